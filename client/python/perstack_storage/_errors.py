@@ -1,0 +1,142 @@
+"""The errors of the client, and the codes of the wire (`proto/wire.md`, section 5) with what may be retried."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class ErrorCode(StrEnum):
+    """The codes that stand in `error.code` of an answer; a newer daemon may know more."""
+
+    BAD_FRAME = "BAD_FRAME"
+    UNSUPPORTED_VERSION = "UNSUPPORTED_VERSION"
+    UNKNOWN_OPERATION = "UNKNOWN_OPERATION"
+    BAD_REQUEST = "BAD_REQUEST"
+    BAD_JSON = "BAD_JSON"
+    BAD_VALUE = "BAD_VALUE"
+    TOO_LARGE = "TOO_LARGE"
+    NOT_FOUND = "NOT_FOUND"
+    SEQUENCE_OLD = "SEQUENCE_OLD"
+    SEQUENCE_GAP = "SEQUENCE_GAP"
+    BUSY = "BUSY"
+    STORAGE_FULL = "STORAGE_FULL"
+    DEADLINE = "DEADLINE"
+    READ_GONE = "READ_GONE"
+    STOPPING = "STOPPING"
+    DAMAGED = "DAMAGED"
+    INTERNAL = "INTERNAL"
+
+
+_RETRYABLE_CODES = frozenset(
+    {
+        ErrorCode.SEQUENCE_GAP,
+        ErrorCode.BUSY,
+        ErrorCode.STORAGE_FULL,
+        ErrorCode.DEADLINE,
+        ErrorCode.READ_GONE,
+        ErrorCode.STOPPING,
+    }
+)
+
+RETRYABLE: Mapping[ErrorCode, bool] = {code: code in _RETRYABLE_CODES for code in ErrorCode}
+"""For each code, whether the same request may succeed later."""
+
+
+class StorageError(Exception):
+    """The base of every error that this library raises on purpose; catch it to catch them all."""
+
+
+class EndpointError(StorageError):
+    """The base is too deep for a Unix socket, and there is no private folder to put the socket in instead.
+
+    Give an endpoint, or set PERSTACK_STORED_ENDPOINT or XDG_RUNTIME_DIR, for the client and the daemon alike.
+    """
+
+
+class ClosedError(StorageError):
+    """The client was closed before or during the call, or a pipeline is used where it does not belong.
+
+    Open a new client; make a pipeline in the thread and process that uses it.
+    """
+
+
+class ProtocolError(StorageError):
+    """An answer could not be understood: something other than a `perstack-stored` listens, or it has a fault."""
+
+
+class DaemonUnavailable(StorageError):
+    """Nobody answered within `timeout_s`. A store that ends so was not sent, so nothing of it is stored.
+
+    Start a daemon, or wait for one, and call again.
+
+    Attributes:
+        endpoint: where an answer was waited for.
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float, base: str | None = None) -> None:
+        self.endpoint = endpoint
+        start = f"--base-path {base}" if base else f"--endpoint {endpoint} --base-path ..."
+        super().__init__(
+            f"no answer from {endpoint} within {timeout_s:g} s; "
+            f"a daemon is started with: perstack-stored serve {start}"
+        )
+
+
+class OutcomeUnknown(StorageError):
+    """Stores were sent and not answered within `timeout_s`: they may be stored, or not, and were given up.
+
+    They are never sent again, and never take effect after a later store of the same thread. Read to find out,
+    or store again: an event that is the same byte for byte is kept once, a job or checkpoint is overwritten.
+
+    Attributes:
+        endpoint: where an answer was waited for.
+        count: number of stores concerned.
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float, count: int = 1) -> None:
+        self.endpoint = endpoint
+        self.count = count
+        what = "a store was" if count == 1 else f"{count} stores were"
+        super().__init__(
+            f"{what} sent to {endpoint} and not answered within {timeout_s:g} s: the outcome is unknown"
+        )
+
+
+class Refused(StorageError):
+    """The daemon answered that it did not carry out the request; nothing of it was stored.
+
+    With `retryable` false the value or the program has to be mended. With `retryable` true (disk full, busy,
+    stopping) the client already tried again until `timeout_s` was over; call again later.
+
+    Attributes:
+        code: an `ErrorCode`, or the word itself where this version does not know it.
+        message: the daemon's sentence.
+        field: the field that broke a rule, where there is one.
+        retryable: whether the same request may succeed later.
+        index: number of the item in its pipeline, from 0; None outside of a pipeline.
+        op: the operation, e.g. `storeEvent`.
+    """
+
+    def __init__(
+        self, error: Mapping[str, Any], *, op: str | None = None, index: int | None = None
+    ) -> None:
+        code = str(error.get("code", ErrorCode.INTERNAL))
+        self.code: str = ErrorCode(code) if code in ErrorCode.__members__ else code
+        self.message = str(error.get("message", ""))
+        self.field: str | None = error.get("field")
+        self.retryable = bool(error.get("retryable", False))
+        self.index = index
+        self.op = op
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        where = "" if self.index is None else f"item {self.index} "
+        what = f"{where}{self.op}" if self.op else where.strip()
+        return f"{what} refused: {self.message} ({self.code})" if what else f"{self.message} ({self.code})"
+
+
+class CheckpointNotFound(Refused):
+    """`retrieve_checkpoint` of a checkpoint that is not there, or of a job that is unknown."""
+
+    def _sentence(self) -> str:
+        return self.message

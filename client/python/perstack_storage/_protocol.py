@@ -1,0 +1,94 @@
+"""One side of a conversation with the daemon, without sockets and clocks: what to send, what an answer means.
+
+A driver with a socket does this, over and over:
+
+    while (frame := protocol.next_frame(now)) is not None and <the socket took it>: protocol.sent(now)
+    for frame in <what arrived>: protocol.receive(frame, now)
+    if protocol.silent(now): <close the socket, connect a new one>; protocol.disconnected()
+    <wait until something arrives, the socket takes frames again, or protocol.due()>
+"""
+
+import math
+
+from perstack_storage import _frames
+from perstack_storage._reads import Read
+from perstack_storage._stores import Batch, StoreQueue
+
+
+class ClientProtocol:
+    """The session's stores, at most one read, and the `hello` that opens each connection."""
+
+    def __init__(self, session: str) -> None:
+        self.limits = _frames.Limits()
+        self.stores = StoreQueue(session, self.limits)
+        self.read: Read | None = None
+        self._session = session
+        self._next_id = 1
+        self._hello = self._new_hello()
+        self._hello_done = False
+        self._offered: Read | Batch | None = None
+
+    def _new_hello(self) -> Read:
+        return Read("hello", b"", math.inf, self._session)
+
+    def next_frame(self, now: float) -> bytes | None:
+        """Returns the frame to hand to the socket now, or None; `sent` says that the socket took it."""
+        if not self._hello_done and self._hello.ready(now):
+            self._offered = self._hello
+            return self._hello.frame(self._next_id, now)
+        read = self.read
+        if read is not None and read.ready(now):
+            self._offered = read
+            return read.frame(self._next_id, now)
+        batch = self._offered = self.stores.next_batch(now)
+        return None if batch is None else self.stores.frame(batch, self._next_id)
+
+    def sent(self, now: float) -> None:
+        """Notes that the socket took the frame that `next_frame` returned last."""
+        request_id, offered = self._next_id, self._offered
+        self._next_id = request_id + 1
+        if type(offered) is Batch:
+            self.stores.sent(offered, request_id, now)
+        elif type(offered) is Read:
+            offered.sent(request_id, now)
+
+    def receive(self, frame: bytes, now: float) -> None:
+        """Takes a frame that arrived. Answers to what nobody waits for any more are ignored.
+
+        Raises:
+            ProtocolError: it is no answer as wire.md has it.
+        """
+        answer = _frames.parse_answer(frame)
+        request_id = answer.header["id"]
+        if self.stores.answered(request_id, answer, now):
+            return
+        if self.read is not None and self.read.answered(request_id, answer, now):
+            return
+        if not self._hello_done and self._hello.answered(request_id, answer, now) and self._hello.done:
+            self._hello_done = True
+            if self._hello.error is None:
+                self.limits.learn(self._hello.body)
+
+    def disconnected(self) -> None:
+        """A new connection: everything without an answer is sent again, after a `hello`."""
+        self._hello = self._new_hello()
+        self._hello_done = False
+        self.stores.disconnected()
+        if self.read is not None:
+            self.read.disconnected()
+
+    def due(self) -> float:
+        """Returns when the driver must call again although nothing arrives."""
+        due = self.stores.due()
+        if self.read is not None:
+            due = min(due, self.read.due())
+        return due if self._hello_done else min(due, self._hello.due())
+
+    def silent(self, now: float) -> bool:
+        """Whether an answer is overdue, so that the connection has to be made anew."""
+        overdue = self.stores.silent(now)
+        if self.read is not None:
+            overdue |= self.read.silent(now)
+        if not self._hello_done:
+            overdue |= self._hello.silent(now)
+        return overdue

@@ -1,0 +1,114 @@
+"""One request that stores nothing, until its answer is complete: parts of large answers, retries, deadline.
+
+No sockets and no clocks: the time comes in as `now`, in seconds of a steady clock.
+"""
+
+import math
+from typing import Any
+
+from perstack_storage import _frames
+from perstack_storage._jsonio import dumps
+from perstack_storage._patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MAX_S, PATIENCE_MIN_S
+
+_WITHOUT_DEADLINE = frozenset({"hello", "ping", "stats"})
+
+
+class Read:
+    """The state of a request that may be sent any number of times."""
+
+    def __init__(self, op: str, arguments: bytes, deadline: float, session: str | None = None) -> None:
+        self.op = op
+        self.done = False
+        self.error: dict[str, Any] | None = None  # of the last try
+        self.position: int | None = None
+        self.next: Any = None
+        self._arguments = arguments
+        self._session = session
+        self._deadline = deadline
+        self._more: bytes | None = None
+        self._pieces: list[bytes] = []
+        self._id: int | None = None
+        self._send_at: float | None = 0.0  # None: sent, the answer is waited for
+        self._sent_at = 0.0
+        self._patience_s = PATIENCE_MIN_S
+        self._backoff_s = BACKOFF_MIN_S
+
+    @property
+    def body(self) -> bytes:
+        """The complete body of the answer."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+    def ready(self, now: float) -> bool:
+        """Whether it is to be sent now."""
+        return self._send_at is not None and now >= self._send_at
+
+    def frame(self, request_id: int, now: float) -> bytes:
+        """Returns the request for the answer, or for the next part of it."""
+        timeout_ms = None if self.op in _WITHOUT_DEADLINE else max(1, int((self._deadline - now) * 1000))
+        if self._more is not None:
+            return _frames.request("readPart", request_id, self._more, timeout_ms=timeout_ms)
+        return _frames.request(
+            self.op, request_id, self._arguments, timeout_ms=timeout_ms, session=self._session
+        )
+
+    def sent(self, request_id: int, now: float) -> None:
+        """Notes that the socket took the request."""
+        self._id = request_id
+        self._sent_at = now
+        self._send_at = None
+        self.error = None
+
+    def disconnected(self) -> None:
+        """The request waits to be sent again, on a new connection."""
+        self._id = None
+        if self._send_at is None:
+            self._send_at = 0.0
+
+    def answered(self, request_id: int, answer: _frames.Answer, now: float) -> bool:
+        """Takes an answer; returns whether it was to this request."""
+        if request_id != self._id:
+            return False
+        self._id = None
+        self._patience_s = PATIENCE_MIN_S
+        self.error = answer.error
+        if self.error is None:
+            self._take(answer)
+        elif self.error.get("retryable"):
+            self._retry(self.error, now)
+        else:
+            self.done = True
+        return True
+
+    def _take(self, answer: _frames.Answer) -> None:
+        header = answer.header
+        self._pieces.append(answer.body)
+        if self.position is None:
+            self.position = header.get("position")
+        self.next = header.get("next", self.next)
+        more = header.get("more")
+        if more is None:
+            self.done = True
+        else:
+            self._more = dumps(more)
+            self._send_at = 0.0
+
+    def _retry(self, error: dict[str, Any], now: float) -> None:
+        if error.get("code") == "READ_GONE":
+            self._more = None
+            self._pieces.clear()
+            self.position = self.next = None
+        self._send_at = now + max(self._backoff_s, error.get("retryAfterMs", 0) / 1000)
+        self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
+
+    def due(self) -> float:
+        """Returns when something has to be done although nothing came in."""
+        if self.done:
+            return math.inf
+        return self._sent_at + self._patience_s if self._send_at is None else self._send_at
+
+    def silent(self, now: float) -> bool:
+        """Whether an answer is overdue; if so, the next one is waited for twice as long."""
+        if self.done or self._send_at is not None or now < self.due():
+            return False
+        self._patience_s = min(self._patience_s * 2, PATIENCE_MAX_S)
+        return True

@@ -1,0 +1,294 @@
+"""The stores of one session that have no final answer yet: numbers, batches, window, and what is sent again.
+
+No sockets and no clocks: the time comes in as `now`, in seconds of a steady clock.
+"""
+
+import math
+from collections import deque
+from typing import Any, Protocol
+
+from perstack_storage import _frames
+from perstack_storage._errors import ProtocolError
+from perstack_storage._patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MAX_S, PATIENCE_MIN_S
+
+BATCH_ITEMS_MAX = 64
+BATCH_BYTES_MAX = 262_144
+"""Above this a batch is full: larger frames gain nothing and delay the first answer."""
+FRAMES_IN_FLIGHT_MIN = 2
+"""With fewer than this under way, a batch is sent however small it is."""
+PART_BYTES_MAX = 4_194_304
+PARTS_IN_FLIGHT_MAX = 2
+
+Outcome = int | dict[str, Any]
+"""The position of a store, or the error object of the daemon."""
+
+
+class Sink(Protocol):
+    """Who is told of outcomes, in the order of the numbers."""
+
+    def settled(self, batch: "Batch") -> None:
+        """All of the batch has its final outcome."""
+
+    def abandoned(self, batch: "Batch") -> None:
+        """The batch was given up."""
+
+
+class Batch:
+    """Stores with consecutive numbers that travel in one frame, or one store that travels in parts."""
+
+    __slots__ = ("bodies", "done", "error", "first", "items", "next_part", "ops", "outcomes", "parts", "sent_at",
+                 "sent_ever", "sink", "size")  # fmt: skip
+
+    def __init__(self, first: int, sink: Sink | None) -> None:
+        self.first = first  # number of the first store that has no final outcome
+        self.sink = sink
+        self.ops: list[str] = []
+        self.bodies: list[bytes] = []
+        self.items: list[str] = []
+        self.size = 0
+        self.parts = 1
+        self.next_part = 0
+        self.sent_at = 0.0
+        self.sent_ever = False
+        self.outcomes: list[Outcome] = []
+        self.done = False  # each of its stores has a final outcome
+        self.error: dict[str, Any] | None = None
+
+    def take(self, outcomes: list[Outcome]) -> dict[str, Any] | None:
+        """Takes outcomes of its stores from the first on; returns the error that asks for a retry, if any."""
+        for count, outcome in enumerate(outcomes):
+            if type(outcome) is dict and outcome.get("retryable"):
+                # What comes behind it goes along: its numbers must follow without a gap.
+                self.outcomes += outcomes[:count]
+                self.first += count
+                self.size -= sum(map(len, self.bodies[:count]))
+                del self.bodies[:count], self.items[:count]
+                return outcome
+        self.outcomes += outcomes
+        self.done = True
+        return None
+
+
+class StoreQueue:
+    """The state machine of a session's stores (go-back-N).
+
+    `_unanswered` holds all batches in order, `_waiting` those that have to be sent (again). Any retryable error,
+    and silence, end with all of them sent again.
+    """
+
+    def __init__(self, session: str, limits: _frames.Limits) -> None:
+        self._session = session
+        self._limits = limits
+        self._unanswered: deque[Batch] = deque()
+        self._waiting: deque[Batch] = deque()
+        self._under_way: dict[int, Batch] = {}
+        self._open: Batch | None = None
+        self._next_seq = 1
+        self._resend_at: float | None = None
+        self._backoff_s = BACKOFF_MIN_S
+        self._patience_s = PATIENCE_MIN_S
+        self._progress_at = 0.0
+        self.records = 0
+        self.bytes = 0
+
+    # -- what the caller puts in ------------------------------------------------------------------------------
+
+    def has_room(self, size: int, records_max: int) -> bool:
+        """Whether one more value of `size` bytes stays within the window, or nothing is unanswered at all."""
+        limits = self._limits
+        return not self.records or (
+            self.records < records_max
+            and self.records < limits.window_records
+            and self.bytes + size <= limits.window_bytes
+        )
+
+    def add(self, op: str, body: bytes, sink: Sink | None) -> Batch:
+        """Appends a store, to the batch that still takes some or to a new one; returns the batch."""
+        size = len(body)
+        batch = self._open
+        if batch is None or batch.sink is not sink or batch.size + size > BATCH_BYTES_MAX:
+            batch = self._start_batch(size, sink)
+        batch.ops.append(op)
+        batch.bodies.append(body)
+        batch.items.append(f'["{op}",{size}]')
+        batch.size += size
+        self._next_seq += 1
+        self.records += 1
+        self.bytes += size
+        if len(batch.bodies) >= min(BATCH_ITEMS_MAX, self._limits.batch_items):
+            self._open = None
+        return batch
+
+    def _start_batch(self, size: int, sink: Sink | None) -> Batch:
+        batch = Batch(self._next_seq, sink)
+        self._unanswered.append(batch)
+        self._waiting.append(batch)
+        self._open = batch if size < BATCH_BYTES_MAX else None
+        if size > self._limits.frame_bytes - _frames.HEADER_RESERVE_BYTES:
+            batch.parts = math.ceil(size / self._part_bytes)
+        return batch
+
+    @property
+    def _part_bytes(self) -> int:
+        return min(PART_BYTES_MAX, self._limits.frame_bytes - _frames.HEADER_RESERVE_BYTES)
+
+    def seal(self) -> None:
+        """Makes the batch that still takes some ready to be sent as it is."""
+        self._open = None
+
+    def abandon(self) -> tuple[int, bool, dict[str, Any] | None]:
+        """Gives up all that is unanswered: its numbers count as settled from now on.
+
+        Returns:
+            Number of stores, whether any may be stored all the same, and the retryable error that the first
+            one was last answered with, if it was.
+        """
+        gone = list(self._unanswered)
+        count = self.records
+        error = gone[0].error if gone else None
+        sent = error is None and any(batch.sent_ever for batch in gone)
+        self._unanswered.clear()
+        self._forget_transmission()
+        self._open = None
+        self.records = self.bytes = 0
+        for batch in gone:
+            if batch.sink is not None:
+                batch.sink.abandoned(batch)
+        return count, sent, error
+
+    # -- what goes out -------------------------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> int:
+        """Every number up to this one has its final answer, or was given up."""
+        return self._unanswered[0].first - 1 if self._unanswered else self._next_seq - 1
+
+    def next_batch(self, now: float) -> Batch | None:
+        """Returns the batch whose frame (or next part) may be sent now."""
+        if self._resend_at is not None:
+            if now < self._resend_at:
+                return None
+            self._forget_transmission()
+        if not self._waiting:
+            return None
+        batch, under_way = self._waiting[0], len(self._under_way)
+        if batch is self._open and under_way >= FRAMES_IN_FLIGHT_MIN:
+            return None
+        if batch.parts > 1 and under_way >= PARTS_IN_FLIGHT_MAX:
+            return None
+        return batch
+
+    def frame(self, batch: Batch, request_id: int) -> bytes:
+        """Returns the bytes of a batch, or of its next part."""
+        session, settled, first = self._session, self.settled, batch.first
+        if batch.parts > 1:
+            return _frames.part_request(
+                batch.ops[-1], request_id, session, first, settled, batch.next_part, batch.parts,
+                batch.bodies[0], self._part_bytes,
+            )  # fmt: skip
+        if len(batch.bodies) == 1:
+            return _frames.store_request(batch.ops[-1], request_id, session, first, settled, batch.bodies[0])
+        return _frames.batch_request(request_id, session, first, settled, batch.items, batch.bodies)
+
+    def sent(self, batch: Batch, request_id: int, now: float) -> None:
+        """Notes that the socket took the frame of a batch, or of its next part."""
+        self._under_way[request_id] = batch
+        batch.sent_at = now
+        batch.sent_ever = True
+        batch.error = None
+        batch.next_part += 1
+        if batch.next_part >= batch.parts:
+            self._waiting.popleft()
+        if batch is self._open:
+            self._open = None
+
+    def disconnected(self) -> None:
+        """Everything unanswered waits to be sent again, on a new connection."""
+        self._forget_transmission()
+
+    def _forget_transmission(self) -> None:
+        # Answers to what was sent so far name ids that nobody knows any more: they are ignored.
+        self._under_way.clear()
+        self._resend_at = None
+        self._waiting = deque(batch for batch in self._unanswered if not batch.done)
+        for batch in self._waiting:
+            batch.next_part = 0
+
+    # -- what comes in -------------------------------------------------------------------------------------------
+
+    def answered(self, request_id: int, answer: _frames.Answer, now: float) -> bool:
+        """Takes an answer; returns whether it was to a store of the current transmission."""
+        batch = self._under_way.pop(request_id, None)
+        if batch is None:
+            return False
+        header = answer.header
+        if header["ok"] and "part" in header and batch.parts > 1:
+            batch.sent_at = self._progress_at = now
+            return True
+        size, count = batch.size, len(batch.bodies)
+        error = batch.take(self._outcomes(batch, answer))
+        if batch.parts > 1:
+            self._drop_parts(batch)
+        if error is not None:
+            self.bytes -= size - batch.size
+            self.records -= count - len(batch.bodies)
+            self._retry(batch, error, now)
+        elif batch is self._unanswered[0]:
+            self._pop_settled(now)
+        return True
+
+    def _outcomes(self, batch: Batch, answer: _frames.Answer) -> list[Outcome]:
+        header = answer.header
+        count = len(batch.bodies)
+        if not header["ok"]:
+            return [answer.error or {}] * count
+        position = header.get("position")
+        if position is not None and header.get("count", 1) == count:
+            return [position] if count == 1 else list(range(position, position + count))
+        results = header.get("results")
+        if type(results) is not list or len(results) != count:
+            raise ProtocolError(f"an answer that does not fit a batch of {count} stores: {header}")
+        return results
+
+    def _retry(self, batch: Batch, error: dict[str, Any], now: float) -> None:
+        batch.error = error
+        if self._resend_at is None:  # the first one of a transmission; the others follow from it
+            wait_s = max(self._backoff_s, error.get("retryAfterMs", 0) / 1000)
+            self._resend_at = now + wait_s
+            self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
+
+    def _pop_settled(self, now: float) -> None:
+        waiting = self._unanswered
+        while waiting and waiting[0].done:
+            batch = waiting.popleft()
+            self.records -= len(batch.bodies)
+            self.bytes -= batch.size
+            if batch.sink is not None:
+                batch.sink.settled(batch)
+        self._progress_at = now
+        self._backoff_s = BACKOFF_MIN_S
+        self._patience_s = PATIENCE_MIN_S
+
+    def _drop_parts(self, batch: Batch) -> None:
+        """Leaves off with a value that was answered for at one of its parts: the other answers mean nothing."""
+        if self._waiting and self._waiting[0] is batch:
+            self._waiting.popleft()
+        for request_id in [key for key, other in self._under_way.items() if other is batch]:
+            del self._under_way[request_id]
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def due(self) -> float:
+        """Returns when something has to be done although nothing came in."""
+        if self._resend_at is not None:
+            return self._resend_at
+        if not self._under_way:
+            return math.inf
+        return max(self._unanswered[0].sent_at, self._progress_at) + self._patience_s
+
+    def silent(self, now: float) -> bool:
+        """Whether an answer is overdue; if so, the next one is waited for twice as long."""
+        if self._resend_at is not None or now < self.due():
+            return False
+        self._patience_s = min(self._patience_s * 2, PATIENCE_MAX_S)
+        return True

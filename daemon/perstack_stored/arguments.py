@@ -1,0 +1,84 @@
+"""Arguments of the reads, checked before anything is asked of the index. No I/O."""
+
+from collections.abc import Callable
+from typing import Any
+
+from perstack_storage._errors import ErrorCode
+
+from . import values
+from .errors import Refusal
+
+_INTEGER_MAX = 2**53 - 1
+
+
+def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a read, checked; unknown ones are ignored.
+
+    Raises:
+        Refusal: BAD_REQUEST, naming the argument.
+    """
+    checked: dict[str, Any] = {}
+    for name, (check, required) in ARGUMENTS[op].items():
+        value = arguments.get(name)
+        if value is None:
+            if required:
+                raise Refusal(ErrorCode.BAD_REQUEST, f"{name} is missing", name)
+            continue
+        checked[name] = check(name, value)
+    return checked
+
+
+def _id(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a string", name)
+    try:
+        values.check_id(value, name)
+    except Refusal as refusal:
+        raise Refusal(ErrorCode.BAD_REQUEST, refusal.message, name) from None
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a number", name)
+    # SQLite's integers have 64 bits; beyond 2^53 there are no steps anyway.
+    return max(min(value, 2**60), -(2**60))
+
+
+def _positive(name: str, value: object) -> int:
+    if type(value) is not int or not 1 <= value <= _INTEGER_MAX:
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be an integer from 1 on", name)
+    return value
+
+
+def _position(name: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a position", name)
+    return value
+
+
+def _cursor(name: str, value: object) -> list[Any]:
+    fits = isinstance(value, list) and 1 <= len(value) <= 3
+    if not fits or any(isinstance(v, bool) or not isinstance(v, int | float | str) for v in value):  # type: ignore[attr-defined]
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be the `next` of an answer before", name)
+    return list(value)  # type: ignore[call-overload]
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > values.ID_BYTES_MAX:
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a short string", name)
+    return value
+
+
+_PAGING = {"limit": (_positive, False), "after": (_cursor, False)}
+ARGUMENTS: dict[str, dict[str, tuple[Callable[[str, object], Any], bool]]] = {
+    "retrieveJob": {"jobId": (_id, True)},
+    "retrieveCheckpoint": {"jobId": (_id, True), "checkpointId": (_id, True)},
+    "getAllJobs": _PAGING,
+    "getCheckpointsByJobId": {"jobId": (_id, True), **_PAGING},
+    "getEventsByRun": {"jobId": (_id, True), "runId": (_id, True), **_PAGING},
+    "getEventContents": {"jobId": (_id, True), "runId": (_id, True), "maxStep": (_number, False), **_PAGING},
+    "getAllRuns": _PAGING,
+    "readAll": {"after": (_position, False), "limit": (_positive, False)},
+    "readPart": {"read": (_text, True), "part": (_positive, True)},
+}

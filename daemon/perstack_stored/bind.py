@@ -1,0 +1,102 @@
+"""Binding the ROUTER safely: ZeroMQ alone would take over the path of a living daemon, or destroy a file there.
+
+The socket is bound and listens under a temporary name, gets its mode, is renamed into place, and is handed to ZeroMQ.
+"""
+
+import ctypes
+import os
+import secrets
+import socket
+import stat
+
+import zmq
+
+from .errors import ConfigError
+
+IPC_PATH_BYTES_MAX = 107
+
+
+def seed_routing_ids() -> None:
+    """Make the ids that libzmq gives to peers unpredictable.
+
+    It never seeds rand() (libzmq#4633), so a peer that claims the next ids aborts the process. To be called
+    before the ROUTER is made.
+    """
+    ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
+
+
+def listen_ipc(path: str, mode: int) -> socket.socket:
+    """A listening Unix socket at `path`; a stale one is replaced.
+
+    Raises:
+        ConfigError: a living daemon answers there, it is not a socket, or the path is too long.
+    """
+    if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX:
+        raise ConfigError(f"the socket's path is longer than {IPC_PATH_BYTES_MAX} bytes: {path}")
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        pass
+    else:
+        if not stat.S_ISSOCK(found.st_mode):
+            raise ConfigError(f"{path} is there and is not a socket; nothing was changed")
+        if _answers(path):
+            raise ConfigError(f"another process serves ipc://{path}")
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        temporary = f".{secrets.token_hex(4)}"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Through the descriptor: the temporary name may be longer than the path that is allowed.
+        listener.bind(f"/proc/self/fd/{folder}/{temporary}")
+        os.chmod(temporary, mode, dir_fd=folder)
+        listener.listen(1024)
+        os.rename(temporary, os.path.basename(path), src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+    return listener
+
+
+def _answers(path: str) -> bool:
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    probe.settimeout(1.0)
+    try:
+        probe.connect(path)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except OSError:
+        return True  # a full backlog is somebody's as well
+    finally:
+        probe.close()
+    return True
+
+
+def bind(router: zmq.Socket[bytes], endpoint: str, mode: int) -> None:
+    """Bind the ROUTER to an ipc or a loopback tcp endpoint.
+
+    Raises:
+        ConfigError: the endpoint can't be used; the message says why.
+    """
+    try:
+        if endpoint.startswith("ipc://"):
+            path = endpoint.removeprefix("ipc://")
+            listener = listen_ipc(path, mode)
+            router.setsockopt(zmq.USE_FD, listener.detach())
+            try:
+                router.bind(endpoint)
+            finally:
+                router.setsockopt(zmq.USE_FD, -1)
+        elif endpoint.startswith(("tcp://127.0.0.1:", "tcp://[::1]:", "tcp://localhost:")):
+            router.bind(endpoint)
+        else:
+            raise ConfigError(f"{endpoint}: only ipc:// and tcp:// on a loopback address can be bound")
+    except (zmq.ZMQError, OSError) as error:
+        raise ConfigError(f"can't bind {endpoint}: {error}") from error
+
+
+def remove_socket(endpoint: str) -> None:
+    """Remove the socket's file at the end."""
+    if endpoint.startswith("ipc://"):
+        try:
+            os.unlink(endpoint.removeprefix("ipc://"))
+        except FileNotFoundError:
+            pass

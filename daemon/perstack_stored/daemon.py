@@ -1,0 +1,205 @@
+"""Start and stop of the daemon: what has to be there before the first request, and in which order it ends."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+import structlog
+import zmq
+
+from perstack_storage import __version__
+
+from . import bind
+from .errors import ConfigError
+from .files import Files
+from .follower import Place, open_folders
+from .followers import Follower
+from .importer import import_tree, import_wanted
+from .journal import Journal
+from .lock import BaseLock
+from .reads import Reads
+from .server import Server, Waker
+from .sessions import Sessions
+from .settings import Settings
+from .tree import UNSYNCED_RECORDS_MAX, TreeModes, load_cursor, umask_for
+
+STORED_NAME = ".stored"
+
+_log = structlog.get_logger()
+
+
+def set_up(base: str, settings: Settings) -> None:
+    """Make the folders of a base that are missing.
+
+    Raises:
+        ConfigError: the base can't be used.
+    """
+    try:
+        os.makedirs(base, settings.folder_mode, exist_ok=True)
+        for path, mode in ((STORED_NAME, 0o750), (f"{STORED_NAME}/journal", 0o750)):
+            try:
+                os.mkdir(os.path.join(base, path), mode)
+            except FileExistsError:
+                pass
+    except OSError as error:
+        raise ConfigError(f"can't use {base} as a base: {error.strerror}") from error
+
+
+def open_journal(files: Files, journal_dir: int, sessions: Sessions, settings: Settings) -> Journal:
+    """Open the journal, and tell what recovery found."""
+    journal = Journal(
+        files,
+        journal_dir,
+        sessions,
+        segment_bytes=settings.segment_bytes,
+        first_segment_bytes=settings.first_segment_bytes,
+    )
+    found = journal.recovered
+    if found.kept or found.torn_bytes:
+        _log.warning(
+            "journal_recovered",
+            segment=found.number,
+            kept_records=sum(len(entry.records) for entry in found.kept),
+            torn_bytes=found.torn_bytes,
+            torn_at=found.end if found.torn_bytes else None,
+            position=found.position,
+        )
+    return journal
+
+
+def make_sessions(settings: Settings) -> Sessions:
+    """The sessions, empty."""
+    return Sessions(
+        sessions_max=settings.sessions_max,
+        session_seconds=settings.session_seconds,
+        remembered_records_max=4 * settings.window_records,
+    )
+
+
+class Daemon:
+    """Everything that runs, in the order in which it starts."""
+
+    def __init__(self, base: str, endpoints: Sequence[str], settings: Settings, *, log_json: bool, log_level: str) -> None:
+        self._base = base
+        self._endpoints = endpoints
+        self._settings = settings
+        self._log_json = log_json
+        self._log_level = log_level
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            StoredError: it can't start, or the journal failed.
+        """
+        if not sys.platform.startswith("linux"):
+            raise ConfigError("the daemon runs on Linux only; clients run anywhere")
+        started = time.monotonic()
+        settings = self._settings
+        modes = TreeModes(settings.file_mode, settings.folder_mode)
+        umask_for(modes)
+        set_up(self._base, settings)
+        files = Files()
+        folders = open_folders(files, self._base)
+        lock = BaseLock(folders.stored)
+        lock.say(role="daemon", endpoints=list(self._endpoints))
+        sessions = make_sessions(settings)
+        journal = open_journal(files, folders.journal, sessions, settings)
+        if import_wanted(files, folders, journal):
+            import_tree(files, folders, journal)
+        told = Place(
+            base=self._base,
+            store=journal.store.hex(),
+            file_mode=modes.file,
+            folder_mode=modes.folder,
+            nice=0,
+            log_json=self._log_json,
+            log_level=self._log_level,
+            parent=os.getpid(),
+        )
+        index = Follower("index", told, lock.fd)
+        tree = Follower("tree", _nicer(told, settings.tree_nice), lock.fd)
+        waker = Waker()
+        reads = Reads(
+            files,
+            self._base,
+            folders.journal,
+            answer_bytes=settings.answer_bytes,
+            open_max=settings.open_reads_max,
+            keep_seconds=settings.read_seconds,
+            wake=waker.wake,
+        )
+        bind.seed_routing_ids()
+        context = zmq.Context()
+        router = _router(context, settings)
+        server = Server(router, journal, sessions, reads, (index, tree), waker, settings, self._base)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.stop())
+        try:
+            index.start()
+            cursor = load_cursor(files, folders.stored, journal.store)
+            if not cursor.clean:
+                server.await_tree(min(journal.mark.position, cursor.position + UNSYNCED_RECORDS_MAX))
+            for endpoint in self._endpoints:
+                bind.bind(router, endpoint, settings.socket_mode)
+            _log.info(
+                "ready",
+                endpoints=list(self._endpoints),
+                base=self._base,
+                position=journal.mark.position,
+                version=__version__,
+                seconds=round(time.monotonic() - started, 3),
+            )
+            server.run()
+            _log.info("stopping")
+            self._stop(server, journal, reads, (index, tree), context, router)
+        finally:
+            for follower in (index, tree):
+                follower.stop()
+        lock.release()
+        _log.info("stopped", position=journal.mark.position)
+
+    def _stop(
+        self,
+        server: Server,
+        journal: Journal,
+        reads: Reads,
+        followers: tuple[Follower, Follower],
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        router: "zmq.Socket[bytes]",
+    ) -> None:
+        """Close in order: clients get their last answers, the journal its mark, the followers their last slice."""
+        router.close(linger=500)
+        for endpoint in self._endpoints:
+            bind.remove_socket(endpoint)
+        journal.close()
+        reads.stop()
+        index, tree = followers
+        index.send(journal.mark)
+        index.finish()
+        index.wait(self._settings.stop_seconds / 2)
+        if index.place is not None:
+            tree.send(index.place)
+        tree.finish()
+        if not tree.wait(self._settings.stop_seconds):
+            _log.warning("tree_unfinished", reason="it did not end in time; the next start goes on from its cursor")
+        context.term()
+
+
+def _nicer(told: Place, nice: int) -> Place:
+    return Place(**{**{name: getattr(told, name) for name in told.__struct_fields__}, "nice": nice})
+
+
+def _router(context: "zmq.Context[zmq.Socket[bytes]]", settings: Settings) -> "zmq.Socket[bytes]":
+    router = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.LINGER, 500)
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.RCVHWM, settings.receive_queue_messages)
+    router.setsockopt(zmq.SNDHWM, settings.send_queue_messages)
+    # Beyond our own limit there is an answer; beyond this wall the connection is cut.
+    router.setsockopt(zmq.MAXMSGSIZE, 2 * settings.frame_bytes_max)
+    router.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+    return router
+

@@ -1,0 +1,52 @@
+"""Errors of the daemon. All share one base; those that reach a client carry a code of the wire."""
+
+from perstack_storage._errors import RETRYABLE, ErrorCode
+
+
+class StoredError(Exception):
+    """Base of every error that the daemon raises on purpose."""
+
+
+class Refusal(StoredError):
+    """A request is answered with an error, and nothing of it is stored. Raised by any check."""
+
+    def __init__(self, code: ErrorCode, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+
+    def as_dict(self) -> dict[str, object]:
+        """The error object of wire.md, section 5."""
+        error: dict[str, object] = {"code": self.code.value, "message": self.message}
+        if self.field is not None:
+            error["field"] = self.field
+        error["retryable"] = RETRYABLE[self.code]
+        return error
+
+
+class ConfigError(StoredError):
+    """A setting or the place to run in is not usable. The message says which and why."""
+
+
+class BaseHeldError(StoredError):
+    """Another process holds the base. Raised at start; stop the other one or use another base."""
+
+
+class StorageFullError(StoredError):
+    """The disk has no room for the next records. Nothing was written; the caller may try again."""
+
+
+class JournalFailedError(StoredError):
+    """A write or sync of the journal failed. The process must end: what is on disk is unknown."""
+
+
+class DamageError(StoredError):
+    """Bytes of the journal that were proven to be on disk are not what was written. Nothing is deleted."""
+
+    def __init__(self, segment: str, offset: int, position: int, reason: str) -> None:
+        super().__init__(f"damage in journal segment {segment} at offset {offset}, position {position}: {reason}")
+        self.segment = segment
+        self.offset = offset
+        self.position = position
+        self.reason = reason

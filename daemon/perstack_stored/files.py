@@ -1,0 +1,170 @@
+"""The one door to the file system for journal, cursors and tree.
+
+Nothing here decides anything about formats. A directory is named by an open descriptor, so that no step
+can be led outside the base by a symbolic link. Tests put a simulated disk in the place of `Files`.
+"""
+
+import ctypes
+import os
+from collections.abc import Sequence
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_RENAME_EXCHANGE = 2
+_IOV_MAX = 1024
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Files:
+    """Real files. Every method raises OSError as the call beneath it does."""
+
+    def __init__(self) -> None:
+        self._own_fds: int | None = None
+
+    # --- directories -------------------------------------------------------------------------------
+
+    def open_dir(self, name: str, *, dir_fd: int | None = None) -> int:
+        """Open a directory; a symbolic link in the last place of the name is refused."""
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+
+    def make_dir(self, name: str, mode: int, *, dir_fd: int | None = None) -> bool:
+        """Make a directory; True if it was not there before."""
+        try:
+            os.mkdir(name, mode, dir_fd=dir_fd)
+        except FileExistsError:
+            return False
+        return True
+
+    def list_dir(self, dir_fd: int) -> list[str]:
+        """Names in a directory, in no particular order."""
+        return os.listdir(dir_fd)
+
+    # --- files -------------------------------------------------------------------------------------
+
+    def create(self, name: str, mode: int, *, dir_fd: int) -> int:
+        """Create a file that must not exist yet, open for reading and writing."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, mode, dir_fd=dir_fd)
+
+    def open(self, name: str, *, dir_fd: int, write: bool = False) -> int:
+        """Open an existing regular file."""
+        flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        return os.open(name, flags, dir_fd=dir_fd)
+
+    def create_unnamed(self, mode: int, *, dir_fd: int) -> int:
+        """Create a file that has no name yet (O_TMPFILE); `give_name` gives it one."""
+        return os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=dir_fd)
+
+    def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
+        """Link a file made by `create_unnamed`; FileExistsError if the name is taken."""
+        # Through /proc, since AT_EMPTY_PATH needs a capability on older kernels.
+        if self._own_fds is None:
+            self._own_fds = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.link(str(fd), name, src_dir_fd=self._own_fds, dst_dir_fd=dir_fd, follow_symlinks=True)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def size(self, fd: int) -> int:
+        """Size of an open file in bytes."""
+        return os.fstat(fd).st_size
+
+    def stat(self, name: str, *, dir_fd: int) -> os.stat_result:
+        """Stat a name without following a link."""
+        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+
+    def read(self, fd: int, length: int, offset: int) -> bytes:
+        """Read up to `length` bytes; fewer only at the end of the file."""
+        data = os.pread(fd, length, offset)
+        if len(data) == length or not data:
+            return data
+        pieces = [data]
+        got = len(data)
+        while got < length:
+            data = os.pread(fd, length - got, offset + got)
+            if not data:
+                break
+            pieces.append(data)
+            got += len(data)
+        return b"".join(pieces)
+
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
+        """Write all the buffers one behind the other, however often the kernel stops short."""
+        pending = list(buffers)
+        while pending:
+            chunk = pending[:_IOV_MAX]
+            done = os.pwritev(fd, chunk, offset)
+            offset += done
+            if done == sum(map(len, chunk)):
+                del pending[:_IOV_MAX]
+                continue
+            while pending and done >= len(pending[0]):
+                done -= len(pending.pop(0))
+            if done:
+                pending[0] = memoryview(pending[0])[done:]
+
+    def allocate(self, fd: int, offset: int, length: int) -> None:
+        """Reserve space, so that a later write there can't find the disk full."""
+        os.posix_fallocate(fd, offset, length)
+
+    # --- names -------------------------------------------------------------------------------------
+
+    def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        """Rename, replacing the target in one step."""
+        os.rename(source, target, src_dir_fd=source_dir, dst_dir_fd=target_dir)
+
+    def exchange(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        """Swap two names in one step (renameat2 with RENAME_EXCHANGE)."""
+        if _libc.renameat2(source_dir, os.fsencode(source), target_dir, os.fsencode(target), _RENAME_EXCHANGE):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), target)
+
+    def unlink(self, name: str, *, dir_fd: int) -> None:
+        """Remove a name."""
+        os.unlink(name, dir_fd=dir_fd)
+
+    # --- durability --------------------------------------------------------------------------------
+
+    def sync_data(self, fd: int) -> None:
+        """Fdatasync: content and size are on disk when this returns."""
+        os.fdatasync(fd)
+
+    def sync(self, fd: int) -> None:
+        """Fsync: of a directory, its names are on disk when this returns."""
+        os.fsync(fd)
+
+    def sync_all(self, fd: int) -> None:
+        """Syncfs: everything written to the file system that holds `fd` is on disk when this returns."""
+        if _libc.syncfs(fd):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+
+
+def read_whole(files: Files, name: str, *, dir_fd: int) -> bytes | None:
+    """Content of a small file, or None if there is none."""
+    try:
+        fd = files.open(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        return files.read(fd, files.size(fd), 0)
+    finally:
+        files.close(fd)
+
+
+def replace_durably(files: Files, name: str, data: bytes, mode: int, *, dir_fd: int) -> None:
+    """Put `data` under `name` so that after any crash it is there whole, old or new."""
+    temporary = f"{name}.new"
+    try:
+        files.unlink(temporary, dir_fd=dir_fd)
+    except FileNotFoundError:
+        pass
+    fd = files.create(temporary, mode, dir_fd=dir_fd)
+    try:
+        files.write(fd, [data], 0)
+        files.sync_data(fd)
+    finally:
+        files.close(fd)
+    files.rename(temporary, name, source_dir=dir_fd, target_dir=dir_fd)
+    files.sync(dir_fd)

@@ -1,0 +1,248 @@
+"""A follower: a process of its own that keeps one projection, index or tree, in step with the journal.
+
+It reads the journal's files itself, never past the mark that the server sent, and has its own cursor. It may die at any
+moment: the server starts it again, and it goes on from the cursor. Why a process: see daemon/README.md.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from . import index, log
+from .errors import DamageError
+from .files import Files
+from .index import Index, IndexUnusableError
+from .link import FollowerEnd, Report
+from .segments import Entry, JournalReader, Mark
+from .tree import Tree, TreeModes, Write, umask_for
+
+INDEX_SLICE = (2048, 4 << 20)  # records, bytes
+TREE_SLICE = (256, 4 << 20)
+TREE_IDLE_SECONDS = 0.5
+FAULT_RETRY_SECONDS = 1.0
+FINISH_SECONDS = 3.0
+DAMAGE_STATUS = 3
+_PR_SET_PDEATHSIG = 1
+
+_log = structlog.get_logger()
+
+
+class Place(msgspec.Struct):
+    """What a follower is told on its command line, as JSON."""
+
+    base: str
+    store: str
+    file_mode: int
+    folder_mode: int
+    nice: int
+    log_json: bool
+    log_level: str
+    parent: int
+
+
+class Folders(NamedTuple):
+    """Open folders of a base."""
+
+    base: int
+    stored: int
+    journal: int
+
+
+def open_folders(files: Files, base: str) -> Folders:
+    """Open the folders of a base that was set up."""
+    base_dir = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stored = files.open_dir(".stored", dir_fd=base_dir)
+    return Folders(base_dir, stored, files.open_dir("journal", dir_fd=stored))
+
+
+class IndexProjection:
+    """The index. What makes it unusable makes it be built anew."""
+
+    slice = INDEX_SLICE
+
+    def __init__(self, path: str, reader: JournalReader, store: bytes) -> None:
+        try:
+            self._index = Index(path, reader, store)
+        except IndexUnusableError as error:
+            _log.warning("index_rebuilt", reason=str(error))
+            index.remove(path)
+            self._index = Index(path, reader, store)
+
+    def start(self, reader: JournalReader, mark: Mark) -> Mark:
+        place = self._index.place
+        if place.position > mark.position:
+            raise IndexUnusableError("the index is ahead of the journal")
+        end = reader.chain.end_of(place.segment)
+        # Recovery wrote records again, and the place lies in what is void now.
+        return place if end is None or place.offset <= end else reader.seek(place.position, mark)
+
+    def apply(self, entries: list[Entry]) -> None:
+        self._index.apply(entries)
+
+    def idle(self, seconds: float) -> None:
+        """Nothing to do: each transaction is complete."""
+
+    def blocked(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self._index.close()
+
+
+class TreeProjection:
+    """The tree. It follows the index, which numbers the events that would share a file."""
+
+    slice = TREE_SLICE
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        tree.on_blocked = self._log_blocked
+
+    def start(self, reader: JournalReader, mark: Mark) -> Mark:
+        place = reader.seek(self._tree.position, mark)
+        self._tree.plan_replay(reader.entries(place, mark))
+        return place
+
+    def apply(self, entries: list[Entry]) -> None:
+        self._tree.apply(entries)
+
+    def idle(self, seconds: float) -> None:
+        if seconds >= TREE_IDLE_SECONDS:
+            self._tree.sync(clean=True)
+
+    def blocked(self) -> int:
+        return self._tree.blocked
+
+    def close(self) -> None:
+        self._tree.sync(clean=True)
+        self._tree.close()
+
+    def _log_blocked(self, write: Write, error: OSError) -> None:
+        _log.error(
+            "tree_file_blocked", position=write.position, file="/".join((*write.folders, write.name)), reason=str(error)
+        )
+
+
+def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, link: FollowerEnd) -> None:
+    """Follow the marks until the server has said that it is finishing, and all is done."""
+    while not link.mark.segment and not link.finishing:
+        link.wait(1.0)
+    place = projection.start(reader, link.mark)
+    link.report(Report(place, projection.blocked(), idle=False, fault=""))
+    idle_since = time.monotonic()
+    finish_by = 0.0
+    while True:
+        until = link.mark
+        if link.finishing:
+            finish_by = finish_by or time.monotonic() + FINISH_SECONDS
+            if place == until or time.monotonic() > finish_by:
+                break
+        if place == until:
+            projection.idle(time.monotonic() - idle_since)
+            link.wait(TREE_IDLE_SECONDS)
+            continue
+        place = _step(projection, reader, link, place, until)
+        idle_since = time.monotonic()
+        link.wait(0)
+    projection.close()
+
+
+def _step(
+    projection: IndexProjection | TreeProjection, reader: JournalReader, link: FollowerEnd, place: Mark, until: Mark
+) -> Mark:
+    """Take up one slice and report; a fault is reported and tried again until it is gone."""
+    entries = _slice(reader.entries(place, until), *projection.slice)
+    place = reader.behind(entries[-1]) if entries else until
+    fault = ""
+    while True:
+        try:
+            projection.apply(entries)
+        except (OSError, sqlite3.OperationalError) as error:
+            if str(error) != fault:
+                fault = str(error)
+                _log.error("projection_stopped", reason=fault, position=place.position)
+            link.report(Report(Mark(0, 0, 0), projection.blocked(), idle=False, fault=fault))
+            link.wait(0)
+            if link.finishing:
+                raise
+            time.sleep(FAULT_RETRY_SECONDS)
+            continue
+        if fault:
+            _log.info("projection_goes_on", position=place.position)
+        link.report(Report(place, projection.blocked(), idle=place == until, fault=""))
+        return place
+
+
+def _slice(entries: Iterator[Entry], records_max: int, bytes_max: int) -> list[Entry]:
+    taken: list[Entry] = []
+    records = size = 0
+    for entry in islice(entries, records_max):
+        taken.append(entry)
+        records += entry.header.count
+        size += entry.header.length
+        if records >= records_max or size >= bytes_max:
+            break
+    return taken
+
+
+def _die_with(parent: int) -> None:
+    """A follower must not outlive its server: the next one would write beside it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    # Ctrl-C and systemd's stop reach the whole group; the server decides when we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def main() -> None:
+    """Entry of the process: kind, descriptor of the link, and the place as JSON."""
+    kind, link_fd, text = sys.argv[1:]
+    told = msgspec.json.decode(text, type=Place)
+    _die_with(told.parent)
+    log.configure(json=told.log_json, level=told.log_level)
+    structlog.contextvars.bind_contextvars(process=kind)
+    os.nice(told.nice)
+    modes = TreeModes(told.file_mode, told.folder_mode)
+    umask_for(modes)
+    files = Files()
+    folders = open_folders(files, told.base)
+    reader = JournalReader(files, folders.journal)
+    link = FollowerEnd(socket.socket(fileno=int(link_fd)))
+    path = os.path.join(told.base, ".stored", index.FILE_NAME)
+    store = bytes.fromhex(told.store)
+    projection: IndexProjection | TreeProjection
+    if kind == "index":
+        projection = IndexProjection(path, reader, store)
+    else:
+        database = index.connect(path, read_only=True)
+        tree = Tree(files, folders.base, folders.stored, database, reader, store, modes)
+        projection = TreeProjection(tree)
+    try:
+        follow(projection, reader, link)
+    except DamageError as error:
+        _log.critical("journal_damaged", reason=str(error))
+        sys.exit(DAMAGE_STATUS)
+    except IndexUnusableError as error:
+        _log.error("index_unusable", reason=str(error))
+        index.remove(path)
+        sys.exit(1)
+    except sqlite3.DatabaseError as error:
+        _log.error("index_damaged", reason=str(error))
+        if kind == "index":
+            index.remove(path)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

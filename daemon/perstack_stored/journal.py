@@ -1,0 +1,255 @@
+"""The journal: the append-only record of truth. One writer; a batch is one write and one fdatasync.
+
+The format stands in proto/journal.md and in record.py; how a torn tail is told from damage in recovery.py.
+"""
+
+import errno
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from . import record
+from .errors import JournalFailedError, StorageFullError
+from .files import Files
+from .prepare import NEXT_NAME, SegmentPreparer, write_zeros
+from .record import EntryType, Record, SegmentHeader
+from .recovery import Recovered, recover
+from .segments import Mark, segment_name
+from .sessions import Sessions
+
+FILE_MODE = 0o640
+NEW_NAME = "new.segment.part"
+GROWTH_BYTES = 8 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Append(NamedTuple):
+    """The records of one client frame; `seq` numbers the first of them, 0 without a session."""
+
+    session: bytes
+    seq: int
+    records: Sequence[Record]
+
+
+class Journal:
+    """The writing end of the journal. Opening it recovers from whatever came before."""
+
+    def __init__(
+        self,
+        files: Files,
+        dir_fd: int,
+        sessions: Sessions,
+        *,
+        segment_bytes: int,
+        first_segment_bytes: int,
+        ahead: bool = True,
+    ) -> None:
+        """Open the journal in `dir_fd`, or begin one there.
+
+        Args:
+            files: the file system.
+            dir_fd: the journal's folder.
+            sessions: filled from the journal; its snapshot heads each new segment.
+            segment_bytes: size of a segment that is written with zeros ahead of its use.
+            first_segment_bytes: the same for one that is made at start, while nobody can be served yet.
+            ahead: make the next segment in a thread of its own, before it is needed.
+
+        Raises:
+            DamageError: something that was proven to be on disk is not as it was written.
+            StorageFullError: there is no room to begin.
+            OSError: the folder can't be read or written.
+        """
+        self._files = files
+        self._dir = dir_fd
+        self._sessions = sessions
+        self.sync_seconds = 0.0
+        found = recover(files, dir_fd, sessions)
+        self.recovered: Recovered = found
+        self.store = found.store or uuid.uuid4().bytes
+        self._time_ms = found.time_ms
+        self._position = found.position
+        self._ends = dict(found.ends)
+        self._preparer = SegmentPreparer(files, dir_fd, segment_bytes, FILE_MODE, ahead=ahead)
+        if found.resume is None:
+            self._begin_at_start(found, first_segment_bytes)
+        else:
+            self._resume(found)
+        self._preparer.start()
+
+    @property
+    def mark(self) -> Mark:
+        """Up to where everything is synced."""
+        return Mark(self._position, self._number, self._offset)
+
+    def bytes_between(self, place: Mark) -> int:
+        """Bytes of the journal from a place to the end."""
+        number, offset = place.segment, place.offset
+        total = -offset
+        while number < self._number:
+            total += self._ends[number]
+            number += 1
+        return total + self._offset
+
+    def now_ms(self) -> int:
+        """The daemon's time in ms since 1970; it never goes back, however the clock is set."""
+        self._time_ms = max(self._time_ms, time.time_ns() // 1_000_000)
+        return self._time_ms
+
+    def append(self, batch: Sequence[Append]) -> list[int]:
+        """Write and sync a batch; its records have the positions behind the last one.
+
+        Returns:
+            the position of the first record of each item of the batch.
+
+        Raises:
+            StorageFullError: no room; nothing was written.
+            JournalFailedError: writing or syncing failed; the process must end.
+        """
+        self._make_room(sum([record.entry_size(item.records) for item in batch]))
+        time_ms = self.now_ms()
+        synced = offset = self._offset
+        position = self._position
+        buffers: list[bytes | bytearray | memoryview] = []
+        firsts = []
+        for session, seq, records in batch:
+            firsts.append(position + 1)
+            encoded, size = record.encode_entry(
+                self._salt,
+                records,
+                position=position + 1,
+                time_ms=time_ms,
+                synced=synced,
+                seq=seq,
+                session=session,
+            )
+            buffers += encoded
+            offset += size
+            position += len(records)
+        self._write(buffers, synced)
+        self._offset = offset
+        self._position = position
+        return firsts
+
+    def close(self) -> None:
+        """Say in the journal that all of it is synced, and close it."""
+        self._preparer.stop()
+        self._write_mark()
+        self._files.close(self._fd)
+
+    # --- writing -----------------------------------------------------------------------------------
+
+    def _write(self, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> None:
+        try:
+            self._files.write(self._fd, buffers, offset)
+            before = time.perf_counter()
+            self._files.sync_data(self._fd)
+            self.sync_seconds = time.perf_counter() - before
+        except OSError as error:
+            # After a failed sync the kernel may have dropped the pages: trying again could report a
+            # success that is none. Only a start that reads what is really on disk can go on.
+            raise JournalFailedError(f"writing the journal failed: {error}") from error
+
+    def _write_mark(self) -> None:
+        """An entry without records at the end; the next append goes on behind it."""
+        buffers, size = record.encode_entry(
+            self._salt,
+            [],
+            position=self._position,
+            time_ms=self.now_ms(),
+            synced=self._offset,
+            type=EntryType.MARK,
+        )
+        self._write(buffers, self._offset)
+        self._offset += size
+
+    # --- room --------------------------------------------------------------------------------------
+
+    def _make_room(self, size: int) -> None:
+        if self._offset + size <= self._capacity:
+            return
+        try:
+            prepared = self._preparer.take()
+            if prepared is not None:
+                self._rotate(*prepared)
+            if self._offset + size > self._capacity:
+                # The next segment is not ready, or the batch is larger than one: reserved space is
+                # slower to sync than written zeros, but just as safe.
+                growth = max(self._offset + size - self._capacity, GROWTH_BYTES)
+                self._files.allocate(self._fd, self._capacity, growth)
+                self._capacity += growth
+        except OSError as error:
+            if error.errno in _FULL:
+                raise StorageFullError(f"no room for the journal: {error.strerror}") from error
+            raise JournalFailedError(f"making room in the journal failed: {error}") from error
+
+    def _rotate(self, fd: int, capacity: int) -> None:
+        """Go on in a prepared file. It gets its name when it is whole, and is used when the name is safe."""
+        header = self._header(self._number + 1, previous_end=self._offset)
+        end = self._write_head(fd, header, b"")
+        self._files.rename(NEXT_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir)
+        self._files.sync(self._dir)
+        self._files.close(self._fd)
+        self._ends[self._number] = self._offset
+        self._use(fd, header, end, max(capacity, end))
+        self._preparer.start()
+
+    def _header(self, number: int, previous_end: int) -> SegmentHeader:
+        return SegmentHeader(number, self.store, self._position + 1, previous_end, 0, secrets.randbits(32))
+
+    def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
+        """Write header, snapshot of the sessions and kept entries, synced; returns the end offset."""
+        snapshot, size = record.encode_entry(
+            header.salt,
+            [Record(0, 0, self._sessions.snapshot())],
+            position=header.first_position,
+            time_ms=self._time_ms,
+            synced=0,
+            type=EntryType.SESSIONS,
+        )
+        end = record.SEGMENT_HEADER_BYTES + size + len(kept)
+        header = header._replace(proven=end)
+        self._files.write(fd, [record.encode_segment_header(header), *snapshot, kept], 0)
+        self._files.sync_data(fd)
+        return end
+
+    def _use(self, fd: int, header: SegmentHeader, offset: int, capacity: int) -> None:
+        self._fd = fd
+        self._number = header.number
+        self._salt = header.salt
+        self._offset = offset
+        self._capacity = capacity
+
+    # --- start -------------------------------------------------------------------------------------
+
+    def _resume(self, found: Recovered) -> None:
+        """The last stop was clean: go on where it ended, over its mark, which may never have reached the disk."""
+        header = found.resume
+        assert header is not None
+        fd = self._files.open(segment_name(header.number), dir_fd=self._dir, write=True)
+        self._use(fd, header, found.end, self._files.size(fd))
+        self._write_mark()
+
+    def _begin_at_start(self, found: Recovered, first_segment_bytes: int) -> None:
+        """A new segment that begins with the records whose sync nothing proves, written again."""
+        header = SegmentHeader(
+            found.number + 1, self.store, found.proven_position + 1, found.proven_end, 0, secrets.randbits(32)
+        )
+        if NEW_NAME in self._files.list_dir(self._dir):
+            self._files.unlink(NEW_NAME, dir_fd=self._dir)
+        try:
+            fd = self._files.create(NEW_NAME, FILE_MODE, dir_fd=self._dir)
+            capacity = write_zeros(self._files, fd, first_segment_bytes)
+            # The snapshot is of after the kept entries; taking them up once more changes nothing.
+            end = self._write_head(fd, header, found.kept_entries(header.salt))
+            self._files.rename(NEW_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir)
+            self._files.sync(self._dir)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise StorageFullError(f"no room to begin a journal segment: {os.strerror(error.errno)}") from error
+            raise
+        if found.number:
+            self._ends[found.number] = found.proven_end
+        self._use(fd, header, end, max(capacity, end))

@@ -1,0 +1,106 @@
+"""The line between the server and a follower: marks go down, reports come up, each a packet of its own.
+
+A mark says up to where the journal is synced. A report says how far the follower has come. Only the newest of either
+counts, so a full line loses nothing that matters.
+"""
+
+import os
+import select
+import socket
+import struct
+from typing import NamedTuple
+
+from .segments import Mark
+
+_MARK = struct.Struct("<QQQ")
+_REPORT = struct.Struct("<QQQQ?")
+_PACKET_BYTES_MAX = 2048
+
+
+class Report(NamedTuple):
+    """How far a follower has come; `blocked` counts files that the tree couldn't have, `fault` is "" or says what stops it."""
+
+    place: Mark
+    blocked: int
+    idle: bool
+    fault: str
+
+
+class ServerEnd:
+    """The server's end: never blocks."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._sent: Mark | None = None
+
+    def fileno(self) -> int:
+        """Descriptor to poll for reports."""
+        return self._socket.fileno()
+
+    def send(self, mark: Mark) -> None:
+        """Tell the follower up to where it may read; when the line is full, the next call tries again."""
+        if mark == self._sent:
+            return
+        try:
+            self._socket.send(_MARK.pack(*mark))
+            self._sent = mark
+        except (BlockingIOError, ConnectionError):
+            pass
+
+    def receive(self) -> tuple[Report | None, bool]:
+        """The newest report, if any came, and whether the follower is gone."""
+        newest = None
+        while True:
+            try:
+                packet = self._socket.recv(_PACKET_BYTES_MAX)
+            except BlockingIOError:
+                return newest, False
+            except ConnectionError:
+                return newest, True
+            if not packet:
+                return newest, True
+            *place, blocked, idle = _REPORT.unpack_from(packet)
+            newest = Report(Mark(*place), blocked, idle, packet[_REPORT.size :].decode(errors="replace"))
+
+    def finish(self) -> None:
+        """Let the follower come to the last mark and end."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Cut the line."""
+        self._socket.close()
+
+
+class FollowerEnd:
+    """The follower's end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self.mark = Mark(0, 0, 0)
+        self.finishing = False
+
+    def wait(self, seconds: float) -> None:
+        """Take in the newest mark; wait for one at most so long (0: don't wait)."""
+        while not self.finishing and self._poll.poll(seconds * 1000):
+            packet = self._socket.recv(_PACKET_BYTES_MAX)
+            if not packet:
+                self.finishing = True
+                return
+            self.mark = Mark(*_MARK.unpack(packet))
+            seconds = 0
+
+    def report(self, report: Report) -> None:
+        """Say how far we are. A server that is gone ends the follower."""
+        fault = report.fault.encode()[: _PACKET_BYTES_MAX - _REPORT.size]
+        try:
+            self._socket.send(_REPORT.pack(*report.place, report.blocked, report.idle) + fault)
+        except ConnectionError:
+            os._exit(1)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends: the server's, and the follower's to be handed to its process."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -1,0 +1,65 @@
+"""The lock on a base: one daemon, or one offline tool, at a time."""
+
+import fcntl
+import json
+import os
+import time
+
+from .errors import BaseHeldError
+
+NAME = "lock"
+_RETRY_SECONDS = 2.0
+
+
+class BaseLock:
+    """An exclusive lock on `{base}/.stored/lock`; the file says who holds it."""
+
+    def __init__(self, stored_dir: int) -> None:
+        """Take the lock.
+
+        Raises:
+            BaseHeldError: another process has it; the message names it.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(NAME, flags, 0o640, dir_fd=stored_dir)
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                holder = describe(os.pread(self._fd, 4096, 0))
+                # A daemon that was just killed leaves its followers a moment to end.
+                if time.monotonic() > deadline or holder[1]:
+                    os.close(self._fd)
+                    raise BaseHeldError(f"the base is held by {holder[0]}; stop it, or use another base") from None
+                time.sleep(0.02)
+
+    @property
+    def fd(self) -> int:
+        """Descriptor that carries the lock: a process that inherits it holds the lock as well."""
+        return self._fd
+
+    def say(self, **facts: object) -> None:
+        """Write down who holds the lock."""
+        data = json.dumps({"pid": os.getpid(), **facts}).encode() + b"\n"
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, data, 0)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+
+def describe(data: bytes) -> tuple[str, bool]:
+    """Holder of the lock for people, and whether its process is alive."""
+    try:
+        facts = json.loads(data)
+        pid = int(facts["pid"])
+    except (ValueError, KeyError, TypeError):
+        return "another process", False
+    role = facts.get("role", "daemon")
+    endpoints = ", ".join(map(str, facts.get("endpoints", [])))
+    text = f"the {role} with process id {pid}" + (f" on {endpoints}" if endpoints else "")
+    return text, os.path.exists(f"/proc/{pid}")

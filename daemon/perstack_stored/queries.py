@@ -1,0 +1,357 @@
+"""The reads: the index is asked where, the journal for the bytes.
+
+A query gives pieces of a JSON text, lazily, so that an answer of any size needs memory for a part of it only. Each SQL
+statement gives one row, a JSON text: the interpreter's lock is taken once, not once a row.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from crc32c import crc32c
+
+from perstack_storage._errors import ErrorCode
+
+from . import record, wire
+from .errors import DamageError, Refusal
+from .index import setting_text, with_defaults
+from .segments import JournalReader, Mark, segment_name
+
+PAGE_ROWS = 10_000
+READ_ALL_RECORDS_MAX = 10_000
+_GAP_BYTES_MAX = 4096
+_PIECE_BYTES = 1 << 20
+
+
+class Answer(NamedTuple):
+    """Result of a query: fields for the header, and the pieces of the body."""
+
+    fields: dict[str, object]
+    pieces: Iterator[bytes]
+
+
+class Place(NamedTuple):
+    """Where the bytes of a value stand, and their checksum."""
+
+    segment: int
+    offset: int
+    length: int
+    crc: int
+
+
+class Source(NamedTuple):
+    """What a query reads from: the index and the journal, both owned by the calling thread."""
+
+    database: sqlite3.Connection
+    reader: JournalReader
+
+
+# --- bytes from the journal ------------------------------------------------------------------------
+
+
+def value_at(source: Source, place: Place) -> bytes:
+    """One value, checked against the index.
+
+    Raises:
+        Refusal: DAMAGED.
+    """
+    payload = source.reader.payload(place.segment, place.offset, place.length)
+    if crc32c(payload) != place.crc:
+        raise _damaged(place)
+    return payload
+
+
+def values_at(source: Source, places: list[Place]) -> Iterator[memoryview]:
+    """Many values: what lies close together is read at once.
+
+    Raises:
+        Refusal: DAMAGED.
+    """
+    i = 0
+    while i < len(places):
+        segment, start, length, _ = places[i]
+        end = start + length
+        j = i + 1
+        while j < len(places):
+            following = places[j]
+            if following.segment != segment or not 0 <= following.offset - end <= _GAP_BYTES_MAX:
+                break
+            if following.offset + following.length - start > _PIECE_BYTES:
+                break
+            end = following.offset + following.length
+            j += 1
+        block = memoryview(source.reader.payload(segment, start, end - start))
+        for place in places[i:j]:
+            payload = block[place.offset - start : place.offset - start + place.length]
+            if len(payload) != place.length or crc32c(payload) != place.crc:
+                raise _damaged(place)
+            yield payload
+        i = j
+
+
+def _damaged(place: Place) -> Refusal:
+    return Refusal(
+        ErrorCode.DAMAGED,
+        f"the record at offset {place.offset} of journal segment {segment_name(place.segment)}"
+        " does not match its checksum",
+    )
+
+
+def _array(items: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Pieces of a JSON array of the items."""
+    pieces: list[bytes | memoryview] = [b"["]
+    size = 0
+    comma = False
+    for item in items:
+        if comma:
+            pieces.append(b",")
+        comma = True
+        pieces.append(item)
+        size += len(item)
+        if size >= _PIECE_BYTES:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    pieces.append(b"]")
+    yield b"".join(pieces)
+
+
+# --- rows from the index ---------------------------------------------------------------------------
+
+
+def _rows(source: Source, names: str, query: str, bound: dict[str, Any], limit: int | None) -> list[list[Any]]:
+    """Rows of a query as lists. `names` are the columns that `query` selects."""
+    sql = f"SELECT json_group_array(json_array({names})) FROM ({query} LIMIT :limit)"  # noqa: S608 - constants
+    (text,) = source.database.execute(sql, {**bound, "limit": -1 if limit is None else limit}).fetchone()
+    return list(msgspec.json.decode(text))
+
+
+def _limited(rows: list[list[Any]], limit: int | None) -> tuple[list[list[Any]], bool]:
+    """The rows within the limit, and whether there were more."""
+    if limit is None or len(rows) <= limit:
+        return rows, False
+    return rows[:limit], True
+
+
+def _one_more(arguments: dict[str, Any]) -> int | None:
+    limit = arguments.get("limit")
+    return None if limit is None else limit + 1
+
+
+def _after(arguments: dict[str, Any], *types: type | tuple[type, ...]) -> list[Any] | None:
+    """The cursor of a listing, if there is one of the right shape."""
+    cursor = arguments.get("after")
+    if cursor is None:
+        return None
+    if len(cursor) != len(types) or not all(map(isinstance, cursor, types)):
+        raise Refusal(ErrorCode.BAD_REQUEST, "after must be the `next` of an answer before", "after")
+    return list(cursor)
+
+
+_NUMBER = (int, float)
+_PLACE = "segment, offset, length, crc"
+
+
+# --- jobs, checkpoints, settings -------------------------------------------------------------------
+
+
+def retrieve_job(source: Source, arguments: dict[str, Any]) -> Answer:
+    """The job, or null."""
+    row = source.database.execute(f"SELECT {_PLACE} FROM job WHERE id = :jobId", arguments).fetchone()  # noqa: S608
+    return Answer({}, iter([b"null" if row is None else value_at(source, Place(*row))]))
+
+
+def retrieve_checkpoint(source: Source, arguments: dict[str, Any]) -> Answer:
+    """The checkpoint.
+
+    Raises:
+        Refusal: NOT_FOUND.
+    """
+    row = source.database.execute(
+        f"SELECT {_PLACE} FROM checkpoint WHERE job = :jobId AND id = :checkpointId",  # noqa: S608
+        arguments,
+    ).fetchone()
+    if row is None:
+        raise Refusal(ErrorCode.NOT_FOUND, f"checkpoint not found: {arguments['checkpointId']}")
+    return Answer({}, iter([value_at(source, Place(*row))]))
+
+
+def get_all_jobs(source: Source, arguments: dict[str, Any]) -> Answer:
+    """All jobs, newest first."""
+    after = _after(arguments, _NUMBER, str)
+    where = "" if after is None else "WHERE started_at < :a OR (started_at = :a AND id > :b)"
+    bound = {} if after is None else {"a": after[0], "b": after[1]}
+    query = f"SELECT {_PLACE}, started_at, id FROM job {where} ORDER BY started_at DESC, id"  # noqa: S608
+    rows = _rows(source, f"{_PLACE}, started_at, id", query, bound, _one_more(arguments))
+    return _stored_values(source, rows, arguments)
+
+
+def get_checkpoints_by_job_id(source: Source, arguments: dict[str, Any]) -> Answer:
+    """All checkpoints of a job by step."""
+    after = _after(arguments, int, int)
+    where = "" if after is None else "AND (step, position) > (:a, :b)"
+    bound = {"job": arguments["jobId"]} | ({} if after is None else {"a": after[0], "b": after[1]})
+    query = f"SELECT {_PLACE}, step, position FROM checkpoint WHERE job = :job {where} ORDER BY step, position"  # noqa: S608
+    rows = _rows(source, f"{_PLACE}, step, position", query, bound, _one_more(arguments))
+    return _stored_values(source, rows, arguments)
+
+
+def _stored_values(source: Source, rows: list[list[Any]], arguments: dict[str, Any]) -> Answer:
+    """Rows of a place and a cursor, answered as the values that stand there."""
+    rows, more = _limited(rows, arguments.get("limit"))
+    places = [Place(*row[:4]) for row in rows]
+    return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, places)))
+
+
+def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
+    """All run settings, the one updated last first."""
+    after = _after(arguments, _NUMBER, str, str)
+    where = (
+        "" if after is None else "WHERE updated_at < :a OR (updated_at = :a AND (run.job, run.name) > (:b, :c))"
+    )
+    bound = {} if after is None else {"a": after[0], "b": after[1], "c": after[2]}
+    names = f"{_PLACE}, rewritten, lacks, updated_at, job, name"
+    query = (
+        f"SELECT {names} FROM setting JOIN run ON run.id = setting.run {where}"  # noqa: S608
+        " ORDER BY updated_at DESC, job, name"
+    )
+    rows, more = _limited(_rows(source, names, query, bound, _one_more(arguments)), arguments.get("limit"))
+    return Answer({"next": rows[-1][6:] if more else None}, _array(_settings(source, rows)))
+
+
+def _settings(source: Source, rows: list[list[Any]]) -> Iterator[bytes]:
+    payloads = values_at(source, [Place(*row[:4]) for row in rows])
+    for payload, (rewritten, lacks, updated_at) in zip(payloads, [row[4:7] for row in rows], strict=True):
+        yield with_defaults(setting_text(bytes(payload), updated_at, rewritten=bool(rewritten)), lacks)
+
+
+# --- events ----------------------------------------------------------------------------------------
+
+_META = """
+SELECT group_concat(item, ','), count(*), max(key) FROM (
+  SELECT '{"timestamp":' || coalesce(at, timestamp) || ',"stepNumber":' || step || ',"type":' || json_quote(type) || '}'
+    AS item, printf('%016d%016d', step, position) AS key
+  FROM event WHERE run = :run AND position <= :newest AND (step, position) > (:a, :b)
+  ORDER BY step, position LIMIT :limit)
+"""
+_EXACT = "coalesce(CAST(at AS REAL), timestamp)"
+_CONTENTS = f"""
+SELECT {_PLACE}, timestamp, position FROM event
+WHERE run = :run AND position <= :newest AND step <= :step AND timestamp >= :a AND (timestamp > :a
+  OR ({_EXACT}, position) > (SELECT {_EXACT}, position FROM event WHERE run = :run AND timestamp = :a AND position = :b))
+ORDER BY timestamp, {_EXACT}, position
+"""  # noqa: S608 - constants
+
+
+def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What every page of a listing of events binds. An event stored meanwhile is in none of them."""
+    run = source.database.execute(
+        "SELECT id FROM run WHERE job = :jobId AND name = :runId", arguments
+    ).fetchone()
+    (newest,) = source.database.execute("SELECT position FROM cursor").fetchone()
+    after = _after(arguments, int, int) or [-1, -1]
+    return {"run": -1 if run is None else run[0], "newest": newest, "a": after[0], "b": after[1]}
+
+
+def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
+    """Timestamp, step and type of each event of a run, by step."""
+    bound = _event_bounds(source, arguments)
+    limit = arguments.get("limit")
+    text, following = _meta_page(source, bound, min(limit or PAGE_ROWS, PAGE_ROWS))
+    if limit is not None:
+        return Answer({"next": following}, iter([b"[" + text + b"]"]))
+    return Answer({}, _meta_pages(source, bound, text, following))
+
+
+def _meta_page(source: Source, bound: dict[str, Any], rows: int) -> tuple[bytes, list[int] | None]:
+    """Items of a page, and its cursor if another page may follow."""
+    text, count, key = source.database.execute(_META, {**bound, "limit": rows}).fetchone()
+    following = [int(key[:-16]), int(key[-16:])] if count == rows else None
+    return (text or "").encode(), following
+
+
+def _meta_pages(source: Source, bound: dict[str, Any], text: bytes, following: list[int] | None) -> Iterator[bytes]:
+    yield b"[" + text
+    while following:
+        text, following = _meta_page(source, {**bound, "a": following[0], "b": following[1]}, PAGE_ROWS)
+        if text:
+            yield b"," + text
+    yield b"]"
+
+
+def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
+    """The events of a run up to a step, by timestamp."""
+    bound = _event_bounds(source, arguments) | {"step": arguments.get("maxStep", 2**60)}
+    limit = arguments.get("limit")
+    rows = _contents_page(source, bound, min(limit or PAGE_ROWS, PAGE_ROWS))
+    if limit is not None:
+        more = len(rows) == min(limit, PAGE_ROWS)
+        places = [Place(*row[:4]) for row in rows]
+        return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, places)))
+    return Answer({}, _array(_contents(source, bound, rows)))
+
+
+def _contents_page(source: Source, bound: dict[str, Any], limit: int) -> list[list[Any]]:
+    return _rows(source, f"{_PLACE}, timestamp, position", _CONTENTS, bound, limit)
+
+
+def _contents(source: Source, bound: dict[str, Any], rows: list[list[Any]]) -> Iterator[memoryview]:
+    while rows:
+        yield from values_at(source, [Place(*row[:4]) for row in rows])
+        if len(rows) < PAGE_ROWS:
+            return
+        rows = _contents_page(source, {**bound, "a": rows[-1][4], "b": rows[-1][5]}, PAGE_ROWS)
+
+
+# --- the journal by position -----------------------------------------------------------------------
+
+
+def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
+    """Records behind a position, in order, without events that repeat an earlier one."""
+    after = arguments.get("after", 0)
+    limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
+    until = Mark(*source.database.execute("SELECT position, segment, offset FROM cursor").fetchone())
+    last = min(until.position, after + limit)
+    repeats = {
+        position
+        for (position,) in source.database.execute(
+            "SELECT position FROM twin WHERE n = 0 AND position > ? AND position <= ?", (after, last)
+        )
+    }
+    following = max(last, after)
+    return Answer({"next": following}, _array(_records(source, after, last, until, repeats)))
+
+
+def _records(source: Source, after: int, last: int, until: Mark, repeats: set[int]) -> Iterator[bytes]:
+    if after >= last:
+        return
+    row = source.database.execute(
+        "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1", (after + 1,)
+    ).fetchone()
+    place = Mark(row[0] - 1, row[1], row[2])
+    try:
+        for entry in source.reader.entries(place, until):
+            for position, item in enumerate(record.record_places(entry.data, entry.header), entry.header.position):
+                if position > last:
+                    return
+                if position > after and position not in repeats:
+                    head = b'{"position":%d,"time":%d,"op":"%s","value":' % (
+                        position,
+                        entry.header.time_ms,
+                        wire.STORE_OPS[record.Kind(item.kind)].encode(),
+                    )
+                    yield head + bytes(entry.data[item.start : item.start + item.length]) + b"}"
+    except DamageError as error:
+        raise Refusal(ErrorCode.DAMAGED, str(error)) from None
+
+
+OPERATIONS = {
+    "retrieveJob": retrieve_job,
+    "retrieveCheckpoint": retrieve_checkpoint,
+    "getAllJobs": get_all_jobs,
+    "getCheckpointsByJobId": get_checkpoints_by_job_id,
+    "getEventsByRun": get_events_by_run,
+    "getEventContents": get_event_contents,
+    "getAllRuns": get_all_runs,
+    "readAll": read_all,
+}

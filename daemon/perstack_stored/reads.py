@@ -1,0 +1,203 @@
+"""Reads beside the serving loop: two threads ask index and journal, so that no read holds up a store.
+
+One thread looks up single values, the other makes listings and parts of large answers, a part at a time.
+"""
+
+import queue
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import structlog
+
+from perstack_storage._errors import ErrorCode
+
+from . import index, queries, wire
+from .errors import DamageError, Refusal, StoredError
+from .files import Files
+from .outbox import Envelope
+from .queries import Source
+from .segments import JournalReader
+from .stores import Reply
+
+_POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint"})
+
+_log = structlog.get_logger()
+
+
+class ReadRequest(NamedTuple):
+    """A read whose arguments were checked."""
+
+    envelope: Envelope
+    id: int
+    op: str
+    arguments: dict[str, Any]
+    position: int  # what it must see
+    deadline: float | None  # on time.monotonic
+
+
+class _OpenRead:
+    """The rest of a large answer: `left` is what was made and not sent yet."""
+
+    __slots__ = ("left", "part", "peer", "pieces", "used")
+
+    def __init__(self, peer: bytes, pieces: Iterator[bytes]) -> None:
+        self.peer = peer
+        self.pieces = pieces
+        self.left = b""
+        self.part = 0
+        self.used = time.monotonic()
+
+    def next_part(self, size: int) -> tuple[bytes, bool]:
+        """The next part of the body, and whether it is the last one."""
+        collected = [self.left]
+        length = len(self.left)
+        done = False
+        while length <= size and not done:
+            piece = next(self.pieces, None)
+            if piece is None:
+                done = True
+            else:
+                collected.append(piece)
+                length += len(piece)
+        body = b"".join(collected)
+        self.left = body[size:]
+        self.used = time.monotonic()
+        return body[:size], done and not self.left
+
+
+class Reads:
+    """Runs reads and hands their answers back through `replies`, telling `wake` that there are some."""
+
+    def __init__(
+        self,
+        files: Files,
+        base: str,
+        journal_dir: int,
+        *,
+        answer_bytes: int,
+        open_max: int,
+        keep_seconds: float,
+        wake: Callable[[], None],
+    ) -> None:
+        self._files = files
+        self._path = f"{base}/.stored/{index.FILE_NAME}"
+        self._journal_dir = journal_dir
+        self._answer_bytes = answer_bytes
+        self._open_max = open_max
+        self._keep_seconds = keep_seconds
+        self._wake = wake
+        self.replies: deque[Reply] = deque()
+        self.pending = 0
+        self.failed = 0
+        self.index_generation = 0
+        self._open: OrderedDict[str, _OpenRead] = OrderedDict()
+        self._open_lock = threading.Lock()
+        self._opened = 0
+        self._queues: dict[str, queue.SimpleQueue[ReadRequest | None]] = {
+            "point": queue.SimpleQueue(),
+            "listing": queue.SimpleQueue(),
+        }
+        self._threads = [
+            threading.Thread(target=self._work, args=(q,), name=f"reads-{name}", daemon=True)
+            for name, q in self._queues.items()
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: ReadRequest) -> None:
+        """Run a read; the index has come as far as it needs."""
+        self.pending += 1
+        self._queues["point" if request.op in _POINT_OPS else "listing"].put(request)
+
+    def take_replies(self) -> list[Reply]:
+        """Answers that are ready."""
+        replies = []
+        while self.replies:
+            replies.append(self.replies.popleft())
+        self.pending -= len(replies)
+        return replies
+
+    def stop(self) -> None:
+        """Let the threads end after what they have begun."""
+        for q in self._queues.values():
+            q.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    # --- in the threads ----------------------------------------------------------------------------
+
+    def _work(self, requests: queue.SimpleQueue[ReadRequest | None]) -> None:
+        source: Source | None = None
+        generation = -1
+        while (request := requests.get()) is not None:
+            try:
+                if source is None or generation != self.index_generation:
+                    if source is not None:
+                        source.database.close()
+                        source.reader.close()
+                        with self._open_lock:
+                            self._open.clear()
+                    generation = self.index_generation
+                    source = Source(
+                        index.connect(self._path, read_only=True), JournalReader(self._files, self._journal_dir)
+                    )
+                frame = self._answer(source, request)
+            except Refusal as refusal:
+                frame = wire.error_answer(request.id, refusal)
+            except (sqlite3.Error, OSError, StoredError) as error:
+                source = None
+                self.failed += 1
+                _log.error("read_failed", op=request.op, reason=str(error))
+                code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
+                frame = wire.error_answer(request.id, Refusal(code, "the read failed; the daemon's log says why"))
+            self.replies.append((request.envelope, frame))
+            self._wake()
+        if source is not None:
+            source.database.close()
+            source.reader.close()
+
+    def _answer(self, source: Source, request: ReadRequest) -> bytes:
+        if request.deadline is not None and time.monotonic() > request.deadline:
+            raise Refusal(ErrorCode.DEADLINE, "the time for the answer was over before it was begun")
+        if request.op == "readPart":
+            return self._part(request)
+        answer = queries.OPERATIONS[request.op](source, request.arguments)
+        read = _OpenRead(request.envelope[0], answer.pieces)
+        body, last = read.next_part(self._answer_bytes)
+        more = None if last else {"read": self._keep(read), "part": 1}
+        return wire.read_answer(request.id, body, position=request.position, more=more, **answer.fields)
+
+    def _part(self, request: ReadRequest) -> bytes:
+        name, part = request.arguments["read"], request.arguments["part"]
+        with self._open_lock:
+            self._forget_old()
+            read = self._open.get(name)
+            if read is None or read.peer != request.envelope[0] or part != read.part + 1:
+                raise Refusal(ErrorCode.READ_GONE, "the rest of that answer is no longer kept")
+            self._open.move_to_end(name)
+        body, last = read.next_part(self._answer_bytes)
+        read.part = part
+        if last:
+            with self._open_lock:
+                self._open.pop(name, None)
+        more = None if last else {"read": name, "part": part + 1}
+        return wire.read_answer(request.id, body, more=more)
+
+    def _keep(self, read: _OpenRead) -> str:
+        with self._open_lock:
+            self._forget_old()
+            if len(self._open) >= self._open_max:
+                raise Refusal(ErrorCode.BUSY, f"{self._open_max} large answers are being pulled already")
+            self._opened += 1
+            name = f"r{self._opened}"
+            self._open[name] = read
+            return name
+
+    def _forget_old(self) -> None:
+        limit = time.monotonic() - self._keep_seconds
+        while self._open and next(iter(self._open.values())).used < limit:
+            self._open.popitem(last=False)

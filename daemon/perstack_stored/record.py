@@ -1,0 +1,227 @@
+"""Layout of the journal: segment headers and entries, as proto/journal.md draws them. No I/O here.
+
+An entry holds the records of one client frame, so that what was sent is journalled unmodified:
+
+     0        4        8        12    14  15  16                24               32
+     +--------+--------+--------+-----+---+---+-----------------+----------------+
+     | "PSE1" | crc32c | length |count|typ|flg|    position     |    time (ms)   |
+     +--------+--------+--------+-----+---+---+-----------------+----------------+
+     |     synced      |       seq       |           session (16 bytes)          |
+     +-----------------+-----------------+---------------------------------------+
+   64| count x record: length u32, kind u8, flags u8, compression u8, reserved u8|
+     +---------------------------------------------------------------------------+
+     | payload bytes of the records, one behind the other                        |
+     +---------------------------------------------------------------------------+
+     | zeros up to a multiple of 8                                               |
+     +---------------------------------------------------------------------------+
+
+All integers are little-endian. The crc32c covers everything behind it up to `length`, and starts from the salt of the
+segment; with the position inside, an old entry in a reused block is no entry.
+"""
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+ENTRY_MAGIC = b"PSE1"
+SEGMENT_MAGIC = b"PSTKJNL1"
+FORMAT_VERSION = 1
+ALIGNMENT = 8
+NO_SESSION = bytes(16)
+
+_ENTRY = struct.Struct("<4sIIHBBQQQQ16s")
+_AFTER_CRC = struct.Struct("<IHBBQQQQ16s")
+_SEGMENT = struct.Struct("<8sHHI16sQQQI")
+_RECORD = struct.Struct("<IBBBB")
+_CRC = struct.Struct("<I")
+
+ENTRY_HEADER_BYTES = _ENTRY.size
+SEGMENT_HEADER_BYTES = _SEGMENT.size + _CRC.size
+RECORD_BYTES = _RECORD.size
+assert (ENTRY_HEADER_BYTES, SEGMENT_HEADER_BYTES, RECORD_BYTES) == (64, 64, 8)
+
+_CRC_START = 8  # magic and checksum are not covered
+
+
+class Kind(IntEnum):
+    """What a record stores. Numbers are for ever; new ones are added behind."""
+
+    JOB = 1
+    CHECKPOINT = 2
+    EVENT = 3
+    RUN_SETTING = 4
+
+
+class EntryType(IntEnum):
+    """What an entry is."""
+
+    RECORDS = 1
+    SESSIONS = 2  # the sessions known when the segment was begun; takes no position
+    MARK = 3  # only says up to where the segment is synced; takes no position
+
+
+FLAG_IMPORTED = 1  # taken over from an existing tree: a run setting counts as it is
+
+
+class Record(NamedTuple):
+    """One stored value: its kind, flags and the bytes as they were sent."""
+
+    kind: int
+    flags: int
+    payload: bytes | bytearray | memoryview
+
+
+class EntryHeader(NamedTuple):
+    """The first 64 bytes of an entry. `length` counts header, table and payload in bytes, not the padding."""
+
+    crc: int
+    length: int
+    count: int
+    type: int
+    flags: int
+    position: int
+    time_ms: int
+    synced: int
+    seq: int
+    session: bytes
+
+
+class SegmentHeader(NamedTuple):
+    """The first 64 bytes of a segment; see proto/journal.md."""
+
+    number: int
+    store: bytes
+    first_position: int
+    previous_end: int
+    proven: int
+    salt: int
+
+
+class NotAnEntryError(ValueError):
+    """The bytes are no entry of this segment. Says what is wrong with them."""
+
+
+def padded(length: int) -> int:
+    """Bytes that an entry of `length` takes in its segment."""
+    return -(-length // ALIGNMENT) * ALIGNMENT
+
+
+def entry_size(records: Sequence[Record]) -> int:
+    """Bytes that an entry of these records takes in its segment."""
+    return padded(ENTRY_HEADER_BYTES + sum([RECORD_BYTES + len(r.payload) for r in records]))
+
+
+def encode_entry(
+    salt: int,
+    records: Sequence[Record],
+    *,
+    position: int,
+    time_ms: int,
+    synced: int,
+    seq: int = 0,
+    session: bytes = NO_SESSION,
+    type: EntryType = EntryType.RECORDS,  # noqa: A002 - the name in the format
+) -> tuple[list[bytes | bytearray | memoryview], int]:
+    """Buffers of an entry, ready to be written, and its padded size in bytes."""
+    if type is EntryType.RECORDS:
+        count = len(records)
+        table = b"".join([_RECORD.pack(len(r.payload), r.kind, r.flags, 0, 0) for r in records])
+    else:
+        count, table = 0, b""
+    length = ENTRY_HEADER_BYTES + len(table) + sum([len(r.payload) for r in records])
+    covered = _AFTER_CRC.pack(length, count, type, 0, position, time_ms, synced, seq, session) + table
+    crc = crc32c(covered, salt)
+    for record in records:
+        crc = crc32c(record.payload, crc)
+    buffers: list[bytes | bytearray | memoryview] = [ENTRY_MAGIC + _CRC.pack(crc) + covered]
+    buffers.extend([r.payload for r in records])
+    size = padded(length)
+    if size > length:
+        buffers.append(bytes(size - length))
+    return buffers, size
+
+
+def decode_header(data: bytes | memoryview, offset: int = 0) -> EntryHeader:
+    """Header of the entry at `offset`. Its checksum is not tested here.
+
+    Raises:
+        NotAnEntryError: too few bytes, no magic, or a length that can't be.
+    """
+    if len(data) - offset < ENTRY_HEADER_BYTES:
+        raise NotAnEntryError("it ends in the header")
+    magic, crc, length, count, kind, flags, position, time_ms, synced, seq, session = _ENTRY.unpack_from(data, offset)
+    if magic != ENTRY_MAGIC:
+        raise NotAnEntryError("it has no magic number")
+    if length < ENTRY_HEADER_BYTES + count * RECORD_BYTES:
+        raise NotAnEntryError("its length is too small")
+    return EntryHeader(crc, length, count, kind, flags, position, time_ms, synced, seq, session)
+
+
+def entry_matches(data: bytes | memoryview, header: EntryHeader, salt: int, offset: int = 0) -> bool:
+    """Whether the bytes of the whole entry at `offset` match its checksum."""
+    view = memoryview(data)[offset + _CRC_START : offset + header.length]
+    return len(view) == header.length - _CRC_START and crc32c(view, salt) == header.crc
+
+
+class RecordPlace(NamedTuple):
+    """A record inside an entry: what it is, and where its payload lies, counted from the entry's start."""
+
+    kind: int
+    flags: int
+    start: int
+    length: int
+
+
+def record_places(data: bytes | memoryview, header: EntryHeader, offset: int = 0) -> list[RecordPlace]:
+    """The records of an entry whose checksum was tested.
+
+    Raises:
+        NotAnEntryError: the table and the length don't agree, or it needs a newer version of this program.
+    """
+    count = header.count
+    start = ENTRY_HEADER_BYTES + count * RECORD_BYTES
+    table = memoryview(data)[offset + ENTRY_HEADER_BYTES : offset + start]
+    places = []
+    for length, kind, flags, compression, _ in _RECORD.iter_unpack(table):
+        if compression:
+            raise NotAnEntryError(f"it is compressed by a method ({compression}) that this version does not know")
+        places.append(RecordPlace(kind, flags, start, length))
+        start += length
+    if header.type == EntryType.RECORDS and start != header.length:
+        raise NotAnEntryError("its records don't fill it")
+    return places
+
+
+def encode_segment_header(header: SegmentHeader) -> bytes:
+    """The first 64 bytes of a segment."""
+    data = _SEGMENT.pack(
+        SEGMENT_MAGIC,
+        FORMAT_VERSION,
+        0,
+        header.number,
+        header.store,
+        header.first_position,
+        header.previous_end,
+        header.proven,
+        header.salt,
+    )
+    return data + _CRC.pack(crc32c(data))
+
+
+def decode_segment_header(data: bytes) -> SegmentHeader:
+    """Read the first 64 bytes of a segment.
+
+    Raises:
+        NotAnEntryError: it is not a segment, is damaged, or was written by a newer version.
+    """
+    if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
+        raise NotAnEntryError("it does not begin as a segment does")
+    magic, version, _, number, store, first, previous_end, proven, salt = _SEGMENT.unpack_from(data)
+    if crc32c(data[: _SEGMENT.size]) != _CRC.unpack_from(data, _SEGMENT.size)[0]:
+        raise NotAnEntryError("the checksum of the segment's header does not match")
+    if version != FORMAT_VERSION:
+        raise NotAnEntryError(f"format version {version} is not known to this version, which reads {FORMAT_VERSION}")
+    return SegmentHeader(number, store, first, previous_end, proven, salt)

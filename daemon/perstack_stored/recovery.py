@@ -1,0 +1,175 @@
+"""What is left of the journal after the last stop: told apart into proven, kept, torn and damaged.
+
+Every entry says up to which offset its segment was synced when it was written. Up to the highest such offset the bytes are
+proven to have been on disk: a bad entry there is damage, and the start fails. What lies behind may be torn,
+since the pages of an unsynced batch reach the disk in any order; its valid beginning is kept, but written again into a
+new segment, because what reads well may stand in the page cache only. Nothing is ever erased.
+"""
+
+from typing import NamedTuple
+
+from . import record
+from .errors import DamageError
+from .files import Files
+from .record import EntryType, Record, SegmentHeader
+from .segments import BadEntryError, Chain, Entry, find_entry, segment_name, walk
+from .sessions import Sessions
+
+
+class Kept(NamedTuple):
+    """An entry behind the proven offset that is whole."""
+
+    position: int
+    time_ms: int
+    seq: int
+    session: bytes
+    records: list[Record]
+
+
+class Recovered(NamedTuple):
+    """Where the journal ends. `end` and `proven_end` are offsets in segment `number`, 0 if there is none."""
+
+    store: bytes | None
+    number: int
+    proven_end: int
+    proven_position: int
+    position: int
+    time_ms: int
+    end: int
+    kept: list[Kept]
+    torn_bytes: int
+    resume: SegmentHeader | None
+    ends: dict[int, int]  # logical ends of the segments before the last one
+
+    def kept_entries(self, salt: int) -> bytes:
+        """The kept entries, encoded for the head of another segment."""
+        pieces: list[bytes | bytearray | memoryview] = []
+        for entry in self.kept:
+            buffers, _ = record.encode_entry(
+                salt,
+                entry.records,
+                position=entry.position,
+                time_ms=entry.time_ms,
+                synced=0,
+                seq=entry.seq,
+                session=entry.session,
+            )
+            pieces += buffers
+        return b"".join(pieces)
+
+
+def recover(files: Files, dir_fd: int, sessions: Sessions) -> Recovered:
+    """Read the last segment, fill the sessions, and tell where and how to go on. Writes nothing.
+
+    Raises:
+        DamageError: bytes that were proven to be on disk are not as written.
+    """
+    chain = Chain(files, dir_fd)
+    if not chain.last:
+        return Recovered(None, 0, 0, 0, 0, 0, 0, [], 0, None, {})
+    try:
+        return _recover_last(files, chain, sessions)
+    finally:
+        chain.close()
+
+
+def _recover_last(files: Files, chain: Chain, sessions: Sessions) -> Recovered:
+    header = chain.headers[chain.last]
+    fd = chain.fd(header.number)
+    size = files.size(fd)
+    proven = header.proven
+    position = header.first_position - 1
+    time_ms = 0
+    end = record.SEGMENT_HEADER_BYTES
+    # (end offset, position, what would be kept) of each entry that may lie behind the proven offset
+    behind: list[tuple[int, int, Entry]] = []
+    clean = False
+    torn_at: int | None = None
+    try:
+        for entry in walk(files, fd, header.salt, end, size, header.number):
+            _follow(entry, position, header)
+            proven = max(proven, entry.header.synced)
+            behind = [item for item in behind if item[0] > proven]
+            position = max(position, entry.header.position + entry.header.count - 1)
+            time_ms = entry.header.time_ms
+            end = entry.offset + record.padded(entry.header.length)
+            clean = entry.header.type == EntryType.MARK
+            _take_up(entry, sessions)
+            behind.append((end, position, entry._replace(data=_own(entry, proven))))
+    except BadEntryError as error:
+        end = torn_at = error.offset
+        _judge(files, fd, header, error, size, proven, position)
+    if end < proven:
+        raise DamageError(segment_name(header.number), end, position + 1, "the segment is shorter than it was")
+    kept = [_keep(item[2]) for item in behind if item[0] > proven and item[2].header.type == EntryType.RECORDS]
+    torn = 0 if torn_at is None else _torn_bytes(files, fd, torn_at, size)
+    resume = header if clean and not kept and not torn else None
+    ends = {number: end_of for number in chain.headers if (end_of := chain.end_of(number)) is not None}
+    first_kept = kept[0].position if kept else position + 1
+    return Recovered(
+        header.store, header.number, proven, first_kept - 1, position, time_ms, end, kept, torn, resume, ends
+    )
+
+
+def _own(entry: Entry, proven: int) -> memoryview:
+    """A copy of an entry that may have to be kept: the walk's buffer is large, and would stay with it."""
+    return memoryview(bytes(entry.data)) if entry.offset >= proven else memoryview(b"")
+
+
+def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
+    """A valid entry must stand at the next position."""
+    found = entry.header
+    if found.type == EntryType.RECORDS and found.position != position + 1:
+        raise DamageError(
+            segment_name(segment.number), entry.offset, position + 1, f"position {found.position} stands there"
+        )
+
+
+def _take_up(entry: Entry, sessions: Sessions) -> None:
+    found = entry.header
+    if found.type == EntryType.SESSIONS:
+        sessions.restore(entry.data[record.ENTRY_HEADER_BYTES :])
+    elif found.type == EntryType.RECORDS and found.session != record.NO_SESSION:
+        sessions.replay(found.session, found.seq, found.position, found.count, found.time_ms)
+
+
+def _judge(
+    files: Files, fd: int, header: SegmentHeader, error: BadEntryError, size: int, proven: int, position: int
+) -> None:
+    """Nothing, if the bad place may be a torn tail.
+
+    Raises:
+        DamageError: some entry proves that the place had been synced.
+    """
+    for place, found in find_entry(files, fd, header.salt, error.offset, size):
+        if found.synced > error.offset:
+            raise DamageError(
+                segment_name(header.number),
+                error.offset,
+                position + 1,
+                f"{error.reason}; the entry at offset {place} was written after it had been synced",
+            )
+    if error.offset < proven:
+        raise DamageError(segment_name(header.number), error.offset, position + 1, error.reason)
+
+
+def _torn_bytes(files: Files, fd: int, start: int, size: int) -> int:
+    """Bytes from `start` to the last one that is not zero."""
+    last = start
+    offset = start
+    while offset < size:
+        data = files.read(fd, min(1 << 20, size - offset), offset)
+        filled = data.rstrip(b"\0")
+        if filled:
+            last = offset + len(filled)
+        offset += len(data)
+    return last - start
+
+
+def _keep(entry: Entry) -> Kept:
+    found = entry.header
+    records = [
+        Record(place.kind, place.flags, bytes(entry.data[place.start : place.start + place.length]))
+        for place in record.record_places(entry.data, found)
+    ]
+    return Kept(found.position, found.time_ms, found.seq, found.session, records)

@@ -1,0 +1,234 @@
+"""Reading segments: walking the entries of a file, the chain of files, and finding a position in it."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from . import record
+from .errors import DamageError
+from .files import Files
+from .record import EntryHeader, NotAnEntryError, SegmentHeader
+
+READ_BYTES = 1 << 20
+SUFFIX = ".segment"
+
+
+class Mark(NamedTuple):
+    """A place between two entries: `position` lies before it, the next entry begins at `offset` of `segment`."""
+
+    position: int
+    segment: int
+    offset: int
+
+
+class Entry(NamedTuple):
+    """An entry whose checksum was tested, with its place. `data` is the whole entry without padding."""
+
+    segment: int
+    offset: int
+    header: EntryHeader
+    data: memoryview
+
+
+class BadEntryError(Exception):
+    """What stands at `offset` is no valid entry; found while walking a segment."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(reason)
+        self.offset = offset
+        self.reason = reason
+
+
+def segment_name(number: int) -> str:
+    """File name of a segment."""
+    return f"{number:010d}{SUFFIX}"
+
+
+def walk(
+    files: Files, fd: int, salt: int, start: int, end: int, segment: int = 0, *, read_bytes: int = READ_BYTES
+) -> Iterator[Entry]:
+    """Entries from `start` on that end by `end`, each tested.
+
+    Raises:
+        BadEntryError: at the first place before `end` that holds no valid entry.
+    """
+    data = b""
+    base = offset = start
+    while offset < end:
+        try:
+            if offset + record.ENTRY_HEADER_BYTES > base + len(data):
+                data = files.read(fd, min(read_bytes, end - offset), offset)
+                base = offset
+            header = record.decode_header(data, offset - base)
+            if offset + header.length > end:
+                raise NotAnEntryError("it runs past the end")
+            if offset + header.length > base + len(data):
+                data = files.read(fd, max(min(read_bytes, end - offset), header.length), offset)
+                base = offset
+            if not record.entry_matches(data, header, salt, offset - base):
+                raise NotAnEntryError("its checksum does not match")
+        except NotAnEntryError as error:
+            raise BadEntryError(offset, str(error)) from None
+        start_in_data = offset - base
+        yield Entry(segment, offset, header, memoryview(data)[start_in_data : start_in_data + header.length])
+        offset += record.padded(header.length)
+
+
+def find_entry(files: Files, fd: int, salt: int, start: int, end: int) -> Iterator[tuple[int, EntryHeader]]:
+    """Valid entries anywhere behind `start`: what a walk can't reach behind a bad place."""
+    offset = start
+    overlap = len(record.ENTRY_MAGIC) - 1
+    while offset < end:
+        data = files.read(fd, min(READ_BYTES + overlap, end - offset), offset)
+        found = data.find(record.ENTRY_MAGIC)
+        while found >= 0:
+            place = offset + found
+            if place % record.ALIGNMENT == 0:
+                try:
+                    entry = next(walk(files, fd, salt, place, end))
+                except (BadEntryError, StopIteration):
+                    pass
+                else:
+                    yield place, entry.header
+            found = data.find(record.ENTRY_MAGIC, found + 1)
+        offset += READ_BYTES
+
+
+class Chain:
+    """The segments of a journal, in order. Later ones are found by `refresh`.
+
+    A segment logically ends where the next one says that it does; bytes behind that are void: a torn
+    tail, or records that recovery wrote again at the head of the next segment.
+    """
+
+    def __init__(self, files: Files, dir_fd: int, *, open_files_max: int = 64) -> None:
+        self._files = files
+        self._dir = dir_fd
+        self._fds: OrderedDict[int, int] = OrderedDict()
+        self._fds_max = open_files_max
+        self.headers: dict[int, SegmentHeader] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up segments that are new.
+
+        Raises:
+            DamageError: a header is damaged, or a segment is missing in the row.
+        """
+        numbers = sorted(
+            int(name.removesuffix(SUFFIX))
+            for name in self._files.list_dir(self._dir)
+            if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
+        )
+        for number in numbers:
+            if number in self.headers:
+                continue
+            previous = self.headers.get(number - 1)
+            if previous is None and number > 1:
+                raise DamageError(segment_name(number - 1), 0, 0, "the segment is missing")
+            header = self._read_header(number)
+            if previous is not None and header.store != previous.store:
+                raise DamageError(segment_name(number), 0, header.first_position, "it belongs to another store")
+            self.headers[number] = header
+
+    def _read_header(self, number: int) -> SegmentHeader:
+        fd = self._files.open(segment_name(number), dir_fd=self._dir)
+        try:
+            header = record.decode_segment_header(self._files.read(fd, record.SEGMENT_HEADER_BYTES, 0))
+        except NotAnEntryError as error:
+            raise DamageError(segment_name(number), 0, 0, str(error)) from None
+        finally:
+            self._files.close(fd)
+        if header.number != number:
+            raise DamageError(segment_name(number), 0, header.first_position, f"it says it is number {header.number}")
+        return header
+
+    @property
+    def last(self) -> int:
+        """Number of the last segment, 0 if there is none."""
+        return len(self.headers)
+
+    def end_of(self, number: int) -> int | None:
+        """Logical end of a segment in bytes; None for the last one, which has none yet."""
+        following = self.headers.get(number + 1)
+        return None if following is None else following.previous_end
+
+    def fd(self, number: int) -> int:
+        """A descriptor of the segment, kept open for the next call."""
+        fd = self._fds.get(number)
+        if fd is None:
+            fd = self._fds[number] = self._files.open(segment_name(number), dir_fd=self._dir)
+            if len(self._fds) > self._fds_max:
+                self._files.close(self._fds.popitem(last=False)[1])
+        else:
+            self._fds.move_to_end(number)
+        return fd
+
+    def close(self) -> None:
+        """Close what `fd` opened."""
+        while self._fds:
+            self._files.close(self._fds.popitem()[1])
+
+
+class JournalReader:
+    """Reads entries in order up to a mark, and payloads by their place. One thread at a time."""
+
+    def __init__(self, files: Files, dir_fd: int) -> None:
+        self._files = files
+        self.chain = Chain(files, dir_fd)
+
+    def start(self) -> Mark:
+        """The place before the first record."""
+        return Mark(0, 1, record.SEGMENT_HEADER_BYTES)
+
+    def seek(self, position: int, until: Mark) -> Mark:
+        """The place of the entry that holds `position`+1, the first one that a follower has not seen.
+
+        Raises:
+            DamageError: an entry on the way is not valid.
+        """
+        self.chain.refresh()
+        number = max((n for n, h in self.chain.headers.items() if h.first_position <= position + 1), default=1)
+        place = Mark(max(0, self.chain.headers[number].first_position - 1), number, record.SEGMENT_HEADER_BYTES)
+        for entry in self.entries(place, until):
+            if entry.header.position + entry.header.count > position + 1:
+                return Mark(position, entry.segment, entry.offset)
+            place = self.behind(entry)
+        return place
+
+    def entries(self, place: Mark, until: Mark) -> Iterator[Entry]:
+        """Entries with records between two places.
+
+        Raises:
+            DamageError: an entry on the way is not valid.
+        """
+        position, number, offset = place
+        while number <= until.segment:
+            if number not in self.chain.headers or (number < until.segment and self.chain.end_of(number) is None):
+                self.chain.refresh()
+            header = self.chain.headers[number]
+            end = until.offset if number == until.segment else self.chain.end_of(number)
+            assert end is not None
+            try:
+                for entry in walk(self._files, self.chain.fd(number), header.salt, offset, end, number):
+                    if entry.header.type == record.EntryType.RECORDS:
+                        position = entry.header.position + entry.header.count - 1
+                        yield entry
+            except BadEntryError as error:
+                raise DamageError(segment_name(number), error.offset, position + 1, error.reason) from None
+            number, offset = number + 1, record.SEGMENT_HEADER_BYTES
+
+    def behind(self, entry: Entry) -> Mark:
+        """The place behind an entry."""
+        last = entry.header.position + max(entry.header.count, 1) - 1
+        return Mark(last, entry.segment, entry.offset + record.padded(entry.header.length))
+
+    def payload(self, segment: int, offset: int, length: int) -> bytes:
+        """Bytes of a record by their place in a segment."""
+        if segment not in self.chain.headers:
+            self.chain.refresh()
+        return self._files.read(self.chain.fd(segment), length, offset)
+
+    def close(self) -> None:
+        """Close all files."""
+        self.chain.close()

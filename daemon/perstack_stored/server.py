@@ -1,0 +1,454 @@
+"""The serving loop: drain the socket, commit the stores with one sync, answer; hand reads to those beside it.
+
+One thread owns the socket, the journal and the sessions. The way of a store: `_drain` → `_request` → `_commit` →
+`Stores.commit` → `Journal.append` (write, fdatasync) → `Outbox.send`.
+"""
+
+import os
+import signal
+import time
+from collections import deque
+from typing import Any
+
+import structlog
+import zmq
+import zmq.backend
+
+from perstack_storage import __version__
+from perstack_storage._errors import ErrorCode
+
+from . import wire
+from .arguments import ARGUMENTS, check_arguments
+from .errors import Refusal
+from .followers import Follower
+from .journal import Journal
+from .outbox import Envelope, Outbox
+from .parts import Parts
+from .queries import READ_ALL_RECORDS_MAX
+from .reads import ReadRequest, Reads
+from .sessions import Sessions
+from .settings import Settings
+from .stores import Payload, StoreRequest, Stores, open_request
+from .wire import RequestHeader
+
+IDLE_SECONDS = 0.5
+_STALLED_POLL_MS = 20
+_CATCH_UP_POLL_SECONDS = 0.005
+_SAY_SO_SECONDS = 2.0
+_HOUSEKEEPING_SECONDS = 0.05
+_LAST_DRAIN_SECONDS = 0.5
+
+_log = structlog.get_logger()
+
+
+class Waker:
+    """A descriptor that becomes readable when another thread, or a signal, has something for the loop."""
+
+    def __init__(self) -> None:
+        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def wake(self) -> None:
+        """Make it readable. Safe from any thread."""
+        try:
+            os.write(self._write, b"\0")
+        except BlockingIOError:
+            pass  # it is readable
+
+    def clear(self) -> None:
+        """Make it unreadable again."""
+        try:
+            os.read(self.fd, 4096)
+        except BlockingIOError:
+            pass
+
+
+class Server:
+    """Serves one ROUTER until `stop` is called."""
+
+    def __init__(
+        self,
+        router: "zmq.Socket[bytes]",
+        journal: Journal,
+        sessions: Sessions,
+        reads: Reads,
+        followers: tuple[Follower, Follower],
+        waker: Waker,
+        settings: Settings,
+        base: str,
+    ) -> None:
+        self._router = router
+        # The binding's own methods: the public ones cost as much again as the call itself.
+        self._recv = zmq.backend.Socket.recv.__get__(router)
+        self._journal = journal
+        self._stores = Stores(journal, sessions)
+        self._sessions = sessions
+        self._reads = reads
+        self._index, self._tree = followers
+        self._waker = waker
+        self._settings = settings
+        self._base = base
+        self._outbox = Outbox(router, bytes_max=settings.outbox_bytes_max)
+        self._parts = Parts(
+            value_bytes_max=settings.value_bytes_max,
+            budget_bytes=settings.parts_bytes_max,
+            silence_seconds=settings.parts_seconds,
+        )
+        self._held: deque[StoreRequest] = deque()
+        self._held_bytes = 0
+        self._held_by_peer: dict[bytes, int] = {}
+        self._waiting: deque[ReadRequest] = deque()
+        self._poller = zmq.Poller()
+        self._polled: dict[str, int | None] = {}
+        self._stopping = False
+        self._started = time.monotonic()
+        self._housekept = 0.0
+        self._next_tidy = 0.0
+        self.commits = 0
+        self.messages = 0
+        self.slow_syncs = 0
+        self.sync_seconds = 0.0
+
+    def stop(self) -> None:
+        """Make `run` return, after what has arrived was answered. May be called from a signal handler."""
+        self._stopping = True
+        self._waker.wake()
+
+    def await_tree(self, position: int) -> None:
+        """Wait until the tree is whole again up to a position; after a crash files may be torn before that."""
+        said = time.monotonic()
+        while not self._stopping:
+            self._follow_followers()
+            place = self._tree.place
+            if (place is not None and place.position >= position) or self._tree.fault:
+                return
+            if time.monotonic() - said > _SAY_SO_SECONDS:
+                said = time.monotonic()
+                _log.info("tree_catching_up", to=position, stats=self._follower_stats(self._tree))
+            time.sleep(_CATCH_UP_POLL_SECONDS)
+
+    def run(self) -> None:
+        """Serve until stopped.
+
+        Raises:
+            JournalFailedError: the journal can't be written; nobody was told otherwise.
+        """
+        self._poller.register(self._router, zmq.POLLIN)
+        self._poller.register(self._waker.fd, zmq.POLLIN)
+        while not self._stopping:
+            drained = self._drain()
+            while self._commit():
+                pass
+            self._housekeeping(busy=drained)
+            if not drained:
+                self._wait()
+        self._last_round()
+
+    # --- the loop ----------------------------------------------------------------------------------
+
+    def _drain(self) -> bool:
+        """Take in what has arrived, up to a bounded number of messages. Never blocks."""
+        recv, more, nowait = self._recv, self._router.getsockopt, zmq.NOBLOCK
+        for count in range(self._settings.drain_messages_max):
+            try:
+                peer = recv(nowait)
+            except zmq.Again:
+                self.messages += count
+                return count > 0
+            frame = recv(nowait)
+            delimited = False
+            if more(zmq.RCVMORE):
+                delimited = not frame
+                frame = recv(nowait)
+                if more(zmq.RCVMORE) or not delimited:
+                    while more(zmq.RCVMORE):
+                        recv(nowait)
+                    self._refuse((peer, delimited), None, Refusal(ErrorCode.BAD_FRAME, "the message has too many frames"))
+                    continue
+            self._request((peer, delimited), frame)
+            if self._held_bytes >= self._settings.commit_bytes_max and not self._tree_lags_too_far():
+                self.messages += count + 1
+                return True
+        self.messages += self._settings.drain_messages_max
+        return True
+
+    def _wait(self) -> None:
+        """Sleep until something happens."""
+        timeout = _STALLED_POLL_MS if self._outbox.stalled else int(IDLE_SECONDS * 1000)
+        self._poller.poll(timeout)
+        self._waker.clear()
+        self._housekept = 0.0
+
+    def _housekeeping(self, *, busy: bool) -> None:
+        """What other threads and processes have for us; a busy loop looks every so often only."""
+        now = time.monotonic()
+        if self._reads.replies:
+            for envelope, frame in self._reads.take_replies():
+                self._outbox.send(envelope, frame)
+        if busy and now - self._housekept < (0.001 if self._waiting else _HOUSEKEEPING_SECONDS):
+            return
+        self._housekept = now
+        self._follow_followers()
+        self._release_reads()
+        if self._outbox.stalled:
+            self._outbox.flush()
+        if now >= self._next_tidy:
+            self._next_tidy = now + 1.0
+            silent = self._parts.forget_silent()
+            if silent:
+                _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")
+
+    def _last_round(self) -> None:
+        """Answer what had arrived before the stop."""
+        deadline = time.monotonic() + _LAST_DRAIN_SECONDS
+        while time.monotonic() < deadline:
+            drained = self._drain()
+            while self._commit():
+                pass
+            if not drained:
+                break
+        stopping = Refusal(ErrorCode.STOPPING, "the daemon is stopping")
+        while self._reads.pending and time.monotonic() < deadline:
+            self._follow_followers()
+            self._release_reads()
+            for envelope, frame in self._reads.take_replies():
+                self._outbox.send(envelope, frame)
+            time.sleep(0.001)
+        for request in self._held:
+            self._refuse(request.envelope, request.id, stopping)
+        for read in self._waiting:
+            self._refuse(read.envelope, read.id, stopping)
+        self._outbox.flush()
+
+    # --- requests ----------------------------------------------------------------------------------
+
+    def _request(self, envelope: Envelope, frame: bytes) -> None:
+        """Look at a request: hold a store for the next commit, pass on a read, or answer."""
+        id = None
+        try:
+            head, body = wire.split(frame)
+            if len(frame) > self._settings.frame_bytes_max:
+                id = wire.rescue_id(head)
+                raise Refusal(ErrorCode.TOO_LARGE, f"the frame is larger than limits.frameBytes ({self._settings.frame_bytes_max})")
+            try:
+                header = wire.decode_header(head)
+            except Refusal:
+                id = wire.rescue_id(head)
+                raise
+            id = header.id
+            if header.op in wire.STORE_KINDS or header.op == wire.BATCH_OP:
+                self._store(envelope, header, body)
+            elif header.op in ARGUMENTS:
+                self._read(envelope, header, body)
+            else:
+                self._other(envelope, header)
+        except Refusal as refusal:
+            self._refuse(envelope, id, refusal)
+
+    def _refuse(self, envelope: Envelope, id: int | None, refusal: Refusal) -> None:
+        self._outbox.send(envelope, self._stores.refuse(id, refusal))
+
+    def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
+        payload: Payload = body
+        if header.parts:
+            if header.op == wire.BATCH_OP:
+                raise Refusal(ErrorCode.BAD_REQUEST, "a batch can't come in parts", "parts")
+            whole = self._parts.take(envelope[0], header, body)
+            if whole is None:
+                assert header.id is not None
+                self._outbox.send(envelope, wire.part_answer(header.id, header.part))
+                return
+            payload = whole
+        request = open_request(envelope, header, payload, items_max=self._settings.batch_items_max)
+        self._hold(request)
+
+    def _hold(self, request: StoreRequest) -> None:
+        """Put a store where the next commit finds it, within the sender's window and the budget of all."""
+        peer = request.envelope[0]
+        held = self._held_by_peer.get(peer, 0)
+        window = self._settings.window_bytes + self._settings.frame_bytes_max
+        over_budget = self._held and self._held_bytes + request.size > self._settings.held_bytes_max
+        if over_budget or (held and held + request.size > window):
+            raise Refusal(ErrorCode.BUSY, "too many stores wait; the window or the daemon's budget is used up")
+        self._held.append(request)
+        self._held_by_peer[peer] = held + request.size
+        self._held_bytes += request.size
+
+    def _commit(self) -> bool:
+        """Commit held stores, up to a bounded batch, and answer them."""
+        if not self._held or self._tree_lags_too_far():
+            return False
+        batch: list[StoreRequest] = []
+        records = size = 0
+        while self._held:
+            request = self._held[0]
+            if batch and (
+                records + len(request.items) > self._settings.commit_records_max
+                or size + request.size > self._settings.commit_bytes_max
+            ):
+                break
+            batch.append(self._held.popleft())
+            records += len(request.items)
+            size += request.size
+            self._unhold(request)
+        for envelope, frame in self._stores.commit(batch):
+            self._outbox.send(envelope, frame)
+        self.commits += 1
+        self._note_sync()
+        self._index.send(self._journal.mark)
+        return True
+
+    def _unhold(self, request: StoreRequest) -> None:
+        peer = request.envelope[0]
+        self._held_bytes -= request.size
+        held = self._held_by_peer[peer] - request.size
+        if held:
+            self._held_by_peer[peer] = held
+        else:
+            del self._held_by_peer[peer]
+
+    def _note_sync(self) -> None:
+        seconds = self._journal.sync_seconds
+        self.sync_seconds += seconds
+        if seconds * 1000 > self._settings.slow_sync_ms:
+            self.slow_syncs += 1
+            _log.warning("slow_sync", ms=round(seconds * 1000, 1))
+
+    def _tree_lags_too_far(self) -> bool:
+        """Whether stores wait for the tree. One that is stuck, rather than slow, holds up nobody."""
+        if self._tree.fault or self._tree.place is None:
+            return False
+        return self._journal.bytes_between(self._tree.place) > self._settings.tree_lag_bytes_max
+
+    def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
+        assert header.id is not None
+        arguments = check_arguments(header.op, wire.decode_arguments(body))
+        if len(self._waiting) + self._reads.pending >= self._settings.reads_max:
+            raise Refusal(ErrorCode.BUSY, "too many reads wait")
+        deadline = None
+        if header.timeoutMs is not None:
+            deadline = time.monotonic() + max(0, min(header.timeoutMs, 2**31)) / 1000
+        # What is held was not acknowledged: what is synced now is all that the read must see.
+        position = self._journal.mark.position
+        request = ReadRequest(envelope, header.id, header.op, arguments, position, deadline)
+        if header.op == "readPart" or self._indexed(position):
+            self._reads.submit(request)
+        else:
+            self._waiting.append(request)
+
+    def _indexed(self, position: int) -> bool:
+        return self._index.place is not None and self._index.place.position >= position
+
+    def _release_reads(self) -> None:
+        """Run the reads that the index has come far enough for."""
+        waiting = self._waiting
+        while waiting and self._indexed(waiting[0].position):
+            self._reads.submit(waiting.popleft())
+        if waiting and self._index.place is None:
+            now = time.monotonic()
+            for request in [r for r in waiting if r.deadline is not None and r.deadline < now]:
+                waiting.remove(request)
+                self._refuse(request.envelope, request.id, Refusal(ErrorCode.DEADLINE, "the index is being built"))
+
+    def _other(self, envelope: Envelope, header: RequestHeader) -> None:
+        assert header.id is not None
+        if header.op == "ping":
+            body = b"{}"
+        elif header.op == "hello":
+            body = wire.encode(self._hello(header))
+        elif header.op == "stats":
+            body = wire.encode(self.stats())
+        else:
+            raise Refusal(ErrorCode.UNKNOWN_OPERATION, "there is no such operation", "op")
+        frame = wire.read_answer(header.id, body, position=self._journal.mark.position)
+        self._outbox.send(envelope, frame)
+
+    # --- followers ---------------------------------------------------------------------------------
+
+    def _follow_followers(self) -> None:
+        """Take in how far the followers are, pass on how far they may go, start again what has ended."""
+        for follower in (self._index, self._tree):
+            if follower.receive():
+                follower.reap()
+                if follower is self._index:
+                    self._tree.stop()
+        if self._index.due():
+            self._index.start()
+            self._reads.index_generation += 1
+        if self._index.place is not None:
+            if self._tree.due():
+                self._tree.start()
+            self._tree.send(self._index.place)
+        self._index.send(self._journal.mark)
+        for follower in (self._index, self._tree):
+            if self._polled.get(follower.kind) != follower.fileno():
+                self._poll_anew(follower)
+
+    def _poll_anew(self, follower: Follower) -> None:
+        old, new = self._polled.get(follower.kind), follower.fileno()
+        if old is not None:
+            self._poller.unregister(old)
+        if new is not None:
+            self._poller.register(new, zmq.POLLIN)
+        self._polled[follower.kind] = new
+
+    # --- telling -----------------------------------------------------------------------------------
+
+    def _hello(self, header: RequestHeader) -> dict[str, Any]:
+        settings = self._settings
+        hello: dict[str, Any] = {
+            "server": "perstack-stored",
+            "version": __version__,
+            "versions": [wire.PROTOCOL_VERSION],
+            "base": self._base,
+            "store": self._journal.store.hex(),
+            "window": {"records": settings.window_records, "bytes": settings.window_bytes},
+            "limits": {
+                "frameBytes": settings.frame_bytes_max,
+                "valueBytes": settings.value_bytes_max,
+                "answerBytes": settings.answer_bytes,
+                "batchItems": settings.batch_items_max,
+                "headerBytes": wire.HEADER_BYTES_MAX,
+                "readAllRecords": READ_ALL_RECORDS_MAX,
+                "sessionSeconds": settings.session_seconds,
+                "partsSeconds": settings.parts_seconds,
+                "readSeconds": settings.read_seconds,
+            },
+        }
+        key = wire.session_key(header)
+        if key is not None:
+            session = self._sessions.find(key)
+            hello["session"] = {"last": session.last if session else 0}
+        return hello
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start, and gauges; the names are described in daemon/README.md."""
+        mark = self._journal.mark
+        stores = self._stores
+        return {
+            "uptimeSeconds": round(time.monotonic() - self._started, 3),
+            "position": mark.position,
+            "journal": {"segment": mark.segment, "offset": mark.offset, "syncs": self.commits,
+                        "syncSeconds": round(self.sync_seconds, 6), "slowSyncs": self.slow_syncs},
+            "messages": self.messages,
+            "stored": {wire.STORE_OPS[kind]: stores.stored.get(kind, 0) for kind in wire.STORE_OPS},
+            "repeated": stores.repeated,
+            "refused": dict(stores.refused),
+            "held": {"requests": len(self._held), "bytes": self._held_bytes},
+            "partsBytes": self._parts.reserved_bytes,
+            "reads": {"waiting": len(self._waiting), "pending": self._reads.pending, "failed": self._reads.failed},
+            "outbox": {"stalled": self._outbox.stalled, "dropped": self._outbox.dropped, "gone": self._outbox.gone},
+            "sessions": len(self._sessions),
+            "index": self._follower_stats(self._index),
+            "tree": {**self._follower_stats(self._tree), "blocked": self._tree.blocked},
+        }  # fmt: skip
+
+    def _follower_stats(self, follower: Follower) -> dict[str, Any]:
+        mark, place = self._journal.mark, follower.place
+        return {
+            "position": None if place is None else place.position,
+            "lagRecords": None if place is None else mark.position - place.position,
+            "lagBytes": None if place is None else self._journal.bytes_between(place),
+            "fault": follower.fault,
+            "starts": follower.starts,
+        }

@@ -1,0 +1,147 @@
+"""What the daemon knows of each client session, so that a store that is sent again is stored once. No I/O.
+
+A session is the last number seen, and the positions that its recent stores got. The state is a function of
+the journal: each entry carries session and number, and each segment begins with a snapshot of all sessions.
+"""
+
+import struct
+from collections import OrderedDict, deque
+from typing import NamedTuple
+
+from perstack_storage._errors import ErrorCode
+
+from .errors import Refusal
+
+_SESSION = struct.Struct("<16sQQH")
+_RUN = struct.Struct("<QQI")
+
+
+class Run(NamedTuple):
+    """Stores numbered seq, seq+1, … that stand at position, position+1, …"""
+
+    seq: int
+    position: int
+    count: int
+
+
+class Session:
+    """State of one session; `used_ms` is the daemon's time of its last store."""
+
+    __slots__ = ("last", "runs", "used_ms")
+
+    def __init__(self, last: int = 0, used_ms: int = 0) -> None:
+        self.last = last
+        self.used_ms = used_ms
+        self.runs: deque[Run] = deque()
+
+    def admit(self, seq: int, count: int, settled: int) -> int:
+        """Take the numbers seq … seq+count-1 and return how many of them, from the front, were seen before.
+
+        Raises:
+            Refusal: SEQUENCE_GAP, if a number before `seq` is missing and not settled.
+        """
+        runs = self.runs
+        while runs and runs[0].seq + runs[0].count - 1 <= settled:
+            runs.popleft()
+        expected = self.last + 1
+        if seq > expected and settled < seq - 1:
+            raise Refusal(
+                ErrorCode.SEQUENCE_GAP, f"store number {seq} came, but number {expected} has not come yet", "seq"
+            )
+        self.last = max(self.last, seq + count - 1)
+        return min(max(0, expected - seq), count)
+
+    def stored(self, seq: int, position: int, count: int, remembered_max: int) -> None:
+        """Remember the positions that a run of stores got."""
+        runs = self.runs
+        runs.append(Run(seq, position, count))
+        # A client with a window of w has at most w unanswered; anything older can't be asked for again.
+        while len(runs) > 1 and runs[-1].seq + runs[-1].count - runs[0].seq > remembered_max + runs[0].count:
+            runs.popleft()
+
+    def position_of(self, seq: int) -> int | None:
+        """Position that a store got, or None if it was refused or is forgotten."""
+        for run in reversed(self.runs):
+            if run.seq <= seq < run.seq + run.count:
+                return run.position + seq - run.seq
+        return None
+
+
+class Sessions:
+    """All sessions, least recently used first."""
+
+    def __init__(self, *, sessions_max: int, session_seconds: int, remembered_records_max: int) -> None:
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._sessions_max = sessions_max
+        self._keep_ms = session_seconds * 1000
+        self._remembered_max = remembered_records_max
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def find(self, key: bytes) -> Session | None:
+        """The session, if it is known."""
+        return self._sessions.get(key)
+
+    def open(self, key: bytes, now_ms: int) -> Session:
+        """The session for a store that came in now; made if it is not known.
+
+        Raises:
+            Refusal: BUSY, if there are too many sessions and all were used a short while ago.
+        """
+        session = self._sessions.get(key)
+        if session is not None:
+            self._sessions.move_to_end(key)
+            session.used_ms = now_ms
+            return session
+        if len(self._sessions) >= self._sessions_max:
+            oldest = next(iter(self._sessions.values()))
+            if now_ms - oldest.used_ms < self._keep_ms:
+                raise Refusal(ErrorCode.BUSY, f"there are {self._sessions_max} sessions in use already")
+            self._sessions.popitem(last=False)
+        session = self._sessions[key] = Session(0, now_ms)
+        return session
+
+    def forget_empty(self, key: bytes) -> None:
+        """Drop a session that was opened by a store that then came to nothing."""
+        session = self._sessions.get(key)
+        if session is not None and session.last == 0:
+            del self._sessions[key]
+
+    def stored(self, key: bytes, seq: int, position: int, count: int) -> None:
+        """Note the positions of stores that are in the journal now."""
+        session = self._sessions.get(key)
+        if session is not None:
+            session.stored(seq, position, count, self._remembered_max)
+
+    def replay(self, key: bytes, seq: int, position: int, count: int, time_ms: int) -> None:
+        """Take up an entry of the journal during recovery."""
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions[key] = Session()
+        self._sessions.move_to_end(key)
+        session.used_ms = time_ms
+        session.last = max(session.last, seq + count - 1)
+        session.stored(seq, position, count, self._remembered_max)
+        while len(self._sessions) > self._sessions_max:
+            self._sessions.popitem(last=False)
+
+    def snapshot(self) -> bytes:
+        """All sessions as bytes, for the head of a segment."""
+        pieces = []
+        for key, session in self._sessions.items():
+            pieces.append(_SESSION.pack(key, session.last, session.used_ms, len(session.runs)))
+            pieces.extend([_RUN.pack(*run) for run in session.runs])
+        return b"".join(pieces)
+
+    def restore(self, data: bytes | memoryview) -> None:
+        """Replace everything by a snapshot whose checksum was tested."""
+        self._sessions.clear()
+        offset = 0
+        while offset < len(data):
+            key, last, used_ms, runs = _SESSION.unpack_from(data, offset)
+            offset += _SESSION.size
+            session = self._sessions[key] = Session(last, used_ms)
+            for _ in range(runs):
+                session.runs.append(Run(*_RUN.unpack_from(data, offset)))
+                offset += _RUN.size

@@ -1,0 +1,208 @@
+"""The way of a store: admitted by its session, checked, appended with the rest of its batch, answered."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from perstack_storage._errors import ErrorCode
+
+from . import values, wire
+from .errors import Refusal, StorageFullError
+from .journal import Append, Journal
+from .outbox import Envelope
+from .record import NO_SESSION, Record
+from .sessions import Session, Sessions
+from .wire import RequestHeader
+
+Reply = tuple[Envelope, bytes]
+Payload = bytes | bytearray
+
+
+class StoreRequest(NamedTuple):
+    """A frame with one store, or a batch of them."""
+
+    envelope: Envelope
+    id: int
+    key: bytes | None
+    seq: int
+    settled: int
+    items: list[tuple[int, Payload]]  # kind and value
+    is_batch: bool
+    size: int  # bytes of the values
+
+
+class _Group(NamedTuple):
+    """Items of a request that became one entry: `first` and those behind it, in append number `append`."""
+
+    append: int
+    first: int
+
+
+class _Plan(NamedTuple):
+    request: StoreRequest
+    session: Session | None
+    last_before: int
+    repeats: int  # so many items, from the front, were seen before
+    refusals: dict[int, Refusal]
+    groups: list[_Group]
+
+
+def open_request(envelope: Envelope, header: RequestHeader, body: Payload, *, items_max: int) -> StoreRequest:
+    """The stores of a frame, not checked yet.
+
+    Raises:
+        Refusal: BAD_REQUEST or TOO_LARGE.
+    """
+    key = wire.session_key(header)
+    if key is not None and not 1 <= header.seq < 2**53:
+        raise Refusal(ErrorCode.BAD_REQUEST, "a store in a session needs seq, an integer from 1 on", "seq")
+    if not 0 <= header.settled < 2**53:
+        raise Refusal(ErrorCode.BAD_REQUEST, "settled must be an integer from 0 on", "settled")
+    is_batch = header.op == wire.BATCH_OP
+    items = _batch(header, body, items_max) if is_batch else [(int(wire.STORE_KINDS[header.op]), body)]
+    assert header.id is not None
+    return StoreRequest(envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body))
+
+
+def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[int, Payload]]:
+    if not header.items:
+        raise Refusal(ErrorCode.BAD_REQUEST, "a batch needs items", "items")
+    if len(header.items) > items_max:
+        raise Refusal(ErrorCode.TOO_LARGE, f"a batch holds at most {items_max} items (limits.batchItems)", "items")
+    items = []
+    start = 0
+    for op, length in header.items:
+        kind = wire.STORE_KINDS.get(op)
+        if kind is None or length < 0:
+            raise Refusal(ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items")
+        items.append((int(kind), body[start : start + length]))
+        start += length
+    if start != len(body):
+        raise Refusal(ErrorCode.BAD_REQUEST, f"the items hold {start} bytes, the body {len(body)}", "items")
+    return items
+
+
+class Stores:
+    """Commits batches of requests to the journal, in the order in which they came."""
+
+    def __init__(self, journal: Journal, sessions: Sessions) -> None:
+        self._journal = journal
+        self._sessions = sessions
+        self.stored: Counter[int] = Counter()  # records by kind
+        self.repeated = 0
+        self.refused: Counter[str] = Counter()  # by code
+
+    def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
+        """Store what can be stored; the answers may be sent when this returns, for it has been synced then.
+
+        Raises:
+            JournalFailedError: nobody may be answered; the process must end.
+        """
+        replies: list[Reply] = []
+        plans: list[_Plan] = []
+        appends: list[Append] = []
+        now_ms = self._journal.now_ms()
+        for request in requests:
+            try:
+                plans.append(self._plan(request, appends, now_ms))
+            except Refusal as refusal:
+                replies.append((request.envelope, self.refuse(request.id, refusal)))
+        try:
+            firsts = self._journal.append(appends) if appends else []
+        except StorageFullError as error:
+            return replies + self._undo(plans, str(error))
+        for (key, seq, records), first in zip(appends, firsts, strict=True):
+            if seq:
+                self._sessions.stored(key, seq, first, len(records))
+            for record in records:
+                self.stored[record.kind] += 1
+        replies.extend([(plan.request.envelope, self._answer(plan, firsts)) for plan in plans])
+        return replies
+
+    def refuse(self, id: int | None, refusal: Refusal) -> bytes:
+        """The answer to a request that is refused as a whole; it is counted."""
+        self.refused[refusal.code] += 1
+        return wire.error_answer(id, refusal)
+
+    def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int) -> _Plan:
+        session = None
+        last_before = repeats = 0
+        items = request.items
+        if request.key is not None:
+            session = self._sessions.open(request.key, now_ms)
+            last_before = session.last
+            try:
+                repeats = session.admit(request.seq, len(items), request.settled)
+            except Refusal:
+                self._sessions.forget_empty(request.key)
+                raise
+        key = request.key or NO_SESSION
+        refusals: dict[int, Refusal] = {}
+        groups: list[_Group] = []
+        records: list[Record] = []
+        for i in range(repeats, len(items)):
+            kind, payload = items[i]
+            try:
+                values.check(kind, payload)
+            except Refusal as refusal:
+                refusals[i] = refusal
+                records = []  # the numbers of an entry have no gap
+                continue
+            if not records:
+                groups.append(_Group(len(appends), i))
+                appends.append(Append(key, request.seq + i if request.key else 0, records))
+            records.append(Record(kind, 0, payload))
+        return _Plan(request, session, last_before, repeats, refusals, groups)
+
+    def _undo(self, plans: list[_Plan], reason: str) -> list[Reply]:
+        """Nothing was written: as if none of the requests had come."""
+        for plan in reversed(plans):
+            if plan.session is not None:
+                plan.session.last = plan.last_before
+        refusal = Refusal(ErrorCode.STORAGE_FULL, reason)
+        return [(plan.request.envelope, self.refuse(plan.request.id, refusal)) for plan in plans]
+
+    def _answer(self, plan: _Plan, firsts: list[int]) -> bytes:
+        request = plan.request
+        if not plan.repeats and not plan.refusals:
+            first = firsts[plan.groups[0].append]
+            if request.is_batch:
+                return wire.batch_answer(request.id, first, len(request.items))
+            return wire.stored_answer(request.id, first)
+        results = self._results(plan, firsts)
+        if request.is_batch:
+            return wire.results_answer(request.id, [r.as_dict() if isinstance(r, Refusal) else r for r in results])
+        (result,) = results
+        if isinstance(result, Refusal):
+            return wire.error_answer(request.id, result)
+        return wire.stored_answer(request.id, result)
+
+    def _results(self, plan: _Plan, firsts: list[int]) -> list[int | Refusal]:
+        request = plan.request
+        results: list[int | Refusal] = [self._repeated(plan, i) for i in range(plan.repeats)]
+        results += [0] * (len(request.items) - plan.repeats)
+        for i, refusal in plan.refusals.items():
+            results[i] = refusal
+        for group in plan.groups:
+            i, position = group.first, firsts[group.append]
+            while i < len(request.items) and i not in plan.refusals:
+                results[i] = position
+                i, position = i + 1, position + 1
+        for result in results:
+            if isinstance(result, Refusal):
+                self.refused[result.code] += 1
+        return results
+
+    def _repeated(self, plan: _Plan, i: int) -> int | Refusal:
+        """What to say to a store whose number was seen before."""
+        assert plan.session is not None
+        seq = plan.request.seq + i
+        position = plan.session.position_of(seq)
+        if position is not None:
+            self.repeated += 1
+            return position
+        try:
+            values.check(*plan.request.items[i])
+        except Refusal as refusal:
+            return refusal
+        return Refusal(ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq")

@@ -1,0 +1,264 @@
+"""What a value must be to be stored, as wire.md, section 6, says. No I/O; the bytes are never changed.
+
+msgspec checks the fields that are required and skips the rest. It refuses some legal JSON (lone surrogate escapes) and takes
+some bytes that are no UTF-8, so there is a UTF-8 test before it and a second opinion behind it.
+"""
+
+import json
+import math
+import re
+from typing import Annotated, Any, Never
+
+import msgspec
+from msgspec import Meta
+
+from perstack_storage._errors import ErrorCode
+
+from .errors import Refusal
+from .record import Kind
+
+UNSET = msgspec.UNSET
+SAFE_INTEGER_MAX = 2**53 - 1
+ID_BYTES_MAX = 200
+TYPE_BYTES_MAX = 100
+
+_Ms = (
+    Annotated[int, Meta(ge=0, le=SAFE_INTEGER_MAX)] | Annotated[float, Meta(ge=0, le=SAFE_INTEGER_MAX)]
+)
+_Step = _Ms  # JSON has one kind of number: 3.0 is a step as well, 3.5 is refused by _whole
+_Number = int | float
+_Object = dict[str, msgspec.Raw]
+
+
+class Usage(msgspec.Struct):
+    """The five counters of a job or checkpoint."""
+
+    inputTokens: _Number
+    outputTokens: _Number
+    reasoningTokens: _Number
+    totalTokens: _Number
+    cachedInputTokens: _Number
+
+
+class Expert(msgspec.Struct):
+    """Who made a checkpoint."""
+
+    key: str
+    name: str
+    version: str
+
+
+class Job(msgspec.Struct):
+    """Required fields of a job."""
+
+    id: str
+    status: str
+    coordinatorExpertKey: str
+    totalSteps: _Step
+    startedAt: _Ms
+    usage: Usage
+
+
+class Checkpoint(msgspec.Struct):
+    """Required fields of a checkpoint."""
+
+    id: str
+    jobId: str
+    runId: str
+    status: str
+    stepNumber: _Step
+    messages: list[msgspec.Raw]
+    expert: Expert
+    usage: Usage
+
+
+class Event(msgspec.Struct):
+    """Required fields of an event."""
+
+    id: str
+    expertKey: str
+    jobId: str
+    runId: str
+    type: str
+    timestamp: _Ms
+    stepNumber: _Step
+
+
+class RunSetting(msgspec.Struct):
+    """Required fields of a run setting, and the two that have a default when read."""
+
+    jobId: str
+    runId: str
+    model: str
+    expertKey: str
+    perstackApiBaseUrl: str
+    providerConfig: _Object
+    input: _Object
+    experts: _Object
+    env: _Object
+    maxRetries: _Number
+    timeout: _Number
+    startedAt: _Ms
+    updatedAt: _Ms
+    reasoningBudget: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    maxSteps: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+Value = Job | Checkpoint | Event | RunSetting
+
+_TYPES: dict[int, type[Value]] = {
+    Kind.JOB: Job,
+    Kind.CHECKPOINT: Checkpoint,
+    Kind.EVENT: Event,
+    Kind.RUN_SETTING: RunSetting,
+}
+_DECODERS: dict[int, msgspec.json.Decoder[Value]] = {k: msgspec.json.Decoder(t) for k, t in _TYPES.items()}
+_IDS: dict[int, tuple[str, ...]] = {
+    Kind.JOB: ("id",),
+    Kind.CHECKPOINT: ("id", "jobId", "runId"),
+    Kind.EVENT: ("id", "jobId", "runId"),
+    Kind.RUN_SETTING: ("jobId", "runId"),
+}
+_NAMES = {Kind.JOB: "job", Kind.CHECKPOINT: "checkpoint", Kind.EVENT: "event", Kind.RUN_SETTING: "run setting"}
+
+_FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
+_PATH = re.compile(r" - at `\$\.?(.*?)`$")
+# Ids that were found right: jobs and runs come again with each event.
+_known_ids: set[str] = set()
+_KNOWN_IDS_MAX = 4096
+
+
+def decode(kind: int, payload: bytes | memoryview) -> Value:
+    """The required fields of a value that was checked when it was stored, or of one to be checked.
+
+    Raises:
+        Refusal: BAD_JSON or BAD_VALUE.
+    """
+    try:
+        return _DECODERS[kind].decode(payload)
+    except msgspec.ValidationError as error:
+        _refuse(kind, error)
+    except (msgspec.DecodeError, RecursionError):
+        return _second_opinion(kind, bytes(payload))
+
+
+def check(kind: int, payload: bytes) -> Value:
+    """Check a value that is to be stored.
+
+    Raises:
+        Refusal: BAD_JSON or BAD_VALUE, naming the field.
+    """
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise Refusal(ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is not UTF-8: {error.reason}") from None
+    value = decode(kind, payload)
+    for field in _IDS[kind]:
+        check_id(getattr(value, field), field)
+    if isinstance(value, Event):
+        check_type(value.type)
+        if type(value.stepNumber) is not int:
+            _whole(value.stepNumber, "stepNumber")
+    elif isinstance(value, Checkpoint):
+        _whole(value.stepNumber, "stepNumber")
+    elif isinstance(value, Job):
+        _whole(value.totalSteps, "totalSteps")
+    return value
+
+
+def check_id(value: str, field: str) -> None:
+    """Refuse what can't be a path component, or is longer than `ID_BYTES_MAX` bytes."""
+    if value in _known_ids:
+        return
+    _check_name(value, field, ID_BYTES_MAX)
+    if field != "id":
+        if len(_known_ids) >= _KNOWN_IDS_MAX:
+            _known_ids.clear()
+        _known_ids.add(value)
+
+
+def check_type(value: str) -> None:
+    """Refuse an event type that the name of its file can't carry."""
+    _check_name(value, "type", TYPE_BYTES_MAX)
+    if "." in value:
+        raise Refusal(ErrorCode.BAD_VALUE, "type must not contain a dot", "type")
+
+
+def _check_name(value: str, field: str, bytes_max: int) -> None:
+    if value.isascii():
+        length = len(value)
+    else:
+        try:
+            length = len(value.encode())
+        except UnicodeEncodeError:
+            raise Refusal(ErrorCode.BAD_VALUE, f"{field} holds a lone surrogate", field) from None
+    if not 1 <= length <= bytes_max:
+        raise Refusal(ErrorCode.BAD_VALUE, f"{field} must be 1 to {bytes_max} bytes long, not {length}", field)
+    if _FORBIDDEN.search(value):
+        raise Refusal(ErrorCode.BAD_VALUE, f"{field} must not contain a slash, backslash or control character", field)
+    if value in {".", ".."}:
+        raise Refusal(ErrorCode.BAD_VALUE, f'{field} must not be "." or ".."', field)
+
+
+def _whole(value: float, field: str) -> None:
+    if not float(value).is_integer():
+        raise Refusal(ErrorCode.BAD_VALUE, f"{field} must be a whole number", field)
+
+
+def _refuse(kind: int, error: msgspec.ValidationError) -> Never:
+    """Turn msgspec's complaint into ours; it never quotes the value."""
+    text = str(error)
+    place = _PATH.search(text)
+    reason = _PATH.sub("", text)
+    missing = re.match(r"Object missing required field `(.*)`", reason)
+    parent = place.group(1) if place else ""
+    if missing:
+        field = f"{parent}.{missing.group(1)}" if parent else missing.group(1)
+        raise Refusal(ErrorCode.BAD_VALUE, f"{field} is missing", field) from None
+    if not parent:
+        raise Refusal(ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} must be a JSON object") from None
+    field = parent.split("[")[0]
+    reason = reason[0].lower() + reason[1:].replace("`", "")
+    raise Refusal(ErrorCode.BAD_VALUE, f"{field}: {reason}", field) from None
+
+
+def _second_opinion(kind: int, payload: bytes) -> Value:
+    """Decode with the standard library, which takes all legal JSON, and check the types behind it."""
+    name = _NAMES[Kind(kind)]
+    try:
+        plain = json.loads(payload, parse_constant=_no_constant, parse_int=_integer)
+    except RecursionError:
+        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is nested too deeply") from None
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is not JSON: {reason}") from None
+    if not isinstance(plain, dict):
+        raise Refusal(ErrorCode.BAD_JSON, f"the {name} must be a JSON object")
+    wanted = {field: plain[field] for field in _TYPES[kind].__struct_fields__ if field in plain}
+    try:
+        return msgspec.convert(_raw_as_any(kind, wanted), _TYPES[kind])
+    except msgspec.ValidationError as error:
+        _refuse(kind, error)
+
+
+def _raw_as_any(kind: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    """`convert` can't make Raw of plain values: the parts that nobody looks into are emptied."""
+    for field, value in wanted.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Refusal(ErrorCode.BAD_VALUE, f"{field}: number out of range", field)
+        if field in {"messages"} and isinstance(value, list):
+            wanted[field] = []
+        elif field in {"providerConfig", "input", "experts", "env"} and isinstance(value, dict):
+            wanted[field] = {}
+        elif field in {"reasoningBudget", "maxSteps"} and kind == Kind.RUN_SETTING:
+            wanted[field] = msgspec.Raw(b"null")
+    return wanted
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else float(digits)

@@ -1,0 +1,171 @@
+"""Frames of the protocol, as proto/wire.md describes them: requests opened, answers made. No I/O."""
+
+from typing import Any
+
+import msgspec
+
+from perstack_storage._errors import ErrorCode
+
+from .errors import Refusal
+from .record import Kind
+
+PROTOCOL_VERSION = 1
+HEADER_BYTES_MAX = 65_536
+STORE_KINDS = {
+    "storeJob": Kind.JOB,
+    "storeCheckpoint": Kind.CHECKPOINT,
+    "storeEvent": Kind.EVENT,
+    "storeRunSetting": Kind.RUN_SETTING,
+}
+STORE_OPS = {kind: op for op, kind in STORE_KINDS.items()}
+BATCH_OP = "store"
+
+
+class RequestHeader(msgspec.Struct, gc=False):
+    """Header of a request; what a field means stands in wire.md, section 2.1."""
+
+    v: int = 0
+    op: str = ""
+    id: int | None = None
+    session: str | None = None
+    seq: int = 0
+    settled: int = 0
+    items: list[tuple[str, int]] | None = None
+    part: int = 0
+    parts: int = 0
+    bytes: int = 0
+    timeoutMs: int | None = None
+
+
+class _Rescue(msgspec.Struct):
+    """What is tried to be read of a header that is wrong, so that the answer finds its request."""
+
+    id: Any = None
+
+
+_header = msgspec.json.Decoder(RequestHeader)
+_rescue = msgspec.json.Decoder(_Rescue)
+encode = msgspec.json.Encoder().encode
+
+
+def split(frame: bytes) -> tuple[bytes, bytes]:
+    """Header and body of a frame, both as bytes.
+
+    Raises:
+        Refusal: BAD_FRAME, without a header of at most `HEADER_BYTES_MAX` bytes.
+    """
+    end = frame.find(b"\n", 0, HEADER_BYTES_MAX + 1)
+    if end >= 0:
+        return frame[:end], frame[end + 1 :]
+    if len(frame) > HEADER_BYTES_MAX:
+        raise Refusal(ErrorCode.BAD_FRAME, f"no line feed within the first {HEADER_BYTES_MAX} bytes ends the header")
+    return frame, b""
+
+
+def decode_header(data: bytes) -> RequestHeader:
+    """Open the header of a request.
+
+    Raises:
+        Refusal: BAD_FRAME, BAD_REQUEST or UNSUPPORTED_VERSION.
+    """
+    try:
+        header = _header.decode(data)
+    except msgspec.ValidationError as error:
+        raise Refusal(ErrorCode.BAD_REQUEST, f"the header is wrong: {_plain(str(error))}", _field(str(error))) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise Refusal(ErrorCode.BAD_FRAME, "the frame does not begin with a header in JSON") from None
+    if header.v != PROTOCOL_VERSION:
+        raise Refusal(ErrorCode.UNSUPPORTED_VERSION, f"version {header.v} is not spoken here", "v")
+    if header.id is None or not 0 <= header.id <= 2**53 - 1:
+        raise Refusal(ErrorCode.BAD_REQUEST, "id must be an integer from 0 to 2^53-1", "id")
+    return header
+
+
+def rescue_id(frame: bytes) -> int | None:
+    """The request's id, where the rest of its header is wrong."""
+    try:
+        found = _rescue.decode(frame[:HEADER_BYTES_MAX].split(b"\n", 1)[0]).id
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return found if type(found) is int and 0 <= found <= 2**53 - 1 else None
+
+
+def session_key(header: RequestHeader) -> bytes | None:
+    """The 16 bytes of the session, None without one.
+
+    Raises:
+        Refusal: BAD_REQUEST.
+    """
+    text = header.session
+    if text is None:
+        if header.seq:
+            raise Refusal(ErrorCode.BAD_REQUEST, "seq needs a session", "session")
+        return None
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(text) != 32 or len(key) != 16 or not any(key) or text != text.lower():
+        raise Refusal(ErrorCode.BAD_REQUEST, "session must be 32 lower-case hexadecimal digits, not all zero", "session")
+    return key
+
+
+def decode_arguments(body: bytes) -> dict[str, Any]:
+    """The argument object of a read.
+
+    Raises:
+        Refusal: BAD_REQUEST.
+    """
+    if not body:
+        return {}
+    try:
+        arguments = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise Refusal(ErrorCode.BAD_REQUEST, "the arguments are not JSON") from None
+    if not isinstance(arguments, dict):
+        raise Refusal(ErrorCode.BAD_REQUEST, "the arguments must be a JSON object")
+    return arguments
+
+
+def stored_answer(id: int, position: int) -> bytes:
+    """Answer to a store."""
+    return b'{"v":1,"id":%d,"ok":true,"position":%d}' % (id, position)
+
+
+def batch_answer(id: int, position: int, count: int) -> bytes:
+    """Answer to a batch whose items all stand one behind the other."""
+    return b'{"v":1,"id":%d,"ok":true,"position":%d,"count":%d}' % (id, position, count)
+
+
+def results_answer(id: int, results: list[int | dict[str, object]]) -> bytes:
+    """Answer to a batch, item by item: a position, or an error object."""
+    return encode({"v": PROTOCOL_VERSION, "id": id, "ok": True, "results": results})
+
+
+def part_answer(id: int, part: int) -> bytes:
+    """A part of a value was taken; the next one may come."""
+    return b'{"v":1,"id":%d,"ok":true,"part":%d}' % (id, part)
+
+
+def read_answer(id: int, body: bytes, **fields: object) -> bytes:
+    """Answer to a read: fields of the header that are None are left out."""
+    header = {"v": PROTOCOL_VERSION, "id": id, "ok": True}
+    header.update({name: value for name, value in fields.items() if value is not None})
+    return encode(header) + b"\n" + body
+
+
+def error_answer(id: int | None, refusal: Refusal) -> bytes:
+    """Answer to a request that was not carried out."""
+    error = refusal.as_dict()
+    if refusal.code is ErrorCode.UNSUPPORTED_VERSION:
+        error["versions"] = [PROTOCOL_VERSION]
+    return encode({"v": PROTOCOL_VERSION, "id": id, "ok": False, "error": error})
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")[:1].lower() + text.replace("`", "")[1:]
+
+
+def _field(text: str) -> str | None:
+    place = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else ""
+    return place.split("[")[0] or None
