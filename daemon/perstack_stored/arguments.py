@@ -58,10 +58,9 @@ def _position(name: str, value: object) -> int:
 
 
 def _cursor(name: str, value: object) -> list[Any]:
-    fits = isinstance(value, list) and 1 <= len(value) <= 3
-    if not fits or any(isinstance(v, bool) or not isinstance(v, int | float | str) for v in value):  # type: ignore[attr-defined]
+    if not isinstance(value, list) or not all(type(part) in (int, float, str) for part in value):
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be the `next` of an answer before", name)
-    return list(value)  # type: ignore[call-overload]
+    return value
 
 
 def _text(name: str, value: object) -> str:
@@ -70,8 +69,9 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-_PAGING = {"limit": (_positive, False), "after": (_cursor, False)}
-ARGUMENTS: dict[str, dict[str, tuple[Callable[[str, object], Any], bool]]] = {
+_Check = Callable[[str, object], Any]
+_PAGING: dict[str, tuple[_Check, bool]] = {"limit": (_positive, False), "after": (_cursor, False)}
+ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "retrieveJob": {"jobId": (_id, True)},
     "retrieveCheckpoint": {"jobId": (_id, True), "checkpointId": (_id, True)},
     "getAllJobs": _PAGING,

@@ -1,8 +1,10 @@
-"""Binding the ROUTER safely: ZeroMQ alone would take over the path of a living daemon, or destroy a file there.
+"""Binding the ROUTER safely: ZeroMQ alone would take over a living daemon's path, or destroy a file there.
 
-The socket is bound and listens under a temporary name, gets its mode, is renamed into place, and is handed to ZeroMQ.
+The socket is bound and listens under a temporary name, gets its mode, is renamed into place, and is handed
+to ZeroMQ.
 """
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -96,7 +98,5 @@ def bind(router: zmq.Socket[bytes], endpoint: str, mode: int) -> None:
 def remove_socket(endpoint: str) -> None:
     """Remove the socket's file at the end."""
     if endpoint.startswith("ipc://"):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(endpoint.removeprefix("ipc://"))
-        except FileNotFoundError:
-            pass

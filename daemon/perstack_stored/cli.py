@@ -9,7 +9,8 @@ import click
 import structlog
 
 from perstack_storage import __version__
-from perstack_storage._endpoint import EndpointError, resolve_base, resolve_endpoint
+from perstack_storage._endpoint import resolve_base, resolve_endpoint
+from perstack_storage._errors import EndpointError
 
 from . import log
 from .daemon import Daemon
@@ -19,7 +20,7 @@ from .settings import ENVIRONMENT_PREFIX, Settings
 _log = structlog.get_logger()
 
 
-class _Octal(click.ParamType):
+class _Octal(click.ParamType[int]):
     name = "octal"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -63,11 +64,33 @@ _base_option = click.option(
 
 @main.command()
 @_base_option
-@click.option("--bind", "endpoints", multiple=True, metavar="ENDPOINT", help="Where to serve; may be given more than once. Default: PERSTACK_STORED_ENDPOINT, or the socket of the base.")
-@click.option("--log-format", type=click.Choice(["auto", "console", "json"]), default="auto", envvar="PERSTACK_STORED_LOG_FORMAT", show_default=True, help="auto: readable on a terminal, JSON elsewhere.")
-@click.option("--log-level", type=click.Choice(log.LEVELS), default="info", envvar="PERSTACK_STORED_LOG_LEVEL", show_default=True)
+@click.option(
+    "--bind",
+    "endpoints",
+    multiple=True,
+    metavar="ENDPOINT",
+    help="Where to serve; may be given more than once."
+    " Default: PERSTACK_STORED_ENDPOINT, or the socket of the base.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "console", "json"]),
+    default="auto",
+    envvar="PERSTACK_STORED_LOG_FORMAT",
+    show_default=True,
+    help="auto: readable on a terminal, JSON elsewhere.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(log.LEVELS),
+    default="info",
+    envvar="PERSTACK_STORED_LOG_LEVEL",
+    show_default=True,
+)
 @_settings_options
-def serve(base_path: str | None, endpoints: tuple[str, ...], log_format: str, log_level: str, **settings: int) -> None:
+def serve(
+    base_path: str | None, endpoints: tuple[str, ...], log_format: str, log_level: str, **settings: int
+) -> None:
     """Serve a base until SIGTERM or SIGINT.
 
     Each setting below can also be given as an environment variable: --frame-bytes-max is

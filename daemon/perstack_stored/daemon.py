@@ -1,5 +1,6 @@
 """Start and stop of the daemon: what has to be there before the first request, and in which order it ends."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -39,10 +40,8 @@ def set_up(base: str, settings: Settings) -> None:
     try:
         os.makedirs(base, settings.folder_mode, exist_ok=True)
         for path, mode in ((STORED_NAME, 0o750), (f"{STORED_NAME}/journal", 0o750)):
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(os.path.join(base, path), mode)
-            except FileExistsError:
-                pass
     except OSError as error:
         raise ConfigError(f"can't use {base} as a base: {error.strerror}") from error
 
@@ -81,7 +80,9 @@ def make_sessions(settings: Settings) -> Sessions:
 class Daemon:
     """Everything that runs, in the order in which it starts."""
 
-    def __init__(self, base: str, endpoints: Sequence[str], settings: Settings, *, log_json: bool, log_level: str) -> None:
+    def __init__(
+        self, base: str, endpoints: Sequence[str], settings: Settings, *, log_json: bool, log_level: str
+    ) -> None:
         self._base = base
         self._endpoints = endpoints
         self._settings = settings
@@ -154,7 +155,7 @@ class Daemon:
             )
             server.run()
             _log.info("stopping")
-            self._stop(server, journal, reads, (index, tree), context, router)
+            self._stop(journal, reads, (index, tree), context, router)
         finally:
             for follower in (index, tree):
                 follower.stop()
@@ -163,14 +164,13 @@ class Daemon:
 
     def _stop(
         self,
-        server: Server,
         journal: Journal,
         reads: Reads,
         followers: tuple[Follower, Follower],
         context: "zmq.Context[zmq.Socket[bytes]]",
         router: "zmq.Socket[bytes]",
     ) -> None:
-        """Close in order: clients get their last answers, the journal its mark, the followers their last slice."""
+        """Close in order: clients get last answers, the journal its mark, the followers their last slice."""
         router.close(linger=500)
         for endpoint in self._endpoints:
             bind.remove_socket(endpoint)
@@ -184,7 +184,9 @@ class Daemon:
             tree.send(index.place)
         tree.finish()
         if not tree.wait(self._settings.stop_seconds):
-            _log.warning("tree_unfinished", reason="it did not end in time; the next start goes on from its cursor")
+            _log.warning(
+                "tree_unfinished", reason="it did not end in time; the next start goes on from its cursor"
+            )
         context.term()
 
 
@@ -202,4 +204,3 @@ def _router(context: "zmq.Context[zmq.Socket[bytes]]", settings: Settings) -> "z
     router.setsockopt(zmq.MAXMSGSIZE, 2 * settings.frame_bytes_max)
     router.setsockopt(zmq.HANDSHAKE_IVL, 5000)
     return router
-

@@ -7,7 +7,7 @@ class StoredError(Exception):
     """Base of every error that the daemon raises on purpose."""
 
 
-class Refusal(StoredError):
+class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
     """A request is answered with an error, and nothing of it is stored. Raised by any check."""
 
     def __init__(self, code: ErrorCode, message: str, field: str | None = None) -> None:
@@ -45,7 +45,9 @@ class DamageError(StoredError):
     """Bytes of the journal that were proven to be on disk are not what was written. Nothing is deleted."""
 
     def __init__(self, segment: str, offset: int, position: int, reason: str) -> None:
-        super().__init__(f"damage in journal segment {segment} at offset {offset}, position {position}: {reason}")
+        super().__init__(
+            f"damage in journal segment {segment} at offset {offset}, position {position}: {reason}"
+        )
         self.segment = segment
         self.offset = offset
         self.position = position

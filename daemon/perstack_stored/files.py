@@ -4,6 +4,7 @@ Nothing here decides anything about formats. A directory is named by an open des
 can be led outside the base by a symbolic link. Tests put a simulated disk in the place of `Files`.
 """
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Sequence
@@ -116,7 +117,9 @@ class Files:
 
     def exchange(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
         """Swap two names in one step (renameat2 with RENAME_EXCHANGE)."""
-        if _libc.renameat2(source_dir, os.fsencode(source), target_dir, os.fsencode(target), _RENAME_EXCHANGE):
+        if _libc.renameat2(
+            source_dir, os.fsencode(source), target_dir, os.fsencode(target), _RENAME_EXCHANGE
+        ):
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error), target)
 
@@ -156,10 +159,8 @@ def read_whole(files: Files, name: str, *, dir_fd: int) -> bytes | None:
 def replace_durably(files: Files, name: str, data: bytes, mode: int, *, dir_fd: int) -> None:
     """Put `data` under `name` so that after any crash it is there whole, old or new."""
     temporary = f"{name}.new"
-    try:
+    with contextlib.suppress(FileNotFoundError):
         files.unlink(temporary, dir_fd=dir_fd)
-    except FileNotFoundError:
-        pass
     fd = files.create(temporary, mode, dir_fd=dir_fd)
     try:
         files.write(fd, [data], 0)

@@ -1,6 +1,7 @@
 """A follower: a process of its own that keeps one projection, index or tree, in step with the journal.
 
-It reads the journal's files itself, never past the mark that the server sent, and has its own cursor. It may die at any
+It reads the journal's files itself, never past the mark that the server sent, and has its own cursor. It may
+die at any
 moment: the server starts it again, and it goes on from the cursor. Why a process: see daemon/README.md.
 """
 
@@ -79,6 +80,7 @@ class IndexProjection:
             self._index = Index(path, reader, store)
 
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
+        """The place from which to go on."""
         place = self._index.place
         if place.position > mark.position:
             raise IndexUnusableError("the index is ahead of the journal")
@@ -87,15 +89,18 @@ class IndexProjection:
         return place if end is None or place.offset <= end else reader.seek(place.position, mark)
 
     def apply(self, entries: list[Entry]) -> None:
+        """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
         self._index.apply(entries)
 
     def idle(self, seconds: float) -> None:
         """Nothing to do: each transaction is complete."""
 
     def blocked(self) -> int:
+        """How many files could not be had."""
         return 0
 
     def close(self) -> None:
+        """Make durable what was done, and end."""
         self._index.close()
 
 
@@ -109,27 +114,35 @@ class TreeProjection:
         tree.on_blocked = self._log_blocked
 
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
+        """The place from which to go on."""
         place = reader.seek(self._tree.position, mark)
         self._tree.plan_replay(reader.entries(place, mark))
         return place
 
     def apply(self, entries: list[Entry]) -> None:
+        """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
         self._tree.apply(entries)
 
     def idle(self, seconds: float) -> None:
+        """There has been nothing to do for so long."""
         if seconds >= TREE_IDLE_SECONDS:
             self._tree.sync(clean=True)
 
     def blocked(self) -> int:
+        """How many files could not be had."""
         return self._tree.blocked
 
     def close(self) -> None:
+        """Make durable what was done, and end."""
         self._tree.sync(clean=True)
         self._tree.close()
 
     def _log_blocked(self, write: Write, error: OSError) -> None:
         _log.error(
-            "tree_file_blocked", position=write.position, file="/".join((*write.folders, write.name)), reason=str(error)
+            "tree_file_blocked",
+            position=write.position,
+            file="/".join((*write.folders, write.name)),
+            reason=str(error),
         )
 
 
@@ -158,7 +171,11 @@ def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, 
 
 
 def _step(
-    projection: IndexProjection | TreeProjection, reader: JournalReader, link: FollowerEnd, place: Mark, until: Mark
+    projection: IndexProjection | TreeProjection,
+    reader: JournalReader,
+    link: FollowerEnd,
+    place: Mark,
+    until: Mark,
 ) -> Mark:
     """Take up one slice and report; a fault is reported and tried again until it is gone."""
     entries = _slice(reader.entries(place, until), *projection.slice)

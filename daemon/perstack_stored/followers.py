@@ -1,6 +1,5 @@
 """The server's side of the followers: starting, feeding and watching them."""
 
-import os
 import subprocess
 import sys
 import time
@@ -52,7 +51,7 @@ class Follower:
         """Start the process."""
         ours, theirs = link.pair()
         arguments = msgspec.json.encode(self._told).decode()
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "perstack_stored.follower", self.kind, str(theirs.fileno()), arguments],
             # With the lock, so that no other daemon starts while a follower still writes.
             pass_fds=[theirs.fileno(), self._lock_fd],
@@ -141,5 +140,3 @@ class Follower:
         done = self._process.poll() == 0
         self.stop()
         return done
-
-

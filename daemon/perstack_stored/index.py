@@ -1,9 +1,10 @@
-"""The index: an SQLite projection of the journal that says where each value stands. It can be deleted and rebuilt.
+"""The index: an SQLite projection of the journal that says where each value stands. It can be rebuilt.
 
-Values stay in the journal; a row holds segment, offset, length and crc32c of the bytes. The cursor moves in the
-transaction of the rows, so after any crash the index is as of some position, and goes on from there.
+Values stay in the journal; a row holds segment, offset, length and crc32c of the bytes. The cursor moves in
+the transaction of the rows, so after any crash the index is as of some position, and goes on from there.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ _PLACE_EVERY_BYTES = 256 << 10
 _RUNS_CACHED_MAX = 4096
 
 _SCHEMA = """
-CREATE TABLE cursor (store BLOB NOT NULL, position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
+CREATE TABLE cursor (store BLOB NOT NULL, position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER
+NOT NULL);
 CREATE TABLE place (position INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
 CREATE TABLE job (
   id TEXT PRIMARY KEY, started_at NUMERIC NOT NULL,
@@ -45,8 +47,8 @@ CREATE TABLE setting (
 CREATE INDEX setting_order ON setting (updated_at DESC);
 -- The key is the name of the event's file. Different events with one name are told apart by n: 1, 2, 3, …
 CREATE TABLE event (
-  run INTEGER NOT NULL, timestamp INTEGER NOT NULL, step INTEGER NOT NULL, type TEXT NOT NULL, n INTEGER NOT NULL,
-  at TEXT,  -- the timestamp itself, where it has a fraction
+  run INTEGER NOT NULL, timestamp INTEGER NOT NULL, step INTEGER NOT NULL, type TEXT NOT NULL, n INTEGER NOT
+  NULL, at TEXT,  -- the timestamp itself, where it has a fraction
   position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (run, timestamp, step, type, n)
 ) WITHOUT ROWID;
@@ -64,7 +66,11 @@ def connect(path: str, *, read_only: bool) -> sqlite3.Connection:
     """Open the index; the writer makes it if it is not there."""
     uri = f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
     database = sqlite3.connect(
-        uri + ("?mode=ro" if read_only else ""), uri=True, isolation_level=None, check_same_thread=False, timeout=30
+        uri + ("?mode=ro" if read_only else ""),
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=30,
     )
     database.execute("PRAGMA cache_size = -8192")
     return database
@@ -126,7 +132,13 @@ class Index:
                 position = entry.header.position
                 for place in record.record_places(entry.data, entry.header):
                     payload = entry.data[place.start : place.start + place.length]
-                    where = (position, entry.segment, entry.offset + place.start, place.length, crc32c(payload))
+                    where = (
+                        position,
+                        entry.segment,
+                        entry.offset + place.start,
+                        place.length,
+                        crc32c(payload),
+                    )
                     self._take_up(place.kind, place.flags, payload, entry.header.time_ms, where)
                     position += 1
                 self._place = self._reader.behind(entry)
@@ -143,10 +155,15 @@ class Index:
 
     def _note_place(self, entry: Entry) -> None:
         segment, offset = self._last_place
-        if entry.segment != segment or entry.offset - offset >= _PLACE_EVERY_BYTES or entry.header.position == 1:
+        if (
+            entry.segment != segment
+            or entry.offset - offset >= _PLACE_EVERY_BYTES
+            or entry.header.position == 1
+        ):
             self._last_place = (entry.segment, entry.offset)
             self._database.execute(
-                "INSERT OR REPLACE INTO place VALUES (?, ?, ?)", (entry.header.position, entry.segment, entry.offset)
+                "INSERT OR REPLACE INTO place VALUES (?, ?, ?)",
+                (entry.header.position, entry.segment, entry.offset),
             )
 
     def _take_up(
@@ -170,8 +187,12 @@ class Index:
     def _run(self, job: str, name: str) -> int:
         found = self._runs.get((job, name))
         if found is None:
-            self._database.execute("INSERT INTO run (job, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (job, name))
-            (found,) = self._database.execute("SELECT id FROM run WHERE job = ? AND name = ?", (job, name)).fetchone()
+            self._database.execute(
+                "INSERT INTO run (job, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (job, name)
+            )
+            (found,) = self._database.execute(
+                "SELECT id FROM run WHERE job = ? AND name = ?", (job, name)
+            ).fetchone()
             if len(self._runs) >= _RUNS_CACHED_MAX:
                 self._runs.clear()
             self._runs[job, name] = found
@@ -207,7 +228,8 @@ class Index:
 
     def _next_n(self, key: tuple[int, int, int, str]) -> int:
         (n,) = self._database.execute(
-            "SELECT n FROM event WHERE run = ? AND timestamp = ? AND step = ? AND type = ? ORDER BY n DESC LIMIT 1", key
+            "SELECT max(n) FROM event WHERE run = ? AND timestamp = ? AND step = ? AND type = ?",
+            key,
         ).fetchone()
         return int(n) + 1
 
@@ -232,7 +254,7 @@ class Index:
 
 
 def setting_text(payload: bytes, updated_at: float, *, rewritten: bool) -> bytes:
-    """A run setting as it counts now: the first one stored, with the time of the last store where there were more."""
+    """A run setting as it counts now: the first one stored, with the time of the last store."""
     if not rewritten:
         return payload
     found = jsontext.span(payload, "updatedAt")
@@ -251,10 +273,8 @@ def with_defaults(payload: bytes, lacks: int) -> bytes:
 def remove(path: str) -> None:
     """Remove an index with the files beside it."""
     for suffix in ("", "-wal", "-shm"):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path + suffix)
-        except FileNotFoundError:
-            pass
 
 
 def kind_name(kind: int) -> str:

@@ -66,11 +66,13 @@ class Journal:
         self._dir = dir_fd
         self._sessions = sessions
         self.sync_seconds = 0.0
+        self._fd = -1
+        self._number = self._salt = self._offset = self._capacity = 0
         found = recover(files, dir_fd, sessions)
         self.recovered: Recovered = found
         self.store = found.store or uuid.uuid4().bytes
-        self._time_ms = found.time_ms
-        self._position = found.position
+        self._time_ms: int = found.time_ms
+        self._position: int = found.position
         self._ends = dict(found.ends)
         self._preparer = SegmentPreparer(files, dir_fd, segment_bytes, FILE_MODE, ahead=ahead)
         if found.resume is None:
@@ -225,7 +227,7 @@ class Journal:
     # --- start -------------------------------------------------------------------------------------
 
     def _resume(self, found: Recovered) -> None:
-        """The last stop was clean: go on where it ended, over its mark, which may never have reached the disk."""
+        """Go on where a clean stop ended, over its mark, which may never have reached the disk."""
         header = found.resume
         assert header is not None
         fd = self._files.open(segment_name(header.number), dir_fd=self._dir, write=True)
@@ -244,11 +246,15 @@ class Journal:
             capacity = write_zeros(self._files, fd, first_segment_bytes)
             # The snapshot is of after the kept entries; taking them up once more changes nothing.
             end = self._write_head(fd, header, found.kept_entries(header.salt))
-            self._files.rename(NEW_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir)
+            self._files.rename(
+                NEW_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir
+            )
             self._files.sync(self._dir)
         except OSError as error:
             if error.errno in _FULL:
-                raise StorageFullError(f"no room to begin a journal segment: {os.strerror(error.errno)}") from error
+                raise StorageFullError(
+                    f"no room to begin a journal segment: {os.strerror(error.errno)}"
+                ) from error
             raise
         if found.number:
             self._ends[found.number] = found.proven_end

@@ -1,4 +1,4 @@
-"""Work on JSON text by its tokens, where decoding and encoding again could change a number or a surrogate. No I/O.
+"""Work on JSON text by its tokens, where decoding and encoding again could change a number. No I/O.
 
 The input was checked to be one JSON object when it was stored.
 """
@@ -12,7 +12,7 @@ _INDENT = b"  "
 
 
 def indent(text: bytes) -> bytes:
-    """The same tokens, laid out as JSON.stringify(value, null, 2) does, which is how the reference writes job.json."""
+    """The same tokens, laid out as JSON.stringify(value, null, 2) does: the reference's form of job.json."""
     out: list[bytes] = []
     depth = 0
     opened = False  # the last token opened an object or array: an empty one stays on its line
@@ -41,7 +41,7 @@ def indent(text: bytes) -> bytes:
 
 
 def members(text: bytes) -> Iterator[tuple[str, int, int]]:
-    """Key, start and end of the value of each member of the object, outermost level only, in order of the text."""
+    """Key, and start and end of the value, of each member of the outermost object."""
     depth = 0
     key: str | None = None
     start = end = 0
@@ -66,7 +66,7 @@ def members(text: bytes) -> Iterator[tuple[str, int, int]]:
 
 
 def span(text: bytes, key: str) -> tuple[int, int] | None:
-    """Start and end of the value of `key`, without the white space around it; the last one where it stands twice."""
+    """Start and end of the value of `key`, without white space; of the last one, if there are two."""
     found = None
     for name, start, end in members(text):
         if name == key:

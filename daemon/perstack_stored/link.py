@@ -1,7 +1,7 @@
 """The line between the server and a follower: marks go down, reports come up, each a packet of its own.
 
-A mark says up to where the journal is synced. A report says how far the follower has come. Only the newest of either
-counts, so a full line loses nothing that matters.
+A mark says up to where the journal is synced. A report says how far the follower has come. Only the newest
+of either counts, so a full line loses nothing that matters.
 """
 
 import os
@@ -18,7 +18,7 @@ _PACKET_BYTES_MAX = 2048
 
 
 class Report(NamedTuple):
-    """How far a follower has come; `blocked` counts files that the tree couldn't have, `fault` is "" or says what stops it."""
+    """How far a follower has come; `blocked` counts files it couldn't have, `fault` is what stops it."""
 
     place: Mark
     blocked: int

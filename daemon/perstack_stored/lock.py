@@ -32,7 +32,9 @@ class BaseLock:
                 # A daemon that was just killed leaves its followers a moment to end.
                 if time.monotonic() > deadline or holder[1]:
                     os.close(self._fd)
-                    raise BaseHeldError(f"the base is held by {holder[0]}; stop it, or use another base") from None
+                    raise BaseHeldError(
+                        f"the base is held by {holder[0]}; stop it, or use another base"
+                    ) from None
                 time.sleep(0.02)
 
     @property

@@ -5,12 +5,11 @@ from collections import deque
 import zmq
 import zmq.backend
 
-
 Envelope = tuple[bytes, bool]  # routing id, and whether an empty delimiter came with it (REQ)
 
 
 class Outbox:
-    """Sends on the ROUTER without ever blocking; what a peer's queue doesn't take waits here, within a bound."""
+    """Sends on the ROUTER, never blocking; what a peer's queue doesn't take waits here, within a bound."""
 
     def __init__(self, socket: "zmq.backend.Socket", *, bytes_max: int) -> None:
         self._socket = socket
@@ -63,5 +62,3 @@ class Outbox:
             return
         self._waiting.setdefault(peer, deque()).append((envelope, frame))
         self._waiting_bytes[peer] = size
-
-

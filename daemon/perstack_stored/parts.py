@@ -1,4 +1,4 @@
-"""Values that come in parts: put together under one budget, and forgotten when their sender falls silent. No I/O."""
+"""Values that come in parts: joined under one budget, forgotten when the sender falls silent. No I/O."""
 
 import time
 
@@ -46,7 +46,9 @@ class Parts:
         self.forget(peer)
         if assembly.filled != len(assembly.buffer):
             raise Refusal(
-                ErrorCode.BAD_REQUEST, f"the parts hold {assembly.filled} bytes, not {len(assembly.buffer)}", "bytes"
+                ErrorCode.BAD_REQUEST,
+                f"the parts hold {assembly.filled} bytes, not {len(assembly.buffer)}",
+                "bytes",
             )
         return assembly.buffer
 
@@ -69,13 +71,19 @@ class Parts:
         assembly = self._assemblies.get(peer)
         if header.part > 0:
             if assembly is None or assembly.key != key:
-                raise Refusal(ErrorCode.BAD_REQUEST, f"part {header.part} came without the ones before it", "part")
+                raise Refusal(
+                    ErrorCode.BAD_REQUEST, f"part {header.part} came without the ones before it", "part"
+                )
             return assembly
         self.forget(peer)  # the sender begins anew
-        if not 2 <= header.parts <= header.bytes:
+        if not 1 < header.parts <= header.bytes:
             raise Refusal(ErrorCode.BAD_REQUEST, "parts must be at least 2, and at most bytes", "parts")
         if header.bytes > self._value_max:
-            raise Refusal(ErrorCode.TOO_LARGE, f"the value is larger than limits.valueBytes ({self._value_max})", "bytes")
+            raise Refusal(
+                ErrorCode.TOO_LARGE,
+                f"the value is larger than limits.valueBytes ({self._value_max})",
+                "bytes",
+            )
         if self.reserved_bytes + header.bytes > self._budget:
             raise Refusal(ErrorCode.BUSY, "too many large values are coming in at once")
         assembly = self._assemblies[peer] = _Assembly(key, header.bytes)
@@ -84,10 +92,14 @@ class Parts:
 
     def _append(self, assembly: _Assembly, header: RequestHeader, body: bytes) -> None:
         if header.part != assembly.next_part:
-            raise Refusal(ErrorCode.BAD_REQUEST, f"part {header.part} came, part {assembly.next_part} was due", "part")
+            raise Refusal(
+                ErrorCode.BAD_REQUEST, f"part {header.part} came, part {assembly.next_part} was due", "part"
+            )
         end = assembly.filled + len(body)
         if end > len(assembly.buffer):
-            raise Refusal(ErrorCode.BAD_REQUEST, f"the parts hold more than {len(assembly.buffer)} bytes", "bytes")
+            raise Refusal(
+                ErrorCode.BAD_REQUEST, f"the parts hold more than {len(assembly.buffer)} bytes", "bytes"
+            )
         assembly.buffer[assembly.filled : end] = body
         assembly.filled = end
         assembly.next_part += 1

@@ -38,7 +38,11 @@ class SegmentPreparer:
 
     def start(self) -> None:
         """Begin to make the next segment, unless it is there or in the making."""
-        if not self._ahead or self._made is not None or (self._thread is not None and self._thread.is_alive()):
+        if (
+            not self._ahead
+            or self._made is not None
+            or (self._thread is not None and self._thread.is_alive())
+        ):
             return
         self._thread = threading.Thread(target=self._make, name="segment-preparer", daemon=True)
         self._thread.start()

@@ -1,7 +1,7 @@
 """The reads: the index is asked where, the journal for the bytes.
 
-A query gives pieces of a JSON text, lazily, so that an answer of any size needs memory for a part of it only. Each SQL
-statement gives one row, a JSON text: the interpreter's lock is taken once, not once a row.
+A query gives pieces of a JSON text, lazily, so that an answer of any size needs memory for a part of it
+only. Each SQL statement gives one row, a JSON text: the interpreter's lock is taken once, not once a row.
 """
 
 import sqlite3
@@ -119,7 +119,9 @@ def _array(items: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 # --- rows from the index ---------------------------------------------------------------------------
 
 
-def _rows(source: Source, names: str, query: str, bound: dict[str, Any], limit: int | None) -> list[list[Any]]:
+def _rows(
+    source: Source, names: str, query: str, bound: dict[str, Any], limit: int | None
+) -> list[list[Any]]:
     """Rows of a query as lists. `names` are the columns that `query` selects."""
     sql = f"SELECT json_group_array(json_array({names})) FROM ({query} LIMIT :limit)"  # noqa: S608 - constants
     (text,) = source.database.execute(sql, {**bound, "limit": -1 if limit is None else limit}).fetchone()
@@ -191,7 +193,9 @@ def get_checkpoints_by_job_id(source: Source, arguments: dict[str, Any]) -> Answ
     after = _after(arguments, int, int)
     where = "" if after is None else "AND (step, position) > (:a, :b)"
     bound = {"job": arguments["jobId"]} | ({} if after is None else {"a": after[0], "b": after[1]})
-    query = f"SELECT {_PLACE}, step, position FROM checkpoint WHERE job = :job {where} ORDER BY step, position"  # noqa: S608
+    query = (
+        f"SELECT {_PLACE}, step, position FROM checkpoint WHERE job = :job {where} ORDER BY step, position"  # noqa: S608
+    )
     rows = _rows(source, f"{_PLACE}, step, position", query, bound, _one_more(arguments))
     return _stored_values(source, rows, arguments)
 
@@ -207,7 +211,9 @@ def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
     """All run settings, the one updated last first."""
     after = _after(arguments, _NUMBER, str, str)
     where = (
-        "" if after is None else "WHERE updated_at < :a OR (updated_at = :a AND (run.job, run.name) > (:b, :c))"
+        ""
+        if after is None
+        else "WHERE updated_at < :a OR (updated_at = :a AND (run.job, run.name) > (:b, :c))"
     )
     bound = {} if after is None else {"a": after[0], "b": after[1], "c": after[2]}
     names = f"{_PLACE}, rewritten, lacks, updated_at, job, name"
@@ -229,7 +235,8 @@ def _settings(source: Source, rows: list[list[Any]]) -> Iterator[bytes]:
 
 _META = """
 SELECT group_concat(item, ','), count(*), max(key) FROM (
-  SELECT '{"timestamp":' || coalesce(at, timestamp) || ',"stepNumber":' || step || ',"type":' || json_quote(type) || '}'
+  SELECT '{"timestamp":' || coalesce(at, timestamp) || ',"stepNumber":' || step || ',"type":' ||
+  json_quote(type) || '}'
     AS item, printf('%016d%016d', step, position) AS key
   FROM event WHERE run = :run AND position <= :newest AND (step, position) > (:a, :b)
   ORDER BY step, position LIMIT :limit)
@@ -238,7 +245,8 @@ _EXACT = "coalesce(CAST(at AS REAL), timestamp)"
 _CONTENTS = f"""
 SELECT {_PLACE}, timestamp, position FROM event
 WHERE run = :run AND position <= :newest AND step <= :step AND timestamp >= :a AND (timestamp > :a
-  OR ({_EXACT}, position) > (SELECT {_EXACT}, position FROM event WHERE run = :run AND timestamp = :a AND position = :b))
+  OR ({_EXACT}, position) > (SELECT {_EXACT}, position FROM event WHERE run = :run AND timestamp = :a AND
+  position = :b))
 ORDER BY timestamp, {_EXACT}, position
 """  # noqa: S608 - constants
 
@@ -270,7 +278,9 @@ def _meta_page(source: Source, bound: dict[str, Any], rows: int) -> tuple[bytes,
     return (text or "").encode(), following
 
 
-def _meta_pages(source: Source, bound: dict[str, Any], text: bytes, following: list[int] | None) -> Iterator[bytes]:
+def _meta_pages(
+    source: Source, bound: dict[str, Any], text: bytes, following: list[int] | None
+) -> Iterator[bytes]:
     yield b"[" + text
     while following:
         text, following = _meta_page(source, {**bound, "a": following[0], "b": following[1]}, PAGE_ROWS)
@@ -326,12 +336,15 @@ def _records(source: Source, after: int, last: int, until: Mark, repeats: set[in
     if after >= last:
         return
     row = source.database.execute(
-        "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1", (after + 1,)
+        "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1",
+        (after + 1,),
     ).fetchone()
     place = Mark(row[0] - 1, row[1], row[2])
     try:
         for entry in source.reader.entries(place, until):
-            for position, item in enumerate(record.record_places(entry.data, entry.header), entry.header.position):
+            for position, item in enumerate(
+                record.record_places(entry.data, entry.header), entry.header.position
+            ):
                 if position > last:
                     return
                 if position > after and position not in repeats:

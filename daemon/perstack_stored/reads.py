@@ -143,7 +143,8 @@ class Reads:
                             self._open.clear()
                     generation = self.index_generation
                     source = Source(
-                        index.connect(self._path, read_only=True), JournalReader(self._files, self._journal_dir)
+                        index.connect(self._path, read_only=True),
+                        JournalReader(self._files, self._journal_dir),
                     )
                 frame = self._answer(source, request)
             except Refusal as refusal:
@@ -153,7 +154,9 @@ class Reads:
                 self.failed += 1
                 _log.error("read_failed", op=request.op, reason=str(error))
                 code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
-                frame = wire.error_answer(request.id, Refusal(code, "the read failed; the daemon's log says why"))
+                frame = wire.error_answer(
+                    request.id, Refusal(code, "the read failed; the daemon's log says why")
+                )
             self.replies.append((request.envelope, frame))
             self._wake()
         if source is not None:

@@ -15,8 +15,8 @@ An entry holds the records of one client frame, so that what was sent is journal
      | zeros up to a multiple of 8                                               |
      +---------------------------------------------------------------------------+
 
-All integers are little-endian. The crc32c covers everything behind it up to `length`, and starts from the salt of the
-segment; with the position inside, an old entry in a reused block is no entry.
+All integers are little-endian. The crc32c covers everything behind it up to `length`, and starts from the
+salt of the segment; with the position inside, an old entry in a reused block is no entry.
 """
 
 import struct
@@ -79,7 +79,7 @@ class EntryHeader(NamedTuple):
 
     crc: int
     length: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
     type: int
     flags: int
     position: int
@@ -114,7 +114,7 @@ def entry_size(records: Sequence[Record]) -> int:
     return padded(ENTRY_HEADER_BYTES + sum([RECORD_BYTES + len(r.payload) for r in records]))
 
 
-def encode_entry(
+def encode_entry(  # noqa: PLR0913 - the fields of the format
     salt: int,
     records: Sequence[Record],
     *,
@@ -123,7 +123,7 @@ def encode_entry(
     synced: int,
     seq: int = 0,
     session: bytes = NO_SESSION,
-    type: EntryType = EntryType.RECORDS,  # noqa: A002 - the name in the format
+    type: EntryType = EntryType.RECORDS,
 ) -> tuple[list[bytes | bytearray | memoryview], int]:
     """Buffers of an entry, ready to be written, and its padded size in bytes."""
     if type is EntryType.RECORDS:
@@ -152,7 +152,9 @@ def decode_header(data: bytes | memoryview, offset: int = 0) -> EntryHeader:
     """
     if len(data) - offset < ENTRY_HEADER_BYTES:
         raise NotAnEntryError("it ends in the header")
-    magic, crc, length, count, kind, flags, position, time_ms, synced, seq, session = _ENTRY.unpack_from(data, offset)
+    magic, crc, length, count, kind, flags, position, time_ms, synced, seq, session = _ENTRY.unpack_from(
+        data, offset
+    )
     if magic != ENTRY_MAGIC:
         raise NotAnEntryError("it has no magic number")
     if length < ENTRY_HEADER_BYTES + count * RECORD_BYTES:
@@ -187,7 +189,9 @@ def record_places(data: bytes | memoryview, header: EntryHeader, offset: int = 0
     places = []
     for length, kind, flags, compression, _ in _RECORD.iter_unpack(table):
         if compression:
-            raise NotAnEntryError(f"it is compressed by a method ({compression}) that this version does not know")
+            raise NotAnEntryError(
+                f"it is compressed by a method ({compression}) that this version does not know"
+            )
         places.append(RecordPlace(kind, flags, start, length))
         start += length
     if header.type == EntryType.RECORDS and start != header.length:
@@ -219,9 +223,11 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
     """
     if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
         raise NotAnEntryError("it does not begin as a segment does")
-    magic, version, _, number, store, first, previous_end, proven, salt = _SEGMENT.unpack_from(data)
+    _, version, _, number, store, first, previous_end, proven, salt = _SEGMENT.unpack_from(data)
     if crc32c(data[: _SEGMENT.size]) != _CRC.unpack_from(data, _SEGMENT.size)[0]:
         raise NotAnEntryError("the checksum of the segment's header does not match")
     if version != FORMAT_VERSION:
-        raise NotAnEntryError(f"format version {version} is not known to this version, which reads {FORMAT_VERSION}")
+        raise NotAnEntryError(
+            f"format version {version} is not known to this version, which reads {FORMAT_VERSION}"
+        )
     return SegmentHeader(number, store, first, previous_end, proven, salt)

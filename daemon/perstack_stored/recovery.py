@@ -1,9 +1,10 @@
 """What is left of the journal after the last stop: told apart into proven, kept, torn and damaged.
 
-Every entry says up to which offset its segment was synced when it was written. Up to the highest such offset the bytes are
+Every entry says up to which offset its segment was synced when it was written. Up to the highest such offset
+the bytes are
 proven to have been on disk: a bad entry there is damage, and the start fails. What lies behind may be torn,
-since the pages of an unsynced batch reach the disk in any order; its valid beginning is kept, but written again into a
-new segment, because what reads well may stand in the page cache only. Nothing is ever erased.
+since the pages of an unsynced batch reach the disk in any order; its valid beginning is kept, but written
+again into a new segment, because what reads well may stand in the page cache only. Nothing is ever erased.
 """
 
 from typing import NamedTuple
@@ -100,8 +101,12 @@ def _recover_last(files: Files, chain: Chain, sessions: Sessions) -> Recovered:
         end = torn_at = error.offset
         _judge(files, fd, header, error, size, proven, position)
     if end < proven:
-        raise DamageError(segment_name(header.number), end, position + 1, "the segment is shorter than it was")
-    kept = [_keep(item[2]) for item in behind if item[0] > proven and item[2].header.type == EntryType.RECORDS]
+        raise DamageError(
+            segment_name(header.number), end, position + 1, "the segment is shorter than it was"
+        )
+    kept = [
+        _keep(item[2]) for item in behind if item[0] > proven and item[2].header.type == EntryType.RECORDS
+    ]
     torn = 0 if torn_at is None else _torn_bytes(files, fd, torn_at, size)
     resume = header if clean and not kept and not torn else None
     ends = {number: end_of for number in chain.headers if (end_of := chain.end_of(number)) is not None}
@@ -121,7 +126,10 @@ def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
     found = entry.header
     if found.type == EntryType.RECORDS and found.position != position + 1:
         raise DamageError(
-            segment_name(segment.number), entry.offset, position + 1, f"position {found.position} stands there"
+            segment_name(segment.number),
+            entry.offset,
+            position + 1,
+            f"position {found.position} stands there",
         )
 
 

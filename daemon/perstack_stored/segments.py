@@ -14,7 +14,7 @@ SUFFIX = ".segment"
 
 
 class Mark(NamedTuple):
-    """A place between two entries: `position` lies before it, the next entry begins at `offset` of `segment`."""
+    """A place between two entries: `position` is the last one before it, `offset` that of the next entry."""
 
     position: int
     segment: int
@@ -128,7 +128,9 @@ class Chain:
                 raise DamageError(segment_name(number - 1), 0, 0, "the segment is missing")
             header = self._read_header(number)
             if previous is not None and header.store != previous.store:
-                raise DamageError(segment_name(number), 0, header.first_position, "it belongs to another store")
+                raise DamageError(
+                    segment_name(number), 0, header.first_position, "it belongs to another store"
+                )
             self.headers[number] = header
 
     def _read_header(self, number: int) -> SegmentHeader:
@@ -140,7 +142,9 @@ class Chain:
         finally:
             self._files.close(fd)
         if header.number != number:
-            raise DamageError(segment_name(number), 0, header.first_position, f"it says it is number {header.number}")
+            raise DamageError(
+                segment_name(number), 0, header.first_position, f"it says it is number {header.number}"
+            )
         return header
 
     @property
@@ -188,8 +192,12 @@ class JournalReader:
             DamageError: an entry on the way is not valid.
         """
         self.chain.refresh()
-        number = max((n for n, h in self.chain.headers.items() if h.first_position <= position + 1), default=1)
-        place = Mark(max(0, self.chain.headers[number].first_position - 1), number, record.SEGMENT_HEADER_BYTES)
+        number = max(
+            (n for n, h in self.chain.headers.items() if h.first_position <= position + 1), default=1
+        )
+        place = Mark(
+            max(0, self.chain.headers[number].first_position - 1), number, record.SEGMENT_HEADER_BYTES
+        )
         for entry in self.entries(place, until):
             if entry.header.position + entry.header.count > position + 1:
                 return Mark(position, entry.segment, entry.offset)
@@ -204,7 +212,9 @@ class JournalReader:
         """
         position, number, offset = place
         while number <= until.segment:
-            if number not in self.chain.headers or (number < until.segment and self.chain.end_of(number) is None):
+            if number not in self.chain.headers or (
+                number < until.segment and self.chain.end_of(number) is None
+            ):
                 self.chain.refresh()
             header = self.chain.headers[number]
             end = until.offset if number == until.segment else self.chain.end_of(number)

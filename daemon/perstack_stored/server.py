@@ -1,9 +1,10 @@
 """The serving loop: drain the socket, commit the stores with one sync, answer; hand reads to those beside it.
 
-One thread owns the socket, the journal and the sessions. The way of a store: `_drain` → `_request` → `_commit` →
-`Stores.commit` → `Journal.append` (write, fdatasync) → `Outbox.send`.
+One thread owns the socket, the journal and the sessions. The way of a store: `_drain` → `_request` →
+`_commit` → `Stores.commit` → `Journal.append` (write, fdatasync) → `Outbox.send`.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -50,23 +51,19 @@ class Waker:
 
     def wake(self) -> None:
         """Make it readable. Safe from any thread."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # full: it is readable
             os.write(self._write, b"\0")
-        except BlockingIOError:
-            pass  # it is readable
 
     def clear(self) -> None:
         """Make it unreadable again."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 4096)
-        except BlockingIOError:
-            pass
 
 
 class Server:
     """Serves one ROUTER until `stop` is called."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts that it joins
         self,
         router: "zmq.Socket[bytes]",
         journal: Journal,
@@ -115,7 +112,7 @@ class Server:
         self._waker.wake()
 
     def await_tree(self, position: int) -> None:
-        """Wait until the tree is whole again up to a position; after a crash files may be torn before that."""
+        """Wait until the tree is whole again up to a position; after a crash, files may be torn before."""
         said = time.monotonic()
         while not self._stopping:
             self._follow_followers()
@@ -163,7 +160,11 @@ class Server:
                 if more(zmq.RCVMORE) or not delimited:
                     while more(zmq.RCVMORE):
                         recv(nowait)
-                    self._refuse((peer, delimited), None, Refusal(ErrorCode.BAD_FRAME, "the message has too many frames"))
+                    self._refuse(
+                        (peer, delimited),
+                        None,
+                        Refusal(ErrorCode.BAD_FRAME, "the message has too many frames"),
+                    )
                     continue
             self._request((peer, delimited), frame)
             if self._held_bytes >= self._settings.commit_bytes_max and not self._tree_lags_too_far():
@@ -229,7 +230,10 @@ class Server:
             head, body = wire.split(frame)
             if len(frame) > self._settings.frame_bytes_max:
                 id = wire.rescue_id(head)
-                raise Refusal(ErrorCode.TOO_LARGE, f"the frame is larger than limits.frameBytes ({self._settings.frame_bytes_max})")
+                raise Refusal(
+                    ErrorCode.TOO_LARGE,
+                    f"the frame is larger than limits.frameBytes ({self._settings.frame_bytes_max})",
+                )
             try:
                 header = wire.decode_header(head)
             except Refusal:
@@ -269,7 +273,9 @@ class Server:
         window = self._settings.window_bytes + self._settings.frame_bytes_max
         over_budget = self._held and self._held_bytes + request.size > self._settings.held_bytes_max
         if over_budget or (held and held + request.size > window):
-            raise Refusal(ErrorCode.BUSY, "too many stores wait; the window or the daemon's budget is used up")
+            raise Refusal(
+                ErrorCode.BUSY, "too many stores wait; the window or the daemon's budget is used up"
+            )
         self._held.append(request)
         self._held_by_peer[peer] = held + request.size
         self._held_bytes += request.size
@@ -348,7 +354,9 @@ class Server:
             now = time.monotonic()
             for request in [r for r in waiting if r.deadline is not None and r.deadline < now]:
                 waiting.remove(request)
-                self._refuse(request.envelope, request.id, Refusal(ErrorCode.DEADLINE, "the index is being built"))
+                self._refuse(
+                    request.envelope, request.id, Refusal(ErrorCode.DEADLINE, "the index is being built")
+                )
 
     def _other(self, envelope: Envelope, header: RequestHeader) -> None:
         assert header.id is not None
@@ -436,9 +444,10 @@ class Server:
             "refused": dict(stores.refused),
             "held": {"requests": len(self._held), "bytes": self._held_bytes},
             "partsBytes": self._parts.reserved_bytes,
-            "reads": {"waiting": len(self._waiting), "pending": self._reads.pending, "failed": self._reads.failed},
-            "outbox": {"stalled": self._outbox.stalled, "dropped": self._outbox.dropped, "gone": self._outbox.gone},
-            "sessions": len(self._sessions),
+            "reads": {"waiting": len(self._waiting), "pending": self._reads.pending, "failed":
+            self._reads.failed},
+            "outbox": {"stalled": self._outbox.stalled, "dropped": self._outbox.dropped, "gone":
+            self._outbox.gone}, "sessions": len(self._sessions),
             "index": self._follower_stats(self._index),
             "tree": {**self._follower_stats(self._tree), "blocked": self._tree.blocked},
         }  # fmt: skip

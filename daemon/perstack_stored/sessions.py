@@ -17,11 +17,11 @@ _RUN = struct.Struct("<QQI")
 
 
 class Run(NamedTuple):
-    """Stores numbered seq, seq+1, … that stand at position, position+1, …"""
+    """Stores with consecutive numbers that stand at consecutive positions."""
 
     seq: int
     position: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
 
 
 class Session:
@@ -46,7 +46,9 @@ class Session:
         expected = self.last + 1
         if seq > expected and settled < seq - 1:
             raise Refusal(
-                ErrorCode.SEQUENCE_GAP, f"store number {seq} came, but number {expected} has not come yet", "seq"
+                ErrorCode.SEQUENCE_GAP,
+                f"store number {seq} came, but number {expected} has not come yet",
+                "seq",
             )
         self.last = max(self.last, seq + count - 1)
         return min(max(0, expected - seq), count)

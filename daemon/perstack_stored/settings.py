@@ -22,7 +22,9 @@ class Settings:
 
     frame_bytes_max: int = _setting(16 * _MIB, "largest message that is read", 128 * _KIB, _GIB)
     value_bytes_max: int = _setting(256 * _MIB, "largest value, sent in parts", _KIB, 2 * _GIB)
-    answer_bytes: int = _setting(4 * _MIB, "larger answers are pulled in parts of this size", 64 * _KIB, 16 * _MIB)
+    answer_bytes: int = _setting(
+        4 * _MIB, "larger answers are pulled in parts of this size", 64 * _KIB, 16 * _MIB
+    )
     batch_items_max: int = _setting(1024, "stores in one message", 1, 4096)
     window_records: int = _setting(1024, "unanswered stores granted to a client", 1, 65536)
     window_bytes: int = _setting(16 * _MIB, "unanswered bytes granted to a client", _MIB)
@@ -41,7 +43,9 @@ class Settings:
     sessions_max: int = _setting(10_000, "sessions that are remembered")
     session_seconds: int = _setting(3600, "a session is remembered at least so long")
     segment_bytes: int = _setting(64 * _MIB, "size of a journal segment", _MIB, 4 * _GIB)
-    first_segment_bytes: int = _setting(4 * _MIB, "size of the journal segment made at start", 64 * _KIB, _GIB)
+    first_segment_bytes: int = _setting(
+        4 * _MIB, "size of the journal segment made at start", 64 * _KIB, _GIB
+    )
     tree_lag_bytes_max: int = _setting(512 * _MIB, "the tree may lag so far before stores are slowed", _MIB)
     tree_nice: int = _setting(5, "niceness of the process that writes the tree", 0, 19)
     stop_seconds: int = _setting(5, "a stop takes no longer than this")
@@ -54,4 +58,6 @@ class Settings:
         for item in dataclasses.fields(self):
             value, bound = getattr(self, item.name), item.metadata
             if not bound["least"] <= value <= bound["most"]:
-                raise ConfigError(f"{item.name} must be between {bound['least']} and {bound['most']}, not {value}")
+                raise ConfigError(
+                    f"{item.name} must be between {bound['least']} and {bound['most']}, not {value}"
+                )

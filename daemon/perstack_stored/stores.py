@@ -68,13 +68,17 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
     if not header.items:
         raise Refusal(ErrorCode.BAD_REQUEST, "a batch needs items", "items")
     if len(header.items) > items_max:
-        raise Refusal(ErrorCode.TOO_LARGE, f"a batch holds at most {items_max} items (limits.batchItems)", "items")
+        raise Refusal(
+            ErrorCode.TOO_LARGE, f"a batch holds at most {items_max} items (limits.batchItems)", "items"
+        )
     items = []
     start = 0
     for op, length in header.items:
         kind = wire.STORE_KINDS.get(op)
         if kind is None or length < 0:
-            raise Refusal(ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items")
+            raise Refusal(
+                ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items"
+            )
         items.append((int(kind), body[start : start + length]))
         start += length
     if start != len(body):
@@ -171,7 +175,9 @@ class Stores:
             return wire.stored_answer(request.id, first)
         results = self._results(plan, firsts)
         if request.is_batch:
-            return wire.results_answer(request.id, [r.as_dict() if isinstance(r, Refusal) else r for r in results])
+            return wire.results_answer(
+                request.id, [r.as_dict() if isinstance(r, Refusal) else r for r in results]
+            )
         (result,) = results
         if isinstance(result, Refusal):
             return wire.error_answer(request.id, result)
@@ -205,4 +211,6 @@ class Stores:
             values.check(*plan.request.items[i])
         except Refusal as refusal:
             return refusal
-        return Refusal(ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq")
+        return Refusal(
+            ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq"
+        )

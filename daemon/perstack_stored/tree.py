@@ -1,8 +1,9 @@
 """The tree: the documented folders and files, a projection of the journal that Perstack's own tools read.
 
-Each file appears whole or not at all: it is written without a name and then linked, or written aside and then exchanged with the
-old one. The durable cursor moves only behind a sync of the whole file system, at most `UNSYNCED_RECORDS_MAX` records later;
-what follows it is written again after a crash, where it is not there already as it should be.
+Each file appears whole or not at all: it is written without a name and then linked, or written aside and
+then exchanged with the
+old one. The durable cursor moves only behind a sync of the whole file system, at most `UNSYNCED_RECORDS_MAX`
+records later; what follows it is written again after a crash, where it is not there already as it should be.
 """
 
 import errno
@@ -26,8 +27,8 @@ UNSYNCED_RECORDS_MAX = 8192
 _CURSOR = struct.Struct("<8s16sQB3x")
 _CURSOR_MAGIC = b"PSTKTRE1"
 _FOLDERS_OPEN_MAX = 256
-# The name can't be had in the tree as it is, e.g. because a link or a folder was put in its place. One file must not
-# stop all the others.
+# The name can't be had in the tree as it is, e.g. because a link or a folder was put in its place. One file
+# must not stop all the others.
 _BLOCKED = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
@@ -62,7 +63,7 @@ class Cursor(NamedTuple):
 
 
 def load_cursor(files: Files, stored_dir: int, store: bytes) -> Cursor:
-    """The durable cursor; 0 where there is none for this journal, or it is damaged: then all is projected again."""
+    """The durable cursor; 0, so that all is projected again, where there is no good one for this journal."""
     data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
     if data is None or len(data) != _CURSOR.size + 4:
         return Cursor(0, clean=data is None)
@@ -126,7 +127,7 @@ class Tree:
     # --- projecting --------------------------------------------------------------------------------
 
     def plan_replay(self, entries: Iterable[Entry]) -> None:
-        """Look ahead at what may have been written before a crash, so that no older version comes back in between."""
+        """Look ahead at what may have been written before a crash, so that no older version comes back."""
         for entry in entries:
             if entry.header.position > self.replay_until:
                 break
@@ -179,7 +180,9 @@ class Tree:
     def _writes(self, entries: list[Entry], last: int) -> list[Write]:
         first = entries[0].header.position
         twins = dict(
-            self._index.execute("SELECT position, n FROM twin WHERE position BETWEEN ? AND ?", (first, last)).fetchall()
+            self._index.execute(
+                "SELECT position, n FROM twin WHERE position BETWEEN ? AND ?", (first, last)
+            ).fetchall()
         )
         writes = []
         for entry in entries:
@@ -196,13 +199,19 @@ class Tree:
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
             name = event_name(value.timestamp, value.stepNumber, value.type, n)
-            return Write(position, ("jobs", value.jobId, "runs", value.runId), name, payload.tobytes, replaces=False)
+            return Write(
+                position, ("jobs", value.jobId, "runs", value.runId), name, payload.tobytes, replaces=False
+            )
         if isinstance(value, values.Checkpoint):
             folders = ("jobs", value.jobId, "checkpoints")
             return Write(position, folders, f"{value.id}.json", payload.tobytes, replaces=True)
         if isinstance(value, values.Job):
             return Write(
-                position, ("jobs", value.id), "job.json", lambda: jsontext.indent(payload.tobytes()), replaces=True
+                position,
+                ("jobs", value.id),
+                "job.json",
+                lambda: jsontext.indent(payload.tobytes()),
+                replaces=True,
             )
         job, run = value.jobId, value.runId
         return Write(
@@ -224,7 +233,7 @@ class Tree:
         return setting_text(payload, updated_at, rewritten=bool(rewritten))
 
     def _folded(self, writes: list[Write]) -> list[Write]:
-        """The writes without those that a later one replaces; but a file's first version appears in its place."""
+        """The writes without those that a later one replaces; but a file's first version has its place."""
         replacing = [write for write in writes if write.replaces]
         newest = {(write.folders, write.name): write.position for write in replacing}
         if len(newest) == len(replacing) and not self._replayed:

@@ -1,6 +1,8 @@
+# ruff: noqa: N815 - fields are named as in the values
 """What a value must be to be stored, as wire.md, section 6, says. No I/O; the bytes are never changed.
 
-msgspec checks the fields that are required and skips the rest. It refuses some legal JSON (lone surrogate escapes) and takes
+msgspec checks the fields that are required and skips the rest. It refuses some legal JSON (lone surrogate
+escapes) and takes
 some bytes that are no UTF-8, so there is a UTF-8 test before it and a second opinion behind it.
 """
 
@@ -22,9 +24,7 @@ SAFE_INTEGER_MAX = 2**53 - 1
 ID_BYTES_MAX = 200
 TYPE_BYTES_MAX = 100
 
-_Ms = (
-    Annotated[int, Meta(ge=0, le=SAFE_INTEGER_MAX)] | Annotated[float, Meta(ge=0, le=SAFE_INTEGER_MAX)]
-)
+_Ms = Annotated[int, Meta(ge=0, le=SAFE_INTEGER_MAX)] | Annotated[float, Meta(ge=0, le=SAFE_INTEGER_MAX)]
 _Step = _Ms  # JSON has one kind of number: 3.0 is a step as well, 3.5 is refused by _whole
 _Number = int | float
 _Object = dict[str, msgspec.Raw]
@@ -119,16 +119,22 @@ _IDS: dict[int, tuple[str, ...]] = {
     Kind.EVENT: ("id", "jobId", "runId"),
     Kind.RUN_SETTING: ("jobId", "runId"),
 }
-_NAMES = {Kind.JOB: "job", Kind.CHECKPOINT: "checkpoint", Kind.EVENT: "event", Kind.RUN_SETTING: "run setting"}
+_NAMES = {
+    Kind.JOB: "job",
+    Kind.CHECKPOINT: "checkpoint",
+    Kind.EVENT: "event",
+    Kind.RUN_SETTING: "run setting",
+}
 
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 # Ids that were found right: jobs and runs come again with each event.
 _known_ids: set[str] = set()
 _KNOWN_IDS_MAX = 4096
+_LONG_INTEGER_DIGITS = 20
 
 
-def decode(kind: int, payload: bytes | memoryview) -> Value:
+def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
     """The required fields of a value that was checked when it was stored, or of one to be checked.
 
     Raises:
@@ -142,7 +148,7 @@ def decode(kind: int, payload: bytes | memoryview) -> Value:
         return _second_opinion(kind, bytes(payload))
 
 
-def check(kind: int, payload: bytes) -> Value:
+def check(kind: int, payload: bytes | bytearray) -> Value:
     """Check a value that is to be stored.
 
     Raises:
@@ -152,7 +158,9 @@ def check(kind: int, payload: bytes) -> Value:
         try:
             payload.decode()
         except UnicodeDecodeError as error:
-            raise Refusal(ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is not UTF-8: {error.reason}") from None
+            raise Refusal(
+                ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is not UTF-8: {error.reason}"
+            ) from None
     value = decode(kind, payload)
     for field in _IDS[kind]:
         check_id(getattr(value, field), field)
@@ -194,9 +202,13 @@ def _check_name(value: str, field: str, bytes_max: int) -> None:
         except UnicodeEncodeError:
             raise Refusal(ErrorCode.BAD_VALUE, f"{field} holds a lone surrogate", field) from None
     if not 1 <= length <= bytes_max:
-        raise Refusal(ErrorCode.BAD_VALUE, f"{field} must be 1 to {bytes_max} bytes long, not {length}", field)
+        raise Refusal(
+            ErrorCode.BAD_VALUE, f"{field} must be 1 to {bytes_max} bytes long, not {length}", field
+        )
     if _FORBIDDEN.search(value):
-        raise Refusal(ErrorCode.BAD_VALUE, f"{field} must not contain a slash, backslash or control character", field)
+        raise Refusal(
+            ErrorCode.BAD_VALUE, f"{field} must not contain a slash, backslash or control character", field
+        )
     if value in {".", ".."}:
         raise Refusal(ErrorCode.BAD_VALUE, f'{field} must not be "." or ".."', field)
 
@@ -247,7 +259,7 @@ def _raw_as_any(kind: int, wanted: dict[str, Any]) -> dict[str, Any]:
     for field, value in wanted.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise Refusal(ErrorCode.BAD_VALUE, f"{field}: number out of range", field)
-        if field in {"messages"} and isinstance(value, list):
+        if field == "messages" and isinstance(value, list):
             wanted[field] = []
         elif field in {"providerConfig", "input", "experts", "env"} and isinstance(value, dict):
             wanted[field] = {}
@@ -261,4 +273,4 @@ def _no_constant(name: str) -> Never:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) < 20 else float(digits)
+    return int(digits) if len(digits) < _LONG_INTEGER_DIGITS else float(digits)

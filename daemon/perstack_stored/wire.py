@@ -11,6 +11,7 @@ from .record import Kind
 
 PROTOCOL_VERSION = 1
 HEADER_BYTES_MAX = 65_536
+SESSION_BYTES = 16
 STORE_KINDS = {
     "storeJob": Kind.JOB,
     "storeCheckpoint": Kind.CHECKPOINT,
@@ -34,7 +35,7 @@ class RequestHeader(msgspec.Struct, gc=False):
     part: int = 0
     parts: int = 0
     bytes: int = 0
-    timeoutMs: int | None = None
+    timeoutMs: int | None = None  # noqa: N815 - as on the wire
 
 
 class _Rescue(msgspec.Struct):
@@ -58,7 +59,9 @@ def split(frame: bytes) -> tuple[bytes, bytes]:
     if end >= 0:
         return frame[:end], frame[end + 1 :]
     if len(frame) > HEADER_BYTES_MAX:
-        raise Refusal(ErrorCode.BAD_FRAME, f"no line feed within the first {HEADER_BYTES_MAX} bytes ends the header")
+        raise Refusal(
+            ErrorCode.BAD_FRAME, f"no line feed within the first {HEADER_BYTES_MAX} bytes ends the header"
+        )
     return frame, b""
 
 
@@ -71,7 +74,9 @@ def decode_header(data: bytes) -> RequestHeader:
     try:
         header = _header.decode(data)
     except msgspec.ValidationError as error:
-        raise Refusal(ErrorCode.BAD_REQUEST, f"the header is wrong: {_plain(str(error))}", _field(str(error))) from None
+        raise Refusal(
+            ErrorCode.BAD_REQUEST, f"the header is wrong: {_plain(str(error))}", _field(str(error))
+        ) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Refusal(ErrorCode.BAD_FRAME, "the frame does not begin with a header in JSON") from None
     if header.v != PROTOCOL_VERSION:
@@ -105,8 +110,10 @@ def session_key(header: RequestHeader) -> bytes | None:
         key = bytes.fromhex(text)
     except ValueError:
         key = b""
-    if len(text) != 32 or len(key) != 16 or not any(key) or text != text.lower():
-        raise Refusal(ErrorCode.BAD_REQUEST, "session must be 32 lower-case hexadecimal digits, not all zero", "session")
+    if len(text) != 2 * SESSION_BYTES or len(key) != SESSION_BYTES or not any(key) or text != text.lower():
+        raise Refusal(
+            ErrorCode.BAD_REQUEST, "session must be 32 lower-case hexadecimal digits, not all zero", "session"
+        )
     return key
 
 
@@ -149,7 +156,7 @@ def part_answer(id: int, part: int) -> bytes:
 
 def read_answer(id: int, body: bytes, **fields: object) -> bytes:
     """Answer to a read: fields of the header that are None are left out."""
-    header = {"v": PROTOCOL_VERSION, "id": id, "ok": True}
+    header: dict[str, object] = {"v": PROTOCOL_VERSION, "id": id, "ok": True}
     header.update({name: value for name, value in fields.items() if value is not None})
     return encode(header) + b"\n" + body
 

@@ -1,4 +1,4 @@
-"""The errors of the client, and the codes of the wire (`proto/wire.md`, section 5) with what may be retried."""
+"""The errors of the client, and the codes of the wire (`proto/wire.md`, section 5)."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -61,10 +61,10 @@ class ClosedError(StorageError):
 
 
 class ProtocolError(StorageError):
-    """An answer could not be understood: something other than a `perstack-stored` listens, or it has a fault."""
+    """An answer could not be understood: another program listens there, or the daemon has a fault."""
 
 
-class DaemonUnavailable(StorageError):
+class DaemonUnavailable(StorageError):  # noqa: N818 - a state, not a mistake
     """Nobody answered within `timeout_s`. A store that ends so was not sent, so nothing of it is stored.
 
     Start a daemon, or wait for one, and call again.
@@ -82,7 +82,7 @@ class DaemonUnavailable(StorageError):
         )
 
 
-class OutcomeUnknown(StorageError):
+class OutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake
     """Stores were sent and not answered within `timeout_s`: they may be stored, or not, and were given up.
 
     They are never sent again, and never take effect after a later store of the same thread. Read to find out,
@@ -102,7 +102,7 @@ class OutcomeUnknown(StorageError):
         )
 
 
-class Refused(StorageError):
+class Refused(StorageError):  # noqa: N818 - the word of the protocol
     """The daemon answered that it did not carry out the request; nothing of it was stored.
 
     With `retryable` false the value or the program has to be mended. With `retryable` true (disk full, busy,
@@ -117,9 +117,7 @@ class Refused(StorageError):
         op: the operation, e.g. `storeEvent`.
     """
 
-    def __init__(
-        self, error: Mapping[str, Any], *, op: str | None = None, index: int | None = None
-    ) -> None:
+    def __init__(self, error: Mapping[str, Any], *, op: str | None = None, index: int | None = None) -> None:
         code = str(error.get("code", ErrorCode.INTERNAL))
         self.code: str = ErrorCode(code) if code in ErrorCode.__members__ else code
         self.message = str(error.get("message", ""))

@@ -28,7 +28,9 @@ class Answer:
         if self.header.get("ok"):
             return None
         error = self.header.get("error")
-        return error if isinstance(error, dict) else {"code": "INTERNAL", "message": "an error without details"}
+        return (
+            error if isinstance(error, dict) else {"code": "INTERNAL", "message": "an error without details"}
+        )
 
 
 def parse_answer(frame: bytes) -> Answer:
@@ -84,16 +86,26 @@ def batch_item(op: str, size_bytes: int) -> str:
 
 
 def part_request(
-    op: str, request_id: int, session: str, seq: int, settled: int, part: int, parts: int, value: bytes,
-    part_bytes: int,
-) -> bytes:  # fmt: skip
-    """Returns the frame of one part of a value that is cut every `part_bytes` bytes."""
+    op: str, request_id: int, session: str, seq: int, settled: int, part: tuple[int, int], value: memoryview
+) -> bytes:
+    """Returns the frame of one part of a value.
+
+    Args:
+        op: the operation that the whole value is for.
+        request_id: of this part.
+        session: see wire.md, as the next two.
+        seq: number of the store.
+        settled: see wire.md.
+        part: number of the part, from 0, and bytes in each part but the last.
+        value: the whole value.
+    """
+    number, part_bytes = part
+    parts = -(-len(value) // part_bytes)
     head = (
         f'{{"v":{VERSION},"op":"{op}","id":{request_id},"session":"{session}","seq":{seq},'
-        f'"settled":{settled},"part":{part},"parts":{parts},"bytes":{len(value)}}}\n'
+        f'"settled":{settled},"part":{number},"parts":{parts},"bytes":{len(value)}}}\n'
     )
-    start = part * part_bytes
-    return b"".join((head.encode(), memoryview(value)[start : start + part_bytes]))
+    return b"".join((head.encode(), value[number * part_bytes : (number + 1) * part_bytes]))
 
 
 class Limits:

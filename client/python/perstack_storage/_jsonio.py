@@ -1,4 +1,4 @@
-"""JSON to and from bytes: orjson, and a slower second opinion where orjson refuses or would change a value."""
+"""JSON to and from bytes: orjson, and a second opinion where it refuses or would change a value."""
 
 import json
 import math
@@ -10,8 +10,8 @@ import orjson
 
 _DIGITS_TO_ZERO = bytes.maketrans(b"-123456789", b"0" * 10)
 _STRIDE = 3
-# The shortest integers beyond 64 bits have 20 characters, the sign included. Wherever such a run begins, a stride
-# of 3 meets it at 6 places; a timestamp of 13 digits it meets at 5 at most.
+# The shortest integers beyond 64 bits have 20 characters, the sign included. Wherever such a run begins, a
+# stride of 3 meets it at 6 places; a timestamp of 13 digits it meets at 5 at most.
 _RUN = b"0" * 6
 _LONG_INTEGER = re.compile(rb"[0-9]{19}")
 _INT_DIGITS_MAX = 4300
@@ -21,8 +21,8 @@ _INT_DIGITS_MAX = 4300
 def dumps(value: object) -> bytes:
     """Returns a value as JSON in UTF-8, without spaces.
 
-    What JSON has is taken, lone surrogates and integers of any length too. NaN and infinities become `null`, as
-    JSON.stringify does it.
+    What JSON has is taken, lone surrogates and integers of any length too. NaN and infinities become
+    `null`, as JSON.stringify does it.
 
     Raises:
         TypeError: something in the value has no form in JSON; the message says what and where.
@@ -85,7 +85,7 @@ def _plain(value: object, where: str) -> object:
     if isinstance(value, (list, tuple)):
         items: list[object] = []
         for number, item in enumerate(value):
-            items.append(_plain(item, f"{where}[{number}]"))  # noqa: PERF401 - half the depth of a comprehension
+            items.append(_plain(item, f"{where}[{number}]"))
         return items
     try:
         return orjson.loads(orjson.dumps(value))

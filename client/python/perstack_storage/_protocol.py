@@ -69,6 +69,11 @@ class ClientProtocol:
             if self._hello.error is None:
                 self.limits.learn(self._hello.body)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer to a store or read is due to come; that to `hello` is taken along the way."""
+        return self.stores.waiting or (self.read is not None and not self.read.done) or not self._hello_done
+
     def disconnected(self) -> None:
         """A new connection: everything without an answer is sent again, after a `hello`."""
         self._hello = self._new_hello()

@@ -36,8 +36,21 @@ class Sink(Protocol):
 class Batch:
     """Stores with consecutive numbers that travel in one frame, or one store that travels in parts."""
 
-    __slots__ = ("bodies", "done", "error", "first", "items", "next_part", "ops", "outcomes", "parts", "sent_at",
-                 "sent_ever", "sink", "size")  # fmt: skip
+    __slots__ = (
+        "bodies",
+        "done",
+        "error",
+        "first",
+        "items",
+        "next_part",
+        "ops",
+        "outcomes",
+        "parts",
+        "sent_at",
+        "sent_ever",
+        "sink",
+        "size",
+    )
 
     def __init__(self, first: int, sink: Sink | None) -> None:
         self.first = first  # number of the first store that has no final outcome
@@ -72,8 +85,8 @@ class Batch:
 class StoreQueue:
     """The state machine of a session's stores (go-back-N).
 
-    `_unanswered` holds all batches in order, `_waiting` those that have to be sent (again). Any retryable error,
-    and silence, end with all of them sent again.
+    `_unanswered` holds all batches in order, `_waiting` those that have to be sent (again). Any retryable
+    error, and silence, end with all of them sent again.
     """
 
     def __init__(self, session: str, limits: _frames.Limits) -> None:
@@ -87,13 +100,11 @@ class StoreQueue:
         self._resend_at: float | None = None
         self._backoff_s = BACKOFF_MIN_S
         self._patience_s = PATIENCE_MIN_S
-        self._progress_at = 0.0
+        self.progress_at = 0.0
         self.records = 0
         self.bytes = 0
 
-    # -- what the caller puts in ------------------------------------------------------------------------------
-
-    def has_room(self, size: int, records_max: int) -> bool:
+    def has_room(self, size: int, records_max: float) -> bool:
         """Whether one more value of `size` bytes stays within the window, or nothing is unanswered at all."""
         limits = self._limits
         return not self.records or (
@@ -125,7 +136,7 @@ class StoreQueue:
         self._waiting.append(batch)
         self._open = batch if size < BATCH_BYTES_MAX else None
         if size > self._limits.frame_bytes - _frames.HEADER_RESERVE_BYTES:
-            batch.parts = math.ceil(size / self._part_bytes)
+            batch.parts = -(-size // self._part_bytes)
         return batch
 
     @property
@@ -156,12 +167,22 @@ class StoreQueue:
                 batch.sink.abandoned(batch)
         return count, sent, error
 
-    # -- what goes out -------------------------------------------------------------------------------------------
-
     @property
     def settled(self) -> int:
         """Every number up to this one has its final answer, or was given up."""
         return self._unanswered[0].first - 1 if self._unanswered else self._next_seq - 1
+
+    @property
+    def worth_sending(self) -> bool:
+        """Whether there is a full batch, or so little under way that any batch should go."""
+        return bool(self._waiting) and (
+            self._waiting[0] is not self._open or len(self._under_way) < FRAMES_IN_FLIGHT_MIN
+        )
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is due to come."""
+        return bool(self._under_way)
 
     def next_batch(self, now: float) -> Batch | None:
         """Returns the batch whose frame (or next part) may be sent now."""
@@ -182,10 +203,8 @@ class StoreQueue:
         """Returns the bytes of a batch, or of its next part."""
         session, settled, first = self._session, self.settled, batch.first
         if batch.parts > 1:
-            return _frames.part_request(
-                batch.ops[-1], request_id, session, first, settled, batch.next_part, batch.parts,
-                batch.bodies[0], self._part_bytes,
-            )  # fmt: skip
+            part, value = (batch.next_part, self._part_bytes), memoryview(batch.bodies[0])
+            return _frames.part_request(batch.ops[-1], request_id, session, first, settled, part, value)
         if len(batch.bodies) == 1:
             return _frames.store_request(batch.ops[-1], request_id, session, first, settled, batch.bodies[0])
         return _frames.batch_request(request_id, session, first, settled, batch.items, batch.bodies)
@@ -214,8 +233,6 @@ class StoreQueue:
         for batch in self._waiting:
             batch.next_part = 0
 
-    # -- what comes in -------------------------------------------------------------------------------------------
-
     def answered(self, request_id: int, answer: _frames.Answer, now: float) -> bool:
         """Takes an answer; returns whether it was to a store of the current transmission."""
         batch = self._under_way.pop(request_id, None)
@@ -223,7 +240,7 @@ class StoreQueue:
             return False
         header = answer.header
         if header["ok"] and "part" in header and batch.parts > 1:
-            batch.sent_at = self._progress_at = now
+            batch.sent_at = self.progress_at = now
             return True
         size, count = batch.size, len(batch.bodies)
         error = batch.take(self._outcomes(batch, answer))
@@ -265,18 +282,16 @@ class StoreQueue:
             self.bytes -= batch.size
             if batch.sink is not None:
                 batch.sink.settled(batch)
-        self._progress_at = now
+        self.progress_at = now
         self._backoff_s = BACKOFF_MIN_S
         self._patience_s = PATIENCE_MIN_S
 
     def _drop_parts(self, batch: Batch) -> None:
-        """Leaves off with a value that was answered for at one of its parts: the other answers mean nothing."""
+        """Leaves off with a value that has its answer: those to its other parts mean nothing."""
         if self._waiting and self._waiting[0] is batch:
             self._waiting.popleft()
         for request_id in [key for key, other in self._under_way.items() if other is batch]:
             del self._under_way[request_id]
-
-    # -- time ----------------------------------------------------------------------------------------------------
 
     def due(self) -> float:
         """Returns when something has to be done although nothing came in."""
@@ -284,7 +299,7 @@ class StoreQueue:
             return self._resend_at
         if not self._under_way:
             return math.inf
-        return max(self._unanswered[0].sent_at, self._progress_at) + self._patience_s
+        return max(self._unanswered[0].sent_at, self.progress_at) + self._patience_s
 
     def silent(self, now: float) -> bool:
         """Whether an answer is overdue; if so, the next one is waited for twice as long."""

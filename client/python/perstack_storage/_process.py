@@ -1,0 +1,71 @@
+"""What a client owns in one process: a ZeroMQ context, and a connection for each thread that used it."""
+
+import os
+import threading
+import time
+import weakref
+
+import zmq
+
+from perstack_storage._connection import Connection
+from perstack_storage._errors import ClosedError
+
+_CLOSE_POLL_S = 0.001
+
+
+class _Local(threading.local):
+    connection: Connection | None = None
+
+
+class ProcessState:
+    """The context and the connections of a client in the process that made this object."""
+
+    def __init__(self, endpoint: str, base: str | None, timeout_s: float) -> None:
+        self.pid = os.getpid()
+        self._endpoint = endpoint
+        self._base = base
+        self._timeout_s = timeout_s
+        self._local = _Local()
+        self._lock = threading.Lock()
+        self._context: zmq.SyncContext | None = None
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._closed = False
+
+    def connection(self) -> Connection:
+        """Returns the connection of the calling thread, which closes when the thread ends."""
+        connection = self._local.connection
+        if connection is None:
+            connection = Connection(self._get_context, self._endpoint, self._base, self._timeout_s)
+            with self._lock:
+                if self._closed:
+                    raise ClosedError("the client is closed")
+                self._connections.add(connection)
+            self._local.connection = connection
+        return connection
+
+    def _get_context(self) -> zmq.SyncContext:
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the client is closed")
+            if self._context is None:
+                self._context = zmq.Context()
+            return self._context
+
+    def close(self) -> None:
+        """Ends calls that are under way in other threads with ClosedError, then closes all sockets."""
+        with self._lock:
+            self._closed = True
+            connections = list(self._connections)
+        for connection in connections:
+            connection.closed = True
+        if self._context is None:
+            return
+        # A socket must not be closed while a thread is in it. Terminating makes every such call return, and
+        # waits for the sockets to be closed; from then on `closed` keeps threads out.
+        terminator = threading.Thread(target=self._context.term, name="perstack-storage-close", daemon=True)
+        terminator.start()
+        for connection in connections:
+            while connection.busy:
+                time.sleep(_CLOSE_POLL_S)
+            connection.close()
+        terminator.join()

@@ -1,0 +1,168 @@
+"""The shapes of stored values, for type checkers. Fields that are not named here are kept as well."""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class Usage(TypedDict):
+    """Numbers of tokens."""
+
+    inputTokens: float
+    outputTokens: float
+    reasoningTokens: float
+    totalTokens: float
+    cachedInputTokens: float
+
+
+class Job(TypedDict):
+    """A job; times in milliseconds since 1970."""
+
+    id: str
+    status: str
+    coordinatorExpertKey: str
+    totalSteps: int
+    maxSteps: NotRequired[int]
+    usage: Usage
+    startedAt: float
+    finishedAt: NotRequired[float]
+
+
+class ExpertRef(TypedDict):
+    """Which expert; `key` looks like `name`, `name@1.0.0` or `@scope/name@1.0.0`."""
+
+    key: str
+    name: str
+    version: str
+
+
+class DelegationTarget(TypedDict):
+    """An expert that a checkpoint delegates to."""
+
+    expert: ExpertRef
+    toolCallId: str
+    toolName: str
+    query: str
+
+
+class Delegator(TypedDict):
+    """Who delegated to the run of a checkpoint."""
+
+    expert: ExpertRef
+    toolCallId: str
+    toolName: str
+    checkpointId: str
+    runId: str
+
+
+class ToolCall(TypedDict):
+    """A call of a tool that has no result yet."""
+
+    id: str
+    skillName: str
+    toolName: str
+    args: dict[str, Any]
+
+
+class ToolResult(TypedDict):
+    """The result of a tool call."""
+
+    id: str
+    skillName: str
+    toolName: str
+    result: list[dict[str, Any]]
+
+
+class CheckpointError(TypedDict):
+    """The error that a run stopped by."""
+
+    name: str
+    message: str
+    statusCode: NotRequired[int]
+    isRetryable: bool
+
+
+class Checkpoint(TypedDict):
+    """The state of a run after a step."""
+
+    id: str
+    jobId: str
+    runId: str
+    status: str
+    stepNumber: int
+    messages: list[dict[str, Any]]
+    expert: ExpertRef
+    delegateTo: NotRequired[list[DelegationTarget]]
+    delegatedBy: NotRequired[Delegator]
+    usage: Usage
+    contextWindow: NotRequired[float]
+    contextWindowUsage: NotRequired[float]
+    pendingToolCalls: NotRequired[list[ToolCall]]
+    partialToolResults: NotRequired[list[ToolResult]]
+    metadata: NotRequired[dict[str, Any]]
+    error: NotRequired[CheckpointError]
+    retryCount: NotRequired[int]
+
+
+class EventMeta(TypedDict):
+    """What `get_events_by_run` tells of an event; `timestamp` in milliseconds since 1970."""
+
+    timestamp: float
+    stepNumber: int
+    type: str
+
+
+class RunEvent(EventMeta):
+    """What all events have; the rest depends on `type`."""
+
+    id: str
+    expertKey: str
+    jobId: str
+    runId: str
+
+
+class InteractiveToolCallResult(TypedDict):
+    """What a person answered to an interactive tool."""
+
+    toolCallId: str
+    toolName: str
+    skillName: str
+    text: str
+
+
+class RunInput(TypedDict, total=False):
+    """What a run starts from."""
+
+    text: str
+    interactiveToolCallResult: InteractiveToolCallResult
+
+
+class RunSetting(TypedDict):
+    """The settings of a run; times in milliseconds. Keys of APIs stand in it, and the environment."""
+
+    model: str
+    providerConfig: dict[str, Any]
+    jobId: str
+    runId: str
+    expertKey: str
+    input: RunInput
+    experts: dict[str, dict[str, Any]]
+    reasoningBudget: NotRequired[str | float]
+    maxSteps: NotRequired[int]
+    maxRetries: int
+    timeout: float
+    startedAt: float
+    updatedAt: float
+    perstackApiBaseUrl: str
+    perstackApiKey: NotRequired[str]
+    perstackBaseSkillCommand: NotRequired[list[str]]
+    env: dict[str, str]
+    proxyUrl: NotRequired[str]
+    verbose: NotRequired[bool]
+
+
+class Record(TypedDict):
+    """An entry of the journal as `read_all` gives it; `time` is the daemon's, in milliseconds since 1970."""
+
+    position: int
+    time: float
+    op: str
+    value: dict[str, Any]

@@ -1,0 +1,129 @@
+"""What the tests share: real daemons on real folders, the captured runs, a reader that knows only the documented tree."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent / "data"
+START_SECONDS = 20.0
+
+
+class RunningDaemon:
+    """A daemon process of its own on a base; its log goes to `log`."""
+
+    def __init__(self, base: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.base = base
+        self.log = base.parent / f"{base.name}.log"
+        self._arguments = arguments
+        self._environment = {**os.environ, **(environment or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint of the base."""
+        return f"ipc://{self.base}/.stored/stored.sock"
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self, *, wait: bool = True) -> "RunningDaemon":
+        """Start it; with `wait`, until it says that it is ready."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(self.base), *self._arguments],
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+            )
+        if wait:
+            eventually(lambda: self._is_ready(before), "the daemon is ready", START_SECONDS)
+        return self
+
+    def _is_ready(self, before: int) -> bool:
+        assert self.process is not None
+        text = self.log.read_bytes()[before:]
+        assert self.process.poll() is None, f"the daemon ended:\n{text.decode()}"
+        return b'"event": "ready"' in text
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Lines of the log with this event."""
+        lines = [json.loads(line) for line in self.log.read_bytes().splitlines() if line.startswith(b"{")]
+        return [line for line in lines if line["event"] == name]
+
+
+@contextmanager
+def running_daemon(
+    base: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> Iterator[RunningDaemon]:
+    """A ready daemon on `base`; killed at the end if it still runs."""
+    daemon = RunningDaemon(base, *arguments, environment=environment).start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill()
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    """Poll until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def captured_run(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Operation and value of each store call of a captured run ("a", "b" or "c"), in call order."""
+    with gzip.open(DATA / f"perstack-run-{name}.jsonl.gz", "rt") as lines:
+        calls = [json.loads(line) for line in lines]
+    return [(call["op"], call["value"]) for call in calls]
+
+
+def under_other_ids(value: dict[str, Any], job: str) -> dict[str, Any]:
+    """The same value in another job; ids of events are made unique for the job."""
+    changed = dict(value)
+    if "jobId" in changed:
+        changed["jobId"] = job
+    else:
+        changed["id"] = job
+    return changed
+
+
+def golden() -> dict[str, Any]:
+    """Calls made on the reference, the files that it wrote, and its answers."""
+    loaded: dict[str, Any] = json.loads((DATA / "reference-golden.json").read_bytes())
+    return loaded
+
+
+def files_of(base: Path) -> dict[str, bytes]:
+    """Every file of the tree: path below the base, and content."""
+    return {
+        str(path.relative_to(base)): path.read_bytes()
+        for path in sorted((base / "jobs").rglob("*"))
+        if path.is_file()
+    }
