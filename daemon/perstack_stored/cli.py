@@ -12,8 +12,9 @@ from perstack_storage import __version__
 from perstack_storage._endpoint import resolve_base, resolve_endpoint
 from perstack_storage._errors import EndpointError
 
-from . import log
+from . import log, offline_cli
 from .daemon import Daemon
+from .dump import Wanted
 from .errors import StoredError
 from .settings import ENVIRONMENT_PREFIX, Settings
 
@@ -32,9 +33,11 @@ class _Octal(click.ParamType[int]):
             self.fail(f"{value!r} is not an octal mode", param, ctx)
 
 
-def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A flag and an environment variable for each setting."""
+def _settings_options(command: Callable[..., None], *names: str) -> Callable[..., None]:
+    """A flag and an environment variable for each setting, or for those named."""
     for item in reversed(dataclasses.fields(Settings)):
+        if names and item.name not in names:
+            continue
         octal = item.name.endswith("_mode")
         default = item.default
         command = click.option(
@@ -111,3 +114,48 @@ def serve(
     except (StoredError, EndpointError) as error:
         _log.critical("failed", reason=str(error), error=type(error).__name__)
         sys.exit(1)
+
+
+def _modes_options(command: Callable[..., None]) -> Callable[..., None]:
+    return _settings_options(command, "file_mode", "folder_mode")
+
+
+@main.command()
+@_base_option
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
+def check(base_path: str | None, *, as_json: bool) -> None:
+    """Compare journal, index and tree of a base that is not served, and change nothing.
+
+    The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes tell what the
+    next start puts right, and what is not ours. It makes an index in a temporary folder (TMPDIR).
+    """
+    offline_cli.check(base_path, as_json=as_json)
+
+
+@main.command()
+@_base_option
+@click.option("--index", "index_only", is_flag=True, help="Rebuild the index only.")
+@click.option("--tree", "tree_only", is_flag=True, help="Rebuild the tree only.")
+@_modes_options
+def rebuild(base_path: str | None, *, index_only: bool, tree_only: bool, **settings: int) -> None:
+    """Make index and tree of a base that is not served anew from its journal.
+
+    In the tree it writes what is missing or differs, and removes nothing. The exit status is 1 if the journal is
+    damaged or a file can't be written, 2 if the base can't be rebuilt.
+    """
+    both = index_only == tree_only
+    offline_cli.rebuild(base_path, settings, index_too=both or index_only, tree_too=both or tree_only)
+
+
+@main.command()
+@_base_option
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="POSITION", help="Only records behind this position.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many records.")
+@click.option("--job", metavar="ID", help="Only records of this job.")
+@click.option("--show-secrets", is_flag=True, help="Don't hide keys, tokens, headers and env in run settings.")
+def dump(base_path: str | None, after: int, limit: int | None, job: str | None, *, show_secrets: bool) -> None:
+    """Print the records of a base that is not served, in order, as JSON lines.
+
+    The exit status is 1 if the journal is damaged; the records before the damage are printed.
+    """
+    offline_cli.dump(base_path, Wanted(after, limit, job, show_secrets))

@@ -66,6 +66,11 @@ class Follower:
         """Descriptor to poll, None if the process does not run."""
         return None if self._line is None else self._line.fileno()
 
+    @property
+    def sent(self) -> Mark | None:
+        """The newest mark that it was told."""
+        return None if self._line is None else self._line.sent
+
     def send(self, mark: Mark) -> None:
         """Tell it up to where the journal is synced."""
         if self._line is not None:

@@ -1,13 +1,180 @@
-"""placeholder: import of an existing tree."""
+"""Takes over a tree that Perstack wrote itself, at the first start of the daemon on its base.
 
-from .files import Files
+Every file that is whole becomes a record of the journal; the tree stays as it is. An import that was cut
+short is taken up again: a marker says that it was begun, the journal what it holds already.
+"""
+
+import time
+from collections import Counter, OrderedDict
+
+import structlog
+
+from . import record, values
+from .errors import ConfigError
+from .files import Files, replace_durably
 from .follower import Folders
-from .journal import Journal
+from .import_plan import Path, Plan, Planned, digest_of
+from .import_survey import Account, SkipError, Survey, checked, read_file, unreadable
+from .journal import Append, Journal
+from .record import FLAG_IMPORTED, NO_SESSION, Kind, Record
+from .segments import JournalReader
+
+MARKER_NAME = "import.state"
+_MARKER = b"The tree is being imported. A start of the daemon goes on with it, and removes this file.\n"
+BATCH_RECORDS_MAX = 512
+BATCH_BYTES_MAX = 4 << 20
+_FOLDERS_OPEN_MAX = 256
+
+_log = structlog.get_logger()
 
 
 def import_wanted(files: Files, folders: Folders, journal: Journal) -> bool:
-    return False
+    """Whether there is a tree to take over: an import was begun, or nothing was stored yet beside it.
+
+    Raises:
+        ConfigError: there may be a tree, but it can't be read.
+    """
+    if MARKER_NAME in files.list_dir(folders.stored):
+        return True
+    if journal.mark.position:
+        return False
+    try:
+        jobs = files.open_dir("jobs", dir_fd=folders.base)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        # Once something is stored there is no import any more: better not to start.
+        raise ConfigError(f"jobs/ in the base must be a folder, and not a link: {error.strerror}") from error
+    try:
+        return bool(files.list_dir(jobs))
+    finally:
+        files.close(jobs)
 
 
 def import_tree(files: Files, folders: Folders, journal: Journal) -> None:
-    return None
+    """Store what the tree holds. Nobody is served meanwhile, and no projection runs.
+
+    Raises:
+        StorageFullError: the journal has no room; the next start goes on.
+        JournalFailedError: writing the journal failed.
+        DamageError: an import is taken up, and the journal is damaged.
+    """
+    started = time.monotonic()
+    replace_durably(files, MARKER_NAME, _MARKER, 0o640, dir_fd=folders.stored)
+    before = journal.mark.position
+    _log.info("import_begun", records=before)
+    held = _held(files, folders, journal)
+    account = Account()
+    plan = Survey(files, account).run(folders.base)
+    _Storing(files, folders.base, journal, account).run(plan, held)
+    files.unlink(MARKER_NAME, dir_fd=folders.stored)
+    files.sync(folders.stored)
+    _log.info(
+        "import_done",
+        files=account.files,
+        imported=dict(account.imported),
+        taken_up=before,
+        skipped=dict(account.skipped),
+        position=journal.mark.position,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _held(files: Files, folders: Folders, journal: Journal) -> Counter[bytes]:
+    """Digests of what an import that was cut short has stored."""
+    held: Counter[bytes] = Counter()
+    if not journal.mark.position:
+        return held
+    newest: dict[tuple[str, ...], bytes] = {}
+    reader = JournalReader(files, folders.journal)
+    for entry in reader.entries(reader.start(), journal.mark):
+        for place in record.record_places(entry.data, entry.header):
+            payload = entry.data[place.start : place.start + place.length]
+            digest = digest_of(place.kind, payload)
+            if place.kind != Kind.EVENT:
+                identity = _identity(values.decode(place.kind, payload))
+                # Where a file changed between two attempts, only what was stored last counts: the file
+                # may have become again what it was before.
+                held.pop(newest.get(identity, b""), None)
+                newest[identity] = digest
+            held[digest] += 1
+    reader.close()
+    return held
+
+
+def _identity(value: values.Value) -> tuple[str, ...]:
+    if isinstance(value, values.Job):
+        return (value.id,)
+    if isinstance(value, values.Checkpoint):
+        return (value.jobId, "checkpoints", value.id)
+    return (value.jobId, "runs", value.runId)
+
+
+class _Storing:
+    """Stores the files of a plan, in batches of bounded size."""
+
+    def __init__(self, files: Files, base_dir: int, journal: Journal, account: Account) -> None:
+        self._files = files
+        self._base = base_dir
+        self._journal = journal
+        self._account = account
+        self._folders: OrderedDict[Path, int] = OrderedDict()
+        self._batch: list[Record] = []
+        self._batch_bytes = 0
+
+    def run(self, plan: Plan, held: Counter[bytes]) -> None:
+        """Store all files but those that are held already."""
+        for done, planned in enumerate(plan):
+            self._account.progress("storing", files=done, of=len(plan))
+            if held[planned.digest]:
+                held[planned.digest] -= 1
+                self._account.imported[_name(planned.kind)] += 1
+                continue
+            try:
+                payload = self._payload(planned)
+            except SkipError as skip:
+                self._account.skip(planned.path, skip)
+                continue
+            self._add(planned.kind, payload)
+        self._flush()
+        while self._folders:
+            self._files.close(self._folders.popitem()[1])
+
+    def _payload(self, planned: Planned) -> bytes:
+        """The content, as the survey saw it or as it has become."""
+        payload, _ = read_file(self._files, self._folder(planned.path[:-1]), planned.path[-1])
+        if digest_of(planned.kind, payload) != planned.digest:
+            checked(planned.kind, planned.path, payload)
+        return payload
+
+    def _add(self, kind: int, payload: bytes) -> None:
+        full = len(self._batch) >= BATCH_RECORDS_MAX or self._batch_bytes + len(payload) > BATCH_BYTES_MAX
+        if self._batch and full:
+            self._flush()
+        self._batch.append(Record(kind, FLAG_IMPORTED, payload))
+        self._batch_bytes += len(payload)
+
+    def _flush(self) -> None:
+        if self._batch:
+            self._journal.append([Append(NO_SESSION, 0, self._batch)])
+            self._account.imported.update([_name(item.kind) for item in self._batch])
+            self._batch, self._batch_bytes = [], 0
+
+    def _folder(self, path: Path) -> int:
+        """An open folder, reached step by step, so that no link leads out of the base."""
+        fd = self._folders.get(path)
+        if fd is not None:
+            self._folders.move_to_end(path)
+            return fd
+        parent = self._folder(path[:-1]) if len(path) > 1 else self._base
+        try:
+            fd = self._folders[path] = self._files.open_dir(path[-1], dir_fd=parent)
+        except OSError as error:
+            raise unreadable(error) from None
+        if len(self._folders) > _FOLDERS_OPEN_MAX:
+            self._files.close(self._folders.popitem(last=False)[1])
+        return fd
+
+
+def _name(kind: int) -> str:
+    return Kind(kind).name.lower()

@@ -190,9 +190,17 @@ class Journal:
     def _rotate(self, fd: int, capacity: int) -> None:
         """Go on in a prepared file. It gets its name when it is whole, and is used when the name is safe."""
         header = self._header(self._number + 1, previous_end=self._offset)
-        end = self._write_head(fd, header, b"")
-        self._files.rename(NEXT_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir)
-        self._files.sync(self._dir)
+        try:
+            end = self._write_head(fd, header, b"")
+            self._files.rename(NEXT_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir)
+        except OSError:
+            self._files.close(fd)
+            raise
+        try:
+            self._files.sync(self._dir)
+        except OSError as error:
+            # The name is there: what went on in the segment before it would be void at the next start.
+            raise JournalFailedError(f"syncing the journal's folder failed: {error}") from error
         self._files.close(self._fd)
         self._ends[self._number] = self._offset
         self._use(fd, header, end, max(capacity, end))
@@ -231,7 +239,7 @@ class Journal:
         header = found.resume
         assert header is not None
         fd = self._files.open(segment_name(header.number), dir_fd=self._dir, write=True)
-        self._use(fd, header, found.end, self._files.size(fd))
+        self._use(fd, header, found.proven_end, self._files.size(fd))
         self._write_mark()
 
     def _begin_at_start(self, found: Recovered, first_segment_bytes: int) -> None:

@@ -32,7 +32,7 @@ class ServerEnd:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
-        self._sent: Mark | None = None
+        self.sent: Mark | None = None
 
     def fileno(self) -> int:
         """Descriptor to poll for reports."""
@@ -40,11 +40,11 @@ class ServerEnd:
 
     def send(self, mark: Mark) -> None:
         """Tell the follower up to where it may read; when the line is full, the next call tries again."""
-        if mark == self._sent:
+        if mark == self.sent:
             return
         try:
             self._socket.send(_MARK.pack(*mark))
-            self._sent = mark
+            self.sent = mark
         except (BlockingIOError, ConnectionError):
             pass
 

@@ -32,11 +32,11 @@ from .settings import Settings
 from .stores import Payload, StoreRequest, Stores, open_request
 from .wire import RequestHeader
 
-IDLE_SECONDS = 0.5
-_STALLED_POLL_MS = 20
+_IDLE_MS = 500
 _CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0
-_HOUSEKEEPING_SECONDS = 0.05
+_HOUSEKEEPING_MS = 10
+_READS_WAIT_SECONDS = 0.0005
 _LAST_DRAIN_SECONDS = 0.5
 
 _log = structlog.get_logger()
@@ -75,7 +75,7 @@ class Server:
         base: str,
     ) -> None:
         self._router = router
-        # The binding's own methods: the public ones cost as much again as the call itself.
+        # The binding's own method: the public one costs as much again as the call itself.
         self._recv = zmq.backend.Socket.recv.__get__(router)
         self._journal = journal
         self._stores = Stores(journal, sessions)
@@ -136,7 +136,7 @@ class Server:
             drained = self._drain()
             while self._commit():
                 pass
-            self._housekeeping(busy=drained)
+            self._housekeeping()
             if not drained:
                 self._wait()
         self._last_round()
@@ -175,18 +175,23 @@ class Server:
 
     def _wait(self) -> None:
         """Sleep until something happens."""
-        timeout = _STALLED_POLL_MS if self._outbox.stalled else int(IDLE_SECONDS * 1000)
-        self._poller.poll(timeout)
-        self._waker.clear()
-        self._housekept = 0.0
+        hurry = self._outbox.stalled or self._index.sent != self._journal.mark
+        ready = self._poller.poll(_HOUSEKEEPING_MS if hurry else _IDLE_MS)
+        if not ready or len(ready) > 1 or ready[0][0] is not self._router:
+            self._waker.clear()
+            self._housekept = 0.0
 
-    def _housekeeping(self, *, busy: bool) -> None:
-        """What other threads and processes have for us; a busy loop looks every so often only."""
-        now = time.monotonic()
+    def _housekeeping(self) -> None:
+        """What other threads and processes have for us.
+
+        Followers hear of new records every so often only, unless a read waits for the index: a transaction of
+        the index for each commit would cost more than the commits.
+        """
         if self._reads.replies:
             for envelope, frame in self._reads.take_replies():
                 self._outbox.send(envelope, frame)
-        if busy and now - self._housekept < (0.001 if self._waiting else _HOUSEKEEPING_SECONDS):
+        now = time.monotonic()
+        if now - self._housekept < (_READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_MS / 1000):
             return
         self._housekept = now
         self._follow_followers()
@@ -301,7 +306,6 @@ class Server:
             self._outbox.send(envelope, frame)
         self.commits += 1
         self._note_sync()
-        self._index.send(self._journal.mark)
         return True
 
     def _unhold(self, request: StoreRequest) -> None:
@@ -341,6 +345,7 @@ class Server:
             self._reads.submit(request)
         else:
             self._waiting.append(request)
+            self._index.send(self._journal.mark)
 
     def _indexed(self, position: int) -> bool:
         return self._index.place is not None and self._index.place.position >= position

@@ -239,7 +239,7 @@ def _second_opinion(kind: int, payload: bytes) -> Value:
     """Decode with the standard library, which takes all legal JSON, and check the types behind it."""
     name = _NAMES[Kind(kind)]
     try:
-        plain = json.loads(payload, parse_constant=_no_constant, parse_int=_integer)
+        plain = json.loads(payload.decode(), parse_constant=_no_constant, parse_int=_integer)
     except RecursionError:
         raise Refusal(ErrorCode.BAD_JSON, f"the {name} is nested too deeply") from None
     except ValueError as error:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import zmq
 
+from perstack_storage._batch import Sink
 from perstack_storage._errors import ClosedError, DaemonUnavailable, OutcomeUnknown, Refused, StorageError
 from perstack_storage._protocol import ClientProtocol
 from perstack_storage._reads import Read
-from perstack_storage._stores import BATCH_BYTES_MAX, Sink
+from perstack_storage._stores import BATCH_BYTES_MAX
 
 RECONNECT_MIN_MS = 20
 RECONNECT_MAX_MS = 500
@@ -103,6 +104,11 @@ class Connection:
         finally:
             self.busy = False
 
+    def __del__(self) -> None:
+        """A thread that ended leaves its connection to this; a forked child must not touch it."""
+        if self._socket is not None and os.getpid() == self._pid:
+            self._socket.close(linger=0)
+
     def close(self) -> None:
         """Closes the socket; what is unanswered is not sent again."""
         self.closed = True
@@ -187,8 +193,10 @@ class Connection:
             return
         now = time.monotonic()
         try:
-            while protocol.waiting:
+            while True:
                 protocol.receive(socket.recv(zmq.NOBLOCK), now)
+                if not protocol.waiting:  # spares the attempt that finds nothing
+                    return
         except zmq.Again:
             return
         except zmq.ZMQError as error:
@@ -210,7 +218,7 @@ class Connection:
 
     def _drop_socket(self) -> None:
         socket, self._socket = self._socket, None
-        self._blocked = False
+        self._set_blocked(False)
         if socket is not None:
             self._poller.unregister(socket)
             socket.close(linger=0)

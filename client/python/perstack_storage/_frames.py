@@ -135,4 +135,3 @@ class Limits:
         except (ValueError, KeyError, TypeError) as error:
             raise ProtocolError(f"an answer to hello that grants nothing usable: {error!r}") from error
         self.window_records, self.window_bytes, self.frame_bytes, self.batch_items = values
-        self.known = True

@@ -8,12 +8,14 @@ from typing import Any
 
 import orjson
 
+# An integer beyond 64 bits has 20 characters at least, its sign included. A look at each fifth byte meets
+# such a run 4 times wherever it begins; a timestamp of 13 digits it meets 3 times at most.
+_LONG_INTEGER = re.compile(rb"-[0-9]{19}|[0-9]{20}")
+_LONG_INTEGER_BYTES = 20
+_STRIDE = 5
+_RUN = b"0" * (_LONG_INTEGER_BYTES // _STRIDE)
 _DIGITS_TO_ZERO = bytes.maketrans(b"-123456789", b"0" * 10)
-_STRIDE = 3
-# The shortest integers beyond 64 bits have 20 characters, the sign included. Wherever such a run begins, a
-# stride of 3 meets it at 6 places; a timestamp of 13 digits it meets at 5 at most.
-_RUN = b"0" * 6
-_LONG_INTEGER = re.compile(rb"[0-9]{19}")
+_CHUNK_BYTES = 96_000  # so that the copies stay in the processor's cache; a multiple of the stride
 _INT_DIGITS_MAX = 4300
 """What Python converts without a change of settings."""
 
@@ -52,9 +54,12 @@ def loads(data: bytes) -> Any:
 
 def _may_hold_long_integer(data: bytes) -> bool:
     """Whether orjson, which makes a float of an integer beyond 64 bits without a word, might meet one."""
-    if _RUN not in data[::_STRIDE].translate(_DIGITS_TO_ZERO):
-        return False
-    return _LONG_INTEGER.search(data) is not None
+    for start in range(0, len(data), _CHUNK_BYTES):
+        end = start + _CHUNK_BYTES + _LONG_INTEGER_BYTES
+        sampled = data[start:end:_STRIDE].translate(_DIGITS_TO_ZERO)
+        if _RUN in sampled and _LONG_INTEGER.search(data, start, end) is not None:
+            return True
+    return False
 
 
 def _parse_int(digits: str) -> int | float:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from perstack_storage._batch import Batch
 from perstack_storage._connection import Connection
 from perstack_storage._errors import Refused, StorageError
 from perstack_storage._jsonio import dumps
-from perstack_storage._stores import Batch
 
 
 class Pipeline:

@@ -41,6 +41,8 @@ class ProcessState:
                     raise ClosedError("the client is closed")
                 self._connections.add(connection)
             self._local.connection = connection
+        elif connection.closed:
+            raise ClosedError("the client is closed")
         return connection
 
     def _get_context(self) -> zmq.SyncContext:

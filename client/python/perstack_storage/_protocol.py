@@ -11,8 +11,9 @@ A driver with a socket does this, over and over:
 import math
 
 from perstack_storage import _frames
+from perstack_storage._batch import Batch
 from perstack_storage._reads import Read
-from perstack_storage._stores import Batch, StoreQueue
+from perstack_storage._stores import StoreQueue
 
 
 class ClientProtocol:
@@ -68,11 +69,16 @@ class ClientProtocol:
             self._hello_done = True
             if self._hello.error is None:
                 self.limits.learn(self._hello.body)
+            self.limits.known = True  # a daemon that refuses to tell them gets what is usual
 
     @property
     def waiting(self) -> bool:
         """Whether an answer to a store or read is due to come; that to `hello` is taken along the way."""
-        return self.stores.waiting or (self.read is not None and not self.read.done) or not self._hello_done
+        return (
+            bool(self.stores.under_way)
+            or (self.read is not None and not self.read.done)
+            or not self._hello_done
+        )
 
     def disconnected(self) -> None:
         """A new connection: everything without an answer is sent again, after a `hello`."""

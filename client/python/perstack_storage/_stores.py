@@ -5,9 +5,10 @@ No sockets and no clocks: the time comes in as `now`, in seconds of a steady clo
 
 import math
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from perstack_storage import _frames
+from perstack_storage._batch import Batch, Outcome, Sink
 from perstack_storage._errors import ProtocolError
 from perstack_storage._patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MAX_S, PATIENCE_MIN_S
 
@@ -18,68 +19,6 @@ FRAMES_IN_FLIGHT_MIN = 2
 """With fewer than this under way, a batch is sent however small it is."""
 PART_BYTES_MAX = 4_194_304
 PARTS_IN_FLIGHT_MAX = 2
-
-Outcome = int | dict[str, Any]
-"""The position of a store, or the error object of the daemon."""
-
-
-class Sink(Protocol):
-    """Who is told of outcomes, in the order of the numbers."""
-
-    def settled(self, batch: "Batch") -> None:
-        """All of the batch has its final outcome."""
-
-    def abandoned(self, batch: "Batch") -> None:
-        """The batch was given up."""
-
-
-class Batch:
-    """Stores with consecutive numbers that travel in one frame, or one store that travels in parts."""
-
-    __slots__ = (
-        "bodies",
-        "done",
-        "error",
-        "first",
-        "items",
-        "next_part",
-        "ops",
-        "outcomes",
-        "parts",
-        "sent_at",
-        "sent_ever",
-        "sink",
-        "size",
-    )
-
-    def __init__(self, first: int, sink: Sink | None) -> None:
-        self.first = first  # number of the first store that has no final outcome
-        self.sink = sink
-        self.ops: list[str] = []
-        self.bodies: list[bytes] = []
-        self.items: list[str] = []
-        self.size = 0
-        self.parts = 1
-        self.next_part = 0
-        self.sent_at = 0.0
-        self.sent_ever = False
-        self.outcomes: list[Outcome] = []
-        self.done = False  # each of its stores has a final outcome
-        self.error: dict[str, Any] | None = None
-
-    def take(self, outcomes: list[Outcome]) -> dict[str, Any] | None:
-        """Takes outcomes of its stores from the first on; returns the error that asks for a retry, if any."""
-        for count, outcome in enumerate(outcomes):
-            if type(outcome) is dict and outcome.get("retryable"):
-                # What comes behind it goes along: its numbers must follow without a gap.
-                self.outcomes += outcomes[:count]
-                self.first += count
-                self.size -= sum(map(len, self.bodies[:count]))
-                del self.bodies[:count], self.items[:count]
-                return outcome
-        self.outcomes += outcomes
-        self.done = True
-        return None
 
 
 class StoreQueue:
@@ -94,7 +33,7 @@ class StoreQueue:
         self._limits = limits
         self._unanswered: deque[Batch] = deque()
         self._waiting: deque[Batch] = deque()
-        self._under_way: dict[int, Batch] = {}
+        self.under_way: dict[int, Batch] = {}  # by the ids of requests that have no answer
         self._open: Batch | None = None
         self._next_seq = 1
         self._resend_at: float | None = None
@@ -176,13 +115,8 @@ class StoreQueue:
     def worth_sending(self) -> bool:
         """Whether there is a full batch, or so little under way that any batch should go."""
         return bool(self._waiting) and (
-            self._waiting[0] is not self._open or len(self._under_way) < FRAMES_IN_FLIGHT_MIN
+            self._waiting[0] is not self._open or len(self.under_way) < FRAMES_IN_FLIGHT_MIN
         )
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an answer is due to come."""
-        return bool(self._under_way)
 
     def next_batch(self, now: float) -> Batch | None:
         """Returns the batch whose frame (or next part) may be sent now."""
@@ -192,7 +126,7 @@ class StoreQueue:
             self._forget_transmission()
         if not self._waiting:
             return None
-        batch, under_way = self._waiting[0], len(self._under_way)
+        batch, under_way = self._waiting[0], len(self.under_way)
         if batch is self._open and under_way >= FRAMES_IN_FLIGHT_MIN:
             return None
         if batch.parts > 1 and under_way >= PARTS_IN_FLIGHT_MAX:
@@ -211,7 +145,7 @@ class StoreQueue:
 
     def sent(self, batch: Batch, request_id: int, now: float) -> None:
         """Notes that the socket took the frame of a batch, or of its next part."""
-        self._under_way[request_id] = batch
+        self.under_way[request_id] = batch
         batch.sent_at = now
         batch.sent_ever = True
         batch.error = None
@@ -227,7 +161,7 @@ class StoreQueue:
 
     def _forget_transmission(self) -> None:
         # Answers to what was sent so far name ids that nobody knows any more: they are ignored.
-        self._under_way.clear()
+        self.under_way.clear()
         self._resend_at = None
         self._waiting = deque(batch for batch in self._unanswered if not batch.done)
         for batch in self._waiting:
@@ -235,7 +169,7 @@ class StoreQueue:
 
     def answered(self, request_id: int, answer: _frames.Answer, now: float) -> bool:
         """Takes an answer; returns whether it was to a store of the current transmission."""
-        batch = self._under_way.pop(request_id, None)
+        batch = self.under_way.pop(request_id, None)
         if batch is None:
             return False
         header = answer.header
@@ -243,7 +177,13 @@ class StoreQueue:
             batch.sent_at = self.progress_at = now
             return True
         size, count = batch.size, len(batch.bodies)
-        error = batch.take(self._outcomes(batch, answer))
+        position = header.get("position")
+        if type(position) is int and header.get("count", 1) == count:
+            batch.outcomes += range(position, position + count)
+            batch.done = True
+            error = None
+        else:
+            error = batch.take(self._results(batch, answer))
         if batch.parts > 1:
             self._drop_parts(batch)
         if error is not None:
@@ -254,14 +194,10 @@ class StoreQueue:
             self._pop_settled(now)
         return True
 
-    def _outcomes(self, batch: Batch, answer: _frames.Answer) -> list[Outcome]:
-        header = answer.header
-        count = len(batch.bodies)
+    def _results(self, batch: Batch, answer: _frames.Answer) -> list[Outcome]:
+        header, count = answer.header, len(batch.bodies)
         if not header["ok"]:
             return [answer.error or {}] * count
-        position = header.get("position")
-        if position is not None and header.get("count", 1) == count:
-            return [position] if count == 1 else list(range(position, position + count))
         results = header.get("results")
         if type(results) is not list or len(results) != count:
             raise ProtocolError(f"an answer that does not fit a batch of {count} stores: {header}")
@@ -290,14 +226,14 @@ class StoreQueue:
         """Leaves off with a value that has its answer: those to its other parts mean nothing."""
         if self._waiting and self._waiting[0] is batch:
             self._waiting.popleft()
-        for request_id in [key for key, other in self._under_way.items() if other is batch]:
-            del self._under_way[request_id]
+        for request_id in [key for key, other in self.under_way.items() if other is batch]:
+            del self.under_way[request_id]
 
     def due(self) -> float:
         """Returns when something has to be done although nothing came in."""
         if self._resend_at is not None:
             return self._resend_at
-        if not self._under_way:
+        if not self.under_way:
             return math.inf
         return max(self._unanswered[0].sent_at, self.progress_at) + self._patience_s
 

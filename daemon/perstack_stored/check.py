@@ -1,0 +1,46 @@
+"""`check`: journal, index and tree of a base that nobody serves are compared. Nothing in the base changes."""
+
+import tempfile
+
+from . import index
+from .check_index import check_index
+from .check_journal import check_journal
+from .check_tree import check_tree
+from .findings import Report
+from .offline import Base
+from .segments import SUFFIX, JournalReader
+from .tree import CURSOR_NAME
+
+
+def check(base: Base, report: Report) -> None:
+    """Report everything that is not as the journal says.
+
+    A fresh index is made in a temporary folder (TMPDIR), which takes about as much room there as two indexes.
+
+    Raises:
+        OSError: there is no room for that.
+    """
+    files, folders = base.files, base.folders
+    end = check_journal(files, folders.journal, report)
+    if end is None:
+        if any(name.endswith(SUFFIX) for name in files.list_dir(folders.journal)):
+            report.add("index_not_compared")
+            report.add("tree_not_compared")
+        else:
+            _without_journal(base, report)
+        return
+    reader = JournalReader(files, folders.journal)
+    with tempfile.TemporaryDirectory(prefix="perstack-stored-check-") as scratch:
+        fresh_path = check_index(base, end, reader, scratch, report)
+        check_tree(base, end, reader, fresh_path, scratch, report)
+    reader.close()
+
+
+def _without_journal(base: Base, report: Report) -> None:
+    left = [
+        name for name in (index.FILE_NAME, CURSOR_NAME) if name in base.files.list_dir(base.folders.stored)
+    ]
+    if left:
+        report.add("journal_missing", left=", ".join(left))
+    else:
+        report.add("journal_empty")

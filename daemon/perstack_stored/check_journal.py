@@ -1,0 +1,169 @@
+"""The journal's part of `check`: each entry of each segment, and how segments follow each other. Reads only."""
+
+from typing import NamedTuple
+
+from . import record
+from .errors import DamageError
+from .files import Files
+from .findings import Report
+from .offline import Advance, progress
+from .record import EntryType, Kind, NotAnEntryError, SegmentHeader
+from .recovery import Recovered, recover
+from .segments import SUFFIX, BadEntryError, Entry, Mark, find_entry, segment_name, walk
+from .sessions import Sessions
+
+
+class JournalEnd(NamedTuple):
+    """A journal that is whole: its identity, and up to where it can be read."""
+
+    store: bytes
+    mark: Mark
+
+
+def recover_only(files: Files, journal_dir: int) -> Recovered:
+    """Where the journal ends, as the next start will find it. Writes nothing.
+
+    Raises:
+        DamageError: the last segment is damaged, or the chain of segments is.
+    """
+    return recover(files, journal_dir, Sessions(sessions_max=1, session_seconds=1, remembered_records_max=1))
+
+
+def check_journal(files: Files, journal_dir: int, report: Report) -> JournalEnd | None:
+    """Report what is wrong with the journal; None if nothing can be compared with it."""
+    before = report.findings
+    numbers = sorted(
+        int(name.removesuffix(SUFFIX))
+        for name in files.list_dir(journal_dir)
+        if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
+    )
+    if not numbers:
+        return None
+    headers = _headers(files, journal_dir, numbers, report)
+    ends = {number - 1: header.previous_end for number, header in headers.items()}
+    found = None
+    if report.findings == before:
+        try:
+            found = recover_only(files, journal_dir)
+        except DamageError as error:
+            _damage(report, error.segment, error.offset, error.reason, error.position or None)
+        else:
+            ends[found.number] = found.end
+            _tell_tail(report, found)
+    with progress("journal (bytes)", sum(ends.values())) as advance:
+        last: dict[int, int | None] = {0: 0}  # the last position of each segment that could be read
+        for number, header in headers.items():
+            position = last.get(number - 1)
+            if position is not None and header.first_position != position + 1:
+                reason = f"it begins with position {header.first_position}, not {position + 1}"
+                _damage(report, segment_name(number), 0, reason, position + 1)
+            if number in ends:
+                last[number] = _Segment(files, journal_dir, header, report).check(ends[number], advance)
+    if report.findings != before or found is None or found.store is None:
+        return None
+    report.compared["records"] = found.position
+    return JournalEnd(found.store, Mark(found.position, found.number, found.end))
+
+
+def _damage(report: Report, segment: str, offset: int, reason: str, position: int | None = None) -> None:
+    report.add("journal_damage", segment=segment, offset=offset, position=position, reason=reason)
+
+
+def _tell_tail(report: Report, found: Recovered) -> None:
+    segment = segment_name(found.number)
+    if found.torn_bytes:
+        report.add("journal_torn_tail", segment=segment, offset=found.end, bytes=found.torn_bytes)
+    if found.kept:
+        records = sum(len(entry.records) for entry in found.kept)
+        report.add("journal_unproven", segment=segment, position=found.kept[0].position, records=records)
+
+
+def _headers(files: Files, journal_dir: int, numbers: list[int], report: Report) -> dict[int, SegmentHeader]:
+    headers: dict[int, SegmentHeader] = {}
+    store: bytes | None = None
+    expected = 1
+    for number in numbers:
+        if number > expected:
+            missing = segment_name(expected) + (
+                f" to {segment_name(number - 1)}" if number - 1 > expected else ""
+            )
+            _damage(report, missing, 0, "it is missing")
+        expected = number + 1
+        name = segment_name(number)
+        try:
+            fd = files.open(name, dir_fd=journal_dir)
+            try:
+                header = record.decode_segment_header(files.read(fd, record.SEGMENT_HEADER_BYTES, 0))
+            finally:
+                files.close(fd)
+        except OSError as error:
+            _damage(report, name, 0, f"it can't be read: {error.strerror}")
+            continue
+        except NotAnEntryError as error:
+            _damage(report, name, 0, str(error))
+            continue
+        if header.number != number:
+            _damage(report, name, 0, f"it says that it is number {header.number}", header.first_position)
+        elif header.store != (store or header.store):
+            _damage(report, name, 0, "it belongs to another store", header.first_position)
+        else:
+            store = header.store
+            headers[number] = header
+    return headers
+
+
+class _Segment:
+    """The entries of one segment, up to its logical end: what stands behind that is void."""
+
+    def __init__(self, files: Files, journal_dir: int, header: SegmentHeader, report: Report) -> None:
+        self._files = files
+        self._dir = journal_dir
+        self._header = header
+        self._report = report
+        self._name = segment_name(header.number)
+        self._position: int | None = header.first_position - 1
+
+    def check(self, end: int, advance: Advance) -> int | None:
+        """Check every entry; returns the last position, None if it can't be told."""
+        offset: int | None = record.SEGMENT_HEADER_BYTES
+        fd = self._files.open(self._name, dir_fd=self._dir)
+        try:
+            while offset is not None:
+                offset = self._walk(fd, offset, end, advance)
+        except OSError as error:
+            _damage(self._report, self._name, 0, f"it can't be read: {error.strerror}")
+            return None
+        finally:
+            self._files.close(fd)
+        return self._position
+
+    def _walk(self, fd: int, offset: int, end: int, advance: Advance) -> int | None:
+        """Check entries from `offset` on; returns where it goes on behind a bad place."""
+        header = self._header
+        try:
+            for entry in walk(self._files, fd, header.salt, offset, end, header.number):
+                self._entry(entry)
+                advance(record.padded(entry.header.length))
+        except BadEntryError as error:
+            position = None if self._position is None else self._position + 1
+            _damage(self._report, self._name, error.offset, error.reason, position)
+            self._position = None
+            following = next(find_entry(self._files, fd, header.salt, error.offset, end), None)
+            return None if following is None else following[0]
+        return None
+
+    def _entry(self, entry: Entry) -> None:
+        found = entry.header
+        if found.type != EntryType.RECORDS:
+            return
+        if self._position is not None and found.position != self._position + 1:
+            reason = f"position {found.position} stands there"
+            _damage(self._report, self._name, entry.offset, reason, self._position + 1)
+        self._position = found.position + found.count - 1
+        try:
+            unknown = {place.kind for place in record.record_places(entry.data, found)} - set(Kind)
+            reason = f"it holds a record of the unknown kind {min(unknown)}" if unknown else ""
+        except NotAnEntryError as error:
+            reason = str(error)
+        if reason:
+            _damage(self._report, self._name, entry.offset, reason, found.position)

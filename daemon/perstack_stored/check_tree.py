@@ -1,0 +1,202 @@
+"""The tree's part of `check`: each file is there and holds what it should. Reads only, follows no link."""
+
+import errno
+import os
+import sqlite3
+import stat
+
+from . import index, values
+from .check_journal import JournalEnd
+from .expected import SETTING_NAME, ExpectedFile, count_expected, expected_files
+from .files import read_whole
+from .findings import Report
+from .foreign import report_foreign
+from .offline import Base, progress
+from .record import Kind, record_places
+from .segments import JournalReader
+from .tree import CURSOR_NAME, Cursor, load_cursor, save_cursor
+
+# What the next start puts right by itself, where it lies beyond the tree's cursor.
+_WRITTEN_AGAIN = ("tree_missing_file", "tree_wrong_content")
+
+
+class _ObstacleError(Exception):
+    """A file is not as it should be; says under which name it is reported."""
+
+    def __init__(self, name: str, path: str, reason: str | None = None) -> None:
+        super().__init__(name)
+        self.name = name
+        self.path = path
+        self.reason = reason
+
+
+def check_tree(
+    base: Base, end: JournalEnd, reader: JournalReader, fresh_path: str, scratch: str, report: Report
+) -> None:
+    """Report how the tree differs from the journal."""
+    cursor = _cursor(base, end, scratch, report)
+    database = index.connect(fresh_path, read_only=False)
+    check = _Check(base, end, reader, database, cursor, report)
+    files = count_expected(database)
+    with progress("tree (files)", files) as advance:
+        for wanted in expected_files(database, reader):
+            check.file(wanted)
+            advance(1)
+    check.close()
+    if check.behind:
+        report.add("tree_behind", position=cursor.position, journal=end.mark.position, files=check.behind)
+    report_foreign(base, database, report)
+    report.compared["files"] = files
+    database.close()
+
+
+def _cursor(base: Base, end: JournalEnd, scratch: str, report: Report) -> Cursor:
+    """The tree's cursor. One that can't be read counts as 0: it is the bytes that tell it from a true 0."""
+    cursor = load_cursor(base.files, base.folders.stored, end.store)
+    found = read_whole(base.files, CURSOR_NAME, dir_fd=base.folders.stored)
+    scratch_dir = base.files.open_dir(scratch)
+    save_cursor(base.files, scratch_dir, end.store, cursor)
+    if found is not None and found != read_whole(base.files, CURSOR_NAME, dir_fd=scratch_dir):
+        report.add("tree_cursor_damage")
+    base.files.close(scratch_dir)
+    if cursor.position > end.mark.position:
+        report.add("tree_ahead", position=cursor.position, journal=end.mark.position)
+    return cursor
+
+
+class _Check:
+    """Looks at one file after the other; keeps the last folder open, since its files come in a row."""
+
+    def __init__(
+        self,
+        base: Base,
+        end: JournalEnd,
+        reader: JournalReader,
+        database: sqlite3.Connection,
+        cursor: Cursor,
+        report: Report,
+    ) -> None:
+        self._files = base.files
+        self._base_dir = base.folders.base
+        self._end = end
+        self._reader = reader
+        self._database = database
+        self._cursor = cursor
+        self._report = report
+        self._folders: tuple[str, ...] = ()
+        self._folder: int | None = None
+        self._obstacles: set[str] = set()
+        self._has_late_settings = False
+        self.behind = 0
+
+    def file(self, wanted: ExpectedFile) -> None:
+        """Look at one file."""
+        path = "/".join((*wanted.folders, wanted.name))
+        try:
+            self._look(wanted, path)
+        except _ObstacleError as obstacle:
+            if obstacle.name in _WRITTEN_AGAIN and self._is_behind(wanted):
+                self.behind += 1
+                return
+            if obstacle.path != path and obstacle.name not in _WRITTEN_AGAIN:
+                # A folder in the way is one thing, not one for each file in it.
+                if obstacle.path in self._obstacles:
+                    return
+                self._obstacles.add(obstacle.path)
+            self._report.add(
+                obstacle.name, path=obstacle.path, position=wanted.position, reason=obstacle.reason
+            )
+
+    def close(self) -> None:
+        """Close the folder."""
+        if self._folder is not None:
+            self._files.close(self._folder)
+            self._folder = None
+        self._folders = ()
+
+    def _look(self, wanted: ExpectedFile, path: str) -> None:
+        folder = self._open_folder(wanted.folders, path)
+        try:
+            fd = self._files.open(wanted.name, dir_fd=folder)
+        except OSError as error:
+            raise _obstacle(error, path, path) from None
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise _ObstacleError("tree_wrong_type", path, "it is no regular file")
+            content = wanted.content()
+            if found.st_size != len(content):
+                raise _ObstacleError(
+                    "tree_wrong_content", path, f"{found.st_size} bytes instead of {len(content)}"
+                )
+            if self._files.read(fd, len(content), 0) != content:
+                raise _ObstacleError("tree_wrong_content", path, "other bytes")
+        except OSError as error:
+            raise _obstacle(error, path, path) from None
+        finally:
+            self._files.close(fd)
+
+    def _open_folder(self, folders: tuple[str, ...], path: str) -> int:
+        if self._folder is not None and folders == self._folders:
+            return self._folder
+        self.close()
+        fd = os.dup(self._base_dir)
+        for depth, name in enumerate(folders, 1):
+            try:
+                following = self._files.open_dir(name, dir_fd=fd)
+            except OSError as error:
+                is_link = error.errno == errno.ENOTDIR and stat.S_ISLNK(
+                    self._files.stat(name, dir_fd=fd).st_mode
+                )
+                if is_link:
+                    error = OSError(errno.ELOOP, "")
+                raise _obstacle(error, "/".join(folders[:depth]), path) from None
+            finally:
+                self._files.close(fd)
+            fd = following
+        self._folder, self._folders = fd, folders
+        return fd
+
+    # --- what the next start writes ----------------------------------------------------------------
+
+    def _is_behind(self, wanted: ExpectedFile) -> bool:
+        if wanted.position > self._cursor.position:
+            return True
+        if wanted.name != SETTING_NAME or self._cursor.position >= self._end.mark.position:
+            return False
+        # A setting that was stored again keeps its first position.
+        if not self._has_late_settings:
+            self._collect_late_settings()
+        key = (wanted.folders[1], wanted.folders[3])
+        return (
+            self._database.execute("SELECT 1 FROM late WHERE job = ? AND run = ?", key).fetchone() is not None
+        )
+
+    def _collect_late_settings(self) -> None:
+        """The runs whose setting was stored again beyond the tree's cursor."""
+        self._has_late_settings = True
+        self._database.execute(
+            "CREATE TEMP TABLE late (job TEXT, run TEXT, PRIMARY KEY (job, run)) WITHOUT ROWID"
+        )
+        self._database.execute("BEGIN")
+        place = self._reader.seek(self._cursor.position, self._end.mark)
+        for entry in self._reader.entries(place, self._end.mark):
+            for at in record_places(entry.data, entry.header):
+                if at.kind == Kind.RUN_SETTING:
+                    value = values.decode(at.kind, entry.data[at.start : at.start + at.length])
+                    assert isinstance(value, values.RunSetting)
+                    self._database.execute(
+                        "INSERT OR IGNORE INTO late VALUES (?, ?)", (value.jobId, value.runId)
+                    )
+        self._database.execute("COMMIT")
+
+
+def _obstacle(error: OSError, place: str, path: str) -> _ObstacleError:
+    """What hinders us at `place`, on the way to the file `path`."""
+    if error.errno == errno.ENOENT:
+        return _ObstacleError("tree_missing_file", path, None if place == path else "its folder is missing")
+    if error.errno == errno.ELOOP:
+        return _ObstacleError("tree_symlink", place)
+    if error.errno == errno.ENOTDIR:
+        return _ObstacleError("tree_wrong_type", place, "it is no folder")
+    return _ObstacleError("tree_unreadable", place, error.strerror)

@@ -1,0 +1,79 @@
+"""`dump`: the records of the journal as JSON lines, in order. Reads only."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from . import record, values, wire
+from .check_journal import recover_only
+from .errors import ConfigError, DamageError
+from .masking import mask
+from .offline import Base
+from .record import Kind, RecordPlace
+from .segments import Entry, JournalReader, Mark
+
+
+class Wanted(NamedTuple):
+    """Which records are dumped, and how."""
+
+    after: int = 0
+    limit: int | None = None
+    job: str | None = None
+    show_secrets: bool = False
+
+
+def dump(base: Base, wanted: Wanted) -> Iterator[bytes]:
+    """Records as lines of JSON; values are the bytes as they were stored, but for line breaks and secrets.
+
+    Raises:
+        ConfigError: there is no journal.
+        DamageError: the journal is damaged; all lines before the damage were given.
+    """
+    reader = JournalReader(base.files, base.folders.journal)
+    if not reader.chain.last:
+        raise ConfigError(f"{base.path} has no journal to dump")
+    until, damage = _end(base, reader)
+    given = 0
+    for entry in reader.entries(reader.seek(wanted.after, until), until):
+        for number, place in enumerate(record.record_places(entry.data, entry.header)):
+            if given == wanted.limit:
+                return
+            payload = bytes(entry.data[place.start : place.start + place.length])
+            if entry.header.position + number > wanted.after and _is_of_job(place.kind, payload, wanted.job):
+                yield _line(entry, number, place, payload, show_secrets=wanted.show_secrets)
+                given += 1
+    if damage is not None and given != wanted.limit:
+        raise damage
+
+
+def _end(base: Base, reader: JournalReader) -> tuple[Mark, DamageError | None]:
+    """Up to where the journal can be read, and what stands there if it goes on behind it."""
+    try:
+        found = recover_only(base.files, base.folders.journal)
+    except DamageError as error:
+        return Mark(error.position - 1, reader.chain.last, error.offset), error
+    return Mark(found.position, found.number, found.end), None
+
+
+def _is_of_job(kind: int, payload: bytes, job: str | None) -> bool:
+    if job is None:
+        return True
+    value = values.decode(kind, payload)
+    return job == (value.id if isinstance(value, values.Job) else value.jobId)
+
+
+def _line(entry: Entry, number: int, place: RecordPlace, payload: bytes, *, show_secrets: bool) -> bytes:
+    header = entry.header
+    facts: dict[str, object] = {
+        "position": header.position + number,
+        "time": header.time_ms,
+        "op": wire.STORE_OPS[Kind(place.kind)],
+    }
+    if header.session != record.NO_SESSION:
+        facts |= {"session": header.session.hex(), "seq": header.seq + number}
+    if place.flags & record.FLAG_IMPORTED:
+        facts["imported"] = True
+    if place.kind == Kind.RUN_SETTING and not show_secrets:
+        payload = mask(payload)
+    # A raw line break can only be white space between tokens.
+    value = payload.replace(b"\r", b" ").replace(b"\n", b" ")
+    return wire.encode(facts)[:-1] + b',"value":' + value + b"}\n"

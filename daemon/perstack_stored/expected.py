@@ -1,0 +1,66 @@
+"""Every file that the tree should hold, told by an index that has come to the end of the journal."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from . import jsontext
+from .index import setting_text
+from .segments import JournalReader
+from .tree import event_name
+
+JOB_NAME = "job.json"
+SETTING_NAME = "run-setting.json"
+
+_EVENTS = """
+SELECT run.job, run.name, e.timestamp, e.step, e.type, e.n, e.position, e.segment, e.offset, e.length
+FROM event e CROSS JOIN run ON run.id = e.run ORDER BY e.run, e.timestamp, e.step, e.type, e.n
+"""
+_SETTINGS = """
+SELECT run.job, run.name, s.updated_at, s.rewritten, s.position, s.segment, s.offset, s.length
+FROM setting s CROSS JOIN run ON run.id = s.run
+"""
+
+
+class ExpectedFile(NamedTuple):
+    """A file of the tree. `position` is that of its record; of a setting, that of the first one stored."""
+
+    position: int
+    folders: tuple[str, ...]
+    name: str
+    content: Callable[[], bytes]
+
+
+def count_expected(database: sqlite3.Connection) -> int:
+    """How many files there should be."""
+    return sum(
+        int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+        for table in ("job", "checkpoint", "setting", "event")
+    )
+
+
+def expected_files(database: sqlite3.Connection, reader: JournalReader) -> Iterator[ExpectedFile]:
+    """Every file that should be there, those of one folder in a row. Contents are read when asked for."""
+
+    def stored(segment: int, offset: int, length: int) -> Callable[[], bytes]:
+        return lambda: reader.payload(segment, offset, length)
+
+    for job, position, *place in database.execute("SELECT id, position, segment, offset, length FROM job"):
+        payload = stored(*place)
+        yield ExpectedFile(position, ("jobs", job), JOB_NAME, lambda p=payload: jsontext.indent(p()))  # type: ignore[misc]
+    for job, id, position, *place in database.execute(
+        "SELECT job, id, position, segment, offset, length FROM checkpoint"
+    ):
+        yield ExpectedFile(position, ("jobs", job, "checkpoints"), f"{id}.json", stored(*place))
+    for job, run, updated_at, rewritten, position, *place in database.execute(_SETTINGS):
+        payload = stored(*place)
+
+        def setting(
+            payload: Callable[[], bytes] = payload, at: float = updated_at, again: int = rewritten
+        ) -> bytes:
+            return setting_text(payload(), at, rewritten=bool(again))
+
+        yield ExpectedFile(position, ("jobs", job, "runs", run), SETTING_NAME, setting)
+    for job, run, timestamp, step, type, n, position, *place in database.execute(_EVENTS):
+        folders = ("jobs", job, "runs", run)
+        yield ExpectedFile(position, folders, event_name(timestamp, step, type, n), stored(*place))

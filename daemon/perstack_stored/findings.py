@@ -1,0 +1,68 @@
+"""What `check` can say about a base, by name. No I/O: findings go to whoever wants to print them."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+FINDINGS = {
+    "journal_damage": "what stands in the journal is not what was written; the daemon does not go past it",
+    "journal_missing": "the journal is gone, but what was made of it is there",
+    "index_unusable": "the index can't be read, or is of another journal",
+    "index_damage": "SQLite finds the index damaged",
+    "index_ahead": "the index knows records that the journal lacks: the journal lost its end",
+    "index_missing_record": "the index lacks a row",
+    "index_extra_record": "the index has a row that the journal does not give",
+    "index_wrong": "a row of the index is not what the journal gives",
+    "tree_cursor_damage": "the tree's cursor can't be read; the next start writes the whole tree again",
+    "tree_ahead": "the tree's cursor lies beyond the end of the journal: the journal lost its end",
+    "tree_missing_file": "a file is not there",
+    "tree_wrong_content": "a file does not hold what the journal says",
+    "tree_wrong_type": "something that is no regular file or no folder stands in the place of one",
+    "tree_symlink": "a symbolic link stands in the place of a file or folder; it was not followed",
+    "tree_unreadable": "a file or folder can't be read",
+}
+NOTES = {
+    "journal_empty": "the journal has no segment yet",
+    "journal_torn_tail": "bytes of an unfinished write at the end, which the next start leaves out",
+    "journal_unproven": "records at the end whose sync nothing proves; the next start writes them again",
+    "index_missing": "there is no index; the next start builds it",
+    "index_behind": "the index ends before the journal; the next start goes on from there",
+    "index_not_compared": "the index was not compared with a damaged journal",
+    "tree_behind": "files beyond the tree's cursor are missing or old; the next start writes them",
+    "tree_foreign_file": "not ours; left alone",
+    "tree_not_compared": "the tree was not compared with a damaged journal",
+}
+
+
+class Finding(NamedTuple):
+    """One thing found. A note is nothing to worry about."""
+
+    name: str
+    facts: dict[str, object]
+    is_note: bool
+
+
+class Report:
+    """Takes findings as they come and counts them by name."""
+
+    def __init__(self, show: Callable[[Finding], None]) -> None:
+        self._show = show
+        self.counts: Counter[str] = Counter()
+        self.compared: dict[str, int] = {}
+
+    def add(self, name: str, **facts: object) -> None:
+        """Report one thing, by a name of `FINDINGS` or `NOTES`; facts that are None are left out."""
+        is_note = name in NOTES
+        assert is_note or name in FINDINGS, name
+        self.counts[name] += 1
+        self._show(Finding(name, {key: value for key, value in facts.items() if value is not None}, is_note))
+
+    @property
+    def findings(self) -> int:
+        """How many of what was found is no note."""
+        return sum(count for name, count in self.counts.items() if name in FINDINGS)
+
+    @property
+    def notes(self) -> int:
+        """How many notes there are."""
+        return sum(count for name, count in self.counts.items() if name in NOTES)

@@ -1,0 +1,137 @@
+"""What lies in the tree and is not ours. Reads names only; follows no link."""
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from .expected import JOB_NAME, SETTING_NAME
+from .findings import Report
+from .offline import Base
+from .tree import event_name
+
+_EVENT = re.compile(r"event-(\d{1,16})-(\d{1,16})-([^.]+)(?:\.n(\d{4,9}))?\.json")
+
+IsOurs = Callable[[str], bool]
+
+
+def report_foreign(base: Base, database: sqlite3.Connection, report: Report) -> None:
+    """Report what is in `jobs/` and not expected there; a foreign folder as one thing, whatever is in it."""
+    _Foreign(database, report).base(base.folders.base)
+
+
+class _Foreign:
+    """One method for each kind of folder in the tree."""
+
+    def __init__(self, database: sqlite3.Connection, report: Report) -> None:
+        self._database = database
+        self._report = report
+
+    def base(self, base_dir: int) -> None:
+        fd = _open(base_dir, "jobs")
+        if fd is None:
+            return
+        for name, job_dir in self._folder(fd, "jobs", self._is_job, lambda _: True):
+            self._job(job_dir, name)
+
+    def _job(self, job_dir: int, job: str) -> None:
+        def is_ours(name: str) -> bool:
+            if name == JOB_NAME:
+                return self._has("SELECT 1 FROM job WHERE id = ?", job)
+            if name == "checkpoints":
+                return self._has("SELECT 1 FROM checkpoint WHERE job = ?", job)
+            return name == "runs" and self._has("SELECT 1 FROM run WHERE job = ?", job)
+
+        for name, fd in self._folder(job_dir, f"jobs/{job}", is_ours, lambda name: name != JOB_NAME):
+            path = f"jobs/{job}/{name}"
+            if name == "checkpoints":
+                self._files(fd, path, lambda name: self._is_checkpoint(job, name))
+                continue
+            for run, run_dir in self._folder(
+                fd, path, lambda name: self._run(job, name) is not None, lambda _: True
+            ):
+                number = self._run(job, run)
+                assert number is not None
+                self._files(
+                    run_dir, f"{path}/{run}", lambda name, number=number: self._is_of_run(number, name)
+                )  # type: ignore[misc]
+
+    def _folder(self, fd: int, path: str, is_ours: IsOurs, is_folder: IsOurs) -> Iterator[tuple[str, int]]:
+        """Report what is foreign in a folder and close it; gives the folders in it that are ours, for the caller to close."""
+        try:
+            # Not a list: a run may have a million files.
+            with os.scandir(fd) as found:
+                for item in found:
+                    if not _is_text(item.name) or not is_ours(item.name):
+                        self._foreign(item, path)
+                    elif is_folder(item.name) and (inner := _open(fd, item.name)) is not None:
+                        yield item.name, inner
+        except PermissionError as error:
+            self._report.add("tree_unreadable", path=path, reason=error.strerror)
+        finally:
+            os.close(fd)
+
+    def _files(self, fd: int, path: str, is_ours: IsOurs) -> None:
+        """Report what is foreign in a folder that holds no folders of ours."""
+        for _ in self._folder(fd, path, is_ours, lambda _: False):
+            raise AssertionError("no folders were asked for")
+
+    def _foreign(self, item: "os.DirEntry[str]", path: str) -> None:
+        kind = "file"
+        if item.is_symlink():
+            kind = "symbolic link"
+        elif item.is_dir(follow_symlinks=False):
+            kind = "folder"
+        elif not item.is_file(follow_symlinks=False):
+            kind = "special file"
+        self._report.add("tree_foreign_file", path=f"{path}/{item.name}", kind=kind)
+
+    # --- what is ours ------------------------------------------------------------------------------
+
+    def _has(self, select: str, *bound: object) -> bool:
+        return self._database.execute(select, bound).fetchone() is not None
+
+    def _is_job(self, name: str) -> bool:
+        return any(
+            self._has(f"SELECT 1 FROM {table} WHERE {column} = ?", name)  # noqa: S608
+            for table, column in (("job", "id"), ("run", "job"), ("checkpoint", "job"))
+        )
+
+    def _is_checkpoint(self, job: str, name: str) -> bool:
+        is_named_so = name.endswith(".json")
+        return is_named_so and self._has("SELECT 1 FROM checkpoint WHERE job = ? AND id = ?", job, name[:-5])
+
+    def _run(self, job: str, name: str) -> int | None:
+        found = self._database.execute(
+            "SELECT id FROM run WHERE job = ? AND name = ?", (job, name)
+        ).fetchone()
+        return None if found is None else int(found[0])
+
+    def _is_of_run(self, run: int, name: str) -> bool:
+        if name == SETTING_NAME:
+            return self._has("SELECT 1 FROM setting WHERE run = ?", run)
+        match = _EVENT.fullmatch(name)
+        if match is None:
+            return False
+        timestamp, step, n = int(match[1]), int(match[2]), int(match[4] or 1)
+        # As it would be written: no zeros in front.
+        if event_name(timestamp, step, match[3], n) != name:
+            return False
+        key = "run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
+        return self._has(f"SELECT 1 FROM event WHERE {key}", run, timestamp, step, match[3], n)  # noqa: S608
+
+
+def _open(dir_fd: int, name: str) -> int | None:
+    """Open a folder; None for what is none, or is a link: that is reported where the files in it are looked for."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError:
+        return None
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,122 @@
+"""The files of an existing tree that are to be imported, in the order in which they are. No I/O.
+
+A plan takes some 150 bytes a file, so that a million of them fit.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+from . import values
+from .record import Kind
+from .tree import event_name
+from .values import Value
+
+DIGEST_BYTES = 16
+_TWIN = re.compile(r"(event-.*)\.n(\d{4,9})\.json", re.DOTALL)
+
+# An item, as bytes that sort in the order of the import:
+#
+#     +---------+-----------+--------------+------------+---+--------+---------------------+----------+
+#     | time u64| folder u32| misnamed u8  | plain name | 0 | n u32  | digest (16 bytes)   | own name |
+#     +---------+-----------+--------------+------------+---+--------+---------------------+----------+
+#
+# Big-endian. The plain name lacks ".n0002"; the own name is there only where the plain one is another. The
+# digest comes behind what makes an item different from all others, so it never decides.
+_HEAD = struct.Struct(">QIB")
+_NUMBER = struct.Struct(">I")
+
+Path = tuple[str, ...]
+
+
+class Order(NamedTuple):
+    """Where a file stands in its folder's part of the import."""
+
+    time_ms: int
+    plain: str
+    n: int
+    misnamed: bool
+
+
+class Planned(NamedTuple):
+    """A file that is to be imported, and the digest that its content had."""
+
+    kind: Kind
+    path: Path
+    digest: bytes
+
+
+class Plan:
+    """The files to import in their order: (time, path). It is the same for the same tree."""
+
+    def __init__(self) -> None:
+        self._folders: list[Path] = []
+        self._items: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def folder(self, path: Path) -> int:
+        """A number for a folder; they must come in the order of their paths."""
+        self._folders.append(path)
+        return len(self._folders) - 1
+
+    def add(self, folder: int, name: str, order: Order, digest: bytes) -> None:
+        """Plan a file."""
+        head = _HEAD.pack(order.time_ms, folder, order.misnamed)
+        own = os.fsencode(name) if name != order.plain else b""
+        self._items.append(head + os.fsencode(order.plain) + b"\0" + _NUMBER.pack(order.n) + digest + own)
+
+    def sort(self) -> None:
+        """Bring the files into their order."""
+        self._items.sort()
+
+    def __iter__(self) -> Iterator[Planned]:
+        for item in self._items:
+            _, folder, _ = _HEAD.unpack_from(item)
+            end = item.index(b"\0", _HEAD.size)
+            digest_start = end + 1 + _NUMBER.size
+            digest_end = digest_start + DIGEST_BYTES
+            path = (*self._folders[folder], os.fsdecode(item[digest_end:] or item[_HEAD.size : end]))
+            kind = kind_of(path)
+            assert kind is not None, "only such files are planned"
+            yield Planned(kind, path, item[digest_start:digest_end])
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file with this path holds; None if it is none of the tree's files."""
+    name = path[-1]
+    match path[:-1]:
+        case ("jobs", _) if name == "job.json":
+            return Kind.JOB
+        case ("jobs", _, "checkpoints") if name.endswith(".json"):
+            return Kind.CHECKPOINT
+        case ("jobs", _, "runs", _) if name == "run-setting.json":
+            return Kind.RUN_SETTING
+        case ("jobs", _, "runs", _) if name.startswith("event-") and name.endswith(".json"):
+            return Kind.EVENT
+    return None
+
+
+def order_of(name: str, value: Value, written_ms: int) -> Order:
+    """Where a file stands, by its content; a checkpoint says no time, so the file's own one counts."""
+    if isinstance(value, values.Checkpoint):
+        return Order(max(0, written_ms), name, 1, misnamed=False)
+    if not isinstance(value, values.Event):
+        return Order(int(value.startedAt), name, 1, misnamed=False)
+    twin = _TWIN.fullmatch(name)
+    plain, n = (name, 1) if twin is None else (f"{twin[1]}.json", int(twin[2]))
+    # Whole ms, as in names: the events that share one are numbered again in this order, and must keep their
+    # files. Those that have the name of another event come behind all that have their own.
+    time_ms = int(value.timestamp)
+    if name == event_name(value.timestamp, value.stepNumber, value.type, n):
+        return Order(time_ms, plain, n, misnamed=False)
+    return Order(time_ms, name, 1, misnamed=True)
+
+
+def digest_of(kind: int, payload: bytes | memoryview) -> bytes:
+    """What tells contents apart; among a million of them two checksums would be the same."""
+    return blake2b(payload, digest_size=DIGEST_BYTES, person=bytes([kind])).digest()

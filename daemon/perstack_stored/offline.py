@@ -1,0 +1,110 @@
+"""What the offline tools share: a base that is there and that nobody else has open, and a look at long work."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import click
+
+from perstack_storage._endpoint import resolve_base
+
+from .errors import ConfigError
+from .files import Files
+from .follower import Folders, open_folders
+from .lock import BaseLock
+from .segments import Entry
+
+SLICE_RECORDS_MAX = 2048
+SLICE_BYTES_MAX = 4 << 20
+_BAR_STEPS = 200
+
+Advance = Callable[[int], None]
+
+
+class Base(NamedTuple):
+    """A base held by this process: its absolute path and its open folders."""
+
+    path: str
+    files: Files
+    folders: Folders
+
+
+@contextmanager
+def held_base(base_path: str | None, role: str, *, reads_only: bool) -> Iterator[Base]:
+    """Hold a base that was set up before. Nothing is created in a folder that is no base.
+
+    Args:
+        base_path: as given to the command; None for the default.
+        role: what this process is, told to whoever finds the base held.
+        reads_only: the base may also lie on a file system that is mounted read-only, as a snapshot does.
+
+    Raises:
+        ConfigError: the folder is no base, or can't be used.
+        BaseHeldError: a daemon or another tool holds it; the message names it.
+    """
+    path = resolve_base(base_path)
+    files = Files()
+    try:
+        folders = open_folders(files, path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} is not the base of a daemon: its folder .stored/journal can't be opened ({error.strerror})"
+        ) from error
+    lock = _lock(path, folders, reads_only=reads_only)
+    if lock is not None:
+        lock.say(role=role)
+    try:
+        yield Base(path, files, folders)
+    finally:
+        if lock is not None:
+            lock.release()
+        for fd in folders:
+            files.close(fd)
+
+
+def _lock(path: str, folders: Folders, *, reads_only: bool) -> BaseLock | None:
+    try:
+        return BaseLock(folders.stored)
+    except OSError as error:
+        # No daemon can work where nothing can be written.
+        if error.errno == errno.EROFS and reads_only:
+            return None
+        raise ConfigError(f"the lock of {path} can't be taken: {error.strerror}") from error
+
+
+def slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries in portions of bounded size, as the projections take them up."""
+    taken: list[Entry] = []
+    records = size = 0
+    for entry in entries:
+        taken.append(entry)
+        records += entry.header.count
+        size += entry.header.length
+        if records >= SLICE_RECORDS_MAX or size >= SLICE_BYTES_MAX:
+            yield taken
+            taken, records, size = [], 0, 0
+    if taken:
+        yield taken
+
+
+@contextmanager
+def progress(label: str, length: int) -> Iterator[Advance]:
+    """A bar on standard error, if that is a terminal; yields what is called with each step done."""
+    if not sys.stderr.isatty():
+        yield lambda _steps: None
+        return
+    steps = max(1, length // _BAR_STEPS)
+    with click.progressbar(
+        length=length, label=f"{label:<24}", file=sys.stderr, update_min_steps=steps, show_pos=True
+    ) as bar:
+        yield bar.update
+
+
+def clear_bar() -> None:
+    """Make room for a line of output where a bar may stand."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()

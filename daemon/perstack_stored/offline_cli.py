@@ -1,0 +1,143 @@
+"""The offline commands of `perstack-stored`: options, printing and exit statuses. What they do stands in modules of their own."""
+
+import json
+import os
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+from .check import check as check_base
+from .dump import Wanted
+from .dump import dump as dump_base
+from .errors import DamageError, StoredError
+from .findings import FINDINGS, NOTES, Finding, Report
+from .offline import clear_bar, held_base
+from .rebuild import Rebuilt
+from .rebuild import rebuild as rebuild_base
+from .settings import Settings
+
+# Beyond so many lines of one name only their number is told, but for --json.
+LINES_OF_A_NAME_MAX = 1000
+STATUS_FINDINGS = 1
+STATUS_UNUSABLE = 2
+
+
+@contextmanager
+def exit_status() -> Iterator[None]:
+    """Turn an error into a sentence and an exit status: 1 for a damaged journal, 2 for what can't be used."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Whoever reads our output has enough. The interpreter must not try to flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except DamageError as error:
+        _fail(str(error), STATUS_FINDINGS)
+    except (StoredError, OSError, sqlite3.Error) as error:
+        _fail(str(error), STATUS_UNUSABLE)
+
+
+def _fail(reason: str, status: int) -> None:
+    clear_bar()
+    click.echo(f"perstack-stored: {reason}", err=True)
+    sys.exit(status)
+
+
+# --- check -----------------------------------------------------------------------------------------
+
+
+def check(base_path: str | None, *, as_json: bool) -> None:
+    """Check a base and print what is found."""
+    with exit_status():
+        report = Report(_show_json if as_json else _text_printer())
+        with held_base(base_path, "check", reads_only=True) as base:
+            check_base(base, report)
+        if as_json:
+            summary = {
+                "name": "summary",
+                "findings": report.findings,
+                "notes": report.notes,
+                **report.compared,
+            }
+            click.echo(json.dumps(summary))
+        else:
+            _sum_up(report)
+        sys.stdout.flush()
+        if report.findings:
+            sys.exit(STATUS_FINDINGS)
+
+
+def _show_json(finding: Finding) -> None:
+    clear_bar()
+    click.echo(json.dumps({"name": finding.name, "note": finding.is_note, **finding.facts}))
+
+
+def _text_printer() -> Callable[[Finding], None]:
+    shown: Counter[str] = Counter()
+
+    def show(finding: Finding) -> None:
+        shown[finding.name] += 1
+        if shown[finding.name] > LINES_OF_A_NAME_MAX:
+            return
+        clear_bar()
+        facts = " ".join(f"{name}={_plain(value)}" for name, value in finding.facts.items())
+        click.echo(" ".join(filter(None, ("note" if finding.is_note else "finding", finding.name, facts))))
+
+    return show
+
+
+def _plain(value: object) -> str:
+    """A fact on one line: quoted as JSON where it would not be read as one word."""
+    text = str(value)
+    return text if text.isprintable() and text and not set(text) & set(' "\\=') else json.dumps(text)
+
+
+def _sum_up(report: Report) -> None:
+    for name, count in report.counts.items():
+        meaning = FINDINGS.get(name) or NOTES[name]
+        more = f", of which {LINES_OF_A_NAME_MAX} are shown" if count > LINES_OF_A_NAME_MAX else ""
+        click.echo(f"{name}: {count}{more}; {meaning}")
+    compared = ", ".join(f"{count} {what}" for what, count in report.compared.items()) or "nothing"
+    result = f"{report.findings} findings" if report.findings else "clean"
+    click.echo(f"{result}; compared: {compared}")
+
+
+# --- rebuild ---------------------------------------------------------------------------------------
+
+
+def rebuild(base_path: str | None, settings: dict[str, int], *, index_too: bool, tree_too: bool) -> None:
+    """Rebuild the projections of a base and print what was done."""
+    with exit_status():
+        with held_base(base_path, "rebuild", reads_only=False) as base:
+            done = rebuild_base(base, Settings(**settings), index_too=index_too, tree_too=tree_too)
+        _tell_recovery(done)
+        for path, reason in done.blocked:
+            click.echo(f"can't be written: {_plain(path)}: {reason}", err=True)
+        what = " and ".join(name for name, too in (("index", index_too), ("tree", tree_too)) if too)
+        click.echo(f"rebuilt {what} from {done.position} records")
+        if done.blocked:
+            sys.exit(STATUS_FINDINGS)
+
+
+def _tell_recovery(done: Rebuilt) -> None:
+    kept = sum(len(entry.records) for entry in done.recovered.kept)
+    torn = done.recovered.torn_bytes
+    if kept or torn:
+        click.echo(
+            f"the last stop was unclean: {kept} records were secured, {torn} bytes of a torn write left out"
+        )
+
+
+# --- dump ------------------------------------------------------------------------------------------
+
+
+def dump(base_path: str | None, wanted: Wanted) -> None:
+    """Print the records of a base."""
+    with exit_status(), held_base(base_path, "dump", reads_only=True) as base:
+        out = sys.stdout.buffer
+        for line in dump_base(base, wanted):
+            out.write(line)
+        out.flush()

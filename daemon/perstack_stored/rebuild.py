@@ -1,0 +1,180 @@
+"""`rebuild`: index and tree are made anew from the journal, which is the record of truth.
+
+The new index is made beside the old one and put in its place when it is whole: should the journal turn out to be damaged,
+nothing that still works was thrown away. In the tree only files that are missing or differ are written; nothing is removed.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from . import index
+from .errors import ConfigError
+from .files import Files
+from .index import Index, IndexUnusableError
+from .journal import Journal
+from .offline import Advance, Base, progress, slices
+from .recovery import Recovered
+from .segments import Chain, Entry, JournalReader, Mark
+from .sessions import Sessions
+from .settings import Settings
+from .tree import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
+
+_NEW_NAME = "rebuild.sqlite"
+# Whatever the daemon's own bounds are: opening the journal must not make it forget a session.
+_SESSIONS_MAX = 2**31
+_REMEMBERED_RECORDS_MAX = 65_000
+
+
+class Rebuilt(NamedTuple):
+    """What was done: up to which position, what recovery found before, and the files that could not be written."""
+
+    position: int
+    recovered: Recovered
+    blocked: list[tuple[str, str]]
+
+
+def rebuild(base: Base, settings: Settings, *, index_too: bool, tree_too: bool) -> Rebuilt:
+    """Make index and tree, or one of them, as the journal says; all is synced when this returns.
+
+    Args:
+        base: held by this process.
+        settings: the modes of files and folders, and the size of a segment.
+        index_too: make the index anew; otherwise the one that is there goes on to the end of the journal.
+        tree_too: write the tree.
+
+    Raises:
+        ConfigError: there is no journal, or an index that is needed can't be used.
+        DamageError: the journal is damaged; index and tree are as they were before, or further.
+        OSError: something can't be read or written.
+    """
+    modes = TreeModes(settings.file_mode, settings.folder_mode)
+    umask_for(modes)
+    recovered, store, mark = _open_and_close(base, settings)
+    reader = JournalReader(base.files, base.folders.journal)
+    path = os.path.join(base.path, ".stored", index.FILE_NAME)
+    if index_too:
+        _rebuild_index(base, path, reader, store, mark)
+    blocked: list[tuple[str, str]] = []
+    if tree_too:
+        if not index_too:
+            _complete_index(path, reader, store, mark)
+        database = index.connect(path, read_only=True)
+        save_cursor(base.files, base.folders.stored, store, Cursor(0, clean=False))
+        tree = Tree(base.files, base.folders.base, base.folders.stored, database, reader, store, modes)
+        blocked = _rebuild_tree(tree, reader, mark)
+        database.close()
+    reader.close()
+    return Rebuilt(mark.position, recovered, blocked)
+
+
+def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, Mark]:
+    """Recover the journal, as a start of the daemon does: what is read behind this is synced."""
+    if not _segments(base.files, base.folders.journal):
+        raise ConfigError(f"{base.path} has no journal to rebuild anything from")
+    sessions = Sessions(
+        sessions_max=_SESSIONS_MAX,
+        session_seconds=settings.session_seconds,
+        remembered_records_max=_REMEMBERED_RECORDS_MAX,
+    )
+    journal = Journal(
+        base.files,
+        base.folders.journal,
+        sessions,
+        segment_bytes=settings.segment_bytes,
+        first_segment_bytes=settings.first_segment_bytes,
+        ahead=False,
+    )
+    mark = journal.mark
+    journal.close()
+    return journal.recovered, journal.store, mark
+
+
+def _segments(files: Files, journal_dir: int) -> int:
+    chain = Chain(files, journal_dir)
+    chain.close()
+    return chain.last
+
+
+# --- the index -------------------------------------------------------------------------------------
+
+
+def _rebuild_index(base: Base, path: str, reader: JournalReader, store: bytes, mark: Mark) -> None:
+    new_path = os.path.join(base.path, ".stored", _NEW_NAME)
+    index.remove(new_path)  # of a rebuild that did not come to its end
+    try:
+        new = Index(new_path, reader, store)
+        _follow(new, reader, mark)
+        new.close()
+    except BaseException:
+        index.remove(new_path)
+        raise
+    stored = base.folders.stored
+    _sync_file(base.files, _NEW_NAME, stored)
+    index.remove(path)
+    base.files.rename(_NEW_NAME, index.FILE_NAME, source_dir=stored, target_dir=stored)
+    base.files.sync(stored)
+
+
+def _complete_index(path: str, reader: JournalReader, store: bytes, mark: Mark) -> None:
+    if not os.path.exists(path):
+        raise ConfigError("there is no index to write the tree by; rebuild both")
+    try:
+        existing = Index(path, reader, store)
+        if existing.place.position > mark.position:
+            raise IndexUnusableError("the index is ahead of the journal")
+        _follow(existing, reader, mark)
+        existing.close()
+    except (IndexUnusableError, sqlite3.DatabaseError) as error:
+        raise ConfigError(f"{error}; rebuild both") from error
+
+
+def _follow(following: Index, reader: JournalReader, mark: Mark) -> None:
+    place = reader.seek(following.place.position, mark)
+    with progress("index (records)", mark.position - place.position) as advance:
+        for portion in slices(reader.entries(place, mark)):
+            following.apply(portion)
+            advance(_records(portion))
+
+
+def _sync_file(files: Files, name: str, dir_fd: int) -> None:
+    fd = files.open(name, dir_fd=dir_fd)
+    try:
+        files.sync_data(fd)
+    finally:
+        files.close(fd)
+
+
+# --- the tree --------------------------------------------------------------------------------------
+
+
+def _rebuild_tree(tree: Tree, reader: JournalReader, mark: Mark) -> list[tuple[str, str]]:
+    """Write what is missing or differs, from a cursor at 0; returns the files that could not be had."""
+    blocked: list[tuple[str, str]] = []
+
+    def note(write: Write, error: OSError) -> None:
+        blocked.append(("/".join((*write.folders, write.name)), error.strerror))
+
+    tree.on_blocked = note
+    # The files may be there already, up to the end: no older version of one may come back in between.
+    tree.replay_until = mark.position
+    with progress("tree (looking ahead)", mark.position) as advance:
+        tree.plan_replay(_counted(reader.entries(reader.start(), mark), advance))
+    with progress("tree (records)", mark.position) as advance:
+        for portion in slices(reader.entries(reader.start(), mark)):
+            tree.apply(portion)
+            advance(_records(portion))
+    tree.sync(clean=True)
+    tree.close()
+    return blocked
+
+
+def _counted(entries: Iterator[Entry], advance: Advance) -> Iterator[Entry]:
+    for entry in entries:
+        yield entry
+        advance(entry.header.count)
+
+
+def _records(entries: list[Entry]) -> int:
+    return sum(entry.header.count for entry in entries)

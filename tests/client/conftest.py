@@ -1,0 +1,26 @@
+"""What the tests of the client share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perstack_storage import Client
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> str:
+    return f"ipc://{tmp_path}/d.sock"
+
+
+@pytest.fixture
+def client(endpoint: str) -> Iterator[Client]:
+    with Client(endpoint, timeout_s=10) as client:
+        yield client
+
+
+@pytest.fixture
+def _quick_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed after 0.1 s instead of 1 s."""
+    for module in ("_stores", "_reads"):
+        monkeypatch.setattr(f"perstack_storage.{module}.PATIENCE_MIN_S", 0.1)

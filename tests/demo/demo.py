@@ -1,0 +1,219 @@
+"""`make demo`: a daemon, eight agent processes that replay captured Perstack runs, and everything read back.
+
+Leaves the tree in demo-run/. Status 0 only if what the client answers, and what lies in the tree, is byte for
+byte what the agents sent, in the order of their calls.
+"""
+
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import orjson  # noqa: E402
+
+from perstack_storage import Client, StorageError, __version__, resolve_endpoint  # noqa: E402
+from tests.demo import compare, readers, screen, workload  # noqa: E402
+from tests.demo.agents import AgentFailed, Agents, Witnessed  # noqa: E402
+from tests.demo.service import DemoFailed, Service, check, make_anew  # noqa: E402
+
+BASE = ROOT / "demo-run"
+AGENTS = 8
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TREE_SECONDS = 60.0
+PROBLEMS_SHOWN = 20
+POLL_SECONDS = 0.01
+TRY_NEXT = """\
+.venv/bin/perstack-stored serve --base-path demo-run &    # stop it with: kill %1
+find demo-run/jobs/agent1-a1 | sort | head -20
+.venv/bin/python - <<'END'
+from perstack_storage import Client
+with Client(base_path="demo-run") as client:
+    for run in client.get_all_runs(limit=5):
+        events = client.get_event_contents(run["jobId"], run["runId"])
+        print(run["jobId"], run["runId"], len(events), "events, the last one:", events[-1]["type"])
+END"""
+
+
+class Replay(NamedTuple):
+    """Figures of the writing; times in seconds."""
+
+    stores: int
+    seconds: float
+    lag_records: int
+    lag_seconds: float
+    witnessed: Witnessed
+
+
+class Found(NamedTuple):
+    """What reading back gave."""
+
+    through_client: list[compare.Difference]
+    in_tree: list[compare.Difference]
+    sent_bytes: int
+    tree_files: int
+
+
+def main() -> int:
+    """Run it; returns the exit status."""
+    for number in INTERRUPTS:
+        signal.signal(number, _interrupt)
+    started = time.monotonic()
+    try:
+        problems = _demo(started)
+    except KeyboardInterrupt:
+        screen.Progress.clear()
+        print("Interrupted. The daemon and the agents are stopped.")
+        return 130
+    except (DemoFailed, AgentFailed, StorageError, OSError) as error:
+        screen.Progress.clear()
+        print(f"The demo could not be finished: {error}", file=sys.stderr)
+        return 1
+    if problems:
+        screen.verdict(f"{len(problems):,} things are not as they were sent:", good=False)
+        print(*(f"  {problem}" for problem in problems[:PROBLEMS_SHOWN]), sep="\n")
+        if len(problems) > PROBLEMS_SHOWN:
+            kinds = Counter(problem.partition(":")[0] for problem in problems[PROBLEMS_SHOWN:])
+            print(f"  and {', '.join(f'{n:,} more {kind}' for kind, n in kinds.items())}")
+        return 1
+    screen.verdict(f"Nothing is missing.  ({time.monotonic() - started:.0f} s)", good=True)
+    print(f"\nThe tree is in {BASE.name}/. To look around:\n\n{TRY_NEXT}")
+    return 0
+
+
+def _interrupt(*_: Any) -> None:
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning up short
+    raise KeyboardInterrupt
+
+
+def _demo(started: float) -> list[str]:
+    """The whole show; returns what went wrong."""
+    agents = workload.jobs_of_agents(AGENTS)
+    jobs = {job: calls for of_agent in agents for job, calls in of_agent.items()}
+    make_anew(BASE)
+    endpoint = resolve_endpoint(None, BASE)
+    screen.heading(f"perstack-stored {__version__}: {AGENTS} agent processes replay captured Perstack runs")
+    with ExitStack() as stack:
+        # Before anything that a fork should not copy.
+        processes = Agents(endpoint, agents)
+        stack.callback(processes.terminate)
+        service = Service(BASE)
+        stack.callback(service.stop)
+        service.wait_ready()
+        client = stack.enter_context(Client(endpoint))
+        replay = _replay(client, processes)
+        found = _read_back(client, jobs)
+        unclean = service.stop()
+    verdict, sound = check(BASE)
+    _report(workload.count(agents), len(jobs), replay, found)
+    screen.row("check", f"perstack-stored check: {verdict}")
+    _report_loss(agents)
+    problems = [
+        *map(str, replay.witnessed.differences),
+        *map(str, found.through_client),
+        *map(str, found.in_tree),
+    ]
+    problems += [unclean] if unclean else []
+    return problems + ([] if sound else [f"perstack-stored check: {verdict}"])
+
+
+def _replay(client: Client, processes: Agents) -> Replay:
+    """Let the agents go; watch until the last store is acknowledged and the tree has it."""
+    client.ping()
+    began = processes.go()
+    progress = screen.Progress("storing", processes.total, "acknowledged")
+    while (done := processes.acknowledged()) < processes.total:
+        progress.show(done)
+        time.sleep(POLL_SECONDS)
+    behind = _tree_lag(client)
+    processes.stop_reading()
+    deadline = time.monotonic() + TREE_SECONDS
+    while (lag := _tree_lag(client)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 2)
+    if lag:
+        raise DemoFailed(f"the tree is still {lag:,} records behind after {TREE_SECONDS:.0f} s")
+    complete_at = time.monotonic()
+    last_at, witnessed = processes.finish()
+    progress.clear()
+    return Replay(processes.total, last_at - began, behind, complete_at - last_at, witnessed)
+
+
+def _tree_lag(client: Client) -> int:
+    """How many records the tree is behind, as the daemon tells it."""
+    tree = client.stats()["tree"]
+    if tree["lagRecords"] is None or tree["fault"]:
+        raise DemoFailed(f"the tree is not written: {tree['fault'] or 'its process has ended'}")
+    return int(tree["lagRecords"])
+
+
+def _read_back(client: Client, jobs: workload.Jobs) -> Found:
+    """Compare both readings of each job, and the listings, with what was sent."""
+    differences = compare.compare(compare.listings_expected(jobs), readers.read_listings(client))
+    in_tree: list[compare.Difference] = []
+    sent_bytes = tree_files = 0
+    names = sorted(jobs.keys() | set(readers.jobs_in_tree(BASE)))
+    progress = screen.Progress("reading back", len(names), "jobs")
+    for n, job in enumerate(names):
+        progress.show(n)
+        calls = jobs.get(job, [])
+        runs = sorted({call.value["runId"] for call in calls if call.op == "storeEvent"})
+        sent = compare.answers_expected(job, calls) if calls else {}
+        differences += compare.compare(sent, readers.read_answers(client, job, runs) if calls else {})
+        tree = readers.read_tree(BASE, job)
+        in_tree += compare.compare(compare.tree_expected(job, calls) if calls else {}, tree)
+        sent_bytes += sum(len(orjson.dumps(call.value)) for call in calls)
+        tree_files += sum(map(len, tree.values()))
+    progress.clear()
+    return Found(differences, in_tree, sent_bytes, tree_files)
+
+
+def _report(stored: Counter[str], jobs: int, replay: Replay, found: Found) -> None:
+    counts = (
+        f"{stored['storeEvent']:,} events, {stored['storeCheckpoint']:,} checkpoints, "
+        f"{jobs:,} jobs, {stored['storeRunSetting']:,} settings"
+    )
+    seconds, seen = replay.seconds, replay.witnessed
+    screen.row("stored", f"{counts}: {found.sent_bytes / 1e6:,.0f} MB in {seconds:.1f} s")
+    screen.row(
+        "rate", f"{replay.stores / seconds:,.0f} acknowledged/s, each one synced to disk before its answer"
+    )
+    screen.row("tree", f"{replay.lag_records:,} records behind when the last answer came,")
+    screen.row("", f"its last file there {replay.lag_seconds:.2f} s later")
+    screen.heading("Compared byte for byte with what was sent, in the order of the calls")
+    screen.row(
+        "meanwhile",
+        f"{seen.reads:,} reads of what others had just had acknowledged: {_outcome(seen.differences)}",
+    )
+    screen.row("client", f"{counts}: {_outcome(found.through_client)}")
+    screen.row(
+        "tree",
+        f"{found.tree_files:,} files, by a reader that knows only proto/tree.md: {_outcome(found.in_tree)}",
+    )
+
+
+def _report_loss(agents: list[workload.Jobs]) -> None:
+    events = workload.count(agents)["storeEvent"]
+    loss = workload.loss_of_direct_writing(agents)
+    screen.heading("What direct writing, one file each named by time, step and type, loses on the same input")
+    screen.row("overwritten", f"{loss.names_taken:,} of {events:,} events ({loss.names_taken / events:.0%})")
+    screen.row(
+        "measured",
+        f"{loss.captured / events:.0%}: what Perstack's own storage lost of these runs, torn files included",
+    )
+
+
+def _outcome(differences: list[compare.Difference]) -> str:
+    if not differences:
+        return "nothing missing"
+    kinds = Counter(difference.kind for difference in differences)
+    return ", ".join(f"{n:,} {kind.upper()}" for kind, n in kinds.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

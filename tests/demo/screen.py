@@ -1,0 +1,62 @@
+"""What the demo shows: progress that moves on a terminal, and grows by a line a second elsewhere."""
+
+import os
+import shutil
+import sys
+import time
+
+BAR_MAX = 30
+_REDRAW_SECONDS = 0.1
+_LINE_SECONDS = 1.0
+_TERMINAL = sys.stdout.isatty()
+_COLOUR = _TERMINAL and "NO_COLOR" not in os.environ
+
+
+class Progress:
+    """How far a stage has come."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label = label
+        self._total = total
+        self._unit = unit
+        self._shown_at = time.monotonic() - (_REDRAW_SECONDS if _TERMINAL else 0)
+
+    def show(self, done: int) -> None:
+        """Draw, where it is time to."""
+        now = time.monotonic()
+        if now - self._shown_at < (_REDRAW_SECONDS if _TERMINAL else _LINE_SECONDS):
+            return
+        self._shown_at = now
+        numbers = f"{done:,} of {self._total:,} {self._unit}"
+        if _TERMINAL:
+            width = min(BAR_MAX, shutil.get_terminal_size().columns - len(self._label) - len(numbers) - 8)
+            filled = max(width, 0) * done // self._total
+            bar = "#" * filled + "-" * (max(width, 0) - filled)
+            print(f"\r  {self._label} [{bar}] {numbers}\x1b[K", end="", flush=True)
+        else:
+            print(f"  {self._label} {numbers}", flush=True)
+
+    @staticmethod
+    def clear() -> None:
+        """Take the bar off the terminal."""
+        if _TERMINAL:
+            print("\r\x1b[K", end="", flush=True)
+
+
+def heading(text: str) -> None:
+    """The title of a part."""
+    print(f"\n{_painted(text, '1')}", flush=True)
+
+
+def row(label: str, text: str, *more: str) -> None:
+    """A labelled line, and lines that continue it."""
+    print(f"  {label:<13}{text}", *more, sep="\n" + " " * 15, flush=True)
+
+
+def verdict(text: str, *, good: bool) -> None:
+    """The last word."""
+    print(f"\n{_painted(text, '1;32' if good else '1;31')}", flush=True)
+
+
+def _painted(text: str, code: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if _COLOUR else text

@@ -1,0 +1,189 @@
+"""An import that ends anywhere is taken up again; here in this process, so that it ends at each place once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perstack_stored import importer
+from perstack_stored.daemon import set_up
+from perstack_stored.files import Buffer, Files
+from perstack_stored.follower import open_folders
+from perstack_stored.journal import Journal
+from perstack_stored.record import Kind, record_places
+from perstack_stored.segments import JournalReader
+from perstack_stored.sessions import Sessions
+from perstack_stored.settings import Settings
+from tests.importing.trees import START_MS, put_golden, store
+from tests.unit.support import checkpoint, event, job, setting
+
+BATCH = 3
+
+
+class PowerCutError(BaseException):
+    """Not an error that anybody would handle."""
+
+
+class FailingFiles(Files):
+    """Ends everything at the nth operation that changes something."""
+
+    def __init__(self, changes: int) -> None:
+        super().__init__()
+        self.left = changes
+
+    def _change(self) -> None:
+        if self.left == 0:
+            raise PowerCutError
+        self.left -= 1
+
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
+        self._change()
+        super().write(fd, buffers, offset)
+
+    def sync_data(self, fd: int) -> None:
+        self._change()
+        super().sync_data(fd)
+
+    def sync(self, fd: int) -> None:
+        self._change()
+        super().sync(fd)
+
+    def create(self, name: str, mode: int, *, dir_fd: int) -> int:
+        self._change()
+        return super().create(name, mode, dir_fd=dir_fd)
+
+    def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        self._change()
+        super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
+
+    def unlink(self, name: str, *, dir_fd: int) -> None:
+        self._change()
+        super().unlink(name, dir_fd=dir_fd)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importer, "BATCH_RECORDS_MAX", BATCH)
+
+
+def start(base: Path, files: Files) -> tuple[bool, list[tuple[int, int, bytes]]]:
+    """Whether an import was wanted, and all records behind it. The journal is left as a crash leaves it."""
+    set_up(str(base), Settings())
+    folders = open_folders(files, str(base))
+    sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
+    journal = Journal(
+        files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
+    )
+    wanted = importer.import_wanted(files, folders, journal)
+    if wanted:
+        importer.import_tree(files, folders, journal)
+    reader = JournalReader(files, folders.journal)
+    found = []
+    for entry in reader.entries(reader.start(), journal.mark):
+        for place in record_places(entry.data, entry.header):
+            found.append(
+                (place.kind, place.flags, bytes(entry.data[place.start : place.start + place.length]))
+            )
+    reader.close()
+    return wanted, found
+
+
+def put_some(base: Path) -> None:
+    put_golden(base)
+    store(base, "storeJob", job())
+    store(base, "storeRunSetting", setting())
+    for number in range(6):
+        store(base, "storeEvent", event(id=f"e{number}", timestamp=START_MS + number))
+        store(base, "storeCheckpoint", checkpoint(id=f"c{number}"), written_ms=START_MS + number)
+
+
+def test_an_import_may_end_at_any_change_to_the_disk(tmp_path: Path) -> None:
+    """Each time the next start makes of it what an undisturbed one makes."""
+    whole = tmp_path / "whole"
+    put_some(whole)
+    wanted, expected = start(whole, Files())
+    assert wanted
+    assert len(expected) == 31
+    changes = 0
+    while True:
+        base = tmp_path / f"cut{changes}"
+        put_some(base)
+        # Checkpoints come by the times of their files, and those of golden are of now.
+        for path in (base / "jobs").rglob("checkpoints/*.json"):
+            status = (whole / path.relative_to(base)).stat()
+            store_times(path, status.st_mtime_ns)
+        files = FailingFiles(changes)
+        try:
+            start(base, files)
+        except PowerCutError:
+            _, found = start(base, Files())
+            assert found == expected, f"cut before change {changes}"
+            assert start(base, Files()) == (False, expected)
+            changes += 1
+            continue
+        break
+    assert changes > 2 * len(expected) / BATCH
+
+
+def store_times(path: Path, ns: int) -> None:
+    import os  # noqa: PLC0415
+
+    os.utime(path, ns=(ns, ns))
+
+
+def cut_after(base: Path, records: int) -> None:
+    """An import that ends with at least so many records stored."""
+    for changes in range(1000):
+        try:
+            start(base, FailingFiles(changes))
+        except PowerCutError:
+            pass
+        if held(base) >= records:
+            return
+    raise AssertionError("the import can't be cut so late")
+
+
+def held(base: Path) -> int:
+    files = Files()
+    folders = open_folders(files, str(base))
+    sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
+    journal = Journal(
+        files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
+    )
+    return journal.mark.position
+
+
+def newest(found: list[tuple[int, int, bytes]], kind: Kind) -> bytes:
+    return [payload for of, _, payload in found if of == kind][-1]
+
+
+def test_a_job_that_changed_and_changed_back_between_attempts_counts_as_it_is(tmp_path: Path) -> None:
+    """What the journal holds last of it is what its file holds."""
+    base = tmp_path / "base"
+    for number in range(12):
+        store(base, "storeEvent", event(id=f"e{number}", timestamp=START_MS + number))
+    first: dict[str, Any] = job(startedAt=1)
+    second: dict[str, Any] = job(startedAt=1, status="completed")
+    path = store(base, "storeJob", first)
+    original = path.read_bytes()
+    cut_after(base, 3)
+    store(base, "storeJob", second)
+    cut_after(base, 9)
+    store(base, "storeJob", first)
+    _, found = start(base, Files())
+    assert newest(found, Kind.JOB) == original
+    assert len([kind for kind, _, _ in found if kind == Kind.EVENT]) == 12
+
+
+def test_an_event_that_came_between_attempts_is_imported(tmp_path: Path) -> None:
+    """Behind what is stored already, and nothing else twice."""
+    base = tmp_path / "base"
+    for number in range(12):
+        store(base, "storeEvent", event(id=f"e{number}", timestamp=START_MS + number))
+    cut_after(base, 6)
+    store(base, "storeEvent", event(id="late", timestamp=1))
+    _, found = start(base, Files())
+    payloads = [payload for _, _, payload in found]
+    assert len(payloads) == len(set(payloads)) == 13
+    assert any(b'"late"' in payload for payload in payloads)

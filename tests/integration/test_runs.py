@@ -1,0 +1,92 @@
+"""The main job on real input: captured runs from many agents at once, read back by every way there is."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from perstack_storage import CheckpointNotFound, Client
+from tests.integration.replay import (
+    METHODS,
+    Agents,
+    assert_all_stored_once_in_order,
+    assert_reads_give_what_was_sent,
+    check_command,
+    expected_tree,
+    tree_is_complete,
+)
+from tests.support import RunningDaemon, eventually, files_of, golden, running_daemon
+
+READS = {
+    "retrieveJob": "retrieve_job",
+    "getAllJobs": "get_all_jobs",
+    "retrieveCheckpoint": "retrieve_checkpoint",
+    "getCheckpointsByJobId": "get_checkpoints_by_job_id",
+    "getEventsByRun": "get_events_by_run",
+    "getEventContents": "get_event_contents",
+    "getAllRuns": "get_all_runs",
+}
+
+
+def test_the_reference_s_calls_give_the_reference_s_files_and_answers(tmp_path: Path) -> None:
+    """reference-golden.json, through the real daemon: same files, same bytes, same answers."""
+    expected = golden()
+    with running_daemon(tmp_path / "perstack") as daemon, Client(daemon.endpoint) as client:
+        for call in expected["calls"]:
+            getattr(client, METHODS[call["op"]])(call["value"])
+        for read in expected["reads"]:
+            if "error" in read:
+                with pytest.raises(CheckpointNotFound) as caught:
+                    client.retrieve_checkpoint(*read["args"])
+                assert str(caught.value) == read["error"]
+            else:
+                assert getattr(client, READS[read["op"]])(*read["args"]) == read["ok"], read
+        eventually(lambda: tree_is_complete(client), "the tree is complete")
+        files = {f"perstack/{name}": content.decode() for name, content in files_of(daemon.base).items()}
+        assert files == expected["tree"]
+
+
+def test_captured_runs_from_eight_agents_are_stored_completely_and_in_order(tmp_path: Path) -> None:
+    """Runs a, b and c, un-awaited, from 8 processes: read back by position, by API, and from the tree alone."""
+    with running_daemon(tmp_path / "base") as daemon:
+        sent = Agents(daemon.endpoint, ["a", "b", "c", "a", "b", "a", "b", "c"]).join()
+        with Client(daemon.endpoint) as client:
+            assert_all_stored_once_in_order(client, sent)
+            assert_reads_give_what_was_sent(client, sent)
+            eventually(lambda: tree_is_complete(client), "the tree is complete", 60)
+        assert files_of(daemon.base) == expected_tree(sent)
+        assert daemon.stop() == 0
+    checked = subprocess.run(check_command(daemon.base), capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.timeout(180)
+def test_twenty_kills_in_the_middle_of_a_replay_lose_and_double_nothing(tmp_path: Path) -> None:
+    """SIGKILL of the daemon again and again under load; the clients go on through it."""
+    rng = random.Random(20)
+    daemon = RunningDaemon(tmp_path / "base").start()
+    try:
+        agents = Agents(daemon.endpoint, ["b", "a", "abc", "cab"], awaited=2, go_on=True)
+        for _ in range(20):
+            seen = _position(daemon)
+            eventually(lambda seen=seen: _position(daemon) > seen + 20, "the load goes on", 60)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, 0.3))
+            daemon.kill()
+            daemon.start()
+        sent = agents.join()
+        with Client(daemon.endpoint) as client:
+            assert_all_stored_once_in_order(client, sent)
+            assert_reads_give_what_was_sent(client, sent)
+            eventually(lambda: tree_is_complete(client), "the tree is complete", 60)
+        assert files_of(daemon.base) == expected_tree(sent)
+        assert daemon.stop() == 0
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill()
+
+
+def _position(daemon: RunningDaemon) -> int:
+    with Client(daemon.endpoint) as client:
+        return int(client.stats()["position"])

@@ -1,0 +1,247 @@
+"""What the unit tests share: sample values, a journal on a real folder, and a disk that loses what was not synced."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from perstack_stored.files import Buffer, Files
+from perstack_stored.journal import Append, Journal
+from perstack_stored.record import NO_SESSION, Kind, Record, record_places
+from perstack_stored.segments import JournalReader, Mark
+from perstack_stored.sessions import Sessions
+
+USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
+SESSION_A = bytes(range(1, 17))
+SESSION_B = bytes(range(101, 117))
+
+
+def dumps(value: object) -> bytes:
+    """JSON as JavaScript's JSON.stringify lays it out."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def job(**fields: Any) -> dict[str, Any]:
+    """A job."""
+    return {
+        "id": "job-1", "status": "running", "coordinatorExpertKey": "@me/expert@1.0.0", "totalSteps": 0,
+        "startedAt": 1700000000000, "usage": USAGE,
+    } | fields  # fmt: skip
+
+
+def checkpoint(**fields: Any) -> dict[str, Any]:
+    """A checkpoint."""
+    return {
+        "id": "cp-1", "jobId": "job-1", "runId": "run-1", "status": "init", "stepNumber": 1, "messages": [],
+        "expert": {"key": "me@1.0.0", "name": "me", "version": "1.0.0"}, "usage": USAGE,
+    } | fields  # fmt: skip
+
+
+def event(**fields: Any) -> dict[str, Any]:
+    """An event."""
+    return {
+        "type": "startRun", "id": "ev-1", "expertKey": "me", "timestamp": 1700000000000, "jobId": "job-1",
+        "runId": "run-1", "stepNumber": 0,
+    } | fields  # fmt: skip
+
+
+def setting(**fields: Any) -> dict[str, Any]:
+    """A run setting."""
+    return {
+        "jobId": "job-1", "runId": "run-1", "model": "m", "providerConfig": {"apiKey": "k"}, "expertKey": "me",
+        "input": {"text": "hi"}, "experts": {}, "reasoningBudget": "high", "maxSteps": 7, "maxRetries": 5,
+        "timeout": 300000, "startedAt": 1700000000000, "updatedAt": 1700000000000,
+        "perstackApiBaseUrl": "https://example.invalid", "env": {},
+    } | fields  # fmt: skip
+
+
+SAMPLES: dict[Kind, dict[str, Any]] = {
+    Kind.JOB: job(),
+    Kind.CHECKPOINT: checkpoint(),
+    Kind.EVENT: event(),
+    Kind.RUN_SETTING: setting(),
+}
+
+
+class Stored(NamedTuple):
+    """A record as it was read from the journal."""
+
+    position: int
+    payload: bytes
+    session: bytes
+    seq: int
+    time_ms: int
+
+
+def sessions(**settings: int) -> Sessions:
+    """Sessions with small bounds."""
+    return Sessions(**({"sessions_max": 100, "session_seconds": 3600, "remembered_records_max": 64} | settings))
+
+
+def records(*payloads: bytes, kind: int = Kind.EVENT) -> list[Record]:
+    """Records of some payloads."""
+    return [Record(kind, 0, payload) for payload in payloads]
+
+
+def append(*payloads: bytes, session: bytes = NO_SESSION, seq: int = 0) -> Append:
+    """An item for `Journal.append`."""
+    return Append(session, seq, records(*payloads))
+
+
+class JournalFolder:
+    """A journal's folder, and what is open in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self.sessions = sessions()
+
+    def open(
+        self,
+        files: Files | None = None,
+        *,
+        segment_bytes: int = 1 << 14,
+        first_segment_bytes: int = 1 << 14,
+        ahead: bool = False,
+        sessions_max: int = 100,
+    ) -> Journal:
+        """Open the journal; `sessions` is what it restored."""
+        self.sessions = sessions(sessions_max=sessions_max)
+        return Journal(
+            files or Files(),
+            self.fd,
+            self.sessions,
+            segment_bytes=segment_bytes,
+            first_segment_bytes=first_segment_bytes,
+            ahead=ahead,
+        )
+
+    def reader(self) -> JournalReader:
+        """A reader of the folder."""
+        return JournalReader(Files(), self.fd)
+
+    def read(self, until: Mark) -> list[Stored]:
+        """All records up to a mark."""
+        reader = self.reader()
+        try:
+            return read_all(reader, until)
+        finally:
+            reader.close()
+
+    def payloads(self, until: Mark) -> list[bytes]:
+        """The payloads of all records up to a mark."""
+        return [stored.payload for stored in self.read(until)]
+
+    def segments(self) -> list[Path]:
+        """Files of the segments, in order."""
+        return sorted(self.path.glob("*.segment"))
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Every file's bytes."""
+        return {path.name: path.read_bytes() for path in sorted(self.path.iterdir())}
+
+
+def read_all(reader: JournalReader, until: Mark) -> list[Stored]:
+    """All records up to a mark."""
+    found = []
+    for entry in reader.entries(reader.start(), until):
+        head = entry.header
+        for i, place in enumerate(record_places(entry.data, head)):
+            payload = bytes(entry.data[place.start : place.start + place.length])
+            seq = head.seq + i if head.seq else 0
+            found.append(Stored(head.position + i, payload, head.session, seq, head.time_ms))
+    return found
+
+
+class Died(BaseException):  # noqa: N818 - the end of a process, no error
+    """The simulated process is no more."""
+
+
+SECTOR_BYTES = 512
+
+
+class SimulatedDisk(Files):
+    """Real files, a process that dies at a chosen call, and a disk that forgets what was not synced.
+
+    Until a file is synced, each of its sectors holds the old or the new bytes after `cut_power`; until a folder
+    is synced, its last renames and creations may be undone.
+    """
+
+    CALLS = frozenset(
+        {"create", "open", "write", "allocate", "rename", "unlink", "sync_data", "sync", "sync_all", "list_dir",
+         "create_unnamed", "give_name", "exchange", "make_dir", "open_dir", "read", "stat"}
+    )  # fmt: skip
+
+    def __init__(self, seed: int = 0, *, dies_at: int | None = None) -> None:
+        super().__init__()
+        self.calls = 0
+        self.random = Random(seed)
+        self._dies_at = dies_at
+        self._sectors: dict[tuple[int, int], tuple[int, int, bytes]] = {}  # (inode, sector): fd, sector, old bytes
+        self._names: list[Callable[[], None]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in SimulatedDisk.CALLS:
+            self.calls += 1
+            if self._dies_at is not None and self.calls > self._dies_at:
+                raise Died(f"at call {self.calls}, {name}")
+        return super().__getattribute__(name)
+
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
+        data = b"".join(buffers)
+        inode = os.fstat(fd).st_ino
+        mine = -1
+        for sector in range(offset // SECTOR_BYTES, -(-(offset + len(data)) // SECTOR_BYTES)):
+            if (inode, sector) not in self._sectors:
+                mine = os.dup(fd) if mine < 0 else mine
+                old = os.pread(fd, SECTOR_BYTES, sector * SECTOR_BYTES).ljust(SECTOR_BYTES, b"\0")
+                self._sectors[inode, sector] = (mine, sector, old)
+        super().write(fd, [data], offset)
+
+    def sync_data(self, fd: int) -> None:
+        inode = os.fstat(fd).st_ino
+        for key in [key for key in self._sectors if key[0] == inode]:
+            del self._sectors[key]
+
+    def sync(self, fd: int) -> None:
+        self._names.clear()
+
+    def sync_all(self, fd: int) -> None:
+        self._names.clear()
+        self._sectors.clear()
+
+    def create(self, name: str, mode: int, *, dir_fd: int) -> int:
+        fd = super().create(name, mode, dir_fd=dir_fd)
+        self._names.append(lambda: os.unlink(name, dir_fd=dir_fd))
+        return fd
+
+    def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
+        self._names.append(lambda: os.rename(target, source, src_dir_fd=target_dir, dst_dir_fd=source_dir))
+
+    def cut_power(self) -> None:
+        """Lose some of what was not synced."""
+        odds = self.random.choice([0.0, 0.5, 0.9, 1.0])
+        for fd, sector, old in self._sectors.values():
+            if self.random.random() < odds:
+                os.pwrite(fd, old, sector * SECTOR_BYTES)
+        undone = self.random.randint(0, len(self._names))
+        while undone:
+            self._names.pop()()
+            undone -= 1
+
+
+class FailingFiles(Files):
+    """Real files whose calls named in `errors` fail with an errno."""
+
+    def __init__(self, **errors: int) -> None:
+        super().__init__()
+        self.errors = errors
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in SimulatedDisk.CALLS and (number := self.errors.get(name)):
+            raise OSError(number, os.strerror(number), name)
+        return super().__getattribute__(name)
