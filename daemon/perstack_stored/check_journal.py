@@ -1,4 +1,4 @@
-"""The journal's part of `check`: each entry of each segment, and how segments follow each other. Reads only."""
+"""The journal's part of `check`: each entry of each segment, and the chain of segments. Reads only."""
 
 from typing import NamedTuple
 

@@ -126,8 +126,8 @@ def _modes_options(command: Callable[..., None]) -> Callable[..., None]:
 def check(base_path: str | None, *, as_json: bool) -> None:
     """Compare journal, index and tree of a base that is not served, and change nothing.
 
-    The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes tell what the
-    next start puts right, and what is not ours. It makes an index in a temporary folder (TMPDIR).
+    The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes tell what
+    the next start puts right, and what is not ours. It makes an index in a temporary folder (TMPDIR).
     """
     offline_cli.check(base_path, as_json=as_json)
 
@@ -140,8 +140,8 @@ def check(base_path: str | None, *, as_json: bool) -> None:
 def rebuild(base_path: str | None, *, index_only: bool, tree_only: bool, **settings: int) -> None:
     """Make index and tree of a base that is not served anew from its journal.
 
-    In the tree it writes what is missing or differs, and removes nothing. The exit status is 1 if the journal is
-    damaged or a file can't be written, 2 if the base can't be rebuilt.
+    In the tree it writes what is missing or differs, and removes nothing. The exit status is 1 if the journal
+    is damaged or a file can't be written, 2 if the base can't be rebuilt.
     """
     both = index_only == tree_only
     offline_cli.rebuild(base_path, settings, index_too=both or index_only, tree_too=both or tree_only)
@@ -149,11 +149,21 @@ def rebuild(base_path: str | None, *, index_only: bool, tree_only: bool, **setti
 
 @main.command()
 @_base_option
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="POSITION", help="Only records behind this position.")
+@click.option(
+    "--after",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="POSITION",
+    help="Only records behind this position.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many records.")
 @click.option("--job", metavar="ID", help="Only records of this job.")
-@click.option("--show-secrets", is_flag=True, help="Don't hide keys, tokens, headers and env in run settings.")
-def dump(base_path: str | None, after: int, limit: int | None, job: str | None, *, show_secrets: bool) -> None:
+@click.option(
+    "--show-secrets", is_flag=True, help="Don't hide keys, tokens, headers and env in run settings."
+)
+def dump(
+    base_path: str | None, after: int, limit: int | None, job: str | None, *, show_secrets: bool
+) -> None:
     """Print the records of a base that is not served, in order, as JSON lines.
 
     The exit status is 1 if the journal is damaged; the records before the damage are printed.

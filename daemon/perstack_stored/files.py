@@ -109,6 +109,10 @@ class Files:
         """Reserve space, so that a later write there can't find the disk full."""
         os.posix_fallocate(fd, offset, length)
 
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut a file to `size` bytes."""
+        os.ftruncate(fd, size)
+
     # --- names -------------------------------------------------------------------------------------
 
     def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from .expected import JOB_NAME, SETTING_NAME
 from .findings import Report
@@ -45,19 +46,13 @@ class _Foreign:
         for name, fd in self._folder(job_dir, f"jobs/{job}", is_ours, lambda name: name != JOB_NAME):
             path = f"jobs/{job}/{name}"
             if name == "checkpoints":
-                self._files(fd, path, lambda name: self._is_checkpoint(job, name))
+                self._files(fd, path, partial(self._is_checkpoint, job))
                 continue
-            for run, run_dir in self._folder(
-                fd, path, lambda name: self._run(job, name) is not None, lambda _: True
-            ):
-                number = self._run(job, run)
-                assert number is not None
-                self._files(
-                    run_dir, f"{path}/{run}", lambda name, number=number: self._is_of_run(number, name)
-                )  # type: ignore[misc]
+            for run, run_dir in self._folder(fd, path, partial(self._is_run, job), lambda _: True):
+                self._files(run_dir, f"{path}/{run}", partial(self._is_of_run, self._run(job, run)))
 
     def _folder(self, fd: int, path: str, is_ours: IsOurs, is_folder: IsOurs) -> Iterator[tuple[str, int]]:
-        """Report what is foreign in a folder and close it; gives the folders in it that are ours, for the caller to close."""
+        """Report what is foreign in a folder and close it; gives what folders of ours it holds, to be closed."""
         try:
             # Not a list: a run may have a million files.
             with os.scandir(fd) as found:
@@ -107,7 +102,10 @@ class _Foreign:
         ).fetchone()
         return None if found is None else int(found[0])
 
-    def _is_of_run(self, run: int, name: str) -> bool:
+    def _is_run(self, job: str, name: str) -> bool:
+        return self._run(job, name) is not None
+
+    def _is_of_run(self, run: int | None, name: str) -> bool:
         if name == SETTING_NAME:
             return self._has("SELECT 1 FROM setting WHERE run = ?", run)
         match = _EVENT.fullmatch(name)
@@ -122,7 +120,7 @@ class _Foreign:
 
 
 def _open(dir_fd: int, name: str) -> int | None:
-    """Open a folder; None for what is none, or is a link: that is reported where the files in it are looked for."""
+    """Open a folder; None for what is none, or is a link: reported where the files in it are looked for."""
     try:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     except OSError:

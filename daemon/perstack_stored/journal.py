@@ -266,4 +266,13 @@ class Journal:
             raise
         if found.number:
             self._ends[found.number] = found.proven_end
+            self._cut_zeros(found)
         self._use(fd, header, end, max(capacity, end))
+
+    def _cut_zeros(self, found: Recovered) -> None:
+        """Give back what a segment that is left behind had in store; its bytes, void ones too, stay."""
+        fd = self._files.open(segment_name(found.number), dir_fd=self._dir, write=True)
+        try:
+            self._files.truncate(fd, found.end + found.torn_bytes)
+        finally:
+            self._files.close(fd)

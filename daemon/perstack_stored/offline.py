@@ -1,7 +1,6 @@
-"""What the offline tools share: a base that is there and that nobody else has open, and a look at long work."""
+"""What the offline tools share: a base that is there and that nobody else has open, and progress bars."""
 
 import errno
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -50,9 +49,8 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool) -> Iterator
     try:
         folders = open_folders(files, path)
     except OSError as error:
-        raise ConfigError(
-            f"{path} is not the base of a daemon: its folder .stored/journal can't be opened ({error.strerror})"
-        ) from error
+        reason = f"its folder .stored/journal can't be opened ({error.strerror})"
+        raise ConfigError(f"{path} is not the base of a daemon: {reason}") from error
     lock = _lock(path, folders, reads_only=reads_only)
     if lock is not None:
         lock.say(role=role)

@@ -1,4 +1,4 @@
-"""The offline commands of `perstack-stored`: options, printing and exit statuses. What they do stands in modules of their own."""
+"""What the offline commands print, and their exit statuses. The work is done in modules of their own."""
 
 import json
 import os

@@ -1,7 +1,8 @@
 """`rebuild`: index and tree are made anew from the journal, which is the record of truth.
 
-The new index is made beside the old one and put in its place when it is whole: should the journal turn out to be damaged,
-nothing that still works was thrown away. In the tree only files that are missing or differ are written; nothing is removed.
+The new index is made beside the old one and put in its place when it is whole: should the journal turn out to be
+damaged, nothing that still works was thrown away. In the tree only files that are missing or differ are written;
+nothing is removed.
 """
 
 import os
@@ -28,7 +29,7 @@ _REMEMBERED_RECORDS_MAX = 65_000
 
 
 class Rebuilt(NamedTuple):
-    """What was done: up to which position, what recovery found before, and the files that could not be written."""
+    """What was done: up to which position, what recovery found, and the files that could not be written."""
 
     position: int
     recovered: Recovered
@@ -154,7 +155,7 @@ def _rebuild_tree(tree: Tree, reader: JournalReader, mark: Mark) -> list[tuple[s
     blocked: list[tuple[str, str]] = []
 
     def note(write: Write, error: OSError) -> None:
-        blocked.append(("/".join((*write.folders, write.name)), error.strerror))
+        blocked.append(("/".join((*write.folders, write.name)), error.strerror or str(error)))
 
     tree.on_blocked = note
     # The files may be there already, up to the end: no older version of one may come back in between.

@@ -89,8 +89,9 @@ def _recover_last(files: Files, chain: Chain, sessions: Sessions) -> Recovered:
     try:
         for entry in walk(files, fd, header.salt, end, size, header.number):
             _follow(entry, position, header)
-            proven = max(proven, entry.header.synced)
-            behind = [item for item in behind if item[0] > proven]
+            if entry.header.synced > proven:
+                proven = entry.header.synced
+                behind = [item for item in behind if item[0] > proven]
             position = max(position, entry.header.position + entry.header.count - 1)
             time_ms = entry.header.time_ms
             end = entry.offset + record.padded(entry.header.length)

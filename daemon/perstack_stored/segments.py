@@ -10,6 +10,7 @@ from .files import Files
 from .record import EntryHeader, NotAnEntryError, SegmentHeader
 
 READ_BYTES = 1 << 20
+_PROBE_BYTES = 4096
 SUFFIX = ".segment"
 
 
@@ -85,7 +86,7 @@ def find_entry(files: Files, fd: int, salt: int, start: int, end: int) -> Iterat
             place = offset + found
             if place % record.ALIGNMENT == 0:
                 try:
-                    entry = next(walk(files, fd, salt, place, end))
+                    entry = next(walk(files, fd, salt, place, end, read_bytes=_PROBE_BYTES))
                 except (BadEntryError, StopIteration):
                     pass
                 else:

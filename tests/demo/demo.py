@@ -134,7 +134,9 @@ def _replay(client: Client, processes: Agents) -> Replay:
     behind = _tree_lag(client)
     processes.stop_reading()
     deadline = time.monotonic() + TREE_SECONDS
+    progress = screen.Progress("tree", behind, "records written to it")
     while (lag := _tree_lag(client)) and time.monotonic() < deadline:
+        progress.show(behind - lag)
         time.sleep(POLL_SECONDS / 2)
     if lag:
         raise DemoFailed(f"the tree is still {lag:,} records behind after {TREE_SECONDS:.0f} s")

@@ -1,4 +1,4 @@
-"""Two readers of what was stored: one asks the client, one knows only the tree as `proto/tree.md` draws it."""
+"""Two readers of what was stored: one asks the client, one knows only what `proto/tree.md` says."""
 
 import re
 from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tests.support import captured_run, under_other_ids
 
-COPIES = {"a": 6, "b": 6, "c": 1}
+COPIES = {"a": 3, "b": 3, "c": 1}
 """How many copies of each captured run an agent replays at the same time."""
 REFERENCE_LOST = {"a": 77, "b": 224, "c": 157}
 """Events that Perstack's own storage lost of these runs while they were captured."""

@@ -43,7 +43,7 @@ def test_the_tree_stays_as_it_is_to_the_inode(tmp_path: Path) -> None:
     """The projection finds each file as it would write it, so nothing is replaced, not even job.json."""
     base = tmp_path / "base"
     put_golden(base)
-    put_twins(base)
+    put_twins(base, 1, 2, 3)
     before = snapshot(base)
     with running_daemon(base) as daemon, Asker(daemon.endpoint) as asker:
         asker.await_tree()
@@ -95,9 +95,9 @@ def test_records_are_in_the_order_of_time_then_path(tmp_path: Path) -> None:
         assert asker.ask("getAllRuns")[0]["updatedAt"] == START_MS + 9
 
 
-def put_twins(base: Path) -> None:
+def put_twins(base: Path, *numbers: int) -> None:
     """Different events that share a name, as this daemon writes them."""
-    for n in (1, 2, 3, 10, 9999, 10000):
+    for n in numbers:
         twin = "" if n == 1 else f".n{n:04d}"
         put(
             base,
@@ -109,7 +109,7 @@ def put_twins(base: Path) -> None:
 def test_events_numbered_by_an_earlier_daemon_keep_their_order(tmp_path: Path) -> None:
     """Also beyond four digits, where the names alone would sort otherwise."""
     base = tmp_path / "base"
-    put_twins(base)
+    put_twins(base, 1, 2, 3, 10, 9999, 10000)
     with running_daemon(base) as daemon, Asker(daemon.endpoint) as asker:
         found = asker.ask("getEventContents", jobId="job-1", runId="run-1")
         assert [value["id"] for value in found] == ["1", "2", "3", "10", "9999", "10000"]
@@ -208,7 +208,7 @@ DAMAGED: list[tuple[str, Maker, str]] = [
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], dict[str, Any], bool]:
-    """What the log says of a tree with all kinds of damage, what was stored, and whether the tree was left alone."""
+    """What the log says of a damaged tree, what was stored, and whether the tree was left alone."""
     base = tmp_path_factory.mktemp("damaged") / "base"
     store(base, "storeJob", job())
     store(base, "storeCheckpoint", checkpoint())
@@ -322,8 +322,8 @@ def put_many(base: Path) -> list[tuple[str, str]]:
     for number in range(MANY):
         job_id, run = runs[number % 10]
         value = event(
-            id=f"e{number}", jobId=job_id, runId=run, timestamp=START_MS + number // 3, stepNumber=number // 500,
-            type=f"t{number % 7}", text=padding,
+            id=f"e{number}", jobId=job_id, runId=run, timestamp=START_MS + number // 3,
+            stepNumber=number // 500, type=f"t{number % 7}", text=padding,
         )  # fmt: skip
         name = f"event-{value['timestamp']}-{value['stepNumber']}-{value['type']}.json"
         (folders[number % 10] / name).write_bytes(dumps(value))
@@ -348,7 +348,7 @@ def test_a_killed_import_goes_on_where_it_was(tmp_path: Path) -> None:
         total = sum(done["imported"].values())
         assert len(records) == total > MANY * 0.9
     daemon = RunningDaemon(other)
-    at_kill = []
+    at_kill: list[int] = []
     for _ in range(3):
         # A start adds a segment with a snapshot of the sessions, and keeps what may not have been synced.
         aim = entries_written(other) + 8 if at_kill else 5

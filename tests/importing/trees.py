@@ -69,8 +69,8 @@ class Asker:
 
     def __init__(self, endpoint: str) -> None:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
-        self._socket.linger = 0
-        self._socket.rcvtimeo = 30_000
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVTIMEO, 30_000)
         self._socket.connect(endpoint)
 
     def __enter__(self) -> "Asker":
