@@ -58,9 +58,15 @@ def _position(name: str, value: object) -> int:
 
 
 def _cursor(name: str, value: object) -> list[Any]:
-    if not isinstance(value, list) or not all(type(part) in (int, float, str) for part in value):
+    if not isinstance(value, list) or not all(map(_is_cursor_part, value)):
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be the `next` of an answer before", name)
     return value
+
+
+def _is_cursor_part(part: object) -> bool:
+    if type(part) is int or type(part) is float:
+        return abs(part) <= _INTEGER_MAX  # SQLite's integers have 64 bits
+    return type(part) is str
 
 
 def _text(name: str, value: object) -> str:

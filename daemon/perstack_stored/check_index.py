@@ -245,7 +245,7 @@ class _Comparison:
             if column == "position":
                 continue
             if column != "run":
-                yield column, value
+                yield ("run" if column == "name" else column), value
                 continue
             for schema in ("main", "copy"):
                 found = self._database.execute(

@@ -126,8 +126,8 @@ def _modes_options(command: Callable[..., None]) -> Callable[..., None]:
 def check(base_path: str | None, *, as_json: bool) -> None:
     """Compare journal, index and tree of a base that is not served, and change nothing.
 
-    The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes tell what
-    the next start puts right, and what is not ours. It makes an index in a temporary folder (TMPDIR).
+    The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes tell
+    what the next start puts right, and what is not ours. It makes an index in a temporary folder (TMPDIR).
     """
     offline_cli.check(base_path, as_json=as_json)
 

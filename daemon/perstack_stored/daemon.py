@@ -181,6 +181,8 @@ class Daemon:
         index.finish()
         index.wait(self._settings.stop_seconds / 2)
         if index.place is not None:
+            if not tree.running:
+                tree.start()  # stopped before it came to that
             tree.send(index.place)
         tree.finish()
         if not tree.wait(self._settings.stop_seconds):

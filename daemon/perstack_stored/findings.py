@@ -50,7 +50,7 @@ class Report:
         self.counts: Counter[str] = Counter()
         self.compared: dict[str, int] = {}
 
-    def add(self, name: str, **facts: object) -> None:
+    def add(self, name: str, /, **facts: object) -> None:
         """Report one thing, by a name of `FINDINGS` or `NOTES`; facts that are None are left out."""
         is_note = name in NOTES
         assert is_note or name in FINDINGS, name

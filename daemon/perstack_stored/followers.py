@@ -143,5 +143,7 @@ class Follower:
             time.sleep(0.005)
         self.receive()
         done = self._process.poll() == 0
+        place = self.place
         self.stop()
+        self.place = place  # the follower behind this one goes as far
         return done

@@ -52,7 +52,7 @@ class _Foreign:
                 self._files(run_dir, f"{path}/{run}", partial(self._is_of_run, self._run(job, run)))
 
     def _folder(self, fd: int, path: str, is_ours: IsOurs, is_folder: IsOurs) -> Iterator[tuple[str, int]]:
-        """Report what is foreign in a folder and close it; gives what folders of ours it holds, to be closed."""
+        """Report what is foreign in a folder and close it; gives the folders of ours in it, to be closed."""
         try:
             # Not a list: a run may have a million files.
             with os.scandir(fd) as found:

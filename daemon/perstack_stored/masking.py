@@ -37,7 +37,7 @@ def mask(setting: bytes) -> bytes:
 
 
 class _Masker:
-    """Goes through the tokens once; `_all_secret` says of each open object whether all its values are hidden."""
+    """Goes through the tokens once; `_all_secret` says of each open object whether it hides all values."""
 
     def __init__(self, text: bytes) -> None:
         self._text = text

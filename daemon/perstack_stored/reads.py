@@ -97,6 +97,7 @@ class Reads:
         self._open: OrderedDict[str, _OpenRead] = OrderedDict()
         self._open_lock = threading.Lock()
         self._opened = 0
+        self._stopping = False
         self._queues: dict[str, queue.SimpleQueue[ReadRequest | None]] = {
             "point": queue.SimpleQueue(),
             "listing": queue.SimpleQueue(),
@@ -122,7 +123,8 @@ class Reads:
         return replies
 
     def stop(self) -> None:
-        """Let the threads end after what they have begun."""
+        """Let the threads end after what they have begun; what still waits is not answered."""
+        self._stopping = True
         for q in self._queues.values():
             q.put(None)
         for thread in self._threads:
@@ -133,7 +135,7 @@ class Reads:
     def _work(self, requests: queue.SimpleQueue[ReadRequest | None]) -> None:
         source: Source | None = None
         generation = -1
-        while (request := requests.get()) is not None:
+        while (request := requests.get()) is not None and not self._stopping:
             try:
                 if source is None or generation != self.index_generation:
                     if source is not None:
@@ -149,10 +151,11 @@ class Reads:
                 frame = self._answer(source, request)
             except Refusal as refusal:
                 frame = wire.error_answer(request.id, refusal)
-            except (sqlite3.Error, OSError, StoredError) as error:
+            except Exception as error:  # noqa: BLE001 - a thread that ended would leave every read unanswered
                 source = None
                 self.failed += 1
-                _log.error("read_failed", op=request.op, reason=str(error))
+                expected = isinstance(error, (sqlite3.Error, OSError, StoredError))
+                _log.error("read_failed", op=request.op, reason=str(error), exc_info=not expected)
                 code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
                 frame = wire.error_answer(
                     request.id, Refusal(code, "the read failed; the daemon's log says why")

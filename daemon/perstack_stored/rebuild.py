@@ -1,8 +1,8 @@
 """`rebuild`: index and tree are made anew from the journal, which is the record of truth.
 
-The new index is made beside the old one and put in its place when it is whole: should the journal turn out to be
-damaged, nothing that still works was thrown away. In the tree only files that are missing or differ are written;
-nothing is removed.
+The new index is made beside the old one and put in its place when it is whole: should the journal turn out to
+be damaged, nothing that still works was thrown away. In the tree only files that are missing or differ are
+written; nothing is removed.
 """
 
 import os

@@ -14,6 +14,7 @@ from .errors import Refusal
 
 _SESSION = struct.Struct("<16sQQH")
 _RUN = struct.Struct("<QQI")
+_RUNS_MAX = 0xFFFF  # their number has 16 bits in a snapshot
 
 
 class Run(NamedTuple):
@@ -25,12 +26,15 @@ class Run(NamedTuple):
 
 
 class Session:
-    """State of one session; `used_ms` is the daemon's time of its last store."""
+    """State of one session; `used_ms` is the daemon's time of its last store.
 
-    __slots__ = ("last", "runs", "used_ms")
+    `last` is the highest number admitted, `written` the highest one in the journal: a store may still be on its way there.
+    """
+
+    __slots__ = ("last", "runs", "used_ms", "written")
 
     def __init__(self, last: int = 0, used_ms: int = 0) -> None:
-        self.last = last
+        self.last = self.written = last
         self.used_ms = used_ms
         self.runs: deque[Run] = deque()
 
@@ -56,7 +60,11 @@ class Session:
     def stored(self, seq: int, position: int, count: int, remembered_max: int) -> None:
         """Remember the positions that a run of stores got."""
         runs = self.runs
-        runs.append(Run(seq, position, count))
+        self.written = max(self.written, seq + count - 1)
+        if runs and (seq, position) == (runs[-1].seq + runs[-1].count, runs[-1].position + runs[-1].count):
+            runs[-1] = runs[-1]._replace(count=runs[-1].count + count)
+        else:
+            runs.append(Run(seq, position, count))
         # A client with a window of w has at most w unanswered; anything older can't be asked for again.
         while len(runs) > 1 and runs[-1].seq + runs[-1].count - runs[0].seq > remembered_max + runs[0].count:
             runs.popleft()
@@ -129,11 +137,15 @@ class Sessions:
             self._sessions.popitem(last=False)
 
     def snapshot(self) -> bytes:
-        """All sessions as bytes, for the head of a segment."""
+        """All sessions as bytes, for the head of a segment.
+
+        Numbers that were admitted and are not in the journal are left out: the crash that makes somebody read this may lose them.
+        """
         pieces = []
         for key, session in self._sessions.items():
-            pieces.append(_SESSION.pack(key, session.last, session.used_ms, len(session.runs)))
-            pieces.extend([_RUN.pack(*run) for run in session.runs])
+            runs = list(session.runs)[-_RUNS_MAX:]
+            pieces.append(_SESSION.pack(key, session.written, session.used_ms, len(runs)))
+            pieces.extend([_RUN.pack(*run) for run in runs])
         return b"".join(pieces)
 
     def restore(self, data: bytes | memoryview) -> None:

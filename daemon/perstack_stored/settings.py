@@ -47,7 +47,7 @@ class Settings:
         4 * _MIB, "size of the journal segment made at start", 64 * _KIB, _GIB
     )
     tree_lag_bytes_max: int = _setting(512 * _MIB, "the tree may lag so far before stores are slowed", _MIB)
-    tree_nice: int = _setting(5, "niceness of the process that writes the tree", 0, 19)
+    tree_nice: int = _setting(19, "niceness of the process that writes the tree", 0, 19)
     stop_seconds: int = _setting(5, "a stop takes no longer than this")
     slow_sync_ms: int = _setting(100, "a sync of the journal that takes longer is logged")
     file_mode: int = _setting(0o640, "mode of the tree's files, octal", 0o400, 0o777)

@@ -1,4 +1,4 @@
-"""The demo's processes: agents that store, and one that reads back what they had acknowledged."""
+"""The demo's processes: agents that store, and readers that read back what the agents had acknowledged."""
 
 import multiprocessing
 import random
@@ -19,12 +19,13 @@ STORES = {
     "storeEvent": "store_event",
     "storeRunSetting": "store_run_setting",
 }
+READERS = 4
 READER_PAUSE_SECONDS = 0.02
 _FORK = multiprocessing.get_context("fork")
 
 
 class Witnessed(NamedTuple):
-    """What the reader saw while others wrote."""
+    """What a reader saw while others wrote."""
 
     reads: int
     values: int
@@ -37,7 +38,6 @@ class Agents:
     def __init__(self, endpoint: str, agents: list[Jobs]) -> None:
         turns = [interleaved(jobs) for jobs in agents]
         self.total = sum(map(len, turns))
-        self.problems: list[str] = []
         self._acknowledged: Any = _FORK.RawArray("q", len(turns))
         self._finished_at: Any = _FORK.RawArray("d", len(turns))
         self._ready = _FORK.Semaphore(0)
@@ -45,7 +45,10 @@ class Agents:
         self._stop = _FORK.Event()
         self._results: list[Connection[Any, Any]] = []
         self._processes = [
-            self._start("reader", _witness, endpoint, turns, self._acknowledged),
+            *(
+                self._start(f"reader {n + 1}", _witness, endpoint, turns, self._acknowledged, n)
+                for n in range(READERS)
+            ),
             *(
                 self._start(
                     f"agent {n + 1}", _store, endpoint, calls, n, self._acknowledged, self._finished_at
@@ -78,16 +81,19 @@ class Agents:
         return sum(self._acknowledged)
 
     def stop_reading(self) -> None:
-        """Let the reader come to an end."""
+        """Let the readers come to an end."""
         self._stop.set()
 
     def finish(self) -> tuple[float, Witnessed]:
-        """Wait for their end; returns when the last store was acknowledged, and what the reader saw."""
-        witnessed: Witnessed = self._result(0)
-        for n, process in enumerate(self._processes):
-            if n:
-                self._result(n)
+        """Wait for their end; returns when the last store was acknowledged, and what the readers saw."""
+        results = [self._result(n) for n in range(len(self._processes))]
+        seen: list[Witnessed] = results[:READERS]
+        for process in self._processes:
             process.join()
+        differences = [difference for each in seen for difference in each.differences]
+        witnessed = Witnessed(
+            sum(each.reads for each in seen), sum(each.values for each in seen), differences
+        )
         return max(self._finished_at), witnessed
 
     def _fail_if_ended(self) -> None:
@@ -148,10 +154,10 @@ def _store(
 
 
 def _witness(
-    client: Client, stop: Event, agents: list[list[tuple[str, Call]]], acknowledged: Any
+    client: Client, stop: Event, agents: list[list[tuple[str, Call]]], acknowledged: Any, seed: int
 ) -> Witnessed:
-    """The reader: whatever an agent had acknowledged before the read has to be in the answer."""
-    choice = random.Random(0)
+    """A reader: whatever an agent had acknowledged before the read has to be in the answer."""
+    choice = random.Random(seed)
     reads = values = 0
     differences: list[Difference] = []
     while not stop.wait(READER_PAUSE_SECONDS):

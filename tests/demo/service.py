@@ -76,8 +76,8 @@ class Service:
         return self._said()[-_LOG_BYTES_SHOWN:].decode(errors="replace")
 
 
-def check(base: Path) -> tuple[str, bool]:
-    """What `perstack-stored check` says of a base that nobody serves, and whether that is good."""
+def check(base: Path) -> tuple[str, list[str]]:
+    """What `perstack-stored check` says of a base that nobody serves: its last line, and its findings."""
     done = subprocess.run(
         [COMMAND, "check", "--base-path", base],
         capture_output=True,
@@ -85,7 +85,6 @@ def check(base: Path) -> tuple[str, bool]:
         stdin=subprocess.DEVNULL,
         text=True,
     )
-    if done.returncode == 2 and "No such command" in done.stderr:
-        return "not built yet", True
-    said = (done.stdout.strip() or done.stderr.strip()).splitlines() or [f"status {done.returncode}"]
-    return said[-1] if done.returncode == 0 else "\n".join(said), done.returncode == 0
+    lines = (done.stdout + done.stderr).splitlines() or [f"status {done.returncode}"]
+    findings = [line for line in lines if line.startswith("finding ")] or lines
+    return lines[-1], findings if done.returncode else []

@@ -1,24 +1,26 @@
 """An import that was cut short is taken up again; here in this process, to cut it everywhere."""
 
 import contextlib
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
-from perstack_stored import importer
+from perstack_stored import import_survey, importer
 from perstack_stored.daemon import set_up
 from perstack_stored.files import Buffer, Files
 from perstack_stored.follower import open_folders
 from perstack_stored.journal import Journal
-from perstack_stored.record import Kind, record_places
+from perstack_stored.record import FLAG_IMPORTED, Kind, record_places
 from perstack_stored.segments import JournalReader
 from perstack_stored.sessions import Sessions
 from perstack_stored.settings import Settings
 from tests.importing.trees import START_MS, put_golden, store
-from tests.unit.support import checkpoint, event, job, setting
+from tests.unit.support import checkpoint, dumps, event, job, setting
 
 BATCH = 3
 
@@ -106,6 +108,8 @@ def test_an_import_may_end_at_any_change_to_the_disk(tmp_path: Path) -> None:
     wanted, expected = start(whole, Files())
     assert wanted
     assert len(expected) == 31
+    # So that a setting keeps its time, whatever the journal held of it before.
+    assert {flags for _, flags, _ in expected} == {FLAG_IMPORTED}
     changes = 0
     while True:
         base = tmp_path / f"cut{changes}"
@@ -125,6 +129,100 @@ def test_an_import_may_end_at_any_change_to_the_disk(tmp_path: Path) -> None:
             continue
         break
     assert changes > 2 * len(expected) / BATCH
+
+
+class MeddledFiles(Files):
+    """Does something to a file when it is looked at for the nth time."""
+
+    def __init__(self, name: str, nth: int, meddle: Callable[[], object]) -> None:
+        super().__init__()
+        self._name = name
+        self._left = nth
+        self._meddle = meddle
+
+    def stat(self, name: str, *, dir_fd: int) -> os.stat_result:
+        if name == self._name:
+            self._left -= 1
+            if self._left == 0:
+                self._meddle()
+        return super().stat(name, dir_fd=dir_fd)
+
+
+def deny(number: int) -> Callable[[], None]:
+    """Fails as the kernel does."""
+
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("meddle", "expected"),
+    [
+        (lambda path: path.write_bytes(dumps(job(status="completed"))), "completed"),
+        (lambda path: path.write_bytes(b"{"), "not_json"),
+        (lambda path: path.unlink(), "unreadable"),
+        (lambda path: path.rename(path.with_name("gone")) and path.symlink_to("gone"), "link"),
+        (lambda path: path.unlink() or path.mkdir(), "not_a_file"),
+    ],
+)
+def test_a_file_that_changes_during_the_import_is_taken_or_left_as_it_became(
+    tmp_path: Path, meddle: Callable[[Path], object], expected: str
+) -> None:
+    """It is checked again if it is not what it was when the order was made."""
+    base = tmp_path / "base"
+    path = store(base, "storeJob", job())
+    store(base, "storeEvent", event())
+    with structlog.testing.capture_logs() as log:
+        _, found = start(base, MeddledFiles("job.json", 2, lambda: meddle(path)))
+    skipped = [line["reason"] for line in log if line["event"] == "import_file_skipped"]
+    if expected == "completed":
+        assert b"completed" in newest(found, Kind.JOB)
+        assert skipped == []
+    else:
+        assert [kind for kind, _, _ in found] == [Kind.EVENT]
+        assert skipped == [expected]
+
+
+def test_a_file_that_may_not_be_read_is_left_out_and_named(tmp_path: Path) -> None:
+    """The others are imported."""
+    base = tmp_path / "base"
+    store(base, "storeJob", job())
+    store(base, "storeEvent", event())
+    with structlog.testing.capture_logs() as log:
+        _, found = start(base, MeddledFiles("job.json", 1, deny(errno.EACCES)))
+    assert [kind for kind, _, _ in found] == [Kind.EVENT]
+    assert [(line["file"], line["reason"]) for line in log if line["event"] == "import_file_skipped"] == [
+        ("jobs/job-1/job.json", "unreadable")
+    ]
+
+
+def test_running_out_of_descriptors_ends_the_import_and_skips_nothing(tmp_path: Path) -> None:
+    """It says nothing of the file at hand; the next start goes on."""
+    base = tmp_path / "base"
+    store(base, "storeJob", job())
+    with pytest.raises(OSError, match="Too many open files"):
+        start(base, MeddledFiles("job.json", 1, deny(errno.EMFILE)))
+    _, found = start(base, Files())
+    assert [kind for kind, _, _ in found] == [Kind.JOB]
+
+
+def test_progress_is_told_in_both_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many files of how many, how many records, how many skipped."""
+    monkeypatch.setattr(import_survey, "PROGRESS_SECONDS", 0)
+    base = tmp_path / "base"
+    put_some(base)
+    with structlog.testing.capture_logs() as log:
+        start(base, Files())
+    told = [line for line in log if line["event"] == "import_progress"]
+    assert {line["step"] for line in told} == {"reading", "storing"}
+    assert told[-1] == {
+        "event": "import_progress", "log_level": "info", "step": "storing", "files": 30, "of": 31,
+        "records": 27, "skipped": 0,
+    }  # fmt: skip
+    assert log[-1]["event"] == "import_done"
+    assert log[-1]["imported"] == {"job": 4, "run_setting": 4, "checkpoint": 10, "event": 13}
 
 
 def cut_after(base: Path, records: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -19,8 +20,9 @@ SESSION_B = bytes(range(101, 117))
 
 
 def dumps(value: object) -> bytes:
-    """JSON as JavaScript's JSON.stringify lays it out."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    """JSON as JavaScript's JSON.stringify writes it: lone surrogates escaped, all else as it is."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match.group()):04x}", text).encode()
 
 
 def job(**fields: Any) -> dict[str, Any]:

@@ -1,0 +1,33 @@
+"""Bases that tests copy and damage; made once, since a daemon is started for them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.offline.bases import copy_base, make_base, make_base_of_segments, one_of_each
+
+
+@pytest.fixture(scope="session")
+def _stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("one") / "base"
+    make_base(base, one_of_each())
+    return base
+
+
+@pytest.fixture(scope="session")
+def _stored_in_segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("four") / "base"
+    make_base_of_segments(base)
+    return base
+
+
+@pytest.fixture
+def base(_stored: Path, tmp_path: Path) -> Path:
+    """A stopped base with something of each kind, in one segment."""
+    return copy_base(_stored, tmp_path / "base")
+
+
+@pytest.fixture
+def base_of_segments(_stored_in_segments: Path, tmp_path: Path) -> Path:
+    """The same in four segments."""
+    return copy_base(_stored_in_segments, tmp_path / "base")
