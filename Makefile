@@ -20,14 +20,14 @@ check: $(STAMP) ## lint, formatting and types
 test: check ## check, then all tests
 	@echo "== pytest";      $(BIN)/pytest
 
-demo: $(STAMP) ## show it at work: a daemon, a client, a crash
+demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 	@$(BIN)/python tests/demo/demo.py
 
 bench-store: $(STAMP) ## measure how fast events are stored
 	@$(BIN)/python tests/bench/store_bench.py
 
 clean: ## remove .venv, caches and built packages
-	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) demo-run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find daemon client tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Another interpreter: make setup PYTHON=python3.13

@@ -104,16 +104,6 @@ def captured_run(name: str) -> list[tuple[str, dict[str, Any]]]:
     return [(call["op"], call["value"]) for call in calls]
 
 
-def under_other_ids(value: dict[str, Any], job: str) -> dict[str, Any]:
-    """The same value in another job; ids of events are made unique for the job."""
-    changed = dict(value)
-    if "jobId" in changed:
-        changed["jobId"] = job
-    else:
-        changed["id"] = job
-    return changed
-
-
 def golden() -> dict[str, Any]:
     """Calls made on the reference, the files that it wrote, and its answers."""
     loaded: dict[str, Any] = json.loads((DATA / "reference-golden.json").read_bytes())

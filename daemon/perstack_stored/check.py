@@ -2,7 +2,7 @@
 
 import tempfile
 
-from . import index
+from . import importer, index
 from .check_index import check_index
 from .check_journal import check_journal
 from .check_tree import check_tree
@@ -21,6 +21,8 @@ def check(base: Base, report: Report) -> None:
         OSError: there is no room for that.
     """
     files, folders = base.files, base.folders
+    if importer.MARKER_NAME in files.list_dir(folders.stored):
+        report.add("import_unfinished")
     end = check_journal(files, folders.journal, report)
     if end is None:
         if any(name.endswith(SUFFIX) for name in files.list_dir(folders.journal)):

@@ -27,6 +27,9 @@ from .settings import Settings
 from .tree import UNSYNCED_RECORDS_MAX, TreeModes, load_cursor, umask_for
 
 STORED_NAME = ".stored"
+# How deep a value may be nested, nearly. Followers and offline tools have Python's 1,000: what is taken here
+# must be opened there, however deep their own calls are.
+_RECURSION_MAX = 920
 
 _log = structlog.get_logger()
 
@@ -98,6 +101,7 @@ class Daemon:
         if not sys.platform.startswith("linux"):
             raise ConfigError("the daemon runs on Linux only; clients run anywhere")
         started = time.monotonic()
+        sys.setrecursionlimit(_RECURSION_MAX)
         settings = self._settings
         modes = TreeModes(settings.file_mode, settings.folder_mode)
         umask_for(modes)

@@ -22,6 +22,7 @@ FINDINGS = {
     "tree_unreadable": "a file or folder can't be read",
 }
 NOTES = {
+    "import_unfinished": "the journal does not hold the whole tree yet; the next start goes on importing",
     "journal_empty": "the journal has no segment yet",
     "journal_torn_tail": "bytes of an unfinished write at the end, which the next start leaves out",
     "journal_unproven": "records at the end whose sync nothing proves; the next start writes them again",

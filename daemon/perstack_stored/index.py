@@ -22,6 +22,7 @@ LACKS_REASONING_BUDGET = 1
 LACKS_MAX_STEPS = 2
 _PLACE_EVERY_BYTES = 256 << 10
 _RUNS_CACHED_MAX = 4096
+_INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _SCHEMA = """
 CREATE TABLE cursor (store BLOB NOT NULL, position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER
@@ -76,6 +77,16 @@ def connect(path: str, *, read_only: bool) -> sqlite3.Connection:
     return database
 
 
+class _Latest:
+    """The newest timestamp of a run, and the steps and types that it has there; None: not known."""
+
+    __slots__ = ("names", "timestamp")
+
+    def __init__(self, timestamp: int) -> None:
+        self.timestamp = timestamp
+        self.names: set[tuple[int, str]] | None = None
+
+
 class Index:
     """The writing end of the index."""
 
@@ -87,6 +98,8 @@ class Index:
         """
         self._reader = reader
         self._runs: dict[tuple[str, str], int] = {}
+        self._latest: dict[int, _Latest] = {}
+        self._fresh: list[tuple[object, ...]] = []
         try:
             self._database = connect(path, read_only=False)
             self._place = self._open(store)
@@ -125,6 +138,7 @@ class Index:
             sqlite3.Error: the database failed; nothing of the entries was taken up.
         """
         database = self._database
+        before = self._place, self._last_place
         database.execute("BEGIN")
         try:
             for entry in entries:
@@ -142,11 +156,14 @@ class Index:
                     self._take_up(place.kind, place.flags, payload, entry.header.time_ms, where)
                     position += 1
                 self._place = self._reader.behind(entry)
+            self._insert_fresh()
             database.execute("UPDATE cursor SET position = ?, segment = ?, offset = ?", self._place)
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
                 database.execute("ROLLBACK")
+            self._place, self._last_place = before
+            self._forget()  # the numbers of runs that are not there now go to others
             raise
 
     def close(self) -> None:
@@ -194,7 +211,8 @@ class Index:
                 "SELECT id FROM run WHERE job = ? AND name = ?", (job, name)
             ).fetchone()
             if len(self._runs) >= _RUNS_CACHED_MAX:
-                self._runs.clear()
+                self._insert_fresh()
+                self._forget()
             self._runs[job, name] = found
         return int(found)
 
@@ -203,13 +221,43 @@ class Index:
         at = None if event.timestamp == timestamp else repr(event.timestamp)
         run = self._run(event.jobId, event.runId)
         key = (run, timestamp, int(event.stepNumber), event.type)
-        insert = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        if self._database.execute(insert, (*key, 1, at, *where)).rowcount:
+        if self._is_fresh(key):
+            self._fresh.append((*key, 1, at, *where))
+            return
+        self._insert_fresh()
+        if self._database.execute(_INSERT_EVENT + " ON CONFLICT DO NOTHING", (*key, 1, at, *where)).rowcount:
             return
         n = 0 if self._is_repeat(key, payload, where) else self._next_n(key)
         if n:
-            self._database.execute(insert, (*key, n, at, *where))
+            self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         self._database.execute("INSERT INTO twin VALUES (?, ?)", (where[0], n))
+
+    def _is_fresh(self, key: tuple[int, int, int, str]) -> bool:
+        """Whether no event can have this name yet, as for most; those are inserted many at a time."""
+        run, timestamp, step, type_ = key
+        latest = self._latest.get(run)
+        if latest is None:
+            (newest,) = self._database.execute(
+                "SELECT max(timestamp) FROM event WHERE run = ?", (run,)
+            ).fetchone()
+            latest = self._latest[run] = _Latest(-1 if newest is None else newest)
+        if timestamp > latest.timestamp:
+            latest.timestamp, latest.names = timestamp, {(step, type_)}
+            return True
+        if timestamp < latest.timestamp or latest.names is None or (step, type_) in latest.names:
+            return False
+        latest.names.add((step, type_))
+        return True
+
+    def _insert_fresh(self) -> None:
+        if self._fresh:
+            self._database.executemany(_INSERT_EVENT, self._fresh)
+            self._fresh.clear()
+
+    def _forget(self) -> None:
+        self._runs.clear()
+        self._latest.clear()
+        self._fresh.clear()
 
     def _is_repeat(
         self, key: tuple[int, int, int, str], payload: memoryview, where: tuple[int, int, int, int, int]

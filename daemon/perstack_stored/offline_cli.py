@@ -92,7 +92,9 @@ def _text_printer() -> Callable[[Finding], None]:
 def _plain(value: object) -> str:
     """A fact on one line: quoted as JSON where it would not be read as one word."""
     text = str(value)
-    return text if text.isprintable() and text and not set(text) & set(' "\\=') else json.dumps(text)
+    if not text.isprintable():
+        return json.dumps(text)
+    return text if text and not set(text) & set(' "\\=') else json.dumps(text, ensure_ascii=False)
 
 
 def _sum_up(report: Report) -> None:

@@ -128,6 +128,11 @@ def _rows(
     return list(msgspec.json.decode(text))
 
 
+def _exactly(column: str) -> str:
+    """A number with all its digits: SQLite's own way to JSON leaves it 15, and a cursor would miss its row."""
+    return f"CASE typeof({column}) WHEN 'real' THEN json(printf('%!.17g', {column})) ELSE {column} END"
+
+
 def _limited(rows: list[list[Any]], limit: int | None) -> tuple[list[list[Any]], bool]:
     """The rows within the limit, and whether there were more."""
     if limit is None or len(rows) <= limit:
@@ -184,7 +189,7 @@ def get_all_jobs(source: Source, arguments: dict[str, Any]) -> Answer:
     where = "" if after is None else "WHERE started_at < :a OR (started_at = :a AND id > :b)"
     bound = {} if after is None else {"a": after[0], "b": after[1]}
     query = f"SELECT {_PLACE}, started_at, id FROM job {where} ORDER BY started_at DESC, id"  # noqa: S608
-    rows = _rows(source, f"{_PLACE}, started_at, id", query, bound, _one_more(arguments))
+    rows = _rows(source, f"{_PLACE}, {_exactly('started_at')}, id", query, bound, _one_more(arguments))
     return _stored_values(source, rows, arguments)
 
 
@@ -221,6 +226,7 @@ def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
         f"SELECT {names} FROM setting JOIN run ON run.id = setting.run {where}"  # noqa: S608
         " ORDER BY updated_at DESC, job, name"
     )
+    names = f"{_PLACE}, rewritten, lacks, {_exactly('updated_at')}, job, name"
     rows, more = _limited(_rows(source, names, query, bound, _one_more(arguments)), arguments.get("limit"))
     return Answer({"next": rows[-1][6:] if more else None}, _array(_settings(source, rows)))
 
@@ -267,6 +273,8 @@ def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
     limit = arguments.get("limit")
     text, following = _meta_page(source, bound, min(limit or PAGE_ROWS, PAGE_ROWS))
     if limit is not None:
+        if following and not _meta_page(source, {**bound, "a": following[0], "b": following[1]}, 1)[1]:
+            following = None
         return Answer({"next": following}, iter([b"[" + text + b"]"]))
     return Answer({}, _meta_pages(source, bound, text, following))
 
@@ -293,12 +301,12 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
     """The events of a run up to a step, by timestamp."""
     bound = _event_bounds(source, arguments) | {"step": arguments.get("maxStep", 2**60)}
     limit = arguments.get("limit")
-    rows = _contents_page(source, bound, min(limit or PAGE_ROWS, PAGE_ROWS))
     if limit is not None:
-        more = len(rows) == min(limit, PAGE_ROWS)
+        limit = min(limit, PAGE_ROWS)
+        rows, more = _limited(_contents_page(source, bound, limit + 1), limit)
         places = [Place(*row[:4]) for row in rows]
         return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, places)))
-    return Answer({}, _array(_contents(source, bound, rows)))
+    return Answer({}, _array(_contents(source, bound, _contents_page(source, bound, PAGE_ROWS))))
 
 
 def _contents_page(source: Source, bound: dict[str, Any], limit: int) -> list[list[Any]]:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import index
+from . import importer, index
 from .errors import ConfigError
 from .files import Files
 from .index import Index, IndexUnusableError
@@ -46,7 +46,7 @@ def rebuild(base: Base, settings: Settings, *, index_too: bool, tree_too: bool) 
         tree_too: write the tree.
 
     Raises:
-        ConfigError: there is no journal, or an index that is needed can't be used.
+        ConfigError: there is no journal, it does not hold the whole tree yet, or an index can't be used.
         DamageError: the journal is damaged; index and tree are as they were before, or further.
         OSError: something can't be read or written.
     """
@@ -74,6 +74,8 @@ def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, M
     """Recover the journal, as a start of the daemon does: what is read behind this is synced."""
     if not _segments(base.files, base.folders.journal):
         raise ConfigError(f"{base.path} has no journal to rebuild anything from")
+    if importer.MARKER_NAME in base.files.list_dir(base.folders.stored):
+        raise ConfigError("the import of the tree was cut short; start the daemon, which goes on with it")
     sessions = Sessions(
         sessions_max=_SESSIONS_MAX,
         session_seconds=settings.session_seconds,

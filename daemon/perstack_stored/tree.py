@@ -9,6 +9,7 @@ records later; what follows it is written again after a crash, where it is not t
 import errno
 import os
 import sqlite3
+import stat
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ UNSYNCED_RECORDS_MAX = 8192
 _CURSOR = struct.Struct("<8s16sQB3x")
 _CURSOR_MAGIC = b"PSTKTRE1"
 _FOLDERS_OPEN_MAX = 256
+# What a removed folder answers: ENOENT, but ext4 says EPERM where a file without a name is to be made in it.
+_FOLDER_GONE = (errno.ENOENT, errno.EPERM)
 # The name can't be had in the tree as it is, e.g. because a link or a folder was put in its place. One file
 # must not stop all the others.
 _BLOCKED = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
@@ -260,6 +263,16 @@ class Tree:
     # --- files -------------------------------------------------------------------------------------
 
     def _write(self, write: Write) -> None:
+        try:
+            self._put(write)
+        except OSError as error:
+            if error.errno not in _FOLDER_GONE:
+                raise
+            # Somebody removed the folder while we held it open: made again, or the error is another one.
+            self._forget(write.folders)
+            self._put(write)
+
+    def _put(self, write: Write) -> None:
         folder = self._folder(write.folders)
         content = write.content()
         fd = self._files.create_unnamed(self._modes.file, dir_fd=folder)
@@ -270,15 +283,13 @@ class Tree:
             except FileExistsError:
                 if not self._holds(folder, write.name, content):
                     self._replace(fd, folder, write.name)
-        except FileNotFoundError:
-            # Somebody removed the folder while we held it open.
-            self._forget(write.folders)
-            raise
         finally:
             self._files.close(fd)
 
     def _holds(self, folder: int, name: str, content: bytes) -> bool:
         """Whether a file is there as it should be, as after a replay."""
+        if stat.S_ISDIR(self._files.stat(name, dir_fd=folder).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         fd = self._files.open(name, dir_fd=folder)
         try:
             return self._files.size(fd) == len(content) and self._files.read(fd, len(content), 0) == content
@@ -288,8 +299,10 @@ class Tree:
     def _replace(self, fd: int, folder: int, name: str) -> None:
         # Not rename over the old file: ext4 flushes then (3,000 to 8,000/s against 10,000 to 35,000/s).
         self._files.give_name(fd, "aside", dir_fd=self._staging)
-        self._files.exchange("aside", name, source_dir=self._staging, target_dir=folder)
-        self._files.unlink("aside", dir_fd=self._staging)
+        try:
+            self._files.exchange("aside", name, source_dir=self._staging, target_dir=folder)
+        finally:
+            self._files.unlink("aside", dir_fd=self._staging)
 
     def _folder(self, folders: tuple[str, ...]) -> int:
         fd = self._folders.get(folders)

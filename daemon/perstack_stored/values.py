@@ -9,6 +9,7 @@ some bytes that are no UTF-8, so there is a UTF-8 test before it and a second op
 import json
 import math
 import re
+import sys
 from typing import Annotated, Any, Never
 
 import msgspec
@@ -119,6 +120,8 @@ _IDS: dict[int, tuple[str, ...]] = {
     Kind.EVENT: ("id", "jobId", "runId"),
     Kind.RUN_SETTING: ("jobId", "runId"),
 }
+_NESTED: dict[str, type[Usage] | type[Expert]] = {"usage": Usage, "expert": Expert}
+_FINITE_MAX = sys.float_info.max  # an integer may have any number of digits
 _NAMES = {
     Kind.JOB: "job",
     Kind.CHECKPOINT: "checkpoint",
@@ -170,8 +173,10 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
             _whole(value.stepNumber, "stepNumber")
     elif isinstance(value, Checkpoint):
         _whole(value.stepNumber, "stepNumber")
+        _finite(value.usage)
     elif isinstance(value, Job):
         _whole(value.totalSteps, "totalSteps")
+        _finite(value.usage)
     return value
 
 
@@ -218,6 +223,12 @@ def _whole(value: float, field: str) -> None:
         raise Refusal(ErrorCode.BAD_VALUE, f"{field} must be a whole number", field)
 
 
+def _finite(usage: Usage) -> None:
+    for name in Usage.__struct_fields__:
+        if not -_FINITE_MAX <= getattr(usage, name) <= _FINITE_MAX:
+            raise Refusal(ErrorCode.BAD_VALUE, f"usage.{name}: number out of range", f"usage.{name}")
+
+
 def _refuse(kind: int, error: msgspec.ValidationError) -> Never:
     """Turn msgspec's complaint into ours; it never quotes the value."""
     text = str(error)
@@ -257,14 +268,17 @@ def _second_opinion(kind: int, payload: bytes) -> Value:
 def _raw_as_any(kind: int, wanted: dict[str, Any]) -> dict[str, Any]:
     """`convert` can't make Raw of plain values: the parts that nobody looks into are emptied."""
     for field, value in wanted.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        if field in {"reasoningBudget", "maxSteps"} and kind == Kind.RUN_SETTING:
+            wanted[field] = msgspec.Raw(b"null")
+        elif isinstance(value, float) and not math.isfinite(value):
             raise Refusal(ErrorCode.BAD_VALUE, f"{field}: number out of range", field)
-        if field == "messages" and isinstance(value, list):
+        elif field == "messages" and isinstance(value, list):
             wanted[field] = []
         elif field in {"providerConfig", "input", "experts", "env"} and isinstance(value, dict):
             wanted[field] = {}
-        elif field in {"reasoningBudget", "maxSteps"} and kind == Kind.RUN_SETTING:
-            wanted[field] = msgspec.Raw(b"null")
+        elif field in _NESTED and isinstance(value, dict):
+            # Without the unknown keys: msgspec can't look at one that holds a lone surrogate.
+            wanted[field] = {name: value[name] for name in _NESTED[field].__struct_fields__ if name in value}
     return wanted
 
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from typing import Any, NamedTuple
 
-from perstack_storage import Client
+from perstack_storage import Client, StorageError
 from tests.demo.compare import Difference, Item, compare, item_of
 from tests.demo.workload import Call, Jobs, interleaved
 
@@ -135,6 +135,9 @@ def _process(
             ready.release()
             go.wait()
             result.send(work(client, stop, *arguments))
+    except StorageError as error:
+        result.send(str(error))
+        raise SystemExit(1) from None
     except Exception:  # noqa: BLE001 - whatever it is, the demo prints it
         result.send(traceback.format_exc())
         raise SystemExit(1) from None

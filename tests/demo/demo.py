@@ -25,6 +25,7 @@ from tests.demo.service import DemoFailed, Service, check, make_anew  # noqa: E4
 
 BASE = ROOT / "demo-run"
 AGENTS = 8
+INTERRUPTED_STATUS = 130
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TREE_SECONDS = 60.0
 PROBLEMS_SHOWN = 20
@@ -66,12 +67,14 @@ def main() -> int:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     try:
-        problems = _demo(started)
+        problems = _demo()
     except KeyboardInterrupt:
         print("Stopped.")
-        return 130
+        return INTERRUPTED_STATUS
     except (DemoFailed, AgentFailed, StorageError, OSError) as error:
-        screen.Progress.clear()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the interrupt hit somebody's cleaning up
+            return INTERRUPTED_STATUS
+        screen.clear()
         print(f"The demo could not be finished: {error}", file=sys.stderr)
         return 1
     if problems:
@@ -92,7 +95,7 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _demo(started: float) -> list[str]:
+def _demo() -> list[str]:
     """The whole show; returns what went wrong."""
     screen.heading(f"perstack-stored {__version__}: {AGENTS} agent processes replay captured Perstack runs")
     agents = workload.jobs_of_agents(AGENTS)
@@ -110,7 +113,9 @@ def _demo(started: float) -> list[str]:
         replay = _replay(client, processes)
         found = _read_back(client, jobs)
         unclean = service.stop()
+    screen.passing("perstack-stored check")
     verdict, findings = check(BASE)
+    screen.clear()
     _report(workload.count(agents), len(jobs), replay, found)
     screen.row("check", verdict)
     _report_loss(agents)
@@ -147,7 +152,6 @@ def _replay(client: Client, processes: Agents) -> Replay:
         raise DemoFailed(f"the tree is still {lag:,} records behind after {TREE_SECONDS:.0f} s. {fault}")
     complete_at = time.monotonic()
     last_at, witnessed = processes.finish()
-    progress.clear()
     return Replay(processes.total, last_at - began, behind, complete_at - last_at, witnessed)
 
 
@@ -167,15 +171,16 @@ def _read_back(client: Client, jobs: workload.Jobs) -> Found:
     progress = screen.Progress("reading back", len(names), "jobs")
     for n, job in enumerate(names):
         progress.show(n)
-        calls = jobs.get(job, [])
+        if job not in jobs:
+            in_tree.append(compare.Difference("never sent", "files in the tree", f"jobs/{job}"))
+            continue
+        calls = jobs[job]
         runs = sorted({call.value["runId"] for call in calls if call.op == "storeEvent"})
-        sent = compare.answers_expected(job, calls) if calls else {}
-        differences += compare.compare(sent, readers.read_answers(client, job, runs) if calls else {})
-        tree = readers.read_tree(BASE, job)
-        in_tree += compare.compare(compare.tree_expected(job, calls) if calls else {}, tree)
+        answers, tree = readers.read_answers(client, job, runs), readers.read_tree(BASE, job)
+        differences += compare.compare(compare.answers_expected(job, calls), answers)
+        in_tree += compare.compare(compare.tree_expected(job, calls), tree)
         sent_bytes += sum(len(orjson.dumps(call.value)) for call in calls)
         tree_files += sum(map(len, tree.values()))
-    progress.clear()
     return Found(differences, in_tree, sent_bytes, tree_files)
 
 

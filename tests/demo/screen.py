@@ -28,19 +28,23 @@ class Progress:
             return
         self._shown_at = now
         numbers = f"{done:,} of {self._total:,} {self._unit}"
-        if _TERMINAL:
-            width = min(BAR_MAX, shutil.get_terminal_size().columns - len(self._label) - len(numbers) - 8)
-            filled = max(width, 0) * done // self._total
-            bar = "#" * filled + "-" * (max(width, 0) - filled)
-            print(f"\r  {self._label} [{bar}] {numbers}\x1b[K", end="", flush=True)
-        else:
-            print(f"  {self._label} {numbers}", flush=True)
+        if not _TERMINAL:
+            passing(f"{self._label} {numbers}")
+            return
+        width = max(0, min(BAR_MAX, shutil.get_terminal_size().columns - len(self._label) - len(numbers) - 8))
+        filled = width * done // self._total
+        passing(f"{self._label} [{'#' * filled}{'-' * (width - filled)}] {numbers}")
 
-    @staticmethod
-    def clear() -> None:
-        """Take the bar off the terminal."""
-        if _TERMINAL:
-            print("\r\x1b[K", end="", flush=True)
+
+def passing(text: str) -> None:
+    """A line that the next one replaces on a terminal."""
+    print(f"\r  {text}\x1b[K" if _TERMINAL else f"  {text}", end="" if _TERMINAL else "\n", flush=True)
+
+
+def clear() -> None:
+    """Take away what is only passing."""
+    if _TERMINAL:
+        print("\r\x1b[K", end="", flush=True)
 
 
 def heading(text: str) -> None:
@@ -48,9 +52,9 @@ def heading(text: str) -> None:
     print(f"\n{_painted(text, '1')}", flush=True)
 
 
-def row(label: str, text: str, *more: str) -> None:
-    """A labelled line, and lines that continue it."""
-    print(f"  {label:<13}{text}", *more, sep="\n" + " " * 15, flush=True)
+def row(label: str, text: str) -> None:
+    """A labelled line; without a label it continues the one before."""
+    print(f"  {label:<13}{text}", flush=True)
 
 
 def verdict(text: str, *, good: bool) -> None:

@@ -1,6 +1,7 @@
 """The daemon that the demo starts, on a folder made anew, and the offline check of that folder."""
 
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.demo import screen
 
 COMMAND = Path(sys.executable).with_name("perstack-stored")
 START_SECONDS = 20.0
@@ -21,7 +24,7 @@ class DemoFailed(Exception):  # noqa: N818 - what happened
 
 
 def make_anew(base: Path) -> None:
-    """An empty folder where the last demo's may lie."""
+    """Make the folder empty; the disk is done with the last demo's before the new one begins."""
     if base.exists():
         if any(base.iterdir()) and not (base / ".stored").is_dir():
             raise DemoFailed(f"{base.name}/ is not a demo's: move it away")
@@ -32,7 +35,11 @@ def make_anew(base: Path) -> None:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise DemoFailed(f"a daemon still serves {base.name}/: stop it first") from None
+        screen.passing(f"removing the last {base.name}/")
+        if (base / "jobs").exists():
+            shutil.rmtree(base / "jobs")  # first: as long as .stored/ is there, it is known for a demo's
         shutil.rmtree(base)
+        os.sync()
     base.mkdir()
 
 

@@ -87,6 +87,10 @@ class Raw:
         assert answer.header["id"] == id, answer.header
         return answer
 
+    def store(self, op: str, body: bytes | object, **header: Any) -> int:
+        """Store a value; its position."""
+        return self.ask(op, body, **header).position
+
     def frames(self, *frames: bytes) -> Answer:
         """Send a message as it is, and wait for an answer."""
         self.socket.send_multipart(frames)

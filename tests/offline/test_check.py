@@ -458,6 +458,21 @@ def test_bytes_of_an_unfinished_write_at_the_end_are_a_note(base: Path) -> None:
     assert checked.only("journal_torn_tail")["segment"] == "0000000001.segment"
 
 
+def test_an_imported_base_is_clean(base: Path) -> None:
+    shutil.rmtree(base / ".stored")
+    with running_daemon(base) as daemon:
+        daemon.stop()
+    checked = Checked(base)
+    assert (checked.status, checked.findings, checked.notes) == (0, [], [])
+    assert checked.summary["records"] == 16
+
+
+def test_an_import_that_was_cut_short_is_a_note(base: Path) -> None:
+    (base / ".stored/import.state").touch()
+    checked = Checked(base)
+    assert (checked.status, checked.note_names) == (0, {"import_unfinished"})
+
+
 def test_an_index_that_is_gone_is_a_note(base: Path) -> None:
     (base / ".stored/index.sqlite").unlink()
     checked = Checked(base)

@@ -1,11 +1,13 @@
 """`rebuild` gives the same index and the same tree, whatever became of them."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zmq
 
 from tests.offline.bases import (
     SMALL_SEGMENTS,
@@ -190,10 +192,6 @@ def test_a_base_whose_daemon_was_killed_is_recovered_first(tmp_path: Path) -> No
 
 def test_a_rebuild_forgets_no_session(tmp_path: Path) -> None:
     """A store that is sent again behind a crash and a rebuild gets its first position."""
-    import json
-
-    import zmq
-
     base = tmp_path / "base"
     op, value = event()
 
@@ -214,8 +212,41 @@ def test_a_rebuild_forgets_no_session(tmp_path: Path) -> None:
         daemon.stop()
 
 
+def test_an_import_that_was_cut_short_is_not_rebuilt(base: Path) -> None:
+    """The journal does not hold the whole tree yet, and Perstack may have written more into it."""
+    (base / ".stored/import.state").touch()
+    before = files_of(base)
+    result = run("rebuild", base)
+    assert result.returncode == 2
+    assert "import" in result.stderr
+    assert files_of(base) == before
+
+
 def test_a_setting_out_of_bounds_is_refused(base: Path) -> None:
     result = run("rebuild", base, "--file-mode", "0")
     assert result.returncode == 2
     assert "file_mode must be between" in result.stderr
     assert os.listdir(base / "jobs")
+
+
+def test_the_deepest_values_that_the_daemon_takes_can_be_read_by_the_tools(tmp_path: Path) -> None:
+    """A lone surrogate takes the way over the standard library's decoder."""
+    base = tmp_path / "base"
+    op, value = event(jobId="deep")
+    with running_daemon(base) as daemon:
+        stored = 0
+        for lone in (b"", b'"lone": "\\ud800", '):
+            for depth in range(960, 700, -1):
+                deep = b'{"deep": ' + b"[" * depth + b"]" * depth + b", " + lone + value[1:]
+                try:
+                    store(daemon.endpoint, [(op, deep)])
+                except AssertionError:
+                    continue
+                stored += 1
+                break
+        daemon.stop()
+    assert stored == 2
+    lose_projections(base)
+    assert run("rebuild", base).returncode == 0
+    assert Checked(base).summary["files"] == 2
+    assert run("dump", base, "--job", "deep").stdout.count("\n") == 2

@@ -1,5 +1,6 @@
 """What the unit tests share: sample values, a journal on a real folder, and a disk that loses what was not synced."""
 
+import fcntl
 import json
 import os
 import re
@@ -8,11 +9,15 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from perstack_stored import index, queries
+from perstack_stored.arguments import check_arguments
 from perstack_stored.files import Buffer, Files
+from perstack_stored.index import Index
 from perstack_stored.journal import Append, Journal
 from perstack_stored.record import NO_SESSION, Kind, Record, record_places
-from perstack_stored.segments import JournalReader, Mark
+from perstack_stored.segments import Entry, JournalReader, Mark
 from perstack_stored.sessions import Sessions
+from perstack_stored.tree import Tree, TreeModes
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
 SESSION_A = bytes(range(1, 17))
@@ -79,7 +84,9 @@ class Stored(NamedTuple):
 
 def sessions(**settings: int) -> Sessions:
     """Sessions with small bounds."""
-    return Sessions(**({"sessions_max": 100, "session_seconds": 3600, "remembered_records_max": 64} | settings))
+    return Sessions(
+        **({"sessions_max": 100, "session_seconds": 3600, "remembered_records_max": 64} | settings)
+    )
 
 
 def records(*payloads: bytes, kind: int = Kind.EVENT) -> list[Record]:
@@ -158,7 +165,7 @@ def read_all(reader: JournalReader, until: Mark) -> list[Stored]:
     return found
 
 
-class Died(BaseException):  # noqa: N818 - the end of a process, no error
+class Died(BaseException):
     """The simulated process is no more."""
 
 
@@ -174,7 +181,7 @@ class SimulatedDisk(Files):
 
     CALLS = frozenset(
         {"create", "open", "write", "allocate", "rename", "unlink", "sync_data", "sync", "sync_all", "list_dir",
-         "create_unnamed", "give_name", "exchange", "make_dir", "open_dir", "read", "stat"}
+         "create_unnamed", "give_name", "exchange", "truncate", "make_dir", "open_dir", "read", "stat"}
     )  # fmt: skip
 
     def __init__(self, seed: int = 0, *, dies_at: int | None = None) -> None:
@@ -182,7 +189,9 @@ class SimulatedDisk(Files):
         self.calls = 0
         self.random = Random(seed)
         self._dies_at = dies_at
-        self._sectors: dict[tuple[int, int], tuple[int, int, bytes]] = {}  # (inode, sector): fd, sector, old bytes
+        self._sectors: dict[
+            tuple[int, int], tuple[int, int, bytes]
+        ] = {}  # (inode, sector): fd, sector, old bytes
         self._names: list[Callable[[], None]] = []
 
     def __getattribute__(self, name: str) -> Any:
@@ -199,7 +208,10 @@ class SimulatedDisk(Files):
         for sector in range(offset // SECTOR_BYTES, -(-(offset + len(data)) // SECTOR_BYTES)):
             if (inode, sector) not in self._sectors:
                 mine = os.dup(fd) if mine < 0 else mine
-                old = os.pread(fd, SECTOR_BYTES, sector * SECTOR_BYTES).ljust(SECTOR_BYTES, b"\0")
+                old = b""  # of a file open for writing only, which is new
+                if os.O_RDWR & fcntl.fcntl(fd, fcntl.F_GETFL):
+                    old = os.pread(fd, SECTOR_BYTES, sector * SECTOR_BYTES)
+                old = old.ljust(SECTOR_BYTES, b"\0")
                 self._sectors[inode, sector] = (mine, sector, old)
         super().write(fd, [data], offset)
 
@@ -247,3 +259,84 @@ class FailingFiles(Files):
         if name in SimulatedDisk.CALLS and (number := self.errors.get(name)):
             raise OSError(number, os.strerror(number), name)
         return super().__getattribute__(name)
+
+
+class Base:
+    """A base folder with a journal, an index and a tree, all in this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / ".stored").mkdir(parents=True, exist_ok=True)
+        self.folder = JournalFolder(path / ".stored" / "journal")
+        self.base_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self.stored_dir = os.open(path / ".stored", os.O_RDONLY | os.O_DIRECTORY)
+        self.journal = self.folder.open(segment_bytes=1 << 16, first_segment_bytes=1 << 16)
+        self.index_path = str(path / ".stored" / index.FILE_NAME)
+        self.index = Index(self.index_path, self.folder.reader(), self.journal.store)
+        self.reader = self.folder.reader()
+        self.database = index.connect(self.index_path, read_only=True)
+        self.tree: Tree | None = None
+
+    def store(self, *values: tuple[Kind, dict[str, Any] | bytes], flags: int = 0) -> int:
+        """Journal values as one entry, and index them; the first position."""
+        items = [Record(kind, flags, v if isinstance(v, bytes) else dumps(v)) for kind, v in values]
+        (first,) = self.journal.append([Append(NO_SESSION, 0, items)])
+        self.follow()
+        return first
+
+    def new_entries(self) -> list[Entry]:
+        """Entries that the index has not taken up yet."""
+        return list(self.reader.entries(self.index.place, self.journal.mark))
+
+    def follow(self) -> None:
+        """Bring the index up to the end of the journal."""
+        self.index.apply(self.new_entries())
+
+    def ask(self, op: str, **arguments: Any) -> tuple[Any, dict[str, object]]:
+        """A read: its answer, and the fields of its header."""
+        checked = check_arguments(op, arguments)
+        answer = queries.OPERATIONS[op](queries.Source(self.database, self.reader), checked)
+        return json.loads(b"".join(answer.pieces)), answer.fields
+
+    def walk(self, op: str, limit: int, **arguments: Any) -> list[Any]:
+        """All items of a listing, read page by page through its cursor as a client would."""
+        items: list[Any] = []
+        after: dict[str, Any] = {}
+        for _ in range(10_000):
+            page, fields = self.ask(op, limit=limit, **arguments, **after)
+            assert len(page) <= limit
+            items += page
+            if fields.get("next") is None:
+                return items
+            after = {"after": json.loads(json.dumps(fields["next"]))}
+        raise AssertionError("the listing does not end")
+
+    def open_tree(self, files: Files | None = None) -> Tree:
+        """Start the tree's writer as its process would."""
+        tree = Tree(
+            files or Files(),
+            self.base_dir,
+            self.stored_dir,
+            self.database,
+            self.reader,
+            self.journal.store,
+            TreeModes(),
+        )
+        place = self.reader.seek(tree.position, self.index.place)
+        tree.plan_replay(self.reader.entries(place, self.index.place))
+        self.tree = tree
+        return tree
+
+    def grow(self, tree: Tree, *, slice_: int = 1000) -> None:
+        """Bring a tree up to the end of the index, a few entries at a time."""
+        place = self.reader.seek(tree.position, self.index.place)
+        entries = list(self.reader.entries(place, self.index.place))
+        for i in range(0, len(entries), slice_):
+            tree.apply(entries[i : i + slice_])
+
+    def files(self) -> dict[str, bytes]:
+        """All files of the tree by their path."""
+        found = (self.path / "jobs").rglob("*")
+        return {
+            str(p.relative_to(self.path)): p.read_bytes() for p in found if p.is_file() and not p.is_symlink()
+        }

@@ -1,18 +1,19 @@
 """The journal's writing end: appending, rotating, failing, stopping."""
 
+import contextlib
 import errno
 import os
 import time
 from pathlib import Path
 
 import pytest
+
 from perstack_stored import record
 from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.files import Buffer, Files
 from perstack_stored.journal import GROWTH_BYTES, Journal
 from perstack_stored.prepare import NEXT_NAME, SegmentPreparer, write_zeros
 from perstack_stored.segments import Chain
-
 from tests.unit.support import SESSION_A, Died, FailingFiles, JournalFolder, SimulatedDisk, append, sessions
 
 
@@ -28,7 +29,8 @@ def test_positions_count_up_by_one_over_batches_and_restarts(folder: JournalFold
     assert journal.append([append(b"4")]) == [4]
     journal.close()
     journal = folder.open()
-    assert journal.recovered.kept == [] and journal.recovered.torn_bytes == 0
+    assert journal.recovered.kept == []
+    assert journal.recovered.torn_bytes == 0
     assert journal.append([append(b"5")]) == [5]
     assert folder.payloads(journal.mark) == [b"1", b"2", b"3", b"4", b"5"]
     assert [s.position for s in folder.read(journal.mark)] == [1, 2, 3, 4, 5]
@@ -165,7 +167,9 @@ def test_a_failed_write_or_sync_ends_the_journal(folder: JournalFolder, call: st
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("ahead", [False, True])
-def test_a_full_disk_refuses_and_goes_on_when_there_is_room(folder: JournalFolder, number: int, ahead: bool) -> None:
+def test_a_full_disk_refuses_and_goes_on_when_there_is_room(
+    folder: JournalFolder, number: int, ahead: bool
+) -> None:
     """Nothing of a refused batch is written, positions have no gap, and the same batch succeeds later."""
     files = FailingFiles()
     journal = folder.open(files, segment_bytes=4096, first_segment_bytes=4096, ahead=ahead)
@@ -258,10 +262,8 @@ def test_a_stop_while_the_disk_is_full_loses_nothing(folder: JournalFolder) -> N
     journal.append([append(b"x" * room)])
     assert journal.mark.offset == 4096
     full = True
-    try:
+    with contextlib.suppress(JournalFailedError):
         journal.close()
-    except JournalFailedError:
-        pass
     full = False
     assert folder.payloads(folder.open().mark) == [b"x" * room]
 
@@ -297,7 +299,8 @@ def test_a_prepared_segment_is_zeros_under_its_own_name(folder: JournalFolder) -
     made.start()
     made.start()
     fd, size = take(made)
-    assert size == 4096 and os.pread(fd, 9999, 0) == bytes(4096)
+    assert size == 4096
+    assert os.pread(fd, 9999, 0) == bytes(4096)
     assert (folder.path / NEXT_NAME).read_bytes() == bytes(4096)
     assert made.take() is None
 
@@ -319,7 +322,9 @@ def test_another_failure_of_the_preparer_is_told(folder: JournalFolder) -> None:
         made.take()
 
 
-def test_the_preparer_tries_again_after_a_pause(folder: JournalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_preparer_tries_again_after_a_pause(
+    folder: JournalFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a full disk the thread is not started at each append, but it is started again."""
     files = FailingFiles(create=errno.ENOSPC)
     made = preparer(folder, files)
@@ -338,7 +343,8 @@ def test_the_preparer_removes_what_nobody_took(folder: JournalFolder) -> None:
     before = len(os.listdir("/proc/self/fd"))
     made.start()
     made.stop()
-    assert not list(folder.path.iterdir()) and len(os.listdir("/proc/self/fd")) == before
+    assert not list(folder.path.iterdir())
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_zeros_of_an_uneven_size_are_written_exactly(tmp_path: Path) -> None:
@@ -375,4 +381,5 @@ def test_a_session_without_number_is_not_remembered(folder: JournalFolder) -> No
     journal = folder.open()
     journal.append([append(b"x"), append(b"y", session=SESSION_A, seq=1)])
     folder.open()
-    assert len(folder.sessions) == 1 and folder.sessions.find(SESSION_A) is not None
+    assert len(folder.sessions) == 1
+    assert folder.sessions.find(SESSION_A) is not None

@@ -1,8 +1,12 @@
 """Layout of the journal's bytes."""
 
+from typing import Any
+
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
+
 from perstack_stored import record
 from perstack_stored.record import EntryType, NotAnEntryError, Record, SegmentHeader
 
@@ -29,9 +33,9 @@ def plain_crc32c(data: bytes, start: int = 0) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def entry(records: list[Record], salt: int = 0x12345678, **fields: int) -> bytes:
-    given_fields = {"position": 7, "time_ms": 1_700_000_000_000, "synced": 64, "seq": 3} | fields
-    buffers, size = record.encode_entry(salt, records, session=b"\x8f" * 16, **given_fields)
+def entry(records: list[Record], salt: int = 0x12345678, **changes: Any) -> bytes:
+    fields: dict[str, Any] = {"position": 7, "time_ms": 1_700_000_000_000, "synced": 64, "seq": 3} | changes
+    buffers, size = record.encode_entry(salt, records, session=b"\x8f" * 16, **fields)
     data = b"".join(buffers)
     assert len(data) == size
     return data
@@ -39,7 +43,13 @@ def entry(records: list[Record], salt: int = 0x12345678, **fields: int) -> bytes
 
 @given(_RECORDS, st.integers(0, 2**32 - 1), _U64, _U64, _U64, _U64, st.binary(min_size=16, max_size=16))
 def test_an_entry_comes_back_as_it_was_encoded(
-    items: list[tuple[int, int, bytes]], salt: int, position: int, time: int, synced: int, seq: int, session: bytes
+    items: list[tuple[int, int, bytes]],
+    salt: int,
+    position: int,
+    time: int,
+    synced: int,
+    seq: int,
+    session: bytes,
 ) -> None:
     """Header, table and payloads of any entry survive encoding and decoding, and its size was foretold."""
     records = [Record(*item) for item in items]
@@ -47,17 +57,26 @@ def test_an_entry_comes_back_as_it_was_encoded(
         salt, records, position=position, time_ms=time, synced=synced, seq=seq, session=session
     )
     data = b"".join(buffers)
-    assert len(data) == size == record.entry_size(records) and size % record.ALIGNMENT == 0
+    assert len(data) == size == record.entry_size(records)
+    assert size % record.ALIGNMENT == 0
     header = record.decode_header(data)
     assert header[2:] == (len(records), EntryType.RECORDS, 0, position, time, synced, seq, session)
     assert record.entry_matches(data, header, salt)
     found = [
-        Record(p.kind, p.flags, data[p.start : p.start + p.length]) for p in record.record_places(data, header)
+        Record(p.kind, p.flags, data[p.start : p.start + p.length])
+        for p in record.record_places(data, header)
     ]
     assert found == records
 
 
-@given(st.integers(0, 2**32 - 1), st.binary(min_size=16, max_size=16), _U64, _U64, _U64, st.integers(0, 2**32 - 1))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.binary(min_size=16, max_size=16),
+    _U64,
+    _U64,
+    _U64,
+    st.integers(0, 2**32 - 1),
+)
 def test_a_segment_header_comes_back_as_it_was_encoded(
     number: int, store: bytes, first: int, end: int, proven: int, salt: int
 ) -> None:
@@ -155,7 +174,7 @@ def test_a_segment_of_a_newer_format_is_refused_by_name() -> None:
     """A segment of an unknown format version says so, instead of being called damaged."""
     data = bytearray(record.encode_segment_header(SegmentHeader(1, bytes(16), 1, 0, 0, 0)))
     data[8] = 2
-    data[60:64] = record.crc32c(bytes(data[:60])).to_bytes(4, "little")
+    data[60:64] = crc32c(bytes(data[:60])).to_bytes(4, "little")
     with pytest.raises(NotAnEntryError, match="format version 2"):
         record.decode_segment_header(bytes(data))
 

@@ -1,5 +1,6 @@
 """What a start makes of what the last stop left: torn tails are cut, damage is refused, nothing comes back."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -7,13 +8,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+
 from perstack_stored import record
 from perstack_stored.errors import DamageError
 from perstack_stored.files import Files
 from perstack_stored.journal import Append, Journal
 from perstack_stored.record import EntryType, Record
 from perstack_stored.segments import BadEntryError, Entry, segment_name, walk
-
 from tests.unit.support import SESSION_A, SESSION_B, Died, JournalFolder, SimulatedDisk, Stored, append
 
 PROVEN = [b"first", b"second"]
@@ -94,7 +95,9 @@ def test_after_a_kill_all_acknowledged_records_and_sessions_are_there(folder: Jo
         assert journal.store == store
         assert folder.read(journal.mark) == expected
         a, b = folder.sessions.find(SESSION_A), folder.sessions.find(SESSION_B)
-        assert a is not None and b is not None and (a.last, b.last) == (40, 20)
+        assert a is not None
+        assert b is not None
+        assert (a.last, b.last) == (40, 20)
         for stored in expected:
             session = {SESSION_A: a, SESSION_B: b}.get(stored.session)
             if session is not None:
@@ -115,7 +118,9 @@ def test_sessions_survive_many_rotations(folder: JournalFolder) -> None:
     assert len(folder.segments()) > 4
     folder.open()
     session = folder.sessions.find(SESSION_A)
-    assert session is not None and session.last == 1 and session.position_of(1) == first
+    assert session is not None
+    assert session.last == 1
+    assert session.position_of(1) == first
 
 
 @pytest.mark.parametrize("lost", [0, 1, 8, 63, 64])
@@ -157,7 +162,11 @@ def test_a_torn_batch_behind_a_mark_is_cut(folder: JournalFolder) -> None:
 
 def test_a_tail_cut_at_any_byte_leaves_whole_entries(folder: JournalFolder) -> None:
     """Wherever the file ends within the unproven batch, a prefix of whole entries is left, and no damage is seen."""
-    items = [append(b"one", session=SESSION_A, seq=1), append(b"two", b"2", session=SESSION_A, seq=2), append(b"3")]
+    items = [
+        append(b"one", session=SESSION_A, seq=1),
+        append(b"two", b"2", session=SESSION_A, seq=2),
+        append(b"3"),
+    ]
     batch = last_batch(folder, items)
     path = folder.segments()[0]
     end = batch[-1].offset + record.padded(batch[-1].header.length)
@@ -255,7 +264,8 @@ def test_recovering_tells_what_it_found(folder: JournalFolder) -> None:
     journal = folder.open()
     found = journal.recovered
     assert [[bytes(r.payload) for r in kept.records] for kept in found.kept] == [[b"one"]]
-    assert found.torn_bytes == batch[1].header.length and found.end == batch[1].offset
+    assert found.torn_bytes == batch[1].header.length
+    assert found.end == batch[1].offset
     assert found.position == 3
 
 
@@ -276,7 +286,9 @@ def assert_damaged(folder: JournalFolder, segment: int, offset: int, position: i
         folder.open()
     error = caught.value
     assert (error.segment, error.offset, error.position) == (segment_name(segment), offset, position)
-    assert segment_name(segment) in str(error) and str(offset) in str(error) and str(position) in str(error)
+    assert segment_name(segment) in str(error)
+    assert str(offset) in str(error)
+    assert str(position) in str(error)
     assert folder.snapshot() == before
 
 
@@ -408,7 +420,9 @@ def test_damage_in_an_earlier_segment_is_found_when_it_is_read(folder: JournalFo
     patch(folder.segments()[1], 2000, b"\xff\xff\xff")
     with pytest.raises(DamageError) as caught:
         folder.read(journal.mark)
-    assert caught.value.segment == segment_name(2) and caught.value.offset <= 2000 and caught.value.position > 1
+    assert caught.value.segment == segment_name(2)
+    assert caught.value.offset <= 2000
+    assert caught.value.position > 1
 
 
 # --- a process that dies at any call ---------------------------------------------------------------
@@ -485,13 +499,12 @@ def test_crashes_one_after_the_other_lose_nothing(folder: JournalFolder) -> None
     journal.append([append(b"one", session=SESSION_A, seq=1), append(b"two", b"2", session=SESSION_A, seq=2)])
     for round_ in range(40):
         disk = SimulatedDisk(seed=round_, dies_at=round_ % 22)
-        try:
+        with contextlib.suppress(Died):
             folder.open(disk, first_segment_bytes=4096)
-        except Died:
-            pass
         disk.cut_power()
     journal = folder.open(first_segment_bytes=4096)
     assert folder.payloads(journal.mark) == [b"proven", b"one", b"two", b"2"]
     session = folder.sessions.find(SESSION_A)
-    assert session is not None and session.last == 3
+    assert session is not None
+    assert session.last == 3
     assert [session.position_of(seq) for seq in (1, 2, 3, 4)] == [2, 3, 4, None]

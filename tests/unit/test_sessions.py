@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from perstack_stored.errors import Refusal
 from perstack_stored.sessions import Session, Sessions
-
 from tests.unit.support import SESSION_A, SESSION_B, sessions
 
 
@@ -103,9 +103,12 @@ def test_a_session_that_is_used_is_not_evicted() -> None:
     known.open(a, 2000)
     with pytest.raises(Refusal) as caught:
         known.open(c, 10_999)
-    assert caught.value.code == "BUSY" and known.find(c) is None
+    assert caught.value.code == "BUSY"
+    assert known.find(c) is None
     known.open(c, 11_000)
-    assert known.find(b) is None and known.find(a) is not None and len(known) == 2
+    assert known.find(b) is None
+    assert known.find(a) is not None
+    assert len(known) == 2
 
 
 def test_an_empty_session_leaves_no_trace() -> None:
@@ -116,7 +119,8 @@ def test_an_empty_session_leaves_no_trace() -> None:
     known.open(SESSION_B, 0).admit(1, 1, 0)
     known.forget_empty(SESSION_B)
     known.forget_empty(keys(1)[0])
-    assert known.find(SESSION_A) is None and known.find(SESSION_B) is not None
+    assert known.find(SESSION_A) is None
+    assert known.find(SESSION_B) is not None
 
 
 def test_a_snapshot_comes_back_as_it_was() -> None:
@@ -132,9 +136,12 @@ def test_a_snapshot_comes_back_as_it_was() -> None:
     other = sessions()
     other.open(keys(9)[8], 1)
     other.restore(memoryview(known.snapshot()))
-    assert other.snapshot() == known.snapshot() and len(other) == 3
+    assert other.snapshot() == known.snapshot()
+    assert len(other) == 3
     found = other.find(c)
-    assert found is not None and found.last == 5 and found.used_ms == 1002
+    assert found is not None
+    assert found.last == 5
+    assert found.used_ms == 1002
     assert [found.position_of(seq) for seq in range(1, 6)] == [201, 202, 203, None, 209]
     small = Sessions(sessions_max=2, session_seconds=0, remembered_records_max=64)
     small.restore(b"")
@@ -151,7 +158,8 @@ def test_a_snapshot_holds_no_number_that_is_not_in_the_journal() -> None:
     restored = sessions()
     restored.restore(known.snapshot())
     again = restored.find(SESSION_A)
-    assert again is not None and again.last == 1
+    assert again is not None
+    assert again.last == 1
     assert again.admit(2, 3, 0) == 0
 
 
@@ -165,7 +173,8 @@ def test_a_snapshot_takes_any_number_of_runs(count: int) -> None:
     restored = sessions()
     restored.restore(known.snapshot())
     found = restored.find(SESSION_A)
-    assert found is not None and found.position_of(count) == 2 * count - 1
+    assert found is not None
+    assert found.position_of(count) == 2 * count - 1
 
 
 def test_replaying_an_entry_twice_changes_nothing() -> None:
@@ -175,7 +184,8 @@ def test_replaying_an_entry_twice_changes_nothing() -> None:
         known.replay(SESSION_A, 1, 10, 3, 500)
         known.replay(SESSION_A, 4, 13, 1, 600)
     session = known.find(SESSION_A)
-    assert session is not None and (session.last, session.used_ms) == (4, 600)
+    assert session is not None
+    assert (session.last, session.used_ms) == (4, 600)
     assert [session.position_of(seq) for seq in range(1, 6)] == [10, 11, 12, 13, None]
 
 
@@ -184,7 +194,9 @@ def test_replay_keeps_the_number_of_sessions_bounded() -> None:
     known = sessions(sessions_max=3)
     for i, key in enumerate(keys(10)):
         known.replay(key, 1, i + 1, 1, i)
-    assert len(known) == 3 and known.find(keys(10)[9]) is not None and known.find(keys(10)[6]) is None
+    assert len(known) == 3
+    assert known.find(keys(10)[9]) is not None
+    assert known.find(keys(10)[6]) is None
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 4), st.integers(0, 30)), max_size=30))
@@ -197,7 +209,8 @@ def test_no_number_is_ever_new_twice(stores: list[tuple[int, int, int]]) -> None
         try:
             repeats = session.admit(seq, count, settled)
         except Refusal:
-            assert session.last == before and seq > before + 1
+            assert session.last == before
+            assert seq > before + 1
             continue
         new += range(seq + repeats, seq + count)
         assert 0 <= repeats <= count

@@ -8,13 +8,13 @@ from random import Random
 from typing import Any
 
 import pytest
+
 from perstack_stored.errors import JournalFailedError, Refusal
 from perstack_stored.files import Files
 from perstack_stored.journal import Journal
 from perstack_stored.record import Kind
 from perstack_stored.stores import StoreRequest, Stores, open_request
 from perstack_stored.wire import decode_header
-
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,
@@ -96,7 +96,12 @@ def error(answer: dict[str, Any]) -> str:
 
 def test_a_store_is_answered_with_its_position(daemon: Daemon) -> None:
     """Single stores of each kind are journalled byte for byte and answered with positions that count up."""
-    values = [(Kind.JOB, job()), (Kind.CHECKPOINT, checkpoint()), (Kind.EVENT, event()), (Kind.RUN_SETTING, setting())]
+    values = [
+        (Kind.JOB, job()),
+        (Kind.CHECKPOINT, checkpoint()),
+        (Kind.EVENT, event()),
+        (Kind.RUN_SETTING, setting()),
+    ]
     for i, (kind, value) in enumerate(values, 1):
         (answer,) = daemon.send(request(dumps(value) + b" ", id=i, seq=i, settled=i - 1, kind=kind))
         assert answer == {"v": 1, "id": i, "ok": True, "position": i}
@@ -122,7 +127,8 @@ def test_the_items_of_a_batch_are_refused_one_by_one(daemon: Daemon) -> None:
     assert [r if isinstance(r, int) else r["code"] for r in results] == [
         "BAD_VALUE", 1, "BAD_VALUE", "BAD_VALUE", 2, 3, "BAD_JSON", 4, "BAD_VALUE",
     ]  # fmt: skip
-    assert results[0]["field"] == "stepNumber" and results[0]["retryable"] is False
+    assert results[0]["field"] == "stepNumber"
+    assert results[0]["retryable"] is False
     assert daemon.stored() == [e(1), e(2), e(3), e(4)]
     assert [s.seq for s in daemon.folder.read(daemon.journal.mark)] == [2, 5, 6, 8]
     assert daemon.stores.refused == {"BAD_VALUE": 4, "BAD_JSON": 1}
@@ -145,7 +151,8 @@ def test_a_refused_store_is_refused_again_for_the_same_reason(daemon: Daemon) ->
     """A repeat of a refused number is checked again, not called old, also after a restart."""
     for _ in range(2):
         (answer,) = daemon.send(request(BAD, seq=1))
-        assert error(answer) == "BAD_VALUE" and answer["error"]["field"] == "stepNumber"
+        assert error(answer) == "BAD_VALUE"
+        assert answer["error"]["field"] == "stepNumber"
     daemon.send(request(e(2), seq=2, id=2))
     daemon.start()
     assert error(daemon.send(request(BAD, seq=1))[0]) == "BAD_VALUE"
@@ -214,7 +221,8 @@ def test_without_a_session_everything_is_stored_as_often_as_it_comes(daemon: Dae
     answers = daemon.send(
         request(e(1), id=1, key=None), request(e(1), id=2, key=None), request(e(2), BAD, e(3), id=3, key=None)
     )
-    assert answers[0]["position"] == 1 and answers[1]["position"] == 2
+    assert answers[0]["position"] == 1
+    assert answers[1]["position"] == 2
     assert [r if isinstance(r, int) else r["code"] for r in answers[2]["results"]] == [3, "BAD_VALUE", 4]
     assert error(daemon.send(request(BAD, id=4, key=None))[0]) == "BAD_VALUE"
     assert len(daemon.folder.sessions) == 0
@@ -248,7 +256,8 @@ def test_a_full_disk_undoes_everything_and_the_same_requests_succeed_later(tmp_p
         answers = daemon.send(*requests)
         assert [error(a) for a in answers] == ["STORAGE_FULL"] * 4
         assert all(a["error"]["retryable"] for a in answers)
-    assert daemon.stored() == [e(1)] and daemon.stores.stored == {Kind.EVENT: 1}
+    assert daemon.stored() == [e(1)]
+    assert daemon.stores.stored == {Kind.EVENT: 1}
     files.errors = {}
     answers = daemon.send(*requests)
     assert [r if isinstance(r, int) else r["code"] for r in answers[0]["results"]] == [2, "BAD_VALUE", 3]
@@ -300,10 +309,14 @@ class Client:
     def calls(self, count: int) -> None:
         """Make some stores, a few of them bad."""
         for _ in range(count):
-            values = []
+            values: list[bytes] = []
             for _ in range(self.random.choice([1, 1, 1, 2, 3])):
                 bad = self.random.random() < 0.1
-                values.append(BAD if bad else dumps(event(id=f"{self.key.hex()}-{self.next + len(values)}", t="x" * 150)))
+                values.append(
+                    BAD
+                    if bad
+                    else dumps(event(id=f"{self.key.hex()}-{self.next + len(values)}", t="x" * 150))
+                )
             self.unanswered[self.next] = (len(values), values)
             self.values |= dict(enumerate(values, self.next))
             self.next += len(values)
@@ -319,7 +332,9 @@ class Client:
         """Take an answer; it must be final, for frames are sent in order here."""
         assert answer["ok"], answer
         count, values = self.unanswered.pop(answer["id"])
-        results = answer.get("results") or list(range(answer.get("position", 0), answer.get("position", 0) + count))
+        results = answer.get("results") or list(
+            range(answer.get("position", 0), answer.get("position", 0) + count)
+        )
         assert len(results) == count
         for seq, (value, result) in enumerate(zip(values, results, strict=True), answer["id"]):
             if value == BAD:
@@ -388,7 +403,9 @@ def test_a_batch_is_cut_by_the_lengths_of_its_items() -> None:
     items = [["storeEvent", 3], ["storeJob", 0], ["storeRunSetting", 2]]
     found = opened({"op": "store", "items": items}, b"abcde")
     assert found.items == [(Kind.EVENT, b"abc"), (Kind.JOB, b""), (Kind.RUN_SETTING, b"de")]
-    assert found.is_batch and found.size == 5 and found.key is None
+    assert found.is_batch
+    assert found.size == 5
+    assert found.key is None
 
 
 @pytest.mark.parametrize(
