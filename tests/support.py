@@ -42,7 +42,15 @@ class RunningDaemon:
         before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(self.base), *self._arguments],
+                [
+                    sys.executable,
+                    "-m",
+                    "perstack_stored",
+                    "serve",
+                    "--base-path",
+                    str(self.base),
+                    *self._arguments,
+                ],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
@@ -102,6 +110,13 @@ def captured_run(name: str) -> list[tuple[str, dict[str, Any]]]:
     with gzip.open(DATA / f"perstack-run-{name}.jsonl.gz", "rt") as lines:
         calls = [json.loads(line) for line in lines]
     return [(call["op"], call["value"]) for call in calls]
+
+
+def under_other_job(value: dict[str, Any], job: str) -> dict[str, Any]:
+    """The same value in another job: "job1" is the captured run's own, others belong to its delegates."""
+    if "jobId" in value:
+        return {**value, "jobId": job}
+    return {**value, "id": job if value["id"] == "job1" else f"{job}.{value['id']}"}
 
 
 def golden() -> dict[str, Any]:

@@ -7,15 +7,16 @@ import sys
 import time
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 import zmq
 
 from perstack_storage import __version__
 
-from . import bind
+from . import bind, index
 from .errors import ConfigError
 from .files import Files
-from .follower import Place, open_folders
+from .follower import Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
 from .journal import Journal
@@ -49,14 +50,23 @@ def set_up(base: str, settings: Settings) -> None:
         raise ConfigError(f"can't use {base} as a base: {error.strerror}") from error
 
 
-def open_journal(files: Files, journal_dir: int, sessions: Sessions, settings: Settings) -> Journal:
+def open_journal(
+    files: Files, base: str, folders: Folders, sessions: Sessions, settings: Settings
+) -> Journal:
     """Open the journal, and tell what recovery found."""
+
+    def known_position(store: bytes) -> int:
+        # Index and tree only follow what is on disk: one that is ahead knows records that the journal lost.
+        indexed = index.position_of(os.path.join(base, STORED_NAME, index.FILE_NAME), store)
+        return max(load_cursor(files, folders.stored, store).position, indexed or 0)
+
     journal = Journal(
         files,
-        journal_dir,
+        folders.journal,
         sessions,
         segment_bytes=settings.segment_bytes,
         first_segment_bytes=settings.first_segment_bytes,
+        known_position=known_position,
     )
     found = journal.recovered
     if found.kept or found.torn_bytes:
@@ -111,21 +121,24 @@ class Daemon:
         lock = BaseLock(folders.stored)
         lock.say(role="daemon", endpoints=list(self._endpoints))
         sessions = make_sessions(settings)
-        journal = open_journal(files, folders.journal, sessions, settings)
+        journal = open_journal(files, self._base, folders, sessions, settings)
         if import_wanted(files, folders, journal):
             import_tree(files, folders, journal)
-        told = Place(
-            base=self._base,
-            store=journal.store.hex(),
-            file_mode=modes.file,
-            folder_mode=modes.folder,
-            nice=0,
-            log_json=self._log_json,
-            log_level=self._log_level,
-            parent=os.getpid(),
-        )
-        index = Follower("index", told, lock.fd)
-        tree = Follower("tree", _nicer(told, settings.tree_nice), lock.fd)
+        self._serve(files, folders, journal, sessions, lock, started)
+        lock.release()
+        _log.info("stopped", position=journal.mark.position)
+
+    def _serve(
+        self,
+        files: Files,
+        folders: Folders,
+        journal: Journal,
+        sessions: Sessions,
+        lock: BaseLock,
+        started: float,
+    ) -> None:
+        settings = self._settings
+        followers = self._followers(journal, lock)
         waker = Waker()
         reads = Reads(
             files,
@@ -139,11 +152,11 @@ class Daemon:
         bind.seed_routing_ids()
         context = zmq.Context()
         router = _router(context, settings)
-        server = Server(router, journal, sessions, reads, (index, tree), waker, settings, self._base)
+        server = Server(router, journal, sessions, reads, followers, waker, settings, self._base)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         try:
-            index.start()
+            followers[0].start()
             cursor = load_cursor(files, folders.stored, journal.store)
             if not cursor.clean:
                 server.await_tree(min(journal.mark.position, cursor.position + UNSYNCED_RECORDS_MAX))
@@ -159,12 +172,24 @@ class Daemon:
             )
             server.run()
             _log.info("stopping")
-            self._stop(journal, reads, (index, tree), context, router)
+            self._stop(journal, reads, followers, context, router)
         finally:
-            for follower in (index, tree):
+            for follower in followers:
                 follower.stop()
-        lock.release()
-        _log.info("stopped", position=journal.mark.position)
+
+    def _followers(self, journal: Journal, lock: BaseLock) -> tuple[Follower, Follower]:
+        told = Place(
+            base=self._base,
+            store=journal.store.hex(),
+            file_mode=self._settings.file_mode,
+            folder_mode=self._settings.folder_mode,
+            nice=0,
+            log_json=self._log_json,
+            log_level=self._log_level,
+            parent=os.getpid(),
+        )
+        nicer = msgspec.structs.replace(told, nice=self._settings.tree_nice)
+        return Follower("index", told, lock.fd), Follower("tree", nicer, lock.fd)
 
     def _stop(
         self,
@@ -194,10 +219,6 @@ class Daemon:
                 "tree_unfinished", reason="it did not end in time; the next start goes on from its cursor"
             )
         context.term()
-
-
-def _nicer(told: Place, nice: int) -> Place:
-    return Place(**{**{name: getattr(told, name) for name in told.__struct_fields__}, "nice": nice})
 
 
 def _router(context: "zmq.Context[zmq.Socket[bytes]]", settings: Settings) -> "zmq.Socket[bytes]":

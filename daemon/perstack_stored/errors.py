@@ -41,6 +41,10 @@ class JournalFailedError(StoredError):
     """A write or sync of the journal failed. The process must end: what is on disk is unknown."""
 
 
+class LostEndError(StoredError):
+    """Records that were on disk are missing at the end of the journal. Nothing is changed."""
+
+
 class DamageError(StoredError):
     """Bytes of the journal that were proven to be on disk are not what was written. Nothing is deleted."""
 

@@ -82,8 +82,6 @@ class IndexProjection:
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
         """The place from which to go on."""
         place = self._index.place
-        if place.position > mark.position:
-            raise IndexUnusableError("the index is ahead of the journal")
         end = reader.chain.end_of(place.segment)
         # Recovery wrote records again, and the place lies in what is void now.
         return place if end is None or place.offset <= end else reader.seek(place.position, mark)

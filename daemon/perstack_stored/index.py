@@ -77,6 +77,18 @@ def connect(path: str, *, read_only: bool) -> sqlite3.Connection:
     return database
 
 
+def position_of(path: str, store: bytes) -> int | None:
+    """Position up to which an index of this journal is complete; None if there is none that can be read."""
+    if not os.path.exists(path):
+        return None
+    try:
+        with contextlib.closing(connect(path, read_only=True)) as database:
+            row = database.execute("SELECT store, position FROM cursor").fetchone()
+    except sqlite3.DatabaseError:
+        return None
+    return int(row[1]) if row is not None and row[0] == store else None
+
+
 class _Latest:
     """The newest timestamp of a run, and the steps and types that it has there; None: not known."""
 

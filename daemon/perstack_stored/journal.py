@@ -8,11 +8,11 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from . import record
-from .errors import JournalFailedError, StorageFullError
+from .errors import JournalFailedError, LostEndError, StorageFullError
 from .files import Files
 from .prepare import NEXT_NAME, SegmentPreparer, write_zeros
 from .record import EntryType, Record, SegmentHeader
@@ -46,6 +46,7 @@ class Journal:
         segment_bytes: int,
         first_segment_bytes: int,
         ahead: bool = True,
+        known_position: Callable[[bytes], int] = lambda _store: 0,
     ) -> None:
         """Open the journal in `dir_fd`, or begin one there.
 
@@ -56,9 +57,11 @@ class Journal:
             segment_bytes: size of a segment that is written with zeros ahead of its use.
             first_segment_bytes: the same for one that is made at start, while nobody can be served yet.
             ahead: make the next segment in a thread of its own, before it is needed.
+            known_position: the highest position that anybody has seen of the store.
 
         Raises:
             DamageError: something that was proven to be on disk is not as it was written.
+            LostEndError: it ends before `known_position`; nothing was changed.
             StorageFullError: there is no room to begin.
             OSError: the folder can't be read or written.
         """
@@ -70,6 +73,7 @@ class Journal:
         self._number = self._salt = self._offset = self._capacity = 0
         found = recover(files, dir_fd, sessions)
         self.recovered: Recovered = found
+        _refuse_lost_end(found, known_position)
         self.store = found.store or uuid.uuid4().bytes
         self._time_ms: int = found.time_ms
         self._position: int = found.position
@@ -192,7 +196,9 @@ class Journal:
         header = self._header(self._number + 1, previous_end=self._offset)
         try:
             end = self._write_head(fd, header, b"")
-            self._files.rename(NEXT_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir)
+            self._files.rename(
+                NEXT_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir
+            )
         except OSError:
             self._files.close(fd)
             raise
@@ -276,3 +282,13 @@ class Journal:
             self._files.truncate(fd, found.end + found.torn_bytes)
         finally:
             self._files.close(fd)
+
+
+def _refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -> None:
+    known = 0 if found.store is None else known_position(found.store)
+    if known > found.position:
+        raise LostEndError(
+            f"the journal ends at position {found.position}, but records up to {known} were stored: its end is"
+            " lost. Put the missing segments back; `perstack-stored check` tells more. To go on without them,"
+            " run `perstack-stored rebuild`"
+        )

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
+TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 _INDENT = b"  "
 
 
@@ -16,7 +16,7 @@ def indent(text: bytes) -> bytes:
     out: list[bytes] = []
     depth = 0
     opened = False  # the last token opened an object or array: an empty one stays on its line
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         token = match.group()
         if token in (b"}", b"]"):
             depth -= 1
@@ -46,7 +46,7 @@ def members(text: bytes) -> Iterator[tuple[str, int, int]]:
     key: str | None = None
     start = end = 0
     last = b""
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         token = match.group()
         if depth == 1:
             if key is None and token[:1] == b'"':

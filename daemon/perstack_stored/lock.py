@@ -64,4 +64,13 @@ def describe(data: bytes) -> tuple[str, bool]:
     role = facts.get("role", "daemon")
     endpoints = ", ".join(map(str, facts.get("endpoints", [])))
     text = f"the {role} with process id {pid}" + (f" on {endpoints}" if endpoints else "")
-    return text, os.path.exists(f"/proc/{pid}")
+    return text, _lives(pid)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that was killed and not yet waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b") ")[2][:1] not in {b"Z", b"X"}
+    except OSError:
+        return False

@@ -6,7 +6,7 @@ Works on the tokens of the text, so that everything that is no secret stays byte
 import json
 import re
 
-from .jsontext import _TOKEN as TOKEN
+from .jsontext import TOKEN
 
 MASK = b'"***"'
 _SECRETS = {

@@ -188,10 +188,14 @@ def main() -> None:
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="perstack-bench-", dir=arguments.folder or HERE))
     if shutil.which("node") is None:
-        raise SystemExit("node is not installed: there is nothing to compare with (Debian: apt-get install nodejs)")
+        raise SystemExit(
+            "node is not installed: there is nothing to compare with (Debian: apt-get install nodejs)"
+        )
     raw: dict[str, list[Round]] = {}
     try:
-        print(f"{os.uname().sysname} {os.uname().release}, {os.cpu_count()} cores; fdatasync {sync_ms(root):.2f} ms")
+        print(
+            f"{os.uname().sysname} {os.uname().release}, {os.cpu_count()} cores; fdatasync {sync_ms(root):.2f} ms"
+        )
         for processes, in_flight in WORK:
             name = f"{processes} x {in_flight}"
             for n in range(arguments.rounds):
@@ -201,21 +205,27 @@ def main() -> None:
                     if contender == "daemon":
                         found = through_daemon(folder / contender, processes, in_flight, arguments.seconds)
                     else:
-                        found = directly(folder / contender, processes, in_flight, arguments.seconds, contender)
+                        found = directly(
+                            folder / contender, processes, in_flight, arguments.seconds, contender
+                        )
                     raw.setdefault(f"{name} {contender}", []).append(found)
                     print(f"  round {n + 1}, {name} {contender}: {found.rate:,.0f}/s", file=sys.stderr)
             show(name, {c: median(raw[f"{name} {c}"]) for c in ("daemon", "plain", "sync")})
     finally:
         shutil.rmtree(root)
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps({k: [r._asdict() for r in v] for k, v in raw.items()}, indent=1))
+        Path(arguments.json).write_text(
+            json.dumps({k: [r._asdict() for r in v] for k, v in raw.items()}, indent=1)
+        )
 
 
 def show(name: str, medians: dict[str, Round]) -> None:
     """Print one table."""
     plain = medians["plain"].rate
     print(f"\n{name} in flight, medians")
-    print(f"{'':22}{'events/s':>10}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'lag':>10}{'tree complete/s':>17}{'ratio':>8}")
+    print(
+        f"{'':22}{'events/s':>10}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'lag':>10}{'tree complete/s':>17}{'ratio':>8}"
+    )
     for contender, found in medians.items():
         print(
             f"{contender:22}{found.rate:>10,.0f}{found.rate / plain:>8.2f}{found.p50_ms:>9.2f}{found.p99_ms:>9.2f}"

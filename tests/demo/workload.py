@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from tests.support import captured_run, under_other_ids
+from tests.support import captured_run
 
 COPIES = {"a": 3, "b": 3, "c": 1}
 """How many copies of each captured run an agent replays at the same time."""
@@ -51,7 +51,7 @@ def _calls(captured: list[tuple[str, dict[str, Any]]], job: str) -> Iterator[Cal
         if op == "storeEvent" and value["runId"] not in known:
             known.add(value["runId"])
             yield Call("storeRunSetting", run_setting(job, value))
-        yield Call(op, under_other_ids(value, job))
+        yield Call(op, {**value, "jobId" if "jobId" in value else "id": job})
 
 
 def run_setting(job: str, first_event: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from perstack_storage import Client
-from tests.support import captured_run
+from tests.support import captured_run, under_other_job
 
 METHODS = {
     "storeJob": "store_job",
@@ -31,14 +31,7 @@ class Sent(NamedTuple):
 
 def calls_of(run: str, job: str) -> list[Call]:
     """A captured run under another job id."""
-    return [(op, _moved(value, job)) for op, value in captured_run(run)]
-
-
-def _moved(value: dict[str, Any], job: str) -> dict[str, Any]:
-    if "jobId" in value:
-        return {**value, "jobId": job}
-    # The job of the run itself; the runtime makes one for each delegate as well.
-    return {**value, "id": job if value["id"] == "job1" else f"{job}.{value['id']}"}
+    return [(op, under_other_job(value, job)) for op, value in captured_run(run)]
 
 
 def _agent(endpoint: str, name: str, runs: str, awaited: bool, go_on: Any, results: Any) -> None:
@@ -101,7 +94,9 @@ def assert_all_stored_once_in_order(client: Client, sent: list[Sent]) -> None:
     expected = {}
     for agent in sent:
         assert None not in agent.positions
-        assert agent.positions == sorted(set(agent.positions)), "the order of the calls is not the order stored"
+        assert agent.positions == sorted(set(agent.positions)), (
+            "the order of the calls is not the order stored"
+        )
         for position, (op, value) in zip(agent.positions, agent.calls, strict=True):
             assert position not in expected
             expected[position] = (op, orjson.dumps(value))

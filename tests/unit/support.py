@@ -1,4 +1,4 @@
-"""What the unit tests share: sample values, a journal on a real folder, and a disk that loses what was not synced."""
+"""What the unit tests share: sample values, a journal on a real folder, and a forgetful disk."""
 
 import fcntl
 import json
@@ -57,7 +57,8 @@ def event(**fields: Any) -> dict[str, Any]:
 def setting(**fields: Any) -> dict[str, Any]:
     """A run setting."""
     return {
-        "jobId": "job-1", "runId": "run-1", "model": "m", "providerConfig": {"apiKey": "k"}, "expertKey": "me",
+        "jobId": "job-1", "runId": "run-1", "model": "m", "providerConfig": {"apiKey": "k"},
+        "expertKey": "me",
         "input": {"text": "hi"}, "experts": {}, "reasoningBudget": "high", "maxSteps": 7, "maxRetries": 5,
         "timeout": 300000, "startedAt": 1700000000000, "updatedAt": 1700000000000,
         "perstackApiBaseUrl": "https://example.invalid", "env": {},
@@ -175,12 +176,13 @@ SECTOR_BYTES = 512
 class SimulatedDisk(Files):
     """Real files, a process that dies at a chosen call, and a disk that forgets what was not synced.
 
-    Until a file is synced, each of its sectors holds the old or the new bytes after `cut_power`; until a folder
-    is synced, its last renames and creations may be undone.
+    Until a file is synced, each of its sectors holds the old or the new bytes after `cut_power`; until a
+    folder is synced, its last renames and creations may be undone.
     """
 
     CALLS = frozenset(
-        {"create", "open", "write", "allocate", "rename", "unlink", "sync_data", "sync", "sync_all", "list_dir",
+        {"create", "open", "write", "allocate", "rename", "unlink", "sync_data", "sync", "sync_all",
+        "list_dir",
          "create_unnamed", "give_name", "exchange", "truncate", "make_dir", "open_dir", "read", "stat"}
     )  # fmt: skip
 

@@ -148,7 +148,7 @@ def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_events_come_in_their_order_exactly_once(base: Base, page_rows: int, seed: int) -> None:
-    """By step or by timestamp, ties in the order stored; whole, in pages and through cursors, all give the same."""
+    """By step or by timestamp, ties in the order stored; whole, paged or through cursors, it is the same."""
     events = many_events(150, seed)
     for i in range(0, len(events), 7):
         base.store(
@@ -199,7 +199,7 @@ def twins(base: Base) -> dict[int, int]:
 
 
 def test_events_that_would_share_a_file_are_numbered(base: Base) -> None:
-    """Different events of one name are 2, 3, … by position; repeats are 0 and are listed once; others are apart."""
+    """Different events of one name are 2, 3, … by position; repeats are 0 and are listed once."""
     base.store(
         (Kind.EVENT, event(id="a")),  # 1
         (Kind.EVENT, event(id="b")),  # 2
@@ -230,7 +230,7 @@ def test_a_repeat_is_told_by_its_bytes_not_by_its_checksum(base: Base) -> None:
 
 
 def _same_crc(payload: bytes, at: int) -> bytes:
-    """Another payload with the same checksum: the checksum is linear, so 33 single-bit changes hold a dependent set."""
+    """Another payload with the same checksum, which is linear: of 33 single-bit changes some cancel out."""
     base_crc = crc32c(payload)
     rows: list[tuple[int, int]] = []  # reduced difference, set of changes
     for bit in range(40):
@@ -268,7 +268,7 @@ def test_of_a_setting_the_first_counts_with_the_time_of_the_last_store(base: Bas
 
 
 def test_what_a_setting_lacks_gets_its_default(base: Base) -> None:
-    """ReasoningBudget "low" and maxSteps 100 are put in when read, in any layout, and only where they are missing."""
+    """A reasoningBudget "low" and maxSteps 100 are put in when read, only where they are missing."""
     full = setting()
     lacking = {k: v for k, v in full.items() if k not in {"reasoningBudget", "maxSteps"}}
     base.store(
@@ -314,7 +314,7 @@ def test_an_imported_setting_counts_as_it_is(base: Base) -> None:
 
 
 def test_read_all_gives_every_record_once_by_position(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records come in order with time and operation, without repeated events, and `next` goes on from anywhere."""
+    """Records come in order with time and operation, without repeats, and `next` goes on from anywhere."""
     monkeypatch.setattr(index, "_PLACE_EVERY_BYTES", 500)
     expected = []
     for i in range(60):
@@ -357,7 +357,7 @@ def test_read_all_gives_every_record_once_by_position(base: Base, monkeypatch: p
     ],
 )
 def test_a_damaged_value_is_reported_not_answered(base: Base, op: str, arguments: dict[str, Any]) -> None:
-    """A flipped bit in the journal, or a segment that is cut, gives DAMAGED with the place, never a wrong value."""
+    """A flipped bit in the journal, or a cut segment, gives DAMAGED with the place, never a wrong value."""
     values = [
         (Kind.JOB, job()),
         (Kind.CHECKPOINT, checkpoint()),
@@ -380,7 +380,7 @@ def test_a_damaged_value_is_reported_not_answered(base: Base, op: str, arguments
 
 
 def test_a_failed_transaction_leaves_nothing_behind(base: Base) -> None:
-    """When the index's disk is full nothing of the entries is taken up, and the same entries can be applied again."""
+    """When the disk is full nothing of the entries is taken up, and they can be applied again."""
     base.store((Kind.EVENT, event()))
     before = base.index.place
     database = base.index._database
@@ -398,7 +398,7 @@ def test_a_failed_transaction_leaves_nothing_behind(base: Base) -> None:
         base.follow()
     assert base.index.place == before
     assert base.database.execute("SELECT count(*) FROM event").fetchone() == (1,)
-    # Others take up part of it first, so that a number given to a run in the failed transaction is another's now.
+    # A part goes first, so that a number given to a run in the failed transaction is another's now.
     database.execute("PRAGMA max_page_count = 1000000")
     entries = base.new_entries()
     base.index.apply(entries[200:201])
@@ -443,7 +443,8 @@ def test_an_index_built_anew_answers_the_same(base: Base) -> None:
     def answers() -> list[Any]:
         return [
             base.ask("getEventContents", **RUN), base.ask("getEventsByRun", **RUN), base.ask("getAllJobs"),
-            base.ask("getAllRuns"), base.ask("getCheckpointsByJobId", jobId="job-1"), base.ask("readAll"), twins(base),
+            base.ask("getAllRuns"), base.ask("getCheckpointsByJobId", jobId="job-1"), base.ask("readAll"),
+            twins(base),
         ]  # fmt: skip
 
     before = answers()
@@ -470,7 +471,8 @@ def test_an_index_may_stand_in_any_folder(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("op", "after"),
     [
-        ("getAllJobs", []), ("getAllJobs", ["x", 1]), ("getAllJobs", [1]), ("getAllJobs", [1, 2]), ("getAllJobs", [1, "a", 2]),
+        ("getAllJobs", []), ("getAllJobs", ["x", 1]), ("getAllJobs", [1]), ("getAllJobs", [1, 2]),
+        ("getAllJobs", [1, "a", 2]),
         ("getAllRuns", [1, "a"]), ("getAllRuns", [1, 2, 3]), ("getAllRuns", [1, "a", "b", "c"]),
         ("getCheckpointsByJobId", [1, "a"]), ("getCheckpointsByJobId", [1.5, 2]),
         ("getEventsByRun", ["a", "b"]), ("getEventContents", [1]), ("getEventContents", [1.5, 2]),

@@ -22,6 +22,13 @@ def folder(tmp_path: Path) -> JournalFolder:
     return JournalFolder(tmp_path / "journal")
 
 
+def append_until_it_fails(journal: Journal, payloads: list[bytes], acknowledged: list[bytes]) -> None:
+    """Append one by one, noting what was acknowledged."""
+    for payload in payloads:
+        journal.append([append(payload)])
+        acknowledged.append(payload)
+
+
 def test_positions_count_up_by_one_over_batches_and_restarts(folder: JournalFolder) -> None:
     """The first record has position 1, each further one the next, also after a clean stop."""
     journal = folder.open()
@@ -92,7 +99,7 @@ def test_a_full_segment_is_followed_by_the_next(folder: JournalFolder) -> None:
 
 
 def test_segments_are_made_ahead_and_used(folder: JournalFolder) -> None:
-    """With the preparer in its thread the journal rotates into what it made, and leaves nothing behind at the stop."""
+    """The journal rotates into what the preparer's thread made, and leaves nothing behind at the stop."""
     journal = folder.open(segment_bytes=4096, first_segment_bytes=4096, ahead=True)
     count = 0
     deadline = time.monotonic() + 10
@@ -153,7 +160,7 @@ def test_bytes_between_counts_over_segments(folder: JournalFolder) -> None:
 
 @pytest.mark.parametrize("call", ["write", "sync_data"])
 def test_a_failed_write_or_sync_ends_the_journal(folder: JournalFolder, call: str) -> None:
-    """An error of the disk is never retried: it says that the process must end, and a new start loses nothing."""
+    """An error of the disk is never retried: the process must end, and a new start loses nothing."""
     files = FailingFiles()
     journal = folder.open(files)
     journal.append([append(b"good")])
@@ -175,11 +182,9 @@ def test_a_full_disk_refuses_and_goes_on_when_there_is_room(
     journal = folder.open(files, segment_bytes=4096, first_segment_bytes=4096, ahead=ahead)
     journal._preparer.stop()
     files.errors = {"allocate": number, "create": number}
-    stored = []
+    stored: list[bytes] = []
     with pytest.raises(StorageFullError):
-        for i in range(100):
-            journal.append([append(b"%03d" % i * 30)])
-            stored.append(b"%03d" % i * 30)
+        append_until_it_fails(journal, [b"%03d" % i * 30 for i in range(100)], stored)
     assert stored
     mark = journal.mark
     for _ in range(3):
@@ -212,9 +217,7 @@ def test_a_full_disk_while_a_segment_is_begun_costs_nothing(folder: JournalFolde
         journal.append([append(payload)])
     files.errors = {"rename": errno.ENOSPC}
     with pytest.raises(StorageFullError):
-        for _ in range(9):
-            journal.append([append(b"z" * 300)])
-            stored.append(b"z" * 300)
+        append_until_it_fails(journal, [b"z" * 300] * 9, stored)
     files.errors = {}
     journal.append([append(b"y" * 300)])
     assert folder.payloads(journal.mark) == [*stored, b"y" * 300]
@@ -227,11 +230,9 @@ def test_a_folder_that_can_not_be_synced_ends_the_journal(folder: JournalFolder,
     files = FailingFiles()
     journal = folder.open(files, segment_bytes=4096, first_segment_bytes=4096)
     files.errors = {"sync": number}
-    acknowledged = []
+    acknowledged: list[bytes] = []
     with pytest.raises(JournalFailedError):
-        for i in range(30):
-            journal.append([append(b"%03d" % i * 100)])
-            acknowledged.append(b"%03d" % i * 100)
+        append_until_it_fails(journal, [b"%03d" % i * 100 for i in range(30)], acknowledged)
     assert folder.payloads(folder.open().mark) == acknowledged
 
 
@@ -241,8 +242,7 @@ def test_rotation_that_fails_for_another_reason_ends_the_journal(folder: Journal
     journal = folder.open(files, segment_bytes=4096, first_segment_bytes=4096)
     files.errors = {"create": errno.EIO}
     with pytest.raises(JournalFailedError):
-        for _ in range(30):
-            journal.append([append(b"x" * 300)])
+        append_until_it_fails(journal, [b"x" * 300] * 30, [])
 
 
 def test_a_stop_while_the_disk_is_full_loses_nothing(folder: JournalFolder) -> None:
@@ -306,7 +306,7 @@ def test_a_prepared_segment_is_zeros_under_its_own_name(folder: JournalFolder) -
 
 
 def test_a_segment_that_can_not_be_made_frees_its_room(folder: JournalFolder) -> None:
-    """A half-made segment is removed; a full disk gives no segment, and when there is room one is made again."""
+    """A half-made segment is removed; when there is room again, one is made."""
     files = FailingFiles(write=errno.ENOSPC)
     made = preparer(folder, files, ahead=False)
     assert made.take() is None

@@ -14,9 +14,9 @@ def parts(*, value_bytes_max: int = 100, budget_bytes: int = 150, silence_second
     return Parts(value_bytes_max=value_bytes_max, budget_bytes=budget_bytes, silence_seconds=silence_seconds)
 
 
-def header(part: int, *, parts: int = 3, bytes: int = 10, **changes: Any) -> RequestHeader:
-    fields = {"op": "storeEvent", "session": "8f" * 16, "seq": 6, "settled": 5} | changes
-    return RequestHeader(1, id=1, part=part, parts=parts, bytes=bytes, **fields)
+def header(part: int, **changes: Any) -> RequestHeader:
+    fields: dict[str, Any] = {"op": "storeEvent", "session": "8f" * 16, "seq": 6, "settled": 5, "parts": 3}
+    return RequestHeader(1, id=1, part=part, **({"bytes": 10} | fields | changes))
 
 
 def code(made: Parts, peer: bytes, head: RequestHeader, body: bytes) -> str:
@@ -96,8 +96,7 @@ def test_parts_must_hold_the_bytes_announced(bodies: list[bytes]) -> None:
     """Neither more nor less than `bytes` is taken."""
     made = parts()
     with pytest.raises(Refusal) as caught:
-        for i, body in enumerate(bodies):
-            made.take(b"p", header(i), body)
+        _ = [made.take(b"p", header(i), body) for i, body in enumerate(bodies)]
     assert (caught.value.code, caught.value.field) == ("BAD_REQUEST", "bytes")
     assert made.reserved_bytes == 0
 

@@ -105,7 +105,7 @@ def test_the_checksums_are_plain_crc32c_continued_from_the_salt() -> None:
 
 
 def test_any_flipped_byte_of_an_entry_is_noticed() -> None:
-    """Whatever single byte of magic, checksum, header, table or payload changes, the entry is no longer valid."""
+    """Whatever byte of magic, checksum, header, table or payload changes, the entry is no longer valid."""
     good = entry([Record(3, 0, b"some payload"), Record(1, 1, b"x")])
     length = record.decode_header(good).length
     for i in range(length):
@@ -130,7 +130,7 @@ def test_any_flipped_byte_of_a_segment_header_is_noticed() -> None:
 
 
 def test_an_entry_of_another_segment_is_none() -> None:
-    """With the salt of another segment the checksum does not match: an old entry in a reused block is no entry."""
+    """With another segment's salt the checksum does not match: an old entry in a reused block is none."""
     data = entry([Record(3, 0, b"x")])
     assert not record.entry_matches(data, record.decode_header(data), 0x12345679)
 

@@ -1,4 +1,4 @@
-"""What a start makes of what the last stop left: torn tails are cut, damage is refused, nothing comes back."""
+"""What a start makes of what the last stop left: torn tails cut, damage refused, no zombies."""
 
 import contextlib
 import os
@@ -38,12 +38,9 @@ def entries(folder: JournalFolder, number: int = 1) -> list[Entry]:
     """All valid entries from the head of a segment on."""
     reader = folder.reader()
     fd = reader.chain.fd(number)
-    found = []
-    try:
-        for entry in walk(Files(), fd, reader.chain.headers[number].salt, 64, os.fstat(fd).st_size, number):
-            found.append(entry)
-    except BadEntryError:
-        pass
+    found: list[Entry] = []
+    with contextlib.suppress(BadEntryError):
+        found.extend(walk(Files(), fd, reader.chain.headers[number].salt, 64, os.fstat(fd).st_size, number))
     reader.close()
     return found
 
@@ -65,7 +62,7 @@ def last_batch(folder: JournalFolder, items: list[Append], *, segment_bytes: int
 
 
 def check_works_on(folder: JournalFolder, expected: list[bytes]) -> None:
-    """New records stand behind what was recovered, through clean and unclean stops, and nothing cut comes back."""
+    """New records stand behind what was recovered, through all stops, and nothing cut comes back."""
     journal = folder.open(first_segment_bytes=4096)
     assert folder.payloads(journal.mark) == expected
     (first,) = journal.append([append(b"new")])
@@ -81,7 +78,7 @@ def check_works_on(folder: JournalFolder, expected: list[bytes]) -> None:
 
 
 def test_after_a_kill_all_acknowledged_records_and_sessions_are_there(folder: JournalFolder) -> None:
-    """A journal that was dropped without a stop has every batch, and knows each session's numbers and positions."""
+    """A journal dropped without a stop has every batch, and knows each session's numbers and positions."""
     journal = folder.open()
     expected: list[Stored] = []
     for i in range(20):
@@ -108,7 +105,7 @@ def test_after_a_kill_all_acknowledged_records_and_sessions_are_there(folder: Jo
 
 
 def test_sessions_survive_many_rotations(folder: JournalFolder) -> None:
-    """A session whose stores lie many segments back is still known by the snapshot at the head of the last one."""
+    """A session whose stores lie many segments back is known by the snapshot at the head of the last one."""
     journal = folder.open(segment_bytes=4096, first_segment_bytes=4096)
     (first,) = journal.append([append(b"once", session=SESSION_A, seq=1)])
     folder.sessions.open(SESSION_A, 5).last = 1
@@ -161,7 +158,7 @@ def test_a_torn_batch_behind_a_mark_is_cut(folder: JournalFolder) -> None:
 
 
 def test_a_tail_cut_at_any_byte_leaves_whole_entries(folder: JournalFolder) -> None:
-    """Wherever the file ends within the unproven batch, a prefix of whole entries is left, and no damage is seen."""
+    """Wherever the file ends within the unproven batch, a prefix of whole entries is left."""
     items = [
         append(b"one", session=SESSION_A, seq=1),
         append(b"two", b"2", session=SESSION_A, seq=2),
@@ -238,6 +235,18 @@ def test_a_cut_record_stays_void_when_its_place_is_reached_again(folder: Journal
         if i % 3 == 0:
             journal.close()
         assert folder.payloads(journal.mark) == expected
+
+
+def test_a_cut_record_behind_a_clean_stop_stays_void(folder: JournalFolder) -> None:
+    """Where nothing has to be kept, the torn rest isn't written over either: what lies in it would come back."""
+    folder.open().close()
+    journal = folder.open()
+    journal.append([append(b"a" * 40), append(b"zombie")])
+    first, _ = entries(folder)[-2:]
+    patch(folder.segments()[0], first.offset, bytes(record.padded(first.header.length)))
+    journal = folder.open(first_segment_bytes=4096)
+    assert journal.append([append(b"b" * 40)]) == [1]
+    assert folder.payloads(folder.open().mark) == [b"b" * 40]
 
 
 def test_a_payload_that_looks_like_an_entry_is_no_proof(folder: JournalFolder) -> None:
@@ -333,8 +342,22 @@ def test_a_proven_segment_that_is_cut_is_damage(folder: JournalFolder, clean: bo
     assert_damaged(damaged, 1, head.offset, 1)
 
 
+@pytest.mark.parametrize("left", ["the header", "header and sessions"])
+def test_a_segment_cut_between_two_entries_is_damage(folder: JournalFolder, left: str) -> None:
+    """A file that ends where an entry ends is missed as well: its header says what was there when it was begun."""
+    folder.open().append([append(b"kept")])
+    folder.open()
+    head, kept = entries(folder, 2)
+    patch(folder.segments()[1], kept.offset + 70, b"\xff")
+    damaged = copy(folder, "flipped")
+    assert_damaged(damaged, 2, kept.offset, 1)
+    offset = head.offset if left == "the header" else kept.offset
+    os.truncate(folder.segments()[1], offset)
+    assert_damaged(folder, 2, offset, 1)
+
+
 def test_zeros_in_proven_bytes_are_damage(folder: JournalFolder) -> None:
-    """A lost block of zeros before the proven offset is damage, although it looks like the end of the segment."""
+    """A lost block of zeros before the proven offset is damage, though it looks like the end."""
     journal = folder.open()
     for i in range(10):
         journal.append([append(b"payload %d" % i * 10)])
@@ -429,7 +452,7 @@ def test_damage_in_an_earlier_segment_is_found_when_it_is_read(folder: JournalFo
 
 
 def died_at_each_call(folder: JournalFolder, run: Callable[[JournalFolder, SimulatedDisk], object]) -> int:
-    """Run on copies of the folder, dying at each call in turn; checks that what was there is there. How many calls."""
+    """Run on copies of the folder, dying at each call in turn, and check what is left; how many calls."""
     before = copy(folder, "before")
     expected = before.payloads(before.open().mark)
     calls = 0
@@ -455,7 +478,7 @@ def died_at_each_call(folder: JournalFolder, run: Callable[[JournalFolder, Simul
 
 
 def test_a_crash_at_any_call_of_a_recovery_changes_nothing(folder: JournalFolder) -> None:
-    """However far a recovery came before it died, with or without a power cut, the next one finds the same records."""
+    """However far a recovery came before it died, the next one finds the same records."""
     batch = last_batch(folder, [append(b"one", session=SESSION_A, seq=1), append(b"two"), append(b"three")])
     patch(folder.segments()[0], batch[2].offset, b"\xff" * 8)
     calls = died_at_each_call(folder, lambda crashed, disk: crashed.open(disk, first_segment_bytes=4096))

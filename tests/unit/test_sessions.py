@@ -34,7 +34,7 @@ def keys(count: int) -> list[bytes]:
 def test_a_store_number_is_admitted(
     last: int, seq: int, count: int, settled: int, repeats: int, last_after: int
 ) -> None:
-    """Next numbers, numbers behind a settled gap, and repeats are taken, as the table of wire.md, section 3, says."""
+    """Next numbers, those behind a settled gap, and repeats are taken, as wire.md, section 3, says."""
     session = Session(last)
     assert session.admit(seq, count, settled) == repeats
     assert session.last == last_after
@@ -95,7 +95,7 @@ def test_runs_that_follow_each_other_are_one() -> None:
 
 
 def test_a_session_that_is_used_is_not_evicted() -> None:
-    """With all places taken, the session unused for longest goes; one used within its time makes a newcomer wait."""
+    """The session unused for longest goes; one used within its time makes a newcomer wait."""
     known = sessions(sessions_max=2, session_seconds=10)
     a, b, c = keys(3)
     known.open(a, 0)
@@ -178,7 +178,7 @@ def test_a_snapshot_takes_any_number_of_runs(count: int) -> None:
 
 
 def test_replaying_an_entry_twice_changes_nothing() -> None:
-    """Entries that recovery wrote again behind a snapshot of after them are taken up once more without harm."""
+    """Entries written again behind a snapshot of after them are taken up once more without harm."""
     known = sessions()
     for _ in range(3):
         known.replay(SESSION_A, 1, 10, 3, 500)

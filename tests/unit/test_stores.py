@@ -1,4 +1,4 @@
-"""The way of a store: sessions, checks, journal and answers together, also through crashes and a full disk."""
+"""The way of a store: sessions, checks, journal and answers together, through crashes and a full disk."""
 
 import errno
 import json
@@ -120,7 +120,7 @@ def test_a_batch_is_answered_with_its_first_position_and_count(daemon: Daemon) -
 
 
 def test_the_items_of_a_batch_are_refused_one_by_one(daemon: Daemon) -> None:
-    """Refusals at the front, in the middle and at the end leave the other items stored, in order, with their numbers."""
+    """Refusals anywhere in a batch leave the other items stored, in order, with their numbers."""
     items = (BAD, e(1), BAD, BAD, e(2), e(3), b"{", e(4), BAD)
     (answer,) = daemon.send(request(*items, seq=1))
     results = answer["results"]
@@ -162,7 +162,7 @@ def test_a_refused_store_is_refused_again_for_the_same_reason(daemon: Daemon) ->
 
 
 def test_a_repeat_is_answered_with_the_first_position(daemon: Daemon) -> None:
-    """Sent again in another commit, after others stored, and after a restart: the same position, nothing stored."""
+    """Sent again in another commit, and after a restart: the same position, nothing stored."""
     daemon.send(request(e(1), seq=1), request(e(9), id=2, key=SESSION_B, seq=1))
     for _ in range(3):
         assert daemon.send(request(e(1), seq=1))[0]["position"] == 1
@@ -268,7 +268,7 @@ def test_a_full_disk_undoes_everything_and_the_same_requests_succeed_later(tmp_p
 
 
 def test_a_full_disk_at_a_rotation_uses_up_no_number_on_disk(tmp_path: Path) -> None:
-    """If the disk fills behind a rotation, and the daemon is killed, the stores that were refused are new again."""
+    """If the disk fills behind a rotation, and the daemon is killed, the refused stores are new again."""
     files = FailingFiles()
     daemon = Daemon(JournalFolder(tmp_path / "j"), files, segment_bytes=4096)
     for i in range(1, 20):
@@ -360,7 +360,7 @@ def commit(daemon: Daemon, clients: Sequence[Client], random: Random) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_through_kills_and_power_cuts_each_store_is_stored_once_in_order(tmp_path: Path, seed: int) -> None:
-    """Whatever dies when, and whatever the disk forgets of what was not synced: each store once, in order, where told."""
+    """Whatever dies when, and whatever the disk forgets: each store once, in order, at the place told."""
     random = Random(seed)
     folder = JournalFolder(tmp_path / "j")
     clients = [Client(SESSION_A, random), Client(SESSION_B, random)]

@@ -53,7 +53,7 @@ def grown(base: Base) -> Tree:
 def test_an_event_is_named_as_the_reference_names_it(
     timestamp: float, step: float, type: str, n: int, name: str
 ) -> None:
-    """Timestamp by its whole part, step, type; a twin has its number before the suffix; any name fits a folder."""
+    """Timestamp by its whole part, step, type; a twin has its number before the suffix; any name fits."""
     assert event_name(timestamp, step, type, n) == name
     assert len(name) < 255
 
@@ -79,7 +79,7 @@ def test_the_files_are_the_documented_ones(base: Base) -> None:
 
 
 def test_of_a_setting_the_tree_has_what_the_index_has(base: Base) -> None:
-    """A setting stored again has its first content with the time of the last store, without the defaults of reads."""
+    """A setting stored again has its first content, the time of the last store, and no defaults."""
     first = {k: v for k, v in setting().items() if k != "maxSteps"}
     base.store((Kind.RUN_SETTING, first))
     made = grown(base)
@@ -126,14 +126,15 @@ class Recorder(Files):
 
 
 def test_of_many_versions_the_first_appears_in_its_place_and_the_newest_wins(base: Base) -> None:
-    """A job rewritten over and over is written twice: where it first stood in the order, and as it is last."""
+    """A job stored over and over is written twice: where it first stood in the order, and as it is last."""
     for i in range(10):
         base.store((Kind.JOB, job(n=i)), (Kind.EVENT, event(id=str(i), timestamp=i)))
     files = Recorder()
     made = base.open_tree(files)
     base.grow(made)
     assert files.names == [
-        "job.json", *(f"event-{i}-0-startRun.json" for i in range(9)), "again job.json", "event-9-0-startRun.json"
+        "job.json", *(f"event-{i}-0-startRun.json" for i in range(9)),
+        "again job.json", "event-9-0-startRun.json"
     ]  # fmt: skip
     assert base.files()["jobs/job-1/job.json"] == jsontext.indent(dumps(job(n=9)))
     for i in range(3):
@@ -179,7 +180,7 @@ def test_a_replay_never_brings_back_an_older_version(base: Base, slice_: int) ->
 
 
 def test_a_replay_puts_back_whatever_was_lost(base: Base) -> None:
-    """Files written since the cursor moved may be gone, empty or cut after a power cut: replay makes them whole."""
+    """Files written since the cursor moved may be gone, empty or cut: replay makes them whole."""
     random = Random(4)
     base.store(*((Kind.EVENT, event(id=str(i), timestamp=i)) for i in range(10)), (Kind.JOB, job(n=1)))
     made = grown(base)
@@ -217,7 +218,7 @@ def test_a_replay_puts_back_whatever_was_lost(base: Base) -> None:
 
 
 def test_a_crash_at_any_call_is_repaired_by_the_next_start(tmp_path: Path) -> None:
-    """Wherever the tree's process dies, the next one ends with the same files, and nothing is left in staging."""
+    """Wherever the tree's process dies, the next one ends with the same files, nothing left aside."""
     base = Base(tmp_path / "base")
     base.store((Kind.JOB, job(n=1)), (Kind.EVENT, event(id="a")), (Kind.EVENT, event(id="b")))
     base.store(
@@ -258,7 +259,7 @@ def test_a_crash_at_any_call_is_repaired_by_the_next_start(tmp_path: Path) -> No
 
 
 def test_the_cursor_moves_behind_a_sync_only(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the cursor says that files are there, the file system was synced; never more than the bound is unsynced."""
+    """Before the cursor says that files are there they were synced; never more than the bound is unsynced."""
     monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
     log: list[str] = []
 
@@ -340,7 +341,7 @@ def test_a_file_that_is_there_as_it_should_be_is_left_alone(base: Base) -> None:
 
 
 def test_a_file_with_other_content_is_replaced_whole(base: Base) -> None:
-    """Whatever stands under a name of ours is exchanged for what the journal says; its inode is not rewritten."""
+    """Whatever stands under a name of ours is exchanged for what the journal says, not rewritten."""
     base.store((Kind.EVENT, event()))
     path = base.path / RUN / "event-1700000000000-0-startRun.json"
     path.parent.mkdir(parents=True)
@@ -374,7 +375,7 @@ def test_no_link_leads_out_of_the_base(base: Base, tmp_path: Path, level: str) -
 
 @pytest.mark.parametrize("what", ["link", "dangling link", "folder", "full folder", "same size folder"])
 def test_what_stands_in_the_place_of_a_file_stays(base: Base, tmp_path: Path, what: str) -> None:
-    """A link or a folder under the name of a file blocks this file, is left as it is, and stops no other."""
+    """A link or folder under the name of a file blocks this file, is left as it is, and stops no other."""
     target = tmp_path / "target"
     target.write_bytes(b"not ours")
     path = base.path / "jobs" / "job-1" / "job.json"
@@ -418,11 +419,12 @@ def test_a_fifo_in_the_place_of_a_file_stops_nothing(base: Base) -> None:
 
 @pytest.mark.parametrize("gone", ["jobs", "jobs/job-1", "jobs/job-1/runs", RUN])
 def test_a_folder_that_is_removed_underneath_is_made_again(base: Base, gone: str) -> None:
-    """Somebody who deletes a job while the daemon runs does not stop what is stored later, in old folders and new."""
+    """Deleting a job while the daemon runs does not stop what is stored later, in old folders and new."""
     base.store((Kind.EVENT, event()), (Kind.JOB, job()), (Kind.EVENT, event(runId="run-2")))
     made = grown(base)
     later: list[dict[str, Any]] = [
-        event(id="b", timestamp=2), event(id="c", runId="run-3"), event(id="d", runId="run-2", timestamp=3), event(jobId="new")
+        event(id="b", timestamp=2), event(id="c", runId="run-3"),
+        event(id="d", runId="run-2", timestamp=3), event(jobId="new")
     ]  # fmt: skip
     for i, value in enumerate(later):
         shutil.rmtree(base.path / gone, ignore_errors=True)

@@ -32,17 +32,27 @@ def refusal(kind: Kind, payload: bytes) -> Refusal:
     return caught.value
 
 
+def refusal_or_none(kind: Kind, payload: bytes) -> Refusal | None:
+    try:
+        values.check(kind, payload)
+    except Refusal as refused:
+        return refused
+    return None
+
+
 def raw(value: dict[str, Any], field: str, text: bytes) -> bytes:
     """A value whose field holds a given JSON text."""
     return dumps(value | {field: "@@"}).replace(b'"@@"', text)
 
 
 ID_FIELDS = [
-    (Kind.JOB, "id"), (Kind.CHECKPOINT, "id"), (Kind.CHECKPOINT, "jobId"), (Kind.CHECKPOINT, "runId"), (Kind.EVENT, "id"),
+    (Kind.JOB, "id"), (Kind.CHECKPOINT, "id"), (Kind.CHECKPOINT, "jobId"), (Kind.CHECKPOINT, "runId"),
+    (Kind.EVENT, "id"),
     (Kind.EVENT, "jobId"), (Kind.EVENT, "runId"), (Kind.RUN_SETTING, "jobId"), (Kind.RUN_SETTING, "runId"),
 ]  # fmt: skip
 BAD_IDS = [
-    "", ".", "..", "a/b", "../../x", "/", "a\\b", "a\0b", "\n", "a\x1fb", "a\x7fb", "a\x80b", "a\x9fb", "x" * 201,
+    "", ".", "..", "a/b", "../../x", "/", "a\\b", "a\0b", "\n", "a\x1fb", "a\x7fb", "a\x80b", "a\x9fb",
+    "x" * 201,
     "é" * 101, "x" * 300, None, 5, True, ["a"], {"a": 1}, DELETE,
 ]  # fmt: skip
 GOOD_IDS = [
@@ -63,7 +73,8 @@ GOOD_IDS = [
     "🙂" * 50,
 ]
 TIME_FIELDS = [
-    (Kind.JOB, "startedAt"), (Kind.EVENT, "timestamp"), (Kind.RUN_SETTING, "startedAt"), (Kind.RUN_SETTING, "updatedAt"),
+    (Kind.JOB, "startedAt"), (Kind.EVENT, "timestamp"), (Kind.RUN_SETTING, "startedAt"),
+    (Kind.RUN_SETTING, "updatedAt"),
 ]  # fmt: skip
 STEP_FIELDS = [(Kind.JOB, "totalSteps"), (Kind.CHECKPOINT, "stepNumber"), (Kind.EVENT, "stepNumber")]
 GOOD_NUMBERS = [
@@ -78,16 +89,20 @@ GOOD_NUMBERS = [
     b"-0.0",
 ]
 BAD_NUMBERS = [
-    b"-1", b"-0.5", b"9007199254740992", b"1e400", b"-1e400", b"123456789012345678901234567890", b"null", b"true",
+    b"-1", b"-0.5", b"9007199254740992", b"1e400", b"-1e400", b"123456789012345678901234567890", b"null",
+    b"true",
     b'"5"', b"[]", b"{}", b"9" * 400, b"1e16",
 ]  # fmt: skip
 STRING_FIELDS = [
-    (Kind.JOB, "status"), (Kind.JOB, "coordinatorExpertKey"), (Kind.CHECKPOINT, "status"), (Kind.CHECKPOINT, "expert.key"),
-    (Kind.CHECKPOINT, "expert.name"), (Kind.CHECKPOINT, "expert.version"), (Kind.EVENT, "expertKey"), (Kind.EVENT, "type"),
+    (Kind.JOB, "status"), (Kind.JOB, "coordinatorExpertKey"), (Kind.CHECKPOINT, "status"),
+    (Kind.CHECKPOINT, "expert.key"),
+    (Kind.CHECKPOINT, "expert.name"), (Kind.CHECKPOINT, "expert.version"), (Kind.EVENT, "expertKey"),
+    (Kind.EVENT, "type"),
     (Kind.RUN_SETTING, "model"), (Kind.RUN_SETTING, "expertKey"), (Kind.RUN_SETTING, "perstackApiBaseUrl"),
 ]  # fmt: skip
 OBJECT_FIELDS = [
-    (Kind.JOB, "usage"), (Kind.CHECKPOINT, "usage"), (Kind.CHECKPOINT, "expert"), (Kind.RUN_SETTING, "providerConfig"),
+    (Kind.JOB, "usage"), (Kind.CHECKPOINT, "usage"), (Kind.CHECKPOINT, "expert"),
+    (Kind.RUN_SETTING, "providerConfig"),
     (Kind.RUN_SETTING, "input"), (Kind.RUN_SETTING, "experts"), (Kind.RUN_SETTING, "env"),
 ]  # fmt: skip
 SLOW = {"zz": "\ud800"}  # sends a value the second way, through the standard library
@@ -102,7 +117,7 @@ def extra(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.mark.parametrize(("kind", "field"), ID_FIELDS)
 @pytest.mark.parametrize("bad", BAD_IDS, ids=repr)
 def test_a_bad_id_is_refused_by_name(kind: Kind, field: str, bad: object, extra: dict[str, Any]) -> None:
-    """Ids that can't be a path component, are empty, too long, no strings or missing never reach the journal."""
+    """Ids that can't be a path component, or are no strings, or missing, never reach the journal."""
     refused = refusal(kind, dumps(changed(extra | SAMPLES[kind], field, bad)))
     assert (refused.code, refused.field) == ("BAD_VALUE", field)
     assert field in refused.message
@@ -145,7 +160,7 @@ def test_any_other_event_type_is_taken(good: str) -> None:
 def test_a_number_out_of_its_range_is_refused(
     kind: Kind, field: str, text: bytes, extra: dict[str, Any]
 ) -> None:
-    """Times and steps are 0 to 2^53-1; null (as NaN is written), strings and infinities are refused by name."""
+    """Times and steps are 0 to 2^53-1; null (as NaN is written), strings and infinities are refused."""
     refused = refusal(kind, raw(extra | SAMPLES[kind], field, text))
     assert (refused.code, refused.field) == ("BAD_VALUE", field)
 
@@ -192,7 +207,7 @@ def test_a_string_that_is_none_is_refused(kind: Kind, field: str, bad: object, e
     "good", ["@scope/name@1.0.0", "", "\ud800", "x" * 10_000], ids=["key", "empty", "surrogate", "long"]
 )
 def test_expert_keys_and_other_strings_are_no_ids(kind: Kind, field: str, good: str) -> None:
-    """Strings that are not ids may hold slashes, nothing at all, lone surrogates, and be long; a type may not."""
+    """Strings that are not ids may hold slashes, nothing at all, lone surrogates, and be long."""
     if field != "type":
         payload = json.dumps(changed(SAMPLES[kind], field, good)).encode()
         values.check(kind, payload)
@@ -268,7 +283,7 @@ def test_each_required_field_is_required(kind: Kind, extra: dict[str, Any]) -> N
 def test_it_is_seen_whether_a_setting_has_its_defaults(
     field: str, text: bytes, extra: dict[str, Any]
 ) -> None:
-    """Whatever stands in a field with a default counts as there; only a missing one gets the default when read."""
+    """Whatever stands in a field with a default counts as there; only a missing one gets the default."""
     present = values.check(Kind.RUN_SETTING, raw(extra | setting(), field, text))
     assert getattr(present, field) is not values.UNSET
     missing = values.check(Kind.RUN_SETTING, dumps(changed(extra | setting(), field, DELETE)))
@@ -439,13 +454,10 @@ _FIELDS = [(kind, field) for kind in Kind for field in SAMPLES[kind]]
 )
 def test_an_error_never_tells_a_value(kind: Kind, field: str, shape: object, extra: dict[str, Any]) -> None:
     """Errors are logged and shown: neither a value nor a key inside one is ever in their text."""
-    try:
-        values.check(kind, dumps(extra | SAMPLES[kind] | {field: shape}))
-    except Refusal as refused:
-        text = json.dumps(refused.as_dict())
-        assert "canary" not in text
-        assert refused.field is not None
-        assert refused.field.split(".")[0] == field
+    refused = refusal_or_none(kind, dumps(extra | SAMPLES[kind] | {field: shape}))
+    if refused is not None:
+        assert "canary" not in json.dumps(refused.as_dict())
+        assert str(refused.field).split(".")[0] == field
 
 
 @pytest.mark.parametrize("tail", [b"x", b",", b'"', b'\\q"', b"\xff", b"\x01", b"NaN", b"}}", b'":'])
@@ -462,20 +474,18 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(list(Kind)), st.data())
 def test_a_value_is_checked_or_refused_and_nothing_else_happens(kind: Kind, data: st.DataObject) -> None:
-    """Whatever stands in one field of any value, the check ends with a value or a refusal that names this field."""
+    """Whatever stands in one field of a value, the check takes it or refuses it by this field's name."""
     field = data.draw(st.sampled_from(list(SAMPLES[kind])))
     new = data.draw(_JSON)
     payload = json.dumps(SAMPLES[kind] | {field: new}).encode()
-    try:
-        values.check(kind, payload)
-    except Refusal as refused:
-        assert refused.field is None or refused.field.split(".")[0] == field
+    refused = refusal_or_none(kind, payload)
+    assert refused is None or refused.field is None or refused.field.split(".")[0] == field
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(list(Kind)), st.integers(0, 400), st.booleans())
 def test_garbage_anywhere_in_a_value_is_refused_or_taken(
     garbage: bytes, kind: Kind, place: int, insert: bool
@@ -484,9 +494,8 @@ def test_garbage_anywhere_in_a_value_is_refused_or_taken(
     payload = dumps(SAMPLES[kind])
     place = min(place, len(payload))
     payload = payload[:place] + garbage + payload[place if insert else place + len(garbage) :]
-    try:
-        values.check(kind, payload)
-    except Refusal as refused:
-        assert refused.code in {"BAD_JSON", "BAD_VALUE"}
-    else:
+    refused = refusal_or_none(kind, payload)
+    if refused is None:
         json.loads(payload.decode())
+    else:
+        assert refused.code in {"BAD_JSON", "BAD_VALUE"}

@@ -158,7 +158,7 @@ def test_a_session_is_32_lower_case_hexadecimal_digits() -> None:
         "8f" * 15 + "8 ",
         " " * 32,
         "é" * 32,
-        "８" * 32,
+        "\uff18" * 32,
         "8f" * 15 + "\n8",
     ):
         with pytest.raises(Refusal) as caught:
@@ -189,13 +189,13 @@ def test_answers_are_what_the_protocol_shows() -> None:
         "count": 2,
     }
     assert json.loads(wire.part_answer(9, 0)) == {"v": 1, "id": 9, "ok": True, "part": 0}
-    refusal = Refusal(ErrorCode.BAD_VALUE, 'say "no" – \u2028', "usage.inputTokens")
+    refusal = Refusal(ErrorCode.BAD_VALUE, 'say "no" \u2013 \u2028', "usage.inputTokens")
     results = wire.results_answer(8, [4712, refusal.as_dict()])
     assert json.loads(results)["results"] == [
         4712,
         {
             "code": "BAD_VALUE",
-            "message": 'say "no" – \u2028',
+            "message": 'say "no" \u2013 \u2028',
             "field": "usage.inputTokens",
             "retryable": False,
         },

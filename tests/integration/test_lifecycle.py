@@ -1,0 +1,650 @@
+"""Start, stop, restart and damage, with real processes: what is refused is named, what can be mended is."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from perstack_storage import Client, socket_path_of
+from tests.integration.raw import Raw, checkpoint, event, job, session, setting
+from tests.integration.replay import check_command
+from tests.support import RunningDaemon, eventually, files_of, running_daemon
+
+
+@contextmanager
+def load(endpoint: str, clients: int = 3) -> Iterator[dict[int, str]]:
+    """Clients that store events as fast as they are answered; position and id of what was acknowledged.
+
+    At the end each of them has its last store answered, across restarts of the daemon.
+    """
+    acknowledged: dict[int, str] = {}
+    done = threading.Event()
+    failures: list[Exception] = []
+
+    def store(name: str) -> None:
+        try:
+            with Client(endpoint, timeout_s=60) as client:
+                n = 0
+                while not done.is_set():
+                    n += 1
+                    id = f"{name}-{n}"
+                    step = n // 10
+                    value = event(id, jobId=name, stepNumber=step, timestamp=n, text="x" * 500)
+                    acknowledged[client.store_event(value)] = id
+                    if n % 10 == 0:
+                        client.store_checkpoint(checkpoint(f"c{step % 3}", jobId=name, stepNumber=step))
+                        client.store_job(job(name, totalSteps=step))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=store, args=(f"job{n}",)) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: len(acknowledged) > 20 or bool(failures), "the load has begun", 30)
+        yield acknowledged
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def assert_all_there(raw: Raw, acknowledged: dict[int, str]) -> None:
+    """Each acknowledged event is at its position, and no event is there twice."""
+    events = [record for record in raw.read_all() if record["op"] == "storeEvent"]
+    found = {record["position"]: record["value"]["id"] for record in events}
+    assert {position: found.get(position) for position in acknowledged} == acknowledged
+    assert len(set(found.values())) == len(events)
+
+
+def settled_tree(raw: Raw) -> bool:
+    """Whether the tree has come to the journal's end."""
+    stats = raw.ask("stats").value
+    return bool(stats["tree"]["position"] == stats["position"])
+
+
+def assert_checked(base: Path) -> None:
+    """The offline check finds journal, index and tree in agreement."""
+    checked = subprocess.run(check_command(base), capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def refusal(base: Path, *arguments: str, **environment: str) -> str:
+    """A start that must fail with status 1; the reason in its log."""
+    daemon = RunningDaemon(base, *arguments, environment=environment).start(wait=False)
+    assert daemon.process is not None
+    assert daemon.process.wait(timeout=20) == 1, daemon.log.read_text()
+    assert b"Traceback" not in daemon.log.read_bytes(), daemon.log.read_text()
+    return str(daemon.events("failed")[-1]["reason"])
+
+
+def children(daemon: RunningDaemon) -> dict[str, int]:
+    """Process ids of the followers."""
+    found = {}
+    for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:
+            continue
+        if b"perstack_stored.follower" in arguments:
+            found[arguments[3].decode()] = int(pid)
+    return found
+
+
+def fill(raw: Raw) -> None:
+    """Some of everything."""
+    name = session()
+    for n in range(60):
+        values = [
+            ("storeEvent", event(f"e{n}", jobId=f"j{n % 5}", timestamp=n // 7, stepNumber=n % 3)),
+            ("storeCheckpoint", checkpoint(f"c{n % 9}", jobId=f"j{n % 5}", stepNumber=n)),
+            ("storeJob", job(f"j{n % 5}", totalSteps=n)),
+            ("storeRunSetting", setting(f"r{n % 4}", jobId=f"j{n % 5}")),
+        ]
+        for k, (op, value) in enumerate(values):
+            raw.store(op, value, session=name, seq=4 * n + k + 1)
+
+
+def answers(raw: Raw) -> dict[str, Any]:
+    """Everything that can be read."""
+    found = {op: raw.ask(op).value for op in ("getAllJobs", "getAllRuns", "readAll")}
+    for n in range(5):
+        found[f"checkpoints{n}"] = raw.ask("getCheckpointsByJobId", {"jobId": f"j{n}"}).value
+        run = {"jobId": f"j{n}", "runId": "r1"}
+        found[f"events{n}"] = raw.ask("getEventsByRun", run).value
+        found[f"contents{n}"] = raw.ask("getEventContents", run).value
+    return found
+
+
+# --- start -----------------------------------------------------------------------------------------
+
+
+def test_an_empty_base_is_ready_in_less_than_a_second(tmp_path: Path) -> None:
+    """The log says so, and where it serves; modes are as the design has them."""
+    with running_daemon(tmp_path / "deep" / "er" / "base") as daemon:
+        (ready,) = daemon.events("ready")
+        assert ready["seconds"] < 1
+        assert ready["endpoints"] == [daemon.endpoint]
+        assert ready["base"] == str(daemon.base)
+        with Client(base_path=daemon.base) as client:
+            client.store_run_setting(setting())
+            eventually(lambda: len(files_of(daemon.base)) == 1, "the file is there")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in daemon.base.rglob("*")}
+        assert modes["run-setting.json"] == 0o640
+        assert modes["jobs"] == modes["r1"] == modes[".stored"] == modes["journal"] == 0o750
+        assert modes["stored.sock"] == 0o660
+        assert modes["index.sqlite"] == modes["0000000001.segment"] == 0o640
+
+
+def test_a_second_daemon_on_a_base_names_the_first(tmp_path: Path) -> None:
+    """It ends with status 1, and says process and endpoint; the first one is not disturbed."""
+    with running_daemon(tmp_path / "base") as daemon:
+        for arguments in ((), ("--bind", f"ipc://{tmp_path}/other.sock")):
+            reason = refusal(daemon.base, *arguments)
+            assert f"process id {daemon.pid}" in reason
+            assert daemon.endpoint in reason
+        assert not (tmp_path / "other.sock").exists()
+        with Raw(daemon.endpoint) as raw:
+            raw.store("storeEvent", event())
+
+
+def test_a_second_base_does_not_take_over_an_endpoint(tmp_path: Path) -> None:
+    """Also on tcp, and the first daemon goes on serving there."""
+    with running_daemon(tmp_path / "base", "--bind", f"ipc://{tmp_path}/x.sock") as daemon:
+        assert f"{tmp_path}/x.sock" in refusal(tmp_path / "b2", "--bind", f"ipc://{tmp_path}/x.sock")
+        with Raw(f"ipc://{tmp_path}/x.sock") as raw:
+            assert raw.ask("hello").value["base"] == str(daemon.base)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        assert f"tcp://127.0.0.1:{port}" in refusal(tmp_path / "b3", "--bind", f"tcp://127.0.0.1:{port}")
+
+
+def test_it_serves_several_endpoints(tmp_path: Path) -> None:
+    """Two sockets and a loopback port at once; an address of the outside is refused."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+    endpoints = [f"ipc://{tmp_path}/a.sock", f"ipc://{tmp_path}/b.sock", f"tcp://127.0.0.1:{port}"]
+    binds = [part for endpoint in endpoints for part in ("--bind", endpoint)]
+    with running_daemon(tmp_path / "base", *binds) as daemon:
+        for n, endpoint in enumerate(endpoints, 1):
+            with Raw(endpoint) as raw:
+                assert raw.store("storeEvent", event(f"e{n}")) == n
+        assert daemon.stop() == 0
+        assert not list(tmp_path.glob("*.sock"))
+    assert "loopback" in refusal(tmp_path / "base", "--bind", "tcp://0.0.0.0:5555")
+
+
+def test_a_stale_socket_is_replaced_and_a_clean_stop_removes_it(tmp_path: Path) -> None:
+    """SIGKILL leaves the file behind; the next start serves there all the same."""
+    with running_daemon(tmp_path / "base") as daemon:
+        sock = daemon.base / ".stored" / "stored.sock"
+        daemon.kill()
+        assert sock.is_socket()
+        daemon.start()
+        with Raw(daemon.endpoint) as raw:
+            assert raw.ask("ping").header["ok"]
+        assert daemon.stop() == 0
+        assert not sock.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
+    """ZeroMQ alone would remove it."""
+    stored = tmp_path / "base" / ".stored"
+    stored.mkdir(parents=True)
+    sock = stored / "stored.sock"
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    if kind == "file":
+        precious.rename(sock)
+    elif kind == "folder":
+        sock.mkdir()
+    else:
+        sock.symlink_to(precious)
+    assert f"{sock} is there and is not a socket" in refusal(tmp_path / "base")
+    if kind == "folder":
+        assert sock.is_dir()
+    else:
+        assert sock.read_text() == "precious"
+
+
+def test_a_base_too_deep_for_a_socket_uses_the_runtime_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Daemon and client derive the same name there; without that folder both say what to do."""
+    base = tmp_path / ("x" * 60) / ("y" * 60)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    (tmp_path / ("x" * 60)).mkdir()
+    for reason in (refusal(base), _endpoint_error(base)):
+        assert "107" in reason
+        assert "XDG_RUNTIME_DIR" in reason
+        assert "PERSTACK_STORED_ENDPOINT" in reason
+    with tempfile.TemporaryDirectory() as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        with running_daemon(base) as daemon, Client(base_path=base) as client:
+            assert socket_path_of(str(base)).startswith(f"{runtime}/perstack-stored-")
+            assert daemon.events("ready")[-1]["endpoints"] == [f"ipc://{socket_path_of(str(base))}"]
+            assert client.hello()["base"] == str(base)
+            assert daemon.stop() == 0
+        assert os.listdir(runtime) == []
+    long = f"ipc://{tmp_path}/{'z' * 100}.sock"
+    assert "107" in refusal(tmp_path / "base", "--bind", long)
+
+
+def _endpoint_error(base: Path) -> str:
+    with pytest.raises(Exception, match="PERSTACK_STORED_ENDPOINT") as caught:
+        Client(base_path=base)
+    return str(caught.value)
+
+
+def _as_file(base: Path) -> None:
+    base.write_text("a file")
+
+
+def _below_a_file(base: Path) -> None:
+    base.parent.joinpath("file").write_text("a file")
+    base.symlink_to(base.parent / "file" / "below")
+
+
+def _stored_is_a_file(base: Path) -> None:
+    base.mkdir()
+    (base / ".stored").write_text("a file")
+
+
+def _stored_is_a_link(base: Path) -> None:
+    base.mkdir()
+    (base.parent / "elsewhere").mkdir()
+    (base / ".stored").symlink_to(base.parent / "elsewhere")
+
+
+def _journal_is_a_file(base: Path) -> None:
+    (base / ".stored").mkdir(parents=True)
+    (base / ".stored" / "journal").write_text("a file")
+
+
+def _lock_is_a_folder(base: Path) -> None:
+    (base / ".stored" / "lock").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [_as_file, _below_a_file, _stored_is_a_file, _stored_is_a_link, _journal_is_a_file, _lock_is_a_folder],
+)
+def test_a_base_that_can_not_be_used_is_named(tmp_path: Path, prepare: Callable[[Path], None]) -> None:
+    """Status 1 and a sentence with the path, and nothing is written elsewhere."""
+    base = tmp_path / "base"
+    prepare(base)
+    reason = refusal(base)
+    assert os.path.realpath(base) in reason
+    elsewhere = tmp_path / "elsewhere"
+    assert not elsewhere.exists() or not any(elsewhere.iterdir())
+
+
+def test_a_base_without_permission_is_named() -> None:
+    """As a user that may read, but not write there."""
+    if os.getuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        for base in (Path(folder) / "new", Path(folder) / "there"):
+            if base.name == "there":
+                RunningDaemon(base).start().stop()
+                for path in (base, *base.rglob("*")):
+                    path.chmod(0o755 if path.is_dir() else 0o644)
+            done = subprocess.run(
+                [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(base)],
+                user=65534, group=65534, extra_groups=[], capture_output=True, text=True, timeout=20,
+                check=False,
+            )  # fmt: skip
+            assert done.returncode == 1
+            assert "Traceback" not in done.stderr
+            failed = json.loads(done.stderr.splitlines()[-1])
+            assert str(base) in failed["reason"]
+            assert "Permission denied" in failed["reason"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--frame-bytes-max", "5", "frame_bytes_max must be between"),
+        ("--answer-bytes", str(2**40), "answer_bytes must be between"),
+        ("--read-seconds", "0", "read_seconds must be between"),
+        ("--read-seconds", "-1", "read_seconds must be between"),
+        ("--read-seconds", "soon", "--read-seconds"),
+        ("--file-mode", "888", "--file-mode"),
+        ("--file-mode", "0", "file_mode must be between"),
+        ("--log-level", "loud", "--log-level"),
+        ("--bind", "udp://127.0.0.1:1", "udp://127.0.0.1:1"),
+        ("--bind", "nonsense", "nonsense"),
+        ("--bind", "ipc:///nowhere/at/all.sock", "ipc:///nowhere/at/all.sock"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(tmp_path: Path, flag: str, value: str, says: str) -> None:
+    """As a flag and as an environment variable."""
+    variable = "PERSTACK_STORED_" + flag.removeprefix("--").replace("-", "_").upper()
+    if flag == "--bind":
+        variable = "PERSTACK_STORED_ENDPOINT"
+    for arguments, environment in (((flag, value), {}), ((), {variable: value})):
+        done = subprocess.run(
+            [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "b"), *arguments],
+            capture_output=True, text=True, timeout=20, check=False, env={**os.environ, **environment},
+        )  # fmt: skip
+        assert done.returncode in {1, 2}
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+# --- stop ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_under_load_keeps_all_that_was_acknowledged(tmp_path: Path, number: signal.Signals) -> None:
+    """Status 0 in time, twice in a row; the clients go on with the next daemon as if nothing had been."""
+    with running_daemon(tmp_path / "base") as daemon:
+        with load(daemon.endpoint) as acknowledged:
+            for _ in range(2):
+                before = len(acknowledged)
+                eventually(lambda before=before: len(acknowledged) > before + 50, "it goes on")  # type: ignore[misc]
+                assert daemon.process is not None
+                start = time.monotonic()
+                daemon.process.send_signal(number)
+                assert daemon.process.wait(timeout=20) == 0
+                assert time.monotonic() - start < 5 + 3
+                assert len(daemon.events("stopped")) == len(daemon.events("ready"))
+                daemon.start()
+        with Raw(daemon.endpoint) as raw:
+            assert_all_there(raw, acknowledged)
+            eventually(lambda: settled_tree(raw), "the tree is complete")
+        assert daemon.stop() == 0
+    assert_checked(daemon.base)
+
+
+def test_a_stop_does_not_wait_for_reads_that_are_queued(tmp_path: Path) -> None:
+    """Thousands of large reads wait; a stop answers what is begun, and ends in time."""
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        for n in range(20):
+            raw.store("storeEvent", event(f"e{n}", text="x" * 150_000))
+        for _ in range(3000):
+            raw.send("getEventContents", {"jobId": "j1", "runId": "r1"})
+        eventually(lambda: _reads_wait(daemon), "the reads have arrived")
+        start = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - start < 5 + 3
+
+
+def _reads_wait(daemon: RunningDaemon) -> bool:
+    with Raw(daemon.endpoint) as raw:
+        return int(raw.ask("stats").value["reads"]["pending"]) > 1000
+
+
+def test_a_signal_while_the_daemon_starts_ends_it(tmp_path: Path) -> None:
+    """At any moment of the start; the next one is ready."""
+    base = tmp_path / "base"
+    for n in range(8):
+        daemon = RunningDaemon(base).start(wait=False)
+        assert daemon.process is not None
+        deadline = time.monotonic() + 0.05 * n
+        while time.monotonic() < deadline and daemon.process.poll() is None:
+            pass
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(timeout=15) in {0, -signal.SIGTERM}
+    with running_daemon(base) as daemon, Raw(daemon.endpoint) as raw:
+        raw.store("storeEvent", event())
+
+
+# --- followers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["index", "tree"])
+def test_a_follower_that_is_killed_is_started_again(tmp_path: Path, kind: str) -> None:
+    """Under load, three times: reads work again, the stores go on all the while, the tree is complete."""
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        with load(daemon.endpoint, 2) as acknowledged:
+            for _ in range(3):
+                killed = children(daemon)[kind]
+                os.kill(killed, signal.SIGKILL)
+                before = len(acknowledged)
+                eventually(lambda before=before: len(acknowledged) > before + 50, "stores go on")  # type: ignore[misc]
+                assert raw.ask("getEventsByRun", {"jobId": "job0", "runId": "r1"}).value
+                eventually(
+                    lambda killed=killed: children(daemon).get(kind, killed) != killed,  # type: ignore[misc]
+                    "it runs again",
+                    20,
+                )
+        assert raw.ask("stats").value[kind]["starts"] == 4
+        assert len(daemon.events("follower_ended")) == 3
+        assert_all_there(raw, acknowledged)
+        eventually(lambda: settled_tree(raw), "the tree is complete", 20)
+        assert raw.ask("stats").value["tree"]["fault"] == ""
+        events = [name for name in files_of(daemon.base) if "/event-" in name]
+        assert len(events) == len(acknowledged)
+        assert daemon.stop() == 0
+    assert_checked(daemon.base)
+
+
+def test_followers_end_with_their_daemon(tmp_path: Path) -> None:
+    """Otherwise the next one's would write beside them; the base can be served again at once."""
+    with running_daemon(tmp_path / "base") as daemon:
+        eventually(lambda: set(children(daemon)) == {"index", "tree"}, "both run")
+        pids = children(daemon)
+        daemon.kill()
+        daemon.start()
+        eventually(lambda: not any(_runs_follower(pid) for pid in pids.values()), "they are gone")
+
+
+def _runs_follower(pid: int) -> bool:
+    try:
+        return b"perstack_stored.follower" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_read_is_given_up_in_time_while_the_index_hangs(tmp_path: Path) -> None:
+    """DEADLINE, although nothing else happens; stores and pings go on, and the read works again later."""
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        raw.store("storeEvent", event("before"))
+        run = {"jobId": "j1", "runId": "r1"}
+        assert len(raw.ask("getEventsByRun", run).value) == 1
+        index = children(daemon)["index"]
+        os.kill(index, signal.SIGSTOP)
+        try:
+            raw.store("storeEvent", event("behind", timestamp=2))
+            start = time.monotonic()
+            assert raw.ask("getEventsByRun", run, timeoutMs=300).code == "DEADLINE"
+            assert 0.25 < time.monotonic() - start < 3
+            assert raw.ask("ping").header["ok"]
+        finally:
+            os.kill(index, signal.SIGCONT)
+        assert len(raw.ask("getEventsByRun", run).value) == 2
+
+
+# --- damage ----------------------------------------------------------------------------------------
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"no database at all" * 500)
+
+
+def _garbage_within(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _wal(path: Path) -> None:
+    path.with_name("index.sqlite-wal").write_bytes(os.urandom(50_000))
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["clean stop", "SIGKILL"])
+@pytest.mark.parametrize("damage", [_garbage, _garbage_within, _cut, _empty, _wal, Path.unlink])
+def test_a_damaged_index_is_built_again(
+    tmp_path: Path, damage: Callable[[Path], None], *, kill: bool
+) -> None:
+    """Deleted, cut or overwritten while nothing runs: all answers are the same, and no file changes."""
+    with running_daemon(tmp_path / "base") as daemon:
+        with Raw(daemon.endpoint) as raw:
+            fill(raw)
+            expected = answers(raw)
+            eventually(lambda: settled_tree(raw), "the tree is complete")
+        files = files_of(daemon.base)
+        daemon.kill() if kill else daemon.stop()
+        damage(daemon.base / ".stored" / "index.sqlite")
+        daemon.start()
+        with Raw(daemon.endpoint) as raw:
+            assert answers(raw) == expected
+            eventually(lambda: settled_tree(raw), "the tree is complete", 20)
+            assert files_of(daemon.base) == files
+            raw.store("storeEvent", event("new", jobId="j0"))
+            eventually(lambda: len(files_of(daemon.base)) == len(files) + 1, "the tree goes on")
+        assert daemon.stop() == 0
+    assert_checked(daemon.base)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, _empty, _garbage])
+def test_a_lost_tree_cursor_makes_the_tree_be_written_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """What was removed from the tree meanwhile is there again; the rest is as it was."""
+    with running_daemon(tmp_path / "base") as daemon:
+        with Raw(daemon.endpoint) as raw:
+            fill(raw)
+            eventually(lambda: settled_tree(raw), "the tree is complete")
+        files = files_of(daemon.base)
+        assert daemon.stop() == 0
+        damage(daemon.base / ".stored" / "tree.cursor")
+        shutil.rmtree(daemon.base / "jobs" / "j1")
+        daemon.start()
+        with Raw(daemon.endpoint) as raw:
+            eventually(lambda: settled_tree(raw), "the tree is complete", 20)
+        assert files_of(daemon.base) == files
+        assert daemon.stop() == 0
+    assert_checked(daemon.base)
+
+
+def test_damage_in_the_journal_stops_the_start(tmp_path: Path) -> None:
+    """Status 1 names segment, offset and position; nothing is changed, and no socket appears."""
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        fill(raw)
+        assert daemon.stop() == 0
+    journal = daemon.base / ".stored" / "journal"
+    segment = max(journal.glob("*.segment"))
+    data = segment.read_bytes()
+    entries = [n for n in range(0, len(data), 8) if data[n : n + 4] == b"PSE1"]
+    for victim in (entries[1], entries[len(entries) // 2], entries[-2]):
+        position = int.from_bytes(data[victim + 16 : victim + 24], "little")
+        damaged = bytearray(data)
+        damaged[victim + 70] ^= 1
+        segment.write_bytes(damaged)
+        reason = refusal(daemon.base)
+        for word in (segment.name, f"offset {victim}", f"position {position}"):
+            assert word in reason
+        assert segment.read_bytes() == damaged
+        assert not (daemon.base / ".stored" / "stored.sock").exists()
+    segment.write_bytes(data)
+    with running_daemon(daemon.base) as again, Raw(again.endpoint) as raw:
+        assert raw.ask("ping").header["position"] == 240
+
+
+def test_left_overs_of_a_crash_are_no_hindrance(tmp_path: Path) -> None:
+    """Half-made segments, staged files and a half-written cursor."""
+    with running_daemon(tmp_path / "base") as daemon:
+        with Raw(daemon.endpoint) as raw:
+            fill(raw)
+            expected = answers(raw)
+        daemon.kill()
+        stored = daemon.base / ".stored"
+        for name in ("next.segment.part", "new.segment.part", "other.part", "0000000099.segment.part"):
+            (stored / "journal" / name).write_bytes(b"half")
+        for name in ("aside", "x.json"):
+            (stored / "staging" / name).write_bytes(b"half")
+        (stored / "tree.cursor.new").write_bytes(b"half")
+        for _ in range(2):
+            daemon.start()
+            with Raw(daemon.endpoint) as raw:
+                assert answers(raw) == expected
+                eventually(lambda: settled_tree(raw), "the tree is complete", 20)
+            assert list((stored / "staging").iterdir()) == []
+            assert daemon.stop() == 0
+    assert_checked(daemon.base)
+
+
+# --- foreign things in the tree --------------------------------------------------------------------
+
+
+def test_a_planted_link_leads_nowhere(tmp_path: Path) -> None:
+    """In the place of a job's folder, of a run's and of a file: counted, logged, nothing written outside."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.json").write_text("precious")
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        jobs = daemon.base / "jobs"
+        (jobs / "k" / "runs").mkdir(parents=True)
+        (jobs / "j").symlink_to(outside)
+        (jobs / "k" / "runs" / "r1").symlink_to(outside)
+        (jobs / "k" / "job.json").symlink_to(outside / "precious.json")
+        raw.store("storeEvent", event(jobId="j"))
+        raw.store("storeEvent", event(jobId="k"))
+        raw.store("storeJob", job("k"))
+        raw.store("storeEvent", event(jobId="fine"))
+        eventually(lambda: settled_tree(raw), "the tree is complete")
+        assert raw.ask("stats").value["tree"]["blocked"] == 3
+        blocked = {line["file"] for line in daemon.events("tree_file_blocked")}
+        assert "jobs/k/job.json" in blocked
+        assert {path.name: path.read_text() for path in outside.iterdir()} == {"precious.json": "precious"}
+        assert len(list((jobs / "fine").rglob("event-*"))) == 1
+        assert len(raw.read_all()) == 4
+
+
+def test_a_folder_in_the_place_of_a_file_stops_nothing_else(tmp_path: Path) -> None:
+    """It is left where it is; later versions, other files and a restart go on."""
+    with running_daemon(tmp_path / "base") as daemon:
+        jobs = daemon.base / "jobs"
+        (jobs / "j" / "job.json" / "within").mkdir(parents=True)
+        with Raw(daemon.endpoint) as raw:
+            for n in range(3):
+                raw.store("storeJob", job("j", totalSteps=n))
+                raw.store("storeJob", job("fine", totalSteps=n))
+                eventually(lambda: settled_tree(raw), "the tree is complete")
+            assert raw.ask("stats").value["tree"]["blocked"] == 3
+            assert raw.ask("stats").value["tree"]["fault"] == ""
+        assert (jobs / "j" / "job.json" / "within").is_dir()
+        assert daemon.stop() == 0
+        daemon.start()
+        with Raw(daemon.endpoint) as raw:
+            raw.store("storeJob", job("fine", totalSteps=7))
+            eventually(lambda: settled_tree(raw), "the tree is complete")
+            assert raw.ask("stats").value["tree"]["starts"] == 1
+        assert json.loads((jobs / "fine" / "job.json").read_text())["totalSteps"] == 7
+
+
+def test_a_folder_that_somebody_removes_is_made_again(tmp_path: Path) -> None:
+    """While the daemon holds it open: what is stored later is there."""
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        fill(raw)
+        eventually(lambda: settled_tree(raw), "the tree is complete")
+        shutil.rmtree(daemon.base / "jobs")
+        raw.store("storeJob", job("j1", totalSteps=99))
+        raw.store("storeEvent", event("late", jobId="j1"))
+        eventually(lambda: settled_tree(raw), "the tree is complete")
+        assert len(files_of(daemon.base)) == 2
