@@ -1,11 +1,13 @@
 """Start and stop of the daemon: what has to be there before the first request, and in which order it ends."""
 
 import contextlib
+import errno
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import structlog
@@ -25,7 +27,7 @@ from .reads import Reads
 from .server import Server, Waker
 from .sessions import Sessions
 from .settings import Settings
-from .tree import UNSYNCED_RECORDS_MAX, TreeModes, load_cursor, umask_for
+from .tree import Cursor, TreeModes, load_cursor, save_cursor, umask_for
 
 STORED_NAME = ".stored"
 # How deep a value may be nested, nearly. Followers and offline tools have Python's 1,000: what is taken here
@@ -35,19 +37,30 @@ _RECURSION_MAX = 920
 _log = structlog.get_logger()
 
 
-def set_up(base: str, settings: Settings) -> None:
-    """Make the folders of a base that are missing.
+def allow_descriptors() -> None:
+    """Allow as many as we may have: libzmq ends the process when a new connection finds none (pyzmq#1591)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
-    Raises:
-        ConfigError: the base can't be used.
-    """
+
+def set_up(base: str, settings: Settings) -> None:
+    """Make the folders of a base that are missing."""
+    os.makedirs(base, settings.folder_mode, exist_ok=True)
+    for name in (STORED_NAME, f"{STORED_NAME}/journal"):
+        path = os.path.join(base, name)
+        if os.path.islink(path):
+            raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is not followed", path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o750)
+
+
+@contextlib.contextmanager
+def _naming(base: str) -> Iterator[None]:
+    """What the file system refuses at the start becomes a sentence that names the base."""
     try:
-        os.makedirs(base, settings.folder_mode, exist_ok=True)
-        for path, mode in ((STORED_NAME, 0o750), (f"{STORED_NAME}/journal", 0o750)):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.join(base, path), mode)
+        yield
     except OSError as error:
-        raise ConfigError(f"can't use {base} as a base: {error.strerror}") from error
+        raise ConfigError(f"can't use {base} as a base: {error}") from error
 
 
 def open_journal(
@@ -112,18 +125,22 @@ class Daemon:
             raise ConfigError("the daemon runs on Linux only; clients run anywhere")
         started = time.monotonic()
         sys.setrecursionlimit(_RECURSION_MAX)
+        allow_descriptors()
         settings = self._settings
         modes = TreeModes(settings.file_mode, settings.folder_mode)
         umask_for(modes)
-        set_up(self._base, settings)
         files = Files()
-        folders = open_folders(files, self._base)
-        lock = BaseLock(folders.stored)
-        lock.say(role="daemon", endpoints=list(self._endpoints))
         sessions = make_sessions(settings)
-        journal = open_journal(files, self._base, folders, sessions, settings)
+        with _naming(self._base):
+            set_up(self._base, settings)
+            folders = open_folders(files, self._base)
+            lock = BaseLock(folders.stored)
+            lock.say(role="daemon", endpoints=list(self._endpoints))
+            journal = open_journal(files, self._base, folders, sessions, settings)
         if import_wanted(files, folders, journal):
             import_tree(files, folders, journal)
+            # The tree is as the import found it: there is nothing to wait for.
+            save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
         self._serve(files, folders, journal, sessions, lock, started)
         lock.release()
         _log.info("stopped", position=journal.mark.position)
@@ -158,8 +175,8 @@ class Daemon:
         try:
             followers[0].start()
             cursor = load_cursor(files, folders.stored, journal.store)
-            if not cursor.clean:
-                server.await_tree(min(journal.mark.position, cursor.position + UNSYNCED_RECORDS_MAX))
+            if journal.mark.position and not cursor.clean:
+                server.await_tree(min(journal.mark.position, cursor.written_max))
             for endpoint in self._endpoints:
                 bind.bind(router, endpoint, settings.socket_mode)
             _log.info(

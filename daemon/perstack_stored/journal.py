@@ -205,7 +205,7 @@ class Journal:
         try:
             self._files.sync(self._dir)
         except OSError as error:
-            # The name is there: what went on in the segment before it would be void at the next start.
+            # It has its name: what went on in the segment before would be void at the next start.
             raise JournalFailedError(f"syncing the journal's folder failed: {error}") from error
         self._files.close(self._fd)
         self._ends[self._number] = self._offset

@@ -129,7 +129,7 @@ def _rows(
 
 
 def _exactly(column: str) -> str:
-    """A number with all its digits: SQLite's own way to JSON leaves it 15, and a cursor would miss its row."""
+    """A number with all its digits: SQLite's way to JSON keeps 15, and a cursor would miss its row."""
     return f"CASE typeof({column}) WHEN 'real' THEN json(printf('%!.17g', {column})) ELSE {column} END"
 
 

@@ -101,6 +101,7 @@ class Server:
         self._started = time.monotonic()
         self._housekept = 0.0
         self._next_tidy = 0.0
+        self._next_expiry = 0.0
         self.commits = 0
         self.messages = 0
         self.slow_syncs = 0
@@ -175,7 +176,7 @@ class Server:
 
     def _wait(self) -> None:
         """Sleep until something happens."""
-        hurry = self._outbox.stalled or self._index.sent != self._journal.mark
+        hurry = self._outbox.stalled or self._waiting or self._index.sent != self._journal.mark
         ready = self._poller.poll(_HOUSEKEEPING_MS if hurry else _IDLE_MS)
         if not ready or len(ready) > 1 or ready[0][0] is not self._router:
             self._waker.clear()
@@ -355,13 +356,13 @@ class Server:
         waiting = self._waiting
         while waiting and self._indexed(waiting[0].position):
             self._reads.submit(waiting.popleft())
-        if waiting and self._index.place is None:
-            now = time.monotonic()
+        now = time.monotonic()
+        if waiting and now >= self._next_expiry:
+            self._next_expiry = now + _HOUSEKEEPING_MS / 1000
+            late = Refusal(ErrorCode.DEADLINE, "the index has not come so far in time")
             for request in [r for r in waiting if r.deadline is not None and r.deadline < now]:
-                waiting.remove(request)
-                self._refuse(
-                    request.envelope, request.id, Refusal(ErrorCode.DEADLINE, "the index is being built")
-                )
+                self._refuse(request.envelope, request.id, late)
+            self._waiting = deque([r for r in waiting if r.deadline is None or r.deadline >= now])
 
     def _other(self, envelope: Envelope, header: RequestHeader) -> None:
         assert header.id is not None

@@ -28,7 +28,8 @@ class Run(NamedTuple):
 class Session:
     """State of one session; `used_ms` is the daemon's time of its last store.
 
-    `last` is the highest number admitted, `written` the highest one in the journal: a store may still be on its way there.
+    `last` is the highest number admitted, `written` the highest one in the journal: a store may still be on
+    its way there.
     """
 
     __slots__ = ("last", "runs", "used_ms", "written")
@@ -139,7 +140,8 @@ class Sessions:
     def snapshot(self) -> bytes:
         """All sessions as bytes, for the head of a segment.
 
-        Numbers that were admitted and are not in the journal are left out: the crash that makes somebody read this may lose them.
+        Numbers admitted that are not in the journal yet are left out: the crash before somebody reads this
+        may have lost their stores.
         """
         pieces = []
         for key, session in self._sessions.items():

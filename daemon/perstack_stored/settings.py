@@ -26,7 +26,7 @@ class Settings:
         4 * _MIB, "larger answers are pulled in parts of this size", 64 * _KIB, 16 * _MIB
     )
     batch_items_max: int = _setting(1024, "stores in one message", 1, 4096)
-    window_records: int = _setting(1024, "unanswered stores granted to a client", 1, 65536)
+    window_records: int = _setting(1024, "unanswered stores granted to a client", 1, 16_000)
     window_bytes: int = _setting(16 * _MIB, "unanswered bytes granted to a client", _MIB)
     commit_records_max: int = _setting(2048, "records that one sync of the journal covers")
     commit_bytes_max: int = _setting(16 * _MIB, "bytes that one sync of the journal covers", _KIB)

@@ -27,6 +27,7 @@ STAGING_NAME = "staging"
 UNSYNCED_RECORDS_MAX = 8192
 _CURSOR = struct.Struct("<8s16sQB3x")
 _CURSOR_MAGIC = b"PSTKTRE1"
+_UNKNOWN = 2**63
 _FOLDERS_OPEN_MAX = 256
 # What a removed folder answers: ENOENT, but ext4 says EPERM where a file without a name is to be made in it.
 _FOLDER_GONE = (errno.ENOENT, errno.EPERM)
@@ -63,16 +64,24 @@ class Cursor(NamedTuple):
 
     position: int
     clean: bool
+    lost: bool = False  # there is no such file, or not a good one for this journal
+
+    @property
+    def written_max(self) -> int:
+        """Nothing behind this position was written before the last stop."""
+        if self.lost:
+            return _UNKNOWN
+        return self.position if self.clean else self.position + UNSYNCED_RECORDS_MAX
 
 
 def load_cursor(files: Files, stored_dir: int, store: bytes) -> Cursor:
-    """The durable cursor; 0, so that all is projected again, where there is no good one for this journal."""
+    """The durable cursor; where there is no good one for this journal, all is projected again."""
     data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
     if data is None or len(data) != _CURSOR.size + 4:
-        return Cursor(0, clean=data is None)
+        return Cursor(0, clean=False, lost=True)
     magic, owner, position, clean = _CURSOR.unpack_from(data)
     if magic != _CURSOR_MAGIC or owner != store or crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        return Cursor(0, clean=False)
+        return Cursor(0, clean=False, lost=True)
     return Cursor(position, bool(clean))
 
 
@@ -117,8 +126,8 @@ class Tree:
         cursor = load_cursor(files, stored_dir, store)
         self.position = self.synced = cursor.position
         self.clean = cursor.clean
-        # What may have been written before a crash lies at most this far.
-        self.replay_until = cursor.position if cursor.clean else cursor.position + UNSYNCED_RECORDS_MAX
+        self.replay_until = cursor.written_max
+        self._lost = cursor.lost
         self._replayed: dict[tuple[tuple[str, ...], str], int] = {}
         self.blocked = 0
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
@@ -131,12 +140,16 @@ class Tree:
 
     def plan_replay(self, entries: Iterable[Entry]) -> None:
         """Look ahead at what may have been written before a crash, so that no older version comes back."""
+        last = 0
         for entry in entries:
             if entry.header.position > self.replay_until:
                 break
+            last = entry.header.position + entry.header.count - 1
             for write in self._writes([entry], entry.header.position + entry.header.count - 1):
                 if write.replaces:
                     self._replayed[write.folders, write.name] = write.position
+        if self._lost:
+            self.replay_until = last
 
     def apply(self, entries: list[Entry]) -> None:
         """Write what the entries hold.
@@ -147,7 +160,7 @@ class Tree:
         if not entries:
             return
         last = self._reader.behind(entries[-1]).position
-        if self.clean or last > self.synced + UNSYNCED_RECORDS_MAX:
+        if self.clean or self._lost or last > self.synced + UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
         for write in self._folded(self._writes(entries, last)):
             try:
@@ -167,12 +180,14 @@ class Tree:
         Args:
             clean: nothing will be written before the next sync.
         """
-        if self.position == self.synced and clean == self.clean:
+        if self._lost and self.position < self.replay_until:
+            return  # a cursor would say that nothing far behind it was written
+        if self.position == self.synced and clean == self.clean and not self._lost:
             return
         if self.position != self.synced:
             self._files.sync_all(self._base)
         save_cursor(self._files, self._stored, self._store, Cursor(self.position, clean))
-        self.synced, self.clean = self.position, clean
+        self.synced, self.clean, self._lost = self.position, clean, False
 
     def close(self) -> None:
         """Close the folders."""

@@ -99,12 +99,16 @@ class Raw:
     def whole(self, op: str, body: object = None) -> tuple[bytes, int]:
         """The result of a read, joined from its parts, and how many there were."""
         answer = self.ask(op, body or {})
+        pieces = self._pieces(answer)
+        return b"".join(pieces), len(pieces)
+
+    def _pieces(self, answer: Answer) -> list[bytes]:
         pieces = [answer.body]
         while "more" in answer.header:
             answer = self.ask("readPart", answer.header["more"])
             assert answer.header["ok"], answer.header
             pieces.append(answer.body)
-        return b"".join(pieces), len(pieces)
+        return pieces
 
     def read_all(self) -> list[dict[str, Any]]:
         """Every record there is."""
@@ -112,7 +116,8 @@ class Raw:
         after = 0
         while True:
             answer = self.ask("readAll", {"after": after, "limit": 500})
-            records += answer.value
+            assert answer.header["ok"], answer.header
+            records += json.loads(b"".join(self._pieces(answer)))
             if answer.header["next"] == after:
                 return records
             after = answer.header["next"]

@@ -217,6 +217,35 @@ def test_events_that_would_share_a_file_are_numbered(base: Base) -> None:
     assert [e["id"] for e in found] == ["a", "b", "a", "a", "d", "a", "c"]
 
 
+@pytest.mark.parametrize("cached", [1, 2, 4096])
+@pytest.mark.parametrize("slice_", [1, 3, 10_000])
+def test_however_entries_come_together_events_are_numbered_alike(
+    base: Base, monkeypatch: pytest.MonkeyPatch, cached: int, slice_: int
+) -> None:
+    """Many runs, in one transaction or many, with a small memory of runs: only the journal's order counts."""
+    random = Random(cached * 100 + slice_)
+    events = [e | {"runId": f"run-{random.randrange(4)}"} for e in many_events(200, 9)]
+    expected: dict[int, int] = {}
+    kept_before: dict[tuple[Any, ...], list[bytes]] = {}
+    for position, e in enumerate(events, 1):
+        same = kept_before.setdefault((e["runId"], int(e["timestamp"]), e["stepNumber"], e["type"]), [])
+        if dumps(e) in same:
+            expected[position] = 0
+            continue
+        same.append(dumps(e))
+        if len(same) > 1:
+            expected[position] = len(same)
+    monkeypatch.setattr(index, "_RUNS_CACHED_MAX", cached)
+    for e in events:
+        base.journal.append([Append(record.NO_SESSION, 0, [record.Record(Kind.EVENT, 0, dumps(e))])])
+    while entries := base.new_entries()[:slice_]:
+        base.index.apply(entries)
+    assert twins(base) == expected
+    for run in range(4):
+        of_run = sorted(kept([e for e in events if e["runId"] == f"run-{run}"]), key=lambda e: e["timestamp"])
+        assert base.ask("getEventContents", jobId="job-1", runId=f"run-{run}")[0] == of_run
+
+
 def test_a_repeat_is_told_by_its_bytes_not_by_its_checksum(base: Base) -> None:
     """Two events with the same crc32c and length and different bytes are both kept."""
     one = dumps(event(id="AAAAAAAAAAAAAAAA"))

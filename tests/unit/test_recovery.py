@@ -10,12 +10,21 @@ from pathlib import Path
 import pytest
 
 from perstack_stored import record
-from perstack_stored.errors import DamageError
+from perstack_stored.errors import DamageError, LostEndError
 from perstack_stored.files import Files
 from perstack_stored.journal import Append, Journal
 from perstack_stored.record import EntryType, Record
 from perstack_stored.segments import BadEntryError, Entry, segment_name, walk
-from tests.unit.support import SESSION_A, SESSION_B, Died, JournalFolder, SimulatedDisk, Stored, append
+from tests.unit.support import (
+    SESSION_A,
+    SESSION_B,
+    Died,
+    JournalFolder,
+    SimulatedDisk,
+    Stored,
+    append,
+    sessions,
+)
 
 PROVEN = [b"first", b"second"]
 
@@ -238,7 +247,7 @@ def test_a_cut_record_stays_void_when_its_place_is_reached_again(folder: Journal
 
 
 def test_a_cut_record_behind_a_clean_stop_stays_void(folder: JournalFolder) -> None:
-    """Where nothing has to be kept, the torn rest isn't written over either: what lies in it would come back."""
+    """Where nothing has to be kept, the torn rest isn't written over, or it would come back."""
     folder.open().close()
     journal = folder.open()
     journal.append([append(b"a" * 40), append(b"zombie")])
@@ -344,7 +353,7 @@ def test_a_proven_segment_that_is_cut_is_damage(folder: JournalFolder, clean: bo
 
 @pytest.mark.parametrize("left", ["the header", "header and sessions"])
 def test_a_segment_cut_between_two_entries_is_damage(folder: JournalFolder, left: str) -> None:
-    """A file that ends where an entry ends is missed as well: its header says what was there when it was begun."""
+    """A file that ends where an entry ends is damage: its header says what was there when it was begun."""
     folder.open().append([append(b"kept")])
     folder.open()
     head, kept = entries(folder, 2)
@@ -400,6 +409,31 @@ def test_a_missing_segment_stops_the_start(folder: JournalFolder) -> None:
     rotated(folder)
     folder.segments()[1].unlink()
     assert_damaged(folder, 2, 0, 0)
+
+
+def test_a_journal_that_lost_its_last_segment_is_refused(folder: JournalFolder) -> None:
+    """When others have seen later positions than the journal has, positions would be given twice."""
+    position = rotated(folder).mark.position
+    folder.segments()[-1].unlink()
+    before = folder.snapshot()
+
+    def start(known: int) -> Journal:
+        return Journal(
+            Files(),
+            folder.fd,
+            sessions(),
+            segment_bytes=4096,
+            first_segment_bytes=4096,
+            ahead=False,
+            known_position=lambda _store: known,
+        )
+
+    with pytest.raises(LostEndError, match=str(position)):
+        start(position)
+    assert folder.snapshot() == before
+    left = start(0).mark.position
+    assert left < position
+    assert start(left).mark.position == left
 
 
 def test_a_segment_under_another_number_stops_the_start(folder: JournalFolder) -> None:
