@@ -1,4 +1,4 @@
-"""What the tests share: real daemons on real folders, the captured runs, a reader that knows only the documented tree."""
+"""What the tests share: real daemons on real folders, the captured runs, the files of a tree."""
 
 import gzip
 import json

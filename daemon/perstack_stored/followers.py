@@ -14,6 +14,7 @@ from .segments import Mark
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0
+_ENDING_SECONDS = 0.5
 
 _log = structlog.get_logger()
 
@@ -96,8 +97,12 @@ class Follower:
         """Clean up behind a process that is gone, and plan to start it again."""
         assert self._process is not None
         self._drop_line()
-        self._process.kill()
-        status = self._process.wait()
+        try:
+            # The line is closed a moment before the process has ended, and its status says why it did.
+            status = self._process.wait(timeout=_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
         self._process = None
         self.generation += 1
         self.place = None

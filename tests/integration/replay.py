@@ -1,4 +1,4 @@
-"""Agent processes that replay captured runs, and what must then be found: by position, by client, and in the tree."""
+"""Agent processes that replay captured runs, and what must be found then: by position, client and tree."""
 
 import multiprocessing
 import sys

@@ -134,7 +134,8 @@ def test_a_client_that_never_receives_holds_up_nobody(tmp_path: Path) -> None:
 
 def _reads_done(raw: Raw, messages: int) -> bool:
     stats = raw.ask("stats").value
-    return stats["messages"] > messages and stats["reads"]["pending"] == 0
+    reads = stats["reads"]
+    return bool(stats["messages"] > messages and reads["pending"] == reads["waiting"] == 0)
 
 
 _AGENT = """
@@ -306,7 +307,7 @@ def test_a_storm_of_connections_leaves_nothing_behind(tmp_path: Path) -> None:
     """Five hundred come and go, half of them without waiting: no descriptor and no queue stays."""
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
         raw.store("storeEvent", event("first", text="x" * 100_000))
-        raw.ask("getAllJobs")
+        eventually(lambda: settled_tree(raw), "all followers run")
         before = sockets(daemon)
         for n in range(500):
             with Raw(daemon.endpoint) as client:
@@ -338,6 +339,7 @@ def test_bytes_that_are_no_zeromq_harm_nobody(tmp_path: Path) -> None:
         *[rng.randbytes(rng.randrange(1, 3000)) for _ in range(30)],
     ]
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        eventually(lambda: settled_tree(raw), "all followers run")
         before = sockets(daemon)
         connections = []
         for noise in noises:

@@ -249,7 +249,7 @@ def test_a_session_outlives_the_daemon(tmp_path: Path, *, clean: bool) -> None:
     with running_daemon(tmp_path / "base") as daemon:
         with Raw(daemon.endpoint) as raw:
             before = [_result(raw.ask(op, body, **header)) for op, body, header in requests]
-        for _ in range(3):
+        for _ in range(2):
             if clean:
                 assert daemon.stop() == 0
             else:
