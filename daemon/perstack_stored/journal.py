@@ -19,6 +19,7 @@ from .record import EntryType, Record, SegmentHeader
 from .recovery import Recovered, recover
 from .segments import Mark, segment_name
 from .sessions import Sessions
+from .syncer import Syncer
 
 FILE_MODE = 0o640
 NEW_NAME = "new.segment.part"
@@ -69,8 +70,11 @@ class Journal:
         self._dir = dir_fd
         self._sessions = sessions
         self.sync_seconds = 0.0
+        self.syncs = 0
+        self._syncer = Syncer(files)
         self._fd = -1
         self._number = self._salt = self._offset = self._capacity = 0
+        self._synced = Mark(0, 0, 0)
         found = recover(files, dir_fd, sessions)
         self.recovered: Recovered = found
         _refuse_lost_end(found, known_position)
@@ -88,7 +92,22 @@ class Journal:
     @property
     def mark(self) -> Mark:
         """Up to where everything is synced."""
+        return self._synced
+
+    @property
+    def written(self) -> Mark:
+        """Up to where everything is written, if not yet synced."""
         return Mark(self._position, self._number, self._offset)
+
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync is under way in its thread."""
+        return self._syncer.busy
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """Bytes that are written and not synced."""
+        return self._offset - self._synced.offset
 
     def bytes_between(self, place: Mark) -> int:
         """Bytes of the journal from a place to the end."""
@@ -105,18 +124,25 @@ class Journal:
         return self._time_ms
 
     def append(self, batch: Sequence[Append]) -> list[int]:
-        """Write and sync a batch; its records have the positions behind the last one.
+        """`write` and `sync`."""
+        firsts = self.write(batch)
+        self.sync()
+        return firsts
+
+    def write(self, batch: Sequence[Append]) -> list[int]:
+        """Write a batch; its records have the positions behind the last one. It is not on disk yet.
 
         Returns:
             the position of the first record of each item of the batch.
 
         Raises:
             StorageFullError: no room; nothing was written.
-            JournalFailedError: writing or syncing failed; the process must end.
+            JournalFailedError: writing failed; the process must end.
         """
         self._make_room(sum([record.entry_size(item.records) for item in batch]))
         time_ms = self.now_ms()
-        synced = offset = self._offset
+        synced = self._synced.offset
+        offset = self._offset
         position = self._position
         buffers: list[bytes | bytearray | memoryview] = []
         firsts = []
@@ -134,29 +160,71 @@ class Journal:
             buffers += encoded
             offset += size
             position += len(records)
-        self._write(buffers, synced)
+        self._write(buffers)
         self._offset = offset
         self._position = position
         return firsts
 
+    def sync(self) -> None:
+        """Sync what is written.
+
+        Raises:
+            JournalFailedError: it failed; the process must end.
+        """
+        if self._syncer.busy:
+            self._settle(wait=True)
+        if self._synced == self.written:
+            return
+        before = time.perf_counter()
+        try:
+            self._files.sync_data(self._fd)
+        except OSError as error:
+            raise _failed(error) from error
+        self._note_synced(self.written, time.perf_counter() - before)
+
+    def sync_soon(self, notify: Callable[[], None]) -> None:
+        """Begin to sync what is written, unless a sync is under way; `notify` is called when it has ended."""
+        if not self._syncer.busy and self._synced != self.written:
+            self._syncer.notify = notify
+            self._syncer.start(self._fd, self.written)
+
+    def settle(self) -> bool:
+        """Take notice of a sync that has ended; whether there was one.
+
+        Raises:
+            JournalFailedError: it failed; the process must end.
+        """
+        return self._syncer.busy and self._settle(wait=False)
+
     def close(self) -> None:
         """Say in the journal that all of it is synced, and close it."""
         self._preparer.stop()
+        self.sync()
+        self._syncer.stop()
         self._write_mark()
         self._files.close(self._fd)
 
     # --- writing -----------------------------------------------------------------------------------
 
-    def _write(self, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> None:
+    def _write(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
         try:
-            self._files.write(self._fd, buffers, offset)
-            before = time.perf_counter()
-            self._files.sync_data(self._fd)
-            self.sync_seconds = time.perf_counter() - before
+            self._files.write(self._fd, buffers, self._offset)
         except OSError as error:
-            # After a failed sync the kernel may have dropped the pages: trying again could report a
-            # success that is none. Only a start that reads what is really on disk can go on.
-            raise JournalFailedError(f"writing the journal failed: {error}") from error
+            raise _failed(error) from error
+
+    def _settle(self, *, wait: bool) -> bool:
+        try:
+            done = self._syncer.finished(wait=wait)
+        except OSError as error:
+            raise _failed(error) from error
+        if done is not None:
+            self._note_synced(*done)
+        return done is not None
+
+    def _note_synced(self, mark: Mark, seconds: float) -> None:
+        self._synced = mark
+        self.sync_seconds = seconds
+        self.syncs += 1
 
     def _write_mark(self) -> None:
         """An entry without records at the end; the next append goes on behind it."""
@@ -168,8 +236,9 @@ class Journal:
             synced=self._offset,
             type=EntryType.MARK,
         )
-        self._write(buffers, self._offset)
+        self._write(buffers)
         self._offset += size
+        self.sync()
 
     # --- room --------------------------------------------------------------------------------------
 
@@ -193,6 +262,7 @@ class Journal:
 
     def _rotate(self, fd: int, capacity: int) -> None:
         """Go on in a prepared file. It gets its name when it is whole, and is used when the name is safe."""
+        self.sync()  # of the segment that ends here; its file is closed below
         header = self._header(self._number + 1, previous_end=self._offset)
         try:
             end = self._write_head(fd, header, b"")
@@ -237,6 +307,7 @@ class Journal:
         self._salt = header.salt
         self._offset = offset
         self._capacity = capacity
+        self._synced = self.written
 
     # --- start -------------------------------------------------------------------------------------
 
@@ -282,6 +353,12 @@ class Journal:
             self._files.truncate(fd, found.end + found.torn_bytes)
         finally:
             self._files.close(fd)
+
+
+def _failed(error: OSError) -> JournalFailedError:
+    # After a failed sync the kernel may have dropped the pages: trying again could report a success that is
+    # none. Only a start that reads what is really on disk can go on.
+    return JournalFailedError(f"writing the journal failed: {error}")
 
 
 def _refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -> None:

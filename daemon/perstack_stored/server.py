@@ -29,7 +29,7 @@ from .queries import READ_ALL_RECORDS_MAX
 from .reads import ReadRequest, Reads
 from .sessions import Sessions
 from .settings import Settings
-from .stores import Payload, StoreRequest, Stores, open_request
+from .stores import Payload, Reply, StoreRequest, Stores, open_request
 from .wire import RequestHeader
 
 _IDLE_MS = 500
@@ -37,6 +37,7 @@ _CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0
 _HOUSEKEEPING_MS = 10
 _READS_WAIT_SECONDS = 0.0005
+_INLINE_REQUESTS_MAX = 4
 _LAST_DRAIN_SECONDS = 0.5
 
 _log = structlog.get_logger()
@@ -92,6 +93,8 @@ class Server:
             silence_seconds=settings.parts_seconds,
         )
         self._held: deque[StoreRequest] = deque()
+        # Answers of batches that are written: the last position of the batch, and what is to be sent.
+        self._unsynced: deque[tuple[int, list[Reply]]] = deque()
         self._held_bytes = 0
         self._held_by_peer: dict[bytes, int] = {}
         self._waiting: deque[ReadRequest] = deque()
@@ -102,7 +105,6 @@ class Server:
         self._housekept = 0.0
         self._next_tidy = 0.0
         self._next_expiry = 0.0
-        self.commits = 0
         self.messages = 0
         self.slow_syncs = 0
         self.sync_seconds = 0.0
@@ -137,6 +139,7 @@ class Server:
             drained = self._drain()
             while self._commit():
                 pass
+            self._settle()
             self._housekeeping()
             if not drained:
                 self._wait()
@@ -214,6 +217,8 @@ class Server:
                 pass
             if not drained:
                 break
+        self._journal.sync()
+        self._answer_synced()
         stopping = Refusal(ErrorCode.STOPPING, "the daemon is stopping")
         while self._reads.pending and time.monotonic() < deadline:
             self._follow_followers()
@@ -287,8 +292,10 @@ class Server:
         self._held_bytes += request.size
 
     def _commit(self) -> bool:
-        """Commit held stores, up to a bounded batch, and answer them."""
+        """Write held stores, up to a bounded batch, and see that they get synced."""
         if not self._held or self._tree_lags_too_far():
+            return False
+        if self._journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
         batch: list[StoreRequest] = []
         records = size = 0
@@ -303,11 +310,27 @@ class Server:
             records += len(request.items)
             size += request.size
             self._unhold(request)
-        for envelope, frame in self._stores.commit(batch):
-            self._outbox.send(envelope, frame)
-        self.commits += 1
-        self._note_sync()
+        replies = self._stores.commit(batch)
+        self._unsynced.append((self._journal.written.position, replies))
+        if len(batch) <= _INLINE_REQUESTS_MAX and not self._journal.syncing:
+            self._journal.sync()  # a thread would cost more than it saves
+            self._answer_synced()
+        else:
+            self._journal.sync_soon(self._waker.wake)
         return True
+
+    def _settle(self) -> None:
+        """Answer what a sync that has ended covers, and begin the next one."""
+        if self._journal.settle():
+            self._answer_synced()
+            self._journal.sync_soon(self._waker.wake)
+
+    def _answer_synced(self) -> None:
+        self._note_sync()
+        synced = self._journal.mark.position
+        while self._unsynced and self._unsynced[0][0] <= synced:
+            for envelope, frame in self._unsynced.popleft()[1]:
+                self._outbox.send(envelope, frame)
 
     def _unhold(self, request: StoreRequest) -> None:
         peer = request.envelope[0]
@@ -442,7 +465,7 @@ class Server:
         return {
             "uptimeSeconds": round(time.monotonic() - self._started, 3),
             "position": mark.position,
-            "journal": {"segment": mark.segment, "offset": mark.offset, "syncs": self.commits,
+            "journal": {"segment": mark.segment, "offset": mark.offset, "syncs": self._journal.syncs,
                         "syncSeconds": round(self.sync_seconds, 6), "slowSyncs": self.slow_syncs},
             "messages": self.messages,
             "stored": {wire.STORE_OPS[kind]: stores.stored.get(kind, 0) for kind in wire.STORE_OPS},

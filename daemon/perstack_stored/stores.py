@@ -97,7 +97,7 @@ class Stores:
         self.refused: Counter[str] = Counter()  # by code
 
     def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
-        """Store what can be stored; the answers may be sent when this returns, for it has been synced then.
+        """Write what can be stored; the answers may be sent when the journal has synced what is written now.
 
         Raises:
             JournalFailedError: nobody may be answered; the process must end.
@@ -112,7 +112,7 @@ class Stores:
             except Refusal as refusal:
                 replies.append((request.envelope, self.refuse(request.id, refusal)))
         try:
-            firsts = self._journal.append(appends) if appends else []
+            firsts = self._journal.write(appends) if appends else []
         except StorageFullError as error:
             return replies + self._undo(plans, str(error))
         for (key, seq, records), first in zip(appends, firsts, strict=True):

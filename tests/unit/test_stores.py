@@ -51,6 +51,7 @@ class Daemon:
     def send(self, *requests: StoreRequest) -> list[dict[str, Any]]:
         """Commit requests in one batch; the answers in the order of the requests' ids."""
         answers = [json.loads(frame) for _, frame in self.stores.commit(requests)]
+        self.journal.sync()
         return sorted(answers, key=lambda answer: int(answer["id"]))
 
     def stored(self) -> list[bytes]:
@@ -350,6 +351,7 @@ def commit(daemon: Daemon, clients: Sequence[Client], random: Random) -> None:
     by_key = {client.key: client for client in clients}
     keys = [frame.key for frame in frames]
     answers = [json.loads(reply) for _, reply in daemon.stores.commit(frames)]
+    daemon.journal.sync()
     assert len(answers) == len(frames)
     lost = random.random() < 0.3
     for key, answer in zip(keys, answers, strict=True):
