@@ -29,6 +29,7 @@ class Follower:
         self.blocked = 0
         self.idle = False
         self.starts = 0
+        self.heard = 0.0
         self.generation = 0
         self._told = told
         self._lock_fd = lock_fd
@@ -87,6 +88,7 @@ class Follower:
         return gone
 
     def _take(self, report: Report) -> None:
+        self.heard = time.monotonic()
         self.fault = report.fault
         self.blocked = report.blocked
         self.idle = report.idle

@@ -365,7 +365,7 @@ def _refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -
     known = 0 if found.store is None else known_position(found.store)
     if known > found.position:
         raise LostEndError(
-            f"the journal ends at position {found.position}, but records up to {known} were stored: its end"
-            " is lost. Put the missing segments back; `perstack-stored check` tells more. To go on without them,"
-            " run `perstack-stored rebuild`"
+            f"the journal ends at position {found.position}, but records up to {known} were stored: its"
+            " end is lost. Put the missing segments back, `perstack-stored check` tells which. To go on"
+            " without them, run `perstack-stored rebuild`"
         )

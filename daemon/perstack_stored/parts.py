@@ -70,10 +70,12 @@ class Parts:
         key = (header.op, header.session, header.seq, header.parts, header.bytes)
         assembly = self._assemblies.get(peer)
         if header.part > 0:
-            if assembly is None or assembly.key != key:
+            if assembly is None:  # as after a restart in between: the sender begins again with part 0
                 raise Refusal(
-                    ErrorCode.BAD_REQUEST, f"part {header.part} came without the ones before it", "part"
+                    ErrorCode.SEQUENCE_GAP, f"part {header.part} came without the ones before it", "part"
                 )
+            if assembly.key != key:
+                raise Refusal(ErrorCode.BAD_REQUEST, f"part {header.part} is of another value", "part")
             return assembly
         self.forget(peer)  # the sender begins anew
         if not 1 < header.parts <= header.bytes:

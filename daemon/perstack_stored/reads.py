@@ -171,6 +171,9 @@ class Reads:
             raise Refusal(ErrorCode.DEADLINE, "the time for the answer was over before it was begun")
         if request.op == "readPart":
             return self._part(request)
+        (indexed,) = source.database.execute("SELECT position FROM cursor").fetchone()
+        if indexed < request.position:
+            raise Refusal(ErrorCode.BUSY, "the index is being built anew")
         answer = queries.OPERATIONS[request.op](source, request.arguments)
         read = _OpenRead(request.envelope[0], answer.pieces)
         body, last = read.next_part(self._answer_bytes)

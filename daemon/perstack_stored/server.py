@@ -38,6 +38,7 @@ _SAY_SO_SECONDS = 2.0
 _HOUSEKEEPING_MS = 10
 _READS_WAIT_SECONDS = 0.0005
 _INLINE_REQUESTS_MAX = 4
+_TREE_STUCK_SECONDS = 10.0
 _LAST_DRAIN_SECONDS = 0.5
 
 _log = structlog.get_logger()
@@ -350,9 +351,10 @@ class Server:
 
     def _tree_lags_too_far(self) -> bool:
         """Whether stores wait for the tree. One that is stuck, rather than slow, holds up nobody."""
-        if self._tree.fault or self._tree.place is None:
+        tree = self._tree
+        if tree.fault or tree.place is None or time.monotonic() - tree.heard > _TREE_STUCK_SECONDS:
             return False
-        return self._journal.bytes_between(self._tree.place) > self._settings.tree_lag_bytes_max
+        return self._journal.bytes_between(tree.place) > self._settings.tree_lag_bytes_max
 
     def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None

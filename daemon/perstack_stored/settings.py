@@ -35,13 +35,14 @@ class Settings:
     parts_bytes_max: int = _setting(512 * _MIB, "values that are coming in parts", _MIB)
     parts_seconds: int = _setting(30, "a value in parts is forgotten after such a silence")
     reads_max: int = _setting(4096, "reads that wait")
+    follows_max: int = _setting(4096, "reads that wait for new records")
     read_seconds: int = _setting(30, "the rest of a large answer is kept so long")
     open_reads_max: int = _setting(64, "large answers that are kept at a time")
     outbox_bytes_max: int = _setting(32 * _MIB, "answers that wait for one client that does not read", _MIB)
-    receive_queue_messages: int = _setting(64, "ZeroMQ's queue of messages from one client")
-    send_queue_messages: int = _setting(64, "ZeroMQ's queue of messages to one client")
-    sessions_max: int = _setting(10_000, "sessions that are remembered")
-    session_seconds: int = _setting(3600, "a session is remembered at least so long")
+    receive_queue_messages: int = _setting(16, "ZeroMQ's queue of messages from one client")
+    send_queue_messages: int = _setting(16, "ZeroMQ's queue of messages to one client")
+    sessions_max: int = _setting(20_000, "sessions that are remembered")
+    session_seconds: int = _setting(600, "a session is remembered at least so long")
     segment_bytes: int = _setting(64 * _MIB, "size of a journal segment", _MIB, 4 * _GIB)
     first_segment_bytes: int = _setting(
         4 * _MIB, "size of the journal segment made at start", 64 * _KIB, _GIB

@@ -6,11 +6,9 @@ escapes) and takes
 some bytes that are no UTF-8, so there is a UTF-8 test before it and a second opinion behind it.
 """
 
-import json
-import math
 import re
 import sys
-from typing import Annotated, Any, Never
+from typing import Annotated, Never
 
 import msgspec
 from msgspec import Meta
@@ -120,7 +118,6 @@ _IDS: dict[int, tuple[str, ...]] = {
     Kind.EVENT: ("id", "jobId", "runId"),
     Kind.RUN_SETTING: ("jobId", "runId"),
 }
-_NESTED: dict[str, type[Usage] | type[Expert]] = {"usage": Usage, "expert": Expert}
 _FINITE_MAX = sys.float_info.max  # an integer may have any number of digits
 _NAMES = {
     Kind.JOB: "job",
@@ -134,7 +131,10 @@ _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 # Ids that were found right: jobs and runs come again with each event.
 _known_ids: set[str] = set()
 _KNOWN_IDS_MAX = 4096
-_LONG_INTEGER_DIGITS = 20
+
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
+_STAND_IN = rb"\\u0001"  # an id that holds it is refused
 
 
 def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
@@ -212,7 +212,9 @@ def _check_name(value: str, field: str, bytes_max: int) -> None:
         )
     if _FORBIDDEN.search(value):
         raise Refusal(
-            ErrorCode.BAD_VALUE, f"{field} must not contain a slash, backslash or control character", field
+            ErrorCode.BAD_VALUE,
+            f"{field} must not contain a slash, backslash, control character or lone surrogate",
+            field,
         )
     if value in {".", ".."}:
         raise Refusal(ErrorCode.BAD_VALUE, f'{field} must not be "." or ".."', field)
@@ -247,44 +249,15 @@ def _refuse(kind: int, error: msgspec.ValidationError) -> Never:
 
 
 def _second_opinion(kind: int, payload: bytes) -> Value:
-    """Decode with the standard library, which takes all legal JSON, and check the types behind it."""
+    """Decode a value without its lone surrogates, which msgspec refuses and JSON allows."""
     name = _NAMES[Kind(kind)]
+    # First the escaped backslashes, so that each one left begins an escape.
+    text = _LONE_SURROGATE.sub(_STAND_IN, payload.replace(rb"\\", rb"\u005c"))
     try:
-        plain = json.loads(payload.decode(), parse_constant=_no_constant, parse_int=_integer)
-    except RecursionError:
-        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is nested too deeply") from None
-    except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is not JSON: {reason}") from None
-    if not isinstance(plain, dict):
-        raise Refusal(ErrorCode.BAD_JSON, f"the {name} must be a JSON object")
-    wanted = {field: plain[field] for field in _TYPES[kind].__struct_fields__ if field in plain}
-    try:
-        return msgspec.convert(_raw_as_any(kind, wanted), _TYPES[kind])
+        return _DECODERS[kind].decode(text)
     except msgspec.ValidationError as error:
         _refuse(kind, error)
-
-
-def _raw_as_any(kind: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    """`convert` can't make Raw of plain values: the parts that nobody looks into are emptied."""
-    for field, value in wanted.items():
-        if field in {"reasoningBudget", "maxSteps"} and kind == Kind.RUN_SETTING:
-            wanted[field] = msgspec.Raw(b"null")
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise Refusal(ErrorCode.BAD_VALUE, f"{field}: number out of range", field)
-        elif field == "messages" and isinstance(value, list):
-            wanted[field] = []
-        elif field in {"providerConfig", "input", "experts", "env"} and isinstance(value, dict):
-            wanted[field] = {}
-        elif field in _NESTED and isinstance(value, dict):
-            # Without the unknown keys: msgspec can't look at one that holds a lone surrogate.
-            wanted[field] = {name: value[name] for name in _NESTED[field].__struct_fields__ if name in value}
-    return wanted
-
-
-def _no_constant(name: str) -> Never:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) < _LONG_INTEGER_DIGITS else float(digits)
+    except RecursionError:
+        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is nested too deeply") from None
+    except msgspec.DecodeError as error:
+        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is not JSON: {error}") from None

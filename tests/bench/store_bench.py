@@ -2,8 +2,9 @@
 
     python tests/bench/store_bench.py [--rounds N] [--seconds S] [--folder DIR]
 
-Work: 32 agent processes with one 1 KiB event in flight each, and 8 processes with 64 in flight each. The daemon
-syncs before each answer; direct_files.mjs, as the reference does, syncs nothing ("plain"), or each file ("sync").
+Work: 32 agent processes with one 1 KiB event in flight each, and 8 processes with 64 in flight each. The
+daemon syncs before each answer; direct_files.mjs, as the reference does, syncs nothing ("plain"), or each
+file ("sync").
 Each round has fresh folders, removed at the end only: ext4 makes files slowly for minutes after many were
 deleted. Reported are medians over the rounds: acknowledged events/s, latencies (of the turn of a whole window
 where many are in flight; the mean for direct files), the tree's lag at the last answer, and the rate when the

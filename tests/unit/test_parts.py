@@ -58,7 +58,7 @@ def test_part_0_begins_anew() -> None:
 @pytest.mark.parametrize(
     ("heads", "refused"),
     [
-        ([header(1)], "BAD_REQUEST"),
+        ([header(1)], "SEQUENCE_GAP"),
         ([header(0), header(2)], "BAD_REQUEST"),
         ([header(0), header(1), header(1)], "BAD_REQUEST"),
         ([header(0), header(-1)], "BAD_REQUEST"),
@@ -86,7 +86,7 @@ def test_parts_that_do_not_fit_are_refused_and_the_whole_is_forgotten(
         assert made.take(b"p", head, b"abc") is None
     assert code(made, b"p", heads[-1], b"abc") == refused
     assert made.reserved_bytes == 0
-    assert code(made, b"p", header(1), b"abc") == "BAD_REQUEST"
+    assert code(made, b"p", header(1), b"abc") == "SEQUENCE_GAP"
 
 
 @pytest.mark.parametrize(
@@ -128,5 +128,5 @@ def test_a_sender_that_falls_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch
     now += 20
     assert made.forget_silent() == 1
     assert made.reserved_bytes == 10
-    assert code(made, b"q", header(1), b"abc") == "BAD_REQUEST"
+    assert code(made, b"q", header(1), b"abc") == "SEQUENCE_GAP"
     assert bytes(made.take(b"p", header(2), b"abcd") or b"") == b"abcabcabcd"
