@@ -1,14 +1,27 @@
 """Arguments of the reads, checked before anything is asked of the index. No I/O."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from perstack_storage._errors import ErrorCode
 
 from . import values
 from .errors import Refusal
+from .outbox import Envelope
 
+WAIT_MS_MAX = 60_000
 _INTEGER_MAX = 2**53 - 1
+
+
+class ReadRequest(NamedTuple):
+    """A read whose arguments were checked."""
+
+    envelope: Envelope
+    id: int
+    op: str
+    arguments: dict[str, Any]
+    position: int  # what it must see
+    deadline: float | None  # on time.monotonic
 
 
 def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +38,26 @@ def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
                 raise Refusal(ErrorCode.BAD_REQUEST, f"{name} is missing", name)
             continue
         checked[name] = check(name, value)
+    if "runId" in checked and "jobId" not in checked:
+        raise Refusal(ErrorCode.BAD_REQUEST, "runId needs jobId beside it", "jobId")
     return checked
+
+
+def check_history(arguments: dict[str, Any], store: str, position: int) -> None:
+    """Check that a position to go on from is one of this history.
+
+    Raises:
+        Refusal: POSITION_GONE.
+    """
+    theirs, after = arguments.get("store", store), arguments.get("after", 0)
+    if theirs != store:
+        raise Refusal(ErrorCode.POSITION_GONE, f"this is another history: {store}, not {theirs}", "store")
+    if after > position:
+        raise Refusal(
+            ErrorCode.POSITION_GONE,
+            f"position {after} is not in this history, which ends at {position}: its end was lost",
+            "after",
+        )
 
 
 def _id(name: str, value: object) -> str:
@@ -57,6 +89,12 @@ def _position(name: str, value: object) -> int:
     return value
 
 
+def _wait_ms(name: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a number of milliseconds", name)
+    return min(value, WAIT_MS_MAX)
+
+
 def _cursor(name: str, value: object) -> list[Any]:
     if not isinstance(value, list) or not all(map(_is_cursor_part, value)):
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be the `next` of an answer before", name)
@@ -85,6 +123,13 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "getEventsByRun": {"jobId": (_id, True), "runId": (_id, True), **_PAGING},
     "getEventContents": {"jobId": (_id, True), "runId": (_id, True), "maxStep": (_number, False), **_PAGING},
     "getAllRuns": _PAGING,
-    "readAll": {"after": (_position, False), "limit": (_positive, False)},
+    "readAll": {
+        "after": (_position, False),
+        "limit": (_positive, False),
+        "waitMs": (_wait_ms, False),
+        "jobId": (_id, False),
+        "runId": (_id, False),
+        "store": (_text, False),
+    },
     "readPart": {"read": (_text, True), "part": (_positive, True)},
 }

@@ -12,7 +12,7 @@ from perstack_storage import __version__
 from perstack_storage._endpoint import resolve_base, resolve_endpoint
 from perstack_storage._errors import EndpointError
 
-from . import log, offline_cli
+from . import log, offline_cli, tree_cli
 from .daemon import Daemon
 from .dump import Wanted
 from .errors import StoredError
@@ -120,6 +120,10 @@ def _modes_options(command: Callable[..., None]) -> Callable[..., None]:
     return _settings_options(command, "file_mode", "folder_mode")
 
 
+def _import_options(command: Callable[..., None]) -> Callable[..., None]:
+    return _settings_options(command, "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
+
+
 @main.command()
 @_base_option
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
@@ -169,3 +173,61 @@ def dump(
     The exit status is 1 if the journal is damaged; the records before the damage are printed.
     """
     offline_cli.dump(base_path, Wanted(after, limit, job, show_secrets))
+
+
+@main.command("import")
+@_base_option
+@click.option("--force", is_flag=True, help="Let the tree's values replace other, newer ones of the base.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
+@_import_options
+@click.argument("source", type=click.Path(file_okay=False))
+def import_(base_path: str | None, source: str, *, force: bool, as_json: bool, **settings: int) -> None:
+    """Import another tree that Perstack wrote, from the folder SOURCE that holds its jobs/.
+
+    The base must not be served; it is made if there is none. SOURCE is not changed. Events are added, but for
+    those that the base holds byte for byte. A job or checkpoint that a client stored in the base, or that was
+    imported after the file was last written, is kept where it differs, and named; so is a run setting.
+    Cut short, it goes on when it is run again. Index and tree of the base follow at the next start.
+
+    The exit status is 0 if the base now holds all there is, 1 if a file was left out or its value not taken,
+    2 if nothing can be imported.
+    """
+    tree_cli.import_tree(base_path, source, settings, force=force, as_json=as_json)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
+@click.argument("tree", type=click.Path(file_okay=False))
+def audit(tree: str, *, as_json: bool) -> None:
+    """Look through any tree that Perstack wrote: TREE is the folder that holds its jobs/. Nothing is changed.
+
+    Names torn, invalid and misplaced files, links, what is foreign, and gaps that point to lost events.
+    Gaps are signs, not proofs, and what leaves no gap is not seen; of a run that goes on, the last step is
+    spared. In a tree that is being written, a file may be read half-written.
+
+    The exit status is 0 if all is well, 1 if there are findings, 2 if the tree can't be read.
+    """
+    tree_cli.audit(tree, as_json=as_json)
+
+
+@main.command("exec", context_settings={"allow_interspersed_args": False})
+@_base_option
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    help="How long the tree may take to follow, before the daemon is stopped.",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(base_path: str | None, command: tuple[str, ...], drain_seconds: float) -> None:
+    """Run COMMAND with a daemon on the base, and stop that behind it.
+
+    COMMAND finds the daemon by PERSTACK_STORED_BASE and PERSTACK_STORED_ENDPOINT. One that serves the base
+    already is joined, and left running, unless another exec started it and ended before. Its log is
+    .stored/exec.log in the base; it is set up by the environment variables of serve.
+
+    SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on. The exit status is that of COMMAND, 128+n if signal n
+    ended it, 127 if it is not found, 126 if it can't be run, 125 if there is no daemon.
+    """
+    tree_cli.run(base_path, command, drain_seconds)

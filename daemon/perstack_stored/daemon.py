@@ -32,7 +32,7 @@ from .tree import Cursor, TreeModes, load_cursor, save_cursor, umask_for
 STORED_NAME = ".stored"
 # How deep a value may be nested, nearly. Followers and offline tools have Python's 1,000: what is taken here
 # must be opened there, however deep their own calls are.
-_RECURSION_MAX = 920
+RECURSION_MAX = 920
 
 _log = structlog.get_logger()
 
@@ -124,7 +124,7 @@ class Daemon:
         if not sys.platform.startswith("linux"):
             raise ConfigError("the daemon runs on Linux only; clients run anywhere")
         started = time.monotonic()
-        sys.setrecursionlimit(_RECURSION_MAX)
+        sys.setrecursionlimit(RECURSION_MAX)
         allow_descriptors()
         settings = self._settings
         modes = TreeModes(settings.file_mode, settings.folder_mode)
@@ -163,6 +163,7 @@ class Daemon:
             folders.journal,
             answer_bytes=settings.answer_bytes,
             open_max=settings.open_reads_max,
+            waits_max=settings.follows_max,
             keep_seconds=settings.read_seconds,
             wake=waker.wake,
         )

@@ -1,10 +1,10 @@
-"""What `check` can say about a base, by name. No I/O: findings go to whoever wants to print them."""
+"""What `check`, `audit` and `import` can say, by name. No I/O: findings go to whoever wants to print them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-FINDINGS = {
+CHECK_FINDINGS = {
     "journal_damage": "what stands in the journal is not what was written; the daemon does not go past it",
     "journal_missing": "the journal is gone, but what was made of it is there",
     "index_unusable": "the index can't be read, or is of another journal",
@@ -21,7 +21,7 @@ FINDINGS = {
     "tree_symlink": "a symbolic link stands in the place of a file or folder; it was not followed",
     "tree_unreadable": "a file or folder can't be read",
 }
-NOTES = {
+CHECK_NOTES = {
     "import_unfinished": "the journal does not hold the whole tree yet; the next start goes on importing",
     "journal_empty": "the journal has no segment yet",
     "journal_torn_tail": "bytes of an unfinished write at the end, which the next start leaves out",
@@ -46,24 +46,42 @@ class Finding(NamedTuple):
 class Report:
     """Takes findings as they come and counts them by name."""
 
-    def __init__(self, show: Callable[[Finding], None]) -> None:
+    def __init__(
+        self,
+        show: Callable[[Finding], None],
+        findings: Mapping[str, str] = CHECK_FINDINGS,
+        notes: Mapping[str, str] = CHECK_NOTES,
+    ) -> None:
+        """A report that nothing was added to.
+
+        Args:
+            show: takes each thing as it is found.
+            findings: what can be wrong, and what that means.
+            notes: the same for what is nothing to worry about.
+        """
         self._show = show
+        self._findings = findings
+        self._notes = notes
         self.counts: Counter[str] = Counter()
         self.compared: dict[str, int] = {}
 
     def add(self, name: str, /, **facts: object) -> None:
-        """Report one thing, by a name of `FINDINGS` or `NOTES`; facts that are None are left out."""
-        is_note = name in NOTES
-        assert is_note or name in FINDINGS, name
+        """Report one thing, by a name of the findings or notes; facts that are None are left out."""
+        is_note = name in self._notes
+        assert is_note or name in self._findings, name
         self.counts[name] += 1
         self._show(Finding(name, {key: value for key, value in facts.items() if value is not None}, is_note))
+
+    def meaning(self, name: str) -> str:
+        """What a name means."""
+        return self._findings.get(name) or self._notes[name]
 
     @property
     def findings(self) -> int:
         """How many of what was found is no note."""
-        return sum(count for name, count in self.counts.items() if name in FINDINGS)
+        return sum(count for name, count in self.counts.items() if name in self._findings)
 
     @property
     def notes(self) -> int:
         """How many notes there are."""
-        return sum(count for name, count in self.counts.items() if name in NOTES)
+        return sum(count for name, count in self.counts.items() if name in self._notes)

@@ -46,14 +46,15 @@ class Reason(StrEnum):
 class SkipError(Exception):
     """A file is left where it is, and not imported."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, payload: bytes | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.payload = payload  # where the reason is what the file holds
 
 
 class Account:
-    """What an import has come to. Names in the log what it leaves out."""
+    """What a survey and an import have come to. Names in the log what is left out."""
 
     def __init__(self) -> None:
         self.files = 0
@@ -65,6 +66,13 @@ class Account:
         """Count and name a file that is not imported."""
         self.skipped[skip.reason.value] += 1
         _log.warning("import_file_skipped", file="/".join(path), reason=skip.reason.value, detail=skip.detail)
+
+    def seen(self, path: Path, value: Value, payload: bytes) -> None:
+        """A whole file in its place was read."""
+
+    def misnamed(self, path: Path, due: str) -> None:
+        """Name the file of an event whose content asks for another name."""
+        _log.warning("import_name_differs", file="/".join(path), due=due)
 
     def progress(self, step: str, *, files: int, of: int | None = None) -> None:
         """Tell how far it has come, every `PROGRESS_SECONDS`."""
@@ -136,7 +144,8 @@ class Survey:
         order = order_of(path[-1], value, written_ms)
         if order.misnamed and isinstance(value, values.Event):
             due = event_name(value.timestamp, value.stepNumber, value.type, 1)
-            _log.warning("import_name_differs", file="/".join(path), due=due)
+            self._account.misnamed(path, due)
+        self._account.seen(path, value, payload)
         self._plan.add(number, path[-1], order, digest_of(kind, payload))
 
 
@@ -170,12 +179,12 @@ def checked(kind: int, path: Path, payload: bytes) -> Value:
         SkipError: it can't be stored, or stands in the wrong place.
     """
     if not payload:
-        raise SkipError(Reason.EMPTY, "it is empty")
+        raise SkipError(Reason.EMPTY, "it is empty", payload)
     try:
         value = values.check(kind, payload)
     except Refusal as refusal:
         reason = Reason.NOT_JSON if refusal.code is ErrorCode.BAD_JSON else Reason.BAD_VALUE
-        raise SkipError(reason, refusal.message) from None
+        raise SkipError(reason, refusal.message, payload) from None
     if isinstance(value, values.Job):
         due: Path = ("jobs", value.id, "job.json")
     elif isinstance(value, values.Checkpoint):

@@ -66,7 +66,8 @@ def import_tree(files: Files, folders: Folders, journal: Journal) -> None:
     held = _held(files, folders, journal)
     account = Account()
     plan = Survey(files, account).run(folders.base)
-    _Storing(files, folders.base, journal, account).run(plan, held)
+    with Storing(files, folders.base, journal, account) as storing:
+        _store_all(storing, plan, held, account)
     files.unlink(MARKER_NAME, dir_fd=folders.stored)
     files.sync(folders.stored)
     _log.info(
@@ -110,8 +111,24 @@ def _identity(value: values.Value) -> tuple[str, ...]:
     return (value.jobId, "runs", value.runId)
 
 
-class _Storing:
-    """Stores the files of a plan, in batches of bounded size."""
+def _store_all(storing: "Storing", plan: Plan, held: Counter[bytes], account: Account) -> None:
+    """Store all files but those that are held already."""
+    for done, planned in enumerate(plan):
+        account.progress("storing", files=done, of=len(plan))
+        if held[planned.digest]:
+            held[planned.digest] -= 1
+            account.imported[_name(planned.kind)] += 1
+            continue
+        try:
+            payload, _ = storing.read(planned)
+        except SkipError as skip:
+            account.skip(planned.path, skip)
+            continue
+        storing.add(planned.kind, payload)
+
+
+class Storing:
+    """Reads planned files again and stores them, in batches of bounded size; the last one when it is left."""
 
     def __init__(self, files: Files, base_dir: int, journal: Journal, account: Account) -> None:
         self._files = files
@@ -122,32 +139,30 @@ class _Storing:
         self._batch: list[Record] = []
         self._batch_bytes = 0
 
-    def run(self, plan: Plan, held: Counter[bytes]) -> None:
-        """Store all files but those that are held already."""
-        for done, planned in enumerate(plan):
-            self._account.progress("storing", files=done, of=len(plan))
-            if held[planned.digest]:
-                held[planned.digest] -= 1
-                self._account.imported[_name(planned.kind)] += 1
-                continue
-            try:
-                payload = self._payload(planned)
-            except SkipError as skip:
-                self._account.skip(planned.path, skip)
-                continue
-            self._add(planned.kind, payload)
-        self._flush()
-        while self._folders:
-            self._files.close(self._folders.popitem()[1])
+    def __enter__(self) -> "Storing":
+        return self
 
-    def _payload(self, planned: Planned) -> bytes:
-        """The content, as the survey saw it or as it has become."""
-        payload, _ = read_file(self._files, self._folder(planned.path[:-1]), planned.path[-1])
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+        finally:
+            while self._folders:
+                self._files.close(self._folders.popitem()[1])
+
+    def read(self, planned: Planned) -> tuple[bytes, int]:
+        """The content, as the survey saw it or as it has become, and the time of the last write in ms.
+
+        Raises:
+            SkipError: it is no longer fit to be stored.
+        """
+        payload, written_ms = read_file(self._files, self._folder(planned.path[:-1]), planned.path[-1])
         if digest_of(planned.kind, payload) != planned.digest:
             checked(planned.kind, planned.path, payload)
-        return payload
+        return payload, written_ms
 
-    def _add(self, kind: int, payload: bytes) -> None:
+    def add(self, kind: int, payload: bytes) -> None:
+        """Store a value, with others."""
         full = len(self._batch) >= BATCH_RECORDS_MAX or self._batch_bytes + len(payload) > BATCH_BYTES_MAX
         if self._batch and full:
             self._flush()

@@ -6,27 +6,11 @@ Works on the tokens of the text, so that everything that is no secret stays byte
 import json
 import re
 
+from perstack_storage._masking import SECRET_OBJECTS, SECRETS, folded
+
 from .jsontext import TOKEN
 
 MASK = b'"***"'
-_SECRETS = {
-    "apikey",
-    "perstackapikey",
-    "accesskeyid",
-    "secretaccesskey",
-    "sessiontoken",
-    "accesstoken",
-    "authtoken",
-    "bearertoken",
-    "token",
-    "secret",
-    "clientsecret",
-    "password",
-    "privatekey",
-    "credentials",
-}
-# Each value in such an object may be a secret, whatever its key is.
-_SECRET_OBJECTS = {"env", "headers"}
 # https://user:password@host
 _USER_IN_URL = re.compile(rb"(:(?:\\?/){2})[^/?#\"\\]*@")
 
@@ -61,7 +45,7 @@ class _Masker:
             elif token == b":":
                 self._expects_key = False
             elif self._expects_key:
-                self._key = _folded(token)
+                self._key = folded(json.loads(token))
             else:
                 self._scalar(token, match.start(), match.end())
         self._out.append(self._text[self._copied :])
@@ -71,7 +55,7 @@ class _Masker:
     def _is_secret(self) -> bool:
         """Whether the value that begins here is one."""
         in_object = bool(self._is_object) and self._is_object[-1]
-        return in_object and (self._all_secret[-1] or self._key in _SECRETS)
+        return in_object and (self._all_secret[-1] or self._key in SECRETS)
 
     def _open(self, token: bytes, start: int) -> None:
         if self._hidden_depth is None and self._is_secret:
@@ -79,7 +63,7 @@ class _Masker:
             self._hidden_depth = len(self._is_object)
         is_object = token == b"{"
         in_object = bool(self._is_object) and self._is_object[-1]
-        self._all_secret.append(is_object and in_object and self._key in _SECRET_OBJECTS)
+        self._all_secret.append(is_object and in_object and self._key in SECRET_OBJECTS)
         self._is_object.append(is_object)
         self._expects_key = is_object
 
@@ -103,9 +87,3 @@ class _Masker:
 
     def _hide_from(self, start: int) -> None:
         self._out += (self._text[self._copied : start], MASK)
-
-
-def _folded(key: bytes) -> str:
-    """A key without what distinguishes apiKey, api_key and API-KEY."""
-    text: str = json.loads(key)
-    return text.replace("-", "").replace("_", "").lower()

@@ -1,6 +1,7 @@
 """What the offline tools share: a base that is there and that nobody else has open, and progress bars."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,14 @@ from .files import Files
 from .follower import Folders, open_folders
 from .lock import BaseLock
 from .segments import Entry
+from .sessions import Sessions
+from .settings import Settings
 
 SLICE_RECORDS_MAX = 2048
 SLICE_BYTES_MAX = 4 << 20
 _BAR_STEPS = 200
+_SESSIONS_MAX = 2**31
+_REMEMBERED_RECORDS_MAX = 65_000
 
 Advance = Callable[[int], None]
 
@@ -71,6 +76,22 @@ def _lock(path: str, folders: Folders, *, reads_only: bool) -> BaseLock | None:
         if error.errno == errno.EROFS and reads_only:
             return None
         raise ConfigError(f"the lock of {path} can't be taken: {error.strerror}") from error
+
+
+def keeping_sessions(settings: Settings) -> Sessions:
+    """Sessions, empty. A tool that opens the journal must forget none, whatever the daemon's bounds."""
+    return Sessions(
+        sessions_max=_SESSIONS_MAX,
+        session_seconds=settings.session_seconds,
+        remembered_records_max=_REMEMBERED_RECORDS_MAX,
+    )
+
+
+def count_files(tree: int) -> int:
+    """How many files a tree has, for a bar; 0 where there is none."""
+    if not sys.stderr.isatty():
+        return 0
+    return sum(len(files) for _, _, files, _ in os.fwalk("jobs", dir_fd=tree))
 
 
 def slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

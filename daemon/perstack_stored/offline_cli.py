@@ -14,7 +14,7 @@ from .check import check as check_base
 from .dump import Wanted
 from .dump import dump as dump_base
 from .errors import DamageError, StoredError
-from .findings import FINDINGS, NOTES, Finding, Report
+from .findings import Finding, Report
 from .offline import clear_bar, held_base
 from .rebuild import Rebuilt
 from .rebuild import rebuild as rebuild_base
@@ -52,22 +52,33 @@ def _fail(reason: str, status: int) -> None:
 def check(base_path: str | None, *, as_json: bool) -> None:
     """Check a base and print what is found."""
     with exit_status():
-        report = Report(_show_json if as_json else _text_printer())
+        report = Report(printer(as_json=as_json))
         with held_base(base_path, "check", reads_only=True) as base:
             check_base(base, report)
-        if as_json:
-            summary = {
-                "name": "summary",
-                "findings": report.findings,
-                "notes": report.notes,
-                **report.compared,
-            }
-            click.echo(json.dumps(summary))
-        else:
-            _sum_up(report)
-        sys.stdout.flush()
-        if report.findings:
-            sys.exit(STATUS_FINDINGS)
+        conclude(report, "compared", as_json=as_json)
+
+
+def printer(*, as_json: bool) -> Callable[[Finding], None]:
+    """Prints findings as they come: lines for people, or JSON."""
+    return _show_json if as_json else _text_printer()
+
+
+def conclude(report: Report, done: str, *, as_json: bool) -> None:
+    """Print the end of a report, and exit with 1 if there are findings.
+
+    Args:
+        report: all that was found.
+        done: what was done with what `report.compared` counts.
+        as_json: as one line of JSON.
+    """
+    if as_json:
+        summary = {"name": "summary", "findings": report.findings, "notes": report.notes, **report.compared}
+        click.echo(json.dumps(summary))
+    else:
+        _sum_up(report, done)
+    sys.stdout.flush()
+    if report.findings:
+        sys.exit(STATUS_FINDINGS)
 
 
 def _show_json(finding: Finding) -> None:
@@ -97,14 +108,13 @@ def _plain(value: object) -> str:
     return text if text and not set(text) & set(' "\\=') else json.dumps(text, ensure_ascii=False)
 
 
-def _sum_up(report: Report) -> None:
+def _sum_up(report: Report, done: str) -> None:
     for name, count in report.counts.items():
-        meaning = FINDINGS.get(name) or NOTES[name]
         more = f", of which {LINES_OF_A_NAME_MAX} are shown" if count > LINES_OF_A_NAME_MAX else ""
-        click.echo(f"{name}: {count}{more}; {meaning}")
+        click.echo(f"{name}: {count}{more}; {report.meaning(name)}")
     compared = ", ".join(f"{count} {what}" for what, count in report.compared.items()) or "nothing"
     result = f"{report.findings} findings" if report.findings else "clean"
-    click.echo(f"{result}; compared: {compared}")
+    click.echo(f"{result}; {done}: {compared}")
 
 
 # --- rebuild ---------------------------------------------------------------------------------------

@@ -13,13 +13,14 @@ from crc32c import crc32c
 
 from perstack_storage._errors import ErrorCode
 
-from . import record, wire
+from . import record, stretch
 from .errors import DamageError, Refusal
 from .index import setting_text, with_defaults
 from .segments import JournalReader, Mark, segment_name
 
 PAGE_ROWS = 10_000
 READ_ALL_RECORDS_MAX = 10_000
+STRETCH_ANSWER_BYTES = 1 << 20
 _GAP_BYTES_MAX = 4096
 _PIECE_BYTES = 1 << 20
 
@@ -325,43 +326,45 @@ def _contents(source: Source, bound: dict[str, Any], rows: list[list[Any]]) -> I
 
 
 def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
-    """Records behind a position, in order, without events that repeat an earlier one."""
+    """Records behind a position, in order, without events that repeat an earlier one.
+
+    All records: as many as asked for, read as they are sent. For a follower, or of one job or run: what a
+    stretch of the journal holds, which may be nothing.
+    """
     after = arguments.get("after", 0)
     limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
-    until = Mark(*source.database.execute("SELECT position, segment, offset FROM cursor").fetchone())
+    until = cursor_of(source)
+    if "waitMs" in arguments or "jobId" in arguments:
+        if after >= until.position:
+            return Answer({"next": after}, iter([b"[]"]))
+        found = stretch.read(source.database, source.reader, after, until)
+        wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"))
+        taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
+        return Answer({"next": taken.next}, iter([taken.body]))
     last = min(until.position, after + limit)
-    repeats = {
-        position
-        for (position,) in source.database.execute(
-            "SELECT position FROM twin WHERE n = 0 AND position > ? AND position <= ?", (after, last)
-        )
-    }
+    repeats = stretch.repeats_between(source.database, after, last)
     following = max(last, after)
     return Answer({"next": following}, _array(_records(source, after, last, until, repeats)))
+
+
+def cursor_of(source: Source) -> Mark:
+    """The place up to which the index is complete."""
+    return Mark(*source.database.execute("SELECT position, segment, offset FROM cursor").fetchone())
 
 
 def _records(source: Source, after: int, last: int, until: Mark, repeats: set[int]) -> Iterator[bytes]:
     if after >= last:
         return
-    row = source.database.execute(
-        "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1",
-        (after + 1,),
-    ).fetchone()
-    place = Mark(row[0] - 1, row[1], row[2])
     try:
-        for entry in source.reader.entries(place, until):
+        for entry in source.reader.entries(stretch.start_of(source.database, after), until):
             for position, item in enumerate(
                 record.record_places(entry.data, entry.header), entry.header.position
             ):
                 if position > last:
                     return
                 if position > after and position not in repeats:
-                    head = b'{"position":%d,"time":%d,"op":"%s","value":' % (
-                        position,
-                        entry.header.time_ms,
-                        wire.STORE_OPS[record.Kind(item.kind)].encode(),
-                    )
-                    yield head + bytes(entry.data[item.start : item.start + item.length]) + b"}"
+                    payload = entry.data[item.start : item.start + item.length]
+                    yield stretch.item_of(position, entry.header.time_ms, item.kind, payload)
     except DamageError as error:
         raise Refusal(ErrorCode.DAMAGED, str(error)) from None
 

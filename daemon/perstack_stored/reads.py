@@ -1,6 +1,7 @@
 """Reads beside the serving loop: two threads ask index and journal, so that no read holds up a store.
 
-One thread looks up single values, the other makes listings and parts of large answers, a part at a time.
+One thread looks up single values, the other makes listings and parts of large answers, a part at a time. A
+third one, the tail's, has those that wait for new records.
 """
 
 import queue
@@ -9,34 +10,25 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import structlog
 
 from perstack_storage._errors import ErrorCode
 
 from . import index, queries, wire
+from .arguments import ReadRequest
 from .errors import DamageError, Refusal, StoredError
 from .files import Files
-from .outbox import Envelope
-from .queries import Source
+from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .segments import JournalReader
 from .stores import Reply
+from .tail import Tail
 
 _POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint"})
 
+_TAKE_BYTES_MAX = 4 << 20
+
 _log = structlog.get_logger()
-
-
-class ReadRequest(NamedTuple):
-    """A read whose arguments were checked."""
-
-    envelope: Envelope
-    id: int
-    op: str
-    arguments: dict[str, Any]
-    position: int  # what it must see
-    deadline: float | None  # on time.monotonic
 
 
 class _OpenRead:
@@ -72,7 +64,7 @@ class _OpenRead:
 class Reads:
     """Runs reads and hands their answers back through `replies`, telling `wake` that there are some."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its bounds
         self,
         files: Files,
         base: str,
@@ -80,6 +72,7 @@ class Reads:
         *,
         answer_bytes: int,
         open_max: int,
+        waits_max: int,
         keep_seconds: float,
         wake: Callable[[], None],
     ) -> None:
@@ -90,7 +83,8 @@ class Reads:
         self._open_max = open_max
         self._keep_seconds = keep_seconds
         self._wake = wake
-        self.replies: deque[Reply] = deque()
+        self._replies: deque[Reply] = deque()
+        self._tail_replies: deque[Reply] = deque()
         self.pending = 0
         self.failed = 0
         self.index_generation = 0
@@ -108,27 +102,64 @@ class Reads:
         ]
         for thread in self._threads:
             thread.start()
+        self.tail = Tail(
+            self._open_source, self, waits_max=waits_max, answer_bytes=min(answer_bytes, STRETCH_ANSWER_BYTES)
+        )
 
     def submit(self, request: ReadRequest) -> None:
         """Run a read; the index has come as far as it needs."""
         self.pending += 1
         self._queues["point" if request.op in _POINT_OPS else "listing"].put(request)
 
+    @property
+    def answered(self) -> bool:
+        """Whether there are answers to take."""
+        return bool(self._replies or self._tail_replies)
+
     def take_replies(self) -> list[Reply]:
-        """Answers that are ready."""
+        """Answers that are ready; no more at a time than what is sent quickly. The rest wakes again."""
         replies = []
-        while self.replies:
-            replies.append(self.replies.popleft())
+        size = 0
+        while self._replies and size < _TAKE_BYTES_MAX:
+            replies.append(self._replies.popleft())
+            size += len(replies[-1][1])
         self.pending -= len(replies)
+        while self._tail_replies and size < _TAKE_BYTES_MAX:
+            replies.append(self._tail_replies.popleft())
+            size += len(replies[-1][1])
+        if self.answered:
+            self._wake()
         return replies
+
+    def index_restarted(self) -> None:
+        """The index may be made anew: what is open of it is of no use."""
+        self.index_generation += 1
+        self.tail.index_restarted()
 
     def stop(self) -> None:
         """Let the threads end after what they have begun; what still waits is not answered."""
         self._stopping = True
+        self.tail.stop()
         for q in self._queues.values():
             q.put(None)
         for thread in self._threads:
             thread.join()
+
+    # --- in the thread of the tail -----------------------------------------------------------------
+
+    def answer(self, request: ReadRequest, answer: Answer, position: int) -> None:
+        """Answer a read that waited."""
+        try:
+            frame = self._begin(request, answer, position)
+        except Refusal as refusal:
+            frame = wire.error_answer(request.id, refusal)
+        self._tail_replies.append((request.envelope, frame))
+        self._wake()
+
+    def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
+        """Answer a read that waited with an error."""
+        self._tail_replies.append((request.envelope, wire.error_answer(request.id, refusal)))
+        self._wake()
 
     # --- in the threads ----------------------------------------------------------------------------
 
@@ -144,10 +175,7 @@ class Reads:
                         with self._open_lock:
                             self._open.clear()
                     generation = self.index_generation
-                    source = Source(
-                        index.connect(self._path, read_only=True),
-                        JournalReader(self._files, self._journal_dir),
-                    )
+                    source = self._open_source()
                 frame = self._answer(source, request)
             except Refusal as refusal:
                 frame = wire.error_answer(request.id, refusal)
@@ -160,11 +188,16 @@ class Reads:
                 frame = wire.error_answer(
                     request.id, Refusal(code, "the read failed; the daemon's log says why")
                 )
-            self.replies.append((request.envelope, frame))
+            self._replies.append((request.envelope, frame))
             self._wake()
         if source is not None:
             source.database.close()
             source.reader.close()
+
+    def _open_source(self) -> Source:
+        return Source(
+            index.connect(self._path, read_only=True), JournalReader(self._files, self._journal_dir)
+        )
 
     def _answer(self, source: Source, request: ReadRequest) -> bytes:
         if request.deadline is not None and time.monotonic() > request.deadline:
@@ -174,11 +207,16 @@ class Reads:
         (indexed,) = source.database.execute("SELECT position FROM cursor").fetchone()
         if indexed < request.position:
             raise Refusal(ErrorCode.BUSY, "the index is being built anew")
-        answer = queries.OPERATIONS[request.op](source, request.arguments)
+        return self._begin(
+            request, queries.OPERATIONS[request.op](source, request.arguments), request.position
+        )
+
+    def _begin(self, request: ReadRequest, answer: Answer, position: int) -> bytes:
+        """The frame of an answer, or of its first part."""
         read = _OpenRead(request.envelope[0], answer.pieces)
         body, last = read.next_part(self._answer_bytes)
         more = None if last else {"read": self._keep(read), "part": 1}
-        return wire.read_answer(request.id, body, position=request.position, more=more, **answer.fields)
+        return wire.read_answer(request.id, body, position=position, more=more, **answer.fields)
 
     def _part(self, request: ReadRequest) -> bytes:
         name, part = request.arguments["read"], request.arguments["part"]

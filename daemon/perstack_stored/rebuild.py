@@ -15,17 +15,13 @@ from .errors import ConfigError
 from .files import Files
 from .index import Index, IndexUnusableError
 from .journal import Journal
-from .offline import Advance, Base, progress, slices
+from .offline import Advance, Base, keeping_sessions, progress, slices
 from .recovery import Recovered
 from .segments import Chain, Entry, JournalReader, Mark
-from .sessions import Sessions
 from .settings import Settings
 from .tree import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
 
 _NEW_NAME = "rebuild.sqlite"
-# Whatever the daemon's own bounds are: opening the journal must not make it forget a session.
-_SESSIONS_MAX = 2**31
-_REMEMBERED_RECORDS_MAX = 65_000
 
 
 class Rebuilt(NamedTuple):
@@ -76,15 +72,10 @@ def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, M
         raise ConfigError(f"{base.path} has no journal to rebuild anything from")
     if importer.MARKER_NAME in base.files.list_dir(base.folders.stored):
         raise ConfigError("the import of the tree was cut short; start the daemon, which goes on with it")
-    sessions = Sessions(
-        sessions_max=_SESSIONS_MAX,
-        session_seconds=settings.session_seconds,
-        remembered_records_max=_REMEMBERED_RECORDS_MAX,
-    )
     journal = Journal(
         base.files,
         base.folders.journal,
-        sessions,
+        keeping_sessions(settings),
         segment_bytes=settings.segment_bytes,
         first_segment_bytes=settings.first_segment_bytes,
         ahead=False,

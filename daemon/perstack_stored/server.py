@@ -19,17 +19,18 @@ from perstack_storage import __version__
 from perstack_storage._errors import ErrorCode
 
 from . import wire
-from .arguments import ARGUMENTS, check_arguments
+from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .errors import Refusal
 from .followers import Follower
 from .journal import Journal
 from .outbox import Envelope, Outbox
 from .parts import Parts
 from .queries import READ_ALL_RECORDS_MAX
-from .reads import ReadRequest, Reads
+from .reads import Reads
 from .sessions import Sessions
 from .settings import Settings
 from .stores import Payload, Reply, StoreRequest, Stores, open_request
+from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .wire import RequestHeader
 
 _IDLE_MS = 500
@@ -192,7 +193,7 @@ class Server:
         Followers hear of new records every so often only, unless a read waits for the index: a transaction of
         the index for each commit would cost more than the commits.
         """
-        if self._reads.replies:
+        if self._reads.answered:
             for envelope, frame in self._reads.take_replies():
                 self._outbox.send(envelope, frame)
         now = time.monotonic()
@@ -229,7 +230,7 @@ class Server:
             time.sleep(0.001)
         for request in self._held:
             self._refuse(request.envelope, request.id, stopping)
-        for read in self._waiting:
+        for read in (*self._waiting, *self._reads.tail.release()):
             self._refuse(read.envelope, read.id, stopping)
         self._outbox.flush()
 
@@ -359,6 +360,8 @@ class Server:
     def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None
         arguments = check_arguments(header.op, wire.decode_arguments(body))
+        if header.op == "readAll":
+            check_history(arguments, self._journal.store.hex(), self._journal.mark.position)
         if len(self._waiting) + self._reads.pending >= self._settings.reads_max:
             raise Refusal(ErrorCode.BUSY, "too many reads wait")
         deadline = None
@@ -367,7 +370,9 @@ class Server:
         # What is held was not acknowledged: what is synced now is all that the read must see.
         position = self._journal.mark.position
         request = ReadRequest(envelope, header.id, header.op, arguments, position, deadline)
-        if header.op == "readPart" or self._indexed(position):
+        if arguments.get("waitMs") and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS:
+            self._reads.tail.add(request)
+        elif header.op == "readPart" or self._indexed(position):
             self._reads.submit(request)
         else:
             self._waiting.append(request)
@@ -413,8 +418,9 @@ class Server:
                     self._tree.stop()
         if self._index.due():
             self._index.start()
-            self._reads.index_generation += 1
+            self._reads.index_restarted()
         if self._index.place is not None:
+            self._reads.tail.moved(self._index.place.position)
             if self._tree.due():
                 self._tree.start()
             self._tree.send(self._index.place)
@@ -475,8 +481,8 @@ class Server:
             "refused": dict(stores.refused),
             "held": {"requests": len(self._held), "bytes": self._held_bytes},
             "partsBytes": self._parts.reserved_bytes,
-            "reads": {"waiting": len(self._waiting), "pending": self._reads.pending, "failed":
-            self._reads.failed},
+            "reads": {"waiting": len(self._waiting), "pending": self._reads.pending,
+            "following": len(self._reads.tail), "failed": self._reads.failed},
             "outbox": {"stalled": self._outbox.stalled, "dropped": self._outbox.dropped, "gone":
             self._outbox.gone}, "sessions": len(self._sessions),
             "index": self._follower_stats(self._index),

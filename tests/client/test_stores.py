@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from perstack_storage._batch import Batch
-from perstack_storage._errors import ProtocolError
+from perstack_storage._errors import ProtocolError, StorageError
 from perstack_storage._frames import Answer, Limits
-from perstack_storage._stores import PART_BYTES_MAX, StoreQueue
+from perstack_storage._stores import BATCH_AGE_MAX_S, PART_BYTES_MAX, StoreQueue
 
 SESSION = "8f" * 16
 BUSY = {"code": "BUSY", "message": "m", "retryable": True}
@@ -29,6 +29,9 @@ class Outcomes:
     def abandoned(self, batch: Batch) -> None:
         self.gone += len(batch.bodies)
 
+    def unheard(self, error: StorageError) -> None:
+        raise AssertionError("only a driver calls this")
+
 
 class Driver:
     """Plays socket and clock for a queue."""
@@ -44,7 +47,7 @@ class Driver:
 
     def add(self, count: int = 1, body: bytes = b"{}") -> None:
         for _ in range(count):
-            self.queue.add("storeEvent", body, self.sink)
+            self.queue.add("storeEvent", body, self.sink, self.now)
 
     def send(self) -> list[dict[str, Any]]:
         """Sends all that may be sent; returns the headers."""
@@ -67,6 +70,12 @@ def seqs(headers: list[dict[str, Any]]) -> list[tuple[int, int]]:
     return [(header["seq"], len(header.get("items", "1"))) for header in headers]
 
 
+def given_up(batches: list[Batch]) -> tuple[int, bool, Any]:
+    """Number of stores, whether any was sent, the error of the first."""
+    count = sum(len(batch.bodies) for batch in batches)
+    return count, any(batch.sent_ever for batch in batches), batches[0].error
+
+
 def test_a_single_store_is_the_plain_frame_of_wire_md() -> None:
     driver = Driver()
     driver.add(body=b'{"a":1}')
@@ -80,7 +89,7 @@ def test_a_single_store_is_the_plain_frame_of_wire_md() -> None:
 def test_a_batch_is_the_frame_of_wire_md() -> None:
     driver = Driver()
     driver.add(body=b'{"a":1}')
-    driver.queue.add("storeJob", b'{"b":22}', driver.sink)
+    driver.queue.add("storeJob", b'{"b":22}', driver.sink, driver.now)
     batch = driver.queue.next_batch(0)
     assert batch is not None
     assert driver.queue.frame(batch, 8) == (
@@ -262,7 +271,7 @@ def test_the_window_bounds_records_and_bytes_but_takes_a_single_value_of_any_siz
 
 def test_what_was_given_up_counts_as_settled() -> None:
     driver = sent_three_frames()
-    assert driver.queue.abandon() == (6, True, None)
+    assert given_up(driver.queue.abandon()) == (6, True, None)
     assert driver.sink.gone == 6
     driver.add()
     assert [(h["seq"], h["settled"]) for h in driver.send()] == [(7, 6)]
@@ -272,11 +281,27 @@ def test_what_was_given_up_counts_as_settled() -> None:
 def test_giving_up_tells_what_was_never_sent_and_what_was_refused_for_now() -> None:
     driver = Driver()
     driver.add(2)
-    assert driver.queue.abandon() == (2, False, None)
+    assert given_up(driver.queue.abandon()) == (2, False, None)
     driver.add()
     driver.send()
     driver.answer(1, error=BUSY)
-    assert driver.queue.abandon() == (1, False, BUSY)
+    assert given_up(driver.queue.abandon()) == (1, True, BUSY)
+
+
+def test_what_was_called_for_later_is_not_given_up_and_is_sent_again() -> None:
+    driver = Driver()
+    driver.add(2)
+    driver.now += BATCH_AGE_MAX_S + 0.01
+    driver.add(3)
+    assert seqs(driver.send()) == [(1, 2), (3, 3)]
+    assert driver.queue.oldest_at == 100.0
+    assert given_up(driver.queue.abandon(100.0)) == (2, True, None)
+    assert driver.queue.oldest_at == driver.now
+    assert driver.queue.records == 3
+    again = driver.send()
+    assert [(h["seq"], h["settled"]) for h in again] == [(3, 2)]
+    driver.answer(3, position=1, count=3)
+    assert driver.sink.seen == [1, 2, 3]
 
 
 def test_a_large_value_goes_in_parts_two_ahead_and_nothing_passes_it() -> None:

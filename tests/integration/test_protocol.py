@@ -511,10 +511,10 @@ def test_read_all_goes_on_from_any_position(tmp_path: Path) -> None:
         assert [r["op"] for r in everything[:3]] == ["storeEvent", "storeEvent", "storeJob"]
         times = [r["time"] for r in everything]
         assert times == sorted(times)
-        for after in range(43):
+        for after in range(41):
             answer = raw.ask("readAll", {"after": after})
             assert answer.value == [r for r in everything if r["position"] > after]
-            assert answer.header["next"] == max(after, 40)
+            assert answer.header["next"] == 40
         for limit in (1, 2, 3, 7, 40, 50):
             after, found = 0, []
             while after < 40:

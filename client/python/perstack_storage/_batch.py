@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from perstack_storage._errors import StorageError
+
 Outcome = int | dict[str, Any]
 """The position of a store, or the error object of the daemon."""
 
@@ -15,11 +17,15 @@ class Sink(Protocol):
     def abandoned(self, batch: "Batch") -> None:
         """The batch was given up."""
 
+    def unheard(self, error: StorageError) -> None:
+        """Some of it was given up while no call was there to raise the error."""
+
 
 class Batch:
     """Stores with consecutive numbers that travel in one frame, or one store that travels in parts."""
 
     __slots__ = (
+        "added_at",
         "bodies",
         "done",
         "error",
@@ -35,9 +41,10 @@ class Batch:
         "size",
     )
 
-    def __init__(self, first: int, sink: Sink | None) -> None:
+    def __init__(self, first: int, sink: Sink | None, added_at: float) -> None:
         self.first = first  # number of the first store that has no final outcome
         self.sink = sink
+        self.added_at = added_at  # when its first store was called for
         self.ops: list[str] = []
         self.bodies: list[bytes] = []
         self.items: list[str] = []

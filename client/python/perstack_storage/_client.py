@@ -1,40 +1,24 @@
-"""The synchronous client: the calls of Perstack's storage, answered by the daemon."""
+"""The synchronous client: its life, and how it stores. What it reads is in `_client_reads.py`."""
 
 import os
-import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
+from perstack_storage._client_reads import ClientReads
 from perstack_storage._connection import Connection
 from perstack_storage._endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
-from perstack_storage._errors import CheckpointNotFound, ErrorCode, Refused
-from perstack_storage._jsonio import dumps, loads
+from perstack_storage._errors import StorageError
+from perstack_storage._jsonio import dumps
+from perstack_storage._nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings, StoreFuture
 from perstack_storage._pipeline import Pipeline
 from perstack_storage._process import ProcessState
-from perstack_storage._reads import Read
-from perstack_storage._shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
+from perstack_storage._shapes import Checkpoint, Job, RunEvent, RunSetting
 
 TIMEOUT_DEFAULT_S = 30.0
 
-T = TypeVar("T")
 
-
-class Page(list[T], Generic[T]):
-    """A listing, or a piece of it.
-
-    Attributes:
-        next: what to give as `after` to go on behind this piece; None where the listing is complete.
-        position: every record up to this position was seen.
-    """
-
-    def __init__(self, items: list[T], next: Any, position: int | None) -> None:  # noqa: A002
-        super().__init__(items)
-        self.next = next
-        self.position = position
-
-
-class Client:
+class Client(ClientReads):
     """Stores and reads jobs, checkpoints, events and run settings.
 
     It connects when first used, rides out a restart of the daemon within `timeout_s`, and may be shared by
@@ -54,17 +38,24 @@ class Client:
         *,
         base_path: str | os.PathLike[str] | None = None,
         timeout_s: float = TIMEOUT_DEFAULT_S,
+        max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
+        on_error: ErrorHandler | None = None,
     ) -> None:
         """Prepares a client; nothing is connected yet.
 
         Args:
             endpoint: the daemon's; else PERSTACK_STORED_ENDPOINT, else the socket of the base.
             base_path: the base; else PERSTACK_STORED_BASE, else ./perstack.
-            timeout_s: how long a call, or a pipeline without any answer, waits before it gives up.
+            timeout_s: how long a call waits before it gives up; stores that nobody waits for, and those of a
+                pipeline, are given up when none was answered for so long.
+            max_outstanding: number of a thread's `…_nowait` stores that may be unanswered; beyond it, and
+                beyond 64 MiB, the next one blocks.
+            on_error: called with the error of each `…_nowait` store that failed, in a thread of the client's
+                or within a call. It should be quick; it may call the client, but not `flush` or `close`.
 
         Raises:
             EndpointError: no endpoint can be derived from the base.
-            ValueError: `timeout_s` is not positive.
+            ValueError: `timeout_s` or `max_outstanding` is not positive.
         """
         if not timeout_s > 0:
             raise ValueError("timeout_s must be positive")
@@ -72,7 +63,8 @@ class Client:
         self.timeout_s = timeout_s
         derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
         self._base = resolve_base(base_path) if derived else None
-        self._state = ProcessState(self.endpoint, self._base, timeout_s)
+        self._nowait = NowaitSettings(max_outstanding, on_error)
+        self._state = self._new_state()
         self._states = {self._state.pid: self._state}
 
     def store_job(self, job: Job | Mapping[str, Any]) -> int:
@@ -91,6 +83,39 @@ class Client:
         """Stores the setting of a run; where there is one, only `updatedAt` changes. Returns its position."""
         return self._store("storeRunSetting", setting)
 
+    def store_job_nowait(self, job: Job | Mapping[str, Any]) -> StoreFuture:
+        """Stores a job without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeJob", job)
+
+    def store_checkpoint_nowait(self, checkpoint: Checkpoint | Mapping[str, Any]) -> StoreFuture:
+        """Stores a checkpoint without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeCheckpoint", checkpoint)
+
+    def store_event_nowait(self, event: RunEvent | Mapping[str, Any]) -> StoreFuture:
+        """Stores an event without waiting; returns a future of its position.
+
+        It is on disk when the future is done, and in its place in the order of this thread's stores. A
+        process that is killed loses those whose futures are not done; so does one that ends without `flush`
+        and without leaving the client's `with`. Blocks, and may raise, only if `max_outstanding` is used up.
+        """
+        return self._store_nowait("storeEvent", event)
+
+    def store_run_setting_nowait(self, setting: RunSetting | Mapping[str, Any]) -> StoreFuture:
+        """Stores the setting of a run without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeRunSetting", setting)
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Waits until every `…_nowait` store so far, of all threads, is on disk or has failed.
+
+        Args:
+            timeout_s: how long to wait; by default until the client's own `timeout_s` has given them up.
+
+        Raises:
+            NotFlushed: `timeout_s` was too short; nothing is given up.
+            StorageError: the first failure since the last flush, if the client has no `on_error`.
+        """
+        self._state_here().flush(timeout_s)
+
     def pipeline(self, max_in_flight: int | None = None) -> Pipeline:
         """Returns a context manager whose stores don't wait for each other.
 
@@ -99,97 +124,8 @@ class Client:
         """
         return Pipeline(self._connection(), max_in_flight)
 
-    def retrieve_job(self, job_id: str) -> Job | None:
-        """Returns a job, or None where it is unknown."""
-        return cast("Job | None", self._value("retrieveJob", jobId=job_id))
-
-    def get_all_jobs(self, limit: int | None = None, after: Any = None) -> Page[Job]:
-        """Returns the jobs by `startedAt`, newest first, ties by id.
-
-        Args:
-            limit: number of items at most; all by default.
-            after: the `next` of the page before.
-        """
-        return self._page("getAllJobs", limit=limit, after=after)
-
-    def retrieve_checkpoint(self, job_id: str, checkpoint_id: str) -> Checkpoint:
-        """Returns a checkpoint.
-
-        Raises:
-            CheckpointNotFound: there is none, or no such job.
-        """
-        arguments = {"jobId": job_id, "checkpointId": checkpoint_id}
-        return cast("Checkpoint", self._value("retrieveCheckpoint", **arguments))
-
-    def get_checkpoints_by_job_id(
-        self, job_id: str, limit: int | None = None, after: Any = None
-    ) -> Page[Checkpoint]:
-        """Returns the checkpoints of a job by `stepNumber`, ties in the order stored.
-
-        Paged as `get_all_jobs`.
-        """
-        return self._page("getCheckpointsByJobId", jobId=job_id, limit=limit, after=after)
-
-    def get_events_by_run(
-        self, job_id: str, run_id: str, limit: int | None = None, after: Any = None
-    ) -> Page[EventMeta]:
-        """Returns time, step and type of the events of a run by `stepNumber`, ties in the order stored.
-
-        Paged as `get_all_jobs`.
-        """
-        return self._page("getEventsByRun", jobId=job_id, runId=run_id, limit=limit, after=after)
-
-    def get_event_contents(
-        self,
-        job_id: str,
-        run_id: str,
-        max_step: int | None = None,
-        limit: int | None = None,
-        after: Any = None,
-    ) -> Page[RunEvent]:
-        """Returns the events of a run by `timestamp`, ties in the order stored; paged as `get_all_jobs`.
-
-        Args:
-            job_id: the job's id.
-            run_id: the run's id.
-            max_step: only events whose `stepNumber` is not above this.
-            limit: see `get_all_jobs`.
-            after: see `get_all_jobs`.
-        """
-        arguments = {"jobId": job_id, "runId": run_id, "maxStep": max_step}
-        return self._page("getEventContents", **arguments, limit=limit, after=after)
-
-    def get_all_runs(self, limit: int | None = None, after: Any = None) -> Page[RunSetting]:
-        """Returns the settings of all runs by `updatedAt`, newest first; paged as `get_all_jobs`."""
-        return self._page("getAllRuns", limit=limit, after=after)
-
-    def read_all(self, after: int = 0, limit: int | None = None) -> Page[Record]:
-        """Returns records of all jobs in the order stored, behind the position `after`.
-
-        `next` of the page is always the position to go on from; an empty page is the end for now.
-
-        Args:
-            after: a position; 0 for the beginning.
-            limit: number of records at most; by default what the daemon gives at most.
-        """
-        return self._page("readAll", after=after, limit=limit)
-
-    def hello(self) -> dict[str, Any]:
-        """Returns what the daemon says of itself: version, base, name of the history, limits."""
-        return cast("dict[str, Any]", self._value("hello"))
-
-    def stats(self) -> dict[str, Any]:
-        """Returns the daemon's counters and gauges."""
-        return cast("dict[str, Any]", self._value("stats"))
-
-    def ping(self) -> float:
-        """Returns the time that a message takes to the daemon and back, in seconds."""
-        start = time.perf_counter()
-        self._value("ping")
-        return time.perf_counter() - start
-
     def close(self) -> None:
-        """Closes all connections.
+        """Closes all connections, without a flush.
 
         Calls under way in other threads end with ClosedError, and so does every later one.
         """
@@ -201,13 +137,23 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.flush()
+        except StorageError as problem:
+            if error is None:
+                raise
+            error.add_note(f"and the client, while it stored what was outstanding: {problem}")
+        finally:
+            self.close()
+
+    def _new_state(self) -> ProcessState:
+        return ProcessState(self.endpoint, self._base, self.timeout_s, self._nowait.renewed())
 
     def _state_here(self) -> ProcessState:
         state = self._state
         if state.pid != os.getpid():
             # The parent's state stays in the dictionary: not even its destructors may touch its sockets here.
-            state = ProcessState(self.endpoint, self._base, self.timeout_s)
+            state = self._new_state()
             state = self._state = self._states.setdefault(state.pid, state)
         return state
 
@@ -217,17 +163,5 @@ class Client:
     def _store(self, op: str, value: Mapping[str, Any]) -> int:
         return self._connection().store(op, dumps(value))
 
-    def _read(self, op: str, arguments: dict[str, Any]) -> Read:
-        given = {name: value for name, value in arguments.items() if value is not None}
-        read = self._connection().call(op, dumps(given))
-        if read.error is not None:
-            missing = op == "retrieveCheckpoint" and read.error.get("code") == ErrorCode.NOT_FOUND
-            raise (CheckpointNotFound if missing else Refused)(read.error, op=op)
-        return read
-
-    def _value(self, op: str, **arguments: Any) -> Any:
-        return loads(self._read(op, arguments).body)
-
-    def _page(self, op: str, **arguments: Any) -> Page[Any]:
-        read = self._read(op, arguments)
-        return Page(loads(read.body), read.next, read.position)
+    def _store_nowait(self, op: str, value: Mapping[str, Any]) -> StoreFuture:
+        return self._connection().submit_nowait(op, dumps(value))

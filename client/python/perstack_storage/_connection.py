@@ -1,4 +1,4 @@
-"""One DEALER socket and the protocol it carries; used by one thread at a time."""
+"""The connection of one thread of the synchronous client: stores, reads, and how it waits for them."""
 
 import math
 import os
@@ -9,110 +9,179 @@ from collections.abc import Callable
 import zmq
 
 from perstack_storage._batch import Sink
-from perstack_storage._errors import ClosedError, DaemonUnavailable, OutcomeUnknown, Refused, StorageError
-from perstack_storage._protocol import ClientProtocol
+from perstack_storage._errors import ClosedError, Refused, StorageError
+from perstack_storage._nowait import NowaitSettings, StoreFuture, ThreadOutstanding
+from perstack_storage._pump import Pump
 from perstack_storage._reads import Read
 from perstack_storage._stores import BATCH_BYTES_MAX
+from perstack_storage._transport import Transport
 
-RECONNECT_MIN_MS = 20
-RECONNECT_MAX_MS = 500
-NO_COPY_BYTES_MIN = 65_536
 DRAIN_EVERY_ITEMS = 16
 DRAIN_EVERY_S = 0.001
 BLOCKED_WAIT_MAX_S = 1.0
 
 
-class Connection:
-    """Stores and reads of one thread: one socket, one session. Errors are those of `Client`."""
+class Connection(Transport):
+    """Stores and reads of one thread: one socket, one session. Errors are those of `Client`.
+
+    Until the first `submit_nowait` no other thread and no lock is involved. From then on a pump moves what is
+    outstanding while the thread is elsewhere, and `_pump.lock` guards everything but what is said otherwise.
+    """
 
     def __init__(
-        self, context: Callable[[], zmq.SyncContext], endpoint: str, base: str | None, timeout_s: float
+        self,
+        context: Callable[[], zmq.SyncContext],
+        endpoint: str,
+        base: str | None,
+        timeout_s: float,
+        nowait: NowaitSettings,
     ) -> None:
-        self._context = context
-        self._endpoint = endpoint
-        self._base = base
-        self._timeout_s = timeout_s
-        self._protocol = ClientProtocol(os.urandom(16).hex())
-        self._stores = self._protocol.stores
-        self._socket: zmq.SyncSocket | None = None
+        super().__init__(endpoint, base, timeout_s)
+        self._get_context = context
+        self._nowait = nowait
         self._poller = zmq.Poller()
-        self._blocked = False  # the socket took no frame: there is no connection at the moment
-        self._pid = os.getpid()
         self._thread = threading.get_ident()
         self._undrained_items = 0
         self._drained_at = 0.0
-        self.closed = False
+        self._pump: Pump | None = None
+        self.outstanding: ThreadOutstanding | None = None
         self.busy = False  # read by `Client.close` in another thread
 
     def store(self, op: str, body: bytes) -> int:
         """Stores one value and waits; returns its position."""
         self._enter()
         try:
-            deadline = time.monotonic() + self._timeout_s
+            now = time.monotonic()
+            deadline = now + self._timeout_s
             self._make_room(len(body), math.inf, deadline)
             self._stores.seal()
-            batch = self._stores.add(op, body, None)
+            batch = self._stores.add(op, body, None, now)
             self._stores.seal()
             while not batch.done:
                 self._step(deadline)
         finally:
-            self.busy = False
+            self._leave()
         outcome = batch.outcomes[0]
         if isinstance(outcome, dict):
             raise Refused(outcome, op=op)
         return outcome
 
-    def call(self, op: str, arguments: bytes = b"") -> Read:
-        """Sends a request that stores nothing and waits; returns it with its complete answer."""
+    def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:
+        """Sends a request that stores nothing and waits; returns it with its complete answer.
+
+        Args:
+            op: the operation.
+            arguments: the body.
+            wait_s: how long the daemon may put its answer off.
+        """
         self._enter()
         try:
-            deadline = time.monotonic() + self._timeout_s
-            read = self._protocol.read = Read(op, arguments, deadline)
+            deadline = time.monotonic() + self._timeout_s + wait_s
+            read = Read(op, arguments, deadline, wait_s=wait_s)
+            self._protocol.reads.append(read)
             while not read.done:
                 self._step(deadline)
         finally:
-            self._protocol.read = None
-            self.busy = False
+            self._protocol.reads.clear()
+            self._leave()
         return read
 
     def submit(self, op: str, body: bytes, sink: Sink, records_max: float) -> None:
         """Queues one value and sends what is worth sending; waits only while the window is used up."""
         self._enter()
         try:
-            stores = self._stores
-            if not stores.has_room(len(body), records_max) or len(body) > BATCH_BYTES_MAX:
+            stores, now = self._stores, time.monotonic()
+            if (
+                not stores.has_room(len(body), records_max)
+                or len(body) > BATCH_BYTES_MAX
+                or self._protocol.backlog
+            ):
                 self._make_room(len(body), records_max, None)
-            stores.add(op, body, sink)
-            self._undrained_items += 1
-            if stores.worth_sending and not self._blocked:
-                self._send(time.monotonic())
-            elif self._undrained_items >= DRAIN_EVERY_ITEMS:
-                self._look_up(time.monotonic())
-            else:
-                now = time.monotonic()
-                if now - self._drained_at > DRAIN_EVERY_S:
-                    self._look_up(now)
+            stores.add(op, body, sink, now)
+            self._push(now)
         finally:
-            self.busy = False
+            self._leave()
+
+    def submit_nowait(self, op: str, body: bytes) -> StoreFuture:
+        """Queues one value whose outcome goes to a future; waits only while too much is outstanding."""
+        if self._pump is None:
+            self._start_pump()
+        self._enter()
+        try:
+            outstanding, pump = self.outstanding, self._pump
+            assert outstanding is not None
+            assert pump is not None
+            if outstanding.full:
+                self._wait_while(lambda: outstanding.full)
+            now = time.monotonic()
+            future = outstanding.new_future(len(body))
+            self._protocol.backlog.enqueue(op, body, outstanding, now)
+            self._push(now)
+            pump.wake()
+        finally:
+            self._leave()
+        return future
 
     def flush(self) -> None:
         """Waits until every store queued so far has its final outcome."""
         self._enter()
         try:
             self._stores.seal()
-            self._wait_while(lambda: self._stores.records > 0)
+            self._wait_while(lambda: self._stores.records > 0 or bool(self._protocol.backlog))
         finally:
-            self.busy = False
-
-    def __del__(self) -> None:
-        """A thread that ended leaves its connection to this; a forked child must not touch it."""
-        if self._socket is not None and os.getpid() == self._pid:
-            self._socket.close(linger=0)
+            self._leave()
 
     def close(self) -> None:
         """Closes the socket; what is unanswered is not sent again."""
-        self.closed = True
-        self._drop_socket()
+        self.closed = self._given_up.closed = True
+        pump = self._pump
+        if pump is None:
+            self._drop_socket()
+            return
+        with pump.lock:
+            self._drop_socket()
+            self._protocol.abandon()
+        pump.stop()
+        if self.outstanding is not None:
+            self.outstanding.deliver()
+
+    def __del__(self) -> None:
+        super().__del__()
+        if self._pump is not None and os.getpid() == self._pid:
+            self._pump.stop()
+
+    def _start_pump(self) -> None:
+        if threading.get_ident() == self._thread and os.getpid() == self._pid:
+            self.outstanding = ThreadOutstanding(self._nowait, self._given_up)
+            self._pump = Pump(self)
+
+    def tend(self) -> int | None:
+        """Does what is due for what is outstanding; called by the pump, in its thread.
+
+        Returns:
+            The descriptor to wait for before the next time; -1 for no wait; None if nothing is outstanding.
+        """
+        pump, outstanding = self._pump, self.outstanding
+        assert pump is not None
+        assert outstanding is not None
+        with pump.lock:
+            try:
+                if not self.closed:
+                    now = time.monotonic()
+                    if now >= self._protocol.gives_up_at(self._timeout_s):
+                        self._abandon_overdue(now - self._timeout_s)
+                    self._look_up_all(now)
+            except ClosedError:
+                pass  # `close` does the rest
+            except StorageError as error:
+                outstanding.report(error)
+            if self.closed or not outstanding.count:
+                pump.rest()
+                descriptor = None
+            else:
+                descriptor = -1 if self._socket is None else int(self._socket.fd)
+        outstanding.deliver()
+        return descriptor
 
     def _enter(self) -> None:
         if os.getpid() != self._pid or threading.get_ident() != self._thread:
@@ -122,16 +191,34 @@ class Connection:
                 "the client was called again from within one of its own calls (a signal handler?)"
             )
         self.busy = True
+        if self._pump is not None:
+            self._pump.lock.acquire()
         if self.closed:
-            self.busy = False
+            self._leave()
             raise ClosedError("the client is closed")
 
+    def _leave(self) -> None:
+        self.busy = False
+        if self._pump is not None:
+            self._leave_to_pump(self._pump)
+
+    def _leave_to_pump(self, pump: Pump) -> None:
+        outstanding = self.outstanding
+        assert outstanding is not None
+        try:
+            # Otherwise the pump, which waits for the descriptor, might miss what has arrived.
+            if self._touched and outstanding.count and not self.closed and self._has_work():
+                self._look_up_all(time.monotonic())
+        finally:
+            pump.lock.release()
+        outstanding.deliver()
+
     def _make_room(self, size: int, records_max: float, deadline: float | None) -> None:
-        stores, limits = self._stores, self._protocol.limits
+        stores, limits, backlog = self._stores, self._protocol.limits, self._protocol.backlog
         if size > BATCH_BYTES_MAX:  # whether it must travel in parts depends on what the daemon grants
             self._wait_while(lambda: not limits.known, deadline)
-        if not stores.has_room(size, records_max):
-            self._wait_while(lambda: not stores.has_room(size, records_max), deadline)
+        if backlog or not stores.has_room(size, records_max):
+            self._wait_while(lambda: bool(backlog) or not stores.has_room(size, records_max), deadline)
 
     def _wait_while(self, pending: Callable[[], bool], deadline: float | None = None) -> None:
         """Without a deadline, gives up when no store has been answered for `timeout_s`."""
@@ -157,6 +244,14 @@ class Connection:
         elif self._protocol.silent(time.monotonic()):
             self._drop_socket()
 
+    def _push(self, now: float) -> None:
+        """Sends what is worth sending, and takes what has arrived every now and then."""
+        self._undrained_items += 1
+        if self._stores.worth_sending and not self._blocked:
+            self._send(now)
+        elif self._undrained_items >= DRAIN_EVERY_ITEMS or now - self._drained_at > DRAIN_EVERY_S:
+            self._look_up(now)
+
     def _look_up(self, now: float) -> None:
         """Takes what has arrived and sends what may be sent, without waiting."""
         self._undrained_items = 0
@@ -166,75 +261,32 @@ class Connection:
             self._drop_socket()
         self._send(now)
 
-    def _send(self, now: float) -> None:
-        socket = self._socket or self._connect()
-        protocol = self._protocol
-        while (frame := protocol.next_frame(now)) is not None:
-            try:
-                socket.send(frame, zmq.NOBLOCK, copy=len(frame) < NO_COPY_BYTES_MIN)
-            except zmq.Again:
-                self._set_blocked(True)
-                return
-            except zmq.ZMQError as error:
-                raise ClosedError("the client was closed during the call") from error
-            protocol.sent(now)
-        self._set_blocked(False)
+    def _look_up_all(self, now: float) -> None:
+        """The same until nothing more has arrived; the descriptor can be waited for then."""
+        self._look_up(now)
+        while self._has_work():
+            self._look_up(now)
 
-    def _set_blocked(self, blocked: bool) -> None:
-        if blocked is self._blocked:
-            return
-        self._blocked = blocked
-        if self._socket is not None:
-            self._poller.modify(self._socket, zmq.POLLIN | zmq.POLLOUT if blocked else zmq.POLLIN)
+    def _context(self) -> zmq.SyncContext:
+        return self._get_context()
 
-    def _drain(self) -> None:
-        socket, protocol = self._socket, self._protocol
-        if socket is None:
-            return
-        now = time.monotonic()
-        try:
-            while True:
-                protocol.receive(socket.recv(zmq.NOBLOCK), now)
-                if not protocol.waiting:  # spares the attempt that finds nothing
-                    return
-        except zmq.Again:
-            return
-        except zmq.ZMQError as error:
-            raise ClosedError("the client was closed during the call") from error
-
-    def _connect(self) -> zmq.SyncSocket:
-        socket = self._context().socket(zmq.DEALER)
-        socket.linger = 0
-        # Frames go to a finished connection only. So what the socket took may have arrived, and what it did
-        # not take has certainly not: that is what tells DaemonUnavailable from OutcomeUnknown.
-        socket.immediate = True
-        socket.sndhwm = socket.rcvhwm = 0  # the window and one read at a time bound both queues
-        socket.reconnect_ivl = RECONNECT_MIN_MS
-        socket.reconnect_ivl_max = RECONNECT_MAX_MS
-        socket.connect(self._endpoint)
+    def _opened(self, socket: zmq.SyncSocket) -> None:
         self._poller.register(socket, zmq.POLLIN)
-        self._socket = socket
-        return socket
 
-    def _drop_socket(self) -> None:
-        socket, self._socket = self._socket, None
-        self._set_blocked(False)
-        if socket is not None:
-            self._poller.unregister(socket)
-            socket.close(linger=0)
-            self._protocol.disconnected()
+    def _closing(self, socket: zmq.SyncSocket, /) -> None:
+        self._poller.unregister(socket)
+
+    def _blocked_changed(self) -> None:
+        if self._socket is not None:
+            events = zmq.POLLIN | zmq.POLLOUT if self._blocked else zmq.POLLIN
+            self._poller.modify(self._socket, events)
 
     def _give_up(self) -> None:
-        read = self._protocol.read
-        if read is not None:
+        if self._protocol.reads:
+            read = self._protocol.reads[0]
             if read.error is not None:
                 raise Refused(read.error, op=read.op)
-            raise DaemonUnavailable(self._endpoint, self._timeout_s, self._base)
+            raise self._given_up.unavailable()
         # With the socket goes what it has not delivered yet: a store given up must not arrive later.
         self._drop_socket()
-        count, sent, error = self._stores.abandon()
-        if error is not None:
-            raise Refused(error)
-        if sent:
-            raise OutcomeUnknown(self._endpoint, self._timeout_s, count)
-        raise DaemonUnavailable(self._endpoint, self._timeout_s, self._base)
+        raise self._given_up.error_of(self._protocol.abandon())

@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     STORAGE_FULL = "STORAGE_FULL"
     DEADLINE = "DEADLINE"
     READ_GONE = "READ_GONE"
+    POSITION_GONE = "POSITION_GONE"
     STOPPING = "STOPPING"
     DAMAGED = "DAMAGED"
     INTERNAL = "INTERNAL"
@@ -47,7 +48,9 @@ class StorageError(Exception):
 
 
 class EndpointError(StorageError):
-    """The base is too deep for a Unix socket, and there is no private folder to put the socket in instead.
+    """No socket can be made: the endpoint is malformed, too many files are open, or the base is too deep.
+
+    A Unix socket of a deep base needs a private folder to put it in instead.
 
     Give an endpoint, or set PERSTACK_STORED_ENDPOINT or XDG_RUNTIME_DIR, for the client and the daemon alike.
     """
@@ -102,6 +105,25 @@ class OutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake
         )
 
 
+class NotFlushed(StorageError, TimeoutError):  # noqa: N818 - a state, not a mistake
+    """`flush` ended before everything had its outcome; nothing is given up, it goes on being stored.
+
+    Attributes:
+        count: number of stores that were outstanding.
+    """
+
+    def __init__(self, timeout_s: float, count: int) -> None:
+        self.count = count
+        super().__init__(f"{count} stores are still outstanding after {timeout_s:g} s")
+
+
+class TooMuchOutstanding(StorageError):  # noqa: N818 - a state, not a mistake
+    """A `…_nowait` store of the asyncio client came when `max_outstanding` was used up; it is not stored.
+
+    Wait with `await client.ready()` and call again. (The synchronous client blocks instead.)
+    """
+
+
 class Refused(StorageError):  # noqa: N818 - the word of the protocol
     """The daemon answered that it did not carry out the request; nothing of it was stored.
 
@@ -131,6 +153,15 @@ class Refused(StorageError):  # noqa: N818 - the word of the protocol
         where = "" if self.index is None else f"item {self.index} "
         what = f"{where}{self.op}" if self.op else where.strip()
         return f"{what} refused: {self.message} ({self.code})" if what else f"{self.message} ({self.code})"
+
+
+class PositionGone(Refused):
+    """`follow` or `read_all` from a position that this history of the daemon does not have.
+
+    The base was made anew, or restored from a copy that lacks its newest records: what was read before may
+    not be there any more, and other records may stand at the same positions. Follow from 0, into an empty
+    place.
+    """
 
 
 class CheckpointNotFound(Refused):

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from perstack_storage._batch import Batch
 from perstack_storage._connection import Connection
-from perstack_storage._errors import Refused, StorageError
+from perstack_storage._errors import StorageError
 from perstack_storage._jsonio import dumps
+from perstack_storage._outcomes import PipelineOutcomes
 
 
-class Pipeline:
+class Pipeline(PipelineOutcomes):
     """Made by `Client.pipeline`; used within `with`, by the thread that made it.
 
         with client.pipeline() as pipeline:
@@ -22,21 +22,14 @@ class Pipeline:
     unanswered that the window is used up. What is queued is sent at the latest by a later call, `flush`, or
     leaving; only the last two promise that it is on disk. Leaving the block through an exception still
     stores what was queued; should that fail too, the exception gets a note.
-
-    Attributes:
-        positions: position of each store, in the order of the calls; None for one that was refused or given
-            up. Complete after `flush` and after leaving.
-        refusals: a `Refused` for each store that was refused, with its `index`.
     """
 
     def __init__(self, connection: Connection, max_in_flight: int | None) -> None:
         if max_in_flight is not None and max_in_flight < 1:
             raise ValueError("max_in_flight must be at least 1")
-        self.positions: list[int | None] = []
-        self.refusals: list[Refused] = []
+        super().__init__()
         self._connection = connection
         self._records_max = math.inf if max_in_flight is None else max_in_flight
-        self._raised = 0  # so many of the refusals have been raised
 
     def store_job(self, job: Mapping[str, Any]) -> None:
         """Queues a job; see `Client.store_job`."""
@@ -63,26 +56,7 @@ class Pipeline:
                 unanswered is given up.
         """
         self._connection.flush()
-        if self._raised < len(self.refusals):
-            first = self.refusals[self._raised]
-            self._raised = len(self.refusals)
-            raise first
-
-    def settled(self, batch: Batch) -> None:
-        """Takes the outcomes of a batch; called by the connection, in the order of the stores."""
-        for op, outcome in zip(batch.ops, batch.outcomes, strict=True):
-            if isinstance(outcome, int):
-                self.positions.append(outcome)
-            else:
-                self.refusals.append(Refused(outcome, op=op, index=len(self.positions)))
-                self.positions.append(None)
-
-    def abandoned(self, batch: Batch) -> None:
-        """Notes that a batch was given up; called by the connection."""
-        given_up = len(batch.ops) - len(batch.outcomes)
-        batch.ops = batch.ops[: len(batch.outcomes)]
-        self.settled(batch)
-        self.positions += [None] * given_up
+        self._raise_first()
 
     def __enter__(self) -> "Pipeline":
         return self

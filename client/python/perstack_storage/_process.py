@@ -1,5 +1,6 @@
 """What a client owns in one process: a ZeroMQ context, and a connection for each thread that used it."""
 
+import concurrent.futures
 import os
 import threading
 import time
@@ -8,7 +9,8 @@ import weakref
 import zmq
 
 from perstack_storage._connection import Connection
-from perstack_storage._errors import ClosedError
+from perstack_storage._errors import ClosedError, NotFlushed
+from perstack_storage._nowait import NowaitSettings
 
 _CLOSE_POLL_S = 0.001
 
@@ -20,11 +22,12 @@ class _Local(threading.local):
 class ProcessState:
     """The context and the connections of a client in the process that made this object."""
 
-    def __init__(self, endpoint: str, base: str | None, timeout_s: float) -> None:
+    def __init__(self, endpoint: str, base: str | None, timeout_s: float, nowait: NowaitSettings) -> None:
         self.pid = os.getpid()
         self._endpoint = endpoint
         self._base = base
         self._timeout_s = timeout_s
+        self._nowait = nowait
         self._local = _Local()
         self._lock = threading.Lock()
         self._context: zmq.SyncContext | None = None
@@ -35,7 +38,9 @@ class ProcessState:
         """Returns the connection of the calling thread, which closes when the thread ends."""
         connection = self._local.connection
         if connection is None:
-            connection = Connection(self._get_context, self._endpoint, self._base, self._timeout_s)
+            connection = Connection(
+                self._get_context, self._endpoint, self._base, self._timeout_s, self._nowait
+            )
             with self._lock:
                 if self._closed:
                     raise ClosedError("the client is closed")
@@ -52,6 +57,16 @@ class ProcessState:
             if self._context is None:
                 self._context = zmq.Context()
             return self._context
+
+    def flush(self, timeout_s: float | None) -> None:
+        """Waits until the stores that nobody waits for, of all threads, have their final outcomes."""
+        with self._lock:
+            connections = list(self._connections)
+        outstanding = [connection.outstanding for connection in connections]
+        futures = [some.last for some in outstanding if some is not None and some.last is not None]
+        if concurrent.futures.wait(futures, timeout_s).not_done:
+            raise NotFlushed(timeout_s or 0, sum(some.count for some in outstanding if some is not None))
+        self._nowait.failures.raise_first()
 
     def close(self) -> None:
         """Ends calls that are under way in other threads with ClosedError, then closes all sockets."""

@@ -11,18 +11,20 @@ A driver with a socket does this, over and over:
 import math
 
 from perstack_storage import _frames
+from perstack_storage._backlog import Backlog
 from perstack_storage._batch import Batch
 from perstack_storage._reads import Read
 from perstack_storage._stores import StoreQueue
 
 
 class ClientProtocol:
-    """The session's stores, at most one read, and the `hello` that opens each connection."""
+    """The session's stores, the reads under way, and the `hello` that opens each connection."""
 
     def __init__(self, session: str) -> None:
         self.limits = _frames.Limits()
         self.stores = StoreQueue(session, self.limits)
-        self.read: Read | None = None
+        self.backlog = Backlog(self.stores, self.limits)
+        self.reads: list[Read] = []
         self._session = session
         self._next_id = 1
         self._hello = self._new_hello()
@@ -37,10 +39,12 @@ class ClientProtocol:
         if not self._hello_done and self._hello.ready(now):
             self._offered = self._hello
             return self._hello.frame(self._next_id, now)
-        read = self.read
-        if read is not None and read.ready(now):
-            self._offered = read
-            return read.frame(self._next_id, now)
+        for read in self.reads:
+            if read.ready(now):
+                self._offered = read
+                return read.frame(self._next_id, now)
+        if self.backlog:
+            self.backlog.move()
         batch = self._offered = self.stores.next_batch(now)
         return None if batch is None else self.stores.frame(batch, self._next_id)
 
@@ -63,8 +67,9 @@ class ClientProtocol:
         request_id = answer.header["id"]
         if self.stores.answered(request_id, answer, now):
             return
-        if self.read is not None and self.read.answered(request_id, answer, now):
-            return
+        for read in self.reads:
+            if read.answered(request_id, answer, now):
+                return
         if not self._hello_done and self._hello.answered(request_id, answer, now) and self._hello.done:
             self._hello_done = True
             if self._hello.error is None:
@@ -75,31 +80,37 @@ class ClientProtocol:
     def waiting(self) -> bool:
         """Whether an answer to a store or read is due to come; that to `hello` is taken along the way."""
         return (
-            bool(self.stores.under_way)
-            or (self.read is not None and not self.read.done)
-            or not self._hello_done
+            bool(self.stores.under_way) or not self._hello_done or any(not read.done for read in self.reads)
         )
+
+    def gives_up_at(self, timeout_s: float) -> float:
+        """Returns when the oldest store will have waited for so long with no store answered since."""
+        return max(min(self.stores.oldest_at, self.backlog.oldest_at), self.stores.progress_at) + timeout_s
+
+    def abandon(self, through: float = math.inf) -> list[Batch]:
+        """Gives up the stores that were called for up to a time; see `StoreQueue.abandon`."""
+        return self.stores.abandon(through) + self.backlog.abandon(through)
 
     def disconnected(self) -> None:
         """A new connection: everything without an answer is sent again, after a `hello`."""
         self._hello = self._new_hello()
         self._hello_done = False
         self.stores.disconnected()
-        if self.read is not None:
-            self.read.disconnected()
+        for read in self.reads:
+            read.disconnected()
 
     def due(self) -> float:
         """Returns when the driver must call again although nothing arrives."""
         due = self.stores.due()
-        if self.read is not None:
-            due = min(due, self.read.due())
+        for read in self.reads:
+            due = min(due, read.due())
         return due if self._hello_done else min(due, self._hello.due())
 
     def silent(self, now: float) -> bool:
         """Whether an answer is overdue, so that the connection has to be made anew."""
         overdue = self.stores.silent(now)
-        if self.read is not None:
-            overdue |= self.read.silent(now)
+        for read in self.reads:
+            overdue |= read.silent(now)
         if not self._hello_done:
             overdue |= self._hello.silent(now)
         return overdue

@@ -16,7 +16,15 @@ _WITHOUT_DEADLINE = frozenset({"hello", "ping", "stats"})
 class Read:
     """The state of a request that may be sent any number of times."""
 
-    def __init__(self, op: str, arguments: bytes, deadline: float, session: str | None = None) -> None:
+    def __init__(
+        self,
+        op: str,
+        arguments: bytes,
+        deadline: float,
+        session: str | None = None,
+        wait_s: float = 0.0,
+    ) -> None:
+        """With `wait_s` the daemon may take so long longer than usual to answer."""
         self.op = op
         self.done = False
         self.error: dict[str, Any] | None = None  # of the last try
@@ -24,7 +32,8 @@ class Read:
         self.next: Any = None
         self._arguments = arguments
         self._session = session
-        self._deadline = deadline
+        self.wait_s = wait_s
+        self.deadline = deadline
         self._more: bytes | None = None
         self._pieces: list[bytes] = []
         self._id: int | None = None
@@ -44,7 +53,7 @@ class Read:
 
     def frame(self, request_id: int, now: float) -> bytes:
         """Returns the request for the answer, or for the next part of it."""
-        timeout_ms = None if self.op in _WITHOUT_DEADLINE else max(1, int((self._deadline - now) * 1000))
+        timeout_ms = None if self.op in _WITHOUT_DEADLINE else max(1, int((self.deadline - now) * 1000))
         if self._more is not None:
             return _frames.request("readPart", request_id, self._more, timeout_ms=timeout_ms)
         return _frames.request(
@@ -104,7 +113,8 @@ class Read:
         """Returns when something has to be done although nothing came in."""
         if self.done:
             return math.inf
-        return self._sent_at + self._patience_s if self._send_at is None else self._send_at
+        patience_s = self._patience_s + self.wait_s
+        return self._sent_at + patience_s if self._send_at is None else self._send_at
 
     def silent(self, now: float) -> bool:
         """Whether an answer is overdue; if so, the next one is waited for twice as long."""

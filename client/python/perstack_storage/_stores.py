@@ -17,6 +17,8 @@ BATCH_BYTES_MAX = 262_144
 """Above this a batch is full: larger frames gain nothing and delay the first answer."""
 FRAMES_IN_FLIGHT_MIN = 2
 """With fewer than this under way, a batch is sent however small it is."""
+BATCH_AGE_MAX_S = 0.1
+"""A batch takes none that is called for later than so long after its first: batches are given up whole."""
 PART_BYTES_MAX = 4_194_304
 PARTS_IN_FLIGHT_MAX = 2
 
@@ -40,6 +42,7 @@ class StoreQueue:
         self._backoff_s = BACKOFF_MIN_S
         self._patience_s = PATIENCE_MIN_S
         self.progress_at = 0.0
+        self.finished = 0  # number of stores that were settled or given up
         self.records = 0
         self.bytes = 0
 
@@ -52,12 +55,17 @@ class StoreQueue:
             and self.bytes + size <= limits.window_bytes
         )
 
-    def add(self, op: str, body: bytes, sink: Sink | None) -> Batch:
+    def add(self, op: str, body: bytes, sink: Sink | None, now: float) -> Batch:
         """Appends a store, to the batch that still takes some or to a new one; returns the batch."""
         size = len(body)
         batch = self._open
-        if batch is None or batch.sink is not sink or batch.size + size > BATCH_BYTES_MAX:
-            batch = self._start_batch(size, sink)
+        if (
+            batch is None
+            or batch.sink is not sink
+            or batch.size + size > BATCH_BYTES_MAX
+            or now - batch.added_at > BATCH_AGE_MAX_S
+        ):
+            batch = self._start_batch(size, sink, now)
         batch.ops.append(op)
         batch.bodies.append(body)
         batch.items.append(f'["{op}",{size}]')
@@ -69,8 +77,8 @@ class StoreQueue:
             self._open = None
         return batch
 
-    def _start_batch(self, size: int, sink: Sink | None) -> Batch:
-        batch = Batch(self._next_seq, sink)
+    def _start_batch(self, size: int, sink: Sink | None, now: float) -> Batch:
+        batch = Batch(self._next_seq, sink, now)
         self._unanswered.append(batch)
         self._waiting.append(batch)
         self._open = batch if size < BATCH_BYTES_MAX else None
@@ -86,30 +94,45 @@ class StoreQueue:
         """Makes the batch that still takes some ready to be sent as it is."""
         self._open = None
 
-    def abandon(self) -> tuple[int, bool, dict[str, Any] | None]:
-        """Gives up all that is unanswered: its numbers count as settled from now on.
+    @property
+    def oldest_at(self) -> float:
+        """When the first store without a final outcome was called for; infinity if there is none."""
+        return self._unanswered[0].added_at if self._unanswered else math.inf
+
+    def abandon(self, through: float = math.inf) -> list[Batch]:
+        """Gives up what was called for up to the time `through`: its numbers count as settled from now on.
+
+        To be followed by a new connection: what stands behind is sent again there.
 
         Returns:
-            Number of stores, whether any may be stored all the same, and the retryable error that the first
-            one was last answered with, if it was.
+            The batches given up. Where the first one was last answered with a retryable error, all have it.
         """
-        gone = list(self._unanswered)
-        count = self.records
-        error = gone[0].error if gone else None
-        sent = error is None and any(batch.sent_ever for batch in gone)
-        self._unanswered.clear()
+        gone: list[Batch] = []
+        waiting = self._unanswered
+        while waiting and waiting[0].added_at <= through:
+            batch = waiting.popleft()
+            self.records -= len(batch.bodies)
+            self.bytes -= batch.size
+            self.finished += len(batch.ops)
+            gone.append(batch)
+        if self._open in gone:
+            self._open = None
         self._forget_transmission()
-        self._open = None
-        self.records = self.bytes = 0
         for batch in gone:
+            batch.error = gone[0].error
             if batch.sink is not None:
                 batch.sink.abandoned(batch)
-        return count, sent, error
+        return gone
 
     @property
     def settled(self) -> int:
         """Every number up to this one has its final answer, or was given up."""
         return self._unanswered[0].first - 1 if self._unanswered else self._next_seq - 1
+
+    @property
+    def has_full_batch(self) -> bool:
+        """Whether there is one to be sent that takes no more."""
+        return bool(self._waiting) and self._waiting[0] is not self._open
 
     @property
     def worth_sending(self) -> bool:
@@ -216,6 +239,7 @@ class StoreQueue:
             batch = waiting.popleft()
             self.records -= len(batch.bodies)
             self.bytes -= batch.size
+            self.finished += len(batch.ops)
             if batch.sink is not None:
                 batch.sink.settled(batch)
         self.progress_at = now

@@ -1,0 +1,52 @@
+"""What both clients make of a request's arguments and of its answer; no I/O."""
+
+from typing import Any, Generic, TypeVar
+
+from perstack_storage._errors import CheckpointNotFound, ErrorCode, PositionGone, Refused
+from perstack_storage._jsonio import dumps, loads
+from perstack_storage._reads import Read
+
+T = TypeVar("T")
+
+
+class Page(list[T], Generic[T]):
+    """A listing, or a piece of it.
+
+    Attributes:
+        next: what to give as `after` to go on behind this piece; None where the listing is complete.
+        position: every record up to this position was seen.
+    """
+
+    def __init__(self, items: list[T], next: Any, position: int | None) -> None:  # noqa: A002
+        super().__init__(items)
+        self.next = next
+        self.position = position
+
+
+def arguments_of(given: dict[str, Any]) -> bytes:
+    """Returns the body of a request; what is None is left out."""
+    return dumps({name: value for name, value in given.items() if value is not None})
+
+
+def value_of(read: Read) -> Any:
+    """Returns the value that a request was answered with.
+
+    Raises:
+        Refused: the daemon did not carry it out; CheckpointNotFound or PositionGone where it is one.
+    """
+    return loads(_checked(read).body)
+
+
+def page_of(read: Read) -> Page[Any]:
+    """Returns the listing that a request was answered with; raises as `value_of`."""
+    return Page(value_of(read), read.next, read.position)
+
+
+def _checked(read: Read) -> Read:
+    if read.error is not None:
+        code = read.error.get("code")
+        missing = read.op == "retrieveCheckpoint" and code == ErrorCode.NOT_FOUND
+        gone = code == ErrorCode.POSITION_GONE
+        kind = CheckpointNotFound if missing else PositionGone if gone else Refused
+        raise kind(read.error, op=read.op)
+    return read

@@ -1,0 +1,189 @@
+"""Stores that are not waited for at the call: their futures, their bound, and who hears of failures."""
+
+import concurrent.futures
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from perstack_storage._batch import Batch
+from perstack_storage._errors import Refused, StorageError
+from perstack_storage._outcomes import GivenUp
+
+MAX_OUTSTANDING_DEFAULT = 10_000
+OUTSTANDING_BYTES_MAX = 67_108_864
+
+ErrorHandler = Callable[[StorageError], object]
+
+_log = logging.getLogger("perstack_storage")
+
+
+class Failures:
+    """Where errors go that no call raises: to `on_error`, or into the next flush."""
+
+    def __init__(self, on_error: ErrorHandler | None) -> None:
+        self._on_error = on_error
+        self._first: StorageError | None = None
+        self._count = 0
+
+    def report(self, error: StorageError) -> None:
+        """Takes an error."""
+        if self._on_error is None:
+            self._first = self._first or error
+            self._count += 1
+            return
+        try:
+            self._on_error(error)
+        except Exception:  # noqa: BLE001 - the application's own, with no call of its own to raise it in
+            _log.exception("on_error raised an exception")
+
+    def raise_first(self) -> None:
+        """Raises the first error that came in since the last time, if there was one and no `on_error`."""
+        first, count = self._first, self._count
+        self._first, self._count = None, 0
+        if first is not None:
+            if count > 1:
+                first.add_note(f"and {count - 1} more of the stores that nobody waited for failed")
+            raise first
+
+
+class NowaitSettings:
+    """What the connections of a client share: the bound of each, and where errors go."""
+
+    def __init__(self, max_outstanding: int, on_error: ErrorHandler | None) -> None:
+        if max_outstanding < 1:
+            raise ValueError("max_outstanding must be at least 1")
+        self.max_outstanding = max_outstanding
+        self.on_error = on_error
+        self.failures = Failures(on_error)
+
+    def renewed(self) -> "NowaitSettings":
+        """Returns the same for another process."""
+        return NowaitSettings(self.max_outstanding, self.on_error)
+
+
+class _Future(Protocol):
+    """What the futures of both kinds have."""
+
+    def done(self) -> bool:
+        """Whether the outcome is there, or was renounced."""
+
+
+F = TypeVar("F", bound=_Future)
+
+
+class Outstanding(Generic[F]):
+    """The futures of the stores of one connection, in order; a sink of the queue.
+
+    Attributes:
+        added: number of all stores so far.
+        finished: number of those that have their final outcome.
+        bytes: size of the others.
+    """
+
+    def __init__(self, settings: NowaitSettings, given_up: GivenUp) -> None:
+        self._settings = settings
+        self._given_up = given_up
+        self._futures: deque[tuple[F, int, bool]] = deque()
+        self.added = self.finished = self.bytes = 0
+
+    @property
+    def count(self) -> int:
+        """Number of stores without a final outcome."""
+        return self.added - self.finished
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be added before something is finished; the last one may exceed the bytes."""
+        return self.count >= self._settings.max_outstanding or self.bytes >= OUTSTANDING_BYTES_MAX
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more than half of what there may be is outstanding."""
+        return self.count > self._settings.max_outstanding / 2 or self.bytes > OUTSTANDING_BYTES_MAX / 2
+
+    def expect(self, future: F, size: int, *, waited_for: bool = False) -> None:
+        """Takes the future of the store of so many bytes that is queued next."""
+        self._futures.append((future, size, waited_for))
+        self.added += 1
+        self.bytes += size
+
+    def settled(self, batch: Batch) -> None:
+        """Takes the outcomes of a batch."""
+        for op, outcome in zip(batch.ops, batch.outcomes, strict=False):
+            self._finish(outcome if isinstance(outcome, int) else Refused(outcome, op=op))
+
+    def abandoned(self, batch: Batch) -> None:
+        """Takes note that a batch was given up."""
+        self.settled(batch)
+        for _ in batch.ops[len(batch.outcomes) :]:
+            self._finish(self._given_up.error_of([batch], 1))
+
+    def unheard(self, error: StorageError) -> None:
+        """Nothing to do: each future was told."""
+
+    def report(self, error: StorageError) -> None:
+        """Takes an error that no call raises."""
+        self._settings.failures.report(error)
+
+    def _finish(self, outcome: int | StorageError) -> None:
+        future, size, waited_for = self._futures.popleft()
+        self.finished += 1
+        self.bytes -= size
+        self._resolve(future, outcome, waited_for)
+
+    def _resolve(self, future: F, outcome: int | StorageError, _waited_for: bool, /) -> None:
+        raise NotImplementedError
+
+
+class StoreFuture(concurrent.futures.Future[int]):
+    """What becomes of a store: `result()` is its position. It can't be cancelled."""
+
+    def cancel(self) -> bool:
+        """Returns False: a store can't be called back."""
+        return False
+
+
+class ThreadOutstanding(Outstanding[StoreFuture]):
+    """For threads: outcomes are collected under the connection's lock and handed out without it."""
+
+    def __init__(self, settings: NowaitSettings, given_up: GivenUp) -> None:
+        super().__init__(settings, given_up)
+        self._outcomes: deque[tuple[StoreFuture, int | StorageError]] = deque()
+        self._handing_out = threading.Lock()
+        self.last: StoreFuture | None = None  # done last: they are handed out in order
+
+    def new_future(self, size: int) -> StoreFuture:
+        """Returns the future of the store of so many bytes that is queued next."""
+        future = self.last = StoreFuture()
+        self.expect(future, size)
+        return future
+
+    def _resolve(self, future: StoreFuture, outcome: int | StorageError, _waited_for: bool, /) -> None:
+        self._outcomes.append((future, outcome))
+
+    def deliver(self) -> None:
+        """Hands out what was collected; whoever waits for a future or hears of an error may call anything.
+
+        One thread at a time does it, so that the order is kept. It looks again after it let go: who found it
+        busy can leave.
+        """
+        while self._outcomes and self._handing_out.acquire(blocking=False):
+            try:
+                while self._outcomes:
+                    future, outcome = self._outcomes[0]  # taken off only when done: an interrupt loses none
+                    self._hand_out(future, outcome)
+                    self._outcomes.popleft()
+            finally:
+                self._handing_out.release()
+
+    def _hand_out(self, future: StoreFuture, outcome: int | StorageError) -> None:
+        try:
+            if isinstance(outcome, StorageError):
+                self.report(outcome)
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        except concurrent.futures.InvalidStateError:
+            pass  # it was handed out before the interrupt

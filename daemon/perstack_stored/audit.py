@@ -1,0 +1,230 @@
+"""`audit`: reads a tree that anybody wrote, and names what is damaged, misplaced or probably lost.
+
+It needs no journal, takes no lock, changes nothing and follows no link.
+"""
+
+import re
+from collections import Counter
+
+import msgspec
+
+from . import values
+from .audit_gaps import STREAMS, Seen, crowding, signs
+from .files import Files
+from .findings import Report
+from .import_plan import Path, kind_of
+from .import_survey import Account, Reason, SkipError, Survey
+from .offline import Advance, count_files, progress
+from .record import Kind
+from .torn import how_torn
+from .values import Value
+
+FINDINGS = {
+    "torn_file": "a file holds a part of a value, or parts of two: its writer was cut short, or met another",
+    "invalid_value": "a file holds no value that can stand there",
+    "wrong_name": "an event's file has another name than its content asks for; Perstack reads it wrongly",
+    "wrong_place": "the ids in a file are not those of its path",
+    "symbolic_link": "a symbolic link; it was not followed",
+    "wrong_type": "something that is no regular file stands in the place of one",
+    "too_large": "a file is larger than any value may be; it was not read",
+    "unreadable": "a file or folder can't be read",
+    "gap_step": "a sign of lost events: a step of a run has none, but later ones have",
+    "gap_state": "a sign of lost events: what Perstack's runtime writes in each such step is missing",
+    "gap_stream": "a sign of lost events: a streamed text begins without an end, or ends without a beginning",
+    "gap_deltas": "a sign of lost events: a streamed text is longer than its pieces together",
+    "gap_checkpoint": "a sign of lost files: an event names a checkpoint that is not there",
+    "gap_run": "a sign of lost events: a run has checkpoints, but no events",
+}
+NOTES = {
+    "foreign_file": "the tree has no such name; Perstack does not look at it",
+    "no_job": "a job has files, but no job.json; Perstack does not list it",
+    "crowded": "an estimate: events of one run, step and type stand so close that some probably shared a"
+    " millisecond, and so a file, of which Perstack keeps the last; bursts make it more than told here",
+}
+_SKIPPED = {
+    Reason.EMPTY: "torn_file",
+    Reason.NOT_JSON: "invalid_value",
+    Reason.BAD_VALUE: "invalid_value",
+    Reason.WRONG_PLACE: "wrong_place",
+    Reason.LINK: "symbolic_link",
+    Reason.NOT_A_FILE: "wrong_type",
+    Reason.NOT_OURS: "foreign_file",
+    Reason.TOO_LARGE: "too_large",
+    Reason.UNREADABLE: "unreadable",
+}
+_EVENT_NAME = re.compile(r"event-(\d{1,16})-(\d{1,16})-([^.]+)(?:\.n\d{4,9})?\.json")
+_EVENT_PATH_PARTS = 5
+
+
+class _Id(msgspec.Struct):
+    id: str | None = None
+
+
+class _Parts(msgspec.Struct):
+    """What an event may tell of others. All of it is optional; no event is refused for it."""
+
+    delta: str | None = None
+    text: str | None = None
+    checkpoint: _Id | None = None
+    nextCheckpoint: _Id | None = None  # noqa: N815 - named as in the values
+
+
+_PARTS = msgspec.json.Decoder(_Parts)
+_SIZED = {f"{verb}{kind}" for kind in STREAMS for verb in ("completeStreaming", "stream")}
+
+
+class _Job:
+    """What was found of a job. Its checkpoints come before its runs."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.has_file = False
+        self.is_used = False
+        self.checkpoints: set[str] = set()
+        self.checkpoint_runs: set[str] = set()
+        self.runs: set[str] = set()
+
+
+def audit(tree: int, report: Report) -> None:
+    """Report what is wrong in the tree below an open folder.
+
+    Raises:
+        OSError: descriptors or memory ran out.
+    """
+    told = _Told(report)
+    with progress("reading (files)", count_files(tree)) as advance:
+        told.advance = advance
+        Survey(Files(), told).run(tree)
+    told.finish()
+
+
+class _Told(Account):
+    """Takes the files in the order of their paths: those of a run, and those of a job, come in a row."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report = report
+        self._job: _Job | None = None
+        self._run: Path = ()
+        self._events: list[Seen] = []
+        self._missing: list[tuple[int, str, str]] = []
+        self._kinds: Counter[str] = Counter()
+        self._lost = 0
+        self.advance: Advance = lambda _steps: None
+
+    # --- what the survey tells ---------------------------------------------------------------------
+
+    def progress(self, step: str, *, files: int, of: int | None = None) -> None:
+        """One file more."""
+        del step, files, of  # a bar counts itself
+        self.advance(1)
+
+    def skip(self, path: Path, skip: SkipError) -> None:
+        """Report a file that is not as it should be."""
+        self._enter(path)
+        name, detail = _SKIPPED[skip.reason], skip.detail
+        if skip.payload is not None and skip.reason in {Reason.EMPTY, Reason.NOT_JSON}:
+            torn = how_torn(skip.payload)
+            name, detail = ("torn_file", torn) if torn else (name, detail)
+        self._report.add(name, path="/".join(path), reason=detail)
+        if skip.reason is not Reason.NOT_OURS:
+            self._there(path)
+
+    def _there(self, path: Path) -> None:
+        """A file that can't be used is damaged, not lost: its name says what it was."""
+        job, name = self._enter(path), path[-1]
+        match kind_of(path):
+            case Kind.JOB:
+                job.has_file = True
+            case Kind.CHECKPOINT:
+                job.checkpoints.add(name.removesuffix(".json"))
+            case Kind.EVENT if match := _EVENT_NAME.fullmatch(name):
+                self._events.append(Seen(int(match[1]), int(match[2]), match[3]))
+
+    def misnamed(self, path: Path, due: str) -> None:
+        """Report the file of an event whose content asks for another name."""
+        self._report.add("wrong_name", path="/".join(path), due=due)
+
+    def seen(self, path: Path, value: Value, payload: bytes) -> None:
+        """Take up a whole file."""
+        job = self._enter(path)
+        job.is_used = True
+        if isinstance(value, values.Job):
+            self._kinds["jobs"] += 1
+            job.has_file = True
+        elif isinstance(value, values.Checkpoint):
+            self._kinds["checkpoints"] += 1
+            job.checkpoints.add(value.id)
+            job.checkpoint_runs.add(value.runId)
+        elif isinstance(value, values.Event):
+            self._kinds["events"] += 1
+            self._event(job, path, value, payload)
+        else:
+            self._kinds["settings"] += 1
+
+    def finish(self) -> None:
+        """Tell what the last job lacks, and what was read."""
+        self._enter(())
+        self._report.compared |= {"files": self.files, **self._kinds, "presumed_lost": self._lost}
+
+    # --- runs and jobs -----------------------------------------------------------------------------
+
+    def _enter(self, path: Path) -> _Job:
+        """The job of a path; what comes before it is complete."""
+        run = path[:4] if len(path) == _EVENT_PATH_PARTS and path[2] == "runs" else ()
+        if run != self._run:
+            self._end_run()
+            self._run = run
+        id = path[1] if len(path) > 1 else ""
+        if self._job is None or self._job.id != id:
+            self._end_job()
+            self._job = _Job(id)
+        return self._job
+
+    def _event(self, job: _Job, path: Path, event: values.Event, payload: bytes) -> None:
+        job.runs.add(event.runId)
+        parts = _parts(payload)
+        size = None
+        if event.type in _SIZED:
+            text = parts.text if event.type.startswith("complete") else parts.delta
+            size = None if text is None else len(text)
+        self._events.append(Seen(int(event.timestamp), int(event.stepNumber), event.type, size))
+        # The next one is stored at the end of its step.
+        for step, checkpoint in enumerate((parts.checkpoint, parts.nextCheckpoint), int(event.stepNumber)):
+            if checkpoint is not None and checkpoint.id and checkpoint.id not in job.checkpoints:
+                job.checkpoints.add(checkpoint.id)  # once is enough
+                self._missing.append((step, "/".join(path), checkpoint.id))
+
+    def _end_run(self) -> None:
+        events, self._events = self._events, []
+        missing, self._missing = self._missing, []
+        path = "/".join(self._run)
+        for step, named_in, checkpoint in missing:
+            if step < max([event.step for event in events]):  # or it may be about to be written
+                self._report.add("gap_checkpoint", path=named_in, checkpoint=checkpoint)
+        for sign in signs(events):
+            self._lost += sign.events
+            self._report.add(sign.name, path=path, step=sign.step, reason=sign.reason)
+        crowd = crowding(events)
+        self._kinds["numbered"] += crowd.numbered
+        # Where events are numbered, a daemon writes, which overwrites none.
+        if not crowd.numbered and crowd.expected_lost >= 1:
+            self._report.add(
+                "crowded", path=path, neighbours=crowd.neighbours, estimate=round(crowd.expected_lost)
+            )
+
+    def _end_job(self) -> None:
+        job = self._job
+        if job is None:
+            return
+        for run in sorted(job.checkpoint_runs - job.runs):
+            self._report.add("gap_run", path=f"jobs/{job.id}/runs/{run}")
+        if job.is_used and not job.has_file:
+            self._report.add("no_job", path=f"jobs/{job.id}")
+
+
+def _parts(payload: bytes) -> _Parts:
+    try:
+        return _PARTS.decode(payload)
+    except (msgspec.MsgspecError, RecursionError):
+        return _Parts()

@@ -1,0 +1,145 @@
+"""Signs that events of a run were lost, told from those that are left. No I/O.
+
+They are signs, no proofs: they know how Perstack's runtime goes from one event to the next, and a newer one
+may go another way. Of the last step of a run nothing is said, as it may be under way.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+STREAMS = ("Reasoning", "RunResult")
+_STREAMING = {
+    f"{verb}{kind}" for kind in STREAMS for verb in ("startStreaming", "completeStreaming", "stream")
+}
+# What may end a step that another one follows.
+_STEP_ENDS = {"continueToNextStep", "retry"}
+# What the model's answer becomes.
+_ANSWERS = {
+    "retry", "callTools", "callInteractiveTool", "callDelegate", "attemptCompletion", "completeRun",
+    "stopRunByError",
+}  # fmt: skip
+
+
+class Seen(NamedTuple):
+    """An event, or the name of a torn one. `size` is the length of its delta or text, None if it has none."""
+
+    timestamp: int
+    step: int
+    type: str
+    size: int | None = None
+
+
+class Sign(NamedTuple):
+    """Something that points to lost events: a name of the findings, where, and in words what is missing."""
+
+    name: str
+    step: int
+    reason: str
+    events: int  # how many are lost at least, by this sign
+
+
+class _Step:
+    """What a run has in one step."""
+
+    def __init__(self) -> None:
+        self.types: Counter[str] = Counter()
+        self.sizes: Counter[str] = Counter()
+        self.sized: Counter[str] = Counter()
+
+    def add(self, event: Seen) -> None:
+        self.types[event.type] += 1
+        if event.size is not None:
+            self.sizes[event.type] += event.size
+            self.sized[event.type] += 1
+
+    @property
+    def has_state(self) -> bool:
+        return bool(self.types.keys() - _STREAMING)
+
+
+def signs(events: list[Seen]) -> Iterator[Sign]:
+    """The signs in one run, by step."""
+    steps: defaultdict[int, _Step] = defaultdict(_Step)
+    for event in events:
+        steps[event.step].add(event)
+    if not steps:
+        return
+    first, last = min(steps), max(steps)
+    if not any("startRun" in step.types for step in steps.values()):
+        yield Sign("gap_state", first, "the run has no startRun", 1)
+    ended = any(name.startswith(("completeRun", "stopRun")) for name in steps[last].types)
+    before = first - 1
+    for number in sorted(steps):
+        if number > before + 1:
+            missing = f"{before + 1}" if number == before + 2 else f"{before + 1} to {number - 1}"
+            yield Sign("gap_step", before + 1, f"there is no event of step {missing}", number - before - 1)
+        yield from _state_signs(number, steps[number], is_first=number == first, is_last=number == last)
+        yield from _stream_signs(number, steps[number], is_open=number == last and not ended)
+        before = number
+
+
+def _state_signs(number: int, step: _Step, *, is_first: bool, is_last: bool) -> Iterator[Sign]:
+    types = step.types
+    missing = []
+    if not is_first and not is_last and not types["startGeneration"]:
+        missing.append("startGeneration")
+    if types["startGeneration"] and not is_last and not types.keys() & _ANSWERS:
+        missing.append("callTools or another answer of the model")
+    if not is_last and not types.keys() & _STEP_ENDS:
+        missing.append("continueToNextStep")
+    for what in missing:
+        yield Sign("gap_state", number, f"it has no {what}", 1)
+
+
+def _stream_signs(number: int, step: _Step, *, is_open: bool) -> Iterator[Sign]:
+    for kind in STREAMS:
+        start, complete, delta = f"startStreaming{kind}", f"completeStreaming{kind}", f"stream{kind}"
+        starts, completes = step.types[start], step.types[complete]
+        if starts < completes:
+            yield Sign(
+                "gap_stream", number, f"{completes} {complete}, but {starts} {start}", completes - starts
+            )
+        elif starts - completes > is_open:
+            yield Sign(
+                "gap_stream", number, f"{starts} {start}, but {completes} {complete}", starts - completes
+            )
+        if step.types[delta] and not starts and not completes:
+            yield Sign("gap_stream", number, f"{delta} without {start} and {complete}", 2 - is_open)
+        # A completing event holds the whole text: what its deltas lack was lost with some of them.
+        lacking = step.sizes[complete] - step.sizes[delta]
+        if lacking > 0 and completes and step.sized[complete] == completes:
+            deltas = step.sized[delta]
+            events = max(1, round(lacking * deltas / step.sizes[delta])) if step.sizes[delta] else 1
+            of = f"of {step.sizes[complete]} characters of text {lacking}"
+            reason = f"{of} are in no {delta}: about {events} events"
+            yield Sign("gap_deltas", number, reason, events)
+
+
+class Crowding(NamedTuple):
+    """How close to each other events stand whose file names differ in the timestamp only."""
+
+    neighbours: int  # pairs in consecutive milliseconds
+    numbered: int  # kept under a numbered name, as this daemon does
+    expected_lost: float
+
+
+def crowding(events: list[Seen]) -> Crowding:
+    """An estimate of the events that were overwritten by another one of their millisecond.
+
+    With k of T milliseconds occupied, events that fall anywhere in them number -T ln(1 - k/T). Real ones come
+    in bursts, so more than that were lost.
+    """
+    groups: defaultdict[tuple[int, str], Counter[int]] = defaultdict(Counter)
+    for event in events:
+        groups[event.step, event.type][event.timestamp] += 1
+    neighbours = numbered = 0
+    expected = 0.0
+    for times in groups.values():
+        neighbours += sum(time + 1 in times for time in times)
+        numbered += times.total() - len(times)
+        occupied, span = len(times), max(times) - min(times) + 1
+        if occupied >= 3 and occupied < span:  # noqa: PLR2004 - two say nothing of a rate
+            expected += max(0.0, -span * math.log(1 - occupied / span) - times.total())
+    return Crowding(neighbours, numbered, expected)

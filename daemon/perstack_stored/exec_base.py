@@ -1,0 +1,89 @@
+"""Who serves a base, and who uses a daemon that `exec` started. The kernel gives up what a dead process held.
+
+Every `exec` holds a shared lock on `{base}/.stored/exec` while its command runs. The last one to leave stops
+the daemon, if an `exec` had started it; the file says which process that was.
+"""
+
+import fcntl
+import json
+import os
+from typing import Any, NamedTuple
+
+from .lock import NAME as LOCK_NAME
+
+NAME = "exec"
+LOG_NAME = "exec.log"
+
+
+class Holder(NamedTuple):
+    """Who holds the lock of a base, as it says itself; a process that only just took it has said nothing."""
+
+    role: str
+    pid: int
+    endpoints: tuple[str, ...]
+
+
+def holder_of(stored: int) -> Holder | None:
+    """Who holds the base; None if it is free."""
+    try:
+        fd = os.open(LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stored)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        facts = _facts(fd)
+        pid = facts.get("pid")
+        if not isinstance(pid, int) or not os.path.exists(f"/proc/{pid}"):
+            return Holder("", 0, ())  # what stands there is of one before
+        endpoints = facts.get("endpoints") or ()
+        return Holder(str(facts.get("role", "")), pid, tuple(map(str, endpoints)))
+    finally:
+        os.close(fd)
+
+
+def _facts(fd: int) -> dict[str, Any]:
+    try:
+        facts = json.loads(os.pread(fd, 4096, 0))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+class Users:
+    """The shared lock of one `exec`."""
+
+    def __init__(self, stored: int) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(NAME, flags, 0o640, dir_fd=stored)
+
+    def join(self) -> bool:
+        """Take the lock; False while the last user before stops the daemon."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def started(self, pid: int) -> None:
+        """Write down the daemon that an `exec` started."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps({"pid": pid}).encode() + b"\n", 0)
+
+    def last(self) -> int | None:
+        """Process id of the daemon that an `exec` started, if nobody else uses it; nobody can join then."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        pid = _facts(self._fd).get("pid")
+        return pid if isinstance(pid, int) else None
+
+    def forget(self) -> None:
+        """The daemon that was written down has ended."""
+        os.ftruncate(self._fd, 0)
+
+    def leave(self) -> None:
+        """Give the lock back."""
+        os.close(self._fd)

@@ -1,0 +1,196 @@
+"""The daemon beside a command that `exec` runs: started or joined, and stopped by the last that leaves."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from perstack_storage import Client, StorageError
+
+from .daemon import STORED_NAME
+from .errors import BaseHeldError, ConfigError
+from .exec_base import LOG_NAME, Holder, Users, holder_of
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_POLL_SECONDS = 0.02
+_ANSWER_SECONDS = 0.5
+_STOP_SECONDS = 30.0
+
+Say = Callable[[str], None]
+
+
+class SignalledError(Exception):
+    """One of `FORWARDED` came while the daemon was waited for."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+class Beside:
+    """The daemon of a base. `FORWARDED` must be blocked."""
+
+    def __init__(self, base: str, stored: int, endpoint: str, drain_seconds: float, say: Say) -> None:
+        self._base = base
+        self._stored = stored
+        self._endpoint = endpoint
+        self._drain_seconds = drain_seconds
+        self._say = say
+        self._users = Users(stored)
+        self._started: int | None = None  # process id of our child, until it was waited for
+        self._is_new = False  # what we started serves the base, or did
+        self._status = 0
+
+    # --- before the command ------------------------------------------------------------------------
+
+    def enter(self) -> str:
+        """Wait until a daemon serves the base; returns its endpoint.
+
+        Raises:
+            ConfigError: it does not start.
+            BaseHeldError: an offline tool holds the base.
+            SignalledError: it is not to be waited for any longer.
+        """
+        while not self._users.join():
+            _pause()
+        while True:
+            holder = holder_of(self._stored)
+            if holder is None and self._started is None:
+                self._start()
+            elif holder is not None and self._serves(holder):
+                return self._endpoint
+            self._watch_start()
+            _pause()
+
+    def _start(self) -> None:
+        # Its log goes to a file: it may outlive us, and whoever reads our output waits for the end of it.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        log = os.open(LOG_NAME, flags, 0o640, dir_fd=self._stored)
+        arguments = ["serve", "--base-path", self._base, "--bind", self._endpoint, "--log-format", "console"]
+        try:
+            self._started = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-m", "perstack_stored", *arguments],
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setsid=True,  # a key on the terminal is for the command
+                setsigmask=(),
+                setsigdef=IGNORED_BY_PYTHON,
+            )
+        finally:
+            os.close(log)
+
+    def _watch_start(self) -> None:
+        """What to do when the daemon that we started has ended: nothing, if another one was faster."""
+        if self._started is None or not self._reap():
+            return
+        holder = holder_of(self._stored)
+        if holder is None:
+            path = os.path.join(self._base, STORED_NAME, LOG_NAME)
+            with open(path, encoding="utf-8", errors="replace") as log:
+                lines = log.read().split("\n")
+            said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+            raise ConfigError(f"the daemon did not start: {said}; see {path}")
+
+    def _serves(self, holder: Holder) -> bool:
+        if holder.role not in {"", "daemon"}:
+            raise BaseHeldError(f"the base is held by the {holder.role} with process id {holder.pid}")
+        if not holder.endpoints:
+            return False
+        endpoint = min(holder.endpoints, key=lambda endpoint: not endpoint.startswith("ipc:"))
+        try:
+            with Client(endpoint, timeout_s=_ANSWER_SECONDS) as client:
+                base = client.hello()["base"]
+        except StorageError:
+            return False
+        if base != self._base:
+            raise ConfigError(f"{endpoint} serves another base: {base}")
+        self._endpoint = endpoint
+        self._note(holder)
+        return True
+
+    def _note(self, holder: Holder | None) -> None:
+        """Write down that the daemon is one that `exec` started."""
+        if holder is not None and holder.pid == self._started:
+            self._is_new = True
+            self._users.started(holder.pid)
+
+    # --- behind the command ------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Stop the daemon, if an `exec` started it and nobody else uses it."""
+        holder = holder_of(self._stored)
+        if self._started is not None:
+            self._look_after(holder)
+        pid = self._users.last()
+        if pid is not None:
+            if holder is not None and holder.pid == pid:
+                self._drain(holder)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+                self._await_end()
+            self._users.forget()
+        self._users.leave()
+        if self._is_new and self._status:
+            how = os.waitstatus_to_exitcode(self._status)
+            self._say(f"the daemon failed, with status {how}; see {self._base}/{STORED_NAME}/{LOG_NAME}")
+
+    def _look_after(self, holder: Holder | None) -> None:
+        """Our own daemon may have ended early, or not have come so far as to hold the base."""
+        assert self._started is not None
+        if self._reap():
+            return
+        if holder is not None and holder.pid == self._started:
+            self._note(holder)
+        else:
+            os.kill(self._started, signal.SIGTERM)
+
+    def _drain(self, holder: Holder) -> None:
+        """Wait until the tree has followed: whoever looks at it behind us finds it whole."""
+        deadline = time.monotonic() + self._drain_seconds
+        try:
+            with Client(holder.endpoints[0], timeout_s=_ANSWER_SECONDS) as client:
+                while True:
+                    stats = client.stats()
+                    behind = stats["position"] - (stats["tree"]["position"] or 0)
+                    if not behind:
+                        return
+                    if stats["tree"]["fault"] or time.monotonic() > deadline:
+                        self._say(f"the tree lags {behind} records behind; the next start goes on with it")
+                        return
+                    _pause()
+        except (SignalledError, StorageError, IndexError):
+            return  # in a hurry, or it is ending already
+
+    def _await_end(self) -> None:
+        deadline = time.monotonic() + _STOP_SECONDS
+        while holder_of(self._stored) is not None:
+            if time.monotonic() > deadline:
+                self._say(f"the daemon has not stopped within {_STOP_SECONDS:g} s")
+                return
+            self._reap()
+            time.sleep(_POLL_SECONDS)
+        if self._started is not None:
+            _, self._status = os.waitpid(self._started, 0)
+            self._started = None
+
+    def _reap(self) -> bool:
+        """Whether our child has ended; it is waited for once."""
+        if self._started is not None:
+            ended, status = os.waitpid(self._started, os.WNOHANG)
+            if ended:
+                self._started, self._status = None, status
+        return self._started is None
+
+
+def _pause() -> None:
+    arrived = signal.sigtimedwait(FORWARDED, _POLL_SECONDS)
+    if arrived is not None:
+        raise SignalledError(arrived.si_signo)

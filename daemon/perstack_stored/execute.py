@@ -1,0 +1,68 @@
+"""`exec`: runs a command with a daemon beside it, which is there before the command and stops behind it."""
+
+import os
+import signal
+from collections.abc import Sequence
+
+from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+
+from .daemon import STORED_NAME, set_up
+from .exec_daemon import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
+from .settings import Settings
+
+NOT_EXECUTABLE_STATUS = 126
+NOT_FOUND_STATUS = 127
+SIGNALLED_STATUS = 128
+_FROM_KERNEL = 0x80  # SI_KERNEL: a key on the terminal, which the command has been told as well
+
+
+def execute(
+    base: str, endpoint: str, command: Sequence[str], settings: Settings, *, drain_seconds: float, say: Say
+) -> int:
+    """Run a command beside a daemon.
+
+    Args:
+        base: the base, absolute.
+        endpoint: where a daemon that is started serves.
+        command: the program, looked for in PATH, and its arguments.
+        settings: the modes, should the base be new.
+        drain_seconds: how long the tree may take to follow, before a daemon is stopped.
+        say: takes sentences for people.
+
+    Returns:
+        The exit status of the command; 128 and the number of the signal that ended it.
+
+    Raises:
+        ConfigError: the daemon does not start; the message tells its last words.
+        BaseHeldError: an offline tool holds the base.
+    """
+    # Signals are taken where it suits, so that nothing is left half done.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    set_up(base, settings)
+    stored = os.open(os.path.join(base, STORED_NAME), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    beside = Beside(base, stored, endpoint, drain_seconds, say)
+    try:
+        return _run(command, {BASE_VARIABLE: base, ENDPOINT_VARIABLE: beside.enter()}, say)
+    except SignalledError as error:
+        return SIGNALLED_STATUS + error.number
+    finally:
+        beside.leave()
+        os.close(stored)
+
+
+def _run(command: Sequence[str], variables: dict[str, str], say: Say) -> int:
+    name, environment = command[0], {**os.environ, **variables}
+    try:
+        # Python ignores SIGPIPE; the command must not inherit that, nor what we block.
+        pid = os.posix_spawnp(name, list(command), environment, setsigmask=(), setsigdef=IGNORED_BY_PYTHON)
+    except OSError as error:
+        say(f"{name}: {error.strerror}")
+        return NOT_FOUND_STATUS if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE_STATUS
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else SIGNALLED_STATUS - code
+        arrived = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
+        if arrived.si_signo != signal.SIGCHLD and arrived.si_code != _FROM_KERNEL:
+            os.kill(pid, arrived.si_signo)

@@ -1,0 +1,159 @@
+"""`import`: takes another tree that Perstack wrote into a base that nobody serves.
+
+The files are checked, ordered and stored as at the first start of a daemon; here the journal may hold other
+values of the same jobs, which are kept.
+"""
+
+import os
+import sys
+from collections import Counter
+
+from .daemon import RECURSION_MAX, open_journal
+from .errors import ConfigError
+from .findings import Report
+from .import_held import Held, Verdict
+from .import_plan import Path, Plan, Planned
+from .import_survey import Account, SkipError, Survey
+from .importer import Storing, import_tree, import_wanted
+from .journal import Journal
+from .offline import Advance, Base, count_files, keeping_sessions, progress
+from .record import Kind
+from .segments import JournalReader
+from .settings import Settings
+from .tree import Cursor, TreeModes, save_cursor, umask_for
+
+FINDINGS = {
+    "import_skipped": "a file was not imported",
+    "import_conflict": "the base has another, newer value, which was kept; --force takes the file's",
+}
+NOTES = {
+    "import_overwritten": "the base had another value; now the file's counts, as --force asked",
+    "import_name_differs": "an event's file has another name than its content asks for; the content counts",
+}
+
+
+def open_source(path: str) -> int:
+    """A descriptor of the folder that holds the `jobs` of another tree.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from error
+    if "jobs" not in os.listdir(fd):
+        os.close(fd)
+        raise ConfigError(f"{path} has no folder jobs/: name the folder that holds it, as ./perstack does")
+    return fd
+
+
+class Told(Account):
+    """Tells a report what a survey leaves out, and a bar how far it is."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report = report
+        self.advance: Advance = lambda _steps: None
+
+    def skip(self, path: Path, skip: SkipError) -> None:
+        """Count and report a file that is not imported."""
+        self.skipped[skip.reason.value] += 1
+        self._report.add("import_skipped", path="/".join(path), reason=skip.reason.value, detail=skip.detail)
+
+    def misnamed(self, path: Path, due: str) -> None:
+        """Report the file of an event whose content asks for another name."""
+        self._report.add("import_name_differs", path="/".join(path), due=due)
+
+    def progress(self, step: str, *, files: int, of: int | None = None) -> None:
+        """One file more."""
+        del step, files, of  # a bar counts itself
+        self.advance(1)
+
+
+def import_later(base: Base, settings: Settings, source: int, report: Report, *, force: bool) -> None:
+    """Take a tree into a base that this process holds; what was taken is on disk when this returns.
+
+    Args:
+        base: held by this process.
+        settings: sizes of segments, and the modes.
+        source: descriptor of the folder that holds `jobs`.
+        report: takes what was left out; `compared` tells what was taken.
+        force: let values of the tree replace those of the base.
+
+    Raises:
+        StorageFullError: there is no room; run again, it goes on.
+        DamageError: the journal is damaged.
+        StoredError: the journal can't be used.
+    """
+    umask_for(TreeModes(settings.file_mode, settings.folder_mode))
+    sys.setrecursionlimit(RECURSION_MAX)
+    journal = open_journal(base.files, base.path, base.folders, keeping_sessions(settings), settings)
+    if import_wanted(base.files, base.folders, journal):
+        # Its own tree first: a base that holds records is never looked through again.
+        import_tree(base.files, base.folders, journal)
+        save_cursor(base.files, base.folders.stored, journal.store, Cursor(0, clean=True))
+    _Later(base, journal, source, report, force=force).run()
+    # Behind an error it stays as a crash leaves it: after a failed write nothing may be written.
+    journal.close()
+
+
+class _Later:
+    """One import into an open journal."""
+
+    def __init__(self, base: Base, journal: Journal, source: int, report: Report, *, force: bool) -> None:
+        self._base = base
+        self._journal = journal
+        self._source = source
+        self._report = report
+        self._force = force
+        self._told = Told(report)
+
+    def run(self) -> None:
+        told, journal = self._told, self._journal
+        with progress("reading (files)", count_files(self._source)) as told.advance:
+            plan = Survey(self._base.files, told).run(self._source)
+        held = self._held(plan)
+        verdicts: Counter[Verdict] = Counter()
+        with (
+            Storing(self._base.files, self._source, journal, told) as storing,
+            progress("storing (files)", len(plan)) as advance,
+        ):
+            for planned in plan:
+                try:
+                    verdicts[self._store(storing, held, planned)] += 1
+                except SkipError as skip:
+                    told.skip(planned.path, skip)
+                advance(1)
+        self._report.compared |= {
+            "files": told.files,
+            "taken": verdicts[Verdict.TAKE] + verdicts[Verdict.OVERWRITE],
+            "held": verdicts[Verdict.HELD],
+            "kept": verdicts[Verdict.KEEP],
+            "skipped": told.skipped.total(),
+        }
+
+    def _held(self, plan: Plan) -> Held:
+        held = Held({planned.path[1] for planned in plan})
+        reader = JournalReader(self._base.files, self._base.folders.journal)
+        until = self._journal.mark
+        with progress("journal (records)", until.position) as advance:
+            for records in held.collect(reader, until):
+                advance(records)
+        reader.close()
+        return held
+
+    def _store(self, storing: Storing, held: Held, planned: Planned) -> Verdict:
+        if planned.kind == Kind.EVENT and held.has(planned.digest):
+            return Verdict.HELD  # spares reading what an earlier attempt stored
+        payload, written_ms = storing.read(planned)
+        verdict = held.verdict(planned.kind, payload, written_ms, force=self._force)
+        path = "/".join(planned.path)
+        if verdict is Verdict.KEEP:
+            self._report.add("import_conflict", path=path)
+        elif verdict is Verdict.OVERWRITE:
+            self._report.add("import_overwritten", path=path)
+        if verdict in {Verdict.TAKE, Verdict.OVERWRITE}:
+            storing.add(planned.kind, payload)
+            held.stored(planned.kind, payload, self._journal.now_ms())
+        return verdict

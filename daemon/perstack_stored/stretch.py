@@ -1,0 +1,200 @@
+"""A stretch of the journal: a bounded number of records behind a position, and which are of a job or run.
+
+It is read once and answers any number of followers: a record is decoded once, and copied once, for all of
+them.
+"""
+
+import sqlite3
+import time
+from bisect import bisect_right
+from typing import NamedTuple
+
+import msgspec
+
+from perstack_storage._errors import ErrorCode
+
+from . import record, values, wire
+from .errors import DamageError, Refusal
+from .segments import JournalReader, Mark
+
+RECORDS_MAX = 10_000
+BYTES_MAX = 8 << 20
+# The interpreter's lock is let go of so often: the serving loop would wait 5 ms for it, at each sync again.
+_REST_EVERY_RECORDS = 256
+_REST_SECONDS = 0.0001
+
+
+class Wanted(NamedTuple):
+    """Which records: all, those of a job, or those of a run of it."""
+
+    job: str | None
+    run: str | None
+
+
+class Taken(NamedTuple):
+    """What a stretch holds for one follower: a JSON array, how many records it has, where to go on."""
+
+    body: bytes
+    records: int
+    next: int
+
+
+_Stored = tuple[int, int, int, memoryview]  # position, time in ms, kind, payload
+_OPS = {int(kind): op.encode() for kind, op in wire.STORE_OPS.items()}
+_NO_RUN = ""
+
+
+class _Ids(msgspec.Struct, gc=False):
+    """All that has to be known of a value to tell whose it is."""
+
+    id: str = ""
+    jobId: str = ""  # noqa: N815 - as in the values
+    runId: str = ""  # noqa: N815
+
+
+_ids = msgspec.json.Decoder(_Ids)
+
+
+class Stretch:
+    """Records up to `place`, without events that repeat an earlier one."""
+
+    def __init__(self, records: list[_Stored], place: Mark) -> None:
+        self.place = place
+        self._records = records
+        self._groups: dict[tuple[str, str], list[int]] | None = None  # by job and run
+        self._items: dict[int, bytes] = {}
+        self._taken: dict[tuple[Wanted, int, int], Taken] = {}
+
+    def take(self, after: int, wanted: Wanted, limit: int, bytes_max: int) -> Taken:
+        """What is wanted behind `after`: at most `limit` records, and one or no more than `bytes_max`."""
+        chosen = self._chosen(wanted)
+        first = bisect_right(chosen, after, key=lambda number: self._records[number][0])
+        key = (wanted, first, limit)
+        taken = self._taken.get(key)
+        if taken is None:
+            taken = self._taken[key] = self._collect(chosen[first : first + limit], bytes_max)
+            if taken.records == len(chosen) - first:
+                taken = self._taken[key] = taken._replace(next=self.place.position)
+        return taken
+
+    def _collect(self, chosen: list[int], bytes_max: int) -> Taken:
+        items: list[bytes] = []
+        size = 0
+        for number in chosen:
+            item = self._item(number)
+            size += len(item) + 1
+            if items and size >= bytes_max:
+                break
+            items.append(item)
+        last = self._records[chosen[len(items) - 1]][0] if items else 0
+        return Taken(b"[" + b",".join(items) + b"]", len(items), last)
+
+    def _item(self, number: int) -> bytes:
+        item = self._items.get(number)
+        if item is None:
+            item = self._items[number] = item_of(*self._records[number])
+        return item
+
+    def _chosen(self, wanted: Wanted) -> list[int]:
+        """Numbers of the wanted records."""
+        if wanted.job is None:
+            return list(range(len(self._records)))
+        if self._groups is None:
+            self._groups = self._by_run()
+        if wanted.run is not None:
+            return self._groups.get((wanted.job, wanted.run), [])
+        return sorted(n for (job, _), group in self._groups.items() if job == wanted.job for n in group)
+
+    def _by_run(self) -> dict[tuple[str, str], list[int]]:
+        groups: dict[tuple[str, str], list[int]] = {}
+        for number, (_, _, kind, payload) in enumerate(self._records):
+            if number % _REST_EVERY_RECORDS == 0:
+                time.sleep(_REST_SECONDS)
+            key = _owner(kind, payload)
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = []
+            group.append(number)
+        return groups
+
+
+def _owner(kind: int, payload: memoryview) -> tuple[str, str]:
+    """Job and run that a value belongs to."""
+    try:
+        ids = _ids.decode(payload)
+    except (msgspec.DecodeError, RecursionError):  # legal JSON that msgspec refuses
+        value = values.decode(kind, payload)
+        return (value.id, _NO_RUN) if isinstance(value, values.Job) else (value.jobId, value.runId)
+    return (ids.id, _NO_RUN) if kind == record.Kind.JOB else (ids.jobId, ids.runId)
+
+
+def item_of(position: int, time_ms: int, kind: int, payload: memoryview) -> bytes:
+    """A record as `readAll` gives it."""
+    head = b'{"position":%d,"time":%d,"op":"%s","value":' % (position, time_ms, _OPS[kind])
+    return b"".join((head, payload, b"}"))
+
+
+def read(
+    database: sqlite3.Connection, reader: JournalReader, after: int, until: Mark, near: Mark | None = None
+) -> Stretch:
+    """The stretch behind `after`, which lies before `until`, the place up to which the index is complete.
+
+    Args:
+        database: the index.
+        reader: of the journal.
+        after: a position.
+        until: where it ends at the latest.
+        near: a place known to the caller; saves some reading where it lies closely before `after`.
+
+    Raises:
+        Refusal: DAMAGED.
+    """
+    place = start_of(database, after)
+    if near is not None and place.position < near.position <= after:
+        place = near
+    records: list[_Stored] = []
+    size = rested = 0
+    try:
+        for entry in reader.entries(place, until):
+            place = reader.behind(entry)
+            if place.position <= after:
+                continue
+            size += entry.header.length
+            header, data = entry.header, entry.data
+            position, time_ms = header.position, header.time_ms
+            for kind, _, start, length in record.record_places(data, header):
+                if position > after:
+                    records.append((position, time_ms, kind, data[start : start + length]))
+                position += 1
+            if len(records) - rested >= _REST_EVERY_RECORDS:
+                rested = len(records)
+                time.sleep(_REST_SECONDS)
+            if len(records) >= RECORDS_MAX or size >= BYTES_MAX:
+                break
+        else:
+            place = until
+    except DamageError as error:
+        raise Refusal(ErrorCode.DAMAGED, str(error)) from None
+    repeats = repeats_between(database, after, place.position)
+    if repeats:
+        records = [stored for stored in records if stored[0] not in repeats]
+    return Stretch(records, place)
+
+
+def start_of(database: sqlite3.Connection, after: int) -> Mark:
+    """A place at or before the record behind `after`."""
+    position, segment, offset = database.execute(
+        "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1",
+        (after + 1,),
+    ).fetchone()
+    return Mark(position - 1, segment, offset)
+
+
+def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[int]:
+    """Positions behind `after`, up to `last`, of events that repeat an earlier one."""
+    return {
+        position
+        for (position,) in database.execute(
+            "SELECT position FROM twin WHERE n = 0 AND position > ? AND position <= ?", (after, last)
+        )
+    }

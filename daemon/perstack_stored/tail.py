@@ -1,0 +1,212 @@
+"""Reads that wait for records that are not stored yet: `readAll` with `waitMs`, close to the end.
+
+One thread serves all of them. When the index has moved, it reads the new records once, for everyone; in
+between it sleeps, and those who wait cost nothing. Who is further behind is served by the reads' threads.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from perstack_storage._errors import ErrorCode
+
+from . import stretch
+from .arguments import ReadRequest
+from .errors import Refusal, StoredError
+from .queries import READ_ALL_RECORDS_MAX, Answer, Source, cursor_of
+from .segments import Mark
+from .stretch import Wanted
+
+_log = structlog.get_logger()
+
+
+class Replies(Protocol):
+    """Where the answers go. Called in the thread of the tail."""
+
+    def answer(self, request: ReadRequest, answer: Answer, position: int) -> None:
+        """Answer a request."""
+
+    def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
+        """Answer a request with an error."""
+
+
+class _Wait:
+    """A read that waits. `after` moves on over records that it does not want."""
+
+    __slots__ = ("after", "expires", "limit", "request", "wanted")
+
+    def __init__(self, request: ReadRequest) -> None:
+        arguments = request.arguments
+        self.request = request
+        self.after: int = arguments.get("after", 0)
+        self.wanted = Wanted(arguments.get("jobId"), arguments.get("runId"))
+        self.limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
+        self.expires = time.monotonic() + arguments["waitMs"] / 1000
+        if request.deadline is not None:
+            self.expires = min(self.expires, request.deadline)
+
+
+class Tail:
+    """The reads that wait, and the thread that serves them."""
+
+    def __init__(
+        self, open_source: Callable[[], Source], replies: Replies, *, waits_max: int, answer_bytes: int
+    ) -> None:
+        self._open_source = open_source
+        self._replies = replies
+        self._waits_max = waits_max
+        self._answer_bytes = answer_bytes
+        self._changed = threading.Condition()
+        self._waits: dict[_Wait, None] = {}  # in the order of their arrival
+        self._position = 0
+        self._stirred = False
+        self._stopping = False
+        self._stale = False
+        self._next_expiry = 0.0
+        self._source: Source | None = None
+        self._near: Mark | None = None
+        self._thread = threading.Thread(target=self._work, name="tail", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def add(self, request: ReadRequest) -> None:
+        """Answer this as soon as there are records for it, or its time is over.
+
+        Raises:
+            Refusal: BUSY.
+        """
+        if len(self._waits) >= self._waits_max:
+            raise Refusal(ErrorCode.BUSY, f"{self._waits_max} reads wait for new records already")
+        wait = _Wait(request)
+        with self._changed:
+            self._waits[wait] = None
+            if wait.after < self._position or wait.expires < self._next_expiry:
+                self._stir()
+
+    def moved(self, position: int) -> None:
+        """The index is complete up to this position."""
+        if position == self._position:
+            return
+        self._position = position
+        if self._waits:
+            with self._changed:
+                self._stir()
+
+    def index_restarted(self) -> None:
+        """The index may be made anew: nobody is served until it tells how far it is."""
+        self._position = 0
+        self._stale = True
+
+    def release(self) -> list[ReadRequest]:
+        """All that wait, to be answered by the caller."""
+        with self._changed:
+            requests = [wait.request for wait in self._waits]
+            self._waits.clear()
+        return requests
+
+    def stop(self) -> None:
+        """Let the thread end; what still waits is not answered."""
+        with self._changed:
+            self._stopping = True
+            self._stir()
+        self._thread.join()
+
+    def _stir(self) -> None:
+        self._stirred = True
+        self._changed.notify()
+
+    # --- in the thread -----------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                if not self._stirred:
+                    self._changed.wait(self._sleep_seconds())
+                self._stirred = False
+                if self._stopping:
+                    break
+                waits = list(self._waits)
+            self._serve(waits)
+            self._expire()
+        self._drop_source()
+
+    def _sleep_seconds(self) -> float | None:
+        """None: until there is something to do."""
+        self._next_expiry = min((wait.expires for wait in self._waits), default=float("inf"))
+        return max(0.0, self._next_expiry - time.monotonic()) if self._waits else None
+
+    def _serve(self, waits: list[_Wait]) -> None:
+        """Answer those for whom there is something behind where they are."""
+        behind = [wait for wait in waits if wait.after < self._position]
+        try:
+            while behind:
+                source = self._current_source()
+                until = cursor_of(source)
+                if until.position <= min(wait.after for wait in behind):
+                    return
+                behind = self._serve_stretch(source, until, behind)
+        except Refusal as refusal:
+            self._refuse(behind, refusal)
+        except Exception as error:  # noqa: BLE001 - a thread that ended would leave everyone waiting
+            self._drop_source()
+            expected = isinstance(error, (sqlite3.Error, OSError, StoredError))
+            _log.error("read_failed", op="readAll", reason=str(error), exc_info=not expected)
+            self._refuse(behind, Refusal(ErrorCode.INTERNAL, "the read failed; the daemon's log says why"))
+
+    def _serve_stretch(self, source: Source, until: Mark, behind: list[_Wait]) -> list[_Wait]:
+        """Serve from the next stretch; returns who is still behind `until`."""
+        start = min(wait.after for wait in behind)
+        found = stretch.read(source.database, source.reader, start, until, self._near)
+        self._near = found.place
+        left = []
+        for wait in behind:
+            if wait.after < found.place.position:
+                taken = found.take(wait.after, wait.wanted, wait.limit, self._answer_bytes)
+                wait.after = taken.next
+                if taken.records:
+                    self._answer(wait, Answer({"next": taken.next}, iter([taken.body])), until.position)
+                    continue
+            if wait.after < until.position:
+                left.append(wait)
+        return left
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        with self._changed:
+            late = [wait for wait in self._waits if wait.expires <= now]
+        for wait in late:
+            self._answer(wait, Answer({"next": wait.after}, iter([b"[]"])), wait.after)
+
+    def _answer(self, wait: _Wait, answer: Answer, position: int) -> None:
+        if self._leave(wait):
+            self._replies.answer(wait.request, answer, position)
+
+    def _refuse(self, waits: list[_Wait], refusal: Refusal) -> None:
+        for wait in waits:
+            if self._leave(wait):
+                self._replies.refuse(wait.request, refusal)
+
+    def _leave(self, wait: _Wait) -> bool:
+        """Whether it still waited."""
+        with self._changed:
+            return self._waits.pop(wait, 0) is None
+
+    def _current_source(self) -> Source:
+        if self._stale:
+            self._stale = False
+            self._drop_source()
+        if self._source is None:
+            self._source = self._open_source()
+        return self._source
+
+    def _drop_source(self) -> None:
+        source, self._source, self._near = self._source, None, None
+        if source is not None:
+            source.database.close()
+            source.reader.close()

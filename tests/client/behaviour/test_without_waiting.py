@@ -1,0 +1,212 @@
+"""Stores that are not waited for one by one: pipelines, futures, flush, bounds, and who hears of failures."""
+
+from typing import Any
+
+import pytest
+
+from perstack_storage import (
+    Client,
+    DaemonUnavailable,
+    NotFlushed,
+    OutcomeUnknown,
+    Refused,
+    StorageError,
+    TooMuchOutstanding,
+)
+from tests.client.behaviour.conftest import OpenClient
+from tests.client.behaviour.values import checkpoint, event, job, setting
+from tests.support import RunningDaemon, eventually
+
+
+def numbers_of(client: Client, job_id: str) -> list[int]:
+    contents: list[Any] = client.get_event_contents(job_id, "r")
+    return [found["n"] for found in contents]
+
+
+def test_a_pipeline_stores_everything_in_order(client: Client, job_id: str) -> None:
+    with client.pipeline() as pipeline:
+        for number in range(3000):
+            pipeline.store_event(event(job_id, number))
+    assert numbers_of(client, job_id) == list(range(3000))
+    positions = [position or 0 for position in pipeline.positions]
+    assert len(positions) == 3000
+    assert positions == sorted(set(positions))
+
+
+def test_a_pipeline_tells_which_was_refused_and_stores_the_others(client: Client, job_id: str) -> None:
+    pipeline = client.pipeline()
+    for number in range(200):
+        pipeline.store_event(event(job_id, number, stepNumber=-1 if number in {50, 60} else 1))
+    with pytest.raises(Refused) as caught:
+        pipeline.flush()
+    assert (caught.value.index, caught.value.field) == (50, "stepNumber")
+    assert [refusal.index for refusal in pipeline.refusals] == [50, 60]
+    assert [i for i, position in enumerate(pipeline.positions) if position is None] == [50, 60]
+    assert numbers_of(client, job_id) == [n for n in range(200) if n not in {50, 60}]
+
+
+def test_max_in_flight_of_one_is_one_after_the_other(client: Client, job_id: str) -> None:
+    with client.pipeline(max_in_flight=1) as pipeline:
+        for number in range(50):
+            pipeline.store_event(event(job_id, number))
+            assert number - len(pipeline.positions) <= 1
+    assert numbers_of(client, job_id) == list(range(50))
+
+
+def test_a_future_gives_the_position(client: Client, job_id: str) -> None:
+    futures = [
+        client.store_job_nowait(job(job_id)),
+        client.store_checkpoint_nowait(checkpoint(job_id, "c")),
+        client.store_run_setting_nowait(setting(job_id)),
+        client.store_event_nowait(event(job_id, 1)),
+    ]
+    positions = [future.result(10) for future in futures]
+    assert positions == sorted(positions)
+    assert client.retrieve_job(job_id) == job(job_id)
+    assert client.retrieve_checkpoint(job_id, "c")["id"] == "c"
+    assert numbers_of(client, job_id) == [1]
+
+
+def test_the_order_of_the_calls_is_the_order_stored_whatever_the_way(client: Client, job_id: str) -> None:
+    numbers = iter(range(10_000))
+    futures = []
+    with client.pipeline() as pipeline:
+        for turn in range(40):
+            futures += [client.store_event_nowait(event(job_id, next(numbers))) for _ in range(turn)]
+            if turn % 3 == 0:
+                client.store_event(event(job_id, next(numbers)))
+            for _ in range(turn % 7):
+                pipeline.store_event(event(job_id, next(numbers)))
+            if turn % 10 == 9:
+                client.flush()
+    client.flush()
+    stored = numbers_of(client, job_id)
+    assert stored == list(range(len(stored)))
+    assert len(stored) == next(numbers)
+    assert all(future.done() for future in futures)
+
+
+def test_flush_waits_for_all(client: Client, job_id: str) -> None:
+    futures = [client.store_event_nowait(event(job_id, number)) for number in range(5000)]
+    client.flush()
+    assert all(future.done() for future in futures)
+    assert numbers_of(client, job_id) == list(range(5000))
+    client.flush()
+
+
+def test_leaving_the_client_flushes(
+    shared_daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    with open_client(shared_daemon) as client:
+        for number in range(500):
+            client.store_event_nowait(event(job_id, number))
+    assert numbers_of(open_client(shared_daemon), job_id) == list(range(500))
+
+
+def test_leaving_the_client_by_an_exception_flushes_too(
+    shared_daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    client = open_client(shared_daemon)
+    client.store_event_nowait(event(job_id, 1))
+    client.store_event_nowait(event(job_id, 2, stepNumber=-1))
+    with pytest.raises(KeyError, match="mine") as caught, client:
+        raise KeyError("mine")
+    assert numbers_of(open_client(shared_daemon), job_id) == [1]
+    assert "stepNumber" in caught.value.__notes__[0]
+
+
+def test_a_refused_one_fails_its_future_and_goes_to_on_error(
+    shared_daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    errors: list[StorageError] = []
+    client = open_client(shared_daemon, on_error=errors.append)
+    futures = [client.store_event_nowait(event(job_id, n, stepNumber=1 - 2 * (n == 5))) for n in range(10)]
+    client.flush()
+    problem = futures[5].exception(0)
+    assert isinstance(problem, Refused)
+    assert (problem.field, problem.op) == ("stepNumber", "storeEvent")
+    assert errors == [problem]
+    assert numbers_of(client, job_id) == [n for n in range(10) if n != 5]
+
+
+def test_without_on_error_flush_raises_the_first_failure_once(client: Client, job_id: str) -> None:
+    for number in range(10):
+        client.store_event_nowait(event(job_id, number, stepNumber=-1))
+    with pytest.raises(Refused, match="stepNumber") as caught:
+        client.flush()
+    assert "9 more" in caught.value.__notes__[0]
+    client.flush()
+
+
+def test_an_on_error_that_raises_stops_nothing(
+    shared_daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    def on_error(error: StorageError) -> None:
+        raise RuntimeError("mine")
+
+    client = open_client(shared_daemon, on_error=on_error)
+    for number in range(4):
+        client.store_event_nowait(event(job_id, number, stepNumber=number % 2 - 1))
+    client.flush()
+    assert numbers_of(client, job_id) == [1, 3]
+
+
+def test_on_error_may_store(shared_daemon: RunningDaemon, open_client: OpenClient, job_id: str) -> None:
+    def on_error(error: StorageError) -> None:
+        # The asyncio client itself is called here, not its adapter: the event loop is running.
+        getattr(client, "_target", client).store_event_nowait(event(job_id, 2))
+
+    client = open_client(shared_daemon, on_error=on_error)
+    client.store_event_nowait(event(job_id, 1, stepNumber=-1))
+    client.flush()
+    eventually(lambda: client.ping() > 0 and numbers_of(client, job_id) == [2], "it is stored")
+
+
+def test_flush_with_too_little_time_gives_nothing_up(
+    daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    client = open_client(daemon)
+    client.store_event(event(job_id, 0))
+    daemon.kill()
+    future = client.store_event_nowait(event(job_id, 1))
+    with pytest.raises(NotFlushed, match="1 stores") as caught:
+        client.flush(timeout_s=0.1)
+    assert (caught.value.count, isinstance(caught.value, TimeoutError)) == (1, True)
+    daemon.start()
+    assert future.result(10) == 2
+
+
+def test_beyond_the_bound_it_blocks_or_says_so(
+    daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    client = open_client(daemon, max_outstanding=100, timeout_s=1.0, on_error=lambda error: None)
+    client.store_event(event(job_id, -1))
+    daemon.kill()
+    futures = [client.store_event_nowait(event(job_id, number)) for number in range(100)]
+    # Blocking ends as any store does: with nothing answered for `timeout_s`.
+    is_sync = isinstance(client, Client)
+    with pytest.raises((OutcomeUnknown, DaemonUnavailable) if is_sync else TooMuchOutstanding):
+        client.store_event_nowait(event(job_id, 100))
+    daemon.start()
+    client.flush()
+    if not is_sync:
+        client.ready()  # type: ignore[attr-defined]
+    assert isinstance(client.store_event_nowait(event(job_id, 101)).result(10), int)
+    kept = [number for number, future in enumerate(futures) if future.exception(0) is None]
+    assert numbers_of(client, job_id) == [-1, *kept, 101]
+
+
+def test_what_is_given_up_fails_and_the_session_goes_on(
+    daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    errors: list[StorageError] = []
+    client = open_client(daemon, timeout_s=1.0, on_error=errors.append)
+    client.store_event(event(job_id, 0))
+    daemon.kill()
+    futures = [client.store_event_nowait(event(job_id, number)) for number in range(1, 300)]
+    client.flush()
+    assert len(errors) == 299
+    assert all(isinstance(future.exception(0), StorageError) for future in futures)
+    daemon.start()
+    client.store_event(event(job_id, 300))
+    assert numbers_of(client, job_id) == [0, 300]

@@ -1,0 +1,374 @@
+"""The asyncio client alone: tasks, cancellation, event loops, and that its surface is that of `Client`."""
+
+import asyncio
+import gc
+import inspect
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from perstack_storage import (
+    AsyncClient,
+    AsyncPipeline,
+    Client,
+    ClosedError,
+    DaemonUnavailable,
+    OutcomeUnknown,
+    Pipeline,
+    ProtocolError,
+    Refused,
+    StorageError,
+)
+from tests.client.fake_daemon import FakeDaemon, Script, Store, failure
+from tests.client.test_client import once, refuse, run_in_child, silence, wait_until
+
+Scenario = Callable[[AsyncClient], Coroutine[Any, Any, None]]
+
+
+def run(
+    endpoint: str,
+    scenario: Scenario,
+    *,
+    script: Script | None = None,
+    store: Store | None = None,
+    **arguments: Any,
+) -> FakeDaemon:
+    """Runs a scenario with a client and a daemon; returns the daemon."""
+
+    async def main() -> None:
+        async with AsyncClient(endpoint, **{"timeout_s": 10.0, **arguments}) as client:
+            await scenario(client)
+
+    with FakeDaemon(endpoint, store, script) as daemon:
+        asyncio.run(main())
+    return daemon
+
+
+def public(kind: type) -> dict[str, list[str]]:
+    """Public methods with their parameters."""
+    return {
+        name: list(inspect.signature(method).parameters)
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_") or name == "__init__"
+    }
+
+
+def test_both_clients_have_the_same_surface() -> None:
+    assert public(AsyncClient) == public(Client) | {"ready": ["self"]}
+    assert public(AsyncPipeline) == public(Pipeline)
+
+
+def test_a_store_takes_value_and_place_at_the_call(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        value = {"n": 0}
+        later = client.store_event(value)
+        value["n"] = 1
+        sooner = client.store_event(value)
+        value["n"] = 2
+        assert await sooner == 2
+        assert await later == 1
+
+    daemon = run(endpoint, scenario)
+    assert [body for _, body in daemon.store.records] == [b'{"n":0}', b'{"n":1}']
+
+
+def test_the_calls_of_many_tasks_travel_together(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        await client.ping()
+        positions = await asyncio.gather(*(client.store_event({"n": n}) for n in range(200)))
+        assert positions == list(range(1, 201))
+
+    daemon = run(endpoint, scenario)
+    assert sum(header["op"] not in {"hello", "ping"} for header in daemon.requests) <= 6
+    assert len(daemon.store.last) == 1
+
+
+def test_a_cancelled_store_is_settled_and_the_numbers_go_on(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        await client.ping()
+        tasks = [asyncio.create_task(client.store_event({"n": n})) for n in range(100)]
+        for delay in range(50):
+            tasks[2 * delay].cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait(tasks)
+        assert await client.store_event({"n": 100}) == 101
+
+    daemon = run(endpoint, scenario)
+    assert [body for _, body in daemon.store.records] == [b'{"n":%d}' % n for n in range(101)]
+
+
+def test_a_cancelled_store_that_is_refused_goes_to_on_error(endpoint: str) -> None:
+    errors: list[StorageError] = []
+
+    async def scenario(client: AsyncClient) -> None:
+        await client.ping()
+        task = asyncio.create_task(client.store_event({"bad": 1}))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await client.flush()
+        assert task.cancelled()
+
+    run(endpoint, scenario, on_error=errors.append)
+    assert [getattr(error, "field", None) for error in errors] == ["bad"]
+
+
+def test_a_cancelled_future_takes_nothing_back(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        future = client.store_event_nowait({"n": 0})
+        assert future.cancel()
+        assert await client.store_event({"n": 1}) == 2
+
+    assert len(run(endpoint, scenario).store.records) == 2
+
+
+def test_a_cancelled_read_leaves_nothing_behind(endpoint: str) -> None:
+    def script(header: dict[str, Any], body: bytes) -> list[bytes] | None:
+        return [] if header["op"] == "retrieveJob" else None
+
+    async def scenario(client: AsyncClient) -> None:
+        for _ in range(100):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await client.retrieve_job("j")
+        tasks = [asyncio.create_task(client.retrieve_job("j")) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert await asyncio.gather(*(client.ping() for _ in range(100)))
+
+    run(endpoint, scenario, script=script)
+
+
+def test_cancelling_a_pipeline_keeps_what_was_queued(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        async def work() -> None:
+            async with client.pipeline(max_in_flight=10) as pipeline:
+                for number in range(10_000):
+                    await pipeline.store_event({"n": number})
+                    reached.append(number)
+                    if number == 500:
+                        enough.set()
+
+        enough = asyncio.Event()
+        reached: list[int] = []
+        task = asyncio.create_task(work())
+        await enough.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        position = await client.store_event({"n": -1})
+        assert position in {reached[-1] + 2, reached[-1] + 3}
+
+    records = [body for _, body in run(endpoint, scenario).store.records]
+    assert records[:-1] == [b'{"n":%d}' % n for n in range(len(records) - 1)]
+
+
+def test_two_hundred_tasks_read_and_store_at_once(endpoint: str) -> None:
+    async def work(client: AsyncClient, name: int) -> None:
+        for number in range(5):
+            await client.store_event({"task": name, "n": number})
+            assert len(await client.get_event_contents("j", "r", limit=3)) > 0
+
+    async def scenario(client: AsyncClient) -> None:
+        await asyncio.gather(*(work(client, name) for name in range(200)))
+
+    daemon = run(endpoint, scenario)
+    assert len(daemon.store.records) == 1000
+    assert len(daemon.store.last) == 1
+
+
+def test_who_is_ready_has_room_for_half_of_the_bound(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        for number in range(2000):
+            if number % 50 == 0:
+                await client.ready()
+            client.store_event_nowait({"n": number})
+
+    daemon = run(endpoint, scenario, max_outstanding=100)
+    assert [body for _, body in daemon.store.records] == [b'{"n":%d}' % n for n in range(2000)]
+
+
+@pytest.mark.usefixtures("_quick_patience")
+def test_lost_answers_are_fetched_again(endpoint: str) -> None:
+    lost = [once(op, silence) for op in ("storeEvent", "retrieveJob", "storeJob")]
+
+    def script(header: dict[str, Any], body: bytes) -> list[bytes] | None:
+        answers = [answer for one in lost if (answer := one(header, body)) is not None]
+        return answers[0] if answers else None
+
+    async def scenario(client: AsyncClient) -> None:
+        assert await client.store_event({}) == 1
+        assert await client.store_job({}) == 2
+        assert await client.retrieve_job("j") is not None
+
+    assert len(run(endpoint, scenario, script=script).store.records) == 2
+
+
+@pytest.mark.parametrize("code", ["BUSY", "SEQUENCE_GAP", "STOPPING"])
+def test_retryable_errors_are_ridden_out(endpoint: str, code: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        assert await asyncio.gather(*(client.store_event({"n": n}) for n in range(300))) == list(
+            range(1, 301)
+        )
+
+    busy = once("store", refuse(failure(code, retryable=True)))
+    run(endpoint, scenario, script=busy)
+
+
+def test_each_store_has_a_time_of_its_own(endpoint: str) -> None:
+    """The oldest is given up alone; those that came later have their time, and the numbers go on."""
+
+    async def scenario() -> None:
+        async with AsyncClient(endpoint, timeout_s=0.8) as client:
+            first = asyncio.create_task(client.store_event({"n": 0}))
+            await asyncio.sleep(0.4)
+            second = asyncio.create_task(client.store_event({"n": 1}))
+            with pytest.raises(DaemonUnavailable):
+                await first
+            assert not second.done()
+            with FakeDaemon(endpoint) as daemon:
+                assert await client.store_event({"n": 2}) == 2
+                assert await second == 1
+            assert next(h["seq"] for h in daemon.requests if "seq" in h) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_store_without_an_answer_has_an_unknown_outcome(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        with pytest.raises(OutcomeUnknown) as caught:
+            await client.store_event({})
+        assert caught.value.count == 1
+        assert await client.store_event({}) == 1
+
+    daemon = run(endpoint, scenario, script=once("storeEvent", silence), timeout_s=0.3)
+    assert (daemon.requests[-1]["seq"], daemon.requests[-1]["settled"]) == (2, 1)
+
+
+def test_a_store_that_is_refused_for_now_until_the_end_is_refused(endpoint: str) -> None:
+    def script(header: dict[str, Any], body: bytes) -> list[bytes] | None:
+        return (
+            refuse(failure("STORAGE_FULL", retryable=True))(header) if header["op"] == "storeEvent" else None
+        )
+
+    async def scenario(client: AsyncClient) -> None:
+        with pytest.raises(Refused) as caught:
+            await client.store_event({})
+        assert (caught.value.code, caught.value.retryable) == ("STORAGE_FULL", True)
+
+    run(endpoint, scenario, script=script, timeout_s=0.3)
+
+
+def test_an_answer_that_is_no_answer_is_an_error_of_every_call(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        calls: list[Awaitable[Any]] = [client.store_event({}), client.retrieve_job("j"), client.ping()]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(outcome, ProtocolError)
+        await client.close()
+
+    run(
+        endpoint,
+        scenario,
+        script=lambda header, body: [b"HTTP/1.1 400"],
+        on_error=lambda error: None,
+        timeout_s=0.5,
+    )
+
+
+def test_a_busy_pipeline_lets_other_tasks_run(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        async def tick() -> None:
+            while True:
+                ticks.append(time.monotonic())
+                await asyncio.sleep(0)
+
+        ticks: list[float] = []
+        ticker = asyncio.create_task(tick())
+        async with client.pipeline() as pipeline:
+            for number in range(20_000):
+                await pipeline.store_event({"n": number})
+        ticker.cancel()
+        assert len(ticks) > 10
+
+    run(endpoint, scenario)
+
+
+def test_closing_ends_every_call(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        pipeline = client.pipeline()
+        await pipeline.store_event({})
+        calls = [
+            asyncio.ensure_future(call)
+            for call in (client.store_event({}), client.retrieve_job("j"), client.flush(), pipeline.flush())
+        ]
+        nobody = client.store_event_nowait({})
+        await asyncio.sleep(0.01)
+        await client.close()
+        for outcome in await asyncio.gather(*calls, nobody, return_exceptions=True):
+            assert isinstance(outcome, ClosedError)
+        await client.close()
+        for name in ("store_event_nowait", "store_event"):
+            with pytest.raises(ClosedError):
+                getattr(client, name)({})
+
+    run(endpoint, scenario, script=lambda header, body: [], on_error=lambda error: None)
+
+
+def test_it_goes_on_in_a_new_event_loop_when_the_old_one_is_closed(endpoint: str) -> None:
+    client = AsyncClient(endpoint, timeout_s=10)
+    with FakeDaemon(endpoint):
+        with asyncio.Runner() as first:
+            assert first.run(client.__aenter__()) is client
+            assert first.run(store(client)) == 1
+            with asyncio.Runner() as second, pytest.raises(ClosedError, match="event loop"):
+                second.run(store(client))
+        assert asyncio.run(store(client)) == 2
+        asyncio.run(client.close())
+
+
+async def store(client: AsyncClient) -> int:
+    return await client.store_event({})
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_goes_on_with_a_session_of_its_own(endpoint: str) -> None:
+    client = AsyncClient(endpoint, timeout_s=10)
+    with FakeDaemon(endpoint) as daemon:
+        with asyncio.Runner() as runner:
+            assert runner.run(store(client)) == 1
+            assert run_in_child(lambda: asyncio.run(store(client)))
+            assert runner.run(store(client)) == 3
+            runner.run(client.close())
+        assert len(daemon.store.last) == 2
+
+
+def test_nothing_stays_open(endpoint: str) -> None:
+    async def scenario(client: AsyncClient) -> None:
+        await client.ping()
+
+    def open_files() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    run(endpoint, scenario)
+    before = open_files()
+    for _ in range(5):
+        run(endpoint, scenario)
+    wait_until(lambda: open_files() <= before)
+
+
+def test_waiting_takes_no_processor_time(endpoint: str) -> None:
+    def script(header: dict[str, Any], body: bytes) -> None:
+        if header["op"] == "storeEvent":
+            time.sleep(0.3)
+
+    async def scenario(client: AsyncClient) -> None:
+        start = time.thread_time()
+        await client.store_event({})
+        assert time.thread_time() - start < 0.1
+
+    run(endpoint, scenario, script=script)

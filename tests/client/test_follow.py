@@ -1,0 +1,470 @@
+"""Following the store: the state machine alone, then real daemons, restarts, many followers."""
+
+import asyncio
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perstack_storage import (
+    AsyncClient,
+    Client,
+    ClosedError,
+    DaemonUnavailable,
+    PositionGone,
+    Record,
+    Refused,
+    StorageError,
+)
+from perstack_storage._follow import WAIT_MAX_S, Follow
+from perstack_storage._frames import Answer
+from perstack_storage._reads import Read
+from tests.integration.replay import METHODS, calls_of
+from tests.support import RunningDaemon, eventually, running_daemon
+
+FOLLOWERS = 50
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
+    with running_daemon(tmp_path / "perstack") as running:
+        yield running
+
+
+@pytest.fixture
+def client(daemon: RunningDaemon) -> Iterator[Client]:
+    with Client(daemon.endpoint, timeout_s=20) as client:
+        yield client
+
+
+@pytest.fixture
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that was killed is missed after 1.3 s instead of 3 s."""
+    monkeypatch.setattr("perstack_storage._follow.WAIT_MAX_S", 0.3)
+
+
+def event(number: int, job: str = "j", run: str = "r") -> dict[str, Any]:
+    return {
+        "type": "t",
+        "id": f"e{number}",
+        "expertKey": "k",
+        "timestamp": number,
+        "jobId": job,
+        "runId": run,
+        "stepNumber": number,
+    }
+
+
+class Follower:
+    """A thread that follows with a client of its own, and what it got."""
+
+    def __init__(self, endpoint: str, **arguments: Any) -> None:
+        self.records: list[Record] = []
+        self.arrived: list[float] = []
+        self.error: Exception | None = None
+        self._client = Client(endpoint, timeout_s=20)
+        self._iterator = self._client.follow(**arguments)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for record in self._iterator:
+                self.records.append(record)
+                self.arrived.append(time.monotonic())
+        except StorageError as error:
+            self.error = error
+
+    def join(self, timeout_s: float = 20.0) -> None:
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._client.close()
+        self.join()
+        assert self.error is None
+
+    @property
+    def positions(self) -> list[int]:
+        return [record["position"] for record in self.records]
+
+
+# --- the state machine -----------------------------------------------------------------------------
+
+
+def follow_of(**arguments: Any) -> Follow:
+    given: dict[str, Any] = {"idle_s": None, "store": "s", "timeout_s": 30.0} | arguments
+    return Follow(given.pop("after", 0), given.pop("job_id", None), given.pop("run_id", None), **given)
+
+
+def answered(follow: Follow, now: float, records: list[int], upto: int, position: int) -> dict[str, Any]:
+    """One request, answered with records at these positions; returns its arguments."""
+    op, arguments, wait_s = follow.request(now)
+    read = Read(op, arguments, now + 30, wait_s=wait_s)
+    read.sent(1, now)
+    body = json.dumps([{"position": n} for n in records]).encode()
+    read.answered(1, Answer({"id": 1, "ok": True, "position": position, "next": upto}, body), now)
+    assert [record["position"] for record in follow.take(read)] == records
+    asked: dict[str, Any] = json.loads(arguments)
+    return asked
+
+
+def test_it_asks_for_the_history_first_and_names_it_then() -> None:
+    follow = follow_of(store=None, after=7, job_id="j")
+    op, arguments, wait_s = follow.request(0.0)
+    assert (op, arguments, wait_s) == ("hello", b"", 0.0)
+    read = Read(op, arguments, 30.0)
+    read.sent(1, 0.0)
+    read.answered(1, Answer({"id": 1, "ok": True}, b'{"store":"abc"}'), 0.0)
+    assert follow.take(read) == []
+    op, arguments, wait_s = follow.request(0.0)
+    assert (op, wait_s) == ("readAll", WAIT_MAX_S)
+    assert json.loads(arguments) == {"after": 7, "waitMs": 2000, "store": "abc", "jobId": "j"}
+
+
+def test_it_goes_on_from_next_and_never_ends_without_idle() -> None:
+    follow = follow_of()
+    assert answered(follow, 0.0, [1, 2], 2, 9)["after"] == 0
+    assert answered(follow, 0.0, [], 9, 9)["after"] == 2
+    assert answered(follow, 1e6, [], 9, 9)["after"] == 9
+    assert not follow.done
+
+
+def test_idle_counts_from_when_the_caller_asks_again_and_ends_with_a_look_that_does_not_wait() -> None:
+    follow = follow_of(idle_s=3.0)
+    assert answered(follow, 0.0, [1], 1, 1)["waitMs"] == 2000
+    # The caller took 100 s over the record: that is no silence.
+    assert answered(follow, 100.0, [], 1, 1)["waitMs"] == 2000
+    assert answered(follow, 102.0, [], 1, 1)["waitMs"] == 1000
+    assert not follow.done
+    assert answered(follow, 103.0, [], 4, 8)["waitMs"] == 0
+    assert not follow.done  # what was looked at ends before what is stored
+    assert answered(follow, 103.0, [], 8, 8)["waitMs"] == 0
+    assert follow.done
+
+
+def test_with_a_short_timeout_it_waits_for_a_part_of_it_only() -> None:
+    assert json.loads(follow_of(timeout_s=1.0).request(0.0)[1])["waitMs"] == 250
+
+
+@pytest.mark.parametrize(("code", "kind"), [("POSITION_GONE", PositionGone), ("DAMAGED", Refused)])
+def test_a_refusal_is_raised_by_its_name(code: str, kind: type[Refused]) -> None:
+    follow = follow_of()
+    op, arguments, _ = follow.request(0.0)
+    read = Read(op, arguments, 30.0)
+    read.sent(1, 0.0)
+    read.answered(1, Answer({"id": 1, "ok": False, "error": {"code": code, "message": "m"}}, b""), 0.0)
+    with pytest.raises(Refused) as caught:
+        follow.take(read)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("arguments", [{"run_id": "r"}, {"idle_s": -1.0}, {"idle_s": float("nan")}])
+def test_arguments_that_make_no_sense_are_refused_at_once(client: Client, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must|needs"):
+        client.follow(**arguments)
+
+
+# --- real daemons ----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_each_record_comes_once_and_in_order_over_two_restarts(daemon: RunningDaemon, client: Client) -> None:
+    """A follower that starts in the middle of a replay of run b, with a kill -9 and a stop in between."""
+    calls = calls_of("b", "job")
+    stored: list[int] = []
+    follower: Follower | None = None
+
+    def restart(number: int) -> None:
+        if number == len(calls) // 2:
+            daemon.kill()
+            daemon.start()
+        elif number == len(calls) * 3 // 4:
+            assert daemon.stop() == 0
+            daemon.start()
+
+    for number, (op, value) in enumerate(calls):
+        if number == len(calls) // 4:
+            follower = Follower(daemon.endpoint)
+        restart(number)
+        stored.append(getattr(client, METHODS[op])(value))
+    assert follower is not None
+    eventually(lambda: len(follower.records) >= len(calls), "everything has come")
+    follower.stop()
+    assert follower.positions == stored
+    assert [(record["op"], record["value"]) for record in follower.records] == calls
+
+
+def test_a_restart_while_all_is_quiet_is_ridden_out(daemon: RunningDaemon, client: Client) -> None:
+    follower = Follower(daemon.endpoint)
+    eventually(lambda: client.stats()["reads"]["following"] == 1, "it waits")
+    daemon.kill()
+    daemon.start()
+    client.store_event(event(1))
+    eventually(lambda: follower.positions == [1], "it goes on")
+    follower.stop()
+
+
+def test_fifty_followers_get_everything_while_it_is_stored(daemon: RunningDaemon, client: Client) -> None:
+    positions = [client.store_event(event(number)) for number in (9_998, 9_999)]
+    followers = [Follower(daemon.endpoint, after=n % 3) for n in range(FOLLOWERS)]
+    for start in range(0, 2000, 100):
+        with client.pipeline() as pipeline:
+            for number in range(start, start + 100):
+                pipeline.store_event(event(number))
+        positions += [position for position in pipeline.positions if position is not None]
+    eventually(lambda: all(f.error or f.positions[-1:] == [2002] for f in followers), "all have it", 30)
+    for number, follower in enumerate(followers):
+        follower.stop()
+        assert follower.positions == positions[number % 3 :]
+
+
+def test_a_record_comes_soon_after_it_was_acknowledged(daemon: RunningDaemon, client: Client) -> None:
+    """The median is some milliseconds; the bound leaves room for a busy machine."""
+    follower = Follower(daemon.endpoint)
+    delays = []
+    for number in range(30):
+        client.store_event(event(number))
+        acknowledged = time.monotonic()
+        eventually(lambda count=number + 1: len(follower.records) == count, "it has come")  # type: ignore[misc]
+        delays.append(follower.arrived[-1] - acknowledged)
+    follower.stop()
+    assert sorted(delays)[15] < 0.1
+
+
+def test_many_that_wait_delay_nobody(daemon: RunningDaemon, client: Client) -> None:
+    """One hundred waits, half of them for runs where nothing happens, while pings and stores go on."""
+    client.store_event(event(0))
+    endpoint = daemon.endpoint
+    quiet = [Follower(endpoint, job_id="j", run_id=f"quiet-{n}") for n in range(FOLLOWERS)]
+    idle = [Follower(endpoint, after=1, job_id="none") for _ in range(FOLLOWERS)]
+    eventually(lambda: client.stats()["reads"]["following"] == 2 * FOLLOWERS, "all wait")
+    pings = sorted(client.ping() for _ in range(500))
+    assert pings[int(len(pings) * 0.99)] < 0.1
+    with client.pipeline() as pipeline:
+        for number in range(1, 3001):
+            pipeline.store_event(event(number))
+    assert client.ping() < 1
+    for follower in quiet + idle:
+        follower.stop()
+        assert follower.records == []
+    assert client.stats()["reads"]["failed"] == 0
+
+
+def test_waiting_costs_the_daemon_next_to_nothing(daemon: RunningDaemon, client: Client) -> None:
+    followers = [Follower(daemon.endpoint) for _ in range(FOLLOWERS)]
+    eventually(lambda: client.stats()["reads"]["following"] == FOLLOWERS, "all wait")
+    before, start = _cpu_seconds(daemon.pid), time.monotonic()
+    # A silence can only be watched for a while: until every one of them has asked again.
+    messages = client.stats()["messages"]
+    eventually(lambda: client.stats()["messages"] > messages + 2 * FOLLOWERS, "they ask again", 10)
+    share = (_cpu_seconds(daemon.pid) - before) / (time.monotonic() - start)
+    for follower in followers:
+        follower.stop()
+    assert share < 0.3  # the questions of this test included
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def test_a_follower_of_a_run_or_job_gets_what_is_of_it(client: Client) -> None:
+    calls = calls_of("b", "job")
+    with client.pipeline() as pipeline:
+        for op, value in calls:
+            getattr(pipeline, METHODS[op])(value)
+    positions = [position or 0 for position in pipeline.positions]
+    numbered = list(zip(positions, calls, strict=True))
+    runs = sorted({(v["jobId"], v["runId"]) for _, v in calls if "runId" in v})
+    assert len(runs) == 5
+    for job, run in runs:
+        expected = [n for n, (_, v) in numbered if (v.get("jobId"), v.get("runId")) == (job, run)]
+        found = client.follow(job_id=job, run_id=run, idle_s=0)
+        assert [record["position"] for record in found] == expected
+    for job in {job for job, _ in runs}:
+        expected = [n for n, (_, v) in numbered if v.get("jobId", v["id"]) == job]
+        found = client.follow(job_id=job, idle_s=0)
+        assert [record["position"] for record in found] == expected
+        assert [r["position"] for r in client.follow(expected[3], job_id=job, idle_s=0)] == expected[4:]
+    assert list(client.follow(job_id="nobody", idle_s=0)) == []
+
+
+def test_a_quiet_run_is_found_behind_more_than_one_stretch(client: Client) -> None:
+    with client.pipeline() as pipeline:
+        for number in range(25_000):
+            pipeline.store_event(event(number))
+        pipeline.store_event(event(1, run="quiet"))
+    assert [r["position"] for r in client.follow(job_id="j", run_id="quiet", idle_s=0)] == [25_001]
+    assert sum(1 for _ in client.follow(idle_s=0)) == 25_001
+
+
+def test_a_new_record_wakes_the_follower_of_its_run_only(daemon: RunningDaemon, client: Client) -> None:
+    mine, other = (Follower(daemon.endpoint, job_id="j", run_id=run) for run in ("r1", "r2"))
+    eventually(lambda: client.stats()["reads"]["following"] == 2, "both wait")
+    client.store_event(event(1, run="r1"))
+    eventually(lambda: len(mine.records) == 1, "it has come")
+    client.store_event(event(2, run="r2"))
+    eventually(lambda: len(other.records) == 1, "it has come")
+    for follower in (mine, other):
+        follower.stop()
+    assert (mine.positions, other.positions) == ([1], [2])
+
+
+def test_a_large_record_comes_in_parts(daemon: RunningDaemon, client: Client) -> None:
+    follower = Follower(daemon.endpoint, job_id="j")
+    large = event(1) | {"text": "x" * 9_000_000}
+    client.store_event(large)
+    client.store_event(event(2))
+    eventually(lambda: follower.positions == [1, 2], "both have come")
+    follower.stop()
+    assert follower.records[0]["value"] == large
+
+
+def test_events_that_repeat_an_earlier_one_are_left_out(client: Client) -> None:
+    for number in (1, 2, 1, 3):
+        client.store_event(event(number))
+    assert [r["position"] for r in client.follow(idle_s=0)] == [1, 2, 4]
+    assert [r["position"] for r in client.follow(2, job_id="j", idle_s=0.1)] == [4]
+
+
+def test_breaking_off_and_going_on_leaves_nothing_out(client: Client) -> None:
+    for number in range(10):
+        client.store_event(event(number))
+    first = []
+    for record in client.follow():
+        first.append(record["position"])
+        if len(first) == 4:
+            break
+    assert client.ping() < 5  # the client is free for other calls
+    assert first + [r["position"] for r in client.follow(first[-1], idle_s=0)] == list(range(1, 11))
+
+
+def test_the_client_can_be_used_while_it_follows(client: Client) -> None:
+    """Each record that comes stores the next one."""
+    client.store_event(event(1))
+    for record in client.follow():
+        if record["position"] == 5:
+            break
+        client.store_event(event(record["position"] + 1))
+    assert len(client.get_event_contents("j", "r")) == 5
+
+
+def test_closing_the_client_ends_it(daemon: RunningDaemon, client: Client) -> None:
+    follower = Follower(daemon.endpoint)
+    eventually(lambda: client.stats()["reads"]["following"] == 1, "it waits")
+    follower.stop()
+    with Client(daemon.endpoint) as other:
+        pass
+    with pytest.raises(ClosedError):
+        next(other.follow())
+
+
+def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:
+    with Client(f"ipc://{tmp_path}/none.sock", timeout_s=0.2) as client, pytest.raises(DaemonUnavailable):
+        next(client.follow())
+
+
+# --- asyncio -----------------------------------------------------------------------------------------
+
+
+async def _collect(client: AsyncClient, **arguments: Any) -> list[int]:
+    return [record["position"] async for record in client.follow(**arguments)]
+
+
+@pytest.mark.usefixtures("_short_waits")
+def test_tasks_follow_over_one_connection_while_others_store(daemon: RunningDaemon) -> None:
+    """Fifty of them, half of a run where nothing happens; with a kill -9 in between."""
+
+    async def run() -> None:
+        async with AsyncClient(daemon.endpoint, timeout_s=20) as client:
+            busy = [asyncio.create_task(_collect(client, idle_s=3)) for _ in range(FOLLOWERS // 2)]
+            quiet = [
+                asyncio.create_task(_collect(client, job_id="j", run_id=f"q{n}", idle_s=3))
+                for n in range(FOLLOWERS // 2)
+            ]
+            stored = [await client.store_event(event(number)) for number in range(100)]
+            daemon.kill()
+            await asyncio.to_thread(daemon.start)
+            stored += [await client.store_event(event(number)) for number in range(100, 200)]
+            assert await asyncio.gather(*busy) == [stored] * len(busy)
+            assert await asyncio.gather(*quiet) == [[]] * len(quiet)
+
+    asyncio.run(run())
+
+
+def test_a_task_that_follows_can_be_cancelled_or_leave(daemon: RunningDaemon) -> None:
+    async def run() -> None:
+        async with AsyncClient(daemon.endpoint, timeout_s=20) as client:
+            task = asyncio.create_task(_collect(client))
+            while (await client.stats())["reads"]["following"] == 0:
+                pass
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await client.store_event(event(1))
+            async for record in client.follow():
+                assert record["position"] == 1
+                break
+            with pytest.raises(PositionGone):
+                await _collect(client, after=2)
+            assert await client.ping() < 5
+            task = asyncio.create_task(_collect(client, after=1))
+            while (await client.stats())["reads"]["following"] == 0:
+                pass
+        assert await task == []  # closing the client ends it
+
+    asyncio.run(run())
+
+
+# --- a history that is gone ------------------------------------------------------------------------
+
+
+def test_a_position_that_cannot_be_is_refused(client: Client) -> None:
+    client.store_event(event(1))
+    with pytest.raises(PositionGone) as caught:
+        next(client.follow(2))
+    assert (caught.value.code, caught.value.retryable) == ("POSITION_GONE", False)
+    with pytest.raises(PositionGone):
+        client.read_all(after=2)
+    assert client.read_all(after=1) == []
+    store = client.hello()["store"]
+    assert len(list(client.follow(store=store, idle_s=0))) == 1
+    with pytest.raises(PositionGone):
+        next(client.follow(store="0" * 32, idle_s=0))
+
+
+def _another_history(daemon: RunningDaemon, base: Path) -> None:
+    shutil.rmtree(base)
+
+
+def _older_copy(daemon: RunningDaemon, base: Path) -> None:
+    shutil.rmtree(base)
+    shutil.copytree(base.parent / "copy", base, symlinks=True)
+
+
+@pytest.mark.usefixtures("_short_waits")
+@pytest.mark.parametrize("lose", [_another_history, _older_copy])
+def test_a_follower_is_told_that_the_history_changed(
+    tmp_path: Path, lose: Callable[[RunningDaemon, Path], None]
+) -> None:
+    base = tmp_path / "perstack"
+    with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=20) as client:
+        client.store_event(event(1))
+        daemon.stop()
+        shutil.copytree(base, tmp_path / "copy", symlinks=True)
+        daemon.start()
+        client.store_event(event(2))
+        follower = Follower(daemon.endpoint)
+        eventually(lambda: follower.positions == [1, 2], "it is up to date")
+        daemon.stop()
+        lose(daemon, base)
+        daemon.start()
+        follower.join()
+    assert isinstance(follower.error, PositionGone)
+    assert follower.positions == [1, 2]
