@@ -1,4 +1,4 @@
-"""The asyncio client alone: tasks, cancellation, event loops, and that its surface is that of `Client`."""
+"""The asyncio client alone: surface, retries, time limits, closing, event loops, forks."""
 
 import asyncio
 import gc
@@ -20,7 +20,6 @@ from perstack_storage import (
     Pipeline,
     ProtocolError,
     Refused,
-    StorageError,
 )
 from tests.client.fake_daemon import FakeDaemon, Script, Store, failure
 from tests.client.test_client import once, refuse, run_in_child, silence, wait_until
@@ -59,126 +58,6 @@ def public(kind: type) -> dict[str, list[str]]:
 def test_both_clients_have_the_same_surface() -> None:
     assert public(AsyncClient) == public(Client) | {"ready": ["self"]}
     assert public(AsyncPipeline) == public(Pipeline)
-
-
-def test_a_store_takes_value_and_place_at_the_call(endpoint: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        value = {"n": 0}
-        later = client.store_event(value)
-        value["n"] = 1
-        sooner = client.store_event(value)
-        value["n"] = 2
-        assert await sooner == 2
-        assert await later == 1
-
-    daemon = run(endpoint, scenario)
-    assert [body for _, body in daemon.store.records] == [b'{"n":0}', b'{"n":1}']
-
-
-def test_the_calls_of_many_tasks_travel_together(endpoint: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        await client.ping()
-        positions = await asyncio.gather(*(client.store_event({"n": n}) for n in range(200)))
-        assert positions == list(range(1, 201))
-
-    daemon = run(endpoint, scenario)
-    assert sum(header["op"] not in {"hello", "ping"} for header in daemon.requests) <= 6
-    assert len(daemon.store.last) == 1
-
-
-def test_a_cancelled_store_is_settled_and_the_numbers_go_on(endpoint: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        await client.ping()
-        tasks = [asyncio.create_task(client.store_event({"n": n})) for n in range(100)]
-        for delay in range(50):
-            tasks[2 * delay].cancel()
-            await asyncio.sleep(0)
-        await asyncio.wait(tasks)
-        assert await client.store_event({"n": 100}) == 101
-
-    daemon = run(endpoint, scenario)
-    assert [body for _, body in daemon.store.records] == [b'{"n":%d}' % n for n in range(101)]
-
-
-def test_a_cancelled_store_that_is_refused_goes_to_on_error(endpoint: str) -> None:
-    errors: list[StorageError] = []
-
-    async def scenario(client: AsyncClient) -> None:
-        await client.ping()
-        task = asyncio.create_task(client.store_event({"bad": 1}))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        await client.flush()
-        assert task.cancelled()
-
-    run(endpoint, scenario, on_error=errors.append)
-    assert [getattr(error, "field", None) for error in errors] == ["bad"]
-
-
-def test_a_cancelled_future_takes_nothing_back(endpoint: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        future = client.store_event_nowait({"n": 0})
-        assert future.cancel()
-        assert await client.store_event({"n": 1}) == 2
-
-    assert len(run(endpoint, scenario).store.records) == 2
-
-
-def test_a_cancelled_read_leaves_nothing_behind(endpoint: str) -> None:
-    def script(header: dict[str, Any], body: bytes) -> list[bytes] | None:
-        return [] if header["op"] == "retrieveJob" else None
-
-    async def scenario(client: AsyncClient) -> None:
-        for _ in range(100):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.001):
-                    await client.retrieve_job("j")
-        tasks = [asyncio.create_task(client.retrieve_job("j")) for _ in range(100)]
-        await asyncio.sleep(0.01)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        assert await asyncio.gather(*(client.ping() for _ in range(100)))
-
-    run(endpoint, scenario, script=script)
-
-
-def test_cancelling_a_pipeline_keeps_what_was_queued(endpoint: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        async def work() -> None:
-            async with client.pipeline(max_in_flight=10) as pipeline:
-                for number in range(10_000):
-                    await pipeline.store_event({"n": number})
-                    reached.append(number)
-                    if number == 500:
-                        enough.set()
-
-        enough = asyncio.Event()
-        reached: list[int] = []
-        task = asyncio.create_task(work())
-        await enough.wait()
-        task.cancel()
-        await asyncio.wait([task])
-        position = await client.store_event({"n": -1})
-        assert position in {reached[-1] + 2, reached[-1] + 3}
-
-    records = [body for _, body in run(endpoint, scenario).store.records]
-    assert records[:-1] == [b'{"n":%d}' % n for n in range(len(records) - 1)]
-
-
-def test_two_hundred_tasks_read_and_store_at_once(endpoint: str) -> None:
-    async def work(client: AsyncClient, name: int) -> None:
-        for number in range(5):
-            await client.store_event({"task": name, "n": number})
-            assert len(await client.get_event_contents("j", "r", limit=3)) > 0
-
-    async def scenario(client: AsyncClient) -> None:
-        await asyncio.gather(*(work(client, name) for name in range(200)))
-
-    daemon = run(endpoint, scenario)
-    assert len(daemon.store.records) == 1000
-    assert len(daemon.store.last) == 1
 
 
 def test_who_is_ready_has_room_for_half_of_the_bound(endpoint: str) -> None:
@@ -277,24 +156,6 @@ def test_an_answer_that_is_no_answer_is_an_error_of_every_call(endpoint: str) ->
         on_error=lambda error: None,
         timeout_s=0.5,
     )
-
-
-def test_a_busy_pipeline_lets_other_tasks_run(endpoint: str) -> None:
-    async def scenario(client: AsyncClient) -> None:
-        async def tick() -> None:
-            while True:
-                ticks.append(time.monotonic())
-                await asyncio.sleep(0)
-
-        ticks: list[float] = []
-        ticker = asyncio.create_task(tick())
-        async with client.pipeline() as pipeline:
-            for number in range(20_000):
-                await pipeline.store_event({"n": number})
-        ticker.cancel()
-        assert len(ticks) > 10
-
-    run(endpoint, scenario)
 
 
 def test_closing_ends_every_call(endpoint: str) -> None:

@@ -27,9 +27,7 @@ class Pump:
     def __init__(self, connection: Pumped) -> None:
         self.lock = threading.Lock()
         self._connection = weakref.ref(connection)
-        self._held: Pumped | None = (
-            None  # while something is outstanding: that outlives the thread that called
-        )
+        self._held: Pumped | None = None  # what is outstanding must outlive the thread that called
         self._awake = threading.Event()
         self._stopped = False
         self._thread: threading.Thread | None = None
