@@ -9,13 +9,11 @@ import os
 import signal
 import time
 from collections import deque
-from typing import Any
 
 import structlog
 import zmq
 import zmq.backend
 
-from perstack_storage import __version__
 from perstack_storage._errors import ErrorCode
 
 from . import wire
@@ -25,12 +23,12 @@ from .followers import Follower
 from .journal import Journal
 from .outbox import Envelope, Outbox
 from .parts import Parts
-from .queries import READ_ALL_RECORDS_MAX
 from .reads import Reads
 from .sessions import Sessions
 from .settings import Settings
 from .stores import Payload, Reply, StoreRequest, Stores, open_request
 from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
+from .telling import LoopFigures, Telling
 from .wire import RequestHeader
 
 _IDLE_MS = 500
@@ -87,7 +85,6 @@ class Server:
         self._index, self._tree = followers
         self._waker = waker
         self._settings = settings
-        self._base = base
         self._outbox = Outbox(router, bytes_max=settings.outbox_bytes_max)
         self._parts = Parts(
             value_bytes_max=settings.value_bytes_max,
@@ -103,13 +100,13 @@ class Server:
         self._poller = zmq.Poller()
         self._polled: dict[str, int | None] = {}
         self._stopping = False
-        self._started = time.monotonic()
+        self._figures = LoopFigures()
+        self._telling = Telling(
+            settings, base, journal, sessions, self._stores, self._parts, reads, self._outbox, followers
+        )
         self._housekept = 0.0
         self._next_tidy = 0.0
         self._next_expiry = 0.0
-        self.messages = 0
-        self.slow_syncs = 0
-        self.sync_seconds = 0.0
 
     def stop(self) -> None:
         """Make `run` return, after what has arrived was answered. May be called from a signal handler."""
@@ -126,7 +123,7 @@ class Server:
                 return
             if time.monotonic() - said > _SAY_SO_SECONDS:
                 said = time.monotonic()
-                _log.info("tree_catching_up", to=position, stats=self._follower_stats(self._tree))
+                _log.info("tree_catching_up", to=position, stats=self._telling.follower(self._tree))
             time.sleep(_CATCH_UP_POLL_SECONDS)
 
     def run(self) -> None:
@@ -156,7 +153,7 @@ class Server:
             try:
                 peer = recv(nowait)
             except zmq.Again:
-                self.messages += count
+                self._figures.messages += count
                 return count > 0
             frame = recv(nowait)
             delimited = False
@@ -174,9 +171,9 @@ class Server:
                     continue
             self._request((peer, delimited), frame)
             if self._held_bytes >= self._settings.commit_bytes_max and not self._tree_lags_too_far():
-                self.messages += count + 1
+                self._figures.messages += count + 1
                 return True
-        self.messages += self._settings.drain_messages_max
+        self._figures.messages += self._settings.drain_messages_max
         return True
 
     def _wait(self) -> None:
@@ -345,9 +342,9 @@ class Server:
 
     def _note_sync(self) -> None:
         seconds = self._journal.sync_seconds
-        self.sync_seconds += seconds
+        self._figures.sync_seconds += seconds
         if seconds * 1000 > self._settings.slow_sync_ms:
-            self.slow_syncs += 1
+            self._figures.slow_syncs += 1
             _log.warning("slow_sync", ms=round(seconds * 1000, 1))
 
     def _tree_lags_too_far(self) -> bool:
@@ -399,13 +396,19 @@ class Server:
         if header.op == "ping":
             body = b"{}"
         elif header.op == "hello":
-            body = wire.encode(self._hello(header))
+            body = wire.encode(self._telling.hello(header))
         elif header.op == "stats":
-            body = wire.encode(self.stats())
+            body = wire.encode(self._telling.stats(self._look()))
         else:
             raise Refusal(ErrorCode.UNKNOWN_OPERATION, "there is no such operation", "op")
         frame = wire.read_answer(header.id, body, position=self._journal.mark.position)
         self._outbox.send(envelope, frame)
+
+    def _look(self) -> LoopFigures:
+        figures = self._figures
+        figures.held_requests, figures.held_bytes = len(self._held), self._held_bytes
+        figures.reads_waiting = len(self._waiting)
+        return figures
 
     # --- followers ---------------------------------------------------------------------------------
 
@@ -436,65 +439,3 @@ class Server:
         if new is not None:
             self._poller.register(new, zmq.POLLIN)
         self._polled[follower.kind] = new
-
-    # --- telling -----------------------------------------------------------------------------------
-
-    def _hello(self, header: RequestHeader) -> dict[str, Any]:
-        settings = self._settings
-        hello: dict[str, Any] = {
-            "server": "perstack-stored",
-            "version": __version__,
-            "versions": [wire.PROTOCOL_VERSION],
-            "base": self._base,
-            "store": self._journal.store.hex(),
-            "window": {"records": settings.window_records, "bytes": settings.window_bytes},
-            "limits": {
-                "frameBytes": settings.frame_bytes_max,
-                "valueBytes": settings.value_bytes_max,
-                "answerBytes": settings.answer_bytes,
-                "batchItems": settings.batch_items_max,
-                "headerBytes": wire.HEADER_BYTES_MAX,
-                "readAllRecords": READ_ALL_RECORDS_MAX,
-                "sessionSeconds": settings.session_seconds,
-                "partsSeconds": settings.parts_seconds,
-                "readSeconds": settings.read_seconds,
-            },
-        }
-        key = wire.session_key(header)
-        if key is not None:
-            session = self._sessions.find(key)
-            hello["session"] = {"last": session.last if session else 0}
-        return hello
-
-    def stats(self) -> dict[str, Any]:
-        """Counters since the start, and gauges; the names are described in daemon/README.md."""
-        mark = self._journal.mark
-        stores = self._stores
-        return {
-            "uptimeSeconds": round(time.monotonic() - self._started, 3),
-            "position": mark.position,
-            "journal": {"segment": mark.segment, "offset": mark.offset, "syncs": self._journal.syncs,
-                        "syncSeconds": round(self.sync_seconds, 6), "slowSyncs": self.slow_syncs},
-            "messages": self.messages,
-            "stored": {wire.STORE_OPS[kind]: stores.stored.get(kind, 0) for kind in wire.STORE_OPS},
-            "repeated": stores.repeated,
-            "refused": dict(stores.refused),
-            "held": {"requests": len(self._held), "bytes": self._held_bytes},
-            "partsBytes": self._parts.reserved_bytes,
-            "reads": {"waiting": len(self._waiting), "pending": self._reads.pending,
-            "following": len(self._reads.tail), "failed": self._reads.failed},
-            "outbox": {"stalled": self._outbox.stalled, "dropped": self._outbox.dropped, "gone":
-            self._outbox.gone}, "sessions": len(self._sessions),
-            "index": self._follower_stats(self._index),
-            "tree": {**self._follower_stats(self._tree), "blocked": self._tree.blocked},
-        }  # fmt: skip
-
-    def _follower_stats(self, follower: Follower) -> dict[str, Any]:
-        mark, place = self._journal.mark, follower.place
-        return {
-            "position": None if place is None else place.position,
-            "lagRecords": None if place is None else mark.position - place.position,
-            "lagBytes": None if place is None else self._journal.bytes_between(place),
-            "fault": follower.fault,
-            "starts": follower.starts,
-        }

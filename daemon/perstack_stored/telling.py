@@ -1,0 +1,129 @@
+"""What the daemon says of itself: the answers to `hello` and `stats`. Nothing here changes anything."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from perstack_storage import __version__
+
+from . import wire
+from .followers import Follower
+from .journal import Journal
+from .outbox import Outbox
+from .parts import Parts
+from .queries import READ_ALL_RECORDS_MAX
+from .reads import Reads
+from .sessions import Sessions
+from .settings import Settings
+from .stores import Stores
+from .wire import RequestHeader
+
+
+@dataclass
+class LoopFigures:
+    """What the serving loop counts itself; gauges are as of the last look."""
+
+    messages: int = 0
+    slow_syncs: int = 0
+    sync_seconds: float = 0.0
+    held_requests: int = 0
+    held_bytes: int = 0
+    reads_waiting: int = 0
+
+
+class Telling:
+    """Looks at the parts of a server, in its thread."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts that it looks at
+        self,
+        settings: Settings,
+        base: str,
+        journal: Journal,
+        sessions: Sessions,
+        stores: Stores,
+        parts: Parts,
+        reads: Reads,
+        outbox: Outbox,
+        followers: tuple[Follower, Follower],
+    ) -> None:
+        self._settings = settings
+        self._base = base
+        self._journal = journal
+        self._sessions = sessions
+        self._stores = stores
+        self._parts = parts
+        self._reads = reads
+        self._outbox = outbox
+        self._index, self._tree = followers
+        self._started = time.monotonic()
+
+    def hello(self, header: RequestHeader) -> dict[str, Any]:
+        """The body of the answer to `hello`, wire.md section 4.5."""
+        settings = self._settings
+        hello: dict[str, Any] = {
+            "server": "perstack-stored",
+            "version": __version__,
+            "versions": [wire.PROTOCOL_VERSION],
+            "base": self._base,
+            "store": self._journal.store.hex(),
+            "window": {"records": settings.window_records, "bytes": settings.window_bytes},
+            "limits": {
+                "frameBytes": settings.frame_bytes_max,
+                "valueBytes": settings.value_bytes_max,
+                "answerBytes": settings.answer_bytes,
+                "batchItems": settings.batch_items_max,
+                "headerBytes": wire.HEADER_BYTES_MAX,
+                "readAllRecords": READ_ALL_RECORDS_MAX,
+                "sessionSeconds": settings.session_seconds,
+                "partsSeconds": settings.parts_seconds,
+                "readSeconds": settings.read_seconds,
+            },
+        }
+        key = wire.session_key(header)
+        if key is not None:
+            session = self._sessions.find(key)
+            hello["session"] = {"last": session.last if session else 0}
+        return hello
+
+    def stats(self, loop: LoopFigures) -> dict[str, Any]:
+        """Counters since the start, and gauges; the names are described in daemon/README.md."""
+        mark = self._journal.mark
+        stores, reads, outbox = self._stores, self._reads, self._outbox
+        return {
+            "uptimeSeconds": round(time.monotonic() - self._started, 3),
+            "position": mark.position,
+            "journal": {
+                "segment": mark.segment,
+                "offset": mark.offset,
+                "syncs": self._journal.syncs,
+                "syncSeconds": round(loop.sync_seconds, 6),
+                "slowSyncs": loop.slow_syncs,
+            },
+            "messages": loop.messages,
+            "stored": {wire.STORE_OPS[kind]: stores.stored.get(kind, 0) for kind in wire.STORE_OPS},
+            "repeated": stores.repeated,
+            "refused": dict(stores.refused),
+            "held": {"requests": loop.held_requests, "bytes": loop.held_bytes},
+            "partsBytes": self._parts.reserved_bytes,
+            "reads": {
+                "waiting": loop.reads_waiting,
+                "pending": reads.pending,
+                "following": len(reads.tail),
+                "failed": reads.failed,
+            },
+            "outbox": {"stalled": outbox.stalled, "dropped": outbox.dropped, "gone": outbox.gone},
+            "sessions": len(self._sessions),
+            "index": self.follower(self._index),
+            "tree": {**self.follower(self._tree), "blocked": self._tree.blocked},
+        }
+
+    def follower(self, follower: Follower) -> dict[str, Any]:
+        """How far a follower is."""
+        mark, place = self._journal.mark, follower.place
+        return {
+            "position": None if place is None else place.position,
+            "lagRecords": None if place is None else mark.position - place.position,
+            "lagBytes": None if place is None else self._journal.bytes_between(place),
+            "fault": follower.fault,
+            "starts": follower.starts,
+        }
