@@ -141,6 +141,9 @@ class Daemon:
             import_tree(files, folders, journal)
             # The tree is as the import found it: there is nothing to wait for.
             save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
+        elif not journal.mark.position:
+            # Said before there is anything to follow: without a cursor, all of the tree is gone through.
+            save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
         self._serve(files, folders, journal, sessions, lock, started)
         lock.release()
         _log.info("stopped", position=journal.mark.position)

@@ -279,11 +279,12 @@ class Index:
         """Whether an event with the same bytes, and so the same job, run and id, is there already."""
         _, _, _, length, crc = where
         select = (
-            "SELECT segment, offset FROM event"
-            " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND "
+            "SELECT segment, offset FROM event{}"
+            " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
         )
-        for condition in ("n = 1", "n > 1"):
-            for segment, offset in self._database.execute(select + condition, (*key, crc, length)):
+        # Told which index, since left alone it walks through all events of the name.
+        for by, condition in (("", "n = 1"), (" INDEXED BY event_twin", "n > 1")):
+            for segment, offset in self._database.execute(select.format(by, condition), (*key, crc, length)):
                 if self._reader.payload(segment, offset, length) == payload:
                     return True
         return False

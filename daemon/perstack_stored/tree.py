@@ -290,6 +290,8 @@ class Tree:
     def _put(self, write: Write) -> None:
         folder = self._folder(write.folders)
         content = write.content()
+        if write.position <= self.replay_until and self._is_there(folder, write.name, content):
+            return
         fd = self._files.create_unnamed(self._modes.file, dir_fd=folder)
         try:
             self._files.write(fd, [content], 0)
@@ -300,6 +302,13 @@ class Tree:
                     self._replace(fd, folder, write.name)
         finally:
             self._files.close(fd)
+
+    def _is_there(self, folder: int, name: str, content: bytes) -> bool:
+        # Looked at before a file is made: after a crash most are there, and ext4 may take long to make one.
+        try:
+            return self._holds(folder, name, content)
+        except FileNotFoundError:
+            return False
 
     def _holds(self, folder: int, name: str, content: bytes) -> bool:
         """Whether a file is there as it should be, as after a replay."""

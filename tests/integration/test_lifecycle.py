@@ -19,6 +19,8 @@ import pytest
 import zmq
 
 from perstack_storage import Client, socket_path_of
+from perstack_stored.files import Files
+from perstack_stored.tree import Cursor, load_cursor
 from tests.integration.raw import Raw, checkpoint, event, job, session, setting
 from tests.integration.replay import check_command
 from tests.support import RunningDaemon, eventually, files_of, running_daemon
@@ -563,6 +565,18 @@ def test_a_lost_tree_cursor_makes_the_tree_be_written_again(
         assert files_of(daemon.base) == files
         assert daemon.stop() == 0
     assert_checked(daemon.base)
+
+
+def test_a_new_base_has_a_tree_cursor_from_the_start(tmp_path: Path) -> None:
+    """A crash before the tree was begun leaves nothing to go through before the next start is ready."""
+    with running_daemon(tmp_path / "base") as daemon:
+        with Client(daemon.endpoint) as client:
+            store = bytes.fromhex(client.hello()["store"])
+        stored_dir = os.open(daemon.base / ".stored", os.O_RDONLY)
+        try:
+            assert load_cursor(Files(), stored_dir, store) == Cursor(0, clean=True)
+        finally:
+            os.close(stored_dir)
 
 
 def test_damage_in_the_journal_stops_the_start(tmp_path: Path) -> None:

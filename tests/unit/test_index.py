@@ -217,6 +217,23 @@ def test_events_that_would_share_a_file_are_numbered(base: Base) -> None:
     assert [e["id"] for e in found] == ["a", "b", "a", "a", "d", "a", "c"]
 
 
+def test_events_that_share_one_name_cost_no_more_the_more_there_are(base: Base) -> None:
+    """The work of the database for the next events of a name does not grow with those that are there."""
+    steps = [0]
+
+    def count() -> int:
+        steps[0] += 1
+        return 0
+
+    base.index._database.set_progress_handler(count, 100)
+    costs = []
+    for round_ in range(12):
+        before = steps[0]
+        base.store(*((Kind.EVENT, event(id=f"{round_}-{i}")) for i in range(100)))
+        costs.append(steps[0] - before)
+    assert costs[-1] < 2 * costs[1], costs
+
+
 @pytest.mark.parametrize("cached", [1, 2, 4096])
 @pytest.mark.parametrize("slice_", [1, 3, 10_000])
 def test_however_entries_come_together_events_are_numbered_alike(
