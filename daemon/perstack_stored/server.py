@@ -273,6 +273,8 @@ class Server:
                 self._outbox.send(envelope, wire.part_answer(header.id, header.part))
                 return
             payload = whole
+        elif header.part or header.bytes:
+            raise Refusal(ErrorCode.BAD_REQUEST, "a part of a value needs parts, their count", "parts")
         request = open_request(envelope, header, payload, items_max=self._settings.batch_items_max)
         self._hold(request)
 

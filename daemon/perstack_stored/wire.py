@@ -39,9 +39,10 @@ class RequestHeader(msgspec.Struct, gc=False):
 
 
 class _Rescue(msgspec.Struct):
-    """What is tried to be read of a header that is wrong, so that the answer finds its request."""
+    """What is tried to be read of a header that is wrong: its id for the answer, and its version."""
 
     id: Any = None
+    v: Any = None
 
 
 _header = msgspec.json.Decoder(RequestHeader)
@@ -74,16 +75,32 @@ def decode_header(data: bytes) -> RequestHeader:
     try:
         header = _header.decode(data)
     except msgspec.ValidationError as error:
-        raise Refusal(
-            ErrorCode.BAD_REQUEST, f"the header is wrong: {_plain(str(error))}", _field(str(error))
-        ) from None
+        raise _wrong(data, str(error)) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Refusal(ErrorCode.BAD_FRAME, "the frame does not begin with a header in JSON") from None
     if header.v != PROTOCOL_VERSION:
-        raise Refusal(ErrorCode.UNSUPPORTED_VERSION, f"version {header.v} is not spoken here", "v")
+        raise _unsupported(header.v)
     if header.id is None or not 0 <= header.id <= 2**53 - 1:
         raise Refusal(ErrorCode.BAD_REQUEST, "id must be an integer from 0 to 2^53-1", "id")
     return header
+
+
+def _wrong(data: bytes, reason: str) -> Refusal:
+    """Why a header in JSON is refused. Another version may give its fields other types: that counts first."""
+    field = _field(reason)
+    if field is None:
+        return Refusal(ErrorCode.BAD_FRAME, f"the header is not a JSON object: {_plain(reason)}")
+    try:
+        v = _rescue.decode(data).v
+    except (msgspec.DecodeError, RecursionError):
+        v = None
+    if type(v) is int and v != PROTOCOL_VERSION:
+        return _unsupported(v)
+    return Refusal(ErrorCode.BAD_REQUEST, f"the header is wrong: {_plain(reason)}", field)
+
+
+def _unsupported(v: int) -> Refusal:
+    return Refusal(ErrorCode.UNSUPPORTED_VERSION, f"version {v} is not spoken here", "v")
 
 
 def rescue_id(frame: bytes) -> int | None:

@@ -1,0 +1,94 @@
+"""The daemon's codec on the golden vectors: requests are opened and checked, answers are made."""
+
+from typing import Any
+
+import pytest
+
+from perstack_storage._errors import ErrorCode
+from perstack_stored import values, wire
+from perstack_stored.arguments import ARGUMENTS, check_arguments
+from perstack_stored.errors import Refusal
+from perstack_stored.stores import open_request
+from tests.vectors.vectors import Exchange, Side, exchanges, name_of
+
+BATCH_ITEMS_MAX = 1024
+# What only the state of a daemon, or its settings, can tell.
+_BY_STATE = {"SEQUENCE_GAP", "SEQUENCE_OLD", "NOT_FOUND", "READ_GONE", "POSITION_GONE"}
+_ASKED = [
+    exchange for exchange in exchanges() if exchange.request is not None and len(exchange.request.frames) == 1
+]
+
+
+def _open(frame: bytes) -> wire.RequestHeader:
+    """Everything that is checked of a request without a daemon.
+
+    Raises:
+        Refusal: it breaks a rule.
+    """
+    head, body = wire.split(frame)
+    header = wire.decode_header(head)
+    if header.op in wire.STORE_KINDS or header.op == wire.BATCH_OP:
+        request = open_request((b"", False), header, body, items_max=BATCH_ITEMS_MAX)
+        if header.op in wire.STORE_KINDS and not header.parts:
+            values.check(*request.items[0])
+    elif header.op in ARGUMENTS:
+        check_arguments(header.op, wire.decode_arguments(body))
+    elif header.op not in {"hello", "ping", "stats"}:
+        raise Refusal(ErrorCode.UNKNOWN_OPERATION, "none", "op")
+    return header
+
+
+@pytest.mark.parametrize("exchange", _ASKED, ids=name_of)
+def test_a_request_is_opened_or_refused_as_the_vector_says(exchange: Exchange) -> None:
+    """Each header field has its value; each refusal its code and its field."""
+    assert exchange.request is not None
+    frame, answered = exchange.request.frame, exchange.answer.header
+    assert answered is not None
+    error = answered.get("error")
+    state = error is not None and (
+        error["code"] in _BY_STATE
+        or exchange.file == "parts"
+        or exchange.name in {"batch-in-parts", "frame-too-large"}
+    )
+    if error is None or state:
+        opened = _open(frame) if not state else wire.decode_header(wire.split(frame)[0])
+        expected = exchange.request.header
+        if expected is not None:
+            for name in wire.RequestHeader.__struct_fields__:
+                if name in expected:
+                    value = getattr(opened, name)
+                    assert value == (list(map(tuple, expected[name])) if name == "items" else expected[name])
+        return
+    with pytest.raises(Refusal) as caught:
+        _open(frame)
+    assert (caught.value.code, caught.value.field) == (error["code"], error.get("field"))
+    assert wire.rescue_id(frame[: wire.HEADER_BYTES_MAX]) == answered["id"]
+
+
+def _made(side: Side) -> bytes:
+    header: dict[str, Any] = dict(side.header or {})
+    del header["v"]
+    id, ok = header.pop("id"), header.pop("ok")
+    if not ok:
+        error = header["error"]
+        return wire.error_answer(id, Refusal(ErrorCode(error["code"]), error["message"], error.get("field")))
+    if b"\n" in side.frame:
+        return wire.read_answer(id, side.body, **header)
+    if "results" in header:
+        return wire.results_answer(id, header["results"])
+    if "count" in header:
+        return wire.batch_answer(id, header["position"], header["count"])
+    if "part" in header:
+        return wire.part_answer(id, header["part"])
+    return wire.stored_answer(id, header["position"])
+
+
+_OURS = [
+    e for e in exchanges() if e.answer.header and e.name not in {"error-FROM_THE_FUTURE", "unknown-fields"}
+]
+
+
+@pytest.mark.parametrize("exchange", _OURS, ids=name_of)
+def test_an_answer_is_made_byte_for_byte(exchange: Exchange) -> None:
+    """From what its header says."""
+    assert _made(exchange.answer) == exchange.answer.frame
