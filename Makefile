@@ -2,6 +2,9 @@ VENV  := .venv
 STAMP := $(VENV)/.stamp
 BIN   := $(VENV)/bin
 
+# Most tests wait for processes and disks: twice as many at a time as there are processors.
+JOBS  := $(shell echo $$((2 * $$(nproc))))
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo bench-store clean
@@ -18,7 +21,7 @@ check: $(STAMP) ## lint, formatting and types
 	@echo "== mypy";        $(BIN)/mypy
 
 test: check ## check, then all tests
-	@echo "== pytest";      $(BIN)/pytest
+	@echo "== pytest";      $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 	@$(BIN)/python tests/demo/demo.py

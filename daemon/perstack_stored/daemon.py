@@ -137,13 +137,13 @@ class Daemon:
             lock = BaseLock(folders.stored)
             lock.say(role="daemon", endpoints=list(self._endpoints))
             journal = open_journal(files, self._base, folders, sessions, settings)
-        if import_wanted(files, folders, journal):
+        imported = import_wanted(files, folders, journal)
+        if imported:
             import_tree(files, folders, journal)
-            # The tree is as the import found it: there is nothing to wait for.
-            save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
-        elif not journal.mark.position:
-            # Said before there is anything to follow: without a cursor, all of the tree is gone through.
-            save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
+        if imported or not journal.mark.position:
+            # The tree is as the journal has it. Without a cursor, the next start would go through all of it.
+            with _naming(self._base):
+                save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
         self._serve(files, folders, journal, sessions, lock, started)
         lock.release()
         _log.info("stopped", position=journal.mark.position)

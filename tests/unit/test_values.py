@@ -13,7 +13,14 @@ from perstack_stored.record import Kind
 from tests.unit.support import SAMPLES, USAGE, checkpoint, dumps, event, job, setting
 
 SECRET = "SECRET-canary-1234567"
-DELETE = object()
+
+
+class _Delete:
+    def __repr__(self) -> str:
+        return "deleted"  # the same in each process that collects these tests
+
+
+DELETE = _Delete()
 
 
 def changed(value: dict[str, Any], path: str, new: object) -> dict[str, Any]:
