@@ -1,5 +1,6 @@
 """What the tests share: real daemons on real folders, the captured runs, the files of a tree."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent / "data"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class RunningDaemon:
@@ -78,6 +79,21 @@ class RunningDaemon:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
+    def make_sure_it_ended(self) -> None:
+        """Kill it if it still runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def followers(self) -> dict[str, int]:
+        """Process ids of the followers that run now, by kind."""
+        found = {}
+        for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if b"perstack_stored.follower" in arguments:
+                    found[arguments[3].decode()] = int(pid)
+        return found
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Lines of the log with this event."""
         lines = [json.loads(line) for line in self.log.read_bytes().splitlines() if line.startswith(b"{")]
@@ -93,8 +109,7 @@ def running_daemon(
     try:
         yield daemon
     finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
+        daemon.make_sure_it_ended()
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:

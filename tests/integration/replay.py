@@ -34,48 +34,34 @@ def calls_of(run: str, job: str) -> list[Call]:
     return [(op, under_other_job(value, job)) for op, value in captured_run(run)]
 
 
-def _agent(endpoint: str, name: str, runs: str, awaited: bool, go_on: Any, results: Any) -> None:
-    """Replay the runs one after the other, and again from the first while `go_on` is set."""
+def _agent(endpoint: str, name: str, runs: str, results: Any) -> None:
+    """Replay the runs one after the other."""
     done = []
-    n = 0
     with Client(endpoint, timeout_s=90) as client:
-        while n < len(runs) or go_on.is_set():
-            run = runs[n % len(runs)]
+        for n, run in enumerate(runs):
             job = f"{name}-{n}-{run}"
-            if awaited:
-                positions = [getattr(client, METHODS[op])(value) for op, value in calls_of(run, job)]
-            else:
-                with client.pipeline() as pipeline:
-                    for op, value in calls_of(run, job):
-                        getattr(pipeline, METHODS[op])(value)
-                positions = pipeline.positions
-            done.append((job, run, positions))
-            n += 1
+            with client.pipeline() as pipeline:
+                for op, value in calls_of(run, job):
+                    getattr(pipeline, METHODS[op])(value)
+            done.append((job, run, pipeline.positions))
     results.put(done)
 
 
 class Agents:
     """Agent processes that replay runs at the same time: for each a string such as "ab", its runs."""
 
-    def __init__(self, endpoint: str, plans: list[str], *, awaited: int = 0, go_on: bool = False) -> None:
-        """Start them; the first `awaited` of them wait for each answer."""
+    def __init__(self, endpoint: str, plans: list[str]) -> None:
+        """Start them."""
         self._results: Any = _spawn.Queue()
-        self._go_on = _spawn.Event()
-        if go_on:
-            self._go_on.set()
         self._processes: list[BaseProcess] = [
-            _spawn.Process(
-                target=_agent,
-                args=(endpoint, f"agent-{n}", runs, n < awaited, self._go_on, self._results),
-            )
+            _spawn.Process(target=_agent, args=(endpoint, f"agent-{n}", runs, self._results))
             for n, runs in enumerate(plans)
         ]
         for process in self._processes:
             process.start()
 
     def join(self) -> list[Sent]:
-        """Let them come to an end, and wait for it."""
-        self._go_on.clear()
+        """Wait for them to come to an end."""
         done = [item for _ in self._processes for item in self._results.get(timeout=100)]
         for process in self._processes:
             process.join(timeout=30)

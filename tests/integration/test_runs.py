@@ -1,8 +1,6 @@
 """The main job on real input: captured runs from many agents at once, read back by every way there is."""
 
-import random
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from tests.integration.replay import (
     expected_tree,
     tree_is_complete,
 )
-from tests.support import RunningDaemon, eventually, files_of, golden, running_daemon
+from tests.support import eventually, files_of, golden, running_daemon
 
 READS = {
     "retrieveJob": "retrieve_job",
@@ -60,33 +58,3 @@ def test_captured_runs_from_eight_agents_are_stored_completely_and_in_order(tmp_
         assert daemon.stop() == 0
     checked = subprocess.run(check_command(daemon.base), capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
-
-
-@pytest.mark.timeout(180)
-def test_twenty_kills_in_the_middle_of_a_replay_lose_and_double_nothing(tmp_path: Path) -> None:
-    """SIGKILL of the daemon again and again under load; the clients go on through it."""
-    rng = random.Random(20)
-    daemon = RunningDaemon(tmp_path / "base").start()
-    try:
-        agents = Agents(daemon.endpoint, ["b", "a", "abc", "cab"], awaited=2, go_on=True)
-        for _ in range(20):
-            seen = _position(daemon)
-            eventually(lambda seen=seen: _position(daemon) > seen + 20, "the load goes on", 60)  # type: ignore[misc]
-            time.sleep(rng.uniform(0, 0.3))
-            daemon.kill()
-            daemon.start()
-        sent = agents.join()
-        with Client(daemon.endpoint) as client:
-            assert_all_stored_once_in_order(client, sent)
-            assert_reads_give_what_was_sent(client, sent)
-            eventually(lambda: tree_is_complete(client), "the tree is complete", 60)
-        assert files_of(daemon.base) == expected_tree(sent)
-        assert daemon.stop() == 0
-    finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
-
-
-def _position(daemon: RunningDaemon) -> int:
-    with Client(daemon.endpoint) as client:
-        return int(client.stats()["position"])
