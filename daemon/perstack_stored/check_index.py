@@ -45,9 +45,10 @@ _TABLES = (
     _Table("run", ("job", "name"), ("id",), has_address=False),
     _Table("job", ("id",), ("started_at", *_PLACE)),
     _Table("checkpoint", ("job", "id"), ("step", *_PLACE)),
-    _Table("setting", ("run",), ("updated_at", "rewritten", "lacks", *_PLACE)),
+    _Table("setting", ("run",), ("updated_at", "rewritten", "lacks", "sent_at", *_PLACE)),
     _Table("event", ("run", "timestamp", "step", "type", "n"), ("at", *_PLACE)),
     _Table("twin", ("position",), ("n",), has_address=False),
+    _Table("gap", ("first",), ("last",), has_address=False),
 )
 
 
@@ -92,19 +93,19 @@ def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> Mar
     try:
         database = index.connect(path, read_only=False)
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        found = version and database.execute("SELECT store, position, segment, offset FROM cursor").fetchone()
+        place = None
+        if version == index.SCHEMA_VERSION:
+            place = index.read_cursor(database, end.store)
         database.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, index.IndexUnusableError) as error:
         report.add("index_unusable", reason=str(error))
         return None
     if version == 0:
         report.add("index_missing")
-    elif version != index.SCHEMA_VERSION:
+    elif place is None:
         report.add("index_unusable", reason=f"it has version {version}, not {index.SCHEMA_VERSION}")
-    elif found is None or found[0] != end.store:
-        report.add("index_unusable", reason="it belongs to another journal")
     else:
-        return _tell_place(Mark(*found[1:]), end, report)
+        return _tell_place(place, end, report)
     return None
 
 

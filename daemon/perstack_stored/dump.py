@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import record, values, wire
+from . import gaps, record, values, wire
 from .check_journal import recover_only
 from .errors import ConfigError, DamageError
 from .masking import mask
@@ -38,7 +38,13 @@ def dump(base: Base, wanted: Wanted) -> Iterator[bytes]:
             if given == wanted.limit:
                 return
             payload = bytes(entry.data[place.start : place.start + place.length])
-            if entry.header.position + number > wanted.after and _is_of_job(place.kind, payload, wanted.job):
+            if entry.header.position + number <= wanted.after:
+                continue
+            if place.kind == Kind.GAP:
+                if wanted.job is None or gaps.decode(payload).job == wanted.job:
+                    yield _gap_line(entry, number, payload)
+                    given += 1
+            elif _is_of_job(place.kind, payload, wanted.job):
                 yield _line(entry, number, place, payload, show_secrets=wanted.show_secrets)
                 given += 1
     if damage is not None and given != wanted.limit:
@@ -61,6 +67,12 @@ def _is_of_job(kind: int, payload: bytes, job: str | None) -> bool:
     return job == (value.id if isinstance(value, values.Job) else value.jobId)
 
 
+def _gap_line(entry: Entry, number: int, payload: bytes) -> bytes:
+    """What is known of a record that was lost."""
+    head = wire.encode({"position": entry.header.position + number, "time": entry.header.time_ms})
+    return head[:-1] + b',"gap":' + (payload or b"{}") + b"}\n"
+
+
 def _line(entry: Entry, number: int, place: RecordPlace, payload: bytes, *, show_secrets: bool) -> bytes:
     header = entry.header
     facts: dict[str, object] = {
@@ -72,6 +84,8 @@ def _line(entry: Entry, number: int, place: RecordPlace, payload: bytes, *, show
         facts |= {"session": header.session.hex(), "seq": header.seq + number}
     if place.flags & record.FLAG_IMPORTED:
         facts["imported"] = True
+    if place.flags & record.FLAG_RESTORED:
+        facts["restored"] = True
     if place.kind == Kind.RUN_SETTING and not show_secrets:
         payload = mask(payload)
     # A raw line break can only be white space between tokens.

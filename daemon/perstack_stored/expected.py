@@ -14,7 +14,8 @@ SETTING_NAME = "run-setting.json"
 
 _EVENTS = """
 SELECT run.job, run.name, e.timestamp, e.step, e.type, e.n, e.position, e.segment, e.offset, e.length
-FROM event e CROSS JOIN run ON run.id = e.run ORDER BY e.run, e.timestamp, e.step, e.type, e.n
+FROM event e CROSS JOIN run ON run.id = e.run WHERE e.segment > 0
+ORDER BY e.run, e.timestamp, e.step, e.type, e.n
 """
 _SETTINGS = """
 SELECT run.job, run.name, s.updated_at, s.rewritten, s.position, s.segment, s.offset, s.length
@@ -34,7 +35,7 @@ class ExpectedFile(NamedTuple):
 def count_expected(database: sqlite3.Connection) -> int:
     """How many files there should be."""
     return sum(
-        int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+        int(database.execute(f"SELECT count(*) FROM {table} WHERE segment > 0").fetchone()[0])  # noqa: S608
         for table in ("job", "checkpoint", "setting", "event")
     )
 

@@ -115,7 +115,7 @@ class _Foreign:
         # As it would be written: no zeros in front.
         if event_name(timestamp, step, match[3], n) != name:
             return False
-        key = "run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
+        key = "run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ? AND segment > 0"
         return self._has(f"SELECT 1 FROM event WHERE {key}", run, timestamp, step, match[3], n)  # noqa: S608
 
 

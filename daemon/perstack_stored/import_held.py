@@ -53,11 +53,13 @@ class Held:
             yield entry.header.count
 
     def _record(self, entry: Entry, place: RecordPlace) -> None:
+        if place.kind == Kind.GAP:
+            return
         payload = entry.data[place.start : place.start + place.length]
         value = values.decode(place.kind, payload)
         if job_of(value) in self._jobs:
-            imported = bool(place.flags & record.FLAG_IMPORTED)
-            self._note(place.kind, value, bytes(payload), entry.header.time_ms, imported=imported)
+            counts = place.flags & (record.FLAG_IMPORTED | record.FLAG_RESTORED)
+            self._note(place.kind, value, bytes(payload), entry.header.time_ms, imported=bool(counts))
 
     def has(self, digest: bytes) -> bool:
         """Whether the journal holds an event with this digest."""

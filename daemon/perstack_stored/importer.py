@@ -90,6 +90,8 @@ def _held(files: Files, folders: Folders, journal: Journal) -> Counter[bytes]:
     reader = JournalReader(files, folders.journal)
     for entry in reader.entries(reader.start(), journal.mark):
         for place in record.record_places(entry.data, entry.header):
+            if place.kind == Kind.GAP:
+                continue
             payload = entry.data[place.start : place.start + place.length]
             digest = digest_of(place.kind, payload)
             if place.kind != Kind.EVENT:

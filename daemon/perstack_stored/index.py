@@ -11,13 +11,14 @@ from collections.abc import Iterable
 
 from crc32c import crc32c
 
-from . import jsontext, record, values
+from . import gaps, jsontext, record, values
 from .errors import StoredError
+from .gaps import Gap, GapRange
 from .record import Kind
 from .segments import Entry, JournalReader, Mark
 
 FILE_NAME = "index.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LACKS_REASONING_BUDGET = 1
 LACKS_MAX_STEPS = 2
 _PLACE_EVERY_BYTES = 256 << 10
@@ -25,10 +26,19 @@ _RUNS_CACHED_MAX = 4096
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # What most events are: the first of their name, with a whole timestamp. sqlite3 takes long over None.
 _INSERT_FRESH = "INSERT INTO event VALUES (?, ?, ?, ?, 1, NULL, ?, ?, ?, ?, ?)"
+_GAP = int(Kind.GAP)
+LOST_SEGMENT = 0
+LOST_POSITION = 2**62
+_BRING_BACK = (
+    "UPDATE event SET position = ?, segment = ?, offset = ?"
+    " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
+)
+_SETTING_ROW = "setting VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
+_TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHERE run = ?"
 
 _SCHEMA = """
 CREATE TABLE cursor (store BLOB NOT NULL, position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER
-NOT NULL);
+NOT NULL, crc INTEGER NOT NULL);  -- a wrong position would make the journal seem to have lost its end
 CREATE TABLE place (position INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
 CREATE TABLE job (
   id TEXT PRIMARY KEY, started_at NUMERIC NOT NULL,
@@ -45,10 +55,12 @@ CREATE TABLE run (id INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
 CREATE TABLE setting (
   run INTEGER PRIMARY KEY, updated_at NUMERIC NOT NULL, rewritten INTEGER NOT NULL, lacks INTEGER NOT NULL,
   position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-  length INTEGER NOT NULL, crc INTEGER NOT NULL
+  length INTEGER NOT NULL, crc INTEGER NOT NULL,
+  sent_at TEXT NOT NULL  -- its updatedAt as it was sent: the tree's file may show a later one
 );
 CREATE INDEX setting_order ON setting (updated_at DESC);
 -- The key is the name of the event's file. Different events with one name are told apart by n: 1, 2, 3, …
+-- A lost event keeps its name: its segment is 0, and its position behind all others.
 CREATE TABLE event (
   run INTEGER NOT NULL, timestamp INTEGER NOT NULL, step INTEGER NOT NULL, type TEXT NOT NULL, n INTEGER NOT
   NULL, at TEXT,  -- the timestamp itself, where it has a fraction
@@ -58,6 +70,8 @@ CREATE TABLE event (
 CREATE INDEX event_twin ON event (run, timestamp, step, type, crc) WHERE n > 1;
 -- Events that don't have their plain file name: n as above, or 0 for one that repeats an earlier event.
 CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+-- Positions whose records were lost.
+CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 """
 
 
@@ -85,10 +99,28 @@ def position_of(path: str, store: bytes) -> int | None:
         return None
     try:
         with contextlib.closing(connect(path, read_only=True)) as database:
-            row = database.execute("SELECT store, position FROM cursor").fetchone()
-    except sqlite3.DatabaseError:
+            return read_cursor(database, store).position
+    except (sqlite3.DatabaseError, IndexUnusableError):
         return None
-    return int(row[1]) if row is not None and row[0] == store else None
+
+
+def read_cursor(database: sqlite3.Connection, store: bytes) -> Mark:
+    """The place up to which an index is complete.
+
+    Raises:
+        IndexUnusableError: it belongs to another journal, or is damaged.
+    """
+    row = database.execute("SELECT store, position, segment, offset, crc FROM cursor").fetchone()
+    if row is None or row[0] != store:
+        raise IndexUnusableError("the index belongs to another journal")
+    mark = Mark(*row[1:4])
+    if row[4] != _cursor_crc(store, mark):
+        raise IndexUnusableError("the checksum of the index's cursor does not match")
+    return mark
+
+
+def _cursor_crc(store: bytes, mark: Mark) -> int:
+    return crc32c(f"{store.hex()} {mark.position} {mark.segment} {mark.offset}".encode())
 
 
 class _Latest:
@@ -111,9 +143,11 @@ class Index:
             IndexUnusableError: what is there can't be used.
         """
         self._reader = reader
+        self._store = store
         self._runs: dict[tuple[str, str], int] = {}
         self._latest: dict[int, _Latest] = {}
         self._fresh: list[tuple[object, ...]] = []
+        self._gaps: list[GapRange] = []
         try:
             self._database = connect(path, read_only=False)
             self._place = self._open(store)
@@ -132,13 +166,12 @@ class Index:
         if version == 0:
             start = self._reader.start()
             database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            database.execute("INSERT INTO cursor VALUES (?, ?, ?, ?)", (store, *start))
+            database.execute(
+                "INSERT INTO cursor VALUES (?, ?, ?, ?, ?)", (store, *start, _cursor_crc(store, start))
+            )
         elif version != SCHEMA_VERSION:
             raise IndexUnusableError(f"the index has version {version}, not {SCHEMA_VERSION}")
-        found = database.execute("SELECT store, position, segment, offset FROM cursor").fetchone()
-        if found is None or found[0] != store:
-            raise IndexUnusableError("the index belongs to another journal")
-        return Mark(*found[1:])
+        return read_cursor(database, store)
 
     @property
     def place(self) -> Mark:
@@ -171,12 +204,17 @@ class Index:
                     position += 1
                 self._place = self._reader.behind(entry)
             self._insert_fresh()
-            database.execute("UPDATE cursor SET position = ?, segment = ?, offset = ?", self._place)
+            self._insert_gaps()
+            database.execute(
+                "UPDATE cursor SET position = ?, segment = ?, offset = ?, crc = ?",
+                (*self._place, _cursor_crc(self._store, self._place)),
+            )
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             self._place, self._last_place = before
+            self._gaps.clear()
             self._forget()  # the numbers of runs that are not there now go to others
             raise
 
@@ -200,6 +238,10 @@ class Index:
     def _take_up(
         self, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]
     ) -> None:
+        if kind == _GAP:
+            gaps.add(self._gaps, where[0])
+            self._gap(gaps.decode(payload))
+            return
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
             self._event(value, payload, where)
@@ -213,7 +255,7 @@ class Index:
                 "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?)", (value.id, value.startedAt, *where)
             )
         else:
-            self._setting(value, flags, time_ms, where)
+            self._setting(value, payload, flags, time_ms, where)
 
     def _run(self, job: str, name: str) -> int:
         found = self._runs.get((job, name))
@@ -241,10 +283,12 @@ class Index:
         self._insert_fresh()
         if self._database.execute(_INSERT_EVENT + " ON CONFLICT DO NOTHING", (*key, 1, at, *where)).rowcount:
             return
-        n = 0 if self._is_repeat(key, payload, where) else self._next_n(key)
-        if n:
+        n = self._held_as(key, payload, where)
+        if n is None:
+            n = self._next_n(key)
             self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
-        self._database.execute("INSERT INTO twin VALUES (?, ?)", (where[0], n))
+        if n != 1:
+            self._database.execute("INSERT INTO twin VALUES (?, ?)", (where[0], n))
 
     def _is_fresh(self, key: tuple[int, int, int, str]) -> bool:
         """Whether no event can have this name yet, as for most; those are inserted many at a time."""
@@ -268,26 +312,59 @@ class Index:
             self._database.executemany(_INSERT_FRESH, self._fresh)
             self._fresh.clear()
 
+    def _insert_gaps(self) -> None:
+        if not self._gaps:
+            return
+        select = "SELECT first, last FROM gap ORDER BY first DESC LIMIT 1"
+        for first, last in self._database.execute(select).fetchall():
+            if self._gaps[0].first == last + 1:
+                self._gaps[0] = GapRange(first, self._gaps[0].last)
+        self._database.executemany("INSERT OR REPLACE INTO gap VALUES (?, ?)", self._gaps)
+        self._gaps.clear()
+
     def _forget(self) -> None:
         self._runs.clear()
         self._latest.clear()
         self._fresh.clear()
 
-    def _is_repeat(
+    def _held_as(
         self, key: tuple[int, int, int, str], payload: memoryview, where: tuple[int, int, int, int, int]
-    ) -> bool:
-        """Whether an event with the same bytes, and so the same job, run and id, is there already."""
+    ) -> int | None:
+        """What an event is whose bytes, and so job, run and id, were stored before: None if they were not.
+
+        Returns:
+            0 for a repeat of one that is there; the number of a lost one, which is brought back.
+        """
         _, _, _, length, crc = where
         select = (
-            "SELECT segment, offset FROM event{}"
+            "SELECT n, segment, offset FROM event{}"
             " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
         )
         # Told which index, since left alone it walks through all events of the name.
         for by, condition in (("", "n = 1"), (" INDEXED BY event_twin", "n > 1")):
-            for segment, offset in self._database.execute(select.format(by, condition), (*key, crc, length)):
+            found = self._database.execute(select.format(by, condition), (*key, crc, length))
+            for n, segment, offset in found:
+                if segment == LOST_SEGMENT:
+                    self._database.execute(_BRING_BACK, (*where[:3], *key, n))
+                    return int(n)
                 if self._reader.payload(segment, offset, length) == payload:
-                    return True
-        return False
+                    return 0
+        return None
+
+    def _gap(self, gap: Gap) -> None:
+        """A lost event keeps its name, so that those behind it keep theirs; settings keep their time."""
+        for job, run, updated_at in gap.touched:
+            self._database.execute(_TOUCH, (updated_at, self._run(job, run)))
+        if not gap.n:
+            return
+        self._insert_fresh()
+        run_id = self._run(gap.jobId, gap.runId)
+        timestamp = int(gap.timestamp)
+        at = None if gap.timestamp == timestamp else repr(gap.timestamp)
+        key = (run_id, timestamp, gap.stepNumber, gap.type, gap.n)
+        where = (LOST_POSITION, LOST_SEGMENT, 0, gap.length, gap.crc)
+        self._database.execute(_INSERT_EVENT, (*key, at, *where))
+        self._latest.pop(run_id, None)
 
     def _next_n(self, key: tuple[int, int, int, str]) -> int:
         (n,) = self._database.execute(
@@ -297,32 +374,41 @@ class Index:
         return int(n) + 1
 
     def _setting(
-        self, setting: values.RunSetting, flags: int, time_ms: int, where: tuple[int, int, int, int, int]
+        self,
+        setting: values.RunSetting,
+        payload: memoryview,
+        flags: int,
+        time_ms: int,
+        where: tuple[int, int, int, int, int],
     ) -> None:
         run = self._run(setting.jobId, setting.runId)
         lacks = (LACKS_REASONING_BUDGET if setting.reasoningBudget is values.UNSET else 0) | (
             LACKS_MAX_STEPS if setting.maxSteps is values.UNSET else 0
         )
-        if flags & record.FLAG_IMPORTED:
-            self._database.execute(
-                "INSERT OR REPLACE INTO setting VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?)",
-                (run, setting.updatedAt, lacks, *where),
-            )
+        text = bytes(payload)
+        row = (run, setting.updatedAt, lacks, *where, text[slice(*_updated_at_span(text))].decode())
+        if flags & (record.FLAG_IMPORTED | record.FLAG_RESTORED):
+            self._database.execute("INSERT OR REPLACE INTO " + _SETTING_ROW, row)
             return
         self._database.execute(
-            "INSERT INTO setting VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (run) DO UPDATE SET"
+            f"INSERT INTO {_SETTING_ROW} ON CONFLICT (run) DO UPDATE SET"
             " updated_at = max(updated_at, ?), rewritten = 1",
-            (run, setting.updatedAt, lacks, *where, time_ms),
+            (*row, time_ms),
         )
+
+
+def _updated_at_span(setting: bytes) -> tuple[int, int]:
+    found = jsontext.span(setting, "updatedAt")
+    assert found is not None, "updatedAt was required when it was stored"
+    return found
 
 
 def setting_text(payload: bytes, updated_at: float, *, rewritten: bool) -> bytes:
     """A run setting as it counts now: the first one stored, with the time of the last store."""
     if not rewritten:
         return payload
-    found = jsontext.span(payload, "updatedAt")
-    assert found is not None, "updatedAt was required when it was stored"
-    return payload[: found[0]] + repr(updated_at).encode() + payload[found[1] :]
+    start, end = _updated_at_span(payload)
+    return payload[:start] + repr(updated_at).encode() + payload[end:]
 
 
 def with_defaults(payload: bytes, lacks: int) -> bytes:

@@ -340,11 +340,13 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
         found = stretch.read(source.database, source.reader, after, until)
         wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"))
         taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
-        return Answer({"next": taken.next}, iter([taken.body]))
+        lost = found.gaps(after, taken.next)
+        return Answer(stretch.told(taken.next, lost), iter([taken.body]))
     last = min(until.position, after + limit)
     repeats = stretch.repeats_between(source.database, after, last)
     following = max(last, after)
-    return Answer({"next": following}, _array(_records(source, after, last, until, repeats)))
+    lost = stretch.gaps_between(source.database, after, last)
+    return Answer(stretch.told(following, lost), _array(_records(source, after, last, until, repeats)))
 
 
 def cursor_of(source: Source) -> Mark:
@@ -362,7 +364,7 @@ def _records(source: Source, after: int, last: int, until: Mark, repeats: set[in
             ):
                 if position > last:
                     return
-                if position > after and position not in repeats:
+                if position > after and position not in repeats and item.kind != record.Kind.GAP:
                     payload = entry.data[item.start : item.start + item.length]
                     yield stretch.item_of(position, entry.header.time_ms, item.kind, payload)
     except DamageError as error:

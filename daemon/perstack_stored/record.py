@@ -53,6 +53,7 @@ class Kind(IntEnum):
     CHECKPOINT = 2
     EVENT = 3
     RUN_SETTING = 4
+    GAP = 5  # a record was lost here; see gaps.py
 
 
 class EntryType(IntEnum):
@@ -64,6 +65,7 @@ class EntryType(IntEnum):
 
 
 FLAG_IMPORTED = 1  # taken over from an existing tree: a run setting counts as it is
+FLAG_RESTORED = 2  # taken back from the tree by a repair: the same, and time and session may be unknown
 
 
 class Record(NamedTuple):

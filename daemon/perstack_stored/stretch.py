@@ -15,6 +15,7 @@ from perstack_storage._errors import ErrorCode
 
 from . import record, values, wire
 from .errors import DamageError, Refusal
+from .gaps import GapRange
 from .segments import JournalReader, Mark
 
 RECORDS_MAX = 10_000
@@ -56,11 +57,12 @@ _ids = msgspec.json.Decoder(_Ids)
 
 
 class Stretch:
-    """Records up to `place`, without events that repeat an earlier one."""
+    """Records up to `place`, without events that repeat an earlier one, and without what was lost."""
 
-    def __init__(self, records: list[_Stored], place: Mark) -> None:
+    def __init__(self, records: list[_Stored], place: Mark, gaps: list[GapRange]) -> None:
         self.place = place
         self._records = records
+        self._gaps = gaps
         self._groups: dict[tuple[str, str], list[int]] | None = None  # by job and run
         self._items: dict[int, bytes] = {}
         self._taken: dict[tuple[Wanted, int, int], Taken] = {}
@@ -76,6 +78,10 @@ class Stretch:
             if taken.records == len(chosen) - first:
                 taken = self._taken[key] = taken._replace(next=self.place.position)
         return taken
+
+    def gaps(self, after: int, last: int) -> list[GapRange]:
+        """Positions behind `after`, up to `last`, whose records were lost."""
+        return clip(self._gaps, after, last)
 
     def _collect(self, chosen: list[int], bytes_max: int) -> Taken:
         items: list[bytes] = []
@@ -163,7 +169,7 @@ def read(
             header, data = entry.header, entry.data
             position, time_ms = header.position, header.time_ms
             for kind, _, start, length in record.record_places(data, header):
-                if position > after:
+                if position > after and kind != record.Kind.GAP:
                     records.append((position, time_ms, kind, data[start : start + length]))
                 position += 1
             if len(records) - rested >= _REST_EVERY_RECORDS:
@@ -178,7 +184,7 @@ def read(
     repeats = repeats_between(database, after, place.position)
     if repeats:
         records = [stored for stored in records if stored[0] not in repeats]
-    return Stretch(records, place)
+    return Stretch(records, place, gaps_between(database, after, place.position))
 
 
 def start_of(database: sqlite3.Connection, after: int) -> Mark:
@@ -198,3 +204,25 @@ def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[
             "SELECT position FROM twin WHERE n = 0 AND position > ? AND position <= ?", (after, last)
         )
     }
+
+
+def gaps_between(database: sqlite3.Connection, after: int, last: int) -> list[GapRange]:
+    """Positions behind `after`, up to `last`, whose records were lost."""
+    rows = database.execute(
+        "SELECT first, last FROM gap WHERE last > ? AND first <= ? ORDER BY first", (after, last)
+    )
+    return clip([GapRange(*row) for row in rows], after, last)
+
+
+def clip(gaps: list[GapRange], after: int, last: int) -> list[GapRange]:
+    """What of some gaps lies behind `after`, up to `last`."""
+    return [
+        GapRange(max(gap.first, after + 1), min(gap.last, last))
+        for gap in gaps
+        if gap.last > after and gap.first <= last
+    ]
+
+
+def told(following: int, gaps: list[GapRange]) -> dict[str, object]:
+    """Fields of the answer's header: where to go on, and what was lost before that."""
+    return {"next": following, "gaps": gaps} if gaps else {"next": following}

@@ -168,9 +168,11 @@ class Tail:
         for wait in behind:
             if wait.after < found.place.position:
                 taken = found.take(wait.after, wait.wanted, wait.limit, self._answer_bytes)
+                lost = found.gaps(wait.after, taken.next)
                 wait.after = taken.next
-                if taken.records:
-                    self._answer(wait, Answer({"next": taken.next}, iter([taken.body])), until.position)
+                if taken.records or lost:
+                    answer = Answer(stretch.told(taken.next, lost), iter([taken.body]))
+                    self._answer(wait, answer, until.position)
                     continue
             if wait.after < until.position:
                 left.append(wait)

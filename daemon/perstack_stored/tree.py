@@ -208,7 +208,7 @@ class Tree:
             for place in record.record_places(entry.data, entry.header):
                 payload = entry.data[place.start : place.start + place.length]
                 n = twins.get(position, 1)
-                if n and position > self.position:
+                if n and position > self.position and place.kind != record.Kind.GAP:
                     writes.append(self._as_write(position, place.kind, payload, n))
                 position += 1
         return writes

@@ -189,7 +189,7 @@ DAMAGES: dict[str, tuple[Damage, str, dict[str, Any]]] = {
     "an index of another version": (
         change_index_version,
         "index_unusable",
-        {"reason": "it has version 99, not 1"},
+        {"reason": "it has version 99, not 2"},
     ),
     "an index of another journal": (
         sql("UPDATE cursor SET store = zeroblob(16)"),
