@@ -1,6 +1,8 @@
 """The command `perstack-stored`."""
 
-import dataclasses
+import functools
+import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,16 +11,19 @@ import click
 import structlog
 
 from perstack_storage import __version__
-from perstack_storage._endpoint import resolve_base, resolve_endpoint
 from perstack_storage._errors import EndpointError
 
+from . import config as config_module
 from . import log, offline_cli, tree_cli
+from .config import CONFIG_VARIABLE, Config, Sources
 from .daemon import Daemon
 from .dump import Wanted
-from .errors import StoredError
-from .settings import ENVIRONMENT_PREFIX, Settings
+from .errors import ConfigError, StoredError
+from .settings import ITEMS, Item, Settings, key_of, show
+from .tree_cli import EXEC_FAILED_STATUS
 
 _log = structlog.get_logger()
+_Command = Callable[..., None]
 
 
 class _Octal(click.ParamType[int]):
@@ -33,22 +38,58 @@ class _Octal(click.ParamType[int]):
             self.fail(f"{value!r} is not an octal mode", param, ctx)
 
 
-def _settings_options(command: Callable[..., None], *names: str) -> Callable[..., None]:
-    """A flag and an environment variable for each setting, or for those named."""
-    for item in reversed(dataclasses.fields(Settings)):
-        if names and item.name not in names:
-            continue
-        octal = item.name.endswith("_mode")
-        default = item.default
-        command = click.option(
-            "--" + item.name.replace("_", "-"),
-            envvar=ENVIRONMENT_PREFIX + item.name.upper(),
-            type=_Octal() if octal else click.INT,
-            default=default,
-            show_default=f"{default:#o}" if octal else True,
-            help=item.metadata["help"] + ".",
-        )(command)
-    return command
+def _option(item: Item) -> Callable[[_Command], _Command]:
+    """The flag of a setting. Its value is None if it is not given: environment and file come behind it."""
+    about, kind = item.metadata, item.metadata["kind"]
+    key = key_of(item)
+    names = (f"--{key}/--no-{key}" if kind == "flag" else f"--{key}", item.name)
+    default = "" if item.default in ("", ()) else f"  [default: {show(item, item.default).strip(chr(34))}]"
+    text = about["help"][:1].upper() + about["help"][1:] + "." + default
+    arguments: dict[str, Any] = {"default": None, "help": text}
+    if kind == "choice":
+        arguments["type"] = click.Choice(about["choices"])
+    elif kind in {"integer", "mode"}:
+        arguments["type"] = _Octal() if kind == "mode" else click.INT
+    elif kind != "flag":
+        arguments |= {"metavar": about["metavar"], "multiple": kind == "words", "type": str}
+    return click.option(*names, **arguments)
+
+
+def _configured(*names: str) -> Callable[[_Command], _Command]:
+    """`--config` and the flags of the settings named, or of all; the command gets the `Sources` they make."""
+
+    def decorate(command: _Command) -> _Command:
+        chosen = [ITEMS[name] for name in names] if names else list(ITEMS.values())
+
+        @functools.wraps(command)
+        def configured(config: str | None, **arguments: Any) -> None:
+            given = {item.name: arguments.pop(item.name) for item in chosen}
+            flags = {name: value for name, value in given.items() if value not in (None, ())}
+            command(Sources(config, flags, os.environ), **arguments)
+
+        wrapped: _Command = configured
+        for item in reversed(chosen):
+            wrapped = _option(item)(wrapped)
+        return click.option(
+            "--config",
+            metavar="FILE",
+            help=f"Settings in TOML, under flags and environment. Default: {CONFIG_VARIABLE}, or none.",
+        )(wrapped)
+
+    return decorate
+
+
+def _read(sources: Sources, status: int = 2) -> Config:
+    """The settings for a command that ends with `status` if they are wrong."""
+    try:
+        return sources.read()
+    except ConfigError as error:
+        click.echo(f"perstack-stored: {error}", err=True)
+        sys.exit(status)
+
+
+def _settings(sources: Sources) -> Settings:
+    return _read(sources).settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -57,102 +98,79 @@ def main() -> None:
     """The storage daemon for Perstack agents, and its offline tools."""
 
 
-_base_option = click.option(
-    "--base-path",
-    envvar="PERSTACK_STORED_BASE",
-    metavar="DIR",
-    help="The base: its folder jobs/ is the tree. Default: ./perstack",
-)
-
-
 @main.command()
-@_base_option
-@click.option(
-    "--bind",
-    "endpoints",
-    multiple=True,
-    metavar="ENDPOINT",
-    help="Where to serve; may be given more than once."
-    " Default: PERSTACK_STORED_ENDPOINT, or the socket of the base.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "console", "json"]),
-    default="auto",
-    envvar="PERSTACK_STORED_LOG_FORMAT",
-    show_default=True,
-    help="auto: readable on a terminal, JSON elsewhere.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(log.LEVELS),
-    default="info",
-    envvar="PERSTACK_STORED_LOG_LEVEL",
-    show_default=True,
-)
-@_settings_options
-def serve(
-    base_path: str | None, endpoints: tuple[str, ...], log_format: str, log_level: str, **settings: int
-) -> None:
+@_configured()
+def serve(sources: Sources) -> None:
     """Serve a base until SIGTERM or SIGINT.
 
-    Each setting below can also be given as an environment variable: --frame-bytes-max is
-    PERSTACK_STORED_FRAME_BYTES_MAX. Sizes are in bytes.
+    Each setting below can also be given as an environment variable (--frame-bytes-max is
+    PERSTACK_STORED_FRAME_BYTES_MAX, --base-path PERSTACK_STORED_BASE, --bind PERSTACK_STORED_ENDPOINT), and
+    in the settings file, where it is named as its flag. Sizes are in bytes. SIGHUP reads the file anew: the
+    log level and most limits are taken up, the log says what needs a restart.
     """
-    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    log.configure(json=as_json, level=log_level)
+    log.configure(json=not sys.stderr.isatty(), level="info")
     try:
-        base = resolve_base(base_path)
-        daemon = Daemon(
-            base,
-            endpoints or (resolve_endpoint(None, base),),
-            Settings(**settings),
-            log_json=as_json,
-            log_level=log_level,
-        )
-        daemon.run()
+        Daemon(sources).run()
     except (StoredError, EndpointError) as error:
         _log.critical("failed", reason=str(error), error=type(error).__name__)
         sys.exit(1)
 
 
-def _modes_options(command: Callable[..., None]) -> Callable[..., None]:
-    return _settings_options(command, "file_mode", "folder_mode")
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--sample", is_flag=True, help="Print a settings file that explains all settings instead.")
+@_configured()
+def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
+    """Print what would be in force if `serve` were started so, and where each value comes from.
 
-
-def _import_options(command: Callable[..., None]) -> Callable[..., None]:
-    return _settings_options(command, "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
+    The output is a settings file itself. Secrets are not in it: settings only name the files that hold them.
+    """
+    if sample:
+        click.echo(config_module.sample(), nl=False)
+        return
+    found = _read(sources).resolved()
+    if as_json:
+        values = {
+            key_of(item): {
+                "value": getattr(found.settings, name),
+                "text": show(item, getattr(found.settings, name)),
+                "from": found.origins[name],
+            }
+            for name, item in ITEMS.items()
+        }
+        click.echo(json.dumps(values))
+    else:
+        click.echo(config_module.told(found), nl=False)
 
 
 @main.command()
-@_base_option
+@_configured("base_path")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
-def check(base_path: str | None, *, as_json: bool) -> None:
+def check(sources: Sources, *, as_json: bool) -> None:
     """Compare journal, index and tree of a base that is not served, and change nothing.
 
     The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes tell
     what the next start puts right, and what is not ours. It makes an index in a temporary folder (TMPDIR).
     """
-    offline_cli.check(base_path, as_json=as_json)
+    offline_cli.check(_settings(sources).base_path or None, as_json=as_json)
 
 
 @main.command()
-@_base_option
+@_configured("base_path", "file_mode", "folder_mode")
 @click.option("--index", "index_only", is_flag=True, help="Rebuild the index only.")
 @click.option("--tree", "tree_only", is_flag=True, help="Rebuild the tree only.")
-@_modes_options
-def rebuild(base_path: str | None, *, index_only: bool, tree_only: bool, **settings: int) -> None:
+def rebuild(sources: Sources, *, index_only: bool, tree_only: bool) -> None:
     """Make index and tree of a base that is not served anew from its journal.
 
     In the tree it writes what is missing or differs, and removes nothing. The exit status is 1 if the journal
     is damaged or a file can't be written, 2 if the base can't be rebuilt.
     """
     both = index_only == tree_only
-    offline_cli.rebuild(base_path, settings, index_too=both or index_only, tree_too=both or tree_only)
+    offline_cli.rebuild(_settings(sources), index_too=both or index_only, tree_too=both or tree_only)
 
 
 @main.command()
-@_base_option
+@_configured("base_path")
 @click.option(
     "--after",
     type=click.IntRange(min=0),
@@ -165,23 +183,20 @@ def rebuild(base_path: str | None, *, index_only: bool, tree_only: bool, **setti
 @click.option(
     "--show-secrets", is_flag=True, help="Don't hide keys, tokens, headers and env in run settings."
 )
-def dump(
-    base_path: str | None, after: int, limit: int | None, job: str | None, *, show_secrets: bool
-) -> None:
+def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, show_secrets: bool) -> None:
     """Print the records of a base that is not served, in order, as JSON lines.
 
     The exit status is 1 if the journal is damaged; the records before the damage are printed.
     """
-    offline_cli.dump(base_path, Wanted(after, limit, job, show_secrets))
+    offline_cli.dump(_settings(sources).base_path or None, Wanted(after, limit, job, show_secrets))
 
 
 @main.command("import")
-@_base_option
+@_configured("base_path", "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
 @click.option("--force", is_flag=True, help="Let the tree's values replace other, newer ones of the base.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
-@_import_options
 @click.argument("source", type=click.Path(file_okay=False))
-def import_(base_path: str | None, source: str, *, force: bool, as_json: bool, **settings: int) -> None:
+def import_(sources: Sources, source: str, *, force: bool, as_json: bool) -> None:
     """Import another tree that Perstack wrote, from the folder SOURCE that holds its jobs/.
 
     The base must not be served; it is made if there is none. SOURCE is not changed. Events are added, but for
@@ -192,7 +207,7 @@ def import_(base_path: str | None, source: str, *, force: bool, as_json: bool, *
     The exit status is 0 if the base now holds all there is, 1 if a file was left out or its value not taken,
     2 if nothing can be imported.
     """
-    tree_cli.import_tree(base_path, source, settings, force=force, as_json=as_json)
+    tree_cli.import_tree(_settings(sources), source, force=force, as_json=as_json)
 
 
 @main.command()
@@ -211,7 +226,7 @@ def audit(tree: str, *, as_json: bool) -> None:
 
 
 @main.command("exec", context_settings={"allow_interspersed_args": False})
-@_base_option
+@_configured("base_path")
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(min=0),
@@ -220,7 +235,7 @@ def audit(tree: str, *, as_json: bool) -> None:
     help="How long the tree may take to follow, before the daemon is stopped.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(base_path: str | None, command: tuple[str, ...], drain_seconds: float) -> None:
+def exec_(sources: Sources, command: tuple[str, ...], drain_seconds: float) -> None:
     """Run COMMAND with a daemon on the base, and stop that behind it.
 
     COMMAND finds the daemon by PERSTACK_STORED_BASE and PERSTACK_STORED_ENDPOINT. One that serves the base
@@ -230,4 +245,7 @@ def exec_(base_path: str | None, command: tuple[str, ...], drain_seconds: float)
     SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on. The exit status is that of COMMAND, 128+n if signal n
     ended it, 127 if it is not found, 126 if it can't be run, 125 if there is no daemon.
     """
-    tree_cli.run(base_path, command, drain_seconds)
+    found = _read(sources, EXEC_FAILED_STATUS)
+    if sources.path is not None:
+        os.environ[CONFIG_VARIABLE] = sources.path  # for the daemon
+    tree_cli.run(found, command, drain_seconds)

@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 import structlog
@@ -15,7 +15,8 @@ import zmq
 
 from perstack_storage import __version__
 
-from . import bind, index
+from . import bind, index, log
+from .config import Sources, reloaded
 from .errors import ConfigError
 from .files import Files
 from .follower import Folders, Place, open_folders
@@ -26,7 +27,7 @@ from .lock import BaseLock
 from .reads import Reads
 from .server import Server, Waker
 from .sessions import Sessions
-from .settings import Settings
+from .settings import LOG_LEVELS, Settings
 from .tree import Cursor, TreeModes, load_cursor, save_cursor, umask_for
 
 STORED_NAME = ".stored"
@@ -106,14 +107,16 @@ def make_sessions(settings: Settings) -> Sessions:
 class Daemon:
     """Everything that runs, in the order in which it starts."""
 
-    def __init__(
-        self, base: str, endpoints: Sequence[str], settings: Settings, *, log_json: bool, log_level: str
-    ) -> None:
-        self._base = base
-        self._endpoints = endpoints
-        self._settings = settings
-        self._log_json = log_json
-        self._log_level = log_level
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._config = sources.read()
+        settings = self._settings = self._config.settings
+        self._log_json = settings.log_format == "json" or (
+            settings.log_format == "auto" and not sys.stderr.isatty()
+        )
+        log.configure(json=self._log_json, level=settings.log_level)
+        self._base = self._config.base
+        self._endpoints = self._config.endpoints
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -124,6 +127,7 @@ class Daemon:
         if not sys.platform.startswith("linux"):
             raise ConfigError("the daemon runs on Linux only; clients run anywhere")
         started = time.monotonic()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
         sys.setrecursionlimit(RECURSION_MAX)
         allow_descriptors()
         settings = self._settings
@@ -173,9 +177,12 @@ class Daemon:
         bind.seed_routing_ids()
         context = zmq.Context()
         router = _router(context, settings)
-        server = Server(router, journal, sessions, reads, followers, waker, settings, self._base)
+        server = Server(
+            router, journal, sessions, reads, followers, waker, settings, self._base, self._read_anew
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
+        signal.signal(signal.SIGHUP, lambda *_: server.reload())
         try:
             followers[0].start()
             cursor = load_cursor(files, folders.stored, journal.store)
@@ -198,6 +205,21 @@ class Daemon:
             for follower in followers:
                 follower.stop()
 
+    def _read_anew(self) -> Settings:
+        """The settings in force from now on: the old ones, if something is wrong with the new ones."""
+        try:
+            self._config, taken, left = reloaded(self._config, self._sources.read())
+        except ConfigError as error:
+            _log.error("reload_failed", reason=str(error))
+            return self._settings
+        level = self._config.settings.log_level
+        # Said at the more talkative level of both: a quieter log's last word is why.
+        log.set_level(min(level, self._settings.log_level, key=LOG_LEVELS.index))
+        _log.info("reloaded", file=self._sources.path, changed=taken, needs_restart=left)
+        log.set_level(level)
+        self._settings = self._config.settings
+        return self._settings
+
     def _followers(self, journal: Journal, lock: BaseLock) -> tuple[Follower, Follower]:
         told = Place(
             base=self._base,
@@ -206,7 +228,7 @@ class Daemon:
             folder_mode=self._settings.folder_mode,
             nice=0,
             log_json=self._log_json,
-            log_level=self._log_level,
+            log_level=self._settings.log_level,
             parent=os.getpid(),
         )
         nicer = msgspec.structs.replace(told, nice=self._settings.tree_nice)

@@ -5,12 +5,26 @@ import sys
 
 import structlog
 
-LEVELS = ("debug", "info", "warning", "error")
+_level = logging.INFO
+
+
+def set_level(level: str) -> None:
+    """Log from this level on, one of `settings.LOG_LEVELS`."""
+    global _level  # noqa: PLW0603 - loggers are made once and kept; what they look at is this
+    _level = getattr(logging, level.upper())
+
+
+def _filter(_logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if getattr(logging, method.upper()) < _level:
+        raise structlog.DropEvent
+    return event
 
 
 def configure(*, json: bool, level: str) -> None:
-    """Log to standard error; `level` is one of `LEVELS`."""
+    """Log to standard error."""
+    set_level(level)
     shared: list[structlog.typing.Processor] = [
+        _filter,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -22,7 +36,7 @@ def configure(*, json: bool, level: str) -> None:
     )
     structlog.configure(
         processors=[*shared, *renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -120,11 +120,11 @@ def _sum_up(report: Report, done: str) -> None:
 # --- rebuild ---------------------------------------------------------------------------------------
 
 
-def rebuild(base_path: str | None, settings: dict[str, int], *, index_too: bool, tree_too: bool) -> None:
+def rebuild(settings: Settings, *, index_too: bool, tree_too: bool) -> None:
     """Rebuild the projections of a base and print what was done."""
     with exit_status():
-        with held_base(base_path, "rebuild", reads_only=False) as base:
-            done = rebuild_base(base, Settings(**settings), index_too=index_too, tree_too=tree_too)
+        with held_base(settings.base_path or None, "rebuild", reads_only=False) as base:
+            done = rebuild_base(base, settings, index_too=index_too, tree_too=tree_too)
         _tell_recovery(done)
         for path, reason in done.blocked:
             click.echo(f"can't be written: {_plain(path)}: {reason}", err=True)

@@ -13,7 +13,7 @@ class Outbox:
 
     def __init__(self, socket: "zmq.backend.Socket", *, bytes_max: int) -> None:
         self._send = zmq.backend.Socket.send.__get__(socket)  # without the public one's overhead
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._waiting: dict[bytes, deque[tuple[Envelope, bytes]]] = {}
         self._waiting_bytes: dict[bytes, int] = {}
         self.dropped = 0
@@ -57,7 +57,7 @@ class Outbox:
     def _keep(self, envelope: Envelope, frame: bytes) -> None:
         peer = envelope[0]
         size = self._waiting_bytes.get(peer, 0) + len(frame)
-        if size > self._bytes_max:
+        if size > self.bytes_max:
             self.dropped += 1  # the client's retry brings an ack back
             return
         self._waiting.setdefault(peer, deque()).append((envelope, frame))

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Callable
 
 import structlog
 import zmq
@@ -74,6 +75,7 @@ class Server:
         waker: Waker,
         settings: Settings,
         base: str,
+        read_settings: Callable[[], Settings],
     ) -> None:
         self._router = router
         # The binding's own method: the public one costs as much again as the call itself.
@@ -85,6 +87,8 @@ class Server:
         self._index, self._tree = followers
         self._waker = waker
         self._settings = settings
+        self._read_settings = read_settings
+        self._reloading = False
         self._outbox = Outbox(router, bytes_max=settings.outbox_bytes_max)
         self._parts = Parts(
             value_bytes_max=settings.value_bytes_max,
@@ -111,6 +115,11 @@ class Server:
     def stop(self) -> None:
         """Make `run` return, after what has arrived was answered. May be called from a signal handler."""
         self._stopping = True
+        self._waker.wake()
+
+    def reload(self) -> None:
+        """Make the loop take up new settings. May be called from a signal handler."""
+        self._reloading = True
         self._waker.wake()
 
     def await_tree(self, position: int) -> None:
@@ -197,6 +206,8 @@ class Server:
         if now - self._housekept < (_READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_MS / 1000):
             return
         self._housekept = now
+        if self._reloading:
+            self._reload()
         self._follow_followers()
         self._release_reads()
         if self._outbox.stalled:
@@ -206,6 +217,11 @@ class Server:
             silent = self._parts.forget_silent()
             if silent:
                 _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")
+
+    def _reload(self) -> None:
+        self._reloading = False
+        self._settings = self._read_settings()
+        self._outbox.bytes_max = self._settings.outbox_bytes_max
 
     def _last_round(self) -> None:
         """Answer what had arrived before the stop."""

@@ -1,8 +1,14 @@
-"""Every bound and choice of the daemon, by name and unit. A setting is a flag and an environment variable."""
+"""Every bound and choice of the daemon, by name and unit.
+
+A setting is a key of the settings file, an environment variable and a flag of `serve`: `read_seconds` is
+`read-seconds`, `PERSTACK_STORED_READ_SECONDS` and `--read-seconds`. Where values come from is `config.py`'s.
+"""
 
 import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
+
+from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
 
 from .errors import ConfigError
 
@@ -10,16 +16,69 @@ _KIB = 1 << 10
 _MIB = 1 << 20
 _GIB = 1 << 30
 ENVIRONMENT_PREFIX = "PERSTACK_STORED_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("auto", "console", "json")
 
 
-def _setting(default: Any, help: str, least: int = 1, most: int = 2**40) -> Any:  # noqa: A002 - click's word
-    return field(default=default, metadata={"help": help, "least": least, "most": most})
+def _setting(
+    default: int,
+    help: str,  # noqa: A002 - click's word
+    least: int = 1,
+    most: int = 2**40,
+    *,
+    kind: str = "integer",
+    reloads: bool = False,
+) -> Any:
+    return field(
+        default=default,
+        metadata={"help": help, "least": least, "most": most, "kind": kind, "reloads": reloads},
+    )
+
+
+def _mode(default: int, help: str, least: int) -> Any:  # noqa: A002
+    return _setting(default, help, least, 0o777, kind="mode")
+
+
+def _choice(default: str, help: str, choices: tuple[str, ...], *, reloads: bool = False) -> Any:  # noqa: A002
+    return field(
+        default=default, metadata={"help": help, "kind": "choice", "choices": choices, "reloads": reloads}
+    )
+
+
+def _word(help: str, metavar: str, environment: str | None = None) -> Any:  # noqa: A002
+    return field(
+        default="",
+        metadata={"help": help, "kind": "word", "metavar": metavar, "environment": environment},
+    )
+
+
+def _words(help: str, metavar: str, environment: str | None = None, *, reloads: bool = False) -> Any:  # noqa: A002
+    return field(
+        default=(),
+        metadata={
+            "help": help,
+            "kind": "words",
+            "metavar": metavar,
+            "environment": environment,
+            "reloads": reloads,
+        },
+    )
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of `serve`. Sizes in bytes, times in the unit of the name."""
 
+    base_path: str = _word(
+        "the base: its folder jobs/ is the tree; without one ./perstack", "DIR", BASE_VARIABLE
+    )
+    bind: tuple[str, ...] = _words(
+        "where to serve; without one, the socket of the base", "ENDPOINT", ENDPOINT_VARIABLE
+    )
+    log_format: str = _choice(
+        "auto", "format of the log; auto: readable on a terminal, JSON elsewhere", LOG_FORMATS
+    )
+    log_level: str = _choice("info", "what is less than this is not logged", LOG_LEVELS, reloads=True)
     frame_bytes_max: int = _setting(16 * _MIB, "largest message that is read", 128 * _KIB, _GIB)
     value_bytes_max: int = _setting(256 * _MIB, "largest value, sent in parts", _KIB, 2 * _GIB)
     answer_bytes: int = _setting(
@@ -28,17 +87,23 @@ class Settings:
     batch_items_max: int = _setting(1024, "stores in one message", 1, 4096)
     window_records: int = _setting(1024, "unanswered stores granted to a client", 1, 16_000)
     window_bytes: int = _setting(16 * _MIB, "unanswered bytes granted to a client", _MIB)
-    commit_records_max: int = _setting(2048, "records that one sync of the journal covers")
-    commit_bytes_max: int = _setting(16 * _MIB, "bytes that one sync of the journal covers", _KIB)
-    drain_messages_max: int = _setting(512, "messages read from the socket at a time")
-    held_bytes_max: int = _setting(128 * _MIB, "stores that wait while the tree lags too far", _MIB)
+    commit_records_max: int = _setting(2048, "records that one sync of the journal covers", reloads=True)
+    commit_bytes_max: int = _setting(
+        16 * _MIB, "bytes that one sync of the journal covers", _KIB, reloads=True
+    )
+    drain_messages_max: int = _setting(512, "messages read from the socket at a time", reloads=True)
+    held_bytes_max: int = _setting(
+        128 * _MIB, "stores that wait while the tree lags too far", _MIB, reloads=True
+    )
     parts_bytes_max: int = _setting(512 * _MIB, "values that are coming in parts", _MIB)
     parts_seconds: int = _setting(30, "a value in parts is forgotten after such a silence")
-    reads_max: int = _setting(4096, "reads that wait")
+    reads_max: int = _setting(4096, "reads that wait", reloads=True)
     follows_max: int = _setting(4096, "reads that wait for new records")
     read_seconds: int = _setting(30, "the rest of a large answer is kept so long")
     open_reads_max: int = _setting(64, "large answers that are kept at a time")
-    outbox_bytes_max: int = _setting(32 * _MIB, "answers that wait for one client that does not read", _MIB)
+    outbox_bytes_max: int = _setting(
+        32 * _MIB, "answers that wait for one client that does not read", _MIB, reloads=True
+    )
     receive_queue_messages: int = _setting(16, "ZeroMQ's queue of messages from one client")
     send_queue_messages: int = _setting(16, "ZeroMQ's queue of messages to one client")
     sessions_max: int = _setting(20_000, "sessions that are remembered")
@@ -47,18 +112,57 @@ class Settings:
     first_segment_bytes: int = _setting(
         4 * _MIB, "size of the journal segment made at start", 64 * _KIB, _GIB
     )
-    tree_lag_bytes_max: int = _setting(512 * _MIB, "the tree may lag so far before stores are slowed", _MIB)
+    tree_lag_bytes_max: int = _setting(
+        512 * _MIB, "the tree may lag so far before stores are slowed", _MIB, reloads=True
+    )
     tree_nice: int = _setting(19, "niceness of the process that writes the tree", 0, 19)
-    stop_seconds: int = _setting(5, "a stop takes no longer than this")
-    slow_sync_ms: int = _setting(100, "a sync of the journal that takes longer is logged")
-    file_mode: int = _setting(0o640, "mode of the tree's files, octal", 0o400, 0o777)
-    folder_mode: int = _setting(0o750, "mode of the tree's folders, octal", 0o500, 0o777)
-    socket_mode: int = _setting(0o660, "mode of the socket, octal", 0, 0o777)
+    stop_seconds: int = _setting(5, "a stop takes no longer than this", reloads=True)
+    slow_sync_ms: int = _setting(100, "a sync of the journal that takes longer is logged", reloads=True)
+    file_mode: int = _mode(0o640, "mode of the tree's files, octal", 0o400)
+    folder_mode: int = _mode(0o750, "mode of the tree's folders, octal", 0o500)
+    socket_mode: int = _mode(0o660, "mode of the socket, octal", 0)
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value, bound = getattr(self, item.name), item.metadata
-            if not bound["least"] <= value <= bound["most"]:
-                raise ConfigError(
-                    f"{item.name} must be between {bound['least']} and {bound['most']}, not {value}"
-                )
+            if "least" in bound and not bound["least"] <= value <= bound["most"]:
+                least, most = show(item, bound["least"]), show(item, bound["most"])
+                sentence = f"{key_of(item)} must be between {least} and {most}, not {show(item, value)}"
+                raise ConfigError(sentence.replace('"', ""))
+
+
+Item = dataclasses.Field[Any]
+ITEMS: dict[str, Item] = {item.name: item for item in dataclasses.fields(Settings)}
+
+
+def key_of(item: Item) -> str:
+    """The name of a setting in the file, and of its flag without the dashes before it."""
+    return item.name.replace("_", "-")
+
+
+def variable_of(item: Item) -> str:
+    """The environment variable of a setting."""
+    return item.metadata.get("environment") or ENVIRONMENT_PREFIX + item.name.upper()
+
+
+def reloads(item: Item) -> bool:
+    """Whether SIGHUP takes up a new value."""
+    return bool(item.metadata.get("reloads"))
+
+
+def show(item: Item, value: Any) -> str:
+    """A value as it would stand in the settings file."""
+    kind = item.metadata["kind"]
+    if kind == "mode":
+        return f'"{value:04o}"'
+    if kind == "words":
+        return "[" + ", ".join(_quoted(word) for word in value) + "]"
+    if kind == "flag":
+        return "true" if value else "false"
+    return _quoted(value) if isinstance(value, str) else str(value)
+
+
+def _quoted(text: str) -> str:
+    r"""A basic string of TOML."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'

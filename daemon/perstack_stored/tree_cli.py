@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import click
 
-from perstack_storage._endpoint import resolve_base, resolve_endpoint
+from perstack_storage._endpoint import resolve_base
 from perstack_storage._errors import EndpointError
 
 from . import audit as audit_module
 from . import import_later, log
+from .config import Config
 from .daemon import set_up
 from .errors import StoredError
 from .execute import execute
@@ -22,18 +23,16 @@ from .settings import Settings
 EXEC_FAILED_STATUS = 125  # as env, timeout and docker have it: what was asked to run never ran
 
 
-def import_tree(
-    base_path: str | None, source: str, settings: dict[str, int], *, force: bool, as_json: bool
-) -> None:
+def import_tree(settings: Settings, source: str, *, force: bool, as_json: bool) -> None:
     """Import a tree and print what was left out."""
     log.configure(json=as_json, level="warning")
     with exit_status():
         report = Report(printer(as_json=as_json), import_later.FINDINGS, import_later.NOTES)
         source_dir = import_later.open_source(source)
-        chosen = Settings(**settings)
-        set_up(resolve_base(base_path), chosen)
+        base_path = settings.base_path or None
+        set_up(resolve_base(base_path), settings)
         with held_base(base_path, "import", reads_only=False) as base:
-            import_later.import_later(base, chosen, source_dir, report, force=force)
+            import_later.import_later(base, settings, source_dir, report, force=force)
         os.close(source_dir)
         conclude(report, "of the tree", as_json=as_json)
 
@@ -48,16 +47,15 @@ def audit(tree: str, *, as_json: bool) -> None:
         conclude(report, "read", as_json=as_json)
 
 
-def run(base_path: str | None, command: Sequence[str], drain_seconds: float) -> None:
+def run(config: Config, command: Sequence[str], drain_seconds: float) -> None:
     """Run a command with a daemon beside it, and exit as it did."""
 
     def say(sentence: str) -> None:
         click.echo(f"perstack-stored: {sentence}", err=True)
 
     try:
-        base = resolve_base(base_path)
-        endpoint = resolve_endpoint(None, base)
-        status = execute(base, endpoint, command, Settings(), drain_seconds=drain_seconds, say=say)
+        base, endpoint = config.base, config.endpoints[0]
+        status = execute(base, endpoint, command, config.settings, drain_seconds=drain_seconds, say=say)
     except (StoredError, EndpointError, OSError) as error:
         say(str(error))
         status = EXEC_FAILED_STATUS

@@ -225,7 +225,7 @@ def test_an_import_that_was_cut_short_is_not_rebuilt(base: Path) -> None:
 def test_a_setting_out_of_bounds_is_refused(base: Path) -> None:
     result = run("rebuild", base, "--file-mode", "0")
     assert result.returncode == 2
-    assert "file_mode must be between" in result.stderr
+    assert "file-mode must be between" in result.stderr
     assert os.listdir(base / "jobs")
 
 
