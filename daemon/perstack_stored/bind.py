@@ -72,8 +72,10 @@ def _answers(path: str) -> bool:
     return True
 
 
-def bind(router: zmq.Socket[bytes], endpoint: str, mode: int) -> None:
+def bind(router: zmq.Socket[bytes], endpoint: str, mode: int, inherited: socket.socket | None = None) -> None:
     """Bind the ROUTER to an ipc or a loopback tcp endpoint.
+
+    One that is inherited listens at the endpoint already; its mode is its maker's affair.
 
     Raises:
         ConfigError: the endpoint can't be used; the message says why.
@@ -81,7 +83,7 @@ def bind(router: zmq.Socket[bytes], endpoint: str, mode: int) -> None:
     try:
         if endpoint.startswith("ipc://"):
             path = endpoint.removeprefix("ipc://")
-            listener = listen_ipc(path, mode)
+            listener = inherited or listen_ipc(path, mode)
             router.setsockopt(zmq.USE_FD, listener.detach())
             try:
                 router.bind(endpoint)

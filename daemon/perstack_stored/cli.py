@@ -19,6 +19,7 @@ from .config import CONFIG_VARIABLE, Config, Sources
 from .daemon import Daemon
 from .dump import Wanted
 from .errors import ConfigError, StoredError
+from .notify import Notifier
 from .settings import ITEMS, Item, Settings, key_of, show
 from .tree_cli import EXEC_FAILED_STATUS
 
@@ -107,13 +108,19 @@ def serve(sources: Sources) -> None:
     PERSTACK_STORED_FRAME_BYTES_MAX, --base-path PERSTACK_STORED_BASE, --bind PERSTACK_STORED_ENDPOINT), and
     in the settings file, where it is named as its flag. Sizes are in bytes. SIGHUP reads the file anew: the
     log level and most limits are taken up, the log says what needs a restart.
+
+    Under systemd it says when it is ready and feeds the watchdog (Type=notify), and serves the sockets that
+    it is handed. The exit status is 0 after a stop, 1 after a failure that another start may mend, 78 where a
+    person is needed (settings, permissions, damage; the log says what), 2 for a wrong flag.
     """
     log.configure(json=not sys.stderr.isatty(), level="info")
+    notifier = Notifier.from_environment()
     try:
-        Daemon(sources).run()
+        Daemon(sources, notifier).run()
     except (StoredError, EndpointError) as error:
+        notifier.status(f"failed: {error}")
         _log.critical("failed", reason=str(error), error=type(error).__name__)
-        sys.exit(1)
+        sys.exit(error.exit_status if isinstance(error, StoredError) else ConfigError.exit_status)
 
 
 @main.command()

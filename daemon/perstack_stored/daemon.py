@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import faulthandler
 import os
 import resource
 import signal
@@ -22,8 +23,10 @@ from .files import Files
 from .follower import Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
+from .inherited import inherited_listeners
 from .journal import Journal
 from .lock import BaseLock
+from .notify import Notifier, Working, to_nobody
 from .reads import Reads
 from .server import Server, Waker
 from .sessions import Sessions
@@ -34,6 +37,8 @@ STORED_NAME = ".stored"
 # How deep a value may be nested, nearly. Followers and offline tools have Python's 1,000: what is taken here
 # must be opened there, however deep their own calls are.
 RECURSION_MAX = 920
+
+_STOP_MARGIN_SECONDS = 5
 
 _log = structlog.get_logger()
 
@@ -65,7 +70,12 @@ def _naming(base: str) -> Iterator[None]:
 
 
 def open_journal(
-    files: Files, base: str, folders: Folders, sessions: Sessions, settings: Settings
+    files: Files,
+    base: str,
+    folders: Folders,
+    sessions: Sessions,
+    settings: Settings,
+    working: Working = to_nobody,
 ) -> Journal:
     """Open the journal, and tell what recovery found."""
 
@@ -81,6 +91,7 @@ def open_journal(
         segment_bytes=settings.segment_bytes,
         first_segment_bytes=settings.first_segment_bytes,
         known_position=known_position,
+        working=working,
     )
     found = journal.recovered
     if found.kept or found.torn_bytes:
@@ -107,7 +118,7 @@ def make_sessions(settings: Settings) -> Sessions:
 class Daemon:
     """Everything that runs, in the order in which it starts."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, notifier: Notifier) -> None:
         self._sources = sources
         self._config = sources.read()
         settings = self._settings = self._config.settings
@@ -116,7 +127,11 @@ class Daemon:
         )
         log.configure(json=self._log_json, level=settings.log_level)
         self._base = self._config.base
-        self._endpoints = self._config.endpoints
+        # Their paths are not ours to remove.
+        self._inherited = inherited_listeners()
+        given = [*self._inherited, *settings.bind]
+        self._endpoints = tuple(dict.fromkeys(given or self._config.endpoints))
+        self._notifier = notifier
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -127,6 +142,7 @@ class Daemon:
         if not sys.platform.startswith("linux"):
             raise ConfigError("the daemon runs on Linux only; clients run anywhere")
         started = time.monotonic()
+        faulthandler.enable()  # the watchdog's SIGABRT tells where it hung
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
         sys.setrecursionlimit(RECURSION_MAX)
         allow_descriptors()
@@ -140,10 +156,10 @@ class Daemon:
             folders = open_folders(files, self._base)
             lock = BaseLock(folders.stored)
             lock.say(role="daemon", endpoints=list(self._endpoints))
-            journal = open_journal(files, self._base, folders, sessions, settings)
+            journal = open_journal(files, self._base, folders, sessions, settings, self._notifier.working)
         imported = import_wanted(files, folders, journal)
         if imported:
-            import_tree(files, folders, journal)
+            import_tree(files, folders, journal, self._notifier.working)
         if imported or not journal.mark.position:
             # The tree is as the journal has it. Without a cursor, the next start would go through all of it.
             with _naming(self._base):
@@ -178,7 +194,16 @@ class Daemon:
         context = zmq.Context()
         router = _router(context, settings)
         server = Server(
-            router, journal, sessions, reads, followers, waker, settings, self._base, self._read_anew
+            router,
+            journal,
+            sessions,
+            reads,
+            followers,
+            waker,
+            settings,
+            self._base,
+            self._read_anew,
+            self._notifier,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
@@ -189,7 +214,7 @@ class Daemon:
             if journal.mark.position and not cursor.clean:
                 server.await_tree(min(journal.mark.position, cursor.written_max))
             for endpoint in self._endpoints:
-                bind.bind(router, endpoint, settings.socket_mode)
+                bind.bind(router, endpoint, settings.socket_mode, self._inherited.get(endpoint))
             _log.info(
                 "ready",
                 endpoints=list(self._endpoints),
@@ -198,8 +223,10 @@ class Daemon:
                 version=__version__,
                 seconds=round(time.monotonic() - started, 3),
             )
+            self._notifier.ready()
             server.run()
             _log.info("stopping")
+            self._notifier.stopping(2 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
             self._stop(journal, reads, followers, context, router)
         finally:
             for follower in followers:
@@ -207,6 +234,13 @@ class Daemon:
 
     def _read_anew(self) -> Settings:
         """The settings in force from now on: the old ones, if something is wrong with the new ones."""
+        self._notifier.reloading()
+        try:
+            return self._take_up()
+        finally:
+            self._notifier.ready()
+
+    def _take_up(self) -> Settings:
         try:
             self._config, taken, left = reloaded(self._config, self._sources.read())
         except ConfigError as error:
@@ -245,7 +279,8 @@ class Daemon:
         """Close in order: clients get last answers, the journal its mark, the followers their last slice."""
         router.close(linger=500)
         for endpoint in self._endpoints:
-            bind.remove_socket(endpoint)
+            if endpoint not in self._inherited:
+                bind.remove_socket(endpoint)
         journal.close()
         reads.stop()
         index, tree = followers

@@ -6,6 +6,9 @@ from perstack_storage._errors import RETRYABLE, ErrorCode
 class StoredError(Exception):
     """Base of every error that the daemon raises on purpose."""
 
+    exit_status = 1
+    """Of a daemon that it ends: 1, or 78 (EX_CONFIG) where another start would end the same way."""
+
 
 class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
     """A request is answered with an error, and nothing of it is stored. Raised by any check."""
@@ -28,6 +31,8 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
 class ConfigError(StoredError):
     """A setting or the place to run in is not usable. The message says which and why."""
 
+    exit_status = 78
+
 
 class BaseHeldError(StoredError):
     """Another process holds the base. Raised at start; stop the other one or use another base."""
@@ -44,9 +49,13 @@ class JournalFailedError(StoredError):
 class LostEndError(StoredError):
     """Records that were on disk are missing at the end of the journal. Nothing is changed."""
 
+    exit_status = 78
+
 
 class DamageError(StoredError):
     """Bytes of the journal that were proven to be on disk are not what was written. Nothing is deleted."""
+
+    exit_status = 78
 
     def __init__(self, segment: str, offset: int, position: int, reason: str) -> None:
         super().__init__(

@@ -17,6 +17,7 @@ from . import values
 from .errors import Refusal
 from .files import Files
 from .import_plan import Path, Plan, digest_of, kind_of, order_of
+from .notify import Working, to_nobody
 from .record import Kind
 from .tree import event_name
 from .values import Value
@@ -56,7 +57,8 @@ class SkipError(Exception):
 class Account:
     """What a survey and an import have come to. Names in the log what is left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, working: Working = to_nobody) -> None:
+        self._working = working
         self.files = 0
         self.imported: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -76,6 +78,7 @@ class Account:
 
     def progress(self, step: str, *, files: int, of: int | None = None) -> None:
         """Tell how far it has come, every `PROGRESS_SECONDS`."""
+        self._working(f"importing the tree: {step}, {files} files" + (f" of {of}" if of else ""))
         now = time.monotonic()
         if now - self._told < PROGRESS_SECONDS:
             return

@@ -16,6 +16,7 @@ from .follower import Folders
 from .import_plan import Path, Plan, Planned, digest_of
 from .import_survey import Account, SkipError, Survey, checked, read_file, unreadable
 from .journal import Append, Journal
+from .notify import Working, to_nobody
 from .record import FLAG_IMPORTED, NO_SESSION, Kind, Record
 from .segments import JournalReader
 
@@ -51,7 +52,7 @@ def import_wanted(files: Files, folders: Folders, journal: Journal) -> bool:
         files.close(jobs)
 
 
-def import_tree(files: Files, folders: Folders, journal: Journal) -> None:
+def import_tree(files: Files, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
     """Store what the tree holds. Nobody is served meanwhile, and no projection runs.
 
     Raises:
@@ -63,8 +64,8 @@ def import_tree(files: Files, folders: Folders, journal: Journal) -> None:
     replace_durably(files, MARKER_NAME, _MARKER, 0o640, dir_fd=folders.stored)
     before = journal.mark.position
     _log.info("import_begun", records=before)
-    held = _held(files, folders, journal)
-    account = Account()
+    held = _held(files, folders, journal, working)
+    account = Account(working)
     plan = Survey(files, account).run(folders.base)
     with Storing(files, folders.base, journal, account) as storing:
         _store_all(storing, plan, held, account)
@@ -81,7 +82,7 @@ def import_tree(files: Files, folders: Folders, journal: Journal) -> None:
     )
 
 
-def _held(files: Files, folders: Folders, journal: Journal) -> Counter[bytes]:
+def _held(files: Files, folders: Folders, journal: Journal, working: Working) -> Counter[bytes]:
     """Digests of what an import that was cut short has stored."""
     held: Counter[bytes] = Counter()
     if not journal.mark.position:
@@ -89,6 +90,7 @@ def _held(files: Files, folders: Folders, journal: Journal) -> Counter[bytes]:
     newest: dict[tuple[str, ...], bytes] = {}
     reader = JournalReader(files, folders.journal)
     for entry in reader.entries(reader.start(), journal.mark):
+        working(f"importing the tree: reading what is stored, position {entry.header.position}")
         for place in record.record_places(entry.data, entry.header):
             if place.kind == Kind.GAP:
                 continue

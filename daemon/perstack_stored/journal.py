@@ -14,6 +14,7 @@ from typing import NamedTuple
 from . import record
 from .errors import JournalFailedError, LostEndError, StorageFullError
 from .files import Files
+from .notify import Working, to_nobody
 from .prepare import NEXT_NAME, SegmentPreparer, write_zeros
 from .record import EntryType, Record, SegmentHeader
 from .recovery import Recovered, recover
@@ -38,7 +39,7 @@ class Append(NamedTuple):
 class Journal:
     """The writing end of the journal. Opening it recovers from whatever came before."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that it joins
         self,
         files: Files,
         dir_fd: int,
@@ -48,6 +49,7 @@ class Journal:
         first_segment_bytes: int,
         ahead: bool = True,
         known_position: Callable[[bytes], int] = lambda _store: 0,
+        working: Working = to_nobody,
     ) -> None:
         """Open the journal in `dir_fd`, or begin one there.
 
@@ -59,6 +61,7 @@ class Journal:
             first_segment_bytes: the same for one that is made at start, while nobody can be served yet.
             ahead: make the next segment in a thread of its own, before it is needed.
             known_position: the highest position that anybody has seen of the store.
+            working: told at each entry of the recovery.
 
         Raises:
             DamageError: something that was proven to be on disk is not as it was written.
@@ -75,7 +78,7 @@ class Journal:
         self._fd = -1
         self._number = self._salt = self._offset = self._capacity = 0
         self._synced = Mark(0, 0, 0)
-        found = recover(files, dir_fd, sessions)
+        found = recover(files, dir_fd, sessions, working)
         self.recovered: Recovered = found
         _refuse_lost_end(found, known_position)
         self.store = found.store or uuid.uuid4().bytes

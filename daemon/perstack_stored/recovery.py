@@ -12,6 +12,7 @@ from typing import NamedTuple
 from . import record
 from .errors import DamageError
 from .files import Files
+from .notify import Working, to_nobody
 from .record import EntryType, Record, SegmentHeader
 from .segments import BadEntryError, Chain, Entry, find_entry, segment_name, walk
 from .sessions import Sessions
@@ -59,7 +60,7 @@ class Recovered(NamedTuple):
         return b"".join(pieces)
 
 
-def recover(files: Files, dir_fd: int, sessions: Sessions) -> Recovered:
+def recover(files: Files, dir_fd: int, sessions: Sessions, working: Working = to_nobody) -> Recovered:
     """Read the last segment, fill the sessions, and tell where and how to go on. Writes nothing.
 
     Raises:
@@ -69,12 +70,12 @@ def recover(files: Files, dir_fd: int, sessions: Sessions) -> Recovered:
     if not chain.last:
         return Recovered(None, 0, 0, 0, 0, 0, 0, [], 0, None, {})
     try:
-        return _recover_last(files, chain, sessions)
+        return _recover_last(files, chain, sessions, working)
     finally:
         chain.close()
 
 
-def _recover_last(files: Files, chain: Chain, sessions: Sessions) -> Recovered:
+def _recover_last(files: Files, chain: Chain, sessions: Sessions, working: Working) -> Recovered:
     header = chain.headers[chain.last]
     fd = chain.fd(header.number)
     size = files.size(fd)
@@ -88,6 +89,7 @@ def _recover_last(files: Files, chain: Chain, sessions: Sessions) -> Recovered:
     torn_at: int | None = None
     try:
         for entry in walk(files, fd, header.salt, end, size, header.number):
+            working("reading the end of the journal")
             _follow(entry, position, header)
             if entry.header.synced > proven:
                 proven = entry.header.synced

@@ -22,6 +22,7 @@ from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .errors import Refusal
 from .followers import Follower
 from .journal import Journal
+from .notify import Notifier
 from .outbox import Envelope, Outbox
 from .parts import Parts
 from .reads import Reads
@@ -76,6 +77,7 @@ class Server:
         settings: Settings,
         base: str,
         read_settings: Callable[[], Settings],
+        notifier: Notifier | None = None,
     ) -> None:
         self._router = router
         # The binding's own method: the public one costs as much again as the call itself.
@@ -108,6 +110,7 @@ class Server:
         self._telling = Telling(
             settings, base, journal, sessions, self._stores, self._parts, reads, self._outbox, followers
         )
+        self._notifier = notifier or Notifier()
         self._housekept = 0.0
         self._next_tidy = 0.0
         self._next_expiry = 0.0
@@ -125,9 +128,13 @@ class Server:
     def await_tree(self, position: int) -> None:
         """Wait until the tree is whole again up to a position; after a crash, files may be torn before."""
         said = time.monotonic()
+        before = None
         while not self._stopping:
             self._follow_followers()
             place = self._tree.place
+            if place != before:
+                before = place
+                self._notifier.working(f"tree catching up to position {position}: {place and place.position}")
             if (place is not None and place.position >= position) or self._tree.fault:
                 return
             if time.monotonic() - said > _SAY_SO_SECONDS:
@@ -206,6 +213,7 @@ class Server:
         if now - self._housekept < (_READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_MS / 1000):
             return
         self._housekept = now
+        self._notifier.beat(now, self._telling.line)
         if self._reloading:
             self._reload()
         self._follow_followers()

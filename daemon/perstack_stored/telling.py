@@ -56,6 +56,7 @@ class Telling:
         self._outbox = outbox
         self._index, self._tree = followers
         self._started = time.monotonic()
+        self._line_at = self._started, journal.mark.position
 
     def hello(self, header: RequestHeader) -> dict[str, Any]:
         """The body of the answer to `hello`, wire.md section 4.5."""
@@ -116,6 +117,28 @@ class Telling:
             "index": self.follower(self._index),
             "tree": {**self.follower(self._tree), "blocked": self._tree.blocked},
         }
+
+    def line(self) -> str:
+        """The most important figures in a line for people; rates are since the last line."""
+        now, position = time.monotonic(), self._journal.mark.position
+        before, from_position = self._line_at
+        self._line_at = now, position
+        rate = (position - from_position) / max(now - before, 1e-3)
+        behind = ", ".join(f"{item.kind} {self._behind(item)}" for item in (self._index, self._tree))
+        refused = sum(self._stores.refused.values())
+        return (
+            f"position {position}; {rate:.0f} records/s; {len(self._sessions)} sessions;"
+            f" {refused} refused; behind: {behind}"
+        )
+
+    def _behind(self, follower: Follower) -> str:
+        if follower.fault:
+            return f"stopped by: {follower.fault}"
+        return (
+            "unknown"
+            if follower.place is None
+            else str(self._journal.mark.position - follower.place.position)
+        )
 
     def follower(self, follower: Follower) -> dict[str, Any]:
         """How far a follower is."""

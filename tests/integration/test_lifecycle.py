@@ -85,11 +85,11 @@ def assert_checked(base: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def refusal(base: Path, *arguments: str, **environment: str) -> str:
-    """A start that must fail with status 1; the reason in its log."""
+def refusal(base: Path, *arguments: str, status: int = 78, **environment: str) -> str:
+    """A start that must fail; the reason in its log."""
     daemon = RunningDaemon(base, *arguments, environment=environment).start(wait=False)
     assert daemon.process is not None
-    assert daemon.process.wait(timeout=20) == 1, daemon.log.read_text()
+    assert daemon.process.wait(timeout=20) == status, daemon.log.read_text()
     assert b"Traceback" not in daemon.log.read_bytes(), daemon.log.read_text()
     return str(daemon.events("failed")[-1]["reason"])
 
@@ -156,7 +156,7 @@ def test_a_second_daemon_on_a_base_names_the_first(tmp_path: Path) -> None:
     """It ends with status 1, and says process and endpoint; the first one is not disturbed."""
     with running_daemon(tmp_path / "base") as daemon:
         for arguments in ((), ("--bind", f"ipc://{tmp_path}/other.sock")):
-            reason = refusal(daemon.base, *arguments)
+            reason = refusal(daemon.base, *arguments, status=1)
             assert f"process id {daemon.pid}" in reason
             assert daemon.endpoint in reason
         assert not (tmp_path / "other.sock").exists()
@@ -321,7 +321,7 @@ def test_a_base_without_permission_is_named(tmp_path: Path, *, there: bool) -> N
     )  # fmt: skip
     for folder in folders:
         folder.chmod(0o755)
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "Traceback" not in done.stderr
     failed = json.loads(done.stderr.splitlines()[-1])
     assert str(base) in failed["reason"]
@@ -358,7 +358,7 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path, flag: str, value: str,
             [*command, *arguments],
             capture_output=True, text=True, timeout=20, check=False, env={**os.environ, **environment},
         )  # fmt: skip
-        assert done.returncode in {1, 2}
+        assert done.returncode in {78, 2}
         assert says in done.stderr
         assert "Traceback" not in done.stderr
 
