@@ -20,9 +20,15 @@ START_SECONDS = 60.0
 class RunningDaemon:
     """A daemon process of its own on a base; its log goes to `log`."""
 
-    def __init__(self, base: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        base: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
         self.base = base
-        self.log = base.parent / f"{base.name}.log"
+        self.log = log or base.parent / f"{base.name}.log"
         self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None

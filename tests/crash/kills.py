@@ -31,7 +31,7 @@ def kill_rounds(
             daemon.endpoint, folder / "history", rng.randrange(10**9), kinds, look=daemon.base
         ) as clients:
             for number in range(rounds):
-                _await_progress(clients)
+                await_progress(clients)
                 time.sleep(rng.uniform(0, 0.3))
                 if number % FOLLOWER_EVERY == FOLLOWER_EVERY - 1:
                     _kill_follower(daemon, rng.choice(("index", "tree")))
@@ -53,7 +53,7 @@ def _kill_follower(daemon: RunningDaemon, kind: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _await_progress(clients: Load) -> None:
+def await_progress(clients: Load) -> None:
     """Something must be going on when the kill comes."""
     before = clients.recorded()
     eventually(lambda: clients.recorded() > before + 2000, "the load goes on", 60)
