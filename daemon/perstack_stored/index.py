@@ -114,12 +114,13 @@ def read_cursor(database: sqlite3.Connection, store: bytes) -> Mark:
     if row is None or row[0] != store:
         raise IndexUnusableError("the index belongs to another journal")
     mark = Mark(*row[1:4])
-    if row[4] != _cursor_crc(store, mark):
+    if row[4] != cursor_crc(store, mark):
         raise IndexUnusableError("the checksum of the index's cursor does not match")
     return mark
 
 
-def _cursor_crc(store: bytes, mark: Mark) -> int:
+def cursor_crc(store: bytes, mark: Mark) -> int:
+    """Checksum of the cursor's row."""
     return crc32c(f"{store.hex()} {mark.position} {mark.segment} {mark.offset}".encode())
 
 
@@ -167,7 +168,7 @@ class Index:
             start = self._reader.start()
             database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             database.execute(
-                "INSERT INTO cursor VALUES (?, ?, ?, ?, ?)", (store, *start, _cursor_crc(store, start))
+                "INSERT INTO cursor VALUES (?, ?, ?, ?, ?)", (store, *start, cursor_crc(store, start))
             )
         elif version != SCHEMA_VERSION:
             raise IndexUnusableError(f"the index has version {version}, not {SCHEMA_VERSION}")
@@ -207,7 +208,7 @@ class Index:
             self._insert_gaps()
             database.execute(
                 "UPDATE cursor SET position = ?, segment = ?, offset = ?, crc = ?",
-                (*self._place, _cursor_crc(self._store, self._place)),
+                (*self._place, cursor_crc(self._store, self._place)),
             )
             database.execute("COMMIT")
         except BaseException:

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from perstack_stored.index import cursor_crc
+from perstack_stored.segments import Mark
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,
@@ -114,6 +117,19 @@ def replace(path: str, content: bytes) -> Damage:
     return lambda base: (base / path).write_bytes(content)
 
 
+def move_cursor(base: Path, *, position: int = 0, offset: int = 0) -> None:
+    """A cursor that is wrong, with the right checksum."""
+    database = sqlite3.connect(base / ".stored/index.sqlite")
+    store, *place = database.execute("SELECT store, position, segment, offset FROM cursor").fetchone()
+    moved = Mark(place[0] + position, place[1], place[2] + offset)
+    database.execute(
+        "UPDATE cursor SET position = ?, offset = ?, crc = ?",
+        (moved.position, moved.offset, cursor_crc(store, moved)),
+    )
+    database.commit()
+    database.close()
+
+
 def sql(*statements: str) -> Damage:
     return lambda base: change_index(base, *statements)
 
@@ -194,16 +210,21 @@ DAMAGES: dict[str, tuple[Damage, str, dict[str, Any]]] = {
     "an index of another journal": (
         sql("UPDATE cursor SET store = zeroblob(16)"),
         "index_unusable",
-        {"reason": "it belongs to another journal"},
+        {"reason": "the index belongs to another journal"},
     ),
     "an index that is a link": (link(".stored/index.sqlite"), "index_unusable", {}),
     "an index that is ahead": (
-        sql("UPDATE cursor SET position = 21"),
+        lambda base: move_cursor(base, position=1),
         "index_ahead",
         {"position": 21, "journal": 20},
     ),
+    "an index whose cursor was changed": (
+        sql("UPDATE cursor SET position = 21"),
+        "index_unusable",
+        {"reason": "the checksum of the index's cursor does not match"},
+    ),
     "an index with a wrong cursor": (
-        sql("UPDATE cursor SET offset = offset - 8"),
+        lambda base: move_cursor(base, offset=-8),
         "index_wrong",
         {"table": "cursor"},
     ),
