@@ -3,8 +3,6 @@
 import json
 import random
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +26,6 @@ from tests.integration.raw import (
 )
 from tests.support import RunningDaemon, eventually, running_daemon
 
-PROTO = Path(__file__).parents[2] / "proto"
 _EVENT = json.dumps(event()).encode()
 
 
@@ -59,21 +56,6 @@ def test_a_dealer_and_a_req_are_answered_in_their_own_form(daemon: RunningDaemon
         for frames in ([request], [b"", request]):
             dealer.socket.send_multipart(frames)
             assert dealer.socket.recv_multipart()[:-1] == frames[:-1]
-
-
-def test_the_example_without_any_client_of_ours_runs_as_it_is_printed(tmp_path: Path) -> None:
-    """Section 7 of wire.md, with the endpoint replaced."""
-    text = (PROTO / "wire.md").read_text().partition("## 7.")[2].partition("## 8.")[0]
-    program = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
-    with running_daemon(tmp_path / "base") as daemon:
-        program = re.sub(r'"ipc://[^"]*"', repr(daemon.endpoint), program)
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=20
-        )
-    first, second = done.stdout.splitlines()
-    assert first == 'b\'{"v":1,"id":1,"ok":true,"position":1}\''
-    (found,) = json.loads(eval(second))
-    assert found["id"] == "e1"
 
 
 def test_unknown_header_fields_and_an_empty_body_are_taken(raw: Raw) -> None:
