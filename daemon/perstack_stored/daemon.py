@@ -106,6 +106,26 @@ def open_journal(
     return journal
 
 
+def take_up_tree(
+    files: Files, base: str, folders: Folders, journal: Journal, working: Working = to_nobody
+) -> None:
+    """Import a tree that was there before us; after this the cursor says what there is to wait for."""
+    imported = import_wanted(files, folders, journal)
+    if imported:
+        import_tree(files, folders, journal, working)
+    if imported or not journal.mark.position:
+        # The tree is as the journal has it. Without a cursor, the next start would go through all of it.
+        with _naming(base):
+            save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
+
+
+def await_whole_tree(server: Server, files: Files, folders: Folders, journal: Journal) -> None:
+    """Wait until nothing in the tree is torn, missing or older than it was before the last stop."""
+    cursor = load_cursor(files, folders.stored, journal.store)
+    if journal.mark.position and not cursor.clean:
+        server.await_tree(min(journal.mark.position, cursor.written_max))
+
+
 def make_sessions(settings: Settings) -> Sessions:
     """The sessions, empty."""
     return Sessions(
@@ -157,13 +177,7 @@ class Daemon:
             lock = BaseLock(folders.stored)
             lock.say(role="daemon", endpoints=list(self._endpoints))
             journal = open_journal(files, self._base, folders, sessions, settings, self._notifier.working)
-        imported = import_wanted(files, folders, journal)
-        if imported:
-            import_tree(files, folders, journal, self._notifier.working)
-        if imported or not journal.mark.position:
-            # The tree is as the journal has it. Without a cursor, the next start would go through all of it.
-            with _naming(self._base):
-                save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
+        take_up_tree(files, self._base, folders, journal, self._notifier.working)
         self._serve(files, folders, journal, sessions, lock, started)
         lock.release()
         _log.info("stopped", position=journal.mark.position)
@@ -210,9 +224,7 @@ class Daemon:
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
         try:
             followers[0].start()
-            cursor = load_cursor(files, folders.stored, journal.store)
-            if journal.mark.position and not cursor.clean:
-                server.await_tree(min(journal.mark.position, cursor.written_max))
+            await_whole_tree(server, files, folders, journal)
             for endpoint in self._endpoints:
                 bind.bind(router, endpoint, settings.socket_mode, self._inherited.get(endpoint))
             _log.info(

@@ -111,6 +111,7 @@ class Server:
             settings, base, journal, sessions, self._stores, self._parts, reads, self._outbox, followers
         )
         self._notifier = notifier or Notifier()
+        self._syncs_noted = 0
         self._housekept = 0.0
         self._next_tidy = 0.0
         self._next_expiry = 0.0
@@ -337,7 +338,9 @@ class Server:
             self._unhold(request)
         replies = self._stores.commit(batch)
         self._unsynced.append((self._journal.written.position, replies))
-        if len(batch) <= _INLINE_REQUESTS_MAX and not self._journal.syncing:
+        if self._journal.mark == self._journal.written:
+            self._answer_synced()  # repeats and refusals only: no sync will come for them
+        elif len(batch) <= _INLINE_REQUESTS_MAX and not self._journal.syncing:
             self._journal.sync()  # a thread would cost more than it saves
             self._answer_synced()
         else:
@@ -367,6 +370,9 @@ class Server:
             del self._held_by_peer[peer]
 
     def _note_sync(self) -> None:
+        if self._journal.syncs == self._syncs_noted:
+            return
+        self._syncs_noted = self._journal.syncs
         seconds = self._journal.sync_seconds
         self._figures.sync_seconds += seconds
         if seconds * 1000 > self._settings.slow_sync_ms:

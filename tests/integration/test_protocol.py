@@ -124,6 +124,17 @@ def test_a_repeated_number_gets_its_first_position(raw: Raw) -> None:
     assert raw.ask("retrieveJob", {"jobId": "other"}).value is None
 
 
+def test_a_burst_of_repeats_is_answered_though_nothing_is_written(raw: Raw) -> None:
+    """Stores that are all sent again at once get their positions, whether or not another store follows."""
+    key = session()
+    count = 200
+    for _ in range(3):
+        for seq in range(1, count + 1):
+            raw.send("storeEvent", event(f"burst-{seq}"), session=key, seq=seq)
+        positions = [raw.receive().position for _ in range(count)]
+        assert positions == list(range(positions[0], positions[0] + count))
+
+
 def test_a_gap_is_refused_unless_what_lies_between_is_settled(raw: Raw) -> None:
     """SEQUENCE_GAP is retryable, and stores nothing; the same number is taken later."""
     name = session()
