@@ -7,7 +7,7 @@ JOBS  := $(shell echo $$((2 * $$(nproc))))
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench-store clean
+.PHONY: help setup check test soak demo bench-store clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ check: $(STAMP) ## lint, formatting and types
 
 test: check ## check, then all tests
 	@echo "== pytest";      $(BIN)/pytest -n $(JOBS) --dist worksteal
+
+soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything
+	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick)
 
 demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 	@$(BIN)/python tests/demo/demo.py

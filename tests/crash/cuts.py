@@ -15,11 +15,12 @@ from pathlib import Path
 
 from tests.crash.image import image
 from tests.crash.judge import Verdict, judge
-from tests.crash.kills import SETTINGS, await_progress
+from tests.crash.kills import SETTINGS, await_progress, judged_campaign
 from tests.crash.load import ALL_KINDS, load
 from tests.support import RunningDaemon, eventually
 
 IMAGE_BYTES = 1 << 30
+ROUNDS_A_BASE = 20
 
 
 def power_cuts(
@@ -28,7 +29,7 @@ def power_cuts(
     rng: random.Random,
     *,
     kinds: tuple[str, ...] = ALL_KINDS,
-    on_round: Callable[[int], None] = lambda _round: None,
+    on_round: Callable[[float], None] = lambda _ready_seconds: None,
 ) -> Verdict:
     """Cut the power of one base again and again, then judge. The clients go on through all of it."""
     with image(folder, IMAGE_BYTES) as disk:
@@ -36,7 +37,7 @@ def power_cuts(
         daemon = RunningDaemon(disk.path / "base", *SETTINGS, log=folder / "daemon.log").start()
         try:
             with load(daemon.endpoint, folder / "history", rng.randrange(10**9), kinds) as clients:
-                for number in range(rounds):
+                for _ in range(rounds):
                     await_progress(clients)
                     time.sleep(rng.uniform(0, 0.4))
                     pids = halt(daemon)
@@ -47,8 +48,9 @@ def power_cuts(
                     disk.unmount()
                     disk.check()
                     disk.mount()
+                    before = time.monotonic()
                     daemon.start()
-                    on_round(number)
+                    on_round(time.monotonic() - before)
                 clients.join()
             verdict = judge(clients.histories, daemon.endpoint, daemon.base)
             assert daemon.stop() == 0
@@ -84,3 +86,15 @@ def _stands_still(pid: int) -> bool:
             if (thread / "stat").read_text().rpartition(") ")[2][0] not in "TDZX":
                 return False
     return True
+
+
+def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], None]) -> dict[str, float]:
+    """A lane of the soak."""
+    rng = random.Random(seed)
+    return judged_campaign(
+        rounds,
+        folder,
+        on_round,
+        ROUNDS_A_BASE,
+        lambda place, share, note: power_cuts(place, share, rng, on_round=note),
+    )

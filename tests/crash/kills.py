@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from tests.crash.load import ALL_KINDS, Load, load
 from tests.support import RunningDaemon, eventually
 
 FOLLOWER_EVERY = 5
+ROUNDS_A_BASE = 50
 # Small segments: a campaign passes from one to the next many times.
 SETTINGS = ("--segment-bytes", str(1 << 20), "--first-segment-bytes", str(256 << 10))
 
@@ -22,9 +24,17 @@ def kill_rounds(
     rng: random.Random,
     *,
     kinds: tuple[str, ...] = ALL_KINDS,
-    on_round: Callable[[int], None] = lambda _round: None,
+    on_round: Callable[[float], None] = lambda _ready_seconds: None,
 ) -> Verdict:
-    """Kill a daemon on one base again and again, then judge. Every few rounds it is a follower instead."""
+    """Kill a daemon on one base again and again, then judge. Every few rounds it is a follower instead.
+
+    Args:
+        folder: an empty folder.
+        rounds: number of kills.
+        rng: for the moments and whom it hits.
+        kinds: the clients.
+        on_round: told after each round how long the next daemon took to be ready, 0 for a follower.
+    """
     daemon = RunningDaemon(folder / "base", *SETTINGS).start()
     try:
         with load(
@@ -33,12 +43,14 @@ def kill_rounds(
             for number in range(rounds):
                 await_progress(clients)
                 time.sleep(rng.uniform(0, 0.3))
+                before = time.monotonic()
                 if number % FOLLOWER_EVERY == FOLLOWER_EVERY - 1:
                     _kill_follower(daemon, rng.choice(("index", "tree")))
+                    before = time.monotonic()
                 else:
                     daemon.kill()
                     daemon.start()
-                on_round(number)
+                on_round(time.monotonic() - before)
             clients.join()
         verdict = judge(clients.histories, daemon.endpoint, daemon.base)
         assert daemon.stop() == 0
@@ -57,3 +69,43 @@ def await_progress(clients: Load) -> None:
     """Something must be going on when the kill comes."""
     before = clients.recorded()
     eventually(lambda: clients.recorded() > before + 2000, "the load goes on", 60)
+
+
+def judged_campaign(
+    rounds: int,
+    folder: Path,
+    on_round: Callable[[int], None],
+    rounds_a_base: int,
+    part: Callable[[Path, int, Callable[[float], None]], Verdict],
+) -> dict[str, float]:
+    """Many rounds, on a new base every so often: each is judged, and what is found raises."""
+    total: dict[str, float] = {"readySecondsMax": 0.0}
+    done = 0
+
+    def note(ready_seconds: float) -> None:
+        nonlocal done
+        done += 1
+        total["readySecondsMax"] = round(max(total["readySecondsMax"], ready_seconds), 2)
+        on_round(done)
+
+    while done < rounds:
+        place = folder / f"from-{done}"
+        place.mkdir()
+        verdict = part(place, min(rounds_a_base, rounds - done), note)
+        assert not verdict.kinds, f"in {place}: {verdict}"
+        for name, number in verdict.counts().items():
+            total[name] = total.get(name, 0) + number
+        shutil.rmtree(place)
+    return total
+
+
+def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], None]) -> dict[str, float]:
+    """A lane of the soak."""
+    rng = random.Random(seed)
+    return judged_campaign(
+        rounds,
+        folder,
+        on_round,
+        ROUNDS_A_BASE,
+        lambda place, share, note: kill_rounds(place, share, rng, on_round=note),
+    )
