@@ -1,0 +1,382 @@
+#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700 /* realpath */
+#include "perstack_storage.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <zmq.h>
+
+#include "json.h"
+
+#define PATIENCE_MS 1000
+#define PATIENCE_MAX_MS 16000
+#define BACKOFF_MS 10
+#define BACKOFF_MAX_MS 1000
+/* Larger values go in parts: below limits.frameBytes of any daemon that is not set to less than 5 MiB. */
+#define PART_BYTES 4194304
+#define HEADER_ROOM 512
+#define SOCKET_PATH_MAX 107
+
+struct ps_client {
+    void *context;
+    void *socket; /* NULL: to be connected */
+    char *endpoint;
+    int timeout_ms;
+    char session[33];
+    long long next_id;
+    long long seq;     /* number of the last store */
+    long long settled; /* each store up to this number has its answer, or was given up */
+    zmq_msg_t answer;
+    json_slice header; /* of the answer */
+    json_slice body;
+};
+
+/* A request until it has its answer; one that is not a store collects the body. */
+typedef struct {
+    const char *op;
+    const char *body;
+    size_t length;
+    int is_store;
+    char *collected;
+    size_t collected_length;
+} ps_call;
+
+typedef enum { ANSWERED, SILENT, FAULT } outcome;
+
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void pause_ms(long long ms)
+{
+    struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR)
+        continue;
+}
+
+static ps_result say(ps_error *error, ps_result result, const char *code, const char *message)
+{
+    snprintf(error->code, sizeof error->code, "%s", code);
+    snprintf(error->message, sizeof error->message, "%s", message);
+    error->field[0] = '\0';
+    error->retryable = 0;
+    return result;
+}
+
+/* --- connection --------------------------------------------------------------------------------- */
+
+static int connect_anew(ps_client *client)
+{
+    int no_linger = 0, only_connected = 1;
+    if (client->socket != NULL)
+        zmq_close(client->socket);
+    client->socket = zmq_socket(client->context, ZMQ_DEALER);
+    if (client->socket == NULL)
+        return -1;
+    zmq_setsockopt(client->socket, ZMQ_LINGER, &no_linger, sizeof no_linger);
+    zmq_setsockopt(client->socket, ZMQ_IMMEDIATE, &only_connected, sizeof only_connected);
+    return zmq_connect(client->socket, client->endpoint);
+}
+
+/* Waits for the socket until `until`; 0 if it was in vain. */
+static int wait_for(ps_client *client, short events, long long until)
+{
+    for (;;) {
+        long long left = until - now_ms();
+        zmq_pollitem_t item = {client->socket, 0, events, 0};
+        int ready = zmq_poll(&item, 1, left > 0 ? (long)left : 0);
+        if (ready > 0)
+            return 1;
+        if (ready == 0 || errno != EINTR)
+            return 0;
+    }
+}
+
+static outcome send_frame(ps_client *client, const char *header, const char *body, size_t length, long long until)
+{
+    zmq_msg_t frame;
+    size_t head = strlen(header);
+    if (!wait_for(client, ZMQ_POLLOUT, until))
+        return SILENT;
+    if (zmq_msg_init_size(&frame, head + 1 + length) != 0)
+        return FAULT;
+    memcpy(zmq_msg_data(&frame), header, head);
+    ((char *)zmq_msg_data(&frame))[head] = '\n';
+    memcpy((char *)zmq_msg_data(&frame) + head + 1, body, length);
+    while (zmq_msg_send(&frame, client->socket, ZMQ_DONTWAIT) < 0) {
+        if (errno != EINTR) {
+            outcome result = errno == EAGAIN ? SILENT : FAULT;
+            zmq_msg_close(&frame);
+            return result;
+        }
+    }
+    return ANSWERED;
+}
+
+/* Takes frames until the answer to `id` is there. An answer to something else is a late one. */
+static outcome receive(ps_client *client, long long id, long long until)
+{
+    while (wait_for(client, ZMQ_POLLIN, until)) {
+        if (zmq_msg_recv(&client->answer, client->socket, ZMQ_DONTWAIT) < 0) {
+            if (errno == EINTR || errno == EAGAIN)
+                continue;
+            return FAULT;
+        }
+        const char *data = zmq_msg_data(&client->answer);
+        size_t size = zmq_msg_size(&client->answer);
+        const char *line_feed = memchr(data, '\n', size);
+        size_t head = line_feed == NULL ? size : (size_t)(line_feed - data);
+        client->header = (json_slice){data, head};
+        client->body = line_feed == NULL ? (json_slice){data, 0} : (json_slice){line_feed + 1, size - head - 1};
+        json_slice ok = json_member(client->header, "ok"), answered = json_member(client->header, "id");
+        if (!json_is(ok, "true") && !json_is(ok, "false"))
+            return FAULT;
+        if (json_integer(answered, -1) == id || json_is(answered, "null"))
+            return ANSWERED;
+    }
+    return SILENT;
+}
+
+/* Sends a frame and waits for its answer. `fields` are those of the header behind `id`, each after a comma. */
+static outcome ask(ps_client *client, const char *op, const char *fields, json_slice body, long long patience_ms)
+{
+    char header[HEADER_ROOM];
+    long long until = now_ms() + patience_ms, id = client->next_id++;
+    snprintf(header, sizeof header, "{\"v\":1,\"op\":\"%s\",\"id\":%lld%s}", op, id, fields);
+    outcome sent = send_frame(client, header, body.start, body.length, until);
+    return sent == ANSWERED ? receive(client, id, until) : sent;
+}
+
+/* --- a request ---------------------------------------------------------------------------------- */
+
+static int is_ok(const ps_client *client)
+{
+    return json_is(json_member(client->header, "ok"), "true");
+}
+
+/* Sends a store, in parts if it has to be; any error to a part is the answer to the store. */
+static outcome try_store(ps_client *client, const ps_call *call, long long patience_ms)
+{
+    char fields[HEADER_ROOM / 2];
+    size_t parts = (call->length + PART_BYTES - 1) / PART_BYTES;
+    int used = snprintf(fields, sizeof fields, ",\"session\":\"%s\",\"seq\":%lld,\"settled\":%lld", client->session,
+                        client->seq, client->settled);
+    json_slice whole = {call->body, call->length};
+    if (parts <= 1)
+        return ask(client, call->op, fields, whole, patience_ms);
+    for (size_t part = 0;; part++) {
+        size_t start = part * PART_BYTES, left = call->length - start;
+        json_slice piece = {call->body + start, left < PART_BYTES ? left : PART_BYTES};
+        snprintf(fields + used, sizeof fields - (size_t)used, ",\"part\":%zu,\"parts\":%zu,\"bytes\":%zu", part, parts,
+                 call->length);
+        outcome result = ask(client, call->op, fields, piece, patience_ms);
+        if (result != ANSWERED || !is_ok(client) || part + 1 == parts)
+            return result;
+    }
+}
+
+static int collect(ps_call *call, json_slice body)
+{
+    char *grown = realloc(call->collected, call->collected_length + body.length + 1);
+    if (grown == NULL)
+        return -1;
+    memcpy(grown + call->collected_length, body.start, body.length);
+    call->collected = grown;
+    call->collected_length += body.length;
+    grown[call->collected_length] = '\0';
+    return 0;
+}
+
+/* Sends a read, and pulls what its answer leaves over. */
+static outcome try_read(ps_client *client, ps_call *call, long long patience_ms, long long left_ms)
+{
+    char fields[HEADER_ROOM / 2], more[HEADER_ROOM / 2];
+    snprintf(fields, sizeof fields, ",\"timeoutMs\":%lld", left_ms);
+    call->collected_length = 0;
+    json_slice arguments = {call->body, call->length};
+    outcome result = ask(client, call->op, fields, arguments, patience_ms);
+    while (result == ANSWERED && is_ok(client)) {
+        if (collect(call, client->body) != 0)
+            return FAULT;
+        json_slice rest = json_member(client->header, "more");
+        if (rest.start == NULL)
+            break;
+        if (rest.length >= sizeof more)
+            return FAULT;
+        memcpy(more, rest.start, rest.length); /* it stands in the answer that the next one replaces */
+        result = ask(client, "readPart", fields, (json_slice){more, rest.length}, patience_ms);
+    }
+    return result;
+}
+
+static long long take_error(const ps_client *client, ps_error *error)
+{
+    json_slice told = json_member(client->header, "error");
+    json_string(json_member(told, "code"), error->code, sizeof error->code);
+    json_string(json_member(told, "field"), error->field, sizeof error->field);
+    json_string(json_member(told, "message"), error->message, sizeof error->message);
+    error->retryable = json_is(json_member(told, "retryable"), "true");
+    return json_integer(json_member(told, "retryAfterMs"), 0);
+}
+
+/* Tries until there is a final answer, or the time is over: section 3 of wire.md, with one request in flight. */
+static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
+{
+    long long until = now_ms() + client->timeout_ms, patience_ms = PATIENCE_MS, backoff_ms = BACKOFF_MS;
+    say(error, PS_NO_ANSWER, "NO_ANSWER", "nobody answered in time");
+    for (;;) {
+        long long wait_ms = 0, left_ms = until - now_ms();
+        if (left_ms < 1)
+            left_ms = 1;
+        if (client->socket == NULL && connect_anew(client) != 0)
+            return say(error, PS_FAULT, "NO_SOCKET", zmq_strerror(errno));
+        long long patience = patience_ms < left_ms ? patience_ms : left_ms;
+        outcome result =
+            call->is_store ? try_store(client, call, patience) : try_read(client, call, patience, left_ms);
+        if (result == FAULT)
+            return say(error, PS_FAULT, "FAULT", "no memory, or no answer of the protocol");
+        if (result == ANSWERED) {
+            if (is_ok(client))
+                return PS_OK;
+            wait_ms = take_error(client, error);
+            if (!error->retryable)
+                return PS_REFUSED;
+            wait_ms = wait_ms > backoff_ms ? wait_ms : backoff_ms;
+            backoff_ms = backoff_ms * 2 < BACKOFF_MAX_MS ? backoff_ms * 2 : BACKOFF_MAX_MS;
+        } else {
+            zmq_close(client->socket);
+            client->socket = NULL;
+            patience_ms = patience_ms * 2 < PATIENCE_MAX_MS ? patience_ms * 2 : PATIENCE_MAX_MS;
+        }
+        if (now_ms() + wait_ms >= until)
+            return error->retryable ? PS_REFUSED : PS_NO_ANSWER;
+        pause_ms(wait_ms);
+    }
+}
+
+/* Carries out a request. What is given up must not arrive later: the connection goes with it. */
+static ps_result finish(ps_client *client, ps_call *call, ps_error *error)
+{
+    ps_result result = carry_out(client, call, error);
+    if (result != PS_OK && client->socket != NULL) {
+        zmq_close(client->socket);
+        client->socket = NULL;
+    }
+    return result;
+}
+
+/* --- the calls ---------------------------------------------------------------------------------- */
+
+/* The endpoint that section 1 of wire.md names; NULL with errno if there is none. */
+static char *resolve(const char *endpoint)
+{
+    if (endpoint == NULL || *endpoint == '\0')
+        endpoint = getenv("PERSTACK_STORED_ENDPOINT");
+    if (endpoint != NULL && *endpoint != '\0')
+        return strdup(endpoint);
+    const char *base = getenv("PERSTACK_STORED_BASE");
+    char *path = realpath(base != NULL && *base != '\0' ? base : "./perstack", NULL);
+    if (path == NULL)
+        return NULL;
+    size_t room = strlen(path) + sizeof "ipc:///.stored/stored.sock";
+    char *found = malloc(room);
+    if (found != NULL && snprintf(found, room, "ipc://%s/.stored/stored.sock", path) > SOCKET_PATH_MAX + 6) {
+        free(found);
+        found = NULL;
+        errno = ENAMETOOLONG; /* such a base needs an endpoint */
+    }
+    free(path);
+    return found;
+}
+
+static int make_session(char session[33])
+{
+    unsigned char bytes[16];
+    FILE *source = fopen("/dev/urandom", "rb");
+    if (source == NULL)
+        return -1;
+    size_t got = fread(bytes, 1, sizeof bytes, source);
+    fclose(source);
+    if (got != sizeof bytes)
+        return -1;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(session + 2 * i, 3, "%02x", bytes[i]);
+    return 0;
+}
+
+ps_client *ps_open(const char *endpoint, int timeout_ms)
+{
+    ps_client *client = calloc(1, sizeof *client);
+    if (client == NULL)
+        return NULL;
+    zmq_msg_init(&client->answer);
+    client->timeout_ms = timeout_ms;
+    client->next_id = 1;
+    client->endpoint = resolve(endpoint);
+    client->context = zmq_ctx_new();
+    if (client->endpoint == NULL || client->context == NULL || make_session(client->session) != 0 ||
+        connect_anew(client) != 0) {
+        int reason = errno;
+        ps_close(client);
+        errno = reason;
+        return NULL;
+    }
+    return client;
+}
+
+void ps_close(ps_client *client)
+{
+    if (client == NULL)
+        return;
+    zmq_msg_close(&client->answer);
+    if (client->socket != NULL)
+        zmq_close(client->socket);
+    if (client->context != NULL)
+        zmq_ctx_term(client->context);
+    free(client->endpoint);
+    free(client);
+}
+
+ps_result ps_store_event(ps_client *client, const char *event, size_t length, long long *position, ps_error *error)
+{
+    ps_call call = {.op = "storeEvent", .body = event, .length = length, .is_store = 1};
+    client->seq++;
+    ps_result result = finish(client, &call, error);
+    client->settled = client->seq; /* answered, or given up */
+    if (result == PS_OK) {
+        *position = json_integer(json_member(client->header, "position"), -1);
+        if (*position < 0)
+            return say(error, PS_FAULT, "FAULT", "an answer without a position");
+    }
+    return result;
+}
+
+ps_result ps_get_events_by_run(ps_client *client, const char *job_id, const char *run_id, char **events,
+                               size_t *length, ps_error *error)
+{
+    char *arguments = malloc(6 * (strlen(job_id) + strlen(run_id)) + 64);
+    if (arguments == NULL)
+        return say(error, PS_FAULT, "FAULT", "no memory");
+    char *end = arguments;
+    end += sprintf(end, "{\"jobId\":");
+    end = json_quote(end, job_id);
+    end += sprintf(end, ",\"runId\":");
+    end = json_quote(end, run_id);
+    end += sprintf(end, "}");
+    ps_call call = {.op = "getEventsByRun", .body = arguments, .length = (size_t)(end - arguments)};
+    ps_result result = finish(client, &call, error);
+    free(arguments);
+    if (result != PS_OK) {
+        free(call.collected);
+        return result;
+    }
+    *events = call.collected;
+    *length = call.collected_length;
+    return PS_OK;
+}

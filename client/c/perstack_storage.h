@@ -1,0 +1,42 @@
+/* A small client of perstack-stored, written from proto/wire.md: one request in flight, on libzmq alone.
+ *
+ * A client belongs to one thread and one process: open another one in each, and after fork(). Values are JSON texts in
+ * UTF-8. Every call ends within the timeout, rides out a restart of the daemon until then, and fills `error` if it is
+ * not PS_OK. */
+#ifndef PERSTACK_STORAGE_H
+#define PERSTACK_STORAGE_H
+
+#include <stddef.h>
+
+typedef struct ps_client ps_client;
+
+typedef enum {
+    PS_OK,
+    PS_REFUSED,   /* the daemon says no: `code` and `field` tell why, section 5 of wire.md */
+    PS_NO_ANSWER, /* nobody answered in time; whether a store took place is unknown */
+    PS_FAULT      /* no memory, no socket, or something else than the daemon answers there */
+} ps_result;
+
+typedef struct {
+    char code[32];
+    char field[64]; /* "" where there is none */
+    char message[256];
+    int retryable;
+} ps_error;
+
+/* Connects; that the daemon is there is not needed yet. Without an endpoint it is PERSTACK_STORED_ENDPOINT, else the
+ * socket of the base. NULL if there is no memory, no socket, or no usable endpoint: see errno. */
+ps_client *ps_open(const char *endpoint, int timeout_ms);
+
+/* Drops what is under way. NULL is fine. */
+void ps_close(ps_client *client);
+
+/* Stores an event exactly once, after those stored before by this client. PS_OK means that it is on disk. */
+ps_result ps_store_event(ps_client *client, const char *event, size_t length, long long *position, ps_error *error);
+
+/* Timestamp, step and type of each event of a run: a JSON array, with a closing NUL that `length` does not count. The
+ * caller frees it. */
+ps_result ps_get_events_by_run(ps_client *client, const char *job_id, const char *run_id, char **events,
+                               size_t *length, ps_error *error);
+
+#endif

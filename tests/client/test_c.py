@@ -1,0 +1,252 @@
+"""The C client of `client/c`, built with sanitizers, on a real daemon: it proves the text of wire.md."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from perstack_storage import Client
+from perstack_storage._errors import ErrorCode
+from tests.client.behaviour.values import event
+from tests.support import RunningDaemon, running_daemon
+from tests.vectors.vectors import exchanges
+
+SOURCES = Path(__file__).parents[2] / "client" / "c"
+SANITIZERS = "-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all"
+JOB, RUN = "job", "r"
+
+
+def _missing() -> str | None:
+    if not all(map(shutil.which, ("make", "cc"))):
+        return "gcc and make"
+    found = subprocess.run(
+        ["cc", "-E", "-include", "zmq.h", "-"], input=b"", capture_output=True, check=False
+    )
+    return "libzmq3-dev" if found.returncode else None
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The example program, which is all of the client."""
+    missing = _missing()
+    if missing is not None:
+        assert "CI" not in os.environ, f"{missing} must be installed"
+        pytest.skip(f"needs {missing}: apt-get install gcc make libzmq3-dev")
+    build = tmp_path_factory.mktemp("c")
+    made = subprocess.run(
+        ["make", "-C", str(SOURCES), f"BUILD={build}", f"CFLAGS={SANITIZERS}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    return str(build / "example")
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
+    with running_daemon(tmp_path / "base", "--answer-bytes", "65536") as running:
+        yield running
+
+
+def _run(
+    program: str, endpoint: str, *words: str, given: str = "", timeout_ms: int = 30_000
+) -> tuple[int, str, str]:
+    """Exit status, output and complaints."""
+    done = subprocess.run(
+        [program, endpoint, *words],
+        input=given.encode(),
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "TIMEOUT_MS": str(timeout_ms)},
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def _lines(*values: object) -> str:
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def _numbers(daemon: RunningDaemon) -> list[int]:
+    with Client(daemon.endpoint) as client:
+        return [found["n"] for found in client.get_event_contents(JOB, RUN)]  # type: ignore[typeddict-item]
+
+
+def test_what_is_stored_is_listed(program: str, daemon: RunningDaemon) -> None:
+    """Positions grow by one; the listing is larger than an answer may be, so it comes in parts."""
+    count = 2000
+    status, output, complaints = _run(
+        program, daemon.endpoint, "store", given=_lines(*(event(JOB, n) for n in range(count)))
+    )
+    assert (status, complaints) == (0, "")
+    assert output.split() == [str(n) for n in range(1, count + 1)]
+    status, output, complaints = _run(program, daemon.endpoint, "events", JOB, RUN)
+    assert (status, complaints) == (0, "")
+    assert [found["timestamp"] for found in json.loads(output)] == [
+        event(JOB, n)["timestamp"] for n in range(count)
+    ]
+    assert len(output) > 65536
+    assert _run(program, daemon.endpoint, "events", JOB, "another") == (0, "[]\n", "")
+
+
+def test_an_error_is_told_and_the_next_store_follows(program: str, daemon: RunningDaemon) -> None:
+    """Code and field; the refused one's number is settled."""
+    given = _lines(event(JOB, 0), event(JOB, 1, stepNumber=-1), event(JOB, 2)) + "{\n" + _lines(event(JOB, 3))
+    status, output, complaints = _run(program, daemon.endpoint, "store", given=given)
+    assert status == 1
+    assert output.split() == ["1", "2", "3"]
+    first, second = complaints.splitlines()
+    assert first.startswith("BAD_VALUE stepNumber ")
+    assert second.startswith("BAD_JSON - ")
+    assert _numbers(daemon) == [0, 2, 3]
+
+
+def test_an_argument_is_quoted(program: str, daemon: RunningDaemon) -> None:
+    """So a hostile id is refused as an id, and an odd one is one."""
+    for id in ('a"b\\c', "a\nb", "..", "x" * 201):
+        status, _, complaints = _run(program, daemon.endpoint, "events", id, RUN)
+        assert (status, complaints.split()[:2]) == (1, ["BAD_REQUEST", "jobId"])
+    odd = 'ä 🙂 "},{'
+    assert _run(program, daemon.endpoint, "store", given=_lines(event(odd, 1)))[0] == 0
+    assert len(json.loads(_run(program, daemon.endpoint, "events", odd, RUN)[1])) == 1
+
+
+def test_a_value_larger_than_a_frame_goes_in_parts(program: str, daemon: RunningDaemon) -> None:
+    """Five frames, one record."""
+    large = event(JOB, 0, text="x" * 20 * 1024 * 1024)
+    assert _run(program, daemon.endpoint, "store", given=_lines(large, event(JOB, 1))) == (0, "1\n2\n", "")
+    with Client(daemon.endpoint) as client:
+        assert [dict(found) for found in client.get_event_contents(JOB, RUN)] == [large, event(JOB, 1)]
+
+
+class _Interactive:
+    """The program with its standard input open: a store at a time."""
+
+    def __init__(self, program: str, endpoint: str, timeout_ms: int = 30_000) -> None:
+        self.process = subprocess.Popen(
+            [program, endpoint, "store"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TIMEOUT_MS": str(timeout_ms)},
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._input, self._output = self.process.stdin, self.process.stdout
+
+    def send(self, value: object) -> None:
+        self._input.write(_lines(value).encode())
+        self._input.flush()
+
+    def position(self) -> int:
+        return int(self._output.readline())
+
+    def end(self) -> str:
+        """Its complaints."""
+        return self.process.communicate(timeout=60)[1].decode()
+
+
+def test_a_restart_in_between_is_ridden_out(program: str, daemon: RunningDaemon) -> None:
+    """Nothing is lost, and nothing is stored twice."""
+    client = _Interactive(program, daemon.endpoint)
+    for number in range(6):
+        if number % 2:
+            daemon.kill()
+            client.send(event(JOB, number))
+            daemon.start()
+        else:
+            client.send(event(JOB, number))
+        assert client.position() == number + 1
+    assert client.end() == ""
+    assert _numbers(daemon) == list(range(6))
+
+
+def test_a_store_without_an_answer_is_sent_again_and_stored_once(program: str, daemon: RunningDaemon) -> None:
+    """The daemon is stopped for longer than the client's patience: it finds the store on both connections."""
+    client = _Interactive(program, daemon.endpoint)
+    client.send(event(JOB, 0))
+    assert client.position() == 1
+    os.kill(daemon.pid, signal.SIGSTOP)
+    timer = threading.Timer(2.5, os.kill, (daemon.pid, signal.SIGCONT))
+    timer.start()
+    client.send(event(JOB, 1))
+    assert client.position() == 2
+    client.send(event(JOB, 2))
+    assert client.position() == 3
+    assert client.end() == ""
+    with Client(daemon.endpoint) as reader:
+        assert reader.stats()["position"] == 3
+
+
+def test_without_an_answer_in_time_it_says_so_and_goes_on(program: str, daemon: RunningDaemon) -> None:
+    """The outcome is unknown, and the store never comes behind a later one."""
+    client = _Interactive(program, daemon.endpoint, timeout_ms=500)
+    client.send(event(JOB, 0))
+    assert client.position() == 1
+    daemon.kill()
+    client.send(event(JOB, 1))
+    assert client.process.stderr is not None
+    assert client.process.stderr.readline().startswith(b"NO_ANSWER")
+    daemon.start()
+    client.send(event(JOB, 2))
+    assert client.position() == 2
+    client.end()
+    assert _numbers(daemon) == [0, 2]
+
+
+def test_answers_are_hostile(program: str, tmp_path: Path) -> None:
+    """Whatever answers there: an error or a fault is told, and the sanitizers find nothing."""
+    answers = [e.answer.frame for e in exchanges("answers")]
+    answers += [
+        b"",
+        b"{",
+        b'{"ok":true,"id":1',
+        b'{"ok":true,"id":1,"position":99999999999999999999}',
+        b'{"ok":true,"id":1,"position":-1}',
+        b'{"ok":true,"id":1,"position":"1"}',
+        b'{"ok":false,"id":1,"error":{"code":"'
+        + b"X" * 500
+        + b'","message":"\xc3'.ljust(300, b"\xff")
+        + b'"}}',
+        b'{"ok":false,"id":1,"error":{"code":"\\ud83d\\ude42\\ud83d\\u12\\","message":"a"}}',
+        b'{"ok":false,"id":1,"error":[[["x"]]]}',
+        b'{"ok":false,"id":1,"error":' + b"[" * 60_000,
+        b'{"ok":false,"id":1,"error":{"code":"\\u0000\\q","message":5,"field":null}}',
+        b'{"a":"\\',
+        b'{"a":{"b":[}}',
+        bytes(range(256)),
+    ]
+    endpoint = f"ipc://{tmp_path}/other.sock"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.linger = 0
+        router.bind(endpoint)
+        client = _Interactive(program, endpoint, timeout_ms=100)
+        for seq, answer in enumerate(answers, 1):
+            client.send(event(JOB, seq))
+            router.send_multipart(_answered(router, seq, answer))
+        complaints = client.end()
+    assert client.process.returncode == 1
+    assert "Sanitizer" not in complaints, complaints
+    assert "runtime error" not in complaints, complaints
+    told = [line.split()[0] for line in complaints.splitlines()]
+    assert len(told) >= len(answers) - 10
+    assert {str(code) for code in ErrorCode} <= set(told)
+    assert told.count("FAULT") >= 10
+
+
+def _answered(router: "zmq.Socket[bytes]", seq: int, answer: bytes) -> list[bytes]:
+    """The answer to the store with this number; those before may be sent again in between."""
+    while True:
+        assert router.poll(10_000), f"store {seq} was not sent"
+        peer, frame = router.recv_multipart()
+        header = json.loads(frame.partition(b"\n")[0])
+        if header["seq"] == seq:
+            return [peer, answer.replace(b'"id":7,', b'"id":%d,' % header["id"])]
