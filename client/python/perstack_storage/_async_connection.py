@@ -14,10 +14,10 @@ from perstack_storage._nowait import NowaitSettings, Outstanding
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._reads import Read
 from perstack_storage._transport import Transport
+from perstack_storage._wire import Wire
 
 READS_IN_FLIGHT_MAX = 32
 """More reads wait here for their turn; those that wait for new records don't count."""
-BLOCKED_WAIT_MAX_S = 1.0
 TIMER_MIN_S = 0.001
 
 
@@ -68,13 +68,14 @@ class AsyncConnection(Transport):
         super().__init__(endpoint, base, timeout_s)
         self.loop = loop
         self.outstanding = TaskOutstanding(nowait, self._given_up, loop)
-        self._zmq = zmq.Context()
+        self._zmq: zmq.SyncContext | None = None
         self._awaited: deque[tuple[float, asyncio.Future[int]]] = deque()
         self._reading: dict[Read, asyncio.Future[None]] = {}
         self._reads_waiting: deque[Read] = deque()
         self._reads_due = math.inf
         self._waiters: list[asyncio.Future[None]] = []
         self._descriptor = -1
+        self._writing = False
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -164,15 +165,19 @@ class AsyncConnection(Transport):
             self._timer.cancel()
         self._abandon_overdue(math.inf)
         self._raise_to_all(ClosedError, "the client was closed during the call")
-        self._zmq.term()
+        self._terminate()
 
     def discard(self) -> None:
         """The same where the event loop has ended: there is nobody to tell."""
         self.closed = True
-        if self._socket is not None:
-            self._socket.close(linger=0)
-            self._socket = None
-        self._zmq.term()
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+        self._terminate()
+
+    def _terminate(self) -> None:
+        if self._zmq is not None:
+            self._zmq.term()
 
     def _turn_soon(self) -> None:
         if not self._turn_due:
@@ -188,7 +193,7 @@ class AsyncConnection(Transport):
         try:
             self._drain()
             if self._protocol.silent(now):
-                self._drop_socket()
+                self._drop_wire()
             self._give_up_overdue(now)
             self._start_reads()
             self._send(now)
@@ -270,7 +275,7 @@ class AsyncConnection(Transport):
         return bool(pending)
 
     def _set_timer(self, now: float) -> None:
-        due = now + BLOCKED_WAIT_MAX_S if self._blocked else self._protocol.due()
+        due = self._blocked_until(now) if self._blocked else self._protocol.due()
         due = min(due, self._reads_due, self._protocol.gives_up_at(self._timeout_s))
         if self._awaited:
             due = min(due, self._awaited[0][0] + self._timeout_s)
@@ -285,12 +290,26 @@ class AsyncConnection(Transport):
         self._timer, self._timer_at = None, math.inf
         self._turn()
 
+    def _send(self, now: float) -> None:
+        super()._send(now)
+        unsent = self._wire is not None and self._wire.unsent
+        if unsent is not self._writing:
+            self._writing = unsent
+            if unsent:
+                self.loop.add_writer(self._descriptor, self._turn)
+            else:
+                self.loop.remove_writer(self._descriptor)
+
     def _context(self) -> zmq.SyncContext:
+        if self._zmq is None:
+            self._zmq = zmq.Context()
         return self._zmq
 
-    def _opened(self, socket: zmq.SyncSocket) -> None:
-        self._descriptor = int(socket.fd)
+    def _opened(self, wire: Wire) -> None:
+        self._descriptor = wire.fd
         self.loop.add_reader(self._descriptor, self._turn)
 
-    def _closing(self, _socket: zmq.SyncSocket, /) -> None:
+    def _closing(self, _wire: Wire, /) -> None:
         self.loop.remove_reader(self._descriptor)
+        self.loop.remove_writer(self._descriptor)
+        self._writing = False

@@ -2,6 +2,7 @@
 
 import math
 import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,6 @@ from perstack_storage._transport import Transport
 
 DRAIN_EVERY_ITEMS = 16
 DRAIN_EVERY_S = 0.001
-BLOCKED_WAIT_MAX_S = 1.0
 
 
 class Connection(Transport):
@@ -39,7 +39,6 @@ class Connection(Transport):
         super().__init__(endpoint, base, timeout_s)
         self._get_context = context
         self._nowait = nowait
-        self._poller = zmq.Poller()
         self._thread = threading.get_ident()
         self._undrained_items = 0
         self._drained_at = 0.0
@@ -136,10 +135,10 @@ class Connection(Transport):
         self.closed = self._given_up.closed = True
         pump = self._pump
         if pump is None:
-            self._drop_socket()
+            self._drop_wire()
             return
         with pump.lock:
-            self._drop_socket()
+            self._drop_wire()
             self._protocol.abandon()
         pump.stop()
         if self.outstanding is not None:
@@ -155,11 +154,11 @@ class Connection(Transport):
             self.outstanding = ThreadOutstanding(self._nowait, self._given_up)
             self._pump = Pump(self)
 
-    def tend(self) -> int | None:
+    def tend(self) -> tuple[int, int] | None:
         """Does what is due for what is outstanding; called by the pump, in its thread.
 
         Returns:
-            The descriptor to wait for before the next time; -1 for no wait; None if nothing is outstanding.
+            The descriptor, -1 for none, and its events to wait for; None if nothing is outstanding.
         """
         pump, outstanding = self._pump, self.outstanding
         assert pump is not None
@@ -177,11 +176,23 @@ class Connection(Transport):
                 outstanding.report(error)
             if self.closed or not outstanding.count:
                 pump.rest()
-                descriptor = None
+                awaited = None
             else:
-                descriptor = -1 if self._socket is None else int(self._socket.fd)
+                awaited = self._awaited()
         outstanding.deliver()
-        return descriptor
+        return awaited
+
+    def _awaited(self) -> tuple[int, int]:
+        wire = self._wire
+        if wire is None:
+            return -1, 0
+        return wire.fd, select.POLLIN | select.POLLOUT if wire.unsent else select.POLLIN
+
+    def interrupt(self) -> None:
+        """Ends a wait in another thread, after `closed` was set."""
+        wire = self._wire
+        if wire is not None:
+            wire.interrupt()
 
     def _enter(self) -> None:
         if os.getpid() != self._pid or threading.get_ident() != self._thread:
@@ -233,16 +244,20 @@ class Connection(Transport):
         if now >= deadline:
             self._give_up()
         self._send(now)
-        due = now + BLOCKED_WAIT_MAX_S if self._blocked else self._protocol.due()
-        wait_ms = max(0, math.ceil((min(due, deadline) - now) * 1000))
+        due = self._blocked_until(now) if self._blocked else self._protocol.due()
+        wait_s = max(0.0, min(due, deadline) - now)
+        wire = self._wire
+        if wire is None:
+            time.sleep(wait_s)
+            return
         try:
-            arrived = self._poller.poll(wait_ms)
-        except zmq.ZMQError as error:
+            arrived = wire.wait(wait_s, self._blocked)
+        except ConnectionAbortedError as error:
             raise ClosedError("the client was closed during the call") from error
         if arrived:
             self._drain()
         elif self._protocol.silent(time.monotonic()):
-            self._drop_socket()
+            self._drop_wire()
 
     def _push(self, now: float) -> None:
         """Sends what is worth sending, and takes what has arrived every now and then."""
@@ -258,7 +273,7 @@ class Connection(Transport):
         self._drained_at = now
         self._drain()
         if self._protocol.silent(now):
-            self._drop_socket()
+            self._drop_wire()
         self._send(now)
 
     def _look_up_all(self, now: float) -> None:
@@ -270,17 +285,6 @@ class Connection(Transport):
     def _context(self) -> zmq.SyncContext:
         return self._get_context()
 
-    def _opened(self, socket: zmq.SyncSocket) -> None:
-        self._poller.register(socket, zmq.POLLIN)
-
-    def _closing(self, socket: zmq.SyncSocket, /) -> None:
-        self._poller.unregister(socket)
-
-    def _blocked_changed(self) -> None:
-        if self._socket is not None:
-            events = zmq.POLLIN | zmq.POLLOUT if self._blocked else zmq.POLLIN
-            self._poller.modify(self._socket, events)
-
     def _give_up(self) -> None:
         if self._protocol.reads:
             read = self._protocol.reads[0]
@@ -288,5 +292,5 @@ class Connection(Transport):
                 raise Refused(read.error, op=read.op)
             raise self._given_up.unavailable()
         # With the socket goes what it has not delivered yet: a store given up must not arrive later.
-        self._drop_socket()
+        self._drop_wire()
         raise self._given_up.error_of(self._protocol.abandon())

@@ -75,14 +75,18 @@ class ProcessState:
             connections = list(self._connections)
         for connection in connections:
             connection.closed = True
-        if self._context is None:
-            return
-        # A socket must not be closed while a thread is in it. Terminating makes every such call return, and
-        # waits for the sockets to be closed; from then on `closed` keeps threads out.
-        terminator = threading.Thread(target=self._context.term, name="perstack-storage-close", daemon=True)
-        terminator.start()
+        # A wire must not be closed while a thread is in it. `closed` keeps threads out, an interrupt ends a
+        # wait; terminating makes every call in libzmq return, and waits for its sockets to be closed.
+        terminator = None
+        if self._context is not None:
+            terminator = threading.Thread(
+                target=self._context.term, name="perstack-storage-close", daemon=True
+            )
+            terminator.start()
         for connection in connections:
             while connection.busy:
+                connection.interrupt()
                 time.sleep(_CLOSE_POLL_S)
             connection.close()
-        terminator.join()
+        if terminator is not None:
+            terminator.join()

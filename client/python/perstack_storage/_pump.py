@@ -13,7 +13,7 @@ time was set by a call of the other thread, and of everything on a new socket.""
 class Pumped(Protocol):
     """A connection, as the pump knows it."""
 
-    def tend(self) -> int | None:
+    def tend(self) -> tuple[int, int] | None:
         """Does what is due; returns what to wait for, see `Connection.tend`."""
 
 
@@ -58,11 +58,12 @@ class Pump:
             connection = self._connection()
             if connection is None:
                 return
-            descriptor = connection.tend()
-            if descriptor is None:
+            awaited = connection.tend()
+            if awaited is None:
                 del connection  # from here on it ends with its thread
                 self._awake.wait()
-            elif descriptor >= 0:
+            else:
                 poller = select.poll()
-                poller.register(descriptor, select.POLLIN)
+                if awaited[0] >= 0:
+                    poller.register(*awaited)
                 poller.poll(LOOK_EVERY_MS)

@@ -1,4 +1,4 @@
-"""A DEALER socket and the protocol it carries, without any waiting; what both clients' connections share."""
+"""A wire and the protocol it carries, without any waiting; what both clients' connections share."""
 
 import os
 import time
@@ -9,16 +9,13 @@ from perstack_storage._batch import Batch
 from perstack_storage._errors import ClosedError, EndpointError
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._protocol import ClientProtocol
+from perstack_storage._wire import RECONNECT_MAX_S, RECONNECT_MIN_S, Wire, open_wire
 
-RECONNECT_MIN_MS = 20
-RECONNECT_MAX_MS = 500
-NO_COPY_BYTES_MIN = 65_536
-
-_READABLE, _WRITABLE = int(zmq.POLLIN), int(zmq.POLLOUT)  # operations on the enumeration cost a microsecond
+BLOCKED_WAIT_MAX_S = 1.0
 
 
 class Transport:
-    """Hands frames to the socket and takes what has arrived; a subclass decides when, and waits."""
+    """Hands frames to the wire and takes what has arrived; a subclass decides when, and waits."""
 
     def __init__(self, endpoint: str, base: str | None, timeout_s: float) -> None:
         self._endpoint = endpoint
@@ -26,116 +23,121 @@ class Transport:
         self._given_up = GivenUp(endpoint, base, timeout_s)
         self._protocol = ClientProtocol(os.urandom(16).hex())
         self._stores = self._protocol.stores
-        self._socket: zmq.SyncSocket | None = None
-        self._blocked = False  # the socket took no frame: there is no connection at the moment
-        self._touched = False  # the socket was used since `_has_work` said that there is none
+        self._wire: Wire | None = None
+        self._blocked = False  # the wire took no frame, or there is none at the moment
+        self._touched = False  # the wire was used since `_has_work` said that there is none
+        self._connect_at = 0.0  # not before
+        self._reconnect_s = RECONNECT_MIN_S
         self._pid = os.getpid()
         self.closed = False
 
     def _context(self) -> zmq.SyncContext:
         raise NotImplementedError
 
-    def _opened(self, socket: zmq.SyncSocket) -> None:
-        """A new socket is in use from now on."""
-        raise NotImplementedError
+    def _opened(self, wire: Wire) -> None:
+        """A new wire is in use from now on."""
 
-    def _closing(self, _socket: zmq.SyncSocket, /) -> None:
-        """The socket is about to be closed."""
-        raise NotImplementedError
-
-    def _blocked_changed(self) -> None:
-        """`_blocked` has another value now."""
+    def _closing(self, _wire: Wire, /) -> None:
+        """The wire is about to be closed."""
 
     def __del__(self) -> None:
         """A thread that ended leaves its connection to this; a forked child must not touch it."""
-        if self._socket is not None and os.getpid() == self._pid:
-            self._socket.close(linger=0)
+        if self._wire is not None and os.getpid() == self._pid:
+            self._wire.close()
 
     def _send(self, now: float) -> None:
         """Hands over every frame that may go now."""
-        socket = self._socket or self._connect()
-        protocol = self._protocol
-        while (frame := protocol.next_frame(now)) is not None:
-            self._touched = True
-            try:
-                socket.send(frame, zmq.NOBLOCK, copy=len(frame) < NO_COPY_BYTES_MIN)
-            except zmq.Again:
-                self._set_blocked(True)
-                return
-            except zmq.ZMQError as error:
-                raise ClosedError("the client was closed during the call") from error
-            protocol.sent(now)
-        self._set_blocked(False)
-
-    def _set_blocked(self, blocked: bool) -> None:
-        if blocked is not self._blocked:
-            self._blocked = blocked
-            self._blocked_changed()
+        wire, protocol = self._wire or self._connect(now), self._protocol
+        if wire is None:
+            self._blocked = True
+            return
+        try:
+            while (frame := protocol.next_frame(now)) is not None:
+                self._touched = True
+                wire.send(frame)
+                protocol.sent(now)
+            if wire.unsent:
+                wire.flush()
+        except BlockingIOError:
+            self._blocked = True
+        except ConnectionError:
+            self._lost(now)
+        else:
+            self._blocked = False
 
     def _drain(self) -> None:
         """Takes every answer that has arrived."""
-        socket, protocol = self._socket, self._protocol
-        if socket is None:
+        wire, protocol = self._wire, self._protocol
+        if wire is None:
             return
         self._touched = True
         now = time.monotonic()
         try:
             while True:
-                protocol.receive(socket.recv(zmq.NOBLOCK), now)
+                protocol.receive(wire.receive(), now)
+                self._reconnect_s = RECONNECT_MIN_S
                 if not protocol.waiting:  # spares the attempt that finds nothing
                     return
-        except zmq.Again:
+        except BlockingIOError:
             return
-        except zmq.ZMQError as error:
-            raise ClosedError("the client was closed during the call") from error
+        except ConnectionError:
+            self._lost(now)
 
     def _has_work(self) -> bool:
-        """Whether an answer has arrived, or a socket that took no frame takes one now.
-
-        Each use of the socket, this one too, may swallow the signal of its descriptor. Who waits for the
-        descriptor asks this after the last use: once the answer is False, whatever comes gives a new signal.
-        """
-        if self._socket is None:
-            return False
-        wanted = _READABLE | _WRITABLE if self._blocked else _READABLE
-        try:
-            self._touched = bool(int(self._socket.getsockopt(zmq.EVENTS)) & wanted)
-        except zmq.ZMQError:  # the client was closed meanwhile
-            return False
+        """See `ZmqWire.has_work`."""
+        self._touched = self._wire is not None and self._wire.has_work(self._blocked)
         return self._touched
 
-    def _connect(self) -> zmq.SyncSocket:
+    def _blocked_until(self, now: float) -> float:
+        """When to try again where `_blocked` is so."""
+        return self._connect_at if self._wire is None else now + BLOCKED_WAIT_MAX_S
+
+    def _connect(self, now: float) -> Wire | None:
+        """Returns a new wire; None if nobody listens there, or it is too early to try again."""
+        if self.closed:
+            raise ClosedError("the client was closed during the call")
+        if now < self._connect_at:
+            return None
         try:
-            socket = self._context().socket(zmq.DEALER)
-            socket.linger = 0
-            # Frames go to a finished connection only. So what the socket took may have arrived, and what it
-            # did not take has certainly not: that is what tells DaemonUnavailable from OutcomeUnknown.
-            socket.immediate = True
-            socket.sndhwm = socket.rcvhwm = 0  # the window and the reads under way bound both queues
-            socket.reconnect_ivl = RECONNECT_MIN_MS
-            socket.reconnect_ivl_max = RECONNECT_MAX_MS
-            socket.connect(self._endpoint)
+            wire = open_wire(self._endpoint, self._context)
         except zmq.ZMQError as error:
             if error.errno == zmq.ETERM:
                 raise ClosedError("the client was closed during the call") from error
             raise EndpointError(f"no socket can be connected to {self._endpoint}: {error}") from error
-        self._socket = socket
-        self._opened(socket)
-        return socket
+        except OSError as error:
+            if error.errno is None:  # the path can't be one of a socket
+                raise EndpointError(f"no socket can be connected to {self._endpoint}: {error}") from error
+            self._connect_later(now)
+            return None
+        self._wire = wire
+        self._opened(wire)
+        return wire
 
-    def _drop_socket(self) -> None:
-        socket = self._socket
-        self._set_blocked(False)
-        if socket is not None:
-            self._closing(socket)
-            self._socket = None
-            socket.close(linger=0)
+    def _connect_later(self, now: float) -> None:
+        self._connect_at = now + self._reconnect_s
+        self._reconnect_s = min(self._reconnect_s * 2, RECONNECT_MAX_S)
+
+    def _lost(self, now: float) -> None:
+        """The connection has ended."""
+        self._drop_wire()
+        if self.closed:
+            raise ClosedError("the client was closed during the call")
+        self._connect_later(now)
+        self._blocked = True
+
+    def _drop_wire(self) -> None:
+        wire = self._wire
+        self._blocked = False
+        if wire is not None:
+            self._closing(wire)
+            self._wire = None
+            wire.close()
             self._protocol.disconnected()
 
     def _abandon_overdue(self, through: float) -> None:
         """Gives up what was called for up to the time `through`; who queued it is told."""
         # With the socket goes what it has not delivered yet: a store given up must not arrive later.
-        self._drop_socket()
+        self._drop_wire()
         gone: dict[int, list[Batch]] = {}
         for batch in self._protocol.abandon(through):
             gone.setdefault(id(batch.sink), []).append(batch)

@@ -1,0 +1,127 @@
+"""What carries frames to the daemon: ZMTP over a Unix socket of our own, or libzmq's socket for all else."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import zmq
+
+from perstack_storage._zmtp import ZmtpWire
+
+RECONNECT_MIN_S = 0.02
+RECONNECT_MAX_S = 0.1
+NO_COPY_BYTES_MIN = 65_536
+IPC = "ipc://"
+
+_READABLE, _WRITABLE = int(zmq.POLLIN), int(zmq.POLLOUT)  # operations on the enumeration cost a microsecond
+
+
+class Wire(Protocol):
+    """See `ZmtpWire`, which says what each of these is."""
+
+    fd: int
+    unsent: bool
+
+    def send(self, frame: bytes) -> None:
+        """Takes a frame, or raises BlockingIOError."""
+
+    def flush(self) -> None:
+        """Sends what is left of the frames taken, or raises BlockingIOError."""
+
+    def receive(self) -> bytes:
+        """Returns a frame that has arrived, or raises BlockingIOError."""
+
+    def wait(self, seconds: float, blocked: bool, /) -> bool:
+        """Waits for something to take, or where `blocked`, to send."""
+
+    def has_work(self, blocked: bool, /) -> bool:
+        """Whether there is something to take, or to send, that the descriptor might not tell."""
+
+    def interrupt(self) -> None:
+        """Ends a wait in another thread."""
+
+    def close(self) -> None:
+        """Closes it."""
+
+
+class ZmqWire:
+    """A DEALER of libzmq, which connects again by itself. ConnectionAbortedError: its context has ended."""
+
+    unsent = False
+
+    def __init__(self, context: zmq.SyncContext, endpoint: str) -> None:
+        """Begins to connect.
+
+        Raises:
+            zmq.ZMQError: it is no endpoint, or the context has ended.
+        """
+        socket = self._socket = context.socket(zmq.DEALER)
+        socket.linger = 0
+        # Frames go to a finished connection only. So what the socket took may have arrived, and what it did
+        # not take has certainly not: that is what tells DaemonUnavailable from OutcomeUnknown.
+        socket.immediate = True
+        socket.sndhwm = socket.rcvhwm = 0  # the window and the reads under way bound both queues
+        socket.reconnect_ivl = int(RECONNECT_MIN_S * 1000)
+        socket.reconnect_ivl_max = int(RECONNECT_MAX_S * 1000)
+        socket.connect(endpoint)
+        self.fd = int(socket.fd)
+
+    def send(self, frame: bytes) -> None:
+        """Takes a frame, or raises BlockingIOError."""
+        try:
+            self._socket.send(frame, zmq.NOBLOCK, copy=len(frame) < NO_COPY_BYTES_MIN)
+        except zmq.Again:
+            raise BlockingIOError from None
+        except zmq.ZMQError as error:
+            raise ConnectionAbortedError from error
+
+    def flush(self) -> None:
+        """Nothing to do: libzmq's thread does it."""
+
+    def receive(self) -> bytes:
+        """Returns a frame that has arrived, or raises BlockingIOError."""
+        try:
+            return self._socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            raise BlockingIOError from None
+        except zmq.ZMQError as error:
+            raise ConnectionAbortedError from error
+
+    def wait(self, seconds: float, blocked: bool, /) -> bool:
+        """Waits for something to take, or where `blocked`, to send."""
+        events = _READABLE | _WRITABLE if blocked else _READABLE
+        try:
+            return bool(self._socket.poll(int(seconds * 1000) + 1, events))
+        except zmq.ZMQError as error:
+            raise ConnectionAbortedError from error
+
+    def has_work(self, blocked: bool, /) -> bool:
+        """Whether an answer has arrived, or a socket that took no frame takes one now.
+
+        Each use of the socket, this one too, may swallow the signal of its descriptor. Who waits for the
+        descriptor asks this after the last use: once the answer is False, whatever comes gives a new signal.
+        """
+        wanted = _READABLE | _WRITABLE if blocked else _READABLE
+        try:
+            return bool(int(self._socket.getsockopt(zmq.EVENTS)) & wanted)
+        except zmq.ZMQError:  # the client was closed meanwhile
+            return False
+
+    def interrupt(self) -> None:
+        """Nothing to do: the end of the context ends every wait."""
+
+    def close(self) -> None:
+        """Closes it; what is unsent is not sent."""
+        self._socket.close(linger=0)
+
+
+def open_wire(endpoint: str, context: Callable[[], zmq.SyncContext]) -> Wire:
+    """Connects.
+
+    Raises:
+        OSError: nobody listens there at the moment.
+        zmq.ZMQError: it is no endpoint, or the context has ended.
+    """
+    if not endpoint.startswith(IPC):
+        return ZmqWire(context(), endpoint)
+    path = endpoint.removeprefix(IPC)
+    return ZmtpWire("\0" + path[1:] if path.startswith("@") else path)
