@@ -22,6 +22,7 @@ class ReadRequest(NamedTuple):
     arguments: dict[str, Any]
     position: int  # what it must see
     deadline: float | None  # on time.monotonic
+    arrived: float = 0.0  # on time.monotonic
 
 
 def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:

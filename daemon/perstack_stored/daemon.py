@@ -19,13 +19,16 @@ from perstack_storage import __version__
 from . import bind, index, log
 from .config import Sources, reloaded
 from .errors import ConfigError
+from .exposition import Exposition, Health
 from .files import Files
 from .follower import Folders, Place, open_folders
 from .followers import Follower
+from .gate import Gate
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
 from .journal import Journal
 from .lock import BaseLock
+from .metrics import Metrics
 from .notify import Notifier, Working, to_nobody
 from .reads import Reads
 from .server import Server, Waker
@@ -207,6 +210,7 @@ class Daemon:
         bind.seed_routing_ids()
         context = zmq.Context()
         router = _router(context, settings)
+        gate = Gate(context, router)
         server = Server(
             router,
             journal,
@@ -217,12 +221,16 @@ class Daemon:
             settings,
             self._base,
             self._read_anew,
+            gate,
             self._notifier,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
+        health = Health(lambda: server.figures.seen, lambda: followers[0].fault)
         try:
+            if settings.metrics_bind:
+                Exposition(settings.metrics_bind, Metrics(server.watched()), health).start()
             followers[0].start()
             await_whole_tree(server, files, folders, journal)
             for endpoint in self._endpoints:
@@ -235,14 +243,18 @@ class Daemon:
                 version=__version__,
                 seconds=round(time.monotonic() - started, 3),
             )
+            health.serving = True
             self._notifier.ready()
             server.run()
+            health.serving = False
             _log.info("stopping")
             self._notifier.stopping(2 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
-            self._stop(journal, reads, followers, context, router)
+            self._stop(journal, reads, followers, router)
         finally:
             for follower in followers:
                 follower.stop()
+            gate.stop()
+        context.term()
 
     def _read_anew(self) -> Settings:
         """The settings in force from now on: the old ones, if something is wrong with the new ones."""
@@ -285,7 +297,6 @@ class Daemon:
         journal: Journal,
         reads: Reads,
         followers: tuple[Follower, Follower],
-        context: "zmq.Context[zmq.Socket[bytes]]",
         router: "zmq.Socket[bytes]",
     ) -> None:
         """Close in order: clients get last answers, the journal its mark, the followers their last slice."""
@@ -308,7 +319,6 @@ class Daemon:
             _log.warning(
                 "tree_unfinished", reason="it did not end in time; the next start goes on from its cursor"
             )
-        context.term()
 
 
 def _router(context: "zmq.Context[zmq.Socket[bytes]]", settings: Settings) -> "zmq.Socket[bytes]":

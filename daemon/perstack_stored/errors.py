@@ -46,6 +46,10 @@ class JournalFailedError(StoredError):
     """A write or sync of the journal failed. The process must end: what is on disk is unknown."""
 
 
+class GateFailedError(StoredError):
+    """Nobody watches any more who connects. The process must end: what it lets in is unknown."""
+
+
 class LostEndError(StoredError):
     """Records that were on disk are missing at the end of the journal. Nothing is changed."""
 

@@ -18,6 +18,7 @@ from perstack_storage._errors import ErrorCode
 from . import index, queries, wire
 from .arguments import ReadRequest
 from .errors import DamageError, Refusal, StoredError
+from .figures import Tally
 from .files import Files
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .segments import JournalReader
@@ -87,6 +88,7 @@ class Reads:
         self._tail_replies: deque[Reply] = deque()
         self.pending = 0
         self.failed = 0
+        self.tallies = [Tally(), Tally(), Tally()]  # of the threads, and of the tail
         self.index_generation = 0
         self._open: OrderedDict[str, _OpenRead] = OrderedDict()
         self._open_lock = threading.Lock()
@@ -97,8 +99,8 @@ class Reads:
             "listing": queue.SimpleQueue(),
         }
         self._threads = [
-            threading.Thread(target=self._work, args=(q,), name=f"reads-{name}", daemon=True)
-            for name, q in self._queues.items()
+            threading.Thread(target=self._work, args=(q, tally), name=f"reads-{name}", daemon=True)
+            for (name, q), tally in zip(self._queues.items(), self.tallies, strict=False)
         ]
         for thread in self._threads:
             thread.start()
@@ -151,22 +153,26 @@ class Reads:
         """Answer a read that waited."""
         try:
             frame = self._begin(request, answer, position)
+            self.tallies[2].note(request.op)
         except Refusal as refusal:
-            frame = wire.error_answer(request.id, refusal)
+            self.refuse(request, refusal)
+            return
         self._tail_replies.append((request.envelope, frame))
         self._wake()
 
     def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
         """Answer a read that waited with an error."""
+        self.tallies[2].note(request.op, refusal.code.value)
         self._tail_replies.append((request.envelope, wire.error_answer(request.id, refusal)))
         self._wake()
 
     # --- in the threads ----------------------------------------------------------------------------
 
-    def _work(self, requests: queue.SimpleQueue[ReadRequest | None]) -> None:
+    def _work(self, requests: queue.SimpleQueue[ReadRequest | None], tally: Tally) -> None:
         source: Source | None = None
         generation = -1
         while (request := requests.get()) is not None and not self._stopping:
+            outcome = "ok"
             try:
                 if source is None or generation != self.index_generation:
                     if source is not None:
@@ -178,6 +184,7 @@ class Reads:
                     source = self._open_source()
                 frame = self._answer(source, request)
             except Refusal as refusal:
+                outcome = refusal.code.value
                 frame = wire.error_answer(request.id, refusal)
             except Exception as error:  # noqa: BLE001 - a thread that ended would leave every read unanswered
                 source = None
@@ -185,9 +192,12 @@ class Reads:
                 expected = isinstance(error, (sqlite3.Error, OSError, StoredError))
                 _log.error("read_failed", op=request.op, reason=str(error), exc_info=not expected)
                 code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
+                outcome = code.value
                 frame = wire.error_answer(
                     request.id, Refusal(code, "the read failed; the daemon's log says why")
                 )
+            tally.note(request.op, outcome)
+            tally.seconds.add(time.monotonic() - request.arrived)
             self._replies.append((request.envelope, frame))
             self._wake()
         if source is not None:

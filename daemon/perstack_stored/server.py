@@ -10,6 +10,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 import zmq
@@ -20,8 +21,11 @@ from perstack_storage._errors import ErrorCode
 from . import wire
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .errors import Refusal
+from .figures import Arrivals
 from .followers import Follower
+from .gate import Gate
 from .journal import Journal
+from .metrics import Watched
 from .notify import Notifier
 from .outbox import Envelope, Outbox
 from .parts import Parts
@@ -77,6 +81,7 @@ class Server:
         settings: Settings,
         base: str,
         read_settings: Callable[[], Settings],
+        gate: Gate,
         notifier: Notifier | None = None,
     ) -> None:
         self._router = router
@@ -89,7 +94,9 @@ class Server:
         self._index, self._tree = followers
         self._waker = waker
         self._settings = settings
+        self._base = base
         self._read_settings = read_settings
+        self._gate = gate
         self._reloading = False
         self._outbox = Outbox(router, bytes_max=settings.outbox_bytes_max)
         self._parts = Parts(
@@ -98,15 +105,17 @@ class Server:
             silence_seconds=settings.parts_seconds,
         )
         self._held: deque[StoreRequest] = deque()
-        # Answers of batches that are written: the last position of the batch, and what is to be sent.
-        self._unsynced: deque[tuple[int, list[Reply]]] = deque()
+        # Answers of batches that are written: the last position of the batch, what is to be sent, and since
+        # when it has been waited for.
+        self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()
+        self._arrivals = Arrivals()
         self._held_bytes = 0
         self._held_by_peer: dict[bytes, int] = {}
         self._waiting: deque[ReadRequest] = deque()
         self._poller = zmq.Poller()
         self._polled: dict[str, int | None] = {}
         self._stopping = False
-        self._figures = LoopFigures()
+        self.figures = LoopFigures()
         self._telling = Telling(
             settings, base, journal, sessions, self._stores, self._parts, reads, self._outbox, followers
         )
@@ -148,6 +157,7 @@ class Server:
 
         Raises:
             JournalFailedError: the journal can't be written; nobody was told otherwise.
+            GateFailedError: nobody watches who connects.
         """
         self._poller.register(self._router, zmq.POLLIN)
         self._poller.register(self._waker.fd, zmq.POLLIN)
@@ -164,14 +174,22 @@ class Server:
     # --- the loop ----------------------------------------------------------------------------------
 
     def _drain(self) -> bool:
-        """Take in what has arrived, up to a bounded number of messages. Never blocks."""
+        """Take in what has arrived; whether there was something. Never blocks."""
+        now, held = time.monotonic(), len(self._held)
+        count = self._take_in()
+        self.figures.messages += count
+        if len(self._held) > held:
+            self._arrivals.came(now, len(self._held) - held)
+        return count > 0
+
+    def _take_in(self) -> int:
+        """Read and look at a bounded number of messages; returns how many."""
         recv, more, nowait = self._recv, self._router.getsockopt, zmq.NOBLOCK
         for count in range(self._settings.drain_messages_max):
             try:
                 peer = recv(nowait)
             except zmq.Again:
-                self._figures.messages += count
-                return count > 0
+                return count
             frame = recv(nowait)
             delimited = False
             if more(zmq.RCVMORE):
@@ -184,14 +202,13 @@ class Server:
                         (peer, delimited),
                         None,
                         Refusal(ErrorCode.BAD_FRAME, "the message has too many frames"),
+                        "",
                     )
                     continue
             self._request((peer, delimited), frame)
             if self._held_bytes >= self._settings.commit_bytes_max and not self._tree_lags_too_far():
-                self._figures.messages += count + 1
-                return True
-        self._figures.messages += self._settings.drain_messages_max
-        return True
+                return count + 1
+        return self._settings.drain_messages_max
 
     def _wait(self) -> None:
         """Sleep until something happens."""
@@ -218,11 +235,13 @@ class Server:
         if self._reloading:
             self._reload()
         self._follow_followers()
+        self._note_course(now)
         self._release_reads()
         if self._outbox.stalled:
             self._outbox.flush()
         if now >= self._next_tidy:
             self._next_tidy = now + 1.0
+            self._gate.check()
             silent = self._parts.forget_silent()
             if silent:
                 _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")
@@ -251,16 +270,16 @@ class Server:
                 self._outbox.send(envelope, frame)
             time.sleep(0.001)
         for request in self._held:
-            self._refuse(request.envelope, request.id, stopping)
+            self._refuse(request.envelope, request.id, stopping, request.op)
         for read in (*self._waiting, *self._reads.tail.release()):
-            self._refuse(read.envelope, read.id, stopping)
+            self._refuse(read.envelope, read.id, stopping, read.op)
         self._outbox.flush()
 
     # --- requests ----------------------------------------------------------------------------------
 
     def _request(self, envelope: Envelope, frame: bytes) -> None:
         """Look at a request: hold a store for the next commit, pass on a read, or answer."""
-        id = None
+        id, op = None, ""
         try:
             head, body = wire.split(frame)
             if len(frame) > self._settings.frame_bytes_max:
@@ -274,7 +293,7 @@ class Server:
             except Refusal:
                 id = wire.rescue_id(head)
                 raise
-            id = header.id
+            id, op = header.id, header.op
             if header.op in wire.STORE_KINDS or header.op == wire.BATCH_OP:
                 self._store(envelope, header, body)
             elif header.op in ARGUMENTS:
@@ -282,10 +301,10 @@ class Server:
             else:
                 self._other(envelope, header)
         except Refusal as refusal:
-            self._refuse(envelope, id, refusal)
+            self._refuse(envelope, id, refusal, op)
 
-    def _refuse(self, envelope: Envelope, id: int | None, refusal: Refusal) -> None:
-        self._outbox.send(envelope, self._stores.refuse(id, refusal))
+    def _refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
+        self._outbox.send(envelope, self._stores.refuse(id, refusal, op if op in wire.OPERATIONS else "?"))
 
     def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         payload: Payload = body
@@ -336,8 +355,10 @@ class Server:
             records += len(request.items)
             size += request.size
             self._unhold(request)
+        arrived = self._arrivals.take(len(batch))
         replies = self._stores.commit(batch)
-        self._unsynced.append((self._journal.written.position, replies))
+        self.figures.commit_records.add(records)
+        self._unsynced.append((self._journal.written.position, replies, arrived))
         if self._journal.mark == self._journal.written:
             self._answer_synced()  # repeats and refusals only: no sync will come for them
         elif len(batch) <= _INLINE_REQUESTS_MAX and not self._journal.syncing:
@@ -357,8 +378,12 @@ class Server:
         self._note_sync()
         synced = self._journal.mark.position
         while self._unsynced and self._unsynced[0][0] <= synced:
-            for envelope, frame in self._unsynced.popleft()[1]:
+            _, replies, arrived = self._unsynced.popleft()
+            for envelope, frame in replies:
                 self._outbox.send(envelope, frame)
+            now = time.monotonic()
+            for since, count in arrived:
+                self._stores.tally.seconds.add(now - since, count)
 
     def _unhold(self, request: StoreRequest) -> None:
         peer = request.envelope[0]
@@ -374,9 +399,9 @@ class Server:
             return
         self._syncs_noted = self._journal.syncs
         seconds = self._journal.sync_seconds
-        self._figures.sync_seconds += seconds
+        self.figures.syncs.add(seconds)
         if seconds * 1000 > self._settings.slow_sync_ms:
-            self._figures.slow_syncs += 1
+            self.figures.slow_syncs += 1
             _log.warning("slow_sync", ms=round(seconds * 1000, 1))
 
     def _tree_lags_too_far(self) -> bool:
@@ -398,7 +423,7 @@ class Server:
             deadline = time.monotonic() + max(0, min(header.timeoutMs, 2**31)) / 1000
         # What is held was not acknowledged: what is synced now is all that the read must see.
         position = self._journal.mark.position
-        request = ReadRequest(envelope, header.id, header.op, arguments, position, deadline)
+        request = ReadRequest(envelope, header.id, header.op, arguments, position, deadline, time.monotonic())
         if arguments.get("waitMs") and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS:
             self._reads.tail.add(request)
         elif header.op == "readPart" or self._indexed(position):
@@ -420,7 +445,7 @@ class Server:
             self._next_expiry = now + _HOUSEKEEPING_MS / 1000
             late = Refusal(ErrorCode.DEADLINE, "the index has not come so far in time")
             for request in [r for r in waiting if r.deadline is not None and r.deadline < now]:
-                self._refuse(request.envelope, request.id, late)
+                self._refuse(request.envelope, request.id, late, request.op)
             self._waiting = deque([r for r in waiting if r.deadline is None or r.deadline >= now])
 
     def _other(self, envelope: Envelope, header: RequestHeader) -> None:
@@ -430,14 +455,38 @@ class Server:
         elif header.op == "hello":
             body = wire.encode(self._telling.hello(header))
         elif header.op == "stats":
-            body = wire.encode(self._telling.stats(self._look()))
+            body = wire.encode(self.stats())
         else:
             raise Refusal(ErrorCode.UNKNOWN_OPERATION, "there is no such operation", "op")
+        self._stores.tally.note(header.op)
         frame = wire.read_answer(header.id, body, position=self._journal.mark.position)
         self._outbox.send(envelope, frame)
 
+    def _note_course(self, now: float) -> None:
+        self.figures.seen = now
+        places = [follower.place for follower in (self._index, self._tree)]
+        slowest = min(0 if place is None else place.position for place in places)
+        self.figures.course.note(now, self._journal.mark.position, slowest)
+
+    def watched(self) -> Watched:
+        """What metrics are made of."""
+        return Watched(
+            base=self._base,
+            store=self._journal.store.hex(),
+            figures=self.figures,
+            stats=self.stats,
+            tallies=[self._stores.tally, *self._reads.tallies],
+            refused=self._stores.refused,
+            followers=(self._index, self._tree),
+            gate=self._gate,
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """The answer to `stats`. May be called from another thread."""
+        return self._telling.stats(self._look())
+
     def _look(self) -> LoopFigures:
-        figures = self._figures
+        figures = self.figures
         figures.held_requests, figures.held_bytes = len(self._held), self._held_bytes
         figures.reads_waiting = len(self._waiting)
         return figures

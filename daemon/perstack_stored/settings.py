@@ -79,6 +79,9 @@ class Settings:
         "auto", "format of the log; auto: readable on a terminal, JSON elsewhere", LOG_FORMATS
     )
     log_level: str = _choice("info", "what is less than this is not logged", LOG_LEVELS, reloads=True)
+    metrics_bind: str = _word(
+        "where /metrics, /healthz and /readyz are served by HTTP, if at all; loopback", "HOST:PORT"
+    )
     frame_bytes_max: int = _setting(16 * _MIB, "largest message that is read", 128 * _KIB, _GIB)
     value_bytes_max: int = _setting(256 * _MIB, "largest value, sent in parts", _KIB, 2 * _GIB)
     answer_bytes: int = _setting(

@@ -8,6 +8,7 @@ from perstack_storage._errors import ErrorCode
 
 from . import values, wire
 from .errors import Refusal, StorageFullError
+from .figures import Tally
 from .journal import Append, Journal
 from .outbox import Envelope
 from .record import NO_SESSION, Record
@@ -29,6 +30,11 @@ class StoreRequest(NamedTuple):
     items: list[tuple[int, Payload]]  # kind and value
     is_batch: bool
     size: int  # bytes of the values
+
+    @property
+    def op(self) -> str:
+        """The operation that was asked for."""
+        return wire.BATCH_OP if self.is_batch else wire.STORE_OPS[self.items[0][0]]
 
 
 class _Group(NamedTuple):
@@ -95,6 +101,7 @@ class Stores:
         self.stored: Counter[int] = Counter()  # records by kind
         self.repeated = 0
         self.refused: Counter[str] = Counter()  # by code
+        self.tally = Tally()
 
     def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
         """Write what can be stored; the answers may be sent when the journal has synced what is written now.
@@ -110,7 +117,7 @@ class Stores:
             try:
                 plans.append(self._plan(request, appends, now_ms))
             except Refusal as refusal:
-                replies.append((request.envelope, self.refuse(request.id, refusal)))
+                replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
         try:
             firsts = self._journal.write(appends) if appends else []
         except StorageFullError as error:
@@ -123,9 +130,10 @@ class Stores:
         replies.extend([(plan.request.envelope, self._answer(plan, firsts)) for plan in plans])
         return replies
 
-    def refuse(self, id: int | None, refusal: Refusal) -> bytes:
+    def refuse(self, id: int | None, refusal: Refusal, op: str) -> bytes:
         """The answer to a request that is refused as a whole; it is counted."""
         self.refused[refusal.code] += 1
+        self.tally.note(op, refusal.code.value)
         return wire.error_answer(id, refusal)
 
     def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int) -> _Plan:
@@ -164,23 +172,29 @@ class Stores:
             if plan.session is not None:
                 plan.session.last = plan.last_before
         refusal = Refusal(ErrorCode.STORAGE_FULL, reason)
-        return [(plan.request.envelope, self.refuse(plan.request.id, refusal)) for plan in plans]
+        return [
+            (plan.request.envelope, self.refuse(plan.request.id, refusal, plan.request.op)) for plan in plans
+        ]
 
     def _answer(self, plan: _Plan, firsts: list[int]) -> bytes:
         request = plan.request
         if not plan.repeats and not plan.refusals:
             first = firsts[plan.groups[0].append]
+            self.tally.note(request.op)
             if request.is_batch:
                 return wire.batch_answer(request.id, first, len(request.items))
             return wire.stored_answer(request.id, first)
         results = self._results(plan, firsts)
         if request.is_batch:
+            self.tally.note(wire.BATCH_OP)
             return wire.results_answer(
                 request.id, [r.as_dict() if isinstance(r, Refusal) else r for r in results]
             )
         (result,) = results
         if isinstance(result, Refusal):
+            self.tally.note(request.op, result.code.value)
             return wire.error_answer(request.id, result)
+        self.tally.note(request.op)
         return wire.stored_answer(request.id, result)
 
     def _results(self, plan: _Plan, firsts: list[int]) -> list[int | Refusal]:

@@ -1,12 +1,13 @@
 """What the daemon says of itself: the answers to `hello` and `stats`. Nothing here changes anything."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from perstack_storage import __version__
 
 from . import wire
+from .figures import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
 from .followers import Follower
 from .journal import Journal
 from .outbox import Outbox
@@ -25,7 +26,10 @@ class LoopFigures:
 
     messages: int = 0
     slow_syncs: int = 0
-    sync_seconds: float = 0.0
+    syncs: Histogram = field(default_factory=lambda: Histogram(SECONDS_BOUNDS))
+    commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
+    course: Course = field(default_factory=Course)
+    seen: float = 0.0  # when the loop came by last, on time.monotonic
     held_requests: int = 0
     held_bytes: int = 0
     reads_waiting: int = 0
@@ -97,7 +101,7 @@ class Telling:
                 "segment": mark.segment,
                 "offset": mark.offset,
                 "syncs": self._journal.syncs,
-                "syncSeconds": round(loop.sync_seconds, 6),
+                "syncSeconds": round(loop.syncs.total, 6),
                 "slowSyncs": loop.slow_syncs,
             },
             "messages": loop.messages,

@@ -18,8 +18,26 @@ STORE_KINDS = {
     "storeEvent": Kind.EVENT,
     "storeRunSetting": Kind.RUN_SETTING,
 }
-STORE_OPS = {kind: op for op, kind in STORE_KINDS.items()}
+STORE_OPS: dict[int, str] = {kind: op for op, kind in STORE_KINDS.items()}
 BATCH_OP = "store"
+OPERATIONS = frozenset(
+    {
+        *STORE_KINDS,
+        BATCH_OP,
+        "retrieveJob",
+        "retrieveCheckpoint",
+        "getAllJobs",
+        "getCheckpointsByJobId",
+        "getEventsByRun",
+        "getEventContents",
+        "getAllRuns",
+        "readAll",
+        "readPart",
+        "hello",
+        "ping",
+        "stats",
+    }
+)
 
 
 class RequestHeader(msgspec.Struct, gc=False):

@@ -1,0 +1,192 @@
+"""The HTTP port for those who watch: /metrics, /healthz and /readyz. It has threads of its own."""
+
+import http.server
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from .errors import ConfigError
+
+_CONNECTIONS_MAX = 8
+_SILENCE_SECONDS = 5.0
+_PORT_MAX = 65_535
+STUCK_SECONDS = 10.0
+
+_log = structlog.get_logger()
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of `metrics-bind`.
+
+    Raises:
+        ConfigError: it is not a loopback address and a port.
+    """
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        number = int(port)
+    except ValueError:
+        raise ConfigError(
+            f"metrics-bind must be an address and a port, such as 127.0.0.1:9464: {text}"
+        ) from None
+    if not address.is_loopback:
+        raise ConfigError(
+            f"metrics-bind must be a loopback address: figures are for this machine only, not {text}"
+        )
+    if not 0 <= number <= _PORT_MAX:
+        raise ConfigError(f"metrics-bind must end with a port from 0 to {_PORT_MAX}: {text}")
+    return str(address), number
+
+
+class Exposition:
+    """Serves HTTP until `stop`."""
+
+    def __init__(
+        self,
+        address: str,
+        collector: Collector,
+        health: "Health",
+    ) -> None:
+        """Bind the port.
+
+        Args:
+            address: as `metrics-bind` has it.
+            collector: gives the metrics.
+            health: tells whether it is well.
+
+        Raises:
+            ConfigError: the address can't be had.
+        """
+        host, port = parse_address(address)
+        registry = CollectorRegistry()
+        registry.register(collector)
+        ProcessCollector(registry=registry)
+        try:
+            self._server = _Server(
+                (host, port), registry, {"/healthz": health.stuck, "/readyz": health.unready}
+            )
+        except OSError as error:
+            raise ConfigError(f"can't bind metrics-bind {address}: {error}") from error
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="exposition", daemon=True
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is bound."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+        _log.info("metrics_ready", url=f"http://{self._server.host_text}:{self.port}/metrics")
+
+    def stop(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(
+        self, address: tuple[str, int], registry: CollectorRegistry, checks: dict[str, Callable[[], str]]
+    ) -> None:
+        self.registry = registry
+        self.checks = checks
+        self._room = threading.BoundedSemaphore(_CONNECTIONS_MAX)
+        is_v6 = ":" in address[0]
+        self.address_family = socket.AF_INET6 if is_v6 else socket.AF_INET
+        self.host_text = f"[{address[0]}]" if is_v6 else address[0]
+        super().__init__(address, _Handler)
+
+    def process_request(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
+        """In a thread, unless too many are at it already: then the connection is closed."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """Who asked is gone, or our own fault: it is logged, and the loop knows nothing of it."""
+        _log.warning("metrics_failed", exc_info=True)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+    timeout = _SILENCE_SECONDS
+    server_version = "perstack-stored"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            self._answer(HTTPStatus.OK, content_type, encode(self.server.registry))
+        elif path in self.server.checks:
+            reason = self.server.checks[path]()
+            status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK
+            self._answer(status, "text/plain; charset=utf-8", f"{reason or 'ok'}\n".encode())
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there are /metrics, /healthz and /readyz\n")
+
+    def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Scrapes are no news."""
+
+
+class Health:
+    """What /healthz and /readyz say, from what the loop leaves behind.
+
+    Args:
+        seen: when the loop came by last, on time.monotonic.
+        index_fault: why reads can't be answered, or "".
+    """
+
+    def __init__(self, seen: Callable[[], float], index_fault: Callable[[], str]) -> None:
+        self._seen = seen
+        self._index_fault = index_fault
+        self.serving = False
+
+    def stuck(self) -> str:
+        """A reason to restart the daemon, or ""."""
+        silence = time.monotonic() - self._seen()
+        if self.serving and silence > STUCK_SECONDS:
+            return f"the serving loop was not seen for {silence:.1f} s"
+        return ""
+
+    def unready(self) -> str:
+        """A reason to send it no requests, or "": it starts, stops, is stuck, or can't answer reads."""
+        if not self.serving:
+            return "not serving"
+        fault = self._index_fault()
+        return self.stuck() or (f"index: {fault}" if fault else "")

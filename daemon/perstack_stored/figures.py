@@ -1,0 +1,93 @@
+"""What is counted on the way of a request: plain numbers that one thread adds to, and another looks at.
+
+Whoever looks copies first; a copy is made without letting the owner run, so it is whole.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+
+SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+COUNT_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+_SAMPLE_SECONDS = 0.1
+_SAMPLES_MAX = 4096
+
+
+class Histogram:
+    """How many values fell between bounds; `counts` has one more for those beyond the last."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float, times: int = 1) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+
+class Tally:
+    """Requests by operation and outcome, and how long they took. Each thread has its own."""
+
+    __slots__ = ("outcomes", "seconds")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[tuple[str, str], int] = {}
+        self.seconds = Histogram(SECONDS_BOUNDS)
+
+    def note(self, op: str, outcome: str = "ok") -> None:
+        """Count a request that was answered: `outcome` is "ok" or the code of the error."""
+        key = (op, outcome)
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+
+
+class Arrivals:
+    """When the stores that wait came in: one entry for all that were drained together."""
+
+    def __init__(self) -> None:
+        self._rounds: deque[tuple[float, int]] = deque()
+
+    def came(self, now: float, count: int) -> None:
+        """So many more wait since now."""
+        self._rounds.append((now, count))
+
+    def take(self, count: int) -> list[tuple[float, int]]:
+        """The oldest so many are on their way: since when, and how many of them each."""
+        taken = []
+        while count:
+            since, there = self._rounds.popleft()
+            if there > count:
+                self._rounds.appendleft((since, there - count))
+                there = count
+            taken.append((since, there))
+            count -= there
+        return taken
+
+
+class Course:
+    """The journal's end over time, as far back as somebody still is: tells a lag in seconds."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, position: int, slowest: int) -> None:
+        """The end is at `position`; nobody asks for what is not above `slowest` any more."""
+        samples = self._samples
+        while samples and samples[0][1] <= slowest:
+            samples.popleft()
+        newest_time, newest = samples[-1] if samples else (0.0, slowest)
+        if position == newest or (now - newest_time < _SAMPLE_SECONDS and samples):
+            return
+        samples.append((now, position))
+        if len(samples) > _SAMPLES_MAX:
+            self._samples = deque(list(samples)[::2])
+
+    def lag_seconds(self, now: float, position: int) -> float:
+        """Since when there has been something behind a position."""
+        for since, end in list(self._samples):
+            if end > position:
+                return max(0.0, now - since)
+        return 0.0

@@ -1,0 +1,264 @@
+"""What Prometheus scrapes: the daemon's figures under their names, made at a scrape from what was counted.
+
+Runs in the threads of `exposition.py`. Every metric stands in daemon/README.md.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from perstack_storage import __version__
+
+from .figures import Histogram, Tally
+from .followers import Follower
+from .gate import Gate
+from .telling import LoopFigures
+
+_PREFIX = "perstack_stored_"
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Watched(NamedTuple):
+    """What is looked at; nothing of it is changed."""
+
+    base: str
+    store: str
+    figures: LoopFigures
+    stats: Callable[[], dict[str, Any]]
+    tallies: list[Tally]  # of the loop, and of reads
+    refused: Mapping[str, int]
+    followers: tuple[Follower, Follower]
+    gate: Gate
+
+
+class Metrics(Collector):
+    """Gives the registry all metrics but those of the interpreter's process."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as of now."""
+        stats = self._watched.stats()
+        yield _labelled(
+            GaugeMetricFamily, "info", "Version, and the history that is served.",
+            ("version", "history"), {(__version__, self._watched.store): 1},
+        )  # fmt: skip
+        yield _gauge("uptime_seconds", "Seconds since the start.", stats["uptimeSeconds"])
+        yield from self._requests(stats)
+        yield from self._connections()
+        yield from self._journal(stats)
+        yield from _queues(stats)
+        yield from self._followers(stats)
+        yield from self._processes()
+
+    def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:
+        outcomes: dict[tuple[str, ...], float] = {}
+        seconds: dict[str, list[Histogram]] = {"store": [], "read": []}
+        for number, tally in enumerate(self._watched.tallies):
+            for key, count in dict(tally.outcomes).items():
+                outcomes[key] = outcomes.get(key, 0) + count
+            seconds["read" if number else "store"].append(tally.seconds)
+        yield _counter("messages", "Messages received.", stats["messages"])
+        yield _labelled(
+            CounterMetricFamily, "requests", 'Requests answered: "ok", or the code of the error.',
+            ("operation", "outcome"), outcomes,
+        )  # fmt: skip
+        yield _histogram(
+            "request_seconds", "From taking a request in to its answer, but for reads that wait for records.",
+            "kind", {kind: _sum_of(parts) for kind, parts in seconds.items()},
+        )  # fmt: skip
+        yield _labelled(
+            CounterMetricFamily, "records_stored", "Records stored, by operation.",
+            ("operation",), {(op,): count for op, count in stats["stored"].items()},
+        )  # fmt: skip
+        yield _counter(
+            "stores_repeated", "Stores sent again, answered with their position.", stats["repeated"]
+        )
+        yield _labelled(
+            CounterMetricFamily, "refused", "Errors by code, items of batches too.",
+            ("code",), {(str(code),): count for code, count in dict(self._watched.refused).items()},
+        )  # fmt: skip
+        yield _counter("reads_failed", "Reads that met a fault of the daemon.", stats["reads"]["failed"])
+
+    def _connections(self) -> Iterator[Metric]:
+        gate = self._watched.gate
+        yield _gauge("connections", "Connections that are open.", gate.connections)
+        yield _counter("connections_accepted", "Connections since the start.", gate.accepted)
+        yield _labelled(
+            CounterMetricFamily, "handshakes_failed", "Connections that came to nothing.",
+            ("reason",), {(reason,): count for reason, count in gate.failures.items()},
+        )  # fmt: skip
+
+    def _journal(self, stats: dict[str, Any]) -> Iterator[Metric]:
+        figures = self._watched.figures
+        yield _gauge("position", "Position of the last record that is on disk.", stats["position"])
+        yield _histogram(
+            "commit_records", "Stores taken to the journal at once.", None, {"": figures.commit_records}
+        )
+        yield _histogram("sync_seconds", "Duration of the journal's fdatasync.", None, {"": figures.syncs})
+        yield _counter(
+            "slow_syncs", "Those that took longer than slow-sync-ms.", stats["journal"]["slowSyncs"]
+        )
+        sizes = _sizes(os.path.join(self._watched.base, ".stored", "journal"))
+        yield _gauge("journal_bytes", "Bytes of the journal's files, room made ahead included.", sum(sizes))
+        yield _gauge("journal_segments", "Files of the journal.", len(sizes))
+        disk = os.statvfs(self._watched.base)
+        yield _gauge("disk_free_bytes", "Free on the base's file system.", disk.f_bavail * disk.f_frsize)
+
+    def _followers(self, stats: dict[str, Any]) -> Iterator[Metric]:
+        now = time.monotonic()
+        course = self._watched.figures.course
+        told = {follower.kind: stats[follower.kind] for follower in self._watched.followers}
+        known = {kind: facts for kind, facts in told.items() if facts["position"] is not None}
+
+        def each(name: str, help: str, values: dict[str, float]) -> Metric:  # noqa: A002
+            labelled = {(kind,): value for kind, value in values.items()}
+            return _labelled(GaugeMetricFamily, name, help, ("follower",), labelled)
+
+        yield each("follower_position", "How far it is.", {k: v["position"] for k, v in known.items()})
+        yield each(
+            "follower_lag_records",
+            "Records that it is behind.",
+            {k: v["lagRecords"] for k, v in known.items()},
+        )
+        yield each(
+            "follower_lag_bytes", "Bytes that it is behind.", {k: v["lagBytes"] for k, v in known.items()}
+        )
+        yield each(
+            "follower_lag_seconds", "Age of the oldest record that it has not taken up.",
+            {k: course.lag_seconds(now, v["position"]) for k, v in known.items()},
+        )  # fmt: skip
+        yield each(
+            "follower_fault", "1 if it can't go on.", {k: float(bool(v["fault"])) for k, v in told.items()}
+        )
+        yield _labelled(
+            CounterMetricFamily, "follower_starts", "Times that it was started.",
+            ("follower",), {(kind,): facts["starts"] for kind, facts in told.items()},
+        )  # fmt: skip
+        yield _gauge(
+            "tree_blocked_files",
+            "Paths of the tree that somebody else's thing is in.",
+            stats["tree"]["blocked"],
+        )
+
+    def _processes(self) -> Iterator[Metric]:
+        pids = {"server": os.getpid()}
+        pids |= {
+            follower.kind: follower.pid for follower in self._watched.followers if follower.pid is not None
+        }
+        memory, cpu = {}, {}
+        for name, pid in pids.items():
+            try:
+                memory[(name,)] = memory_bytes(pid)
+                cpu[(name,)] = _cpu_seconds(pid)
+            except (OSError, ValueError):  # it has just ended
+                continue
+        yield _labelled(
+            GaugeMetricFamily,
+            "memory_bytes",
+            "Memory (PSS, or RSS where that can't be had).",
+            ("process",),
+            memory,
+        )
+        yield _labelled(CounterMetricFamily, "cpu_seconds", "Time of processors used.", ("process",), cpu)
+
+
+def _queues(stats: dict[str, Any]) -> Iterator[Metric]:
+    held, reads, outbox = stats["held"], stats["reads"], stats["outbox"]
+    yield _gauge("held_requests", "Stores that wait to be written.", held["requests"])
+    yield _gauge("held_bytes", "Bytes of stores that wait to be written.", held["bytes"])
+    yield _labelled(
+        GaugeMetricFamily, "reads", "Reads that wait for the index, are under way, or wait for new records.",
+        ("state",), {(state,): reads[state] for state in ("waiting", "pending", "following")},
+    )  # fmt: skip
+    yield _gauge("parts_bytes", "Memory reserved for values that come in parts.", stats["partsBytes"])
+    yield _gauge("stalled_clients", "Clients that don't read their answers.", outbox["stalled"])
+    yield _labelled(
+        CounterMetricFamily, "answers_lost", "Answers not sent: the client did not read, or was gone.",
+        ("reason",), {("dropped",): outbox["dropped"], ("gone",): outbox["gone"]},
+    )  # fmt: skip
+    yield _gauge("sessions", "Sessions that are remembered.", stats["sessions"])
+
+
+# --- families --------------------------------------------------------------------------------------
+
+
+def _gauge(name: str, help: str, value: float) -> Metric:  # noqa: A002 - the library's word
+    return GaugeMetricFamily(_PREFIX + name, help, value=value)
+
+
+def _counter(name: str, help: str, value: float) -> Metric:  # noqa: A002
+    return CounterMetricFamily(_PREFIX + name, help, value=value)
+
+
+def _labelled(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    name: str,
+    help: str,  # noqa: A002
+    labels: tuple[str, ...],
+    values: Mapping[Any, float],
+) -> Metric:
+    family = kind(_PREFIX + name, help, labels=labels)
+    for key in sorted(values):
+        family.add_metric(key, values[key])
+    return family
+
+
+def _histogram(name: str, help: str, label: str | None, parts: dict[str, Histogram]) -> Metric:  # noqa: A002
+    family = HistogramMetricFamily(_PREFIX + name, help, labels=() if label is None else (label,))
+    for key, histogram in parts.items():
+        counts, total = list(histogram.counts), histogram.total
+        buckets, running = [], 0
+        for bound, count in zip((*map(str, histogram.bounds), "+Inf"), counts, strict=True):
+            running += count
+            buckets.append((bound, running))
+        family.add_metric(() if label is None else (key,), buckets, total)
+    return family
+
+
+def _sum_of(parts: Iterable[Histogram]) -> Histogram:
+    first, *rest = parts
+    result = Histogram(first.bounds)
+    for histogram in (first, *rest):
+        result.counts = [a + b for a, b in zip(result.counts, list(histogram.counts), strict=True)]
+        result.total += histogram.total
+    return result
+
+
+# --- what the system tells -------------------------------------------------------------------------
+
+
+def _sizes(folder: str) -> list[int]:
+    sizes = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                sizes.append(entry.stat(follow_symlinks=False).st_size)
+            except FileNotFoundError:  # renamed meanwhile
+                continue
+    return sizes
+
+
+def memory_bytes(pid: int) -> int:
+    """Memory of a process: its share of what is shared included, if the kernel tells, else all of it."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except PermissionError:
+        pass
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        return int(file.read().split()[1]) * _PAGE_BYTES
+
+
+def _cpu_seconds(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -1,0 +1,77 @@
+"""What is counted on the way of a request, and what health checks make of it."""
+
+import time
+
+from perstack_stored.exposition import STUCK_SECONDS, Health
+from perstack_stored.figures import Arrivals, Course, Histogram, Tally
+
+
+def test_a_histogram_counts_up_to_and_with_each_bound() -> None:
+    histogram = Histogram((1, 2))
+    for value in (0.5, 1, 1.5, 2, 3):
+        histogram.add(value)
+    histogram.add(9, 10)
+    assert histogram.counts == [2, 2, 11]
+    assert histogram.total == 98
+
+
+def test_a_tally_counts_by_operation_and_outcome() -> None:
+    tally = Tally()
+    tally.note("ping")
+    tally.note("ping")
+    tally.note("ping", "BUSY")
+    assert tally.outcomes == {("ping", "ok"): 2, ("ping", "BUSY"): 1}
+
+
+def test_arrivals_are_taken_in_order_and_in_pieces() -> None:
+    arrivals = Arrivals()
+    arrivals.came(1.0, 3)
+    arrivals.came(2.0, 2)
+    assert arrivals.take(1) == [(1.0, 1)]
+    assert arrivals.take(3) == [(1.0, 2), (2.0, 1)]
+    assert arrivals.take(1) == [(2.0, 1)]
+    assert arrivals.take(0) == []
+
+
+def test_a_lag_is_the_age_of_the_oldest_record_that_is_missed() -> None:
+    course = Course()
+    course.note(10.0, 5, 0)
+    course.note(11.0, 8, 0)
+    course.note(11.05, 9, 0)  # too soon for a sample of its own
+    course.note(12.0, 9, 0)
+    assert course.lag_seconds(20.0, 0) == 10.0
+    assert course.lag_seconds(20.0, 5) == 9.0
+    assert course.lag_seconds(20.0, 8) == 8.0
+    assert course.lag_seconds(20.0, 9) == 0.0
+
+
+def test_what_nobody_misses_is_forgotten() -> None:
+    """So a lag that ends leaves nothing behind, and the next one is counted from its own start."""
+    course = Course()
+    course.note(10.0, 5, 0)
+    course.note(11.0, 5, 5)
+    assert course.lag_seconds(50.0, 0) == 0.0
+    course.note(60.0, 6, 5)
+    assert course.lag_seconds(61.0, 5) == 1.0
+
+
+def test_a_lag_of_days_is_still_told_within_a_bound() -> None:
+    course = Course()
+    for second in range(100_000):
+        course.note(float(second), second + 1, 0)
+    assert course.lag_seconds(100_000.0, 0) > 99_990
+
+
+def test_health_tells_a_loop_that_hangs_from_one_that_starts() -> None:
+    """Before it serves it is not ready, but must not be restarted either."""
+    seen = [time.monotonic()]
+    fault = [""]
+    health = Health(lambda: seen[0], lambda: fault[0])
+    assert (health.stuck(), health.unready()) == ("", "not serving")
+    health.serving = True
+    assert (health.stuck(), health.unready()) == ("", "")
+    fault[0] = "the journal is damaged"
+    assert (health.stuck(), health.unready()) == ("", "index: the journal is damaged")
+    seen[0] -= STUCK_SECONDS + 1
+    assert "not seen for" in health.stuck()
+    assert "not seen for" in health.unready()
