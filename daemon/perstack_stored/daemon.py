@@ -310,7 +310,7 @@ class Daemon:
         index.send(journal.mark)
         index.finish()
         index.wait(self._settings.stop_seconds / 2)
-        if index.place is not None:
+        if index.place == journal.mark:  # see Server._follow_followers
             if not tree.running:
                 tree.start()  # stopped before it came to that
             tree.send(index.place)

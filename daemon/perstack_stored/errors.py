@@ -50,6 +50,10 @@ class GateFailedError(StoredError):
     """Nobody watches any more who connects. The process must end: what it lets in is unknown."""
 
 
+class TreeUnsyncedError(StoredError):
+    """Files of the tree may not be on disk. Its process must end: the next one goes through them again."""
+
+
 class LostEndError(StoredError):
     """Records that were on disk are missing at the end of the journal. Nothing is changed."""
 

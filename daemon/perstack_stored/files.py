@@ -109,6 +109,10 @@ class Files:
         """Reserve space, so that a later write there can't find the disk full."""
         os.posix_fallocate(fd, offset, length)
 
+    def forget_cached(self, fd: int) -> None:
+        """Drop what the page cache has of a file but what waits to be written: a read shows the disk then."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def truncate(self, fd: int, size: int) -> None:
         """Cut a file to `size` bytes."""
         os.ftruncate(fd, size)

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from . import index, log
-from .errors import DamageError
+from .errors import DamageError, TreeUnsyncedError
 from .files import Files
 from .index import Index, IndexUnusableError
 from .link import FollowerEnd, Report
@@ -248,6 +248,9 @@ def main() -> None:
     except DamageError as error:
         _log.critical("journal_damaged", reason=str(error))
         sys.exit(DAMAGE_STATUS)
+    except TreeUnsyncedError as error:
+        _log.critical("tree_unsynced", reason=str(error))
+        sys.exit(1)
     except IndexUnusableError as error:
         _log.error("index_unusable", reason=str(error))
         index.remove(path)

@@ -121,6 +121,7 @@ class Server:
         )
         self._notifier = notifier or Notifier()
         self._syncs_noted = 0
+        self._tree_from = 0
         self._housekept = 0.0
         self._next_tidy = 0.0
         self._next_expiry = 0.0
@@ -507,7 +508,11 @@ class Server:
             self._reads.tail.moved(self._index.place.position)
             if self._tree.due():
                 self._tree.start()
-            self._tree.send(self._index.place)
+                self._tree_from = self._journal.mark.position
+            # An index that fell behind, by a power cut or built anew, doesn't name all that the tree may hold
+            # already: told too early, the tree would put older versions in the place of newer ones.
+            if self._index.place.position >= self._tree_from:
+                self._tree.send(self._index.place)
         self._index.send(self._journal.mark)
         for follower in (self._index, self._tree):
             if self._polled.get(follower.kind) != follower.fileno():

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from . import jsontext, record, values
+from .errors import TreeUnsyncedError
 from .files import Files, read_whole, replace_durably
 from .index import setting_text
 from .segments import Entry, JournalReader
@@ -156,6 +157,7 @@ class Tree:
 
         Raises:
             OSError: the file system refuses, as when it is full; the same entries can be applied again.
+            TreeUnsyncedError: they can't.
         """
         if not entries:
             return
@@ -179,13 +181,20 @@ class Tree:
 
         Args:
             clean: nothing will be written before the next sync.
+
+        Raises:
+            TreeUnsyncedError: what was written behind the cursor is to be written again, by another process.
         """
         if self._lost and self.position < self.replay_until:
             return  # a cursor would say that nothing far behind it was written
         if self.position == self.synced and clean == self.clean and not self._lost:
             return
         if self.position != self.synced:
-            self._files.sync_all(self._base)
+            try:
+                self._files.sync_all(self._base)
+            except OSError as error:
+                # It is told once: the pages count as clean now, and the next sync would report a success.
+                raise TreeUnsyncedError(f"syncing the tree failed: {error}") from error
         save_cursor(self._files, self._stored, self._store, Cursor(self.position, clean))
         self.synced, self.clean, self._lost = self.position, clean, False
 
@@ -271,8 +280,10 @@ class Tree:
     def _exists(self, write: Write) -> bool:
         try:
             self._files.stat(write.name, dir_fd=self._folder(write.folders))
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno in {*_FOLDER_GONE, *_BLOCKED}:
+                return False
+            raise  # it may be there, and newer
         return True
 
     # --- files -------------------------------------------------------------------------------------
@@ -316,7 +327,11 @@ class Tree:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         fd = self._files.open(name, dir_fd=folder)
         try:
-            return self._files.size(fd) == len(content) and self._files.read(fd, len(content), 0) == content
+            if self._files.size(fd) != len(content):
+                return False
+            # After a write-back that failed, the page cache has what the disk has not.
+            self._files.forget_cached(fd)
+            return self._files.read(fd, len(content), 0) == content
         finally:
             self._files.close(fd)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from perstack_stored import jsontext, tree
+from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.files import Buffer, Files
 from perstack_stored.record import Kind
 from perstack_stored.tree import Cursor, Tree, Write, event_name, load_cursor, save_cursor
@@ -504,6 +505,35 @@ def test_descriptors_are_bounded(base: Base, monkeypatch: pytest.MonkeyPatch) ->
     made.close()
     assert len(os.listdir("/proc/self/fd")) <= before + 4
     assert len(base.files()) == 40
+
+
+def test_a_sync_that_failed_is_not_tried_again(base: Base) -> None:
+    """Linux tells of a failed write-back once: a second sync would report a success, and move the cursor."""
+    base.store((Kind.JOB, job(n=1)))
+    files = FailingFiles()
+    made = base.open_tree(files)
+    base.grow(made)
+    files.errors["sync_all"] = errno.EIO
+    with pytest.raises(TreeUnsyncedError):
+        made.sync(clean=True)
+    assert load_cursor(Files(), base.stored_dir, base.journal.store).position == 0
+
+
+def test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one(base: Base) -> None:
+    """During a replay, a disk error while looking for a file does not mean that it is not there."""
+    for i in range(3):
+        base.store((Kind.JOB, job(n=i)))
+    grown(base)
+    newest = base.files()
+    files = FailingFiles()
+    made = base.open_tree(files)
+    files.errors["stat"] = errno.EIO
+    with pytest.raises(OSError, match="stat"):
+        base.grow(made, slice_=1)
+    assert base.files() == newest
+    files.errors.clear()
+    base.grow(made, slice_=1)
+    assert base.files() == newest
 
 
 def test_a_reader_never_sees_half_a_file(base: Base) -> None:
