@@ -7,7 +7,7 @@ JOBS  := $(shell echo $$((2 * $$(nproc))))
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup check test soak demo bench-store clean
+.PHONY: help setup check test soak demo bench-store install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,12 @@ demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 
 bench-store: $(STAMP) ## measure how fast events are stored
 	@$(BIN)/python tests/bench/store_bench.py
+
+install: ## put it in place for systemd: PREFIX=/usr/local DESTDIR= (deploy/README.md)
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' PYTHON='$(PYTHON)' deploy/install.sh
+
+uninstall: ## take away what install has put there; what is stored stays
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' deploy/uninstall.sh
 
 clean: ## remove .venv, caches and built packages
 	@rm -rf $(VENV) demo-run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
