@@ -1,0 +1,90 @@
+"""The tree and the index that a journal must lead to, worked out anew: imports nothing of the daemon."""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+JOB, CHECKPOINT, EVENT, SETTING = 1, 2, 3, 4
+IMPORTED = 1
+
+
+class Stored(NamedTuple):
+    """A record of the journal."""
+
+    position: int
+    session: bytes
+    seq: int
+    kind: int
+    flags: int
+    time_ms: int
+    payload: bytes
+
+
+class Projection:
+    """Files by path, with each content that a file had on the way, in order."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, list[bytes]] = {}
+        self.values: list[bytes] = []  # what the index has: the payloads that count now
+        self._settings: dict[str, tuple[bytes, float]] = {}
+        self._names: dict[str, list[bytes]] = {}
+        self._current: dict[str, bytes] = {}
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files as they are at the end."""
+        return {path: versions[-1] for path, versions in self.versions.items()}
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The payload that stands for each file at the end, sorted."""
+        return sorted(self._current.values())
+
+    def extend(self, records: Iterable[Stored]) -> None:
+        """Take up records."""
+        for stored in records:
+            self._take(stored)
+
+    def _take(self, stored: Stored) -> None:
+        value = json.loads(stored.payload)
+        if stored.kind == JOB:
+            text = json.dumps(value, indent=2).encode()
+            self._put(f"jobs/{value['id']}/job.json", text, stored.payload)
+        elif stored.kind == CHECKPOINT:
+            path = f"jobs/{value['jobId']}/checkpoints/{value['id']}.json"
+            self._put(path, stored.payload, stored.payload)
+        elif stored.kind == EVENT:
+            self._event(value, stored.payload)
+        else:
+            self._setting(value, stored)
+
+    def _put(self, path: str, content: bytes, payload: bytes) -> None:
+        self.versions.setdefault(path, []).append(content)
+        self._current[path] = payload
+
+    def _event(self, value: dict[str, object], payload: bytes) -> None:
+        timestamp = value["timestamp"]
+        assert isinstance(timestamp, int | float)
+        folder = f"jobs/{value['jobId']}/runs/{value['runId']}"
+        stem = f"{folder}/event-{int(timestamp)}-{value['stepNumber']}-{value['type']}"
+        twins = self._names.setdefault(stem, [])
+        if payload in twins:
+            return
+        twins.append(payload)
+        n = len(twins)
+        self._put(f"{stem}.json" if n == 1 else f"{stem}.n{n:04d}.json", payload, payload)
+
+    def _setting(self, value: dict[str, object], stored: Stored) -> None:
+        path = f"jobs/{value['jobId']}/runs/{value['runId']}/run-setting.json"
+        known = self._settings.get(path)
+        if known is None or stored.flags & IMPORTED:
+            updated_at = value["updatedAt"]
+            assert isinstance(updated_at, int | float)
+            self._settings[path] = (stored.payload, updated_at)
+            self._put(path, stored.payload, stored.payload)
+            return
+        first, updated_at = known[0], max(known[1], stored.time_ms)
+        self._settings[path] = (first, updated_at)
+        text = re.sub(rb'"updatedAt":\d+', b'"updatedAt":%d' % updated_at, first)
+        self._put(path, text, first)

@@ -1,0 +1,85 @@
+"""Puts a simulated machine beneath the daemon's code, and small bounds in the place of large ones."""
+
+import queue
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+
+from perstack_stored import (
+    files,
+    follower,
+    import_survey,
+    importer,
+    journal,
+    prepare,
+    server,
+    syncer,
+    telling,
+    tree,
+)
+
+from .kernel import Kernel, SimulatedLibc, SimulatedOs
+from .tasks import FakeQueue, FakeThread
+
+_SILENT = 50  # only what is critical
+
+
+class _Time:
+    """The module `time` of the machine that runs."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(Kernel.current.clock, name)
+
+
+def _randbits(bits: int) -> int:
+    return Kernel.current.random.getrandbits(bits)
+
+
+def _uuid4() -> uuid.UUID:
+    return uuid.UUID(bytes=Kernel.current.random.randbytes(16))
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """The daemon's modules run on the machine `Kernel.current`."""
+    system = SimulatedOs()
+    clock = _Time()
+    FakeThread.scheduler = lambda: Kernel.current.scheduler
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_SILENT))
+    with ExitStack() as stack:
+
+        def put(module: Any, name: str, value: Any) -> None:
+            stack.enter_context(patch.object(module, name, value))
+
+        put(files, "os", system)
+        put(files, "_libc", SimulatedLibc(system))
+        for module in (follower, import_survey, importer, journal, prepare, server, syncer, telling):
+            put(module, "time", clock)
+        put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
+        put(syncer, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
+        put(prepare, "threading", SimpleNamespace(Thread=FakeThread))
+        put(journal, "secrets", SimpleNamespace(randbits=_randbits))
+        put(journal, "uuid", SimpleNamespace(uuid4=_uuid4))
+        # Bounds so small that a short history reaches them.
+        put(journal, "GROWTH_BYTES", 4096)
+        put(tree, "UNSYNCED_RECORDS_MAX", 6)
+        put(tree, "_FOLDERS_OPEN_MAX", 3)
+        put(server, "_INLINE_REQUESTS_MAX", 1)
+        put(follower.IndexProjection, "slice", (3, 1 << 12))
+        put(follower.TreeProjection, "slice", (2, 1 << 12))
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
+
+
+def random_of(*parts: object) -> Random:
+    """Random numbers that depend on the parts alone."""
+    return Random("/".join(map(str, parts)))

@@ -1,0 +1,173 @@
+"""The follower processes of a simulated machine: the daemon's own `follow`, on a line without a socket."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from perstack_stored import index
+from perstack_stored.errors import DamageError, TreeUnsyncedError
+from perstack_stored.follower import IndexProjection, TreeProjection, follow
+from perstack_stored.index import IndexUnusableError
+from perstack_stored.link import Report
+from perstack_stored.record import record_places
+from perstack_stored.segments import Entry, JournalReader, Mark
+from perstack_stored.tree import Tree, TreeModes
+
+from .clients import Violation
+from .expected import Stored
+from .kernel import Kernel
+from .tasks import Task
+
+if TYPE_CHECKING:
+    from .world import World
+
+_EXPECTED = (OSError, sqlite3.Error, IndexUnusableError, TreeUnsyncedError)
+WAIT_SECONDS_MAX = 0.3
+
+
+def stored_in(entries: Iterable[Entry]) -> Iterator[Stored]:
+    """The records of entries."""
+    for entry in entries:
+        head = entry.header
+        for i, place in enumerate(record_places(entry.data, head)):
+            payload = bytes(entry.data[place.start : place.start + place.length])
+            seq = head.seq + i if head.seq else 0
+            yield Stored(head.position + i, head.session, seq, place.kind, place.flags, head.time_ms, payload)
+
+
+class WatchedIndex(IndexProjection):
+    """The index; what it takes up is what readers are shown."""
+
+    def __init__(self, path: str, reader: JournalReader, store: bytes, world: "World") -> None:
+        super().__init__(path, reader, store)
+        self._world = world
+
+    def start(self, reader: JournalReader, mark: Mark) -> Mark:
+        """Readers can see what is there already."""
+        place = super().start(reader, mark)
+        until = Mark(place.position, place.segment, place.offset)
+        self._world.show(stored_in(reader.entries(reader.start(), until)))
+        self._world.note_index()
+        return place
+
+    def apply(self, entries: list[Entry]) -> None:
+        """Take up entries; the seed may say that the database fails."""
+        kernel = self._world.kernel
+        if kernel.fault_odds and kernel.random.random() < kernel.fault_odds:
+            raise sqlite3.OperationalError("database or disk is full")
+        super().apply(entries)
+        self._world.show(stored_in(entries))
+        self._world.note_index()
+
+
+class SimulatedFollower:
+    """Both ends of the line: what the server knows of a follower, and what the follower is told."""
+
+    def __init__(self, kind: str, world: "World") -> None:
+        self.kind = kind
+        self.place: Mark | None = None
+        self.sent: Mark | None = None
+        self.fault = ""
+        self.blocked = self.starts = self.generation = 0
+        self.idle = False
+        self.heard = 0.0
+        self.mark = Mark(0, 0, 0)
+        self.finishing = False
+        self._world = world
+        self._task: Task | None = None
+
+    # --- the server's end --------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None
+
+    def start(self) -> None:
+        self.mark, self.sent, self.finishing = Mark(0, 0, 0), None, False
+        self.starts += 1
+        self._task = Kernel.current.scheduler.spawn(self.kind, self._main)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def send(self, mark: Mark) -> None:
+        if self._task is not None:
+            self.mark = self.sent = mark
+
+    def receive(self) -> bool:
+        return self._task is not None and self._task.done
+
+    def reap(self) -> None:
+        assert self._task is not None
+        error = self._task.error
+        if error is not None and not isinstance(error, _EXPECTED):
+            raise error
+        if error is not None and not isinstance(error, IndexUnusableError) and not self._world.kernel.faults:
+            raise error
+        self._gone()
+        self.fault = "ended"
+
+    def due(self) -> bool:
+        return self._task is None
+
+    def stop(self) -> None:
+        """End it at once, wherever it stands."""
+        if self._task is not None:
+            scheduler = Kernel.current.scheduler
+            if not self._task.done:
+                scheduler.current = self._task
+                self._task.kill()
+                scheduler.current = None
+                scheduler.tasks.remove(self._task)
+            self._gone()
+
+    def finish(self) -> None:
+        """Let it come to the last mark."""
+        self.finishing = True
+
+    @property
+    def ended(self) -> bool:
+        return self._task is None or self._task.done
+
+    def _gone(self) -> None:
+        self._task = None
+        self.generation += 1
+        self.place = None
+
+    # --- the follower's end ------------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> None:
+        kernel = Kernel.current
+        kernel.clock.up += min(seconds, WAIT_SECONDS_MAX)
+        kernel.scheduler.pause(waits=bool(seconds) and not self.finishing)
+
+    def report(self, report: Report) -> None:
+        self.fault, self.blocked, self.idle = report.fault, report.blocked, report.idle
+        self.heard = Kernel.current.clock.up
+        if report.blocked:
+            raise Violation("a file of the tree was given up as blocked")
+        if not report.fault:
+            self.place = report.place
+
+    def _main(self) -> None:
+        """As `follower.main` does."""
+        world = self._world
+        reader = JournalReader(world.files, world.folders.journal)
+        path = world.index_path
+        try:
+            if self.kind == "index":
+                follow(WatchedIndex(path, reader, world.store, world), reader, self)  # type: ignore[arg-type]
+                return
+            with closing(index.connect(path, read_only=True)) as database:
+                folders = world.folders
+                tree = Tree(
+                    world.files, folders.base, folders.stored, database, reader, world.store, TreeModes()
+                )
+                follow(TreeProjection(tree), reader, self)  # type: ignore[arg-type]
+        except DamageError as error:
+            raise Violation(f"a follower found damage: {error}") from error
+        except (IndexUnusableError, sqlite3.DatabaseError):
+            if self.kind == "index":
+                index.remove(path)
+            raise

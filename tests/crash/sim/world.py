@@ -1,0 +1,492 @@
+"""A base and its daemon on a simulated machine, from a start to a crash or a stop, with clients that store.
+
+All decisions are the daemon's own code: journal, sessions, stores, the server's commit and answers, the
+followers. The index is a real SQLite file; as its commits are not synced, a power cut takes it back to any
+earlier one, or away.
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Iterator
+from random import Random
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import zmq
+from crc32c import crc32c
+
+from perstack_stored import daemon, index
+from perstack_stored.daemon import await_whole_tree, make_sessions, open_journal, take_up_tree
+from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
+from perstack_stored.files import Files
+from perstack_stored.follower import Folders
+from perstack_stored.segments import JournalReader
+from perstack_stored.server import Server
+from perstack_stored.settings import Settings
+from perstack_stored.tree import load_cursor
+
+from .clients import Client, Ledger, Violation
+from .disk import Disk, File
+from .expected import Projection, Stored
+from .kernel import Kernel
+from .processes import SimulatedFollower, stored_in
+from .promises import check_records
+from .workload import Workload
+
+SEGMENT_BYTES = 8192
+ROUNDS_MAX = 20_000
+_router: "zmq.Socket[bytes] | None" = None
+
+
+class CrashedError(Exception):
+    """The daemon ended: writing the journal failed, or the start did. The machine goes on."""
+
+
+class State:
+    """What outlives a crash: the disk, the commits of the index, the clients, and what is known of them."""
+
+    def __init__(
+        self, disk: Disk, index_states: list[bytes | None], clients: list[Client], ledger: Ledger
+    ) -> None:
+        self.disk = disk
+        self.index_states = index_states  # oldest first; the last one is what a kill leaves
+        self.clients = clients
+        self.ledger = ledger
+
+    def after_kill(self) -> "State":
+        """A copy, as after a kill of all processes."""
+        clients = [client.copy() for client in self.clients]
+        return State(self.disk.copy(), self.index_states[-1:], clients, self.ledger.copy())
+
+    def after_power_cut(self, random: Random, disk: Disk | None = None) -> "State":
+        """A copy, as after a power cut."""
+        state = random.choice([*self.index_states, self.index_states[-1], None])
+        if state is not None and random.random() < 0.05:
+            state = random.choice([b"", bytes(4096) + state[4096:], random.randbytes(4096) + state[4096:]])
+        clients = [client.copy() for client in self.clients]
+        return State((disk or self.disk).after_power_cut(random), [state], clients, self.ledger.copy())
+
+
+class _Seen(NamedTuple):
+    """A file of the tree as it was at the last look."""
+
+    number: int
+    version: int
+    content: bytes
+
+
+class Answers:
+    """Takes the server's answers to the clients at once."""
+
+    stalled = dropped = gone = 0
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def send(self, envelope: tuple[bytes, bool], frame: bytes) -> None:
+        world = self._world
+        world.answers += 1
+        world.clients[int(envelope[0])].answer(frame, world.ledger)
+
+    def flush(self) -> None:
+        pass
+
+
+class Arriving:
+    """What has arrived at the server's socket: a routing id and a frame, again and again."""
+
+    def __init__(self) -> None:
+        self.frames: deque[bytes] = deque()
+
+    def recv(self, _flags: int) -> bytes:
+        if not self.frames:
+            raise zmq.Again
+        return self.frames.popleft()
+
+    def getsockopt(self, option: int) -> bool:
+        assert option == zmq.RCVMORE
+        return False
+
+
+class World:
+    """One life of a daemon."""
+
+    def __init__(self, state: State, random: Random, folder: str, workload: Workload | None = None) -> None:
+        self.random = random
+        self.kernel = Kernel(state.disk, random)
+        self.clients, self.ledger = state.clients, state.ledger
+        self.index_states = list(state.index_states)
+        self.workload = workload
+        self.to_make = 0  # requests that the clients will still make up
+        self.answers = 0
+        self.store = b""
+        # What readers were shown before is on disk, so it is what the tree may hold.
+        self.projection = Projection()
+        self.shown = len(self.ledger.seen)
+        self.projection.extend(self.ledger.seen[position] for position in sorted(self.ledger.seen))
+        self.ready = False
+        self.looks = 0
+        self._last_seen = {
+            path: _Seen(f.number, f.version, bytes(f.data)) for path, f in self._visible().items()
+        }
+        os.makedirs(os.path.join(folder, ".stored"))
+        self.base = folder
+        self.index_path = os.path.join(folder, ".stored", index.FILE_NAME)
+        if self.index_states[-1] is not None:
+            with open(self.index_path, "wb") as file:
+                file.write(self.index_states[-1])
+        self._outer: Kernel | None = None
+
+    def __enter__(self) -> "World":
+        self._outer = getattr(Kernel, "current", None)
+        Kernel.current = self.kernel
+        self.kernel.changed = self.look
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kernel.before = lambda _name, _tear: None
+        self.kernel.scheduler.kill_all()
+        shutil.rmtree(self.base)
+        if self._outer is not None:
+            Kernel.current = self._outer
+
+    @property
+    def state(self) -> State:
+        """What a crash now would leave, before anything is lost."""
+        return State(self.kernel.disk, self.index_states, self.clients, self.ledger)
+
+    # --- start and stop ----------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start the daemon, as `Daemon.run` does, until it is ready.
+
+        Raises:
+            CrashedError: an injected fault made the start fail.
+        """
+        kernel = self.kernel
+        disk = kernel.disk
+        self.files = Files()
+        settings = Settings()
+        for name in ("segment_bytes", "first_segment_bytes"):
+            object.__setattr__(settings, name, SEGMENT_BYTES)
+        self.folders = Folders(
+            kernel.new_fd(disk.root),
+            kernel.new_fd(disk.folder(daemon.STORED_NAME)),
+            kernel.new_fd(disk.folder(daemon.STORED_NAME, "journal")),
+        )
+        self.sessions = make_sessions(settings)
+        try:
+            self.journal = open_journal(self.files, self.base, self.folders, self.sessions, settings)
+            self.store = self.journal.store
+            take_up_tree(self.files, self.base, self.folders, self.journal)
+            self.server = self._server(settings)
+            self.index.start()
+            with _letting_others_run(kernel):
+                await_whole_tree(self.server, self.files, self.folders, self.journal)
+        except (OSError, ConfigError, StorageFullError, JournalFailedError) as error:
+            if not kernel.faults:
+                raise
+            raise CrashedError(str(error)) from error
+        self.ready = not self.tree.fault
+        if self.ready:
+            self._check_ready_tree()
+        for client in self.clients:
+            client.must_retry = bool(client.unanswered)
+
+    def _server(self, settings: Settings) -> Server:
+        global _router  # noqa: PLW0603 - one socket for all: nothing ever comes in through it
+        if _router is None:
+            _router = zmq.Context().socket(zmq.ROUTER)
+        self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
+        tail: Any = SimpleNamespace(moved=lambda _position: None, release=list)
+        reads: Any = SimpleNamespace(
+            tail=tail, index_restarted=lambda: None, pending=0, failed=0, answered=False, take_replies=list
+        )
+        waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
+        followers: Any = (self.index, self.tree)
+        gate: Any = SimpleNamespace(check=lambda: None)
+        journal, sessions = self.journal, self.sessions
+        server = Server(
+            _router, journal, sessions, reads, followers, waker, settings, self.base, lambda: settings, gate
+        )
+        self.arriving = Arriving()
+        server._router, server._recv = self.arriving, self.arriving.recv  # type: ignore[assignment]
+        server._outbox = Answers(self)  # type: ignore[assignment]
+        return server
+
+    def stop(self) -> None:
+        """A clean stop, as `Daemon._stop` does it."""
+        server = self.server
+        with self._may_fail():
+            server._last_round()
+            self.journal.close()
+            self.index.send(self.journal.mark)
+            self.index.finish()
+            self._wait_for(self.index)
+            if self.index.place == self.journal.mark:
+                if not self.tree.running:
+                    self.tree.start()
+                self.tree.send(self.index.place)
+            self.tree.finish()
+            self._wait_for(self.tree)
+
+    def _wait_for(self, follower: SimulatedFollower) -> None:
+        for _ in range(ROUNDS_MAX):
+            if follower.ended:
+                return
+            self.run_tasks(20)
+        raise Violation(f"the {follower.kind} does not end")
+
+    # --- life --------------------------------------------------------------------------------------
+
+    def live(self, steps: int) -> None:
+        """So many random steps.
+
+        Raises:
+            CrashedError: an injected fault ended the daemon.
+        """
+        for _ in range(steps):
+            self.step()
+
+    def step(self) -> None:
+        """One thing that happens."""
+        random, server = self.random, self.server
+        what = random.random()
+        with self._may_fail():
+            if what < 0.3:
+                self._send(random.choice(self.clients))
+            elif what < 0.5:
+                server._commit()
+            elif what < 0.65:
+                server._settle()
+            elif what < 0.75:
+                server._follow_followers()
+            elif what < 0.98:
+                self.run_tasks(random.randint(1, 12))
+            else:
+                self._surprise()
+
+    def _send(self, client: Client) -> None:
+        random = self.random
+        if client.must_retry or (client.unanswered and random.random() < 0.05):
+            client.must_retry = False
+            for request in list(client.unanswered):
+                self._deliver(client, client.frame(request))
+        elif self.to_make > 0 and len(client.unanswered) < 6 and self.workload is not None:
+            self.to_make -= 1
+            request = client.make(self.workload, random)
+            client.note_sent(request, self.ledger)
+            if random.random() < 0.03:
+                client.must_retry = True
+                return
+            self._deliver(client, client.frame(request))
+
+    def _deliver(self, client: Client, frame: bytes) -> None:
+        self.arriving.frames += [b"%d" % client.name, frame]
+        self.server._drain()
+
+    def _surprise(self) -> None:
+        random, clock = self.random, self.kernel.clock
+        which = random.randrange(4)
+        if which == 0:
+            clock.ms += random.choice([-3_600_000, 60_000])
+        elif which == 1:
+            self.tree.stop()
+        elif which == 2:
+            self.index.stop()
+            self.tree.stop()
+        else:
+            client = random.choice(self.clients)
+            if client.unanswered:
+                client.give_up()
+        if self.kernel.fault_odds:
+            self.kernel.fail_write_back(0.3)
+
+    def run_tasks(self, calls: int) -> None:
+        """Let all other threads and processes run for a while."""
+        scheduler = self.kernel.scheduler
+        for task in list(scheduler.tasks):
+            if task in scheduler.tasks:
+                scheduler.run(task, calls)
+
+    def settle(self) -> None:
+        """Until all clients have their answers, and index and tree have come to the end."""
+        server = self.server
+        with self._may_fail():
+            for _ in range(ROUNDS_MAX):
+                for client in self.clients:
+                    if client.must_retry:
+                        self._send(client)
+                while server._commit():
+                    pass
+                server._settle()
+                server._follow_followers()
+                self.run_tasks(50)
+                end = self.journal.mark
+                if (
+                    not any(client.unanswered for client in self.clients)
+                    and end == self.journal.written == self.index.place == self.tree.place
+                ):
+                    return
+        unanswered = [len(client.unanswered) for client in self.clients]
+        raise Violation(
+            f"no end: unanswered {unanswered}, journal {self.journal.written}, index {self.index.place}, tree"
+            f" {self.tree.place} {self.tree.fault!r}"
+        )
+
+    @contextlib.contextmanager
+    def _may_fail(self) -> Iterator[None]:
+        try:
+            yield
+        except (JournalFailedError, OSError) as error:
+            if not self.kernel.faults:
+                raise
+            raise CrashedError(str(error)) from error
+
+    # --- looking -----------------------------------------------------------------------------------
+
+    def show(self, records: Iterable[Stored]) -> None:
+        """Records that readers can see now."""
+        for stored in records:
+            self.ledger.show(stored)
+            if stored.position > self.shown:
+                self.shown = stored.position
+                self.projection.extend([stored])
+
+    def note_index(self) -> None:
+        """The index has committed."""
+        with contextlib.closing(sqlite3.connect(self.index_path)) as database:
+            self.index_states.append(database.serialize())
+        del self.index_states[:-30]
+
+    def _visible(self) -> dict[str, File]:
+        return self.kernel.disk.files_under("jobs")
+
+    def look(self) -> None:
+        """Somebody looks at the tree: each file is whole, none has vanished or become older."""
+        visible = self._visible()
+        for path, file in visible.items():
+            before = self._last_seen.get(path)
+            if before is not None and before[:2] == (file.number, file.version):
+                continue
+            self.looks += 1
+            known = self.projection.versions.get(path, [])
+            seen = _Seen(file.number, file.version, bytes(file.data))
+            if seen.content not in known:
+                raise Violation(f"{path} holds what it never should: {seen.content[:80]!r}")
+            if before is not None and before.content in known:
+                newest = max(i for i, version in enumerate(known) if version == seen.content)
+                if newest < known.index(before.content):
+                    raise Violation(
+                        f"{path} became older: version {newest} after {known.index(before.content)}"
+                    )
+            self._last_seen[path] = seen
+        gone = self._last_seen.keys() - visible.keys()
+        if gone:
+            raise Violation(f"{min(gone)} vanished")
+
+    def _check_ready_tree(self) -> None:
+        """Once ready, the tree is as of some position or newer, and nothing in it is torn."""
+        with _quiet(self.kernel):
+            reached = load_cursor(self.files, self.folders.stored, self.store).position
+        if self.tree.place is not None:
+            reached = max(reached, self.tree.place.position)
+        least = Projection()
+        least.extend(stored for stored in self.records() if stored.position <= reached)
+        full = Projection()
+        full.extend(self.records())
+        visible = self._visible()
+        for path, file in visible.items():
+            if bytes(file.data) not in full.versions.get(path, []):
+                raise Violation(f"{path} is torn, or foreign, when the daemon is ready")
+        for path, versions in least.versions.items():
+            if path not in visible:
+                raise Violation(f"{path} is missing when the daemon is ready")
+            content = bytes(visible[path].data)
+            every = full.versions[path]
+            if max(i for i, version in enumerate(every) if version == content) < len(versions) - 1:
+                raise Violation(f"{path} is older than it should be when the daemon is ready")
+
+    def records(self) -> list[Stored]:
+        """All that is synced in the journal, read anew."""
+        with _quiet(self.kernel):
+            reader = JournalReader(self.files, self.folders.journal)
+            try:
+                return list(stored_in(reader.entries(reader.start(), self.journal.mark)))
+            finally:
+                reader.close()
+
+    def check_end(self) -> None:
+        """All promises, once everything has come to rest."""
+        records = self.records()
+        check_records(records, self.ledger)
+        wanted = Projection()
+        wanted.extend(records)
+        tree = {path: bytes(file.data) for path, file in self._visible().items()}
+        if tree != wanted.files:
+            differ = sorted(
+                p for p in tree.keys() | wanted.files.keys() if tree.get(p) != wanted.files.get(p)
+            )
+            raise Violation(f"the tree is not what the journal says: {differ[:3]}")
+        self._check_index(wanted)
+        left = self.kernel.disk.find(daemon.STORED_NAME, "staging")
+        if left is not None and not isinstance(left, File) and left.names:
+            raise Violation(f"left in staging: {list(left.names)}")
+
+    def _check_index(self, wanted: Projection) -> None:
+        payloads = []
+        with (
+            _quiet(self.kernel),
+            contextlib.closing(index.connect(self.index_path, read_only=True)) as database,
+        ):
+            reader = JournalReader(self.files, self.folders.journal)
+            for table in ("job", "checkpoint", "setting", "event"):
+                for segment, offset, length, crc in database.execute(
+                    f"SELECT segment, offset, length, crc FROM {table}"
+                ):
+                    payload = reader.payload(segment, offset, length)
+                    if crc32c(payload) != crc:
+                        raise Violation(f"the index names bytes that are not there: {segment}, {offset}")
+                    payloads.append(payload)
+            reader.close()
+        if sorted(payloads) != wanted.payloads:
+            raise Violation("the index is not what the journal says")
+
+
+@contextlib.contextmanager
+def _letting_others_run(kernel: Kernel) -> Iterator[None]:
+    """While the server sleeps, everybody else runs."""
+    clock, sleep = kernel.clock, kernel.clock.sleep
+
+    def run_others(seconds: float) -> None:
+        if kernel.scheduler.current is not None:
+            sleep(seconds)
+            return
+        clock.up += seconds
+        for task in list(kernel.scheduler.tasks):
+            kernel.scheduler.run(task, 50)
+        rounds.append(1)
+        if len(rounds) > ROUNDS_MAX:
+            raise Violation("it never becomes ready")
+
+    rounds: list[int] = []
+    clock.sleep = run_others  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del clock.sleep
+
+
+@contextlib.contextmanager
+def _quiet(kernel: Kernel) -> Iterator[None]:
+    """Calls of the one who checks: nothing fails, nobody else runs, nothing is counted."""
+    saved = kernel.before, kernel.fault_odds, kernel.switch_odds, kernel.calls, kernel.scheduler.current
+    kernel.before, kernel.fault_odds, kernel.switch_odds = (lambda _name, _tear: None), 0.0, 0.0
+    kernel.scheduler.current = None
+    try:
+        yield
+    finally:
+        kernel.before, kernel.fault_odds, kernel.switch_odds, kernel.calls, kernel.scheduler.current = saved

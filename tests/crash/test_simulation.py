@@ -1,0 +1,68 @@
+"""The daemon on a simulated machine: crashed at its system calls, recovered, and held to its promises.
+
+Many more seeds, and more of their calls, are for `python -m tests.crash.sim run`.
+"""
+
+from collections.abc import Iterable
+from random import Random
+
+import pytest
+
+from tests.crash.sim.campaign import FoundError, Plan, run
+from tests.crash.sim.workload import Workload
+
+
+def test_a_history_survives_a_crash_at_every_call() -> None:
+    """A short history is crashed before each of its system calls, and recovers each time."""
+    counts = run(3, Plan(requests=5, fault_odds=0.0))
+    assert counts.points == counts.calls > 100
+    assert counts.recoveries > 2 * counts.points
+    assert counts.acknowledged > 3
+    assert counts.looks > counts.points
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
+    """Longer histories, with failing calls and several lives, are crashed at some of their calls."""
+    counts = run(seed, Plan(sample=0.02))
+    assert counts.points > 5
+    assert counts.recoveries > 2 * counts.points
+
+
+def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken promise names seed and place; that place alone breaks it again, in the same words."""
+    monkeypatch.setattr("perstack_stored.server.Server._answer_synced", _answers_too_early)
+    with pytest.raises(FoundError) as found:
+        _run_all(range(5, 20))
+    where = str(found.value).split("--at ")[1].split()[0]
+    seed = int(str(found.value).split("replay ")[1].split()[0])
+    with pytest.raises(FoundError) as again:
+        run(seed, Plan(only=where))
+    assert str(again.value).splitlines()[0] == str(found.value).splitlines()[0]
+
+
+def _run_all(seeds: Iterable[int]) -> None:
+    for seed in seeds:
+        run(seed, Plan(sample=0.1))
+
+
+def _answers_too_early(server: object) -> None:
+    unsynced = server._unsynced  # type: ignore[attr-defined]
+    while unsynced:
+        for envelope, frame in unsynced.popleft()[1]:
+            server._outbox.send(envelope, frame)  # type: ignore[attr-defined]
+
+
+def test_a_seed_gives_the_same_history_in_every_run() -> None:
+    """Two runs of a seed make the same calls, crash at the same places and check as much."""
+    first, second = (vars(run(11, Plan(requests=8, sample=0.05))) for _ in range(2))
+    assert first == second
+
+
+def test_the_workload_has_what_the_promises_are_about() -> None:
+    """All kinds, events that share a name, repeats, files that are rewritten, values beyond a page."""
+    workload = Workload(Random(1))
+    values = [workload.value() for _ in range(300)]
+    assert {value.op for value in values} == {"storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting"}
+    assert len(set(values)) < len(values)
+    assert max(len(value.payload) for value in values) > 4096
