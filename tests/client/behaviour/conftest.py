@@ -1,5 +1,6 @@
-"""Both clients, on real daemons."""
+"""All clients, on real daemons: both Python ones, and the TypeScript one in a Node process."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,23 +10,39 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
+from tests.client.behaviour import node
 from tests.client.behaviour.adapter import BlockingClient
+from tests.client.behaviour.node import NodeClient
 from tests.support import RunningDaemon, running_daemon
 
 OpenClient = Callable[..., Client]
-KINDS: dict[str, Any] = {"sync": Client, "asyncio": BlockingClient}
+PYTHON: dict[str, Any] = {"sync": Client, "asyncio": BlockingClient}
+ALL: dict[str, Any] = {**PYTHON, "typescript": NodeClient}
 
 
-@pytest.fixture(params=KINDS)
-def open_client(request: pytest.FixtureRequest) -> Iterator[OpenClient]:
-    """Makes clients of one kind; they are left at the end."""
+def _open(kind: str) -> Iterator[OpenClient]:
+    if kind == "typescript" and (what := node.missing()) is not None:
+        assert "CI" not in os.environ or not node.TYPESCRIPT.is_dir(), f"{what} must be there"
+        pytest.skip(f"needs {what}: see client/typescript/README.md")
     with ExitStack() as opened:
 
         def open_one(daemon: RunningDaemon, **arguments: Any) -> Client:
-            client: Client = opened.enter_context(KINDS[request.param](daemon.endpoint, **arguments))
+            client: Client = opened.enter_context(ALL[kind](daemon.endpoint, **arguments))
             return client
 
         yield open_one
+
+
+@pytest.fixture(params=ALL)
+def open_client(request: pytest.FixtureRequest) -> Iterator[OpenClient]:
+    """Makes clients of one kind; they are left at the end."""
+    yield from _open(request.param)
+
+
+@pytest.fixture(params=PYTHON)
+def open_python_client(request: pytest.FixtureRequest) -> Iterator[OpenClient]:
+    """The same, where only the Python clients have what is tested."""
+    yield from _open(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +61,14 @@ def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
 
 @pytest.fixture
 def client(shared_daemon: RunningDaemon, open_client: OpenClient) -> Client:
-    """A client of either kind, on the shared daemon."""
+    """A client of each kind, on the shared daemon."""
     return open_client(shared_daemon)
+
+
+@pytest.fixture
+def python_client(shared_daemon: RunningDaemon, open_python_client: OpenClient) -> Client:
+    """The same, where only the Python clients have what is tested."""
+    return open_python_client(shared_daemon)
 
 
 @pytest.fixture

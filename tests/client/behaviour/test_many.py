@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from perstack_storage import AsyncClient, Client, StorageError
-from tests.client.behaviour.test_restarts import position_of
+from tests.client.behaviour.test_without_waiting import position_of
 from tests.client.behaviour.values import event
 from tests.support import RunningDaemon, eventually, running_daemon
 

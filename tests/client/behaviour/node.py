@@ -1,0 +1,190 @@
+"""The TypeScript client, in a Node process, behind the surface of the Python one: one suite runs on all."""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from perstack_storage import (
+    CheckpointNotFound,
+    ClosedError,
+    DaemonUnavailable,
+    OutcomeUnknown,
+    Page,
+    Refused,
+    StorageError,
+    TooMuchOutstanding,
+)
+
+TYPESCRIPT = Path(__file__).parents[3] / "client" / "typescript"
+BUILT = TYPESCRIPT / "dist" / "index.js"
+BRIDGE = Path(__file__).with_name("bridge.mjs")
+ANSWER_SECONDS = 100.0
+_STATES: dict[str, type[StorageError]] = {
+    kind.__name__: kind for kind in (ClosedError, DaemonUnavailable, OutcomeUnknown, TooMuchOutstanding)
+}
+
+
+def missing() -> str | None:
+    """What has to be there for a `NodeClient`, and is not."""
+    if shutil.which("node") is None:
+        return "node 20 or newer"
+    return (
+        None if BUILT.is_file() and (TYPESCRIPT / "node_modules").is_dir() else "the built TypeScript client"
+    )
+
+
+class NodeClient:
+    """A storage of the TypeScript client. Calls are made in the order of the lines that go to the process."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        timeout_s: float = 30.0,
+        max_outstanding: int | None = None,
+        on_error: object = None,  # the futures of this client always tell
+    ) -> None:
+        self._process = subprocess.Popen(
+            ["node", str(BRIDGE), str(BUILT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={key: value for key, value in os.environ.items() if not key.startswith("PERSTACK_STORED")},
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        self._lock = threading.Lock()
+        self._calls: dict[int, tuple[str, Future[Any]]] = {}
+        self._next_id = 1
+        options = {"endpoint": endpoint, "timeoutMs": timeout_s * 1000, "maxOutstanding": max_outstanding}
+        self._write({name: value for name, value in options.items() if value is not None})
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> "NodeClient":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if not self._input.closed:
+            self._input.close()
+            assert self._process.wait(ANSWER_SECONDS) == 0
+            self._reader.join()
+            self._output.close()
+
+    def _write(self, line: object) -> None:
+        self._input.write(json.dumps(line).encode() + b"\n")
+        self._input.flush()
+
+    def _read(self) -> None:
+        for line in self._output:
+            outcome = json.loads(line)
+            op, future = self._calls.pop(outcome["id"])
+            if "error" in outcome:
+                future.set_exception(_raised(op, outcome["error"]))
+            else:
+                future.set_result(outcome.get("value"))
+        for _, future in self._calls.values():
+            future.set_exception(AssertionError("the Node process has ended"))
+
+    def _start(self, call: str, *args: object) -> "Future[Any]":
+        future: Future[Any] = Future()
+        with self._lock:
+            id = self._next_id
+            self._next_id += 1
+            self._calls[id] = (call, future)
+            self._write({"id": id, "call": call, "args": args})
+        return future
+
+    def _call(self, call: str, *args: object) -> Any:
+        return self._start(call, *args).result(ANSWER_SECONDS)
+
+    def _page(self, op: str, limit: int | None, after: Any, **arguments: object) -> Page[Any]:
+        given = {**arguments, "limit": limit, "after": after}
+        page = self._call("page", op, {name: value for name, value in given.items() if value is not None})
+        return Page(page["items"], page.get("next"), page["position"])
+
+    def store_job(self, value: object) -> None:
+        self._call("storeJob", value)
+
+    def store_checkpoint(self, value: object) -> None:
+        self._call("storeCheckpoint", value)
+
+    def store_event(self, value: object) -> None:
+        self._call("storeEvent", value)
+
+    def store_run_setting(self, value: object) -> None:
+        self._call("storeRunSetting", value)
+
+    def store_job_nowait(self, value: object) -> "Future[int]":
+        return self._start("store", "storeJob", value)
+
+    def store_checkpoint_nowait(self, value: object) -> "Future[int]":
+        return self._start("store", "storeCheckpoint", value)
+
+    def store_event_nowait(self, value: object) -> "Future[int]":
+        return self._start("store", "storeEvent", value)
+
+    def store_run_setting_nowait(self, value: object) -> "Future[int]":
+        return self._start("store", "storeRunSetting", value)
+
+    def store_changing(self, value: object, count: int) -> None:
+        self._call("storeChanging", value, count)
+
+    def flush(self) -> None:
+        self._call("flush")
+
+    def retrieve_job(self, job_id: str) -> Any:
+        return self._call("retrieveJob", job_id)
+
+    def get_all_jobs(self, limit: int | None = None, after: Any = None) -> Any:
+        return self._call("getAllJobs") if limit is None else self._page("getAllJobs", limit, after)
+
+    def retrieve_checkpoint(self, job_id: str, checkpoint_id: str) -> Any:
+        return self._call("retrieveCheckpoint", job_id, checkpoint_id)
+
+    def get_checkpoints_by_job_id(self, job_id: str) -> Any:
+        return self._call("getCheckpointsByJobId", job_id)
+
+    def get_events_by_run(self, job_id: str, run_id: str) -> Any:
+        return self._call("getEventsByRun", job_id, run_id)
+
+    def get_event_contents(self, job_id: str, run_id: str, max_step: float | None = None) -> Any:
+        return self._call("getEventContents", job_id, run_id, *([] if max_step is None else [max_step]))
+
+    def get_all_runs(self) -> Any:
+        return self._call("getAllRuns")
+
+    def read_all(self, after: int = 0, limit: int | None = None) -> Page[Any]:
+        page = self._call("readAll", {"after": after, **({} if limit is None else {"limit": limit})})
+        return Page(page["items"], page.get("next"), page["position"])
+
+    def follow(self, after: int = 0, *, job_id: str | None = None, idle_s: float = 0) -> Any:
+        options = {"after": after, "jobId": job_id, "idleMs": idle_s * 1000}
+        return self._call("follow", {name: value for name, value in options.items() if value is not None})
+
+    def hello(self) -> Any:
+        return self._call("hello")
+
+    def stats(self) -> Any:
+        return self._call("stats")
+
+    def ping(self) -> float:
+        return float(self._call("ping")) / 1000
+
+
+def _raised(call: str, told: dict[str, Any]) -> Exception:
+    """The error of the Python client that has the same name."""
+    name = told["name"]
+    if name in {"Refused", "CheckpointNotFound"}:
+        kind = CheckpointNotFound if name == "CheckpointNotFound" else Refused
+        return kind(told, op=call)
+    if name in _STATES:
+        state = _STATES[name].__new__(_STATES[name])
+        state.args = (told["message"],)
+        return state
+    return AssertionError(f"{name}: {told['message']}")
