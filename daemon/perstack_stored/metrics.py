@@ -31,7 +31,6 @@ class Watched(NamedTuple):
     figures: LoopFigures
     stats: Callable[[], dict[str, Any]]
     tallies: list[Tally]  # of the loop, and of reads
-    refused: Mapping[str, int]
     followers: tuple[Follower, Follower]
     gate: Gate
 
@@ -82,7 +81,7 @@ class Metrics(Collector):
         )
         yield _labelled(
             CounterMetricFamily, "refused", "Errors by code, items of batches too.",
-            ("code",), {(str(code),): count for code, count in dict(self._watched.refused).items()},
+            ("code",), {(code,): count for code, count in stats["refused"].items()},
         )  # fmt: skip
         yield _counter("reads_failed", "Reads that met a fault of the daemon.", stats["reads"]["failed"])
 

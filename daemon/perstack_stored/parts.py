@@ -9,12 +9,12 @@ from .wire import RequestHeader
 
 
 class _Assembly:
-    __slots__ = ("buffer", "filled", "heard", "key", "next_part")
+    __slots__ = ("buffer", "heard", "key", "next_part", "size")
 
     def __init__(self, key: tuple[object, ...], size: int) -> None:
         self.key = key
-        self.buffer = bytearray(size)
-        self.filled = 0
+        self.size = size
+        self.buffer = bytearray()  # grows with what comes: to announce much must not cost much
         self.next_part = 0
         self.heard = time.monotonic()
 
@@ -44,10 +44,10 @@ class Parts:
         if assembly.next_part < header.parts:
             return None
         self.forget(peer)
-        if assembly.filled != len(assembly.buffer):
+        if len(assembly.buffer) != assembly.size:
             raise Refusal(
                 ErrorCode.BAD_REQUEST,
-                f"the parts hold {assembly.filled} bytes, not {len(assembly.buffer)}",
+                f"the parts hold {len(assembly.buffer)} bytes, not {assembly.size}",
                 "bytes",
             )
         return assembly.buffer
@@ -56,7 +56,7 @@ class Parts:
         """Drop what a connection has sent of a value."""
         assembly = self._assemblies.pop(peer, None)
         if assembly is not None:
-            self.reserved_bytes -= len(assembly.buffer)
+            self.reserved_bytes -= assembly.size
 
     def forget_silent(self) -> int:
         """Drop the values whose senders fell silent; how many there were."""
@@ -97,12 +97,8 @@ class Parts:
             raise Refusal(
                 ErrorCode.BAD_REQUEST, f"part {header.part} came, part {assembly.next_part} was due", "part"
             )
-        end = assembly.filled + len(body)
-        if end > len(assembly.buffer):
-            raise Refusal(
-                ErrorCode.BAD_REQUEST, f"the parts hold more than {len(assembly.buffer)} bytes", "bytes"
-            )
-        assembly.buffer[assembly.filled : end] = body
-        assembly.filled = end
+        if len(assembly.buffer) + len(body) > assembly.size:
+            raise Refusal(ErrorCode.BAD_REQUEST, f"the parts hold more than {assembly.size} bytes", "bytes")
+        assembly.buffer += body
         assembly.next_part += 1
         assembly.heard = time.monotonic()

@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 
 import structlog
@@ -117,6 +117,15 @@ class Reads:
     def answered(self) -> bool:
         """Whether there are answers to take."""
         return bool(self._replies or self._tail_replies)
+
+    def refused(self) -> Counter[str]:
+        """Reads that were answered with an error, by code."""
+        counts: Counter[str] = Counter()
+        for tally in self.tallies:
+            for (_op, outcome), count in tally.outcomes.copy().items():
+                if outcome != "ok":
+                    counts[outcome] += count
+        return counts
 
     def take_replies(self) -> list[Reply]:
         """Answers that are ready; no more at a time than what is sent quickly. The rest wakes again."""

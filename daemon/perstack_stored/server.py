@@ -303,6 +303,10 @@ class Server:
                 self._other(envelope, header)
         except Refusal as refusal:
             self._refuse(envelope, id, refusal, op)
+        except Exception:  # noqa: BLE001 - a fault of ours in one request must not end everybody's daemon
+            _log.exception("request_failed", id=id)
+            fault = Refusal(ErrorCode.INTERNAL, "a fault of the daemon; its log says more")
+            self._refuse(envelope, id, fault, op)
 
     def _refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
         self._outbox.send(envelope, self._stores.refuse(id, refusal, op if op in wire.OPERATIONS else "?"))
@@ -477,7 +481,6 @@ class Server:
             figures=self.figures,
             stats=self.stats,
             tallies=[self._stores.tally, *self._reads.tallies],
-            refused=self._stores.refused,
             followers=(self._index, self._tree),
             gate=self._gate,
         )

@@ -1,6 +1,7 @@
 """What the daemon says of itself: the answers to `hello` and `stats`. Nothing here changes anything."""
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,7 +108,7 @@ class Telling:
             "messages": loop.messages,
             "stored": {wire.STORE_OPS[kind]: stores.stored.get(kind, 0) for kind in wire.STORE_OPS},
             "repeated": stores.repeated,
-            "refused": dict(stores.refused),
+            "refused": self.refused(),
             "held": {"requests": loop.held_requests, "bytes": loop.held_bytes},
             "partsBytes": self._parts.reserved_bytes,
             "reads": {
@@ -122,6 +123,11 @@ class Telling:
             "tree": {**self.follower(self._tree), "blocked": self._tree.blocked},
         }
 
+    def refused(self) -> dict[str, int]:
+        """Errors by code, of stores, of items of batches, and of reads. May be called in another thread."""
+        counts = Counter({str(code): count for code, count in self._stores.refused.copy().items()})
+        return dict(counts + self._reads.refused())
+
     def line(self) -> str:
         """The most important figures in a line for people; rates are since the last line."""
         now, position = time.monotonic(), self._journal.mark.position
@@ -129,7 +135,7 @@ class Telling:
         self._line_at = now, position
         rate = (position - from_position) / max(now - before, 1e-3)
         behind = ", ".join(f"{item.kind} {self._behind(item)}" for item in (self._index, self._tree))
-        refused = sum(self._stores.refused.values())
+        refused = sum(self.refused().values())
         return (
             f"position {position}; {rate:.0f} records/s; {len(self._sessions)} sessions;"
             f" {refused} refused; behind: {behind}"

@@ -66,6 +66,8 @@ class _Rescue(msgspec.Struct):
 _header = msgspec.json.Decoder(RequestHeader)
 _rescue = msgspec.json.Decoder(_Rescue)
 encode = msgspec.json.Encoder().encode
+# All that decoding raises: invalid UTF-8 is found only where a string is made of it.
+_UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 def split(frame: bytes) -> tuple[bytes, bytes]:
@@ -94,7 +96,7 @@ def decode_header(data: bytes) -> RequestHeader:
         header = _header.decode(data)
     except msgspec.ValidationError as error:
         raise _wrong(data, str(error)) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except _UNREADABLE:
         raise Refusal(ErrorCode.BAD_FRAME, "the frame does not begin with a header in JSON") from None
     if header.v != PROTOCOL_VERSION:
         raise _unsupported(header.v)
@@ -110,7 +112,7 @@ def _wrong(data: bytes, reason: str) -> Refusal:
         return Refusal(ErrorCode.BAD_FRAME, f"the header is not a JSON object: {_plain(reason)}")
     try:
         v = _rescue.decode(data).v
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         v = None
     if type(v) is int and v != PROTOCOL_VERSION:
         return _unsupported(v)
@@ -125,7 +127,7 @@ def rescue_id(frame: bytes) -> int | None:
     """The request's id, where the rest of its header is wrong."""
     try:
         found = _rescue.decode(frame[:HEADER_BYTES_MAX].split(b"\n", 1)[0]).id
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
     return found if type(found) is int and 0 <= found <= 2**53 - 1 else None
 
@@ -162,7 +164,7 @@ def decode_arguments(body: bytes) -> dict[str, Any]:
         return {}
     try:
         arguments = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except _UNREADABLE:
         raise Refusal(ErrorCode.BAD_REQUEST, "the arguments are not JSON") from None
     if not isinstance(arguments, dict):
         raise Refusal(ErrorCode.BAD_REQUEST, "the arguments must be a JSON object")

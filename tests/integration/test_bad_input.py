@@ -113,6 +113,21 @@ def test_a_message_without_one_readable_frame_is_refused(raw: Raw, frames: tuple
     assert answer["error"]["retryable"] is False
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'{"v":1,"id":1,"op":"\xfe"}',
+        b'{"v":"\xfe","op":"ping","id":1}',
+        b'{"v":1,"op":"ping","id":1,"seq":"x","session":"\xfe"}',
+        b'{"v":1,"op":5,"id":"\xfe"}',
+    ],
+)
+def test_bytes_that_are_no_utf_8_in_a_header_end_nothing(raw: Raw, head: bytes) -> None:
+    """Wherever they stand, whatever else is wrong with it."""
+    assert raw.frames(head + b"\n{}").code in {"BAD_FRAME", "BAD_REQUEST"}
+    assert raw.ask("ping").header["ok"]
+
+
 @pytest.mark.parametrize("head", [b"[]", b"1", b'"x"', b"null", b"true", b"[1,2,3]"])
 def test_a_header_that_is_no_object_is_refused(raw: Raw, head: bytes) -> None:
     """JSON, but not an object."""

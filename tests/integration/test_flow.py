@@ -1,97 +1,20 @@
 """Clients that misbehave, and many of them: nobody else waits, memory stays bounded, nothing is lost."""
 
-import contextlib
 import json
 import os
 import random
 import resource
 import signal
 import socket
-import statistics
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from perstack_storage import Client
 from tests.integration.raw import MIB, Raw, event, job, session
+from tests.integration.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
 from tests.support import RunningDaemon, eventually, files_of, running_daemon
-
-PING_P99_MAX_SECONDS = 0.25
-MEMORY_MIB_MAX = 400
-
-
-class Pings:
-    """A client that pings all the while; what its slowest hundredth took."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        self._done = threading.Event()
-        self.seconds: list[float] = []
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        with Raw(self._endpoint) as raw:
-            while not self._done.wait(0.002):
-                start = time.perf_counter()
-                assert raw.ask("ping").header["ok"]
-                self.seconds.append(time.perf_counter() - start)
-
-    def __enter__(self) -> "Pings":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    @property
-    def p99(self) -> float:
-        """In seconds."""
-        return statistics.quantiles(self.seconds, n=100)[98]
-
-
-def memory_mib(daemon: RunningDaemon) -> float:
-    """Memory of the daemon and its followers: their own, and their share of what they have in common."""
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
-    total = 0
-    for pid in (str(daemon.pid), *children):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1024
-
-
-@contextmanager
-def memory_peak(daemon: RunningDaemon) -> Iterator[list[float]]:
-    """The memory that is used meanwhile, looked at again and again, in MiB."""
-    seen = [memory_mib(daemon)]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            seen.append(memory_mib(daemon))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        done.set()
-        thread.join()
-
-
-def sockets(daemon: RunningDaemon) -> int:
-    """Open sockets of the daemon."""
-    count = 0
-    for fd in os.listdir(f"/proc/{daemon.pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            count += os.readlink(f"/proc/{daemon.pid}/fd/{fd}").startswith("socket:")
-    return count
 
 
 def settled_tree(raw: Raw) -> bool:
