@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.integration.raw import Raw
 from tests.support import RunningDaemon
 
-# Other tests run beside: the promise of 0.1 s is measured by the fuzz campaign, which has the machine to itself.
+# Other tests run beside: the promise of 0.1 s is measured by the fuzz campaign, alone on the machine.
 PING_P99_MAX_SECONDS = 0.25
 MEMORY_MIB_MAX = 400
 
