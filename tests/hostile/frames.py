@@ -82,13 +82,14 @@ class Frames:
             return VALUES[op](f"c{n}", jobId=job, runId=run, stepNumber=n)
         if op == "storeEvent":
             return VALUES[op](f"e{n}", jobId=job, runId=run, timestamp=n, stepNumber=n // 10)
-        arguments = {
+        known: dict[str, dict[str, Any]] = {
             "retrieveCheckpoint": {"jobId": job, "checkpointId": f"c{n}"},
             "getEventsByRun": {"jobId": job, "runId": run},
             "getEventContents": {"jobId": job, "runId": run, "maxStep": n},
             "readAll": {"after": n, "limit": 1 + n, "waitMs": random.choice((0, 0, 5))},
             "readPart": {"read": "k1", "part": n},
-        }.get(op, {"jobId": job})
+        }
+        arguments = known.get(op, {"jobId": job})
         if random.random() < 0.3 and op.startswith("get"):
             arguments["limit"] = 1 + n
         return arguments if op not in {"hello", "ping", "stats"} else {}

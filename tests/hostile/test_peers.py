@@ -84,8 +84,9 @@ def test_forged_numbers_of_other_sessions_harm_only_the_forger(daemon: RunningDa
                 assert again.position == answer.position
             else:
                 assert again.code in {"SEQUENCE_GAP", "SEQUENCE_OLD", "BAD_REQUEST"}
-        for seq in (0, -1, 2**53, 2**63, 1.5, "1", None):
-            assert forger.ask("storeEvent", event("f"), session=session(), seq=seq).code == "BAD_REQUEST"
+        wrong: tuple[object, ...] = (0, -1, 2**53, 2**63, 1.5, "1", None)
+        for bad in wrong:
+            assert forger.ask("storeEvent", event("f"), session=session(), seq=bad).code == "BAD_REQUEST"
         position = honest.ask("storeEvent", event("b"), session=mine, seq=2, settled=1).position
         assert honest.ask("storeEvent", event("b"), session=mine, seq=2, settled=1).position == position
 
