@@ -80,10 +80,8 @@ def _apply(fresh: Index, entries: Iterable[Entry], advance: Advance) -> None:
 
 def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> Mark | None:
     """Copy the index and return its place; None if it can't be compared."""
-    path = os.path.join(scratch, _COPY_NAME)
     try:
-        for suffix in ("", "-wal"):
-            _copy(base, index.FILE_NAME + suffix, path + suffix)
+        path = copy_index(base, scratch)
     except OSError as error:
         report.add("index_unusable", reason=error.strerror)
         return None
@@ -115,6 +113,14 @@ def _tell_place(place: Mark, end: JournalEnd, report: Report) -> Mark:
     elif place.position < end.mark.position:
         report.add("index_behind", position=place.position, journal=end.mark.position)
     return place
+
+
+def copy_index(base: Base, scratch: str) -> str:
+    """Copy the index into a folder, to be opened there; returns the path. There may be no index."""
+    path = os.path.join(scratch, _COPY_NAME)
+    for suffix in ("", "-wal"):
+        _copy(base, index.FILE_NAME + suffix, path + suffix)
+    return path
 
 
 def _copy(base: Base, name: str, path: str) -> None:

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
-from . import record
-from .errors import DamageError
+from . import gaps, record
+from .errors import DamageError, NewerFormatError
 from .files import Files
 from .findings import Report
+from .gaps import GapRange
 from .offline import Advance, progress
 from .record import EntryType, Kind, NotAnEntryError, SegmentHeader
 from .recovery import Recovered, recover
@@ -50,6 +51,7 @@ def check_journal(files: Files, journal_dir: int, report: Report) -> JournalEnd 
         else:
             ends[found.number] = found.end
             _tell_tail(report, found)
+    lost: list[GapRange] = []
     with progress("journal (bytes)", sum(ends.values())) as advance:
         last: dict[int, int | None] = {0: 0}  # the last position of each segment that could be read
         for number, header in headers.items():
@@ -58,7 +60,9 @@ def check_journal(files: Files, journal_dir: int, report: Report) -> JournalEnd 
                 reason = f"it begins with position {header.first_position}, not {position + 1}"
                 _damage(report, segment_name(number), 0, reason, position + 1)
             if number in ends:
-                last[number] = _Segment(files, journal_dir, header, report).check(ends[number], advance)
+                last[number] = _Segment(files, journal_dir, header, report, lost).check(ends[number], advance)
+    for gap in lost:
+        report.add("journal_gap", first=gap.first, last=gap.last)
     if report.findings != before or found is None or found.store is None:
         return None
     report.compared["records"] = found.position
@@ -99,7 +103,7 @@ def _headers(files: Files, journal_dir: int, numbers: list[int], report: Report)
         except OSError as error:
             _damage(report, name, 0, f"it can't be read: {error.strerror}")
             continue
-        except NotAnEntryError as error:
+        except (NotAnEntryError, NewerFormatError) as error:
             _damage(report, name, 0, str(error))
             continue
         if header.number != number:
@@ -115,11 +119,14 @@ def _headers(files: Files, journal_dir: int, numbers: list[int], report: Report)
 class _Segment:
     """The entries of one segment, up to its logical end: what stands behind that is void."""
 
-    def __init__(self, files: Files, journal_dir: int, header: SegmentHeader, report: Report) -> None:
+    def __init__(
+        self, files: Files, journal_dir: int, header: SegmentHeader, report: Report, lost: list[GapRange]
+    ) -> None:
         self._files = files
         self._dir = journal_dir
         self._header = header
         self._report = report
+        self._lost = lost
         self._name = segment_name(header.number)
         self._position: int | None = header.first_position - 1
 
@@ -161,9 +168,8 @@ class _Segment:
             _damage(self._report, self._name, entry.offset, reason, self._position + 1)
         self._position = found.position + found.count - 1
         try:
-            unknown = {place.kind for place in record.record_places(entry.data, found)} - set(Kind)
-            reason = f"it holds a record of the unknown kind {min(unknown)}" if unknown else ""
-        except NotAnEntryError as error:
-            reason = str(error)
-        if reason:
-            _damage(self._report, self._name, entry.offset, reason, found.position)
+            for i, place in enumerate(record.record_places(entry.data, found)):
+                if place.kind == Kind.GAP:
+                    gaps.add(self._lost, found.position + i)
+        except (NotAnEntryError, NewerFormatError) as error:
+            _damage(self._report, self._name, entry.offset, str(error), found.position)

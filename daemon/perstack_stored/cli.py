@@ -178,6 +178,24 @@ def rebuild(sources: Sources, *, index_only: bool, tree_only: bool) -> None:
 
 @main.command()
 @_configured("base_path")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be taken back, and what is gone.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
+def repair(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
+    """Repair the damaged journal of a base that is not served.
+
+    Segments that are damaged or missing are made anew. They hold what is whole in the old ones, at its
+    position. What the damage took is taken back from the tree, or from the journal's own bytes, where the
+    index vouches for it by a checksum. What nothing vouches for becomes a gap, and is named; its position is
+    never given out again. The damaged segments are kept in .stored/repaired-0001 (0002, …), with the index,
+    which the next start builds anew. The tree is not touched. Cut short, it goes on when it is run again.
+
+    The exit status is 0 if nothing is gone, 1 if records are gone, 2 if the journal can't be repaired.
+    """
+    offline_cli.repair(_settings(sources).base_path or None, dry_run=dry_run, as_json=as_json)
+
+
+@main.command()
+@_configured("base_path")
 @click.option(
     "--after",
     type=click.IntRange(min=0),

@@ -31,6 +31,7 @@ from .lock import BaseLock
 from .metrics import Metrics
 from .notify import Notifier, Working, to_nobody
 from .reads import Reads
+from .repair_apply import refuse_unfinished
 from .server import Server, Waker
 from .sessions import Sessions
 from .settings import LOG_LEVELS, Settings
@@ -72,6 +73,12 @@ def _naming(base: str) -> Iterator[None]:
         raise ConfigError(f"can't use {base} as a base: {error}") from error
 
 
+def known_position(files: Files, base: str, folders: Folders, store: bytes) -> int:
+    """The highest position that index or tree know: they only follow what is on disk."""
+    indexed = index.position_of(os.path.join(base, STORED_NAME, index.FILE_NAME), store)
+    return max(load_cursor(files, folders.stored, store).position, indexed or 0)
+
+
 def open_journal(
     files: Files,
     base: str,
@@ -81,19 +88,13 @@ def open_journal(
     working: Working = to_nobody,
 ) -> Journal:
     """Open the journal, and tell what recovery found."""
-
-    def known_position(store: bytes) -> int:
-        # Index and tree only follow what is on disk: one that is ahead knows records that the journal lost.
-        indexed = index.position_of(os.path.join(base, STORED_NAME, index.FILE_NAME), store)
-        return max(load_cursor(files, folders.stored, store).position, indexed or 0)
-
     journal = Journal(
         files,
         folders.journal,
         sessions,
         segment_bytes=settings.segment_bytes,
         first_segment_bytes=settings.first_segment_bytes,
-        known_position=known_position,
+        known_position=lambda store: known_position(files, base, folders, store),
         working=working,
     )
     found = journal.recovered
@@ -179,6 +180,7 @@ class Daemon:
             folders = open_folders(files, self._base)
             lock = BaseLock(folders.stored)
             lock.say(role="daemon", endpoints=list(self._endpoints))
+            refuse_unfinished(files, folders.stored)
             journal = open_journal(files, self._base, folders, sessions, settings, self._notifier.working)
         take_up_tree(files, self._base, folders, journal, self._notifier.working)
         self._serve(files, folders, journal, sessions, lock, started)

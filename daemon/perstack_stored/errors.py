@@ -54,8 +54,14 @@ class TreeUnsyncedError(StoredError):
     """Files of the tree may not be on disk. Its process must end: the next one goes through them again."""
 
 
+class NewerFormatError(StoredError):
+    """The journal holds what only a newer version of the program can read. Nothing is changed."""
+
+    exit_status = 78
+
+
 class LostEndError(StoredError):
-    """Records that were on disk are missing at the end of the journal. Nothing is changed."""
+    """Records that were on disk are missing at the end of the journal. Nothing is changed; see `repair`."""
 
     exit_status = 78
 
@@ -67,7 +73,8 @@ class DamageError(StoredError):
 
     def __init__(self, segment: str, offset: int, position: int, reason: str) -> None:
         super().__init__(
-            f"damage in journal segment {segment} at offset {offset}, position {position}: {reason}"
+            f"damage in journal segment {segment} at offset {offset}, position {position}: {reason}."
+            " `perstack-stored repair --dry-run` tells what can be taken back, without it the repair is done"
         )
         self.segment = segment
         self.offset = offset

@@ -24,6 +24,7 @@ CHECK_FINDINGS = {
 CHECK_NOTES = {
     "import_unfinished": "the journal does not hold the whole tree yet; the next start goes on importing",
     "journal_empty": "the journal has no segment yet",
+    "journal_gap": "records that were lost; a repair put gaps in their place",
     "journal_torn_tail": "bytes of an unfinished write at the end, which the next start leaves out",
     "journal_unproven": "records at the end whose sync nothing proves; the next start writes them again",
     "index_missing": "there is no index; the next start builds it",

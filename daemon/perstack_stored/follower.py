@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from . import index, log
-from .errors import DamageError, TreeUnsyncedError
+from .errors import DamageError, NewerFormatError, TreeUnsyncedError
 from .files import Files
 from .index import Index, IndexUnusableError
 from .link import FollowerEnd, Report
@@ -245,7 +245,7 @@ def main() -> None:
         projection = TreeProjection(tree)
     try:
         follow(projection, reader, link)
-    except DamageError as error:
+    except (DamageError, NewerFormatError) as error:
         _log.critical("journal_damaged", reason=str(error))
         sys.exit(DAMAGE_STATUS)
     except TreeUnsyncedError as error:

@@ -412,6 +412,12 @@ def setting_text(payload: bytes, updated_at: float, *, rewritten: bool) -> bytes
     return payload[:start] + repr(updated_at).encode() + payload[end:]
 
 
+def setting_as_sent(text: bytes, sent_at: str) -> bytes:
+    """The setting as it was sent, from what `setting_text` made of it."""
+    start, end = _updated_at_span(text)
+    return text[:start] + sent_at.encode() + text[end:]
+
+
 def with_defaults(payload: bytes, lacks: int) -> bytes:
     """A run setting as the reference reads it: "low" and 100 stand in for what is missing."""
     missing = (b',"reasoningBudget":"low"' if lacks & LACKS_REASONING_BUDGET else b"") + (

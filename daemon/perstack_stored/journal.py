@@ -369,6 +369,6 @@ def _refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -
     if known > found.position:
         raise LostEndError(
             f"the journal ends at position {found.position}, but records up to {known} were stored: its"
-            " end is lost. Put the missing segments back, `perstack-stored check` tells which. To go on"
-            " without them, run `perstack-stored rebuild`"
+            " end is lost. Put the missing segments back, or let `perstack-stored repair` take back what it"
+            " can and go on without the rest; with --dry-run it only tells"
         )

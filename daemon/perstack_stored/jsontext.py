@@ -40,6 +40,14 @@ def indent(text: bytes) -> bytes:
     return b"".join(out)
 
 
+def layouts(text: bytes) -> Iterator[bytes]:
+    """The same tokens, as they are laid out usually: compact, as Python's json does it, and as they stand."""
+    tokens = TOKEN.findall(text)
+    yield b"".join(tokens)
+    yield b"".join([token + b" " if token in (b",", b":") else token for token in tokens])
+    yield text
+
+
 def members(text: bytes) -> Iterator[tuple[str, int, int]]:
     """Key, and start and end of the value, of each member of the outermost object."""
     depth = 0

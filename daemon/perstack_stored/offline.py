@@ -15,6 +15,7 @@ from .errors import ConfigError
 from .files import Files
 from .follower import Folders, open_folders
 from .lock import BaseLock
+from .repair_apply import refuse_unfinished
 from .segments import Entry
 from .sessions import Sessions
 from .settings import Settings
@@ -37,12 +38,13 @@ class Base(NamedTuple):
 
 
 @contextmanager
-def held_base(base_path: str | None, role: str, *, reads_only: bool) -> Iterator[Base]:
+def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bool = False) -> Iterator[Base]:
     """Hold a base that was set up before. Nothing is created in a folder that is no base.
 
     Args:
         base_path: as given to the command; None for the default.
         role: what this process is, told to whoever finds the base held.
+        repairs: a repair that was cut short may have left the base between two states.
         reads_only: the base may also lie on a file system that is mounted read-only, as a snapshot does.
 
     Raises:
@@ -60,6 +62,8 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool) -> Iterator
     if lock is not None:
         lock.say(role=role)
     try:
+        if not repairs:
+            refuse_unfinished(files, folders.stored)
         yield Base(path, files, folders)
     finally:
         if lock is not None:

@@ -18,6 +18,8 @@ from .findings import Finding, Report
 from .offline import clear_bar, held_base
 from .rebuild import Rebuilt
 from .rebuild import rebuild as rebuild_base
+from .repair import FINDINGS, NOTES
+from .repair import repair as repair_base
 from .settings import Settings
 
 # Beyond so many lines of one name only their number is told, but for --json.
@@ -141,6 +143,25 @@ def _tell_recovery(done: Rebuilt) -> None:
         click.echo(
             f"the last stop was unclean: {kept} records were secured, {torn} bytes of a torn write left out"
         )
+
+
+# --- repair ----------------------------------------------------------------------------------------
+
+
+def repair(base_path: str | None, *, dry_run: bool, as_json: bool) -> None:
+    """Repair the journal of a base, and print what was found, taken back and lost."""
+    with exit_status():
+        report = Report(printer(as_json=as_json), FINDINGS, NOTES)
+        with held_base(base_path, "repair", reads_only=dry_run, repairs=True) as base:
+            done = repair_base(base, report, dry_run=dry_run)
+        if done is not None and not as_json:
+            click.echo(
+                f"made anew: {', '.join(done.segments)}; the old ones are kept in .stored/{done.kept_in}"
+            )
+            click.echo(
+                "the next start builds the index; `perstack-stored check` tells what in the tree differs"
+            )
+        conclude(report, "would be then" if dry_run else "now", as_json=as_json)
 
 
 # --- dump ------------------------------------------------------------------------------------------

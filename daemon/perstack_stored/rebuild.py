@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from . import importer, index
+from .daemon import known_position
 from .errors import ConfigError
 from .files import Files
 from .index import Index, IndexUnusableError
@@ -44,6 +45,7 @@ def rebuild(base: Base, settings: Settings, *, index_too: bool, tree_too: bool) 
     Raises:
         ConfigError: there is no journal, it does not hold the whole tree yet, or an index can't be used.
         DamageError: the journal is damaged; index and tree are as they were before, or further.
+        LostEndError: it lost its end; nothing was changed.
         OSError: something can't be read or written.
     """
     modes = TreeModes(settings.file_mode, settings.folder_mode)
@@ -79,6 +81,7 @@ def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, M
         segment_bytes=settings.segment_bytes,
         first_segment_bytes=settings.first_segment_bytes,
         ahead=False,
+        known_position=lambda store: known_position(base.files, base.path, base.folders, store),
     )
     mark = journal.mark
     journal.close()

@@ -22,9 +22,11 @@ salt of the segment; with the position inside, an old entry in a reused block is
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Never
 
 from crc32c import crc32c
+
+from .errors import NewerFormatError
 
 ENTRY_MAGIC = b"PSE1"
 SEGMENT_MAGIC = b"PSTKJNL1"
@@ -56,6 +58,9 @@ class Kind(IntEnum):
     GAP = 5  # a record was lost here; see gaps.py
 
 
+_KINDS = frozenset({int(kind) for kind in Kind})
+
+
 class EntryType(IntEnum):
     """What an entry is."""
 
@@ -64,6 +69,7 @@ class EntryType(IntEnum):
     MARK = 3  # only says up to where the segment is synced; takes no position
 
 
+_TYPES = frozenset({int(type) for type in EntryType})
 FLAG_IMPORTED = 1  # taken over from an existing tree: a run setting counts as it is
 FLAG_RESTORED = 2  # taken back from the tree by a repair: the same, and time and session may be unknown
 
@@ -104,6 +110,12 @@ class SegmentHeader(NamedTuple):
 
 class NotAnEntryError(ValueError):
     """The bytes are no entry of this segment. Says what is wrong with them."""
+
+
+def _refuse_newer(what: str) -> Never:
+    raise NewerFormatError(
+        f"{what} is not known to this perstack-stored: use the version that wrote it; nothing was changed"
+    )
 
 
 def padded(length: int) -> int:
@@ -183,21 +195,22 @@ def record_places(data: bytes | memoryview, header: EntryHeader, offset: int = 0
     """The records of an entry whose checksum was tested.
 
     Raises:
-        NotAnEntryError: the table and the length don't agree, or it needs a newer version of this program.
+        NotAnEntryError: the table and the length don't agree.
+        NewerFormatError: it needs a newer version of this program.
     """
     count = header.count
     start = ENTRY_HEADER_BYTES + count * RECORD_BYTES
     table = memoryview(data)[offset + ENTRY_HEADER_BYTES : offset + start]
     places = []
     for length, kind, flags, compression, _ in _RECORD.iter_unpack(table):
-        if compression:
-            raise NotAnEntryError(
-                f"it is compressed by a method ({compression}) that this version does not know"
-            )
+        if compression or kind not in _KINDS:
+            _refuse_newer(f"compression {compression}" if compression else f"a record of the kind {kind}")
         places.append(RecordPlace(kind, flags, start, length))
         start += length
     if header.type == EntryType.RECORDS and start != header.length:
         raise NotAnEntryError("its records don't fill it")
+    if header.type not in _TYPES or header.flags:
+        _refuse_newer(f"an entry of the type {header.type} with flags {header.flags}")
     return places
 
 
@@ -221,7 +234,8 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
     """Read the first 64 bytes of a segment.
 
     Raises:
-        NotAnEntryError: it is not a segment, is damaged, or was written by a newer version.
+        NotAnEntryError: it is not a segment, or is damaged.
+        NewerFormatError: it was written by a newer version.
     """
     if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
         raise NotAnEntryError("it does not begin as a segment does")
@@ -229,7 +243,5 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
     if crc32c(data[: _SEGMENT.size]) != _CRC.unpack_from(data, _SEGMENT.size)[0]:
         raise NotAnEntryError("the checksum of the segment's header does not match")
     if version != FORMAT_VERSION:
-        raise NotAnEntryError(
-            f"format version {version} is not known to this version, which reads {FORMAT_VERSION}"
-        )
+        _refuse_newer(f"version {version} of the journal's format")
     return SegmentHeader(number, store, first, previous_end, proven, salt)

@@ -7,6 +7,7 @@ since the pages of an unsynced batch reach the disk in any order; its valid begi
 again into a new segment, because what reads well may stand in the page cache only. Nothing is ever erased.
 """
 
+from itertools import groupby
 from typing import NamedTuple
 
 from . import record
@@ -98,7 +99,7 @@ def _recover_last(files: Files, chain: Chain, sessions: Sessions, working: Worki
             time_ms = entry.header.time_ms
             end = entry.offset + record.padded(entry.header.length)
             clean = entry.header.type == EntryType.MARK
-            _take_up(entry, sessions)
+            take_up(entry, sessions)
             behind.append((end, position, entry._replace(data=_own(entry, proven))))
     except BadEntryError as error:
         end = torn_at = error.offset
@@ -136,12 +137,23 @@ def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
         )
 
 
-def _take_up(entry: Entry, sessions: Sessions) -> None:
+def take_up(entry: Entry, sessions: Sessions) -> None:
+    """Let the sessions know of an entry. Lost records have no position: their retry is not stored again."""
     found = entry.header
     if found.type == EntryType.SESSIONS:
         sessions.restore(entry.data[record.ENTRY_HEADER_BYTES :])
-    elif found.type == EntryType.RECORDS and found.session != record.NO_SESSION:
-        sessions.replay(found.session, found.seq, found.position, found.count, found.time_ms)
+        return
+    places = record.record_places(entry.data, found)  # refuses what only a newer version knows
+    if found.type != EntryType.RECORDS or found.session == record.NO_SESSION:
+        return
+    seq, position = found.seq, found.position
+    for is_lost, group in groupby(places, lambda place: place.kind == record.Kind.GAP):
+        count = len(list(group))
+        if is_lost:
+            sessions.pass_over(found.session, seq + count - 1, found.time_ms)
+        else:
+            sessions.replay(found.session, seq, position, count, found.time_ms)
+        seq, position = seq + count, position + count
 
 
 def _judge(

@@ -6,11 +6,13 @@ the journal: each entry carries session and number, and each segment begins with
 
 import struct
 from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from perstack_storage._errors import ErrorCode
 
 from .errors import Refusal
+from .gaps import GapRange
 
 _SESSION = struct.Struct("<16sQQH")
 _RUN = struct.Struct("<QQI")
@@ -23,6 +25,21 @@ class Run(NamedTuple):
     seq: int
     position: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+
+
+def _without(run: Run, lost: Sequence[GapRange]) -> Iterator[Run]:
+    """The parts of a run that lie in none of the ranges, which are in order."""
+    seq, position, count = run
+    for gap in lost:
+        if gap.last < position or gap.first >= position + count:
+            continue
+        if gap.first > position:
+            yield Run(seq, position, gap.first - position)
+        passed = gap.last + 1 - position
+        seq, position, count = seq + passed, position + passed, count - passed
+        if count <= 0:
+            return
+    yield Run(seq, position, count)
 
 
 class Session:
@@ -124,6 +141,22 @@ class Sessions:
         session = self._sessions.get(key)
         if session is not None:
             session.stored(seq, position, count, self._remembered_max)
+
+    def pass_over(self, key: bytes, seq: int, time_ms: int) -> None:
+        """Take up, during recovery, that the stores up to a number came, but have no positions (any more)."""
+        session = self._sessions.setdefault(key, Session())
+        self._sessions.move_to_end(key)
+        session.used_ms = time_ms
+        session.last = session.written = max(session.last, seq)
+
+    def forget_positions(self, lost: Sequence[GapRange]) -> bool:
+        """Forget positions whose records were lost; whether there were any."""
+        found = False
+        for session in self._sessions.values():
+            kept = deque(part for run in session.runs for part in _without(run, lost))
+            found |= kept != session.runs
+            session.runs = kept
+        return found
 
     def replay(self, key: bytes, seq: int, position: int, count: int, time_ms: int) -> None:
         """Take up an entry of the journal during recovery."""

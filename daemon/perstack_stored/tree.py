@@ -86,6 +86,18 @@ def load_cursor(files: Files, stored_dir: int, store: bytes) -> Cursor:
     return Cursor(position, bool(clean))
 
 
+def cursor_store(files: Files, stored_dir: int) -> bytes | None:
+    """The journal that a good cursor is of; None if there is none."""
+    data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
+    if (
+        data is None
+        or len(data) != _CURSOR.size + 4
+        or crc32c(data[:-4]) != int.from_bytes(data[-4:], "little")
+    ):
+        return None
+    return bytes(_CURSOR.unpack_from(data)[1])
+
+
 def save_cursor(files: Files, stored_dir: int, store: bytes, cursor: Cursor) -> None:
     """Replace the durable cursor."""
     data = _CURSOR.pack(_CURSOR_MAGIC, store, cursor.position, cursor.clean)

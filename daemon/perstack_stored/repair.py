@@ -1,0 +1,193 @@
+"""`repair`: a damaged journal is made whole again, with gaps for what nothing vouches for.
+
+Only the journal is written; the index is set aside, as its addresses are not right any more. The tree stays
+as it is: `check` names what in it is of lost records, and `rebuild` writes what the journal has.
+"""
+
+import tempfile
+import uuid
+
+from . import gaps
+from .errors import ConfigError
+from .findings import Report
+from .gaps import GapRange
+from .offline import Base, keeping_sessions, progress
+from .record import Kind
+from .repair_apply import Done, carry_out, commit, is_unfinished, prepare
+from .repair_fill import Filler
+from .repair_survey import Segment, Survey
+from .repair_vouch import Known, Vouchers
+from .repair_write import SegmentWriter, sessions_before
+from .settings import Settings
+from .tree import cursor_store, load_cursor
+from .wire import STORE_OPS
+
+FINDINGS = {
+    "record_gone": "nothing vouches for the record any more; its position is a gap",
+    "records_gone": "the same of positions of which nothing is known",
+    "older_gone": "the same of values that were replaced later, or of settings that were stored again",
+}
+NOTES = {
+    "journal_damage": "what was found damaged",
+    "record_restored": "taken back at its position, by the checksum in the index or that of its entry",
+    "repeat_gone": "an event that repeated an earlier one; nothing is lost with it",
+    "index_not_usable": "the index could not vouch for anything",
+    "repair_finished": "a repair that was cut short was carried out",
+}
+
+
+def repair(base: Base, report: Report, *, dry_run: bool) -> Done | None:
+    """Repair the journal of a base that this process holds; None if nothing was written.
+
+    Args:
+        base: the base.
+        report: takes what was damaged, what was taken back, and what is gone.
+        dry_run: only report.
+
+    Raises:
+        NewerFormatError: a newer version wrote the journal; nothing was changed.
+        ConfigError: it can't be repaired.
+        OSError: something can't be read or written; run again, it begins anew or goes on.
+    """
+    finished = None
+    if is_unfinished(base.files, base.folders.stored):
+        if dry_run:
+            raise ConfigError("a repair was cut short; run it without --dry-run to carry it out")
+        finished = carry_out(base.files, base.folders)
+        report.add("repair_finished", segments=", ".join(finished.segments), kept_in=finished.kept_in)
+    survey = Survey(base.files, base.folders.journal)
+    try:
+        with tempfile.TemporaryDirectory(prefix="perstack-stored-repair-") as scratch:
+            return _Repair(base, report, survey, scratch).run(dry_run=dry_run) or finished
+    finally:
+        survey.close()
+
+
+class _Tally:
+    """Reports what becomes of each position, and remembers which are lost."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._pending: GapRange | None = None
+        self._pending_name = ""
+        self.lost: list[GapRange] = []
+        self.restored_records = 0
+        self.gone_records = 0
+
+    def restored(self, position: int, known: Known, kind: int, source: str) -> None:
+        """The record was taken back."""
+        self.flush()
+        if kind == Kind.GAP:
+            return
+        self.restored_records += 1
+        op = STORE_OPS[Kind(kind)]
+        self._report.add(
+            "record_restored", position=position, op=op, file="/".join(known.path) or None, source=source
+        )
+
+    def gone(self, position: int, known: Known) -> None:
+        """The record is lost."""
+        gap = known.gap
+        gaps.add(self.lost, position)
+        self.gone_records += 1
+        if known.kind:
+            self.flush()
+            self._report.add("record_gone", position=position, op=gap.op, file="/".join(known.path))
+            return
+        name = "repeat_gone" if gap.isRepeat else "older_gone" if gap.isOlder else "records_gone"
+        if self._pending is None or name != self._pending_name or self._pending.last != position - 1:
+            self.flush()
+            self._pending, self._pending_name = GapRange(position, position), name
+        self._pending = self._pending._replace(last=position)
+
+    def flush(self) -> None:
+        """Report a range that has come to its end."""
+        if self._pending is not None:
+            self._report.add(self._pending_name, first=self._pending.first, last=self._pending.last)
+            self._pending = None
+
+
+class _Repair:
+    """One repair, from a survey on."""
+
+    def __init__(self, base: Base, report: Report, survey: Survey, scratch: str) -> None:
+        self._base = base
+        self._report = report
+        self._survey = survey
+        self._scratch = scratch
+        self._tally = _Tally(report)
+
+    def run(self, *, dry_run: bool) -> Done | None:
+        files, folders = self._base.files, self._base.folders
+        store = self._survey.store or cursor_store(files, folders.stored) or uuid.uuid4().bytes
+        vouchers = Vouchers(self._base, store, self._scratch)
+        known_position = max(load_cursor(files, folders.stored, store).position, vouchers.position)
+        with progress("journal (segments)", len(self._survey.segments)) as advance:
+            for segment in self._survey.find_holes(known_position):
+                self._tell_damage(segment)
+                advance(1)
+        damaged = [segment for segment in self._survey.segments if segment.is_damaged]
+        self._report.compared["segments"] = len(self._survey.segments)
+        self._report.compared["records"] = self._survey.position
+        if not damaged:
+            vouchers.close()
+            return None
+        vouchers.look_up([hole for segment in damaged for hole in segment.holes])
+        if vouchers.reason:
+            self._report.add("index_not_usable", reason=vouchers.reason)
+        filler = Filler(files, self._survey, vouchers, self._tally)
+        done = None
+        if dry_run:
+            self._write(SegmentWriter(files, None, self._survey, filler, store))
+        else:
+            folder = prepare(files, folders.stored)
+            names = self._write(SegmentWriter(files, folder, self._survey, filler, store))
+            done = commit(files, folders, folder, names)
+            files.close(folder)
+        vouchers.close()
+        self._report.compared |= {
+            "restored": self._tally.restored_records,
+            "gone": self._tally.gone_records,
+        }
+        return done
+
+    def _tell_damage(self, segment: Segment) -> None:
+        told = {(hole.start, hole.reason): hole for hole in segment.holes}
+        if segment.header is None and not any(reason == segment.reason for _, reason in told):
+            self._report.add("journal_damage", segment=segment.name, offset=0, reason=segment.reason)
+        for hole in segment.holes:
+            position = hole.first if hole.first <= hole.last else None
+            self._report.add(
+                "journal_damage",
+                segment=segment.name,
+                offset=hole.start,
+                position=position,
+                reason=hole.reason,
+            )
+
+    def _write(self, writer: SegmentWriter) -> list[str]:
+        """Make what has to be made anew; returns the names."""
+        survey, lost = self._survey, self._tally.lost
+        names = []
+        previous_end = 0
+        for segment in survey.segments:
+            is_last = segment.number == len(survey.segments)
+            # A segment whose end nothing tells is written, and so synced, once more.
+            is_anew = segment.is_damaged or not (is_last or survey.segments[segment.number].header)
+            sessions = keeping_sessions(Settings())
+            if is_anew or is_last:
+                sessions_before(survey, segment, sessions)
+                holes = [GapRange(hole.first, hole.last) for hole in segment.holes if hole.first <= hole.last]
+                # What is taken back whole tells its session again.
+                is_anew |= sessions.forget_positions(lost + holes)
+            if is_anew:
+                previous_end = writer.anew(segment, previous_end, sessions)
+                names.append(segment.name)
+                self._tally.flush()
+                continue
+            assert segment.header is not None
+            if segment.header.previous_end != previous_end:
+                writer.with_end_before(segment, previous_end)
+                names.append(segment.name)
+            previous_end = segment.end
+        return names

@@ -1,0 +1,118 @@
+"""The last step of a repair: what was made ready takes its place. Cut short, it can be run again.
+
+.stored/repair/            in the making; without plan.json it is thrown away by the next repair
+├── 0000000003.segment             made anew
+├── 0000000003.segment.damaged     second name of the one that it replaces
+├── plan.json                      from now on, nothing but the repair may use the base
+└── index.sqlite                   the old one, whose addresses are not right any more
+.stored/repaired-0001/     what is kept of it
+"""
+
+import json
+from typing import NamedTuple
+
+from . import index
+from .errors import ConfigError
+from .files import Files, read_whole, replace_durably
+from .follower import Folders
+
+REPAIR_NAME = "repair"
+PLAN_NAME = "plan.json"
+KEPT_PREFIX = "repaired-"
+DAMAGED_SUFFIX = ".damaged"
+_FOLDER_MODE = 0o750
+
+
+class Done(NamedTuple):
+    """A repair that was carried out: the segments made anew, and the folder that keeps the old ones."""
+
+    segments: list[str]
+    kept_in: str
+
+
+def is_unfinished(files: Files, stored_dir: int) -> bool:
+    """Whether a repair was cut short when it had begun to change the base."""
+    try:
+        folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
+    except FileNotFoundError:
+        return False
+    try:
+        return PLAN_NAME in files.list_dir(folder)
+    finally:
+        files.close(folder)
+
+
+def refuse_unfinished(files: Files, stored_dir: int) -> None:
+    """Keep everything but a repair from a base that is between two states.
+
+    Raises:
+        ConfigError: a repair was cut short.
+    """
+    if is_unfinished(files, stored_dir):
+        raise ConfigError("a repair was cut short; run `perstack-stored repair` again to carry it out")
+
+
+def prepare(files: Files, stored_dir: int) -> int:
+    """A descriptor of an empty folder to make things ready in."""
+    files.make_dir(REPAIR_NAME, _FOLDER_MODE, dir_fd=stored_dir)
+    folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
+    for left in files.list_dir(folder):
+        files.unlink(left, dir_fd=folder)
+    return folder
+
+
+def commit(files: Files, folders: Folders, folder: int, names: list[str]) -> Done:
+    """Let the segments made in the folder take their places."""
+    there = set(files.list_dir(folders.journal))
+    for name in names:
+        if name in there:
+            fd = files.open(name, dir_fd=folders.journal)
+            try:
+                files.give_name(fd, name + DAMAGED_SUFFIX, dir_fd=folder)
+            finally:
+                files.close(fd)
+    files.sync(folder)
+    files.sync(folders.stored)
+    replace_durably(files, PLAN_NAME, json.dumps({"segments": names}).encode(), 0o640, dir_fd=folder)
+    return carry_out(files, folders)
+
+
+def carry_out(files: Files, folders: Folders) -> Done:
+    """Do what the plan says, or the rest of it."""
+    folder = files.open_dir(REPAIR_NAME, dir_fd=folders.stored)
+    try:
+        names = _names(files, folder)
+        waiting = set(files.list_dir(folder))
+        for name in names:
+            if name in waiting:
+                files.rename(name, name, source_dir=folder, target_dir=folders.journal)
+        files.sync(folders.journal)
+        there = set(files.list_dir(folders.stored))
+        for suffix in ("", "-wal", "-shm"):
+            name = index.FILE_NAME + suffix
+            if name in there:
+                files.rename(name, name, source_dir=folders.stored, target_dir=folder)
+        files.sync(folder)
+        kept = 1 + max(
+            (
+                int(n[len(KEPT_PREFIX) :])
+                for n in there
+                if n.startswith(KEPT_PREFIX) and n[len(KEPT_PREFIX) :].isdigit()
+            ),
+            default=0,
+        )
+        kept_in = f"{KEPT_PREFIX}{kept:04d}"
+        files.rename(REPAIR_NAME, kept_in, source_dir=folders.stored, target_dir=folders.stored)
+        files.sync(folders.stored)
+    finally:
+        files.close(folder)
+    return Done(names, kept_in)
+
+
+def _names(files: Files, folder: int) -> list[str]:
+    data = read_whole(files, PLAN_NAME, dir_fd=folder)
+    try:
+        names = json.loads(data or b"")["segments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"the plan of a repair that was cut short can't be read: {error}") from error
+    return [str(name) for name in names]

@@ -1,0 +1,177 @@
+"""What takes the place of a hole in the journal: records that something vouches for, and gaps. Reads only.
+
+An entry is taken back whole if its own checksum says so, once bytes that the index vouches for stand in it.
+Otherwise each of its records counts for itself.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from crc32c import crc32c
+
+from . import gaps, record
+from .errors import NewerFormatError
+from .files import Files
+from .record import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
+from .repair_survey import Hole, Segment, Survey
+from .repair_vouch import Known, Vouchers
+
+_BATCH_RECORDS_MAX = 4096
+_BATCH_BYTES_MAX = 4 << 20
+FROM_JOURNAL = "journal"
+FROM_TREE = "tree"
+
+
+class Filled(NamedTuple):
+    """An entry to be written in the place of a hole, or of a part of it."""
+
+    position: int
+    time_ms: int
+    seq: int
+    session: bytes
+    records: list[Record]
+
+
+class Tally(Protocol):
+    """Hears of each position of a hole, in order."""
+
+    def restored(self, position: int, known: Known, kind: int, source: str) -> None:
+        """The record was taken back."""
+
+    def gone(self, position: int, known: Known) -> None:
+        """The record is lost."""
+
+
+class _Damaged(NamedTuple):
+    """An entry in a hole whose header looks right: each record with its place."""
+
+    header: EntryHeader
+    data: bytes
+    places: list[RecordPlace]
+
+
+class Filler:
+    """Fills holes."""
+
+    def __init__(self, files: Files, survey: Survey, vouchers: Vouchers, tally: Tally) -> None:
+        self._files = files
+        self._survey = survey
+        self._vouchers = vouchers
+        self._tally = tally
+
+    def fill(self, segment: Segment, hole: Hole, from_ms: int, to_ms: int) -> Iterator[Filled]:
+        """Entries for all positions of a hole, between two others that were written at these times."""
+        touched = self._vouchers.touched(from_ms, to_ms)
+        position, offset = hole.first, hole.start
+        while position <= hole.last and (found := self._damaged(segment, offset, position, hole)) is not None:
+            yield self._mend(segment, found, from_ms, to_ms, touched)
+            touched = []
+            position += found.header.count
+            offset += record.padded(found.header.length)
+        records: list[Record] = []
+        size = 0
+        for number in range(position, hole.last + 1):
+            records.append(self._single(number, None, touched))
+            touched = []
+            size += len(records[-1].payload)
+            if number == hole.last or len(records) >= _BATCH_RECORDS_MAX or size >= _BATCH_BYTES_MAX:
+                yield Filled(number + 1 - len(records), from_ms, 0, record.NO_SESSION, records)
+                records, size = [], 0
+
+    # --- entries -----------------------------------------------------------------------------------
+
+    def _damaged(self, segment: Segment, offset: int, position: int, hole: Hole) -> _Damaged | None:
+        """An entry whose header is as it must be at this place; None if there is none to be seen."""
+        if segment.fd is None or offset + record.ENTRY_HEADER_BYTES > hole.end:
+            return None
+        head = record.ENTRY_MAGIC + self._files.read(segment.fd, record.ENTRY_HEADER_BYTES, offset)[4:]
+        try:
+            header = record.decode_header(head)
+            if header.length > hole.end - offset:
+                return None
+            data = record.ENTRY_MAGIC + self._files.read(segment.fd, header.length, offset)[4:]
+            places = record.record_places(data, header)
+        except (NotAnEntryError, NewerFormatError):
+            return None
+        is_right = header.type == EntryType.RECORDS and header.position == position
+        is_right &= 1 <= header.count <= hole.last + 1 - position and len(data) == header.length
+        return _Damaged(header, data, places) if is_right else None
+
+    def _mend(
+        self,
+        segment: Segment,
+        found: _Damaged,
+        from_ms: int,
+        to_ms: int,
+        touched: list[tuple[str, str, float]],
+    ) -> Filled:
+        header = found.header
+        payloads, sources = self._best(found)
+        if segment.salt is not None and _crc(found, payloads, segment.salt) == header.crc:
+            records = []
+            for i, (place, payload) in enumerate(zip(found.places, payloads, strict=True)):
+                known = self._vouchers.known(header.position + i)
+                self._tally.restored(header.position + i, known, place.kind, sources[i])
+                records.append(Record(place.kind, place.flags, payload))
+            return Filled(header.position, header.time_ms, header.seq, header.session, records)
+        time_ms = header.time_ms if from_ms <= header.time_ms <= to_ms else from_ms
+        records = []
+        for i, payload in enumerate(payloads):
+            records.append(self._single(header.position + i, payload, touched))
+            touched = []
+        return Filled(header.position, time_ms, header.seq, header.session, records)
+
+    def _best(self, found: _Damaged) -> tuple[list[bytes], list[str]]:
+        """The payloads of an entry: as the tree has them, where the index says that these are wrong."""
+        payloads, sources = [], []
+        for i, place in enumerate(found.places):
+            payload, source = found.data[place.start : place.start + place.length], FROM_JOURNAL
+            known = self._vouchers.known(found.header.position + i)
+            if known.kind and not known.is_vouched(payload):
+                better = self._vouchers.in_tree(known)
+                if better is not None and len(better) == place.length:
+                    payload, source = better, FROM_TREE
+            payloads.append(payload)
+            sources.append(source)
+        return payloads, sources
+
+    # --- records -----------------------------------------------------------------------------------
+
+    def _single(self, position: int, payload: bytes | None, touched: list[tuple[str, str, float]]) -> Record:
+        """A record by itself: as it stands there, in the journal elsewhere, or in the tree; else a gap."""
+        known = self._vouchers.known(position)
+        if known.kind:
+            if payload is None or not known.is_vouched(payload):
+                payload = self._in_journal(known)
+            source = FROM_JOURNAL
+            if payload is None:
+                payload, source = self._vouchers.in_tree(known), FROM_TREE
+            if payload is not None:
+                self._tally.restored(position, known, known.kind, source)
+                return Record(known.kind, record.FLAG_RESTORED, payload)
+        self._tally.gone(position, known)
+        gap = known.gap
+        if touched:
+            gap = gaps.decode(gaps.encode(gap))
+            gap.touched = touched
+        return Record(record.Kind.GAP, 0, gaps.encode(gap))
+
+    def _in_journal(self, known: Known) -> bytes | None:
+        """The bytes at the address that the index has: recovery may have left a copy, void now."""
+        number, offset, length, _ = known.place
+        if not 1 <= number <= len(self._survey.segments):
+            return None
+        fd = self._survey.segments[number - 1].fd
+        if fd is None or not 0 <= offset <= offset + length <= self._files.size(fd):
+            return None
+        payload = self._files.read(fd, length, offset)
+        return payload if known.is_vouched(payload) else None
+
+
+def _crc(found: _Damaged, payloads: list[bytes], salt: int) -> int:
+    """The checksum that the entry would have with these payloads."""
+    start = found.places[0].start
+    crc = crc32c(found.data[8:start], salt)
+    for payload in payloads:
+        crc = crc32c(payload, crc)
+    return crc

@@ -1,0 +1,363 @@
+"""What is left of a damaged journal: runs of entries that are whole, and holes between them. Reads only.
+
+Where the end of a segment is told by a good header behind it, all before that end was on disk. Otherwise its
+end is judged as a start judges it: what lies behind the proven offset may be a torn tail, which is no damage.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from . import record
+from .errors import ConfigError, NewerFormatError
+from .files import Files
+from .record import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
+from .segments import SUFFIX, BadEntryError, Entry, find_entry, segment_name, walk
+
+# No value that is stored takes less, with its place in the table.
+_RECORD_BYTES_MIN = 64
+_SALT_OFFSET = 56
+
+
+class Run(NamedTuple):
+    """Valid entries one behind the other, between two offsets."""
+
+    start: int
+    end: int
+
+
+class Hole(NamedTuple):
+    """Bytes between two offsets that are no valid entries; positions `first` to `last` are missing there.
+
+    There may be none (last < first): an entry that held no records was damaged.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+    reason: str
+
+
+class _Item(NamedTuple):
+    """A valid entry, or bytes that are none; the header is None then."""
+
+    start: int
+    end: int
+    header: EntryHeader | None
+    reason: str
+
+
+class Segment:
+    """A number in the row of segments, and what was found there."""
+
+    def __init__(self, number: int, fd: int | None) -> None:
+        self.number = number
+        self.name = segment_name(number)
+        self.fd = fd
+        self.header: SegmentHeader | None = None
+        self.salt: int | None = None
+        self.reason = "the segment is missing" if fd is None else ""  # of what is wrong with the header
+        self.first_position = 0
+        self.pieces: list[Run | Hole] = []
+        self.items: list[_Item] = []
+        self.torn: list[_Item] = []  # what a start would leave out
+        self.has_snapshot = False
+        self.end = record.SEGMENT_HEADER_BYTES
+        self.is_scanned = False
+
+    @property
+    def holes(self) -> list[Hole]:
+        """Its holes, in order."""
+        return [piece for piece in self.pieces if isinstance(piece, Hole)]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether it has to be made anew."""
+        return self.header is None or not self.has_snapshot or bool(self.holes)
+
+    @property
+    def told_first(self) -> int | None:
+        """Its first position, as the segment itself tells it."""
+        if self.header is not None:
+            return self.header.first_position
+        first = self.items[0].header if self.items else None
+        return None if first is None or first.type == EntryType.MARK else first.position
+
+
+class Survey:
+    """All segments of a journal, walked from the first to the last."""
+
+    def __init__(self, files: Files, dir_fd: int) -> None:
+        """Open the segments and read their headers.
+
+        Raises:
+            ConfigError: there are none, or they can't belong together.
+            NewerFormatError: a newer version wrote them.
+        """
+        self._files = files
+        self._dir = dir_fd
+        numbers = {
+            int(name.removesuffix(SUFFIX))
+            for name in files.list_dir(dir_fd)
+            if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
+        }
+        if not numbers:
+            raise ConfigError("there is no journal to repair")
+        self.segments = [
+            Segment(n, files.open(segment_name(n), dir_fd=dir_fd) if n in numbers else None)
+            for n in range(1, max(numbers) + 1)
+        ]
+        for segment in self.segments:
+            self._read_header(segment)
+        stores = {segment.header.store for segment in self.segments if segment.header is not None}
+        if len(stores) > 1:
+            raise ConfigError(
+                "the segments of the journal belong to different stores; put the right ones back"
+            )
+        self.store = stores.pop() if stores else None
+        self.position = 0
+
+    def close(self) -> None:
+        """Close the segments."""
+        for segment in self.segments:
+            if segment.fd is not None:
+                self._files.close(segment.fd)
+
+    def entries(self, segment: Segment, run: Run) -> Iterator[Entry]:
+        """The entries of a run."""
+        assert segment.fd is not None
+        assert segment.salt is not None
+        return walk(self._files, segment.fd, segment.salt, run.start, run.end, segment.number)
+
+    def snapshot(self, segment: Segment) -> memoryview:
+        """The sessions known when a segment was begun; it must have them."""
+        start = record.SEGMENT_HEADER_BYTES
+        entry = next(self.entries(segment, Run(start, segment.items[0].end)))
+        return entry.data[record.ENTRY_HEADER_BYTES :]
+
+    def find_holes(self, known_position: int) -> Iterator[Segment]:
+        """Fill in the pieces of all segments; yields each when that is done.
+
+        Args:
+            known_position: the highest position that anybody has seen: what is missing up to there was lost.
+        """
+        for segment in self.segments:
+            self._scan(segment)
+            self._cut_into_pieces(segment, known_position)
+            del segment.items[1:], segment.torn[:]  # many, in a long history
+            yield segment
+
+    # --- headers -----------------------------------------------------------------------------------
+
+    def _read_header(self, segment: Segment) -> None:
+        if segment.fd is None:
+            return
+        data = self._files.read(segment.fd, record.SEGMENT_HEADER_BYTES, 0)
+        try:
+            header = record.decode_segment_header(data)
+        except NewerFormatError as error:
+            raise NewerFormatError(f"{segment.name}: {error}") from None
+        except NotAnEntryError as error:
+            segment.reason = str(error)
+            segment.salt = self._salvage_salt(segment.fd, data)
+            return
+        if header.number != segment.number:
+            segment.reason = f"it says that it is number {header.number}"
+            return
+        segment.header, segment.salt = header, header.salt
+
+    def _salvage_salt(self, fd: int, head: bytes) -> int | None:
+        """The salt behind a damaged header, if entries vouch for it by their checksums.
+
+        It is the one that stands there, or the one that the first entry asks for.
+        """
+        start, size = record.SEGMENT_HEADER_BYTES, self._files.size(fd)
+        stands_there = int.from_bytes(head[_SALT_OFFSET : _SALT_OFFSET + 4].ljust(4, b"\0"), "little")
+        if next(find_entry(self._files, fd, stands_there, start, size), None) is not None:
+            return stands_there
+        try:
+            header = record.decode_header(self._files.read(fd, record.ENTRY_HEADER_BYTES, start))
+        except NotAnEntryError:
+            return None
+        if start + header.length > size:
+            return None
+        salt = solve_salt(self._files.read(fd, header.length, start)[8:], header.crc)
+        others = find_entry(self._files, fd, salt, start + record.padded(header.length), size)
+        return None if next(others, None) is None else salt
+
+    # --- entries -----------------------------------------------------------------------------------
+
+    def _scan(self, segment: Segment) -> None:
+        """List what is there, up to the end of what was proven to be on disk and what is whole behind it."""
+        if segment.is_scanned:
+            return
+        segment.is_scanned = True
+        proven = self._proven_end(segment)
+        limit = proven
+        if segment.fd is not None and limit is None:
+            limit = self._files.size(segment.fd)
+        start = record.SEGMENT_HEADER_BYTES
+        if segment.salt is not None:
+            segment.items = list(self._items(segment, start, limit or start))
+        elif segment.fd is not None:
+            size = len(self._files.read(segment.fd, self._files.size(segment.fd), 0).rstrip(b"\0"))
+            segment.items = [_Item(start, max(start, size), None, segment.reason)]
+            proven = max(start, size)
+        if proven is None:
+            proven = max(
+                segment.header.proven if segment.header is not None else start,
+                max((item.header.synced for item in segment.items if item.header is not None), default=0),
+            )
+        torn = next(
+            (i for i, item in enumerate(segment.items) if item.header is None and item.start >= proven), None
+        )
+        if torn is not None:
+            segment.items, segment.torn = segment.items[:torn], segment.items[torn:]
+        end = segment.items[-1].end if segment.items else start
+        if segment.fd is not None and end < proven:
+            segment.items.append(_Item(end, proven, None, "the segment is shorter than it was"))
+        segment.has_snapshot = bool(segment.items) and _is_snapshot(segment.items[0])
+        segment.end = max(end, proven) if segment.fd is not None else start
+
+    def _proven_end(self, segment: Segment) -> int | None:
+        """The end of a segment, if the one behind it tells it."""
+        header = self.segments[segment.number].header if segment.number < len(self.segments) else None
+        return None if header is None else header.previous_end
+
+    def _items(self, segment: Segment, offset: int, limit: int) -> Iterator[_Item]:
+        fd, salt = segment.fd, segment.salt
+        assert fd is not None
+        assert salt is not None
+        while offset < limit:
+            try:
+                for entry in walk(self._files, fd, salt, offset, limit, segment.number):
+                    following = entry.offset + record.padded(entry.header.length)
+                    yield _Item(entry.offset, following, entry.header, "")
+                    offset = following
+            except BadEntryError as error:
+                found = next(find_entry(self._files, fd, salt, error.offset, limit), None)
+                offset = limit if found is None else found[0]
+                yield _Item(error.offset, offset, None, error.reason)
+
+    def _cut_into_pieces(self, segment: Segment, known_position: int) -> None:
+        segment.first_position = self.position + 1
+        builder = _Pieces(segment, self.position)
+        for item in segment.items:
+            if item.header is None:
+                builder.bad(item)
+            else:
+                builder.entry(item, item.header)
+        if segment.number == len(self.segments):
+            for item in segment.torn:
+                # What index or tree know was on disk, and is no torn tail.
+                if builder.position >= known_position:
+                    break
+                if item.header is None:
+                    builder.bad(item)
+                else:
+                    builder.entry(item, item.header)
+            last = max(known_position, builder.position + builder.bad_bytes // _RECORD_BYTES_MIN)
+        else:
+            last = self._last_of(segment, builder)
+        builder.finish(last)
+        segment.pieces = builder.pieces
+        self.position = builder.position
+
+    def _last_of(self, segment: Segment, builder: "_Pieces") -> int:
+        """The last position that a segment had, as those behind it tell."""
+        for following in self.segments[segment.number :]:
+            if following.header is None:
+                self._scan(following)
+            if following.told_first is not None:
+                return following.told_first - 1
+            has_entries = any(item.header is not None for item in following.items)
+            if has_entries or (builder.bad_bytes == 0 and segment.fd is not None):
+                break  # what is missing, is missing there
+        return builder.position
+
+
+class _Pieces:
+    """Makes runs and holes of items, in order."""
+
+    def __init__(self, segment: Segment, position: int) -> None:
+        self._segment = segment
+        self._bad: _Item | None = None
+        self._run: Run | None = None
+        self.position = position
+        self.pieces: list[Run | Hole] = []
+
+    @property
+    def bad_bytes(self) -> int:
+        """Bytes that are no entries, behind the last one."""
+        return 0 if self._bad is None else self._bad.end - self._bad.start
+
+    def bad(self, item: _Item) -> None:
+        """Bytes that are no entries."""
+        self._end_run()
+        self._bad = item
+
+    def entry(self, item: _Item, header: EntryHeader) -> None:
+        """A valid entry."""
+        if header.type == EntryType.RECORDS:
+            before, last = header.position - 1, header.position + header.count - 1
+            if last <= self.position:
+                self._end_run()  # kept by recovery, and written again: the segment before has it
+                return
+        else:
+            before = last = header.position - (header.type == EntryType.SESSIONS)
+        if before < self.position and header.type == EntryType.RECORDS:
+            raise ConfigError(
+                f"position {header.position} stands at offset {item.start} of {self._segment.name}, behind"
+                f" position {self.position}: it can't be told what is right"
+            )
+        if self._bad is not None or before > self.position:
+            self._hole(before, item.start)
+        self.position = max(self.position, last)
+        self._run = Run(item.start if self._run is None else self._run.start, item.end)
+
+    def finish(self, last: int) -> None:
+        """The end of the segment, which was to come up to position `last`."""
+        if self._bad is not None or last > self.position:
+            self._hole(last, self._segment.end)
+        self._end_run()
+
+    def _hole(self, last: int, offset: int) -> None:
+        self._end_run()
+        bad = self._bad or _Item(offset, offset, None, self._segment.reason or "records are missing")
+        self.pieces.append(Hole(bad.start, bad.end, self.position + 1, max(last, self.position), bad.reason))
+        self.position = max(last, self.position)
+        self._bad = None
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            self.pieces.append(self._run)
+            self._run = None
+
+
+def _is_snapshot(item: _Item) -> bool:
+    is_first = item.start == record.SEGMENT_HEADER_BYTES
+    return is_first and item.header is not None and item.header.type == EntryType.SESSIONS
+
+
+def solve_salt(data: bytes, crc: int) -> int:
+    """The start value from which the crc32c of `data` is `crc`: there is one, as it enters linearly."""
+    zero = crc32c(data, 0)
+    wanted = crc ^ zero
+    rows: list[tuple[int, int]] = []  # (image of a combination of bits, the combination), by highest bit
+    for bit in range(32):
+        image, bits = crc32c(data, 1 << bit) ^ zero, 1 << bit
+        image, bits = _reduce(rows, image, bits)
+        rows.append((image, bits))
+        rows.sort(reverse=True)
+    rest, salt = _reduce(rows, wanted, 0)
+    assert rest == 0
+    return salt
+
+
+def _reduce(rows: Sequence[tuple[int, int]], image: int, bits: int) -> tuple[int, int]:
+    for row, combination in rows:
+        if image.bit_length() == row.bit_length():
+            image, bits = image ^ row, bits ^ combination
+    return image, bits

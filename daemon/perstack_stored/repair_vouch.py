@@ -1,0 +1,212 @@
+"""What the index knows of lost records, and the bytes that it vouches for by their checksum. Reads only."""
+
+import os
+import sqlite3
+import stat
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from crc32c import crc32c
+
+from . import index, jsontext
+from .check_index import copy_index
+from .expected import JOB_NAME, SETTING_NAME
+from .files import read_whole
+from .gaps import Gap
+from .index import IndexUnusableError
+from .offline import Base
+from .record import Kind
+from .repair_survey import Hole
+from .tree import event_name
+
+_EVENTS = """
+SELECT position, segment, offset, length, crc, run.job, run.name, timestamp, step, type, n, at
+FROM event JOIN run ON run.id = event.run WHERE position BETWEEN ? AND ? AND segment > 0
+"""
+_CHECKPOINTS = """
+SELECT position, segment, offset, length, crc, job, id FROM checkpoint WHERE position BETWEEN ? AND ?
+"""
+_JOBS = "SELECT position, segment, offset, length, crc, id FROM job WHERE position BETWEEN ? AND ?"
+_SETTINGS = """
+SELECT position, segment, offset, length, crc, run.job, run.name, rewritten, sent_at
+FROM setting JOIN run ON run.id = setting.run WHERE position BETWEEN ? AND ?
+"""
+_REPEATS = "SELECT position, 0, 0, 0, 0 FROM twin WHERE n = 0 AND position BETWEEN ? AND ?"
+_TOUCHED = """
+SELECT run.job, run.name, updated_at FROM setting JOIN run ON run.id = setting.run
+WHERE rewritten AND updated_at BETWEEN ? AND ?
+"""
+
+Place = tuple[int, int, int, int]  # segment, offset, length, crc32c
+Row = Sequence[Any]
+
+
+class Known(NamedTuple):
+    """A lost record: what is known of it, and where its bytes may be, if the index has their checksum."""
+
+    gap: Gap
+    kind: int = 0
+    place: Place = (0, 0, 0, 0)
+    path: tuple[str, ...] = ()
+    layouts: Callable[[bytes], Iterator[bytes]] = lambda text: iter((text,))
+
+    def is_vouched(self, payload: bytes | memoryview) -> bool:
+        """Whether these are the record's bytes."""
+        _, _, length, crc = self.place
+        return bool(self.kind) and len(payload) == length and crc32c(payload) == crc
+
+
+NOTHING_KNOWN = Known(Gap())
+
+
+class Vouchers:
+    """The index of a base, if it can be used, and its tree."""
+
+    def __init__(self, base: Base, store: bytes | None, scratch: str) -> None:
+        self._base = base
+        self._known: dict[int, Known] = {}
+        self._database: sqlite3.Connection | None = None
+        self.position = 0
+        self.reason = ""
+        try:
+            self._open(store, scratch)
+        except (sqlite3.Error, OSError, IndexUnusableError) as error:
+            self.reason = str(error)
+
+    def _open(self, store: bytes | None, scratch: str) -> None:
+        path = copy_index(self._base, scratch)
+        if not os.path.exists(path):
+            raise IndexUnusableError("there is no index")
+        database = index.connect(path, read_only=False)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version != index.SCHEMA_VERSION:
+            raise IndexUnusableError(f"the index has version {version}, not {index.SCHEMA_VERSION}")
+        if store is None:
+            raise IndexUnusableError("the journal does not tell whose index it is")
+        self.position = index.read_cursor(database, store).position
+        self._database = database
+
+    def close(self) -> None:
+        """Close the copy of the index."""
+        if self._database is not None:
+            self._database.close()
+
+    def look_up(self, holes: Sequence[Hole]) -> None:
+        """Find out what is known of the positions of these holes, which are in order.
+
+        What a damaged index gives is harmless: bytes count by their checksum only, and a gap only tells.
+        """
+        holes = [hole for hole in holes if hole.first <= hole.last]
+        if self._database is None or not holes:
+            return
+        self._holes = holes
+        self._firsts = [hole.first for hole in holes]
+        for select, read in _READERS:
+            try:
+                for position, *row in self._database.execute(select, (holes[0].first, holes[-1].last)):
+                    if self._is_in_hole(position):
+                        segment, offset, length, crc, *facts = row
+                        self._known[position] = read((segment, offset, length, crc), facts)
+            except (sqlite3.Error, TypeError, ValueError) as error:
+                self.reason = f"not all of the index can be read: {error}"
+
+    def _is_in_hole(self, position: int) -> bool:
+        i = bisect_right(self._firsts, position) - 1
+        return i >= 0 and position <= self._holes[i].last
+
+    def known(self, position: int) -> Known:
+        """What is known of a lost record."""
+        found = self._known.get(position)
+        if found is not None:
+            return found
+        # The index has no row for what was replaced later, but it went over it.
+        return Known(Gap(isOlder=True)) if position <= self.position and not self.reason else NOTHING_KNOWN
+
+    def touched(self, from_ms: int, to_ms: int) -> list[tuple[str, str, float]]:
+        """Settings that were stored again in a span of time."""
+        if self._database is None:
+            return []
+        try:
+            return list(self._database.execute(_TOUCHED, (from_ms, to_ms)))
+        except sqlite3.Error:
+            return []
+
+    def in_tree(self, known: Known) -> bytes | None:
+        """The bytes of a record, if its file in the tree gives them."""
+        text = self._tree_file(known.path) if known.path else None
+        if text is None:
+            return None
+        return next(filter(known.is_vouched, known.layouts(text)), None)
+
+    def _tree_file(self, path: tuple[str, ...]) -> bytes | None:
+        files = self._base.files
+        folder = os.dup(self._base.folders.base)
+        try:
+            for name in path[:-1]:
+                inner = files.open_dir(name, dir_fd=folder)
+                files.close(folder)
+                folder = inner
+            if not stat.S_ISREG(files.stat(path[-1], dir_fd=folder).st_mode):
+                return None
+            return read_whole(files, path[-1], dir_fd=folder)
+        except (OSError, ValueError):
+            return None
+        finally:
+            files.close(folder)
+
+
+# --- rows of the index -----------------------------------------------------------------------------
+
+
+def _event(place: Place, row: Row) -> Known:
+    job, run, timestamp, step, type, n, at = row
+    gap = Gap(
+        op="storeEvent",
+        jobId=job,
+        runId=run,
+        timestamp=timestamp if at is None else float(at),
+        stepNumber=step,
+        type=type,
+        n=n,
+        length=place[2],
+        crc=place[3],
+    )
+    return Known(gap, Kind.EVENT, place, ("jobs", job, "runs", run, event_name(timestamp, step, type, n)))
+
+
+def _checkpoint(place: Place, row: Row) -> Known:
+    job, id = row
+    gap = Gap(op="storeCheckpoint", jobId=job, id=id)
+    return Known(gap, Kind.CHECKPOINT, place, ("jobs", job, "checkpoints", f"{id}.json"))
+
+
+def _job(place: Place, row: Row) -> Known:
+    (id,) = row
+    return Known(Gap(op="storeJob", id=id), Kind.JOB, place, ("jobs", id, JOB_NAME), jsontext.layouts)
+
+
+def _setting(place: Place, row: Row) -> Known:
+    job, run, rewritten, sent_at = row
+
+    def layouts(text: bytes) -> Iterator[bytes]:
+        try:
+            yield index.setting_as_sent(text, sent_at) if rewritten else text
+        except (ValueError, AssertionError):
+            return  # the file holds something else
+
+    gap = Gap(op="storeRunSetting", jobId=job, runId=run)
+    return Known(gap, Kind.RUN_SETTING, place, ("jobs", job, "runs", run, SETTING_NAME), layouts)
+
+
+def _repeat(_place: Place, _row: Row) -> Known:
+    return Known(Gap(op="storeEvent", isRepeat=True))
+
+
+_READERS = (
+    (_EVENTS, _event),
+    (_CHECKPOINTS, _checkpoint),
+    (_JOBS, _job),
+    (_SETTINGS, _setting),
+    (_REPEATS, _repeat),
+)

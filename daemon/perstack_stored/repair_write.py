@@ -1,0 +1,143 @@
+"""Segments that a repair makes anew: what is whole is copied, holes are filled. Each is synced once made."""
+
+import secrets
+from collections.abc import Sequence
+
+from . import record
+from .files import Files
+from .journal import FILE_MODE
+from .record import EntryHeader, EntryType, Record, SegmentHeader
+from .recovery import take_up
+from .repair_fill import Filled, Filler
+from .repair_survey import Hole, Run, Segment, Survey
+from .sessions import Sessions
+
+_COPY_BYTES = 1 << 20
+_LATEST_MS = 2**62
+
+
+class SegmentWriter:
+    """Makes segments in a folder, from the first one that needs it to the last."""
+
+    def __init__(
+        self, files: Files, folder: int | None, survey: Survey, filler: Filler, store: bytes
+    ) -> None:
+        """A writer. Without a folder it writes nothing, and goes through all that it would.
+
+        Args:
+            files: the file system.
+            folder: where the files are made.
+            survey: with its holes found.
+            filler: fills them.
+            store: the journal's identity.
+        """
+        self._files = files
+        self._folder = folder
+        self._survey = survey
+        self._filler = filler
+        self._store = store
+        self._fd = -1
+        self._salt = 0
+        self._offset = 0
+        self._time_ms = 0
+
+    def anew(self, segment: Segment, previous_end: int, sessions: Sessions) -> int:
+        """Make a segment of what is whole in it, with its holes filled; returns where it ends.
+
+        Args:
+            segment: the segment.
+            previous_end: the end of the one before it.
+            sessions: as they were when it was begun.
+        """
+        self._begin(segment.name)
+        self._salt = secrets.randbits(32)
+        self._time_ms = max(self._time_ms, _first_time(self._survey, segment))
+        snapshot = Filled(
+            segment.first_position, self._time_ms, 0, record.NO_SESSION, [Record(0, 0, sessions.snapshot())]
+        )
+        self._entry(snapshot, EntryType.SESSIONS)
+        for piece in segment.pieces:
+            if isinstance(piece, Hole):
+                until = _first_time(self._survey, segment, behind=piece.end) or _LATEST_MS
+                for filled in self._filler.fill(segment, piece, self._time_ms, until):
+                    self._entry(filled)
+                continue
+            for entry in self._survey.entries(segment, piece):
+                if entry.header.type == EntryType.RECORDS:
+                    self._entry(_as_filled(entry.header, entry.data))
+        end = self._offset
+        self._finish(
+            SegmentHeader(segment.number, self._store, segment.first_position, previous_end, end, self._salt)
+        )
+        return end
+
+    def with_end_before(self, segment: Segment, previous_end: int) -> None:
+        """Make a segment that is whole once more, since the one before it ends elsewhere now."""
+        assert segment.header is not None
+        assert segment.fd is not None
+        self._begin(segment.name)
+        size = self._files.size(segment.fd)
+        while self._offset < size:
+            self._write([self._files.read(segment.fd, min(_COPY_BYTES, size - self._offset), self._offset)])
+        self._finish(segment.header._replace(previous_end=previous_end))
+
+    # --- the file ----------------------------------------------------------------------------------
+
+    def _begin(self, name: str) -> None:
+        self._offset = record.SEGMENT_HEADER_BYTES
+        if self._folder is not None:
+            self._fd = self._files.create(name, FILE_MODE, dir_fd=self._folder)
+
+    def _entry(self, filled: Filled, type: EntryType = EntryType.RECORDS) -> None:
+        self._time_ms = max(self._time_ms, filled.time_ms)
+        buffers, _ = record.encode_entry(
+            self._salt,
+            filled.records,
+            position=filled.position,
+            time_ms=self._time_ms,
+            synced=0,
+            seq=filled.seq,
+            session=filled.session,
+            type=type,
+        )
+        self._write(buffers)
+
+    def _write(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+        if self._folder is not None:
+            self._files.write(self._fd, buffers, self._offset)
+        self._offset += sum(map(len, buffers))
+
+    def _finish(self, header: SegmentHeader) -> None:
+        if self._folder is None:
+            return
+        self._files.write(self._fd, [record.encode_segment_header(header)], 0)
+        self._files.sync_data(self._fd)
+        self._files.close(self._fd)
+
+
+def _first_time(survey: Survey, segment: Segment, behind: int = 0) -> int:
+    """When the first entry behind an offset was written, 0 if there is none."""
+    run = next((p for p in segment.pieces if isinstance(p, Run) and p.start >= behind), None)
+    return 0 if run is None else next(survey.entries(segment, run)).header.time_ms
+
+
+def _as_filled(header: EntryHeader, data: memoryview) -> Filled:
+    records = [
+        Record(place.kind, place.flags, data[place.start : place.start + place.length])
+        for place in record.record_places(data, header)
+    ]
+    return Filled(header.position, header.time_ms, header.seq, header.session, records)
+
+
+def sessions_before(survey: Survey, segment: Segment, sessions: Sessions) -> None:
+    """Fill in the sessions as of when a segment was begun, as it tells itself, or as those before it give."""
+    if segment.has_snapshot:
+        sessions.restore(survey.snapshot(segment))
+        return
+    before = survey.segments[: segment.number - 1]
+    start = max((earlier.number for earlier in before if earlier.has_snapshot), default=1)
+    for earlier in before[start - 1 :]:
+        for piece in earlier.pieces:
+            if isinstance(piece, Run):
+                for entry in survey.entries(earlier, piece):
+                    take_up(entry, sessions)

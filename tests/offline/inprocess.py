@@ -1,0 +1,153 @@
+"""What a start and the offline tools do with a base, without processes: thousands of damages are tried."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from perstack_stored import index, queries
+from perstack_stored.arguments import check_arguments
+from perstack_stored.check import check
+from perstack_stored.daemon import RECURSION_MAX, known_position
+from perstack_stored.files import Files
+from perstack_stored.findings import Finding, Report
+from perstack_stored.follower import Folders, IndexProjection
+from perstack_stored.journal import Journal
+from perstack_stored.offline import held_base, keeping_sessions, slices
+from perstack_stored.repair import FINDINGS, NOTES, repair
+from perstack_stored.repair_apply import refuse_unfinished
+from perstack_stored.segments import JournalReader
+from perstack_stored.sessions import Sessions
+from perstack_stored.settings import Settings
+from perstack_stored.tree import Tree, TreeModes
+
+sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_MAX))
+
+Items = list[Any]
+
+
+def lines_of(found: list[Finding]) -> list[tuple[str, dict[str, Any]]]:
+    return [(finding.name, finding.facts) for finding in found]
+
+
+class Checked:
+    """What `check` says."""
+
+    def __init__(self, base: Path) -> None:
+        found: list[Finding] = []
+        with held_base(str(base), "check", reads_only=True) as held:
+            check(held, Report(found.append))
+        self.findings = {finding.name for finding in found if not finding.is_note}
+        self.notes = {finding.name for finding in found if finding.is_note}
+        self.lines = lines_of(found)
+
+    def positions(self, name: str) -> set[int]:
+        """All positions in ranges of this name."""
+        return positions(self.lines, name)
+
+
+class Repaired:
+    """What `repair` did and said."""
+
+    def __init__(self, base: Path, *, dry_run: bool = False, files: Files | None = None) -> None:
+        found: list[Finding] = []
+        report = Report(found.append, FINDINGS, NOTES)
+        with held_base(str(base), "repair", reads_only=dry_run, repairs=True) as held:
+            self.done = repair(held if files is None else held._replace(files=files), report, dry_run=dry_run)
+        self.lines = lines_of(found)
+        self.compared = report.compared
+        self.findings = report.findings
+
+    @property
+    def damage(self) -> list[dict[str, Any]]:
+        """What was found damaged."""
+        return [facts for name, facts in self.lines if name == "journal_damage"]
+
+    @property
+    def gone(self) -> set[int]:
+        """The positions that are gone, by whatever name."""
+        found = {facts["position"] for name, facts in self.lines if name == "record_gone"}
+        for name in ("records_gone", "older_gone", "repeat_gone"):
+            found |= positions(self.lines, name)
+        return found
+
+
+def positions(lines: list[tuple[str, dict[str, Any]]], name: str) -> set[int]:
+    ranges = [(facts["first"], facts["last"]) for found, facts in lines if found == name]
+    return {n for first, last in ranges for n in range(first, last + 1)}
+
+
+class Started:
+    """A base as a daemon finds it at start: journal recovered, index and tree followed; then asked."""
+
+    def __init__(self, base: Path) -> None:
+        """Start.
+
+        Raises:
+            StoredError: as a daemon would.
+        """
+        self.sessions: Sessions = keeping_sessions(Settings())
+        with held_base(str(base), "test", reads_only=False, repairs=True) as held:
+            files, folders = held.files, held.folders
+            refuse_unfinished(files, folders.stored)
+            journal = Journal(
+                files,
+                folders.journal,
+                self.sessions,
+                segment_bytes=1 << 20,
+                first_segment_bytes=64 << 10,
+                ahead=False,
+                known_position=lambda store: known_position(files, str(base), folders, store),
+            )
+            self.torn_bytes = journal.recovered.torn_bytes
+            self.mark = journal.mark
+            path = str(base / ".stored" / index.FILE_NAME)
+            reader = JournalReader(files, folders.journal)
+            self._follow_index(path, reader, journal)
+            self._follow_tree(path, reader, journal, files, folders)
+            self.answers = self._ask(path, reader)
+            journal.close()
+            reader.close()
+
+    def _follow_index(self, path: str, reader: JournalReader, journal: Journal) -> None:
+        projection = IndexProjection(path, reader, journal.store)
+        place = projection.start(reader, journal.mark)
+        for portion in slices(reader.entries(place, journal.mark)):
+            projection.apply(portion)
+        projection.close()
+
+    def _follow_tree(
+        self, path: str, reader: JournalReader, journal: Journal, files: Files, folders: Folders
+    ) -> None:
+        database = index.connect(path, read_only=True)
+        tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
+        place = reader.seek(tree.position, journal.mark)
+        tree.plan_replay(reader.entries(place, journal.mark))
+        for portion in slices(reader.entries(reader.seek(tree.position, journal.mark), journal.mark)):
+            tree.apply(portion)
+        tree.sync(clean=True)
+        tree.close()
+        database.close()
+
+    def _ask(self, path: str, reader: JournalReader) -> dict[str, Items]:
+        """Every read there is, of everything there is. What is refused is told by its code."""
+        source = queries.Source(index.connect(path, read_only=True), reader)
+        found = {"readAll": _answer(source, "readAll")}
+        stored = [item["value"] for item in found["readAll"]]
+        runs = {(value["jobId"], value["runId"]) for value in stored if "runId" in value}
+        jobs = {job for job, _ in runs} | {value["id"] for value in stored if "totalSteps" in value}
+        for op in ("getAllJobs", "getAllRuns"):
+            found[op] = _answer(source, op)
+        for job in sorted(jobs):
+            found[f"job {job}"] = _answer(source, "retrieveJob", jobId=job)
+            found[f"checkpoints {job}"] = _answer(source, "getCheckpointsByJobId", jobId=job)
+        for job, run in sorted(runs):
+            for op in ("getEventsByRun", "getEventContents"):
+                found[f"{op} {job} {run}"] = _answer(source, op, jobId=job, runId=run)
+        source.database.close()
+        return found
+
+
+def _answer(source: queries.Source, op: str, **arguments: Any) -> Any:
+    answer = queries.OPERATIONS[op](source, check_arguments(op, arguments))
+    return json.loads(b"".join(answer.pieces))
