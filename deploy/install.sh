@@ -95,8 +95,8 @@ for kind in service socket; do
 done
 put "$here/systemd/sysusers.conf" "$PREFIX/lib/sysusers.d/perstack-stored.conf"
 put "$here/systemd/tmpfiles.conf" "$PREFIX/lib/tmpfiles.d/perstack-stored.conf"
-for file in README.md perstack-stored.toml grafana-dashboard.json; do
-    put "$here/$file" "$PREFIX/share/doc/perstack-stored/$file"
+for file in README.md perstack-stored.toml grafana-dashboard.json systemd/network.conf; do
+    put "$here/$file" "$PREFIX/share/doc/perstack-stored/$(basename "$file")"
 done
 
 # The settings are the operator's from now on: replaced or removed only where nobody has touched them.

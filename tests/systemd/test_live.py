@@ -38,6 +38,7 @@ def test_the_life_of_an_installation(tmp_path: Path) -> None:
             _kill,
             _restart_under_load,
             _reload,
+            _metrics,
             _a_failure_for_a_person,
             _one_store_per_project,
             _for_a_developer,
@@ -81,7 +82,7 @@ def _start_by_a_client(container: Container) -> None:
 
 def _members_of_the_group_only(container: Container) -> None:
     refused = container.run(f"timeout 30 sh -c '{_command('stats', timeout='2')}'", user="bob", status=None)
-    assert "position" not in refused
+    assert "this user may not enter the folder of" in refused
     connect = f"import socket; socket.socket(socket.AF_UNIX).connect('{SOCKET}')"
     assert "Permission denied" in container.run(f'{PYTHON} -c "{connect}"', user="bob", status=1)
     assert "Permission denied" in container.run("ls /var/lib/perstack-stored", user="bob", status=2)
@@ -144,6 +145,21 @@ def _reload(container: Container) -> None:
     container.run(_store("e4"), user="alice")
     assert _pid(container) == before
     container.run(f"sed -i '/log-levle/d' {SETTINGS}")
+
+
+def _metrics(container: Container) -> None:
+    """On loopback, once the unit allows it."""
+    folder = f"/etc/systemd/system/{UNIT}.d"
+    container.run(f"mkdir {folder} && cp /usr/local/share/doc/perstack-stored/network.conf {folder}/")
+    container.run(f"echo 'metrics-bind = \"127.0.0.1:9464\"' >> {SETTINGS}")
+    container.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
+    scrape = (
+        "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9464/%s').read().decode())"
+    )
+    assert "perstack_stored_position" in container.run(f'{PYTHON} -c "{scrape % "metrics"}"')
+    container.run(f'{PYTHON} -c "{scrape % "readyz"}"')
+    container.run(f"sed -i /metrics-bind/d {SETTINGS} && rm -r {folder}")
+    container.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
 
 
 def _a_failure_for_a_person(container: Container) -> None:

@@ -1,5 +1,6 @@
 """The errors of the client, and the codes of the wire (`proto/wire.md`, section 5)."""
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -78,11 +79,23 @@ class DaemonUnavailable(StorageError):  # noqa: N818 - a state, not a mistake
 
     def __init__(self, endpoint: str, timeout_s: float, base: str | None = None) -> None:
         self.endpoint = endpoint
-        start = f"--base-path {base}" if base else f"--endpoint {endpoint} --base-path ..."
-        super().__init__(
-            f"no answer from {endpoint} within {timeout_s:g} s; "
-            f"a daemon is started with: perstack-stored serve {start}"
-        )
+        super().__init__(f"no answer from {endpoint} within {timeout_s:g} s; {_what_helps(endpoint, base)}")
+
+
+def _what_helps(endpoint: str, base: str | None) -> str:
+    path = endpoint.removeprefix("ipc://")
+    if path != endpoint:
+        try:
+            os.stat(path)
+        except PermissionError:
+            return f"this user may not enter the folder of {path}"
+        except OSError:
+            pass
+        else:
+            if not os.access(path, os.W_OK):
+                return f"this user may not connect to {path}"
+    start = f"--base-path {base}" if base else f"--bind {endpoint} --base-path ..."
+    return f"a daemon is started with: perstack-stored serve {start}"
 
 
 class OutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake
