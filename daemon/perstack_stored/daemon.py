@@ -35,7 +35,7 @@ from .repair_apply import refuse_unfinished
 from .server import Server, Waker
 from .sessions import Sessions
 from .settings import LOG_LEVELS, Settings
-from .tree import Cursor, TreeModes, load_cursor, save_cursor, umask_for
+from .tree import STAGING_NAME, Cursor, TreeModes, load_cursor, save_cursor, umask_for
 
 STORED_NAME = ".stored"
 # How deep a value may be nested, nearly. Followers and offline tools have Python's 1,000: what is taken here
@@ -56,12 +56,12 @@ def allow_descriptors() -> None:
 def set_up(base: str, settings: Settings) -> None:
     """Make the folders of a base that are missing."""
     os.makedirs(base, settings.folder_mode, exist_ok=True)
-    for name in (STORED_NAME, f"{STORED_NAME}/journal"):
-        path = os.path.join(base, name)
+    for name, mode in (("", 0o750), ("journal", 0o750), (STAGING_NAME, 0o700)):
+        path = os.path.join(base, STORED_NAME, name).rstrip("/")
         if os.path.islink(path):
             raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is not followed", path)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o750)
+            os.mkdir(path, mode)
 
 
 @contextlib.contextmanager

@@ -149,6 +149,9 @@ class Index:
         self._latest: dict[int, _Latest] = {}
         self._fresh: list[tuple[object, ...]] = []
         self._gaps: list[GapRange] = []
+        for file in _files_of(path):
+            if os.path.islink(file):  # SQLite would follow it
+                raise IndexUnusableError(f"{os.path.basename(file)} is a symbolic link")
         try:
             self._database = connect(path, read_only=False)
             self._place = self._open(store)
@@ -428,9 +431,13 @@ def with_defaults(payload: bytes, lacks: int) -> bytes:
 
 def remove(path: str) -> None:
     """Remove an index with the files beside it."""
-    for suffix in ("", "-wal", "-shm"):
+    for file in _files_of(path):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + suffix)
+            os.unlink(file)
+
+
+def _files_of(path: str) -> list[str]:
+    return [path + suffix for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 def kind_name(kind: int) -> str:
