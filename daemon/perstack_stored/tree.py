@@ -11,7 +11,7 @@ import os
 import sqlite3
 import stat
 import struct
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from .errors import TreeUnsyncedError
 from .files import Files, read_whole, replace_durably
 from .index import setting_text
 from .segments import Entry, JournalReader
+from .tree_helper import Slice, TreeHelper, slice_of
 
 CURSOR_NAME = "tree.cursor"
 STAGING_NAME = "staging"
@@ -104,10 +105,27 @@ def save_cursor(files: Files, stored_dir: int, store: bytes, cursor: Cursor) -> 
     replace_durably(files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), 0o640, dir_fd=stored_dir)
 
 
+def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
+    """The writes of the first process and those of the helper, by job, about as many each."""
+    counts = Counter([write.folders[1] for write in writes])
+    helped: set[str] = set()
+    ours = theirs = 0
+    for job, count in counts.most_common():
+        if theirs < ours:
+            helped.add(job)
+            theirs += count
+        else:
+            ours += count
+    return (
+        [write for write in writes if write.folders[1] not in helped],
+        [write for write in writes if write.folders[1] in helped],
+    )
+
+
 class Tree:
     """Writes the tree under the base."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it writes from and to
         self,
         files: Files,
         base_dir: int,
@@ -116,6 +134,8 @@ class Tree:
         reader: JournalReader,
         store: bytes,
         modes: TreeModes,
+        *,
+        assists: bool = False,
     ) -> None:
         """Take up the tree where its cursor says.
 
@@ -127,6 +147,7 @@ class Tree:
             reader: reads the journal.
             store: the journal's identity.
             modes: permissions of new files and folders.
+            assists: only `write_part` is used, beside another process that has the cursor.
         """
         self._files = files
         self._base = base_dir
@@ -146,8 +167,12 @@ class Tree:
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         files.make_dir(STAGING_NAME, 0o700, dir_fd=stored_dir)
         self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
+        self._aside = "aside.helper" if assists else "aside"
+        if assists:
+            self.replay_until = 0
         for left in files.list_dir(self._staging):
-            files.unlink(left, dir_fd=self._staging)
+            if left == self._aside or not assists:
+                files.unlink(left, dir_fd=self._staging)
 
     # --- projecting --------------------------------------------------------------------------------
 
@@ -164,8 +189,8 @@ class Tree:
         if self._lost:
             self.replay_until = last
 
-    def apply(self, entries: list[Entry]) -> None:
-        """Write what the entries hold.
+    def apply(self, entries: list[Entry], helper: TreeHelper | None = None) -> None:
+        """Write what the entries hold, with a helper if there is one.
 
         Raises:
             OSError: the file system refuses, as when it is full; the same entries can be applied again.
@@ -173,10 +198,38 @@ class Tree:
         """
         if not entries:
             return
-        last = self._reader.behind(entries[-1]).position
-        if self.clean or self._lost or last > self.synced + UNSYNCED_RECORDS_MAX:
+        until = self._reader.behind(entries[-1])
+        if self.clean or self._lost or until.position > self.synced + UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
-        for write in self._folded(self._writes(entries, last)):
+        writes = self._writes(entries, until.position)
+        if helper is None or entries[0].header.position <= self.replay_until:
+            self._write_all(writes)
+        else:
+            self._write_divided(writes, helper, slice_of(entries, until, self.position))
+        self.position = until.position
+        if until.position >= self.replay_until:
+            self._replayed.clear()
+
+    def write_part(self, piece: Slice) -> int:
+        """Write the helper's part of a slice; returns how many files could not be had."""
+        entries = list(self._reader.entries(piece.place, piece.until))
+        self.position, self.blocked = piece.position, 0
+        self._write_all(divided(self._writes(entries, piece.until.position))[1])
+        return self.blocked
+
+    def _write_divided(self, writes: list[Write], helper: TreeHelper, piece: Slice) -> None:
+        ours, theirs = divided(writes)
+        asked = bool(theirs) and helper.ask(piece)
+        try:
+            self._write_all(ours)
+        finally:
+            # Whatever became of ours: nothing is written by two at a time.
+            done = asked and helper.finish()
+        if theirs and not done:
+            self._write_all(theirs)
+
+    def _write_all(self, writes: list[Write]) -> None:
+        for write in self._folded(writes):
             try:
                 self._write(write)
             except OSError as error:
@@ -184,9 +237,6 @@ class Tree:
                     raise
                 self.blocked += 1
                 self.on_blocked(write, error)
-        self.position = last
-        if last >= self.replay_until:
-            self._replayed.clear()
 
     def sync(self, *, clean: bool) -> None:
         """Sync all that was written, then move the durable cursor.
@@ -349,11 +399,11 @@ class Tree:
 
     def _replace(self, fd: int, folder: int, name: str) -> None:
         # Not rename over the old file: ext4 flushes then (3,000 to 8,000/s against 10,000 to 35,000/s).
-        self._files.give_name(fd, "aside", dir_fd=self._staging)
+        self._files.give_name(fd, self._aside, dir_fd=self._staging)
         try:
-            self._files.exchange("aside", name, source_dir=self._staging, target_dir=folder)
+            self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)
         finally:
-            self._files.unlink("aside", dir_fd=self._staging)
+            self._files.unlink(self._aside, dir_fd=self._staging)
 
     def _folder(self, folders: tuple[str, ...]) -> int:
         fd = self._folders.get(folders)
