@@ -25,6 +25,7 @@ from .files import Files
 from .index import Index, IndexUnusableError
 from .link import FollowerEnd, Report
 from .segments import Entry, JournalReader, Mark
+from .syncer import Syncer
 from .tree import Tree, TreeModes, Write, umask_for
 from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, helper_command, serve
 from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
@@ -275,6 +276,7 @@ def main() -> None:
         tree = Tree(files, folders.base, folders.stored, database, reader, store, modes, assists=assists)
         if assists:
             help_with(tree, line)
+        tree.syncer = Syncer(files.sync_all)
         told = msgspec.structs.replace(told, parent=os.getpid(), nice=0)  # its niceness is inherited
         helper = TreeHelper(helper_command(msgspec.json.encode(told)), told.lock_fd)
         projection = TreeProjection(tree, helper)

@@ -21,7 +21,8 @@ from . import jsontext, record, values
 from .errors import TreeUnsyncedError
 from .files import Files, read_whole, replace_durably
 from .index import setting_text
-from .segments import Entry, JournalReader
+from .segments import Entry, JournalReader, Mark
+from .syncer import Syncer
 from .tree_helper import Slice, TreeHelper, slice_of
 
 CURSOR_NAME = "tree.cursor"
@@ -105,6 +106,11 @@ def save_cursor(files: Files, stored_dir: int, store: bytes, cursor: Cursor) -> 
     replace_durably(files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), 0o640, dir_fd=stored_dir)
 
 
+def _unsynced(error: OSError) -> TreeUnsyncedError:
+    # It is told once: the pages count as clean now, and the next sync would report a success.
+    return TreeUnsyncedError(f"syncing the tree failed: {error}")
+
+
 def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
     """The writes of the first process and those of the helper, by job, about as many each."""
     counts = Counter([write.folders[1] for write in writes])
@@ -123,7 +129,11 @@ def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
 
 
 class Tree:
-    """Writes the tree under the base."""
+    """Writes the tree under the base.
+
+    Attributes:
+        syncer: syncs beside the writing where there is one.
+    """
 
     def __init__(  # noqa: PLR0913 - what it writes from and to
         self,
@@ -164,6 +174,7 @@ class Tree:
         self._lost = cursor.lost
         self._replayed: dict[tuple[tuple[str, ...], str], int] = {}
         self.blocked = 0
+        self.syncer: Syncer | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         files.make_dir(STAGING_NAME, 0o700, dir_fd=stored_dir)
         self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
@@ -199,6 +210,7 @@ class Tree:
         if not entries:
             return
         until = self._reader.behind(entries[-1])
+        self._settle(wait=until.position > self.synced + UNSYNCED_RECORDS_MAX)
         if self.clean or self._lost or until.position > self.synced + UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
         writes = self._writes(entries, until.position)
@@ -209,6 +221,7 @@ class Tree:
         self.position = until.position
         if until.position >= self.replay_until:
             self._replayed.clear()
+        self._sync_beside()
 
     def write_part(self, piece: Slice) -> int:
         """Write the helper's part of a slice; returns how many files could not be had."""
@@ -247,6 +260,7 @@ class Tree:
         Raises:
             TreeUnsyncedError: what was written behind the cursor is to be written again, by another process.
         """
+        self._settle(wait=True)
         if self._lost and self.position < self.replay_until:
             return  # a cursor would say that nothing far behind it was written
         if self.position == self.synced and clean == self.clean and not self._lost:
@@ -255,10 +269,31 @@ class Tree:
             try:
                 self._files.sync_all(self._base)
             except OSError as error:
-                # It is told once: the pages count as clean now, and the next sync would report a success.
-                raise TreeUnsyncedError(f"syncing the tree failed: {error}") from error
-        save_cursor(self._files, self._stored, self._store, Cursor(self.position, clean))
-        self.synced, self.clean, self._lost = self.position, clean, False
+                raise _unsynced(error) from error
+        self._save_cursor(self.position, clean=clean)
+
+    def _sync_beside(self) -> None:
+        """Begin to sync what was written while the next files are made, if there is enough of it."""
+        syncer = self.syncer
+        if syncer is None or syncer.busy or self._lost:
+            return
+        if self.position - self.synced >= UNSYNCED_RECORDS_MAX // 2:
+            syncer.start(self._base, Mark(self.position, 0, 0))
+
+    def _settle(self, *, wait: bool) -> None:
+        """Move the cursor behind a sync that has ended."""
+        if self.syncer is None or not self.syncer.busy:
+            return
+        try:
+            done = self.syncer.finished(wait=wait)
+        except OSError as error:
+            raise _unsynced(error) from error
+        if done is not None:
+            self._save_cursor(done[0].position, clean=False)
+
+    def _save_cursor(self, position: int, *, clean: bool) -> None:
+        save_cursor(self._files, self._stored, self._store, Cursor(position, clean))
+        self.synced, self.clean, self._lost = position, clean, False
 
     def close(self) -> None:
         """Close the folders."""
