@@ -112,7 +112,7 @@ class IndexProjection:
 class TreeProjection:
     """The tree. It follows the index, which numbers the events that would share a file."""
 
-    def __init__(self, tree: Tree, helper: TreeHelper) -> None:
+    def __init__(self, tree: Tree, helper: TreeHelper | None = None) -> None:
         self._tree = tree
         self._helper = helper
         self._lags = False
@@ -137,16 +137,17 @@ class TreeProjection:
         """There has been nothing to do for so long."""
         if seconds >= TREE_IDLE_SECONDS:
             self._tree.sync(clean=True)
-        if seconds >= HELPER_IDLE_SECONDS:
+        if self._helper is not None and seconds >= HELPER_IDLE_SECONDS:
             self._helper.stop()
 
     def blocked(self) -> int:
         """How many files could not be had."""
-        return self._tree.blocked + self._helper.blocked
+        return self._tree.blocked + (0 if self._helper is None else self._helper.blocked)
 
     def close(self) -> None:
         """Make durable what was done, and end."""
-        self._helper.stop()
+        if self._helper is not None:
+            self._helper.stop()
         self._tree.sync(clean=True)
         self._tree.close()
 

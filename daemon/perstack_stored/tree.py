@@ -296,7 +296,9 @@ class Tree:
         self.synced, self.clean, self._lost = position, clean, False
 
     def close(self) -> None:
-        """Close the folders."""
+        """Close the folders; nothing is being synced."""
+        if self.syncer is not None:
+            self.syncer.stop()
         while self._folders:
             self._files.close(self._folders.popitem()[1])
         self._files.close(self._staging)
