@@ -212,8 +212,8 @@ class World:
         waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
         followers: Any = (self.index, self.tree)
         gate: Any = SimpleNamespace(check=lambda: None)
-        journal, sessions = self.journal, self.sessions
         peers = Peers(Rules(), Rates(0, 0))
+        journal, sessions = self.journal, self.sessions
         server = Server(
             _router,
             journal,
