@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +28,11 @@ SECRET = "sk-PLANTED-access"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder that other users may enter."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder != Path("/") and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    return tmp_path
+def place() -> Iterator[Path]:
+    """A folder that other users may enter; pytest takes its own ones back from them at each start."""
+    with tempfile.TemporaryDirectory(prefix="stored-access-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @contextmanager
