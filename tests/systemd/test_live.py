@@ -19,8 +19,8 @@ UNIT = "perstack-stored.service"
 LOG = f"journalctl --no-pager --output=cat --unit={UNIT} --lines=20"
 SECONDS = 60.0
 EVENT = (
-    '{"id": "%s", "jobId": "%s", "runId": "r1", "type": "startRun", "expertKey": "me",'
-    ' "timestamp": 1795406152251, "stepNumber": 0}'
+    '{"id":"%s","jobId":"%s","runId":"r1","type":"startRun","expertKey":"me",'
+    '"timestamp":1795406152251,"stepNumber":0}'
 )
 
 
@@ -35,11 +35,14 @@ def test_the_life_of_an_installation(tmp_path: Path) -> None:
             _start_by_a_client,
             _members_of_the_group_only,
             _hang,
+            _key_of_its_own,
             _kill,
             _restart_under_load,
             _reload,
             _metrics,
             _a_failure_for_a_person,
+            _switch_over_from_a_tree,
+            _restore_drill,
             _one_store_per_project,
             _for_a_developer,
             _stop_and_uninstall,
@@ -104,6 +107,19 @@ def _hang(container: Container) -> None:
     assert "Watchdog timeout" in container.run(f"journalctl --no-pager --unit={UNIT} --grep=Watchdog")
     container.run(f"journalctl --no-pager --unit={UNIT} --grep='Fatal Python error: Aborted'")
     container.run(f"rm -r {folder} && systemctl daemon-reload && systemctl restart {UNIT}")
+
+
+def _key_of_its_own(container: Container) -> None:
+    """A credential where there is one; without one, as before, it is not missed."""
+    key = "perstack-stored.curve-key"
+    container.run(
+        f"mkdir -p /etc/credstore && echo secret > /etc/credstore/{key} && chmod 600 /etc/credstore/{key}"
+    )
+    container.run(f"systemctl restart {UNIT}")
+    read = f"cat /run/credentials/{UNIT}/{key}"
+    assert container.run(f"runuser --user perstack-stored -- {read}") == "secret"
+    container.run(read, user="alice", status=1)
+    container.run(f"rm /etc/credstore/{key} && systemctl restart {UNIT}")
 
 
 def _kill(container: Container) -> None:
@@ -174,6 +190,37 @@ def _a_failure_for_a_person(container: Container) -> None:
     assert "no-such" in container.run(f"systemctl show --property=StatusText {UNIT}")
     container.run(f"sed -i '/no-such/d' {SETTINGS} && systemctl start {UNIT}")
     assert container.run(_events("j1"), user="alice").count('"id"') == 4
+
+
+def _switch_over_from_a_tree(container: Container) -> None:
+    """In place, with the base elsewhere; and back to the old base."""
+    tree, override = "/srv/agents/perstack", f"/etc/systemd/system/{UNIT}.d"
+    run = f"{tree}/jobs/old/runs/r1"
+    event = EVENT % ("e1", "old")
+    container.run(f"mkdir -p {run} && echo '{event}' > {run}/event-1795406152251-0-startRun.json")
+    container.run(f"echo torn > {run}/event-1795406152252-0-startRun.json")
+    container.run(f"systemctl stop perstack-stored.socket && chown -R perstack-stored:perstack {tree}")
+    container.run(f"echo 'base-path = \"{tree}\"' >> {SETTINGS} && mkdir {override}")
+    container.run(f"printf '[Service]\\nReadWritePaths={tree}\\n' > {override}/override.conf")
+    container.run(f"systemctl daemon-reload && systemctl start {UNIT}")
+    assert container.run(_events("old"), user="alice") == event
+    assert "import_file_skipped" in container.run(LOG)
+    container.run(
+        f"systemctl stop perstack-stored.socket && rm -r {override} && sed -i /base-path/d {SETTINGS}"
+    )
+    assert container.run(f"cat {run}/event-1795406152251-0-startRun.json") == event
+    container.run(f"systemctl daemon-reload && systemctl start {UNIT}")
+
+
+def _restore_drill(container: Container) -> None:
+    """A copy made while it is stopped holds everything, and can be looked at beside the running daemon."""
+    base = "/var/lib/perstack-stored/perstack"
+    container.run(
+        f"systemctl stop perstack-stored.socket && cp -a {base} /tmp/drill && systemctl start {UNIT}"
+    )
+    assert "clean" in container.run("perstack-stored check --base-path /tmp/drill")
+    look = "perstack-stored exec --base-path /tmp/drill -- perstack-storectl events j1 r1 --contents --json"
+    assert container.run(look) == container.run(_events("j1"), user="alice")
 
 
 def _one_store_per_project(container: Container) -> None:

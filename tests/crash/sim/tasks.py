@@ -138,12 +138,8 @@ class FakeThread:
         return self._task is not None and not self._task.done
 
     def join(self) -> None:
-        scheduler = FakeThread.scheduler()
         while self._task is not None and not self._task.done:
-            if scheduler.current is None:
-                scheduler.run(self._task, 1000)
-            else:
-                scheduler.pause(waits=True)
+            FakeThread.scheduler().run(self._task, 1000)
 
 
 class FakeQueue:
