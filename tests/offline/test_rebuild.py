@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import zmq
 
+from perstack_stored.files import Files
+from perstack_stored.offline import held_base
+from perstack_stored.rebuild import rebuild
+from perstack_stored.settings import Settings
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,
@@ -107,6 +111,28 @@ def test_only_the_index_is_rebuilt_when_asked_for(base: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "rebuilt index from 20 records\n")
     assert not (base / "jobs").exists()
     assert Checked(base).note_names == {"tree_behind"}
+
+
+def test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one(base: Path) -> None:
+    """Whenever the power is cut, the index is whole: the old one, the new one, or none."""
+    calls: list[str] = []
+
+    class Recorder(Files):
+        def sync_data(self, fd: int) -> None:
+            calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+            super().sync_data(fd)
+
+        def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+            calls.append(f"{source} to {target}")
+            super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
+
+        def sync(self, fd: int) -> None:
+            calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+            super().sync(fd)
+
+    with held_base(str(base), "test", reads_only=False) as held:
+        rebuild(held._replace(files=Recorder()), Settings(), index_too=True, tree_too=False)
+    assert calls[-3:] == ["rebuild.sqlite", "rebuild.sqlite to index.sqlite", ".stored"]
 
 
 def test_only_the_tree_is_rebuilt_when_asked_for(base: Path) -> None:

@@ -570,6 +570,18 @@ def test_a_reader_never_sees_half_a_file(base: Base) -> None:
     assert checked > 50
 
 
+def test_a_cursor_with_any_bad_byte_counts_as_lost(base: Base) -> None:
+    """Wherever the cursor's file is damaged or cut, it is not believed."""
+    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(7, clean=True))
+    assert load_cursor(Files(), base.stored_dir, base.journal.store) == Cursor(7, clean=True)
+    path = base.path / ".stored" / tree.CURSOR_NAME
+    good = path.read_bytes()
+    damaged = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(len(good))]
+    for data in (*damaged, good[:-1], good + b"\0", b""):
+        path.write_bytes(data)
+        assert load_cursor(Files(), base.stored_dir, base.journal.store).lost
+
+
 def test_a_lost_cursor_brings_back_no_older_version(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a cursor that can be believed all is projected again, and no file becomes older on the way."""
     monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 4)

@@ -27,6 +27,9 @@ def _run(arguments: argparse.Namespace) -> int:
             if isinstance(result, str):
                 found.append(result)
                 print(result, flush=True)
+                if arguments.until_found:
+                    pool.terminate()
+                    return 1
             else:
                 total.add(result)
             now = time.monotonic()
@@ -56,6 +59,7 @@ def main() -> int:
     running.add_argument("--sample", type=float, default=1.0, help="share of the calls at which to crash")
     running.add_argument("--jobs", type=int, default=2, help="processes")
     running.add_argument("--seconds", type=float, default=0, help="stop after so long, whatever is left")
+    running.add_argument("--until-found", action="store_true", help="stop at the first broken promise")
     running.set_defaults(call=_run)
     replaying = commands.add_parser("replay", help="see again what was found")
     replaying.add_argument("seed", type=int)

@@ -26,7 +26,7 @@ from perstack_stored.follower import Folders
 from perstack_stored.segments import JournalReader
 from perstack_stored.server import Server
 from perstack_stored.settings import Settings
-from perstack_stored.tree import load_cursor
+from perstack_stored.tree import CURSOR_NAME, Cursor, load_cursor
 
 from .clients import Client, Ledger, Violation
 from .disk import Disk, File
@@ -37,7 +37,7 @@ from .promises import check_records
 from .workload import Workload
 
 SEGMENT_BYTES = 8192
-ROUNDS_MAX = 20_000
+ROUNDS_MAX = 3_000
 _router: "zmq.Socket[bytes] | None" = None
 
 
@@ -138,6 +138,7 @@ class World:
         if self.index_states[-1] is not None:
             with open(self.index_path, "wb") as file:
                 file.write(self.index_states[-1])
+        self.cursor_was_there = state.disk.find(daemon.STORED_NAME, CURSOR_NAME) is not None
         self._outer: Kernel | None = None
 
     def __enter__(self) -> "World":
@@ -190,6 +191,8 @@ class World:
             if not kernel.faults:
                 raise
             raise CrashedError(str(error)) from error
+        if self.cursor_was_there and self._cursor().lost:
+            raise Violation("the tree's cursor is torn")
         self.ready = not self.tree.fault
         if self.ready:
             self._check_ready_tree()
@@ -222,6 +225,8 @@ class World:
         server = self.server
         with self._may_fail():
             server._last_round()
+            if server._unsynced:
+                raise Violation("a stop leaves stores that had arrived without an answer")
             self.journal.close()
             self.index.send(self.journal.mark)
             self.index.finish()
@@ -232,6 +237,8 @@ class World:
                 self.tree.send(self.index.place)
             self.tree.finish()
             self._wait_for(self.tree)
+        if not self.kernel.faults and self._cursor() != Cursor(self.journal.mark.position, clean=True):
+            raise Violation(f"after a clean stop the tree's cursor says {self._cursor()}")
 
     def _wait_for(self, follower: SimulatedFollower) -> None:
         for _ in range(ROUNDS_MAX):
@@ -390,8 +397,7 @@ class World:
 
     def _check_ready_tree(self) -> None:
         """Once ready, the tree is as of some position or newer, and nothing in it is torn."""
-        with _quiet(self.kernel):
-            reached = load_cursor(self.files, self.folders.stored, self.store).position
+        reached = self._cursor().position
         if self.tree.place is not None:
             reached = max(reached, self.tree.place.position)
         least = Projection()
@@ -409,6 +415,10 @@ class World:
             every = full.versions[path]
             if max(i for i, version in enumerate(every) if version == content) < len(versions) - 1:
                 raise Violation(f"{path} is older than it should be when the daemon is ready")
+
+    def _cursor(self) -> Cursor:
+        with _quiet(self.kernel):
+            return load_cursor(self.files, self.folders.stored, self.store)
 
     def records(self) -> list[Stored]:
         """All that is synced in the journal, read anew."""
@@ -432,9 +442,18 @@ class World:
             )
             raise Violation(f"the tree is not what the journal says: {differ[:3]}")
         self._check_index(wanted)
+        self._await_clean_cursor()
         left = self.kernel.disk.find(daemon.STORED_NAME, "staging")
         if left is not None and not isinstance(left, File) and left.names:
             raise Violation(f"left in staging: {list(left.names)}")
+
+    def _await_clean_cursor(self) -> None:
+        """When nothing is left to do, the tree is synced, and says so."""
+        for _ in range(50):
+            if self._cursor() == Cursor(self.journal.mark.position, clean=True):
+                return
+            self.run_tasks(20)
+        raise Violation(f"at rest the tree's cursor says {self._cursor()}, at {self.journal.mark.position}")
 
     def _check_index(self, wanted: Projection) -> None:
         payloads = []

@@ -1,0 +1,233 @@
+"""Bugs that a hurried hand could make, each as a change of the daemon's text."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .sites import PACKAGE, Mutant
+
+
+class _Bug(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+_BUGS = (
+    _Bug(
+        "answered before the sync",
+        "server.py",
+        "synced = self._journal.mark.position\n        while",
+        "synced = self._journal.written.position\n        while",
+    ),
+    _Bug(
+        "a sync counts for what came while it ran",
+        "journal.py",
+        "self._note_synced(*done)",
+        "self._note_synced(self.written, done[1])",
+    ),
+    _Bug(
+        "repeats alone are never answered",
+        "server.py",
+        "if self._journal.mark == self._journal.written:",
+        "if False:",
+    ),
+    _Bug(
+        "a failed sync of the journal is tried again",
+        "journal.py",
+        "            self._files.sync_data(self._fd)\n        except OSError as error:\n"
+        "            raise _failed(error) from error",
+        "            self._files.sync_data(self._fd)\n        except OSError:\n"
+        "            self._files.sync_data(self._fd)",
+    ),
+    _Bug(
+        "a repeat is stored again",
+        "sessions.py",
+        "return min(max(0, expected - seq), count)",
+        "return 0",
+    ),
+    _Bug(
+        "a gap is accepted",
+        "sessions.py",
+        "if seq > expected and settled < seq - 1:",
+        "if False:",
+    ),
+    _Bug(
+        "numbers of stores that found the disk full stay taken",
+        "stores.py",
+        "plan.session.last = plan.last_before",
+        "pass",
+    ),
+    _Bug(
+        "a segment begins without the sessions",
+        "journal.py",
+        "[Record(0, 0, self._sessions.snapshot())]",
+        '[Record(0, 0, b"")]',
+    ),
+    _Bug(
+        "the snapshot of sessions has numbers that are not in the journal",
+        "sessions.py",
+        "_SESSION.pack(key, session.written,",
+        "_SESSION.pack(key, session.last,",
+    ),
+    _Bug(
+        "what recovery keeps is not written again",
+        "journal.py",
+        "self._write_head(fd, header, found.kept_entries(header.salt))",
+        'self._write_head(fd, header, b"")',
+    ),
+    _Bug(
+        "recovery trusts the page cache",
+        "recovery.py",
+        "    if end < proven:\n",
+        "    proven = max(proven, end)\n    if end < proven:\n",
+    ),
+    _Bug(
+        "a start goes on behind a torn tail",
+        "recovery.py",
+        "resume = header if clean and not kept and not torn else None",
+        "resume = header if clean and not kept else None",
+    ),
+    _Bug(
+        "the proven offset is ignored",
+        "recovery.py",
+        "    if error.offset < proven:\n",
+        "    if False:\n",
+    ),
+    _Bug(
+        "proofs behind a bad place are ignored",
+        "recovery.py",
+        "if found.synced > error.offset:",
+        "if False:",
+    ),
+    _Bug(
+        "the end that the next segment tells is ignored",
+        "segments.py",
+        "return None if following is None else following.previous_end",
+        "return None if following is None else self._files.size(self.fd(number))",
+    ),
+    _Bug(
+        "time goes back with the clock",
+        "journal.py",
+        "self._time_ms = max(self._time_ms, time.time_ns() // 1_000_000)",
+        "self._time_ms = time.time_ns() // 1_000_000",
+    ),
+    _Bug(
+        "an entry says that it was synced itself",
+        "journal.py",
+        "        synced = self._synced.offset\n",
+        "        synced = self._offset\n",
+    ),
+    _Bug(
+        "a lost end of the journal is accepted",
+        "journal.py",
+        "    if known > found.position:\n",
+        "    if False:\n",
+    ),
+    _Bug(
+        "the index is told of what is not synced",
+        "server.py",
+        "        self._index.send(self._journal.mark)\n        for follower",
+        "        self._index.send(self._journal.written)\n        for follower",
+    ),
+    _Bug(
+        "the index goes on from a place that is void",
+        "follower.py",
+        "return place if end is None or place.offset <= end else reader.seek(place.position, mark)",
+        "return place",
+    ),
+    _Bug(
+        "the tree is told before the index knows all that may be there",
+        "server.py",
+        "if self._index.place.position >= self._tree_from:",
+        "if True:",
+    ),
+    _Bug(
+        "ready before the tree is whole",
+        "daemon.py",
+        "        server.await_tree(min(journal.mark.position, cursor.written_max))",
+        "        pass",
+    ),
+    _Bug(
+        "the tree's cursor is ahead",
+        "tree.py",
+        "self._store, Cursor(self.position, clean))",
+        "self._store, Cursor(self.position + 1, clean))",
+    ),
+    _Bug(
+        "the tree's cursor is clean while files are written",
+        "tree.py",
+        "self._store, Cursor(self.position, clean))",
+        "self._store, Cursor(self.position, True))",
+    ),
+    _Bug(
+        "a failed sync of the tree is tried again",
+        "tree.py",
+        'raise TreeUnsyncedError(f"syncing the tree failed: {error}") from error',
+        "raise",
+    ),
+    _Bug(
+        "a replay of the tree trusts the page cache",
+        "tree.py",
+        "            self._files.forget_cached(fd)\n",
+        "",
+    ),
+    _Bug(
+        "a replay of the tree does not look at what is there",
+        "tree.py",
+        "return self._files.read(fd, len(content), 0) == content",
+        "return True",
+    ),
+    _Bug(
+        "a replay brings back older versions",
+        "tree.py",
+        "                    self._replayed[write.folders, write.name] = write.position\n",
+        "                    pass\n",
+    ),
+    _Bug(
+        "a file that can't be looked at counts as missing",
+        "tree.py",
+        "            raise  # it may be there, and newer\n",
+        "            return False\n",
+    ),
+    _Bug(
+        "a collision of names overwrites",
+        "tree.py",
+        'twin = "" if n == 1 else',
+        'twin = "" if n else',
+    ),
+    _Bug(
+        "a file is replaced in two steps",
+        "tree.py",
+        '            self._files.exchange("aside", name, source_dir=self._staging, target_dir=folder)\n',
+        "            self._files.unlink(name, dir_fd=folder)\n"
+        "            self._files.give_name(fd, name, dir_fd=folder)\n",
+    ),
+    _Bug(
+        "a file appears before it is written",
+        "tree.py",
+        "            self._files.write(fd, [content], 0)\n            try:\n"
+        "                self._files.give_name(fd, write.name, dir_fd=folder)\n",
+        "            try:\n                self._files.give_name(fd, write.name, dir_fd=folder)\n"
+        "                self._files.write(fd, [content], 0)\n",
+    ),
+    _Bug(
+        "a short write counts as a whole one",
+        "files.py",
+        "            if done == sum(map(len, chunk)):",
+        "            if done:",
+    ),
+)
+
+
+def bugs() -> Iterator[Mutant]:
+    """The daemon with each of the bugs in turn.
+
+    Raises:
+        LookupError: the daemon's text has changed, and the bug is to be planted anew.
+    """
+    for bug in _BUGS:
+        source = (PACKAGE / bug.file).read_text()
+        if source.count(bug.old) != 1:
+            raise LookupError(f"{bug.name}: {bug.file} holds its text {source.count(bug.old)} times")
+        yield Mutant(bug.name, bug.file, source.replace(bug.old, bug.new))

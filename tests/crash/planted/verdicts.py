@@ -1,0 +1,50 @@
+"""Of the planted bugs that the simulation can't see: the test that does, or why nobody can."""
+
+_RECOVERY = "tests/unit/test_recovery.py"
+_EXEC = "tests/integration/test_exec.py"
+_LIFECYCLE = "tests/integration/test_lifecycle.py"
+_REBUILD = "tests/offline/test_rebuild.py"
+_DAMAGED_VALUE = "tests/unit/test_index.py::test_a_damaged_value_is_reported_not_answered"
+_NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
+
+# Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
+TESTS: dict[str, tuple[str, ...]] = {
+    "bind.py: listen_ipc: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
+    "check_index.py: _addresses: checksum": (
+        "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
+    ),
+    "exec_base.py: holder_of: flock": (_EXEC,),
+    "exec_base.py: join: flock": (_EXEC,),
+    "exec_base.py: last: flock": (_EXEC,),
+    "lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
+    "queries.py: value_at: checksum": (_DAMAGED_VALUE,),
+    "queries.py: values_at: checksum": (_DAMAGED_VALUE,),
+    "rebuild.py: _rebuild_index: rename": (_NEW_INDEX,),
+    "rebuild.py: _rebuild_index: sync": (_NEW_INDEX,),
+    "rebuild.py: _sync_file: sync_data": (_NEW_INDEX,),
+    "rebuild.py: _rebuild_tree: sync": (f"{_REBUILD}::test_a_rebuilt_base_has_the_same_tree_and_answers",),
+    "record.py: decode_segment_header: checksum": (
+        f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
+    ),
+    "tree.py: load_cursor: checksum": (
+        "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
+    ),
+    "the proven offset is ignored": (_RECOVERY, "-k", "damage or cut"),
+    "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
+    "a lost end of the journal is accepted": (
+        f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
+    ),
+}
+
+ARGUED: dict[str, str] = {
+    "journal.py: close: sync": "the mark's own sync, right behind, covers all that was written before",
+    "journal.py: _write_mark: sync": (
+        "a mark that is lost costs nothing: what it proves is kept by the next start, and what comes"
+        " behind it says that it was synced before the mark only"
+    ),
+    "prepare.py: write_zeros: sync_data": (
+        "the head of the segment is synced before it gets its name, and the zeros with it; done ahead, it"
+        " keeps that sync short"
+    ),
+    "importer.py: import_tree: sync": "the tree's cursor is saved right behind, which syncs the same folder",
+}

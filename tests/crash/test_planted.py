@@ -1,0 +1,48 @@
+"""The harness is itself tested: bugs are planted in a copy of the daemon, and must be caught.
+
+All of them, with the list of who caught which, are for `python -m tests.crash.planted`; here are some.
+"""
+
+import pytest
+
+from tests.crash.planted.bugs import bugs
+from tests.crash.planted.runner import planted, try_out
+from tests.crash.planted.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS
+from tests.crash.planted.verdicts import ARGUED, TESTS
+
+SAMPLE = (
+    "journal.py: sync: sync_data",
+    "journal.py: _rotate: sync",
+    "tree.py: sync: sync_all",
+    "tree.py: _replace: exchange",
+    "answered before the sync",
+    "a repeat is stored again",
+)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_planted_bug_is_caught(name: str) -> None:
+    """A daemon with the bug breaks a promise in the simulation within a minute."""
+    mutant = next(mutant for mutant in planted() if mutant.name == name)
+    assert try_out(mutant).how == "simulation"
+
+
+def test_every_bug_can_still_be_planted() -> None:
+    """Each change of the text applies, makes sense as Python, and has a name of its own."""
+    mutants = planted()
+    for mutant in mutants:
+        compile(mutant.source, mutant.file, "exec")
+        assert mutant.source != (PACKAGE / mutant.file).read_text()
+    names = [mutant.name for mutant in mutants]
+    assert len(set(names)) == len(names)
+    assert set(TESTS) | set(ARGUED) <= set(names)
+    assert not set(TESTS) & set(ARGUED)
+    assert len(list(bugs())) > 30
+
+
+def test_every_call_that_counts_is_among_the_planted_ones() -> None:
+    """Each sync, rename, link, exchange, lock and checksum of the daemon's text is taken out once."""
+    found = {mutant.name.split(": ")[2].split(" ")[0] for mutant in planted() if ".py: " in mutant.name}
+    assert {"sync_data", "sync", "sync_all", "rename", "give_name", "exchange", "flock"} <= found
+    assert {"checksum", "entry_matches"} <= found
+    assert found <= SYNCS | NAMES | LOCKS | CHECKSUMS | {"checksum"}
