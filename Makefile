@@ -7,7 +7,7 @@ JOBS  := $(shell echo $$((2 * $$(nproc))))
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup check test soak demo bench-store install uninstall clean
+.PHONY: help setup check test soak planted demo bench-store install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ test: check ## check, then all tests
 
 soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything
 	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick)
+
+planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught
+	@$(BIN)/python -m tests.crash.planted
 
 demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 	@$(BIN)/python tests/demo/demo.py
