@@ -13,6 +13,7 @@ from perstack_stored.files import Files
 from perstack_stored.offline import held_base
 from perstack_stored.rebuild import rebuild
 from perstack_stored.settings import Settings
+from perstack_stored.tree import Cursor, cursor_store, load_cursor
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,
@@ -133,6 +134,16 @@ def test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one(base:
     with held_base(str(base), "test", reads_only=False) as held:
         rebuild(held._replace(files=Recorder()), Settings(), index_too=True, tree_too=False)
     assert calls[-3:] == ["rebuild.sqlite", "rebuild.sqlite to index.sqlite", ".stored"]
+
+
+def test_a_rebuilt_tree_is_synced_and_its_cursor_says_so(base: Path) -> None:
+    """The start behind a rebuild has nothing to wait for."""
+    lose_projections(base)
+    with held_base(str(base), "test", reads_only=False) as held:
+        done = rebuild(held, Settings(), index_too=True, tree_too=True)
+        store = cursor_store(held.files, held.folders.stored)
+        assert store is not None
+        assert load_cursor(held.files, held.folders.stored, store) == Cursor(done.position, clean=True)
 
 
 def test_only_the_tree_is_rebuilt_when_asked_for(base: Path) -> None:

@@ -151,20 +151,20 @@ _BUGS = (
     _Bug(
         "the tree's cursor is ahead",
         "tree.py",
-        "self._store, Cursor(self.position, clean))",
-        "self._store, Cursor(self.position + 1, clean))",
+        "self._store, Cursor(position, clean))",
+        "self._store, Cursor(position + 1, clean))",
     ),
     _Bug(
         "the tree's cursor is clean while files are written",
         "tree.py",
-        "self._store, Cursor(self.position, clean))",
-        "self._store, Cursor(self.position, True))",
+        "self._store, Cursor(position, clean))",
+        "self._store, Cursor(position, True))",
     ),
     _Bug(
         "a failed sync of the tree is tried again",
         "tree.py",
-        'raise TreeUnsyncedError(f"syncing the tree failed: {error}") from error',
-        "raise",
+        'return TreeUnsyncedError(f"syncing the tree failed: {error}")',
+        "return error",
     ),
     _Bug(
         "a replay of the tree trusts the page cache",
@@ -199,7 +199,7 @@ _BUGS = (
     _Bug(
         "a file is replaced in two steps",
         "tree.py",
-        '            self._files.exchange("aside", name, source_dir=self._staging, target_dir=folder)\n',
+        "            self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)\n",
         "            self._files.unlink(name, dir_fd=folder)\n"
         "            self._files.give_name(fd, name, dir_fd=folder)\n",
     ),

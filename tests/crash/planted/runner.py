@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .bugs import bugs
 from .sites import PACKAGE, Mutant, sites
-from .verdicts import ARGUED, TESTS
+from .verdicts import ARGUED, TESTS, TESTS_OF_FILE
 
 REPOSITORY = Path(__file__).parents[3]
 SIMULATION_SECONDS = 90
@@ -41,7 +41,7 @@ def try_out(mutant: Mutant, *, seconds: float = SIMULATION_SECONDS) -> Verdict:
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         (package / mutant.file).write_text(mutant.source)
         environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
-        tests = TESTS.get(mutant.name)
+        tests = TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file)
         if tests is not None:
             return _by_tests(mutant, tests, environment)
         found = _by_simulation(environment, seconds)
@@ -71,6 +71,8 @@ def _by_tests(mutant: Mutant, tests: tuple[str, ...], environment: dict[str, str
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     assert done.returncode in {0, 1}, f"{done.stdout}\n{done.stderr}"
     if failed is None:
+        if mutant.name in ARGUED:
+            return Verdict(mutant.name, "argued", ARGUED[mutant.name])
         return Verdict(mutant.name, "", f"{' '.join(tests)} passed")
     return Verdict(mutant.name, "test", failed.group(1))
 

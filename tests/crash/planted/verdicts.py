@@ -22,7 +22,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "rebuild.py: _rebuild_index: rename": (_NEW_INDEX,),
     "rebuild.py: _rebuild_index: sync": (_NEW_INDEX,),
     "rebuild.py: _sync_file: sync_data": (_NEW_INDEX,),
-    "rebuild.py: _rebuild_tree: sync": (f"{_REBUILD}::test_a_rebuilt_base_has_the_same_tree_and_answers",),
+    "rebuild.py: _rebuild_tree: sync": (f"{_REBUILD}::test_a_rebuilt_tree_is_synced_and_its_cursor_says_so",),
     "record.py: decode_segment_header: checksum": (
         f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
     ),
@@ -34,6 +34,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a lost end of the journal is accepted": (
         f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
     ),
+}
+
+TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
+    "repair_apply.py": ("tests/offline/test_repair.py",),
+    "repair_vouch.py": ("tests/offline/test_repair.py",),
+    "repair_write.py": ("tests/offline/test_repair.py",),
 }
 
 ARGUED: dict[str, str] = {
