@@ -8,6 +8,7 @@ from perstack_storage._errors import ErrorCode
 from . import values
 from .errors import Refusal
 from .outbox import Envelope
+from .peers import Peer
 
 WAIT_MS_MAX = 60_000
 _INTEGER_MAX = 2**53 - 1
@@ -23,6 +24,7 @@ class ReadRequest(NamedTuple):
     position: int  # what it must see
     deadline: float | None  # on time.monotonic
     arrived: float = 0.0  # on time.monotonic
+    peer: Peer | None = None
 
 
 def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,11 @@ import stat
 import zmq
 
 from .errors import ConfigError
+from .gate import ZAP_DOMAIN
+from .keys import KeyPair
 
 IPC_PATH_BYTES_MAX = 107
+_LOOPBACK = ("tcp://127.0.0.1:", "tcp://[::1]:", "tcp://localhost:")
 
 
 def seed_routing_ids() -> None:
@@ -72,10 +75,24 @@ def _answers(path: str) -> bool:
     return True
 
 
-def bind(router: zmq.Socket[bytes], endpoint: str, mode: int, inherited: socket.socket | None = None) -> None:
-    """Bind the ROUTER to an ipc or a loopback tcp endpoint.
+def bind(
+    router: zmq.Socket[bytes],
+    endpoint: str,
+    mode: int,
+    inherited: socket.socket | None = None,
+    *,
+    curve: KeyPair | None = None,
+    insecure_tcp: bool = False,
+) -> None:
+    """Bind the ROUTER to an ipc or a tcp endpoint; ipc ones first, since what follows a tcp one is like it.
 
-    One that is inherited listens at the endpoint already; its mode is its maker's affair.
+    Args:
+        router: the socket.
+        endpoint: where.
+        mode: of the file of an ipc endpoint.
+        inherited: what listens at an ipc endpoint already; its mode is its maker's affair.
+        curve: the daemon's key pair; with it, tcp is open to clients that the gate lets in.
+        insecure_tcp: without it, let anyone of this machine in by tcp.
 
     Raises:
         ConfigError: the endpoint can't be used; the message says why.
@@ -89,12 +106,31 @@ def bind(router: zmq.Socket[bytes], endpoint: str, mode: int, inherited: socket.
                 router.bind(endpoint)
             finally:
                 router.setsockopt(zmq.USE_FD, -1)
-        elif endpoint.startswith(("tcp://127.0.0.1:", "tcp://[::1]:", "tcp://localhost:")):
+        elif endpoint.startswith("tcp://"):
+            if curve is not None:
+                _secure(router, curve)
+            elif not (insecure_tcp and endpoint.startswith(_LOOPBACK)):
+                raise ConfigError(
+                    f"{endpoint}: tcp needs curve-key and curve-clients; or, on a loopback address and for"
+                    " anyone of this machine, insecure-tcp"
+                )
             router.bind(endpoint)
         else:
-            raise ConfigError(f"{endpoint}: only ipc:// and tcp:// on a loopback address can be bound")
+            raise ConfigError(f"{endpoint}: only ipc:// and tcp:// can be bound")
     except (zmq.ZMQError, OSError) as error:
         raise ConfigError(f"can't bind {endpoint}: {error}") from error
+
+
+def _secure(router: zmq.Socket[bytes], pair: KeyPair) -> None:
+    """What is bound from now on takes CURVE clients only, whom somebody has to let in.
+
+    The domain that is enforced makes libzmq refuse everybody when nobody can be asked: without it, it would
+    take any key then.
+    """
+    router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    router.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    router.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
+    router.setsockopt(zmq.CURVE_SERVER, 1)
 
 
 def remove_socket(endpoint: str) -> None:

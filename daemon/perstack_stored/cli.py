@@ -14,7 +14,7 @@ from perstack_storage import __version__
 from perstack_storage._errors import EndpointError
 
 from . import config as config_module
-from . import log, offline_cli, tree_cli
+from . import keys, log, offline_cli, tree_cli
 from .config import CONFIG_VARIABLE, Config, Sources
 from .daemon import Daemon
 from .dump import Wanted
@@ -121,6 +121,25 @@ def serve(sources: Sources) -> None:
         notifier.status(f"failed: {error}")
         _log.critical("failed", reason=str(error), error=type(error).__name__)
         sys.exit(error.exit_status if isinstance(error, StoredError) else ConfigError.exit_status)
+
+
+@main.command()
+@click.option("--name", default="client", show_default=True, help="Name for the line of the list of clients.")
+@click.option("--read-only", is_flag=True, help="With that access in the line.")
+@click.argument("file", type=click.Path())
+def keygen(file: str, name: str, *, read_only: bool) -> None:
+    """Make a CURVE key pair for the daemon or a client, in the new file FILE that only its owner can read.
+
+    Printed is the public key, as a line for the list of clients (curve-clients). The daemon's own public key,
+    its last word, is what clients need as PERSTACK_STORED_SERVER_KEY. The secret key is never printed.
+    """
+    try:
+        pair = keys.generate(file)
+    except ConfigError as error:
+        click.echo(f"perstack-stored: {error}", err=True)
+        sys.exit(2)
+    access = "read-only" if read_only else "read-write"
+    click.echo(f"{name} {access} {pair.public.decode()}")
 
 
 @main.command()

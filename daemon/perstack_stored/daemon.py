@@ -17,6 +17,7 @@ import zmq
 from perstack_storage import __version__
 
 from . import bind, index, log
+from .access import curve_key_of, rules_of
 from .config import Sources, reloaded
 from .errors import ConfigError
 from .exposition import Exposition, Health
@@ -30,6 +31,8 @@ from .journal import Journal
 from .lock import BaseLock
 from .metrics import Metrics
 from .notify import Notifier, Working, to_nobody
+from .peers import Peers
+from .rates import Rates
 from .reads import Reads
 from .repair_apply import refuse_unfinished
 from .server import Server, Waker
@@ -156,6 +159,8 @@ class Daemon:
         given = [*self._inherited, *settings.bind]
         self._endpoints = tuple(dict.fromkeys(given or self._config.endpoints))
         self._notifier = notifier
+        self._curve = curve_key_of(settings)
+        self._rules = rules_of(settings)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -212,7 +217,10 @@ class Daemon:
         bind.seed_routing_ids()
         context = zmq.Context()
         router = _router(context, settings)
-        gate = Gate(context, router)
+        gate = self._gate = Gate(context, router, self._rules)
+        peers = self._peers = Peers(
+            self._rules, Rates(settings.rate_records_per_second, settings.rate_bytes_per_second)
+        )
         server = Server(
             router,
             journal,
@@ -224,6 +232,7 @@ class Daemon:
             self._base,
             self._read_anew,
             gate,
+            peers,
             self._notifier,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -235,8 +244,16 @@ class Daemon:
                 Exposition(settings.metrics_bind, Metrics(server.watched()), health).start()
             followers[0].start()
             await_whole_tree(server, files, folders, journal)
-            for endpoint in self._endpoints:
-                bind.bind(router, endpoint, settings.socket_mode, self._inherited.get(endpoint))
+            # What is bound behind a tcp endpoint has its security: ipc comes first.
+            for endpoint in sorted(self._endpoints, key=lambda endpoint: endpoint.startswith("tcp:")):
+                bind.bind(
+                    router,
+                    endpoint,
+                    settings.socket_mode,
+                    self._inherited.get(endpoint),
+                    curve=self._curve,
+                    insecure_tcp=settings.insecure_tcp,
+                )
             _log.info(
                 "ready",
                 endpoints=list(self._endpoints),
@@ -268,17 +285,25 @@ class Daemon:
 
     def _take_up(self) -> Settings:
         try:
-            self._config, taken, left = reloaded(self._config, self._sources.read())
+            config, taken, left = reloaded(self._config, self._sources.read())
+            rules = rules_of(config.settings)
         except ConfigError as error:
+            # The old rules let nobody in whom they did not let in before.
             _log.error("reload_failed", reason=str(error))
             return self._settings
-        level = self._config.settings.log_level
+        settings = config.settings
         # Said at the more talkative level of both: a quieter log's last word is why.
-        log.set_level(min(level, self._settings.log_level, key=LOG_LEVELS.index))
-        _log.info("reloaded", file=self._sources.path, changed=taken, needs_restart=left)
-        log.set_level(level)
-        self._settings = self._config.settings
-        return self._settings
+        log.set_level(min(settings.log_level, self._settings.log_level, key=LOG_LEVELS.index))
+        access = rules != self._rules
+        _log.info(
+            "reloaded", file=self._sources.path, changed=taken, access_changed=access, needs_restart=left
+        )
+        log.set_level(settings.log_level)
+        self._peers.take_up(rules)
+        self._peers.rates.take_up(settings.rate_records_per_second, settings.rate_bytes_per_second)
+        self._gate.rules = rules
+        self._config, self._settings, self._rules = config, settings, rules
+        return settings
 
     def _followers(self, journal: Journal, lock: BaseLock) -> tuple[Follower, Follower]:
         told = Place(

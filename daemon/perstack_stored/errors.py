@@ -13,11 +13,14 @@ class StoredError(Exception):
 class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
     """A request is answered with an error, and nothing of it is stored. Raised by any check."""
 
-    def __init__(self, code: ErrorCode, message: str, field: str | None = None) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, field: str | None = None, *, retry_after_ms: int | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.field = field
+        self.retry_after_ms = retry_after_ms
 
     def as_dict(self) -> dict[str, object]:
         """The error object of wire.md, section 5."""
@@ -25,6 +28,8 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
         if self.field is not None:
             error["field"] = self.field
         error["retryable"] = RETRYABLE[self.code]
+        if self.retry_after_ms is not None:
+            error["retryAfterMs"] = self.retry_after_ms
         return error
 
 

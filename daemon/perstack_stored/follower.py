@@ -20,15 +20,19 @@ import msgspec
 import structlog
 
 from . import index, log
-from .errors import DamageError, NewerFormatError, TreeUnsyncedError
+from .errors import DamageError, NewerFormatError, StoredError, TreeUnsyncedError
 from .files import Files
 from .index import Index, IndexUnusableError
 from .link import FollowerEnd, Report
 from .segments import Entry, JournalReader, Mark
+from .syncer import Syncer
 from .tree import Tree, TreeModes, Write, umask_for
+from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, helper_command, serve
+from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
 
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes
 TREE_SLICE = (256, 4 << 20)
+TREE_SLICE_HELPED = (1024, 16 << 20)
 TREE_IDLE_SECONDS = 0.5
 FAULT_RETRY_SECONDS = 1.0
 FINISH_SECONDS = 3.0
@@ -49,6 +53,7 @@ class Place(msgspec.Struct):
     log_json: bool
     log_level: str
     parent: int
+    lock_fd: int = -1
 
 
 class Folders(NamedTuple):
@@ -69,8 +74,6 @@ def open_folders(files: Files, base: str) -> Folders:
 class IndexProjection:
     """The index. What makes it unusable makes it be built anew."""
 
-    slice = INDEX_SLICE
-
     def __init__(self, path: str, reader: JournalReader, store: bytes) -> None:
         try:
             self._index = Index(path, reader, store)
@@ -85,6 +88,10 @@ class IndexProjection:
         end = reader.chain.end_of(place.segment)
         # Recovery wrote records again, and the place lies in what is void now.
         return place if end is None or place.offset <= end else reader.seek(place.position, mark)
+
+    def slice(self, _lag: int, /) -> tuple[int, int]:
+        """Records and bytes to take up at a time, where it lags so many records behind."""
+        return INDEX_SLICE
 
     def apply(self, entries: list[Entry]) -> None:
         """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
@@ -105,11 +112,11 @@ class IndexProjection:
 class TreeProjection:
     """The tree. It follows the index, which numbers the events that would share a file."""
 
-    slice = TREE_SLICE
-
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, helper: TreeHelper | None = None) -> None:
         self._tree = tree
-        tree.on_blocked = self._log_blocked
+        self._helper = helper
+        self._lags = False
+        tree.on_blocked = log_blocked
 
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
         """The place from which to go on."""
@@ -117,31 +124,56 @@ class TreeProjection:
         self._tree.plan_replay(reader.entries(place, mark))
         return place
 
+    def slice(self, lag: int) -> tuple[int, int]:
+        """Records and bytes to take up at a time, where it lags so many records behind."""
+        self._lags = lag > HELPED_LAG_RECORDS
+        return TREE_SLICE_HELPED if self._lags else TREE_SLICE
+
     def apply(self, entries: list[Entry]) -> None:
         """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
-        self._tree.apply(entries)
+        self._tree.apply(entries, self._helper if self._lags else None)
 
     def idle(self, seconds: float) -> None:
         """There has been nothing to do for so long."""
         if seconds >= TREE_IDLE_SECONDS:
             self._tree.sync(clean=True)
+        if self._helper is not None and seconds >= HELPER_IDLE_SECONDS:
+            self._helper.stop()
 
     def blocked(self) -> int:
         """How many files could not be had."""
-        return self._tree.blocked
+        return self._tree.blocked + (0 if self._helper is None else self._helper.blocked)
 
     def close(self) -> None:
         """Make durable what was done, and end."""
+        if self._helper is not None:
+            self._helper.stop()
         self._tree.sync(clean=True)
         self._tree.close()
 
-    def _log_blocked(self, write: Write, error: OSError) -> None:
-        _log.error(
-            "tree_file_blocked",
-            position=write.position,
-            file="/".join((*write.folders, write.name)),
-            reason=str(error),
-        )
+
+def log_blocked(write: Write, error: OSError) -> None:
+    """Say which file of the tree could not be had."""
+    _log.error(
+        "tree_file_blocked",
+        position=write.position,
+        file="/".join((*write.folders, write.name)),
+        reason=str(error),
+    )
+
+
+def help_with(tree: Tree, line: socket.socket) -> None:
+    """Be the helper of the process at the other end of the line."""
+    tree.on_blocked = log_blocked
+
+    def take_up(piece: Slice) -> int | None:
+        try:
+            return tree.write_part(piece)
+        except (OSError, sqlite3.Error, StoredError) as error:  # the other one meets it as well
+            _log.warning("tree_help_failed", reason=str(error))
+            return None
+
+    serve(line, take_up)
 
 
 def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, link: FollowerEnd) -> None:
@@ -176,7 +208,7 @@ def _step(
     until: Mark,
 ) -> Mark:
     """Take up one slice and report; a fault is reported and tried again until it is gone."""
-    entries = _slice(reader.entries(place, until), *projection.slice)
+    entries = _slice(reader.entries(place, until), *projection.slice(until.position - place.position))
     place = reader.behind(entries[-1]) if entries else until
     fault = ""
     while True:
@@ -233,7 +265,7 @@ def main() -> None:
     files = Files()
     folders = open_folders(files, told.base)
     reader = JournalReader(files, folders.journal)
-    link = FollowerEnd(socket.socket(fileno=int(link_fd)))
+    line = socket.socket(fileno=int(link_fd))
     path = os.path.join(told.base, ".stored", index.FILE_NAME)
     store = bytes.fromhex(told.store)
     projection: IndexProjection | TreeProjection
@@ -241,10 +273,16 @@ def main() -> None:
         projection = IndexProjection(path, reader, store)
     else:
         database = index.connect(path, read_only=True)
-        tree = Tree(files, folders.base, folders.stored, database, reader, store, modes)
-        projection = TreeProjection(tree)
+        assists = kind == "helper"
+        tree = Tree(files, folders.base, folders.stored, database, reader, store, modes, assists=assists)
+        if assists:
+            help_with(tree, line)
+        tree.syncer = Syncer(files.sync_all)
+        told = msgspec.structs.replace(told, parent=os.getpid(), nice=0)  # its niceness is inherited
+        helper = TreeHelper(helper_command(msgspec.json.encode(told)), told.lock_fd)
+        projection = TreeProjection(tree, helper)
     try:
-        follow(projection, reader, link)
+        follow(projection, reader, FollowerEnd(line))
     except (DamageError, NewerFormatError) as error:
         _log.critical("journal_damaged", reason=str(error))
         sys.exit(DAMAGE_STATUS)

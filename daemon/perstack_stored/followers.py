@@ -52,7 +52,8 @@ class Follower:
     def start(self) -> None:
         """Start the process."""
         ours, theirs = link.pair()
-        arguments = msgspec.json.encode(self._told).decode()
+        told = msgspec.structs.replace(self._told, lock_fd=self._lock_fd)
+        arguments = msgspec.json.encode(told).decode()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "perstack_stored.follower", self.kind, str(theirs.fileno()), arguments],
             # With the lock, so that no other daemon starts while a follower still writes.

@@ -1,13 +1,27 @@
-"""Watches who connects, in a thread of its own: counts connections and handshakes that failed."""
+"""Watches who connects, in a thread of its own: lets CURVE clients in by their keys, counts connections.
+
+libzmq asks here (ZAP, RFC 27) before a client with a key gets any further. Who is not on the list, and who
+asks while nobody answers, is refused. For ipc it is not asked: there, `peers.py` looks at each client.
+"""
 
 import threading
+import time
 
 import structlog
 import zmq
+from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
+from .access import Rules
 from .errors import GateFailedError
 
+ZAP_DOMAIN = b"perstack-stored"
+_ZAP = "inproc://zeromq.zap.01"
+_ZAP_VERSION = b"1.0"
+_KEY_BYTES = 32
+_ZAP_FRAMES = 9  # with the route; libzmq is the only one who asks
+_REFUSED_LOG_SECONDS = 10.0
+_REFUSED_LOGS_MAX = 1000
 _MONITOR = "inproc://connections"
 _STOP = "inproc://gate"
 _FAILURES = {
@@ -24,7 +38,13 @@ _log = structlog.get_logger()
 class Gate:
     """Made before the router is bound; stopped after it was closed and before the context ends."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", router: "zmq.Socket[bytes]") -> None:
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", router: "zmq.Socket[bytes]", rules: Rules
+    ) -> None:
+        self.rules = rules
+        self._said: dict[str, float] = {}
+        self._asked = context.socket(zmq.ROUTER)
+        self._asked.bind(_ZAP)
         self._open: set[int] = set()
         self.accepted = 0
         self.failures = dict.fromkeys(_FAILURES.values(), 0)
@@ -58,7 +78,7 @@ class Gate:
         """End it."""
         self._stop.send(b"")
         self._thread.join()
-        for socket in (self._monitor, self._stop, self._stopped):
+        for socket in (self._asked, self._monitor, self._stop, self._stopped):
             socket.close(linger=0)
 
     def _run(self) -> None:
@@ -66,12 +86,37 @@ class Gate:
             poller = zmq.Poller()
             poller.register(self._monitor, zmq.POLLIN)
             poller.register(self._stopped, zmq.POLLIN)
+            poller.register(self._asked, zmq.POLLIN)
             while self._stopped not in (ready := dict(poller.poll())):
                 if self._monitor in ready:
                     self._note(self._monitor.recv_multipart())
+                if self._asked in ready:
+                    self._answer(self._asked.recv_multipart())
         except Exception as fault:  # noqa: BLE001 - told by `check`, which the loop asks
             _log.exception("gate_failed")
             self._fault = fault
+
+    def _answer(self, frames: list[bytes]) -> None:
+        """Let a client in or not; what is not exactly as it should be is refused."""
+        *route, delimiter, version, request, domain, address, _, mechanism, credentials = _padded(frames)
+        status, reason, user = b"400", b"refused", b""
+        if (delimiter, version, domain, mechanism) == (b"", _ZAP_VERSION, ZAP_DOMAIN, b"CURVE"):
+            key = z85.encode(credentials).decode() if len(credentials) == _KEY_BYTES else ""
+            if self.rules.of_key(key) is not None:
+                status, reason, user = b"200", b"", key.encode()
+            else:
+                self._say(key, address.decode(errors="replace"))
+        self._asked.send_multipart([*route, b"", _ZAP_VERSION, request, status, reason, user, b""])
+
+    def _say(self, key: str, address: str) -> None:
+        """Log that a key was refused; not each time that it knocks."""
+        now = time.monotonic()
+        if now - self._said.get(key, -_REFUSED_LOG_SECONDS) < _REFUSED_LOG_SECONDS:
+            return
+        if len(self._said) >= _REFUSED_LOGS_MAX:
+            self._said.clear()
+        self._said[key] = now
+        _log.warning("key_refused", key=key, address=address)
 
     def _note(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)
@@ -83,3 +128,8 @@ class Gate:
             self._open.discard(value)
         else:
             self.failures[_FAILURES[kind]] += 1
+
+
+def _padded(frames: list[bytes]) -> list[bytes]:
+    """The frames of a ZAP request, made to be as many as one with a key has."""
+    return frames + [b""] * (_ZAP_FRAMES - len(frames)) if len(frames) < _ZAP_FRAMES else frames[:_ZAP_FRAMES]

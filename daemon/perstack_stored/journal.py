@@ -74,7 +74,7 @@ class Journal:
         self._sessions = sessions
         self.sync_seconds = 0.0
         self.syncs = 0
-        self._syncer = Syncer(files)
+        self._syncer = Syncer(files.sync_data)
         self._fd = -1
         self._number = self._salt = self._offset = self._capacity = 0
         self._synced = Mark(0, 0, 0)

@@ -14,6 +14,11 @@ def set_level(level: str) -> None:
     _level = getattr(logging, level.upper())
 
 
+def is_debug() -> bool:
+    """Whether everything is logged; spares the making of lines that are not."""
+    return _level <= logging.DEBUG
+
+
 def _filter(_logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     if getattr(logging, method.upper()) < _level:
         raise structlog.DropEvent

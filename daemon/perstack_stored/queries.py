@@ -16,6 +16,7 @@ from perstack_storage._errors import ErrorCode
 from . import record, stretch
 from .errors import DamageError, Refusal
 from .index import setting_text, with_defaults
+from .masking import mask
 from .segments import JournalReader, Mark, segment_name
 
 PAGE_ROWS = 10_000
@@ -229,13 +230,17 @@ def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
     )
     names = f"{_PLACE}, rewritten, lacks, {_exactly('updated_at')}, job, name"
     rows, more = _limited(_rows(source, names, query, bound, _one_more(arguments)), arguments.get("limit"))
-    return Answer({"next": rows[-1][6:] if more else None}, _array(_settings(source, rows)))
+    return Answer(
+        {"next": rows[-1][6:] if more else None},
+        _array(_settings(source, rows, masked="masked" in arguments)),
+    )
 
 
-def _settings(source: Source, rows: list[list[Any]]) -> Iterator[bytes]:
+def _settings(source: Source, rows: list[list[Any]], *, masked: bool) -> Iterator[bytes]:
     payloads = values_at(source, [Place(*row[:4]) for row in rows])
     for payload, (rewritten, lacks, updated_at) in zip(payloads, [row[4:7] for row in rows], strict=True):
-        yield with_defaults(setting_text(bytes(payload), updated_at, rewritten=bool(rewritten)), lacks)
+        text = with_defaults(setting_text(bytes(payload), updated_at, rewritten=bool(rewritten)), lacks)
+        yield mask(text) if masked else text
 
 
 # --- events ----------------------------------------------------------------------------------------
@@ -338,7 +343,7 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
         if after >= until.position:
             return Answer({"next": after}, iter([b"[]"]))
         found = stretch.read(source.database, source.reader, after, until)
-        wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"))
+        wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"), "masked" in arguments)
         taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
         lost = found.gaps(after, taken.next)
         return Answer(stretch.told(taken.next, lost), iter([taken.body]))
@@ -346,7 +351,10 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     repeats = stretch.repeats_between(source.database, after, last)
     following = max(last, after)
     lost = stretch.gaps_between(source.database, after, last)
-    return Answer(stretch.told(following, lost), _array(_records(source, after, last, until, repeats)))
+    return Answer(
+        stretch.told(following, lost),
+        _array(_records(source, after, last, until, repeats, masked="masked" in arguments)),
+    )
 
 
 def cursor_of(source: Source) -> Mark:
@@ -354,7 +362,9 @@ def cursor_of(source: Source) -> Mark:
     return Mark(*source.database.execute("SELECT position, segment, offset FROM cursor").fetchone())
 
 
-def _records(source: Source, after: int, last: int, until: Mark, repeats: set[int]) -> Iterator[bytes]:
+def _records(
+    source: Source, after: int, last: int, until: Mark, repeats: set[int], *, masked: bool
+) -> Iterator[bytes]:
     if after >= last:
         return
     try:
@@ -366,7 +376,7 @@ def _records(source: Source, after: int, last: int, until: Mark, repeats: set[in
                     return
                 if position > after and position not in repeats and item.kind != record.Kind.GAP:
                     payload = entry.data[item.start : item.start + item.length]
-                    yield stretch.item_of(position, entry.header.time_ms, item.kind, payload)
+                    yield stretch.item_of(position, entry.header.time_ms, item.kind, payload, masked=masked)
     except DamageError as error:
         raise Refusal(ErrorCode.DAMAGED, str(error)) from None
 

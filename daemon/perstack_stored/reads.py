@@ -35,10 +35,11 @@ _log = structlog.get_logger()
 class _OpenRead:
     """The rest of a large answer: `left` is what was made and not sent yet."""
 
-    __slots__ = ("left", "part", "peer", "pieces", "used")
+    __slots__ = ("left", "masked", "part", "peer", "pieces", "used")
 
-    def __init__(self, peer: bytes, pieces: Iterator[bytes]) -> None:
+    def __init__(self, peer: bytes, pieces: Iterator[bytes], *, masked: bool) -> None:
         self.peer = peer
+        self.masked = masked
         self.pieces = pieces
         self.left = b""
         self.part = 0
@@ -199,7 +200,15 @@ class Reads:
                 source = None
                 self.failed += 1
                 expected = isinstance(error, (sqlite3.Error, OSError, StoredError))
-                _log.error("read_failed", op=request.op, reason=str(error), exc_info=not expected)
+                who = request.peer.told() if request.peer else {}
+                _log.error(
+                    "read_failed",
+                    op=request.op,
+                    request=request.id,
+                    reason=str(error),
+                    exc_info=not expected,
+                    **who,
+                )
                 code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
                 outcome = code.value
                 frame = wire.error_answer(
@@ -232,7 +241,7 @@ class Reads:
 
     def _begin(self, request: ReadRequest, answer: Answer, position: int) -> bytes:
         """The frame of an answer, or of its first part."""
-        read = _OpenRead(request.envelope[0], answer.pieces)
+        read = _OpenRead(request.envelope[0], answer.pieces, masked="masked" in request.arguments)
         body, last = read.next_part(self._answer_bytes)
         more = None if last else {"read": self._keep(read), "part": 1}
         return wire.read_answer(request.id, body, position=position, more=more, **answer.fields)
@@ -242,7 +251,8 @@ class Reads:
         with self._open_lock:
             self._forget_old()
             read = self._open.get(name)
-            if read is None or read.peer != request.envelope[0] or part != read.part + 1:
+            asker = (request.envelope[0], "masked" in request.arguments)
+            if read is None or (read.peer, read.masked) != asker or part != read.part + 1:
                 raise Refusal(ErrorCode.READ_GONE, "the rest of that answer is no longer kept")
             self._open.move_to_end(name)
         body, last = read.next_part(self._answer_bytes)

@@ -18,17 +18,19 @@ import zmq.backend
 
 from perstack_storage._errors import ErrorCode
 
-from . import wire
+from . import log, wire
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .errors import Refusal
 from .figures import Arrivals
 from .followers import Follower
 from .gate import Gate
 from .journal import Journal
+from .keys import Access
 from .metrics import Watched
 from .notify import Notifier
 from .outbox import Envelope, Outbox
 from .parts import Parts
+from .peers import Peers
 from .reads import Reads
 from .sessions import Sessions
 from .settings import Settings
@@ -82,6 +84,7 @@ class Server:
         base: str,
         read_settings: Callable[[], Settings],
         gate: Gate,
+        peers: Peers,
         notifier: Notifier | None = None,
     ) -> None:
         self._router = router
@@ -97,6 +100,7 @@ class Server:
         self._base = base
         self._read_settings = read_settings
         self._gate = gate
+        self._peers = peers
         self._reloading = False
         self._outbox = Outbox(router, bytes_max=settings.outbox_bytes_max)
         self._parts = Parts(
@@ -186,12 +190,18 @@ class Server:
     def _take_in(self) -> int:
         """Read and look at a bounded number of messages; returns how many."""
         recv, more, nowait = self._recv, self._router.getsockopt, zmq.NOBLOCK
+        known = self._peers.known
         for count in range(self._settings.drain_messages_max):
             try:
                 peer = recv(nowait)
             except zmq.Again:
                 return count
-            frame = recv(nowait)
+            if peer in known:
+                frame = recv(nowait)
+            else:
+                told = recv(nowait, copy=False)
+                self._peers.meet(peer, told)
+                frame = told.bytes
             delimited = False
             if more(zmq.RCVMORE):
                 delimited = not frame
@@ -243,6 +253,7 @@ class Server:
         if now >= self._next_tidy:
             self._next_tidy = now + 1.0
             self._gate.check()
+            self._peers.tidy()
             silent = self._parts.forget_silent()
             if silent:
                 _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")
@@ -295,7 +306,10 @@ class Server:
                 id = wire.rescue_id(head)
                 raise
             id, op = header.id, header.op
-            if header.op in wire.STORE_KINDS or header.op == wire.BATCH_OP:
+            stores = op in wire.STORE_KINDS or op == wire.BATCH_OP
+            if self._peers.strict:
+                self._peers.may(envelope[0], Access.WRITE if stores else Access.READ, op, id)
+            if stores:
                 self._store(envelope, header, body)
             elif header.op in ARGUMENTS:
                 self._read(envelope, header, body)
@@ -309,6 +323,10 @@ class Server:
             self._refuse(envelope, id, fault, op)
 
     def _refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
+        if log.is_debug():
+            peer = self._peers.known.get(envelope[0])
+            who = peer.told() if peer else {}
+            _log.debug("refused", op=op, request=id, code=refusal.code.value, field=refusal.field, **who)
         self._outbox.send(envelope, self._stores.refuse(id, refusal, op if op in wire.OPERATIONS else "?"))
 
     def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
@@ -325,6 +343,8 @@ class Server:
         elif header.part or header.bytes:
             raise Refusal(ErrorCode.BAD_REQUEST, "a part of a value needs parts, their count", "parts")
         request = open_request(envelope, header, payload, items_max=self._settings.batch_items_max)
+        if self._peers.rates.active:
+            self._peers.spend(envelope[0], len(request.items), request.size)
         self._hold(request)
 
     def _hold(self, request: StoreRequest) -> None:
@@ -419,6 +439,8 @@ class Server:
     def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None
         arguments = check_arguments(header.op, wire.decode_arguments(body))
+        if self._peers.masks(envelope[0]):
+            arguments["masked"] = True
         if header.op == "readAll":
             check_history(arguments, self._journal.store.hex(), self._journal.mark.position)
         if len(self._waiting) + self._reads.pending >= self._settings.reads_max:
@@ -428,7 +450,10 @@ class Server:
             deadline = time.monotonic() + max(0, min(header.timeoutMs, 2**31)) / 1000
         # What is held was not acknowledged: what is synced now is all that the read must see.
         position = self._journal.mark.position
-        request = ReadRequest(envelope, header.id, header.op, arguments, position, deadline, time.monotonic())
+        peer = self._peers.known.get(envelope[0])
+        request = ReadRequest(
+            envelope, header.id, header.op, arguments, position, deadline, time.monotonic(), peer
+        )
         if arguments.get("waitMs") and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS:
             self._reads.tail.add(request)
         elif header.op == "readPart" or self._indexed(position):
@@ -458,7 +483,9 @@ class Server:
         if header.op == "ping":
             body = b"{}"
         elif header.op == "hello":
-            body = wire.encode(self._telling.hello(header))
+            body = wire.encode(
+                self._telling.hello(header, "read-only" if self._peers.masks(envelope[0]) else "read-write")
+            )
         elif header.op == "stats":
             body = wire.encode(self.stats())
         else:

@@ -45,10 +45,20 @@ def _choice(default: str, help: str, choices: tuple[str, ...], *, reloads: bool 
     )
 
 
-def _word(help: str, metavar: str, environment: str | None = None) -> Any:  # noqa: A002
+def _flag(help: str) -> Any:  # noqa: A002
+    return field(default=False, metadata={"help": help, "kind": "flag"})
+
+
+def _word(help: str, metavar: str, environment: str | None = None, *, reloads: bool = False) -> Any:  # noqa: A002
     return field(
         default="",
-        metadata={"help": help, "kind": "word", "metavar": metavar, "environment": environment},
+        metadata={
+            "help": help,
+            "kind": "word",
+            "metavar": metavar,
+            "environment": environment,
+            "reloads": reloads,
+        },
     )
 
 
@@ -81,6 +91,29 @@ class Settings:
     log_level: str = _choice("info", "what is less than this is not logged", LOG_LEVELS, reloads=True)
     metrics_bind: str = _word(
         "where /metrics, /healthz and /readyz are served by HTTP, if at all; loopback", "HOST:PORT"
+    )
+    allow_users: tuple[str, ...] = _words(
+        "users who may connect over ipc, by name or number; with no list, all that the socket's mode lets in",
+        "USER",
+        reloads=True,
+    )
+    allow_groups: tuple[str, ...] = _words("groups whose members may connect", "GROUP", reloads=True)
+    read_only_users: tuple[str, ...] = _words(
+        "users who may only read, secrets masked; goes before the other lists", "USER", reloads=True
+    )
+    read_only_groups: tuple[str, ...] = _words("groups whose members may only read", "GROUP", reloads=True)
+    curve_key: str = _word(
+        "file with the daemon's key pair, for tcp; `perstack-stored keygen` makes one", "FILE"
+    )
+    curve_clients: str = _word(
+        "list of the clients who may connect by tcp; read again at a reload", "FILE", reloads=True
+    )
+    insecure_tcp: bool = _flag("serve plain tcp on loopback addresses: any user of this machine may connect")
+    rate_records_per_second: int = _setting(
+        0, "records that one client may store in a second; 0: no limit", 0, reloads=True
+    )
+    rate_bytes_per_second: int = _setting(
+        0, "bytes that one client may store in a second; 0: no limit", 0, reloads=True
     )
     frame_bytes_max: int = _setting(16 * _MIB, "largest message that is read", 128 * _KIB, _GIB)
     value_bytes_max: int = _setting(256 * _MIB, "largest value, sent in parts", _KIB, 2 * _GIB)

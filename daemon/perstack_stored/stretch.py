@@ -16,6 +16,7 @@ from perstack_storage._errors import ErrorCode
 from . import record, values, wire
 from .errors import DamageError, Refusal
 from .gaps import GapRange
+from .masking import mask
 from .segments import JournalReader, Mark
 
 RECORDS_MAX = 10_000
@@ -30,6 +31,7 @@ class Wanted(NamedTuple):
 
     job: str | None
     run: str | None
+    masked: bool = False  # secrets of run settings are hidden
 
 
 class Taken(NamedTuple):
@@ -64,7 +66,7 @@ class Stretch:
         self._records = records
         self._gaps = gaps
         self._groups: dict[tuple[str, str], list[int]] | None = None  # by job and run
-        self._items: dict[int, bytes] = {}
+        self._items: dict[tuple[int, bool], bytes] = {}
         self._taken: dict[tuple[Wanted, int, int], Taken] = {}
 
     def take(self, after: int, wanted: Wanted, limit: int, bytes_max: int) -> Taken:
@@ -74,7 +76,9 @@ class Stretch:
         key = (wanted, first, limit)
         taken = self._taken.get(key)
         if taken is None:
-            taken = self._taken[key] = self._collect(chosen[first : first + limit], bytes_max)
+            taken = self._taken[key] = self._collect(
+                chosen[first : first + limit], bytes_max, masked=wanted.masked
+            )
             if taken.records == len(chosen) - first:
                 taken = self._taken[key] = taken._replace(next=self.place.position)
         return taken
@@ -83,11 +87,11 @@ class Stretch:
         """Positions behind `after`, up to `last`, whose records were lost."""
         return clip(self._gaps, after, last)
 
-    def _collect(self, chosen: list[int], bytes_max: int) -> Taken:
+    def _collect(self, chosen: list[int], bytes_max: int, *, masked: bool) -> Taken:
         items: list[bytes] = []
         size = 0
         for number in chosen:
-            item = self._item(number)
+            item = self._item(number, masked=masked)
             size += len(item) + 1
             if items and size >= bytes_max:
                 break
@@ -95,10 +99,11 @@ class Stretch:
         last = self._records[chosen[len(items) - 1]][0] if items else 0
         return Taken(b"[" + b",".join(items) + b"]", len(items), last)
 
-    def _item(self, number: int) -> bytes:
-        item = self._items.get(number)
+    def _item(self, number: int, *, masked: bool) -> bytes:
+        key = (number, masked)
+        item = self._items.get(key)
         if item is None:
-            item = self._items[number] = item_of(*self._records[number])
+            item = self._items[key] = item_of(*self._records[number], masked=masked)
         return item
 
     def _chosen(self, wanted: Wanted) -> list[int]:
@@ -134,10 +139,13 @@ def _owner(kind: int, payload: memoryview) -> tuple[str, str]:
     return (ids.id, _NO_RUN) if kind == record.Kind.JOB else (ids.jobId, ids.runId)
 
 
-def item_of(position: int, time_ms: int, kind: int, payload: memoryview) -> bytes:
+def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, masked: bool) -> bytes:
     """A record as `readAll` gives it."""
+    value: bytes | memoryview = payload
+    if masked and kind == record.Kind.RUN_SETTING:
+        value = mask(bytes(payload))
     head = b'{"position":%d,"time":%d,"op":"%s","value":' % (position, time_ms, _OPS[kind])
-    return b"".join((head, payload, b"}"))
+    return b"".join((head, value, b"}"))
 
 
 def read(

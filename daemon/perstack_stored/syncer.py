@@ -1,19 +1,19 @@
-"""Syncs the journal in a thread of its own, so that the next batch is made ready while the disk works."""
+"""Syncs in a thread of its own, so that the next batch is made ready while the disk works."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable
 
-from .files import Files
 from .segments import Mark
 
 
 class Syncer:
-    """One fdatasync at a time. What it has finished is fetched by the thread that started it."""
+    """One sync at a time. What it has finished is fetched by the thread that started it."""
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    def __init__(self, sync: Callable[[int], None]) -> None:
+        """`sync` is given a descriptor, and raises OSError if it failed."""
+        self._sync = sync
         self._work: queue.SimpleQueue[tuple[int, Mark] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Mark, float, OSError | None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -24,7 +24,7 @@ class Syncer:
         """Begin to sync a file that was written up to a mark; nothing may be under way."""
         assert not self.busy
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
             self._thread.start()
         self.busy = True
         self._work.put((fd, mark))
@@ -57,7 +57,7 @@ class Syncer:
             error = None
             before = time.perf_counter()
             try:
-                self._files.sync_data(fd)
+                self._sync(fd)
             except OSError as caught:
                 error = caught
             self._done.put((mark, time.perf_counter() - before, error))

@@ -43,7 +43,7 @@ class _Wait:
         arguments = request.arguments
         self.request = request
         self.after: int = arguments.get("after", 0)
-        self.wanted = Wanted(arguments.get("jobId"), arguments.get("runId"))
+        self.wanted = Wanted(arguments.get("jobId"), arguments.get("runId"), arguments.get("masked", False))
         self.limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
         self.expires = time.monotonic() + arguments["waitMs"] / 1000
         if request.deadline is not None:

@@ -63,7 +63,7 @@ class Telling:
         self._started = time.monotonic()
         self._line_at = self._started, journal.mark.position
 
-    def hello(self, header: RequestHeader) -> dict[str, Any]:
+    def hello(self, header: RequestHeader, access: str) -> dict[str, Any]:
         """The body of the answer to `hello`, wire.md section 4.5."""
         settings = self._settings
         hello: dict[str, Any] = {
@@ -72,6 +72,7 @@ class Telling:
             "versions": [wire.PROTOCOL_VERSION],
             "base": self._base,
             "store": self._journal.store.hex(),
+            "access": access,
             "window": {"records": settings.window_records, "bytes": settings.window_bytes},
             "limits": {
                 "frameBytes": settings.frame_bytes_max,

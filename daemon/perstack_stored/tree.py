@@ -11,7 +11,7 @@ import os
 import sqlite3
 import stat
 import struct
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -21,7 +21,9 @@ from . import jsontext, record, values
 from .errors import TreeUnsyncedError
 from .files import Files, read_whole, replace_durably
 from .index import setting_text
-from .segments import Entry, JournalReader
+from .segments import Entry, JournalReader, Mark
+from .syncer import Syncer
+from .tree_helper import Slice, TreeHelper, slice_of
 
 CURSOR_NAME = "tree.cursor"
 STAGING_NAME = "staging"
@@ -104,10 +106,36 @@ def save_cursor(files: Files, stored_dir: int, store: bytes, cursor: Cursor) -> 
     replace_durably(files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), 0o640, dir_fd=stored_dir)
 
 
-class Tree:
-    """Writes the tree under the base."""
+def _unsynced(error: OSError) -> TreeUnsyncedError:
+    # It is told once: the pages count as clean now, and the next sync would report a success.
+    return TreeUnsyncedError(f"syncing the tree failed: {error}")
 
-    def __init__(
+
+def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
+    """The writes of the first process and those of the helper, by job, about as many each."""
+    counts = Counter([write.folders[1] for write in writes])
+    helped: set[str] = set()
+    ours = theirs = 0
+    for job, count in counts.most_common():
+        if theirs < ours:
+            helped.add(job)
+            theirs += count
+        else:
+            ours += count
+    return (
+        [write for write in writes if write.folders[1] not in helped],
+        [write for write in writes if write.folders[1] in helped],
+    )
+
+
+class Tree:
+    """Writes the tree under the base.
+
+    Attributes:
+        syncer: syncs beside the writing where there is one.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it writes from and to
         self,
         files: Files,
         base_dir: int,
@@ -116,6 +144,8 @@ class Tree:
         reader: JournalReader,
         store: bytes,
         modes: TreeModes,
+        *,
+        assists: bool = False,
     ) -> None:
         """Take up the tree where its cursor says.
 
@@ -127,6 +157,7 @@ class Tree:
             reader: reads the journal.
             store: the journal's identity.
             modes: permissions of new files and folders.
+            assists: only `write_part` is used, beside another process that has the cursor.
         """
         self._files = files
         self._base = base_dir
@@ -143,11 +174,16 @@ class Tree:
         self._lost = cursor.lost
         self._replayed: dict[tuple[tuple[str, ...], str], int] = {}
         self.blocked = 0
+        self.syncer: Syncer | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         files.make_dir(STAGING_NAME, 0o700, dir_fd=stored_dir)
         self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
+        self._aside = "aside.helper" if assists else "aside"
+        if assists:
+            self.replay_until = 0
         for left in files.list_dir(self._staging):
-            files.unlink(left, dir_fd=self._staging)
+            if left == self._aside or not assists:
+                files.unlink(left, dir_fd=self._staging)
 
     # --- projecting --------------------------------------------------------------------------------
 
@@ -164,8 +200,8 @@ class Tree:
         if self._lost:
             self.replay_until = last
 
-    def apply(self, entries: list[Entry]) -> None:
-        """Write what the entries hold.
+    def apply(self, entries: list[Entry], helper: TreeHelper | None = None) -> None:
+        """Write what the entries hold, with a helper if there is one.
 
         Raises:
             OSError: the file system refuses, as when it is full; the same entries can be applied again.
@@ -173,10 +209,40 @@ class Tree:
         """
         if not entries:
             return
-        last = self._reader.behind(entries[-1]).position
-        if self.clean or self._lost or last > self.synced + UNSYNCED_RECORDS_MAX:
+        until = self._reader.behind(entries[-1])
+        self._settle(wait=until.position > self.synced + UNSYNCED_RECORDS_MAX)
+        if self.clean or self._lost or until.position > self.synced + UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
-        for write in self._folded(self._writes(entries, last)):
+        writes = self._writes(entries, until.position)
+        if helper is None or entries[0].header.position <= self.replay_until:
+            self._write_all(writes)
+        else:
+            self._write_divided(writes, helper, slice_of(entries, until, self.position))
+        self.position = until.position
+        if until.position >= self.replay_until:
+            self._replayed.clear()
+        self._sync_beside()
+
+    def write_part(self, piece: Slice) -> int:
+        """Write the helper's part of a slice; returns how many files could not be had."""
+        entries = list(self._reader.entries(piece.place, piece.until))
+        self.position, self.blocked = piece.position, 0
+        self._write_all(divided(self._writes(entries, piece.until.position))[1])
+        return self.blocked
+
+    def _write_divided(self, writes: list[Write], helper: TreeHelper, piece: Slice) -> None:
+        ours, theirs = divided(writes)
+        asked = bool(theirs) and helper.ask(piece)
+        try:
+            self._write_all(ours)
+        finally:
+            # Whatever became of ours: nothing is written by two at a time.
+            done = asked and helper.finish()
+        if theirs and not done:
+            self._write_all(theirs)
+
+    def _write_all(self, writes: list[Write]) -> None:
+        for write in self._folded(writes):
             try:
                 self._write(write)
             except OSError as error:
@@ -184,9 +250,6 @@ class Tree:
                     raise
                 self.blocked += 1
                 self.on_blocked(write, error)
-        self.position = last
-        if last >= self.replay_until:
-            self._replayed.clear()
 
     def sync(self, *, clean: bool) -> None:
         """Sync all that was written, then move the durable cursor.
@@ -197,6 +260,7 @@ class Tree:
         Raises:
             TreeUnsyncedError: what was written behind the cursor is to be written again, by another process.
         """
+        self._settle(wait=True)
         if self._lost and self.position < self.replay_until:
             return  # a cursor would say that nothing far behind it was written
         if self.position == self.synced and clean == self.clean and not self._lost:
@@ -205,13 +269,36 @@ class Tree:
             try:
                 self._files.sync_all(self._base)
             except OSError as error:
-                # It is told once: the pages count as clean now, and the next sync would report a success.
-                raise TreeUnsyncedError(f"syncing the tree failed: {error}") from error
-        save_cursor(self._files, self._stored, self._store, Cursor(self.position, clean))
-        self.synced, self.clean, self._lost = self.position, clean, False
+                raise _unsynced(error) from error
+        self._save_cursor(self.position, clean=clean)
+
+    def _sync_beside(self) -> None:
+        """Begin to sync what was written while the next files are made, if there is enough of it."""
+        syncer = self.syncer
+        if syncer is None or syncer.busy or self._lost:
+            return
+        if self.position - self.synced >= UNSYNCED_RECORDS_MAX // 2:
+            syncer.start(self._base, Mark(self.position, 0, 0))
+
+    def _settle(self, *, wait: bool) -> None:
+        """Move the cursor behind a sync that has ended."""
+        if self.syncer is None or not self.syncer.busy:
+            return
+        try:
+            done = self.syncer.finished(wait=wait)
+        except OSError as error:
+            raise _unsynced(error) from error
+        if done is not None:
+            self._save_cursor(done[0].position, clean=False)
+
+    def _save_cursor(self, position: int, *, clean: bool) -> None:
+        save_cursor(self._files, self._stored, self._store, Cursor(position, clean))
+        self.synced, self.clean, self._lost = position, clean, False
 
     def close(self) -> None:
-        """Close the folders."""
+        """Close the folders; nothing is being synced."""
+        if self.syncer is not None:
+            self.syncer.stop()
         while self._folders:
             self._files.close(self._folders.popitem()[1])
         self._files.close(self._staging)
@@ -349,11 +436,11 @@ class Tree:
 
     def _replace(self, fd: int, folder: int, name: str) -> None:
         # Not rename over the old file: ext4 flushes then (3,000 to 8,000/s against 10,000 to 35,000/s).
-        self._files.give_name(fd, "aside", dir_fd=self._staging)
+        self._files.give_name(fd, self._aside, dir_fd=self._staging)
         try:
-            self._files.exchange("aside", name, source_dir=self._staging, target_dir=folder)
+            self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)
         finally:
-            self._files.unlink("aside", dir_fd=self._staging)
+            self._files.unlink(self._aside, dir_fd=self._staging)
 
     def _folder(self, folders: tuple[str, ...]) -> int:
         fd = self._folders.get(folders)

@@ -172,7 +172,9 @@ def test_a_second_base_does_not_take_over_an_endpoint(tmp_path: Path) -> None:
             assert raw.ask("hello").value["base"] == str(daemon.base)
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         port = router.bind_to_random_port("tcp://127.0.0.1")
-        assert f"tcp://127.0.0.1:{port}" in refusal(tmp_path / "b3", "--bind", f"tcp://127.0.0.1:{port}")
+        assert f"tcp://127.0.0.1:{port}" in refusal(
+            tmp_path / "b3", "--bind", f"tcp://127.0.0.1:{port}", "--insecure-tcp"
+        )
 
 
 def test_it_serves_several_endpoints(tmp_path: Path) -> None:
@@ -181,13 +183,14 @@ def test_it_serves_several_endpoints(tmp_path: Path) -> None:
         port = router.bind_to_random_port("tcp://127.0.0.1")
     endpoints = [f"ipc://{tmp_path}/a.sock", f"ipc://{tmp_path}/b.sock", f"tcp://127.0.0.1:{port}"]
     binds = [part for endpoint in endpoints for part in ("--bind", endpoint)]
-    with running_daemon(tmp_path / "base", *binds) as daemon:
+    with running_daemon(tmp_path / "base", *binds, "--insecure-tcp") as daemon:
         for n, endpoint in enumerate(endpoints, 1):
             with Raw(endpoint) as raw:
                 assert raw.store("storeEvent", event(f"e{n}")) == n
         assert daemon.stop() == 0
         assert not list(tmp_path.glob("*.sock"))
-    assert "loopback" in refusal(tmp_path / "base", "--bind", "tcp://0.0.0.0:5555")
+    assert "loopback" in refusal(tmp_path / "base", "--bind", "tcp://0.0.0.0:5555", "--insecure-tcp")
+    assert "insecure-tcp" in refusal(tmp_path / "base", "--bind", "tcp://127.0.0.1:5555")
 
 
 def test_a_stale_socket_is_replaced_and_a_clean_stop_removes_it(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_hello_tells_the_settings(tmp_path: Path) -> None:
         "server": "perstack-stored",
         "versions": [1],
         "base": str(daemon.base),
+        "access": "read-write",
         "window": {"records": 14, "bytes": 2_000_000},
         "limits": {
             "frameBytes": 200_000,

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ from perstack_stored import jsontext, tree
 from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.files import Buffer, Files
 from perstack_stored.record import Kind
+from perstack_stored.syncer import Syncer
 from perstack_stored.tree import Cursor, Tree, Write, event_name, load_cursor, save_cursor
 from tests.unit.support import Base, Died, FailingFiles, SimulatedDisk, checkpoint, dumps, event, job, setting
 
@@ -314,6 +316,60 @@ def test_the_cursor_moves_behind_a_sync_only(base: Base, monkeypatch: pytest.Mon
         elif what.startswith("cursor") and what != "cursor 0":
             assert log[i - 1] == "syncfs"
             unsynced = 0
+
+
+def test_a_sync_beside_the_writing_covers_what_the_cursor_says(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are made meanwhile; the cursor says no more than was written when the sync began."""
+    monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
+    made_files = 0
+    covered: list[int] = []
+    beside: list[int] = []
+
+    class Slow(Files):
+        def sync_all(self, fd: int) -> None:
+            before = made_files
+            time.sleep(0.02)
+            beside.append(made_files - before)
+            covered.append(before)
+
+        def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
+            nonlocal made_files
+            super().give_name(fd, name, dir_fd=dir_fd)
+            made_files += 1
+            cursor = load_cursor(Files(), base.stored_dir, base.journal.store)
+            assert made_files <= cursor.position + 10
+            assert cursor.position <= max(covered, default=0)
+
+    for i in range(40):
+        base.store(*((Kind.EVENT, event(id=f"{i}-{k}", timestamp=i * 10 + k)) for k in range(3)))
+    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    made = base.open_tree(Slow())
+    made.syncer = Syncer(made._files.sync_all)
+    base.grow(made, slice_=1)
+    made.sync(clean=True)
+    made.syncer.stop()
+    assert load_cursor(Files(), base.stored_dir, base.journal.store) == Cursor(120, clean=True)
+    assert max(beside) > 0
+
+
+def test_a_sync_beside_the_writing_that_fails_ends_the_writing(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is waited for: the next process compares what is there."""
+    monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
+    for i in range(20):
+        base.store((Kind.EVENT, event(id=f"{i}", timestamp=i)))
+    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    files = FailingFiles()
+    files.errors["sync_all"] = errno.EIO
+    made = base.open_tree(files)
+    made.syncer = Syncer(lambda fd: files.sync_all(fd))  # noqa: PLW0108 - it fails when looked up
+    with pytest.raises(TreeUnsyncedError):
+        base.grow(made, slice_=1)
+    made.syncer.stop()
+    assert load_cursor(Files(), base.stored_dir, base.journal.store).position == 0
 
 
 def test_a_clean_cursor_is_taken_back_before_anything_is_written(base: Base) -> None:

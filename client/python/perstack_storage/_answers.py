@@ -2,7 +2,7 @@
 
 from typing import Any, Generic, TypeVar
 
-from perstack_storage._errors import CheckpointNotFound, ErrorCode, PositionGone, Refused
+from perstack_storage._errors import CheckpointNotFound, ErrorCode, PositionGone, refused
 from perstack_storage._jsonio import dumps, loads
 from perstack_storage._reads import Read
 
@@ -47,6 +47,6 @@ def _checked(read: Read) -> Read:
         code = read.error.get("code")
         missing = read.op == "retrieveCheckpoint" and code == ErrorCode.NOT_FOUND
         gone = code == ErrorCode.POSITION_GONE
-        kind = CheckpointNotFound if missing else PositionGone if gone else Refused
+        kind = CheckpointNotFound if missing else PositionGone if gone else refused
         raise kind(read.error, op=read.op)
     return read

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import zmq
 
 from perstack_storage._batch import Sink
-from perstack_storage._errors import ClosedError, Refused, StorageError, TooMuchOutstanding
+from perstack_storage._errors import ClosedError, StorageError, TooMuchOutstanding, refused
 from perstack_storage._nowait import NowaitSettings, Outstanding
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._reads import Read
@@ -237,7 +237,7 @@ class AsyncConnection(Transport):
             elif read.error is None:
                 self._end_read(read, self._given_up.unavailable())
             else:
-                self._end_read(read, Refused(read.error, op=read.op))
+                self._end_read(read, refused(read.error, op=read.op))
 
     def _end_read(self, read: Read, error: StorageError | None) -> None:
         answered = self._reading[read]

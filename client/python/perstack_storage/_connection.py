@@ -10,7 +10,7 @@ from collections.abc import Callable
 import zmq
 
 from perstack_storage._batch import Sink
-from perstack_storage._errors import ClosedError, Refused, StorageError
+from perstack_storage._errors import ClosedError, StorageError, refused
 from perstack_storage._nowait import NowaitSettings, StoreFuture, ThreadOutstanding
 from perstack_storage._pump import Pump
 from perstack_storage._reads import Read
@@ -62,7 +62,7 @@ class Connection(Transport):
             self._leave()
         outcome = batch.outcomes[0]
         if isinstance(outcome, dict):
-            raise Refused(outcome, op=op)
+            raise refused(outcome, op=op)
         return outcome
 
     def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:
@@ -289,7 +289,7 @@ class Connection(Transport):
         if self._protocol.reads:
             read = self._protocol.reads[0]
             if read.error is not None:
-                raise Refused(read.error, op=read.op)
+                raise refused(read.error, op=read.op)
             raise self._given_up.unavailable()
         # With the socket goes what it has not delivered yet: a store given up must not arrive later.
         self._drop_wire()

@@ -12,6 +12,7 @@ class ErrorCode(StrEnum):
     BAD_FRAME = "BAD_FRAME"
     UNSUPPORTED_VERSION = "UNSUPPORTED_VERSION"
     UNKNOWN_OPERATION = "UNKNOWN_OPERATION"
+    FORBIDDEN = "FORBIDDEN"
     BAD_REQUEST = "BAD_REQUEST"
     BAD_JSON = "BAD_JSON"
     BAD_VALUE = "BAD_VALUE"
@@ -166,6 +167,19 @@ class Refused(StorageError):  # noqa: N818 - the word of the protocol
         where = "" if self.index is None else f"item {self.index} "
         what = f"{where}{self.op}" if self.op else where.strip()
         return f"{what} refused: {self.message} ({self.code})" if what else f"{self.message} ({self.code})"
+
+
+class Forbidden(Refused):
+    """The daemon does not let this client do that: it may only read, or is on none of the daemon's lists.
+
+    Ask whoever runs the daemon; the same call will be refused again.
+    """
+
+
+def refused(error: Mapping[str, Any], *, op: str | None = None, index: int | None = None) -> Refused:
+    """Returns the error to raise for an error of the daemon."""
+    kind = Forbidden if error.get("code") == ErrorCode.FORBIDDEN else Refused
+    return kind(error, op=op, index=index)
 
 
 class PositionGone(Refused):

@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from perstack_storage._errors import ErrorCode, PositionGone, Refused
+from perstack_storage._errors import ErrorCode, PositionGone, refused
 from perstack_storage._jsonio import dumps, loads
 from perstack_storage._reads import Read
 from perstack_storage._shapes import Record
@@ -69,7 +69,7 @@ class Follow:
         """
         if read.error is not None:
             gone = read.error.get("code") == ErrorCode.POSITION_GONE
-            raise (PositionGone if gone else Refused)(read.error, op=read.op)
+            raise (PositionGone if gone else refused)(read.error, op=read.op)
         body: Any = loads(read.body)
         if read.op == "hello":
             self._store = str(body["store"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from perstack_storage._batch import Batch
-from perstack_storage._errors import Refused, StorageError
+from perstack_storage._errors import StorageError, refused
 from perstack_storage._outcomes import GivenUp
 
 MAX_OUTSTANDING_DEFAULT = 10_000
@@ -112,7 +112,7 @@ class Outstanding(Generic[F]):
     def settled(self, batch: Batch) -> None:
         """Takes the outcomes of a batch."""
         for op, outcome in zip(batch.ops, batch.outcomes, strict=False):
-            self._finish(outcome if isinstance(outcome, int) else Refused(outcome, op=op))
+            self._finish(outcome if isinstance(outcome, int) else refused(outcome, op=op))
 
     def abandoned(self, batch: Batch) -> None:
         """Takes note that a batch was given up."""

@@ -1,7 +1,14 @@
 """What became of stores: of those of a pipeline, and of those that were given up; no I/O."""
 
 from perstack_storage._batch import Batch
-from perstack_storage._errors import ClosedError, DaemonUnavailable, OutcomeUnknown, Refused, StorageError
+from perstack_storage._errors import (
+    ClosedError,
+    DaemonUnavailable,
+    OutcomeUnknown,
+    Refused,
+    StorageError,
+    refused,
+)
 
 
 class GivenUp:
@@ -22,7 +29,7 @@ class GivenUp:
         if self.closed:
             return ClosedError("the client was closed before the store was answered: its outcome is unknown")
         if gone and gone[0].error is not None:
-            return Refused(gone[0].error, op=gone[0].ops[-1])
+            return refused(gone[0].error, op=gone[0].ops[-1])
         if any(batch.sent_ever for batch in gone):
             count = count or sum(len(batch.bodies) for batch in gone)
             return OutcomeUnknown(self._endpoint, self._timeout_s, count)
@@ -54,7 +61,7 @@ class PipelineOutcomes:
             if isinstance(outcome, int):
                 self.positions.append(outcome)
             else:
-                self.refusals.append(Refused(outcome, op=op, index=len(self.positions)))
+                self.refusals.append(refused(outcome, op=op, index=len(self.positions)))
                 self.positions.append(None)
 
     def abandoned(self, batch: Batch) -> None:

@@ -72,8 +72,8 @@ def simulated() -> Iterator[None]:
         put(tree, "UNSYNCED_RECORDS_MAX", 6)
         put(tree, "_FOLDERS_OPEN_MAX", 3)
         put(server, "_INLINE_REQUESTS_MAX", 1)
-        put(follower.IndexProjection, "slice", (3, 1 << 12))
-        put(follower.TreeProjection, "slice", (2, 1 << 12))
+        put(follower, "INDEX_SLICE", (3, 1 << 12))
+        put(follower, "TREE_SLICE", (2, 1 << 12))
         try:
             yield
         finally:

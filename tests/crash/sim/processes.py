@@ -12,6 +12,7 @@ from perstack_stored.index import IndexUnusableError
 from perstack_stored.link import Report
 from perstack_stored.record import record_places
 from perstack_stored.segments import Entry, JournalReader, Mark
+from perstack_stored.syncer import Syncer
 from perstack_stored.tree import Tree, TreeModes
 
 from .clients import Violation
@@ -164,6 +165,7 @@ class SimulatedFollower:
                 tree = Tree(
                     world.files, folders.base, folders.stored, database, reader, world.store, TreeModes()
                 )
+                tree.syncer = Syncer(world.files.sync_all)
                 follow(TreeProjection(tree), reader, self)  # type: ignore[arg-type]
         except DamageError as error:
             raise Violation(f"a follower found damage: {error}") from error

@@ -138,8 +138,12 @@ class FakeThread:
         return self._task is not None and not self._task.done
 
     def join(self) -> None:
+        scheduler = FakeThread.scheduler()
         while self._task is not None and not self._task.done:
-            FakeThread.scheduler().run(self._task, 1000)
+            if scheduler.current is None:
+                scheduler.run(self._task, 1000)
+            else:
+                scheduler.pause(waits=True)
 
 
 class FakeQueue:

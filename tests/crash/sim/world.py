@@ -19,10 +19,13 @@ import zmq
 from crc32c import crc32c
 
 from perstack_stored import daemon, index
+from perstack_stored.access import Rules
 from perstack_stored.daemon import await_whole_tree, make_sessions, open_journal, take_up_tree
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.files import Files
 from perstack_stored.follower import Folders
+from perstack_stored.peers import Peers
+from perstack_stored.rates import Rates
 from perstack_stored.segments import JournalReader
 from perstack_stored.server import Server
 from perstack_stored.settings import Settings
@@ -101,10 +104,11 @@ class Arriving:
     def __init__(self) -> None:
         self.frames: deque[bytes] = deque()
 
-    def recv(self, _flags: int) -> bytes:
+    def recv(self, _flags: int, copy: bool = True) -> Any:
         if not self.frames:
             raise zmq.Again
-        return self.frames.popleft()
+        frame = self.frames.popleft()
+        return frame if copy else SimpleNamespace(bytes=frame, get=lambda _name: "")
 
     def getsockopt(self, option: int) -> bool:
         assert option == zmq.RCVMORE
@@ -211,9 +215,20 @@ class World:
         waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
         followers: Any = (self.index, self.tree)
         gate: Any = SimpleNamespace(check=lambda: None)
+        peers = Peers(Rules(), Rates(0, 0))
         journal, sessions = self.journal, self.sessions
         server = Server(
-            _router, journal, sessions, reads, followers, waker, settings, self.base, lambda: settings, gate
+            _router,
+            journal,
+            sessions,
+            reads,
+            followers,
+            waker,
+            settings,
+            self.base,
+            lambda: settings,
+            gate,
+            peers,
         )
         self.arriving = Arriving()
         server._router, server._recv = self.arriving, self.arriving.recv  # type: ignore[assignment]

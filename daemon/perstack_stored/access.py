@@ -1,0 +1,123 @@
+"""Who may do what: users and groups of this machine, and clients known by their key. In doubt: nothing."""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .errors import ConfigError
+from .keys import Access, KeyPair, ListedClient, load, load_clients
+from .settings import Settings
+
+_ALL_IDS = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules in force; made anew at a reload.
+
+    Attributes:
+        clients: those that may connect with CURVE, by public key; None without CURVE.
+    """
+
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    reading_users: frozenset[int] = frozenset()
+    reading_groups: frozenset[int] = frozenset()
+    clients: dict[str, ListedClient] | None = None
+    _groups_of: dict[int, frozenset[int]] = field(default_factory=dict, compare=False)
+
+    @property
+    def lists_users(self) -> bool:
+        """Whether somebody of this machine is kept out, or may only read."""
+        return bool(self.users or self.groups or self.reading_users or self.reading_groups)
+
+    def of_user(self, uid: int, gid: int) -> Access:
+        """What a user of this machine may do; reading only goes before writing."""
+        if not self.lists_users:
+            return Access.WRITE
+        groups = self._groups(uid) | {gid}
+        if uid in self.reading_users or groups & self.reading_groups:
+            return Access.READ
+        if uid in self.users or groups & self.groups or not (self.users or self.groups):
+            return Access.WRITE
+        return Access.NONE
+
+    def of_key(self, key: str) -> ListedClient | None:
+        """The client with this key, if it may connect."""
+        return self.clients.get(key) if self.clients is not None else None
+
+    def _groups(self, uid: int) -> frozenset[int]:
+        """Groups of a user as the system's database has them; looked up once for each reload."""
+        known = self._groups_of.get(uid)
+        if known is None:
+            try:
+                entry = pwd.getpwuid(uid)
+                known = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+            except (KeyError, OSError):
+                known = frozenset()
+            self._groups_of[uid] = known
+        return known
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The rules that the settings name.
+
+    Raises:
+        ConfigError: a user or group is unknown, a list is wrong, or they contradict each other.
+    """
+    rules = Rules(
+        users=frozenset(_user(name) for name in settings.allow_users),
+        groups=frozenset(_group(name) for name in settings.allow_groups),
+        reading_users=frozenset(_user(name) for name in settings.read_only_users),
+        reading_groups=frozenset(_group(name) for name in settings.read_only_groups),
+        clients=load_clients(settings.curve_clients) if settings.curve_key else None,
+    )
+    if rules.lists_users:
+        if settings.insecure_tcp:
+            raise ConfigError("insecure-tcp lets anyone of this machine in: it can't go with lists of users")
+        if not _sees_all_users():
+            raise ConfigError(
+                "lists of users need to see who connects, and in this user namespace (PrivateUsers=yes?)"
+                " all others look alike"
+            )
+    return rules
+
+
+def curve_key_of(settings: Settings) -> KeyPair | None:
+    """The daemon's own key pair, None without CURVE.
+
+    Raises:
+        ConfigError: only one of key and list is named, or the key can't be had.
+    """
+    if bool(settings.curve_key) != bool(settings.curve_clients):
+        raise ConfigError("curve-key and curve-clients go together: without a list, anyone could connect")
+    if settings.curve_key and settings.insecure_tcp:
+        raise ConfigError("insecure-tcp can't go with curve-key: nobody could tell who is who")
+    return load(settings.curve_key) if settings.curve_key else None
+
+
+def _user(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ConfigError(f"there is no user {name!r}") from None
+
+
+def _group(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError(f"there is no group {name!r}") from None
+
+
+def _sees_all_users(lines: Iterable[str] | None = None) -> bool:
+    """Whether every user id of the machine is seen as what it is."""
+    if lines is None:
+        try:
+            with open("/proc/self/uid_map", encoding="ascii") as file:
+                lines = file.readlines()
+        except OSError:
+            return False
+    return any(line.split() == ["0", "0", str(_ALL_IDS)] for line in lines)

@@ -1,0 +1,150 @@
+"""Who sent a message: told by the kernel (ipc) or by its key (CURVE), never by the client's own word.
+
+libzmq attaches it to each message; looking there costs as much as reading the message, so it is remembered
+by routing id. Only for a moment: an id may be claimed by another client once its owner is gone.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import structlog
+import zmq
+
+from perstack_storage._errors import ErrorCode
+
+from .access import Rules
+from .errors import Refusal
+from .keys import Access
+from .rates import Rates
+
+_AUTOMATIC_ID_BYTES = 5
+_REMEMBERED_MAX = 50_000
+_FORBIDDEN_LOG_SECONDS = 10.0
+
+_log = structlog.get_logger()
+
+
+class Peer(NamedTuple):
+    """A client, as far as it is known."""
+
+    access: Access
+    client: str = ""  # name in the list of keys
+    uid: int | None = None
+    gid: int | None = None
+    pid: int | None = None
+    address: str = ""
+    reason: str = ""  # why it may do nothing
+
+    def told(self) -> dict[str, Any]:
+        """What logs say of it."""
+        if self.uid is not None:
+            return {"uid": self.uid, "pid": self.pid}
+        return {"client": self.client or None, "address": self.address}
+
+    @property
+    def key(self) -> str:
+        """What stands for this client where many are told apart: process, key, or address."""
+        if self.pid is not None:
+            return f"pid {self.pid}"
+        return f"client {self.client}" if self.client else f"address {self.address}"
+
+
+_UNKNOWN = Peer(Access.NONE, reason="who you are can't be told")
+
+
+class Peers:
+    """The clients that were heard of lately; used by the serving loop.
+
+    Attributes:
+        strict: some clients may do less than others, so each must be looked at.
+    """
+
+    def __init__(self, rules: Rules, rates: Rates) -> None:
+        self.known: dict[bytes, Peer] = {}
+        self.rates = rates
+        self.refused = 0
+        self._said: dict[str, float] = {}
+        self.take_up(rules)
+
+    def take_up(self, rules: Rules) -> None:
+        """Apply new rules, to those that are connected as well."""
+        self._rules = rules
+        self.strict = rules.lists_users or rules.clients is not None
+        self.known.clear()
+
+    def tidy(self) -> None:
+        """Forget what may be no longer so; to be called each second."""
+        if self.strict or len(self.known) > _REMEMBERED_MAX:
+            self.known.clear()
+        now = time.monotonic()
+        self._said = {who: at for who, at in self._said.items() if now - at < _FORBIDDEN_LOG_SECONDS}
+
+    def meet(self, routing_id: bytes, frame: "zmq.Frame") -> None:
+        """Find out who sent a message, by a frame of it."""
+        self.known[routing_id] = self._identify(routing_id, frame)
+
+    def may(self, routing_id: bytes, access: Access, op: str, id: int | None) -> None:
+        """Check that a client may do something.
+
+        Raises:
+            Refusal: FORBIDDEN.
+        """
+        peer = self.known.get(routing_id, _UNKNOWN)
+        if peer.access >= access:
+            return
+        self.refused += 1
+        now = time.monotonic()
+        # Once in a while: one that goes on asking must not fill the log.
+        if now - self._said.get(peer.key, -_FORBIDDEN_LOG_SECONDS) >= _FORBIDDEN_LOG_SECONDS:
+            self._said[peer.key] = now
+            _log.warning("forbidden", op=op, request=id, reason=peer.reason or "read-only", **peer.told())
+        raise Refusal(ErrorCode.FORBIDDEN, peer.reason or "this client may only read")
+
+    def spend(self, routing_id: bytes, records: int, size: int) -> None:
+        """Count a store against its client's rate.
+
+        Raises:
+            Refusal: BUSY.
+        """
+        self.rates.spend(self.known.get(routing_id, _UNKNOWN).key, records, size)
+
+    def masks(self, routing_id: bytes) -> bool:
+        """Whether secrets are hidden from this client."""
+        return self.strict and self.known.get(routing_id, _UNKNOWN).access < Access.WRITE
+
+    def _identify(self, routing_id: bytes, frame: "zmq.Frame") -> Peer:
+        address = _property(frame, "Peer-Address")
+        claimed = _property(frame, "Identity") or (
+            routing_id[:1] == b"\0" and len(routing_id) != _AUTOMATIC_ID_BYTES
+        )
+        if self.strict and claimed:
+            return Peer(Access.NONE, address=address, reason="a client must not set a routing id of its own")
+        if (local := _credentials(address)) is not None:
+            uid, gid, pid = local
+            access = self._rules.of_user(uid, gid)
+            reason = "" if access else f"user {uid} is on none of the daemon's lists"
+            return Peer(access, "", uid, gid, pid, address, reason)
+        if self._rules.clients is None:
+            # Plain tcp, which goes with no lists: anyone of this machine.
+            return Peer(Access.NONE if self.strict else Access.WRITE, address=address, reason=_UNKNOWN.reason)
+        # Every tcp connection is a CURVE one here, so this property is from our own gate.
+        listed = self._rules.of_key(_property(frame, "User-Id"))
+        if listed is None:
+            return Peer(Access.NONE, address=address, reason="this client's key is not on the daemon's list")
+        return Peer(listed.access, listed.name, address=address)
+
+
+def _credentials(address: str) -> tuple[int, int, int] | None:
+    """User, group and process of a peer on this machine: libzmq says `localhost:uid:gid:pid` for ipc only."""
+    host, *ids = address.split(":")
+    if host != "localhost" or len(ids) != 3 or not all(map(str.isdecimal, ids)):  # noqa: PLR2004
+        return None
+    uid, gid, pid = map(int, ids)
+    return uid, gid, pid
+
+
+def _property(frame: "zmq.Frame", name: str) -> str:
+    try:
+        return str(frame.get(name))
+    except (zmq.ZMQError, UnicodeDecodeError):
+        return ""

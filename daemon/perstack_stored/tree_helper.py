@@ -1,0 +1,157 @@
+"""A second process that makes half of the files while the tree lags: one alone can't use a second core.
+
+Whole jobs are divided, so that within a job files appear in the order of the journal. Both processes read the
+same slice and divide it alike; the next slice is begun when both are done. The cursor stays with the first.
+"""
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from .link import pair
+from .segments import Entry, Mark
+
+HELPED_LAG_RECORDS = 2048
+"""Below this the tree does not lag: it comes in small pieces, which are not worth dividing."""
+IDLE_SECONDS = 10.0
+"""A helper that has had nothing to do for so long is let go."""
+_ANSWER_SECONDS = 30.0
+_PAUSE_SECONDS = 60.0
+_SLICE = struct.Struct("<QQQQQQQ")
+_DONE = struct.Struct("<?Q")
+
+_log = structlog.get_logger()
+
+
+class Slice(NamedTuple):
+    """A piece of the journal: what a process has to divide, and behind which position it is to be written."""
+
+    place: Mark
+    until: Mark
+    position: int
+
+    def pack(self) -> bytes:
+        """As it is sent."""
+        return _SLICE.pack(*self.place, *self.until, self.position)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Slice":
+        """As it is received."""
+        numbers = _SLICE.unpack(data)
+        return cls(Mark(*numbers[:3]), Mark(*numbers[3:6]), numbers[6])
+
+
+class TreeHelper:
+    """The first process's side: starts the helper when it is first wanted, and does without if it fails."""
+
+    def __init__(self, command: Callable[[int], list[str]], lock_fd: int) -> None:
+        """Nothing is started yet.
+
+        Args:
+            command: the command line for a descriptor of the line.
+            lock_fd: the lock of the base, held as long as the helper lives; -1 for none.
+        """
+        self._command = command
+        self._lock_fd = lock_fd
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._not_before = 0.0
+        self.blocked = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether there is one."""
+        return self._process is not None
+
+    def ask(self, piece: Slice) -> bool:
+        """Let it write its part of a slice; False if there is no helper to be had."""
+        if self._line is None and not self._start():
+            return False
+        assert self._line is not None
+        try:
+            self._line.send(piece.pack())
+        except OSError as error:
+            self._give_up(str(error))
+            return False
+        return True
+
+    def finish(self) -> bool:
+        """Wait until it has done what it was asked for; False if that is to be done without it."""
+        assert self._line is not None
+        try:
+            answer = self._line.recv(_DONE.size)
+        except OSError as error:
+            self._give_up(str(error))
+            return False
+        if len(answer) != _DONE.size:
+            self._give_up("it has ended")
+            return False
+        done, blocked = _DONE.unpack(answer)
+        self.blocked += blocked
+        return bool(done)
+
+    def stop(self) -> None:
+        """Let it go."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _start(self) -> bool:
+        if time.monotonic() < self._not_before:
+            return False
+        ours, theirs = pair()
+        ours.settimeout(_ANSWER_SECONDS)
+        self._line = ours
+        kept = [theirs.fileno()] + ([self._lock_fd] if self._lock_fd >= 0 else [])
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                self._command(theirs.fileno()), pass_fds=kept, stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            self._give_up(str(error))
+            return False
+        finally:
+            theirs.close()
+        return True
+
+    def _give_up(self, reason: str) -> None:
+        _log.warning("tree_helper_ended", reason=reason)
+        self.stop()
+        self._not_before = time.monotonic() + _PAUSE_SECONDS
+
+
+def helper_command(told: bytes) -> Callable[[int], list[str]]:
+    """The command line of a helper that is told so much as JSON."""
+    return lambda fd: [sys.executable, "-m", "perstack_stored.follower", "helper", str(fd), told.decode()]
+
+
+def serve(line: socket.socket, take_up: Callable[[Slice], int | None]) -> None:
+    """The helper's side: take up slices until the line ends.
+
+    Args:
+        line: the line to the first process.
+        take_up: writes a part; gives the number of files that could not be had, None if it failed.
+    """
+    while True:
+        packet = line.recv(_SLICE.size)
+        if not packet:
+            os._exit(0)
+        blocked = take_up(Slice.unpack(packet))
+        line.send(_DONE.pack(blocked is not None, blocked or 0))
+
+
+def slice_of(entries: list[Entry], until: Mark, position: int) -> Slice:
+    """The slice that the entries are."""
+    first = entries[0]
+    return Slice(Mark(first.header.position - 1, first.segment, first.offset), until, position)
