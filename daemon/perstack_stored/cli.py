@@ -13,8 +13,8 @@ import structlog
 from perstack_storage import __version__
 from perstack_storage._errors import EndpointError
 
+from . import backup_cli, keys, log, offline_cli, tree_cli
 from . import config as config_module
-from . import keys, log, offline_cli, tree_cli
 from .config import CONFIG_VARIABLE, Config, Sources
 from .daemon import Daemon
 from .dump import Wanted
@@ -233,6 +233,56 @@ def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, sh
     The exit status is 1 if the journal is damaged; the records before the damage are printed.
     """
     offline_cli.dump(_settings(sources).base_path or None, Wanted(after, limit, job, show_secrets))
+
+
+@main.command()
+@_configured("base_path")
+@click.option(
+    "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: the base's socket]"
+)
+@click.option("--verify-all", is_flag=True, help="Read back what earlier backups copied, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.argument("target", type=click.Path(file_okay=False))
+def backup(sources: Sources, target: str, *, endpoint: str | None, verify_all: bool, as_json: bool) -> None:
+    """Back up a base, served or not, into the folder TARGET.
+
+    TARGET then holds all records up to one position: what is acknowledged when it begins is in it. A TARGET
+    that holds an earlier backup of the same base is brought up to date, and only what is new is copied. What
+    was copied is read back from the disk and tested. Cut short at any moment, the backup before it still
+    counts, and the next run tidies up. Keys and settings are in it as they were stored: guard it as the base.
+
+    The exit status is 0 if TARGET is complete, 1 if the journal is damaged, 2 if it can't be done.
+    """
+    backup_cli.backup(
+        _settings(sources).base_path or None,
+        target,
+        endpoint=endpoint,
+        verify_all=verify_all,
+        as_json=as_json,
+    )
+
+
+@main.command()
+@_configured("base_path")
+@click.option(
+    "--to-position",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Restore the records 1 to N. [default: all]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.argument("source", type=click.Path(file_okay=False))
+def restore(sources: Sources, source: str, *, to_position: int | None, as_json: bool) -> None:
+    """Make a base from the backup in the folder SOURCE.
+
+    The base must be an empty folder, or not there yet. All of the backup that is needed is tested on the way.
+    Positions stay as they were; the history gets a new id (`store` in hello), so that followers of the old
+    one notice. Index and tree are made when a daemon serves the base. Cut short, there is no base, and it
+    can be run again.
+
+    The exit status is 0 if the base was made, 2 if not.
+    """
+    backup_cli.restore(source, _settings(sources).base_path or None, to_position=to_position, as_json=as_json)
 
 
 @main.command("import")

@@ -1,0 +1,208 @@
+"""`backup`: copies the journal up to one position, beside a daemon or without one. The base is only read.
+
+What was copied before is not copied again: a segment that has ended never changes. The order of the steps is
+what makes it safe: copies, synced, read back; the manifest that names them; only then what it replaces goes.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from perstack_storage import Client, StorageError
+from perstack_storage._endpoint import resolve_base
+
+from . import backup_folder, record
+from .backup_folder import COPY_BYTES, Folder, Manifest, SegmentCopy, copy_name
+from .check_journal import recover_only
+from .errors import BaseHeldError, ConfigError
+from .files import Files
+from .follower import open_folders
+from .offline import Advance, held_base, progress
+from .record import SegmentHeader
+from .segments import Chain, Mark
+
+_DAEMON_SECONDS = 30.0
+
+
+class Done(NamedTuple):
+    """What a backup came to."""
+
+    manifest: Manifest
+    copied_segments: int
+    copied_bytes: int
+    checked_bytes: int
+
+
+class _Source(NamedTuple):
+    base: str
+    chain: Chain
+    mark: Mark
+
+
+def backup(
+    base_path: str | None, target: str, *, endpoint: str | None, verify_all: bool, files: Files | None = None
+) -> Done:
+    """Bring the backup in `target` up to what the base holds now.
+
+    Args:
+        base_path: the base; None for the default.
+        target: a folder of its own, new or with a backup of the same history.
+        endpoint: where the daemon of the base is asked for its last position; None for the base's socket.
+        verify_all: read back what earlier backups copied, too.
+        files: the file system, if not the real one.
+
+    Raises:
+        ConfigError: base or target can't be used; nothing was changed.
+        DamageError: the journal is damaged.
+        BackupDamagedError: a copy reads back as something else.
+        OSError: the target can't be written; the backup before this one still counts.
+    """
+    files = files or Files()
+    path = resolve_base(base_path)
+    if (
+        os.path.realpath(target).startswith((f"{path}/jobs", f"{path}/.stored"))
+        or os.path.realpath(target) == path
+    ):
+        raise ConfigError(f"a backup within the base itself is none: {target}")
+    with (
+        _source(files, base_path, path, endpoint) as source,
+        backup_folder.open_folder(files, target, make=True) as folder,
+    ):
+        return _copy(source, folder, verify_all=verify_all)
+
+
+@contextmanager
+def _source(files: Files, base_path: str | None, path: str, endpoint: str | None) -> Iterator[_Source]:
+    """The journal, and up to where it is on disk."""
+    with contextlib.ExitStack() as stack:
+        try:
+            base = stack.enter_context(held_base(base_path, "backup", reads_only=True))
+        except BaseHeldError:
+            mark = _served_mark(path, endpoint)
+            folders = open_folders(files, path)
+            for fd in folders:
+                stack.callback(files.close, fd)
+        else:
+            folders = base.folders
+            found = recover_only(files, folders.journal)
+            mark = Mark(found.position, found.number, found.end)
+        chain = Chain(files, folders.journal)
+        stack.callback(chain.close)
+        yield _Source(path, chain, mark)
+
+
+def _served_mark(path: str, endpoint: str | None) -> Mark:
+    """Up to where the daemon of the base has synced its journal.
+
+    Raises:
+        ConfigError: it does not answer, or serves another base.
+    """
+    try:
+        with Client(endpoint, base_path=path, timeout_s=_DAEMON_SECONDS) as client:
+            base, stats = client.hello()["base"], client.stats()
+    except StorageError as error:
+        raise ConfigError(f"the base {path} is held, but its daemon does not tell: {error}") from error
+    if base != path:
+        raise ConfigError(f"the daemon there serves {base}, not {path}; give its --endpoint")
+    return Mark(stats["position"], stats["journal"]["segment"], stats["journal"]["offset"])
+
+
+def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
+    chain, mark = source.chain, source.mark
+    if not mark.position:
+        raise ConfigError(f"{source.base} holds nothing yet")
+    store = chain.headers[1].store.hex()
+    before = backup_folder.read_manifest(folder)
+    left = backup_folder.left_overs(folder, before)
+    if before is not None and before.store != store:
+        raise ConfigError(f"{folder.path} is the backup of another history; use another folder")
+    if before is not None and before.position > mark.position:
+        raise ConfigError(
+            f"{folder.path} goes up to position {before.position}, the base only to {mark.position}: records"
+            " of the base are lost. Keep this backup, and use another folder"
+        )
+    for name in left:
+        folder.files.unlink(name, dir_fd=folder.fd)
+    had = {copy.file: copy for copy in before.segments} if before else {}
+    wanted = [
+        (header, mark.offset if number == mark.segment else chain.end_of(number) or 0)
+        for number, header in sorted(chain.headers.items())
+        if number <= mark.segment
+    ]
+    new = [(header, end) for header, end in wanted if copy_name(header, end) not in had]
+    with progress("copied (bytes)", sum(end for _, end in new)) as advance:
+        made = {copy.file: copy for copy in [_copy_segment(chain, folder, *item, advance) for item in new]}
+    folder.files.sync(folder.fd)
+    segments = [(made | had)[copy_name(*item)] for item in wanted]
+    manifest = Manifest(backup_folder.FORMAT, store, mark.position, time.time_ns() // 1_000_000, segments)
+    checked = _verify(folder, manifest, segments if verify_all else list(made.values()))
+    backup_folder.write_manifest(folder, manifest)
+    for name in had.keys() - {copy.file for copy in segments}:
+        folder.files.unlink(name, dir_fd=folder.fd)
+    return Done(manifest, len(made), sum(copy.bytes for copy in made.values()), checked)
+
+
+def _copy_segment(
+    chain: Chain, folder: Folder, header: SegmentHeader, end: int, advance: Advance
+) -> SegmentCopy:
+    name = copy_name(header, end)
+    files, source = folder.files, chain.fd(header.number)
+    fd = files.create(f"{name}.part", backup_folder.FILE_MODE, dir_fd=folder.fd)
+    crc = offset = 0
+    try:
+        while offset < end:
+            data = files.read(source, min(COPY_BYTES, end - offset), offset)
+            if not data:
+                raise ConfigError(
+                    f"segment {header.number} is shorter than {end} bytes: run check on the base"
+                )
+            files.write(fd, [data], offset)
+            crc = crc32c(data, crc)
+            offset += len(data)
+            advance(len(data))
+        files.sync_data(fd)
+    finally:
+        files.close(fd)
+    files.rename(f"{name}.part", name, source_dir=folder.fd, target_dir=folder.fd)
+    return SegmentCopy(header.number, name, end, crc, header.first_position)
+
+
+def _verify(folder: Folder, manifest: Manifest, copies: list[SegmentCopy]) -> int:
+    """Read copies back from the disk; how many bytes there were."""
+    total = sum(copy.bytes for copy in copies)
+    nexts = {copy.number: copy.firstPosition for copy in manifest.segments}
+    with progress("read back (bytes)", total) as advance:
+        for copy in copies:
+            last = nexts.get(copy.number + 1, manifest.position + 1) - 1
+            verify_copy(folder, copy, last)
+            advance(copy.bytes)
+    return total
+
+
+def verify_copy(folder: Folder, copy: SegmentCopy, last: int) -> None:
+    """Read a copy from the disk, and test each entry.
+
+    Raises:
+        BackupDamagedError: it is not as it was written, or does not reach up to the position `last`.
+    """
+    files = folder.files
+    with backup_folder.open_copy(folder, copy) as (fd, header):
+        files.forget_cached(fd)
+        crc = offset = 0
+        while offset < copy.bytes:
+            data = files.read(fd, min(COPY_BYTES, copy.bytes - offset), offset)
+            crc = crc32c(data, crc)
+            offset += len(data)
+        if crc != copy.crc32c:
+            raise backup_folder.damaged(folder, copy, "its checksum does not match")
+        position = header.first_position - 1
+        for entry in backup_folder.entries_of(folder, copy, fd, header):
+            record.record_places(entry.data, entry.header)
+            position = entry.header.position + entry.header.count - 1
+        if position != last:
+            raise backup_folder.damaged(folder, copy, f"it ends at position {position}, not {last}")

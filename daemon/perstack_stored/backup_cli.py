@@ -1,0 +1,50 @@
+"""What `backup` and `restore` print, and their exit statuses. The work is done in modules of their own."""
+
+import json
+
+import click
+
+from .backup import backup as take_backup
+from .offline_cli import exit_status
+from .restore import restore as restore_base
+
+
+def backup(
+    base_path: str | None, target: str, *, endpoint: str | None, verify_all: bool, as_json: bool
+) -> None:
+    """Take a backup, and print what it holds."""
+    with exit_status():
+        done = take_backup(base_path, target, endpoint=endpoint, verify_all=verify_all)
+        manifest = done.manifest
+        if as_json:
+            click.echo(
+                json.dumps(
+                    {
+                        "position": manifest.position,
+                        "store": manifest.store,
+                        "segments": len(manifest.segments),
+                        "copiedSegments": done.copied_segments,
+                        "copiedBytes": done.copied_bytes,
+                        "checkedBytes": done.checked_bytes,
+                    }
+                )
+            )
+            return
+        click.echo(
+            f"{target} holds all records up to position {manifest.position}: copied {done.copied_segments}"
+            f" of {len(manifest.segments)} segments ({done.copied_bytes} bytes), read back"
+            f" {done.checked_bytes} bytes"
+        )
+
+
+def restore(source: str, base_path: str | None, *, to_position: int | None, as_json: bool) -> None:
+    """Restore a base, and print what it holds."""
+    with exit_status():
+        done = restore_base(source, base_path, to_position=to_position)
+        if as_json:
+            click.echo(json.dumps(done._asdict()))
+            return
+        click.echo(
+            f"{done.base} holds all records up to position {done.position}, as the new history {done.store};"
+            " index and tree follow when it is served"
+        )

@@ -1,0 +1,188 @@
+"""The folder of a backup, as proto/journal.md draws it: which files count, and whether they are whole.
+
+The manifest is replaced in one step, when all that it names is on disk. So whatever a backup that was cut
+short has left, the folder holds the backup before it, whole, or none.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import msgspec
+from crc32c import crc32c
+
+from . import record
+from .errors import ConfigError, StoredError
+from .files import Files, read_whole, replace_durably
+from .record import EntryType, NotAnEntryError, SegmentHeader
+from .segments import BadEntryError, Entry, walk
+
+MANIFEST_NAME = "backup.json"
+FORMAT = 1
+COPY_BYTES = 1 << 20
+FILE_MODE = 0o600  # as secret as the settings in it
+_OURS = re.compile(r"[0-9]{10}-[0-9a-f]{8}-[0-9]+\.segment(\.part)?|backup\.json\.new")
+_FOLDER_MODE = 0o700
+
+
+class BackupDamagedError(StoredError):
+    """What the backup's manifest names is not there as it was written. Take another backup."""
+
+
+class SegmentCopy(msgspec.Struct, frozen=True):
+    """A segment up to its logical end."""
+
+    number: int
+    file: str
+    bytes: int
+    crc32c: int
+    firstPosition: int  # noqa: N815 - as in the manifest
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a backup holds: all records up to `position` of the history `store`."""
+
+    format: int
+    store: str
+    position: int
+    timeMs: int  # noqa: N815
+    segments: list[SegmentCopy]
+
+
+class _Signed(msgspec.Struct):
+    crc32c: int
+    manifest: msgspec.Raw
+
+
+class Folder(NamedTuple):
+    """An open backup folder."""
+
+    path: str
+    fd: int
+    files: Files
+
+
+@contextmanager
+def open_folder(files: Files, path: str, *, make: bool) -> Iterator[Folder]:
+    """Hold a backup folder; nobody else writes there meanwhile.
+
+    Raises:
+        ConfigError: it can't be used, or another backup or restore is at it.
+    """
+    path = os.path.abspath(path)
+    if make:
+        os.makedirs(path, _FOLDER_MODE, exist_ok=True)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path} is no folder that can be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if make else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        yield Folder(path, fd, files)
+    except BlockingIOError:
+        raise ConfigError(f"another process is at the backup {path}") from None
+    finally:
+        os.close(fd)
+
+
+def read_manifest(folder: Folder) -> Manifest | None:
+    """What the folder holds; None where no backup was completed.
+
+    Raises:
+        BackupDamagedError: the manifest is not as it was written.
+        ConfigError: it was written by a newer version.
+    """
+    data = read_whole(folder.files, MANIFEST_NAME, dir_fd=folder.fd)
+    if data is None:
+        return None
+    try:
+        signed = msgspec.json.decode(data, type=_Signed)
+        if crc32c(bytes(signed.manifest)) != signed.crc32c:
+            raise BackupDamagedError(f"{folder.path}/{MANIFEST_NAME} does not match its checksum")
+        if msgspec.json.decode(signed.manifest)["format"] != FORMAT:
+            raise ConfigError(f"the backup {folder.path} was written by a newer version of perstack-stored")
+        return msgspec.json.decode(signed.manifest, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise BackupDamagedError(f"{folder.path}/{MANIFEST_NAME} can't be read: {error}") from error
+
+
+def write_manifest(folder: Folder, manifest: Manifest) -> None:
+    """Let what the manifest names count from now on. It must be on disk."""
+    text = msgspec.json.encode(manifest)
+    data = msgspec.json.encode(_Signed(crc32c(text), msgspec.Raw(text)))
+    replace_durably(folder.files, MANIFEST_NAME, data, FILE_MODE, dir_fd=folder.fd)
+
+
+def left_overs(folder: Folder, manifest: Manifest | None) -> list[str]:
+    """Files of ours that do not count; those of others are named in the error.
+
+    Raises:
+        ConfigError: something else lies in the folder.
+    """
+    counts = {MANIFEST_NAME, *(copy.file for copy in manifest.segments)} if manifest else set()
+    names = set(folder.files.list_dir(folder.fd)) - counts
+    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+    if foreign:
+        raise ConfigError(
+            f"{folder.path} holds what is no backup, such as {foreign[0]!r}: use another folder"
+        )
+    return sorted(names)
+
+
+def copy_name(header: SegmentHeader, end: int) -> str:
+    """File name of a copy. A repair, or more records, give it another one."""
+    return f"{header.number:010d}-{header.salt:08x}-{end}.segment"
+
+
+@contextmanager
+def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[int, SegmentHeader]]:
+    """A copy of the length that it must have, and its header.
+
+    Raises:
+        BackupDamagedError: it is missing, or not as it was written.
+    """
+    files = folder.files
+    try:
+        fd = files.open(copy.file, dir_fd=folder.fd)
+    except OSError as error:
+        raise damaged(folder, copy, str(error.strerror)) from error
+    try:
+        if files.size(fd) != copy.bytes:
+            raise damaged(folder, copy, f"it has {files.size(fd)} bytes, not {copy.bytes}")
+        try:
+            header = record.decode_segment_header(files.read(fd, record.SEGMENT_HEADER_BYTES, 0))
+        except NotAnEntryError as error:
+            raise damaged(folder, copy, str(error)) from error
+        if (header.number, header.first_position) != (copy.number, copy.firstPosition):
+            raise damaged(folder, copy, "it is another segment")
+        yield fd, header
+    finally:
+        files.close(fd)
+
+
+def entries_of(folder: Folder, copy: SegmentCopy, fd: int, header: SegmentHeader) -> Iterator[Entry]:
+    """Entries with records of a copy, each tested, and that their positions stand in a row.
+
+    Raises:
+        BackupDamagedError: one is not as it was written.
+    """
+    due = header.first_position
+    try:
+        for entry in walk(
+            folder.files, fd, header.salt, record.SEGMENT_HEADER_BYTES, copy.bytes, copy.number
+        ):
+            if entry.header.type == EntryType.RECORDS:
+                if entry.header.position != due:
+                    raise damaged(folder, copy, f"position {due} is missing")
+                due += entry.header.count
+                yield entry
+    except BadEntryError as error:
+        raise damaged(folder, copy, f"at offset {error.offset}: {error.reason}") from error
+
+
+def damaged(folder: Folder, copy: SegmentCopy, reason: str) -> BackupDamagedError:
+    """The error that names a copy."""
+    return BackupDamagedError(f"the backup is damaged: {folder.path}/{copy.file}: {reason}")

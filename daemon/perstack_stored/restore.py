@@ -1,0 +1,176 @@
+"""`restore`: a base made from a backup, up to its end or to any position before. The history gets a new name.
+
+All is written to a folder beside, synced, and renamed to `.stored` as the last step: a restore that was cut
+short has left no base. Index and tree follow when a daemon is started.
+"""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from perstack_storage._endpoint import resolve_base
+
+from . import backup_folder, record
+from .backup import verify_copy
+from .backup_folder import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
+from .errors import ConfigError
+from .files import Files
+from .offline import progress
+from .record import Record, SegmentHeader
+from .segments import Entry, segment_name
+from .tree import Cursor, save_cursor
+
+PART_NAME = ".stored.restore"
+_FILE_MODE = 0o640
+_FOLDER_MODE = 0o750
+
+
+class Restored(NamedTuple):
+    """What a restore came to."""
+
+    base: str
+    position: int
+    store: str
+    from_store: str
+
+
+class _Cut(NamedTuple):
+    """Where a segment ends that is cut: `offset`, and behind it the first `records` records of `entry`."""
+
+    offset: int
+    entry: Entry | None
+    records: int
+
+
+def restore(
+    source: str, base_path: str | None, *, to_position: int | None, files: Files | None = None
+) -> Restored:
+    """Make a base of a backup.
+
+    Args:
+        source: the folder of the backup; it is only read.
+        base_path: the base; None for the default. It must be empty, or not there yet.
+        to_position: the last position that is restored; None for all.
+        files: the file system, if not the real one.
+
+    Raises:
+        ConfigError: the backup has no such position, or the base is not empty.
+        BackupDamagedError: the backup is not as it was written; there is no base then.
+        OSError: the base can't be written.
+    """
+    files = files or Files()
+    path = resolve_base(base_path)
+    with backup_folder.open_folder(files, source, make=False) as folder:
+        manifest = backup_folder.read_manifest(folder)
+        if manifest is None:
+            raise ConfigError(f"{folder.path} holds no backup that was completed")
+        last = manifest.position if to_position is None else to_position
+        if not 1 <= last <= manifest.position:
+            raise ConfigError(f"the backup holds the positions 1 to {manifest.position}, not {last}")
+        with _new_base(files, path) as (base_dir, part_dir):
+            store = uuid.uuid4().bytes
+            _write(files, folder, manifest, last, store, part_dir)
+            files.sync(part_dir)
+            files.rename(PART_NAME, ".stored", source_dir=base_dir, target_dir=base_dir)
+            files.sync(base_dir)
+    return Restored(path, last, store.hex(), manifest.store)
+
+
+@contextmanager
+def _new_base(files: Files, path: str) -> Iterator[tuple[int, int]]:
+    """The base's folder and the one that will be its `.stored`; that is gone again if anything fails."""
+    os.makedirs(path, _FOLDER_MODE, exist_ok=True)
+    base_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        there = sorted(set(files.list_dir(base_dir)) - {PART_NAME})
+        if there:
+            raise ConfigError(f"{path} is not empty: it holds {there[0]!r}. Restore into a folder of its own")
+        part = os.path.join(path, PART_NAME)
+        if os.path.lexists(part):  # left by a restore that was cut short
+            shutil.rmtree(part)
+        files.make_dir(PART_NAME, _FOLDER_MODE, dir_fd=base_dir)
+        part_dir = files.open_dir(PART_NAME, dir_fd=base_dir)
+        try:
+            yield base_dir, part_dir
+        except BaseException:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(part)
+            raise
+        finally:
+            files.close(part_dir)
+    finally:
+        files.close(base_dir)
+
+
+def _write(files: Files, folder: Folder, manifest: Manifest, last: int, store: bytes, part_dir: int) -> None:
+    files.make_dir("journal", _FOLDER_MODE, dir_fd=part_dir)
+    journal_dir = files.open_dir("journal", dir_fd=part_dir)
+    try:
+        copies = [copy for copy in manifest.segments if copy.firstPosition <= last or copy.number == 1]
+        ends = [copy.firstPosition - 1 for copy in manifest.segments[1:]] + [manifest.position]
+        with progress("restored (bytes)", sum(copy.bytes for copy in copies)) as advance:
+            for copy, end in zip(copies, ends, strict=False):
+                verify_copy(folder, copy, end)
+                _restore_segment(files, folder, copy, min(last, end), store, journal_dir)
+                advance(copy.bytes)
+        files.sync(journal_dir)
+    finally:
+        files.close(journal_dir)
+    # The tree is to be made from its beginning, and nothing of it is there.
+    save_cursor(files, part_dir, store, Cursor(0, clean=True))
+
+
+def _restore_segment(
+    files: Files, folder: Folder, copy: SegmentCopy, last: int, store: bytes, journal_dir: int
+) -> None:
+    """Write a segment that ends with the position `last`."""
+    with backup_folder.open_copy(folder, copy) as (source, header):
+        cut = _cut(folder, copy, source, header, last)
+        fd = files.create(segment_name(copy.number), _FILE_MODE, dir_fd=journal_dir)
+        try:
+            offset = record.SEGMENT_HEADER_BYTES
+            while offset < cut.offset:
+                data = files.read(source, min(COPY_BYTES, cut.offset - offset), offset)
+                if not data:
+                    raise BackupDamagedError(f"the backup is damaged: {copy.file} became shorter")
+                files.write(fd, [data], offset)
+                offset += len(data)
+            if cut.entry is not None:
+                buffers, size = _beginning(cut.entry, cut.records, header.salt)
+                files.write(fd, buffers, offset)
+                offset += size
+            # On disk before the base is one, so whatever is found bad there later is damage.
+            files.write(fd, [record.encode_segment_header(header._replace(store=store, proven=offset))], 0)
+            files.sync_data(fd)
+        finally:
+            files.close(fd)
+
+
+def _cut(folder: Folder, copy: SegmentCopy, source: int, header: SegmentHeader, last: int) -> _Cut:
+    for entry in backup_folder.entries_of(folder, copy, source, header):
+        if entry.header.position + entry.header.count - 1 > last:
+            records = last + 1 - entry.header.position
+            return _Cut(entry.offset, entry if records else None, records)
+    return _Cut(copy.bytes, None, 0)
+
+
+def _beginning(entry: Entry, count: int, salt: int) -> tuple[list[bytes | bytearray | memoryview], int]:
+    """An entry of the first `count` records of another one: a batch of a client that is cut in two."""
+    records = [
+        Record(place.kind, place.flags, entry.data[place.start : place.start + place.length])
+        for place in record.record_places(entry.data, entry.header)[:count]
+    ]
+    header = entry.header
+    return record.encode_entry(
+        salt,
+        records,
+        position=header.position,
+        time_ms=header.time_ms,
+        synced=header.synced,
+        seq=header.seq,
+        session=header.session,
+    )

@@ -1,0 +1,350 @@
+"""A backup holds all up to one position or does not count; what is restored is that history, and no other."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from perstack_storage import Client
+from perstack_stored import backup_folder
+from perstack_stored.backup import backup
+from perstack_stored.backup_folder import BackupDamagedError, Manifest
+from perstack_stored.dump import Wanted, dump
+from perstack_stored.errors import ConfigError, StoredError
+from perstack_stored.files import Files
+from perstack_stored.offline import held_base
+from perstack_stored.restore import restore
+from tests.crash.load import load
+from tests.integration.raw import Raw, batch, event, session
+from tests.offline.bases import (
+    SMALL_SEGMENTS,
+    Checked,
+    answers,
+    copy_base,
+    make_base,
+    make_base_of_segments,
+    run,
+    store,
+)
+from tests.offline.bases import (
+    event as event_call,
+)
+from tests.support import eventually, files_of, running_daemon
+from tests.unit.support import Died, SimulatedDisk
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four segments, each kind of record; never changed."""
+    base = tmp_path_factory.mktemp("original") / "base"
+    make_base_of_segments(base)
+    return base
+
+
+def manifest_of(target: Path) -> Manifest | None:
+    with backup_folder.open_folder(Files(), str(target), make=False) as folder:
+        return backup_folder.read_manifest(folder)
+
+
+def back_up(base: Path, target: Path, files: Files | None = None) -> int:
+    return backup(str(base), str(target), endpoint=None, verify_all=False, files=files).manifest.position
+
+
+def bring_back(target: Path, base: Path, to: int | None = None, files: Files | None = None) -> None:
+    restore(str(target), str(base), to_position=to, files=files)
+
+
+def records(base: Path) -> list[dict[str, Any]]:
+    """All that the journal holds, in order: positions, times, sessions, values."""
+    with held_base(str(base), "test", reads_only=True) as held:
+        return [json.loads(line) for line in dump(held, Wanted(show_secrets=True))]
+
+
+def followed(base: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Answers and tree, when a daemon has served the base until all was followed."""
+    with running_daemon(base) as daemon:
+        with Raw(daemon.endpoint) as raw:
+            eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete", 30)
+        answered = answers(daemon)
+        assert daemon.stop() == 0
+    return answered, files_of(base)
+
+
+# --- there and back --------------------------------------------------------------------------------
+
+
+def test_a_restored_base_has_the_same_answers_and_tree(original: Path, tmp_path: Path) -> None:
+    """By the commands; it is clean for check, and another history: a follower of the old one is told."""
+    source = copy_base(original, tmp_path / "source")
+    taken = run("backup", source, str(tmp_path / "backup"))
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert "position 20: copied 4 of 4 segments" in taken.stdout
+    restored = run("restore", tmp_path / "restored", str(tmp_path / "backup"))
+    assert (restored.returncode, restored.stderr) == (0, "")
+    assert records(tmp_path / "restored") == records(source)
+    assert followed(tmp_path / "restored") == followed(source)
+    checked = Checked(tmp_path / "restored")
+    assert (checked.status, checked.findings) == (0, [])
+    with running_daemon(source) as old, Raw(old.endpoint) as raw:
+        name = raw.ask("hello").value["store"]
+    with running_daemon(tmp_path / "restored") as new, Raw(new.endpoint) as raw:
+        assert raw.ask("hello").value["store"] != name
+        assert raw.ask("readAll", {"after": 5, "store": name}).code == "POSITION_GONE"
+        assert raw.store("storeEvent", event("goes on")) == 21
+
+
+@pytest.mark.parametrize("to", range(1, 21))
+def test_any_position_can_be_restored(original: Path, tmp_path: Path, to: int) -> None:
+    """The history up to there, as a replay of the journal to that position gives it."""
+    back_up(original, tmp_path / "backup")
+    bring_back(tmp_path / "backup", tmp_path / "restored", to)
+    assert records(tmp_path / "restored") == records(original)[:to]
+
+
+def test_a_restore_may_end_within_a_batch(tmp_path: Path) -> None:
+    """The records of one message are cut; a daemon goes on behind them, and knows the session so far."""
+    name = session()
+    values = [json.dumps(event(f"e{n}", timestamp=n)).encode() for n in range(10)]
+    items, body = batch([("storeEvent", value) for value in values])
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        raw.store("storeEvent", event("before"))
+        assert raw.ask("store", body, items=items, session=name, seq=1).header["count"] == 10
+        assert daemon.stop() == 0
+    back_up(tmp_path / "base", tmp_path / "backup")
+    bring_back(tmp_path / "backup", tmp_path / "restored", 5)
+    with running_daemon(tmp_path / "restored") as daemon, Raw(daemon.endpoint) as raw:
+        assert [record["value"]["id"] for record in raw.read_all()] == ["before", "e0", "e1", "e2", "e3"]
+        assert raw.ask("hello", session=name).value["session"] == {"last": 4}
+        assert raw.ask("storeEvent", values[3], session=name, seq=4).position == 5
+        assert raw.ask("storeEvent", values[4], session=name, seq=5).position == 6
+        eventually(lambda: len(files_of(daemon.base)) == 6, "the tree is complete")
+        assert daemon.stop() == 0
+    assert Checked(tmp_path / "restored").findings == []
+
+
+# --- beside a daemon -------------------------------------------------------------------------------
+
+
+def test_backups_under_load_hold_what_was_acknowledged_before(tmp_path: Path) -> None:
+    """Three, one on the other, while clients store: each is the history up to its position."""
+    target = tmp_path / "backup"
+    with running_daemon(tmp_path / "base", *SMALL_SEGMENTS) as daemon:
+        with load(daemon.endpoint, tmp_path / "history", 1), Client(daemon.endpoint) as client:
+            for n in range(3):
+                acknowledged = client.store_event(event(f"before backup {n}", text="x" * 400_000))
+                deadline = time.monotonic() + 60
+                while client.stats()["position"] < acknowledged + 300:
+                    assert time.monotonic() < deadline
+                done = backup(str(daemon.base), str(target), endpoint=None, verify_all=n == 2)
+                assert done.manifest.position >= acknowledged
+                assert done.copied_segments <= len(done.manifest.segments)
+                shutil.copytree(target, tmp_path / f"backup{n}")
+        assert done.copied_segments < len(done.manifest.segments)
+        assert daemon.stop() == 0
+    whole = records(tmp_path / "base")
+    for n in range(3):
+        manifest = manifest_of(tmp_path / f"backup{n}")
+        assert manifest is not None
+        bring_back(tmp_path / f"backup{n}", tmp_path / f"restored{n}")
+        assert records(tmp_path / f"restored{n}") == whole[: manifest.position]
+    middle = len(whole) // 3
+    bring_back(target, tmp_path / "middle", middle)
+    assert records(tmp_path / "middle") == whole[:middle]
+    followed(tmp_path / "middle")
+    assert Checked(tmp_path / "middle").findings == []
+
+
+def test_only_what_is_new_is_copied(original: Path, tmp_path: Path) -> None:
+    """Segments that had ended stay as they are, to the inode; those that were replaced go."""
+    source = copy_base(original, tmp_path / "source")
+    target = tmp_path / "backup"
+    assert back_up(source, target) == 20
+    before = {path.name: path.stat().st_ino for path in target.iterdir()}
+    with running_daemon(source) as daemon:
+        store(daemon.endpoint, [event_call("later")])
+        assert daemon.stop() == 0
+    done = backup(str(source), str(target), endpoint=None, verify_all=False)
+    assert (done.manifest.position, done.copied_segments) == (21, 1)
+    after = {path.name: path.stat().st_ino for path in target.iterdir()}
+    assert len(after) == len(before) == 5
+    assert len(before.items() & after.items()) == 3
+    again = backup(str(source), str(target), endpoint=None, verify_all=True)
+    assert (again.copied_segments, again.copied_bytes) == (0, 0)
+    assert again.checked_bytes > 0
+
+
+# --- cut short -------------------------------------------------------------------------------------
+
+
+def _opened_again(fd: int) -> int:
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY)  # a dup would share the lock
+
+
+class _Disk(SimulatedDisk):
+    """Forgets names in folders that the process that died had open."""
+
+    def create(self, name: str, mode: int, *, dir_fd: int) -> int:
+        return super().create(name, mode, dir_fd=_opened_again(dir_fd))
+
+    def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        folder = _opened_again(source_dir)
+        super().rename(source, target, source_dir=folder, target_dir=folder)
+
+
+def test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one(original: Path, tmp_path: Path) -> None:
+    """On a new folder and on one with a backup: what counts is the old one or the new one, and is whole."""
+    grown = copy_base(original, tmp_path / "grown")
+    with running_daemon(grown) as daemon:
+        store(daemon.endpoint, [event_call("later", text="x" * 100_000)])
+        assert daemon.stop() == 0
+    all_records = records(grown)
+    for first in (False, True):
+        step = 0
+        counted: set[int] = set()
+        while True:
+            step += 1
+            target = tmp_path / f"{first}{step}"
+            if not first:
+                back_up(original, target)
+            disk = _Disk(step, dies_at=step)
+            try:
+                back_up(grown, target, disk)
+            except Died:
+                disk.cut_power()
+            else:
+                break
+            manifest = manifest_of(target) if target.exists() else None
+            counted.add(0 if manifest is None else manifest.position)
+            if manifest is not None:
+                bring_back(target, tmp_path / f"restored{first}{step}")
+                assert records(tmp_path / f"restored{first}{step}") == all_records[: manifest.position]
+            assert back_up(grown, target) == 21
+            names = {path.name for path in target.iterdir()}
+            after = manifest_of(target)
+            assert after is not None
+            assert names == {"backup.json", *(copy.file for copy in after.segments)}
+        assert step > 30
+        assert counted == ({0, 21} if first else {20, 21})
+
+
+def test_a_restore_killed_at_any_step_leaves_no_base_or_a_whole_one(original: Path, tmp_path: Path) -> None:
+    """And can be run again, until there is one."""
+    back_up(original, tmp_path / "backup")
+    expected = records(original)[:17]
+    step = 0
+    while True:
+        step += 1
+        base = tmp_path / f"base{step}"
+        try:
+            bring_back(tmp_path / "backup", base, 17, SimulatedDisk(step, dies_at=step))
+        except Died:
+            pass
+        else:
+            break
+        if not (base / ".stored").exists():
+            bring_back(tmp_path / "backup", base, 17)
+        assert records(base) == expected
+        assert [path.name for path in base.iterdir()] == [".stored"]
+    assert step > 30
+
+
+# --- damage ----------------------------------------------------------------------------------------
+
+
+def test_a_backup_that_is_damaged_is_refused_and_leaves_no_base(original: Path, tmp_path: Path) -> None:
+    """Any byte of any file, a file cut or missing, a manifest that is none; the damage is named."""
+    target = tmp_path / "backup"
+    back_up(original, target)
+    random = Random(7)
+
+    def flip(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        path.write_bytes(data)
+
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[: random.randrange(path.stat().st_size)])
+
+    ways: list[Callable[[Path], object]] = [
+        flip,
+        flip,
+        flip,
+        cut,
+        Path.unlink,
+        lambda p: p.write_bytes(b"{}"),
+    ]
+    for path in sorted(target.iterdir()):
+        for number, damage in enumerate(ways):
+            damaged = tmp_path / f"{path.name}-{number}"
+            shutil.copytree(target, damaged)
+            damage(damaged / path.name)
+            base = tmp_path / f"base-{path.name}-{number}"
+            with pytest.raises(StoredError) as caught:
+                bring_back(damaged, base)
+            if damage is not Path.unlink or path.name != "backup.json":
+                assert isinstance(caught.value, BackupDamagedError)
+                assert path.name in str(caught.value)
+            assert not base.exists() or not list(base.iterdir())
+
+
+def test_a_copy_that_reads_back_wrong_does_not_count(original: Path, tmp_path: Path) -> None:
+    """What the disk makes of it is looked at before the manifest names it."""
+
+    class Forgetful(Files):
+        def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+            if source.endswith(".part") and "00000003-" in source:
+                fd = self.open(source, dir_fd=source_dir, write=True)
+                self.write(fd, [b"\0"], 200)
+                self.close(fd)
+            super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
+
+    with pytest.raises(BackupDamagedError, match="0000000003-"):
+        back_up(original, tmp_path / "backup", Forgetful())
+    assert manifest_of(tmp_path / "backup") is None
+
+
+# --- refused ---------------------------------------------------------------------------------------
+
+
+def test_what_can_not_be_backed_up_or_restored_is_named(original: Path, tmp_path: Path) -> None:
+    """Nothing is changed by any of these."""
+    target = tmp_path / "backup"
+    back_up(original, target)
+    other = tmp_path / "other"
+    make_base(other, [event_call()])
+    shorter = copy_base(original, tmp_path / "shorter")
+    bring_back(target, tmp_path / "again", 12)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "letter.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+
+    def refused(words: str, act: Callable[[], object]) -> None:
+        with pytest.raises(ConfigError, match=words):
+            act()
+
+    refused("another history", lambda: back_up(other, target))
+    refused("another history", lambda: back_up(tmp_path / "again", target))
+    refused("no backup, such as 'letter.txt'", lambda: back_up(original, tmp_path / "foreign"))
+    refused("within the base", lambda: back_up(shorter, shorter / "jobs" / "backup"))
+    refused("within the base", lambda: back_up(shorter, shorter))
+    refused("not the base", lambda: back_up(tmp_path / "empty", tmp_path / "b"))
+    refused("is not empty", lambda: bring_back(target, other))
+    refused("no backup that was completed", lambda: bring_back(tmp_path / "empty", tmp_path / "b"))
+    refused("positions 1 to 20, not 21", lambda: bring_back(target, tmp_path / "b", 21))
+    with backup_folder.open_folder(Files(), str(target), make=True):
+        refused("another process", lambda: back_up(original, target))
+        refused("another process", lambda: bring_back(target, tmp_path / "b"))
+    for path in sorted((shorter / ".stored" / "journal").glob("*.segment"))[2:]:
+        path.unlink()
+    for path in (shorter / ".stored").glob("index.sqlite*"):
+        path.unlink()
+    (shorter / ".stored" / "tree.cursor").unlink()
+    refused("up to position 20, the base only to", lambda: back_up(shorter, target))
+    assert manifest_of(target) is not None
+    assert (tmp_path / "foreign" / "letter.txt").read_text() == "mine"
