@@ -15,6 +15,7 @@ from perstack_storage._errors import (
     EndpointError,
     ErrorCode,
     Forbidden,
+    KeyRefused,
     NotFlushed,
     OutcomeUnknown,
     PositionGone,
@@ -38,6 +39,7 @@ from perstack_storage._functions import (
     store_job,
     store_run_setting,
 )
+from perstack_storage._keys import CurveKeys
 from perstack_storage._nowait import StoreFuture
 from perstack_storage._paths import (
     default_get_run_dir,
@@ -67,6 +69,7 @@ __all__ = [
     "CheckpointNotFound",
     "Client",
     "ClosedError",
+    "CurveKeys",
     "DaemonUnavailable",
     "DefaultFileSystem",
     "EndpointError",
@@ -76,6 +79,7 @@ __all__ = [
     "FileSystem",
     "Forbidden",
     "Job",
+    "KeyRefused",
     "NotFlushed",
     "OutcomeUnknown",
     "Page",

@@ -13,6 +13,7 @@ from perstack_storage._client import TIMEOUT_DEFAULT_S
 from perstack_storage._endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
 from perstack_storage._errors import ClosedError, NotFlushed, StorageError
 from perstack_storage._jsonio import dumps
+from perstack_storage._keys import CurveKeys, keys_of
 from perstack_storage._nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
 from perstack_storage._shapes import Checkpoint, Job, RunEvent, RunSetting
 
@@ -36,6 +37,7 @@ class AsyncClient(AsyncClientReads):
         timeout_s: float = TIMEOUT_DEFAULT_S,
         max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
         on_error: ErrorHandler | None = None,
+        keys: CurveKeys | None = None,
     ) -> None:
         """Prepares a client; nothing is connected yet.
 
@@ -47,15 +49,17 @@ class AsyncClient(AsyncClientReads):
                 it, and beyond 64 MiB, that raises TooMuchOutstanding. `ready` waits for room.
             on_error: called, in the event loop, with the error of each store that failed and that nobody
                 waited for: `…_nowait`, or awaited by a task that was cancelled. It may call the client.
+            keys: see `Client`.
 
         Raises:
-            EndpointError: no endpoint can be derived from the base.
+            EndpointError: no endpoint can be derived from the base, or there are no such keys.
             ValueError: `timeout_s` or `max_outstanding` is not positive.
         """
         if not timeout_s > 0:
             raise ValueError("timeout_s must be positive")
         self.endpoint = resolve_endpoint(endpoint, base_path)
         self.timeout_s = timeout_s
+        self._keys = keys_of(self.endpoint, keys)
         derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
         self._base = resolve_base(base_path) if derived else None
         self._nowait = NowaitSettings(max_outstanding, on_error)
@@ -182,7 +186,7 @@ class AsyncClient(AsyncClientReads):
             if not old.loop.is_closed():
                 raise ClosedError("the client belongs to another event loop, which is not closed")
             old.discard()
-        return AsyncConnection(self.endpoint, self._base, self.timeout_s, self._nowait, loop)
+        return AsyncConnection(self.endpoint, self._base, self.timeout_s, self._nowait, loop, self._keys)
 
     def _store(self, op: str, value: Mapping[str, Any]) -> Coroutine[Any, Any, int]:
         return _outcome(self._connection().store(op, dumps(value)))

@@ -10,6 +10,7 @@ import zmq
 
 from perstack_storage._batch import Sink
 from perstack_storage._errors import ClosedError, StorageError, TooMuchOutstanding, refused
+from perstack_storage._keys import CurveKeys
 from perstack_storage._nowait import NowaitSettings, Outstanding
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._reads import Read
@@ -64,8 +65,9 @@ class AsyncConnection(Transport):
         timeout_s: float,
         nowait: NowaitSettings,
         loop: asyncio.AbstractEventLoop,
+        keys: CurveKeys | None,
     ) -> None:
-        super().__init__(endpoint, base, timeout_s)
+        super().__init__(endpoint, base, timeout_s, keys)
         self.loop = loop
         self.outstanding = TaskOutstanding(nowait, self._given_up, loop)
         self._zmq: zmq.SyncContext | None = None
@@ -235,6 +237,7 @@ class AsyncConnection(Transport):
             if read.deadline > now:
                 self._reads_due = min(self._reads_due, read.deadline)
             elif read.error is None:
+                self._note_trouble()
                 self._end_read(read, self._given_up.unavailable())
             else:
                 self._end_read(read, refused(read.error, op=read.op))

@@ -10,6 +10,7 @@ from perstack_storage._connection import Connection
 from perstack_storage._endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
 from perstack_storage._errors import StorageError
 from perstack_storage._jsonio import dumps
+from perstack_storage._keys import CurveKeys, keys_of
 from perstack_storage._nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings, StoreFuture
 from perstack_storage._pipeline import Pipeline
 from perstack_storage._process import ProcessState
@@ -40,6 +41,7 @@ class Client(ClientReads):
         timeout_s: float = TIMEOUT_DEFAULT_S,
         max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
         on_error: ErrorHandler | None = None,
+        keys: CurveKeys | None = None,
     ) -> None:
         """Prepares a client; nothing is connected yet.
 
@@ -52,15 +54,18 @@ class Client(ClientReads):
                 beyond 64 MiB, the next one blocks.
             on_error: called with the error of each `…_nowait` store that failed, in a thread of the client's
                 or within a call. It should be quick; it may call the client, but not `flush` or `close`.
+            keys: for a daemon that is reached by tcp with CURVE; else what PERSTACK_STORED_SERVER_KEY (the
+                daemon's public key) and PERSTACK_STORED_KEY_FILE (a file of `perstack-stored keygen`) name.
 
         Raises:
-            EndpointError: no endpoint can be derived from the base.
+            EndpointError: no endpoint can be derived from the base, or there are no such keys.
             ValueError: `timeout_s` or `max_outstanding` is not positive.
         """
         if not timeout_s > 0:
             raise ValueError("timeout_s must be positive")
         self.endpoint = resolve_endpoint(endpoint, base_path)
         self.timeout_s = timeout_s
+        self._keys = keys_of(self.endpoint, keys)
         derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
         self._base = resolve_base(base_path) if derived else None
         self._nowait = NowaitSettings(max_outstanding, on_error)
@@ -147,7 +152,7 @@ class Client(ClientReads):
             self.close()
 
     def _new_state(self) -> ProcessState:
-        return ProcessState(self.endpoint, self._base, self.timeout_s, self._nowait.renewed())
+        return ProcessState(self.endpoint, self._base, self.timeout_s, self._nowait.renewed(), self._keys)
 
     def _state_here(self) -> ProcessState:
         state = self._state

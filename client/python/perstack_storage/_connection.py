@@ -11,6 +11,7 @@ import zmq
 
 from perstack_storage._batch import Sink
 from perstack_storage._errors import ClosedError, StorageError, refused
+from perstack_storage._keys import CurveKeys
 from perstack_storage._nowait import NowaitSettings, StoreFuture, ThreadOutstanding
 from perstack_storage._pump import Pump
 from perstack_storage._reads import Read
@@ -35,8 +36,9 @@ class Connection(Transport):
         base: str | None,
         timeout_s: float,
         nowait: NowaitSettings,
+        keys: CurveKeys | None,
     ) -> None:
-        super().__init__(endpoint, base, timeout_s)
+        super().__init__(endpoint, base, timeout_s, keys)
         self._get_context = context
         self._nowait = nowait
         self._thread = threading.get_ident()
@@ -290,6 +292,7 @@ class Connection(Transport):
             read = self._protocol.reads[0]
             if read.error is not None:
                 raise refused(read.error, op=read.op)
+            self._note_trouble()
             raise self._given_up.unavailable()
         # With the socket goes what it has not delivered yet: a store given up must not arrive later.
         self._drop_wire()

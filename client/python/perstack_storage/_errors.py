@@ -78,9 +78,17 @@ class DaemonUnavailable(StorageError):  # noqa: N818 - a state, not a mistake
         endpoint: where an answer was waited for.
     """
 
-    def __init__(self, endpoint: str, timeout_s: float, base: str | None = None) -> None:
+    def __init__(self, endpoint: str, timeout_s: float, base: str | None = None, trouble: str = "") -> None:
         self.endpoint = endpoint
-        super().__init__(f"no answer from {endpoint} within {timeout_s:g} s; {_what_helps(endpoint, base)}")
+        why = trouble or _what_helps(endpoint, base)
+        super().__init__(f"no answer from {endpoint} within {timeout_s:g} s; {why}")
+
+
+class KeyRefused(DaemonUnavailable):
+    """The daemon does not let this client in: its public key is not in the daemon's list of clients.
+
+    Ask whoever runs the daemon to add the key; nothing was stored.
+    """
 
 
 def _what_helps(endpoint: str, base: str | None) -> str:

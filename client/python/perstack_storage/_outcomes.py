@@ -4,11 +4,13 @@ from perstack_storage._batch import Batch
 from perstack_storage._errors import (
     ClosedError,
     DaemonUnavailable,
+    KeyRefused,
     OutcomeUnknown,
     Refused,
     StorageError,
     refused,
 )
+from perstack_storage._keys import KEY_REFUSED
 
 
 class GivenUp:
@@ -16,6 +18,7 @@ class GivenUp:
 
     Attributes:
         closed: they were because the client was closed.
+        trouble: why there was no connection, where that is known.
     """
 
     def __init__(self, endpoint: str, base: str | None, timeout_s: float) -> None:
@@ -23,6 +26,7 @@ class GivenUp:
         self._base = base
         self._timeout_s = timeout_s
         self.closed = False
+        self.trouble = ""
 
     def error_of(self, gone: list[Batch], count: int | None = None) -> StorageError:
         """Returns what to raise: for all of them, or for `count`."""
@@ -37,7 +41,8 @@ class GivenUp:
 
     def unavailable(self) -> DaemonUnavailable:
         """Returns what to raise where nothing was sent."""
-        return DaemonUnavailable(self._endpoint, self._timeout_s, self._base)
+        kind = KeyRefused if self.trouble == KEY_REFUSED else DaemonUnavailable
+        return kind(self._endpoint, self._timeout_s, self._base, self.trouble)
 
 
 class PipelineOutcomes:

@@ -10,6 +10,7 @@ import zmq
 
 from perstack_storage._connection import Connection
 from perstack_storage._errors import ClosedError, NotFlushed
+from perstack_storage._keys import CurveKeys
 from perstack_storage._nowait import NowaitSettings
 
 _CLOSE_POLL_S = 0.001
@@ -22,12 +23,20 @@ class _Local(threading.local):
 class ProcessState:
     """The context and the connections of a client in the process that made this object."""
 
-    def __init__(self, endpoint: str, base: str | None, timeout_s: float, nowait: NowaitSettings) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        base: str | None,
+        timeout_s: float,
+        nowait: NowaitSettings,
+        keys: CurveKeys | None,
+    ) -> None:
         self.pid = os.getpid()
         self._endpoint = endpoint
         self._base = base
         self._timeout_s = timeout_s
         self._nowait = nowait
+        self._keys = keys
         self._local = _Local()
         self._lock = threading.Lock()
         self._context: zmq.SyncContext | None = None
@@ -39,7 +48,7 @@ class ProcessState:
         connection = self._local.connection
         if connection is None:
             connection = Connection(
-                self._get_context, self._endpoint, self._base, self._timeout_s, self._nowait
+                self._get_context, self._endpoint, self._base, self._timeout_s, self._nowait, self._keys
             )
             with self._lock:
                 if self._closed:

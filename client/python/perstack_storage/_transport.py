@@ -7,6 +7,7 @@ import zmq
 
 from perstack_storage._batch import Batch
 from perstack_storage._errors import ClosedError, EndpointError
+from perstack_storage._keys import CurveKeys
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._protocol import ClientProtocol
 from perstack_storage._wire import RECONNECT_MAX_S, RECONNECT_MIN_S, Wire, open_wire
@@ -17,9 +18,10 @@ BLOCKED_WAIT_MAX_S = 1.0
 class Transport:
     """Hands frames to the wire and takes what has arrived; a subclass decides when, and waits."""
 
-    def __init__(self, endpoint: str, base: str | None, timeout_s: float) -> None:
+    def __init__(self, endpoint: str, base: str | None, timeout_s: float, keys: CurveKeys | None) -> None:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
+        self._keys = keys
         self._given_up = GivenUp(endpoint, base, timeout_s)
         self._protocol = ClientProtocol(os.urandom(16).hex())
         self._stores = self._protocol.stores
@@ -76,6 +78,7 @@ class Transport:
             while True:
                 protocol.receive(wire.receive(), now)
                 self._reconnect_s = RECONNECT_MIN_S
+                self._given_up.trouble = ""
                 if not protocol.waiting:  # spares the attempt that finds nothing
                     return
         except BlockingIOError:
@@ -99,7 +102,7 @@ class Transport:
         if now < self._connect_at:
             return None
         try:
-            wire = open_wire(self._endpoint, self._context)
+            wire = open_wire(self._endpoint, self._context, self._keys)
         except zmq.ZMQError as error:
             if error.errno == zmq.ETERM:
                 raise ClosedError("the client was closed during the call") from error
@@ -129,10 +132,16 @@ class Transport:
         wire = self._wire
         self._blocked = False
         if wire is not None:
+            self._note_trouble()
             self._closing(wire)
             self._wire = None
             wire.close()
             self._protocol.disconnected()
+
+    def _note_trouble(self) -> None:
+        """Keeps why there is no connection for the error that will tell it."""
+        if self._wire is not None:
+            self._given_up.trouble = self._wire.trouble() or self._given_up.trouble
 
     def _abandon_overdue(self, through: float) -> None:
         """Gives up what was called for up to the time `through`; who queued it is told."""

@@ -1,10 +1,13 @@
 """What carries frames to the daemon: ZMTP over a Unix socket of our own, or libzmq's socket for all else."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
+from perstack_storage._keys import KEY_REFUSED, CurveKeys
 from perstack_storage._zmtp import ZmtpWire
 
 RECONNECT_MIN_S = 0.02
@@ -12,6 +15,12 @@ RECONNECT_MAX_S = 0.1
 NO_COPY_BYTES_MIN = 65_536
 IPC = "ipc://"
 
+_TROUBLES = {
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): KEY_REFUSED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "one side uses CURVE keys, the other does not",
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the handshake fails: is the server key the daemon's own?",
+}
+_CONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _READABLE, _WRITABLE = int(zmq.POLLIN), int(zmq.POLLOUT)  # operations on the enumeration cost a microsecond
 
 
@@ -39,6 +48,9 @@ class Wire(Protocol):
     def interrupt(self) -> None:
         """Ends a wait in another thread."""
 
+    def trouble(self) -> str:
+        """Why there is no connection, where that is known and waiting won't help."""
+
     def close(self) -> None:
         """Closes it."""
 
@@ -48,8 +60,8 @@ class ZmqWire:
 
     unsent = False
 
-    def __init__(self, context: zmq.SyncContext, endpoint: str) -> None:
-        """Begins to connect.
+    def __init__(self, context: zmq.SyncContext, endpoint: str, keys: CurveKeys | None) -> None:
+        """Begins to connect; with `keys`, by CURVE.
 
         Raises:
             zmq.ZMQError: it is no endpoint, or the context has ended.
@@ -62,6 +74,13 @@ class ZmqWire:
         socket.sndhwm = socket.rcvhwm = 0  # the window and the reads under way bound both queues
         socket.reconnect_ivl = int(RECONNECT_MIN_S * 1000)
         socket.reconnect_ivl_max = int(RECONNECT_MAX_S * 1000)
+        self._trouble = ""
+        if keys is not None:
+            socket.curve_serverkey = keys.server_key.encode()
+            socket.curve_publickey = keys.public_key.encode()
+            socket.curve_secretkey = keys.secret_key.encode()
+        self._monitor: zmq.SyncSocket = socket.get_monitor_socket(sum(_TROUBLES) + _CONNECTED)
+        self._monitor.linger = 0
         socket.connect(endpoint)
         self.fd = int(socket.fd)
 
@@ -109,12 +128,24 @@ class ZmqWire:
     def interrupt(self) -> None:
         """Nothing to do: the end of the context ends every wait."""
 
+    def trouble(self) -> str:
+        """Why there is no connection: the handshake failed, for a reason that waiting won't help."""
+        try:
+            while True:
+                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
+                self._trouble = _TROUBLES.get(int(event["event"]), "")
+        except zmq.ZMQError:  # nothing more, or the client was closed meanwhile
+            pass
+        return self._trouble
+
     def close(self) -> None:
         """Closes it; what is unsent is not sent."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.disable_monitor()
         self._socket.close(linger=0)
 
 
-def open_wire(endpoint: str, context: Callable[[], zmq.SyncContext]) -> Wire:
+def open_wire(endpoint: str, context: Callable[[], zmq.SyncContext], keys: CurveKeys | None = None) -> Wire:
     """Connects.
 
     Raises:
@@ -122,6 +153,6 @@ def open_wire(endpoint: str, context: Callable[[], zmq.SyncContext]) -> Wire:
         zmq.ZMQError: it is no endpoint, or the context has ended.
     """
     if not endpoint.startswith(IPC):
-        return ZmqWire(context(), endpoint)
+        return ZmqWire(context(), endpoint, keys)
     path = endpoint.removeprefix(IPC)
     return ZmtpWire("\0" + path[1:] if path.startswith("@") else path)

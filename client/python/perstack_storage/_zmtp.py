@@ -175,6 +175,10 @@ class ZmtpWire:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def trouble(self) -> str:
+        """Nothing: who may not connect is told so by the system, or by an answer."""
+        return ""
+
     def close(self) -> None:
         """Closes the connection; what is unsent is not sent."""
         self._socket.close()
