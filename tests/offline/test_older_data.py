@@ -1,0 +1,51 @@
+"""What an older version wrote is read by this one: samples are kept, and never made again.
+
+`tests/data/base-format-1.tar.gz` was written by version 0.1.0 (journal format 1, index schema 2, backup
+format 1): a base of four segments that holds each kind of record, colliding and repeated events, a session,
+crashes and a gap behind a repair; a backup of it; its answers and files.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.raw import Raw, event
+from tests.offline.bases import Checked, answers, run
+from tests.support import DATA, eventually, files_of, running_daemon
+
+SESSION = "5e" * 16  # stored the positions 21 to 25
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    with tarfile.open(DATA / "base-format-1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def test_an_older_base_is_clean_and_served_as_it_was(sample: Path) -> None:
+    """The same answers and files; what is stored goes on, and its session is remembered."""
+    expected = json.loads((sample / "expected.json").read_text())
+    assert Checked(sample / "base").findings == []
+    with running_daemon(sample / "base") as daemon, Raw(daemon.endpoint) as raw:
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete")
+        assert {name: body.decode() for name, body in answers(daemon).items()} == expected["answers"]
+        assert {name: text.decode() for name, text in files_of(daemon.base).items()} == expected["files"]
+        again = event("b4", timestamp=4)
+        assert raw.ask("storeEvent", again, session=SESSION, seq=5).position == 25
+        assert raw.store("storeEvent", event("goes on")) == 26
+        assert daemon.stop() == 0
+    assert Checked(sample / "base").findings == []
+
+
+def test_an_older_backup_can_be_restored(sample: Path) -> None:
+    """And gives the tree of the base that it was taken of."""
+    expected = json.loads((sample / "expected.json").read_text())
+    restored = run("restore", sample / "restored", str(sample / "backup"))
+    assert restored.returncode == 0, restored.stderr
+    with running_daemon(sample / "restored") as daemon, Raw(daemon.endpoint) as raw:
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete")
+        assert {name: text.decode() for name, text in files_of(daemon.base).items()} == expected["files"]
+        assert daemon.stop() == 0
