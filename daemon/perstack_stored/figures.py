@@ -4,7 +4,7 @@ Whoever looks copies first; a copy is made without letting the owner run, so it 
 """
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -35,13 +35,12 @@ class Tally:
     __slots__ = ("outcomes", "seconds")
 
     def __init__(self) -> None:
-        self.outcomes: dict[tuple[str, str], int] = {}
+        self.outcomes: Counter[tuple[str, str]] = Counter()
         self.seconds = Histogram(SECONDS_BOUNDS)
 
     def note(self, op: str, outcome: str = "ok") -> None:
         """Count a request that was answered: `outcome` is "ok" or the code of the error."""
-        key = (op, outcome)
-        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        self.outcomes[op, outcome] += 1
 
 
 class Arrivals:

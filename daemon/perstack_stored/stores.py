@@ -30,11 +30,7 @@ class StoreRequest(NamedTuple):
     items: list[tuple[int, Payload]]  # kind and value
     is_batch: bool
     size: int  # bytes of the values
-
-    @property
-    def op(self) -> str:
-        """The operation that was asked for."""
-        return wire.BATCH_OP if self.is_batch else wire.STORE_OPS[self.items[0][0]]
+    op: str
 
 
 class _Group(NamedTuple):
@@ -67,7 +63,9 @@ def open_request(envelope: Envelope, header: RequestHeader, body: Payload, *, it
     is_batch = header.op == wire.BATCH_OP
     items = _batch(header, body, items_max) if is_batch else [(int(wire.STORE_KINDS[header.op]), body)]
     assert header.id is not None
-    return StoreRequest(envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body))
+    return StoreRequest(
+        envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body), header.op
+    )
 
 
 def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[int, Payload]]:

@@ -76,7 +76,8 @@ def request(
     """A store of one value, or a batch of several."""
     is_batch = len(values) > 1 if batch is None else batch
     items: list[tuple[int, bytes | bytearray]] = [(int(kind), value) for value in values]
-    return StoreRequest(PEER, id, key, seq, settled, items, is_batch, sum(map(len, values)))
+    op = "store" if is_batch else "storeEvent"
+    return StoreRequest(PEER, id, key, seq, settled, items, is_batch, sum(map(len, values)), op)
 
 
 def e(name: object) -> bytes:
