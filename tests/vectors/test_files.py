@@ -59,5 +59,5 @@ def test_every_operation_header_field_and_error_has_a_vector() -> None:
     codes = {a["error"]["code"]: a["error"]["retryable"] for a in answers if not a["ok"]}
     assert {code: codes[code] for code in ErrorCode} == RETRYABLE
     assert {name for answer in answers for name in answer} >= {
-        *("v", "id", "ok", "position", "count", "results", "part", "more", "next", "error")
+        *("v", "id", "ok", "position", "count", "results", "part", "more", "next", "gaps", "error")
     }
