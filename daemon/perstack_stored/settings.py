@@ -118,7 +118,7 @@ class Settings:
     frame_bytes_max: int = _setting(16 * _MIB, "largest message that is read", 128 * _KIB, _GIB)
     value_bytes_max: int = _setting(256 * _MIB, "largest value, sent in parts", _KIB, 2 * _GIB)
     answer_bytes: int = _setting(
-        4 * _MIB, "larger answers are pulled in parts of this size", 64 * _KIB, 16 * _MIB
+        512 * _KIB, "larger answers are pulled in parts of this size", 64 * _KIB, 16 * _MIB
     )
     batch_items_max: int = _setting(1024, "stores in one message", 1, 4096)
     window_records: int = _setting(1024, "unanswered stores granted to a client", 1, 16_000)
