@@ -7,7 +7,7 @@ JOBS  := $(shell echo $$((2 * $$(nproc))))
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup check test soak planted demo bench-store install uninstall clean
+.PHONY: help setup check test soak damage planted demo bench-store install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for
 
 planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught
 	@$(BIN)/python -m tests.crash.planted
+
+damage: $(STAMP) ## damage a base at PLACES=5000 places; SEED=1
+	@$(BIN)/python -m tests.offline.damage --places $(or $(PLACES),5000) --seed $(or $(SEED),1)
 
 demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 	@$(BIN)/python tests/demo/demo.py

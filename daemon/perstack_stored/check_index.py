@@ -14,6 +14,7 @@ from crc32c import crc32c
 
 from . import index, record
 from .check_journal import JournalEnd
+from .errors import IndexUnusableError
 from .findings import Report
 from .index import Index
 from .offline import Advance, Base, progress, slices
@@ -95,7 +96,7 @@ def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> Mar
         if version == index.SCHEMA_VERSION:
             place = index.read_cursor(database, end.store)
         database.close()
-    except (sqlite3.Error, index.IndexUnusableError) as error:
+    except (sqlite3.Error, IndexUnusableError) as error:
         report.add("index_unusable", reason=str(error))
         return None
     if version == 0:

@@ -65,6 +65,10 @@ class NewerFormatError(StoredError):
     exit_status = 78
 
 
+class IndexUnusableError(StoredError):
+    """The index is damaged, of another version, or of another journal. Remove it and build it again."""
+
+
 class LostEndError(StoredError):
     """Records that were on disk are missing at the end of the journal. Nothing is changed; see `repair`."""
 

@@ -20,9 +20,10 @@ import msgspec
 import structlog
 
 from . import index, log
-from .errors import DamageError, NewerFormatError, StoredError, TreeUnsyncedError
+from .errors import DamageError, IndexUnusableError, NewerFormatError, StoredError, TreeUnsyncedError
 from .files import Files
-from .index import Index, IndexUnusableError
+from .index import Index
+from .index_sums import verify_at_rest
 from .link import FollowerEnd, Report
 from .segments import Entry, JournalReader, Mark
 from .syncer import Syncer
@@ -54,6 +55,7 @@ class Place(msgspec.Struct):
     log_level: str
     parent: int
     lock_fd: int = -1
+    at_rest: bool = False  # nobody has had the index open since the last daemon ended
 
 
 class Folders(NamedTuple):
@@ -74,8 +76,18 @@ def open_folders(files: Files, base: str) -> Folders:
 class IndexProjection:
     """The index. What makes it unusable makes it be built anew."""
 
-    def __init__(self, path: str, reader: JournalReader, store: bytes) -> None:
+    def __init__(self, path: str, reader: JournalReader, store: bytes, *, at_rest: bool = False) -> None:
+        """Open the index, or make it.
+
+        Args:
+            path: of the index.
+            reader: of the journal.
+            store: the journal's identity.
+            at_rest: nobody has had it open since the last daemon ended.
+        """
         try:
+            if at_rest:
+                verify_at_rest(path)
             self._index = Index(path, reader, store)
         except IndexUnusableError as error:
             _log.warning("index_rebuilt", reason=str(error))
@@ -270,7 +282,7 @@ def main() -> None:
     store = bytes.fromhex(told.store)
     projection: IndexProjection | TreeProjection
     if kind == "index":
-        projection = IndexProjection(path, reader, store)
+        projection = IndexProjection(path, reader, store, at_rest=told.at_rest)
     else:
         database = index.connect(path, read_only=True)
         assists = kind == "helper"

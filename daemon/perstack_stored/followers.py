@@ -52,7 +52,7 @@ class Follower:
     def start(self) -> None:
         """Start the process."""
         ours, theirs = link.pair()
-        told = msgspec.structs.replace(self._told, lock_fd=self._lock_fd)
+        told = msgspec.structs.replace(self._told, lock_fd=self._lock_fd, at_rest=self.starts == 0)
         arguments = msgspec.json.encode(told).decode()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "perstack_stored.follower", self.kind, str(theirs.fileno()), arguments],

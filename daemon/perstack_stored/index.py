@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from crc32c import crc32c
 
 from . import gaps, jsontext, record, values
-from .errors import StoredError
+from .errors import IndexUnusableError
 from .gaps import Gap, GapRange
+from .index_sums import SUFFIX as SUMS_SUFFIX
+from .index_sums import Checkpoints
 from .record import Kind
 from .segments import Entry, JournalReader, Mark
 
@@ -73,10 +75,6 @@ CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);
 -- Positions whose records were lost.
 CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 """
-
-
-class IndexUnusableError(StoredError):
-    """The index is damaged, of another version, or of another journal. Remove it and build it again."""
 
 
 def connect(path: str, *, read_only: bool) -> sqlite3.Connection:
@@ -157,6 +155,7 @@ class Index:
             self._place = self._open(store)
         except sqlite3.DatabaseError as error:
             raise IndexUnusableError(f"the index can't be opened: {error}") from error
+        self._checkpoints = Checkpoints(path, self._database)
         os.chmod(path, 0o640)
         self._last_place = (self._place.segment, self._place.offset)
 
@@ -165,7 +164,6 @@ class Index:
         database.execute("PRAGMA journal_mode = WAL")
         # Not synced at each commit: a power cut takes the index back to an earlier position, no more.
         database.execute("PRAGMA synchronous = NORMAL")
-        database.execute("PRAGMA wal_autocheckpoint = 2000")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
             start = self._reader.start()
@@ -186,8 +184,9 @@ class Index:
         """Take up entries in one transaction.
 
         Raises:
-            sqlite3.Error: the database failed; nothing of the entries was taken up.
+            sqlite3.Error, OSError: the database failed; nothing of the entries was taken up.
         """
+        self._checkpoints.run_if_due()
         database = self._database
         before = self._place, self._last_place
         database.execute("BEGIN")
@@ -222,9 +221,15 @@ class Index:
             self._forget()  # the numbers of runs that are not there now go to others
             raise
 
+    def checkpoint(self) -> None:
+        """Bring what is in SQLite's log into the database's file."""
+        self._checkpoints.run()
+
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, with a last checkpoint."""
+        self.checkpoint()
         self._database.close()
+        self._checkpoints.close()
 
     def _note_place(self, entry: Entry) -> None:
         segment, offset = self._last_place
@@ -437,7 +442,7 @@ def remove(path: str) -> None:
 
 
 def _files_of(path: str) -> list[str]:
-    return [path + suffix for suffix in ("", "-wal", "-shm", "-journal")]
+    return [path + suffix for suffix in ("", "-wal", "-shm", "-journal", SUMS_SUFFIX)]
 
 
 def kind_name(kind: int) -> str:

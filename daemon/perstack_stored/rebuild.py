@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from . import importer, index
 from .daemon import known_position
-from .errors import ConfigError
+from .errors import ConfigError, IndexUnusableError
 from .files import Files
-from .index import Index, IndexUnusableError
+from .index import Index
+from .index_sums import SUFFIX as SUMS_SUFFIX
+from .index_sums import verify_at_rest
 from .journal import Journal
 from .offline import Advance, Base, keeping_sessions, progress, slices
 from .recovery import Recovered
@@ -110,7 +112,8 @@ def _rebuild_index(base: Base, path: str, reader: JournalReader, store: bytes, m
     stored = base.folders.stored
     _sync_file(base.files, _NEW_NAME, stored)
     index.remove(path)
-    base.files.rename(_NEW_NAME, index.FILE_NAME, source_dir=stored, target_dir=stored)
+    for suffix in (SUMS_SUFFIX, ""):
+        base.files.rename(_NEW_NAME + suffix, index.FILE_NAME + suffix, source_dir=stored, target_dir=stored)
     base.files.sync(stored)
 
 
@@ -118,6 +121,7 @@ def _complete_index(path: str, reader: JournalReader, store: bytes, mark: Mark) 
     if not os.path.exists(path):
         raise ConfigError("there is no index to write the tree by; rebuild both")
     try:
+        verify_at_rest(path)
         existing = Index(path, reader, store)
         if existing.place.position > mark.position:
             raise IndexUnusableError("the index is ahead of the journal")

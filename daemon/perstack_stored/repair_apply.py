@@ -15,6 +15,7 @@ from . import index
 from .errors import ConfigError
 from .files import Files, read_whole, replace_durably
 from .follower import Folders
+from .index_sums import SUFFIX as SUMS_SUFFIX
 
 REPAIR_NAME = "repair"
 PLAN_NAME = "plan.json"
@@ -88,7 +89,7 @@ def carry_out(files: Files, folders: Folders) -> Done:
                 files.rename(name, name, source_dir=folder, target_dir=folders.journal)
         files.sync(folders.journal)
         there = set(files.list_dir(folders.stored))
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", SUMS_SUFFIX):
             name = index.FILE_NAME + suffix
             if name in there:
                 files.rename(name, name, source_dir=folders.stored, target_dir=folder)

@@ -11,10 +11,10 @@ from crc32c import crc32c
 
 from . import index, jsontext
 from .check_index import copy_index
+from .errors import IndexUnusableError
 from .expected import JOB_NAME, SETTING_NAME
 from .files import read_whole
 from .gaps import Gap
-from .index import IndexUnusableError
 from .offline import Base
 from .record import Kind
 from .repair_survey import Hole

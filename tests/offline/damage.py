@@ -2,8 +2,8 @@
 
     python -m tests.offline.damage --places 5000 --seed 7
 
-A base is made once, damaged at one place at a time, started and asked, checked, and repaired. Stopped in order,
-or killed in the middle of a batch, with a torn tail. What it finds wrong is printed with the seed of its place.
+A base is made once, damaged at one place at a time, started and asked, checked, and repaired: one that was
+stopped in order, and one that was killed with a torn tail. What is wrong is told with the seed of its place.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from tests.unit.support import dumps
 _RECORDS_OF_A_RUN = 60
 _BATCH = 7
 _TORN_BYTES = 700
+_CHECKPOINT_EVERY = 40
 _TELL_SECONDS = 5
 
 
@@ -97,8 +98,10 @@ def make(path: Path, *, clean: bool) -> Made:
     reader = JournalReader(files, folders.journal)
     path_of_index = str(path / ".stored" / index.FILE_NAME)
     following = Index(path_of_index, reader, journal.store)
-    for portion in slices(reader.entries(following.place, journal.mark)):
-        following.apply(portion)
+    for number, entry in enumerate(list(reader.entries(following.place, journal.mark))):
+        following.apply([entry])
+        if number % _CHECKPOINT_EVERY == 0:
+            following.checkpoint()  # so that there is something in the file, and in the log
     database = index.connect(path_of_index, read_only=True)
     tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
     for portion in slices(reader.entries(reader.start(), journal.mark)):
@@ -106,6 +109,7 @@ def make(path: Path, *, clean: bool) -> Made:
     tree.sync(clean=True)
     tree.close()
     mark = journal.mark
+    database.close()
     if clean:
         following.close()
         journal.close()
@@ -114,7 +118,6 @@ def make(path: Path, *, clean: bool) -> Made:
         _freeze_index(path)
         following.close()
         _thaw_index(path)
-    database.close()
     proven = {p.name: _proven(reader, p.name, mark, clean=clean) for p in _segments(path)}
     answers = Started(_copy(path, path.parent / f"{path.name}-whole")).answers
     return Made(path, answers, proven, mark.position, clean)
@@ -408,9 +411,8 @@ def damages(
     pick = random.Random(seed)
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
-    for n, (made, place) in enumerate(
-        [(made, place) for made in bases for place in places(made, -(-count // len(bases)), pick)]
-    ):
+    trials = [(made, place) for made in bases for place in places(made, -(-count // len(bases)), pick)]
+    for n, (made, place) in enumerate(trials):
         area = place.file.split("/")[1 if place.file.startswith(".stored") else 0].split(".")[0]
         try:
             outcome = run(made, place, folder, seed + n)

@@ -110,7 +110,7 @@ class Started:
             reader.close()
 
     def _follow_index(self, path: str, reader: JournalReader, journal: Journal) -> None:
-        projection = IndexProjection(path, reader, journal.store)
+        projection = IndexProjection(path, reader, journal.store, at_rest=True)
         place = projection.start(reader, journal.mark)
         for portion in slices(reader.entries(place, journal.mark)):
             projection.apply(portion)

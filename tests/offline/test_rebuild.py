@@ -133,7 +133,8 @@ def test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one(base:
 
     with held_base(str(base), "test", reads_only=False) as held:
         rebuild(held._replace(files=Recorder()), Settings(), index_too=True, tree_too=False)
-    assert calls[-3:] == ["rebuild.sqlite", "rebuild.sqlite to index.sqlite", ".stored"]
+    sums, itself = "rebuild.sqlite-sums to index.sqlite-sums", "rebuild.sqlite to index.sqlite"
+    assert calls[-4:] == ["rebuild.sqlite", sums, itself, ".stored"]
 
 
 def test_a_rebuilt_tree_is_synced_and_its_cursor_says_so(base: Path) -> None:
@@ -157,12 +158,14 @@ def test_only_the_tree_is_rebuilt_when_asked_for(base: Path) -> None:
 
 
 def test_an_index_that_is_behind_is_completed_for_the_tree(base: Path, tmp_path: Path) -> None:
-    old = shutil.copy(base / ".stored/index.sqlite", tmp_path)
+    for name in ("index.sqlite", "index.sqlite-sums"):
+        shutil.copy(base / ".stored" / name, tmp_path)
     with running_daemon(base, *SMALL_SEGMENTS) as daemon:
         store(daemon.endpoint, [event("e1", note="a twin"), job("later"), setting()])
         daemon.stop()
     before = files_of(base)
-    shutil.copy(old, base / ".stored/index.sqlite")
+    for name in ("index.sqlite", "index.sqlite-sums"):
+        shutil.copy(tmp_path / name, base / ".stored")
     shutil.rmtree(base / "jobs")
     assert run("rebuild", base, "--tree").returncode == 0
     assert files_of(base) == before

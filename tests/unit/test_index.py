@@ -11,8 +11,8 @@ import pytest
 from crc32c import crc32c
 
 from perstack_stored import index, queries, record
-from perstack_stored.errors import Refusal
-from perstack_stored.index import Index, IndexUnusableError
+from perstack_stored.errors import IndexUnusableError, Refusal
+from perstack_stored.index import Index
 from perstack_stored.journal import Append
 from perstack_stored.record import Kind
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting

@@ -6,9 +6,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from perstack_stored import index
-from perstack_stored.errors import DamageError, TreeUnsyncedError
+from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.follower import IndexProjection, TreeProjection, follow
-from perstack_stored.index import IndexUnusableError
 from perstack_stored.link import Report
 from perstack_stored.record import record_places
 from perstack_stored.segments import Entry, JournalReader, Mark

@@ -1,0 +1,45 @@
+"""A sample of the damages that `make damage` tries by the thousand."""
+
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import structlog
+
+from tests.offline.damage import HOWS, Made, Place, damages, make, run
+
+PLACES = 120
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+
+
+def test_damage_anywhere_is_found_and_named_and_nothing_else_comes_of_it(tmp_path: Path) -> None:
+    """Places of all kinds in two bases, other ones each day; the seed is in the message."""
+    seed = int(time.time() // 86_400)
+    outcomes, wrong = damages(PLACES, seed, tmp_path, lambda _done: None)
+    assert not wrong, "\n".join(wrong)
+    seen = Counter[str]()
+    for outcome, count in outcomes.items():
+        seen[outcome.partition(": ")[2]] += count
+    assert seen["repaired whole"] > PLACES // 8
+    assert seen["named by check"] > PLACES // 20
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("clean") / "base", clean=True)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_an_index_whose_bytes_changed_gives_no_other_answers(made: Made, how: str, tmp_path: Path) -> None:
+    """Without checksums of its pages half of these changed an answer, and nobody noticed."""
+    data = (made.path / ".stored/index.sqlite").read_bytes()
+    used = [offset for offset, byte in enumerate(data) if byte]
+    pick = random.Random(how)
+    for n, offset in enumerate(pick.sample(used, 8)):
+        assert run(made, Place(".stored/index.sqlite", offset, how), tmp_path, n) == "no effect"
