@@ -74,6 +74,8 @@ def simulated() -> Iterator[None]:
         put(server, "_INLINE_REQUESTS_MAX", 1)
         put(follower, "INDEX_SLICE", (3, 1 << 12))
         put(follower, "TREE_SLICE", (2, 1 << 12))
+        put(follower, "TREE_SLICE_HELPED", (5, 1 << 13))
+        put(follower, "HELPED_LAG_RECORDS", 3)
         try:
             yield
         finally:

@@ -13,6 +13,7 @@ from perstack_stored.record import record_places
 from perstack_stored.segments import Entry, JournalReader, Mark
 from perstack_stored.syncer import Syncer
 from perstack_stored.tree import Tree, TreeModes
+from perstack_stored.tree_helper import Slice
 
 from .clients import Violation
 from .expected import Stored
@@ -61,6 +62,49 @@ class WatchedIndex(IndexProjection):
         self._world.note_index()
 
 
+class SimulatedHelper:
+    """The second process that makes files while the tree lags, and the first one's side of it."""
+
+    running = True
+    blocked = 0
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._task: Task | None = None
+
+    def ask(self, piece: Slice) -> bool:
+        if self._world.random.random() < 0.2:
+            return False  # there is none to be had
+        self._task = Kernel.current.scheduler.spawn("helper", lambda: self._write(piece))
+        return True
+
+    def finish(self) -> bool:
+        scheduler = Kernel.current.scheduler
+        assert self._task is not None
+        if self._world.random.random() < 0.1:
+            self.stop()  # it is killed, wherever it stands
+            return False
+        while not self._task.done:
+            scheduler.pause(waits=True)
+        return self._task.error is None
+
+    def stop(self) -> None:
+        if self._task is not None:
+            Kernel.current.scheduler.kill(self._task)
+            self._task = None
+
+    def _write(self, piece: Slice) -> None:
+        world = self._world
+        folders = world.folders
+        reader = JournalReader(world.files, folders.journal)
+        with closing(index.connect(world.index_path, read_only=True)) as database:
+            tree = Tree(
+                world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
+                assists=True,
+            )  # fmt: skip
+            self.blocked += tree.write_part(piece)
+
+
 class SimulatedFollower:
     """Both ends of the line: what the server knows of a follower, and what the follower is told."""
 
@@ -76,6 +120,7 @@ class SimulatedFollower:
         self.finishing = False
         self._world = world
         self._task: Task | None = None
+        self._helper: SimulatedHelper | None = None
 
     # --- the server's end --------------------------------------------------------------------------
 
@@ -115,11 +160,7 @@ class SimulatedFollower:
         """End it at once, wherever it stands."""
         if self._task is not None:
             scheduler = Kernel.current.scheduler
-            if not self._task.done:
-                scheduler.current = self._task
-                self._task.kill()
-                scheduler.current = None
-                scheduler.tasks.remove(self._task)
+            scheduler.kill(self._task)
             self._gone()
 
     def finish(self) -> None:
@@ -134,6 +175,9 @@ class SimulatedFollower:
         self._task = None
         self.generation += 1
         self.place = None
+        if self._helper is not None:
+            self._helper.stop()
+            self._helper = None
 
     # --- the follower's end ------------------------------------------------------------------------
 
@@ -165,7 +209,8 @@ class SimulatedFollower:
                     world.files, folders.base, folders.stored, database, reader, world.store, TreeModes()
                 )
                 tree.syncer = Syncer(world.files.sync_all)
-                follow(TreeProjection(tree), reader, self)  # type: ignore[arg-type]
+                self._helper = SimulatedHelper(world)
+                follow(TreeProjection(tree, self._helper), reader, self)  # type: ignore[arg-type]
         except DamageError as error:
             raise Violation(f"a follower found damage: {error}") from error
         except (IndexUnusableError, sqlite3.DatabaseError):

@@ -111,13 +111,21 @@ class Scheduler:
         if self.current is not None:
             self.current.pause(waits=waits)
 
+    def kill(self, task: Task) -> None:
+        """End a task at the call that it stands at."""
+        current, self.current = self.current, task
+        try:
+            if not task.done:
+                task.kill()
+        finally:
+            self.current = current
+        if task in self.tasks:
+            self.tasks.remove(task)
+
     def kill_all(self) -> None:
         """End all tasks."""
         for task in list(self.tasks):
-            self.current = task
-            task.kill()
-            self.current = None
-        self.tasks.clear()
+            self.kill(task)
 
 
 class FakeThread:
