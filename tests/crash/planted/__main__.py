@@ -5,19 +5,19 @@ import sys
 from collections import Counter
 from multiprocessing.pool import ThreadPool
 
-from .runner import SIMULATION_SECONDS, planted, try_out
+from .runner import HISTORIES, planted, try_out
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.planted", description=__doc__)
     parser.add_argument("--only", default="", help="those whose name holds this")
     parser.add_argument("--jobs", type=int, default=2, help="at a time")
-    parser.add_argument("--seconds", type=float, default=SIMULATION_SECONDS, help="of simulation, at most")
+    parser.add_argument("--histories", type=int, default=HISTORIES, help="of the simulation, at most")
     arguments = parser.parse_args()
     mutants = [mutant for mutant in planted() if arguments.only in mutant.name]
     counts: Counter[str] = Counter()
     with ThreadPool(arguments.jobs) as pool:
-        for verdict in pool.imap(lambda mutant: try_out(mutant, seconds=arguments.seconds), mutants):
+        for verdict in pool.imap(lambda mutant: try_out(mutant, histories=arguments.histories), mutants):
             counts[verdict.how] += 1
             print(f"{counts.total()}/{len(mutants)} {verdict}", flush=True)
     print(

@@ -126,7 +126,7 @@ class Campaign:
         if random.random() < 0.5:
             clients.append(Client(count, b""))
         state = State(Disk(), [None], clients, Ledger())
-        if random.random() < 0.2:
+        if random.random() < 0.25:
             _put_tree(state, Workload(random_of(self.seed, "tree")))
         return state
 
