@@ -592,6 +592,23 @@ def test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one(base: Ba
     assert base.files() == newest
 
 
+def test_a_left_over_in_staging_does_not_stop_the_tree(base: Base) -> None:
+    """When what was exchanged could not be removed once, the next replacement removes it."""
+    base.store((Kind.JOB, job(n=0)))
+    files = FailingFiles()
+    made = base.open_tree(files)
+    base.grow(made)
+    base.store((Kind.JOB, job(n=1)))
+    files.errors["unlink"] = errno.EIO
+    with pytest.raises(OSError, match="unlink"):
+        base.grow(made)
+    files.errors.clear()
+    base.store((Kind.JOB, job(n=2)))
+    base.grow(made)
+    assert base.files()["jobs/job-1/job.json"] == jsontext.indent(dumps(job(n=2)))
+    assert not list((base.path / ".stored" / "staging").iterdir())
+
+
 def test_a_reader_never_sees_half_a_file(base: Base) -> None:
     """Between any two calls of the writer each file in the tree is whole."""
     checked = 0

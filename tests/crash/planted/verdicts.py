@@ -29,7 +29,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "tree.py: load_cursor: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
-    "the proven offset is ignored": (_RECOVERY, "-k", "damage or cut"),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
     "a lost end of the journal is accepted": (
         f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
@@ -44,13 +43,12 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
 
 ARGUED: dict[str, str] = {
     "journal.py: close: sync": "the mark's own sync, right behind, covers all that was written before",
-    "journal.py: _write_mark: sync": (
-        "a mark that is lost costs nothing: what it proves is kept by the next start, and what comes"
-        " behind it says that it was synced before the mark only"
-    ),
     "prepare.py: write_zeros: sync_data": (
         "the head of the segment is synced before it gets its name, and the zeros with it; done ahead, it"
         " keeps that sync short"
+    ),
+    "the proven offset is ignored": (
+        "the end that was reached is held against the proven offset once more, right behind, and named alike"
     ),
     "importer.py: import_tree: sync": "the tree's cursor is saved right behind, which syncs the same folder",
 }
