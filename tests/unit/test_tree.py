@@ -16,7 +16,7 @@ from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.files import Buffer, Files
 from perstack_stored.record import Kind
 from perstack_stored.syncer import Syncer
-from perstack_stored.tree import Cursor, Tree, Write, event_name, load_cursor, save_cursor
+from perstack_stored.tree import Cursor, Tree, Write, cursor_store, event_name, load_cursor, save_cursor
 from tests.unit.support import Base, Died, FailingFiles, SimulatedDisk, checkpoint, dumps, event, job, setting
 
 RUN = "jobs/job-1/runs/run-1"
@@ -650,9 +650,11 @@ def test_a_cursor_with_any_bad_byte_counts_as_lost(base: Base) -> None:
     path = base.path / ".stored" / tree.CURSOR_NAME
     good = path.read_bytes()
     damaged = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(len(good))]
+    assert cursor_store(Files(), base.stored_dir) == base.journal.store
     for data in (*damaged, good[:-1], good + b"\0", b""):
         path.write_bytes(data)
         assert load_cursor(Files(), base.stored_dir, base.journal.store).lost
+        assert cursor_store(Files(), base.stored_dir) is None
 
 
 def test_a_lost_cursor_brings_back_no_older_version(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

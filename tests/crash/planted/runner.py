@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .bugs import bugs
 from .sites import PACKAGE, Mutant, sites
-from .verdicts import ARGUED, TESTS, TESTS_OF_FILE
+from .verdicts import ARGUED, OPEN_FILES, TESTS, TESTS_OF_FILE
 
 REPOSITORY = Path(__file__).parents[3]
 HISTORIES = 60
@@ -20,7 +20,7 @@ _SECONDS_MAX = 900
 
 
 class Verdict(NamedTuple):
-    """What became of a planted bug: `how` is "simulation", "test", "argued", or "" if nobody noticed."""
+    """Who noticed a planted bug: `how` is "simulation", "test", "argued" or "open"; "" if nobody did."""
 
     name: str
     how: str
@@ -74,7 +74,8 @@ def _by_tests(mutant: Mutant, tests: tuple[str, ...], environment: dict[str, str
     if failed is None:
         if mutant.name in ARGUED:
             return Verdict(mutant.name, "argued", ARGUED[mutant.name])
-        return Verdict(mutant.name, "", f"{' '.join(tests)} passed")
+        how = "open" if mutant.file in OPEN_FILES else ""
+        return Verdict(mutant.name, how, f"{' '.join(tests)} passed")
     return Verdict(mutant.name, "test", failed.group(1))
 
 

@@ -15,7 +15,7 @@ def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], Non
     """
     mutants = planted()
     Random(seed).shuffle(mutants)
-    figures: dict[str, float] = {"planted": 0, "simulation": 0, "test": 0, "argued": 0}
+    figures: dict[str, float] = {"planted": 0, "simulation": 0, "test": 0, "argued": 0, "open": 0}
     missed = []
     with (folder / "planted.txt").open("w") as listed:
         for done, mutant in enumerate(mutants[:rounds], start=1):
