@@ -42,7 +42,7 @@ CAMPAIGNS = {
     "kills": Campaign("tests.crash.kills:campaign", "kills", 1000, 10, lanes=2),
     "cuts": Campaign("tests.crash.cuts:campaign", "power cuts", 200, 4),
     "simulation": Campaign("tests.crash.sim.soak:campaign", "simulated histories", 24, 1),
-    "planted": Campaign("tests.crash.planted.soak:campaign", "planted bugs", 100, 6),
+    "planted": Campaign("tests.crash.planted.soak:campaign", "planted bugs", 200, 6),
 }
 
 
