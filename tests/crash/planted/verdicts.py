@@ -31,6 +31,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
+    "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_behind_a_clean_stop_stays_void",),
     "a lost end of the journal is accepted": (
         f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
     ),

@@ -304,7 +304,6 @@ class World:
             request = client.make(self.workload, random)
             client.note_sent(request, self.ledger)
             if random.random() < 0.03:
-                client.must_retry = True
                 return
             self._deliver(client, client.frame(request))
 
@@ -340,8 +339,9 @@ class World:
         """Until all clients have their answers, and index and tree have come to the end."""
         server = self.server
         with self._may_fail():
-            for _ in range(ROUNDS_MAX):
+            for patience in range(ROUNDS_MAX):
                 for client in self.clients:
+                    client.must_retry |= bool(client.unanswered) and patience % 20 == 19
                     if client.must_retry:
                         self._send(client)
                 while server._commit():
