@@ -22,7 +22,6 @@ def inherited_listeners(environment: MutableMapping[str, str] = os.environ) -> d
     listeners = {}
     for fd in range(_FIRST_FD, _FIRST_FD + int(count)):
         try:
-            os.set_inheritable(fd, False)  # followers are not to hold it
             listener = socket.socket(fileno=fd)
             listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError as error:

@@ -146,7 +146,7 @@ class Telling:
         if follower.fault:
             return f"stopped by: {follower.fault}"
         return (
-            "unknown"
+            "starting"
             if follower.place is None
             else str(self._journal.mark.position - follower.place.position)
         )
