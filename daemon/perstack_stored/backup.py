@@ -20,6 +20,7 @@ from . import backup_folder, record
 from .backup_folder import COPY_BYTES, Folder, Manifest, SegmentCopy, copy_name
 from .check_journal import recover_only
 from .errors import BaseHeldError, ConfigError
+from .exec_base import holder_of
 from .files import Files
 from .follower import open_folders
 from .offline import Advance, held_base, progress
@@ -52,7 +53,7 @@ def backup(
     Args:
         base_path: the base; None for the default.
         target: a folder of its own, new or with a backup of the same history.
-        endpoint: where the daemon of the base is asked for its last position; None for the base's socket.
+        endpoint: where the daemon of the base is asked for its last position; None to find it.
         verify_all: read back what earlier backups copied, too.
         files: the file system, if not the real one.
 
@@ -83,10 +84,10 @@ def _source(files: Files, base_path: str | None, path: str, endpoint: str | None
         try:
             base = stack.enter_context(held_base(base_path, "backup", reads_only=True))
         except BaseHeldError:
-            mark = _served_mark(path, endpoint)
             folders = open_folders(files, path)
             for fd in folders:
                 stack.callback(files.close, fd)
+            mark = _served_mark(path, endpoint or _told_endpoint(folders.stored))
         else:
             folders = base.folders
             found = recover_only(files, folders.journal)
@@ -94,6 +95,13 @@ def _source(files: Files, base_path: str | None, path: str, endpoint: str | None
         chain = Chain(files, folders.journal)
         stack.callback(chain.close)
         yield _Source(path, chain, mark)
+
+
+def _told_endpoint(stored: int) -> str | None:
+    """Where the daemon serves, as it says itself: under systemd that is not the base's socket."""
+    holder = holder_of(stored)
+    endpoints = holder.endpoints if holder else ()
+    return min(endpoints, key=lambda endpoint: not endpoint.startswith("ipc:"), default=None)
 
 
 def _served_mark(path: str, endpoint: str | None) -> Mark:

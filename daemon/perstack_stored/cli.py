@@ -238,7 +238,7 @@ def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, sh
 @main.command()
 @_configured("base_path")
 @click.option(
-    "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: the base's socket]"
+    "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: as it says in the base]"
 )
 @click.option("--verify-all", is_flag=True, help="Read back what earlier backups copied, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

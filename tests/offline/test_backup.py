@@ -131,6 +131,15 @@ def test_a_restore_may_end_within_a_batch(tmp_path: Path) -> None:
 # --- beside a daemon -------------------------------------------------------------------------------
 
 
+def test_a_daemon_that_serves_elsewhere_is_found(tmp_path: Path) -> None:
+    """Under systemd it does: its socket is not the base's."""
+    base, endpoint = tmp_path / "base", f"ipc://{tmp_path}/elsewhere.sock"
+    with running_daemon(base, "--bind", endpoint), Raw(endpoint) as raw:
+        raw.store("storeEvent", event())
+        assert back_up(base, tmp_path / "backup") == 1
+        assert raw.ask("ping").header["ok"]
+
+
 def test_backups_under_load_hold_what_was_acknowledged_before(tmp_path: Path) -> None:
     """Three, one on the other, while clients store: each is the history up to its position."""
     target = tmp_path / "backup"

@@ -35,14 +35,14 @@ def test_the_life_of_an_installation(tmp_path: Path) -> None:
             _start_by_a_client,
             _members_of_the_group_only,
             _hang,
-            _key_of_its_own,
             _kill,
             _restart_under_load,
             _reload,
-            _metrics,
+            _metrics_and_tcp,
             _a_failure_for_a_person,
             _switch_over_from_a_tree,
-            _restore_drill,
+            _back_up_and_drill,
+            _lists_of_users,
             _one_store_per_project,
             _for_a_developer,
             _stop_and_uninstall,
@@ -109,19 +109,6 @@ def _hang(container: Container) -> None:
     container.run(f"rm -r {folder} && systemctl daemon-reload && systemctl restart {UNIT}")
 
 
-def _key_of_its_own(container: Container) -> None:
-    """A credential where there is one; without one, as before, it is not missed."""
-    key = "perstack-stored.curve-key"
-    container.run(
-        f"mkdir -p /etc/credstore && echo secret > /etc/credstore/{key} && chmod 600 /etc/credstore/{key}"
-    )
-    container.run(f"systemctl restart {UNIT}")
-    read = f"cat /run/credentials/{UNIT}/{key}"
-    assert container.run(f"runuser --user perstack-stored -- {read}") == "secret"
-    container.run(read, user="alice", status=1)
-    container.run(f"rm /etc/credstore/{key} && systemctl restart {UNIT}")
-
-
 def _kill(container: Container) -> None:
     """As the kernel does when memory runs out; the client waits at the socket meanwhile."""
     before, inode = _pid(container), container.run(f"stat --format=%i {SOCKET}")
@@ -163,18 +150,36 @@ def _reload(container: Container) -> None:
     container.run(f"sed -i '/log-levle/d' {SETTINGS}")
 
 
-def _metrics(container: Container) -> None:
-    """On loopback, once the unit allows it."""
-    folder = f"/etc/systemd/system/{UNIT}.d"
+def _metrics_and_tcp(container: Container) -> None:
+    """On loopback, once the unit allows it; tcp for a listed key only, the daemon's own from a credential."""
+    folder, key = f"/etc/systemd/system/{UNIT}.d", "perstack-stored.curve-key"
     container.run(f"mkdir {folder} && cp /usr/local/share/doc/perstack-stored/network.conf {folder}/")
-    container.run(f"echo 'metrics-bind = \"127.0.0.1:9464\"' >> {SETTINGS}")
+    container.run(f"cp {SETTINGS} /tmp/settings")
+    made = container.run(f"mkdir -p /etc/credstore && perstack-stored keygen /etc/credstore/{key}")
+    listed = container.run("perstack-stored keygen --name alice /home/alice/key", user="alice")
+    container.run("perstack-stored keygen /home/alice/other", user="alice")
+    container.run(f"echo '{listed.splitlines()[-1]}' > /etc/perstack-stored/clients")
+    for line in (
+        'metrics-bind = "127.0.0.1:9464"',
+        'bind = ["tcp://127.0.0.1:7171"]',
+        f'curve-key = "/run/credentials/{UNIT}/{key}"',
+        'curve-clients = "/etc/perstack-stored/clients"',
+    ):
+        container.run(f"echo '{line}' >> {SETTINGS}")
     container.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
     scrape = (
         "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9464/%s').read().decode())"
     )
     assert "perstack_stored_position" in container.run(f'{PYTHON} -c "{scrape % "metrics"}"')
     container.run(f'{PYTHON} -c "{scrape % "readyz"}"')
-    container.run(f"sed -i /metrics-bind/d {SETTINGS} && rm -r {folder}")
+    ask = (
+        f"PERSTACK_STORED_ENDPOINT=tcp://127.0.0.1:7171 PERSTACK_STORED_SERVER_KEY='{made.split()[-1]}'"
+        " PERSTACK_STORED_KEY_FILE=/home/alice/%s perstack-storectl --timeout %s events j1 r1 --contents"
+    )
+    assert "e3" in container.run(ask % ("key", 30), user="alice")
+    assert "e3" not in container.run(ask % ("other", 2), user="alice", status=3)
+    container.run(f"cat /run/credentials/{UNIT}/{key}", user="alice", status=1)
+    container.run(f"cp /tmp/settings {SETTINGS} && rm -r {folder} /etc/credstore")
     container.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
 
 
@@ -212,15 +217,34 @@ def _switch_over_from_a_tree(container: Container) -> None:
     container.run(f"systemctl daemon-reload && systemctl start {UNIT}")
 
 
-def _restore_drill(container: Container) -> None:
-    """A copy made while it is stopped holds everything, and can be looked at beside the running daemon."""
+def _back_up_and_drill(container: Container) -> None:
+    """Beside the running daemon, which hands out its position; the drill touches nothing of it."""
     base = "/var/lib/perstack-stored/perstack"
-    container.run(
-        f"systemctl stop perstack-stored.socket && cp -a {base} /tmp/drill && systemctl start {UNIT}"
+    for event in ("e5", "e6"):  # the second time only what is new
+        container.run(_store(event), user="alice")
+        container.run(f"perstack-stored backup --base-path {base} /backup/perstack")
+    container.run("perstack-stored restore --base-path /var/tmp/drill /backup/perstack")
+    look = "perstack-stored exec --base-path /var/tmp/drill -- perstack-storectl"
+    assert container.run(f"{look} events j1 r1 --contents --json") == container.run(
+        _events("j1"), user="alice"
     )
-    assert "clean" in container.run("perstack-stored check --base-path /tmp/drill")
-    look = "perstack-stored exec --base-path /tmp/drill -- perstack-storectl events j1 r1 --contents --json"
-    assert container.run(look) == container.run(_events("j1"), user="alice")
+    assert "clean" in container.run("perstack-stored check --base-path /var/tmp/drill")
+    owners = f"find {base} -not -user perstack-stored -o -not -group perstack"
+    assert not container.run(owners), "root has made something in the base that the daemon could not write"
+
+
+def _lists_of_users(container: Container) -> None:
+    """Taken up by a reload: the socket lets alice in, the list of readers lets her look only."""
+    container.run(f"""echo 'read-only-users = ["alice"]' >> {SETTINGS} && systemctl reload {UNIT}""")
+    _prints(container, LOG, "read-only-users")
+    assert "may only read" in container.run(_store("e7"), user="alice", status=None)
+    assert "e6" in container.run(_events("j1"), user="alice")
+    container.run(f"sed -i /read-only-users/d {SETTINGS} && systemctl reload {UNIT}")
+    eventually(
+        lambda: "stored a value" in container.run(_store("e7"), user="alice", status=None),
+        "it stores",
+        SECONDS,
+    )
 
 
 def _one_store_per_project(container: Container) -> None:
