@@ -108,17 +108,22 @@ def store(endpoint: str, calls: Iterable[Call]) -> list[int]:
 
 
 def read(endpoint: str, op: str, **arguments: Any) -> bytes:
-    """Body of an answer that comes in one part."""
+    """Body of an answer, joined if it comes in parts."""
+    pieces = []
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.rcvtimeo = 20_000
         socket.connect(endpoint)
-        socket.send(json.dumps({"v": 1, "op": op, "id": 1}).encode() + b"\n" + json.dumps(arguments).encode())
-        header, _, body = socket.recv().partition(b"\n")
-        fields = json.loads(header)
-        assert fields["ok"], fields
-        assert "more" not in fields
-        return body
+        while True:
+            head = {"v": 1, "op": op, "id": 1}
+            socket.send(json.dumps(head).encode() + b"\n" + json.dumps(arguments).encode())
+            header, _, body = socket.recv().partition(b"\n")
+            fields = json.loads(header)
+            assert fields["ok"], fields
+            pieces.append(body)
+            if "more" not in fields:
+                return b"".join(pieces)
+            op, arguments = "readPart", fields["more"]
 
 
 def answers(daemon: RunningDaemon) -> dict[str, bytes]:
