@@ -43,6 +43,8 @@ _IDLE_MS = 500
 _CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0
 _HOUSEKEEPING_MS = 10
+_TELL_SECONDS = 0.04
+_TELL_RECORDS = 1024
 _READS_WAIT_SECONDS = 0.0005
 _INLINE_REQUESTS_MAX = 4
 _TREE_STUCK_SECONDS = 10.0
@@ -127,6 +129,8 @@ class Server:
         self._syncs_noted = 0
         self._tree_from = 0
         self._housekept = 0.0
+        self._told = 0.0
+        self._polled_fds: set[int] = set()
         self._next_tidy = 0.0
         self._next_expiry = 0.0
 
@@ -225,21 +229,23 @@ class Server:
         """Sleep until something happens."""
         hurry = self._outbox.stalled or self._waiting or self._index.sent != self._journal.mark
         ready = self._poller.poll(_HOUSEKEEPING_MS if hurry else _IDLE_MS)
-        if not ready or len(ready) > 1 or ready[0][0] is not self._router:
+        woken = [source for source, _ in ready]
+        if self._waker.fd in woken:
             self._waker.clear()
+        if not ready or self._polled_fds.intersection(woken):
             self._housekept = 0.0
 
     def _housekeeping(self) -> None:
         """What other threads and processes have for us.
 
-        Followers hear of new records every so often only, unless a read waits for the index: a transaction of
-        the index for each commit would cost more than the commits.
+        Not after each commit: it would cost more than the commits.
         """
         if self._reads.answered:
             for envelope, frame in self._reads.take_replies():
                 self._outbox.send(envelope, frame)
         now = time.monotonic()
-        if now - self._housekept < (_READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_MS / 1000):
+        pause = _READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_MS / 1000
+        if now - self._housekept < pause and not self._reloading:
             return
         self._housekept = now
         self._notifier.beat(now, self._telling.line)
@@ -543,10 +549,26 @@ class Server:
             # already: told too early, the tree would put older versions in the place of newer ones.
             if self._index.place.position >= self._tree_from:
                 self._tree.send(self._index.place)
-        self._index.send(self._journal.mark)
+        self._tell_index()
         for follower in (self._index, self._tree):
             if self._polled.get(follower.kind) != follower.fileno():
                 self._poll_anew(follower)
+
+    def _tell_index(self) -> None:
+        """Pass on how far the index may go: every so often only, unless somebody waits for new records.
+
+        A transaction of the index for a few records costs many times more than one for many.
+        """
+        mark, sent, now = self._journal.mark, self._index.sent, time.monotonic()
+        if (
+            sent is None
+            or now - self._told >= _TELL_SECONDS
+            or mark.position - sent.position >= _TELL_RECORDS
+            or self._waiting
+            or len(self._reads.tail)
+        ):
+            self._told = now
+            self._index.send(mark)
 
     def _poll_anew(self, follower: Follower) -> None:
         old, new = self._polled.get(follower.kind), follower.fileno()
@@ -555,3 +577,4 @@ class Server:
         if new is not None:
             self._poller.register(new, zmq.POLLIN)
         self._polled[follower.kind] = new
+        self._polled_fds = {fd for fd in self._polled.values() if fd is not None}
