@@ -44,6 +44,20 @@ ROUNDS_MAX = 3_000
 _router: "zmq.Socket[bytes] | None" = None
 
 
+class NobodyFollows:
+    """Stands in for `Tail`."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def moved(self, position: int) -> None:
+        """Nobody waits for it."""
+
+    def release(self) -> list[Any]:
+        """Nobody waits."""
+        return []
+
+
 class CrashedError(Exception):
     """The daemon ended: writing the journal failed, or the start did. The machine goes on."""
 
@@ -208,7 +222,7 @@ class World:
         if _router is None:
             _router = zmq.Context().socket(zmq.ROUTER)
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
-        tail: Any = SimpleNamespace(moved=lambda _position: None, release=list)
+        tail: Any = NobodyFollows()
         reads: Any = SimpleNamespace(
             tail=tail, index_restarted=lambda: None, pending=0, failed=0, answered=False, take_replies=list
         )
