@@ -25,6 +25,7 @@ from .files import Files
 from .index import Index
 from .index_sums import verify_at_rest
 from .link import FollowerEnd, Report
+from .reserve import Reserve
 from .segments import Entry, JournalReader, Mark
 from .syncer import Syncer
 from .tree import Tree, TreeModes, Write, umask_for
@@ -76,7 +77,15 @@ def open_folders(files: Files, base: str) -> Folders:
 class IndexProjection:
     """The index. What makes it unusable makes it be built anew."""
 
-    def __init__(self, path: str, reader: JournalReader, store: bytes, *, at_rest: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        reader: JournalReader,
+        store: bytes,
+        *,
+        at_rest: bool = False,
+        reserve: Reserve | None = None,
+    ) -> None:
         """Open the index, or make it.
 
         Args:
@@ -84,7 +93,9 @@ class IndexProjection:
             reader: of the journal.
             store: the journal's identity.
             at_rest: nobody has had it open since the last daemon ended.
+            reserve: room that is kept for it.
         """
+        self._reserve = reserve
         try:
             if at_rest:
                 verify_at_rest(path)
@@ -107,10 +118,18 @@ class IndexProjection:
 
     def apply(self, entries: list[Entry]) -> None:
         """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
+        if self._reserve is not None:
+            self._reserve.keep()
         self._index.apply(entries)
 
-    def idle(self, seconds: float) -> None:
+    def idle(self, _seconds: float, /) -> None:
         """Nothing to do: each transaction is complete."""
+        if self._reserve is not None:
+            self._reserve.keep()
+
+    def short(self) -> bool:
+        """Whether the disk has no room for more."""
+        return self._reserve is not None and self._reserve.short
 
     def blocked(self) -> int:
         """How many files could not be had."""
@@ -156,6 +175,10 @@ class TreeProjection:
         """How many files could not be had."""
         return self._tree.blocked + (0 if self._helper is None else self._helper.blocked)
 
+    def short(self) -> bool:
+        """Of the tree nobody waits for room."""
+        return False
+
     def close(self) -> None:
         """Make durable what was done, and end."""
         if self._helper is not None:
@@ -193,7 +216,8 @@ def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, 
     while not link.mark.segment and not link.finishing:
         link.wait(1.0)
     place = projection.start(reader, link.mark)
-    link.report(Report(place, projection.blocked(), idle=False, fault=""))
+    short = projection.short()
+    link.report(Report(place, projection.blocked(), idle=False, fault="", short=short))
     idle_since = time.monotonic()
     finish_by = 0.0
     while True:
@@ -204,9 +228,13 @@ def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, 
                 break
         if place == until:
             projection.idle(time.monotonic() - idle_since)
+            if projection.short() != short:
+                short = projection.short()
+                link.report(Report(place, projection.blocked(), idle=True, fault="", short=short))
             link.wait(TREE_IDLE_SECONDS)
             continue
         place = _step(projection, reader, link, place, until)
+        short = projection.short()
         idle_since = time.monotonic()
         link.wait(0)
     projection.close()
@@ -230,7 +258,9 @@ def _step(
             if str(error) != fault:
                 fault = str(error)
                 _log.error("projection_stopped", reason=fault, position=place.position)
-            link.report(Report(Mark(0, 0, 0), projection.blocked(), idle=False, fault=fault))
+            link.report(
+                Report(Mark(0, 0, 0), projection.blocked(), idle=False, fault=fault, short=projection.short())
+            )
             link.wait(0)
             if link.finishing:
                 raise
@@ -238,7 +268,8 @@ def _step(
             continue
         if fault:
             _log.info("projection_goes_on", position=place.position)
-        link.report(Report(place, projection.blocked(), idle=place == until, fault=""))
+        idle, short = place == until, projection.short()
+        link.report(Report(place, projection.blocked(), idle, fault="", short=short))
         return place
 
 
@@ -264,6 +295,14 @@ def _die_with(parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def _open_index(path: str, reader: JournalReader, store: bytes, *, at_rest: bool) -> IndexProjection:
+    try:
+        return IndexProjection(path, reader, store, at_rest=at_rest, reserve=Reserve(path))
+    except (OSError, sqlite3.OperationalError) as error:
+        _log.error("index_unavailable", reason=str(error))
+        sys.exit(1)
+
+
 def main() -> None:
     """Entry of the process: kind, descriptor of the link, and the place as JSON."""
     kind, link_fd, text = sys.argv[1:]
@@ -282,7 +321,7 @@ def main() -> None:
     store = bytes.fromhex(told.store)
     projection: IndexProjection | TreeProjection
     if kind == "index":
-        projection = IndexProjection(path, reader, store, at_rest=told.at_rest)
+        projection = _open_index(path, reader, store, at_rest=told.at_rest)
     else:
         database = index.connect(path, read_only=True)
         assists = kind == "helper"
@@ -305,9 +344,12 @@ def main() -> None:
         _log.error("index_unusable", reason=str(error))
         index.remove(path)
         sys.exit(1)
+    except OSError as error:
+        _log.error("follower_failed", reason=str(error))
+        sys.exit(1)
     except sqlite3.DatabaseError as error:
         _log.error("index_damaged", reason=str(error))
-        if kind == "index":
+        if kind == "index" and not index.may_pass(error):
             index.remove(path)
         sys.exit(1)
 

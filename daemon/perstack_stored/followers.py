@@ -27,6 +27,7 @@ class Follower:
         self.place: Mark | None = None
         self.fault = ""
         self.blocked = 0
+        self.short = False
         self.idle = False
         self.starts = 0
         self.heard = 0.0
@@ -93,6 +94,7 @@ class Follower:
         self.fault = report.fault
         self.blocked = report.blocked
         self.idle = report.idle
+        self.short = report.short
         if not report.fault:
             self.place = report.place
 

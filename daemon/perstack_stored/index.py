@@ -77,6 +77,24 @@ CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 """
 
 
+_PASSING = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOMEM,
+}
+
+
+def may_pass(error: sqlite3.Error) -> bool:
+    """Whether it is for want of room, descriptors or permission, and no reason to throw the index away."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _PASSING and code != sqlite3.SQLITE_IOERR_SHORT_READ
+
+
 def connect(path: str, *, read_only: bool) -> sqlite3.Connection:
     """Open the index; the writer makes it if it is not there."""
     uri = f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
@@ -154,7 +172,9 @@ class Index:
             self._database = connect(path, read_only=False)
             self._place = self._open(store)
         except sqlite3.DatabaseError as error:
-            raise IndexUnusableError(f"the index can't be opened: {error}") from error
+            if not may_pass(error):
+                raise IndexUnusableError(f"the index can't be opened: {error}") from error
+            raise
         self._checkpoints = Checkpoints(path, self._database)
         os.chmod(path, 0o640)
         self._last_place = (self._place.segment, self._place.offset)

@@ -10,6 +10,7 @@ Before a daemon's first follower opens the index, the file must be as the last c
 SQLite's log beyond that is thrown away, and followed again.
 """
 
+import errno
 import os
 import sqlite3
 import struct
@@ -30,6 +31,7 @@ _WAL_HEAD_BYTES = 32
 _FRAME_HEAD_BYTES = 24
 # A log of so many bytes is brought into the database's file; some 2,000 pages.
 WAL_BYTES = 8 << 20
+_AGAIN_BYTES = 1 << 20
 _PATIENCE_MS = 50
 
 
@@ -89,13 +91,23 @@ class Checkpoints:
         self.run()
 
     def run_if_due(self) -> None:
-        """Make a checkpoint if the log has become long.
+        """Make a checkpoint if the log has become long; where there is no room for it, the log grows on.
 
         Raises:
             OSError, sqlite3.Error: it failed, and can be tried again.
         """
-        if self._wal_size() >= self._due:
+        if self._wal_size() < self._due:
+            return
+        try:
             self.run()
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            self._due = self._wal_size() + _AGAIN_BYTES
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            self._due = self._wal_size() + _AGAIN_BYTES
 
     def run(self) -> None:
         """Make a checkpoint."""

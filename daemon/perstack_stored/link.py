@@ -13,17 +13,21 @@ from typing import NamedTuple
 from .segments import Mark
 
 _MARK = struct.Struct("<QQQ")
-_REPORT = struct.Struct("<QQQQ?")
+_REPORT = struct.Struct("<QQQQ??")
 _PACKET_BYTES_MAX = 2048
 
 
 class Report(NamedTuple):
-    """How far a follower has come; `blocked` counts files it couldn't have, `fault` is what stops it."""
+    """How far a follower has come.
+
+    `blocked` counts files it couldn't have, `fault` is what stops it; `short`: the disk has no room for more.
+    """
 
     place: Mark
     blocked: int
     idle: bool
     fault: str
+    short: bool = False
 
 
 class ServerEnd:
@@ -60,8 +64,9 @@ class ServerEnd:
                 return newest, True
             if not packet:
                 return newest, True
-            *place, blocked, idle = _REPORT.unpack_from(packet)
-            newest = Report(Mark(*place), blocked, idle, packet[_REPORT.size :].decode(errors="replace"))
+            *place, blocked, idle, short = _REPORT.unpack_from(packet)
+            fault = packet[_REPORT.size :].decode(errors="replace")
+            newest = Report(Mark(*place), blocked, idle, fault, short)
 
     def finish(self) -> None:
         """Let the follower come to the last mark and end."""
@@ -96,7 +101,8 @@ class FollowerEnd:
         """Say how far we are. A server that is gone ends the follower."""
         fault = report.fault.encode()[: _PACKET_BYTES_MAX - _REPORT.size]
         try:
-            self._socket.send(_REPORT.pack(*report.place, report.blocked, report.idle) + fault)
+            facts = _REPORT.pack(*report.place, report.blocked, report.idle, report.short)
+            self._socket.send(facts + fault)
         except ConnectionError:
             os._exit(1)
 

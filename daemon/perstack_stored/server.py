@@ -355,6 +355,10 @@ class Server:
 
     def _hold(self, request: StoreRequest) -> None:
         """Put a store where the next commit finds it, within the sender's window and the budget of all."""
+        if self._index.short:
+            raise Refusal(
+                ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
+            )
         peer = request.envelope[0]
         held = self._held_by_peer.get(peer, 0)
         window = self._settings.window_bytes + self._settings.frame_bytes_max
