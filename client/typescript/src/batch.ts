@@ -1,0 +1,77 @@
+// Stores that travel together, and what became of them.
+
+import type { WireError } from "./errors.js"
+
+export type StoreOp = "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting"
+
+/** The position of a store, or what the daemon refused it with. */
+export type Outcome = number | WireError
+
+/** One store: its bytes are those of the value at the call. */
+export interface Store {
+  readonly op: StoreOp
+  readonly body: Uint8Array
+  /** When it was called for. */
+  readonly calledAt: number
+  /** Told once: the outcome, or why there is none. Called in the order of the stores. */
+  readonly settle: (outcome: Outcome | Error) => void
+}
+
+/** Stores with consecutive numbers that travel in one frame, or one store that travels in parts. */
+export class Batch {
+  /** Those without an outcome. */
+  stores: Store[] = []
+  bytes = 0
+  parts = 1
+  nextPart = 0
+  sentAt = 0
+  sentEver = false
+  /** Each of its stores has a final outcome; they are told when those before are, too. */
+  done = false
+  /** What the last answer was, where it asked for a retry. */
+  error: WireError | undefined
+  readonly #settled: [Store, Outcome][] = []
+
+  /** `first` is the number of the first store that has no final outcome. */
+  constructor(
+    public first: number,
+    readonly calledAt: number,
+  ) {}
+
+  add(store: Store): void {
+    this.stores.push(store)
+    this.bytes += store.body.length
+  }
+
+  /** Takes outcomes of its stores from the first on; returns the error that asks for a retry, if any. */
+  take(outcomes: readonly Outcome[]): WireError | undefined {
+    for (const [i, outcome] of outcomes.entries()) {
+      if (typeof outcome !== "number" && outcome.retryable) {
+        // What comes behind it goes along: its numbers must follow without a gap.
+        this.#keep(outcomes.slice(0, i))
+        return outcome
+      }
+    }
+    this.#keep(outcomes)
+    this.done = true
+    return undefined
+  }
+
+  #keep(outcomes: readonly Outcome[]): void {
+    for (const [i, outcome] of outcomes.entries()) {
+      const store = this.stores[i]
+      if (store === undefined) return
+      this.bytes -= store.body.length
+      this.#settled.push([store, outcome])
+    }
+    this.stores.splice(0, outcomes.length)
+    this.first += outcomes.length
+  }
+
+  /** Tells its stores what is known, and `reason` to those that have no outcome. */
+  tell(reason?: (batch: Batch) => Error): void {
+    for (const [store, outcome] of this.#settled) store.settle(outcome)
+    if (reason === undefined) return
+    for (const store of this.stores) store.settle(reason(this))
+  }
+}

@@ -1,0 +1,361 @@
+// The connection of a client: one socket and one session for all calls of a thread.
+
+import { randomBytes } from "node:crypto"
+import { performance } from "node:perf_hooks"
+import { Dealer } from "zeromq"
+
+import type { Batch, Outcome, StoreOp } from "./batch.js"
+import {
+  ClosedError,
+  DaemonUnavailable,
+  EndpointError,
+  OutcomeUnknown,
+  refusal,
+  StorageError,
+  TooMuchOutstanding,
+} from "./errors.js"
+import { ClientProtocol } from "./protocol.js"
+import { Read, type ReadOp } from "./reads.js"
+
+const RECONNECT_MIN_MS = 20
+const RECONNECT_MAX_MS = 500
+/** More reads wait here for their turn; those that wait for new records don't count. */
+const READS_IN_FLIGHT_MAX = 32
+
+/** Where a daemon is, and how long and how much is waited for. */
+export interface ConnectionSettings {
+  endpoint: string
+  /** The base, where the endpoint was derived from it. */
+  base: string | undefined
+  timeoutMs: number
+  maxOutstanding: number
+  maxOutstandingBytes: number
+}
+
+interface Waiter {
+  resolve: (read: Read) => void
+  reject: (error: Error) => void
+}
+
+/**
+ * Stores and reads of one thread. Errors are those of `DaemonStorage`.
+ *
+ * Everything happens in `#turn`, which an answer, a timer or a call brings about. While nothing is
+ * outstanding there is no timer and no operation of the socket, so that the process may end.
+ */
+export class Connection {
+  readonly #settings: ConnectionSettings
+  readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
+  #socket: Dealer | undefined
+  /** The socket has not taken a frame yet: it is not connected at the moment. */
+  #sending = false
+  #receiving = false
+  #turnDue = false
+  #timer: NodeJS.Timeout | undefined
+  #timerAt = Infinity
+  #called = 0
+  #finished = 0
+  #outstandingBytes = 0
+  /** Each waits until so many stores are finished; in order. */
+  #flushes: { finished: number; resolve: () => void }[] = []
+  readonly #waiters = new Map<Read, Waiter>()
+  #readsWaiting: Read[] = []
+  #closing: (() => void)[] | undefined
+  #closed = false
+
+  constructor(settings: ConnectionSettings) {
+    this.#settings = settings
+  }
+
+  /** Queues one value, of which the bytes are not to change any more; resolves to its position. */
+  store(op: StoreOp, body: Uint8Array): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#checkOpen()
+      this.#checkRoom()
+      this.#called += 1
+      this.#outstandingBytes += body.length
+      const settle = (outcome: Outcome | Error): void => {
+        this.#finished += 1
+        this.#outstandingBytes -= body.length
+        if (typeof outcome === "number") resolve(outcome)
+        else reject(outcome instanceof Error ? outcome : refusal(op, outcome))
+      }
+      const now = performance.now()
+      this.#protocol.backlog.enqueue({ op, body, calledAt: now, settle })
+      this.#turnSoon() // not now: the calls of all tasks that are ready travel together
+      if (this.#protocol.stores.hasFullBatch) this.#send(now)
+    })
+  }
+
+  /**
+   * Sends a request that stores nothing; resolves to it with its complete answer.
+   *
+   * With `waitMs` the daemon may take so long longer than usual to answer.
+   */
+  call(op: ReadOp, args: string, waitMs = 0): Promise<Read> {
+    return new Promise((resolve, reject) => {
+      this.#checkOpen()
+      const read = new Read(op, args, performance.now() + this.#settings.timeoutMs + waitMs, { waitMs })
+      this.#waiters.set(read, { resolve, reject })
+      if (waitMs > 0) this.#protocol.reads.add(read)
+      else this.#readsWaiting.push(read)
+      this.#turnSoon()
+    })
+  }
+
+  /** Waits until every store called for so far has its outcome: they come in the order of the calls. */
+  flush(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#flushes.push({ finished: this.#called, resolve })
+      this.#endFlushes()
+    })
+  }
+
+  #endFlushes(): void {
+    while ((this.#flushes[0]?.finished ?? Infinity) <= this.#finished) this.#flushes.shift()?.resolve()
+  }
+
+  /** Lets what was called for come to its end, then closes the socket. Later calls fail; so do waiting ones. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#closed) return resolve()
+      this.#closing ??= []
+      this.#closing.push(resolve)
+      for (const read of this.#waiters.keys()) {
+        if (read.waitMs > 0) this.#endRead(read, new ClosedError("the client was closed"))
+      }
+      this.#turnSoon()
+    })
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== undefined) throw new ClosedError("the client is closed")
+  }
+
+  #checkRoom(): void {
+    const { maxOutstanding, maxOutstandingBytes } = this.#settings
+    const outstanding = this.#called - this.#finished
+    if (outstanding >= maxOutstanding || this.#outstandingBytes >= maxOutstandingBytes) {
+      throw new TooMuchOutstanding(
+        `${outstanding} stores with ${this.#outstandingBytes} bytes are unanswered: await some of them first`,
+      )
+    }
+  }
+
+  #turnSoon(): void {
+    if (this.#turnDue) return
+    this.#turnDue = true
+    queueMicrotask(() => {
+      this.#turnDue = false
+      this.#turn()
+    })
+  }
+
+  /** Does what is due, sends what may go, and tells whom that concerns. */
+  #turn(): void {
+    if (this.#closed) return
+    const now = performance.now()
+    try {
+      if (this.#protocol.silent(now)) this.#dropSocket()
+      this.#giveUpOverdue(now)
+      this.#startReads()
+      this.#send(now)
+    } catch (error) {
+      this.#failAll(asStorageError(error))
+    }
+    this.#endFlushes()
+    this.#rest()
+    this.#setTimer(now)
+  }
+
+  #giveUpOverdue(now: number): void {
+    const { timeoutMs } = this.#settings
+    if (this.#protocol.givesUpAt(timeoutMs) <= now) {
+      // With the socket goes what it has not delivered yet: a store given up must not arrive later.
+      this.#dropSocket()
+      for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.tell((gone) => this.#givenUp(gone))
+    }
+    for (const read of this.#waiters.keys()) {
+      if (read.deadline > now) continue
+      this.#endRead(read, read.error === undefined ? this.#unavailable() : refusal(read.op, read.error))
+    }
+  }
+
+  #givenUp(batch: Batch): StorageError {
+    const { endpoint, timeoutMs } = this.#settings
+    if (batch.error !== undefined) return refusal(batch.stores[0]?.op ?? "store", batch.error)
+    if (!batch.sentEver) return this.#unavailable()
+    return new OutcomeUnknown(
+      `a store was sent to ${endpoint} and not answered within ${timeoutMs / 1000} s: the outcome is unknown`,
+    )
+  }
+
+  #unavailable(): DaemonUnavailable {
+    const { endpoint, base, timeoutMs } = this.#settings
+    const start = base === undefined ? `--bind ${endpoint} --base-path ...` : `--base-path ${base}`
+    return new DaemonUnavailable(
+      `no answer from ${endpoint} within ${timeoutMs / 1000} s; ` +
+        `a daemon is started with: perstack-stored serve ${start}`,
+    )
+  }
+
+  #startReads(): void {
+    const { reads } = this.#protocol
+    let room = READS_IN_FLIGHT_MAX
+    for (const read of reads) if (read.waitMs === 0) room -= 1
+    for (const read of this.#readsWaiting.splice(0, Math.max(room, 0))) reads.add(read)
+  }
+
+  #endRead(read: Read, error?: Error): void {
+    const waiter = this.#waiters.get(read)
+    this.#waiters.delete(read)
+    if (!this.#protocol.reads.delete(read)) this.#readsWaiting = this.#readsWaiting.filter((one) => one !== read)
+    if (error === undefined) waiter?.resolve(read)
+    else waiter?.reject(error)
+  }
+
+  /** Hands over every frame that may go now. */
+  #send(now: number): void {
+    const protocol = this.#protocol
+    if (this.#sending || (this.#socket === undefined && protocol.idle)) return
+    let socket = this.#socket ?? this.#connect()
+    for (let frame = protocol.nextFrame(now); frame !== undefined; frame = protocol.nextFrame(now)) {
+      if (!socket.writable && !protocol.offersHello) {
+        // The connection is lost. A new one is there sooner than silence is noticed on this one.
+        this.#dropSocket()
+        socket = this.#connect()
+        continue
+      }
+      if (!socket.writable) {
+        this.#sendWhenConnected(socket, frame)
+        break
+      }
+      protocol.sent(now)
+      socket.send(frame).catch(() => this.#lost(socket)) // taken at once, or not at all
+    }
+    void this.#receive(socket)
+  }
+
+  #sendWhenConnected(socket: Dealer, frame: Buffer): void {
+    this.#sending = true
+    socket.send(frame).then(
+      () => {
+        if (socket !== this.#socket) return
+        this.#sending = false
+        this.#protocol.sent(performance.now())
+        this.#turn()
+      },
+      () => this.#lost(socket),
+    )
+  }
+
+  /** Takes answers as they arrive, as long as some are due. */
+  async #receive(socket: Dealer): Promise<void> {
+    if (this.#receiving) return
+    try {
+      while (socket === this.#socket && this.#protocol.waiting) {
+        this.#receiving = true
+        const frames = await socket.receive()
+        if (socket !== this.#socket) return
+        this.#receiving = false
+        this.#take(frames)
+      }
+    } catch {
+      this.#lost(socket)
+    }
+  }
+
+  #take(frames: Buffer[]): void {
+    const now = performance.now()
+    try {
+      for (const frame of frames) this.#protocol.receive(frame, now)
+    } catch (error) {
+      this.#failAll(asStorageError(error))
+    }
+    for (const read of this.#protocol.reads) if (read.done) this.#endRead(read)
+    this.#turnSoon()
+  }
+
+  /** The socket failed an operation. */
+  #lost(socket: Dealer): void {
+    if (socket !== this.#socket) return
+    this.#dropSocket()
+    this.#turnSoon()
+  }
+
+  #failAll(error: StorageError): void {
+    this.#dropSocket()
+    for (const batch of this.#protocol.abandon(Infinity)) batch.tell(() => error)
+    for (const read of this.#waiters.keys()) this.#endRead(read, error)
+  }
+
+  /** Leaves nothing under way that would keep the process alive when nothing is outstanding. */
+  #rest(): void {
+    if (!this.#protocol.idle || this.#readsWaiting.length > 0) return
+    if (this.#receiving || this.#sending) this.#dropSocket()
+    if (this.#closing === undefined) return
+    this.#closed = true
+    this.#dropSocket()
+    for (const resolve of this.#closing) resolve()
+  }
+
+  #setTimer(now: number): void {
+    const { timeoutMs } = this.#settings
+    let due = this.#protocol.givesUpAt(timeoutMs)
+    for (const read of this.#waiters.keys()) due = Math.min(due, read.deadline)
+    if (!this.#sending && due < Infinity) due = Math.min(due, this.#protocol.due())
+    if (due === Infinity) {
+      clearTimeout(this.#timer)
+      this.#timer = undefined
+      this.#timerAt = Infinity
+    } else if (due < this.#timerAt) {
+      // Later ones stay: it fires too early then, and is set again.
+      clearTimeout(this.#timer)
+      this.#timerAt = due
+      this.#timer = setTimeout(() => this.#onTimer(), Math.max(Math.ceil(due - now), 1))
+    }
+  }
+
+  #onTimer(): void {
+    this.#timer = undefined
+    this.#timerAt = Infinity
+    this.#turn()
+  }
+
+  #connect(): Dealer {
+    const { endpoint } = this.#settings
+    let socket: Dealer | undefined
+    try {
+      socket = new Dealer({
+        linger: 0,
+        // Frames go to a finished connection only. So what the socket took may have arrived, and what it did
+        // not take has certainly not: that is what tells DaemonUnavailable from OutcomeUnknown.
+        immediate: true,
+        sendHighWaterMark: 0, // the window and the reads under way bound both queues
+        receiveHighWaterMark: 0,
+        reconnectInterval: RECONNECT_MIN_MS,
+        reconnectMaxInterval: RECONNECT_MAX_MS,
+      })
+      socket.connect(endpoint)
+    } catch (error) {
+      socket?.close()
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new EndpointError(`no socket can be connected to ${endpoint}: ${reason}`, { cause: error })
+    }
+    this.#socket = socket
+    return socket
+  }
+
+  #dropSocket(): void {
+    const socket = this.#socket
+    if (socket === undefined) return
+    this.#socket = undefined
+    this.#sending = this.#receiving = false
+    this.#protocol.disconnected()
+    socket.close()
+  }
+}
+
+function asStorageError(error: unknown): StorageError {
+  return error instanceof StorageError ? error : new StorageError(`the client failed: ${String(error)}`, { cause: error })
+}

@@ -1,0 +1,124 @@
+// The errors of the client, and the codes of the wire (`proto/wire.md`, section 5).
+
+/** The codes that stand in `error.code` of an answer, and whether the same request may succeed later. */
+export const RETRYABLE = {
+  BAD_FRAME: false,
+  UNSUPPORTED_VERSION: false,
+  UNKNOWN_OPERATION: false,
+  BAD_REQUEST: false,
+  BAD_JSON: false,
+  BAD_VALUE: false,
+  TOO_LARGE: false,
+  NOT_FOUND: false,
+  SEQUENCE_OLD: false,
+  SEQUENCE_GAP: true,
+  BUSY: true,
+  STORAGE_FULL: true,
+  DEADLINE: true,
+  READ_GONE: true,
+  POSITION_GONE: false,
+  STOPPING: true,
+  DAMAGED: false,
+  INTERNAL: false,
+} as const
+
+/** A code of the wire; a newer daemon may know more. */
+export type ErrorCode = keyof typeof RETRYABLE
+
+/** The base of every error that this library raises on purpose; catch it to catch them all. */
+export class StorageError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = new.target.name
+  }
+}
+
+/** An argument can't be used: a value without a form in JSON, an id that none can have. Nothing was sent. */
+export class InvalidArgument extends StorageError {}
+
+/**
+ * No socket can be made: the endpoint is malformed, too many files are open, or the base is too deep.
+ *
+ * Give an endpoint, or set PERSTACK_STORED_ENDPOINT or XDG_RUNTIME_DIR, for client and daemon alike.
+ */
+export class EndpointError extends StorageError {}
+
+/** The client was closed before or during the call. */
+export class ClosedError extends StorageError {}
+
+/** An answer could not be understood: another program listens there, or the daemon has a fault. */
+export class ProtocolError extends StorageError {}
+
+/**
+ * Nobody answered within `timeoutMs`. A store that ends so was not sent, so nothing of it is stored.
+ *
+ * Start a daemon, or wait for one, and call again. The message names the endpoint and the command.
+ */
+export class DaemonUnavailable extends StorageError {}
+
+/**
+ * A store was sent and not answered within `timeoutMs`: it may be stored, or not, and was given up.
+ *
+ * It is never sent again, and never takes effect after a later store. Read to find out, or store again: an
+ * event that is the same byte for byte is kept once, a job or checkpoint is overwritten.
+ */
+export class OutcomeUnknown extends StorageError {}
+
+/** More stores are unanswered than `maxOutstanding` or `maxOutstandingBytes` allow; this one is not stored. */
+export class TooMuchOutstanding extends StorageError {}
+
+/** What a daemon says in `error` of an answer. */
+export interface WireError {
+  code: string
+  message: string
+  field?: string
+  retryable?: boolean
+  retryAfterMs?: number
+}
+
+/**
+ * The daemon answered that it did not carry out the request; nothing of it was stored.
+ *
+ * With `retryable` false the value or the program has to be mended. With `retryable` true (disk full, busy,
+ * stopping) the client already tried again until `timeoutMs` was over; call again later.
+ */
+export class Refused extends StorageError {
+  /** An `ErrorCode`, or the word itself where this version does not know it. */
+  readonly code: string
+  /** The field that broke a rule, where there is one. */
+  readonly field: string | undefined
+  /** Whether the same request may succeed later. */
+  readonly retryable: boolean
+  /** The operation, such as `storeEvent`. */
+  readonly op: string
+
+  constructor(op: string, error: WireError, message = `${op} refused: ${error.message} (${error.code})`) {
+    super(message)
+    this.code = error.code
+    this.field = error.field
+    this.retryable = error.retryable ?? false
+    this.op = op
+  }
+}
+
+/**
+ * `follow` or `readAll` from a position that this history of the daemon does not have.
+ *
+ * The base was made anew, or restored from a copy that lacks its newest records. Follow from 0, into an
+ * empty place.
+ */
+export class PositionGone extends Refused {}
+
+/** `retrieveCheckpoint` of a checkpoint that is not there, or of a job that is unknown. */
+export class CheckpointNotFound extends Refused {
+  constructor(op: string, error: WireError) {
+    super(op, error, error.message)
+  }
+}
+
+/** Returns the error for what the daemon refused. */
+export function refusal(op: string, error: WireError): Refused {
+  if (error.code === "NOT_FOUND" && op === "retrieveCheckpoint") return new CheckpointNotFound(op, error)
+  if (error.code === "POSITION_GONE") return new PositionGone(op, error)
+  return new Refused(op, error)
+}

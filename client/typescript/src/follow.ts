@@ -1,0 +1,80 @@
+// Following the store by position: what to ask next, and what an answer means.
+
+import { performance } from "node:perf_hooks"
+
+import type { Connection } from "./connection.js"
+import { ClosedError, InvalidArgument } from "./errors.js"
+import { textOf, valueOf } from "./json.js"
+import { checked, type Read } from "./reads.js"
+import type { Hello, StoredRecord } from "./types.js"
+
+/** So long the daemon is asked to wait. One that was killed is missed a little later than that. */
+const WAIT_MAX_MS = 2000
+
+/** What to follow; everything may be left out. */
+export interface FollowOptions {
+  /** A position; 0, the beginning, by default. */
+  after?: number
+  /** Only what belongs to this job: itself, its settings, checkpoints and events. */
+  jobId?: string
+  /** Of this job, only what belongs to this run. */
+  runId?: string
+  /** End when nothing new has come for so long; 0 ends where the store ends now. */
+  idleMs?: number
+  /** `(await hello()).store`: the history that `after` belongs to, where it was kept. */
+  store?: string
+}
+
+/** Where a follower stands. The first request asks for the name of the history, so that another one is noticed. */
+export class Follow {
+  readonly #connection: Connection
+  readonly #filter: { jobId: string | undefined; runId: string | undefined }
+  readonly #idleMs: number
+  readonly #waitMaxMs: number
+  #after: number
+  #store: string | undefined
+
+  constructor(connection: Connection, options: FollowOptions, timeoutMs: number) {
+    if (options.runId !== undefined && options.jobId === undefined) {
+      throw new InvalidArgument("runId needs jobId beside it")
+    }
+    this.#idleMs = options.idleMs ?? Infinity
+    if (!(this.#idleMs >= 0)) throw new InvalidArgument("idleMs must not be negative")
+    this.#connection = connection
+    this.#filter = { jobId: options.jobId, runId: options.runId }
+    this.#waitMaxMs = Math.min(WAIT_MAX_MS, timeoutMs / 4)
+    this.#after = options.after ?? 0
+    this.#store = options.store
+  }
+
+  async *records(): AsyncGenerator<StoredRecord, void, undefined> {
+    if (this.#store === undefined) {
+      const hello = checked(await this.#connection.call("hello", ""))
+      this.#store = (valueOf(hello.body) as Hello).store
+    }
+    let quietSince = performance.now()
+    for (;;) {
+      const left = quietSince + this.#idleMs - performance.now()
+      const waitMs = Math.trunc(Math.max(0, Math.min(this.#waitMaxMs, left)))
+      const read = await this.#ask(waitMs)
+      if (read === undefined) return
+      const records = valueOf(checked(read).body) as StoredRecord[]
+      this.#after = read.next as number
+      yield* records
+      if (records.length > 0) quietSince = performance.now()
+      // Only an answer that was not waited for is sure to hold everything that was acknowledged before.
+      else if (waitMs === 0 && this.#after >= (read.position ?? 0)) return
+    }
+  }
+
+  /** Returns the next answer, or nothing where the storage was closed. */
+  async #ask(waitMs: number): Promise<Read | undefined> {
+    const args = { after: this.#after, waitMs, store: this.#store, ...this.#filter }
+    try {
+      return await this.#connection.call("readAll", textOf(args), waitMs)
+    } catch (error) {
+      if (error instanceof ClosedError) return undefined
+      throw error
+    }
+  }
+}

@@ -1,0 +1,137 @@
+// One request that stores nothing, until its answer is complete: parts of large answers, retries, deadline.
+// No sockets and no clocks: the time comes in as `now`, in milliseconds of a steady clock.
+
+import { refusal, type WireError } from "./errors.js"
+import * as frames from "./frames.js"
+import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, PATIENCE_MAX_MS, PATIENCE_MIN_MS } from "./patience.js"
+
+export type ReadOp =
+  | "retrieveJob"
+  | "getAllJobs"
+  | "retrieveCheckpoint"
+  | "getCheckpointsByJobId"
+  | "getEventsByRun"
+  | "getEventContents"
+  | "getAllRuns"
+  | "readAll"
+  | "hello"
+  | "ping"
+  | "stats"
+
+const WITHOUT_DEADLINE: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
+
+/** The state of a request that may be sent any number of times. */
+export class Read {
+  done = false
+  /** Of the last try. */
+  error: WireError | undefined
+  position: number | undefined
+  next: unknown
+  readonly op: ReadOp
+  readonly deadline: number
+  /** So much longer than usual the daemon may take to answer. */
+  readonly waitMs: number
+  readonly #arguments: string
+  readonly #session: string | undefined
+  #more: string | undefined
+  #pieces: Buffer[] = []
+  #id: number | undefined
+  #sendAt: number | undefined = 0 // undefined: sent, the answer is waited for
+  #sentAt = 0
+  #patienceMs = PATIENCE_MIN_MS
+  #backoffMs = BACKOFF_MIN_MS
+
+  constructor(op: ReadOp, args: string, deadline: number, options: { waitMs?: number; session?: string } = {}) {
+    this.op = op
+    this.deadline = deadline
+    this.waitMs = options.waitMs ?? 0
+    this.#arguments = args
+    this.#session = options.session
+  }
+
+  /** The complete body of the answer. */
+  get body(): Buffer {
+    const [first] = this.#pieces
+    return first !== undefined && this.#pieces.length === 1 ? first : Buffer.concat(this.#pieces)
+  }
+
+  /** Whether it is to be sent now. */
+  ready(now: number): boolean {
+    return this.#sendAt !== undefined && now >= this.#sendAt
+  }
+
+  /** Returns the request for the answer, or for the next part of it. */
+  frame(id: number, now: number): Buffer {
+    const timeoutMs = WITHOUT_DEADLINE.has(this.op) ? undefined : Math.max(1, Math.trunc(this.deadline - now))
+    if (this.#more !== undefined) return frames.request("readPart", id, this.#more, { timeoutMs })
+    return frames.request(this.op, id, this.#arguments, { timeoutMs, session: this.#session })
+  }
+
+  /** Notes that the socket took the request. */
+  sent(id: number, now: number): void {
+    this.#id = id
+    this.#sentAt = now
+    this.#sendAt = undefined
+    this.error = undefined
+  }
+
+  /** The request waits to be sent again, on a new connection. */
+  disconnected(): void {
+    this.#id = undefined
+    this.#sendAt ??= 0
+  }
+
+  /** Takes an answer; returns whether it was to this request. */
+  answered(answer: frames.Answer, now: number): boolean {
+    if (answer.header.id !== this.#id) return false
+    this.#id = undefined
+    this.#patienceMs = PATIENCE_MIN_MS
+    this.error = answer.error
+    if (this.error === undefined) this.#take(answer)
+    else if (this.error.retryable) this.#retry(this.error, now)
+    else this.done = true
+    return true
+  }
+
+  #take({ header, body }: frames.Answer): void {
+    this.#pieces.push(body)
+    this.position ??= header.position
+    if (header.next !== undefined) this.next = header.next
+    if (header.more === undefined) {
+      this.done = true
+    } else {
+      this.#more = JSON.stringify(header.more)
+      this.#sendAt = 0
+    }
+  }
+
+  #retry(error: WireError, now: number): void {
+    if (error.code === "READ_GONE") {
+      this.#more = undefined
+      this.#pieces = []
+      this.position = undefined
+      this.next = undefined
+    }
+    this.#sendAt = now + Math.max(this.#backoffMs, error.retryAfterMs ?? 0)
+    this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MAX_MS)
+  }
+
+  /** Returns when something has to be done although nothing came in. */
+  due(): number {
+    if (this.done) return Infinity
+    return this.#sendAt ?? this.#sentAt + this.#patienceMs + this.waitMs
+  }
+
+  /** Whether an answer is overdue; if so, the next one is waited for twice as long. */
+  silent(now: number): boolean {
+    if (this.done || this.#sendAt !== undefined || now < this.due()) return false
+    this.#patienceMs = Math.min(this.#patienceMs * 2, PATIENCE_MAX_MS)
+    return true
+  }
+}
+
+/** Returns a request with its answer; throws Refused if the daemon did not carry it out. */
+export function checked(read: Read): Read {
+  if (read.error !== undefined) throw refusal(read.op, read.error)
+  return read
+}

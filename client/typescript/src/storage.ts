@@ -1,0 +1,237 @@
+// The class: Perstack's eleven calls, and what goes beyond them.
+
+import { performance } from "node:perf_hooks"
+
+import type { StoreOp } from "./batch.js"
+import { Connection } from "./connection.js"
+import { resolvePlace } from "./endpoint.js"
+import { InvalidArgument } from "./errors.js"
+import { type FollowOptions, Follow } from "./follow.js"
+import { textOf, valueOf } from "./json.js"
+import { checked, type Read, type ReadOp } from "./reads.js"
+import type {
+  Checkpoint,
+  EventMeta,
+  Hello,
+  Job,
+  Page,
+  RunEvent,
+  RunEventFields,
+  RunSetting,
+  StoredRecord,
+} from "./types.js"
+
+export const TIMEOUT_DEFAULT_MS = 30_000
+export const MAX_OUTSTANDING_DEFAULT = 100_000
+export const MAX_OUTSTANDING_BYTES_DEFAULT = 268_435_456
+
+/** How a storage is made; everything may be left out. */
+export interface StorageOptions {
+  /** The daemon's, such as `ipc:///run/stored.sock`; else PERSTACK_STORED_ENDPOINT, else the socket of the base. */
+  endpoint?: string | undefined
+  /** The base; else PERSTACK_STORED_BASE, else ./perstack. */
+  basePath?: string | undefined
+  /**
+   * How long a read waits before it fails. Stores fail when none was answered for so long.
+   * A restart of the daemon within it is ridden out.
+   */
+  timeoutMs?: number | undefined
+  /** With so many stores unanswered, the next one fails with TooMuchOutstanding. */
+  maxOutstanding?: number | undefined
+  /** The same with so many bytes; the last one may exceed it. */
+  maxOutstandingBytes?: number | undefined
+  /**
+   * With it `storeEvent` never rejects: its errors come here instead, and its promise resolves. For runtimes
+   * that don't await events, where a rejection would end the process.
+   */
+  onError?: ((error: Error) => void) | undefined
+}
+
+/** Arguments of `page`: those of the operation, and where to begin and end. */
+export interface PageArguments {
+  jobId?: string
+  runId?: string
+  maxStep?: number
+  /** Number of items at most; all by default. */
+  limit?: number
+  /** The `next` of the page before. */
+  after?: unknown
+}
+
+export type ListOp = Extract<ReadOp, `get${string}`>
+
+/**
+ * Perstack's `Storage`, through the daemon. It connects when first used, and keeps the process alive only
+ * while something is outstanding.
+ *
+ * A store takes the value, and its place in the order, at the call, awaited or not; its promise resolves when
+ * it is on disk. A read sees every store that was acknowledged to anybody before. Every call may reject with
+ * DaemonUnavailable, Refused or ClosedError; a store also with OutcomeUnknown, InvalidArgument or
+ * TooMuchOutstanding. All of them are StorageErrors.
+ */
+export class DaemonStorage {
+  readonly endpoint: string
+  readonly #connection: Connection
+  readonly #timeoutMs: number
+  readonly #onError: ((error: Error) => void) | undefined
+
+  constructor(options: StorageOptions = {}) {
+    const { endpoint, base } = resolvePlace(options.endpoint, options.basePath)
+    this.endpoint = endpoint
+    this.#timeoutMs = positive(options.timeoutMs ?? TIMEOUT_DEFAULT_MS, "timeoutMs")
+    this.#onError = options.onError
+    this.#connection = new Connection({
+      endpoint,
+      base,
+      timeoutMs: this.#timeoutMs,
+      maxOutstanding: positive(options.maxOutstanding ?? MAX_OUTSTANDING_DEFAULT, "maxOutstanding"),
+      maxOutstandingBytes: positive(
+        options.maxOutstandingBytes ?? MAX_OUTSTANDING_BYTES_DEFAULT,
+        "maxOutstandingBytes",
+      ),
+    })
+  }
+
+  /** Stores a job; of one id the last one counts. */
+  async storeJob<T extends Job>(job: T): Promise<void> {
+    await this.store("storeJob", job)
+  }
+
+  /** Returns a job, or undefined where it is unknown. */
+  async retrieveJob<T extends object = Job>(jobId: string): Promise<T | undefined> {
+    return ((await this.#value("retrieveJob", { jobId })) as T | null) ?? undefined
+  }
+
+  /** Returns all jobs by `startedAt`, newest first. */
+  async getAllJobs<T extends object = Job>(): Promise<T[]> {
+    return (await this.#value("getAllJobs", {})) as T[]
+  }
+
+  /** Stores a checkpoint; of one id the last one counts. */
+  async storeCheckpoint<T extends Checkpoint>(checkpoint: T): Promise<void> {
+    await this.store("storeCheckpoint", checkpoint)
+  }
+
+  /** Returns a checkpoint; rejects with CheckpointNotFound where there is none. */
+  async retrieveCheckpoint<T extends object = Checkpoint>(jobId: string, checkpointId: string): Promise<T> {
+    return (await this.#value("retrieveCheckpoint", { jobId, checkpointId })) as T
+  }
+
+  /** Returns the checkpoints of a job by `stepNumber`, ties in the order stored. */
+  async getCheckpointsByJobId<T extends object = Checkpoint>(jobId: string): Promise<T[]> {
+    return (await this.#value("getCheckpointsByJobId", { jobId })) as T[]
+  }
+
+  /** Stores an event; the same one again, byte for byte, is kept once. See `onError`. */
+  async storeEvent<T extends RunEventFields>(event: T): Promise<void> {
+    const stored = this.store("storeEvent", event)
+    await (this.#onError === undefined ? stored : stored.catch((error: Error) => this.#report(error)))
+  }
+
+  /** Returns time, step and type of the events of a run by `stepNumber`, ties in the order stored. */
+  async getEventsByRun<T extends object = EventMeta>(jobId: string, runId: string): Promise<T[]> {
+    return (await this.#value("getEventsByRun", { jobId, runId })) as T[]
+  }
+
+  /** Returns the events of a run by `timestamp`, ties in the order stored, up to a step where one is given. */
+  async getEventContents<T extends object = RunEvent>(jobId: string, runId: string, maxStep?: number): Promise<T[]> {
+    return (await this.#value("getEventContents", { jobId, runId, maxStep })) as T[]
+  }
+
+  /** Stores the setting of a run; where there is one, only `updatedAt` changes. */
+  async storeRunSetting<T extends RunSetting>(setting: T): Promise<void> {
+    await this.store("storeRunSetting", setting)
+  }
+
+  /** Returns the settings of all runs by `updatedAt`, newest first. */
+  async getAllRuns<T extends object = RunSetting>(): Promise<T[]> {
+    return (await this.#value("getAllRuns", {})) as T[]
+  }
+
+  /** Stores a value by the name of its operation; resolves to its position. It always rejects on failure. */
+  store(op: StoreOp, value: object): Promise<number> {
+    try {
+      return this.#connection.store(op, Buffer.from(textOf(value)))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /** Waits until every store called for so far is on disk or has failed; it rejects for none of them. */
+  flush(): Promise<void> {
+    return this.#connection.flush()
+  }
+
+  /** Returns a piece of a listing: `page("getAllJobs", { limit: 100 })`, then again with its `next` as `after`. */
+  async page<T extends object = Record<string, unknown>>(op: ListOp, args: PageArguments = {}): Promise<Page<T>> {
+    return pageOf(await this.#connection.call(op, textOf(args)))
+  }
+
+  /** Returns records of all jobs in the order stored; `next` is the position to go on from, no items the end for now. */
+  async readAll(args: { after?: number; limit?: number } = {}): Promise<Page<StoredRecord>> {
+    return pageOf(await this.#connection.call("readAll", textOf(args)))
+  }
+
+  /**
+   * Iterates over the records behind a position, and goes on with those stored from now on.
+   *
+   * Each record comes once, in the order stored, over restarts of the daemon too. It ends when the storage is
+   * closed, or as `idleMs` says. It rejects with PositionGone where the daemon has another history.
+   */
+  follow(options: FollowOptions = {}): AsyncGenerator<StoredRecord, void, undefined> {
+    return new Follow(this.#connection, options, this.#timeoutMs).records()
+  }
+
+  /** Returns what the daemon says of itself: version, base, name of the history, limits. */
+  async hello(): Promise<Hello> {
+    return (await this.#value("hello", {})) as Hello
+  }
+
+  /** Returns the daemon's counters and gauges. */
+  async stats(): Promise<Record<string, unknown>> {
+    return (await this.#value("stats", {})) as Record<string, unknown>
+  }
+
+  /** Returns the time that a message takes to the daemon and back, in milliseconds. */
+  async ping(): Promise<number> {
+    const start = performance.now()
+    await this.#value("ping", {})
+    return performance.now() - start
+  }
+
+  /**
+   * Lets the calls under way come to their end, un-awaited stores too, then closes the connection.
+   *
+   * Later calls reject with ClosedError. It takes `timeoutMs` at most if the daemon is away, and never rejects.
+   */
+  close(): Promise<void> {
+    return this.#connection.close()
+  }
+
+  async #value(op: ReadOp, args: object): Promise<unknown> {
+    return valueOf(checked(await this.#connection.call(op, textOf(args))).body)
+  }
+
+  #report(error: Error): void {
+    try {
+      this.#onError?.(error)
+    } catch (problem) {
+      process.emitWarning(`onError of perstack-storage-client failed: ${String(problem)}`)
+    }
+  }
+}
+
+/** Returns a storage; nothing is connected yet. Throws EndpointError if no endpoint can be derived from the base. */
+export function createStorage(options: StorageOptions = {}): DaemonStorage {
+  return new DaemonStorage(options)
+}
+
+function pageOf<T>(read: Read): Page<T> {
+  const items = valueOf(checked(read).body) as T[]
+  return { items, next: read.next, position: read.position ?? 0 }
+}
+
+function positive(value: number, name: string): number {
+  if (!(value > 0)) throw new InvalidArgument(`${name} must be positive`)
+  return value
+}

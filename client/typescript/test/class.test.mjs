@@ -1,0 +1,226 @@
+// The class on a real daemon: what is stored comes back, in order, and what can't be stored is refused.
+
+import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
+import { after, before, beforeEach, describe, test } from "node:test"
+
+import {
+  CheckpointNotFound,
+  ClosedError,
+  createStorage,
+  DaemonStorage,
+  InvalidArgument,
+  PositionGone,
+  Refused,
+  StorageError,
+} from "perstack-storage-client"
+import {
+  checkpoint,
+  Daemon,
+  event,
+  filesOf,
+  golden,
+  job,
+  numbersOf,
+  range,
+  setting,
+  Shared,
+  treeIsComplete,
+} from "./support.mjs"
+
+test("the reference's calls give the reference's files and answers", async (context) => {
+  const daemon = await Daemon.on(context)
+  const storage = new DaemonStorage({ basePath: daemon.base })
+  const expected = golden()
+  for (const { op, value } of expected.calls) assert.equal(await storage[op](value), undefined)
+  for (const { op, args, ok, error } of expected.reads) {
+    if (error) await assert.rejects(storage[op](...args), { message: error })
+    else assert.deepEqual((await storage[op](...args)) ?? null, ok, `${op}(${args})`)
+  }
+  await treeIsComplete(storage)
+  const files = Object.entries(filesOf(daemon.base)).map(([name, text]) => [`perstack/${name}`, text])
+  assert.deepEqual(Object.fromEntries(files), expected.tree)
+  await storage.close()
+})
+
+describe("on a shared daemon", () => {
+  const shared = new Shared()
+  let daemon, storage, jobId
+  before(async () => {
+    daemon = await Daemon.on(shared)
+    storage = createStorage({ endpoint: daemon.endpoint, timeoutMs: 60_000 })
+    shared.after(() => storage.close())
+  })
+  after(() => shared.end())
+  beforeEach(() => (jobId = `job-${randomUUID()}`))
+
+  test("a job is read as it was stored last, unknown fields included", async () => {
+    assert.equal(await storage.retrieveJob(jobId), undefined)
+    await storage.storeJob(job(jobId))
+    const second = job(jobId, { status: "completed", unknown: { "": "\ud800", deep: [[[]]] } })
+    await storage.storeJob(second)
+    assert.deepEqual(await storage.retrieveJob(jobId), second)
+  })
+
+  test("a key that would change a prototype is a key like any other", async () => {
+    const hostile = JSON.parse(`{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}}}`)
+    await storage.storeEvent(event(jobId, 1, { hostile, ...JSON.parse('{"toString":1}') }))
+    const [found] = await storage.getEventContents(jobId, "r")
+    assert.equal(JSON.stringify(found.hostile), JSON.stringify(hostile))
+    assert.equal({}.polluted, undefined)
+    assert.equal(Object.getPrototypeOf(found.hostile), Object.prototype)
+  })
+
+  test("listings come in pages", async () => {
+    for (const name of ["a", "b", "c"]) await storage.storeCheckpoint(checkpoint(jobId, name))
+    const first = await storage.page("getCheckpointsByJobId", { jobId, limit: 2 })
+    assert.deepEqual(first.items.map((found) => found.id), ["a", "b"])
+    const second = await storage.page("getCheckpointsByJobId", { jobId, limit: 2, after: first.next })
+    assert.deepEqual(second.items.map((found) => found.id), ["c"])
+    assert.equal(second.next, undefined)
+  })
+
+  test("events come by time and ties as stored, up to a step", async () => {
+    for (const n of [3, 1, 2, 0]) void storage.storeEvent(event(jobId, n))
+    await storage.storeEvent(event(jobId, 9, { timestamp: 1.5, stepNumber: 7 }))
+    assert.deepEqual(await numbersOf(storage, jobId), [9, 3, 1, 2, 0])
+    assert.deepEqual((await storage.getEventContents(jobId, "r", 6)).map((found) => found.n), [3, 1, 2, 0])
+    assert.deepEqual((await storage.getEventsByRun(jobId, "r")).map((found) => found.stepNumber), [1, 1, 1, 1, 7])
+    assert.deepEqual(await storage.getEventContents(jobId, "another"), [])
+  })
+
+  test("the value at the call is stored, and the order of the calls kept", async () => {
+    const changing = event(jobId, 0)
+    for (const n of range(10_000)) {
+      changing.n = n
+      changing.id = `e${n}`
+      void storage.storeEvent(changing)
+    }
+    changing.n = -1
+    await storage.flush()
+    assert.deepEqual(await numbersOf(storage, jobId), range(10_000))
+  })
+
+  test("the last of un-awaited stores of one checkpoint wins", async () => {
+    for (const n of range(100)) void storage.storeCheckpoint(checkpoint(jobId, "c", { stepNumber: n }))
+    await storage.flush()
+    assert.equal((await storage.retrieveCheckpoint(jobId, "c")).stepNumber, 99)
+  })
+
+  for (const [broken, field] of [
+    [{ stepNumber: -1 }, "stepNumber"],
+    [{ timestamp: NaN }, "timestamp"],
+    [{ runId: undefined }, "runId"],
+    [{ type: "a.b" }, "type"],
+    [{ jobId: "../../x" }, "jobId"],
+    [{ runId: "x".repeat(201) }, "runId"],
+  ]) {
+    test(`a bad ${field} is refused by name and the next event is stored: ${JSON.stringify(broken)}`, async () => {
+      const refused = await storage.storeEvent(event(jobId, 1, broken)).catch((error) => error)
+      assert.ok(refused instanceof Refused && refused instanceof StorageError && refused instanceof Error)
+      const { name, code, op, retryable } = refused
+      assert.deepEqual(
+        { name, code, field: refused.field, op, retryable },
+        { name: "Refused", code: "BAD_VALUE", field, op: "storeEvent", retryable: false },
+      )
+      await storage.storeEvent(event(jobId, 2))
+      assert.deepEqual(await numbersOf(storage, jobId), [2])
+    })
+  }
+
+  test("what JSON has no form for is an error of the call", async () => {
+    const circle = event(jobId, 1)
+    circle.self = circle
+    for (const bad of [event(jobId, 1, { bad: 1n }), circle, undefined, () => 1]) {
+      await assert.rejects(storage.storeEvent(bad), InvalidArgument)
+    }
+    await assert.rejects(storage.storeEvent([event(jobId, 1)]), { code: "BAD_JSON" })
+    await storage.storeEvent(event(jobId, 2, { left: undefined, when: new Date(0) }))
+    const [found] = await storage.getEventContents(jobId, "r")
+    assert.deepEqual(found, event(jobId, 2, { when: "1970-01-01T00:00:00.000Z" }))
+  })
+
+  test("one that is refused among many un-awaited ones rejects alone", async () => {
+    const stores = range(300).map((n) => storage.store("storeEvent", event(jobId, n, { stepNumber: n === 150 ? -1 : 1 })))
+    const outcomes = await Promise.allSettled(stores)
+    assert.deepEqual(outcomes.flatMap(({ status }, n) => (status === "rejected" ? [n] : [])), [150])
+    const positions = outcomes.flatMap(({ value }) => value ?? [])
+    assert.deepEqual(positions, [...new Set(positions)].sort((a, b) => a - b))
+    assert.deepEqual(await numbersOf(storage, jobId), range(300).filter((n) => n !== 150))
+  })
+
+  test("an unknown checkpoint is an error with the reference's words", async () => {
+    const missing = await storage.retrieveCheckpoint(jobId, "w").catch((error) => error)
+    assert.ok(missing instanceof CheckpointNotFound)
+    assert.deepEqual([missing.message, missing.code], ["checkpoint not found: w", "NOT_FOUND"])
+  })
+
+  test("a setting is kept and comes with what it lacks", async () => {
+    await storage.storeRunSetting(setting(jobId))
+    await storage.storeRunSetting(setting(jobId, { model: "another" }))
+    const [found] = (await storage.getAllRuns()).filter((one) => one.jobId === jobId)
+    assert.ok(found.updatedAt > 1_700_000_000_000)
+    assert.deepEqual(found, setting(jobId, { updatedAt: found.updatedAt, reasoningBudget: "low", maxSteps: 100 }))
+  })
+
+  test("an event of 40 MiB and an answer of 80 MiB travel in parts, in order", async () => {
+    const values = [1, 2, 3].map((n) => event(jobId, n, { text: `${n}`.repeat(n === 2 ? 1 : 41_943_040) }))
+    await Promise.all(values.map((value) => storage.storeEvent(value)))
+    const found = await storage.getEventContents(jobId, "r")
+    assert.deepEqual(found.map((one) => [one.n, one.text.length, one.text[0]]), [
+      [1, 41_943_040, "1"],
+      [2, 1, "2"],
+      [3, 41_943_040, "3"],
+    ])
+  })
+
+  test("a long array comes back whole", async () => {
+    const numbers = range(1_000_000)
+    await storage.storeEvent(event(jobId, 1, { numbers }))
+    assert.deepEqual((await storage.getEventContents(jobId, "r"))[0].numbers, numbers)
+  })
+
+  test("records are followed in order, once, and as they come", async () => {
+    const first = await storage.store("storeJob", job(jobId))
+    const seen = []
+    const following = (async () => {
+      for await (const record of storage.follow({ after: first - 1, jobId })) {
+        seen.push(record.position)
+        if (seen.length === 3) return
+      }
+    })()
+    const second = await storage.store("storeEvent", event(jobId, 1))
+    await storage.storeEvent(event(`${jobId}-other`, 1))
+    const third = await storage.store("storeCheckpoint", checkpoint(jobId, "c"))
+    await following
+    assert.deepEqual(seen, [first, second, third])
+    const all = []
+    for await (const record of storage.follow({ after: first - 1, jobId, idleMs: 0 })) all.push(record.op)
+    assert.deepEqual(all, ["storeJob", "storeEvent", "storeCheckpoint"])
+    await assert.rejects(storage.follow({ after: 1e9, idleMs: 0 }).next(), PositionGone)
+    const page = await storage.readAll({ after: first - 1, limit: 1 })
+    assert.deepEqual([page.items[0].position, page.next], [first, first])
+  })
+
+  test("the daemon says who it is", async () => {
+    const hello = await storage.hello()
+    assert.deepEqual([hello.server, hello.base], ["perstack-stored", daemon.base])
+    assert.ok((await storage.ping()) > 0)
+    assert.ok((await storage.stats()).position >= 0)
+  })
+
+  test("closing lets un-awaited stores and reads under way come to their end, and nothing after", async () => {
+    const closing = createStorage({ endpoint: daemon.endpoint })
+    const stores = range(500).map((n) => closing.store("storeEvent", event(jobId, n)))
+    const read = closing.getEventContents(jobId, "r")
+    const following = closing.follow({ jobId: "nothing" }).next()
+    await closing.close()
+    assert.equal(new Set(await Promise.all(stores)).size, 500)
+    assert.ok(Array.isArray(await read))
+    assert.deepEqual(await following, { done: true, value: undefined })
+    await assert.rejects(closing.storeEvent(event(jobId, 1)), ClosedError)
+    await assert.rejects(closing.getAllJobs(), ClosedError)
+    await closing.close()
+    assert.deepEqual(await numbersOf(storage, jobId), range(500))
+  })
+})
