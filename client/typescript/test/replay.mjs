@@ -1,19 +1,23 @@
 // An agent that replays captured runs without waiting: node replay.mjs ENDPOINT RUN...
-// It prints what went wrong: unhandled rejections end it, as they end any program.
+// In the middle of each run it says "mark" and waits for a line: time for the daemon to be killed under what is
+// in flight. It prints what went wrong: unhandled rejections end it, as they end any program.
 
-import { setTimeout as sleep } from "node:timers/promises"
+import { once } from "node:events"
 
 import { createStorage } from "perstack-storage-client"
 import { capturedRun, underOtherJob } from "./support.mjs"
 
-const CALLS_AT_ONCE = 20
-const PAUSE_MS = 20 // as a model takes its time, too: the daemon is to be killed in the middle
-
 const [endpoint, ...names] = process.argv.slice(2)
 const storage = createStorage({ endpoint, timeoutMs: 60_000 })
 for (const name of names) {
-  for (const [i, { op, value }] of capturedRun(name).entries()) {
+  const calls = capturedRun(name)
+  for (const [i, { op, value }] of calls.entries()) {
     void storage[op](underOtherJob(value, `replay-${name}`))
-    if (i % CALLS_AT_ONCE === 0) await sleep(PAUSE_MS)
+    if (i % 20 === 0) await new Promise(setImmediate) // as between the deltas of a model
+    if (i === calls.length >> 1) {
+      console.log("mark")
+      await once(process.stdin, "data")
+    }
   }
 }
+process.stdin.destroy()

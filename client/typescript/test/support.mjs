@@ -28,7 +28,7 @@ export class Shared {
   #ends = []
 
   after(end) {
-    this.#ends.unshift(end)
+    this.#ends.push(end)
   }
 
   async end() {
@@ -39,7 +39,7 @@ export class Shared {
 /** A folder that is removed after the test, or after all tests of the file. */
 export function temporaryFolder(context) {
   const folder = mkdtempSync(join(tmpdir(), "perstack-ts-"))
-  context.after(() => rmSync(folder, { recursive: true, force: true }))
+  context.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }))
   return folder
 }
 
@@ -79,9 +79,10 @@ export class Daemon {
   }
 
   /** Starts one for a test, or for a file of tests; killed and removed at its end. */
-  static async on(context, base = join(temporaryFolder(context), "perstack")) {
-    const daemon = new Daemon(base)
-    context.after(() => daemon.kill())
+  static async on(context, base) {
+    let daemon
+    context.after(() => daemon?.kill()) // before its folder is removed: Node ends things in the order of the calls
+    daemon = new Daemon(base ?? join(temporaryFolder(context), "perstack"))
     return daemon.start()
   }
 }
