@@ -5,9 +5,13 @@ BIN   := $(VENV)/bin
 # Most tests wait for processes and disks: twice as many at a time as there are processors.
 JOBS  := $(shell echo $$((2 * $$(nproc))))
 
+TS    := client/typescript
+NODE  := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
+NODE_WANTED := it needs node 20 or newer, and npm
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup check test soak damage planted demo bench-store install uninstall clean
+.PHONY: help setup check test typescript test-typescript soak damage planted demo bench-store install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -20,8 +24,22 @@ check: $(STAMP) ## lint, formatting and types
 		|| { echo "To format these files: $(BIN)/ruff format ."; exit 1; }
 	@echo "== mypy";        $(BIN)/mypy
 
-test: check ## check, then all tests
+test: check typescript ## check, then all tests
 	@echo "== pytest";      $(BIN)/pytest -n $(JOBS) --dist worksteal
+
+	@$(MAKE) test-typescript
+
+typescript: ## build the TypeScript client, where Node is
+	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
+
+test-typescript: $(STAMP) typescript ## its tests, on a real daemon
+	@if $(NODE); then echo "== node --test"; cd $(TS) && node --test --test-concurrency=2 test/*.test.mjs; fi
+
+$(TS)/node_modules/.stamp: $(TS)/package-lock.json
+	@cd $(TS) && npm ci --silent --no-audit --no-fund && touch node_modules/.stamp
+
+$(TS)/dist/index.js: $(TS)/node_modules/.stamp $(wildcard $(TS)/src/*.ts) $(TS)/package.json
+	@echo "== tsc"; cd $(TS) && npm run --silent check && npm run --silent build
 
 soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything
 	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick)
@@ -45,7 +63,7 @@ uninstall: ## take away what install has put there; what is stored stays
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' deploy/uninstall.sh
 
 clean: ## remove .venv, caches and built packages
-	@rm -rf $(VENV) demo-run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(TS)/node_modules $(TS)/dist $(VENV) demo-run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find daemon client tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Another interpreter: make setup PYTHON=python3.13
