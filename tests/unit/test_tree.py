@@ -592,6 +592,21 @@ def test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one(base: Ba
     assert base.files() == newest
 
 
+def test_a_replay_reads_what_is_on_the_disk(base: Base) -> None:
+    """Before a file is taken for right, its clean pages are dropped: after a failed write-back they lie."""
+    forgotten: list[str] = []
+
+    class Forgetful(Files):
+        def forget_cached(self, fd: int) -> None:
+            forgotten.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+            super().forget_cached(fd)
+
+    base.store((Kind.JOB, job(n=1)), (Kind.CHECKPOINT, checkpoint()))
+    grown(base)
+    base.grow(base.open_tree(Forgetful()))
+    assert sorted(forgotten) == ["cp-1.json", "job.json"]
+
+
 def test_a_left_over_in_staging_does_not_stop_the_tree(base: Base) -> None:
     """When what was exchanged could not be removed once, the next replacement removes it."""
     base.store((Kind.JOB, job(n=0)))

@@ -31,6 +31,19 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
+    "numbers of stores that found the disk full stay taken": ("tests/unit/test_stores.py",),
+    "a failed sync of the journal is tried again": (
+        "tests/unit/test_journal.py::test_a_failed_write_or_sync_ends_the_journal",
+    ),
+    "a failed sync of the tree is tried again": (
+        "tests/unit/test_tree.py::test_a_sync_that_failed_is_not_tried_again",
+    ),
+    "a replay of the tree trusts the page cache": (
+        "tests/unit/test_tree.py::test_a_replay_reads_what_is_on_the_disk",
+    ),
+    "a file that can't be looked at counts as missing": (
+        "tests/unit/test_tree.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
+    ),
     "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_behind_a_clean_stop_stays_void",),
     "a lost end of the journal is accepted": (
         f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
@@ -49,6 +62,12 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
 
 # No test sees these yet: the copies that backups make and restores read are no part of the simulation.
 OPEN_FILES = ("backup.py", "backup_folder.py", "restore.py")
+# Nor these. The first one was found by a history with crashes at every call, longer than those that are tried.
+OPEN = (
+    "the tree is told before the index knows all that may be there",
+    "repair_apply.py: carry_out: sync",
+    "repair_write.py: _finish: sync_data",
+)
 
 ARGUED: dict[str, str] = {
     "journal.py: close: sync": "the mark's own sync, right behind, covers all that was written before",
