@@ -62,7 +62,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
 
 # No test sees these yet: the copies that backups make and restores read are no part of the simulation.
 OPEN_FILES = ("backup.py", "backup_folder.py", "restore.py")
-# Nor these. The first one was found by a history with crashes at every call, longer than those that are tried.
+# Nor these; the first one is seen by longer histories, crashed at more of their calls.
 OPEN = (
     "the tree is told before the index knows all that may be there",
     "repair_apply.py: carry_out: sync",
