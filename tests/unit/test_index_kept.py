@@ -1,0 +1,29 @@
+"""An index that can't be opened for the moment is no damaged one."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from perstack_stored.index import may_pass
+
+
+def test_what_may_pass_is_told_from_damage(tmp_path: Path) -> None:
+    """No room, no permission and no way to open it may pass; other bytes than SQLite's do not."""
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        sqlite3.connect(tmp_path / "not there" / "index.sqlite")
+    assert may_pass(caught.value)
+
+    small = sqlite3.connect(tmp_path / "small.sqlite")
+    small.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(sqlite3.OperationalError) as full:
+        small.executescript("CREATE TABLE a (x); CREATE TABLE b (x); CREATE TABLE c (x)")
+    small.close()
+    assert may_pass(full.value)
+
+    (tmp_path / "damaged.sqlite").write_bytes(b"no database" * 1000)
+    damaged = sqlite3.connect(tmp_path / "damaged.sqlite")
+    with pytest.raises(sqlite3.DatabaseError) as found:
+        damaged.execute("SELECT * FROM sqlite_master").fetchall()
+    damaged.close()
+    assert not may_pass(found.value)
