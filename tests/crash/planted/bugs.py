@@ -127,8 +127,8 @@ _BUGS = (
     _Bug(
         "the index is told of what is not synced",
         "server.py",
-        "        self._index.send(self._journal.mark)\n        for follower",
-        "        self._index.send(self._journal.written)\n        for follower",
+        "            self._index.send(mark)\n",
+        "            self._index.send(self._journal.written)\n",
     ),
     _Bug(
         "the index goes on from a place that is void",
