@@ -113,6 +113,7 @@ class SimulatedFollower:
         self.place: Mark | None = None
         self.sent: Mark | None = None
         self.fault = ""
+        self.short = False
         self.blocked = self.starts = self.generation = 0
         self.idle = False
         self.heard = 0.0
@@ -188,6 +189,7 @@ class SimulatedFollower:
 
     def report(self, report: Report) -> None:
         self.fault, self.blocked, self.idle = report.fault, report.blocked, report.idle
+        self.short = report.short
         self.heard = Kernel.current.clock.up
         if report.blocked:
             raise Violation("a file of the tree was given up as blocked")
