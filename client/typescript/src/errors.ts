@@ -20,6 +20,7 @@ export const RETRYABLE = {
   STOPPING: true,
   DAMAGED: false,
   INTERNAL: false,
+  FORBIDDEN: false,
 } as const
 
 /** A code of the wire; a newer daemon may know more. */
@@ -121,4 +122,48 @@ export function refusal(op: string, error: WireError): Refused {
   if (error.code === "NOT_FOUND" && op === "retrieveCheckpoint") return new CheckpointNotFound(op, error)
   if (error.code === "POSITION_GONE") return new PositionGone(op, error)
   return new Refused(op, error)
+}
+
+/** An error as it travels between threads, where classes do not. */
+export interface PlainError {
+  name: string
+  message: string
+  /** Of a Refused. */
+  op: string | undefined
+  code: string | undefined
+  field: string | undefined
+  retryable: boolean
+}
+
+const CLASSES: Readonly<Record<string, new (message: string) => StorageError>> = {
+  InvalidArgument,
+  EndpointError,
+  ClosedError,
+  ProtocolError,
+  DaemonUnavailable,
+  OutcomeUnknown,
+  TooMuchOutstanding,
+}
+
+/** Returns what `revived` makes an error of again in another thread. */
+export function plainOf(error: unknown): PlainError {
+  const { name, message } = error instanceof Error ? error : { name: "Error", message: String(error) }
+  const refused = error instanceof Refused ? error : undefined
+  return {
+    name,
+    message,
+    op: refused?.op,
+    code: refused?.code,
+    field: refused?.field,
+    retryable: refused?.retryable ?? false,
+  }
+}
+
+/** Returns the error that another thread has sent. */
+export function revived(plain: PlainError): StorageError {
+  const { name, message, op, code, field, retryable } = plain
+  if (op === undefined || code === undefined) return new (CLASSES[name] ?? StorageError)(message)
+  const wire: WireError = { code, message, retryable, ...(field === undefined ? {} : { field }) }
+  if (name === "CheckpointNotFound") return new CheckpointNotFound(op, wire)
+  return name === "PositionGone" ? new PositionGone(op, wire, message) : new Refused(op, wire, message)
 }

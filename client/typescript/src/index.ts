@@ -15,8 +15,26 @@ export {
   StorageError,
   TooMuchOutstanding,
 } from "./errors.js"
+export type { FileSystem, GetRunDir } from "./adapter.js"
 export type { StoreOp } from "./batch.js"
 export type { FollowOptions } from "./follow.js"
+export {
+  createDefaultFileSystem,
+  createInitialJob,
+  defaultRetrieveCheckpoint,
+  defaultStoreCheckpoint,
+  defaultStoreEvent,
+  getAllJobs,
+  getAllRuns,
+  getCheckpointsByJobId,
+  getEventContents,
+  getEventsByRun,
+  retrieveJob,
+  storeJob,
+  storeRunSetting,
+} from "./functions.js"
+export { defaultGetRunDir, getCheckpointDir, getCheckpointPath, getJobDir, getJobsDir } from "./paths.js"
+export { closeSharedClient } from "./shared.js"
 export type { ListOp, PageArguments, StorageOptions } from "./storage.js"
 export { createStorage, DaemonStorage } from "./storage.js"
 export type {

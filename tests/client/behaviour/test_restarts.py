@@ -108,7 +108,7 @@ def test_without_a_daemon_a_call_ends_in_time_and_says_what_to_do(
 def test_a_silent_daemon_leaves_the_outcome_unknown_and_the_store_never_comes_late(
     daemon: RunningDaemon, open_client: OpenClient, job_id: str
 ) -> None:
-    client = open_client(daemon, timeout_s=0.5)
+    client = open_client(daemon, timeout_s=2)
     client.store_event(event(job_id, 0))
     os.kill(daemon.pid, signal.SIGSTOP)
     try:

@@ -1,0 +1,164 @@
+// The one client behind the module-level functions: made when first used, for the base as it is found then.
+
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads"
+
+import type { StoreOp } from "./batch.js"
+import { type Place, resolvePlace } from "./endpoint.js"
+import { ClosedError, revived, StorageError } from "./errors.js"
+import { textOf, valueOf } from "./json.js"
+import type { ReadOp } from "./reads.js"
+import { MAX_OUTSTANDING_BYTES_DEFAULT, MAX_OUTSTANDING_DEFAULT, TIMEOUT_DEFAULT_MS } from "./storage.js"
+import type { Hello } from "./types.js"
+import type { WorkerAnswer, WorkerCall, WorkerData } from "./worker.js"
+
+/** More than the thread itself takes to give up: it answers unless it is gone. */
+const GRACE_MS = 30_000
+
+interface Waiter {
+  resolve: (value: number | Uint8Array | undefined) => void
+  reject: (error: Error) => void
+}
+
+/** A call without its id; `Omit` would lose which fields go together. */
+type Call = WorkerCall extends infer C ? (C extends WorkerCall ? Omit<C, "id"> : never) : never
+
+/**
+ * A thread with one connection, and calls to it in both kinds. It keeps the process alive only while an
+ * asynchronous call is unanswered.
+ */
+class SharedClient {
+  readonly place: Place
+  readonly #worker: Worker
+  readonly #answers: MessagePort
+  readonly #flag = new Int32Array(new SharedArrayBuffer(4))
+  readonly #waiters = new Map<number, Waiter>()
+  #calls = 0
+  #base: string | undefined
+  #gone: StorageError | undefined
+
+  constructor() {
+    this.place = resolvePlace()
+    this.#base = this.place.base
+    const { port1, port2 } = new MessageChannel()
+    this.#answers = port1
+    const data: WorkerData = {
+      settings: {
+        ...this.place,
+        timeoutMs: TIMEOUT_DEFAULT_MS,
+        maxOutstanding: MAX_OUTSTANDING_DEFAULT,
+        maxOutstandingBytes: MAX_OUTSTANDING_BYTES_DEFAULT,
+      },
+      answers: port2,
+      flag: this.#flag.buffer as SharedArrayBuffer,
+    }
+    // Nothing of the program's own flags, such as --require hooks, belongs into this thread.
+    this.#worker = new Worker(new URL("./worker.js", import.meta.url), {
+      workerData: data,
+      transferList: [port2],
+      execArgv: [],
+      name: "perstack-storage",
+    })
+    this.#worker.on("message", (answer: WorkerAnswer) => this.#take(answer))
+    this.#worker.on("error", (error: Error) => this.#end(error))
+    this.#worker.on("exit", () => this.#end(new ClosedError("the client was closed")))
+    this.#worker.unref()
+  }
+
+  /** The absolute base. Of an endpoint that was named, only the daemon knows it. */
+  get base(): string {
+    this.#base ??= (this.read("hello", {}) as Hello).base
+    return this.#base
+  }
+
+  /** Stores a value, and blocks until it is on disk. */
+  store(op: StoreOp, value: object): void {
+    this.#wait({ store: op, body: textOf(value) })
+  }
+
+  /** Stores a value; it and its place in the order are taken now. */
+  async storeLater(op: StoreOp, value: object): Promise<void> {
+    await this.#post({ store: op, body: textOf(value) })
+  }
+
+  /** Reads, and blocks until the answer is there. */
+  read(op: ReadOp, args: object): unknown {
+    return opened(this.#wait({ read: op, args: textOf(args) }))
+  }
+
+  /** Reads. */
+  async readLater(op: ReadOp, args: object): Promise<unknown> {
+    return opened(await this.#post({ read: op, args: textOf(args) }))
+  }
+
+  /** Lets what is under way come to its end, then ends the thread. */
+  async close(): Promise<void> {
+    await this.#post({ close: true })
+    await this.#worker.terminate()
+  }
+
+  #wait(call: Call): number | Uint8Array | undefined {
+    if (this.#gone !== undefined) throw this.#gone
+    Atomics.store(this.#flag, 0, 0)
+    this.#worker.postMessage({ ...call, id: 0 })
+    Atomics.wait(this.#flag, 0, 0, TIMEOUT_DEFAULT_MS + GRACE_MS)
+    const received = receiveMessageOnPort(this.#answers) as { message: WorkerAnswer } | undefined
+    if (received === undefined) {
+      // Its answer would be taken for that of a later call.
+      this.#end(new StorageError("the client's thread does not answer"))
+      void this.#worker.terminate()
+      throw this.#gone
+    }
+    const { value, error } = received.message
+    if (error !== undefined) throw revived(error)
+    return value
+  }
+
+  #post(call: Call): Promise<number | Uint8Array | undefined> {
+    return new Promise((resolve, reject) => {
+      if (this.#gone !== undefined) throw this.#gone
+      const id = ++this.#calls
+      if (this.#waiters.size === 0) this.#worker.ref()
+      this.#waiters.set(id, { resolve, reject })
+      this.#worker.postMessage({ ...call, id })
+    })
+  }
+
+  #take({ id, value, error }: WorkerAnswer): void {
+    const waiter = this.#waiters.get(id)
+    this.#waiters.delete(id)
+    if (this.#waiters.size === 0) this.#worker.unref()
+    if (error === undefined) waiter?.resolve(value)
+    else waiter?.reject(revived(error))
+  }
+
+  /** The thread is no more. */
+  #end(reason: Error): void {
+    this.#gone ??=
+      reason instanceof StorageError ? reason : new StorageError(`the client failed: ${reason.message}`, { cause: reason })
+    for (const { reject } of this.#waiters.values()) reject(this.#gone)
+    this.#waiters.clear()
+  }
+}
+
+function opened(body: number | Uint8Array | undefined): unknown {
+  if (!(body instanceof Uint8Array)) throw new StorageError("a read was answered without a body")
+  return valueOf(Buffer.from(body.buffer, body.byteOffset, body.byteLength))
+}
+
+let client: SharedClient | undefined
+
+/**
+ * Returns the client of the module-level functions. PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the
+ * current directory are looked at when it is first needed, and again after `closeSharedClient`.
+ */
+export function sharedClient(): SharedClient {
+  client ??= new SharedClient()
+  return client
+}
+
+/** Lets what is under way come to its end and closes the client; the next call makes a new one. */
+export async function closeSharedClient(): Promise<void> {
+  const closing = client
+  client = undefined
+  await closing?.close()
+}

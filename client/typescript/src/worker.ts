@@ -1,0 +1,54 @@
+// The thread behind the module-level functions: it owns the one connection, so that all their calls keep their order.
+
+import { type MessagePort, parentPort, workerData } from "node:worker_threads"
+
+import type { StoreOp } from "./batch.js"
+import { Connection, type ConnectionSettings } from "./connection.js"
+import { plainOf, type PlainError } from "./errors.js"
+import { checked, type ReadOp } from "./reads.js"
+
+/** What the thread is given when it starts. */
+export interface WorkerData {
+  settings: ConnectionSettings
+  /** Answers to synchronous calls, of which one is under way at most. */
+  answers: MessagePort
+  /** Set to 1 and notified when such an answer is there. */
+  flag: SharedArrayBuffer
+}
+
+/** A call. A synchronous one has the id 0. */
+export type WorkerCall =
+  | { id: number; store: StoreOp; body: string }
+  | { id: number; read: ReadOp; args: string }
+  | { id: number; close: true }
+
+/** What came of it: a position for a store, the body of an answer for a read. */
+export interface WorkerAnswer {
+  id: number
+  value?: number | Uint8Array | undefined
+  error?: PlainError
+}
+
+const { settings, answers, flag } = workerData as WorkerData
+const waiting = new Int32Array(flag)
+const connection = new Connection(settings)
+
+async function carryOut(call: WorkerCall): Promise<number | Uint8Array | undefined> {
+  if ("store" in call) return connection.store(call.store, Buffer.from(call.body))
+  if ("read" in call) return checked(await connection.call(call.read, call.args)).body
+  return void (await connection.close())
+}
+
+function tell(answer: WorkerAnswer): void {
+  if (answer.id !== 0) return parentPort?.postMessage(answer)
+  answers.postMessage(answer)
+  Atomics.store(waiting, 0, 1)
+  Atomics.notify(waiting, 0)
+}
+
+parentPort?.on("message", (call: WorkerCall) => {
+  carryOut(call).then(
+    (value) => tell({ id: call.id, value }),
+    (error: unknown) => tell({ id: call.id, error: plainOf(error) }),
+  )
+})
