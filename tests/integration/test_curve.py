@@ -179,6 +179,7 @@ KEY = zmq.curve_keypair()[0].decode()
         f"name read-write {KEY} more",
         f"a read-write {KEY}\nb read-only {KEY}",
     ],
+    ids=range(9),
 )
 def test_a_list_with_one_wrong_line_is_no_list(tmp_path: Path, line: str) -> None:
     """It is not used up to that line: who was meant to be let in is not known."""
