@@ -11,6 +11,9 @@ import { MAX_OUTSTANDING_BYTES_DEFAULT, MAX_OUTSTANDING_DEFAULT, TIMEOUT_DEFAULT
 import type { Hello } from "./types.js"
 import type { WorkerAnswer, WorkerCall, WorkerData } from "./worker.js"
 
+/** How long the end of the process is put off for what was not awaited. */
+const EXIT_MS = 5_000
+const DROP_MS = 1_000
 /** More than the thread itself takes to give up: it answers unless it is gone. */
 const GRACE_MS = 30_000
 
@@ -62,6 +65,7 @@ class SharedClient {
     this.#worker.on("error", (error: Error) => this.#end(error))
     this.#worker.on("exit", () => this.#end(new ClosedError("the client was closed")))
     this.#worker.unref()
+    process.once("exit", this.#leave)
   }
 
   /** The absolute base. Of an endpoint that was named, only the daemon knows it. */
@@ -93,24 +97,38 @@ class SharedClient {
   /** Lets what is under way come to its end, then ends the thread. */
   async close(): Promise<void> {
     await this.#post({ close: true })
+    process.off("exit", this.#leave)
     await this.#worker.terminate()
+  }
+
+  /**
+   * The process is about to end, by `process.exit` or an exception too: what was not awaited may still be stored.
+   * The binding aborts a process in which a thread ends while its socket is in use, so it is closed in any case.
+   */
+  readonly #leave = (): void => {
+    if (this.#gone !== undefined || this.#waiters.size === 0) return
+    if (this.#ask({ close: true }, EXIT_MS) === undefined) this.#ask({ drop: true }, DROP_MS)
   }
 
   #wait(call: Call): number | Uint8Array | undefined {
     if (this.#gone !== undefined) throw this.#gone
-    Atomics.store(this.#flag, 0, 0)
-    this.#worker.postMessage({ ...call, id: 0 })
-    Atomics.wait(this.#flag, 0, 0, TIMEOUT_DEFAULT_MS + GRACE_MS)
-    const received = receiveMessageOnPort(this.#answers) as { message: WorkerAnswer } | undefined
-    if (received === undefined) {
-      // Its answer would be taken for that of a later call.
+    const answer = this.#ask(call, TIMEOUT_DEFAULT_MS + GRACE_MS)
+    if (answer === undefined) {
+      // If it came later, it would be taken for the answer to another call.
       this.#end(new StorageError("the client's thread does not answer"))
-      void this.#worker.terminate()
       throw this.#gone
     }
-    const { value, error } = received.message
-    if (error !== undefined) throw revived(error)
-    return value
+    if (answer.error !== undefined) throw revived(answer.error)
+    return answer.value
+  }
+
+  /** Blocks until the thread answers, undefined if it does not in time. */
+  #ask(call: Call, milliseconds: number): WorkerAnswer | undefined {
+    Atomics.store(this.#flag, 0, 0)
+    this.#worker.postMessage({ ...call, id: 0 })
+    Atomics.wait(this.#flag, 0, 0, milliseconds)
+    const received = receiveMessageOnPort(this.#answers) as { message: WorkerAnswer } | undefined
+    return received?.message
   }
 
   #post(call: Call): Promise<number | Uint8Array | undefined> {

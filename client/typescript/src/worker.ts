@@ -21,6 +21,7 @@ export type WorkerCall =
   | { id: number; store: StoreOp; body: string }
   | { id: number; read: ReadOp; args: string }
   | { id: number; close: true }
+  | { id: number; drop: true }
 
 /** What came of it: a position for a store, the body of an answer for a read. */
 export interface WorkerAnswer {
@@ -36,6 +37,7 @@ const connection = new Connection(settings)
 async function carryOut(call: WorkerCall): Promise<number | Uint8Array | undefined> {
   if ("store" in call) return connection.store(call.store, Buffer.from(call.body))
   if ("read" in call) return checked(await connection.call(call.read, call.args)).body
+  if ("drop" in call) return void connection.drop()
   return void (await connection.close())
 }
 

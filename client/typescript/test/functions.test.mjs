@@ -1,7 +1,7 @@
 // The module-level functions, each in a program of its own: they share one client, found by the directory.
 
 import assert from "node:assert/strict"
-import { readFileSync, symlinkSync, mkdirSync, writeFileSync, existsSync, statSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
 
@@ -137,6 +137,73 @@ describe("on a daemon of its folder", () => {
     const jobs = order.flatMap(({ op, value }, i) => (op === "storeJob" ? [[value.totalSteps, i]] : []))
     assert.deepEqual(jobs.map(([steps, i]) => i - jobs.findIndex(([other]) => other === steps)), [1, 51, 101, 151, 201, 251])
     await storage.close()
+  })
+
+  test("an end by process.exit or an exception keeps what was not awaited, and is no abort", async () => {
+    const ends = { exit: ["process.exit(7)", 7], throw: ["throw new Error('the end')", 1] }
+    for (const [id, [text, expected]] of Object.entries(ends)) {
+      const file = join(folder, `ends-${id}.mjs`)
+      writeFileSync(
+        file,
+        `${USES}
+        const event = (n) => ({ id: "e" + n, type: "t", expertKey: "k", timestamp: n, stepNumber: 0, jobId: "${id}", runId: "r", n })
+        for (let n = 0; n < 500; n++) storage.defaultStoreEvent(event(n)).catch(() => {})
+        ${text}`,
+      )
+      const done = await run([file], { cwd: folder })
+      assert.equal(done.code, expected, done.stderr)
+      const storage = client.createStorage({ endpoint: daemon.endpoint })
+      assert.equal((await storage.getEventsByRun(id, "r")).length, 500)
+      await storage.close()
+    }
+  })
+
+  test("without a daemon an end by process.exit is put off for seconds only", async () => {
+    const lonely = temporaryFolder(shared)
+    const file = join(folder, "lonely.mjs")
+    writeFileSync(
+      file,
+      `${USES}
+      storage.defaultStoreEvent({ id: "e", type: "t", expertKey: "k", timestamp: 1, stepNumber: 0, jobId: "j", runId: "r" })
+      process.exit(7)`,
+    )
+    const started = performance.now()
+    const done = await run([file], { cwd: lonely, env: { PERSTACK_STORED_BASE: join(lonely, "perstack") } })
+    assert.equal(done.code, 7, done.stderr)
+    assert.ok(performance.now() - started < 25_000)
+  })
+
+  test("synchronous stores ride out a kill of the daemon", async () => {
+    const own = temporaryFolder(shared)
+    const other = await new Daemon(join(own, "perstack")).start()
+    try {
+      const going = program(
+        own,
+        `${USES}
+        import { existsSync, writeFileSync } from "node:fs"
+        for (let n = 0; n < 200 || !existsSync("restarted"); n++) {
+          storage.storeJob({ ...storage.createInitialJob("j", "k"), totalSteps: n })
+          if (n === 20) writeFileSync("going", "")
+          globalThis.n = n
+        }
+        console.log(globalThis.n)`,
+      )
+      const deadline = performance.now() + 60_000
+      while (!existsSync(join(own, "going"))) {
+        assert.ok(performance.now() < deadline)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+      await other.kill()
+      await other.start()
+      writeFileSync(join(own, "restarted"), "")
+      const last = await going
+      const storage = client.createStorage({ endpoint: other.endpoint })
+      assert.equal((await storage.retrieveJob("j")).totalSteps, last)
+      assert.equal((await storage.readAll({ limit: 1 })).position, last + 1)
+      await storage.close()
+    } finally {
+      await other.kill()
+    }
   })
 
   test("errors have their classes, codes and words in both kinds", async () => {
