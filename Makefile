@@ -41,8 +41,8 @@ $(TS)/node_modules/.stamp: $(TS)/package-lock.json
 $(TS)/dist/index.js: $(TS)/node_modules/.stamp $(wildcard $(TS)/src/*.ts) $(TS)/package.json
 	@echo "== tsc"; cd $(TS) && npm run --silent check && npm run --silent build
 
-soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything
-	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick)
+soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything; FIGURES=soak.json
+	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick) $(if $(FIGURES),--figures $(FIGURES))
 
 planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught
 	@$(BIN)/python -m tests.crash.planted

@@ -17,6 +17,7 @@ from tests.crash.image import image
 from tests.crash.judge import Verdict, judge
 from tests.crash.kills import SETTINGS, await_progress, judged_campaign
 from tests.crash.load import ALL_KINDS, load
+from tests.crash.progress import Figures, Progress
 from tests.support import RunningDaemon, eventually
 
 IMAGE_BYTES = 1 << 30
@@ -30,6 +31,7 @@ def power_cuts(
     *,
     kinds: tuple[str, ...] = ALL_KINDS,
     on_round: Callable[[float], None] = lambda _ready_seconds: None,
+    over: Callable[[], bool] = lambda: False,
 ) -> Verdict:
     """Cut the power of one base again and again, then judge. The clients go on through all of it."""
     with image(folder, IMAGE_BYTES) as disk:
@@ -38,6 +40,8 @@ def power_cuts(
         try:
             with load(daemon.endpoint, folder / "history", rng.randrange(10**9), kinds) as clients:
                 for _ in range(rounds):
+                    if over():
+                        break
                     await_progress(clients)
                     time.sleep(rng.uniform(0, 0.4))
                     pids = halt(daemon)
@@ -88,13 +92,15 @@ def _stands_still(pid: int) -> bool:
     return True
 
 
-def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], None]) -> dict[str, float]:
+def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
     """A lane of the soak."""
     rng = random.Random(seed)
     return judged_campaign(
         rounds,
         folder,
-        on_round,
+        progress,
         ROUNDS_A_BASE,
-        lambda place, share, note: power_cuts(place, share, rng, on_round=note),
+        lambda place, share, note: power_cuts(
+            place, share, rng, on_round=note, over=lambda: progress.time_is_up
+        ),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.crash.judge import Verdict, judge
 from tests.crash.load import ALL_KINDS, Load, load
+from tests.crash.progress import Figures, Progress, add
 from tests.support import RunningDaemon, eventually
 
 FOLLOWER_EVERY = 5
@@ -25,6 +26,7 @@ def kill_rounds(
     *,
     kinds: tuple[str, ...] = ALL_KINDS,
     on_round: Callable[[float], None] = lambda _ready_seconds: None,
+    over: Callable[[], bool] = lambda: False,
 ) -> Verdict:
     """Kill a daemon on one base again and again, then judge. Every few rounds it is a follower instead.
 
@@ -34,6 +36,7 @@ def kill_rounds(
         rng: for the moments and whom it hits.
         kinds: the clients.
         on_round: told after each round how long the next daemon took to be ready, 0 for a follower.
+        over: whether to judge what there is, however few rounds that are.
     """
     daemon = RunningDaemon(folder / "base", *SETTINGS).start()
     try:
@@ -41,6 +44,8 @@ def kill_rounds(
             daemon.endpoint, folder / "history", rng.randrange(10**9), kinds, look=daemon.base
         ) as clients:
             for number in range(rounds):
+                if over():
+                    break
                 await_progress(clients)
                 time.sleep(rng.uniform(0, 0.3))
                 before = time.monotonic()
@@ -74,38 +79,40 @@ def await_progress(clients: Load) -> None:
 def judged_campaign(
     rounds: int,
     folder: Path,
-    on_round: Callable[[int], None],
+    progress: Progress,
     rounds_a_base: int,
     part: Callable[[Path, int, Callable[[float], None]], Verdict],
-) -> dict[str, float]:
+) -> Figures:
     """Many rounds, on a new base every so often: each is judged, and what is found raises."""
-    total: dict[str, float] = {"readySecondsMax": 0.0}
+    total: Figures = {"readySecondsMax": 0.0}
     done = 0
 
     def note(ready_seconds: float) -> None:
         nonlocal done
         done += 1
         total["readySecondsMax"] = round(max(total["readySecondsMax"], ready_seconds), 2)
-        on_round(done)
+        progress(done)
 
-    while done < rounds:
+    while done < rounds and not progress.time_is_up:
         place = folder / f"from-{done}"
         place.mkdir()
         verdict = part(place, min(rounds_a_base, rounds - done), note)
+        add(total, dict(verdict.counts()))
+        progress.tell(total)
         assert not verdict.kinds, f"in {place}: {verdict}"
-        for name, number in verdict.counts().items():
-            total[name] = total.get(name, 0) + number
         shutil.rmtree(place)
     return total
 
 
-def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], None]) -> dict[str, float]:
+def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
     """A lane of the soak."""
     rng = random.Random(seed)
     return judged_campaign(
         rounds,
         folder,
-        on_round,
+        progress,
         ROUNDS_A_BASE,
-        lambda place, share, note: kill_rounds(place, share, rng, on_round=note),
+        lambda place, share, note: kill_rounds(
+            place, share, rng, on_round=note, over=lambda: progress.time_is_up
+        ),
     )

@@ -1,7 +1,9 @@
 """`make soak`: every campaign at full length, side by side, within an hour; figures in a table and as JSON.
 
-A campaign is a function `campaign(rounds, seed, folder, on_round)` that gives figures by name, and raises if
-something is wrong. Each lane of it is a process of its own. `SOAK=quick` runs little of everything.
+A campaign is a function `campaign(rounds, seed, folder, progress)` that gives figures by name, says them as
+it goes, and raises if something is wrong. Each lane of it is a process of its own. `SOAK=quick` runs little
+of everything. SIGTERM or SIGINT let each lane judge what it has, and print the table of that; a second one
+ends them at once.
 """
 
 import argparse
@@ -17,57 +19,59 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.crash.progress import FINDINGS, Figures, Progress, add
+
 MINUTES_MAX = 60
 _SAY_SECONDS = 15.0
+_WRITE_SECONDS = 60.0
+_JUDGE_SECONDS = 90.0  # for what was done, after a signal
+_CLEAN_SECONDS = 15.0  # for mounts and folders
 _ROOT = Path(__file__).parents[2]
 
-Figures = dict[str, float]
-CampaignFunction = Callable[[int, int, Path, Callable[[int], None]], Figures]
+CampaignFunction = Callable[[int, int, Path, Progress], Figures]
 
 
 class Campaign(NamedTuple):
-    """What is run how often: in all, in a quick soak, and in how many lanes side by side."""
+    """What is run how often: in all, in a quick soak, in how many lanes side by side, and for how long."""
 
     function: str
     unit: str
     rounds: int
     quick: int
     lanes: int = 1
+    # Of 60: no round begins after it. What is under way then must be judged within the hour.
+    minutes: float = 50
 
 
 CAMPAIGNS = {
     "kills": Campaign("tests.crash.kills:campaign", "kills", 1000, 10, lanes=2),
     "cuts": Campaign("tests.crash.cuts:campaign", "power cuts", 200, 4),
-    "simulation": Campaign("tests.crash.sim.soak:campaign", "simulated histories", 24, 1),
-    "planted": Campaign("tests.crash.planted.soak:campaign", "planted bugs", 200, 6),
+    "simulation": Campaign("tests.crash.sim.soak:campaign", "simulated histories", 240, 1),
+    "fuzz": Campaign("tests.hostile.soak:campaign", "fuzzed frames", 200_000, 4000),
+    "damage": Campaign("tests.offline.damage:campaign", "damaged places", 5000, 60),
+    "planted": Campaign("tests.crash.planted.soak:campaign", "planted bugs", 400, 6, minutes=44),
 }
 
 
 class Lane:
     """One process of a campaign, and what it has said."""
 
-    def __init__(self, name: str, rounds: int, seed: int, folder: Path) -> None:
+    def __init__(self, name: str, rounds: int, seed: int, folder: Path, seconds: float) -> None:
         self.name = name
         self.rounds = rounds
         self.done = 0
-        self.figures: Figures | None = None
+        self.figures: Figures = {}
+        self.told_to_stop = False
         self.seed = seed
         self.folder = folder
         folder.mkdir(parents=True)
         self.log = folder / "output.txt"
-        command = [
-            sys.executable,
-            "-m",
-            "tests.crash.soak",
-            "--lane",
-            name,
-            str(rounds),
-            str(seed),
-            str(folder),
-        ]
+        command = [sys.executable, "-m", "tests.crash.soak", "--lane"]
+        command += [CAMPAIGNS[name].function, str(rounds), str(seed), str(folder), str(seconds)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT, text=True, start_new_session=True
@@ -87,33 +91,60 @@ class Lane:
         """Whether it has ended, one way or the other."""
         return self.process.poll() is not None
 
-    def end(self) -> bool:
-        """End it if it still runs; whether it came to its end by itself, with all its figures."""
+    @property
+    def failed(self) -> bool:
+        """Whether it found something, or came to an end that neither it nor a signal wanted."""
+        if any(self.figures.get(name) for name in FINDINGS):
+            return True
+        if not self.ended or self.process.returncode == 0:
+            return False
+        return not self.cut_short
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether a signal ended it before it had judged its last rounds."""
+        return self.told_to_stop and self.ended and self.process.returncode < 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGTERM lets it judge what it has, SIGINT only clean up."""
+        if not self.ended:
+            self.told_to_stop = True
+            self.process.send_signal(number)
+
+    def end(self) -> None:
+        """End it, and all that it has started and left."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._reader.join()
-        return self.process.returncode == 0 and self.figures is not None
 
 
-def run_lane(name: str, rounds: int, seed: int, folder: Path) -> None:
-    """The process of a lane: says each round, and the figures in the end."""
-    module, _, function = CAMPAIGNS[name].function.partition(":")
-    campaign: CampaignFunction = getattr(importlib.import_module(module), function)
+def run_lane(function: str, rounds: int, seed: int, folder: Path, seconds: float) -> None:
+    """The process of a lane: says each round, and the figures as they grow."""
+    module, _, name = function.partition(":")
+    campaign: CampaignFunction = getattr(importlib.import_module(module), name)
+
+    line = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a campaign prints is for its log
 
     def say(**what: object) -> None:
-        sys.stdout.write(json.dumps(what) + "\n")
-        sys.stdout.flush()
+        line.write(json.dumps(what) + "\n")
+        line.flush()
 
-    figures = campaign(rounds, seed, folder, lambda done: say(round=done))
-    say(round=rounds, figures=figures)
+    progress = Progress(say, seconds)
+    signal.signal(signal.SIGTERM, lambda *_: progress.stop())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
+    say(figures=campaign(rounds, seed, folder, progress))
 
 
 class Soak:
     """All campaigns that were asked for, until they have ended or the time is up."""
 
-    def __init__(self, names: list[str], *, quick: bool, seed: int, minutes: float) -> None:
+    def __init__(self, names: list[str], *, quick: bool, seed: int, minutes: float, figures: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="perstack-soak-", dir="/var/tmp"))
+        self.seed = seed
+        self.signals: list[int] = []
+        self._figures = figures
         self._started = time.monotonic()
         self._deadline = self._started + minutes * 60
         self._lanes: list[Lane] = []
@@ -121,47 +152,78 @@ class Soak:
             campaign = CAMPAIGNS[name]
             rounds = campaign.quick if quick else campaign.rounds
             lanes = min(campaign.lanes, rounds)
+            seconds = campaign.minutes * minutes / MINUTES_MAX * 60
             for n in range(lanes):
                 share = rounds // lanes + (n < rounds % lanes)
-                self._lanes.append(Lane(name, share, seed + n, self.folder / f"{name}-{n}"))
+                self._lanes.append(Lane(name, share, seed + n, self.folder / f"{name}-{n}", seconds))
 
-    def run(self) -> dict[str, Figures]:
-        """Wait for the lanes, and say how far they are.
-
-        Returns:
-            figures by campaign; "failed" counts lanes that found something or ran out of time.
-        """
+    def run(self) -> bool:
+        """Wait for the lanes, say and write how far they are; whether all went well."""
         try:
-            self._wait()
-        except BaseException:
+            self._wait(self._deadline, lambda: bool(self.signals))
+            if self.signals:
+                self._stop()
+        finally:
             for lane in self._lanes:
                 lane.end()
-            raise
-        figures: dict[str, Figures] = {}
+            self.write()
         for lane in self._lanes:
-            good = lane.end()
-            of_campaign = figures.setdefault(lane.name, {"rounds": 0, "failed": 0})
-            of_campaign["rounds"] += lane.done
-            if good:
-                assert lane.figures is not None
-                _add(of_campaign, lane.figures)
-                shutil.rmtree(lane.folder, ignore_errors=True)
-            else:
-                of_campaign["failed"] += 1
+            if lane.cut_short:
+                sys.stdout.write(f"\n{lane.name} was ended before it had judged its last rounds\n")
+            if lane.failed:
                 sys.stdout.write(
                     f"\nFAILED: {lane.name}, seed {lane.seed}, after {lane.done} of {lane.rounds} rounds"
                     f" (status {lane.process.returncode}). All is kept in {lane.folder}\n"
                 )
                 sys.stdout.write("".join(lane.log.read_text().splitlines(keepends=True)[-30:]))
+            else:
+                shutil.rmtree(lane.folder, ignore_errors=True)
+        return not any(lane.failed for lane in self._lanes)
+
+    def _stop(self) -> None:
+        """A signal came: what is under way is judged, if nobody sends another."""
+        sys.stdout.write("stopping: what was done is judged\n")
+        for number, seconds in ((signal.SIGTERM, _JUDGE_SECONDS), (signal.SIGINT, _CLEAN_SECONDS)):
+            for lane in self._lanes:
+                lane.signal(number)
+            told = len(self.signals)
+            self._wait(time.monotonic() + seconds, partial(self._told_again, told))
+
+    def _told_again(self, before: int) -> bool:
+        return len(self.signals) > before
+
+    def figures(self) -> dict[str, Figures]:
+        """What is known now, by campaign; "failed" counts lanes that found something or came to no end."""
+        figures: dict[str, Figures] = {}
+        for lane in self._lanes:
+            of_campaign = figures.setdefault(lane.name, {"rounds": 0, "asked": 0, "failed": 0})
+            of_campaign["rounds"] += lane.done
+            of_campaign["asked"] += lane.rounds
+            of_campaign["failed"] += lane.failed
+            add(of_campaign, lane.figures)
         return figures
 
-    def _wait(self) -> None:
-        said = 0.0
-        while not all(lane.ended for lane in self._lanes) and time.monotonic() < self._deadline:
-            if time.monotonic() - said > _SAY_SECONDS:
-                said = time.monotonic()
-                sys.stdout.write(f"{self.elapsed():6.0f} s   {self._progress()}\n")
+    def write(self) -> None:
+        """The figures as JSON, whole at any moment."""
+        seconds = round(self.elapsed(), 1)
+        ended = all(lane.ended for lane in self._lanes)
+        known = {"seed": self.seed, "seconds": seconds, "ended": ended, "campaigns": self.figures()}
+        new = self._figures.with_suffix(".new")
+        new.write_text(json.dumps(known, indent=2) + "\n")
+        new.replace(self._figures)
+
+    def _wait(self, deadline: float, stop: Callable[[], bool]) -> None:
+        said = written = -_WRITE_SECONDS
+        running = len(self._lanes)
+        while running and time.monotonic() < deadline and not stop():
+            before, running = running, sum(not lane.ended for lane in self._lanes)
+            if self.elapsed() - said > _SAY_SECONDS:
+                said = self.elapsed()
+                sys.stdout.write(f"{said:6.0f} s   {self._progress()}\n")
                 sys.stdout.flush()
+            if running != before or self.elapsed() - written > _WRITE_SECONDS:
+                written = self.elapsed()
+                self.write()
             time.sleep(0.2)
 
     def elapsed(self) -> float:
@@ -169,27 +231,22 @@ class Soak:
         return time.monotonic() - self._started
 
     def _progress(self) -> str:
-        parts = []
-        for name in dict.fromkeys(lane.name for lane in self._lanes):
-            lanes = [lane for lane in self._lanes if lane.name == name]
-            done, rounds = sum(lane.done for lane in lanes), sum(lane.rounds for lane in lanes)
-            parts.append(f"{name} {done:,} of {rounds:,}")
-        return "   ".join(parts)
-
-
-def _add(total: Figures, figures: Figures) -> None:
-    """Figures of lanes are added; of those named max, the largest counts."""
-    for name, figure in figures.items():
-        total[name] = max(total.get(name, 0), figure) if name.endswith("Max") else total.get(name, 0) + figure
+        return "   ".join(
+            f"{name} {figures['rounds']:,} of {figures['asked']:,}" + " FAILED" * bool(figures["failed"])
+            for name, figures in self.figures().items()
+        )
 
 
 def table(figures: dict[str, Figures]) -> str:
-    """The figures for people."""
+    """The figures for people, and what they come to."""
     lines = []
     for name, of_campaign in figures.items():
-        rounds = f"{of_campaign['rounds']:,} {CAMPAIGNS[name].unit}"
-        rest = [f"{key} {value:,}" for key, value in of_campaign.items() if key != "rounds"]
-        lines.append(f"  {name:<10} {rounds:<24} {', '.join(rest)}")
+        rounds = f"{of_campaign['rounds']:,} of {of_campaign['asked']:,} {CAMPAIGNS[name].unit}"
+        rest = [f"{key} {value:,}" for key, value in of_campaign.items() if key not in {"rounds", "asked"}]
+        lines.append(f"  {name:<10} {rounds:<34} {', '.join(rest)}")
+    shown = ("acknowledged", "lost", "doubled", "reordered", "torn", "invented", "failed")
+    total = {key: sum(of_campaign.get(key, 0) for of_campaign in figures.values()) for key in shown}
+    lines.append(f"  {'all':<10} " + ", ".join(f"{key} {value:,}" for key, value in total.items()))
     return "\n".join(lines)
 
 
@@ -203,21 +260,19 @@ def main() -> None:
     parser.add_argument("campaigns", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; all if none is named")
     told = parser.parse_args()
     sys.stdout.write(f"seed {told.seed}, at most {told.minutes:g} minutes\n")
-    soak = Soak(told.campaigns or list(CAMPAIGNS), quick=told.quick, seed=told.seed, minutes=told.minutes)
-    figures = soak.run()
-    seconds = round(soak.elapsed(), 1)
-    told.figures.write_text(
-        json.dumps({"seed": told.seed, "seconds": seconds, "campaigns": figures}, indent=2) + "\n"
-    )
-    sys.stdout.write(f"\n{table(figures)}\n\n{seconds:g} s, figures in {told.figures}\n")
-    failed = any(of_campaign["failed"] for of_campaign in figures.values())
-    if not failed:
+    names = told.campaigns or list(CAMPAIGNS)
+    soak = Soak(names, quick=told.quick, seed=told.seed, minutes=told.minutes, figures=told.figures)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: soak.signals.append(number))
+    good = soak.run()
+    sys.stdout.write(f"\n{table(soak.figures())}\n\n{soak.elapsed():.0f} s, figures in {told.figures}\n")
+    if good:
         shutil.rmtree(soak.folder)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if not good else 128 + soak.signals[0] if soak.signals else 0)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--lane"]:
-        run_lane(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+        run_lane(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), float(sys.argv[6]))
     else:
         main()

@@ -31,6 +31,7 @@ from perstack_stored.segments import JournalReader, Mark
 from perstack_stored.settings import Settings
 from perstack_stored.tree import Cursor, Tree, TreeModes, save_cursor
 from perstack_stored.wire import STORE_KINDS
+from tests.crash.progress import Figures, Progress, add
 from tests.offline.bases import one_of_each
 from tests.offline.inprocess import Checked, Repaired, Started
 from tests.support import captured_run, under_other_job
@@ -41,6 +42,7 @@ _BATCH = 7
 _TORN_BYTES = 700
 _CHECKPOINT_EVERY = 40
 _TELL_SECONDS = 5
+_PLACES_A_BASE = 500
 
 
 class Made(NamedTuple):
@@ -393,14 +395,25 @@ def run(made: Made, place: Place, folder: Path, seed: int) -> str:
         raise WrongError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}") from error
 
 
-def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], None]) -> dict[str, float]:
+def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
     """For `make soak`: damage at so many places; raises if anything was wrong."""
-    outcomes, wrong = damages(rounds, seed, folder, on_round)
-    assert not wrong, "\n".join(wrong)
-    figures: Counter[str] = Counter()
-    for outcome, count in outcomes.items():
-        figures[outcome.partition(": ")[2]] += count
-    return {"places": rounds, "wrong": 0, **figures}
+    total: Figures = {"wrong": 0}
+    done = 0
+    while done < rounds and not progress.time_is_up:
+        share = min(_PLACES_A_BASE, rounds - done)
+        place = folder / f"from-{done}"
+        place.mkdir()
+        outcomes, wrong = damages(share, seed + done, place, progress.after(done))
+        shutil.rmtree(place)
+        done += share
+        figures: Counter[str] = Counter()
+        for outcome, count in outcomes.items():
+            figures[outcome.partition(": ")[2]] += count
+        figures["wrong"] += figures.pop("WRONG", 0)
+        add(total, dict(figures))
+        progress.tell(total)
+        assert not wrong, "\n".join(wrong)
+    return total
 
 
 def damages(

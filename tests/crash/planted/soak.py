@@ -1,13 +1,14 @@
 """The planted bugs as a campaign of `make soak`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
+
+from tests.crash.progress import Figures, Progress
 
 from .runner import planted, try_out
 
 
-def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], None]) -> dict[str, float]:
+def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
     """Plant so many of the bugs, one at a time; the list with who caught each goes to the folder.
 
     Raises:
@@ -15,10 +16,13 @@ def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], Non
     """
     mutants = planted()
     Random(seed).shuffle(mutants)
-    figures: dict[str, float] = {"planted": 0, "simulation": 0, "test": 0, "argued": 0, "open": 0}
+    figures: Figures = {"ofAll": len(mutants), "planted": 0, "caught": 0, "missed": 0}
+    figures |= {"simulation": 0, "test": 0, "argued": 0, "open": 0}
     missed = []
     with (folder / "planted.txt").open("w") as listed:
         for done, mutant in enumerate(mutants[:rounds], start=1):
+            if progress.time_is_up:
+                break
             verdict = try_out(mutant)
             listed.write(f"{verdict}\n")
             listed.flush()
@@ -26,8 +30,10 @@ def campaign(rounds: int, seed: int, folder: Path, on_round: Callable[[int], Non
             if verdict.how:
                 figures[verdict.how] += 1
             else:
+                figures["missed"] += 1
                 missed.append(str(verdict))
-            on_round(done)
+            figures["caught"] = figures["simulation"] + figures["test"]
+            progress.tell(figures)
+            progress(done)
     assert not missed, "\n".join(missed)
-    figures["caught"] = figures["simulation"] + figures["test"]
     return figures
