@@ -33,7 +33,9 @@ def lasting(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures
 
 
 def _soak(tmp_path: Path, minutes: float, monkeypatch: pytest.MonkeyPatch, *names: str) -> Soak:
-    campaigns = {name: Campaign(f"tests.crash.test_soak:{name}", "rounds", 10**6, 5) for name in names}
+    campaigns = {
+        name: Campaign(f"tests.crash.test_soak:{name}", "rounds", 10**6, 5, minutes=5) for name in names
+    }
     monkeypatch.setattr(soak, "CAMPAIGNS", campaigns)
     return Soak(list(names), quick=False, seed=1, minutes=minutes, figures=tmp_path / "soak.json")
 
@@ -47,7 +49,7 @@ def test_every_campaign_is_there() -> None:
 
 def test_what_a_failed_lane_found_reaches_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last figures count, and so does that it failed; the lane beside it ends when its time is up."""
-    running = _soak(tmp_path, 0.05, monkeypatch, "losing", "lasting")
+    running = _soak(tmp_path, 2, monkeypatch, "losing", "lasting")
     assert not running.run()
     figures = running.figures()
     assert figures["losing"] == {
