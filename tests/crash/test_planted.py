@@ -23,7 +23,9 @@ SAMPLE = (
 def test_a_planted_bug_is_caught(name: str) -> None:
     """A daemon with the bug breaks a promise in the simulation within a minute."""
     mutant = next(mutant for mutant in planted() if mutant.name == name)
-    assert try_out(mutant).how == "simulation"
+    verdict = try_out(mutant)
+    assert verdict.how == "simulation"
+    assert ": Violation: " in verdict.reason
 
 
 def test_every_bug_can_still_be_planted() -> None:

@@ -1,12 +1,15 @@
 """A backup holds all up to one position or does not count; what is restored is that history, and no other."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -263,6 +266,76 @@ def test_a_restore_killed_at_any_step_leaves_no_base_or_a_whole_one(original: Pa
     assert step > 30
 
 
+class _Folders(SimulatedDisk):
+    """Forgets all data that was not synced, and names folder by folder: those of some folders, or of all."""
+
+    def __init__(self, seed: int, *, dies_at: int | None) -> None:
+        super().__init__(seed, dies_at=dies_at)
+        self._undo: list[tuple[int, Callable[[], object]]] = []
+
+    def sync(self, fd: int) -> None:
+        inode = os.fstat(fd).st_ino
+        self._undo = [(folder, undo) for folder, undo in self._undo if folder != inode]
+
+    def create(self, name: str, mode: int, *, dir_fd: int) -> int:
+        fd = Files.create(self, name, mode, dir_fd=dir_fd)
+        self._note(dir_fd, lambda folder: os.unlink(name, dir_fd=folder))
+        return fd
+
+    def make_dir(self, name: str, mode: int, *, dir_fd: int | None = None) -> bool:
+        assert dir_fd is not None
+        is_new = Files.make_dir(self, name, mode, dir_fd=dir_fd)
+        if is_new:
+            self._note(dir_fd, lambda folder: shutil.rmtree(name, dir_fd=folder))
+        return is_new
+
+    def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        assert source_dir == target_dir
+        Files.rename(self, source, target, source_dir=source_dir, target_dir=target_dir)
+        self._note(source_dir, lambda f: os.rename(target, source, src_dir_fd=f, dst_dir_fd=f))
+
+    def _note(self, folder: int, undo: Callable[[int], object]) -> None:
+        again = _opened_again(folder)
+        self._undo.append((os.fstat(folder).st_ino, lambda: undo(again)))
+
+    def cut_power(self, *, loses_all: bool = False) -> None:
+        self.lose_data()
+        folders = {folder for folder, _ in self._undo}
+        lost = {folder for folder in sorted(folders) if loses_all or self.random.random() < 0.5}
+        for folder, undo in reversed(self._undo):
+            if folder in lost:
+                with contextlib.suppress(FileNotFoundError):  # gone with its folder
+                    undo()
+
+
+def test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any call, and right behind the last one; then it is there, whatever was not synced is lost."""
+    back_up(original, tmp_path / "backup")
+    expected = records(original)[:17]
+    # A process without power cleans up nothing.
+    monkeypatch.setattr("perstack_stored.restore.shutil", SimpleNamespace(rmtree=lambda _path: None))
+    whole = step = 0
+    is_done = False
+    while not is_done:
+        step += 1
+        base = tmp_path / f"base{step}"
+        disk = _Folders(step, dies_at=step)
+        try:
+            bring_back(tmp_path / "backup", base, 17, disk)
+            is_done = True
+        except Died:
+            pass
+        disk.cut_power(loses_all=is_done)
+        if (base / ".stored").exists():
+            whole += 1
+            assert records(base) == expected
+    assert whole >= 1
+    assert records(tmp_path / f"base{step}") == expected
+    assert step > 30
+
+
 # --- damage ----------------------------------------------------------------------------------------
 
 
@@ -300,6 +373,18 @@ def test_a_backup_that_is_damaged_is_refused_and_leaves_no_base(original: Path, 
                 assert isinstance(caught.value, BackupDamagedError)
                 assert path.name in str(caught.value)
             assert not base.exists() or not list(base.iterdir())
+
+
+def test_a_manifest_with_another_time_or_position_is_refused(original: Path, tmp_path: Path) -> None:
+    """It can still be read, and says what was never written: its checksum tells."""
+    back_up(original, tmp_path / "backup")
+    path = tmp_path / "backup" / "backup.json"
+    good = path.read_text()
+    for field in ("timeMs", "position"):
+        path.write_text(re.sub(rf'("{field}":\d*)(\d)', lambda m: f"{m[1]}{9 - int(m[2])}", good))
+        assert path.read_text() != good
+        with pytest.raises(BackupDamagedError, match="does not match its checksum"):
+            manifest_of(tmp_path / "backup")
 
 
 def test_a_copy_that_reads_back_wrong_does_not_count(original: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.offline.bases import (
 from tests.offline.inprocess import Checked, Items, Repaired, Started
 from tests.offline.test_check import contents, flip, flip_payload
 from tests.support import files_of, running_daemon
+from tests.unit.support import SimulatedDisk
 
 RUN = "jobs/j1/runs/r1"
 CONFIG_STATUS = 78
@@ -349,6 +350,16 @@ def test_a_lost_store_that_is_sent_again_is_not_answered_as_if_it_were_there(
 
 
 # --- refused ---------------------------------------------------------------------------------------
+
+
+def test_what_a_repair_wrote_outlives_a_power_cut(base_of_segments: Path) -> None:
+    """When it says that it is done, the segments made anew are on the disk, not in the page cache alone."""
+    flip_payload(base_of_segments, b"e3", segment=1)
+    disk = SimulatedDisk()
+    Repaired(base_of_segments, files=disk)
+    before = {path.name: path.read_bytes() for path in segments(base_of_segments)}
+    disk.lose_data()
+    assert {path.name: path.read_bytes() for path in segments(base_of_segments)} == before
 
 
 def test_it_is_refused_while_a_daemon_runs(base: Path) -> None:

@@ -238,6 +238,12 @@ class SimulatedDisk(Files):
         super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
         self._names.append(lambda: os.rename(target, source, src_dir_fd=target_dir, dst_dir_fd=source_dir))
 
+    def lose_data(self) -> None:
+        """Lose all that was written to files and not synced."""
+        for fd, sector, old in self._sectors.values():
+            os.pwrite(fd, old, sector * SECTOR_BYTES)
+        self._sectors.clear()
+
     def cut_power(self) -> None:
         """Lose some of what was not synced."""
         odds = self.random.choice([0.0, 0.5, 0.9, 1.0])

@@ -1,7 +1,9 @@
 """A changed byte of the index at rest is noticed, whatever its last stop was like."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +129,49 @@ def test_one_killed_in_a_checkpoint_is_completed(
     assert found.place.position == 30
     found.close()
     verify_at_rest(str(path))
+
+
+class _Unsynced:
+    """Stands in for `os` beneath the checksums: what they write is on the disk when it is synced."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, bytes, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        self._waiting.append((fd, data, offset))
+        return len(data)
+
+    def fdatasync(self, fd: int) -> None:
+        for write in self._waiting:
+            os.pwrite(*write)
+        self._waiting.clear()
+
+
+def test_a_power_cut_behind_a_checkpoint_takes_no_checksums(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are on disk before it counts as done; that it is under way, before it changes pages."""
+    store(base, 0, 20)
+    base.index.checkpoint()
+    monkeypatch.setattr(index_sums, "os", _Unsynced())
+    put_sums = index_sums.Checkpoints._put_sums
+
+    def cut_power_first(checkpoints: index_sums.Checkpoints, touched: set[int] | None) -> None:
+        cut_within.append(copy_of(base, tmp_path / "within"))
+        put_sums(checkpoints, touched)
+
+    cut_within: list[Path] = []
+    monkeypatch.setattr(index_sums.Checkpoints, "_put_sums", cut_power_first)
+    store(base, 20, 30)
+    base.index.checkpoint()
+    monkeypatch.undo()
+    for path in (*cut_within, copy_of(base, tmp_path / "behind")):
+        verify_at_rest(str(path))
+        assert rows(path) == 30
+    assert len(cut_within) == 1
 
 
 def test_a_reader_holds_up_a_checkpoint_but_not_the_index(base: Base, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .bugs import bugs
 from .sites import PACKAGE, Mutant, sites
-from .verdicts import ARGUED, OPEN, OPEN_FILES, TESTS, TESTS_OF_FILE
+from .verdicts import ARGUED, TESTS, TESTS_OF_FILE
 
 REPOSITORY = Path(__file__).parents[3]
 HISTORIES = 60
@@ -20,7 +20,7 @@ _SECONDS_MAX = 900
 
 
 class Verdict(NamedTuple):
-    """Who noticed a planted bug: `how` is "simulation", "test", "argued" or "open"; "" if nobody did."""
+    """Who noticed a planted bug: `how` is "simulation", "test" or "argued"; "" if nobody did."""
 
     name: str
     how: str
@@ -50,8 +50,7 @@ def try_out(mutant: Mutant, *, histories: int = HISTORIES) -> Verdict:
         return Verdict(mutant.name, "simulation", found)
     if mutant.name in ARGUED:
         return Verdict(mutant.name, "argued", ARGUED[mutant.name])
-    how = "open" if mutant.name in OPEN else ""
-    return Verdict(mutant.name, how, f"{histories} histories went well")
+    return Verdict(mutant.name, "", f"{histories} histories went well")
 
 
 def _by_simulation(environment: dict[str, str], histories: int) -> str:
@@ -75,8 +74,7 @@ def _by_tests(mutant: Mutant, tests: tuple[str, ...], environment: dict[str, str
     if failed is None:
         if mutant.name in ARGUED:
             return Verdict(mutant.name, "argued", ARGUED[mutant.name])
-        how = "open" if mutant.file in OPEN_FILES or mutant.name in OPEN else ""
-        return Verdict(mutant.name, how, f"{' '.join(tests)} passed")
+        return Verdict(mutant.name, "", f"{' '.join(tests)} passed")
     return Verdict(mutant.name, "test", failed.group(1))
 
 
