@@ -1,0 +1,95 @@
+"""A journal whose disk fails under a load ends the daemon; what was acknowledged is kept, says the judge."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.crash.judge import judge
+from tests.crash.kills import SETTINGS, await_progress
+from tests.crash.load import Load, load
+from tests.support import RunningDaemon, eventually
+
+# The real daemon, one of whose calls fails from a moment on. With a sync, all that waited for it is gone from
+# the page cache as well, as the kernel may have it.
+_PROGRAM = """
+import errno, os, runpy, sys
+from perstack_stored.files import Files
+name, trigger = sys.argv.pop(1), sys.argv.pop(1)
+write, sync_data, real = Files.write, Files.sync_data, getattr(Files, name)
+unsynced = []
+
+def noted_write(self, fd, buffers, offset):
+    unsynced.append((fd, offset, sum(map(len, buffers))))
+    write(self, fd, buffers, offset)
+
+def noted_sync(self, fd):
+    waiting = list(unsynced)
+    sync_data(self, fd)
+    for piece in waiting:
+        if piece[0] == fd:
+            unsynced.remove(piece)
+
+def failing(self, *arguments, **named):
+    if not os.path.exists(trigger):
+        return before(self, *arguments, **named)
+    if name == "sync_data":
+        for fd, offset, length in list(unsynced):
+            if fd == arguments[0]:
+                os.pwrite(fd, bytes(length), offset)
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+Files.write, Files.sync_data = noted_write, noted_sync
+before = getattr(Files, name)
+setattr(Files, name, failing)
+runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
+"""
+
+
+@contextmanager
+def loaded(tmp_path: Path, daemon: RunningDaemon) -> Iterator[Load]:
+    """A load on a daemon that is ready; in the end the judge says that all is well."""
+    try:
+        with load(daemon.endpoint, tmp_path / "history", 3, ("awaiting", "batching")) as clients:
+            await_progress(clients)
+            yield clients
+            await_progress(clients)
+            clients.join()
+        verdict = judge(clients.histories, daemon.endpoint, daemon.base)
+        assert not verdict.kinds, str(verdict)
+        assert verdict.acknowledged > 0
+        assert daemon.stop() == 0
+    finally:
+        daemon.make_sure_it_ended()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("write", "writing the journal failed"),
+        ("sync_data", "writing the journal failed"),
+        ("rename", "making room in the journal failed"),
+        ("sync", "syncing the journal's folder failed"),
+    ],
+)
+def test_a_journal_that_fails_ends_the_daemon_and_nothing_acknowledged_is_lost(
+    tmp_path: Path, call: str, says: str
+) -> None:
+    """Status 1 and the reason; what was not synced is gone, and nobody had been told otherwise."""
+    trigger = tmp_path / "failing"
+    daemon = RunningDaemon(tmp_path / "base", *SETTINGS)
+    command = [sys.executable, "-c", _PROGRAM, call, str(trigger), "serve", "--base-path", str(daemon.base)]
+    with daemon.log.open("ab") as log:
+        daemon.process = subprocess.Popen([*command, *SETTINGS], stderr=log, stdin=subprocess.DEVNULL)
+    eventually(lambda: bool(daemon.events("ready")), "it is ready", 60)
+    with loaded(tmp_path, daemon):
+        trigger.touch()
+        assert daemon.process.wait(timeout=120) == 1
+        (failed,) = daemon.events("failed")
+        assert says in failed["reason"]
+        assert "Input/output error" in failed["reason"]
+        daemon.start()
