@@ -25,8 +25,8 @@ check: $(STAMP) ## lint, formatting and types
 	@echo "== mypy";        $(BIN)/mypy
 
 test: check typescript ## check, then all tests
-	@echo "== pytest";      $(BIN)/pytest -n $(JOBS) --dist worksteal
-
+	@echo "== pytest";      $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not alone"
+	@echo "== pytest, one by one"; $(BIN)/pytest -m alone
 	@$(MAKE) test-typescript
 
 typescript: ## build the TypeScript client, where Node is

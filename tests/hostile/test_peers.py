@@ -15,6 +15,8 @@ from tests.integration.raw import MIB, Raw, event, session
 from tests.integration.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
 from tests.support import RunningDaemon, eventually, running_daemon
 
+pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
+
 PING = b'{"v":1,"op":"ping","id":1}'
 
 

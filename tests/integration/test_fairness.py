@@ -8,9 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from perstack_storage import Client
 from tests.integration.raw import Raw, event, job, session
 from tests.support import eventually, running_daemon
+
+pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 
 RATE = 200
 FLOOD = """

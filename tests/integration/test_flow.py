@@ -11,10 +11,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from perstack_storage import Client
 from tests.integration.raw import MIB, Raw, event, job, session
 from tests.integration.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
 from tests.support import RunningDaemon, eventually, files_of, running_daemon
+
+pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 
 
 def settled_tree(raw: Raw) -> bool:

@@ -11,6 +11,8 @@ from tests.support import eventually
 from tests.systemd.container import Container
 from tests.systemd.debian import BUILD, parts
 
+pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
+
 SOCKET = "/run/perstack-stored/stored.sock"
 ENDPOINT = f"PERSTACK_STORED_ENDPOINT=ipc://{SOCKET}"
 PYTHON = "/usr/local/lib/perstack-stored/bin/python"
