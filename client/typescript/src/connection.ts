@@ -22,11 +22,21 @@ const RECONNECT_MAX_MS = 500
 /** More reads wait here for their turn; those that wait for new records don't count. */
 const READS_IN_FLIGHT_MAX = 32
 
+/** What a client needs to be let in by tcp, in Z85; ipc needs none. */
+export interface CurveKeys {
+  /** The daemon's public key: no other daemon can pose as it. */
+  serverKey: string
+  /** The client's own, which has to stand in the daemon's list of clients. */
+  publicKey: string
+  secretKey: string
+}
+
 /** Where a daemon is, and how long and how much is waited for. */
 export interface ConnectionSettings {
   endpoint: string
   /** The base, where the endpoint was derived from it. */
   base: string | undefined
+  keys?: CurveKeys | undefined
   timeoutMs: number
   maxOutstanding: number
   maxOutstandingBytes: number
@@ -331,7 +341,7 @@ export class Connection {
   }
 
   #connect(): Dealer {
-    const { endpoint } = this.#settings
+    const { endpoint, keys } = this.#settings
     let socket: Dealer | undefined
     try {
       socket = new Dealer({
@@ -343,6 +353,11 @@ export class Connection {
         receiveHighWaterMark: 0,
         reconnectInterval: RECONNECT_MIN_MS,
         reconnectMaxInterval: RECONNECT_MAX_MS,
+        ...(keys !== undefined && {
+          curveServerKey: keys.serverKey,
+          curvePublicKey: keys.publicKey,
+          curveSecretKey: keys.secretKey,
+        }),
       })
       socket.connect(endpoint)
     } catch (error) {

@@ -103,6 +103,13 @@ export class Refused extends StorageError {
 }
 
 /**
+ * The daemon does not let this client do that: it may only read, or is on none of the daemon's lists.
+ *
+ * Ask whoever runs the daemon; the same call will be refused again.
+ */
+export class Forbidden extends Refused {}
+
+/**
  * `follow` or `readAll` from a position that this history of the daemon does not have.
  *
  * The base was made anew, or restored from a copy that lacks its newest records. Follow from 0, into an
@@ -121,6 +128,7 @@ export class CheckpointNotFound extends Refused {
 export function refusal(op: string, error: WireError): Refused {
   if (error.code === "NOT_FOUND" && op === "retrieveCheckpoint") return new CheckpointNotFound(op, error)
   if (error.code === "POSITION_GONE") return new PositionGone(op, error)
+  if (error.code === "FORBIDDEN") return new Forbidden(op, error)
   return new Refused(op, error)
 }
 

@@ -6,6 +6,7 @@ export {
   ClosedError,
   DaemonUnavailable,
   EndpointError,
+  Forbidden,
   InvalidArgument,
   OutcomeUnknown,
   PositionGone,
@@ -17,6 +18,7 @@ export {
 } from "./errors.js"
 export type { FileSystem, GetRunDir } from "./adapter.js"
 export type { StoreOp } from "./batch.js"
+export type { CurveKeys } from "./connection.js"
 export type { FollowOptions } from "./follow.js"
 export {
   createDefaultFileSystem,

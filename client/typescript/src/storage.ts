@@ -3,7 +3,7 @@
 import { performance } from "node:perf_hooks"
 
 import type { StoreOp } from "./batch.js"
-import { Connection } from "./connection.js"
+import { Connection, type CurveKeys } from "./connection.js"
 import { resolvePlace } from "./endpoint.js"
 import { InvalidArgument } from "./errors.js"
 import { type FollowOptions, Follow } from "./follow.js"
@@ -31,6 +31,8 @@ export interface StorageOptions {
   endpoint?: string | undefined
   /** The base; else PERSTACK_STORED_BASE, else ./perstack. */
   basePath?: string | undefined
+  /** For a daemon that is reached by tcp with CURVE. One that does not let the key in never answers. */
+  keys?: CurveKeys | undefined
   /**
    * How long a read waits before it fails. Stores fail when none was answered for so long.
    * A restart of the daemon within it is ridden out.
@@ -83,6 +85,7 @@ export class DaemonStorage {
     this.#connection = new Connection({
       endpoint,
       base,
+      keys: endpoint.startsWith("ipc://") ? undefined : options.keys,
       timeoutMs: this.#timeoutMs,
       maxOutstanding: positive(options.maxOutstanding ?? MAX_OUTSTANDING_DEFAULT, "maxOutstanding"),
       maxOutstandingBytes: positive(
