@@ -25,6 +25,8 @@ FRESH_NAME = "fresh.sqlite"
 _COPY_NAME = "copy.sqlite"
 _COPY_BYTES = 1 << 20
 _SQLITE_FAULTS_MAX = 20
+# What comes of an address that is none: of another type, negative, or beyond all bounds.
+_NO_ADDRESS = (OSError, TypeError, ValueError, OverflowError)
 
 
 class _Table(NamedTuple):
@@ -193,7 +195,7 @@ class _Comparison:
             try:
                 data = self._reader.payload(segment, offset, record.ENTRY_HEADER_BYTES)
                 is_right = record.decode_header(data).position == position
-            except (OSError, NotAnEntryError):
+            except (*_NO_ADDRESS, NotAnEntryError):
                 is_right = False
             if not is_right:
                 self._report.add(
@@ -236,7 +238,7 @@ class _Comparison:
         for segment, offset, length, crc, position, *key in self._database.execute(select):
             try:
                 is_right = crc32c(self._reader.payload(segment, offset, length)) == crc
-            except OSError:
+            except _NO_ADDRESS:
                 is_right = False
             if not is_right:
                 named = self._key(table, key)

@@ -85,7 +85,8 @@ def conclude(report: Report, done: str, *, as_json: bool) -> None:
 
 def _show_json(finding: Finding) -> None:
     clear_bar()
-    click.echo(json.dumps({"name": finding.name, "note": finding.is_note, **finding.facts}))
+    # A damaged index may give bytes.
+    click.echo(json.dumps({"name": finding.name, "note": finding.is_note, **finding.facts}, default=str))
 
 
 def _text_printer() -> Callable[[Finding], None]:

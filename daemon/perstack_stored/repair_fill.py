@@ -90,11 +90,13 @@ class Filler:
             if header.length > hole.end - offset:
                 return None
             data = record.ENTRY_MAGIC + self._files.read(segment.fd, header.length, offset)[4:]
+            if len(data) < header.length:
+                return None  # the file was cut
             places = record.record_places(data, header)
         except (NotAnEntryError, NewerFormatError):
             return None
         is_right = header.type == EntryType.RECORDS and header.position == position
-        is_right &= 1 <= header.count <= hole.last + 1 - position and len(data) == header.length
+        is_right &= 1 <= header.count <= hole.last + 1 - position
         return _Damaged(header, data, places) if is_right else None
 
     def _mend(

@@ -278,6 +278,10 @@ class Trial:
         self._place = place
         self._base = _copy(made.path, folder / "trial")
         self.changed = damage(self._base, place, random.Random(seed))
+        before, after = ((base / place.file).read_bytes() for base in (made.path, self._base))
+        changed = (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+        # Noise may leave the first bytes as they were, and a cut may take zeros only.
+        self._first = next(changed, min(len(before), len(after)))
 
     def run(self) -> str:
         """What came of it, in a word.
@@ -306,7 +310,7 @@ class Trial:
 
     def _is_proven_journal(self) -> bool:
         name = Path(self._place.file).name
-        return self.changed and name in self._made.proven and self._place.offset < self._made.proven[name]
+        return self.changed and name in self._made.proven and self._first < self._made.proven[name]
 
     def _compare(self, started: Started) -> str:
         if started.answers == self._made.answers:
@@ -328,9 +332,7 @@ class Trial:
         _expect(checked.findings, f"check finds nothing, but a start fails: {error}")
         if self._is_proven_journal():
             places = [facts for found, facts in checked.lines if found == "journal_damage"]
-            named = any(
-                facts["segment"] == name and facts["offset"] <= self._place.offset for facts in places
-            )
+            named = any(facts["segment"] == name and facts["offset"] <= self._first for facts in places)
             is_end = checked.findings & {"index_ahead", "tree_ahead"} and self._place.how != "flip"
             # Of a header that is damaged, the end of the segment before may be all that is told.
             _expect(named or is_end, f"check names another place: {checked.lines[:3]}")

@@ -666,3 +666,12 @@ def test_checkpoints_are_told_by_their_job(base: Path) -> None:
         daemon.stop()
     (base / "jobs/spaced/checkpoints/c1.json").unlink()
     assert Checked(base).only("tree_missing_file")["path"] == "jobs/spaced/checkpoints/c1.json"
+
+
+@pytest.mark.parametrize("value", ["'x'", "-1", "9223372036854775807", "x'00'"])
+@pytest.mark.parametrize("column", ["segment", "offset"])
+def test_an_address_that_is_none_is_named(base: Path, column: str, value: str) -> None:
+    """Found by the campaign: a damaged index may hold anything, of any type."""
+    change_index(base, f"UPDATE place SET {column} = {value}", f"UPDATE job SET {column} = {value}")
+    checked = Checked(base)
+    assert (checked.status, checked.names) == (1, {"index_wrong"})

@@ -43,3 +43,13 @@ def test_an_index_whose_bytes_changed_gives_no_other_answers(made: Made, how: st
     pick = random.Random(how)
     for n, offset in enumerate(pick.sample(used, 8)):
         assert run(made, Place(".stored/index.sqlite", offset, how), tmp_path, n) == "no effect"
+
+
+@pytest.mark.parametrize("behind", [20, 65, 67, 71])
+def test_a_segment_that_is_cut_in_the_head_of_an_entry_is_repaired(
+    made: Made, behind: int, tmp_path: Path
+) -> None:
+    """Found by the campaign: half a table ended the repair with a traceback."""
+    name = ".stored/journal/0000000002.segment"
+    entry = (made.path / name).read_bytes().index(b"PSE1", 1000)
+    assert run(made, Place(name, entry + behind, "cut"), tmp_path, 1).startswith("repaired")
