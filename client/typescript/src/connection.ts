@@ -251,7 +251,8 @@ export class Connection {
       protocol.sent(now)
       socket.send(frame).catch(() => this.#lost(socket)) // taken at once, or not at all
     }
-    void this.#receive(socket)
+    // Not beside a frame that waits for the connection: of two operations that wait, zeromq.js may wake one only.
+    if (!this.#sending) void this.#receive(socket)
   }
 
   #sendWhenConnected(socket: Dealer, frame: Buffer): void {

@@ -211,7 +211,10 @@ def test_strange_ids_are_ids(client: Client, job_id: str, name: str) -> None:
     assert [found["runId"] for found in client.get_event_contents(job_id, name)] == [name]
 
 
-def test_an_event_of_40_mib_and_an_answer_of_80_mib_travel_in_parts(client: Client, job_id: str) -> None:
+def test_an_event_of_40_mib_and_an_answer_of_80_mib_travel_in_parts(
+    shared_daemon: RunningDaemon, open_client: OpenClient, job_id: str
+) -> None:
+    client = open_client(shared_daemon, timeout_s=100)
     first, second = (event(job_id, number, text=f"{number}" * 41_943_040) for number in (1, 2))
     small = event(job_id, 3)
     for value in (first, small, second):
