@@ -11,7 +11,7 @@ NODE_WANTED := it needs node 20 or newer, and npm
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup check test typescript test-typescript soak damage planted demo bench-store install uninstall clean
+.PHONY: help setup check test typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -53,8 +53,11 @@ damage: $(STAMP) ## damage a base at PLACES=5000 places; SEED=1
 demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 	@$(BIN)/python tests/demo/demo.py
 
-bench-store: $(STAMP) ## measure how fast events are stored
-	@$(BIN)/python tests/bench/store_bench.py
+bench: $(STAMP) typescript ## against direct files, SQLite, Redis, PostgreSQL, NATS and the machine's limits; BENCH='--help'
+	@$(BIN)/python -m tests.bench.main $(BENCH)
+
+bench-quick: $(STAMP) typescript ## the same in about two minutes
+	@$(BIN)/python -m tests.bench.main --quick --only abe --minutes 1.5 --out bench-run $(BENCH)
 
 install: ## put it in place for systemd: PREFIX=/usr/local DESTDIR= (deploy/README.md)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' PYTHON='$(PYTHON)' deploy/install.sh

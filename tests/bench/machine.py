@@ -17,8 +17,8 @@ def place(folder: str | None, image: str | None) -> Iterator[tuple[Path, str]]:
     """A fresh folder for all rounds, and how to call it; emptied at the very end.
 
     With an image, a file whose blocks were written beforehand, a new ext4 is made on it and mounted.
-    Otherwise the folder lies in the one given, or beside this file. Nothing is deleted between rounds: ext4 makes files
-    ten times slower for minutes after many were deleted.
+    Otherwise the folder lies in the one given, or beside this file. Nothing is deleted between rounds: ext4
+    makes files ten times slower for minutes after many were deleted.
     """
     with tempfile.TemporaryDirectory(prefix="bench-", dir=folder or Path(__file__).parent) as made:
         root = Path(made)

@@ -1,0 +1,64 @@
+"""The benchmark itself works: rounds are counted, audited, judged and written down."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.contenders import CONTENDERS
+from tests.bench.figures import estimate, ratios
+from tests.bench.load import Load, Round
+from tests.bench.results import Results
+from tests.bench.targets import judged
+
+
+def results_of(ours: float, theirs: float) -> Results:
+    """Three rounds of one work with these rates."""
+    results = Results()
+    for name, rate in (("perstack", ours), ("redis", theirs)):
+        for _ in range(3):
+            results.add("32 x 1", Load(32, 1, 1.0), name, Round(10, rate, rate, [1.0], 10))
+    return results
+
+
+def test_a_short_run_writes_rounds_that_passed_their_audit(tmp_path: Path) -> None:
+    """Two contenders of 0.3 s; the JSON has their rounds, and nothing acknowledged is missing."""
+    command = [sys.executable, "-m", "tests.bench.main", "--quick", "--only", "b", "--rounds", "1"]
+    options = ["--seconds", "0.3", "--contenders", "perstack,sqlite", "--out", str(tmp_path / "out")]
+    folder = ["--folder", str(tmp_path)]
+    subprocess.run([*command, *options, *folder], check=True, cwd=Path(__file__).parents[2], timeout=100)
+    written = json.loads((tmp_path / "out/bench.json").read_bytes())
+    rounds = {r["contender"]: r["rounds"][0] for r in written["rounds"]}
+    assert rounds.keys() == {"perstack", "sqlite"}
+    assert all(r["count"] == r["audited"] > 0 and r["latenciesUs"] for r in rounds.values())
+    assert (tmp_path / "out/bench.svg").read_text().count("<rect") > 4
+    assert [t["text"] for t in written["targets"]] == ["8 x 64: rate against sqlite"]
+
+
+def test_an_audit_that_disagrees_is_told() -> None:
+    """What is acknowledged and not stored stands in the report."""
+    results = Results()
+    results.add("w", Load(1, 1, 1.0), "redis", Round(10, 1.0, 1.0, [], 9))
+    assert results.left_out == ["w, redis: 10 acknowledged, 9 stored"]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "met"), [(200.0, 100.0, True), (99.0, 100.0, False)])
+def test_a_target_is_judged_by_the_ratio_of_paired_rounds(ours: float, theirs: float, met: bool) -> None:
+    """Ahead is met, behind is missed."""
+    (target,) = judged(results_of(ours, theirs))
+    assert target.met is met
+    assert target.found.median == ours / theirs
+
+
+def test_an_interval_holds_its_median_and_pairs_stay_pairs() -> None:
+    """Rounds that all doubled give exactly 2, however much they differ from each other."""
+    assert estimate(ratios([2.0, 20.0, 200.0], [1.0, 10.0, 100.0])) == (2.0, 2.0, 2.0)
+    low = estimate([1.0, 2.0, 3.0, 4.0, 100.0])
+    assert low.low < low.median == 3.0 < low.high
+
+
+def test_every_contender_tells_what_it_syncs() -> None:
+    """A rate without its promise says nothing."""
+    assert all(contender.sync_mode() for contender in CONTENDERS.values())
