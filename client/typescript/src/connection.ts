@@ -209,11 +209,12 @@ export class Connection {
   }
 
   #unavailable(): DaemonUnavailable {
-    const { endpoint, base, timeoutMs } = this.#settings
+    const { endpoint, base, timeoutMs, keys } = this.#settings
+    const refused = keys === undefined ? "" : "the daemon's key is another one, or it does not let ours in; or "
     const start = base === undefined ? `--bind ${endpoint} --base-path ...` : `--base-path ${base}`
     return new DaemonUnavailable(
       `no answer from ${endpoint} within ${timeoutMs / 1000} s; ` +
-        `a daemon is started with: perstack-stored serve ${start}`,
+        `${refused}a daemon is started with: perstack-stored serve ${start}`,
     )
   }
 

@@ -173,5 +173,6 @@ export function revived(plain: PlainError): StorageError {
   if (op === undefined || code === undefined) return new (CLASSES[name] ?? StorageError)(message)
   const wire: WireError = { code, message, retryable, ...(field === undefined ? {} : { field }) }
   if (name === "CheckpointNotFound") return new CheckpointNotFound(op, wire)
-  return name === "PositionGone" ? new PositionGone(op, wire, message) : new Refused(op, wire, message)
+  if (name === "PositionGone") return new PositionGone(op, wire, message)
+  return name === "Forbidden" ? new Forbidden(op, wire, message) : new Refused(op, wire, message)
 }

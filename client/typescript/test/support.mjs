@@ -11,7 +11,7 @@ import { gunzipSync } from "node:zlib"
 
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../../..")
 export const DATA = join(ROOT, "tests/data")
-const PYTHON = join(ROOT, ".venv/bin/python")
+export const PYTHON = join(ROOT, ".venv/bin/python")
 const START_MS = 30_000
 
 /** Polls until the condition holds. */
@@ -45,8 +45,9 @@ export function temporaryFolder(context) {
 
 /** A daemon process on a base. */
 export class Daemon {
-  constructor(base) {
+  constructor(base, flags = []) {
     this.base = base
+    this.flags = flags
     this.endpoint = `ipc://${base}/.stored/stored.sock`
     this.log = `${base}.log`
   }
@@ -56,7 +57,7 @@ export class Daemon {
     assert.ok(existsSync(PYTHON), `${PYTHON} is missing: run make setup in the checkout`)
     const before = existsSync(this.log) ? readFileSync(this.log).length : 0
     const log = openSync(this.log, "a")
-    this.process = spawn(PYTHON, ["-m", "perstack_stored", "serve", "--base-path", this.base], {
+    this.process = spawn(PYTHON, ["-m", "perstack_stored", "serve", "--base-path", this.base, ...this.flags], {
       stdio: ["ignore", "ignore", log],
     })
     this.ended = new Promise((resolve) => this.process.once("exit", resolve))
