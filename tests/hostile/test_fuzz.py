@@ -1,6 +1,5 @@
 """Hostile frames: each is answered, what was acknowledged is there, and the daemon never notices."""
 
-import secrets
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 FRAMES = 2000
 
 
-@pytest.mark.parametrize("seed", [1, secrets.randbelow(2**32)], ids=["known", "new"])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_hostile_frames_are_refused_and_harm_nobody(tmp_path: Path, seed: int) -> None:
     """Beside a client that behaves; the larger campaign is `python -m tests.hostile.fuzz`."""
     try:

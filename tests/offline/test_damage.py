@@ -1,7 +1,6 @@
 """A sample of the damages that `make damage` tries by the thousand."""
 
 import random
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,8 +18,8 @@ def _quiet() -> None:
 
 
 def test_damage_anywhere_is_found_and_named_and_nothing_else_comes_of_it(tmp_path: Path) -> None:
-    """Places of all kinds in two bases, other ones each day; the seed is in the message."""
-    seed = int(time.time() // 86_400)
+    """Places of all kinds in two bases, always the same; `make damage` tries others."""
+    seed = 1
     outcomes, wrong = damages(PLACES, seed, tmp_path, lambda _done: None)
     assert not wrong, "\n".join(wrong)
     seen = Counter[str]()
