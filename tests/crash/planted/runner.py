@@ -16,6 +16,8 @@ from .verdicts import ARGUED, TESTS, TESTS_OF_FILE
 REPOSITORY = Path(__file__).parents[3]
 HISTORIES = 60
 """Short ones, from the first seed on: what is caught does not depend on the machine's speed."""
+_THOROUGH = 8
+"""So many are crashed at more of their calls before: some bugs show between two calls of a history only."""
 _SECONDS_MAX = 900
 
 
@@ -45,7 +47,8 @@ def try_out(mutant: Mutant, *, histories: int = HISTORIES) -> Verdict:
         tests = TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file)
         if tests is not None:
             return _by_tests(mutant, tests, environment)
-        found = _by_simulation(environment, histories)
+        found = _by_simulation(environment, min(_THOROUGH, histories), sample=0.3)
+        found = found or _by_simulation(environment, histories, sample=0.08)
     if found:
         return Verdict(mutant.name, "simulation", found)
     if mutant.name in ARGUED:
@@ -53,9 +56,9 @@ def try_out(mutant: Mutant, *, histories: int = HISTORIES) -> Verdict:
     return Verdict(mutant.name, "", f"{histories} histories went well")
 
 
-def _by_simulation(environment: dict[str, str], histories: int) -> str:
+def _by_simulation(environment: dict[str, str], histories: int, *, sample: float) -> str:
     command = [sys.executable, "-m", "tests.crash.sim", "run", "--until-found", "--seeds", str(histories)]
-    command += ["--requests", "12", "--sample", "0.08", "--nested", "0.001", "--jobs", "1"]
+    command += ["--requests", "12", "--sample", str(sample), "--nested", "0.001", "--jobs", "1"]
     try:
         done = _run(command, environment)
     except subprocess.TimeoutExpired:
