@@ -52,7 +52,7 @@ def measure_works(
 ) -> None:
     """Rounds in turn; who begins changes from round to round."""
     for work, (part, load, names) in works(options).items():
-        if part != wanted:
+        if part != wanted or (options.works and work not in options.works.split(",")):
             continue
         taking = [name for name in names if name in chosen]
         rounds = options.rounds
@@ -103,6 +103,7 @@ def arguments() -> argparse.Namespace:
     add("--only", default=PARTS, help="parts in their order: letters of README.md's list")
     add("--minutes", type=float, default=240.0, help="no new round is begun after so many")
     add("--contenders", help="names, with commas")
+    add("--works", help="such as '32 x 1,8 x 64,sustained'; default: all of the parts")
     add("--folder", help="where to write; default: beside this file")
     add("--image", help="as root: a file written beforehand, to make a fresh ext4 on and to mount")
     add("--out", default=str(Path(__file__).parent / "results"), help="folder for JSON, table and picture")

@@ -35,7 +35,10 @@ class Perstack(Server):
         self._daemon = RunningDaemon(folder / "base", "--log-level", "warning")
         self._daemon.start(wait=False)
         with Client(self._daemon.endpoint, timeout_s=60) as client:
-            client.ping()
+            # Ready behind the first answer too: its processes must not start in the time that is measured.
+            eventually(
+                lambda: all(client.stats()[f]["position"] is not None for f in ("tree", "index")), "ready", 60
+            )
         return self._daemon.endpoint
 
     def work(self, address: str, load: Load) -> Worked:

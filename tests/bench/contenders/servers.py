@@ -183,7 +183,7 @@ class Nats(Process):
 
     async def _stream(self, address: str, *, make: bool = False) -> int:
         nats: Any = importlib.import_module("nats")
-        connection = await nats.connect(address)
+        connection = await nats.connect(address, error_cb=unheard)
         try:
             stream = connection.jetstream(timeout=60)
             if make:
@@ -194,3 +194,7 @@ class Nats(Process):
 
     def audit(self, folder: Path, address: str) -> int:
         return asyncio.run(self._stream(address))
+
+
+async def unheard(error: Exception) -> None:
+    """Takes what nats-py would print while its server starts: whoever waits hears of it by himself."""
