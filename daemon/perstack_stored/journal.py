@@ -15,7 +15,7 @@ from . import record
 from .errors import JournalFailedError, LostEndError, StorageFullError
 from .files import Files
 from .notify import Working, to_nobody
-from .prepare import NEXT_NAME, SegmentPreparer, write_zeros
+from .prepare import NEXT_NAME, SegmentPreparer, fill, write_zeros
 from .record import EntryType, Record, SegmentHeader
 from .recovery import Recovered, recover
 from .segments import Mark, segment_name
@@ -24,7 +24,7 @@ from .syncer import Syncer
 
 FILE_MODE = 0o640
 NEW_NAME = "new.segment.part"
-GROWTH_BYTES = 8 << 20
+GROWTH_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -252,12 +252,14 @@ class Journal:
             prepared = self._preparer.take()
             if prepared is not None:
                 self._rotate(*prepared)
-            if self._offset + size > self._capacity:
-                # The next segment is not ready, or the batch is larger than one: reserved space is
-                # slower to sync than written zeros, but just as safe.
-                growth = max(self._offset + size - self._capacity, GROWTH_BYTES)
-                self._files.allocate(self._fd, self._capacity, growth)
-                self._capacity += growth
+            end = self._offset + size
+            if end > self._capacity:
+                # The next segment is not ready, or the batch is larger than one. What is reserved can't find
+                # the disk full; the zeros reach it with the batch, and keep the syncs behind it short.
+                capacity = max(end, self._capacity + GROWTH_BYTES)
+                self._files.allocate(self._fd, self._capacity, capacity - self._capacity)
+                fill(self._files, self._fd, end, capacity)
+                self._capacity = capacity
         except OSError as error:
             if error.errno in _FULL:
                 raise StorageFullError(f"no room for the journal: {error.strerror}") from error

@@ -1,6 +1,7 @@
 """Makes the next segment ahead of its use: written zeros let fdatasync skip the file's metadata.
 
 Measured on ext4: fdatasync of 4 KiB takes 0.31 ms in a growing or reserved file, 0.19 ms in written zeros.
+So a segment that must grow, as the next one is not ready, grows by written zeros too.
 """
 
 import errno
@@ -16,10 +17,15 @@ _RETRY_SECONDS = 1.0
 
 def write_zeros(files: Files, fd: int, size: int) -> int:
     """Fill a new file with zeros, synced. Returns its size in bytes."""
-    for offset in range(0, size, len(_ZEROS)):
-        files.write(fd, [_ZEROS[: min(len(_ZEROS), size - offset)]], offset)
+    fill(files, fd, 0, size)
     files.sync_data(fd)
     return size
+
+
+def fill(files: Files, fd: int, start: int, end: int) -> None:
+    """Write zeros from one offset to another."""
+    for offset in range(start, end, len(_ZEROS)):
+        files.write(fd, [_ZEROS[: min(len(_ZEROS), end - offset)]], offset)
 
 
 class SegmentPreparer:

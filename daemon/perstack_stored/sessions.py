@@ -100,6 +100,7 @@ class Sessions:
 
     def __init__(self, *, sessions_max: int, session_seconds: int, remembered_records_max: int) -> None:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # those of them that have stored nothing
         self._sessions_max = sessions_max
         self._keep_ms = session_seconds * 1000
         self._remembered_max = remembered_records_max
@@ -120,26 +121,43 @@ class Sessions:
         session = self._sessions.get(key)
         if session is not None:
             self._sessions.move_to_end(key)
+            if not session.written:
+                self._unwritten.move_to_end(key)
             session.used_ms = now_ms
             return session
         if len(self._sessions) >= self._sessions_max:
-            oldest = next(iter(self._sessions.values()))
+            self._forget_one(now_ms)
+        session = self._sessions[key] = self._unwritten[key] = Session(0, now_ms)
+        return session
+
+    def _forget_one(self, now_ms: int) -> None:
+        """Make room for a session, first by one that a restart would not know either: it has stored nothing.
+
+        One of this very moment may have stores on their way to the journal, in the same batch.
+        """
+        key, oldest = next(iter(self._unwritten.items()), (b"", None))
+        if oldest is None or oldest.used_ms >= now_ms:
+            key, oldest = next(iter(self._sessions.items()))
             if now_ms - oldest.used_ms < self._keep_ms:
                 raise Refusal(ErrorCode.BUSY, f"there are {self._sessions_max} sessions in use already")
-            self._sessions.popitem(last=False)
-        session = self._sessions[key] = Session(0, now_ms)
-        return session
+        self._forget(key)
+
+    def _forget(self, key: bytes) -> None:
+        del self._sessions[key]
+        self._unwritten.pop(key, None)
 
     def forget_empty(self, key: bytes) -> None:
         """Drop a session that was opened by a store that then came to nothing."""
         session = self._sessions.get(key)
         if session is not None and session.last == 0:
-            del self._sessions[key]
+            self._forget(key)
 
     def stored(self, key: bytes, seq: int, position: int, count: int) -> None:
         """Note the positions of stores that are in the journal now."""
         session = self._sessions.get(key)
         if session is not None:
+            if not session.written:
+                del self._unwritten[key]
             session.stored(seq, position, count, self._remembered_max)
 
     def pass_over(self, key: bytes, seq: int, time_ms: int) -> None:
@@ -173,11 +191,13 @@ class Sessions:
     def snapshot(self) -> bytes:
         """All sessions as bytes, for the head of a segment.
 
-        Numbers admitted that are not in the journal yet are left out: the crash before somebody reads this
-        may have lost their stores.
+        Numbers admitted that are not in the journal yet are left out, and sessions that have no others: the
+        crash before somebody reads this may have lost their stores.
         """
         pieces = []
         for key, session in self._sessions.items():
+            if not session.written:
+                continue
             runs = list(session.runs)[-_RUNS_MAX:]
             pieces.append(_SESSION.pack(key, session.written, session.used_ms, len(runs)))
             pieces.extend([_RUN.pack(*run) for run in runs])
@@ -186,11 +206,14 @@ class Sessions:
     def restore(self, data: bytes | memoryview) -> None:
         """Replace everything by a snapshot whose checksum was tested."""
         self._sessions.clear()
+        self._unwritten.clear()
         offset = 0
         while offset < len(data):
             key, last, used_ms, runs = _SESSION.unpack_from(data, offset)
             offset += _SESSION.size
-            session = self._sessions[key] = Session(last, used_ms)
+            session = Session(last, used_ms)
+            if last:
+                self._sessions[key] = session
             for _ in range(runs):
                 session.runs.append(Run(*_RUN.unpack_from(data, offset)))
                 offset += _RUN.size

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,38 @@ def test_an_entry_larger_than_a_segment_is_stored_whole(folder: JournalFolder) -
         assert folder.payloads(journal.mark)[-4:] == [b"small", large, b"after", b"next"]
         journal.close()
     assert folder.payloads(folder.open().mark) == [b"small", large, b"after", b"next"] * 2
+
+
+def test_a_segment_grows_by_written_zeros(folder: JournalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is only reserved syncs slower: behind the batch that grew it, all that was reserved is written."""
+    files = FailingFiles()
+    journal = folder.open(files, segment_bytes=4096, first_segment_bytes=4096)
+    files.errors = {"create": errno.ENOSPC}  # there is no next segment
+    reserved: list[tuple[int, int]] = []
+    written: list[tuple[int, int]] = []
+    allocate, write = files.allocate, files.write
+
+    def noted_allocate(fd: int, offset: int, length: int) -> None:
+        reserved.append((offset, offset + length))
+        allocate(fd, offset, length)
+
+    def noted_write(fd: int, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> None:
+        written.append((offset, offset + sum(map(len, buffers))))
+        write(fd, buffers, offset)
+
+    monkeypatch.setattr(files, "allocate", noted_allocate)
+    monkeypatch.setattr(files, "write", noted_write)
+    for size in (5000, GROWTH_BYTES * 2, 10, GROWTH_BYTES + 5):
+        before = len(reserved)
+        journal.append([append(bytes(size))])
+        for start, end in reserved[before:]:
+            assert end == journal._capacity == files.size(journal._fd)
+            covered = start
+            for first, last in sorted(written):
+                covered = last if first <= covered < last else covered
+            assert covered == end
+    assert len(reserved) == 4
+    assert [len(payload) for payload in folder.payloads(journal.mark)][-1] == GROWTH_BYTES + 5
 
 
 def test_time_never_goes_back(folder: JournalFolder, monkeypatch: pytest.MonkeyPatch) -> None:

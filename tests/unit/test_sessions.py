@@ -98,8 +98,9 @@ def test_a_session_that_is_used_is_not_evicted() -> None:
     """The session unused for longest goes; one used within its time makes a newcomer wait."""
     known = sessions(sessions_max=2, session_seconds=10)
     a, b, c = keys(3)
-    known.open(a, 0)
-    known.open(b, 1000)
+    for key, now_ms in ((a, 0), (b, 1000)):
+        known.open(key, now_ms).admit(1, 1, 0)
+        known.stored(key, 1, 1, 1)
     known.open(a, 2000)
     with pytest.raises(Refusal) as caught:
         known.open(c, 10_999)
@@ -109,6 +110,35 @@ def test_a_session_that_is_used_is_not_evicted() -> None:
     assert known.find(b) is None
     assert known.find(a) is not None
     assert len(known) == 2
+
+
+def test_sessions_that_stored_nothing_make_room_first() -> None:
+    """Claimed sessions whose stores were all refused keep nobody out, and push out none that stored."""
+    known = sessions(sessions_max=4, session_seconds=10)
+    mine, *claimed = keys(8)
+    known.open(mine, 0).admit(1, 1, 0)
+    known.stored(mine, 1, 1, 1)
+    for now_ms, key in enumerate(claimed):
+        known.open(key, now_ms).admit(1, 1, 0)
+    known.open(claimed[-3], 7)  # it is used again, so another is the oldest now
+    known.open(keys(9)[8], 8)
+    assert known.find(mine) is not None
+    assert [key for key in claimed if known.find(key)] == [claimed[-3], claimed[-1]]
+    assert len(known) == 4
+
+
+def test_a_session_whose_first_store_is_on_its_way_is_not_forgotten() -> None:
+    """One of the same batch may be written in a moment; one that was written counts until its time is up."""
+    known = sessions(sessions_max=1, session_seconds=10)
+    a, b = keys(2)
+    known.open(a, 5).admit(1, 1, 0)
+    with pytest.raises(Refusal, match="in use"):
+        known.open(b, 5)
+    known.stored(a, 1, 1, 1)
+    with pytest.raises(Refusal, match="in use"):
+        known.open(b, 10_004)
+    known.open(b, 10_005)
+    assert known.find(a) is None
 
 
 def test_an_empty_session_leaves_no_trace() -> None:
@@ -161,6 +191,15 @@ def test_a_snapshot_holds_no_number_that_is_not_in_the_journal() -> None:
     assert again is not None
     assert again.last == 1
     assert again.admit(2, 3, 0) == 0
+
+
+def test_a_snapshot_holds_no_session_that_stored_nothing() -> None:
+    """Nor does an older one, which names them, bring them back."""
+    known = sessions()
+    known.open(SESSION_A, 0).admit(1, 1, 0)
+    assert known.snapshot() == b""
+    known.restore(SESSION_A + bytes(18))
+    assert len(known) == 0
 
 
 @pytest.mark.parametrize("count", [65_536, 70_000])

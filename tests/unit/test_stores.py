@@ -238,6 +238,20 @@ def test_too_many_sessions_are_told_to_wait(daemon: Daemon) -> None:
     assert daemon.stored() == [e(1)]
 
 
+def test_a_crowd_of_sessions_that_store_nothing_keeps_nobody_out(daemon: Daemon) -> None:
+    """Those that were refused make room, and what was stored before and after is still known by number."""
+    daemon.folder.sessions._sessions_max = 3
+    daemon.send(request(e(1), seq=1))
+    for i in range(9):
+        daemon.journal._time_ms += 1
+        assert error(daemon.send(request(BAD, key=bytes([100 + i]) * 16, seq=1))[0]) == "BAD_VALUE"
+    daemon.journal._time_ms += 1
+    assert daemon.send(request(e(2), key=SESSION_B, seq=1))[0]["position"] == 2
+    assert daemon.send(request(e(1), seq=1))[0]["position"] == 1
+    assert daemon.send(request(e(2), key=SESSION_B, seq=1))[0]["position"] == 2
+    assert daemon.stored() == [e(1), e(2)]
+
+
 # --- faults ----------------------------------------------------------------------------------------
 
 
