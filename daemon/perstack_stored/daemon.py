@@ -212,6 +212,7 @@ class Daemon:
             open_max=settings.open_reads_max,
             waits_max=settings.follows_max,
             keep_seconds=settings.read_seconds,
+            listings_bytes=settings.listings_bytes_max,
             wake=waker.wake,
         )
         bind.seed_routing_ids()

@@ -6,6 +6,7 @@ only. Each SQL statement gives one row, a JSON text: the interpreter's lock is t
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from perstack_storage._errors import ErrorCode
 from . import record, stretch
 from .errors import DamageError, Refusal
 from .index import setting_text, with_defaults
+from .listings import START, Cursor, Listing, Listings, Page
 from .masking import mask
 from .segments import JournalReader, Mark, segment_name
 
@@ -43,11 +45,13 @@ class Place(NamedTuple):
     crc: int
 
 
-class Source(NamedTuple):
-    """What a query reads from: the index and the journal, both owned by the calling thread."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a query reads from: the index, the journal, and listings of before; all of the calling thread."""
 
     database: sqlite3.Connection
     reader: JournalReader
+    listings: Listings = field(default_factory=Listings)
 
 
 # --- bytes from the journal ------------------------------------------------------------------------
@@ -264,8 +268,8 @@ _META_ROWS = """
   FROM event WHERE run = :run AND position <= :newest AND (step, position) > (:a, :b)
   ORDER BY step, position"""
 _META = f"""
-SELECT group_concat(printf('{{"timestamp":%s,"stepNumber":%d,"type":%s}}', coalesce(at, timestamp), step,
-  json_quote(type)), ','), count(*)
+SELECT CAST(group_concat(printf('{{"timestamp":%s,"stepNumber":%d,"type":%s}}', coalesce(at, timestamp), step,
+  json_quote(type)), ',') AS BLOB), count(*), max(step)
 FROM (SELECT at, timestamp, step, type {_META_ROWS} LIMIT :limit)
 """  # noqa: S608 - constants
 _META_NEXT = f"SELECT step, position {_META_ROWS} LIMIT 1 OFFSET :limit - 1"
@@ -293,31 +297,37 @@ def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
     """Timestamp, step and type of each event of a run, by step."""
     bound = _event_bounds(source, arguments)
     limit = arguments.get("limit")
-    text, following = _meta_page(source, bound, PAGE_ROWS if limit is None else min(limit, LIMIT_MAX))
-    if limit is not None:
-        if following and not _meta_page(source, {**bound, "a": following[0], "b": following[1]}, 1)[1]:
-            following = None
-        return Answer({"next": following}, iter([b"[" + text + b"]"]))
-    return Answer({}, _meta_pages(source, bound, text, following))
+    if limit is None:
+        listing = source.listings.of(source.database, bound["run"], bound["newest"])
+        return Answer({}, _metas(source, bound, listing))
+    page = _meta_page(source, bound, (bound["a"], bound["b"]), min(limit, LIMIT_MAX))
+    more = not page.ends and _meta_page(source, bound, page.last, 1).text
+    return Answer({"next": page.last if more else None}, iter([b"[", page.text, b"]"]))
 
 
-def _meta_page(source: Source, bound: dict[str, Any], rows: int) -> tuple[bytes, list[int] | None]:
-    """Items of a page, and its cursor if another page may follow."""
-    page = {**bound, "limit": rows}
-    text, count = source.database.execute(_META, page).fetchone()
-    following = list(source.database.execute(_META_NEXT, page).fetchone()) if count == rows else None
-    return (text or "").encode(), following
+def _metas(source: Source, bound: dict[str, Any], listing: Listing) -> Iterator[bytes]:
+    """Pieces of the whole listing: pages that are kept, and those that are missing."""
+    page, before = Page(b"", START, ends=False), b"["
+    while not page.ends:
+        after = page.last
+        known = listing.pages.get(after)
+        page = _meta_page(source, bound, after, PAGE_ROWS) if known is None else known
+        if known is None:
+            source.listings.add(listing, after, page)
+        if page.text:
+            yield before
+            yield page.text
+            before = b","
+    yield b"]" if before == b"," else b"[]"
 
 
-def _meta_pages(
-    source: Source, bound: dict[str, Any], text: bytes, following: list[int] | None
-) -> Iterator[bytes]:
-    yield b"[" + text
-    while following:
-        text, following = _meta_page(source, {**bound, "a": following[0], "b": following[1]}, PAGE_ROWS)
-        if text:
-            yield b"," + text
-    yield b"]"
+def _meta_page(source: Source, bound: dict[str, Any], after: Cursor, rows: int) -> Page:
+    """So many items behind a cursor."""
+    page = {**bound, "a": after[0], "b": after[1], "limit": rows}
+    text, count, step = source.database.execute(_META, page).fetchone()
+    if count == rows:
+        return Page(text, source.database.execute(_META_NEXT, page).fetchone(), ends=False)
+    return Page(text or b"", (after[0] if step is None else step, bound["newest"]), ends=True)
 
 
 def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:

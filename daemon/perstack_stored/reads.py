@@ -20,6 +20,7 @@ from .arguments import ReadRequest
 from .errors import DamageError, Refusal, StoredError
 from .figures import Tally
 from .files import Files
+from .listings import Listings
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .segments import JournalReader
 from .stores import Reply
@@ -76,6 +77,7 @@ class Reads:
         open_max: int,
         waits_max: int,
         keep_seconds: float,
+        listings_bytes: int,
         wake: Callable[[], None],
     ) -> None:
         self._files = files
@@ -84,6 +86,7 @@ class Reads:
         self._answer_bytes = answer_bytes
         self._open_max = open_max
         self._keep_seconds = keep_seconds
+        self._listings_bytes = listings_bytes
         self._wake = wake
         self._replies: deque[Reply] = deque()
         self._tail_replies: deque[Reply] = deque()
@@ -224,7 +227,9 @@ class Reads:
 
     def _open_source(self) -> Source:
         return Source(
-            index.connect(self._path, read_only=True), JournalReader(self._files, self._journal_dir)
+            index.connect(self._path, read_only=True),
+            JournalReader(self._files, self._journal_dir),
+            Listings(self._listings_bytes),
         )
 
     def _answer(self, source: Source, request: ReadRequest) -> bytes:

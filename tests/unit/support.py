@@ -14,6 +14,7 @@ from perstack_stored.arguments import check_arguments
 from perstack_stored.files import Buffer, Files
 from perstack_stored.index import Index
 from perstack_stored.journal import Append, Journal
+from perstack_stored.listings import Listings
 from perstack_stored.record import NO_SESSION, Kind, Record, record_places
 from perstack_stored.segments import Entry, JournalReader, Mark
 from perstack_stored.sessions import Sessions
@@ -283,6 +284,7 @@ class Base:
         self.index = Index(self.index_path, self.folder.reader(), self.journal.store)
         self.reader = self.folder.reader()
         self.database = index.connect(self.index_path, read_only=True)
+        self.listings = Listings()
         self.tree: Tree | None = None
 
     def store(self, *values: tuple[Kind, dict[str, Any] | bytes], flags: int = 0) -> int:
@@ -303,7 +305,8 @@ class Base:
     def ask(self, op: str, **arguments: Any) -> tuple[Any, dict[str, object]]:
         """A read: its answer, and the fields of its header."""
         checked = check_arguments(op, arguments)
-        answer = queries.OPERATIONS[op](queries.Source(self.database, self.reader), checked)
+        source = queries.Source(self.database, self.reader, self.listings)
+        answer = queries.OPERATIONS[op](source, checked)
         return json.loads(b"".join(answer.pieces)), answer.fields
 
     def walk(self, op: str, limit: int, **arguments: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from perstack_stored import index, queries, record
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index import Index
 from perstack_stored.journal import Append
+from perstack_stored.listings import Listings
 from perstack_stored.record import Kind
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
@@ -502,6 +503,7 @@ def test_an_index_built_anew_answers_the_same(base: Base) -> None:
     base.index = Index(base.index_path, base.folder.reader(), base.journal.store)
     base.follow()
     base.database = index.connect(base.index_path, read_only=True)
+    base.listings = Listings()
     assert answers() == before
 
 

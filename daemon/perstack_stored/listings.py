@@ -1,0 +1,113 @@
+"""Listings of events that were made before, kept for the next read of the same run; no I/O but one question.
+
+An event in the index never changes, so neither does what a listing holds of the events up to a position.
+What came since is added behind it, unless it belongs before its end (an earlier step): then it is made anew.
+Text is kept within a bound, and dropped while somebody reads it: the reader goes on from its cursor.
+"""
+
+import sqlite3
+from collections import OrderedDict
+from typing import NamedTuple
+
+Cursor = tuple[int, int]  # step and position
+START: Cursor = (-1, -1)
+BYTES_MAX = 16 << 20
+_SHARE = 4  # one listing has at most a quarter of the room
+_LISTING_BYTES = 1024  # what a listing takes beside its text
+_JOIN_BYTES_MAX = 1 << 18  # pages of a few items are joined up to here
+_SINCE = "SELECT count(*), min(step) FROM event WHERE run = ? AND position > ? AND position <= ?"
+
+
+class Page(NamedTuple):
+    """Items of a listing behind a cursor: JSON with commas between, and the cursor to go on from.
+
+    The cursor of the last page (`ends`) stands behind all events up to the position that the listing is of.
+    """
+
+    text: bytes
+    last: Cursor
+    ends: bool
+
+
+class Listing:
+    """The beginning of one run's listing, as of the events up to the position `newest`."""
+
+    __slots__ = ("last", "newest", "pages", "run", "size")
+
+    def __init__(self, run: int, newest: int) -> None:
+        self.run = run
+        self.newest = newest
+        self.pages: dict[Cursor, Page] = {}  # by the cursor they begin behind, in their order
+        self.last = START
+        self.size = 0
+
+
+class Listings:
+    """What is kept, the run read last at the end. Used by one thread."""
+
+    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._kept: OrderedDict[int, Listing] = OrderedDict()
+        self.size = 0
+
+    def of(self, database: sqlite3.Connection, run: int, newest: int) -> Listing:
+        """The listing of a run as of a position, with the pages of it that are known."""
+        listing = self._kept.get(run)
+        if listing is None or not listing.pages:
+            return self._begin(run, newest)
+        self._kept.move_to_end(run)
+        if newest == listing.newest:
+            return listing
+        added, step = database.execute(_SINCE, (run, listing.newest, newest)).fetchone()
+        if not added:
+            listing.newest = newest
+            return listing
+        if step < listing.last[0]:
+            return self._begin(run, newest)
+        return self._go_on(listing, newest)
+
+    def add(self, listing: Listing, after: Cursor, page: Page) -> None:
+        """Keep a page behind a cursor, if it is the next one and there is room."""
+        size = len(page.text)
+        if self._kept.get(listing.run) is not listing or after != listing.last:
+            return
+        if listing.size + size > self._bytes_max // _SHARE:
+            return
+        begin = next(reversed(listing.pages), None)
+        before = b"" if begin is None else listing.pages[begin].text
+        if begin is not None and (not size or len(before) + size <= _JOIN_BYTES_MAX):
+            listing.pages[begin] = page._replace(text=before + b"," + page.text if size else before)
+        elif size:
+            listing.pages[after] = page
+        else:
+            return
+        listing.last = page.last
+        self._grow(listing, size)
+
+    def _begin(self, run: int, newest: int) -> Listing:
+        if run in self._kept:
+            self._drop(run)
+        listing = self._kept[run] = Listing(run, newest)
+        self._grow(listing, _LISTING_BYTES)
+        return listing
+
+    def _grow(self, listing: Listing, size: int) -> None:
+        listing.size += size
+        self.size += size
+        while self.size > self._bytes_max:
+            self._drop(next(iter(self._kept)))
+
+    def _go_on(self, listing: Listing, newest: int) -> Listing:
+        """The same pages as of a later position; who reads it as of the former one does without them."""
+        later = Listing(listing.run, newest)
+        later.pages, later.last, later.size = listing.pages, listing.last, listing.size
+        listing.pages = {}
+        begin = next(reversed(later.pages))
+        later.pages[begin] = later.pages[begin]._replace(ends=False)
+        self._kept[listing.run] = later
+        return later
+
+    def _drop(self, run: int) -> None:
+        listing = self._kept.pop(run)
+        self.size -= listing.size
+        listing.pages = {}
