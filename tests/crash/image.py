@@ -67,6 +67,7 @@ class Image:
         self._file = folder / f"{name}.img"
         self.path = folder / name
         self._mounted = False
+        self.is_evidence = False  # then the file stays, to be looked at
         with self._file.open("wb") as file:
             file.truncate(size_bytes)
         options = ["-N", str(inodes)] if inodes else []
@@ -107,21 +108,25 @@ class Image:
         assert checked.returncode in {0, 1}, checked.stdout + checked.stderr
 
     def remove(self) -> None:
-        """Unmount it by all means, and delete it."""
+        """Unmount it by all means, and delete it, unless it shows what went wrong."""
         if self._mounted:
             _libc.umount2(os.fsencode(self.path), 2)  # detached: busy or not
             self._mounted = False
-        self._file.unlink(missing_ok=True)
+        if not self.is_evidence:
+            self._file.unlink(missing_ok=True)
 
 
 @contextmanager
 def image(
     folder: Path, size_bytes: int, *, inodes: int | None = None, name: str = "image"
 ) -> Iterator[Image]:
-    """An image that is surely gone in the end."""
+    """An image that is surely unmounted in the end; its file is gone too, unless an error ended it."""
     made = Image(folder, size_bytes, inodes=inodes, name=name)
     try:
         yield made
+    except Exception:
+        made.is_evidence = True
+        raise
     finally:
         made.remove()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.judge import judge
-from tests.crash.kills import SETTINGS, await_progress
 from tests.crash.load import Load, load
+from tests.crash.rounds import SETTINGS, await_progress
 from tests.support import RunningDaemon, eventually
 
 # The real daemon, one of whose calls fails from a moment on. With a sync, all that waited for it is gone from

@@ -10,9 +10,9 @@ import pytest
 
 from tests.crash.image import Image, image, needs_images
 from tests.crash.judge import judge
-from tests.crash.kills import SETTINGS
 from tests.crash.load import load
 from tests.crash.observed import Observer
+from tests.crash.rounds import SETTINGS
 from tests.support import RunningDaemon, eventually
 
 MIB = 1 << 20

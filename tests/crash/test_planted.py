@@ -5,9 +5,10 @@ All of them, with the list of who caught which, are for `python -m tests.crash.p
 
 import pytest
 
+from tests.crash.planted import runner
 from tests.crash.planted.bugs import bugs
 from tests.crash.planted.runner import planted, try_out
-from tests.crash.planted.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS
+from tests.crash.planted.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS, Mutant
 from tests.crash.planted.verdicts import ARGUED, TESTS
 from tests.crash.soak import CAMPAIGNS
 
@@ -26,6 +27,15 @@ def test_a_planted_bug_is_caught(name: str) -> None:
     verdict = try_out(mutant)
     assert verdict.how == "simulation"
     assert ": Violation: " in verdict.reason
+
+
+def test_a_hang_is_no_catch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as what it is, and is not good, by the simulation or by a named test."""
+    monkeypatch.setattr(runner, "_SECONDS_MAX", 2)
+    endless = "while True:\n    pass\n"
+    for name in ("an endless loop", next(iter(TESTS))):
+        verdict = try_out(Mutant(name, "files.py", endless))
+        assert (verdict.how, verdict.is_good) == ("hangs", False)
 
 
 def test_every_bug_can_still_be_planted() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.crash.cuts import power_cuts
 from tests.crash.image import image, needs_images
+from tests.crash.rounds import Rounds
 
 
 def test_a_cut_takes_what_was_not_synced_and_nothing_else(tmp_path: Path) -> None:
@@ -31,6 +32,6 @@ def test_a_cut_takes_what_was_not_synced_and_nothing_else(tmp_path: Path) -> Non
 def test_power_cuts_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     """Cut, file system check, mount, start; raw clients and ours go on through all of them."""
     needs_images()
-    verdict = power_cuts(tmp_path, 5, random.Random(5))
+    verdict = power_cuts(tmp_path, Rounds(5, random.Random(5)))
     assert not verdict.kinds, str(verdict)
     assert verdict.acknowledged > 200

@@ -1,11 +1,11 @@
-"""`python -m tests.crash.planted`: each bug is planted in turn; exit status 1 if one is not caught."""
+"""`python -m tests.crash.planted`: each bug is planted in turn; status 1 if one is not caught, or hangs."""
 
 import argparse
 import sys
 from collections import Counter
 from multiprocessing.pool import ThreadPool
 
-from .runner import HISTORIES, planted, try_out
+from .runner import CAUGHT, HISTORIES, planted, try_out
 
 
 def main() -> int:
@@ -16,16 +16,18 @@ def main() -> int:
     arguments = parser.parse_args()
     mutants = [mutant for mutant in planted() if arguments.only in mutant.name]
     counts: Counter[str] = Counter()
+    good = True
     with ThreadPool(arguments.jobs) as pool:
         for verdict in pool.imap(lambda mutant: try_out(mutant, histories=arguments.histories), mutants):
             counts[verdict.how] += 1
+            good &= verdict.is_good
             print(f"{counts.total()}/{len(mutants)} {verdict}", flush=True)
     print(
-        f"planted bugs: {len(mutants)}; caught {counts['simulation'] + counts['test']}"
+        f"planted bugs: {len(mutants)}; caught {sum(counts[how] for how in CAUGHT)}"
         f" ({counts['simulation']} by the simulation, {counts['test']} by a named test),"
-        f" {counts['argued']} that nobody can see, not caught {counts['']}"
+        f" {counts['argued']} that nobody can see, {counts['hangs']} hanging, not caught {counts['']}"
     )
-    return 1 if counts[""] else 0
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""Runs the simulation, or a named test, on a daemon with one bug, and tells whether it noticed."""
+"""Runs the simulation, or a named test, on a daemon with one bug, and tells whether it noticed.
+
+Who hangs has not noticed: whether the daemon or the harness stands still, nobody can tell. Such a bug wants a
+test that fails.
+"""
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,10 +24,11 @@ HISTORIES = 60
 _THOROUGH = 8
 """So many are crashed at more of their calls before: some bugs show between two calls of a history only."""
 _SECONDS_MAX = 900
+_END_SECONDS = 10
 
 
 class Verdict(NamedTuple):
-    """Who noticed a planted bug: `how` is "simulation", "test" or "argued"; "" if nobody did."""
+    """Who noticed a planted bug: `how` is one of CAUGHT, "argued" or "hangs"; "" if nobody did."""
 
     name: str
     how: str
@@ -30,6 +36,14 @@ class Verdict(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.how or 'NOT CAUGHT':<11} {self.name}: {self.reason}"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was caught, or nobody can."""
+        return self.how in {*CAUGHT, "argued"}
+
+
+CAUGHT = ("simulation", "test")
 
 
 def planted() -> list[Mutant]:
@@ -44,11 +58,20 @@ def try_out(mutant: Mutant, *, histories: int = HISTORIES) -> Verdict:
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         (package / mutant.file).write_text(mutant.source)
         environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
-        tests = TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file)
-        if tests is not None:
-            return _by_tests(mutant, tests, environment)
-        found = _by_simulation(environment, min(_THOROUGH, histories), sample=0.3)
-        found = found or _by_simulation(environment, histories, sample=0.08)
+        try:
+            return _try_out(mutant, environment, histories)
+        except subprocess.TimeoutExpired as over:
+            return Verdict(
+                mutant.name, "hangs", f"no end after {over.timeout:.0f} s: {' '.join(over.cmd[1:])}"
+            )
+
+
+def _try_out(mutant: Mutant, environment: dict[str, str], histories: int) -> Verdict:
+    tests = TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file)
+    if tests is not None:
+        return _by_tests(mutant, tests, environment)
+    found = _by_simulation(environment, min(_THOROUGH, histories), sample=0.3)
+    found = found or _by_simulation(environment, histories, sample=0.08)
     if found:
         return Verdict(mutant.name, "simulation", found)
     if mutant.name in ARGUED:
@@ -59,10 +82,7 @@ def try_out(mutant: Mutant, *, histories: int = HISTORIES) -> Verdict:
 def _by_simulation(environment: dict[str, str], histories: int, *, sample: float) -> str:
     command = [sys.executable, "-m", "tests.crash.sim", "run", "--until-found", "--seeds", str(histories)]
     command += ["--requests", "12", "--sample", str(sample), "--nested", "0.001", "--jobs", "1"]
-    try:
-        done = _run(command, environment)
-    except subprocess.TimeoutExpired:
-        return "it hangs"
+    done = _run(command, environment)
     broken = re.search(r"^(seed \d+, crash at .*)$", done.stdout, re.MULTILINE)
     assert done.returncode in {0, 1}, done.stderr
     assert bool(broken) == bool(done.returncode), done.stderr
@@ -82,12 +102,21 @@ def _by_tests(mutant: Mutant, tests: tuple[str, ...], environment: dict[str, str
 
 
 def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    with subprocess.Popen(
         command,
         env=environment,
         cwd=REPOSITORY,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=_SECONDS_MAX,
-        check=False,
-    )
+    ) as process:
+        try:
+            said = process.communicate(timeout=_SECONDS_MAX)
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # it ends what it has started, and takes its folders away
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, *said)

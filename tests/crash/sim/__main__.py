@@ -1,8 +1,11 @@
 """The simulation from the command line: `python -m tests.crash.sim run --seeds 100`, `… replay SEED`."""
 
 import argparse
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import Pool
 
 from .campaign import Counts, FoundError, Plan, run
@@ -16,19 +19,29 @@ def _try(job: tuple[int, Plan]) -> Counts | str:
         return str(error)
 
 
+@contextmanager
+def _results(plan: Plan, seeds: range, jobs: int) -> Iterator[Iterator[Counts | str]]:
+    """What comes of each seed; those under way at the end are given up, and leave no folder."""
+    tries = ((seed, plan) for seed in seeds)
+    if jobs == 1:
+        yield map(_try, tries)
+        return
+    with Pool(jobs, signal.signal, (signal.SIGTERM, lambda *_: sys.exit())) as pool:
+        yield pool.imap_unordered(_try, tries)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     plan = Plan(arguments.requests, arguments.sample, arguments.nested, arguments.fault_odds)
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     total = Counts()
     found = []
     started = told = time.monotonic()
-    with Pool(arguments.jobs) as pool:
-        for result in pool.imap_unordered(_try, ((seed, plan) for seed in seeds)):
+    with _results(plan, seeds, arguments.jobs) as results:
+        for result in results:
             if isinstance(result, str):
                 found.append(result)
                 print(result, flush=True)
                 if arguments.until_found:
-                    pool.terminate()
                     return 1
             else:
                 total.add(result)
@@ -38,7 +51,6 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"{now - started:.0f} s: {total}; broken promises: {len(found)}", flush=True)
             if arguments.seconds and now - started > arguments.seconds:
                 print("the time is up", flush=True)
-                pool.terminate()
                 break
     print(f"simulation: {total}; broken promises: {len(found)}")
     return 1 if found else 0
