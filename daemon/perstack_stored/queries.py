@@ -22,7 +22,8 @@ from .masking import mask
 from .segments import JournalReader, Mark, segment_name
 
 LIMIT_MAX = 10_000  # items that a client gets at most where it asks for a limit
-PAGE_ROWS = 16_384  # rows asked for at a time; a run of 10,000 events takes one question
+PAGE_ROWS = 16_384  # of texts asked for at a time; a run of 10,000 events takes one question
+PLACES_ROWS = 2048  # of places: as many objects are made at a time, holding the interpreter's lock
 READ_ALL_RECORDS_MAX = 10_000
 STRETCH_ANSWER_BYTES = 1 << 20
 _GAP_BYTES_MAX = 4096
@@ -69,20 +70,24 @@ def value_at(source: Source, place: Place) -> bytes:
     return payload
 
 
-def values_at(source: Source, places: list[Place]) -> Iterator[memoryview]:
-    """Many values: what lies close together is read at once, in whatever order they are wanted.
+def values_at(source: Source, rows: Iterable[list[Any]]) -> Iterator[memoryview]:
+    """The values of rows that begin with a place: what lies close together is read at once.
+
+    The interpreter's lock is let go with each block, so a long listing does not hold up the serving loop.
 
     Raises:
         Refusal: DAMAGED.
     """
-    i = 0
-    while i < len(places):
-        j, size = i + 1, places[i].length
-        while j < len(places) and size + places[j].length <= _PIECE_BYTES:
-            size += places[j].length
-            j += 1
-        yield from _read_at(source, places[i:j])
-        i = j
+    places: list[Place] = []
+    size = 0
+    for row in rows:
+        place = Place(*row[:4])
+        if places and size + place.length > _PIECE_BYTES:
+            yield from _read_at(source, places)
+            places, size = [], 0
+        places.append(place)
+        size += place.length
+    yield from _read_at(source, places)
 
 
 def _read_at(source: Source, places: list[Place]) -> list[memoryview]:
@@ -229,8 +234,7 @@ def get_checkpoints_by_job_id(source: Source, arguments: dict[str, Any]) -> Answ
 def _stored_values(source: Source, rows: list[list[Any]], arguments: dict[str, Any]) -> Answer:
     """Rows of a place and a cursor, answered as the values that stand there."""
     rows, more = _limited(rows, arguments.get("limit"))
-    places = [Place(*row[:4]) for row in rows]
-    return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, places)))
+    return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, rows)))
 
 
 def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -256,8 +260,8 @@ def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
 
 
 def _settings(source: Source, rows: list[list[Any]], *, masked: bool) -> Iterator[bytes]:
-    payloads = values_at(source, [Place(*row[:4]) for row in rows])
-    for payload, (rewritten, lacks, updated_at) in zip(payloads, [row[4:7] for row in rows], strict=True):
+    for payload, row in zip(values_at(source, rows), rows, strict=True):
+        rewritten, lacks, updated_at = row[4:7]
         text = with_defaults(setting_text(bytes(payload), updated_at, rewritten=bool(rewritten)), lacks)
         yield mask(text) if masked else text
 
@@ -337,9 +341,8 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
     if limit is not None:
         limit = min(limit, LIMIT_MAX)
         rows, more = _limited(_contents_page(source, bound, limit + 1), limit)
-        places = [Place(*row[:4]) for row in rows]
-        return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, places)))
-    return Answer({}, _array(_contents(source, bound, _contents_page(source, bound, PAGE_ROWS))))
+        return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, rows)))
+    return Answer({}, _array(_contents(source, bound, _contents_page(source, bound, PLACES_ROWS))))
 
 
 def _contents_page(source: Source, bound: dict[str, Any], limit: int) -> list[list[Any]]:
@@ -348,10 +351,10 @@ def _contents_page(source: Source, bound: dict[str, Any], limit: int) -> list[li
 
 def _contents(source: Source, bound: dict[str, Any], rows: list[list[Any]]) -> Iterator[memoryview]:
     while rows:
-        yield from values_at(source, [Place(*row[:4]) for row in rows])
-        if len(rows) < PAGE_ROWS:
+        yield from values_at(source, rows)
+        if len(rows) < PLACES_ROWS:
             return
-        rows = _contents_page(source, {**bound, "a": rows[-1][4], "b": rows[-1][5]}, PAGE_ROWS)
+        rows = _contents_page(source, {**bound, "a": rows[-1][4], "b": rows[-1][5]}, PLACES_ROWS)
 
 
 # --- the journal by position -----------------------------------------------------------------------

@@ -73,6 +73,13 @@ def drop_caches() -> bool:
     return True
 
 
+def start_anew(daemon: RunningDaemon, client: Client) -> None:
+    """Restarts the daemon, so that it holds nothing of earlier reads; its index is there."""
+    daemon.stop()
+    daemon.start(wait=False)
+    client.retrieve_job("none")
+
+
 def client_ms(endpoint: str, name: str, number: int) -> float:
     """Milliseconds of one read, checked."""
     with Client(endpoint, timeout_s=60) as client:
@@ -109,9 +116,13 @@ def measure(root: Path, results: Results, *, rounds: int, number: int, seconds: 
                 results.sample(PART, f"{name} direct warm", min(direct_ms(base, name, 3)))
                 client_ms(daemon.endpoint, name, number)
                 results.sample(PART, f"{name} client warm", client_ms(daemon.endpoint, name, number))
+            for name, _ in itertools.product(READS, range(rounds)):
+                start_anew(daemon, client)
+                results.sample(PART, f"{name} client first", client_ms(daemon.endpoint, name, number))
             for name in READS if drop_caches() else ():
                 drop_caches()
                 results.sample(PART, f"{name} direct cold", direct_ms(base, name, 1)[0])
+                start_anew(daemon, client)
                 drop_caches()
                 results.sample(PART, f"{name} client cold", client_ms(daemon.endpoint, name, number))
             for _ in range(rounds):

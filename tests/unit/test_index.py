@@ -144,6 +144,7 @@ def many_events(count: int, seed: int) -> list[dict[str, Any]]:
 def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Listings are made of pages of so many rows."""
     monkeypatch.setattr(queries, "PAGE_ROWS", request.param)
+    monkeypatch.setattr(queries, "PLACES_ROWS", request.param)
     return int(request.param)
 
 
@@ -186,6 +187,7 @@ def test_an_event_stored_while_a_listing_is_pulled_is_not_in_it(
 ) -> None:
     """All pages of an answer are of one moment."""
     monkeypatch.setattr(queries, "PAGE_ROWS", 2)
+    monkeypatch.setattr(queries, "PLACES_ROWS", 2)
     base.store(*((Kind.EVENT, event(id=str(i), stepNumber=i, timestamp=i)) for i in range(7)))
     source = queries.Source(base.database, base.reader)
     answers = [queries.OPERATIONS[op](source, RUN) for op in ("getEventsByRun", "getEventContents")]
