@@ -19,7 +19,7 @@ from perstack_storage import __version__
 from . import bind, index, log
 from .access import curve_key_of, rules_of
 from .config import Sources, reloaded
-from .errors import ConfigError
+from .errors import ConfigError, StartFailedError
 from .exposition import Exposition, Health
 from .files import Files
 from .follower import Folders, Place, open_folders
@@ -46,6 +46,19 @@ STORED_NAME = ".stored"
 RECURSION_MAX = 920
 
 _STOP_MARGIN_SECONDS = 5
+_WRONG_PLACE = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 _log = structlog.get_logger()
 
@@ -69,11 +82,17 @@ def set_up(base: str, settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _naming(base: str) -> Iterator[None]:
-    """What the file system refuses at the start becomes a sentence that names the base."""
+    """What the file system refuses at the start becomes a sentence that names the base.
+
+    Raises:
+        ConfigError: the path or its permissions are wrong: nothing but a person can mend that.
+        StartFailedError: the disk fails or is full, the system lacks descriptors or memory.
+    """
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"can't use {base} as a base: {error}") from error
+        kind = ConfigError if error.errno in _WRONG_PLACE else StartFailedError
+        raise kind(f"can't use {base} as a base: {error}") from error
 
 
 def known_position(files: Files, base: str, folders: Folders, store: bytes) -> int:
@@ -113,17 +132,14 @@ def open_journal(
     return journal
 
 
-def take_up_tree(
-    files: Files, base: str, folders: Folders, journal: Journal, working: Working = to_nobody
-) -> None:
+def take_up_tree(files: Files, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
     """Import a tree that was there before us; after this the cursor says what there is to wait for."""
     imported = import_wanted(files, folders, journal)
     if imported:
         import_tree(files, folders, journal, working)
     if imported or not journal.mark.position:
         # The tree is as the journal has it. Without a cursor, the next start would go through all of it.
-        with _naming(base):
-            save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
+        save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
 
 
 def await_whole_tree(server: Server, files: Files, folders: Folders, journal: Journal) -> None:
@@ -187,7 +203,7 @@ class Daemon:
             lock.say(role="daemon", endpoints=list(self._endpoints))
             refuse_unfinished(files, folders.stored)
             journal = open_journal(files, self._base, folders, sessions, settings, self._notifier.working)
-        take_up_tree(files, self._base, folders, journal, self._notifier.working)
+            take_up_tree(files, folders, journal, self._notifier.working)
         self._serve(files, folders, journal, sessions, lock, started)
         lock.release()
         _log.info("stopped", position=journal.mark.position)

@@ -39,6 +39,10 @@ class ConfigError(StoredError):
     exit_status = 78
 
 
+class StartFailedError(StoredError):
+    """The disk failed or was full while the daemon started. Another start may fare better."""
+
+
 class BaseHeldError(StoredError):
     """Another process holds the base. Raised at start; stop the other one or use another base."""
 

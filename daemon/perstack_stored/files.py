@@ -75,6 +75,15 @@ class Files:
         """Stat a name without following a link."""
         return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
 
+    def is_at(self, fd: int, name: str, *, dir_fd: int) -> bool:
+        """Whether what a descriptor was opened for has this name now."""
+        try:
+            found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        held = os.fstat(fd)
+        return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
+
     def read(self, fd: int, length: int, offset: int) -> bytes:
         """Read up to `length` bytes; fewer only at the end of the file."""
         data = os.pread(fd, length, offset)

@@ -12,7 +12,8 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from .errors import DamageError, IndexUnusableError, NewerFormatError, StoredErr
 from .files import Files
 from .index import Index
 from .index_sums import verify_at_rest
+from .index_watch import IndexWatch
 from .link import FollowerEnd, Report
 from .reserve import Reserve
 from .segments import Entry, JournalReader, Mark
@@ -39,6 +41,8 @@ TREE_IDLE_SECONDS = 0.5
 FAULT_RETRY_SECONDS = 1.0
 FINISH_SECONDS = 3.0
 DAMAGE_STATUS = 3
+INDEX_STATUS = 4
+"""The index can't be used any more, and is to be made anew."""
 _PR_SET_PDEATHSIG = 1
 
 _log = structlog.get_logger()
@@ -57,6 +61,7 @@ class Place(msgspec.Struct):
     parent: int
     lock_fd: int = -1
     at_rest: bool = False  # nobody has had the index open since the last daemon ended
+    anew: str = ""  # why the index is not to be used, but made anew
 
 
 class Folders(NamedTuple):
@@ -84,6 +89,7 @@ class IndexProjection:
         store: bytes,
         *,
         at_rest: bool = False,
+        anew: str = "",
         reserve: Reserve | None = None,
     ) -> None:
         """Open the index, or make it.
@@ -93,10 +99,14 @@ class IndexProjection:
             reader: of the journal.
             store: the journal's identity.
             at_rest: nobody has had it open since the last daemon ended.
+            anew: why the one that is there is not to be used.
             reserve: room that is kept for it.
         """
         self._reserve = reserve
+        self.rebuilt = False
         try:
+            if anew:
+                raise IndexUnusableError(anew)
             if at_rest:
                 verify_at_rest(path)
             self._index = Index(path, reader, store)
@@ -104,6 +114,8 @@ class IndexProjection:
             _log.warning("index_rebuilt", reason=str(error))
             index.remove(path)
             self._index = Index(path, reader, store)
+            self.rebuilt = True
+        self._watch = IndexWatch(path)
 
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
         """The place from which to go on."""
@@ -118,14 +130,16 @@ class IndexProjection:
 
     def apply(self, entries: list[Entry]) -> None:
         """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
-        if self._reserve is not None:
-            self._reserve.keep()
-        self._index.apply(entries)
+        with self._watch.writing():
+            if self._reserve is not None:
+                self._reserve.keep()
+            self._index.apply(entries)
 
     def idle(self, _seconds: float, /) -> None:
-        """Nothing to do: each transaction is complete."""
-        if self._reserve is not None:
-            self._reserve.keep()
+        """Nothing to write: each transaction is complete."""
+        with self._watch.writing():
+            if self._reserve is not None:
+                self._reserve.keep()
 
     def short(self) -> bool:
         """Whether the disk has no room for more."""
@@ -137,11 +151,14 @@ class IndexProjection:
 
     def close(self) -> None:
         """Make durable what was done, and end."""
+        self._watch.check()
         self._index.close()
 
 
 class TreeProjection:
     """The tree. It follows the index, which numbers the events that would share a file."""
+
+    rebuilt = False
 
     def __init__(self, tree: Tree, helper: TreeHelper | None = None) -> None:
         self._tree = tree
@@ -216,8 +233,7 @@ def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, 
     while not link.mark.segment and not link.finishing:
         link.wait(1.0)
     place = projection.start(reader, link.mark)
-    short = projection.short()
-    link.report(Report(place, projection.blocked(), idle=False, fault="", short=short))
+    told = _tell(projection, link, place, idle=False)
     idle_since = time.monotonic()
     finish_by = 0.0
     while True:
@@ -227,40 +243,37 @@ def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, 
             if place == until or time.monotonic() > finish_by:
                 break
         if place == until:
-            projection.idle(time.monotonic() - idle_since)
-            if projection.short() != short:
-                short = projection.short()
-                link.report(Report(place, projection.blocked(), idle=True, fault="", short=short))
+            stopped = _insist(
+                projection, link, place, partial(projection.idle, time.monotonic() - idle_since)
+            )
+            if stopped or projection.short() != told.short:
+                told = _tell(projection, link, place, idle=True)
             link.wait(TREE_IDLE_SECONDS)
             continue
-        place = _step(projection, reader, link, place, until)
-        short = projection.short()
+        entries = _slice(reader.entries(place, until), *projection.slice(until.position - place.position))
+        place = reader.behind(entries[-1]) if entries else until
+        _insist(projection, link, place, partial(projection.apply, entries))
+        told = _tell(projection, link, place, idle=place == until)
         idle_since = time.monotonic()
         link.wait(0)
     projection.close()
 
 
-def _step(
-    projection: IndexProjection | TreeProjection,
-    reader: JournalReader,
-    link: FollowerEnd,
-    place: Mark,
-    until: Mark,
-) -> Mark:
-    """Take up one slice and report; a fault is reported and tried again until it is gone."""
-    entries = _slice(reader.entries(place, until), *projection.slice(until.position - place.position))
-    place = reader.behind(entries[-1]) if entries else until
+def _insist(
+    projection: IndexProjection | TreeProjection, link: FollowerEnd, place: Mark, work: Callable[[], None]
+) -> bool:
+    """Do a piece of work; what stops it is reported, and tried again until it is gone. Whether it was."""
     fault = ""
     while True:
         try:
-            projection.apply(entries)
+            work()
         except (OSError, sqlite3.OperationalError) as error:
+            if isinstance(error, sqlite3.Error) and index.is_damage(error):
+                raise
             if str(error) != fault:
                 fault = str(error)
                 _log.error("projection_stopped", reason=fault, position=place.position)
-            link.report(
-                Report(Mark(0, 0, 0), projection.blocked(), idle=False, fault=fault, short=projection.short())
-            )
+            _tell(projection, link, Mark(0, 0, 0), idle=False, fault=fault)
             link.wait(0)
             if link.finishing:
                 raise
@@ -268,9 +281,20 @@ def _step(
             continue
         if fault:
             _log.info("projection_goes_on", position=place.position)
-        idle, short = place == until, projection.short()
-        link.report(Report(place, projection.blocked(), idle, fault="", short=short))
-        return place
+        return bool(fault)
+
+
+def _tell(
+    projection: IndexProjection | TreeProjection,
+    link: FollowerEnd,
+    place: Mark,
+    *,
+    idle: bool,
+    fault: str = "",
+) -> Report:
+    report = Report(place, projection.blocked(), idle, fault, projection.short(), projection.rebuilt)
+    link.report(report)
+    return report
 
 
 def _slice(entries: Iterator[Entry], records_max: int, bytes_max: int) -> list[Entry]:
@@ -295,12 +319,43 @@ def _die_with(parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _open_index(path: str, reader: JournalReader, store: bytes, *, at_rest: bool) -> IndexProjection:
-    try:
-        return IndexProjection(path, reader, store, at_rest=at_rest, reserve=Reserve(path))
-    except (OSError, sqlite3.OperationalError) as error:
-        _log.error("index_unavailable", reason=str(error))
-        sys.exit(1)
+def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None:
+    """Open what there is to follow and to write, and follow."""
+    files = Files()
+    folders = open_folders(files, told.base)
+    reader = JournalReader(files, folders.journal)
+    path = os.path.join(told.base, ".stored", index.FILE_NAME)
+    store = bytes.fromhex(told.store)
+    projection: IndexProjection | TreeProjection
+    if kind == "index":
+        projection = IndexProjection(
+            path, reader, store, at_rest=told.at_rest, anew=told.anew, reserve=Reserve(path)
+        )
+    else:
+        database = index.connect(path, read_only=True)
+        assists = kind == "helper"
+        modes = TreeModes(told.file_mode, told.folder_mode)
+        tree = Tree(files, folders.base, folders.stored, database, reader, store, modes, assists=assists)
+        if assists:
+            help_with(tree, sock)
+        tree.syncer = Syncer(files.sync_all)
+        told = msgspec.structs.replace(told, parent=os.getpid(), nice=0)  # its niceness is inherited
+        helper = TreeHelper(helper_command(msgspec.json.encode(told)), told.lock_fd)
+        projection = TreeProjection(tree, helper)
+    follow(projection, reader, line)
+
+
+def _ended(error: Exception) -> tuple[str, int]:
+    """Event for the log, and exit status, of a process that an error ends."""
+    if isinstance(error, (DamageError, NewerFormatError)):
+        return "journal_damaged", DAMAGE_STATUS
+    if isinstance(error, TreeUnsyncedError):
+        return "tree_unsynced", 1
+    if isinstance(error, IndexUnusableError):
+        return "index_unusable", INDEX_STATUS
+    if isinstance(error, sqlite3.Error) and index.is_damage(error):
+        return "index_damaged", INDEX_STATUS
+    return ("index_unavailable" if isinstance(error, sqlite3.Error) else "follower_failed"), 1
 
 
 def main() -> None:
@@ -311,47 +366,17 @@ def main() -> None:
     log.configure(json=told.log_json, level=told.log_level)
     structlog.contextvars.bind_contextvars(process=kind)
     os.nice(told.nice)
-    modes = TreeModes(told.file_mode, told.folder_mode)
-    umask_for(modes)
-    files = Files()
-    folders = open_folders(files, told.base)
-    reader = JournalReader(files, folders.journal)
-    line = socket.socket(fileno=int(link_fd))
-    path = os.path.join(told.base, ".stored", index.FILE_NAME)
-    store = bytes.fromhex(told.store)
-    projection: IndexProjection | TreeProjection
-    if kind == "index":
-        projection = _open_index(path, reader, store, at_rest=told.at_rest)
-    else:
-        database = index.connect(path, read_only=True)
-        assists = kind == "helper"
-        tree = Tree(files, folders.base, folders.stored, database, reader, store, modes, assists=assists)
-        if assists:
-            help_with(tree, line)
-        tree.syncer = Syncer(files.sync_all)
-        told = msgspec.structs.replace(told, parent=os.getpid(), nice=0)  # its niceness is inherited
-        helper = TreeHelper(helper_command(msgspec.json.encode(told)), told.lock_fd)
-        projection = TreeProjection(tree, helper)
+    umask_for(TreeModes(told.file_mode, told.folder_mode))
+    sock = socket.socket(fileno=int(link_fd))
+    line = FollowerEnd(sock)
     try:
-        follow(projection, reader, FollowerEnd(line))
-    except (DamageError, NewerFormatError) as error:
-        _log.critical("journal_damaged", reason=str(error))
-        sys.exit(DAMAGE_STATUS)
-    except TreeUnsyncedError as error:
-        _log.critical("tree_unsynced", reason=str(error))
-        sys.exit(1)
-    except IndexUnusableError as error:
-        _log.error("index_unusable", reason=str(error))
-        index.remove(path)
-        sys.exit(1)
-    except OSError as error:
-        _log.error("follower_failed", reason=str(error))
-        sys.exit(1)
-    except sqlite3.DatabaseError as error:
-        _log.error("index_damaged", reason=str(error))
-        if kind == "index" and not index.may_pass(error):
-            index.remove(path)
-        sys.exit(1)
+        _run(kind, told, sock, line)
+    except (OSError, sqlite3.Error, StoredError) as error:
+        event, status = _ended(error)
+        (_log.critical if status == DAMAGE_STATUS else _log.error)(event, reason=str(error))
+        if kind != "helper":
+            line.report(Report(Mark(0, 0, 0), 0, idle=False, fault=str(error)))
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,35 @@ import msgspec
 import structlog
 
 from . import link
-from .follower import DAMAGE_STATUS, Place
+from .follower import DAMAGE_STATUS, INDEX_STATUS, Place
 from .link import Report, ServerEnd
 from .segments import Mark
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0
+# An index takes long to build: where it fails again and again, most of the time is left to the stores.
+_ANEW_BACKOFF_SECONDS = (0.1, 2.0, 10.0, 60.0)
+_ANEW_STABLE_SECONDS = 600.0
 _ENDING_SECONDS = 0.5
 
 _log = structlog.get_logger()
+
+
+class Backoff:
+    """Pauses before another try, longer each time, until one has gone well for some time."""
+
+    def __init__(self, seconds: tuple[float, ...], stable_seconds: float) -> None:
+        self._seconds = seconds
+        self._stable_seconds = stable_seconds
+        self._failures = 0
+
+    def pause(self, went_well_seconds: float) -> float:
+        """How long to wait now; the last try has gone well for so long."""
+        if went_well_seconds > self._stable_seconds:
+            self._failures = 0
+        pause = self._seconds[min(self._failures, len(self._seconds) - 1)]
+        self._failures += 1
+        return pause
 
 
 class Follower:
@@ -30,6 +50,8 @@ class Follower:
         self.short = False
         self.idle = False
         self.starts = 0
+        self.faults = 0
+        self.rebuilds = 0
         self.heard = 0.0
         self.generation = 0
         self._told = told
@@ -37,7 +59,12 @@ class Follower:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: ServerEnd | None = None
         self._started = 0.0
-        self._failures = 0
+        self._backoff = Backoff(_BACKOFF_SECONDS, _STABLE_SECONDS)
+        self._anew_backoff = Backoff(_ANEW_BACKOFF_SECONDS, _ANEW_STABLE_SECONDS)
+        self._anew = ""
+        self._given_up = 0.0
+        self._is_rebuilt = False
+        self._reported = ""  # the fault that this process told of last
         self._restart_at = 0.0
 
     @property
@@ -53,7 +80,9 @@ class Follower:
     def start(self) -> None:
         """Start the process."""
         ours, theirs = link.pair()
-        told = msgspec.structs.replace(self._told, lock_fd=self._lock_fd, at_rest=self.starts == 0)
+        told = msgspec.structs.replace(
+            self._told, lock_fd=self._lock_fd, at_rest=self.starts == 0, anew=self._anew
+        )
         arguments = msgspec.json.encode(told).decode()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "perstack_stored.follower", self.kind, str(theirs.fileno()), arguments],
@@ -64,6 +93,8 @@ class Follower:
         theirs.close()
         self._line = ServerEnd(ours)
         self._started = time.monotonic()
+        self._is_rebuilt = False
+        self._reported = ""
         self.starts += 1
 
     def fileno(self) -> int | None:
@@ -91,15 +122,25 @@ class Follower:
 
     def _take(self, report: Report) -> None:
         self.heard = time.monotonic()
-        self.fault = report.fault
+        self._note_fault(report.fault)
+        self._reported = report.fault
         self.blocked = report.blocked
         self.idle = report.idle
         self.short = report.short
+        if report.rebuilt and not self._is_rebuilt:
+            self._is_rebuilt = True
+            self.rebuilds += 1
         if not report.fault:
             self.place = report.place
+            self._anew = ""
 
-    def reap(self) -> None:
-        """Clean up behind a process that is gone, and plan to start it again."""
+    def _note_fault(self, fault: str) -> None:
+        if fault and fault != self.fault:
+            self.faults += 1
+        self.fault = fault
+
+    def reap(self) -> int:
+        """Clean up behind a process that is gone, and plan to start it again. Its exit status."""
         assert self._process is not None
         self._drop_line()
         try:
@@ -111,13 +152,28 @@ class Follower:
         self._process = None
         self.generation += 1
         self.place = None
-        if time.monotonic() - self._started > _STABLE_SECONDS:
-            self._failures = 0
-        pause = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS) - 1)]
-        self._failures += 1
+        pause = self._backoff.pause(time.monotonic() - self._started)
         self._restart_at = time.monotonic() + pause
-        self.fault = "the journal is damaged" if status == DAMAGE_STATUS else f"ended with status {status}"
-        _log.error("follower_ended", follower=self.kind, status=status, restart_in_s=pause)
+        if not self._reported:
+            self.faults += 1
+            self.fault = f"ended with status {status}"
+        if status == DAMAGE_STATUS:
+            self.fault = "the journal is damaged"
+        _log.error("follower_ended", follower=self.kind, status=status, reason=self.fault, restart_in_s=pause)
+        if status == INDEX_STATUS and self.kind == "index":
+            self.start_anew(self.fault)
+        return status
+
+    def start_anew(self, reason: str) -> None:
+        """The index can't be used: end its process, and let the next one make it anew."""
+        self.stop()
+        self._note_fault(reason)
+        if not self._anew:
+            now = time.monotonic()
+            pause = self._anew_backoff.pause(now - self._given_up)
+            self._given_up, self._anew = now, reason
+            self._restart_at = max(self._restart_at, now + pause)
+            _log.error("index_given_up", reason=reason, rebuilt_in_s=pause)
 
     def due(self) -> bool:
         """Whether it is time to start it again."""

@@ -77,6 +77,8 @@ CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 """
 
 
+# Errors of the caller, or of a value that is too long: they tell nothing of the database.
+_OURS = (sqlite3.ProgrammingError, sqlite3.NotSupportedError, sqlite3.DataError)
 _PASSING = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
@@ -93,6 +95,11 @@ def may_pass(error: sqlite3.Error) -> bool:
     """Whether it is for want of room, descriptors or permission, and no reason to throw the index away."""
     code = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in _PASSING and code != sqlite3.SQLITE_IOERR_SHORT_READ
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether it tells that the index can't be used any more."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OURS) and not may_pass(error)
 
 
 def connect(path: str, *, read_only: bool) -> sqlite3.Connection:

@@ -13,14 +13,15 @@ from typing import NamedTuple
 from .segments import Mark
 
 _MARK = struct.Struct("<QQQ")
-_REPORT = struct.Struct("<QQQQ??")
+_REPORT = struct.Struct("<QQQQ???")
 _PACKET_BYTES_MAX = 2048
 
 
 class Report(NamedTuple):
     """How far a follower has come.
 
-    `blocked` counts files it couldn't have, `fault` is what stops it; `short`: the disk has no room for more.
+    `blocked` counts files it couldn't have, `fault` is what stops it; `short`: the disk has no room for more;
+    `rebuilt`: this process made the index anew, since the one before could not be used.
     """
 
     place: Mark
@@ -28,6 +29,7 @@ class Report(NamedTuple):
     idle: bool
     fault: str
     short: bool = False
+    rebuilt: bool = False
 
 
 class ServerEnd:
@@ -64,9 +66,9 @@ class ServerEnd:
                 return newest, True
             if not packet:
                 return newest, True
-            *place, blocked, idle, short = _REPORT.unpack_from(packet)
+            *place, blocked, idle, short, rebuilt = _REPORT.unpack_from(packet)
             fault = packet[_REPORT.size :].decode(errors="replace")
-            newest = Report(Mark(*place), blocked, idle, fault, short)
+            newest = Report(Mark(*place), blocked, idle, fault, short, rebuilt)
 
     def finish(self) -> None:
         """Let the follower come to the last mark and end."""
@@ -101,7 +103,7 @@ class FollowerEnd:
         """Say how far we are. A server that is gone ends the follower."""
         fault = report.fault.encode()[: _PACKET_BYTES_MAX - _REPORT.size]
         try:
-            facts = _REPORT.pack(*report.place, report.blocked, report.idle, report.short)
+            facts = _REPORT.pack(*report.place, report.blocked, report.idle, report.short, report.rebuilt)
             self._socket.send(facts + fault)
         except ConnectionError:
             os._exit(1)

@@ -140,6 +140,14 @@ class Metrics(Collector):
             CounterMetricFamily, "follower_starts", "Times that it was started.",
             ("follower",), {(kind,): facts["starts"] for kind, facts in told.items()},
         )  # fmt: skip
+        yield _labelled(
+            CounterMetricFamily, "follower_faults", "Times that something stopped it.",
+            ("follower",), {(kind,): facts["faults"] for kind, facts in told.items()},
+        )  # fmt: skip
+        yield _counter(
+            "index_rebuilds", "Times that the index could not be used, and was made anew.",
+            stats["index"]["rebuilds"],
+        )  # fmt: skip
         yield _gauge(
             "tree_blocked_files",
             "Paths of the tree that somebody else's thing is in.",

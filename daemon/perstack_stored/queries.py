@@ -15,7 +15,7 @@ from crc32c import crc32c
 from perstack_storage._errors import ErrorCode
 
 from . import record, stretch
-from .errors import DamageError, Refusal
+from .errors import DamageError, IndexUnusableError, Refusal
 from .index import setting_text, with_defaults
 from .listings import START, Cursor, Listing, Listings, Page
 from .masking import mask
@@ -53,6 +53,7 @@ class Source:
     database: sqlite3.Connection
     reader: JournalReader
     listings: Listings = field(default_factory=Listings)
+    generation: int = 0  # of the index; a later one may be another file
 
 
 # --- bytes from the journal ------------------------------------------------------------------------
@@ -388,8 +389,15 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
 
 
 def cursor_of(source: Source) -> Mark:
-    """The place up to which the index is complete."""
-    return Mark(*source.database.execute("SELECT position, segment, offset FROM cursor").fetchone())
+    """The place up to which the index is complete.
+
+    Raises:
+        IndexUnusableError: the index has none.
+    """
+    row = source.database.execute("SELECT position, segment, offset FROM cursor").fetchone()
+    if row is None:
+        raise IndexUnusableError("the index has no cursor")
+    return Mark(*row)
 
 
 def _records(

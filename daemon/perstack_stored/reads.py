@@ -17,7 +17,7 @@ from perstack_storage._errors import ErrorCode
 
 from . import index, queries, wire
 from .arguments import ReadRequest
-from .errors import DamageError, Refusal, StoredError
+from .errors import DamageError, IndexUnusableError, Refusal, StoredError
 from .figures import Tally
 from .files import Files
 from .listings import Listings
@@ -64,6 +64,11 @@ class _OpenRead:
         return body[:size], done and not self.left
 
 
+def _close(source: Source) -> None:
+    source.database.close()
+    source.reader.close()
+
+
 class Reads:
     """Runs reads and hands their answers back through `replies`, telling `wake` that there are some."""
 
@@ -93,7 +98,9 @@ class Reads:
         self.pending = 0
         self.failed = 0
         self.tallies = [Tally(), Tally(), Tally()]  # of the threads, and of the tail
-        self.index_generation = 0
+        self._generation = 0
+        self.index_is_there = False
+        self._index_damage: tuple[int, str] | None = None
         self._open: OrderedDict[str, _OpenRead] = OrderedDict()
         self._open_lock = threading.Lock()
         self._opened = 0
@@ -109,7 +116,7 @@ class Reads:
         for thread in self._threads:
             thread.start()
         self.tail = Tail(
-            self._open_source, self, waits_max=waits_max, answer_bytes=min(answer_bytes, STRETCH_ANSWER_BYTES)
+            self.open_source, self, waits_max=waits_max, answer_bytes=min(answer_bytes, STRETCH_ANSWER_BYTES)
         )
 
     def submit(self, request: ReadRequest) -> None:
@@ -146,10 +153,21 @@ class Reads:
             self._wake()
         return replies
 
-    def index_restarted(self) -> None:
-        """The index may be made anew: what is open of it is of no use."""
-        self.index_generation += 1
+    def index_stopped(self) -> None:
+        """The index may be made anew: what is open of it is of no use, and nothing is opened for now."""
+        self.index_is_there = False
+        self._generation += 1
         self.tail.index_restarted()
+
+    def index_started(self) -> None:
+        """The index says how far it is."""
+        self.index_is_there = True
+        self.tail.index_restarted()
+
+    def index_damage(self) -> str:
+        """Why the index, as it is now, can't be read any more, "" if nothing is known against it."""
+        found = self._index_damage
+        return found[1] if found is not None and found[0] == self._generation else ""
 
     def stop(self) -> None:
         """Let the threads end after what they have begun; what still waits is not answered."""
@@ -181,64 +199,81 @@ class Reads:
 
     # --- in the threads ----------------------------------------------------------------------------
 
+    def note_failure(self, error: Exception, op: str, source: Source | None, **who: object) -> Refusal:
+        """Log and count a read that met a fault of the daemon; returns its answer."""
+        self.failed += 1
+        is_known = isinstance(error, (sqlite3.Error, OSError, StoredError))
+        _log.error("read_failed", op=op, reason=str(error), exc_info=not is_known, **who)
+        of_index = isinstance(error, (sqlite3.Error, IndexUnusableError))
+        is_damage = isinstance(error, IndexUnusableError) or (
+            isinstance(error, sqlite3.Error) and index.is_damage(error)
+        )
+        if is_damage:
+            self._index_damage = self._generation if source is None else source.generation, str(error)
+            self._wake()
+        if of_index and op == "readPart":
+            return Refusal(ErrorCode.READ_GONE, "the index could not be read; the daemon's log says why")
+        if is_damage or (isinstance(error, sqlite3.Error) and index.may_pass(error)):
+            # What may pass may do so soon; what may not is built anew.
+            return Refusal(ErrorCode.BUSY, "the index could not be read; the daemon's log says why")
+        code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
+        return Refusal(code, "the read failed; the daemon's log says why")
+
     def _work(self, requests: queue.SimpleQueue[ReadRequest | None], tally: Tally) -> None:
         source: Source | None = None
-        generation = -1
         while (request := requests.get()) is not None and not self._stopping:
             outcome = "ok"
             try:
-                if source is None or generation != self.index_generation:
+                if source is None or source.generation != self._generation:
                     if source is not None:
-                        source.database.close()
-                        source.reader.close()
+                        _close(source)
+                        source = None
                         with self._open_lock:
                             self._open.clear()
-                    generation = self.index_generation
-                    source = self._open_source()
+                    source = self.open_source()
                 frame = self._answer(source, request)
             except Refusal as refusal:
                 outcome = refusal.code.value
                 frame = wire.error_answer(request.id, refusal)
             except Exception as error:  # noqa: BLE001 - a thread that ended would leave every read unanswered
-                source = None
-                self.failed += 1
-                expected = isinstance(error, (sqlite3.Error, OSError, StoredError))
                 who = request.peer.told() if request.peer else {}
-                _log.error(
-                    "read_failed",
-                    op=request.op,
-                    request=request.id,
-                    reason=str(error),
-                    exc_info=not expected,
-                    **who,
-                )
-                code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
-                outcome = code.value
-                frame = wire.error_answer(
-                    request.id, Refusal(code, "the read failed; the daemon's log says why")
-                )
+                answer = self.note_failure(error, request.op, source, request=request.id, **who)
+                source = None
+                outcome = answer.code.value
+                frame = wire.error_answer(request.id, answer)
             tally.note(request.op, outcome)
             tally.seconds.add(time.monotonic() - request.arrived)
             self._replies.append((request.envelope, frame))
             self._wake()
         if source is not None:
-            source.database.close()
-            source.reader.close()
+            _close(source)
 
-    def _open_source(self) -> Source:
-        return Source(
-            index.connect(self._path, read_only=True),
-            JournalReader(self._files, self._journal_dir),
-            Listings(self._listings_bytes),
-        )
+    def open_source(self) -> Source:
+        """Open index and journal for the calling thread.
+
+        Raises:
+            Refusal: BUSY.
+        """
+        generation = self._generation
+        if self.index_is_there:
+            source = Source(
+                index.connect(self._path, read_only=True),
+                JournalReader(self._files, self._journal_dir),
+                Listings(self._listings_bytes),
+                generation,
+            )
+            queries.cursor_of(source)  # opens all of its files
+            if generation == self._generation:
+                return source
+            _close(source)  # some of the one before, maybe, and some of the new one
+        raise Refusal(ErrorCode.BUSY, "the index is being built anew")
 
     def _answer(self, source: Source, request: ReadRequest) -> bytes:
         if request.deadline is not None and time.monotonic() > request.deadline:
             raise Refusal(ErrorCode.DEADLINE, "the time for the answer was over before it was begun")
         if request.op == "readPart":
             return self._part(request)
-        (indexed,) = source.database.execute("SELECT position FROM cursor").fetchone()
-        if indexed < request.position:
+        if queries.cursor_of(source).position < request.position:
             raise Refusal(ErrorCode.BUSY, "the index is being built anew")
         return self._begin(
             request, queries.OPERATIONS[request.op](source, request.arguments), request.position
@@ -260,11 +295,14 @@ class Reads:
             if read is None or (read.peer, read.masked) != asker or part != read.part + 1:
                 raise Refusal(ErrorCode.READ_GONE, "the rest of that answer is no longer kept")
             self._open.move_to_end(name)
-        body, last = read.next_part(self._answer_bytes)
+        last = True
+        try:
+            body, last = read.next_part(self._answer_bytes)
+        finally:
+            if last:  # or failed: what was made of the part is gone
+                with self._open_lock:
+                    self._open.pop(name, None)
         read.part = part
-        if last:
-            with self._open_lock:
-                self._open.pop(name, None)
         more = None if last else {"read": name, "part": part + 1}
         return wire.read_answer(request.id, body, more=more)
 

@@ -22,6 +22,7 @@ from . import log, wire
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .errors import Refusal
 from .figures import Arrivals
+from .follower import INDEX_STATUS
 from .followers import Follower
 from .gate import Gate
 from .journal import Journal
@@ -48,6 +49,7 @@ _TELL_RECORDS = 1024
 _READS_WAIT_SECONDS = 0.0005
 _INLINE_REQUESTS_MAX = 4
 _TREE_STUCK_SECONDS = 10.0
+_INDEX_STUCK_SECONDS = 10.0
 _LAST_DRAIN_SECONDS = 0.5
 
 _log = structlog.get_logger()
@@ -146,7 +148,7 @@ class Server:
 
     def await_tree(self, position: int) -> None:
         """Wait until the tree is whole again up to a position; after a crash, files may be torn before."""
-        said = time.monotonic()
+        began = said = time.monotonic()
         before = None
         while not self._stopping:
             self._follow_followers()
@@ -155,6 +157,9 @@ class Server:
                 before = place
                 self._notifier.working(f"tree catching up to position {position}: {place and place.position}")
             if (place is not None and place.position >= position) or self._tree.fault:
+                return
+            if self._index.fault and time.monotonic() - began > _INDEX_STUCK_SECONDS:
+                _log.warning("tree_not_awaited", reason=f"the index: {self._index.fault}")
                 return
             if time.monotonic() - said > _SAY_SO_SECONDS:
                 said = time.monotonic()
@@ -536,15 +541,12 @@ class Server:
 
     def _follow_followers(self) -> None:
         """Take in how far the followers are, pass on how far they may go, start again what has ended."""
-        for follower in (self._index, self._tree):
-            if follower.receive():
-                follower.reap()
-                if follower is self._index:
-                    self._tree.stop()
+        self._hear_followers()
         if self._index.due():
             self._index.start()
-            self._reads.index_restarted()
         if self._index.place is not None:
+            if not self._reads.index_is_there:
+                self._reads.index_started()
             self._reads.tail.moved(self._index.place.position)
             if self._tree.due():
                 self._tree.start()
@@ -557,6 +559,26 @@ class Server:
         for follower in (self._index, self._tree):
             if self._polled.get(follower.kind) != follower.fileno():
                 self._poll_anew(follower)
+
+    def _hear_followers(self) -> None:
+        """Take in reports; what has ended is gone, and so is an index that can't be used."""
+        for follower in (self._index, self._tree):
+            if follower.receive():
+                status = follower.reap()
+                if follower is self._index:
+                    self._index_stopped()
+                elif status == INDEX_STATUS:
+                    self._index.start_anew(follower.fault)
+                    self._index_stopped()
+        damage = self._reads.index_damage()
+        if damage:
+            self._index.start_anew(damage)
+            self._index_stopped()
+
+    def _index_stopped(self) -> None:
+        """Neither the tree nor reads go on with an index that may be made anew."""
+        self._tree.stop()
+        self._reads.index_stopped()
 
     def _tell_index(self) -> None:
         """Pass on how far the index may go: every so often only, unless somebody waits for new records.

@@ -4,24 +4,19 @@ One thread serves all of them. When the index has moved, it reads the new record
 between it sleeps, and those who wait cost nothing. Who is further behind is served by the reads' threads.
 """
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-import structlog
-
 from perstack_storage._errors import ErrorCode
 
 from . import stretch
 from .arguments import ReadRequest
-from .errors import Refusal, StoredError
+from .errors import Refusal
 from .queries import READ_ALL_RECORDS_MAX, Answer, Source, cursor_of
 from .segments import Mark
 from .stretch import Wanted
-
-_log = structlog.get_logger()
 
 
 class Replies(Protocol):
@@ -32,6 +27,9 @@ class Replies(Protocol):
 
     def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
         """Answer a request with an error."""
+
+    def note_failure(self, error: Exception, op: str, source: Source | None) -> Refusal:
+        """Log and count a fault of the daemon; returns what is answered."""
 
 
 class _Wait:
@@ -154,10 +152,9 @@ class Tail:
         except Refusal as refusal:
             self._refuse(behind, refusal)
         except Exception as error:  # noqa: BLE001 - a thread that ended would leave everyone waiting
+            answer = self._replies.note_failure(error, "readAll", self._source)
             self._drop_source()
-            expected = isinstance(error, (sqlite3.Error, OSError, StoredError))
-            _log.error("read_failed", op="readAll", reason=str(error), exc_info=not expected)
-            self._refuse(behind, Refusal(ErrorCode.INTERNAL, "the read failed; the daemon's log says why"))
+            self._refuse(behind, answer)
 
     def _serve_stretch(self, source: Source, until: Mark, behind: list[_Wait]) -> list[_Wait]:
         """Serve from the next stretch; returns who is still behind `until`."""

@@ -120,7 +120,7 @@ class Telling:
             },
             "outbox": {"stalled": outbox.stalled, "dropped": outbox.dropped, "gone": outbox.gone},
             "sessions": len(self._sessions),
-            "index": self.follower(self._index),
+            "index": {**self.follower(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.follower(self._tree), "blocked": self._tree.blocked},
         }
 
@@ -159,5 +159,6 @@ class Telling:
             "lagRecords": None if place is None else mark.position - place.position,
             "lagBytes": None if place is None else self._journal.bytes_between(place),
             "fault": follower.fault,
+            "faults": follower.faults,
             "starts": follower.starts,
         }

@@ -18,13 +18,14 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from . import jsontext, record, values
-from .errors import TreeUnsyncedError
+from .errors import IndexUnusableError, TreeUnsyncedError
 from .files import Files, read_whole, replace_durably
 from .index import setting_text
 from .segments import Entry, JournalReader, Mark
 from .syncer import Syncer
 from .tree_helper import Slice, TreeHelper, slice_of
 
+TOP = ("jobs",)
 CURSOR_NAME = "tree.cursor"
 STAGING_NAME = "staging"
 UNSYNCED_RECORDS_MAX = 8192
@@ -206,6 +207,7 @@ class Tree:
         Raises:
             OSError: the file system refuses, as when it is full; the same entries can be applied again.
             TreeUnsyncedError: they can't.
+            IndexUnusableError: the index is damaged.
         """
         if not entries:
             return
@@ -242,6 +244,12 @@ class Tree:
             self._write_all(theirs)
 
     def _write_all(self, writes: list[Write]) -> None:
+        if not writes:
+            return
+        self._let_go_if_moved(TOP, self._base)
+        top = self._folder(TOP)  # without it there is no tree: nothing is passed over for that
+        for job in {write.folders[:2] for write in writes}:
+            self._let_go_if_moved(job, top)
         for write in self._folded(writes):
             try:
                 self._write(write)
@@ -350,11 +358,14 @@ class Tree:
 
     def _setting(self, job: str, run: str) -> bytes:
         """The setting as the index has it: as of this record, or newer."""
-        segment, offset, length, updated_at, rewritten = self._index.execute(
+        row = self._index.execute(
             "SELECT segment, offset, length, updated_at, rewritten FROM setting"
             " JOIN run ON run.id = setting.run WHERE run.job = ? AND run.name = ?",
             (job, run),
         ).fetchone()
+        if row is None:
+            raise IndexUnusableError("the index lacks a setting that it has taken up")
+        segment, offset, length, updated_at, rewritten = row
         payload = self._reader.payload(segment, offset, length)
         return setting_text(payload, updated_at, rewritten=bool(rewritten))
 
@@ -458,6 +469,14 @@ class Tree:
         if len(self._folders) > _FOLDERS_OPEN_MAX:
             self._files.close(self._folders.popitem(last=False)[1])
         return fd
+
+    def _let_go_if_moved(self, folders: tuple[str, ...], parent: int) -> None:
+        """Close a folder that somebody has moved away, and all below: nobody would look there for files."""
+        fd = self._folders.get(folders)
+        if fd is None or self._files.is_at(fd, folders[-1], dir_fd=parent):
+            return
+        for held in [held for held in self._folders if held[: len(folders)] == folders]:
+            self._files.close(self._folders.pop(held))
 
     def _forget(self, folders: tuple[str, ...]) -> None:
         for i in range(1, len(folders) + 1):

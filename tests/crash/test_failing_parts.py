@@ -11,6 +11,7 @@ import pytest
 from tests.crash.judge import judge
 from tests.crash.load import Load, load
 from tests.crash.rounds import SETTINGS, await_progress
+from tests.integration.raw import Raw, event
 from tests.support import RunningDaemon, eventually
 
 # The real daemon, one of whose calls fails from a moment on. With a sync, all that waited for it is gone from
@@ -49,6 +50,13 @@ runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
 """
 
 
+def start_failing(daemon: RunningDaemon, call: str, trigger: Path) -> None:
+    """Start a daemon one of whose calls fails as soon as the trigger is there."""
+    command = [sys.executable, "-c", _PROGRAM, call, str(trigger), "serve", "--base-path", str(daemon.base)]
+    with daemon.log.open("ab") as log:
+        daemon.process = subprocess.Popen([*command, *SETTINGS], stderr=log, stdin=subprocess.DEVNULL)
+
+
 @contextmanager
 def loaded(tmp_path: Path, daemon: RunningDaemon) -> Iterator[Load]:
     """A load on a daemon that is ready; in the end the judge says that all is well."""
@@ -82,14 +90,39 @@ def test_a_journal_that_fails_ends_the_daemon_and_nothing_acknowledged_is_lost(
     """Status 1 and the reason; what was not synced is gone, and nobody had been told otherwise."""
     trigger = tmp_path / "failing"
     daemon = RunningDaemon(tmp_path / "base", *SETTINGS)
-    command = [sys.executable, "-c", _PROGRAM, call, str(trigger), "serve", "--base-path", str(daemon.base)]
-    with daemon.log.open("ab") as log:
-        daemon.process = subprocess.Popen([*command, *SETTINGS], stderr=log, stdin=subprocess.DEVNULL)
+    start_failing(daemon, call, trigger)
     eventually(lambda: bool(daemon.events("ready")), "it is ready", 60)
     with loaded(tmp_path, daemon):
         trigger.touch()
+        assert daemon.process is not None
         assert daemon.process.wait(timeout=120) == 1
         (failed,) = daemon.events("failed")
         assert says in failed["reason"]
         assert "Input/output error" in failed["reason"]
         daemon.start()
+
+
+@pytest.mark.parametrize("call", ["list_dir", "open", "read", "write"])
+def test_a_disk_that_fails_at_the_start_is_tried_again_by_who_starts_the_daemon(
+    tmp_path: Path, call: str
+) -> None:
+    """Status 1, as when it fails later: 78 would say that settings or damage want a person."""
+    trigger = tmp_path / "failing"
+    daemon = RunningDaemon(tmp_path / "base", *SETTINGS).start()
+    try:
+        with Raw(daemon.endpoint) as raw:
+            raw.store("storeEvent", event())
+        daemon.kill()
+        trigger.touch()
+        start_failing(daemon, call, trigger)
+        assert daemon.process is not None
+        assert daemon.process.wait(timeout=60) == 1
+        (failed,) = daemon.events("failed")
+        assert "Input/output error" in failed["reason"]
+        assert b"Traceback" not in daemon.log.read_bytes()
+        daemon.start()
+        with Raw(daemon.endpoint) as raw:
+            assert [record["position"] for record in raw.read_all()] == [1]
+        assert daemon.stop() == 0
+    finally:
+        daemon.make_sure_it_ended()

@@ -20,8 +20,11 @@ def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
     index, tree = follower(5), follower(0, due=True)
     server = SimpleNamespace(
         _index=index, _tree=tree, _tree_from=0, _journal=SimpleNamespace(mark=Mark(9, 1, 9)),
-        _reads=SimpleNamespace(tail=SimpleNamespace(moved=lambda _position: None)), _polled={},
-        _tell_index=lambda: None,
+        _reads=SimpleNamespace(
+            tail=SimpleNamespace(moved=lambda _position: None), index_is_there=True
+        ),
+        _polled={},
+        _tell_index=lambda: None, _hear_followers=lambda: None,
     )  # fmt: skip
 
     def follow() -> None:

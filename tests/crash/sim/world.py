@@ -200,7 +200,7 @@ class World:
         try:
             self.journal = open_journal(self.files, self.base, self.folders, self.sessions, settings)
             self.store = self.journal.store
-            take_up_tree(self.files, self.base, self.folders, self.journal)
+            take_up_tree(self.files, self.folders, self.journal)
             self.server = self._server(settings)
             self.index.start()
             with _letting_others_run(kernel):
@@ -224,8 +224,9 @@ class World:
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
         tail: Any = NobodyFollows()
         reads: Any = SimpleNamespace(
-            tail=tail, index_restarted=lambda: None, pending=0, failed=0, answered=False, take_replies=list
-        )
+            tail=tail, index_stopped=lambda: None, index_started=lambda: None, index_is_there=True,
+            index_damage=str, pending=0, failed=0, answered=False, take_replies=list,
+        )  # fmt: skip
         waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
         followers: Any = (self.index, self.tree)
         gate: Any = SimpleNamespace(check=lambda: None)

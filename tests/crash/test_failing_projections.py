@@ -1,0 +1,285 @@
+"""Index or tree fails while the daemon runs: stores and reads go on, and it is right again by itself."""
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.crash.image import image, needs_images
+from tests.crash.judge import judge
+from tests.crash.kills import SETTINGS, await_progress
+from tests.crash.load import load
+from tests.crash.observed import Observer
+from tests.support import RunningDaemon, eventually
+
+_MIB = 1 << 20
+_SEED = 5
+_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Used(NamedTuple):
+    """A base that was served and stopped, and what its clients recorded."""
+
+    base: Path
+    histories: list[Path]
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Used:
+    """Everything in the index's file, nothing in SQLite's log any more."""
+    folder = tmp_path_factory.mktemp("used")
+    daemon = RunningDaemon(folder / "base", *SETTINGS).start()
+    try:
+        with load(daemon.endpoint, folder / "history", 11, ("awaiting", "batching")) as clients:
+            eventually(lambda: clients.recorded() > 1_000_000, "it is filled", 60)
+            clients.join()
+        assert daemon.stop() == 0
+    finally:
+        daemon.make_sure_it_ended()
+    return Used(folder / "base", clients.histories)
+
+
+class Served:
+    """A daemon on a used base, and what is seen of it."""
+
+    def __init__(self, daemon: RunningDaemon, observer: Observer) -> None:
+        self.daemon = daemon
+        self.index = daemon.base / ".stored" / "index.sqlite"
+        self.histories: list[Path] = []
+        self._observer = observer
+
+    def stats(self, projection: str) -> dict[str, Any]:
+        """What `stats` says of index or tree."""
+        found: dict[str, Any] = self._observer.stats()[projection]
+        return found
+
+    def await_rebuilt(self) -> None:
+        """The index was made anew, once, and is as far as the journal; that was logged and counted."""
+        eventually(lambda: self.stats("index")["rebuilds"] == 1, "the index is made anew", 60)
+        eventually(lambda: self.stats("index")["fault"] == "", "and nothing is wrong with it", 60)
+        stats = self.stats("index")
+        assert stats["faults"] >= 1
+        assert stats["starts"] == 2
+        assert len(self.daemon.events("index_given_up")) == 1
+
+    def reasons(self) -> list[str]:
+        """Why an index was made anew."""
+        return [str(event["reason"]) for event in self.daemon.events("index_rebuilt")]
+
+    def read_some(self) -> None:
+        """Reads of all threads are answered, in the end."""
+        assert self._observer.read_all()
+        assert self._observer.value("getAllJobs")
+        assert self._observer.value("retrieveJob", jobId="none") is None
+
+    def codes(self) -> set[str]:
+        """Codes of errors that were answered."""
+        return set(self._observer.stats()["refused"])
+
+
+@contextmanager
+def served(folder: Path, used: Used, base: Path | None = None) -> Iterator[Served]:
+    """Serve a copy under a load; afterwards the judge says that all is well, also after another start."""
+    base = base or folder / "base"
+    shutil.copytree(used.base, base)
+    daemon = RunningDaemon(base, *SETTINGS, log=folder / "daemon.log").start()
+    try:
+        with load(daemon.endpoint, folder / "history", _SEED, ("awaiting",)) as clients:
+            await_progress(clients)
+            with Observer(daemon.endpoint) as observer:
+                found = Served(daemon, observer)
+                found.read_some()
+                yield found
+                found.read_some()
+                assert not found.codes() & {"INTERNAL", "DAMAGED"}
+            await_progress(clients)
+            clients.join()
+        histories = [*used.histories, *clients.histories, *found.histories]
+        _judge(histories, daemon)
+        assert daemon.stop() == 0
+        rebuilt = found.reasons()
+        daemon.start()
+        _judge(histories, daemon)
+        assert daemon.stop() == 0
+        assert found.reasons() == rebuilt
+    finally:
+        daemon.make_sure_it_ended()
+
+
+def _judge(histories: list[Path], daemon: RunningDaemon) -> None:
+    verdict = judge(histories, daemon.endpoint, daemon.base)
+    assert not verdict.kinds, str(verdict)
+    assert verdict.acknowledged > 0
+
+
+def _overwrite(path: Path) -> None:
+    """Random bytes in the place of all, as a failing disk or a wrong command leaves them."""
+    with path.open("r+b") as file:
+        file.write(os.urandom(path.stat().st_size))
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _exchange(path: Path) -> None:
+    """Another file under the name, with the same content."""
+    copy = path.with_name("copy")
+    shutil.copy2(path, copy)
+    copy.rename(path)
+
+
+# --- the index -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("harm", "suffix", "says"),
+    [
+        (_overwrite, "", ""),  # or who read it was first
+        (_exchange, "", "index.sqlite is another file"),
+        (Path.unlink, "", "index.sqlite was removed"),
+        (_overwrite, "-sums", "index.sqlite-sums was written to"),
+        (Path.unlink, "-wal", "index.sqlite-wal was removed"),
+    ],
+)
+def test_an_index_that_is_tampered_with_is_made_anew(
+    tmp_path: Path, used: Used, harm: Callable[[Path], None], suffix: str, says: str
+) -> None:
+    """Noticed under a load within a moment; no read gets a wrong answer, or one that it must not repeat."""
+    with served(tmp_path, used) as found:
+        harm(_beside(found.index, suffix))
+        found.await_rebuilt()
+        (reason,) = found.reasons()
+        assert says in reason
+
+
+def test_an_overwritten_log_of_the_index_is_no_more_than_another_rebuild(tmp_path: Path, used: Used) -> None:
+    """Whoever meets it first, the writer, the tree or a read: the index is made anew."""
+    with served(tmp_path, used) as found:
+        _overwrite(_beside(found.index, "-wal"))
+        found.await_rebuilt()
+
+
+@pytest.mark.parametrize("op", ["retrieveJob", "getAllJobs", "readAll"])
+def test_a_read_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used: Used, op: str) -> None:
+    """As when the disk changes bytes by itself: no time of a file tells. The read is answered then."""
+    shutil.copytree(used.base, tmp_path / "base")
+    daemon = RunningDaemon(tmp_path / "base").start()
+    try:
+        with Observer(daemon.endpoint) as observer:
+            eventually(lambda: observer.stats()["tree"]["lagRecords"] == 0, "nothing is to be done", 60)
+            found = Served(daemon, observer)
+            before = found.index.stat()
+            follower = daemon.followers()["index"]
+            os.kill(follower, signal.SIGSTOP)
+            _overwrite(found.index)
+            os.utime(found.index, ns=(before.st_atime_ns, before.st_mtime_ns))
+            os.kill(follower, signal.SIGCONT)
+            header, body = observer.ask(op, **({"jobId": "none"} if op == "retrieveJob" else {}))
+            assert header["ok"]
+            assert (body == b"null") is (op == "retrieveJob")
+            found.await_rebuilt()
+            assert "somebody else" not in found.reasons()[0]
+            assert {event["op"] for event in daemon.events("read_failed")} == {op}
+            found.read_some()
+        _judge(used.histories, daemon)
+        assert daemon.stop() == 0
+    finally:
+        daemon.make_sure_it_ended()
+
+
+def test_an_index_that_is_damaged_again_and_again_is_made_anew_less_and_less_often(
+    tmp_path: Path, used: Used
+) -> None:
+    """Building it takes what stores need: the second time it waits."""
+    with served(tmp_path, used) as found:
+        for times in (1, 2):
+            _overwrite(found.index)
+            eventually(lambda: found.stats("index")["rebuilds"] == times, "it is made anew", 60)  # noqa: B023
+        first, second = (event["rebuilt_in_s"] for event in found.daemon.events("index_given_up"))
+        assert second > 10 * first
+
+
+# --- permissions -----------------------------------------------------------------------------------
+
+
+def _flags(path: Path, change: Callable[[int], int]) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        (flags,) = struct.unpack("i", fcntl.ioctl(fd, _GET_FLAGS, struct.pack("i", 0)))
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("i", change(flags)))
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def immutable(path: Path) -> Iterator[None]:
+    """As `chattr +i`: a permission that root lacks too."""
+    _flags(path, lambda flags: flags | _IMMUTABLE)
+    try:
+        yield
+    finally:
+        _flags(path, lambda flags: flags & ~_IMMUTABLE)
+
+
+@pytest.mark.parametrize(
+    ("projection", "where"),
+    [
+        ("index", ".stored/index.sqlite-wal"),
+        ("tree", "jobs"),
+        ("tree", f"jobs/s{_SEED}-0-awaiting"),
+        ("tree", ".stored"),
+    ],
+)
+def test_what_may_not_be_written_stops_one_projection_until_it_may(
+    tmp_path: Path, used: Used, projection: str, where: str
+) -> None:
+    """The fault is logged, counted and shown, stores go on; when it is mended, so does the projection."""
+    needs_images()
+    with image(tmp_path, 96 * _MIB) as disk, served(tmp_path, used, disk.path / "base") as found:
+        path = found.daemon.base / where
+        eventually(path.exists, "it is there", 60)
+        before = found.stats(projection)
+        with immutable(path), load(found.daemon.endpoint, tmp_path / "more", 6, ("awaiting",)) as more:
+            eventually(lambda: found.stats(projection)["fault"] != "", "the fault is shown", 60)
+            stats = found.stats(projection)
+            assert stats["faults"] == before["faults"] + 1
+            assert {event["process"] for event in found.daemon.events("projection_stopped")} == {projection}
+            if projection == "tree":
+                found.read_some()
+            await_progress(more)
+            more.join()
+        found.histories += more.histories
+        eventually(lambda: found.stats(projection)["fault"] == "", "it goes on", 60)
+        assert found.daemon.events("projection_goes_on")
+        assert found.stats(projection)["starts"] == before["starts"]
+        assert found.stats("tree")["blocked"] == 0
+
+
+def test_jobs_with_a_file_in_its_place_stops_the_tree_until_it_is_back(tmp_path: Path, used: Used) -> None:
+    """Nothing is written to where it was moved; nothing counts as written."""
+    with served(tmp_path, used) as found:
+        jobs, aside = found.daemon.base / "jobs", tmp_path / "aside"
+        jobs.rename(aside)
+        jobs.write_bytes(b"not a folder")
+        eventually(lambda: "jobs" in found.stats("tree")["fault"], "the fault is shown", 60)
+        assert os.strerror(errno.ENOTDIR) in found.stats("tree")["fault"]
+        found.read_some()
+        files = sum(1 for _ in aside.rglob("*"))
+        position = found.stats("index")["position"]
+        eventually(lambda: found.stats("index")["position"] > position + 20, "stores go on", 60)
+        assert sum(1 for _ in aside.rglob("*")) == files
+        assert jobs.read_bytes() == b"not a folder"
+        jobs.unlink()
+        aside.rename(jobs)
+        eventually(lambda: found.stats("tree")["fault"] == "", "the tree goes on", 60)
