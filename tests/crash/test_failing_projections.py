@@ -18,6 +18,7 @@ from tests.crash.judge import judge
 from tests.crash.kills import SETTINGS, await_progress
 from tests.crash.load import load
 from tests.crash.observed import Observer
+from tests.integration.raw import Raw, event
 from tests.support import RunningDaemon, eventually
 
 _MIB = 1 << 20
@@ -75,6 +76,10 @@ class Served:
     def reasons(self) -> list[str]:
         """Why an index was made anew."""
         return [str(event["reason"]) for event in self.daemon.events("index_rebuilt")]
+
+    def ask(self, op: str, **arguments: Any) -> tuple[dict[str, Any], bytes]:
+        """Header and body of an answer that is not to be tried again."""
+        return self._observer.ask(op, **arguments)
 
     def read_some(self) -> None:
         """Reads of all threads are answered, in the end."""
@@ -170,30 +175,80 @@ def test_an_overwritten_log_of_the_index_is_no_more_than_another_rebuild(tmp_pat
         found.await_rebuilt()
 
 
-@pytest.mark.parametrize("op", ["retrieveJob", "getAllJobs", "readAll"])
-def test_a_read_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used: Used, op: str) -> None:
-    """As when the disk changes bytes by itself: no time of a file tells. The read is answered then."""
-    shutil.copytree(used.base, tmp_path / "base")
-    daemon = RunningDaemon(tmp_path / "base").start()
+@contextmanager
+def at_rest(folder: Path, used: Used) -> Iterator[Served]:
+    """Serve a copy to which nobody stores; afterwards the judge says that all is well."""
+    shutil.copytree(used.base, folder / "base")
+    daemon = RunningDaemon(folder / "base").start()
     try:
         with Observer(daemon.endpoint) as observer:
             eventually(lambda: observer.stats()["tree"]["lagRecords"] == 0, "nothing is to be done", 60)
             found = Served(daemon, observer)
-            before = found.index.stat()
-            follower = daemon.followers()["index"]
-            os.kill(follower, signal.SIGSTOP)
-            _overwrite(found.index)
-            os.utime(found.index, ns=(before.st_atime_ns, before.st_mtime_ns))
-            os.kill(follower, signal.SIGCONT)
-            header, body = observer.ask(op, **({"jobId": "none"} if op == "retrieveJob" else {}))
-            assert header["ok"]
-            assert (body == b"null") is (op == "retrieveJob")
-            found.await_rebuilt()
-            assert "somebody else" not in found.reasons()[0]
-            assert {event["op"] for event in daemon.events("read_failed")} == {op}
+            yield found
             found.read_some()
-        _judge(used.histories, daemon)
+        _judge([*used.histories, *found.histories], daemon)
         assert daemon.stop() == 0
+    finally:
+        daemon.make_sure_it_ended()
+
+
+def _overwrite_unseen(index: Path, writer: int) -> None:
+    """As when the disk changes bytes by itself: no time of a file tells. The writer is left stopped."""
+    before = index.stat()
+    os.kill(writer, signal.SIGSTOP)
+    _overwrite(index)
+    os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("op", ["retrieveJob", "getAllJobs", "readAll"])
+def test_a_read_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used: Used, op: str) -> None:
+    """Its answer is to try again, and then it is answered."""
+    with at_rest(tmp_path, used) as found:
+        writer = found.daemon.followers()["index"]
+        _overwrite_unseen(found.index, writer)
+        os.kill(writer, signal.SIGCONT)
+        header, body = found.ask(op, **({"jobId": "none"} if op == "retrieveJob" else {}))
+        assert header["ok"]
+        assert (body == b"null") is (op == "retrieveJob")
+        found.await_rebuilt()
+        assert "somebody else" not in found.reasons()[0]
+        assert {event["op"] for event in found.daemon.events("read_failed")} == {op}
+
+
+def test_a_tree_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used: Used) -> None:
+    """While nobody reads, it is the only one who can."""
+    with at_rest(tmp_path, used) as found:
+        followers = found.daemon.followers()
+        os.kill(followers["tree"], signal.SIGSTOP)
+        with load(found.daemon.endpoint, tmp_path / "history", _SEED, ("awaiting",)) as clients:
+            await_progress(clients)
+            clients.join()
+        found.histories += clients.histories
+        eventually(lambda: found.stats("index")["lagRecords"] == 0, "all is indexed", 60)
+        _overwrite_unseen(found.index, followers["index"])
+        os.kill(followers["tree"], signal.SIGCONT)
+        found.await_rebuilt()
+        assert "tree" in {event["process"] for event in found.daemon.events("index_damaged")}
+        assert not found.daemon.events("read_failed")
+
+
+def test_an_answer_that_broke_off_is_not_taken_for_whole(tmp_path: Path) -> None:
+    """Who asks for the same part again, as after an answer that was lost, is told that the rest is gone."""
+    daemon = RunningDaemon(tmp_path / "base", "--answer-bytes", str(64 << 10)).start()
+    try:
+        with Raw(daemon.endpoint) as raw:
+            for n in range(300):
+                raw.store("storeEvent", event(f"e{n}", timestamp=n, text="x" * 10_000))
+            answer = raw.ask("getEventContents", {"jobId": "j1", "runId": "r1"})
+            segment = daemon.base / ".stored/journal/0000000001.segment"
+            with segment.open("r+b") as file:
+                file.seek(2_500_000)
+                file.write(b"y" * 20_000)
+            while answer.header["ok"]:
+                part = answer.header["more"]
+                answer = raw.ask("readPart", part)
+            assert answer.code == "DAMAGED"
+            assert raw.ask("readPart", part).code == "READ_GONE"
     finally:
         daemon.make_sure_it_ended()
 

@@ -24,7 +24,7 @@ def test_a_history_survives_a_crash_at_every_call() -> None:
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
     """Longer histories, with failing calls and several lives, are crashed at some of their calls."""
-    counts = run(seed, Plan(sample=0.02))
+    counts = run(seed, Plan(sample=0.025))
     assert counts.points > 5
     assert counts.recoveries > 2 * counts.points
 

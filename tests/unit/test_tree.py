@@ -434,7 +434,7 @@ def test_a_file_with_other_content_is_replaced_whole(base: Base) -> None:
     before.close()
 
 
-@pytest.mark.parametrize("level", ["jobs", "jobs/job-1", "jobs/job-1/runs", RUN])
+@pytest.mark.parametrize("level", ["jobs/job-1", "jobs/job-1/runs", RUN])
 def test_no_link_leads_out_of_the_base(base: Base, tmp_path: Path, level: str) -> None:
     """A folder that is a link is never followed: the file is blocked and named, others are written."""
     outside = tmp_path / "outside"
@@ -450,8 +450,44 @@ def test_no_link_leads_out_of_the_base(base: Base, tmp_path: Path, level: str) -
     assert not list(outside.iterdir())
     assert blocked[0].name == "event-1700000000000-0-startRun.json"
     assert made.blocked == len(blocked)
-    assert ("jobs/other/job.json" in base.files()) == (level != "jobs")
+    assert "jobs/other/job.json" in base.files()
     assert made.position == base.journal.mark.position
+
+
+@pytest.mark.parametrize("what", ["link", "file"])
+def test_a_tree_whose_top_is_something_else_waits_for_it(base: Base, tmp_path: Path, what: str) -> None:
+    """Nothing counts as blocked, and so as done: when the place is free, all of it is written."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    top = base.path / "jobs"
+    if what == "link":
+        top.symlink_to(outside)
+    else:
+        top.write_bytes(b"")
+    base.store((Kind.EVENT, event()), (Kind.JOB, job(id="other")))
+    made = base.open_tree()
+    with pytest.raises(NotADirectoryError, match="jobs"):
+        base.grow(made)
+    assert made.blocked == 0
+    assert not list(outside.iterdir())
+    top.unlink()
+    base.grow(made)
+    assert "jobs/other/job.json" in base.files()
+
+
+@pytest.mark.parametrize("level", ["jobs", "jobs/job-1"])
+def test_a_folder_that_was_moved_is_not_written_to_any_more(base: Base, tmp_path: Path, level: str) -> None:
+    """What belongs in the tree is made where people look for it."""
+    base.store((Kind.EVENT, event()))
+    made = grown(base)
+    (base.path / level).rename(tmp_path / "moved")
+    before = sorted((tmp_path / "moved").rglob("*"))
+    base.store((Kind.EVENT, event(timestamp=1700000000001)))
+    base.grow(made)
+    assert sorted((tmp_path / "moved").rglob("*")) == before
+    assert [name for name in base.files() if name.startswith("jobs/")] == [
+        f"{RUN}/event-1700000000001-0-startRun.json"
+    ]
 
 
 @pytest.mark.parametrize("what", ["link", "dangling link", "folder", "full folder", "same size folder"])

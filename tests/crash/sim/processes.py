@@ -114,7 +114,7 @@ class SimulatedFollower:
         self.sent: Mark | None = None
         self.fault = ""
         self.short = False
-        self.blocked = self.starts = self.generation = 0
+        self.blocked = self.starts = self.generation = self.faults = self.rebuilds = 0
         self.idle = False
         self.heard = 0.0
         self.mark = Mark(0, 0, 0)
