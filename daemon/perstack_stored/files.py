@@ -38,7 +38,12 @@ class Files:
 
     def list_dir(self, dir_fd: int) -> list[str]:
         """Names in a directory, in no particular order."""
-        return os.listdir(dir_fd)
+        # Threads share the descriptor, and with it the place in the directory: each needs one of its own.
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+        try:
+            return os.listdir(own)
+        finally:
+            os.close(own)
 
     # --- files -------------------------------------------------------------------------------------
 

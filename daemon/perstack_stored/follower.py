@@ -115,7 +115,7 @@ class IndexProjection:
             index.remove(path)
             self._index = Index(path, reader, store)
             self.rebuilt = True
-        self._watch = IndexWatch(path)
+        self._watch = IndexWatch(path, lambda: self._index.checkpoints)
 
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
         """The place from which to go on."""

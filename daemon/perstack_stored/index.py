@@ -248,6 +248,11 @@ class Index:
             self._forget()  # the numbers of runs that are not there now go to others
             raise
 
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints were begun."""
+        return self._checkpoints.begun
+
     def checkpoint(self) -> None:
         """Bring what is in SQLite's log into the database's file."""
         self._checkpoints.run()

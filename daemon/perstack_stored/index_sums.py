@@ -86,6 +86,7 @@ class Checkpoints:
         # Kept open: closing any descriptor of the file would drop the locks that SQLite has on it.
         self._pages_fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._due = WAL_BYTES
+        self.begun = 0
         # Autocheckpoints would change pages behind our back.
         database.execute("PRAGMA wal_autocheckpoint = 0")
         self.run()
@@ -111,6 +112,7 @@ class Checkpoints:
 
     def run(self) -> None:
         """Make a checkpoint."""
+        self.begun += 1
         touched = self._touched()
         self._put_head(is_busy=True)
         self._database.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")

@@ -5,15 +5,16 @@ readers find other ones. Whoever writes without leaving a new time at the file i
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .errors import IndexUnusableError
 from .index_sums import SUFFIX as SUMS_SUFFIX
 
-# Readers write to the shared memory, so of that one only the identity counts.
-_WATCHED = ("", "-wal", SUMS_SUFFIX)
-_SHARED = "-shm"
+_STEADY = ("", SUMS_SUFFIX)  # written to in checkpoints only
+_LOG = "-wal"  # in each transaction
+_SHARED = "-shm"  # by readers too, so that only its identity counts
+_IDENTITY = 2
 
 _Look = tuple[int, ...]
 
@@ -21,51 +22,56 @@ _Look = tuple[int, ...]
 class IndexWatch:
     """Looks at the files of an index whose only writer is this process."""
 
-    def __init__(self, path: str) -> None:
-        """Take the files as they are for what they should be; the index is open."""
-        self._paths = [path + suffix for suffix in (*_WATCHED, _SHARED)]
+    def __init__(self, path: str, checkpoints: Callable[[], int]) -> None:
+        """Take the files as they are for what they should be.
+
+        Args:
+            path: of the index, which is open.
+            checkpoints: how many have been begun.
+        """
+        self._path = path
+        self._checkpoints = checkpoints
         self._seen = self._look()
 
     def check(self) -> None:
-        """See that nobody else has touched them.
+        """See that nobody else has touched the files.
 
         Raises:
             IndexUnusableError: somebody has.
         """
-        self._compare(self._look(), whole=True)
+        self._compare(self._look(), (*_STEADY, _LOG))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """What changes in the files meanwhile is our own doing.
+        """What we write to the files meanwhile is as it should be.
 
         Raises:
-            IndexUnusableError: somebody else has changed them before, or exchanged them meanwhile.
+            IndexUnusableError: somebody else has touched them.
         """
         self.check()
+        before = self._checkpoints()
         try:
             yield
         finally:
             found = self._look()
-            self._compare(found, whole=False)
+            self._compare(found, _STEADY if self._checkpoints() == before else ())
             self._seen = found
 
-    def _compare(self, found: list[_Look], *, whole: bool) -> None:
-        for path, before, now in zip(self._paths, self._seen, found, strict=True):
-            name = os.path.basename(path)
-            if now[:2] != before[:2]:
-                what = "is another file than it was" if now else "was removed"
-                raise IndexUnusableError(f"{name} {what}")
-            if whole and now != before:
+    def _look(self) -> dict[str, _Look]:
+        return {suffix: _look(self._path + suffix) for suffix in (*_STEADY, _LOG, _SHARED)}
+
+    def _compare(self, found: dict[str, _Look], unchanged: tuple[str, ...]) -> None:
+        for suffix, now in found.items():
+            before, name = self._seen[suffix], os.path.basename(self._path) + suffix
+            if now[:_IDENTITY] != before[:_IDENTITY]:
+                raise IndexUnusableError(f"{name} {'is another file than it was' if now else 'was removed'}")
+            if suffix in unchanged and now != before:
                 raise IndexUnusableError(f"{name} was written to by somebody else")
 
-    def _look(self) -> list[_Look]:
-        return [_look(path, whole=not path.endswith(_SHARED)) for path in self._paths]
 
-
-def _look(path: str, *, whole: bool) -> _Look:
+def _look(path: str) -> _Look:
     try:
         found = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return ()
-    identity = (found.st_dev, found.st_ino)
-    return (*identity, found.st_size, found.st_mtime_ns) if whole else identity
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -196,6 +196,8 @@ class SimulatedOs:
         folder = kernel.folder(dir_fd)
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             return kernel.new_fd(File(stat.S_IFREG | mode))
+        if path == ".":
+            return kernel.new_fd(folder)
         found = folder.names.get(path)
         if flags & os.O_CREAT:
             if found is not None:
