@@ -56,7 +56,9 @@ class WatchedIndex(IndexProjection):
         """Take up entries; the seed may say that the database fails."""
         kernel = self._world.kernel
         if kernel.fault_odds and kernel.random.random() < kernel.fault_odds:
-            raise sqlite3.OperationalError("database or disk is full")
+            full = sqlite3.OperationalError("database or disk is full")
+            full.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise full
         super().apply(entries)
         self._world.show(stored_in(entries))
         self._world.note_index()
