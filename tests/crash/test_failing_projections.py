@@ -15,9 +15,9 @@ import pytest
 
 from tests.crash.image import image, needs_images
 from tests.crash.judge import judge
-from tests.crash.kills import SETTINGS, await_progress
 from tests.crash.load import load
 from tests.crash.observed import Observer
+from tests.crash.rounds import SETTINGS, await_progress
 from tests.integration.raw import Raw, event
 from tests.support import RunningDaemon, eventually
 
