@@ -2,8 +2,9 @@
 
 A campaign is a function `campaign(rounds, seed, folder, progress)` that gives figures by name, says them as
 it goes, and raises if something is wrong. Each lane of it is a process of its own. `SOAK=quick` runs little
-of everything. SIGTERM or SIGINT let each lane judge what it has, and print the table of that; a second one
-ends them at once.
+of everything. SIGTERM, SIGINT or SIGHUP let each lane judge what it has, and print the table of that; a
+second one ends them. In the end nothing is mounted or left in any folder, but what shows a failure: its
+lane's folder, which is named.
 """
 
 import argparse
@@ -19,7 +20,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,11 +105,16 @@ class Lane:
         """Whether a signal ended it before it had judged its last rounds."""
         return self.told_to_stop and self.ended and self.process.returncode < 0
 
-    def signal(self, number: signal.Signals) -> None:
-        """SIGTERM lets it judge what it has, SIGINT only clean up."""
+    def stop(self) -> None:
+        """Let it judge what it has, and end."""
         if not self.ended:
             self.told_to_stop = True
-            self.process.send_signal(number)
+            self.process.send_signal(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Let it only clean up."""
+        if not self.ended:
+            self.process.send_signal(signal.SIGINT)
 
     def end(self) -> None:
         """End it, and all that it has started and left."""
@@ -140,8 +145,17 @@ def run_lane(function: str, rounds: int, seed: int, folder: Path, seconds: float
 class Soak:
     """All campaigns that were asked for, until they have ended or the time is up."""
 
-    def __init__(self, names: list[str], *, quick: bool, seed: int, minutes: float, figures: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="perstack-soak-", dir="/var/tmp"))
+    def __init__(
+        self,
+        names: list[str],
+        *,
+        quick: bool,
+        seed: int,
+        minutes: float,
+        figures: Path,
+        parent: Path = Path("/var/tmp"),
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="perstack-soak-", dir=parent))
         self.seed = seed
         self.signals: list[int] = []
         self._figures = figures
@@ -164,8 +178,7 @@ class Soak:
             if self.signals:
                 self._stop()
         finally:
-            for lane in self._lanes:
-                lane.end()
+            self._end()
             self.write()
         for lane in self._lanes:
             if lane.cut_short:
@@ -178,19 +191,29 @@ class Soak:
                 sys.stdout.write("".join(lane.log.read_text().splitlines(keepends=True)[-30:]))
             else:
                 shutil.rmtree(lane.folder, ignore_errors=True)
-        return not any(lane.failed for lane in self._lanes)
+        if any(lane.failed for lane in self._lanes):
+            return False
+        shutil.rmtree(self.folder)
+        return True
 
     def _stop(self) -> None:
         """A signal came: what is under way is judged, if nobody sends another."""
         sys.stdout.write("stopping: what was done is judged\n")
-        for number, seconds in ((signal.SIGTERM, _JUDGE_SECONDS), (signal.SIGINT, _CLEAN_SECONDS)):
-            for lane in self._lanes:
-                lane.signal(number)
-            told = len(self.signals)
-            self._wait(time.monotonic() + seconds, partial(self._told_again, told))
+        for lane in self._lanes:
+            lane.stop()
+        self._give(_JUDGE_SECONDS)
 
-    def _told_again(self, before: int) -> bool:
-        return len(self.signals) > before
+    def _end(self) -> None:
+        """End what still runs: it may clean up before, if nobody sends a signal."""
+        for lane in self._lanes:
+            lane.interrupt()
+        self._give(_CLEAN_SECONDS)
+        for lane in self._lanes:
+            lane.end()
+
+    def _give(self, seconds: float) -> None:
+        told = len(self.signals)
+        self._wait(time.monotonic() + seconds, lambda: len(self.signals) > told)
 
     def figures(self) -> dict[str, Figures]:
         """What is known now, by campaign; "failed" counts lanes that found something or came to no end."""
@@ -262,12 +285,10 @@ def main() -> None:
     sys.stdout.write(f"seed {told.seed}, at most {told.minutes:g} minutes\n")
     names = told.campaigns or list(CAMPAIGNS)
     soak = Soak(names, quick=told.quick, seed=told.seed, minutes=told.minutes, figures=told.figures)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: soak.signals.append(number))
     good = soak.run()
     sys.stdout.write(f"\n{table(soak.figures())}\n\n{soak.elapsed():.0f} s, figures in {told.figures}\n")
-    if good:
-        shutil.rmtree(soak.folder)
     sys.exit(1 if not good else 128 + soak.signals[0] if soak.signals else 0)
 
 

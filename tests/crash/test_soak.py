@@ -37,7 +37,19 @@ def _soak(tmp_path: Path, minutes: float, monkeypatch: pytest.MonkeyPatch, *name
         name: Campaign(f"tests.crash.test_soak:{name}", "rounds", 10**6, 5, minutes=5) for name in names
     }
     monkeypatch.setattr(soak, "CAMPAIGNS", campaigns)
-    return Soak(list(names), quick=False, seed=1, minutes=minutes, figures=tmp_path / "soak.json")
+    figures = tmp_path / "soak.json"
+    return Soak(list(names), quick=False, seed=1, minutes=minutes, figures=figures, parent=tmp_path)
+
+
+def lingering(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
+    """A campaign that does not look whether its time is up, and has something to clean up."""
+    left = folder.parents[1] / "left"
+    left.touch()
+    try:
+        time.sleep(600)
+    finally:
+        left.unlink()
+    return {}
 
 
 def test_every_campaign_is_there() -> None:
@@ -59,6 +71,7 @@ def test_what_a_failed_lane_found_reaches_the_table(tmp_path: Path, monkeypatch:
     assert figures["lasting"]["acknowledged"] == figures["lasting"]["rounds"] > 0
     known = json.loads((tmp_path / "soak.json").read_text())
     assert (known["ended"], known["campaigns"]) == (True, figures)
+    assert [lane.name for lane in running.folder.iterdir()] == ["losing-0"]  # what the other left is gone
     said = table(figures)
     assert f"acknowledged {7 + figures['lasting']['rounds']:,}, lost 1, doubled 2" in said
 
@@ -77,3 +90,13 @@ def test_a_signal_lets_each_lane_judge_what_it_has(tmp_path: Path, monkeypatch: 
     thread.join()
     of_campaign = running.figures()["lasting"]
     assert of_campaign["acknowledged"] == of_campaign["rounds"] > 3
+    assert not running.folder.exists()
+
+
+def test_a_lane_that_is_ended_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its time is over it has failed; what it had outside of its folder is gone all the same."""
+    running = _soak(tmp_path, 0.1, monkeypatch, "lingering")
+    eventually((tmp_path / "left").exists, "it runs", 60)
+    assert not running.run()
+    assert not (tmp_path / "left").exists()
+    assert [lane.name for lane in running.folder.iterdir()] == ["lingering-0"]
