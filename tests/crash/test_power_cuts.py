@@ -28,6 +28,18 @@ def test_a_cut_takes_what_was_not_synced_and_nothing_else(tmp_path: Path) -> Non
         assert not (disk.path / "written").exists()
 
 
+def test_the_disk_of_a_failure_is_kept(tmp_path: Path) -> None:
+    """It is unmounted, and there to be looked at; that of a test that went well is gone."""
+    needs_images()
+    with pytest.raises(AssertionError, match="wrong"), image(tmp_path, 16 << 20, name="bad") as bad:
+        raise AssertionError("wrong")
+    with image(tmp_path, 16 << 20, name="good") as good:
+        pass
+    assert not bad.path.is_mount()
+    assert not good.path.is_mount()
+    assert [path.name for path in tmp_path.glob("*.img")] == ["bad.img"]
+
+
 @pytest.mark.timeout(300)
 def test_power_cuts_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     """Cut, file system check, mount, start; raw clients and ours go on through all of them."""
