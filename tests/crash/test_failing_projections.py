@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from perstack_stored.files import Files
 from tests.crash.image import image, needs_images
 from tests.crash.judge import judge
 from tests.crash.load import load
@@ -23,6 +24,7 @@ from tests.support import RunningDaemon, eventually
 
 _MIB = 1 << 20
 _SEED = 5
+_AT_CWD = -100
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
 
 pytestmark = pytest.mark.timeout(300)
@@ -325,8 +327,9 @@ def test_jobs_with_a_file_in_its_place_stops_the_tree_until_it_is_back(tmp_path:
     """Nothing is written to where it was moved; nothing counts as written."""
     with served(tmp_path, used) as found:
         jobs, aside = found.daemon.base / "jobs", tmp_path / "aside"
-        jobs.rename(aside)
-        jobs.write_bytes(b"not a folder")
+        eventually((jobs / f"s{_SEED}-0-awaiting/runs").exists, "the tree has it open", 60)
+        aside.write_bytes(b"not a folder")
+        Files().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
         eventually(lambda: "jobs" in found.stats("tree")["fault"], "the fault is shown", 60)
         assert os.strerror(errno.ENOTDIR) in found.stats("tree")["fault"]
         found.read_some()
@@ -335,6 +338,5 @@ def test_jobs_with_a_file_in_its_place_stops_the_tree_until_it_is_back(tmp_path:
         eventually(lambda: found.stats("index")["position"] > position + 20, "stores go on", 60)
         assert sum(1 for _ in aside.rglob("*")) == files
         assert jobs.read_bytes() == b"not a folder"
-        jobs.unlink()
-        aside.rename(jobs)
+        Files().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
         eventually(lambda: found.stats("tree")["fault"] == "", "the tree goes on", 60)

@@ -33,7 +33,7 @@ def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> Non
     """A broken promise names seed and place; that place alone breaks it again, in the same words."""
     monkeypatch.setattr("perstack_stored.server.Server._answer_synced", _answers_too_early)
     with pytest.raises(FoundError) as found:
-        _run_all(range(5, 20))
+        _run_all(range(3, 20))
     where = str(found.value).split("--at ")[1].split()[0]
     seed = int(str(found.value).split("replay ")[1].split()[0])
     with pytest.raises(FoundError) as again:

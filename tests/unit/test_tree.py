@@ -475,12 +475,17 @@ def test_a_tree_whose_top_is_something_else_waits_for_it(base: Base, tmp_path: P
     assert "jobs/other/job.json" in base.files()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("level", ["jobs", "jobs/job-1"])
-def test_a_folder_that_was_moved_is_not_written_to_any_more(base: Base, tmp_path: Path, level: str) -> None:
+def test_a_folder_that_was_moved_is_not_written_to_any_more(
+    base: Base, tmp_path: Path, level: str, *, replaced: bool
+) -> None:
     """What belongs in the tree is made where people look for it."""
     base.store((Kind.EVENT, event()))
     made = grown(base)
     (base.path / level).rename(tmp_path / "moved")
+    if replaced:
+        (base.path / level).mkdir()
     before = sorted((tmp_path / "moved").rglob("*"))
     base.store((Kind.EVENT, event(timestamp=1700000000001)))
     base.grow(made)
