@@ -428,11 +428,11 @@ class Server:
     def _unhold(self, request: StoreRequest) -> None:
         peer = request.envelope[0]
         self._held_bytes -= request.size
-        held = self._held_by_peer[peer] - request.size
-        if held:
+        held = self._held_by_peer.get(peer, 0) - request.size
+        if held > 0:
             self._held_by_peer[peer] = held
-        else:
-            del self._held_by_peer[peer]
+        else:  # not there already, if what it had held before this one was empty
+            self._held_by_peer.pop(peer, None)
 
     def _note_sync(self) -> None:
         if self._journal.syncs == self._syncs_noted:

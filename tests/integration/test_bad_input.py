@@ -1,6 +1,8 @@
 """What must be refused is refused with a code and a sentence, and what is legal comes back byte for byte."""
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -752,3 +754,21 @@ def test_a_secret_is_never_logged_nor_repeated_in_an_error(tmp_path: Path) -> No
         log = daemon.log.read_text()
         assert '"ready"' in log
         assert CANARY not in log
+
+
+def test_many_empty_stores_that_arrive_together_are_each_refused(tmp_path: Path) -> None:
+    """They hold no bytes, and must not upset what is counted of their sender's bytes."""
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        raw.ask("ping")
+        for n in range(1, 11):
+            os.kill(daemon.pid, signal.SIGSTOP)
+            try:
+                ids = [raw.send("storeEvent") for _ in range(50)]
+                last = raw.send("storeEvent", event(f"e{n}"))
+            finally:
+                os.kill(daemon.pid, signal.SIGCONT)
+            answers = {answer.header["id"]: answer for answer in (raw.receive() for _ in (*ids, last))}
+            assert {answers[id].code for id in ids} == {"BAD_JSON"}
+            assert answers[last].position == n
+        assert raw.ask("stats").value["held"] == {"requests": 0, "bytes": 0}
+        assert daemon.stop() == 0
