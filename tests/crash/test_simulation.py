@@ -3,6 +3,7 @@
 Many more seeds, and more of their calls, are for `python -m tests.crash.sim run`.
 """
 
+import os
 from collections.abc import Iterable
 from random import Random
 
@@ -57,6 +58,14 @@ def test_a_seed_gives_the_same_history_in_every_run() -> None:
     """Two runs of a seed make the same calls, crash at the same places and check as much."""
     first, second = (vars(run(11, Plan(requests=8, sample=0.05))) for _ in range(2))
     assert first == second
+
+
+def test_a_history_leaves_nothing_open() -> None:
+    """`make soak` runs hundreds of histories, of thousands of killed indexes, in one process."""
+    run(11, Plan(requests=4, sample=0.05))
+    before = len(os.listdir("/proc/self/fd"))
+    run(11, Plan(requests=8, sample=0.05))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_workload_has_what_the_promises_are_about() -> None:

@@ -63,6 +63,11 @@ class WatchedIndex(IndexProjection):
         self._world.show(stored_in(entries))
         self._world.note_index()
 
+    def abandon(self) -> None:
+        """Close what the end of a real process would close: the database is the one thing that is real."""
+        self._index._database.close()
+        self._index._checkpoints.close()
+
 
 class SimulatedHelper:
     """The second process that makes files while the tree lags, and the first one's side of it."""
@@ -205,7 +210,12 @@ class SimulatedFollower:
         path = world.index_path
         try:
             if self.kind == "index":
-                follow(WatchedIndex(path, reader, world.store, world), reader, self)  # type: ignore[arg-type]
+                projection = WatchedIndex(path, reader, world.store, world)
+                try:
+                    follow(projection, reader, self)  # type: ignore[arg-type]
+                except BaseException:
+                    projection.abandon()
+                    raise
                 return
             with closing(index.connect(path, read_only=True)) as database:
                 folders = world.folders
