@@ -26,12 +26,18 @@ def place(folder: str | None, image: str | None) -> Iterator[tuple[Path, str]]:
         if image is None:
             yield root, f"{output('stat', '-f', '-c', '%T', made)}, a fresh folder"
             return
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-i", "4096", "-E", "nodiscard", image], check=True)
-        subprocess.run(["mount", "-o", "loop,noinit_itable", image, made], check=True)
+        # Without direct I/O, a sync of one file writes out whatever the image's file has in the page cache.
+        command = ["losetup", "--find", "--show", "--direct-io=on", image]
+        device = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         try:
-            yield root, "a fresh ext4 on a loop device, its blocks written beforehand"
+            subprocess.run(["mkfs.ext4", "-q", "-F", "-i", "4096", "-E", "nodiscard", device], check=True)
+            subprocess.run(["mount", "-o", "noinit_itable", device, made], check=True)
+            try:
+                yield root, "a fresh ext4 on a loop device with direct I/O, its blocks written beforehand"
+            finally:
+                subprocess.run(["umount", "--lazy", made], check=True)
         finally:
-            subprocess.run(["umount", "--lazy", made], check=True)
+            subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def described(root: Path, kind: str) -> dict[str, str]:

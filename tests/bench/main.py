@@ -55,6 +55,7 @@ def measure_works(
         if part != wanted or (options.works and work not in options.works.split(",")):
             continue
         taking = [name for name in names if name in chosen]
+        failed: set[str] = set()
         rounds = options.rounds
         if part == "d":
             rounds = options.sustained_rounds
@@ -64,11 +65,17 @@ def measure_works(
             if time.monotonic() > options.deadline:
                 results.left_out.append(f"{work}: round {n + 1} and later ones, time was up")
                 break
-            for name in taking if n % 2 == 0 else reversed(taking):
+            for name in [name for name in taking[:: 1 if n % 2 == 0 else -1] if name not in failed]:
                 folder = root / f"{work.replace(' ', '').replace('/', '-')}-{n}-{name}"
                 folder.mkdir()
                 folder.chmod(0o755)
-                found = CONTENDERS[name].round(folder, load)
+                try:
+                    found = CONTENDERS[name].round(folder, load)
+                except Exception as error:  # noqa: BLE001 - one that fails must not take the others' figures along
+                    results.left_out.append(f"{work}: {name} failed in round {n + 1}: {error!r}")
+                    note(results.left_out[-1])
+                    failed.add(name)  # its rounds and the others' would be no pairs any more
+                    continue
                 results.add(work, load, name, found)
                 note(f"{work} round {n + 1} {name}: {found.rate:,.0f}/s, p99 {found.latency(0.99):.2f} ms")
 

@@ -1,6 +1,8 @@
 """The benchmark itself works: rounds are counted, audited, judged and written down."""
 
+import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import main
 from tests.bench.contenders import CONTENDERS
 from tests.bench.figures import estimate, ratios
 from tests.bench.load import Load, Round
@@ -36,6 +39,45 @@ def test_a_short_run_writes_rounds_that_passed_their_audit(tmp_path: Path) -> No
     assert all(r["count"] == r["audited"] > 0 and r["latenciesUs"] for r in rounds.values())
     assert (tmp_path / "out/bench.svg").read_text().count("<rect") > 4
     assert [t["text"] for t in written["targets"]] == ["8 x 64: rate against sqlite"]
+
+
+class Broken:
+    """A contender that fails in its second round."""
+
+    rounds = 0
+
+    def round(self, folder: Path, load: Load) -> Round:
+        """Counts."""
+        self.rounds += 1
+        if self.rounds > 1:
+            raise RuntimeError("out of room")
+        return Round(10, 5.0, 5.0, [1.0], 10)
+
+
+class Sound(Broken):
+    """One that doesn't fail."""
+
+    def round(self, folder: Path, load: Load) -> Round:
+        """Counts."""
+        self.rounds += 1
+        return Round(10, 10.0 * self.rounds, 10.0, [1.0], 10)
+
+
+def test_a_contender_that_fails_leaves_the_others_their_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told and takes part no longer; what it did before stays paired with the rounds it was done in."""
+    broken, sound = Broken(), Sound()
+    monkeypatch.setattr(main, "CONTENDERS", {"redis": broken, "perstack": sound})
+    results = Results()
+    options = argparse.Namespace(
+        seconds=0.1, quick=True, works="32 x 1", rounds=3, small_rounds=3, sustained=1, deadline=math.inf
+    )
+    main.measure_works(tmp_path, results, options, ["redis", "perstack"], "a")
+    assert results.left_out == ["32 x 1: redis failed in round 2: RuntimeError('out of room')"]
+    assert (broken.rounds, sound.rounds) == (2, 3)
+    (target,) = judged(results)
+    assert target.found.median == 10.0 / 5.0
 
 
 def test_an_audit_that_disagrees_is_told() -> None:
