@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,8 @@ from perstack_stored.follower import open_folders
 from perstack_stored.index import Index
 from perstack_stored.journal import Append, Journal
 from perstack_stored.offline import keeping_sessions, slices
-from perstack_stored.record import NO_SESSION, Kind, Record
-from perstack_stored.segments import JournalReader, Mark
+from perstack_stored.record import NO_SESSION, SEGMENT_HEADER_BYTES, Kind, Record, padded
+from perstack_stored.segments import JournalReader, Mark, walk
 from perstack_stored.settings import Settings
 from perstack_stored.tree import Cursor, Tree, TreeModes, save_cursor
 from perstack_stored.wire import STORE_KINDS
@@ -51,6 +52,7 @@ class Made(NamedTuple):
     path: Path
     answers: dict[str, list[Any]]
     proven: dict[str, int]  # of each segment: all before this offset was on disk
+    padding: dict[str, frozenset[int]]  # of each segment: the offsets that no checksum covers
     position: int  # up to here all is on disk
     is_clean: bool
 
@@ -121,8 +123,10 @@ def make(path: Path, *, clean: bool) -> Made:
         following.close()
         _thaw_index(path)
     proven = {p.name: _proven(reader, p.name, mark, clean=clean) for p in _segments(path)}
+    padding = {name: _padding(files, reader, name, end) for name, end in proven.items()}
+    reader.close()
     answers = Started(_copy(path, path.parent / f"{path.name}-whole")).answers
-    return Made(path, answers, proven, mark.position, clean)
+    return Made(path, answers, proven, padding, mark.position, clean)
 
 
 def _open(files: Files, journal_dir: int) -> Journal:
@@ -195,6 +199,17 @@ def _proven(reader: JournalReader, name: str, mark: Mark, *, clean: bool) -> int
     if end is not None:
         return end
     return mark.offset + (64 if clean else 0)
+
+
+def _padding(files: Files, reader: JournalReader, name: str, end: int) -> frozenset[int]:
+    """Offsets between the entries of a segment: an entry begins at a multiple of eight."""
+    number = int(name.split(".", maxsplit=1)[0])
+    salt = reader.chain.headers[number].salt
+    found: set[int] = set()
+    for entry in walk(files, reader.chain.fd(number), salt, SEGMENT_HEADER_BYTES, end, number):
+        length = entry.header.length
+        found.update(range(entry.offset + length, entry.offset + padded(length)))
+    return frozenset(found)
 
 
 def _copy(base: Path, target: Path) -> Path:
@@ -279,9 +294,11 @@ class Trial:
         self._base = _copy(made.path, folder / "trial")
         self.changed = damage(self._base, place, random.Random(seed))
         before, after = ((base / place.file).read_bytes() for base in (made.path, self._base))
-        changed = (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
-        # Noise may leave the first bytes as they were, and a cut may take zeros only.
-        self._first = next(changed, min(len(before), len(after)))
+        padding = made.padding.get(Path(place.file).name, frozenset())
+        changed = (n for n, (a, b) in enumerate(zip_longest(before, after)) if a != b and n not in padding)
+        # Noise may leave the first bytes as they were, or begin in what belongs to no entry; a cut may take
+        # zeros only.
+        self._first = next(changed, len(before))
 
     def run(self) -> str:
         """What came of it, in a word.

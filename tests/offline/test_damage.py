@@ -52,3 +52,17 @@ def test_a_segment_that_is_cut_in_the_head_of_an_entry_is_repaired(
     name = ".stored/journal/0000000002.segment"
     entry = (made.path / name).read_bytes().index(b"PSE1", 1000)
     assert run(made, Place(name, entry + behind, "cut"), tmp_path, 1).startswith("repaired")
+
+
+@pytest.mark.parametrize(
+    ("how", "comes"), [("flip", "no effect"), ("noise", "repaired whole"), ("cut", "repaired")]
+)
+def test_what_begins_between_two_entries_is_named_from_the_entry_on(
+    made: Made, how: str, comes: str, tmp_path: Path
+) -> None:
+    """Found by the campaign: the bytes up to the next multiple of eight belong to no entry."""
+    name = "0000000002.segment"
+    padding = sorted(made.padding[name])
+    assert len(padding) > 8
+    for n, offset in enumerate(padding[:8]):
+        assert run(made, Place(f".stored/journal/{name}", offset, how), tmp_path, n).startswith(comes)

@@ -1,0 +1,72 @@
+"""Stores that arrive while a sync of others is under way: the next sync is theirs, and it comes by itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.raw import Raw, event
+from tests.support import RunningDaemon, eventually
+
+# The real daemon, whose syncs beside the loop wait for as long as a file is there.
+_PROGRAM = """
+import runpy, sys, threading, time
+from pathlib import Path
+from perstack_stored.files import Files
+gate, real = Path(sys.argv.pop(1)), Files.sync_data
+
+def sync_data(self, fd):
+    if threading.current_thread().name == "sync" and gate.exists():
+        gate.with_suffix(".met").touch()
+        while gate.exists():
+            time.sleep(0.01)
+    real(self, fd)
+
+Files.sync_data = sync_data
+runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
+"""
+_BURST = 32  # more than are synced by the loop itself
+
+
+def _start(daemon: RunningDaemon, gate: Path) -> None:
+    command = [sys.executable, "-c", _PROGRAM, str(gate), "serve", "--base-path", str(daemon.base)]
+    with daemon.log.open("ab") as log:
+        daemon.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
+    eventually(lambda: bool(daemon.events("ready")), "it is ready", 60)
+
+
+def _nothing_held(raw: Raw, answered: set[int]) -> bool:
+    """Whether all that was sent before is written; answers to it are taken in."""
+    asked = raw.send("stats")
+    while (answer := raw.receive(60)).header["id"] != asked:
+        answered.add(answer.header["id"])
+    return bool(answer.value["held"]["requests"] == 0)
+
+
+def test_stores_behind_a_sync_that_is_under_way_are_answered_without_another_one_coming(
+    tmp_path: Path,
+) -> None:
+    """Two bursts, the second while the first one is synced, and then silence: both are answered."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    daemon = RunningDaemon(tmp_path / "base")
+    sent: set[int] = set()
+    answered: set[int] = set()
+    try:
+        _start(daemon, gate)
+        with Raw(daemon.endpoint) as raw:
+
+            def burst() -> bool:
+                sent.update(raw.send("storeEvent", event(f"e{len(sent)}-{n}")) for n in range(_BURST))
+                eventually(lambda: _nothing_held(raw, answered), "all is written", 60)
+                return gate.with_suffix(".met").exists()
+
+            eventually(burst, "a sync beside the loop has begun", 60)
+            before = len(answered)
+            burst()
+            assert len(sent) - before >= 2 * _BURST, "none of the two was answered before it was synced"
+            gate.unlink()
+            while answered < sent:
+                answered.add(raw.receive(60).header["id"])
+        assert daemon.stop() == 0
+    finally:
+        daemon.make_sure_it_ended()
