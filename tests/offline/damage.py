@@ -34,7 +34,7 @@ from perstack_stored.tree import Cursor, Tree, TreeModes, save_cursor
 from perstack_stored.wire import STORE_KINDS
 from tests.crash.progress import Figures, Progress, add
 from tests.offline.bases import one_of_each
-from tests.offline.inprocess import Checked, Repaired, Started
+from tests.offline.inprocess import Checked, EndingFiles, Repaired, Started
 from tests.support import captured_run, under_other_job
 from tests.unit.support import dumps
 
@@ -87,7 +87,7 @@ def make(path: Path, *, clean: bool) -> Made:
     """Make a base of several segments, of two sessions and none, that was stopped in order, or not."""
     (path / ".stored/journal").mkdir(parents=True)
     (path / ".stored/lock").write_bytes(b'{"pid": 4194305, "role": "daemon"}\n')
-    files = Files()
+    files = EndingFiles()
     folders = open_folders(files, str(path))
     batches = list(_batches(_calls()))
     third = len(batches) // 3
@@ -96,7 +96,7 @@ def make(path: Path, *, clean: bool) -> Made:
     save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
     for number, batch in enumerate(batches):
         if number and number % third == 0 and number < 3 * third:
-            os.close(journal._fd)  # as if it had been killed
+            files.close(journal._fd)  # as if it had been killed
             journal = _open(files, folders.journal)
         journal.append(batch)
     reader = JournalReader(files, folders.journal)
@@ -118,13 +118,14 @@ def make(path: Path, *, clean: bool) -> Made:
         following.close()
         journal.close()
     else:
-        _tear(journal)
+        _tear(files, journal)
         _freeze_index(path)
         following.close()
         _thaw_index(path)
     proven = {p.name: _proven(reader, p.name, mark, clean=clean) for p in _segments(path)}
     padding = {name: _padding(files, reader, name, end) for name, end in proven.items()}
-    reader.close()
+    files.end()
+    os.close(folders.base)
     answers = Started(_copy(path, path.parent / f"{path.name}-whole")).answers
     return Made(path, answers, proven, padding, mark.position, clean)
 
@@ -161,13 +162,13 @@ def _batches(calls: list[tuple[str, bytes]]) -> Iterator[list[Append]]:
             yield batch
 
 
-def _tear(journal: Journal) -> None:
+def _tear(files: Files, journal: Journal) -> None:
     """A last batch that was not acknowledged: whole, torn, and whole again."""
     records = [Record(Kind.EVENT, 0, dumps(_late(n))) for n in range(6)]
     journal.write([Append(NO_SESSION, 0, [item]) for item in records])
     end = journal.written.offset
     os.pwrite(journal._fd, os.urandom(_TORN_BYTES), end - _TORN_BYTES)
-    os.close(journal._fd)
+    files.close(journal._fd)
 
 
 def _late(n: int) -> dict[str, Any]:

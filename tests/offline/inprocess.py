@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from perstack_stored.files import Files
 from perstack_stored.findings import Finding, Report
 from perstack_stored.follower import Folders, IndexProjection
 from perstack_stored.journal import Journal
-from perstack_stored.offline import held_base, keeping_sessions, slices
+from perstack_stored.offline import Base, held_base, keeping_sessions, slices
 from perstack_stored.repair import FINDINGS, NOTES, repair
 from perstack_stored.repair_apply import refuse_unfinished
 from perstack_stored.segments import JournalReader
@@ -30,12 +32,58 @@ def lines_of(found: list[Finding]) -> list[tuple[str, dict[str, Any]]]:
     return [(finding.name, finding.facts) for finding in found]
 
 
+class EndingFiles(Files):
+    """Real files, for what leaves it to the end of its process to close them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: set[int] = set()
+
+    def open_dir(self, name: str, *, dir_fd: int | None = None) -> int:
+        return self._noted(super().open_dir(name, dir_fd=dir_fd))
+
+    def create(self, name: str, mode: int, *, dir_fd: int) -> int:
+        return self._noted(super().create(name, mode, dir_fd=dir_fd))
+
+    def open(self, name: str, *, dir_fd: int, write: bool = False) -> int:
+        return self._noted(super().open(name, dir_fd=dir_fd, write=write))
+
+    def create_unnamed(self, mode: int, *, dir_fd: int) -> int:
+        return self._noted(super().create_unnamed(mode, dir_fd=dir_fd))
+
+    def close(self, fd: int) -> None:
+        self._open.discard(fd)
+        super().close(fd)
+
+    def _noted(self, fd: int) -> int:
+        self._open.add(fd)
+        return fd
+
+    def end(self) -> None:
+        """Close what is still open."""
+        for fd in list(self._open):
+            self.close(fd)
+        if self._own_fds is not None:
+            super().close(self._own_fds)
+            self._own_fds = None
+
+
+@contextmanager
+def _ending(held: Base) -> Iterator[Base]:
+    """The base as a process has it that ends then."""
+    files = EndingFiles()
+    try:
+        yield held._replace(files=files)
+    finally:
+        files.end()
+
+
 class Checked:
     """What `check` says."""
 
     def __init__(self, base: Path) -> None:
         found: list[Finding] = []
-        with held_base(str(base), "check", reads_only=True) as held:
+        with held_base(str(base), "check", reads_only=True) as whole, _ending(whole) as held:
             check(held, Report(found.append))
         self.findings = {finding.name for finding in found if not finding.is_note}
         self.notes = {finding.name for finding in found if finding.is_note}
@@ -52,7 +100,10 @@ class Repaired:
     def __init__(self, base: Path, *, dry_run: bool = False, files: Files | None = None) -> None:
         found: list[Finding] = []
         report = Report(found.append, FINDINGS, NOTES)
-        with held_base(str(base), "repair", reads_only=dry_run, repairs=True) as held:
+        with (
+            held_base(str(base), "repair", reads_only=dry_run, repairs=True) as whole,
+            _ending(whole) as held,
+        ):
             self.done = repair(held if files is None else held._replace(files=files), report, dry_run=dry_run)
         self.lines = lines_of(found)
         self.compared = report.compared
@@ -87,7 +138,10 @@ class Started:
             StoredError: as a daemon would.
         """
         self.sessions: Sessions = keeping_sessions(Settings())
-        with held_base(str(base), "test", reads_only=False, repairs=True) as held:
+        with (
+            held_base(str(base), "test", reads_only=False, repairs=True) as whole,
+            _ending(whole) as held,
+        ):
             files, folders = held.files, held.folders
             refuse_unfinished(files, folders.stored)
             journal = Journal(
@@ -110,28 +164,29 @@ class Started:
             reader.close()
 
     def _follow_index(self, path: str, reader: JournalReader, journal: Journal) -> None:
-        projection = IndexProjection(path, reader, journal.store, at_rest=True)
-        place = projection.start(reader, journal.mark)
-        for portion in slices(reader.entries(place, journal.mark)):
-            projection.apply(portion)
-        projection.close()
+        with closing(IndexProjection(path, reader, journal.store, at_rest=True)) as projection:
+            place = projection.start(reader, journal.mark)
+            for portion in slices(reader.entries(place, journal.mark)):
+                projection.apply(portion)
 
     def _follow_tree(
         self, path: str, reader: JournalReader, journal: Journal, files: Files, folders: Folders
     ) -> None:
-        database = index.connect(path, read_only=True)
-        tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
-        place = reader.seek(tree.position, journal.mark)
-        tree.plan_replay(reader.entries(place, journal.mark))
-        for portion in slices(reader.entries(reader.seek(tree.position, journal.mark), journal.mark)):
-            tree.apply(portion)
-        tree.sync(clean=True)
-        tree.close()
-        database.close()
+        with closing(index.connect(path, read_only=True)) as database:
+            tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
+            place = reader.seek(tree.position, journal.mark)
+            tree.plan_replay(reader.entries(place, journal.mark))
+            for portion in slices(reader.entries(reader.seek(tree.position, journal.mark), journal.mark)):
+                tree.apply(portion)
+            tree.sync(clean=True)
+            tree.close()
 
     def _ask(self, path: str, reader: JournalReader) -> dict[str, Items]:
         """Every read there is, of everything there is. What is refused is told by its code."""
-        source = queries.Source(index.connect(path, read_only=True), reader)
+        with closing(index.connect(path, read_only=True)) as database:
+            return self._asked(queries.Source(database, reader))
+
+    def _asked(self, source: queries.Source) -> dict[str, Items]:
         found = {"readAll": _answer(source, "readAll")}
         stored = [item["value"] for item in found["readAll"]]
         runs = {(value["jobId"], value["runId"]) for value in stored if "runId" in value}
@@ -144,7 +199,6 @@ class Started:
         for job, run in sorted(runs):
             for op in ("getEventsByRun", "getEventContents"):
                 found[f"{op} {job} {run}"] = _answer(source, op, jobId=job, runId=run)
-        source.database.close()
         return found
 
 
