@@ -1,5 +1,6 @@
 """The thread that moves what is outstanding while the thread that called is elsewhere."""
 
+import queue
 import select
 import threading
 import weakref
@@ -28,15 +29,19 @@ class Pump:
         self.lock = threading.Lock()
         self._connection = weakref.ref(connection)
         self._held: Pumped | None = None  # what is outstanding must outlive the thread that called
-        self._awake = threading.Event()
+        self._awake = False
+        # Not an Event: a destructor calls `stop`, also at the end of the interpreter. By then the thread may
+        # have been ended within any of its steps, and a lock that it held is never let go.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopped = False
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """Something is outstanding; called with the lock held."""
-        if not self._awake.is_set():
+        if not self._awake:
             self._held = self._connection()
-            self._awake.set()
+            self._awake = True
+            self._wakes.put(None)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="perstack-storage-pump", daemon=True)
                 self._thread.start()
@@ -44,14 +49,13 @@ class Pump:
     def rest(self) -> None:
         """Nothing is outstanding; called with the lock held."""
         self._held = None
-        if not self._stopped:
-            self._awake.clear()
+        self._awake = False
 
     def stop(self) -> None:
-        """Ends the thread, soon."""
+        """Ends the thread, soon. Takes no lock."""
         self._held = None
         self._stopped = True
-        self._awake.set()
+        self._wakes.put(None)
 
     def _run(self) -> None:
         while not self._stopped:
@@ -61,7 +65,7 @@ class Pump:
             awaited = connection.tend()
             if awaited is None:
                 del connection  # from here on it ends with its thread
-                self._awake.wait()
+                self._wakes.get()
             else:
                 poller = select.poll()
                 if awaited[0] >= 0:
