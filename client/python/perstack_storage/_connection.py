@@ -231,6 +231,7 @@ class Connection(Transport):
         if size > BATCH_BYTES_MAX:  # whether it must travel in parts depends on what the daemon grants
             self._wait_while(lambda: not limits.known, deadline)
         if backlog or not stores.has_room(size, records_max):
+            stores.seal()  # nothing joins it before something is answered
             self._wait_while(lambda: bool(backlog) or not stores.has_room(size, records_max), deadline)
 
     def _wait_while(self, pending: Callable[[], bool], deadline: float | None = None) -> None:
