@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from perstack_stored import index, queries
 from perstack_stored.arguments import check_arguments
-from perstack_stored.files import Buffer, Files
+from perstack_stored.files import Buffer, Files, read_whole
 from perstack_stored.index import Index
 from perstack_stored.journal import Append, Journal
 from perstack_stored.listings import Listings
@@ -236,8 +236,20 @@ class SimulatedDisk(Files):
         return fd
 
     def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        try:
+            replaced = read_whole(Files(), target, dir_fd=target_dir)
+        except IsADirectoryError:
+            replaced = None
         super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
-        self._names.append(lambda: os.rename(target, source, src_dir_fd=target_dir, dst_dir_fd=source_dir))
+
+        def undo() -> None:
+            os.rename(target, source, src_dir_fd=target_dir, dst_dir_fd=source_dir)
+            if replaced is not None:
+                fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640, dir_fd=target_dir)
+                os.write(fd, replaced)
+                os.close(fd)
+
+        self._names.append(undo)
 
     def lose_data(self) -> None:
         """Lose all that was written to files and not synced."""
