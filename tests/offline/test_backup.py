@@ -229,10 +229,15 @@ def test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one(original: 
                 back_up(grown, target, disk)
             except Died:
                 disk.cut_power()
+                died = True
             else:
-                break
+                died = False
             manifest = manifest_of(target) if target.exists() else None
             counted.add(0 if manifest is None else manifest.position)
+            if not died:
+                assert manifest is not None
+                assert manifest.position == 21
+                break
             if manifest is not None:
                 bring_back(target, tmp_path / f"restored{first}{step}")
                 assert records(tmp_path / f"restored{first}{step}") == all_records[: manifest.position]
