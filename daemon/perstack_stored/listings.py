@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 Cursor = tuple[int, int]  # step and position
 START: Cursor = (-1, -1)
-BYTES_MAX = 16 << 20
 _SHARE = 4  # one listing has at most a quarter of the room
 _LISTING_BYTES = 1024  # what a listing takes beside its text
 _JOIN_BYTES_MAX = 1 << 18  # pages of a few items are joined up to here
@@ -45,7 +44,7 @@ class Listing:
 class Listings:
     """What is kept, the run read last at the end. Used by one thread."""
 
-    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._kept: OrderedDict[int, Listing] = OrderedDict()
         self.size = 0

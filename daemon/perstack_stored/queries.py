@@ -52,7 +52,7 @@ class Source:
 
     database: sqlite3.Connection
     reader: JournalReader
-    listings: Listings = field(default_factory=Listings)
+    listings: Listings = field(default_factory=lambda: Listings(0))
     generation: int = 0  # of the index; a later one may be another file
 
 

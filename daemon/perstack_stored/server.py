@@ -25,6 +25,7 @@ from .figures import Arrivals
 from .follower import INDEX_STATUS
 from .followers import Follower
 from .gate import Gate
+from .held import HeldStores
 from .journal import Journal
 from .keys import Access
 from .metrics import Watched
@@ -35,7 +36,7 @@ from .peers import Peers
 from .reads import Reads
 from .sessions import Sessions
 from .settings import Settings
-from .stores import Payload, Reply, StoreRequest, Stores, open_request
+from .stores import Payload, Reply, Stores, open_request
 from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling
 from .wire import RequestHeader
@@ -112,13 +113,11 @@ class Server:
             budget_bytes=settings.parts_bytes_max,
             silence_seconds=settings.parts_seconds,
         )
-        self._held: deque[StoreRequest] = deque()
+        self._held = HeldStores()
         # Answers of batches that are written: the last position of the batch, what is to be sent, and since
         # when it has been waited for.
         self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()
         self._arrivals = Arrivals()
-        self._held_bytes = 0
-        self._held_by_peer: dict[bytes, int] = {}
         self._waiting: deque[ReadRequest] = deque()
         self._poller = zmq.Poller()
         self._polled: dict[str, int | None] = {}
@@ -226,7 +225,7 @@ class Server:
                     )
                     continue
             self._request((peer, delimited), frame)
-            if self._held_bytes >= self._settings.commit_bytes_max and not self._tree_lags_too_far():
+            if self._held.bytes >= self._settings.commit_bytes_max and not self._tree_lags_too_far():
                 return count + 1
         return self._settings.drain_messages_max
 
@@ -356,25 +355,11 @@ class Server:
         request = open_request(envelope, header, payload, items_max=self._settings.batch_items_max)
         if self._peers.rates.active:
             self._peers.spend(envelope[0], len(request.items), request.size)
-        self._hold(request)
-
-    def _hold(self, request: StoreRequest) -> None:
-        """Put a store where the next commit finds it, within the sender's window and the budget of all."""
         if self._index.short:
             raise Refusal(
                 ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
             )
-        peer = request.envelope[0]
-        held = self._held_by_peer.get(peer, 0)
-        window = self._settings.window_bytes + self._settings.frame_bytes_max
-        over_budget = self._held and self._held_bytes + request.size > self._settings.held_bytes_max
-        if over_budget or (held and held + request.size > window):
-            raise Refusal(
-                ErrorCode.BUSY, "too many stores wait; the window or the daemon's budget is used up"
-            )
-        self._held.append(request)
-        self._held_by_peer[peer] = held + request.size
-        self._held_bytes += request.size
+        self._held.hold(request, self._settings)
 
     def _commit(self) -> bool:
         """Write held stores, up to a bounded batch, and see that they get synced."""
@@ -382,22 +367,10 @@ class Server:
             return False
         if self._journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
-        batch: list[StoreRequest] = []
-        records = size = 0
-        while self._held:
-            request = self._held[0]
-            if batch and (
-                records + len(request.items) > self._settings.commit_records_max
-                or size + request.size > self._settings.commit_bytes_max
-            ):
-                break
-            batch.append(self._held.popleft())
-            records += len(request.items)
-            size += request.size
-            self._unhold(request)
+        batch = self._held.take(self._settings)
         arrived = self._arrivals.take(len(batch))
         replies = self._stores.commit(batch)
-        self.figures.commit_records.add(records)
+        self.figures.commit_records.add(sum([len(request.items) for request in batch]))
         self._unsynced.append((self._journal.written.position, replies, arrived))
         if self._journal.mark == self._journal.written:
             self._answer_synced()  # repeats and refusals only: no sync will come for them
@@ -424,15 +397,6 @@ class Server:
             now = time.monotonic()
             for since, count in arrived:
                 self._stores.tally.seconds.add(now - since, count)
-
-    def _unhold(self, request: StoreRequest) -> None:
-        peer = request.envelope[0]
-        self._held_bytes -= request.size
-        held = self._held_by_peer.get(peer, 0) - request.size
-        if held > 0:
-            self._held_by_peer[peer] = held
-        else:  # not there already, if what it had held before this one was empty
-            self._held_by_peer.pop(peer, None)
 
     def _note_sync(self) -> None:
         if self._journal.syncs == self._syncs_noted:
@@ -533,7 +497,7 @@ class Server:
 
     def _look(self) -> LoopFigures:
         figures = self.figures
-        figures.held_requests, figures.held_bytes = len(self._held), self._held_bytes
+        figures.held_requests, figures.held_bytes = len(self._held), self._held.bytes
         figures.reads_waiting = len(self._waiting)
         return figures
 

@@ -157,7 +157,7 @@ class Sessions:
         session = self._sessions.get(key)
         if session is not None:
             if not session.written:
-                del self._unwritten[key]
+                self._unwritten.pop(key, None)
             session.stored(seq, position, count, self._remembered_max)
 
     def pass_over(self, key: bytes, seq: int, time_ms: int) -> None:

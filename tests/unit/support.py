@@ -296,7 +296,7 @@ class Base:
         self.index = Index(self.index_path, self.folder.reader(), self.journal.store)
         self.reader = self.folder.reader()
         self.database = index.connect(self.index_path, read_only=True)
-        self.listings = Listings()
+        self.listings = Listings(1 << 20)
         self.tree: Tree | None = None
 
     def store(self, *values: tuple[Kind, dict[str, Any] | bytes], flags: int = 0) -> int:

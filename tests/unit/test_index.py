@@ -505,7 +505,7 @@ def test_an_index_built_anew_answers_the_same(base: Base) -> None:
     base.index = Index(base.index_path, base.folder.reader(), base.journal.store)
     base.follow()
     base.database = index.connect(base.index_path, read_only=True)
-    base.listings = Listings()
+    base.listings = Listings(1 << 20)
     assert answers() == before
 
 
