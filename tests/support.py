@@ -72,6 +72,12 @@ class RunningDaemon:
         assert self.process.poll() is None, f"the daemon ended:\n{text.decode()}"
         return b'"event": "ready"' in text
 
+    def assert_alive(self) -> None:
+        """It runs; if not, its log says why."""
+        assert self.process is not None
+        status = self.process.poll()
+        assert status is None, f"the daemon ended with status {status}:\n{self.log.read_text()[-4000:]}"
+
     def kill(self) -> None:
         """SIGKILL, as a crash."""
         assert self.process is not None

@@ -1,5 +1,6 @@
 """Recording clients in processes of their own, started and ended together."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ class Load:
         module = "tests.crash.recorder"
         if CLIENT in arguments:
             module, arguments = "tests.crash.client_recorder", arguments[:1]
-        command = [sys.executable, "-m", module, endpoint, str(history), *arguments]
+        command = [sys.executable, "-X", "faulthandler", "-m", module, endpoint, str(history), *arguments]
         return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2])
 
     @property
@@ -55,7 +56,12 @@ class Load:
             assert process.stdin is not None
             process.stdin.close()
         for process in self._processes:
-            status = process.wait(timeout=_END_SECONDS)
+            try:
+                status = process.wait(timeout=_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # it says where it stands
+                process.wait()
+                raise
             assert status == 0, f"a client ended with status {status}"
 
     def kill(self) -> None:

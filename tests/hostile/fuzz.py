@@ -79,6 +79,7 @@ class Campaign:
 
     def _take(self, raw: Raw, good: Raw) -> None:
         if not raw.socket.poll(20_000):
+            self._daemon.assert_alive()
             raise AssertionError(f"a message was not answered: {good.ask('stats').value}")
         frames = raw.socket.recv_multipart()
         assert len(frames) == 1 or (len(frames) == 2 and not frames[0])

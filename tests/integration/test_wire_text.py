@@ -208,9 +208,7 @@ def test_the_node_example_runs_as_it_is_printed(tmp_path: Path) -> None:
     """With the endpoint replaced, npm's zeromq, and nothing of ours."""
     node = shutil.which("node")
     if node is None or not (NODE_MODULES / "zeromq").is_dir():
-        assert "CI" not in os.environ or not NODE_MODULES.parent.is_dir(), (
-            "node, and zeromq in client/typescript/node_modules, must be there"
-        )
+        assert "CI" not in os.environ, "node, and zeromq in client/typescript/node_modules, must be there"
         pytest.skip("needs node, and `npm ci` in client/typescript")
     with running_daemon(tmp_path / "base") as daemon:
         (tmp_path / "node_modules").symlink_to(NODE_MODULES)

@@ -22,7 +22,7 @@ ALL: dict[str, Any] = {**PYTHON, "typescript": NodeClient}
 
 def _open(kind: str) -> Iterator[OpenClient]:
     if kind == "typescript" and (what := node.missing()) is not None:
-        assert "CI" not in os.environ or not node.TYPESCRIPT.is_dir(), f"{what} must be there"
+        assert "CI" not in os.environ, f"{what} must be there"
         pytest.skip(f"needs {what}: see client/typescript/README.md")
     with ExitStack() as opened:
 
