@@ -5,13 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import zmq
 
-from perstack_storage import AsyncClient, Client, DaemonUnavailable, ProtocolError
+from perstack_storage import AsyncClient, Client, CurveKeys, DaemonUnavailable, ProtocolError
 from perstack_storage._wire import ZmqWire, open_wire
 from perstack_storage._zmtp import BUFFER_BYTES, ZmtpWire
 from tests.client.fake_daemon import FakeDaemon, Store
@@ -296,3 +296,36 @@ def test_over_tcp_asyncio_stores_and_closing_ends_a_call(tcp: str) -> None:
 
     with FakeDaemon(tcp):
         assert asyncio.run(store()) == list(range(1, 301))
+
+
+@contextmanager
+def breaking_off() -> Iterator[str]:
+    """Where each connection ends at once; its endpoint."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run() -> None:
+            with suppress(OSError):  # the listener is closed
+                while True:
+                    listener.accept()[0].close()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_handshake_that_is_broken_off_is_told_with_what_may_be_wrong(keyed: bool) -> None:
+    """Who has no key is not asked for the daemon's."""
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    keys = CurveKeys(public, public, secret) if keyed else None
+    wanted = "is the server key the daemon's own" if keyed else "does the daemon want CURVE keys"
+    with (
+        breaking_off() as endpoint,
+        Client(endpoint, keys=keys, timeout_s=1) as client,
+        pytest.raises(DaemonUnavailable, match=wanted),
+    ):
+        client.ping()

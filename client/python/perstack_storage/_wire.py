@@ -18,8 +18,10 @@ IPC = "ipc://"
 _TROUBLES = {
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): KEY_REFUSED,
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "one side uses CURVE keys, the other does not",
-    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the handshake fails: is the server key the daemon's own?",
 }
+_BROKEN_OFF = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)  # the other side closes, and does not say why
+_BROKEN_OFF_KEYED = "the handshake fails: is the server key the daemon's own?"
+_BROKEN_OFF_PLAIN = "the handshake fails: does the daemon want CURVE keys?"
 _CONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _READABLE, _WRITABLE = int(zmq.POLLIN), int(zmq.POLLOUT)  # operations on the enumeration cost a microsecond
 
@@ -75,11 +77,15 @@ class ZmqWire:
         socket.reconnect_ivl = int(RECONNECT_MIN_S * 1000)
         socket.reconnect_ivl_max = int(RECONNECT_MAX_S * 1000)
         self._trouble = ""
+        self._troubles = {
+            **_TROUBLES,
+            _BROKEN_OFF: _BROKEN_OFF_PLAIN if keys is None else _BROKEN_OFF_KEYED,
+        }
         if keys is not None:
             socket.curve_serverkey = keys.server_key.encode()
             socket.curve_publickey = keys.public_key.encode()
             socket.curve_secretkey = keys.secret_key.encode()
-        self._monitor: zmq.SyncSocket = socket.get_monitor_socket(sum(_TROUBLES) + _CONNECTED)
+        self._monitor: zmq.SyncSocket = socket.get_monitor_socket(sum(self._troubles) + _CONNECTED)
         self._monitor.linger = 0
         socket.connect(endpoint)
         self.fd = int(socket.fd)
@@ -133,7 +139,7 @@ class ZmqWire:
         try:
             while True:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
-                self._trouble = _TROUBLES.get(int(event["event"]), "")
+                self._trouble = self._troubles.get(int(event["event"]), "")
         except zmq.ZMQError:  # nothing more, or the client was closed meanwhile
             pass
         return self._trouble
