@@ -174,12 +174,16 @@ def _metrics_and_tcp(container: Container) -> None:
     )
     assert "perstack_stored_position" in container.run(f'{PYTHON} -c "{scrape % "metrics"}"')
     container.run(f'{PYTHON} -c "{scrape % "readyz"}"')
-    ask = (
-        f"PERSTACK_STORED_ENDPOINT=tcp://127.0.0.1:7171 PERSTACK_STORED_SERVER_KEY='{made.split()[-1]}'"
-        " PERSTACK_STORED_KEY_FILE=/home/alice/%s perstack-storectl --timeout %s events j1 r1 --contents"
-    )
-    assert "e3" in container.run(ask % ("key", 30), user="alice")
-    assert "e3" not in container.run(ask % ("other", 2), user="alice", status=3)
+
+    def ask(key_file: str, seconds: int) -> str:
+        return (
+            f"PERSTACK_STORED_ENDPOINT=tcp://127.0.0.1:7171 PERSTACK_STORED_SERVER_KEY='{made.split()[-1]}'"
+            f" PERSTACK_STORED_KEY_FILE=/home/alice/{key_file}"
+            f" perstack-storectl --timeout {seconds} events j1 r1 --contents"
+        )
+
+    assert "e3" in container.run(ask("key", 30), user="alice")
+    assert "e3" not in container.run(ask("other", 2), user="alice", status=3)
     container.run(f"cat /run/credentials/{UNIT}/{key}", user="alice", status=1)
     container.run(f"cp /tmp/settings {SETTINGS} && rm -r {folder} /etc/credstore")
     container.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
