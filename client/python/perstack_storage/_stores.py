@@ -15,8 +15,6 @@ from perstack_storage._patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MA
 BATCH_ITEMS_MAX = 64
 BATCH_BYTES_MAX = 262_144
 """Above this a batch is full: larger frames gain nothing and delay the first answer."""
-FRAMES_IN_FLIGHT_MIN = 2
-"""With fewer than this under way, a batch is sent however small it is."""
 BATCH_AGE_MAX_S = 0.1
 """A batch takes none that is called for later than so long after its first: batches are given up whole."""
 PART_BYTES_MAX = 4_194_304
@@ -136,10 +134,8 @@ class StoreQueue:
 
     @property
     def worth_sending(self) -> bool:
-        """Whether there is a full batch, or so little under way that any batch should go."""
-        return bool(self._waiting) and (
-            self._waiting[0] is not self._open or len(self.under_way) < FRAMES_IN_FLIGHT_MIN
-        )
+        """Whether there is a full batch, or nothing under way, so that any batch should go."""
+        return bool(self._waiting) and (self._waiting[0] is not self._open or not self.under_way)
 
     def next_batch(self, now: float) -> Batch | None:
         """Returns the batch whose frame (or next part) may be sent now."""
@@ -150,8 +146,8 @@ class StoreQueue:
         if not self._waiting:
             return None
         batch, under_way = self._waiting[0], len(self.under_way)
-        if batch is self._open and under_way >= FRAMES_IN_FLIGHT_MIN:
-            return None
+        if batch is self._open and under_way:
+            return None  # it gathers more until the answer comes: a frame costs far more than a store in it
         if batch.parts > 1 and under_way >= PARTS_IN_FLIGHT_MAX:
             return None
         return batch

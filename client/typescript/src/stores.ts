@@ -9,8 +9,6 @@ import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, PATIENCE_MAX_MS, PATIENCE_MIN_MS } from
 export const BATCH_ITEMS_MAX = 64
 /** Above this a batch is full: larger frames gain nothing and delay the first answer. */
 export const BATCH_BYTES_MAX = 262_144
-/** With fewer than this under way, a batch is sent however small it is. */
-const FRAMES_IN_FLIGHT_MIN = 2
 /** A batch takes none that is called for later than so long after its first: batches are given up whole. */
 const BATCH_AGE_MAX_MS = 100
 const PART_BYTES_MAX = 4_194_304
@@ -126,7 +124,8 @@ export class StoreQueue {
     }
     const batch = this.#waiting[0]
     if (batch === undefined) return undefined
-    if (batch === this.#open && this.underWay.size >= FRAMES_IN_FLIGHT_MIN) return undefined
+    // It gathers more until the answer comes: a frame costs far more than a store in it.
+    if (batch === this.#open && this.underWay.size > 0) return undefined
     if (batch.parts > 1 && this.underWay.size >= PARTS_IN_FLIGHT_MAX) return undefined
     return batch
   }
