@@ -26,10 +26,12 @@ class RunningDaemon:
         *arguments: str,
         environment: dict[str, str] | None = None,
         log: Path | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.base = base
         self.log = log or base.parent / f"{base.name}.log"
         self._arguments = arguments
+        self._prefix = prefix  # a command that runs it
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -50,6 +52,7 @@ class RunningDaemon:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self._prefix,
                     sys.executable,
                     "-m",
                     "perstack_stored",

@@ -133,7 +133,9 @@ class IndexProjection:
         with self._watch.writing():
             if self._reserve is not None:
                 self._reserve.keep()
-            self._index.apply(entries)
+            # Tried again, maybe, because only what came behind the transaction failed.
+            position = self._index.place.position
+            self._index.apply([entry for entry in entries if entry.header.position > position])
 
     def idle(self, _seconds: float, /) -> None:
         """Nothing to write: each transaction is complete."""

@@ -65,6 +65,7 @@ class Follower:
         self._given_up = 0.0
         self._is_rebuilt = False
         self._reported = ""  # the fault that this process told of last
+        self._was_open = False  # a process had all that it needs, and wrote maybe
         self._restart_at = 0.0
 
     @property
@@ -81,7 +82,7 @@ class Follower:
         """Start the process."""
         ours, theirs = link.pair()
         told = msgspec.structs.replace(
-            self._told, lock_fd=self._lock_fd, at_rest=self.starts == 0, anew=self._anew
+            self._told, lock_fd=self._lock_fd, at_rest=not self._was_open, anew=self._anew
         )
         arguments = msgspec.json.encode(told).decode()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -132,6 +133,7 @@ class Follower:
             self.rebuilds += 1
         if not report.fault:
             self.place = report.place
+            self._was_open = True
             self._anew = ""
 
     def _note_fault(self, fault: str) -> None:

@@ -5,6 +5,7 @@ the transaction of the rows, so after any crash the index is as of some position
 """
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -12,10 +13,11 @@ from collections.abc import Iterable
 from crc32c import crc32c
 
 from . import gaps, jsontext, record, values
-from .errors import IndexUnusableError
+from .errors import IndexUnusableError, Refusal
 from .gaps import Gap, GapRange
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import Checkpoints
+from .places import Place, value_at
 from .record import Kind
 from .segments import Entry, JournalReader, Mark
 
@@ -127,17 +129,20 @@ def position_of(path: str, store: bytes) -> int | None:
         return None
 
 
-def read_cursor(database: sqlite3.Connection, store: bytes) -> Mark:
-    """The place up to which an index is complete.
+def read_cursor(database: sqlite3.Connection, store: bytes | None = None) -> Mark:
+    """The place up to which an index is complete; with `store`, if it is of that journal.
 
     Raises:
         IndexUnusableError: it belongs to another journal, or is damaged.
     """
     row = database.execute("SELECT store, position, segment, offset, crc FROM cursor").fetchone()
-    if row is None or row[0] != store:
+    if row is None:
+        raise IndexUnusableError("the index has no cursor")
+    owner, position, segment, offset, crc = row
+    if store is not None and owner != store:
         raise IndexUnusableError("the index belongs to another journal")
-    mark = Mark(*row[1:4])
-    if row[4] != cursor_crc(store, mark):
+    mark = Mark(position, segment, offset)
+    if not isinstance(owner, bytes) or crc != cursor_crc(owner, mark):
         raise IndexUnusableError("the checksum of the index's cursor does not match")
     return mark
 
@@ -175,6 +180,9 @@ class Index:
         for file in _files_of(path):
             if os.path.islink(file):  # SQLite would follow it
                 raise IndexUnusableError(f"{os.path.basename(file)} is a symbolic link")
+            # SQLite opens what it may only read, and never writes to it then; what it makes beside is alike.
+            if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
         try:
             self._database = connect(path, read_only=False)
             self._place = self._open(store)
@@ -388,9 +396,15 @@ class Index:
                 if segment == LOST_SEGMENT:
                     self._database.execute(_BRING_BACK, (*where[:3], *key, n))
                     return int(n)
-                if self._reader.payload(segment, offset, length) == payload:
+                if self._holds(Place(segment, offset, length, crc), payload):
                     return 0
         return None
+
+    def _holds(self, place: Place, payload: memoryview) -> bool:
+        try:
+            return value_at(self._reader, place, lambda: self._place) == payload
+        except Refusal:
+            return False  # the journal is damaged there: nobody can tell
 
     def _gap(self, gap: Gap) -> None:
         """A lost event keeps its name, so that those behind it keep theirs; settings keep their time."""

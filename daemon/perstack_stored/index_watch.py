@@ -4,6 +4,7 @@ SQLite would not notice: it goes on from its cache, and with files that have no 
 readers find other ones. Whoever writes without leaving a new time at the file is found by who reads.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,12 +35,20 @@ class IndexWatch:
         self._seen = self._look()
 
     def check(self) -> None:
-        """See that nobody else has touched the files.
+        """See that nobody else has touched the files, and that they could be opened again, as readers must.
 
         Raises:
             IndexUnusableError: somebody has.
+            PermissionError: they could not.
         """
-        self._compare(self._look(), (*_STEADY, _LOG))
+        found = self._look()
+        if self._seen:
+            self._compare(found, self._seen, (*_STEADY, _LOG))
+        else:
+            self._seen = found
+        for suffix, now in found.items():
+            if now and not os.access(self._path + suffix, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self._path + suffix)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -49,20 +58,21 @@ class IndexWatch:
             IndexUnusableError: somebody else has touched them.
         """
         self.check()
-        before = self._checkpoints()
+        before, seen = self._checkpoints(), self._seen
         try:
             yield
         finally:
+            self._seen = {}  # what was written is not seen yet, and where the folder is closed, it can't be
             found = self._look()
-            self._compare(found, _STEADY if self._checkpoints() == before else ())
+            self._compare(found, seen, _STEADY if self._checkpoints() == before else ())
             self._seen = found
 
     def _look(self) -> dict[str, _Look]:
         return {suffix: _look(self._path + suffix) for suffix in (*_STEADY, _LOG, _SHARED)}
 
-    def _compare(self, found: dict[str, _Look], unchanged: tuple[str, ...]) -> None:
+    def _compare(self, found: dict[str, _Look], seen: dict[str, _Look], unchanged: tuple[str, ...]) -> None:
         for suffix, now in found.items():
-            before, name = self._seen[suffix], os.path.basename(self._path) + suffix
+            before, name = seen[suffix], os.path.basename(self._path) + suffix
             if now[:_IDENTITY] != before[:_IDENTITY]:
                 raise IndexUnusableError(f"{name} {'is another file than it was' if now else 'was removed'}")
             if suffix in unchanged and now != before:

@@ -57,13 +57,18 @@ class ServerEnd:
     def receive(self) -> tuple[Report | None, bool]:
         """The newest report, if any came, and whether the follower is gone."""
         newest = None
+        is_reset = False
         while True:
             try:
                 packet = self._socket.recv(_PACKET_BYTES_MAX)
             except BlockingIOError:
                 return newest, False
             except ConnectionError:
-                return newest, True
+                if is_reset:
+                    return newest, True
+                # It ended with marks unread: that is told first, and its last reports behind it.
+                is_reset = True
+                continue
             if not packet:
                 return newest, True
             *place, blocked, idle, short, rebuilt = _REPORT.unpack_from(packet)

@@ -10,24 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
-from crc32c import crc32c
 
 from perstack_storage._errors import ErrorCode
 
 from . import record, stretch
-from .errors import DamageError, IndexUnusableError, Refusal
-from .index import setting_text, with_defaults
+from .errors import Refusal
+from .index import read_cursor, setting_text, with_defaults
 from .listings import START, Cursor, Listing, Listings, Page
 from .masking import mask
-from .segments import JournalReader, Mark, segment_name
+from .places import PIECE_BYTES, Place, value_at, values_at
+from .segments import JournalReader, Mark
 
 LIMIT_MAX = 10_000  # items that a client gets at most where it asks for a limit
 PAGE_ROWS = 16_384  # of texts asked for at a time; a run of 10,000 events takes one question
 PLACES_ROWS = 2048  # of places: as many objects are made at a time, holding the interpreter's lock
 READ_ALL_RECORDS_MAX = 10_000
 STRETCH_ANSWER_BYTES = 1 << 20
-_GAP_BYTES_MAX = 4096
-_PIECE_BYTES = 1 << 19
 
 
 class Answer(NamedTuple):
@@ -35,15 +33,6 @@ class Answer(NamedTuple):
 
     fields: dict[str, object]
     pieces: Iterator[bytes]
-
-
-class Place(NamedTuple):
-    """Where the bytes of a value stand, and their checksum."""
-
-    segment: int
-    offset: int
-    length: int
-    crc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,74 +44,13 @@ class Source:
     listings: Listings = field(default_factory=lambda: Listings(0))
     generation: int = 0  # of the index; a later one may be another file
 
+    def indexed(self) -> Mark:
+        """The place up to which the index is complete.
 
-# --- bytes from the journal ------------------------------------------------------------------------
-
-
-def value_at(source: Source, place: Place) -> bytes:
-    """One value, checked against the index.
-
-    Raises:
-        Refusal: DAMAGED.
-    """
-    payload = source.reader.payload(place.segment, place.offset, place.length)
-    if crc32c(payload) != place.crc:
-        raise _damaged(place)
-    return payload
-
-
-def values_at(source: Source, rows: Iterable[list[Any]]) -> Iterator[memoryview]:
-    """The values of rows that begin with a place: what lies close together is read at once.
-
-    The interpreter's lock is let go with each block, so a long listing does not hold up the serving loop.
-
-    Raises:
-        Refusal: DAMAGED.
-    """
-    places: list[Place] = []
-    size = 0
-    for row in rows:
-        place = Place(*row[:4])
-        if places and size + place.length > _PIECE_BYTES:
-            yield from _read_at(source, places)
-            places, size = [], 0
-        places.append(place)
-        size += place.length
-    yield from _read_at(source, places)
-
-
-def _read_at(source: Source, places: list[Place]) -> list[memoryview]:
-    """So many values as memory holds easily; newest first, they stand in the journal the other way round."""
-    payloads = [memoryview(b"")] * len(places)
-    order = sorted(range(len(places)), key=places.__getitem__)
-    i = 0
-    while i < len(order):
-        segment, start, length, _ = places[order[i]]
-        end = start + length
-        j = i + 1
-        while j < len(order):
-            following, offset, length, _ = places[order[j]]
-            if following != segment or not 0 <= offset - end <= _GAP_BYTES_MAX:
-                break
-            end = offset + length
-            j += 1
-        block = memoryview(source.reader.payload(segment, start, end - start))
-        for k in order[i:j]:
-            _, offset, length, crc = place = places[k]
-            payload = block[offset - start : offset - start + length]
-            if len(payload) != length or crc32c(payload) != crc:
-                raise _damaged(place)
-            payloads[k] = payload
-        i = j
-    return payloads
-
-
-def _damaged(place: Place) -> Refusal:
-    return Refusal(
-        ErrorCode.DAMAGED,
-        f"the record at offset {place.offset} of journal segment {segment_name(place.segment)}"
-        " does not match its checksum",
-    )
+        Raises:
+            IndexUnusableError: it is damaged.
+        """
+        return read_cursor(self.database)
 
 
 def _array(items: Iterable[bytes | memoryview]) -> Iterator[bytes]:
@@ -136,7 +64,7 @@ def _array(items: Iterable[bytes | memoryview]) -> Iterator[bytes]:
         comma = True
         pieces.append(item)
         size += len(item)
-        if size >= _PIECE_BYTES:
+        if size >= PIECE_BYTES:
             yield b"".join(pieces)
             pieces, size = [], 0
     pieces.append(b"]")
@@ -192,7 +120,9 @@ _PLACE = "segment, offset, length, crc"
 def retrieve_job(source: Source, arguments: dict[str, Any]) -> Answer:
     """The job, or null."""
     row = source.database.execute(f"SELECT {_PLACE} FROM job WHERE id = :jobId", arguments).fetchone()  # noqa: S608
-    return Answer({}, iter([b"null" if row is None else value_at(source, Place(*row))]))
+    return Answer(
+        {}, iter([b"null" if row is None else value_at(source.reader, Place(*row), source.indexed)])
+    )
 
 
 def retrieve_checkpoint(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -207,7 +137,7 @@ def retrieve_checkpoint(source: Source, arguments: dict[str, Any]) -> Answer:
     ).fetchone()
     if row is None:
         raise Refusal(ErrorCode.NOT_FOUND, f"checkpoint not found: {arguments['checkpointId']}")
-    return Answer({}, iter([value_at(source, Place(*row))]))
+    return Answer({}, iter([value_at(source.reader, Place(*row), source.indexed)]))
 
 
 def get_all_jobs(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -235,7 +165,9 @@ def get_checkpoints_by_job_id(source: Source, arguments: dict[str, Any]) -> Answ
 def _stored_values(source: Source, rows: list[list[Any]], arguments: dict[str, Any]) -> Answer:
     """Rows of a place and a cursor, answered as the values that stand there."""
     rows, more = _limited(rows, arguments.get("limit"))
-    return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, rows)))
+    return Answer(
+        {"next": rows[-1][4:] if more else None}, _array(values_at(source.reader, rows, source.indexed))
+    )
 
 
 def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -261,7 +193,7 @@ def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
 
 
 def _settings(source: Source, rows: list[list[Any]], *, masked: bool) -> Iterator[bytes]:
-    for payload, row in zip(values_at(source, rows), rows, strict=True):
+    for payload, row in zip(values_at(source.reader, rows, source.indexed), rows, strict=True):
         rewritten, lacks, updated_at = row[4:7]
         text = with_defaults(setting_text(bytes(payload), updated_at, rewritten=bool(rewritten)), lacks)
         yield mask(text) if masked else text
@@ -342,7 +274,9 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
     if limit is not None:
         limit = min(limit, LIMIT_MAX)
         rows, more = _limited(_contents_page(source, bound, limit + 1), limit)
-        return Answer({"next": rows[-1][4:] if more else None}, _array(values_at(source, rows)))
+        return Answer(
+            {"next": rows[-1][4:] if more else None}, _array(values_at(source.reader, rows, source.indexed))
+        )
     return Answer({}, _array(_contents(source, bound, _contents_page(source, bound, PLACES_ROWS))))
 
 
@@ -352,7 +286,7 @@ def _contents_page(source: Source, bound: dict[str, Any], limit: int) -> list[li
 
 def _contents(source: Source, bound: dict[str, Any], rows: list[list[Any]]) -> Iterator[memoryview]:
     while rows:
-        yield from values_at(source, rows)
+        yield from values_at(source.reader, rows, source.indexed)
         if len(rows) < PLACES_ROWS:
             return
         rows = _contents_page(source, {**bound, "a": rows[-1][4], "b": rows[-1][5]}, PLACES_ROWS)
@@ -369,7 +303,7 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     """
     after = arguments.get("after", 0)
     limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
-    until = cursor_of(source)
+    until = source.indexed()
     if "waitMs" in arguments or "jobId" in arguments:
         if after >= until.position:
             return Answer({"next": after}, iter([b"[]"]))
@@ -388,35 +322,20 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     )
 
 
-def cursor_of(source: Source) -> Mark:
-    """The place up to which the index is complete.
-
-    Raises:
-        IndexUnusableError: the index has none.
-    """
-    row = source.database.execute("SELECT position, segment, offset FROM cursor").fetchone()
-    if row is None:
-        raise IndexUnusableError("the index has no cursor")
-    return Mark(*row)
-
-
 def _records(
     source: Source, after: int, last: int, until: Mark, repeats: set[int], *, masked: bool
 ) -> Iterator[bytes]:
     if after >= last:
         return
-    try:
-        for entry in source.reader.entries(stretch.start_of(source.database, after), until):
-            for position, item in enumerate(
-                record.record_places(entry.data, entry.header), entry.header.position
-            ):
-                if position > last:
-                    return
-                if position > after and position not in repeats and item.kind != record.Kind.GAP:
-                    payload = entry.data[item.start : item.start + item.length]
-                    yield stretch.item_of(position, entry.header.time_ms, item.kind, payload, masked=masked)
-    except DamageError as error:
-        raise Refusal(ErrorCode.DAMAGED, str(error)) from None
+    for entry in stretch.entries(source.database, source.reader, after, until):
+        for position, item in enumerate(
+            record.record_places(entry.data, entry.header), entry.header.position
+        ):
+            if position > last:
+                return
+            if position > after and position not in repeats and item.kind != record.Kind.GAP:
+                payload = entry.data[item.start : item.start + item.length]
+                yield stretch.item_of(position, entry.header.time_ms, item.kind, payload, masked=masked)
 
 
 OPERATIONS = {

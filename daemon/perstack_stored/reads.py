@@ -262,7 +262,7 @@ class Reads:
                 Listings(self._listings_bytes),
                 generation,
             )
-            queries.cursor_of(source)  # opens all of its files
+            source.indexed()  # opens all of its files
             if generation == self._generation:
                 return source
             _close(source)  # some of the one before, maybe, and some of the new one
@@ -273,7 +273,7 @@ class Reads:
             raise Refusal(ErrorCode.DEADLINE, "the time for the answer was over before it was begun")
         if request.op == "readPart":
             return self._part(request)
-        if queries.cursor_of(source).position < request.position:
+        if source.indexed().position < request.position:
             raise Refusal(ErrorCode.BUSY, "the index is being built anew")
         return self._begin(
             request, queries.OPERATIONS[request.op](source, request.arguments), request.position

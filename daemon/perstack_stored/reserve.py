@@ -17,6 +17,8 @@ RESERVE_BYTES = 16 << 20
 MARGIN_BYTES = 6 << 20
 _EVERY_SECONDS = 0.1
 _KEEP_SIZE = 1
+# The file system can't reserve any; other errors may pass.
+_NEVER = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _log = structlog.get_logger()
@@ -29,6 +31,7 @@ class Reserve:
         # Not the index itself: SQLite has locks on it, which closing another descriptor would drop.
         self._path = f"{index_path}-wal"
         self._next = 0.0
+        self._error = 0
         self.short = False
 
     def keep(self) -> None:
@@ -38,10 +41,12 @@ class Reserve:
             return
         self._next = now + _EVERY_SECONDS
         error = self._allocate()
-        if error not in {0, errno.ENOSPC, errno.EDQUOT}:
-            # Not for want of room, as on a file system that can't reserve any: the index does without it.
-            _log.warning("no_reserve", reason=os.strerror(error))
+        if error in _NEVER:
             self._next = float("inf")
+        if error != self._error and error not in {0, errno.ENOSPC, errno.EDQUOT}:
+            # Not for want of room: the index does without it.
+            _log.warning("no_reserve", reason=os.strerror(error))
+        self._error = error
         short = error in {errno.ENOSPC, errno.EDQUOT}
         if short != self.short:
             self.short = short

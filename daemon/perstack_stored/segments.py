@@ -45,6 +45,11 @@ def segment_name(number: int) -> str:
     return f"{number:010d}{SUFFIX}"
 
 
+def segment_number(name: str) -> int:
+    """The number in the file name of a segment."""
+    return int(name.removesuffix(SUFFIX))
+
+
 def walk(
     files: Files, fd: int, salt: int, start: int, end: int, segment: int = 0, *, read_bytes: int = READ_BYTES
 ) -> Iterator[Entry]:
@@ -117,7 +122,7 @@ class Chain:
             DamageError: a header is damaged, or a segment is missing in the row.
         """
         numbers = sorted(
-            int(name.removesuffix(SUFFIX))
+            segment_number(name)
             for name in self._files.list_dir(self._dir)
             if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
         )
@@ -239,6 +244,39 @@ class JournalReader:
         if segment not in self.chain.headers:
             self.chain.refresh()
         return self._files.read(self.chain.fd(segment), length, offset)
+
+    def has(self, segment: object, offset: object, length: object, until: Mark) -> bool:
+        """Whether a record of this length can stand there, before a mark; nothing is taken for granted."""
+        if not (isinstance(segment, int) and isinstance(offset, int) and isinstance(length, int)):
+            return False
+        return (
+            offset >= record.SEGMENT_HEADER_BYTES and 0 <= length <= (self._end(segment, until) or 0) - offset
+        )
+
+    def is_sound(self, segment: int, offset: int, until: Mark) -> bool:
+        """Whether each entry of a segment, from its head to the one with this offset, is as it was written.
+
+        Who finds at a place what should not be there learns from this that the place is wrong.
+        """
+        end = self._end(segment, until)
+        if end is None:
+            return False
+        fd, salt = self.chain.fd(segment), self.chain.headers[segment].salt
+        try:
+            for entry in walk(self._files, fd, salt, record.SEGMENT_HEADER_BYTES, end, segment):
+                if entry.offset + entry.header.length > offset:
+                    break
+        except BadEntryError:
+            return False
+        return True
+
+    def _end(self, segment: int, until: Mark) -> int | None:
+        """Where a segment ends, or the mark in it is; None for one that is not there, or behind the mark."""
+        if segment not in self.chain.headers or (segment < until.segment and not self.chain.end_of(segment)):
+            self.chain.refresh()
+        if segment not in self.chain.headers or segment > until.segment:
+            return None
+        return until.offset if segment == until.segment else self.chain.end_of(segment)
 
     def close(self) -> None:
         """Close all files."""

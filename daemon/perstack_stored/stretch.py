@@ -7,6 +7,7 @@ them.
 import sqlite3
 import time
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -14,10 +15,10 @@ import msgspec
 from perstack_storage._errors import ErrorCode
 
 from . import record, values, wire
-from .errors import DamageError, Refusal
+from .errors import DamageError, IndexUnusableError, Refusal
 from .gaps import GapRange
 from .masking import mask
-from .segments import JournalReader, Mark
+from .segments import Entry, JournalReader, Mark, segment_number
 
 RECORDS_MAX = 10_000
 BYTES_MAX = 8 << 20
@@ -162,46 +163,79 @@ def read(
 
     Raises:
         Refusal: DAMAGED.
+        IndexUnusableError: the index is damaged, and not the journal.
     """
-    place = start_of(database, after)
-    if near is not None and place.position < near.position <= after:
-        place = near
+    place = until
     records: list[_Stored] = []
     size = rested = 0
-    try:
-        for entry in reader.entries(place, until):
+    for entry in entries(database, reader, after, until, near):
+        header, data = entry.header, entry.data
+        position, time_ms = header.position, header.time_ms
+        if position + header.count <= after + 1:
+            continue
+        size += header.length
+        for kind, _, start, length in record.record_places(data, header):
+            if position > after and kind != record.Kind.GAP:
+                records.append((position, time_ms, kind, data[start : start + length]))
+            position += 1
+        if len(records) - rested >= _REST_EVERY_RECORDS:
+            rested = len(records)
+            time.sleep(_REST_SECONDS)
+        if len(records) >= RECORDS_MAX or size >= BYTES_MAX:
             place = reader.behind(entry)
-            if place.position <= after:
-                continue
-            size += entry.header.length
-            header, data = entry.header, entry.data
-            position, time_ms = header.position, header.time_ms
-            for kind, _, start, length in record.record_places(data, header):
-                if position > after and kind != record.Kind.GAP:
-                    records.append((position, time_ms, kind, data[start : start + length]))
-                position += 1
-            if len(records) - rested >= _REST_EVERY_RECORDS:
-                rested = len(records)
-                time.sleep(_REST_SECONDS)
-            if len(records) >= RECORDS_MAX or size >= BYTES_MAX:
-                break
-        else:
-            place = until
-    except DamageError as error:
-        raise Refusal(ErrorCode.DAMAGED, str(error)) from None
+            break
     repeats = repeats_between(database, after, place.position)
     if repeats:
         records = [stored for stored in records if stored[0] not in repeats]
     return Stretch(records, place, gaps_between(database, after, place.position))
 
 
-def start_of(database: sqlite3.Connection, after: int) -> Mark:
+def entries(
+    database: sqlite3.Connection, reader: JournalReader, after: int, until: Mark, near: Mark | None = None
+) -> Iterator[Entry]:
+    """Entries from one that has the record behind `after`, or from before, to `until`; none is left out.
+
+    Raises:
+        Refusal: DAMAGED.
+        IndexUnusableError: the index is damaged, and not the journal.
+    """
+    place = _start_of(database, after)
+    if near is not None and place.position < near.position <= after:
+        place = near
+    following = after + 1
+    try:
+        for entry in reader.entries(place, until):
+            if entry.header.position > following:
+                raise _led_astray(place)
+            following = entry.header.position + entry.header.count
+            yield entry
+    except DamageError as error:
+        if reader.is_sound(segment_number(error.segment), error.offset, until):
+            raise _led_astray(place) from None
+        raise Refusal(ErrorCode.DAMAGED, str(error)) from None
+    if following <= until.position:
+        raise _led_astray(place)
+
+
+def _start_of(database: sqlite3.Connection, after: int) -> Mark:
     """A place at or before the record behind `after`."""
-    position, segment, offset = database.execute(
+    row = database.execute(
         "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1",
         (after + 1,),
     ).fetchone()
-    return Mark(position - 1, segment, offset)
+    if row is None:
+        raise IndexUnusableError("the index has no place in the journal from which to read")
+    position, segment, offset = row
+    place = Mark(position - 1, segment, offset)
+    if not all(isinstance(part, int) for part in row) or segment < 1 or offset < record.SEGMENT_HEADER_BYTES:
+        raise _led_astray(place)
+    return place
+
+
+def _led_astray(place: Mark) -> IndexUnusableError:
+    return IndexUnusableError(
+        f"the index names a place where there is no entry: segment {place.segment}, offset {place.offset}"
+    )
 
 
 def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[int]:

@@ -14,7 +14,7 @@ from perstack_storage._errors import ErrorCode
 from . import stretch
 from .arguments import ReadRequest
 from .errors import Refusal
-from .queries import READ_ALL_RECORDS_MAX, Answer, Source, cursor_of
+from .queries import READ_ALL_RECORDS_MAX, Answer, Source
 from .segments import Mark
 from .stretch import Wanted
 
@@ -145,7 +145,7 @@ class Tail:
         try:
             while behind:
                 source = self._current_source()
-                until = cursor_of(source)
+                until = source.indexed()
                 if until.position <= min(wait.after for wait in behind):
                     return
                 behind = self._serve_stretch(source, until, behind)

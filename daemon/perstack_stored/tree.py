@@ -18,10 +18,11 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from . import jsontext, record, values
-from .errors import IndexUnusableError, TreeUnsyncedError
+from .errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
 from .files import Files, read_whole, replace_durably
-from .index import setting_text
-from .segments import Entry, JournalReader, Mark
+from .index import read_cursor, setting_text
+from .places import Place, value_at
+from .segments import Entry, JournalReader, Mark, segment_name
 from .syncer import Syncer
 from .tree_helper import Slice, TreeHelper, slice_of
 
@@ -359,14 +360,19 @@ class Tree:
     def _setting(self, job: str, run: str) -> bytes:
         """The setting as the index has it: as of this record, or newer."""
         row = self._index.execute(
-            "SELECT segment, offset, length, updated_at, rewritten FROM setting"
+            "SELECT segment, offset, length, crc, updated_at, rewritten, position FROM setting"
             " JOIN run ON run.id = setting.run WHERE run.job = ? AND run.name = ?",
             (job, run),
         ).fetchone()
         if row is None:
             raise IndexUnusableError("the index lacks a setting that it has taken up")
-        segment, offset, length, updated_at, rewritten = row
-        payload = self._reader.payload(segment, offset, length)
+        *where, updated_at, rewritten, position = row
+        try:
+            payload = value_at(self._reader, Place(*where), lambda: read_cursor(self._index))
+        except Refusal as refusal:
+            raise DamageError(
+                segment_name(where[0]), where[1], position, "its checksum does not match"
+            ) from refusal
         return setting_text(payload, updated_at, rewritten=bool(rewritten))
 
     def _folded(self, writes: list[Write]) -> list[Write]:

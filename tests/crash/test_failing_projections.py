@@ -1,10 +1,12 @@
 """Index or tree fails while the daemon runs: stores and reads go on, and it is right again by itself."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import shutil
 import signal
+import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -214,6 +216,31 @@ def test_a_read_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used
         found.await_rebuilt()
         assert "somebody else" not in found.reasons()[0]
         assert {event["op"] for event in found.daemon.events("read_failed")} == {op}
+        _judge(used.histories, found.daemon)
+
+
+def test_a_flipped_bit_in_a_row_of_the_index_is_not_taken_for_damage_of_the_journal(
+    tmp_path: Path, used: Used
+) -> None:
+    """SQLite does not see it, but the row does not match a journal that is sound."""
+    with at_rest(tmp_path, used) as found:
+        uri = f"file:{found.index}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+            job, run, crc = database.execute(
+                "SELECT job, name, crc FROM event JOIN run ON run.id = event.run WHERE crc > ?", (1 << 24,)
+            ).fetchone()
+        writer, before, data = found.daemon.followers()["index"], found.index.stat(), found.index.read_bytes()
+        os.kill(writer, signal.SIGSTOP)
+        with found.index.open("r+b") as file:
+            file.seek(data.index(crc.to_bytes(4, "big")))
+            file.write((crc ^ 1).to_bytes(4, "big"))
+        os.utime(found.index, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.kill(writer, signal.SIGCONT)
+        header, _ = found.ask("getEventContents", jobId=job, runId=run)
+        assert header["ok"]
+        found.await_rebuilt()
+        assert "a row of the index" in found.reasons()[0]
+        assert "DAMAGED" not in found.codes()
         _judge(used.histories, found.daemon)
 
 

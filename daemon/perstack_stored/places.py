@@ -1,0 +1,130 @@
+"""Values by the place that a row of the index names, and whose fault it is where something else stands there.
+
+The journal's entries have checksums of their own. Where they are right, and the row still does not match, the
+row has changed: the index is damaged, and not the journal.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from crc32c import crc32c
+
+from perstack_storage._errors import ErrorCode
+
+from .errors import IndexUnusableError, Refusal
+from .segments import JournalReader, Mark, segment_name
+
+_GAP_BYTES_MAX = 4096
+PIECE_BYTES = 1 << 19
+
+
+class Place(NamedTuple):
+    """Where the bytes of a value stand, and their checksum."""
+
+    segment: int
+    offset: int
+    length: int
+    crc: int
+
+
+def value_at(reader: JournalReader, place: Place, indexed: Callable[[], Mark]) -> bytes:
+    """One value, checked against the index; `indexed` tells how far that is complete.
+
+    Raises:
+        Refusal: DAMAGED.
+        IndexUnusableError: the row is not as it was written.
+    """
+    try:
+        payload = reader.payload(place.segment, place.offset, place.length)
+        if crc32c(payload) != place.crc:
+            raise _MismatchError(place)
+    except Exception as error:
+        _find_fault(reader, error, [place], indexed())
+        raise
+    return payload
+
+
+def values_at(
+    reader: JournalReader, rows: list[list[Any]], indexed: Callable[[], Mark]
+) -> Iterator[memoryview]:
+    """The values of rows that begin with a place: what lies close together is read at once.
+
+    The interpreter's lock is let go with each block, so a long listing does not hold up the serving loop.
+
+    Raises:
+        Refusal: DAMAGED.
+        IndexUnusableError: a row is not as it was written.
+    """
+    places: list[Place] = []
+    size = 0
+    try:
+        for row in rows:
+            place = Place(*row[:4])
+            if places and size + place.length > PIECE_BYTES:
+                yield from _read_at(reader, places)
+                places, size = [], 0
+            places.append(place)
+            size += place.length
+        yield from _read_at(reader, places)
+    except Exception as error:
+        _find_fault(reader, error, rows, indexed())
+        raise
+
+
+class _MismatchError(Exception):
+    """What stands at a place is not what the index has the checksum of."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
+
+def _read_at(reader: JournalReader, places: list[Place]) -> list[memoryview]:
+    """So many values as memory holds easily; newest first, they stand in the journal the other way round."""
+    payloads = [memoryview(b"")] * len(places)
+    order = sorted(range(len(places)), key=places.__getitem__)
+    i = 0
+    while i < len(order):
+        segment, start, length, _ = places[order[i]]
+        end = start + length
+        j = i + 1
+        while j < len(order):
+            following, offset, length, _ = places[order[j]]
+            if following != segment or not 0 <= offset - end <= _GAP_BYTES_MAX:
+                break
+            end = offset + length
+            j += 1
+        block = memoryview(reader.payload(segment, start, end - start))
+        for k in order[i:j]:
+            _, offset, length, crc = place = places[k]
+            payload = block[offset - start : offset - start + length]
+            if len(payload) != length or crc32c(payload) != crc:
+                raise _MismatchError(place)
+            payloads[k] = payload
+        i = j
+    return payloads
+
+
+def _find_fault(reader: JournalReader, error: Exception, rows: Sequence[Sequence[Any]], until: Mark) -> None:
+    """Raise what is known better of an error that came of reading what rows name."""
+    # A row that has changed may name what can't be read at all: no number, no segment, no end of it.
+    for row in rows:
+        segment, offset, length = row[:3]
+        if not reader.has(segment, offset, length, until):
+            raise _index_fault(segment, offset) from error
+    if not isinstance(error, _MismatchError):
+        return
+    segment, offset, _, _ = error.place
+    if reader.is_sound(segment, offset, until):
+        raise _index_fault(segment, offset) from error
+    raise Refusal(
+        ErrorCode.DAMAGED,
+        f"the record at offset {offset} of journal segment {segment_name(segment)}"
+        " does not match its checksum",
+    ) from None
+
+
+def _index_fault(segment: object, offset: object) -> IndexUnusableError:
+    return IndexUnusableError(
+        f"a row of the index names another record than it should: segment {segment}, offset {offset}"
+    )
