@@ -169,3 +169,22 @@ def test_a_permission_that_is_missing_at_the_start_is_waited_for(
             _sees_it(daemon, projection, "without")
             lost.close()
             _goes_on(daemon, ["without"])
+
+
+def test_an_index_that_could_not_be_read_at_the_start_is_still_compared_with_its_checksums(
+    tmp_path: Path, used: Path
+) -> None:
+    """The first process ended before it had looked."""
+    base = Path(shutil.copytree(used, tmp_path / "base"))
+    data = (base / _INDEX).read_bytes()
+    (base / _INDEX).write_bytes(data.replace(b"startRun", b"startRuN"))
+    with ExitStack() as lost:
+        lost.enter_context(taken_away(base / f"{_INDEX}-sums", 0, None))
+        with unprivileged(base) as daemon, Observer(daemon.endpoint) as observer:
+            eventually(lambda: "ermission" in _fault(observer, "index"), "it is shown", 60)
+            lost.close()
+            observer.await_tree(60)
+            assert observer.stats()["index"]["rebuilds"] == 1
+            events = observer.value("getEventsByRun", jobId="j1", runId="r1")
+            assert {event["type"] for event in events} == {"startRun"}
+            assert daemon.stop() == 0

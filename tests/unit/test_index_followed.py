@@ -1,0 +1,81 @@
+"""The index's process: what it does again, what it waits for, and what the server hears of it last."""
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from perstack_stored import link, reserve
+from perstack_stored.follower import IndexProjection
+from perstack_stored.index_watch import IndexWatch
+from perstack_stored.link import FollowerEnd, Report, ServerEnd
+from perstack_stored.record import Kind
+from perstack_stored.segments import Mark
+from tests.unit.support import Base, event
+
+
+def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is closed in the middle of a slice: what came behind the transaction failed, not itself."""
+    base = Base(tmp_path / "base")
+    base.index.close()
+    projection = IndexProjection(base.index_path, base.folder.reader(), base.journal.store)
+    monkeypatch.setattr(base, "index", SimpleNamespace(place=projection._index.place, apply=lambda _: None))
+    base.store((Kind.EVENT, event()))
+    entries = base.new_entries()
+    look, looks = IndexWatch._look, 0
+
+    def closed(watch: IndexWatch) -> dict[str, tuple[int, ...]]:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return look(watch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(IndexWatch, "_look", closed)
+        with pytest.raises(PermissionError):
+            projection.apply(entries)
+    assert projection._index.place == base.journal.mark
+    projection.apply(entries)
+    projection.idle(0)
+    assert [record["position"] for record in base.ask("readAll")[0]] == [1]
+    projection.close()
+
+
+def test_why_a_process_ended_is_heard_though_it_left_something_unread() -> None:
+    """The kernel tells of that first, and of the last report behind it."""
+    ours, theirs = link.pair()
+    server, follower = ServerEnd(ours), FollowerEnd(theirs)
+    server.send(Mark(1, 1, 1))
+    follower.report(Report(Mark(0, 0, 0), 0, idle=False, fault="why"))
+    theirs.close()
+    report, gone = server.receive()
+    assert gone
+    assert report is not None
+    assert report.fault == "why"
+    server.close()
+
+
+@pytest.mark.parametrize(("error", "again"), [(errno.EMFILE, True), (errno.EOPNOTSUPP, False)])
+def test_room_that_could_not_be_kept_is_tried_again_unless_it_never_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, *, again: bool
+) -> None:
+    """A fault that passes must not leave the index without its room for ever."""
+    tries = 0
+
+    def allocate(_self: reserve.Reserve) -> int:
+        nonlocal tries
+        tries += 1
+        return error
+
+    monkeypatch.setattr(reserve, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(reserve.Reserve, "_allocate", allocate)
+    kept = reserve.Reserve(str(tmp_path / "index.sqlite"))
+    for _ in range(3):
+        kept.keep()
+    assert tries == (3 if again else 1)
+    assert not kept.short
