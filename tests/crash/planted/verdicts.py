@@ -75,7 +75,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
-    "queries.py": (_DAMAGED_VALUE,),
+    "places.py": (_DAMAGED_VALUE,),
     "backup.py": (_BACKUP,),
     "backup_folder.py": (_BACKUP,),
     "restore.py": (_BACKUP,),
