@@ -1,7 +1,6 @@
-"""Binding the ROUTER safely: ZeroMQ alone would take over a living daemon's path, or destroy a file there.
+"""Where clients connect: a Unix socket that takes over no living daemon's path, and destroys no file; or tcp.
 
-The socket is bound and listens under a temporary name, gets its mode, is renamed into place, and is handed
-to ZeroMQ.
+A Unix socket is bound and listens under a temporary name, gets its mode, and is renamed into place.
 """
 
 import contextlib
@@ -34,7 +33,7 @@ def listen_ipc(path: str, mode: int) -> socket.socket:
     """A listening Unix socket at `path`; a stale one is replaced.
 
     Raises:
-        ConfigError: a living daemon answers there, it is not a socket, or the path is too long.
+        ConfigError: a living daemon answers there, it is not a socket, or the path can't be used.
     """
     if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX:
         raise ConfigError(f"the socket's path is longer than {IPC_PATH_BYTES_MAX} bytes: {path}")
@@ -42,11 +41,20 @@ def listen_ipc(path: str, mode: int) -> socket.socket:
         found = os.lstat(path)
     except FileNotFoundError:
         pass
+    except OSError as error:
+        raise ConfigError(f"can't bind ipc://{path}: {error}") from error
     else:
         if not stat.S_ISSOCK(found.st_mode):
             raise ConfigError(f"{path} is there and is not a socket; nothing was changed")
         if _answers(path):
             raise ConfigError(f"another process serves ipc://{path}")
+    try:
+        return _listening(path, mode)
+    except OSError as error:
+        raise ConfigError(f"can't bind ipc://{path}: {error}") from error
+
+
+def _listening(path: str, mode: int) -> socket.socket:
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         temporary = f".{secrets.token_hex(4)}"
@@ -75,49 +83,30 @@ def _answers(path: str) -> bool:
     return True
 
 
-def bind(
-    router: zmq.Socket[bytes],
-    endpoint: str,
-    mode: int,
-    inherited: socket.socket | None = None,
-    *,
-    curve: KeyPair | None = None,
-    insecure_tcp: bool = False,
+def bind_tcp(
+    router: zmq.Socket[bytes], endpoint: str, *, curve: KeyPair | None = None, insecure_tcp: bool = False
 ) -> None:
-    """Bind the ROUTER to an ipc or a tcp endpoint; ipc ones first, since what follows a tcp one is like it.
+    """Bind the ROUTER to a tcp endpoint.
 
     Args:
         router: the socket.
         endpoint: where.
-        mode: of the file of an ipc endpoint.
-        inherited: what listens at an ipc endpoint already; its mode is its maker's affair.
         curve: the daemon's key pair; with it, tcp is open to clients that the gate lets in.
-        insecure_tcp: without it, let anyone of this machine in by tcp.
+        insecure_tcp: without it, let anyone of this machine in.
 
     Raises:
         ConfigError: the endpoint can't be used; the message says why.
     """
+    if curve is not None:
+        _secure(router, curve)
+    elif not (insecure_tcp and endpoint.startswith(_LOOPBACK)):
+        raise ConfigError(
+            f"{endpoint}: tcp needs curve-key and curve-clients; or, on a loopback address and for"
+            " anyone of this machine, insecure-tcp"
+        )
     try:
-        if endpoint.startswith("ipc://"):
-            path = endpoint.removeprefix("ipc://")
-            listener = inherited or listen_ipc(path, mode)
-            router.setsockopt(zmq.USE_FD, listener.detach())
-            try:
-                router.bind(endpoint)
-            finally:
-                router.setsockopt(zmq.USE_FD, -1)
-        elif endpoint.startswith("tcp://"):
-            if curve is not None:
-                _secure(router, curve)
-            elif not (insecure_tcp and endpoint.startswith(_LOOPBACK)):
-                raise ConfigError(
-                    f"{endpoint}: tcp needs curve-key and curve-clients; or, on a loopback address and for"
-                    " anyone of this machine, insecure-tcp"
-                )
-            router.bind(endpoint)
-        else:
-            raise ConfigError(f"{endpoint}: only ipc:// and tcp:// can be bound")
-    except (zmq.ZMQError, OSError) as error:
+        router.bind(endpoint)
+    except zmq.ZMQError as error:
         raise ConfigError(f"can't bind {endpoint}: {error}") from error
 
 

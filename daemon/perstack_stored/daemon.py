@@ -12,19 +12,18 @@ from collections.abc import Iterator
 
 import msgspec
 import structlog
-import zmq
 
 from perstack_storage import __version__
 
 from . import bind, index, log
 from .access import curve_key_of, rules_of
 from .config import Sources, reloaded
+from .doors import Doors
 from .errors import ConfigError, StartFailedError
 from .exposition import Exposition, Health
 from .files import Files
 from .follower import Folders, Place, open_folders
 from .followers import Follower
-from .gate import Gate
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
 from .journal import Journal
@@ -35,6 +34,7 @@ from .peers import Peers
 from .rates import Rates
 from .reads import Reads
 from .repair_apply import refuse_unfinished
+from .router import Router
 from .server import Server, Waker
 from .sessions import Sessions
 from .settings import LOG_LEVELS, Settings
@@ -46,6 +46,7 @@ STORED_NAME = ".stored"
 RECURSION_MAX = 920
 
 _STOP_MARGIN_SECONDS = 5
+_OWN_DESCRIPTORS = 64  # files, pipes, epoll; metrics; a part of what reads and followers need at most
 _WRONG_PLACE = {
     errno.EACCES,
     errno.EEXIST,
@@ -64,9 +65,17 @@ _log = structlog.get_logger()
 
 
 def allow_descriptors() -> None:
-    """Allow as many as we may have: libzmq ends the process when a new connection finds none (pyzmq#1591)."""
+    """Allow as many as we may have: each connection takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def room_for_connections(settings: Settings) -> int:
+    """How many connections there may be, so that the daemon's own files find descriptors in any case."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return settings.connections_max
+    return max(1, min(settings.connections_max, most - _OWN_DESCRIPTORS))
 
 
 def set_up(base: str, settings: Settings) -> None:
@@ -231,15 +240,13 @@ class Daemon:
             listings_bytes=settings.listings_bytes_max,
             wake=waker.wake,
         )
-        bind.seed_routing_ids()
-        context = zmq.Context()
-        router = _router(context, settings)
-        gate = self._gate = Gate(context, router, self._rules)
         peers = self._peers = Peers(
             self._rules, Rates(settings.rate_records_per_second, settings.rate_bytes_per_second)
         )
+        doors = Doors(peers, settings, room_for_connections(settings))
+        router = self._router = Router(self._rules, peers, settings) if self._serves_tcp() else None
         server = Server(
-            router,
+            doors,
             journal,
             sessions,
             reads,
@@ -248,7 +255,6 @@ class Daemon:
             settings,
             self._base,
             self._read_anew,
-            gate,
             peers,
             self._notifier,
         )
@@ -261,16 +267,7 @@ class Daemon:
                 Exposition(settings.metrics_bind, Metrics(server.watched()), health).start()
             followers[0].start()
             await_whole_tree(server, files, folders, journal)
-            # What is bound behind a tcp endpoint has its security: ipc comes first.
-            for endpoint in sorted(self._endpoints, key=lambda endpoint: endpoint.startswith("tcp:")):
-                bind.bind(
-                    router,
-                    endpoint,
-                    settings.socket_mode,
-                    self._inherited.get(endpoint),
-                    curve=self._curve,
-                    insecure_tcp=settings.insecure_tcp,
-                )
+            self._open(doors, router)
             _log.info(
                 "ready",
                 endpoints=list(self._endpoints),
@@ -285,12 +282,35 @@ class Daemon:
             health.serving = False
             _log.info("stopping")
             self._notifier.stopping(2 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
-            self._stop(journal, reads, followers, router)
+            self._stop(journal, reads, followers, doors, router)
         finally:
             for follower in followers:
                 follower.stop()
-            gate.stop()
-        context.term()
+            if router is not None:
+                router.stop()
+
+    def _serves_tcp(self) -> bool:
+        return any(endpoint.startswith("tcp://") for endpoint in self._endpoints)
+
+    def _open(self, doors: Doors, router: Router | None) -> None:
+        """Serve all endpoints.
+
+        Raises:
+            ConfigError: one can't be used.
+        """
+        settings = self._settings
+        for endpoint in self._endpoints:
+            if endpoint.startswith("ipc://"):
+                path = endpoint.removeprefix("ipc://")
+                listener = self._inherited.get(endpoint) or bind.listen_ipc(path, settings.socket_mode)
+                doors.serve_ipc(listener)
+            elif router is not None and endpoint.startswith("tcp://"):
+                insecure = settings.insecure_tcp
+                bind.bind_tcp(router.socket, endpoint, curve=self._curve, insecure_tcp=insecure)
+            else:
+                raise ConfigError(f"{endpoint}: only ipc:// and tcp:// can be bound")
+        if router is not None:
+            doors.serve_router(router)
 
     def _read_anew(self) -> Settings:
         """The settings in force from now on: the old ones, if something is wrong with the new ones."""
@@ -318,7 +338,8 @@ class Daemon:
         log.set_level(settings.log_level)
         self._peers.take_up(rules)
         self._peers.rates.take_up(settings.rate_records_per_second, settings.rate_bytes_per_second)
-        self._gate.rules = rules
+        if self._router is not None:
+            self._router.gate.rules = rules
         self._config, self._settings, self._rules = config, settings, rules
         return settings
 
@@ -341,10 +362,13 @@ class Daemon:
         journal: Journal,
         reads: Reads,
         followers: tuple[Follower, Follower],
-        router: "zmq.Socket[bytes]",
+        doors: Doors,
+        router: Router | None,
     ) -> None:
         """Close in order: clients get last answers, the journal its mark, the followers their last slice."""
-        router.close(linger=500)
+        doors.close()
+        if router is not None:
+            router.close()
         for endpoint in self._endpoints:
             if endpoint not in self._inherited:
                 bind.remove_socket(endpoint)
@@ -363,15 +387,3 @@ class Daemon:
             _log.warning(
                 "tree_unfinished", reason="it did not end in time; the next start goes on from its cursor"
             )
-
-
-def _router(context: "zmq.Context[zmq.Socket[bytes]]", settings: Settings) -> "zmq.Socket[bytes]":
-    router = context.socket(zmq.ROUTER)
-    router.setsockopt(zmq.LINGER, 500)
-    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    router.setsockopt(zmq.RCVHWM, settings.receive_queue_messages)
-    router.setsockopt(zmq.SNDHWM, settings.send_queue_messages)
-    # Beyond our own limit there is an answer; beyond this wall the connection is cut.
-    router.setsockopt(zmq.MAXMSGSIZE, 2 * settings.frame_bytes_max)
-    router.setsockopt(zmq.HANDSHAKE_IVL, 5000)
-    return router

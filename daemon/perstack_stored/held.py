@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from perstack_storage._errors import ErrorCode
 
 from .errors import Refusal
+from .outbox import RoutingId
 from .settings import Settings
 from .stores import StoreRequest
 
@@ -29,7 +30,7 @@ class HeldStores:
 
     def __init__(self) -> None:
         self._requests: deque[StoreRequest] = deque()
-        self._by_peer: dict[bytes, int] = {}
+        self._by_peer: dict[RoutingId, int] = {}
         self.bytes = 0
 
     def __len__(self) -> int:

@@ -15,7 +15,6 @@ from perstack_storage import __version__
 
 from .figures import Histogram, Tally
 from .followers import Follower
-from .gate import Gate
 from .telling import LoopFigures
 
 _PREFIX = "perstack_stored_"
@@ -32,7 +31,7 @@ class Watched(NamedTuple):
     stats: Callable[[], dict[str, Any]]
     tallies: list[Tally]  # of the loop, and of reads
     followers: tuple[Follower, Follower]
-    gate: Gate
+    connections: Callable[[], dict[str, Any]]
 
 
 class Metrics(Collector):
@@ -86,13 +85,19 @@ class Metrics(Collector):
         yield _counter("reads_failed", "Reads that met a fault of the daemon.", stats["reads"]["failed"])
 
     def _connections(self) -> Iterator[Metric]:
-        gate = self._watched.gate
-        yield _gauge("connections", "Connections that are open.", gate.connections)
-        yield _counter("connections_accepted", "Connections since the start.", gate.accepted)
-        yield _labelled(
-            CounterMetricFamily, "handshakes_failed", "Connections that came to nothing.",
-            ("reason",), {(reason,): count for reason, count in gate.failures.items()},
-        )  # fmt: skip
+        told = self._watched.connections()
+        yield _gauge("connections", "Connections that are open.", told["open"])
+        yield _counter("connections_accepted", "Connections since the start.", told["accepted"])
+        for key, name, about in (
+            ("failed", "handshakes_failed", "Connections that came to nothing."),
+            ("cut", "connections_cut", "Connections by ipc that the daemon closed: they broke a bound."),
+            ("paused", "accepting_paused", "Times that clients by ipc had to wait to be let in."),
+        ):
+            counts = {(reason,): count for reason, count in told[key].items()}
+            yield _labelled(CounterMetricFamily, name, about, ("reason",), counts)
+        yield _gauge(
+            "half_frames_bytes", "What has come by ipc of messages that are not complete.", told["halfBytes"]
+        )
 
     def _journal(self, stats: dict[str, Any]) -> Iterator[Metric]:
         figures = self._watched.figures

@@ -5,7 +5,10 @@ from collections import deque
 import zmq
 import zmq.backend
 
-Envelope = tuple[bytes, bool]  # routing id, and whether an empty delimiter came with it (REQ)
+# Of ipc a number that the daemon gave, of tcp what ZeroMQ calls it: none can be taken for one of the others.
+RoutingId = int | bytes
+Envelope = tuple[RoutingId, bool]  # and whether an empty delimiter came with it (REQ)
+Message = tuple[Envelope, bytes | None]  # None: it had more frames than a request may have
 
 
 class Outbox:
@@ -14,8 +17,8 @@ class Outbox:
     def __init__(self, socket: "zmq.backend.Socket", *, bytes_max: int) -> None:
         self._send = zmq.backend.Socket.send.__get__(socket)  # without the public one's overhead
         self.bytes_max = bytes_max
-        self._waiting: dict[bytes, deque[tuple[Envelope, bytes]]] = {}
-        self._waiting_bytes: dict[bytes, int] = {}
+        self._waiting: dict[RoutingId, deque[tuple[Envelope, bytes]]] = {}
+        self._waiting_bytes: dict[RoutingId, int] = {}
         self.dropped = 0
         self.gone = 0
 

@@ -5,6 +5,7 @@ import time
 from perstack_storage._errors import ErrorCode
 
 from .errors import Refusal
+from .outbox import RoutingId
 from .wire import RequestHeader
 
 
@@ -26,10 +27,10 @@ class Parts:
         self._value_max = value_bytes_max
         self._budget = budget_bytes
         self._silence = silence_seconds
-        self._assemblies: dict[bytes, _Assembly] = {}
+        self._assemblies: dict[RoutingId, _Assembly] = {}
         self.reserved_bytes = 0
 
-    def take(self, peer: bytes, header: RequestHeader, body: bytes) -> bytearray | None:
+    def take(self, peer: RoutingId, header: RequestHeader, body: bytes) -> bytearray | None:
         """Take a part; the whole value if it was the last one.
 
         Raises:
@@ -52,7 +53,7 @@ class Parts:
             )
         return assembly.buffer
 
-    def forget(self, peer: bytes) -> None:
+    def forget(self, peer: RoutingId) -> None:
         """Drop what a connection has sent of a value."""
         assembly = self._assemblies.pop(peer, None)
         if assembly is not None:
@@ -66,7 +67,7 @@ class Parts:
             self.forget(peer)
         return len(silent)
 
-    def _assembly(self, peer: bytes, header: RequestHeader) -> _Assembly:
+    def _assembly(self, peer: RoutingId, header: RequestHeader) -> _Assembly:
         key = (header.op, header.session, header.seq, header.parts, header.bytes)
         assembly = self._assemblies.get(peer)
         if header.part > 0:

@@ -1,7 +1,8 @@
 """Who sent a message: told by the kernel (ipc) or by its key (CURVE), never by the client's own word.
 
-libzmq attaches it to each message; looking there costs as much as reading the message, so it is remembered
-by routing id. Only for a moment: an id may be claimed by another client once its owner is gone.
+Who connected by ipc is known as long as the connection is open. To a message by tcp libzmq attaches it;
+looking there costs as much as reading the message, so it is remembered by routing id. Only for a moment: an
+id may be claimed by another client once its owner is gone.
 """
 
 import time
@@ -15,6 +16,7 @@ from perstack_storage._errors import ErrorCode
 from .access import Rules
 from .errors import Refusal
 from .keys import Access
+from .outbox import RoutingId
 from .rates import Rates
 
 _AUTOMATIC_ID_BYTES = 5
@@ -53,14 +55,15 @@ _UNKNOWN = Peer(Access.NONE, reason="who you are can't be told")
 
 
 class Peers:
-    """The clients that were heard of lately; used by the serving loop.
+    """The clients that are connected by ipc, and those by tcp that were heard of lately. The loop's.
 
     Attributes:
         strict: some clients may do less than others, so each must be looked at.
     """
 
     def __init__(self, rules: Rules, rates: Rates) -> None:
-        self.known: dict[bytes, Peer] = {}
+        self._local: dict[RoutingId, Peer] = {}
+        self._remote: dict[RoutingId, Peer] = {}
         self.rates = rates
         self.refused = 0
         self._said: dict[str, float] = {}
@@ -70,26 +73,47 @@ class Peers:
         """Apply new rules, to those that are connected as well."""
         self._rules = rules
         self.strict = rules.lists_users or rules.clients is not None
-        self.known.clear()
+        self._remote.clear()
+        for number, peer in self._local.items():
+            assert peer.uid is not None
+            assert peer.gid is not None
+            assert peer.pid is not None
+            self._local[number] = self._user(peer.uid, peer.gid, peer.pid)
 
     def tidy(self) -> None:
         """Forget what may be no longer so; to be called each second."""
-        if self.strict or len(self.known) > _REMEMBERED_MAX:
-            self.known.clear()
+        if self.strict or len(self._remote) > _REMEMBERED_MAX:
+            self._remote.clear()
         now = time.monotonic()
         self._said = {who: at for who, at in self._said.items() if now - at < _FORBIDDEN_LOG_SECONDS}
 
-    def meet(self, routing_id: bytes, frame: "zmq.Frame") -> None:
-        """Find out who sent a message, by a frame of it."""
-        self.known[routing_id] = self._identify(routing_id, frame)
+    def arrived(self, number: int, uid: int, gid: int, pid: int) -> None:
+        """Note who has connected by ipc, as the kernel says."""
+        self._local[number] = self._user(uid, gid, pid)
 
-    def may(self, routing_id: bytes, access: Access, op: str, id: int | None) -> None:
+    def left(self, number: int) -> None:
+        """Forget one who had."""
+        del self._local[number]
+
+    def knows(self, routing_id: bytes) -> bool:
+        """Whether a client by tcp needs no `meet`."""
+        return routing_id in self._remote
+
+    def meet(self, routing_id: bytes, frame: "zmq.Frame") -> None:
+        """Find out who sent a message by tcp, by a frame of it."""
+        self._remote[routing_id] = self._identify(routing_id, frame)
+
+    def of(self, routing_id: RoutingId) -> Peer | None:
+        """Who it is, if that is known."""
+        return self._local.get(routing_id) or self._remote.get(routing_id)
+
+    def may(self, routing_id: RoutingId, access: Access, op: str, id: int | None) -> None:
         """Check that a client may do something.
 
         Raises:
             Refusal: FORBIDDEN.
         """
-        peer = self.known.get(routing_id, _UNKNOWN)
+        peer = self.of(routing_id) or _UNKNOWN
         if peer.access >= access:
             return
         self.refused += 1
@@ -100,17 +124,22 @@ class Peers:
             _log.warning("forbidden", op=op, request=id, reason=peer.reason or "read-only", **peer.told())
         raise Refusal(ErrorCode.FORBIDDEN, peer.reason or "this client may only read")
 
-    def spend(self, routing_id: bytes, records: int, size: int) -> None:
+    def spend(self, routing_id: RoutingId, records: int, size: int) -> None:
         """Count a store against its client's rate.
 
         Raises:
             Refusal: BUSY.
         """
-        self.rates.spend(self.known.get(routing_id, _UNKNOWN).key, records, size)
+        self.rates.spend((self.of(routing_id) or _UNKNOWN).key, records, size)
 
-    def masks(self, routing_id: bytes) -> bool:
+    def masks(self, routing_id: RoutingId) -> bool:
         """Whether secrets are hidden from this client."""
-        return self.strict and self.known.get(routing_id, _UNKNOWN).access < Access.WRITE
+        return self.strict and (self.of(routing_id) or _UNKNOWN).access < Access.WRITE
+
+    def _user(self, uid: int, gid: int, pid: int) -> Peer:
+        access = self._rules.of_user(uid, gid)
+        reason = "" if access else f"user {uid} is on none of the daemon's lists"
+        return Peer(access, "", uid, gid, pid, reason=reason)
 
     def _identify(self, routing_id: bytes, frame: "zmq.Frame") -> Peer:
         address = _property(frame, "Peer-Address")
@@ -119,11 +148,6 @@ class Peers:
         )
         if self.strict and claimed:
             return Peer(Access.NONE, address=address, reason="a client must not set a routing id of its own")
-        if (local := _credentials(address)) is not None:
-            uid, gid, pid = local
-            access = self._rules.of_user(uid, gid)
-            reason = "" if access else f"user {uid} is on none of the daemon's lists"
-            return Peer(access, "", uid, gid, pid, address, reason)
         if self._rules.clients is None:
             # Plain tcp, which goes with no lists: anyone of this machine.
             return Peer(Access.NONE if self.strict else Access.WRITE, address=address, reason=_UNKNOWN.reason)
@@ -132,15 +156,6 @@ class Peers:
         if listed is None:
             return Peer(Access.NONE, address=address, reason="this client's key is not on the daemon's list")
         return Peer(listed.access, listed.name, address=address)
-
-
-def _credentials(address: str) -> tuple[int, int, int] | None:
-    """User, group and process of a peer on this machine: libzmq says `localhost:uid:gid:pid` for ipc only."""
-    host, *ids = address.split(":")
-    if host != "localhost" or len(ids) != 3 or not all(map(str.isdecimal, ids)):  # noqa: PLR2004
-        return None
-    uid, gid, pid = map(int, ids)
-    return uid, gid, pid
 
 
 def _property(frame: "zmq.Frame", name: str) -> str:

@@ -21,6 +21,7 @@ from .errors import DamageError, IndexUnusableError, Refusal, StoredError
 from .figures import Tally
 from .files import Files
 from .listings import Listings
+from .outbox import RoutingId
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .segments import JournalReader
 from .stores import Reply
@@ -38,7 +39,7 @@ class _OpenRead:
 
     __slots__ = ("left", "masked", "part", "peer", "pieces", "used")
 
-    def __init__(self, peer: bytes, pieces: Iterator[bytes], *, masked: bool) -> None:
+    def __init__(self, peer: RoutingId, pieces: Iterator[bytes], *, masked: bool) -> None:
         self.peer = peer
         self.masked = masked
         self.pieces = pieces

@@ -1,7 +1,7 @@
-"""The serving loop: drain the socket, commit the stores with one sync, answer; hand reads to those beside it.
+"""The serving loop: drain what came, commit the stores with one sync, answer; hand reads to those beside it.
 
-One thread owns the socket, the journal and the sessions. The way of a store: `_drain` → `_request` →
-`_commit` → `Stores.commit` → `Journal.append` (write, fdatasync) → `Outbox.send`.
+One thread owns the sockets, the journal and the sessions. The way of a store: `_drain` → `_request` →
+`_commit` → `Stores.commit` → `Journal.append` (write, fdatasync) → `Doors.send`.
 """
 
 import contextlib
@@ -13,24 +13,22 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-import zmq
-import zmq.backend
 
 from perstack_storage._errors import ErrorCode
 
 from . import log, wire
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
+from .doors import Doors
 from .errors import Refusal
 from .figures import Arrivals
 from .follower import INDEX_STATUS
 from .followers import Follower
-from .gate import Gate
 from .held import HeldStores
 from .journal import Journal
 from .keys import Access
 from .metrics import Watched
 from .notify import Notifier
-from .outbox import Envelope, Outbox
+from .outbox import Envelope
 from .parts import Parts
 from .peers import Peers
 from .reads import Reads
@@ -41,10 +39,10 @@ from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling
 from .wire import RequestHeader
 
-_IDLE_MS = 500
+_IDLE_SECONDS = 0.5
 _CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0
-_HOUSEKEEPING_MS = 10
+_HOUSEKEEPING_SECONDS = 0.01
 _TELL_SECONDS = 0.04
 _TELL_RECORDS = 1024
 _READS_WAIT_SECONDS = 0.0005
@@ -75,11 +73,11 @@ class Waker:
 
 
 class Server:
-    """Serves one ROUTER until `stop` is called."""
+    """Serves what comes in by the doors until `stop` is called."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts that it joins
         self,
-        router: "zmq.Socket[bytes]",
+        doors: Doors,
         journal: Journal,
         sessions: Sessions,
         reads: Reads,
@@ -88,13 +86,10 @@ class Server:
         settings: Settings,
         base: str,
         read_settings: Callable[[], Settings],
-        gate: Gate,
         peers: Peers,
         notifier: Notifier | None = None,
     ) -> None:
-        self._router = router
-        # The binding's own method: the public one costs as much again as the call itself.
-        self._recv = zmq.backend.Socket.recv.__get__(router)
+        self._doors = doors
         self._journal = journal
         self._stores = Stores(journal, sessions)
         self._sessions = sessions
@@ -104,10 +99,8 @@ class Server:
         self._settings = settings
         self._base = base
         self._read_settings = read_settings
-        self._gate = gate
         self._peers = peers
         self._reloading = False
-        self._outbox = Outbox(router, bytes_max=settings.outbox_bytes_max)
         self._parts = Parts(
             value_bytes_max=settings.value_bytes_max,
             budget_bytes=settings.parts_bytes_max,
@@ -119,12 +112,11 @@ class Server:
         self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()
         self._arrivals = Arrivals()
         self._waiting: deque[ReadRequest] = deque()
-        self._poller = zmq.Poller()
         self._polled: dict[str, int | None] = {}
         self._stopping = False
         self.figures = LoopFigures()
         self._telling = Telling(
-            settings, base, journal, sessions, self._stores, self._parts, reads, self._outbox, followers
+            settings, base, journal, sessions, self._stores, self._parts, reads, doors, followers
         )
         self._notifier = notifier or Notifier()
         self._syncs_noted = 0
@@ -172,72 +164,46 @@ class Server:
             JournalFailedError: the journal can't be written; nobody was told otherwise.
             GateFailedError: nobody watches who connects.
         """
-        self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._waker.fd, zmq.POLLIN)
+        self._doors.watch(self._waker.fd)
         while not self._stopping:
-            drained = self._drain()
+            self._drain()
             while self._commit():
                 pass
             self._settle()
             self._housekeeping()
-            if not drained:
-                self._wait()
+            self._doors.flush()
+            self._wait()
         self._last_round()
 
     # --- the loop ----------------------------------------------------------------------------------
 
     def _drain(self) -> bool:
-        """Take in what has arrived; whether there was something. Never blocks."""
+        """Take in some of what has arrived; whether there was something. Never blocks."""
         now, held = time.monotonic(), len(self._held)
-        count = self._take_in()
-        self.figures.messages += count
+        messages = self._doors.take(self._settings.drain_messages_max, self._settings.commit_bytes_max)
+        for envelope, frame in messages:
+            if frame is None:
+                self._refuse(
+                    envelope, None, Refusal(ErrorCode.BAD_FRAME, "the message has too many frames"), ""
+                )
+            else:
+                self._request(envelope, frame)
+        self.figures.messages += len(messages)
         if len(self._held) > held:
             self._arrivals.came(now, len(self._held) - held)
-        return count > 0
-
-    def _take_in(self) -> int:
-        """Read and look at a bounded number of messages; returns how many."""
-        recv, more, nowait = self._recv, self._router.getsockopt, zmq.NOBLOCK
-        known = self._peers.known
-        for count in range(self._settings.drain_messages_max):
-            try:
-                peer = recv(nowait)
-            except zmq.Again:
-                return count
-            if peer in known:
-                frame = recv(nowait)
-            else:
-                told = recv(nowait, copy=False)
-                self._peers.meet(peer, told)
-                frame = told.bytes
-            delimited = False
-            if more(zmq.RCVMORE):
-                delimited = not frame
-                frame = recv(nowait)
-                if more(zmq.RCVMORE) or not delimited:
-                    while more(zmq.RCVMORE):
-                        recv(nowait)
-                    self._refuse(
-                        (peer, delimited),
-                        None,
-                        Refusal(ErrorCode.BAD_FRAME, "the message has too many frames"),
-                        "",
-                    )
-                    continue
-            self._request((peer, delimited), frame)
-            if self._held.bytes >= self._settings.commit_bytes_max and not self._tree_lags_too_far():
-                return count + 1
-        return self._settings.drain_messages_max
+        return bool(messages)
 
     def _wait(self) -> None:
         """Sleep until something happens."""
-        hurry = self._outbox.stalled or self._waiting or self._index.sent != self._journal.mark
-        ready = self._poller.poll(_HOUSEKEEPING_MS if hurry else _IDLE_MS)
-        woken = [source for source, _ in ready]
-        if self._waker.fd in woken:
-            self._waker.clear()
-        if not ready or self._polled_fds.intersection(woken):
+        hurry = self._doors.retry() or self._waiting or self._index.sent != self._journal.mark
+        woken = self._doors.wait(_HOUSEKEEPING_SECONDS if hurry else _IDLE_SECONDS)
+        if woken is None:
             self._housekept = 0.0
+        elif woken:
+            if self._waker.fd in woken:
+                self._waker.clear()
+            if not self._polled_fds.isdisjoint(woken):
+                self._housekept = 0.0
 
     def _housekeeping(self) -> None:
         """What other threads and processes have for us.
@@ -246,9 +212,9 @@ class Server:
         """
         if self._reads.answered:
             for envelope, frame in self._reads.take_replies():
-                self._outbox.send(envelope, frame)
+                self._doors.send(envelope, frame)
         now = time.monotonic()
-        pause = _READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_MS / 1000
+        pause = _READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_SECONDS
         if now - self._housekept < pause and not self._reloading:
             return
         self._housekept = now
@@ -258,11 +224,9 @@ class Server:
         self._follow_followers()
         self._note_course(now)
         self._release_reads()
-        if self._outbox.stalled:
-            self._outbox.flush()
         if now >= self._next_tidy:
             self._next_tidy = now + 1.0
-            self._gate.check()
+            self._doors.tidy(now)
             self._peers.tidy()
             silent = self._parts.forget_silent()
             if silent:
@@ -271,7 +235,7 @@ class Server:
     def _reload(self) -> None:
         self._reloading = False
         self._settings = self._read_settings()
-        self._outbox.bytes_max = self._settings.outbox_bytes_max
+        self._doors.take_up(self._settings)
 
     def _last_round(self) -> None:
         """Answer what had arrived before the stop."""
@@ -280,7 +244,7 @@ class Server:
             drained = self._drain()
             while self._commit():
                 pass
-            if not drained:
+            if not drained and self._doors.wait(0) is None:
                 break
         self._journal.sync()
         self._answer_synced()
@@ -289,13 +253,13 @@ class Server:
             self._follow_followers()
             self._release_reads()
             for envelope, frame in self._reads.take_replies():
-                self._outbox.send(envelope, frame)
+                self._doors.send(envelope, frame)
             time.sleep(0.001)
         for request in self._held:
             self._refuse(request.envelope, request.id, stopping, request.op)
         for read in (*self._waiting, *self._reads.tail.release()):
             self._refuse(read.envelope, read.id, stopping, read.op)
-        self._outbox.flush()
+        self._doors.flush()
 
     # --- requests ----------------------------------------------------------------------------------
 
@@ -334,10 +298,10 @@ class Server:
 
     def _refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
         if log.is_debug():
-            peer = self._peers.known.get(envelope[0])
+            peer = self._peers.of(envelope[0])
             who = peer.told() if peer else {}
             _log.debug("refused", op=op, request=id, code=refusal.code.value, field=refusal.field, **who)
-        self._outbox.send(envelope, self._stores.refuse(id, refusal, op if op in wire.OPERATIONS else "?"))
+        self._doors.send(envelope, self._stores.refuse(id, refusal, op if op in wire.OPERATIONS else "?"))
 
     def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         payload: Payload = body
@@ -347,7 +311,7 @@ class Server:
             whole = self._parts.take(envelope[0], header, body)
             if whole is None:
                 assert header.id is not None
-                self._outbox.send(envelope, wire.part_answer(header.id, header.part))
+                self._doors.send(envelope, wire.part_answer(header.id, header.part))
                 return
             payload = whole
         elif header.part or header.bytes:
@@ -393,10 +357,11 @@ class Server:
         while self._unsynced and self._unsynced[0][0] <= synced:
             _, replies, arrived = self._unsynced.popleft()
             for envelope, frame in replies:
-                self._outbox.send(envelope, frame)
+                self._doors.send(envelope, frame)
             now = time.monotonic()
             for since, count in arrived:
                 self._stores.tally.seconds.add(now - since, count)
+        self._doors.flush()
 
     def _note_sync(self) -> None:
         if self._journal.syncs == self._syncs_noted:
@@ -429,7 +394,7 @@ class Server:
             deadline = time.monotonic() + max(0, min(header.timeoutMs, 2**31)) / 1000
         # What is held was not acknowledged: what is synced now is all that the read must see.
         position = self._journal.mark.position
-        peer = self._peers.known.get(envelope[0])
+        peer = self._peers.of(envelope[0])
         request = ReadRequest(
             envelope, header.id, header.op, arguments, position, deadline, time.monotonic(), peer
         )
@@ -451,7 +416,7 @@ class Server:
             self._reads.submit(waiting.popleft())
         now = time.monotonic()
         if waiting and now >= self._next_expiry:
-            self._next_expiry = now + _HOUSEKEEPING_MS / 1000
+            self._next_expiry = now + _HOUSEKEEPING_SECONDS
             late = Refusal(ErrorCode.DEADLINE, "the index has not come so far in time")
             for request in [r for r in waiting if r.deadline is not None and r.deadline < now]:
                 self._refuse(request.envelope, request.id, late, request.op)
@@ -471,7 +436,7 @@ class Server:
             raise Refusal(ErrorCode.UNKNOWN_OPERATION, "there is no such operation", "op")
         self._stores.tally.note(header.op)
         frame = wire.read_answer(header.id, body, position=self._journal.mark.position)
-        self._outbox.send(envelope, frame)
+        self._doors.send(envelope, frame)
 
     def _note_course(self, now: float) -> None:
         self.figures.seen = now
@@ -488,7 +453,7 @@ class Server:
             stats=self.stats,
             tallies=[self._stores.tally, *self._reads.tallies],
             followers=(self._index, self._tree),
-            gate=self._gate,
+            connections=self._doors.connections,
         )
 
     def stats(self) -> dict[str, Any]:
@@ -563,8 +528,8 @@ class Server:
     def _poll_anew(self, follower: Follower) -> None:
         old, new = self._polled.get(follower.kind), follower.fileno()
         if old is not None:
-            self._poller.unregister(old)
+            self._doors.unwatch(old)
         if new is not None:
-            self._poller.register(new, zmq.POLLIN)
+            self._doors.watch(new)
         self._polled[follower.kind] = new
         self._polled_fds = {fd for fd in self._polled.values() if fd is not None}

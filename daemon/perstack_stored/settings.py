@@ -143,8 +143,15 @@ class Settings:
     outbox_bytes_max: int = _setting(
         32 * _MIB, "answers that wait for one client that does not read", _MIB, reloads=True
     )
-    receive_queue_messages: int = _setting(16, "ZeroMQ's queue of messages from one client")
-    send_queue_messages: int = _setting(16, "ZeroMQ's queue of messages to one client")
+    connections_max: int = _setting(
+        60_000, "clients that are connected over ipc; fewer where the limit of descriptors leaves no more", 1
+    )
+    handshake_seconds: int = _setting(30, "a connection over ipc must have greeted within this", 1, 3600)
+    half_frames_bytes_max: int = _setting(
+        256 * _MIB, "what has come over ipc of messages that are not complete", _MIB
+    )
+    receive_queue_messages: int = _setting(16, "ZeroMQ's queue of messages from one client by tcp")
+    send_queue_messages: int = _setting(16, "ZeroMQ's queue of messages to one client by tcp")
     sessions_max: int = _setting(20_000, "sessions that are remembered")
     session_seconds: int = _setting(600, "a session is remembered at least so long")
     segment_bytes: int = _setting(64 * _MIB, "size of a journal segment", _MIB, 4 * _GIB)

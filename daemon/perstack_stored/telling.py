@@ -8,10 +8,10 @@ from typing import Any
 from perstack_storage import __version__
 
 from . import wire
+from .doors import Doors
 from .figures import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
 from .followers import Follower
 from .journal import Journal
-from .outbox import Outbox
 from .parts import Parts
 from .queries import READ_ALL_RECORDS_MAX
 from .reads import Reads
@@ -48,7 +48,7 @@ class Telling:
         stores: Stores,
         parts: Parts,
         reads: Reads,
-        outbox: Outbox,
+        doors: Doors,
         followers: tuple[Follower, Follower],
     ) -> None:
         self._settings = settings
@@ -58,7 +58,7 @@ class Telling:
         self._stores = stores
         self._parts = parts
         self._reads = reads
-        self._outbox = outbox
+        self._doors = doors
         self._index, self._tree = followers
         self._started = time.monotonic()
         self._line_at = self._started, journal.mark.position
@@ -95,7 +95,7 @@ class Telling:
     def stats(self, loop: LoopFigures) -> dict[str, Any]:
         """Counters since the start, and gauges; the names are described in daemon/README.md."""
         mark = self._journal.mark
-        stores, reads, outbox = self._stores, self._reads, self._outbox
+        stores, reads = self._stores, self._reads
         return {
             "uptimeSeconds": round(time.monotonic() - self._started, 3),
             "position": mark.position,
@@ -118,7 +118,8 @@ class Telling:
                 "following": len(reads.tail),
                 "failed": reads.failed,
             },
-            "outbox": {"stalled": outbox.stalled, "dropped": outbox.dropped, "gone": outbox.gone},
+            "outbox": self._doors.answers(),
+            "connections": self._doors.connections(),
             "sessions": len(self._sessions),
             "index": {**self.follower(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.follower(self._tree), "blocked": self._tree.blocked},

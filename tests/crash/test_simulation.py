@@ -51,7 +51,7 @@ def _answers_too_early(server: object) -> None:
     unsynced = server._unsynced  # type: ignore[attr-defined]
     while unsynced:
         for envelope, frame in unsynced.popleft()[1]:
-            server._outbox.send(envelope, frame)  # type: ignore[attr-defined]
+            server._doors.send(envelope, frame)  # type: ignore[attr-defined]
 
 
 def test_a_seed_gives_the_same_history_in_every_run() -> None:

@@ -348,7 +348,7 @@ def bound(context: "zmq.Context[zmq.Socket[bytes]]", rules: Rules | None) -> Bou
     router.handshake_ivl = 1000
     gate = None if rules is None else Gate(context, router, rules)
     endpoint = f"tcp://127.0.0.1:{free_port()}"
-    bind.bind(router, endpoint, 0o600, curve=PAIR)
+    bind.bind_tcp(router, endpoint, curve=PAIR)
     return router, endpoint, gate
 
 

@@ -25,22 +25,25 @@ _NOWAIT = socket.MSG_DONTWAIT
 _SEND = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
-def _greeting() -> bytes:
+def greeting() -> bytes:
+    """What each side says first: ZMTP 3.1, without security."""
     signature = b"\xff" + bytes(8) + b"\x7f"
     return (signature + b"\x03\x01" + b"NULL".ljust(20, b"\0") + b"\0").ljust(GREETING_BYTES, b"\0")
 
 
-def _command(name: bytes, data: bytes) -> bytes:
+def command(name: bytes, data: bytes) -> bytes:
+    """A command, framed; at most 255 bytes with its name."""
     body = bytes((len(name),)) + name + data
     return bytes((_COMMAND, len(body))) + body
 
 
-def _property(name: bytes, value: bytes) -> bytes:
+def metadata(name: bytes, value: bytes) -> bytes:
+    """A property of a READY."""
     return bytes((len(name),)) + name + struct.pack(">I", len(value)) + value
 
 
-_OPENING = _greeting() + _command(
-    b"READY", _property(b"Socket-Type", b"DEALER") + _property(b"Identity", b"")
+_OPENING = greeting() + command(
+    b"READY", metadata(b"Socket-Type", b"DEALER") + metadata(b"Identity", b"")
 )
 
 
@@ -250,11 +253,11 @@ class ZmtpWire:
         self._start = GREETING_BYTES
         return True
 
-    def _follow(self, command: bytes) -> None:
-        name, data = command[1 : 1 + command[0]], command[1 + command[0] :]
+    def _follow(self, told: bytes) -> None:
+        name, data = told[1 : 1 + told[0]], told[1 + told[0] :]
         if name == b"READY":
             self.ready = True
         elif name == b"ERROR":
             raise ConnectionRefusedError(data[1:].decode(errors="replace"))
         elif name == b"PING" and not self.unsent:  # time to live, then what the answer must bring back
-            self._hand_over(_command(b"PONG", data[2:]))
+            self._hand_over(command(b"PONG", data[2:]))

@@ -15,7 +15,6 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import zmq
 from crc32c import crc32c
 
 from perstack_stored import daemon, index
@@ -41,7 +40,6 @@ from .workload import Workload
 
 SEGMENT_BYTES = 8192
 ROUNDS_MAX = 3_000
-_router: "zmq.Socket[bytes] | None" = None
 
 
 class NobodyFollows:
@@ -95,38 +93,32 @@ class _Seen(NamedTuple):
     content: bytes
 
 
-class Answers:
-    """Takes the server's answers to the clients at once."""
-
-    stalled = dropped = gone = 0
+class SimulatedDoors:
+    """Stands in for `Doors`: gives the server what has arrived, takes its answers to the clients at once."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
+        self.messages: deque[tuple[tuple[int, bool], bytes]] = deque()
 
-    def send(self, envelope: tuple[bytes, bool], frame: bytes) -> None:
+    def take(self, limit: int, _bytes_max: int) -> list[Any]:
+        return [self.messages.popleft() for _ in range(min(limit, len(self.messages)))]
+
+    def wait(self, _seconds: float) -> set[int] | None:
+        return None
+
+    def watch(self, fd: int) -> None:
+        pass
+
+    def unwatch(self, fd: int) -> None:
+        pass
+
+    def send(self, envelope: tuple[int, bool], frame: bytes) -> None:
         world = self._world
         world.answers += 1
-        world.clients[int(envelope[0])].answer(frame, world.ledger)
+        world.clients[envelope[0]].answer(frame, world.ledger)
 
     def flush(self) -> None:
         pass
-
-
-class Arriving:
-    """What has arrived at the server's socket: a routing id and a frame, again and again."""
-
-    def __init__(self) -> None:
-        self.frames: deque[bytes] = deque()
-
-    def recv(self, _flags: int, copy: bool = True) -> Any:
-        if not self.frames:
-            raise zmq.Again
-        frame = self.frames.popleft()
-        return frame if copy else SimpleNamespace(bytes=frame, get=lambda _name: "")
-
-    def getsockopt(self, option: int) -> bool:
-        assert option == zmq.RCVMORE
-        return False
 
 
 class World:
@@ -218,9 +210,6 @@ class World:
             client.must_retry = bool(client.unanswered)
 
     def _server(self, settings: Settings) -> Server:
-        global _router  # noqa: PLW0603 - one socket for all: nothing ever comes in through it
-        if _router is None:
-            _router = zmq.Context().socket(zmq.ROUTER)
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
         tail: Any = NobodyFollows()
         reads: Any = SimpleNamespace(
@@ -229,11 +218,12 @@ class World:
         )  # fmt: skip
         waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
         followers: Any = (self.index, self.tree)
-        gate: Any = SimpleNamespace(check=lambda: None)
         peers = Peers(Rules(), Rates(0, 0))
         journal, sessions = self.journal, self.sessions
-        server = Server(
-            _router,
+        self.doors = SimulatedDoors(self)
+        doors: Any = self.doors
+        return Server(
+            doors,
             journal,
             sessions,
             reads,
@@ -242,13 +232,8 @@ class World:
             settings,
             self.base,
             lambda: settings,
-            gate,
             peers,
         )
-        self.arriving = Arriving()
-        server._router, server._recv = self.arriving, self.arriving.recv  # type: ignore[assignment]
-        server._outbox = Answers(self)  # type: ignore[assignment]
-        return server
 
     def stop(self) -> None:
         """A clean stop, as `Daemon._stop` does it."""
@@ -323,7 +308,7 @@ class World:
             self._deliver(client, client.frame(request))
 
     def _deliver(self, client: Client, frame: bytes) -> None:
-        self.arriving.frames += [b"%d" % client.name, frame]
+        self.doors.messages.append(((client.name, False), frame))
         self.server._drain()
 
     def _surprise(self) -> None:

@@ -1,0 +1,100 @@
+"""One client's connection over ipc: its decoder, and the answers that its socket has no room for yet."""
+
+import socket
+import time
+
+from .outbox import Envelope
+from .zmtp import Decoder
+
+_JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers
+_BUFFERS_MAX = 64
+_APART_BYTES = 16_384
+
+
+class Connection:
+    """Sends and receives without blocking; what it means is `ipc.py`'s affair.
+
+    Attributes:
+        number: its routing id; never used twice, unlike its descriptor.
+        since: when it came.
+        deaf: it takes no more answers.
+        kept: bytes of an unfinished frame, as they were counted last.
+        waiting: bytes of answers that wait to be sent.
+        answers: how many answers that are, nearly: those that are sent in part count.
+        blocked: the socket is full; it is watched for room.
+        ended: nothing comes any more.
+    """
+
+    __slots__ = (
+        "_out", "_send", "_socket", "answers", "blocked", "deaf", "decoder", "ended", "fd", "kept", "number",
+        "recv", "since", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, sock: socket.socket, number: int, frame_bytes_max: int) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self.fd = sock.fileno()
+        self.recv = sock.recv
+        self._send = sock.send
+        self.number = number
+        plain: Envelope = (number, False)
+        self.decoder: Decoder[Envelope] = Decoder(plain, (number, True), frame_bytes_max)
+        self._out: list[bytes | memoryview] = []
+        self.since = time.monotonic()
+        self.kept = self.waiting = self.answers = 0
+        self.blocked = self.deaf = self.ended = False
+
+    def credentials(self) -> bytes:
+        """What the kernel says of who connected: `struct ucred`."""
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+
+    def put(self, head: bytes, body: bytes) -> None:
+        """Append to what waits."""
+        if len(body) < _APART_BYTES:
+            self._out.append(head + body)
+        else:
+            self._out += (head, body)
+        self.waiting += len(head) + len(body)
+
+    def push(self) -> bool:
+        """Send as much as the socket takes; whether nothing is left.
+
+        Raises:
+            OSError: the client does not read any more, nor will it.
+        """
+        while self._out:
+            if len(self._out) > 1 and self.waiting <= _JOIN_BYTES_MAX:
+                self._out = [b"".join(self._out)]
+            try:
+                if len(self._out) == 1:
+                    sent = self._send(self._out[0])
+                else:
+                    sent = self._socket.sendmsg(self._out[:_BUFFERS_MAX])
+            except BlockingIOError:
+                return False
+            self.waiting -= sent
+            self._drop(sent)
+        self.answers = 0
+        return True
+
+    def _drop(self, sent: int) -> None:
+        """Take off the front what was sent."""
+        out = self._out
+        whole = 0
+        while whole < len(out) and sent >= len(out[whole]):
+            sent -= len(out[whole])
+            whole += 1
+        del out[:whole]
+        if sent:
+            out[0] = memoryview(out[0])[sent:]
+
+    def discard(self) -> int:
+        """Drop the answers that wait; how many there were."""
+        answers, self.answers = self.answers, 0
+        self._out.clear()
+        self.waiting = 0
+        return answers
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()

@@ -1,0 +1,129 @@
+"""All ways in: ipc, and tcp where it is served. Here the loop takes messages, sends answers, and waits."""
+
+import contextlib
+import select
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from .ipc import Ipc
+from .outbox import Envelope, Message
+from .peers import Peers
+from .router import Router
+from .settings import Settings
+
+_LAST_ANSWERS_SECONDS = 0.5
+_IN = select.EPOLLIN
+
+
+class Doors:
+    """Used by the serving loop; the figures may be looked at from other threads."""
+
+    def __init__(self, peers: Peers, settings: Settings, connections_max: int) -> None:
+        self._epoll = select.epoll()
+        self._ipc = Ipc(self._epoll, peers, settings, connections_max)
+        self._router: Router | None = None
+        self._watched: set[int] = set()
+
+    def serve_ipc(self, listener: socket.socket) -> None:
+        """Let clients in there from now on."""
+        self._ipc.listen(listener)
+
+    def serve_router(self, router: Router) -> None:
+        """Take what comes by tcp, too."""
+        self._router = router
+        self._epoll.register(router.fd, _IN)
+        self._watched.add(router.fd)
+
+    def watch(self, fd: int) -> None:
+        """End a wait when this one becomes readable."""
+        self._watched.add(fd)
+        self._epoll.register(fd, _IN)
+
+    def unwatch(self, fd: int) -> None:
+        """Undo `watch`; before the descriptor is closed or after it."""
+        self._watched.discard(fd)
+        with contextlib.suppress(OSError):  # closed: the kernel has forgotten it by itself
+            self._epoll.unregister(fd)
+
+    def wait(self, seconds: float) -> set[int] | None:
+        """Sleep until something happens: those of the watched ones that are readable; None: nothing did."""
+        router = self._router
+        if self._ipc.busy or (router is not None and router.pending):
+            seconds = 0
+        events = self._epoll.poll(seconds)
+        if not events:
+            return None
+        watched = self._watched
+        self._ipc.happened([event for event in events if event[0] not in watched])
+        return {fd for fd, _ in events if fd in watched}
+
+    def take(self, limit: int, bytes_max: int) -> list[Message]:
+        """What has arrived, by each way at most so many messages, and nearly so many bytes."""
+        messages: list[Message] = []
+        self._ipc.take(messages, limit, bytes_max)
+        if self._router is not None:
+            self._router.take(messages, len(messages) + limit, bytes_max)
+        return messages
+
+    def send(self, envelope: Envelope, frame: bytes) -> None:
+        """Send an answer, at the next `flush` at the latest, or as soon as the client reads."""
+        if isinstance(envelope[0], int):
+            self._ipc.send(envelope, frame)
+        elif self._router is not None:
+            self._router.outbox.send(envelope, frame)
+
+    def flush(self) -> None:
+        """Send what was put together meanwhile."""
+        self._ipc.flush()
+
+    def retry(self) -> bool:
+        """Try again what libzmq had no room for; whether there is such: nothing tells when there is some."""
+        if self._router is None or not self._router.outbox.stalled:
+            return False
+        self._router.outbox.flush()
+        return True
+
+    def tidy(self, now: float) -> None:
+        """To be called about each second.
+
+        Raises:
+            GateFailedError: nobody watches who connects by tcp.
+        """
+        self._ipc.tidy(now)
+        if self._router is not None:
+            self._router.gate.check()
+
+    def take_up(self, settings: Settings) -> None:
+        """Apply new settings."""
+        self._ipc.bytes_max = settings.outbox_bytes_max
+        if self._router is not None:
+            self._router.outbox.bytes_max = settings.outbox_bytes_max
+
+    def close(self) -> None:
+        """Let in nobody, give clients a moment to take their last answers, and close ipc's connections."""
+        self._ipc.close(_LAST_ANSWERS_SECONDS)
+        self._epoll.close()
+
+    # --- figures -----------------------------------------------------------------------------------
+
+    def answers(self) -> dict[str, int]:
+        """Clients that don't read, and answers that were not sent."""
+        boxes = [self._ipc, *([] if self._router is None else [self._router.outbox])]
+        return {name: sum(getattr(box, name) for box in boxes) for name in ("stalled", "dropped", "gone")}
+
+    def connections(self) -> dict[str, Any]:
+        """Connections: open ones, and what became of others."""
+        ipc, gate = self._ipc, None if self._router is None else self._router.gate
+        failures: Mapping[str, int] = {} if gate is None else gate.failures
+        return {
+            "open": ipc.connections + (0 if gate is None else gate.connections),
+            "accepted": ipc.accepted + (0 if gate is None else gate.accepted),
+            "failed": {
+                reason: ipc.failures.get(reason, 0) + failures.get(reason, 0)
+                for reason in ("broken", "protocol", "refused", "timeout")
+            },
+            "cut": dict(ipc.cut),
+            "paused": dict(ipc.pauses),
+            "halfBytes": ipc.half_bytes,
+        }

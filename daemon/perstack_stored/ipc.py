@@ -1,0 +1,351 @@
+"""The Unix sockets that clients of this machine connect to: accepted, read and answered in the loop's thread.
+
+libzmq ends the process where `accept` finds no descriptor left, and bounds what has come of a frame by the
+connection only. Here everything has a bound; whoever goes beyond one is closed, counted, and logged once in
+a while.
+"""
+
+import errno
+import select
+import socket
+import struct
+import time
+from collections import Counter
+
+import structlog
+
+from .connection import Connection
+from .outbox import Envelope, Message, RoutingId
+from .peers import Peers
+from .settings import Settings
+from .zmtp import OPENING, TooLargeError, ZmtpError, head_of
+
+_ACCEPTED_MAX = 64  # in a round
+_MESSAGES_MAX = 64  # of one connection in a round
+_PUSHED_BYTES = 262_144  # so much of one round's answers to a client waits for the round's end
+_LOG_SECONDS = 10.0
+_PAUSE_SECONDS = 0.5
+_UCRED = struct.Struct("3i")
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+
+_log = structlog.get_logger()
+
+
+class Ipc:
+    """All connections over ipc. Their descriptors, and the listeners', are watched by the loop's epoll.
+
+    Attributes:
+        accepted: connections since the start.
+        failures: handshakes that came to nothing, by reason.
+        cut: connections that were closed by us after their handshake, by reason.
+        pauses: times that no more were accepted for a moment, by reason.
+        half_bytes: what has come of frames that are not complete.
+        dropped, gone: answers that were not sent: the client did not read, or was no longer there.
+    """
+
+    def __init__(self, epoll: select.epoll, peers: Peers, settings: Settings, connections_max: int) -> None:
+        self._epoll = epoll
+        self._peers = peers
+        self._connections_max = connections_max
+        self._frame_bytes_max = 2 * settings.frame_bytes_max  # beyond our own limit there is an answer
+        self._half_bytes_max = settings.half_frames_bytes_max
+        self._handshake_seconds = settings.handshake_seconds
+        self.bytes_max = settings.outbox_bytes_max
+        self._listeners: dict[int, socket.socket] = {}
+        self._by_fd: dict[int, Connection] = {}
+        self._by_number: dict[RoutingId, Connection] = {}
+        self._numbers = 0
+        self._events: list[tuple[int, int]] = []
+        self._greeting: dict[int, Connection] = {}  # the oldest first
+        self._half: dict[int, Connection] = {}
+        self._unread: dict[int, Connection] = {}  # with complete messages that were not taken
+        self._answered: list[Connection] = []
+        self._blocked: dict[int, Connection] = {}
+        self._paused = ""
+        self._paused_until = 0.0
+        self._said: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+        self.accepted = 0
+        self.failures = {"broken": 0, "protocol": 0, "timeout": 0}
+        self.cut = {"memory": 0, "protocol": 0, "too_large": 0}
+        self.pauses: Counter[str] = Counter()
+        self.half_bytes = 0
+        self.dropped = 0
+        self.gone = 0
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open."""
+        return len(self._by_fd)
+
+    @property
+    def stalled(self) -> int:
+        """Clients with answers waiting."""
+        return len(self._blocked)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to take without waiting."""
+        return bool(self._events or self._unread)
+
+    def listen(self, listener: socket.socket) -> None:
+        """Accept clients there from now on."""
+        listener.setblocking(False)
+        self._listeners[listener.fileno()] = listener
+        self._epoll.register(listener, _IN)
+
+    def happened(self, events: list[tuple[int, int]]) -> None:
+        """Events of our descriptors; `take` follows them, bit by bit."""
+        self._events += events
+
+    # --- in ----------------------------------------------------------------------------------------
+
+    def take(self, messages: list[Message], limit: int, bytes_max: int) -> None:
+        """Append what has come, bounded in messages and nearly in bytes; everyone gets a turn."""
+        if self._unread:
+            # Half of the room: who has sent more than a round takes must not keep out all others.
+            self._go_on(messages, limit // 2)
+        size = 0
+        while self._events and len(messages) < limit and size < bytes_max:
+            fd, event = self._events.pop()
+            connection = self._by_fd.get(fd)
+            if connection is None:
+                if fd in self._listeners and not self._paused:
+                    self._accept(self._listeners[fd])
+                continue
+            if event & _OUT:
+                self._push(connection)
+            if event & ~_OUT and not connection.decoder.unread:
+                size += self._read(connection, messages)
+
+    def _read(self, connection: Connection, messages: list[Message]) -> int:
+        decoder = connection.decoder
+        try:
+            data = connection.recv(decoder.wanted)
+        except BlockingIOError:
+            return 0
+        except OSError:  # reset
+            data = b""
+        if data:
+            self._feed(connection, data, messages)
+        else:
+            self._end(connection)
+        return len(data)
+
+    def _feed(self, connection: Connection, data: bytes, messages: list[Message]) -> None:
+        decoder = connection.decoder
+        was_ready = decoder.ready
+        try:
+            decoder.feed(data, messages, len(messages) + _MESSAGES_MAX)
+        except ZmtpError as error:
+            self._cut(connection, "too_large" if isinstance(error, TooLargeError) else "protocol", error)
+            return
+        if decoder.unread:
+            self._unread[connection.number] = connection
+        elif connection.ended:
+            self._close(connection)
+            return
+        if decoder.said:
+            said, decoder.said = decoder.said, b""
+            if not connection.deaf:
+                self._put(connection, said, b"")
+        if not was_ready and decoder.ready:
+            self._greeting.pop(connection.number, None)
+        if decoder.kept != connection.kept:
+            self._note_kept(connection)
+
+    def _go_on(self, messages: list[Message], limit: int) -> None:
+        """Decode what was read before, in turns."""
+        for number, connection in list(self._unread.items()):
+            if len(messages) >= limit:
+                return
+            del self._unread[number]
+            self._feed(connection, b"", messages)  # goes to the end of the queue if there is still more
+
+    def _note_kept(self, connection: Connection) -> None:
+        """Count bytes of frames that are not complete."""
+        kept = connection.decoder.kept
+        self.half_bytes += kept - connection.kept
+        connection.kept = kept
+        if not kept:
+            self._half.pop(connection.number, None)
+            return
+        self._half[connection.number] = connection
+        if self.half_bytes > self._half_bytes_max:
+            largest = max(self._half.values(), key=lambda one: one.kept)
+            self._cut(largest, "memory", "unfinished frames take more than half-frames-bytes-max")
+
+    # --- out ---------------------------------------------------------------------------------------
+
+    def send(self, envelope: Envelope, frame: bytes) -> None:
+        """Send an answer at the next `flush`, or as soon as the client reads."""
+        number, delimited = envelope
+        connection = self._by_number.get(number)
+        if connection is None or connection.deaf:
+            self.gone += 1
+        elif self._put(connection, head_of(len(frame), delimited=delimited), frame):
+            connection.answers += 1
+        else:
+            self.dropped += 1  # the client's retry brings an ack back
+
+    def _put(self, connection: Connection, head: bytes, body: bytes) -> bool:
+        """Whether there is room."""
+        waiting = connection.waiting
+        if connection.blocked:
+            if waiting + len(body) > self.bytes_max:
+                return False
+        elif not waiting:
+            self._answered.append(connection)
+        connection.put(head, body)
+        if waiting > _PUSHED_BYTES and not connection.blocked:
+            self._push(connection)
+        return True
+
+    def flush(self) -> None:
+        """Send what was put: one call for all answers to a client."""
+        if self._answered:
+            answered, self._answered = self._answered, []
+            for connection in answered:
+                if connection.waiting and not connection.blocked:
+                    self._push(connection)
+
+    def _push(self, connection: Connection) -> None:
+        try:
+            sent = connection.push()
+        except OSError:  # it has left, or reads no more; what it has sent before is still taken
+            self._give_up(connection)
+            sent = True
+        if sent == connection.blocked:
+            connection.blocked = not sent
+            self._epoll.modify(connection.fd, _IN if sent else _IN | _OUT)
+            if sent:
+                self._blocked.pop(connection.number, None)
+            else:
+                self._blocked[connection.number] = connection
+
+    def _give_up(self, connection: Connection) -> None:
+        """Send no more answers there."""
+        connection.deaf = True
+        self.gone += connection.discard()
+
+    # --- come and go -------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTED_MAX):
+            if len(self._by_fd) >= self._connections_max:
+                self._pause("full", f"there are {self._connections_max} connections, as many as may be")
+                return
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                # Descriptors or memory: of the process or of the machine. Who waits goes on waiting.
+                self._pause(errno.errorcode.get(error.errno or 0, "other").lower(), error)
+                return
+            try:
+                self._welcome(sock)
+            except OSError as error:
+                sock.close()
+                self._pause(errno.errorcode.get(error.errno or 0, "other").lower(), error)
+                return
+
+    def _welcome(self, sock: socket.socket) -> None:
+        self._numbers += 1
+        connection = Connection(sock, self._numbers, self._frame_bytes_max)
+        pid, uid, gid = _UCRED.unpack(connection.credentials())
+        self._epoll.register(connection.fd, _IN)
+        self._by_fd[connection.fd] = self._by_number[connection.number] = connection
+        self._greeting[connection.number] = connection
+        self._peers.arrived(connection.number, uid, gid, pid)
+        self.accepted += 1
+        self._put(connection, OPENING, b"")
+
+    def _end(self, connection: Connection) -> None:
+        """Nothing more comes: it is closed when what had come is taken."""
+        if not connection.decoder.ready:
+            self.failures["broken"] += 1
+        if connection.decoder.unread:
+            connection.ended = True
+            self._give_up(connection)
+            self._epoll.unregister(connection.fd)
+        else:
+            self._close(connection)
+
+    def _cut(self, connection: Connection, reason: str, error: object) -> None:
+        """Close one that breaks the protocol, or a bound."""
+        if connection.decoder.ready:
+            self.cut[reason] += 1
+            self._say("connection_cut", reason, error, connection)
+        else:
+            reason = reason if reason in self.failures else "protocol"
+            self.failures[reason] += 1
+            self._say("handshake_failed", reason, error, connection)
+        self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        number = connection.number
+        if not connection.ended:
+            self._epoll.unregister(connection.fd)
+        self.gone += connection.discard()
+        self.half_bytes -= connection.kept
+        connection.close()
+        del self._by_fd[connection.fd], self._by_number[number]
+        for group in (self._greeting, self._half, self._unread, self._blocked):
+            group.pop(number, None)
+        self._peers.left(number)
+        if self._paused == "full":
+            self._resume()
+
+    def _pause(self, reason: str, error: object) -> None:
+        """Accept nobody for a moment: they wait in the listener's queue. Watched, it would wake the loop."""
+        self.pauses[reason] += 1
+        self._paused, self._paused_until = reason, time.monotonic() + _PAUSE_SECONDS
+        for fd in self._listeners:
+            self._epoll.unregister(fd)
+        self._say("accepting_paused", reason, error, None)
+
+    def _resume(self) -> None:
+        self._paused = ""
+        for fd in self._listeners:
+            self._epoll.register(fd, _IN)
+
+    def tidy(self, now: float) -> None:
+        """Close those that do not greet, accept again after a pause; to be called about each second."""
+        if self._paused and self._paused != "full" and now >= self._paused_until:
+            self._resume()
+        late = now - self._handshake_seconds
+        for connection in list(self._greeting.values()):
+            if connection.since > late:
+                break
+            self._cut(connection, "timeout", "the handshake was not complete in time")
+
+    def _say(self, event: str, reason: str, error: object, connection: Connection | None) -> None:
+        """Log it, but not each time; `more` counts those that were not."""
+        now, what = time.monotonic(), f"{event} {reason}"
+        if now - self._said.get(what, -_LOG_SECONDS) < _LOG_SECONDS:
+            self._unsaid[what] += 1
+            return
+        self._said[what] = now
+        peer = None if connection is None else self._peers.of(connection.number)
+        who = {} if peer is None else peer.told()
+        _log.warning(event, reason=reason, error=str(error), more=self._unsaid.pop(what, 0), **who)
+
+    def close(self, seconds: float) -> None:
+        """Accept no more, wait a little for clients to take their last answers, and close everything."""
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        deadline = time.monotonic() + seconds
+        self.flush()
+        while self._blocked and (left := deadline - time.monotonic()) > 0:
+            poll = select.poll()
+            for connection in self._blocked.values():
+                poll.register(connection.fd, select.POLLOUT)
+            poll.poll(left * 1000)
+            for connection in list(self._blocked.values()):
+                self._push(connection)
+        for connection in list(self._by_fd.values()):
+            self._close(connection)

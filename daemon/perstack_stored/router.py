@@ -1,0 +1,82 @@
+"""The ROUTER that clients connect to by tcp: libzmq speaks for it, CURVE included, in a thread of its own."""
+
+import zmq
+import zmq.backend
+
+from .access import Rules
+from .bind import seed_routing_ids
+from .gate import Gate
+from .outbox import Message, Outbox
+from .peers import Peers
+from .settings import Settings
+
+_LINGER_MS = 500
+_HANDSHAKE_MS = 5000
+
+
+class Router:
+    """Receives and sends without blocking. Without a tcp endpoint there is none, and no thread of libzmq.
+
+    Attributes:
+        fd: becomes readable when `pending` may have changed.
+    """
+
+    def __init__(self, rules: Rules, peers: Peers, settings: Settings) -> None:
+        seed_routing_ids()
+        self._context = zmq.Context()
+        socket = self.socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.RCVHWM, settings.receive_queue_messages)
+        socket.setsockopt(zmq.SNDHWM, settings.send_queue_messages)
+        # Beyond our own limit there is an answer; beyond this wall the connection is cut.
+        socket.setsockopt(zmq.MAXMSGSIZE, 2 * settings.frame_bytes_max)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        # The binding's own method: the public one costs as much again as the call itself.
+        self._recv = zmq.backend.Socket.recv.__get__(socket)
+        self._peers = peers
+        self.gate = Gate(self._context, socket, rules)
+        self.outbox = Outbox(socket, bytes_max=settings.outbox_bytes_max)
+        self.fd = int(socket.getsockopt(zmq.FD))
+
+    @property
+    def pending(self) -> bool:
+        """Whether a message has arrived. To be asked before each wait: `fd` may be silent about it."""
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def take(self, messages: list[Message], limit: int, bytes_max: int) -> None:
+        """Append what has arrived, bounded in messages and nearly in bytes."""
+        recv, more, nowait = self._recv, self.socket.getsockopt, zmq.NOBLOCK
+        size = 0
+        while len(messages) < limit and size < bytes_max:
+            try:
+                peer = recv(nowait)
+            except zmq.Again:
+                return
+            if self._peers.knows(peer):
+                frame = recv(nowait)
+            else:
+                told = recv(nowait, copy=False)
+                self._peers.meet(peer, told)
+                frame = told.bytes
+            size += len(frame)
+            if not more(zmq.RCVMORE):
+                messages.append(((peer, False), frame))
+                continue
+            delimited = not frame
+            frame = recv(nowait)
+            size += len(frame)
+            excess = not delimited
+            while more(zmq.RCVMORE):
+                excess = True
+                recv(nowait)
+            messages.append(((peer, delimited), None if excess else frame))
+
+    def close(self) -> None:
+        """Close all connections, after a moment for their last answers."""
+        self.socket.close(linger=_LINGER_MS)
+
+    def stop(self) -> None:
+        """End what is left of it."""
+        self.gate.stop()
+        self._context.destroy(linger=_LINGER_MS)
