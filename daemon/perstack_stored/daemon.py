@@ -46,7 +46,7 @@ STORED_NAME = ".stored"
 RECURSION_MAX = 920
 
 _STOP_MARGIN_SECONDS = 5
-_OWN_DESCRIPTORS = 64  # files, pipes, epoll; metrics; a part of what reads and followers need at most
+_OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, followers
 _WRONG_PLACE = {
     errno.EACCES,
     errno.EEXIST,
@@ -75,7 +75,7 @@ def room_for_connections(settings: Settings) -> int:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
         return settings.connections_max
-    return max(1, min(settings.connections_max, most - _OWN_DESCRIPTORS))
+    return max(1, min(settings.connections_max, most - min(_OWN_DESCRIPTORS, most // 2)))
 
 
 def set_up(base: str, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The server's side of the followers: starting, feeding and watching them."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -79,24 +80,48 @@ class Follower:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the process."""
+        """Start the process. Where the system has no room for one, it is tried again."""
+        try:
+            self._process, line = self._spawn()
+        except OSError as error:
+            pause = self._backoff.pause(0.0)
+            self._restart_at = time.monotonic() + pause
+            self._note_fault(f"can't be started: {error}")
+            _log.error("follower_not_started", follower=self.kind, reason=str(error), again_in_s=pause)
+            return
+        self._line = ServerEnd(line)
+        self._started = time.monotonic()
+        self._is_rebuilt = False
+        self._reported = ""
+        self.starts += 1
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """The process, and our end of the line to it."""
         ours, theirs = link.pair()
         told = msgspec.structs.replace(
             self._told, lock_fd=self._lock_fd, at_rest=not self._was_open, anew=self._anew
         )
         arguments = msgspec.json.encode(told).decode()
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "perstack_stored.follower", self.kind, str(theirs.fileno()), arguments],
-            # With the lock, so that no other daemon starts while a follower still writes.
-            pass_fds=[theirs.fileno(), self._lock_fd],
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._line = ServerEnd(ours)
-        self._started = time.monotonic()
-        self._is_rebuilt = False
-        self._reported = ""
-        self.starts += 1
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                [
+                    sys.executable,
+                    "-m",
+                    "perstack_stored.follower",
+                    self.kind,
+                    str(theirs.fileno()),
+                    arguments,
+                ],
+                # With the lock, so that no other daemon starts while a follower still writes.
+                pass_fds=[theirs.fileno(), self._lock_fd],
+                stdin=subprocess.DEVNULL,
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return process, ours
 
     def fileno(self) -> int | None:
         """Descriptor to poll, None if the process does not run."""

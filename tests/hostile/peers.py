@@ -1,5 +1,6 @@
 """Peers that speak ZMTP themselves, as libzmq would not let them: any routing id, half a frame, nothing."""
 
+import contextlib
 import socket
 import struct
 
@@ -46,6 +47,19 @@ class Peer:
     def begin(self, length: int, data: bytes) -> None:
         """Send the beginning of a frame that is announced as longer."""
         self._socket.sendall(struct.pack("!BQ", _LONG, length) + data)
+
+    def send_rest(self, data: bytes) -> None:
+        """Send more of a frame that was begun."""
+        self._socket.sendall(data)
+
+    def drain(self) -> None:
+        """Take what has arrived, and make nothing of it."""
+        seconds = self._socket.gettimeout()
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while self._socket.recv(1 << 20):
+                pass
+        self._socket.settimeout(seconds)
 
     def receive(self) -> bytes:
         """The next message of one frame; commands (heartbeats) are passed over."""

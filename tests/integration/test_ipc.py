@@ -1,0 +1,349 @@
+"""The daemon's own ZMTP over real Unix sockets: libzmq's peers, half frames, no descriptors, storms."""
+
+import contextlib
+import os
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from perstack_storage import Client
+from tests.hostile.peers import GREETING, Peer
+from tests.integration.raw import MIB, Raw, event
+from tests.support import RunningDaemon, eventually, running_daemon
+
+PING = b'{"v":1,"op":"ping","id":7}'
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
+    with running_daemon(tmp_path / "base") as running:
+        yield running
+        running.assert_alive()
+
+
+def connections(daemon: RunningDaemon) -> dict[str, Any]:
+    """What the daemon says of its connections, with that of the asker."""
+    with Raw(daemon.endpoint) as raw:
+        told: dict[str, Any] = raw.ask("stats").value["connections"]
+        return told
+
+
+def stranger(daemon: RunningDaemon, said: bytes = b"") -> socket.socket:
+    """A bare connection."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(20)
+    peer.connect(daemon.endpoint.removeprefix("ipc://"))
+    peer.sendall(said)
+    return peer
+
+
+def is_closed(peer: socket.socket) -> bool:
+    """Whether the daemon closes it within the time that was set."""
+    try:
+        while peer.recv(65_536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+# --- peers -----------------------------------------------------------------------------------------
+
+
+def test_a_router_is_answered_too(daemon: RunningDaemon) -> None:
+    """It addresses the daemon by a name that it gave the connection."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.linger = 0
+        router.setsockopt(zmq.CONNECT_ROUTING_ID, b"daemon")
+        router.connect(daemon.endpoint)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.send_multipart([b"daemon", PING])
+        assert router.poll(20_000)
+        name, answer = router.recv_multipart()
+        assert name == b"daemon"
+        assert b'"ok":true' in answer
+
+
+def test_heartbeats_of_a_client_are_answered(daemon: RunningDaemon) -> None:
+    """ZeroMQ would drop a connection without a PONG, and come again."""
+    with Raw(daemon.endpoint, heartbeat_ivl=20, heartbeat_timeout=2000) as raw:
+        raw.ask("ping")
+        accepted = connections(daemon)["accepted"]
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            raw.ask("ping")
+            assert not raw.socket.poll(50)
+        assert connections(daemon)["accepted"] == accepted + 1  # who asked
+
+
+def test_a_client_that_goes_at_once_has_stored(daemon: RunningDaemon) -> None:
+    """It says everything in one go, reads nothing, and its end comes with it: what came before counts."""
+    ready = b"\x05READY\x0bSocket-Type\0\0\0\6DEALER"
+    for n in range(50):
+        body = b'{"v":1,"op":"storeEvent","id":1}\n' + _event(n)
+        sent = GREETING + bytes((4, len(ready))) + ready + struct.pack(">BQ", 2, len(body)) + body
+        stranger(daemon, sent).close()
+    with Raw(daemon.endpoint) as raw:
+        eventually(lambda: raw.ask("stats").value["position"] == 50, "all are stored", 30)
+        eventually(lambda: raw.ask("stats").value["connections"]["open"] == 1, "all are closed", 30)
+        assert raw.ask("stats").value["outbox"]["gone"] > 0
+
+
+def _event(n: int) -> bytes:
+    return (
+        b'{"id":"e%d","expertKey":"me","jobId":"j1","runId":"r1","type":"startRun","timestamp":1,"stepNumber":0}'
+        % n
+    )
+
+
+def test_the_last_answers_come_before_the_end(daemon: RunningDaemon) -> None:
+    """A stop answers what had arrived."""
+    with Raw(daemon.endpoint) as raw:
+        raw.ask("ping")
+        sent = [raw.send("storeEvent", event(f"e{n}")) for n in range(200)]
+        eventually(lambda: connections_messages(daemon) >= 200, "they have arrived", 30)
+        assert daemon.process is not None
+        daemon.process.terminate()
+        assert sorted(raw.receive(20).header["id"] for _ in sent) == sent
+        assert daemon.process.wait(30) == 0
+    daemon.start()
+
+
+def connections_messages(daemon: RunningDaemon) -> int:
+    """Messages that the daemon has received."""
+    with Raw(daemon.endpoint) as raw:
+        return int(raw.ask("stats").value["messages"])
+
+
+# --- who does not keep to it -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", bytes(64), GREETING[:10] + b"\x01\x05\x00\x00"],
+    ids=["http", "tls", "zeros", "zmtp2"],
+)
+def test_what_is_no_zmtp_3_is_closed_and_counted(daemon: RunningDaemon, said: bytes) -> None:
+    """Ten of them: one line in the log."""
+    for _ in range(10):
+        with stranger(daemon, said) as peer:
+            assert is_closed(peer)
+    assert connections(daemon)["failed"]["protocol"] == 10
+    assert 1 <= len(daemon.events("handshake_failed")) <= 2
+
+
+def test_who_does_not_finish_the_handshake_is_closed(tmp_path: Path) -> None:
+    """Silent, in the middle of the greeting, or byte by byte; who is ready may be silent for ever."""
+    with running_daemon(tmp_path / "base", "--handshake-seconds", "2") as daemon:
+        quiet = Peer(daemon.endpoint)
+        peers = [stranger(daemon, said) for said in (b"", GREETING[:1], GREETING[:40], GREETING)]
+        for peer in peers:
+            with contextlib.suppress(OSError):
+                while not select_readable(peer):
+                    peer.sendall(b"") if peer is not peers[1] else peer.sendall(b"\0")
+            assert is_closed(peer)
+            peer.close()
+        assert connections(daemon)["failed"]["timeout"] >= 3
+        quiet.send(PING)
+        assert b'"ok":true' in quiet.receive()
+        quiet.close()
+
+
+def select_readable(peer: socket.socket) -> bool:
+    """Whether the daemon's greeting was read and the end has come; waits a little."""
+    peer.settimeout(0.2)
+    try:
+        return not peer.recv(65_536)
+    except TimeoutError:
+        return False
+    finally:
+        peer.settimeout(20)
+
+
+def test_half_frames_cost_no_more_than_their_budget(tmp_path: Path) -> None:
+    """Beyond it the largest are closed, and others go on; what is left is forgotten when they leave."""
+    with running_daemon(tmp_path / "base", "--half-frames-bytes-max", str(8 * MIB)) as daemon:
+        small = Peer(daemon.endpoint)
+        small.begin(100_000, bytes(50_000))
+        peers = [Peer(daemon.endpoint) for _ in range(6)]
+        for peer in peers:
+            with contextlib.suppress(OSError):
+                peer.begin(20 * MIB, bytes(4 * MIB))
+        eventually(lambda: connections(daemon)["cut"]["memory"] >= 4, "they are cut", 30)
+        told = connections(daemon)
+        assert told["halfBytes"] <= 8 * MIB
+        with Raw(daemon.endpoint) as raw:
+            assert raw.store("storeEvent", event("large", text="x" * 3 * MIB)) == 1
+        for peer in peers:
+            peer.close()
+        eventually(lambda: connections(daemon)["halfBytes"] == 50_000, "forgotten with them", 30)
+        small.send_rest(b"x" * 50_000)
+        assert b"BAD_FRAME" in small.receive()
+        small.close()
+        eventually(lambda: connections(daemon)["halfBytes"] == 0, "nothing is left", 30)
+        assert daemon.events("connection_cut")
+
+
+def test_a_flood_of_tiny_messages_leaves_room_for_others(daemon: RunningDaemon) -> None:
+    """Four that send frames of two bytes as fast as they can: another one is answered all the while."""
+    done = threading.Event()
+
+    def flood() -> None:
+        peer = Peer(daemon.endpoint)
+        with contextlib.suppress(OSError):
+            while not done.is_set():
+                peer.begin(0, bytes(2) * 20_000)
+                peer.drain()
+        peer.close()
+
+    threads = [threading.Thread(target=flood) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        with Raw(daemon.endpoint) as raw:
+            for n in range(20):
+                assert raw.store("storeEvent", event(f"e{n}")) == n + 1
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+# --- descriptors -----------------------------------------------------------------------------------
+
+_FEW = (
+    "import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, (128, 128));"
+    " x = sys.executable; os.execv(x, [x, '-m', 'perstack_stored', 'serve', '--base-path', sys.argv[1]])"
+)
+
+
+def test_with_few_descriptors_a_crowd_waits_and_nobody_else(tmp_path: Path) -> None:
+    """A limit of 128, 300 connections: who was there goes on; when they leave, new ones get in."""
+    daemon = RunningDaemon(tmp_path / "base")
+    with daemon.log.open("wb") as log:
+        daemon.process = subprocess.Popen([sys.executable, "-c", _FEW, str(daemon.base)], stderr=log)
+    crowd: list[socket.socket] = []
+    try:
+        eventually(lambda: b'"ready"' in daemon.log.read_bytes(), "the daemon is ready", 60)
+        with Client(daemon.endpoint) as client:
+            client.store_event(event("first"))
+            crowd += [stranger(daemon, GREETING) for _ in range(300)]
+            eventually(lambda: bool(daemon.events("accepting_paused")), "no more are let in", 30)
+            for n in range(200):
+                client.store_event(event(f"e{n}"))
+                assert len(client.get_event_contents("j1", "r1")) == n + 2
+            assert len(os.listdir(f"/proc/{daemon.pid}/fd")) < 120
+            while crowd:
+                crowd.pop().close()
+            with Client(daemon.endpoint, timeout_s=30) as late:
+                late.store_event(event("late"))
+            assert len(daemon.events("accepting_paused")) <= 4
+        daemon.assert_alive()
+        assert daemon.stop() == 0
+    finally:
+        for peer in crowd:
+            peer.close()
+        daemon.make_sure_it_ended()
+
+
+def test_without_any_descriptor_the_daemon_stays_up(daemon: RunningDaemon) -> None:
+    """EMFILE at accept, which it did not foresee: it pauses without spinning, and goes on by itself."""
+    with Client(daemon.endpoint) as client:
+        client.store_event(event("first"))
+        assert len(client.get_event_contents("j1", "r1")) == 1
+        before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        used = 1 + max(int(fd) for fd in os.listdir(f"/proc/{daemon.pid}/fd"))
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used, before[1]))
+        waiting = [Raw(daemon.endpoint) for _ in range(5)]
+        try:
+            for raw in waiting:
+                raw.send("ping")
+            eventually(lambda: bool(daemon.events("accepting_paused")), "it is noticed", 30)
+            assert daemon.events("accepting_paused")[0]["reason"] == "emfile"
+            for n in range(50):
+                client.store_event(event(f"e{n}"))
+            assert len(client.get_event_contents("j1", "r1")) == 51
+            cpu, began = _cpu_seconds(daemon), time.monotonic()
+            while time.monotonic() < began + 2:
+                assert not waiting[0].socket.poll(500)
+            assert _cpu_seconds(daemon) - cpu < 1, "it spins"
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+            for raw in waiting:
+                assert raw.receive(30).header["ok"]
+        finally:
+            for raw in waiting:
+                raw.close()
+        assert connections(daemon)["paused"]["emfile"] >= 1
+
+
+def _cpu_seconds(daemon: RunningDaemon) -> float:
+    fields = Path(f"/proc/{daemon.pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_bound_of_connections_is_kept(tmp_path: Path) -> None:
+    """Who comes when all places are taken waits for one."""
+    with running_daemon(tmp_path / "base", "--connections-max", "3") as daemon:
+        peers = [Peer(daemon.endpoint) for _ in range(3)]
+        with stranger(daemon, GREETING) as late:
+            late.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                late.recv(64)
+            peers.pop().close()
+            late.settimeout(20)
+            assert late.recv(64) == OPENING_BYTES
+        for peer in peers:
+            peer.send(PING)
+            assert b'"ok":true' in peer.receive()
+            peer.close()
+
+
+OPENING_BYTES = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+# --- storms ----------------------------------------------------------------------------------------
+
+
+def test_stores_go_on_through_a_storm_of_connections(daemon: RunningDaemon) -> None:
+    """Connections that come, say a part of something and go: what is acknowledged is there, once."""
+    done = threading.Event()
+    parts = [b"", GREETING[:20], GREETING, GREETING + b"\4\6\5RE", b"no ZeroMQ at all"]
+
+    def storm() -> None:
+        n = 0
+        while not done.is_set():
+            with contextlib.suppress(OSError):
+                stranger(daemon, parts[n % len(parts)]).close()
+            n += 1
+
+    threads = [threading.Thread(target=storm) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        with Client(daemon.endpoint) as client:
+            with client.pipeline() as pipeline:
+                for n in range(3000):
+                    pipeline.store_event(event(f"e{n}"))
+            assert sorted(pipeline.positions) == list(range(1, 3001))
+            assert len(client.get_event_contents("j1", "r1")) == 3000
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    eventually(lambda: connections(daemon)["open"] == 1, "all are closed", 30)
+    told = connections(daemon)
+    assert told["failed"]["broken"] > 0
+    assert told["failed"]["protocol"] > 0
+    assert told["halfBytes"] == 0
