@@ -68,7 +68,7 @@ class Ipc:
         self.accepted = 0
         self.failures = {"broken": 0, "protocol": 0, "timeout": 0}
         self.cut = {"memory": 0, "protocol": 0, "too_large": 0}
-        self.pauses: Counter[str] = Counter()
+        self.pauses: Counter[str] = Counter(full=0, emfile=0)
         self.half_bytes = 0
         self.dropped = 0
         self.gone = 0
@@ -104,7 +104,9 @@ class Ipc:
         """Append what has come, bounded in messages and nearly in bytes; everyone gets a turn."""
         if self._unread:
             # Half of the room: who has sent more than a round takes must not keep out all others.
-            self._go_on(messages, limit // 2)
+            half = (limit + 1) // 2
+            self._go_on(messages, half)
+            limit = len(messages) + half
         size = 0
         while self._events and len(messages) < limit and size < bytes_max:
             fd, event = self._events.pop()

@@ -112,7 +112,7 @@ class Server:
         self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()
         self._arrivals = Arrivals()
         self._waiting: deque[ReadRequest] = deque()
-        self._polled: dict[str, int | None] = {}
+        self._polled: list[tuple[int, int | None]] = []
         self._stopping = False
         self.figures = LoopFigures()
         self._telling = Telling(
@@ -485,9 +485,10 @@ class Server:
             if self._index.place.position >= self._tree_from:
                 self._tree.send(self._index.place)
         self._tell_index()
-        for follower in (self._index, self._tree):
-            if self._polled.get(follower.kind) != follower.fileno():
-                self._poll_anew(follower)
+        # By start too: the line of a new process may have the descriptor of the old one's.
+        polled = [(follower.starts, follower.fileno()) for follower in (self._index, self._tree)]
+        if polled != self._polled:
+            self._poll_anew(polled)
 
     def _hear_followers(self) -> None:
         """Take in reports; what has ended is gone, and so is an index that can't be used."""
@@ -525,11 +526,10 @@ class Server:
             self._told = now
             self._index.send(mark)
 
-    def _poll_anew(self, follower: Follower) -> None:
-        old, new = self._polled.get(follower.kind), follower.fileno()
-        if old is not None:
-            self._doors.unwatch(old)
-        if new is not None:
-            self._doors.watch(new)
-        self._polled[follower.kind] = new
-        self._polled_fds = {fd for fd in self._polled.values() if fd is not None}
+    def _poll_anew(self, polled: list[tuple[int, int | None]]) -> None:
+        for fd in self._polled_fds:
+            self._doors.unwatch(fd)
+        self._polled = polled
+        self._polled_fds = {fd for _, fd in polled if fd is not None}
+        for fd in self._polled_fds:
+            self._doors.watch(fd)
