@@ -240,6 +240,8 @@ def test_with_few_descriptors_a_crowd_waits_and_nobody_else(tmp_path: Path) -> N
         eventually(lambda: b'"ready"' in daemon.log.read_bytes(), "the daemon is ready", 60)
         with Client(daemon.endpoint) as client:
             client.store_event(event("first"))
+            # Before the crowd: a client that waits for the index to come up connects anew, and has no place.
+            assert len(client.get_event_contents("j1", "r1")) == 1
             crowd += [stranger(daemon, GREETING) for _ in range(300)]
             eventually(lambda: bool(daemon.events("accepting_paused")), "no more are let in", 30)
             for n in range(200):

@@ -48,7 +48,7 @@ def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
 
 
 def test_a_new_process_is_heard_whatever_descriptor_its_line_has() -> None:
-    """That of the process before, or of the other follower's: the kernel has forgotten who was watched there."""
+    """That of the process before, or of the other follower: the kernel has forgotten who was watched."""
     doors = Doors(Peers(Rules(), Rates(0, 0)), Settings(), 10)
     server: Any = SimpleNamespace(_doors=doors, _polled_fds=set())
     lines = [socket.socketpair(), socket.socketpair()]
