@@ -42,9 +42,7 @@ def metadata(name: bytes, value: bytes) -> bytes:
     return bytes((len(name),)) + name + struct.pack(">I", len(value)) + value
 
 
-_OPENING = greeting() + command(
-    b"READY", metadata(b"Socket-Type", b"DEALER") + metadata(b"Identity", b"")
-)
+_OPENING = greeting() + command(b"READY", metadata(b"Socket-Type", b"DEALER") + metadata(b"Identity", b""))
 
 
 class ZmtpWire:
