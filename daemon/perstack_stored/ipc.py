@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import time
-from collections import Counter
+from collections import Counter, deque
 
 import structlog
 
@@ -55,7 +55,7 @@ class Ipc:
         self._by_fd: dict[int, Connection] = {}
         self._by_number: dict[RoutingId, Connection] = {}
         self._numbers = 0
-        self._events: list[tuple[int, int]] = []
+        self._events: deque[tuple[int, int]] = deque()
         self._greeting: dict[int, Connection] = {}  # the oldest first
         self._half: dict[int, Connection] = {}
         self._unread: dict[int, Connection] = {}  # with complete messages that were not taken
@@ -95,8 +95,12 @@ class Ipc:
         self._epoll.register(listener, _IN)
 
     def happened(self, events: list[tuple[int, int]]) -> None:
-        """Events of our descriptors; `take` follows them, bit by bit."""
-        self._events += events
+        """Events of our descriptors; `take` follows them, bit by bit.
+
+        While older ones are left, new ones are dropped: what they tell is still so at the next wait.
+        """
+        if not self._events:
+            self._events.extend(events)
 
     # --- in ----------------------------------------------------------------------------------------
 
@@ -109,7 +113,7 @@ class Ipc:
             limit = len(messages) + half
         size = 0
         while self._events and len(messages) < limit and size < bytes_max:
-            fd, event = self._events.pop()
+            fd, event = self._events.popleft()
             connection = self._by_fd.get(fd)
             if connection is None:
                 if fd in self._listeners and not self._paused:
@@ -161,7 +165,8 @@ class Ipc:
         for number, connection in list(self._unread.items()):
             if len(messages) >= limit:
                 return
-            del self._unread[number]
+            if self._unread.pop(number, None) is None:
+                continue  # closed meanwhile, for what another one sent
             self._feed(connection, b"", messages)  # goes to the end of the queue if there is still more
 
     def _note_kept(self, connection: Connection) -> None:
@@ -272,6 +277,8 @@ class Ipc:
         if connection.decoder.unread:
             connection.ended = True
             self._give_up(connection)
+            connection.blocked = False
+            self._blocked.pop(connection.number, None)
             self._epoll.unregister(connection.fd)
         else:
             self._close(connection)

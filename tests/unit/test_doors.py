@@ -1,0 +1,71 @@
+"""Turns at the doors: real Unix sockets, a loop of our own."""
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perstack_stored.access import Rules
+from perstack_stored.doors import Doors
+from perstack_stored.peers import Peers
+from perstack_stored.rates import Rates
+from perstack_stored.settings import Settings
+from tests.hostile.peers import GREETING
+
+READY = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\6DEALER"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "socket")
+
+
+@pytest.fixture
+def doors(path: str) -> Iterator[Doors]:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(100)
+    made = Doors(Peers(Rules(), Rates(0, 0)), Settings(), 100)
+    made.serve_ipc(listener)
+    yield made
+    made.close()
+
+
+def connected(doors: Doors, path: str, count: int) -> list[socket.socket]:
+    """Clients that have said READY."""
+    clients = []
+    for _ in range(count):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        client.sendall(GREETING + READY)
+        clients.append(client)
+    while doors.wait(0.1) is not None:
+        assert doors.take(100, 2**20) == []
+        doors.flush()
+    return clients
+
+
+def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(doors: Doors, path: str) -> None:
+    """A round takes less than is there; nobody waits for many more rounds than there are clients."""
+    *floods, quiet = connected(doors, path, 12)
+    turns: Counter[object] = Counter()
+    for _ in range(40):
+        for flood in floods:
+            flood.sendall(b"\x00\x05flood")
+        doors.wait(1)
+        turns.update({number for (number, _), _ in doors.take(2, 2**20)})
+    assert len(turns) == len(floods)
+    assert min(turns.values()) > 1
+    quiet.sendall(b"\x00\x05quiet")
+    for _ in range(15):
+        for flood in floods:
+            flood.sendall(b"\x00\x05flood")
+        doors.wait(1)
+        if any(frame == b"quiet" for _, frame in doors.take(2, 2**20)):
+            break
+    else:
+        pytest.fail("the quiet one had no turn in 15 rounds")
+    for client in (*floods, quiet):
+        client.close()
