@@ -13,7 +13,7 @@ _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_pla
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
 TESTS: dict[str, tuple[str, ...]] = {
-    "bind.py: listen_ipc: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
+    "bind.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
     "check_index.py: _addresses: checksum": (
         "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
     ),
