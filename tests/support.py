@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,6 +134,16 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.01)
+
+
+def refuses_descriptors() -> bool:
+    """Whether this kernel lets a Unix socket refuse the open files of others (SO_PASSRIGHTS)."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, 83, 0)
+        except OSError:
+            return False
+    return True
 
 
 def captured_run(name: str) -> list[tuple[str, dict[str, Any]]]:

@@ -17,6 +17,7 @@ from .gate import ZAP_DOMAIN
 from .keys import KeyPair
 
 IPC_PATH_BYTES_MAX = 107
+_SO_PASSRIGHTS = 83  # since Linux 6.16; `socket` has no name for it
 _LOOPBACK = ("tcp://127.0.0.1:", "tcp://[::1]:", "tcp://localhost:")
 
 
@@ -62,11 +63,22 @@ def _listening(path: str, mode: int) -> socket.socket:
         # Through the descriptor: the temporary name may be longer than the path that is allowed.
         listener.bind(f"/proc/self/fd/{folder}/{temporary}")
         os.chmod(temporary, mode, dir_fd=folder)
+        take_no_descriptors(listener)
         listener.listen(1024)
         os.rename(temporary, os.path.basename(path), src_dir_fd=folder, dst_dir_fd=folder)
     finally:
         os.close(folder)
     return listener
+
+
+def take_no_descriptors(listener: socket.socket) -> None:
+    """Let nobody who connects there hand over open files (SCM_RIGHTS); before Linux 6.16 that can't be had.
+
+    They are closed in the thread that receives, and a TCP socket with SO_LINGER takes as long for that as
+    the sender likes.
+    """
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 def _answers(path: str) -> bool:

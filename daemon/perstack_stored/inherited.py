@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
+from .bind import take_no_descriptors
 from .errors import ConfigError
 
 _FIRST_FD = 3
@@ -29,6 +30,7 @@ def inherited_listeners(environment: MutableMapping[str, str] = os.environ) -> d
         if not listening or listener.type != socket.SOCK_STREAM:
             raise ConfigError(f"the socket handed over as descriptor {fd} does not listen for streams")
         listeners[_endpoint(listener)] = listener
+        take_no_descriptors(listener)
     return listeners
 
 

@@ -21,7 +21,7 @@ import zmq
 from perstack_storage import Client
 from tests.hostile.peers import GREETING, Peer
 from tests.integration.raw import MIB, Raw, event
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.support import RunningDaemon, eventually, refuses_descriptors, running_daemon
 
 PING = b'{"v":1,"op":"ping","id":7}'
 
@@ -240,6 +240,14 @@ def test_a_flood_of_tiny_messages_leaves_room_for_others(daemon: RunningDaemon) 
 
 
 # --- descriptors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not refuses_descriptors(), reason="needs Linux 6.16")
+def test_open_files_of_clients_are_not_taken(daemon: RunningDaemon) -> None:
+    """A TCP socket that lingers takes as long to close as its owner likes, and whoever received it waits."""
+    with stranger(daemon) as peer, pytest.raises(PermissionError):
+        socket.send_fds(peer, [GREETING], [0])
+
 
 _FEW = (
     "import os, resource as r, sys; r.setrlimit(r.RLIMIT_NOFILE, (128, 128));"

@@ -15,7 +15,7 @@ import pytest
 
 from perstack_storage import Client
 from tests.integration.raw import Raw, event, session
-from tests.support import eventually
+from tests.support import eventually, refuses_descriptors
 
 # Passes a listening socket on as descriptor 3, with its own process id, as a service manager does.
 HAND_OVER = """
@@ -235,6 +235,19 @@ def test_the_path_survives_restarts(manager: Manager, tmp_path: Path, end: signa
             assert client.store_event(event("e2")) == 2
         with Raw(f"ipc://{path}") as raw:
             assert raw.ask("ping").header["ok"]
+
+
+@pytest.mark.skipif(not refuses_descriptors(), reason="needs Linux 6.16")
+def test_open_files_of_clients_are_not_taken_there(manager: Manager, tmp_path: Path) -> None:
+    """As little as at the daemon's own socket."""
+    path = tmp_path / "stored.sock"
+    with listening(path) as listener:
+        manager.start(listener=listener)
+        manager.wait_for("READY=1")
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(path))
+            with pytest.raises(PermissionError):
+                socket.send_fds(peer, [b"\xff"], [0])
 
 
 def test_a_socket_of_its_own_is_served_beside(manager: Manager, tmp_path: Path) -> None:
