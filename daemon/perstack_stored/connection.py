@@ -50,10 +50,13 @@ class Connection:
 
     def put(self, head: bytes, body: bytes) -> None:
         """Append to what waits."""
-        if len(body) < _APART_BYTES:
-            self._out.append(head + body)
-        else:
+        if len(body) >= _APART_BYTES:
             self._out += (head, body)
+        elif self.blocked and len(self._out[-1]) < _APART_BYTES:
+            # Each by itself, they would take a multiple of their bytes, and long to be sent.
+            self._out[-1] = b"".join((self._out[-1], head, body))
+        else:
+            self._out.append(head + body)
         self.waiting += len(head) + len(body)
 
     def push(self) -> bool:
