@@ -22,12 +22,11 @@ class Connection:
         waiting: bytes of answers that wait to be sent.
         answers: how many answers that are, nearly: those that are sent in part count.
         blocked: the socket is full; it is watched for room.
-        ended: nothing comes any more.
     """
 
     __slots__ = (
-        "_out", "_send", "_socket", "answers", "blocked", "deaf", "decoder", "ended", "fd", "kept", "number",
-        "recv", "since", "waiting",
+        "_out", "_send", "_socket", "answers", "blocked", "deaf", "decoder", "fd", "kept", "number", "recv",
+        "since", "waiting",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, number: int, frame_bytes_max: int) -> None:
@@ -42,7 +41,7 @@ class Connection:
         self._out: list[bytes | memoryview] = []
         self.since = time.monotonic()
         self.kept = self.waiting = self.answers = 0
-        self.blocked = self.deaf = self.ended = False
+        self.blocked = self.deaf = False
 
     def credentials(self) -> bytes:
         """What the kernel says of who connected: `struct ucred`."""

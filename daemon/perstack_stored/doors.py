@@ -47,12 +47,14 @@ class Doors:
             self._epoll.unregister(fd)
 
     def wait(self, seconds: float) -> set[int] | None:
-        """Sleep until something happens: those of the watched ones that are readable; None: nothing did."""
+        """Sleep until something happens: those of the watched ones that are readable; None: nothing did.
+
+        It does not sleep while something that has come before is left to be taken.
+        """
         router = self._router
-        if self._ipc.busy or (router is not None and router.pending):
-            seconds = 0
-        events = self._epoll.poll(seconds)
-        if not events:
+        busy = self._ipc.busy or (router is not None and router.pending)
+        events = self._epoll.poll(0 if busy else seconds)
+        if not events and not busy:
             return None
         watched = self._watched
         self._ipc.happened([event for event in events if event[0] not in watched])

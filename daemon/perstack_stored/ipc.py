@@ -21,7 +21,7 @@ from .settings import Settings
 from .zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
 _ACCEPTED_MAX = 64  # in a round
-_MESSAGES_MAX = 64  # of one connection in a round
+_FRAMES_MAX = 64  # of one connection in a round
 _PUSHED_BYTES = 262_144  # so much of one round's answers to a client waits for the round's end
 _LOG_SECONDS = 10.0
 _PAUSE_SECONDS = 0.5
@@ -58,7 +58,8 @@ class Ipc:
         self._events: deque[tuple[int, int]] = deque()
         self._greeting: dict[int, Connection] = {}  # the oldest first
         self._half: dict[int, Connection] = {}
-        self._unread: dict[int, Connection] = {}  # with complete messages that were not taken
+        self._unread: dict[int, Connection] = {}  # with complete frames that were not taken
+        self._taken = 0  # frames, in this round
         self._answered: list[Connection] = []
         self._blocked: dict[int, Connection] = {}
         self._paused = ""
@@ -105,14 +106,15 @@ class Ipc:
     # --- in ----------------------------------------------------------------------------------------
 
     def take(self, messages: list[Message], limit: int, bytes_max: int) -> None:
-        """Append what has come, bounded in messages and nearly in bytes; everyone gets a turn."""
+        """Append what has come, bounded in frames and nearly in bytes; everyone gets a turn."""
+        self._taken = 0
         if self._unread:
             # Half of the room: who has sent more than a round takes must not keep out all others.
             half = (limit + 1) // 2
             self._go_on(messages, half)
-            limit = len(messages) + half
+            limit = self._taken + half
         size = 0
-        while self._events and len(messages) < limit and size < bytes_max:
+        while self._events and self._taken < limit and size < bytes_max:
             fd, event = self._events.popleft()
             connection = self._by_fd.get(fd)
             if connection is None:
@@ -142,15 +144,12 @@ class Ipc:
         decoder = connection.decoder
         was_ready = decoder.ready
         try:
-            decoder.feed(data, messages, len(messages) + _MESSAGES_MAX)
+            self._taken += decoder.feed(data, messages, _FRAMES_MAX)
         except ZmtpError as error:
             self._cut(connection, "too_large" if isinstance(error, TooLargeError) else "protocol", error)
             return
         if decoder.unread:
             self._unread[connection.number] = connection
-        elif connection.ended:
-            self._close(connection)
-            return
         if decoder.said:
             said, decoder.said = decoder.said, b""
             if not connection.deaf:
@@ -163,7 +162,7 @@ class Ipc:
     def _go_on(self, messages: list[Message], limit: int) -> None:
         """Decode what was read before, in turns."""
         for number, connection in list(self._unread.items()):
-            if len(messages) >= limit:
+            if self._taken >= limit:
                 return
             if self._unread.pop(number, None) is None:
                 continue  # closed meanwhile, for what another one sent
@@ -271,17 +270,10 @@ class Ipc:
         self._put(connection, OPENING, b"")
 
     def _end(self, connection: Connection) -> None:
-        """Nothing more comes: it is closed when what had come is taken."""
+        """Nothing more comes, and what had come is taken: before that, it is not read."""
         if not connection.decoder.ready:
             self.failures["broken"] += 1
-        if connection.decoder.unread:
-            connection.ended = True
-            self._give_up(connection)
-            connection.blocked = False
-            self._blocked.pop(connection.number, None)
-            self._epoll.unregister(connection.fd)
-        else:
-            self._close(connection)
+        self._close(connection)
 
     def _cut(self, connection: Connection, reason: str, error: object) -> None:
         """Close one that breaks the protocol, or a bound."""
@@ -296,8 +288,7 @@ class Ipc:
 
     def _close(self, connection: Connection) -> None:
         number = connection.number
-        if not connection.ended:
-            self._epoll.unregister(connection.fd)
+        self._epoll.unregister(connection.fd)
         self.gone += connection.discard()
         self.half_bytes -= connection.kept
         connection.close()
@@ -313,13 +304,13 @@ class Ipc:
         self.pauses[reason] += 1
         self._paused, self._paused_until = reason, time.monotonic() + _PAUSE_SECONDS
         for fd in self._listeners:
-            self._epoll.unregister(fd)
+            self._epoll.modify(fd, 0)  # not less: to watch it anew could fail
         self._say("accepting_paused", reason, error, None)
 
     def _resume(self) -> None:
         self._paused = ""
         for fd in self._listeners:
-            self._epoll.register(fd, _IN)
+            self._epoll.modify(fd, _IN)
 
     def tidy(self, now: float) -> None:
         """Close those that do not greet, accept again after a pause; to be called about each second."""

@@ -45,7 +45,7 @@ class Decoder(Generic[T]):
 
     Attributes:
         ready: whether the handshake is done.
-        unread: a complete message may wait: `feed` it nothing to go on.
+        unread: a complete frame waits: `feed` it nothing to go on.
         said: commands to be sent to the other side, framed; whoever sends them empties it.
     """
 
@@ -76,26 +76,33 @@ class Decoder(Generic[T]):
 
     @property
     def kept(self) -> int:
-        """Bytes that wait for the rest of their frame."""
+        """Bytes that wait for the rest of their frame; not those behind complete frames that wait for us."""
+        if self.unread:
+            return 0
         return len(self._rest) if self._large is None else len(self._large)
 
-    def feed(self, data: bytes, messages: list[tuple[T, bytes | None]], limit: int) -> None:
-        """Take bytes in, and append the messages that are complete, until there are `limit` in the list.
+    def feed(self, data: bytes, messages: list[tuple[T, bytes | None]], limit: int) -> int:
+        """Take bytes in, at most `limit` frames of them, and append the messages that are complete.
 
         Appended is the request, or None where the message has another shape than a request may have.
+
+        Returns:
+            How many frames were taken: each costs time, be it a message or a command.
 
         Raises:
             ZmtpError: the connection can't go on.
         """
+        taken = 0
         if self._large is not None:
             data = self._collect(data, messages)
+            taken = int(self._large is None)
         buffer = self._rest + data if self._rest else data
         start, end = 0, len(buffer)
         if self._next == _GREETING:
             start = self._greet(buffer)
             if not start:
                 self._rest = buffer
-                return
+                return 0
         self.unread = False
         while end - start >= 2:  # noqa: PLR2004 - flags and a short size
             flags = buffer[start]
@@ -110,15 +117,17 @@ class Decoder(Generic[T]):
             if stop > end:
                 start = self._begin(flags, stop - body, buffer, start, body)
                 break
-            if len(messages) >= limit:
+            if taken >= limit:
                 self.unread = True
                 break
+            taken += 1
             start = stop
             if flags & ~_LONG or self._next != _MESSAGE:
                 self._take(flags, buffer[body:stop], messages)
             else:
                 messages.append((self._plain, buffer[body:stop]))
         self._rest = buffer[start:]
+        return taken
 
     def _greet(self, buffer: bytes) -> int:
         """Where the first frame begins; 0 when the greeting is not complete."""

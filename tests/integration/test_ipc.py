@@ -214,6 +214,25 @@ def test_half_frames_cost_no_more_than_their_budget(tmp_path: Path) -> None:
         assert daemon.events("connection_cut")
 
 
+def test_clients_that_wait_for_their_turn_are_not_cut(tmp_path: Path) -> None:
+    """Nothing of what they sent is unfinished, though more waits to be looked at than may be unfinished."""
+    body = b'{"v":1,"op":"storeEvent","id":1}\n' + _event(0)
+    window = 500 * (struct.pack(">BQ", 2, len(body)) + body)
+    with running_daemon(tmp_path / "base", "--half-frames-bytes-max", str(MIB)) as daemon:
+        peers = [Peer(daemon.endpoint) for _ in range(40)]
+        threads = [threading.Thread(target=peer.send_rest, args=(window,)) for peer in peers]
+        for thread in threads:
+            thread.start()
+        for peer in peers:
+            for _ in range(500):
+                assert b'"ok":true' in peer.receive()
+        for thread in threads:
+            thread.join()
+        assert connections(daemon)["cut"]["memory"] == 0
+        for peer in peers:
+            peer.close()
+
+
 def test_a_flood_of_tiny_messages_leaves_room_for_others(daemon: RunningDaemon) -> None:
     """Four that send frames of two bytes as fast as they can: another one is answered all the while."""
     done = threading.Event()

@@ -1,14 +1,19 @@
 """Turns at the doors: real Unix sockets, a loop of our own."""
 
+import errno
+import select
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from perstack_stored.access import Rules
 from perstack_stored.doors import Doors
+from perstack_stored.ipc import Ipc
 from perstack_stored.peers import Peers
 from perstack_stored.rates import Rates
 from perstack_stored.settings import Settings
@@ -69,3 +74,50 @@ def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(doors: Door
         pytest.fail("the quiet one had no turn in 15 rounds")
     for client in (*floods, quiet):
         client.close()
+
+
+@pytest.mark.parametrize("piece", [b"\x01\x00", b"\x04\x07\x04PING\0\0"], ids=["no end", "commands"])
+def test_a_round_is_bounded_where_no_message_comes_of_what_is_sent(
+    doors: Doors, path: str, piece: bytes
+) -> None:
+    """Nobody waits for all that others have sent; what is left is not slept over."""
+    *floods, quiet = connected(doors, path, 9)
+    for flood in floods:
+        flood.sendall(piece * 1000 + b"\x00\x04last")
+    quiet.sendall(b"\x00\x05quiet")
+    came: list[tuple[int, bytes | None]] = []
+    rounds = 0
+    while len(came) < 9:
+        assert doors.wait(0) is not None, f"nothing is left after {rounds} rounds"
+        came += [(rounds, frame) for _, frame in doors.take(128, 2**20)]
+        rounds += 1
+    assert rounds >= 8 * 1000 / (2 * 128)
+    assert next(at for at, frame in came if frame == b"quiet") <= 8
+    for client in (*floods, quiet):
+        client.close()
+
+
+def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path: str) -> None:
+    """A user's watches (epoll) are bounded: a pause gives up none that it needs afterwards."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(100)
+    epoll = Mock(wraps=select.epoll())
+    ipc = Ipc(epoll, Peers(Rules(), Rates(0, 0)), Settings(), 100)
+    ipc.listen(listener)
+    epoll.register.side_effect = OSError(errno.ENOSPC, "no more watches")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        ipc.happened(epoll.poll(10))
+        ipc.take([], 100, 2**20)
+        assert (ipc.connections, ipc.pauses["enospc"]) == (0, 1)
+        assert not epoll.poll(0)
+    ipc.tidy(time.monotonic() + 1)
+    epoll.register.side_effect = None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        ipc.happened(epoll.poll(10))
+        ipc.take([], 100, 2**20)
+        assert ipc.connections == 1
+    ipc.close(0)
+    epoll.close()

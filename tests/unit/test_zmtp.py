@@ -36,10 +36,10 @@ READY = command(b"READY", prop(b"Socket-Type", b"DEALER") + prop(b"Identity", b"
 HANDSHAKE = GREETING + READY
 
 
-def fed(*pieces: bytes, limit: int = MANY) -> tuple[Decoder[str], Messages]:
+def fed(*pieces: bytes) -> tuple[Decoder[str], Messages]:
     decoder, messages = Decoder(PLAIN, DELIMITED, FRAME_BYTES_MAX), Messages()
     for piece in pieces:
-        decoder.feed(piece, messages, limit)
+        decoder.feed(piece, messages, MANY)
     return decoder, messages
 
 
@@ -113,13 +113,34 @@ def test_what_is_wanted_ends_with_the_large_frame() -> None:
 
 def test_a_limit_leaves_the_rest_for_the_next_call() -> None:
     """In order, and without a byte more."""
-    decoder, messages = fed(HANDSHAKE + b"".join(frame(b"%d" % n) for n in range(10)), limit=4)
+    decoder, messages = fed(HANDSHAKE)
+    assert decoder.feed(b"".join(frame(b"%d" % n) for n in range(10)), messages, 4) == 4
     assert (len(messages), decoder.unread) == (4, True)
-    decoder.feed(b"", messages, 8)
+    assert decoder.feed(b"", messages, 4) == 4
     assert (len(messages), decoder.unread) == (8, True)
-    decoder.feed(b"", messages, MANY)
+    assert decoder.feed(b"", messages, 4) == 2
     assert messages == [(PLAIN, b"%d" % n) for n in range(10)]
     assert (decoder.unread, decoder.kept) == (False, 0)
+
+
+@pytest.mark.parametrize("piece", [frame(b"", MORE), frame(b"x", MORE), command(b"PING", b"\0\0")])
+def test_a_limit_counts_what_is_no_message(piece: bytes) -> None:
+    """Frames of a message without an end, and commands: they take as long as messages."""
+    decoder, messages = fed(HANDSHAKE)
+    assert decoder.feed(piece * 1000 + frame(b"one"), messages, 64) == 64
+    assert (messages, decoder.unread) == ([], True)
+    assert len(decoder.said) <= 64 * len(command(b"PONG"))
+    assert decoder.feed(b"", messages, MANY) == 937
+    assert (len(messages), decoder.unread) == (1, False)
+
+
+def test_complete_frames_that_wait_for_their_turn_are_not_unfinished() -> None:
+    """A client is not blamed for what we have not looked at; what is cut off behind it counts after that."""
+    decoder, messages = fed(HANDSHAKE)
+    decoder.feed(frame(b"one") * 3 + frame(bytes(100))[:50], messages, 2)
+    assert (len(messages), decoder.unread, decoder.kept) == (2, True, 0)
+    decoder.feed(b"", messages, 2)
+    assert (len(messages), decoder.unread, decoder.kept) == (3, False, 50)
 
 
 def test_a_ping_is_answered_with_its_context() -> None:
