@@ -250,6 +250,30 @@ def test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one(original: 
         assert counted == ({0, 21} if first else {20, 21})
 
 
+def test_the_copies_have_their_names_on_disk_before_they_count(original: Path, tmp_path: Path) -> None:
+    """Whatever order the disk has of its own: no power cut leaves a manifest without what it names."""
+
+    class Noting(Files):
+        def __init__(self) -> None:
+            self.unsynced: set[str] = set()
+            self.beside: list[set[str]] = []
+
+        def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+            if target == "backup.json":
+                self.beside.append(set(self.unsynced))
+            super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
+            self.unsynced.add(target)
+
+        def sync(self, fd: int) -> None:
+            super().sync(fd)
+            self.unsynced.clear()
+
+    files = Noting()
+    back_up(original, tmp_path / "backup", files)
+    assert files.beside == [set()]
+    assert files.unsynced == set()
+
+
 def test_a_restore_killed_at_any_step_leaves_no_base_or_a_whole_one(original: Path, tmp_path: Path) -> None:
     """And can be run again, until there is one."""
     back_up(original, tmp_path / "backup")
