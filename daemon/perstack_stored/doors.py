@@ -98,7 +98,7 @@ class Doors:
 
     def take_up(self, settings: Settings) -> None:
         """Apply new settings."""
-        self._ipc.bytes_max = settings.outbox_bytes_max
+        self._ipc.take_up(settings)
         if self._router is not None:
             self._router.outbox.bytes_max = settings.outbox_bytes_max
 

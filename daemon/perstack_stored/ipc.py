@@ -50,7 +50,7 @@ class Ipc:
         self._frame_bytes_max = 2 * settings.frame_bytes_max  # beyond our own limit there is an answer
         self._half_bytes_max = settings.half_frames_bytes_max
         self._handshake_seconds = settings.handshake_seconds
-        self.bytes_max = settings.outbox_bytes_max
+        self.take_up(settings)
         self._listeners: dict[int, socket.socket] = {}
         self._by_fd: dict[int, Connection] = {}
         self._by_number: dict[RoutingId, Connection] = {}
@@ -62,6 +62,7 @@ class Ipc:
         self._taken = 0  # frames, in this round
         self._answered: list[Connection] = []
         self._blocked: dict[int, Connection] = {}
+        self._unread_answers = 0  # their bytes
         self._paused = ""
         self._paused_until = 0.0
         self._said: dict[str, float] = {}
@@ -88,6 +89,11 @@ class Ipc:
     def busy(self) -> bool:
         """Whether there is something to take without waiting."""
         return bool(self._events or self._unread)
+
+    def take_up(self, settings: Settings) -> None:
+        """Apply new settings."""
+        self._answers_max = settings.outbox_bytes_max
+        self._unread_answers_max = settings.unread_answers_bytes_max
 
     def listen(self, listener: socket.socket) -> None:
         """Accept clients there from now on."""
@@ -198,8 +204,9 @@ class Ipc:
         """Whether there is room."""
         waiting = connection.waiting
         if connection.blocked:
-            if waiting + len(body) > self.bytes_max:
+            if waiting + len(body) > self._answers_max:
                 return False
+            self._unread_answers += len(head) + len(body)
         elif not waiting:
             self._answered.append(connection)
         connection.put(head, body)
@@ -214,13 +221,18 @@ class Ipc:
             for connection in answered:
                 if connection.waiting and not connection.blocked:
                     self._push(connection)
+        while self._unread_answers > self._unread_answers_max:
+            most = max(self._blocked.values(), key=lambda one: one.waiting)
+            self._cut(most, "memory", "answers that are not read take more than unread-answers-bytes-max")
 
     def _push(self, connection: Connection) -> None:
+        before = connection.waiting if connection.blocked else 0
         try:
             sent = connection.push()
         except OSError:  # it has left, or reads no more; what it has sent before is still taken
             self._give_up(connection)
             sent = True
+        self._unread_answers += connection.waiting - before
         if sent == connection.blocked:
             connection.blocked = not sent
             self._epoll.modify(connection.fd, _IN if sent else _IN | _OUT)
@@ -289,6 +301,8 @@ class Ipc:
     def _close(self, connection: Connection) -> None:
         number = connection.number
         self._epoll.unregister(connection.fd)
+        if connection.blocked:
+            self._unread_answers -= connection.waiting
         self.gone += connection.discard()
         self.half_bytes -= connection.kept
         connection.close()

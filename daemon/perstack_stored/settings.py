@@ -143,6 +143,9 @@ class Settings:
     outbox_bytes_max: int = _setting(
         32 * _MIB, "answers that wait for one client that does not read", _MIB, reloads=True
     )
+    unread_answers_bytes_max: int = _setting(
+        _GIB, "answers that wait for all clients over ipc that do not read", _MIB, reloads=True
+    )
     connections_max: int = _setting(
         60_000, "clients that are connected over ipc; fewer where the limit of descriptors leaves no more", 1
     )

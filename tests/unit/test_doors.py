@@ -14,9 +14,11 @@ import pytest
 from perstack_stored.access import Rules
 from perstack_stored.doors import Doors
 from perstack_stored.ipc import Ipc
+from perstack_stored.outbox import Envelope
 from perstack_stored.peers import Peers
 from perstack_stored.rates import Rates
 from perstack_stored.settings import Settings
+from perstack_stored.zmtp import OPENING
 from tests.hostile.peers import GREETING
 
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\6DEALER"
@@ -95,6 +97,49 @@ def test_a_round_is_bounded_where_no_message_comes_of_what_is_sent(
     assert next(at for at, frame in came if frame == b"quiet") <= 8
     for client in (*floods, quiet):
         client.close()
+
+
+def test_answers_that_nobody_reads_are_bounded_over_all_clients(path: str) -> None:
+    """Who leaves most is closed, and nobody else; what is read, or left behind, counts no longer."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(100)
+    doors = Doors(Peers(Rules(), Rates(0, 0)), Settings(unread_answers_bytes_max=8 << 20), 100)
+    doors.serve_ipc(listener)
+    clients = connected(doors, path, 5)
+    envelopes: list[Envelope] = []
+    for client in clients:
+        client.sendall(b"\0\3who")
+        while not (came := doors.take(100, 2**20)):
+            assert doors.wait(10) is not None
+        envelopes += [envelope for envelope, _ in came]
+
+    def leave(number: int, answers: int) -> None:
+        for _ in range(answers):
+            doors.send(envelopes[number], bytes(1 << 20))
+            doors.flush()
+
+    for number in range(4):
+        leave(number, 1)
+    leave(4, 6)
+    assert (doors.answers()["stalled"], doors.connections()["cut"]["memory"]) == (4, 1)
+    for client in clients[:4]:
+        client.settimeout(10)
+        left = len(OPENING) + 9 + (1 << 20)
+        while left:
+            left -= len(client.recv(min(left, 1 << 20)))
+            doors.wait(0)
+            doors.take(100, 2**20)
+    assert doors.answers()["stalled"] == 0
+    for number in range(4):
+        leave(number, 7)
+        assert (doors.answers()["stalled"], doors.connections()["cut"]["memory"]) == (1, 1)
+        clients[number].close()
+        while doors.answers()["stalled"]:
+            assert doors.wait(10) is not None
+            doors.take(100, 2**20)
+    doors.close()
+    clients[4].close()
 
 
 def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path: str) -> None:
