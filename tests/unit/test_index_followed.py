@@ -46,6 +46,27 @@ def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
     projection.close()
 
 
+def test_an_index_whose_place_is_void_after_a_crash_goes_on_where_its_records_stand_now(tmp_path: Path) -> None:
+    """Recovery writes again what it can't vouch for, in a new segment; what was indexed is not made anew."""
+    base = Base(tmp_path / "base")
+    for n in range(3):
+        base.store((Kind.EVENT, event(id=f"{n}")))
+    base.follow()
+    before = base.index.place
+    base.index.close()
+    mark = base.folder.open().mark  # nobody closed it
+    reader = base.folder.reader()
+    end = reader.chain.end_of(before.segment)
+    assert end is not None
+    assert end < before.offset
+    projection = IndexProjection(base.index_path, reader, base.journal.store)
+    place = projection.start(reader, mark)
+    assert place.position == before.position
+    assert list(reader.entries(place, mark)) == []
+    assert not projection.rebuilt
+    projection.close()
+
+
 def test_why_a_process_ended_is_heard_though_it_left_something_unread() -> None:
     """The kernel tells of that first, and of the last report behind it."""
     ours, theirs = link.pair()

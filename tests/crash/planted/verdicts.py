@@ -59,6 +59,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a failed sync of the journal is tried again": (
         "tests/unit/test_journal.py::test_a_failed_write_or_sync_ends_the_journal",
     ),
+    "the index goes on from a place that is void": (
+        "tests/unit/test_index_followed.py"
+        "::test_an_index_whose_place_is_void_after_a_crash_goes_on_where_its_records_stand_now",
+    ),
     "a failed sync of the tree is tried again": (
         "tests/unit/test_tree.py::test_a_sync_that_failed_is_not_tried_again",
     ),
