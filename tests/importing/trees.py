@@ -118,7 +118,7 @@ class Asker:
             stats = self.ask("stats")
             return bool(stats["tree"]["position"] == stats["position"])
 
-        eventually(done, "the tree has followed", 60)
+        eventually(done, "the tree has followed", 240)
 
 
 def answers(asker: Asker, runs: list[tuple[str, str]]) -> dict[str, bytes]:

@@ -46,7 +46,7 @@ def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
     projection.close()
 
 
-def test_an_index_whose_place_is_void_after_a_crash_goes_on_where_its_records_stand_now(tmp_path: Path) -> None:
+def test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now(tmp_path: Path) -> None:
     """Recovery writes again what it can't vouch for, in a new segment; what was indexed is not made anew."""
     base = Base(tmp_path / "base")
     for n in range(3):

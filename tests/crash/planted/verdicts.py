@@ -61,7 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "the index goes on from a place that is void": (
         "tests/unit/test_index_followed.py"
-        "::test_an_index_whose_place_is_void_after_a_crash_goes_on_where_its_records_stand_now",
+        "::test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now",
     ),
     "a failed sync of the tree is tried again": (
         "tests/unit/test_tree.py::test_a_sync_that_failed_is_not_tried_again",
