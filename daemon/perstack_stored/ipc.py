@@ -170,8 +170,7 @@ class Ipc:
         for number, connection in list(self._unread.items()):
             if self._taken >= limit:
                 return
-            if self._unread.pop(number, None) is None:
-                continue  # closed meanwhile, for what another one sent
+            del self._unread[number]
             self._feed(connection, b"", messages)  # goes to the end of the queue if there is still more
 
     def _note_kept(self, connection: Connection) -> None:

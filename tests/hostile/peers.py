@@ -70,18 +70,23 @@ class Peer:
 
     def closed(self) -> bool:
         """Whether the daemon has closed the connection, or does so within the time that was set."""
-        try:
-            while self._socket.recv(65_536):
-                pass
-        except TimeoutError:
-            return False
-        except ConnectionError:
-            return True
-        return True
+        return is_closed(self._socket)
 
     def close(self) -> None:
         """Leave."""
         self._socket.close()
+
+
+def is_closed(peer: socket.socket) -> bool:
+    """Whether the other side has closed a connection, or does so within the time that was set for it."""
+    try:
+        while peer.recv(65_536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return True
 
 
 def _property(name: bytes, value: bytes) -> bytes:

@@ -19,7 +19,7 @@ import pytest
 import zmq
 
 from perstack_storage import Client
-from tests.hostile.peers import GREETING, Peer
+from tests.hostile.peers import GREETING, Peer, is_closed
 from tests.integration.raw import MIB, Raw, event
 from tests.support import RunningDaemon, eventually, refuses_descriptors, running_daemon
 
@@ -47,18 +47,6 @@ def stranger(daemon: RunningDaemon, said: bytes = b"") -> socket.socket:
     peer.connect(daemon.endpoint.removeprefix("ipc://"))
     peer.sendall(said)
     return peer
-
-
-def is_closed(peer: socket.socket) -> bool:
-    """Whether the daemon closes it within the time that was set."""
-    try:
-        while peer.recv(65_536):
-            pass
-    except TimeoutError:
-        return False
-    except ConnectionError:
-        return True
-    return True
 
 
 # --- peers -----------------------------------------------------------------------------------------
