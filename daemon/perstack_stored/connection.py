@@ -1,5 +1,6 @@
 """One client's connection over ipc: its decoder, and the answers that its socket has no room for yet."""
 
+import contextlib
 import socket
 import time
 
@@ -16,6 +17,7 @@ class Connection:
 
     Attributes:
         number: its routing id; never used twice, unlike its descriptor.
+        process: who connected, as the kernel says; 0 where it is of another namespace.
         since: when it came.
         deaf: it takes no more answers.
         kept: bytes of an unfinished frame, as they were counted last.
@@ -25,27 +27,24 @@ class Connection:
     """
 
     __slots__ = (
-        "_out", "_send", "_socket", "answers", "blocked", "deaf", "decoder", "fd", "kept", "number", "recv",
-        "since", "waiting",
+        "_out", "_send", "_socket", "answers", "blocked", "deaf", "decoder", "fd", "kept", "number",
+        "process", "recv", "since", "waiting",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, number: int, frame_bytes_max: int) -> None:
+    def __init__(self, sock: socket.socket, number: int, process: int, frame_bytes_max: int) -> None:
         sock.setblocking(False)
         self._socket = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
         self._send = sock.send
         self.number = number
+        self.process = process
         plain: Envelope = (number, False)
         self.decoder: Decoder[Envelope] = Decoder(plain, (number, True), frame_bytes_max)
         self._out: list[bytes | memoryview] = []
         self.since = time.monotonic()
         self.kept = self.waiting = self.answers = 0
         self.blocked = self.deaf = False
-
-    def credentials(self) -> bytes:
-        """What the kernel says of who connected: `struct ucred`."""
-        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
 
     def put(self, head: bytes, body: bytes) -> None:
         """Append to what waits."""
@@ -62,7 +61,7 @@ class Connection:
         """Send as much as the socket takes; whether nothing is left.
 
         Raises:
-            OSError: the client does not read any more, nor will it.
+            OSError: the client does not read any more, nor will it; or the machine has no memory for it.
         """
         while self._out:
             if len(self._out) > 1 and self.waiting <= _JOIN_BYTES_MAX:
@@ -96,6 +95,11 @@ class Connection:
         self._out.clear()
         self.waiting = 0
         return answers
+
+    def end(self) -> None:
+        """Say that no more answers come."""
+        with contextlib.suppress(OSError):  # it has left
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the socket."""

@@ -127,5 +127,5 @@ class Doors:
             },
             "cut": dict(ipc.cut),
             "paused": dict(ipc.pauses),
-            "halfBytes": ipc.half_bytes,
+            "halfBytes": ipc.halves.bytes,
         }

@@ -15,6 +15,7 @@ from collections import Counter, deque
 import structlog
 
 from .connection import Connection
+from .halves import HalfFrames
 from .outbox import Envelope, Message, RoutingId
 from .peers import Peers
 from .settings import Settings
@@ -39,7 +40,7 @@ class Ipc:
         failures: handshakes that came to nothing, by reason.
         cut: connections that were closed by us after their handshake, by reason.
         pauses: times that no more were accepted for a moment, by reason.
-        half_bytes: what has come of frames that are not complete.
+        halves: what has come of frames that are not complete.
         dropped, gone: answers that were not sent: the client did not read, or was no longer there.
     """
 
@@ -48,7 +49,6 @@ class Ipc:
         self._peers = peers
         self._connections_max = connections_max
         self._frame_bytes_max = 2 * settings.frame_bytes_max  # beyond our own limit there is an answer
-        self._half_bytes_max = settings.half_frames_bytes_max
         self._handshake_seconds = settings.handshake_seconds
         self.take_up(settings)
         self._listeners: dict[int, socket.socket] = {}
@@ -57,7 +57,6 @@ class Ipc:
         self._numbers = 0
         self._events: deque[tuple[int, int]] = deque()
         self._greeting: dict[int, Connection] = {}  # the oldest first
-        self._half: dict[int, Connection] = {}
         self._unread: dict[int, Connection] = {}  # with complete frames that were not taken
         self._taken = 0  # frames, in this round
         self._answered: list[Connection] = []
@@ -71,7 +70,7 @@ class Ipc:
         self.failures = {"broken": 0, "protocol": 0, "timeout": 0}
         self.cut = {"memory": 0, "protocol": 0, "too_large": 0}
         self.pauses: Counter[str] = Counter(full=0, emfile=0)
-        self.half_bytes = 0
+        self.halves = HalfFrames(settings.half_frames_bytes_max)
         self.dropped = 0
         self.gone = 0
 
@@ -163,7 +162,9 @@ class Ipc:
         if not was_ready and decoder.ready:
             self._greeting.pop(connection.number, None)
         if decoder.kept != connection.kept:
-            self._note_kept(connection)
+            self.halves.note(connection, decoder.kept)
+            while (one := self.halves.excess()) is not None:
+                self._cut(one, "memory", "unfinished frames take more than half-frames-bytes-max")
 
     def _go_on(self, messages: list[Message], limit: int) -> None:
         """Decode what was read before, in turns."""
@@ -172,19 +173,6 @@ class Ipc:
                 return
             del self._unread[number]
             self._feed(connection, b"", messages)  # goes to the end of the queue if there is still more
-
-    def _note_kept(self, connection: Connection) -> None:
-        """Count bytes of frames that are not complete."""
-        kept = connection.decoder.kept
-        self.half_bytes += kept - connection.kept
-        connection.kept = kept
-        if not kept:
-            self._half.pop(connection.number, None)
-            return
-        self._half[connection.number] = connection
-        if self.half_bytes > self._half_bytes_max:
-            largest = max(self._half.values(), key=lambda one: one.kept)
-            self._cut(largest, "memory", "unfinished frames take more than half-frames-bytes-max")
 
     # --- out ---------------------------------------------------------------------------------------
 
@@ -241,8 +229,9 @@ class Ipc:
                 self._blocked[connection.number] = connection
 
     def _give_up(self, connection: Connection) -> None:
-        """Send no more answers there."""
+        """Send no more answers there; a client that does read sees the end, and connects anew."""
         connection.deaf = True
+        connection.end()
         self.gone += connection.discard()
 
     # --- come and go -------------------------------------------------------------------------------
@@ -271,8 +260,8 @@ class Ipc:
 
     def _welcome(self, sock: socket.socket) -> None:
         self._numbers += 1
-        connection = Connection(sock, self._numbers, self._frame_bytes_max)
-        pid, uid, gid = _UCRED.unpack(connection.credentials())
+        pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        connection = Connection(sock, self._numbers, pid, self._frame_bytes_max)
         self._epoll.register(connection.fd, _IN)
         self._by_fd[connection.fd] = self._by_number[connection.number] = connection
         self._greeting[connection.number] = connection
@@ -303,10 +292,11 @@ class Ipc:
         if connection.blocked:
             self._unread_answers -= connection.waiting
         self.gone += connection.discard()
-        self.half_bytes -= connection.kept
+        if connection.kept:
+            self.halves.note(connection, 0)
         connection.close()
         del self._by_fd[connection.fd], self._by_number[number]
-        for group in (self._greeting, self._half, self._unread, self._blocked):
+        for group in (self._greeting, self._unread, self._blocked):
             group.pop(number, None)
         self._peers.left(number)
         if self._paused == "full":

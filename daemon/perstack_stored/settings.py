@@ -151,7 +151,7 @@ class Settings:
     )
     handshake_seconds: int = _setting(30, "a connection over ipc must have greeted within this", 1, 3600)
     half_frames_bytes_max: int = _setting(
-        256 * _MIB, "what has come over ipc of messages that are not complete", _MIB
+        256 * _MIB, "what has come over ipc of messages that are not complete; at least frame-bytes-max", _MIB
     )
     receive_queue_messages: int = _setting(16, "ZeroMQ's queue of messages from one client by tcp")
     send_queue_messages: int = _setting(16, "ZeroMQ's queue of messages to one client by tcp")
@@ -178,6 +178,11 @@ class Settings:
                 least, most = show(item, bound["least"]), show(item, bound["most"])
                 sentence = f"{key_of(item)} must be between {least} and {most}, not {show(item, value)}"
                 raise ConfigError(sentence.replace('"', ""))
+        if self.half_frames_bytes_max < self.frame_bytes_max:
+            raise ConfigError(
+                f"half-frames-bytes-max ({self.half_frames_bytes_max}) must be at least frame-bytes-max "
+                f"({self.frame_bytes_max}): one message must have room"
+            )
 
 
 Item = dataclasses.Field[Any]

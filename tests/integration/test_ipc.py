@@ -178,26 +178,45 @@ def select_readable(peer: socket.socket) -> bool:
         peer.settimeout(20)
 
 
+@contextlib.contextmanager
+def other_process(endpoint: str) -> Iterator[subprocess.Popen[str]]:
+    """One that sends half a frame, waits for a line, and sends the rest."""
+    script = (
+        "import sys; from tests.hostile.peers import Peer; peer = Peer(sys.argv[1]);"
+        f"peer.begin({4 * MIB}, bytes({2 * MIB})); print('begun', flush=True); sys.stdin.readline();"
+        f"peer.send_rest(bytes({2 * MIB})); print(peer.receive())"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", script, endpoint]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdin=pipe, stdout=pipe, text=True
+    ) as other:
+        try:
+            yield other
+        finally:
+            other.kill()
+
+
 def test_half_frames_cost_no_more_than_their_budget(tmp_path: Path) -> None:
-    """Beyond it the largest are closed, and others go on; what is left is forgotten when they leave."""
-    with running_daemon(tmp_path / "base", "--half-frames-bytes-max", str(8 * MIB)) as daemon:
-        small = Peer(daemon.endpoint)
-        small.begin(100_000, bytes(50_000))
-        peers = [Peer(daemon.endpoint) for _ in range(6)]
-        for peer in peers:
+    """Beyond it those of the process with most are closed, and others go on; they are forgotten with it."""
+    limits = ("--half-frames-bytes-max", str(8 * MIB), "--frame-bytes-max", str(8 * MIB))
+    with running_daemon(tmp_path / "base", *limits) as daemon, other_process(daemon.endpoint) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "begun\n"
+        peers = [Peer(daemon.endpoint) for _ in range(150)]
+        for n, peer in enumerate(peers):
             with contextlib.suppress(OSError):
-                peer.begin(20 * MIB, bytes(4 * MIB))
-        eventually(lambda: connections(daemon)["cut"]["memory"] >= 4, "they are cut", 30)
+                peer.begin(10 * MIB, bytes(4 * MIB if n < 6 else 60_000))
+        eventually(lambda: connections(daemon)["cut"]["memory"] >= 20, "they are cut", 30)
         told = connections(daemon)
         assert told["halfBytes"] <= 8 * MIB
         with Raw(daemon.endpoint) as raw:
             assert raw.store("storeEvent", event("large", text="x" * 3 * MIB)) == 1
         for peer in peers:
             peer.close()
-        eventually(lambda: connections(daemon)["halfBytes"] == 50_000, "forgotten with them", 30)
-        small.send_rest(b"x" * 50_000)
-        assert b"BAD_FRAME" in small.receive()
-        small.close()
+        eventually(lambda: connections(daemon)["halfBytes"] == 2 * MIB, "forgotten with them", 30)
+        said, _ = other.communicate("go on\n", timeout=30)
+        assert "BAD_FRAME" in said
         eventually(lambda: connections(daemon)["halfBytes"] == 0, "nothing is left", 30)
         assert daemon.events("connection_cut")
 
@@ -206,7 +225,8 @@ def test_clients_that_wait_for_their_turn_are_not_cut(tmp_path: Path) -> None:
     """Nothing of what they sent is unfinished, though more waits to be looked at than may be unfinished."""
     body = b'{"v":1,"op":"storeEvent","id":1}\n' + _event(0)
     window = 500 * (struct.pack(">BQ", 2, len(body)) + body)
-    with running_daemon(tmp_path / "base", "--half-frames-bytes-max", str(MIB)) as daemon:
+    limits = ("--half-frames-bytes-max", str(MIB), "--frame-bytes-max", str(MIB))
+    with running_daemon(tmp_path / "base", *limits) as daemon:
         peers = [Peer(daemon.endpoint) for _ in range(40)]
         threads = [threading.Thread(target=peer.send_rest, args=(window,)) for peer in peers]
         for thread in threads:

@@ -78,6 +78,10 @@ def test_an_endpoint_of_the_environment_may_hold_spaces(tmp_path: Path) -> None:
         ('log-level = "loud"', "log-level must be one of debug, info"),
         ('bind = "ipc:///x"', "bind must be a list of strings"),
         ("bind = [1]", "bind must be a list of strings"),
+        (
+            "half-frames-bytes-max = 2000000",
+            "half-frames-bytes-max (2000000) must be at least frame-bytes-max",
+        ),
         ("base-path = []", "base-path must be a string"),
         ("read-seconds = ", "not TOML"),
         ("read-seconds = 5\nread-seconds = 6", "not TOML"),
@@ -87,7 +91,7 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str, says: str
     """With the file, and for a key that is close to one that exists, with that."""
     reason = refusal(tmp_path, text)
     assert says in reason
-    assert str(tmp_path) in reason or "between" in reason
+    assert str(tmp_path) in reason or "between" in reason or "at least" in reason
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from unittest.mock import Mock
 import pytest
 
 from perstack_stored.access import Rules
+from perstack_stored.connection import Connection
 from perstack_stored.doors import Doors
+from perstack_stored.halves import HalfFrames
 from perstack_stored.ipc import Ipc
 from perstack_stored.outbox import Envelope
 from perstack_stored.peers import Peers
@@ -166,3 +168,56 @@ def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path:
         assert ipc.connections == 1
     ipc.close(0)
     epoll.close()
+
+
+def test_a_client_to_which_nothing_can_be_sent_sees_the_end(
+    doors: Doors, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may have no memory for an answer: left open, its client would wait for good."""
+    (client,) = connected(doors, path, 1)
+    client.settimeout(10)
+    assert len(client.recv(1000)) == len(OPENING)
+    client.sendall(b"\0\3who")
+    assert doors.wait(10) is not None
+    ((envelope, _),) = doors.take(100, 2**20)
+    monkeypatch.setattr(Connection, "push", Mock(side_effect=OSError(errno.ENOBUFS, "no buffer space")))
+    doors.send(envelope, b"answer")
+    doors.flush()
+    assert client.recv(1000) == b""
+    assert doors.answers()["gone"] == 1
+    client.sendall(b"\0\4last")
+    assert doors.wait(10) is not None
+    assert [frame for _, frame in doors.take(100, 2**20)] == [b"last"]
+    client.close()
+    assert doors.wait(10) is not None
+    doors.take(100, 2**20)
+    assert doors.connections()["open"] == 0
+
+
+def test_half_frames_of_one_process_are_closed_before_those_of_others() -> None:
+    """However many connections it opens; within a process the one that has stood longest is first."""
+    halves = HalfFrames(100)
+    kept: dict[int, int] = {}
+
+    def grow(connection: Connection, to: int) -> list[int]:
+        halves.note(connection, to)
+        kept[connection.number] = to
+        closed = []
+        while (one := halves.excess()) is not None:
+            halves.note(one, 0)
+            del kept[one.number]
+            closed.append(one.number)
+        assert halves.bytes == sum(kept.values())
+        return closed
+
+    ours = [socket.socketpair()[0] for _ in range(12)]
+    large, *small = (Connection(sock, n, int(n > 0), 1000) for n, sock in enumerate(ours))
+    assert grow(large, 45) == []
+    assert [closed for one in small[:5] for closed in grow(one, 10)] == []
+    assert grow(small[0], 11) == []
+    assert [closed for one in small[5:] for closed in grow(one, 10)] == [2, 3, 4, 5, 1, 6]
+    assert grow(large, 61) == [0]
+    assert grow(small[6], 0) == []
+    assert halves.bytes == 40
+    for connection in (large, *small):
+        connection.close()

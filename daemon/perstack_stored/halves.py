@@ -1,0 +1,39 @@
+"""What has come over ipc of frames that are not complete: bounded over all clients, fair to each process."""
+
+from collections import Counter
+
+from .connection import Connection
+
+
+class HalfFrames:
+    """Counts them by the process that sent them: whoever opens many connections gets no more room for it.
+
+    Attributes:
+        bytes: what has come in all.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._of: Counter[int] = Counter()  # bytes
+        self._by_process: dict[int, dict[int, Connection]] = {}  # the one that moved last is the last
+        self.bytes = 0
+
+    def note(self, connection: Connection, kept: int) -> None:
+        """So many bytes are kept for a connection now; none once it is closed."""
+        process = connection.process
+        self.bytes += kept - connection.kept
+        self._of[process] += kept - connection.kept
+        connection.kept = kept
+        connections = self._by_process.setdefault(process, {})
+        connections.pop(connection.number, None)
+        if kept:
+            connections[connection.number] = connection
+        elif not connections:
+            del self._by_process[process], self._of[process]
+
+    def excess(self) -> Connection | None:
+        """One to close where there is too much: of the process that has most, the one that stands longest."""
+        if self.bytes <= self._bytes_max:
+            return None
+        process = max(self._of, key=self._of.__getitem__)
+        return next(iter(self._by_process[process].values()))
