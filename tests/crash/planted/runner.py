@@ -51,36 +51,37 @@ def planted() -> list[Mutant]:
     return [*sites(), *bugs()]
 
 
-def try_out(mutant: Mutant, *, histories: int = HISTORIES) -> Verdict:
-    """See who notices a planted bug."""
+def try_out(mutant: Mutant, *, first: int = 1) -> Verdict:
+    """See who notices a planted bug; the histories begin with a seed."""
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         package = Path(folder) / PACKAGE.name
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         (package / mutant.file).write_text(mutant.source)
         environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
         try:
-            return _try_out(mutant, environment, histories)
+            return _try_out(mutant, environment, first)
         except subprocess.TimeoutExpired as over:
             return Verdict(
                 mutant.name, "hangs", f"no end after {over.timeout:.0f} s: {' '.join(over.cmd[1:])}"
             )
 
 
-def _try_out(mutant: Mutant, environment: dict[str, str], histories: int) -> Verdict:
+def _try_out(mutant: Mutant, environment: dict[str, str], first: int) -> Verdict:
     tests = TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file)
     if tests is not None:
         return _by_tests(mutant, tests, environment)
-    found = _by_simulation(environment, min(_THOROUGH, histories), sample=0.3)
-    found = found or _by_simulation(environment, histories, sample=0.08)
+    found = _by_simulation(environment, first, _THOROUGH, sample=0.3)
+    found = found or _by_simulation(environment, first, HISTORIES, sample=0.08)
     if found:
         return Verdict(mutant.name, "simulation", found)
     if mutant.name in ARGUED:
         return Verdict(mutant.name, "argued", ARGUED[mutant.name])
-    return Verdict(mutant.name, "", f"{histories} histories went well")
+    return Verdict(mutant.name, "", f"{HISTORIES} histories went well")
 
 
-def _by_simulation(environment: dict[str, str], histories: int, *, sample: float) -> str:
-    command = [sys.executable, "-m", "tests.crash.sim", "run", "--until-found", "--seeds", str(histories)]
+def _by_simulation(environment: dict[str, str], first: int, histories: int, *, sample: float) -> str:
+    command = [sys.executable, "-m", "tests.crash.sim", "run", "--until-found"]
+    command += ["--first", str(first), "--seeds", str(histories)]
     command += ["--requests", "12", "--sample", str(sample), "--nested", "0.001", "--jobs", "1"]
     done = _run(command, environment)
     broken = re.search(r"^(seed \d+, crash at .*)$", done.stdout, re.MULTILINE)
