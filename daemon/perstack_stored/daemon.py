@@ -35,10 +35,11 @@ from .rates import Rates
 from .reads import Reads
 from .repair_apply import refuse_unfinished
 from .router import Router
-from .server import Server, Waker
+from .server import Server
 from .sessions import Sessions
 from .settings import LOG_LEVELS, Settings
 from .tree import STAGING_NAME, Cursor, TreeModes, load_cursor, save_cursor, umask_for
+from .waker import Waker
 
 STORED_NAME = ".stored"
 # How deep a value may be nested, nearly. Followers and offline tools have Python's 1,000: what is taken here

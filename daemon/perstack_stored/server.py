@@ -1,12 +1,10 @@
 """The serving loop: drain what came, commit the stores with one sync, answer; hand reads to those beside it.
 
 One thread owns the sockets, the journal and the sessions. The way of a store: `_drain` → `_request` →
-`_commit` → `Stores.commit` → `Journal.append` (write, fdatasync) → `Doors.send`.
+`_commit` → `Stores.commit` → `Journal.append` (write, fdatasync) → `Doors.send`. What becomes of index and
+tree is the concern of `Care`.
 """
 
-import contextlib
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,10 +16,10 @@ from perstack_storage._errors import ErrorCode
 
 from . import log, wire
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
+from .care import Care
 from .doors import Doors
 from .errors import Refusal
 from .figures import Arrivals
-from .follower import INDEX_STATUS
 from .followers import Follower
 from .held import HeldStores
 from .journal import Journal
@@ -37,39 +35,16 @@ from .settings import Settings
 from .stores import Payload, Reply, Stores, open_request
 from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling
+from .waker import Waker
 from .wire import RequestHeader
 
 _IDLE_SECONDS = 0.5
-_CATCH_UP_POLL_SECONDS = 0.005
-_SAY_SO_SECONDS = 2.0
 _HOUSEKEEPING_SECONDS = 0.01
-_TELL_SECONDS = 0.04
-_TELL_RECORDS = 1024
 _READS_WAIT_SECONDS = 0.0005
 _INLINE_REQUESTS_MAX = 4
-_TREE_STUCK_SECONDS = 10.0
-_INDEX_STUCK_SECONDS = 10.0
 _LAST_DRAIN_SECONDS = 0.5
 
 _log = structlog.get_logger()
-
-
-class Waker:
-    """A descriptor that becomes readable when another thread, or a signal, has something for the loop."""
-
-    def __init__(self) -> None:
-        self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-
-    def wake(self) -> None:
-        """Make it readable. Safe from any thread."""
-        with contextlib.suppress(BlockingIOError):  # full: it is readable
-            os.write(self._write, b"\0")
-
-    def clear(self) -> None:
-        """Make it unreadable again."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.fd, 4096)
 
 
 class Server:
@@ -94,7 +69,6 @@ class Server:
         self._stores = Stores(journal, sessions)
         self._sessions = sessions
         self._reads = reads
-        self._index, self._tree = followers
         self._waker = waker
         self._settings = settings
         self._base = base
@@ -112,18 +86,15 @@ class Server:
         self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()
         self._arrivals = Arrivals()
         self._waiting: deque[ReadRequest] = deque()
-        self._polled: list[tuple[int, int | None]] = []
         self._stopping = False
         self.figures = LoopFigures()
         self._telling = Telling(
             settings, base, journal, sessions, self._stores, self._parts, reads, doors, followers
         )
         self._notifier = notifier or Notifier()
+        self._care = Care(followers, journal, reads, doors, self._telling, self._notifier)
         self._syncs_noted = 0
-        self._tree_from = 0
         self._housekept = 0.0
-        self._told = 0.0
-        self._polled_fds: set[int] = set()
         self._next_tidy = 0.0
         self._next_expiry = 0.0
 
@@ -139,23 +110,7 @@ class Server:
 
     def await_tree(self, position: int) -> None:
         """Wait until the tree is whole again up to a position; after a crash, files may be torn before."""
-        began = said = time.monotonic()
-        before = None
-        while not self._stopping:
-            self._follow_followers()
-            place = self._tree.place
-            if place != before:
-                before = place
-                self._notifier.working(f"tree catching up to position {position}: {place and place.position}")
-            if (place is not None and place.position >= position) or self._tree.fault:
-                return
-            if self._index.fault and time.monotonic() - began > _INDEX_STUCK_SECONDS:
-                _log.warning("tree_not_awaited", reason=f"the index: {self._index.fault}")
-                return
-            if time.monotonic() - said > _SAY_SO_SECONDS:
-                said = time.monotonic()
-                _log.info("tree_catching_up", to=position, stats=self._telling.follower(self._tree))
-            time.sleep(_CATCH_UP_POLL_SECONDS)
+        self._care.await_tree(position, until=lambda: self._stopping)
 
     def run(self) -> None:
         """Serve until stopped.
@@ -195,14 +150,14 @@ class Server:
 
     def _wait(self) -> None:
         """Sleep until something happens."""
-        hurry = self._doors.retry() or self._waiting or self._index.sent != self._journal.mark
+        hurry = self._doors.retry() or self._waiting or self._care.index.sent != self._journal.mark
         woken = self._doors.wait(_HOUSEKEEPING_SECONDS if hurry else _IDLE_SECONDS)
         if woken is None:
             self._housekept = 0.0
         elif woken:
             if self._waker.fd in woken:
                 self._waker.clear()
-            if not self._polled_fds.isdisjoint(woken):
+            if not self._care.polled.isdisjoint(woken):
                 self._housekept = 0.0
 
     def _housekeeping(self) -> None:
@@ -221,7 +176,7 @@ class Server:
         self._notifier.beat(now, self._telling.line)
         if self._reloading:
             self._reload()
-        self._follow_followers()
+        self._care.follow(hurry=bool(self._waiting))
         self._note_course(now)
         self._release_reads()
         if now >= self._next_tidy:
@@ -250,7 +205,7 @@ class Server:
         self._answer_synced()
         stopping = Refusal(ErrorCode.STOPPING, "the daemon is stopping")
         while self._reads.pending and time.monotonic() < deadline:
-            self._follow_followers()
+            self._care.follow(hurry=bool(self._waiting))
             self._release_reads()
             for envelope, frame in self._reads.take_replies():
                 self._doors.send(envelope, frame)
@@ -319,7 +274,7 @@ class Server:
         request = open_request(envelope, header, payload, items_max=self._settings.batch_items_max)
         if self._peers.rates.active:
             self._peers.spend(envelope[0], len(request.items), request.size)
-        if self._index.short:
+        if self._care.index.short:
             raise Refusal(
                 ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
             )
@@ -327,7 +282,7 @@ class Server:
 
     def _commit(self) -> bool:
         """Write held stores, up to a bounded batch, and see that they get synced."""
-        if not self._held or self._tree_lags_too_far():
+        if not self._held or self._care.tree_lags_beyond(self._settings.tree_lag_bytes_max):
             return False
         if self._journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
@@ -373,13 +328,6 @@ class Server:
             self.figures.slow_syncs += 1
             _log.warning("slow_sync", ms=round(seconds * 1000, 1))
 
-    def _tree_lags_too_far(self) -> bool:
-        """Whether stores wait for the tree. One that is stuck, rather than slow, holds up nobody."""
-        tree = self._tree
-        if tree.fault or tree.place is None or time.monotonic() - tree.heard > _TREE_STUCK_SECONDS:
-            return False
-        return self._journal.bytes_between(tree.place) > self._settings.tree_lag_bytes_max
-
     def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None
         arguments = check_arguments(header.op, wire.decode_arguments(body))
@@ -400,19 +348,16 @@ class Server:
         )
         if arguments.get("waitMs") and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS:
             self._reads.tail.add(request)
-        elif header.op == "readPart" or self._indexed(position):
+        elif header.op == "readPart" or self._care.indexed(position):
             self._reads.submit(request)
         else:
             self._waiting.append(request)
-            self._index.send(self._journal.mark)
-
-    def _indexed(self, position: int) -> bool:
-        return self._index.place is not None and self._index.place.position >= position
+            self._care.index.send(self._journal.mark)
 
     def _release_reads(self) -> None:
         """Run the reads that the index has come far enough for."""
         waiting = self._waiting
-        while waiting and self._indexed(waiting[0].position):
+        while waiting and self._care.indexed(waiting[0].position):
             self._reads.submit(waiting.popleft())
         now = time.monotonic()
         if waiting and now >= self._next_expiry:
@@ -440,9 +385,7 @@ class Server:
 
     def _note_course(self, now: float) -> None:
         self.figures.seen = now
-        places = [follower.place for follower in (self._index, self._tree)]
-        slowest = min(0 if place is None else place.position for place in places)
-        self.figures.course.note(now, self._journal.mark.position, slowest)
+        self.figures.course.note(now, self._journal.mark.position, self._care.slowest())
 
     def watched(self) -> Watched:
         """What metrics are made of."""
@@ -452,7 +395,7 @@ class Server:
             figures=self.figures,
             stats=self.stats,
             tallies=[self._stores.tally, *self._reads.tallies],
-            followers=(self._index, self._tree),
+            followers=self._care.followers,
             connections=self._doors.connections,
         )
 
@@ -465,71 +408,3 @@ class Server:
         figures.held_requests, figures.held_bytes = len(self._held), self._held.bytes
         figures.reads_waiting = len(self._waiting)
         return figures
-
-    # --- followers ---------------------------------------------------------------------------------
-
-    def _follow_followers(self) -> None:
-        """Take in how far the followers are, pass on how far they may go, start again what has ended."""
-        self._hear_followers()
-        if self._index.due():
-            self._index.start()
-        if self._index.place is not None:
-            if not self._reads.index_is_there:
-                self._reads.index_started()
-            self._reads.tail.moved(self._index.place.position)
-            if self._tree.due():
-                self._tree.start()
-                self._tree_from = self._journal.mark.position
-            # An index that fell behind, by a power cut or built anew, doesn't name all that the tree may hold
-            # already: told too early, the tree would put older versions in the place of newer ones.
-            if self._index.place.position >= self._tree_from:
-                self._tree.send(self._index.place)
-        self._tell_index()
-        # By start too: the line of a new process may have the descriptor of the old one's.
-        polled = [(follower.starts, follower.fileno()) for follower in (self._index, self._tree)]
-        if polled != self._polled:
-            self._poll_anew(polled)
-
-    def _hear_followers(self) -> None:
-        """Take in reports; what has ended is gone, and so is an index that can't be used."""
-        for follower in (self._index, self._tree):
-            if follower.receive():
-                status = follower.reap()
-                if follower is self._index:
-                    self._index_stopped()
-                elif status == INDEX_STATUS:
-                    self._index.start_anew(follower.fault)
-                    self._index_stopped()
-        damage = self._reads.index_damage()
-        if damage:
-            self._index.start_anew(damage)
-            self._index_stopped()
-
-    def _index_stopped(self) -> None:
-        """Neither the tree nor reads go on with an index that may be made anew."""
-        self._tree.stop()
-        self._reads.index_stopped()
-
-    def _tell_index(self) -> None:
-        """Pass on how far the index may go: every so often only, unless somebody waits for new records.
-
-        A transaction of the index for a few records costs many times more than one for many.
-        """
-        mark, sent, now = self._journal.mark, self._index.sent, time.monotonic()
-        if (
-            sent is None
-            or now - self._told >= _TELL_SECONDS
-            or mark.position - sent.position >= _TELL_RECORDS
-            or self._waiting
-            or len(self._reads.tail)
-        ):
-            self._told = now
-            self._index.send(mark)
-
-    def _poll_anew(self, polled: list[tuple[int, int | None]]) -> None:
-        for fd in self._polled_fds:
-            self._doors.unwatch(fd)
-        self._polled = polled
-        self._polled_fds = {fd for _, fd in polled if fd is not None}
-        for fd in self._polled_fds:
-            self._doors.watch(fd)

@@ -126,9 +126,9 @@ _BUGS = (
     ),
     _Bug(
         "the index is told of what is not synced",
-        "server.py",
-        "            self._index.send(mark)\n",
-        "            self._index.send(self._journal.written)\n",
+        "care.py",
+        "            self.index.send(mark)\n",
+        "            self.index.send(self._journal.written)\n",
     ),
     _Bug(
         "the index goes on from a place that is void",
@@ -138,8 +138,8 @@ _BUGS = (
     ),
     _Bug(
         "the tree is told before the index knows all that may be there",
-        "server.py",
-        "if self._index.place.position >= self._tree_from:",
+        "care.py",
+        "if self.index.place.position >= self._tree_from:",
         "if True:",
     ),
     _Bug(

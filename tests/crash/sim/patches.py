@@ -12,6 +12,7 @@ from unittest.mock import patch
 import structlog
 
 from perstack_stored import (
+    care,
     files,
     follower,
     import_survey,
@@ -60,7 +61,9 @@ def simulated() -> Iterator[None]:
 
         put(files, "os", system)
         put(files, "_libc", SimulatedLibc(system))
-        for module in (follower, import_survey, importer, journal, prepare, server, syncer, telling):
+        for module in (
+            care, follower, import_survey, importer, journal, prepare, server, syncer, telling,
+        ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
         put(syncer, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))

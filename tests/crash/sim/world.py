@@ -287,7 +287,7 @@ class World:
             elif what < 0.65:
                 server._settle()
             elif what < 0.75:
-                server._follow_followers()
+                server._care.follow()
             elif what < 0.98:
                 self.run_tasks(random.randint(1, 12))
             else:
@@ -347,7 +347,7 @@ class World:
                 while server._commit():
                     pass
                 server._settle()
-                server._follow_followers()
+                server._care.follow()
                 self.run_tasks(50)
                 end = self.journal.mark
                 if (
