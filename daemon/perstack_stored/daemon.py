@@ -355,8 +355,8 @@ class Daemon:
             log_level=self._settings.log_level,
             parent=os.getpid(),
         )
-        nicer = msgspec.structs.replace(told, nice=self._settings.tree_nice)
-        return Follower("index", told, lock.fd), Follower("tree", nicer, lock.fd)
+        tree = msgspec.structs.replace(told, nice=self._settings.tree_nice)
+        return Follower("index", told, lock.fd), Follower("tree", tree, lock.fd)
 
     def _stop(
         self,
@@ -379,7 +379,7 @@ class Daemon:
         index.send(journal.mark)
         index.finish()
         index.wait(self._settings.stop_seconds / 2)
-        if index.place == journal.mark:  # see Server._follow_followers
+        if index.place == journal.mark:  # see Care.follow
             if not tree.running:
                 tree.start()  # stopped before it came to that
             tree.send(index.place)

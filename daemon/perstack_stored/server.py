@@ -1,7 +1,7 @@
 """The serving loop: drain what came, commit the stores with one sync, answer; hand reads to those beside it.
 
 One thread owns the sockets, the journal and the sessions. The way of a store: `_drain` → `_request` →
-`_commit` → `Stores.commit` → `Journal.append` (write, fdatasync) → `Doors.send`. What becomes of index and
+`_commit` → `Stores.commit` → `Journal.write`, then its sync → `Doors.send`. What becomes of index and
 tree is the concern of `Care`.
 """
 
