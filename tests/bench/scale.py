@@ -1,5 +1,6 @@
 """Work (c), (d), (f), (g): captured runs, sustained load, growing bases, starts."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -105,13 +106,13 @@ def scale(root: Path, results: Results, *, sizes: list[int], rounds: int, second
         for size, daemon in daemons.items() if n % 2 == 0 else reversed(daemons.items()):
             daemon.start(wait=False)
             with ready_client(daemon) as client:
-                complete(client)
+                settle(client)
                 load = Load(8, 64, seconds)
                 worked = python_agents("perstack", daemon.endpoint, load, 1000 + 10 * n)
                 results.sample(part, f"{size:,} rate", worked.count / (worked.end - worked.begin))
                 results.sample(part, f"{size:,} p99 ms", percentile(worked.latencies_ms, 0.99))
                 results.sample(part, f"{size:,} PSS MiB", pss_mib(daemon))
-                complete(client)
+                settle(client)
                 worked = python_agents("perstack", daemon.endpoint, Load(8, 1, seconds), 2000 + 10 * n)
                 results.sample(
                     part, f"{size:,} one in flight rate", worked.count / (worked.end - worked.begin)
@@ -126,6 +127,12 @@ def scale(root: Path, results: Results, *, sizes: list[int], rounds: int, second
         ready_client(daemon).close()
         starts(daemon, results, f"start {size:,}", rounds)
         daemon.stop()
+
+
+def settle(client: Client) -> None:
+    """Wait until what was stored before is in the tree, and no longer on its way to the disk."""
+    complete(client)
+    os.sync()
 
 
 def fill(daemon: RunningDaemon, client: Client, size: int) -> None:
