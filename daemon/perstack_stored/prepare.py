@@ -12,13 +12,15 @@ from .files import Files
 
 NEXT_NAME = "next.segment.part"
 _ZEROS = bytes(1 << 20)
+_SYNCED_BYTES = 4 << 20  # a sync of the journal waits behind no more than these
 _RETRY_SECONDS = 1.0
 
 
 def write_zeros(files: Files, fd: int, size: int) -> int:
-    """Fill a new file with zeros, synced. Returns its size in bytes."""
-    fill(files, fd, 0, size)
-    files.sync_data(fd)
+    """Fill a new file with zeros, synced, bit by bit. Returns its size in bytes."""
+    for start in range(0, size, _SYNCED_BYTES):
+        fill(files, fd, start, min(start + _SYNCED_BYTES, size))
+        files.sync_data(fd)
     return size
 
 

@@ -416,3 +416,22 @@ def test_a_session_without_number_is_not_remembered(folder: JournalFolder) -> No
     folder.open()
     assert len(folder.sessions) == 1
     assert folder.sessions.find(SESSION_A) is not None
+
+
+def test_a_segment_made_ahead_leaves_little_unsynced_at_a_time(tmp_path: Path) -> None:
+    """A sync of the journal meanwhile waits until what came before it is on the disk."""
+    unsynced: list[int] = [0]
+
+    class Counting(Files):
+        def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
+            super().write(fd, buffers, offset)
+            unsynced[-1] += sum(len(buffer) for buffer in buffers)
+
+        def sync_data(self, fd: int) -> None:
+            super().sync_data(fd)
+            unsynced.append(0)
+
+    fd = os.open(tmp_path / "segment", os.O_RDWR | os.O_CREAT)
+    assert write_zeros(Counting(), fd, 10 << 20) == 10 << 20
+    os.close(fd)
+    assert unsynced == [4 << 20, 4 << 20, 2 << 20, 0]
