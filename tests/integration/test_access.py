@@ -131,14 +131,18 @@ def test_users_and_groups_may_do_what_the_lists_say(
 
 @needs_root
 def test_a_member_of_a_group_is_let_in_by_the_system_s_database(place: Path) -> None:
-    """The process itself has only its primary group here."""
-    group = next((g for g in grp.getgrall() if g.gr_mem), None)
-    if group is None:
-        pytest.skip("no group of this machine has a member")
-    user = pwd.getpwnam(group.gr_mem[0])
-    with serving(place, "--allow-groups", group.gr_name):
-        assert code_of(as_user(user.pw_uid, user.pw_gid, place, STORE)[0]) == "ok"
-        assert code_of(as_user(OTHER.pw_uid, OTHER.pw_gid, place, STORE)[0]) == "FORBIDDEN"
+    """The process itself has only its primary group here; the daemon sees a database with a group more."""
+    group = place / "group"
+    group.write_text(f"{Path('/etc/group').read_text()}stored-testers:x:64123:{OTHER.pw_name}\n")
+    show = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/group && exec "$@"', str(group))
+    rules = ("--bind", f"ipc://{place}/sock", "--socket-mode", "0666", "--allow-groups", "stored-testers")
+    daemon = RunningDaemon(place / "base", *rules, prefix=show).start()
+    try:
+        assert code_of(as_user(OTHER.pw_uid, OTHER.pw_gid, place, STORE)[0]) == "ok"
+        stranger = pwd.getpwnam("daemon")
+        assert code_of(as_user(stranger.pw_uid, stranger.pw_gid, place, STORE)[0]) == "FORBIDDEN"
+    finally:
+        daemon.stop()
 
 
 @needs_root
