@@ -5,6 +5,7 @@ import socket
 import time
 
 from .outbox import Envelope
+from .shares import Client
 from .zmtp import Decoder
 
 _JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers
@@ -17,7 +18,7 @@ class Connection:
 
     Attributes:
         number: its routing id; never used twice, unlike its descriptor.
-        process: who connected, as the kernel says; 0 where it is of another namespace.
+        client: who connected, where many are told apart: `Peers.client`.
         since: when it came.
         deaf: it takes no more answers.
         kept: bytes of an unfinished frame, as they were counted last.
@@ -27,18 +28,18 @@ class Connection:
     """
 
     __slots__ = (
-        "_out", "_send", "_socket", "answers", "blocked", "deaf", "decoder", "fd", "kept", "number",
-        "process", "recv", "since", "waiting",
+        "_out", "_send", "_socket", "answers", "blocked", "client", "deaf", "decoder", "fd", "kept", "number",
+        "recv", "since", "waiting",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, number: int, process: int, frame_bytes_max: int) -> None:
+    def __init__(self, sock: socket.socket, number: int, client: Client, frame_bytes_max: int) -> None:
         sock.setblocking(False)
         self._socket = sock
         self.fd = sock.fileno()
         self.recv = sock.recv
         self._send = sock.send
         self.number = number
-        self.process = process
+        self.client = client
         plain: Envelope = (number, False)
         self.decoder: Decoder[Envelope] = Decoder(plain, (number, True), frame_bytes_max)
         self._out: list[bytes | memoryview] = []

@@ -1,12 +1,13 @@
-"""What has come over ipc of frames that are not complete: bounded over all clients, fair to each process."""
+"""What has come over ipc of frames that are not complete: bounded over all clients, fair to each client."""
 
 from collections import Counter
 
 from .connection import Connection
+from .shares import Client
 
 
 class HalfFrames:
-    """Counts them by the process that sent them: whoever opens many connections gets no more room for it.
+    """Counts them by the client that sent them: whoever opens many connections gets no more room for it.
 
     Attributes:
         bytes: what has come in all.
@@ -14,26 +15,26 @@ class HalfFrames:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._of: Counter[int] = Counter()  # bytes
-        self._by_process: dict[int, dict[int, Connection]] = {}  # the one that moved last is the last
+        self._of: Counter[Client] = Counter()  # bytes
+        self._by_client: dict[Client, dict[int, Connection]] = {}  # the one that moved last is the last
         self.bytes = 0
 
     def note(self, connection: Connection, kept: int) -> None:
         """So many bytes are kept for a connection now; none once it is closed."""
-        process = connection.process
+        client = connection.client
         self.bytes += kept - connection.kept
-        self._of[process] += kept - connection.kept
+        self._of[client] += kept - connection.kept
         connection.kept = kept
-        connections = self._by_process.setdefault(process, {})
+        connections = self._by_client.setdefault(client, {})
         connections.pop(connection.number, None)
         if kept:
             connections[connection.number] = connection
         elif not connections:
-            del self._by_process[process], self._of[process]
+            del self._by_client[client], self._of[client]
 
     def excess(self) -> Connection | None:
-        """One to close where there is too much: of the process that has most, the one that stands longest."""
+        """One to close where there is too much: of the client that has most, the one that stands longest."""
         if self.bytes <= self._bytes_max:
             return None
-        process = max(self._of, key=self._of.__getitem__)
-        return next(iter(self._by_process[process].values()))
+        client = max(self._of, key=self._of.__getitem__)
+        return next(iter(self._by_client[client].values()))

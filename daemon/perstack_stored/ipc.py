@@ -17,7 +17,7 @@ import structlog
 from .connection import Connection
 from .halves import HalfFrames
 from .outbox import Envelope, Message, RoutingId
-from .peers import Peers
+from .peers import Peers, process_of
 from .settings import Settings
 from .zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
@@ -261,11 +261,12 @@ class Ipc:
     def _welcome(self, sock: socket.socket) -> None:
         self._numbers += 1
         pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        connection = Connection(sock, self._numbers, pid, self._frame_bytes_max)
-        self._epoll.register(connection.fd, _IN)
+        self._epoll.register(sock, _IN)  # what may fail comes first: then nobody has arrived
+        process = "" if pid else process_of(sock, self._numbers, uid)
+        client = self._peers.arrived(self._numbers, uid, gid, pid, process)
+        connection = Connection(sock, self._numbers, client, self._frame_bytes_max)
         self._by_fd[connection.fd] = self._by_number[connection.number] = connection
         self._greeting[connection.number] = connection
-        self._peers.arrived(connection.number, uid, gid, pid)
         self.accepted += 1
         self._put(connection, OPENING, b"")
 

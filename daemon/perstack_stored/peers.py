@@ -5,7 +5,13 @@ looking there costs as much as reading the message, so it is remembered by routi
 id may be claimed by another client once its owner is gone.
 """
 
+import contextlib
+import functools
+import os
+import select
+import socket
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,10 +24,12 @@ from .errors import Refusal
 from .keys import Access
 from .outbox import RoutingId
 from .rates import Rates
+from .shares import NOBODY, Client
 
 _AUTOMATIC_ID_BYTES = 5
 _REMEMBERED_MAX = 50_000
 _FORBIDDEN_LOG_SECONDS = 10.0
+_SO_PEERPIDFD = 77  # Python does not name it; the same on all machines but PA-RISC and SPARC
 
 _log = structlog.get_logger()
 
@@ -36,6 +44,7 @@ class Peer(NamedTuple):
     pid: int | None = None
     address: str = ""
     reason: str = ""  # why it may do nothing
+    process: str = ""  # its name where many are told apart, if it has no pid here
 
     def told(self) -> dict[str, Any]:
         """What logs say of it."""
@@ -44,10 +53,10 @@ class Peer(NamedTuple):
         return {"client": self.client or None, "address": self.address}
 
     @property
-    def key(self) -> str:
+    def key(self) -> Client:
         """What stands for this client where many are told apart: process, key, or address."""
         if self.pid is not None:
-            return f"pid {self.pid}"
+            return self.process or f"pid {self.pid}"
         return f"client {self.client}" if self.client else f"address {self.address}"
 
 
@@ -64,6 +73,8 @@ class Peers:
     def __init__(self, rules: Rules, rates: Rates) -> None:
         self._local: dict[RoutingId, Peer] = {}
         self._remote: dict[RoutingId, Peer] = {}
+        self._keys: dict[RoutingId, Client] = {}  # of those by ipc
+        self._parting: list[Callable[[RoutingId], None]] = []
         self.rates = rates
         self.refused = 0
         self._said: dict[str, float] = {}
@@ -78,7 +89,7 @@ class Peers:
             assert peer.uid is not None
             assert peer.gid is not None
             assert peer.pid is not None
-            self._local[number] = self._user(peer.uid, peer.gid, peer.pid)
+            self._local[number] = self._user(peer.uid, peer.gid, peer.pid, peer.process)
 
     def tidy(self) -> None:
         """Forget what may be no longer so; to be called each second."""
@@ -87,13 +98,29 @@ class Peers:
         now = time.monotonic()
         self._said = {who: at for who, at in self._said.items() if now - at < _FORBIDDEN_LOG_SECONDS}
 
-    def arrived(self, number: int, uid: int, gid: int, pid: int) -> None:
-        """Note who has connected by ipc, as the kernel says."""
-        self._local[number] = self._user(uid, gid, pid)
+    def arrived(self, number: int, uid: int, gid: int, pid: int, process: str = "") -> Client:
+        """Note who has connected by ipc, as the kernel says; what stands for it where many are told apart."""
+        peer = self._local[number] = self._user(uid, gid, pid, process)
+        key = self._keys[number] = peer.key
+        return key
 
     def left(self, number: int) -> None:
-        """Forget one who had."""
-        del self._local[number]
+        """Forget one who had, and let all who keep something for the connection free it."""
+        for part in self._parting:
+            part(number)
+        del self._local[number], self._keys[number]
+
+    def on_leaving(self, free: Callable[[RoutingId], None]) -> None:
+        """Call this with the number of each connection over ipc that ends; by tcp nothing tells of an end."""
+        self._parting.append(free)
+
+    def client(self, routing_id: RoutingId) -> Client:
+        """What stands for this client where many are told apart: process, key, or address."""
+        key = self._keys.get(routing_id)
+        if key is None:
+            peer = self._remote.get(routing_id)
+            key = NOBODY if peer is None else peer.key
+        return key
 
     def knows(self, routing_id: bytes) -> bool:
         """Whether a client by tcp needs no `meet`."""
@@ -130,16 +157,16 @@ class Peers:
         Raises:
             Refusal: BUSY.
         """
-        self.rates.spend((self.of(routing_id) or _UNKNOWN).key, records, size)
+        self.rates.spend(self.client(routing_id), records, size)
 
     def masks(self, routing_id: RoutingId) -> bool:
         """Whether secrets are hidden from this client."""
         return self.strict and (self.of(routing_id) or _UNKNOWN).access < Access.WRITE
 
-    def _user(self, uid: int, gid: int, pid: int) -> Peer:
+    def _user(self, uid: int, gid: int, pid: int, process: str) -> Peer:
         access = self._rules.of_user(uid, gid)
         reason = "" if access else f"user {uid} is on none of the daemon's lists"
-        return Peer(access, "", uid, gid, pid, reason=reason)
+        return Peer(access, "", uid, gid, pid, reason=reason, process=process)
 
     def _identify(self, routing_id: bytes, frame: "zmq.Frame") -> Peer:
         address = _property(frame, "Peer-Address")
@@ -156,6 +183,31 @@ class Peers:
         if listed is None:
             return Peer(Access.NONE, address=address, reason="this client's key is not on the daemon's list")
         return Peer(listed.access, listed.name, address=address)
+
+
+def process_of(sock: socket.socket, number: int, uid: int) -> str:
+    """A name for the process that connected, where it has no number in the daemon's namespace of processes.
+
+    All such processes have the number 0. The kernel's handle of a process (Linux 6.5) is a file of its own
+    for each process (6.9), whose inode tells them apart; where that can't be had, each connection counts as a
+    client, and no two users are ever one.
+    """
+    with contextlib.suppress(OSError):
+        fd = int(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
+        try:
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if found.st_dev != _anonymous_device():
+            return f"user {uid} process {found.st_ino}"
+    return f"user {uid} connection {number}"
+
+
+@functools.cache
+def _anonymous_device() -> int:
+    """Where files without an inode of their own are; before Linux 6.9 the handles of processes as well."""
+    with select.epoll() as plain:
+        return os.fstat(plain.fileno()).st_dev
 
 
 def _property(frame: "zmq.Frame", name: str) -> str:

@@ -12,7 +12,7 @@ from perstack_stored.connection import Connection
 @pytest.fixture
 def ends() -> Iterator[tuple[Connection, socket.socket]]:
     ours, theirs = socket.socketpair()
-    connection = Connection(ours, 1, 0, 1 << 20)
+    connection = Connection(ours, 1, "pid 1", 1 << 20)
     yield connection, theirs
     connection.close()
     theirs.close()

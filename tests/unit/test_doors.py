@@ -211,7 +211,7 @@ def test_half_frames_of_one_process_are_closed_before_those_of_others() -> None:
         return closed
 
     ours = [socket.socketpair()[0] for _ in range(12)]
-    large, *small = (Connection(sock, n, int(n > 0), 1000) for n, sock in enumerate(ours))
+    large, *small = (Connection(sock, n, f"pid {int(n > 0)}", 1000) for n, sock in enumerate(ours))
     assert grow(large, 45) == []
     assert [closed for one in small[:5] for closed in grow(one, 10)] == []
     assert grow(small[0], 11) == []
