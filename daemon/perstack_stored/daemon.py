@@ -42,10 +42,6 @@ from .tree import STAGING_NAME, Cursor, TreeModes, load_cursor, save_cursor, uma
 from .waker import Waker
 
 STORED_NAME = ".stored"
-# How deep a value may be nested, nearly. Followers and offline tools have Python's 1,000: what is taken here
-# must be opened there, however deep their own calls are.
-RECURSION_MAX = 920
-
 _STOP_MARGIN_SECONDS = 5
 _OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, followers
 _WRONG_PLACE = {
@@ -199,7 +195,6 @@ class Daemon:
         started = time.monotonic()
         faulthandler.enable()  # the watchdog's SIGABRT tells where it hung
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-        sys.setrecursionlimit(RECURSION_MAX)
         allow_descriptors()
         settings = self._settings
         modes = TreeModes(settings.file_mode, settings.folder_mode)

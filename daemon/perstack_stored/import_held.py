@@ -122,7 +122,7 @@ def _identity(value: Value) -> tuple[str, ...]:
 def _digest(kind: int, payload: bytes) -> bytes:
     """The same for the same value: a job may be laid out anew in the tree, a setting have a newer time."""
     if kind == Kind.JOB:
-        payload = jsontext.indent(payload)
+        payload = jsontext.compact(payload)
     elif kind == Kind.RUN_SETTING:
         found = jsontext.span(payload, "updatedAt")
         assert found is not None, "updatedAt is required"

@@ -5,10 +5,9 @@ values of the same jobs, which are kept.
 """
 
 import os
-import sys
 from collections import Counter
 
-from .daemon import RECURSION_MAX, open_journal
+from .daemon import open_journal
 from .errors import ConfigError
 from .findings import Report
 from .import_held import Held, Verdict
@@ -87,7 +86,6 @@ def import_later(base: Base, settings: Settings, source: int, report: Report, *,
         StoredError: the journal can't be used.
     """
     umask_for(TreeModes(settings.file_mode, settings.folder_mode))
-    sys.setrecursionlimit(RECURSION_MAX)
     journal = open_journal(base.files, base.path, base.folders, keeping_sessions(settings), settings)
     if import_wanted(base.files, base.folders, journal):
         # Its own tree first: a base that holds records is never looked through again.

@@ -440,8 +440,7 @@ class Index:
         lacks = (LACKS_REASONING_BUDGET if setting.reasoningBudget is values.UNSET else 0) | (
             LACKS_MAX_STEPS if setting.maxSteps is values.UNSET else 0
         )
-        text = bytes(payload)
-        row = (run, setting.updatedAt, lacks, *where, text[slice(*_updated_at_span(text))].decode())
+        row = (run, setting.updatedAt, lacks, *where, values.updated_at_as_sent(payload))
         if flags & (record.FLAG_IMPORTED | record.FLAG_RESTORED):
             self._database.execute("INSERT OR REPLACE INTO " + _SETTING_ROW, row)
             return

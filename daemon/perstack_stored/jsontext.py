@@ -1,19 +1,50 @@
 """Work on JSON text by its tokens, where decoding and encoding again could change a number. No I/O.
 
-The input was checked to be one JSON object when it was stored.
+The input was checked to be one JSON object when it was stored. All of it is linear in time, and takes no more
+memory than a copy of the text. The patterns are possessive: others keep 60 bytes for each escape in a string.
 """
 
 import json
 import re
 from collections.abc import Iterator
 
-TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SCALAR = rb'[^\s{}\[\]:,"]++'
+TOKEN = re.compile(rb"%b|[{}\[\]:,]|%b" % (_STRING, _SCALAR), re.DOTALL)
+_TOKEN_OR_QUOTE = re.compile(TOKEN.pattern + b'|"', re.DOTALL)
 _INDENT = b"  "
+LAYOUT_FACTOR = 4
+LAYOUT_BYTES_MORE = 64 << 10
+LAYOUT_BYTES_MAX = 16 << 20
+"""A layout of more bytes than this, or than so many times the value and some more, is not made."""
+
+_SHALLOW_LEVELS = 8
+
+
+def _shallow() -> bytes:
+    """Pattern of an object or array that is nested no deeper than `_SHALLOW_LEVELS`."""
+    plain = rb'[^"{}\[\]]++|%b' % _STRING
+    pattern = rb"[{\[](?:%b)*+[}\]]" % plain
+    for _ in range(_SHALLOW_LEVELS - 1):
+        pattern = rb"[{\[](?:%b|%b)*+[}\]]" % (plain, pattern)
+    return pattern
+
+
+_CONTAINER = re.compile(_shallow(), re.DOTALL)
+_NEXT_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|%b)*+(?=[{}\[\]])' % _STRING, re.DOTALL)
+_KEY = re.compile(rb"[\s,]*+(%b)\s*+:\s*+" % _STRING, re.DOTALL)
+_FLAT_VALUE = re.compile(rb"%b|%b" % (_STRING, _SCALAR), re.DOTALL)
 
 
 def indent(text: bytes) -> bytes:
-    """The same tokens, laid out as JSON.stringify(value, null, 2) does: the reference's form of job.json."""
-    out: list[bytes] = []
+    """A job as its file holds it: the same tokens, laid out as JSON.stringify(value, null, 2) does.
+
+    The layout of what is nested deeply can be many times as large. Beyond a bound the text stays as it is.
+    """
+    most = min(LAYOUT_FACTOR * len(text) + LAYOUT_BYTES_MORE, LAYOUT_BYTES_MAX)
+    if len(text) > most:
+        return text
+    out = bytearray()
     depth = 0
     opened = False  # the last token opened an object or array: an empty one stays on its line
     for match in TOKEN.finditer(text):
@@ -21,62 +52,94 @@ def indent(text: bytes) -> bytes:
         if token in (b"}", b"]"):
             depth -= 1
             if not opened:
-                out.append(b"\n" + _INDENT * depth)
+                out += b"\n" + _INDENT * depth
             opened = False
-            out.append(token)
+            out += token
             continue
         if opened:
-            out.append(b"\n" + _INDENT * depth)
+            out += b"\n" + _INDENT * depth
             opened = False
         if token == b",":
-            out.append(b",\n" + _INDENT * depth)
+            out += b",\n" + _INDENT * depth
+            if len(out) > most:
+                return text
         elif token == b":":
-            out.append(b": ")
+            out += b": "
         else:
-            out.append(token)
+            out += token
             if token in (b"{", b"["):
                 depth += 1
                 opened = True
-    return b"".join(out)
+                if len(out) > most:
+                    return text
+    return text if len(out) > most else bytes(out)
+
+
+def compact(text: bytes) -> bytes:
+    """The same tokens without white space between them."""
+    out = bytearray()
+    for match in TOKEN.finditer(text):
+        out += match.group()
+    return bytes(out)
 
 
 def layouts(text: bytes) -> Iterator[bytes]:
-    """The same tokens, as they are laid out usually: compact, as Python's json does it, and as they stand."""
-    tokens = TOKEN.findall(text)
-    yield b"".join(tokens)
-    yield b"".join([token + b" " if token in (b",", b":") else token for token in tokens])
+    """The same tokens, as they are laid out usually: as they stand, compact, and as Python's json does it.
+
+    The text may be anything: it is of a file that anybody may have changed.
+    """
     yield text
+    for between in (b"", b" "):
+        out = bytearray()
+        for match in _TOKEN_OR_QUOTE.finditer(text):
+            token = match.group()
+            if token == b'"':
+                return  # a string without an end; to go on would look through the rest for each quote in it
+            out += token
+            if token in (b",", b":"):
+                out += between
+        yield bytes(out)
 
 
 def members(text: bytes) -> Iterator[tuple[str, int, int]]:
     """Key, and start and end of the value, of each member of the outermost object."""
-    depth = 0
-    key: str | None = None
-    start = end = 0
-    last = b""
-    for match in TOKEN.finditer(text):
-        token = match.group()
-        if depth == 1:
-            if key is None and token[:1] == b'"':
-                key = json.loads(token)
-            elif token == b":" and last[:1] == b'"' and not start:
-                start = match.end()
-            elif token in (b",", b"}"):
-                if key is not None:
-                    yield key, start, end
-                key, start = None, 0
-        if token in (b"{", b"["):
-            depth += 1
-        elif token in (b"}", b"]"):
-            depth -= 1
-        end = match.end()
-        last = token
+    for key, start, end in _members(text):
+        yield json.loads(key), start, end
 
 
 def span(text: bytes, key: str) -> tuple[int, int] | None:
     """Start and end of the value of `key`, without white space; of the last one, if there are two."""
     found = None
-    for name, start, end in members(text):
-        if name == key:
-            found = (start + len(text[start:end]) - len(text[start:end].lstrip()), end)
+    plain = json.dumps(key, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    for name, start, end in _members(text):
+        if name == plain or (b"\\" in name and json.loads(name) == key):
+            found = (start, end)
     return found
+
+
+def _members(text: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The same, with the keys as they stand there."""
+    end = text.index(b"{") + 1
+    while (key := _KEY.match(text, end)) is not None:
+        start = key.end()
+        end = _end_of_value(text, start)
+        yield key[1], start, end
+
+
+def _end_of_value(text: bytes, start: int) -> int:
+    flat = _FLAT_VALUE.match(text, start)
+    if flat is not None:
+        return flat.end()
+    depth, at = 0, start
+    while at < len(text):
+        whole = _CONTAINER.match(text, at) if text[at] in b"{[" else None
+        if whole is not None:
+            at = whole.end()
+        else:
+            depth += 1 if text[at] in b"{[" else -1
+            at += 1
+        if not depth:
+            return at
+        bracket = _NEXT_BRACKET.match(text, at)
+        at = len(text) if bracket is None else bracket.end()
+    raise ValueError("it is no JSON")

@@ -2,10 +2,13 @@
 """What a value must be to be stored, as wire.md, section 6, says. No I/O; the bytes are never changed.
 
 msgspec checks the fields that are required and skips the rest. It refuses some legal JSON (lone surrogate
-escapes) and takes
-some bytes that are no UTF-8, so there is a UTF-8 test before it and a second opinion behind it.
+escapes) and takes some bytes that are no UTF-8, so there is a UTF-8 test before it and a second opinion
+after it. How deeply it can go depends on the Python, so nesting is counted before it (`nesting.py`).
+
+Each step is linear in the size of the value, whatever it holds, and copies it at most once.
 """
 
+import codecs
 import re
 import sys
 from typing import Annotated, Never
@@ -16,6 +19,7 @@ from msgspec import Meta
 from perstack_storage._errors import ErrorCode
 
 from .errors import Refusal
+from .nesting import NESTING_MAX, is_too_deep, pruned
 from .record import Kind
 
 UNSET = msgspec.UNSET
@@ -103,6 +107,12 @@ class RunSetting(msgspec.Struct):
     maxSteps: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Sent(msgspec.Struct):
+    """A time as it stands in a run setting."""
+
+    updatedAt: msgspec.Raw
+
+
 Value = Job | Checkpoint | Event | RunSetting
 
 _TYPES: dict[int, type[Value]] = {
@@ -112,6 +122,7 @@ _TYPES: dict[int, type[Value]] = {
     Kind.RUN_SETTING: RunSetting,
 }
 _DECODERS: dict[int, msgspec.json.Decoder[Value]] = {k: msgspec.json.Decoder(t) for k, t in _TYPES.items()}
+_SENT = msgspec.json.Decoder(_Sent)
 _IDS: dict[int, tuple[str, ...]] = {
     Kind.JOB: ("id",),
     Kind.CHECKPOINT: ("id", "jobId", "runId"),
@@ -132,9 +143,16 @@ _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 _known_ids: set[str] = set()
 _KNOWN_IDS_MAX = 4096
 
-_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_LONE_SURROGATE = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
-_STAND_IN = rb"\\u0001"  # an id that holds it is refused
+# Without these an event is refused: its required fields, written as shortly as can be.
+_REQUIRED_BYTES_MIN = 88
+_SHALLOW_BYTES = 2 * NESTING_MAX + _REQUIRED_BYTES_MIN
+_PRUNED_LEVELS = 64  # far below all required fields
+_SLICE_BYTES = 1 << 20
+# Escapes of U+D000 to U+DFFF, all surrogates among them, and what stands in for them: private characters.
+_ESCAPES = (rb"\ud", rb"\uD")
+_STAND_IN, _OTHER_STAND_IN = rb"\ue", rb"\uf"
+_PRIVATE = re.compile("[\ue000-\uefff]")
+_FROM_STAND_IN = 0xE000 - 0xD000
 
 
 def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
@@ -147,8 +165,19 @@ def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
         return _DECODERS[kind].decode(payload)
     except msgspec.ValidationError as error:
         _refuse(kind, error)
-    except (msgspec.DecodeError, RecursionError):
-        return _second_opinion(kind, bytes(payload))
+    except msgspec.DecodeError:
+        return _second_opinion(kind, payload)
+    except RecursionError:  # an older daemon took deeper values; and the caller's own calls count as well
+        return decode(kind, pruned(payload, _PRUNED_LEVELS))
+
+
+def updated_at_as_sent(setting: bytes | memoryview) -> str:
+    """The text of the number that is a stored setting's `updatedAt`."""
+    try:
+        found = _SENT.decode(setting)
+    except (msgspec.DecodeError, RecursionError):  # see decode
+        found = _SENT.decode(_with_stand_in(pruned(setting, _PRUNED_LEVELS), _STAND_IN))
+    return bytes(found.updatedAt).decode()
 
 
 def check(kind: int, payload: bytes | bytearray) -> Value:
@@ -158,12 +187,9 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
         Refusal: BAD_JSON or BAD_VALUE, naming the field.
     """
     if not payload.isascii():
-        try:
-            payload.decode()
-        except UnicodeDecodeError as error:
-            raise Refusal(
-                ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is not UTF-8: {error.reason}"
-            ) from None
+        _check_utf8(kind, payload)
+    if len(payload) > _SHALLOW_BYTES and is_too_deep(payload):
+        raise Refusal(ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is nested too deeply")
     value = decode(kind, payload)
     for field in _IDS[kind]:
         check_id(getattr(value, field), field)
@@ -178,6 +204,20 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
         _whole(value.totalSteps, "totalSteps")
         _finite(value.usage)
     return value
+
+
+def _check_utf8(kind: int, payload: bytes | bytearray) -> None:
+    """Refuse what is not UTF-8. A slice at a time: text takes up to four times its bytes when decoded."""
+    start = 0
+    while start < len(payload):
+        piece = payload[start : start + _SLICE_BYTES]
+        try:
+            _, used = codecs.utf_8_decode(piece, "strict", start + len(piece) == len(payload))
+        except UnicodeDecodeError as error:
+            raise Refusal(
+                ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is not UTF-8: {error.reason}"
+            ) from None
+        start += used
 
 
 def check_id(value: str, field: str) -> None:
@@ -248,16 +288,45 @@ def _refuse(kind: int, error: msgspec.ValidationError) -> Never:
     raise Refusal(ErrorCode.BAD_VALUE, f"{field}: {reason}", field) from None
 
 
-def _second_opinion(kind: int, payload: bytes) -> Value:
-    """Decode a value without its lone surrogates, which msgspec refuses and JSON allows."""
-    name = _NAMES[Kind(kind)]
-    # First the escaped backslashes, so that each one left begins an escape.
-    text = _LONE_SURROGATE.sub(_STAND_IN, payload.replace(rb"\\", rb"\u005c"))
+def _second_opinion(kind: int, payload: bytes | bytearray | memoryview) -> Value:
+    """Decode a value whose lone surrogates msgspec refuses and JSON allows.
+
+    A private character stands in for each escaped surrogate, be it alone or one of a pair, and for its
+    neighbours from U+D000 on. That changes no length, and nothing but text: a backslash that was escaped
+    itself stays one. Where ids may have been meant, a second stand-in tells which characters were replaced.
+    """
     try:
-        return _DECODERS[kind].decode(text)
+        value = _DECODERS[kind].decode(_with_stand_in(payload, _STAND_IN))
+        names = (*_IDS[kind], "type") if isinstance(value, Event) else _IDS[kind]
+        replaced = [name for name in names if _PRIVATE.search(getattr(value, name))]
+        if replaced:
+            other = _DECODERS[kind].decode(_with_stand_in(payload, _OTHER_STAND_IN))
+            for name in replaced:
+                setattr(value, name, _as_sent(getattr(value, name), getattr(other, name)))
     except msgspec.ValidationError as error:
         _refuse(kind, error)
-    except RecursionError:
-        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is nested too deeply") from None
     except msgspec.DecodeError as error:
-        raise Refusal(ErrorCode.BAD_JSON, f"the {name} is not JSON: {error}") from None
+        raise Refusal(ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is not JSON: {error}") from None
+    except RecursionError:
+        return _second_opinion(kind, pruned(payload, _PRUNED_LEVELS))
+    return value
+
+
+def _with_stand_in(payload: bytes | bytearray | memoryview, stand_in: bytes) -> bytearray:
+    text = bytearray(payload)
+    for escape in _ESCAPES:
+        for start in range(0, len(text), _SLICE_BYTES):
+            # Reaches into the next slice, so that no escape is cut in two.
+            piece = text[start : start + _SLICE_BYTES + len(escape) - 1]
+            if escape in piece:
+                text[start : start + len(piece)] = piece.replace(escape, stand_in)
+    return text
+
+
+def _as_sent(text: str, other: str) -> str:
+    """A string as it was sent, from what it is with the one stand-in and with the other."""
+    if len(text) > ID_BYTES_MAX:
+        return text  # refused for its length
+    units = [a if a == b else chr(ord(a) - _FROM_STAND_IN) for a, b in zip(text, other, strict=True)]
+    # Through UTF-16, where two surrogates in a row are one character.
+    return "".join(units).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

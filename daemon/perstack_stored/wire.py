@@ -11,6 +11,7 @@ from .record import Kind
 
 PROTOCOL_VERSION = 1
 HEADER_BYTES_MAX = 65_536
+ARGUMENTS_BYTES_MAX = 65_536
 SESSION_BYTES = 16
 STORE_KINDS = {
     "storeJob": Kind.JOB,
@@ -162,6 +163,9 @@ def decode_arguments(body: bytes) -> dict[str, Any]:
     """
     if not body:
         return {}
+    if len(body) > ARGUMENTS_BYTES_MAX:
+        # Decoded, they could take a hundred times their bytes.
+        raise Refusal(ErrorCode.BAD_REQUEST, f"the arguments hold more than {ARGUMENTS_BYTES_MAX} bytes")
     try:
         arguments = msgspec.json.decode(body)
     except _UNREADABLE:

@@ -1,7 +1,6 @@
 """What a start and the offline tools do with a base, without processes: thousands of damages are tried."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from perstack_stored import index, queries
 from perstack_stored.arguments import check_arguments
 from perstack_stored.check import check
-from perstack_stored.daemon import RECURSION_MAX, known_position
+from perstack_stored.daemon import known_position
 from perstack_stored.files import Files
 from perstack_stored.findings import Finding, Report
 from perstack_stored.follower import Folders, IndexProjection
@@ -22,8 +21,6 @@ from perstack_stored.segments import JournalReader
 from perstack_stored.sessions import Sessions
 from perstack_stored.settings import Settings
 from perstack_stored.tree import Tree, TreeModes
-
-sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_MAX))
 
 Items = list[Any]
 

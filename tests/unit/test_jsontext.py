@@ -1,14 +1,17 @@
 """JSON handled by its tokens, so that no number and no surrogate changes."""
 
+import contextlib
 import json
 import re
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored import jsontext
+from perstack_stored import jsontext, masking
 
 _TEXT = st.text(st.characters(exclude_categories=[])) | st.sampled_from(
     ['"', "\\", '\\"', "{", "}]", ":,", "a\nb", "\u2028"]
@@ -52,8 +55,9 @@ def test_an_empty_object_or_array_stays_on_its_line(empty: bytes) -> None:
 
 def test_a_deep_text_is_indented_without_recursion() -> None:
     """Depth costs no stack."""
-    deep = b'{"a":' * 1000 + b"1" + b"}" * 1000
+    deep = b'{"a":' * 150 + b"1" + b"}" * 150
     assert re.sub(rb"\s", b"", jsontext.indent(deep)) == deep
+    assert jsontext.indent(deep) != deep
 
 
 @given(_OBJECTS, st.booleans(), st.sampled_from([None, 2, "\t"]))
@@ -104,3 +108,113 @@ def test_the_value_that_counts_is_found(text: bytes, span: bytes) -> None:
 def test_a_key_that_is_not_on_the_outermost_level_is_not_found(text: bytes) -> None:
     """Only members of the object itself are looked at."""
     assert jsontext.span(text, "k") is None
+
+
+# --- what it costs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":' * 900 + b"1" + b"}" * 900,
+        b'{"id":"j","x":' + b"[" * 840 + b",".join([b"0"] * 20_000) + b"]" * 840 + b"}",
+        b'{"x":' + b"[" * 50 + b",".join([b"0"] * 20_000) + b"]" * 50 + b',"id":"j"}',
+    ],
+    ids=["tower", "wide at the bottom", "less deep"],
+)
+def test_a_layout_beyond_its_bound_is_not_made(text: bytes) -> None:
+    """What would be many times as large laid out stays as it was sent, and nothing large is made of it."""
+    tracemalloc.start()
+    found = jsontext.indent(text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is text
+    assert peak < 2 * (jsontext.LAYOUT_FACTOR * len(text) + jsontext.LAYOUT_BYTES_MORE)
+
+
+def test_a_layout_within_its_bound_is_made_to_the_last_byte() -> None:
+    """The bound is where the text says it is: a byte more of the value makes room for four of its layout."""
+
+    def size(zeros: int, spaces: int) -> tuple[bytes, int]:
+        value = b'{"x":' + b"[" * 400 + b",".join([b"0"] * zeros) + b"]" * 400 + b" " * spaces + b"}"
+        levels = b"".join(b"\n" + b"  " * depth + b"]" for depth in range(400, 0, -1))
+        opened = b"".join(b"[\n" + b"  " * (depth + 1) for depth in range(1, 401))
+        inner = (b",\n" + b"  " * 401).join([b"0"] * zeros)
+        return value, len(b'{\n  "x": ' + opened + inner + levels + b"\n}")
+
+    value, laid_out = size(1000, 0)
+    short = laid_out - jsontext.LAYOUT_BYTES_MORE - jsontext.LAYOUT_FACTOR * len(value)
+    assert short > 0
+    spaces = -(-short // jsontext.LAYOUT_FACTOR)
+    assert len(jsontext.indent(size(1000, spaces)[0])) == laid_out
+    assert jsontext.indent(size(1000, spaces - 1)[0]) == size(1000, spaces - 1)[0]
+
+
+def test_a_text_beyond_the_largest_layout_stays_as_it_is() -> None:
+    """Not even begun: there would be no end to its tokens."""
+    text = b'{"x":[' + b"0," * (jsontext.LAYOUT_BYTES_MAX // 2) + b"0]}"
+    assert jsontext.indent(text) is text
+
+
+_COSTLY = {
+    "escapes": b'"' + rb"\\\\" * 500_000 + b'"',
+    "surrogates": b'"' + rb"\ud800" * 160_000 + b'"',
+    "letters": b'"' + b"a" * 1_000_000 + b'"',
+    "white space": b"[" + b" " * 1_000_000 + b"]",
+    "digits": b"1" * 1_000_000,
+    "arrays": b"[" + b"[]," * 20_000 + b"0]",
+    "deep, with a tail at each level": b"[0,[1]," * 300 + b"0" + b"]" * 300,
+    "addresses": b'"' + b"://a" * 250_000 + b'"',
+    "an address": b'"://' + b"a" * 1_000_000 + b'"',
+}
+
+
+@pytest.mark.parametrize("text", list(_COSTLY.values()), ids=list(_COSTLY))
+def test_the_work_by_tokens_takes_no_more_memory_than_copies(text: bytes) -> None:
+    """Patterns that could go back keep something for each escape; these can't."""
+    text = b'{"x":' + text + b',"updatedAt":5}'
+    tracemalloc.start()
+    assert jsontext.span(text, "updatedAt") == (len(text) - 2, len(text) - 1)
+    assert jsontext.indent(text).translate(None, b" \n") == text.translate(None, b" ")
+    assert len(list(jsontext.layouts(text))) == 3
+    assert masking.mask(text) == text
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * len(text) + (1 << 20)
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b"]}", b'"'], ids=repr)
+def test_a_damaged_file_is_not_looked_through_again_and_again(end: bytes) -> None:
+    """A string without an end, full of quotes, is met once and not at each quote in it."""
+
+    def cost(size: int) -> float:
+        text = b'{"x":1,"y":"' + rb"\"" * size + end
+        before = time.process_time()
+        list(jsontext.layouts(text))
+        with contextlib.suppress(ValueError):
+            jsontext.span(text, "z")
+        return time.process_time() - before
+
+    assert min(cost(400_000) for _ in range(3)) < 16 * min(cost(100_000) for _ in range(3)) + 0.05
+
+
+@given(_OBJECTS, st.booleans(), st.sampled_from([None, 2]))
+def test_what_is_compact_is_the_same_for_each_layout(
+    value: dict[str, Any], ascii_only: bool, indent: int | None
+) -> None:
+    """An import takes two layouts of one job for the same."""
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+    wanted = json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"))
+    assert jsontext.compact(text) == wanted.encode("utf-8", "surrogatepass")
+
+
+@given(st.integers(0, 40), _OBJECTS)
+def test_the_end_of_a_deep_member_is_found(levels: int, value: dict[str, Any]) -> None:
+    """Deeper than one pattern goes, too."""
+    inner = re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m.group()):04x}", json.dumps(value))
+    deep = "[1," * levels + inner + ",[]]" * levels
+    text = f'{{"a":{deep} ,"b":2}}'.encode()
+    assert [(key, text[start:end]) for key, start, end in jsontext.members(text)] == [
+        ("a", deep.encode()),
+        ("b", b"2"),
+    ]

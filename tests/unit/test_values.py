@@ -1,14 +1,17 @@
 """What a value must be to be stored, and what is said about one that is refused."""
 
 import json
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perstack_stored import values
+from perstack_stored import nesting, values
 from perstack_stored.errors import Refusal
+from perstack_stored.nesting import NESTING_MAX
 from perstack_stored.record import Kind
 from tests.unit.support import SAMPLES, USAGE, checkpoint, dumps, event, job, setting
 
@@ -368,7 +371,8 @@ LEGAL = {
     "NUL escape": b'"\\u0000"',
     "any UTF-8": '"日本🙂\u2028\x7f"'.encode(),
     "500 levels": b"[" * 500 + b"]" * 500,
-    "800 levels": b"[" * 800 + b"]" * 800,
+    "510 levels": b"[" * 510 + b"]" * 510,
+    "a Hangul escape": b'"\\ud55c\\uD7FF"',
     "__proto__": b'{"__proto__":{"toString":1}}',
     "white space": b" \t\r\n[ ] ",
 }
@@ -438,16 +442,145 @@ def test_many_ids_take_bounded_memory() -> None:
         values.check_id("..", "jobId")
 
 
-def deeper(levels: int, payload: bytes) -> values.Value:
+def deeper(levels: int, payload: bytes | memoryview) -> values.Value:
     """Decode with some more frames on the stack."""
     return deeper(levels - 1, payload) if levels else values.decode(Kind.EVENT, payload)
 
 
-def test_what_was_stored_can_be_decoded_with_a_deeper_stack() -> None:
-    """A projection may stand on a deeper stack than the check: 900 levels leave it room."""
-    payload = raw(event(), "zz", b"[" * 850 + b"]" * 850)
-    values.check(Kind.EVENT, payload)
-    deeper(40, payload)
+@pytest.mark.parametrize("levels", [850, 9_900])
+@pytest.mark.parametrize("around", ["%b", '["\\ud800",%b]'], ids=["fast", "slow"])
+def test_what_an_older_daemon_stored_can_be_decoded_with_any_stack(levels: int, around: str) -> None:
+    """Older daemons took values up to the interpreter's bound, which is 900 or 9,900 levels."""
+    payload = raw(event(), "zz", around.encode() % (b"[" * levels + b'"]"' + b"]" * levels))
+    for text in (payload, memoryview(payload)):
+        assert deeper(40, text).id == event()["id"]  # type: ignore[union-attr]
+    assert refusal(Kind.EVENT, payload).message == "the event is nested too deeply"
+
+
+@pytest.mark.parametrize("kind", list(SAMPLES))
+@pytest.mark.parametrize(
+    ("left", "right"), [(b"[", b"]"), (b'{"":', b"}"), (b'{"[":"]\\"","":', b"}"), (b"[ [],\n", b"]")]
+)
+@pytest.mark.parametrize(
+    ("inside", "levels"),
+    [(b"[]", 1), (b'["' + b"[" * 5000 + b'"]', 1), (b"[" + b"[],[[]]," * 5000 + b"0]", 3)],
+    ids=["empty", "string", "wide"],
+)
+def test_a_value_has_at_most_so_many_levels(
+    kind: Kind, left: bytes, right: bytes, inside: bytes, levels: int
+) -> None:
+    """512 objects and arrays within each other are taken, itself included; 513 are not, on any Python."""
+    for extra in ({}, SLOW):
+        most = NESTING_MAX - 1 - levels
+        values.check(kind, raw(extra | SAMPLES[kind], "deep", left * most + inside + right * most))
+        payload = raw(extra | SAMPLES[kind], "deep", left * (most + 1) + inside + right * (most + 1))
+        assert refusal(kind, payload).message.endswith("is nested too deeply")
+
+
+def nesting_of(value: object) -> int:
+    """Levels of a decoded value."""
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(nesting_of, value.values() if isinstance(value, dict) else value), default=0)
+
+
+def shallower(value: Any, levels: int) -> Any:
+    """A decoded value without what stands below so many levels."""
+    if isinstance(value, dict):
+        return {key: shallower(item, levels - 1) for key, item in value.items()} if levels else {}
+    if isinstance(value, list):
+        return [shallower(item, levels - 1) for item in value] if levels else []
+    return value
+
+
+_PIECES = st.sampled_from(["", "[", "]{", '"', '\\"', "\\", "\\\\", "é}", "\n", "\ud800"])
+_NESTED = st.recursive(
+    _PIECES | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_PIECES, inner, max_size=3),
+)
+
+
+@given(st.dictionaries(_PIECES, _NESTED, max_size=3), st.integers(1, 6), st.integers(1, 9))
+def test_levels_are_counted_as_json_counts_them(value: dict[str, Any], levels: int, slice_bytes: int) -> None:
+    """Brackets in strings don't count, however the text is cut into slices."""
+    text = json.dumps(value).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nesting, "NESTING_MAX", levels)
+        patch.setattr(nesting, "SHALLOW_BYTES", 0)
+        patch.setattr(nesting, "_SLICE_BYTES", slice_bytes)
+        patch.setattr(nesting, "_ROOM_MIN", 3)
+        patch.setattr(nesting, "_STEPS_EXACT", slice_bytes)
+        assert nesting.is_too_deep(text) == (nesting_of(value) > levels)
+    assert json.loads(nesting.pruned(text, levels)) == shallower(value, levels)
+
+
+# --- what it costs ---------------------------------------------------------------------------------
+
+_SHAPES = {
+    "other alphabets": "ü".encode() * 2,
+    "emoji": "🙂".encode(),
+    "escaped backslashes": rb"\\\\",
+    "lone surrogates": rb"\ud800",
+    "pairs, one broken": rb"\ud83d\ude42",
+    "quotes": rb"\"",
+    "brackets": b"[",
+}
+
+
+def cost_of(payload: bytes) -> float:
+    """Seconds of the processor that a check takes, the least of some."""
+
+    def once() -> float:
+        before = time.process_time()
+        refusal_or_none(Kind.EVENT, payload)
+        return time.process_time() - before
+
+    return min(once() for _ in range(4))
+
+
+@pytest.mark.parametrize("shape", list(_SHAPES.values()), ids=list(_SHAPES))
+@pytest.mark.parametrize("end", [b'"', rb'\ud800"', b""], ids=["plain", "surrogate", "cut"])
+def test_no_shape_of_text_is_of_another_class_of_cost(shape: bytes, end: bytes) -> None:
+    """Whatever a string holds, it costs no more than some times what letters cost, and that with any size."""
+
+    def shaped(piece: bytes, size: int) -> bytes:
+        return raw(event(), "x", b'"' + piece * (size // len(piece)) + end)
+
+    plain = cost_of(raw(event(), "x", b'"' + b"a" * 1_000_000 + b'"'))
+    small, large = cost_of(shaped(shape, 500_000)), cost_of(shaped(shape, 1_000_000))
+    assert large < 100 * plain
+    assert large < 8 * small
+
+
+@pytest.mark.parametrize("shape", [*_SHAPES.values(), b"x" + "🙂".encode()], ids=[*_SHAPES, "mixed"])
+@pytest.mark.parametrize("end", [b'"', rb'\ud800"', b""], ids=["plain", "surrogate", "cut"])
+def test_a_check_takes_two_copies_of_a_value_at_most(shape: bytes, end: bytes) -> None:
+    """Beside the value there is room for a copy and for some slices, whatever it holds."""
+    payload = raw(event(), "x", b'"' + shape * (12_000_000 // len(shape)) + end)
+    tracemalloc.start()
+    refusal_or_none(Kind.EVENT, payload)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < len(payload) + (10 << 20)
+
+
+@pytest.mark.parametrize("lone", ["", "\ud800"])
+@pytest.mark.parametrize("id_", ["한", "🙂", "\ue000", "\uf000🙂\ue83d", "a\ud7ff", "\ue000" * 50])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_an_id_is_taken_as_it_was_sent_beside_a_lone_surrogate(id_: str, lone: str, ascii_only: bool) -> None:
+    """Escaped or not, private characters, pairs and Hangul in ids are what they are."""
+    text = json.dumps(event(id=id_, runId=f"r{id_}", zz="@@"), ensure_ascii=ascii_only)
+    value = values.check(Kind.EVENT, text.replace('"@@"', json.dumps(lone)).encode())
+    assert isinstance(value, values.Event)
+    assert (value.id, value.runId) == (id_, f"r{id_}")
+
+
+@pytest.mark.parametrize("text", [b"1", b"1.50", b"17171717172e2", b" 12 "])
+@pytest.mark.parametrize("beside", [b"0", b'"\\ud800"', b"[" * 9900 + b"]" * 9900], ids=["0", "lone", "deep"])
+def test_the_text_of_a_setting_s_time_is_found(text: bytes, beside: bytes) -> None:
+    """The index keeps the digits as they were sent, whatever else the setting holds."""
+    payload = raw(setting() | {"zz": {"updatedAt": 5}, "yy": "##"}, "updatedAt", text)
+    assert values.updated_at_as_sent(payload.replace(b'"##"', beside)) == text.strip().decode()
 
 
 # --- what is said ----------------------------------------------------------------------------------
