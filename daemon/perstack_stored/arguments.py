@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from perstack_storage._errors import ErrorCode
 
 from . import values
+from .epochs import Epochs
 from .errors import Refusal
 from .outbox import Envelope
 from .peers import Peer
@@ -46,7 +47,7 @@ def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def check_history(arguments: dict[str, Any], store: str, position: int) -> None:
+def check_history(arguments: dict[str, Any], store: str, position: int, epochs: Epochs) -> None:
     """Check that a position to go on from is one of this history.
 
     Raises:
@@ -60,6 +61,14 @@ def check_history(arguments: dict[str, Any], store: str, position: int) -> None:
             ErrorCode.POSITION_GONE,
             f"position {after} is not in this history, which ends at {position}: its end was lost",
             "after",
+        )
+    epoch = arguments.get("epoch")
+    if epoch is not None and after and epoch != epochs.at(after):
+        raise Refusal(
+            ErrorCode.POSITION_GONE,
+            f"position {after} was read in another continuation of this history: the base was put back from"
+            " a copy, or is one",
+            "epoch",
         )
 
 
@@ -133,6 +142,7 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "jobId": (_id, False),
         "runId": (_id, False),
         "store": (_text, False),
+        "epoch": (_text, False),
     },
     "readPart": {"read": (_text, True), "part": (_positive, True)},
 }

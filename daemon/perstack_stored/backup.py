@@ -19,13 +19,14 @@ from perstack_storage._endpoint import resolve_base
 from . import backup_folder, record
 from .backup_folder import COPY_BYTES, Folder, Manifest, SegmentCopy, copy_name
 from .check_journal import recover_only
-from .errors import BaseHeldError, ConfigError
+from .epochs import Epochs
+from .errors import BaseHeldError, ConfigError, DamageError
 from .exec_base import holder_of
 from .files import Files
 from .follower import open_folders
 from .offline import Advance, held_base, progress
 from .record import SegmentHeader
-from .segments import Chain, Mark
+from .segments import BadEntryError, Chain, Mark, segment_name, walk
 
 _DAEMON_SECONDS = 30.0
 
@@ -134,6 +135,12 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
             f"{folder.path} goes up to position {before.position}, the base only to {mark.position}: records"
             " of the base are lost. Keep this backup, and use another folder"
         )
+    epochs = _epochs(folder.files, chain, mark)
+    if before is not None and before.epoch and before.epoch != epochs.at(before.position):
+        raise ConfigError(
+            f"{folder.path} is the backup of another continuation of this history: the base was put back from"
+            " a copy, or is one, and went on. Keep this backup, and use another folder"
+        )
     for name in left:
         folder.files.unlink(name, dir_fd=folder.fd)
     had = {copy.file: copy for copy in before.segments} if before else {}
@@ -147,12 +154,31 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
         made = {copy.file: copy for copy in [_copy_segment(chain, folder, *item, advance) for item in new]}
     folder.files.sync(folder.fd)
     segments = [(made | had)[copy_name(*item)] for item in wanted]
-    manifest = Manifest(backup_folder.FORMAT, store, mark.position, time.time_ns() // 1_000_000, segments)
+    manifest = Manifest(
+        backup_folder.FORMAT,
+        store,
+        mark.position,
+        time.time_ns() // 1_000_000,
+        segments,
+        epochs.at(mark.position) or "",
+    )
     checked = _verify(folder, manifest, segments if verify_all else list(made.values()))
     backup_folder.write_manifest(folder, manifest)
     for name in had.keys() - {copy.file for copy in segments}:
         folder.files.unlink(name, dir_fd=folder.fd)
     return Done(manifest, len(made), sum(copy.bytes for copy in made.values()), checked)
+
+
+def _epochs(files: Files, chain: Chain, mark: Mark) -> Epochs:
+    """The epochs of the journal up to a mark, as its last segment tells them."""
+    epochs = Epochs()
+    salt, start = chain.headers[mark.segment].salt, record.SEGMENT_HEADER_BYTES
+    try:
+        for entry in walk(files, chain.fd(mark.segment), salt, start, mark.offset, mark.segment):
+            epochs.take_up(entry.header)
+    except BadEntryError as error:
+        raise DamageError(segment_name(mark.segment), error.offset, 0, error.reason) from None
+    return epochs
 
 
 def _copy_segment(

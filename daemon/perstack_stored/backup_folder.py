@@ -50,6 +50,7 @@ class Manifest(msgspec.Struct, frozen=True):
     position: int
     timeMs: int  # noqa: N815
     segments: list[SegmentCopy]
+    epoch: str = ""  # of the position; of no older backup
 
 
 class _Signed(msgspec.Struct):

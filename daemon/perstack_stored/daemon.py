@@ -229,6 +229,7 @@ class Daemon:
             files,
             self._base,
             folders.journal,
+            journal.epochs,
             answer_bytes=settings.answer_bytes,
             open_max=settings.open_reads_max,
             waits_max=settings.follows_max,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from . import record
+from .epochs import Epoch, encode_epochs
 from .errors import JournalFailedError, LostEndError, StorageFullError
 from .files import Files
 from .notify import Working, to_nobody
@@ -85,6 +86,8 @@ class Journal:
         self._time_ms: int = found.time_ms
         self._position: int = found.position
         self._ends = dict(found.ends)
+        self.epochs = found.epochs
+        self.epochs.begin(found.position)
         self._preparer = SegmentPreparer(files, dir_fd, segment_bytes, FILE_MODE, ahead=ahead)
         if found.resume is None:
             self._begin_at_start(found, first_segment_bytes)
@@ -229,7 +232,7 @@ class Journal:
         self.sync_seconds = seconds
         self.syncs += 1
 
-    def _write_mark(self) -> None:
+    def _write_mark(self, begins: Epoch | None = None) -> None:
         """An entry without records at the end; the next append goes on behind it."""
         buffers, size = record.encode_entry(
             self._salt,
@@ -237,6 +240,8 @@ class Journal:
             position=self._position,
             time_ms=self.now_ms(),
             synced=self._offset,
+            seq=begins.number if begins else 0,
+            session=begins.id if begins else record.NO_SESSION,
             type=EntryType.MARK,
         )
         self._write(buffers)
@@ -291,7 +296,7 @@ class Journal:
         return SegmentHeader(number, self.store, self._position + 1, previous_end, 0, secrets.randbits(32))
 
     def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
-        """Write header, snapshot of the sessions and kept entries, synced; returns the end offset."""
+        """Write header, snapshot of the sessions, epochs and kept entries, synced; returns the end offset."""
         snapshot, size = record.encode_entry(
             header.salt,
             [Record(0, 0, self._sessions.snapshot())],
@@ -300,9 +305,14 @@ class Journal:
             synced=0,
             type=EntryType.SESSIONS,
         )
-        end = record.SEGMENT_HEADER_BYTES + size + len(kept)
+        first = header.first_position
+        before, before_size = encode_epochs(self.epochs.upto(first), header.salt, self._time_ms)
+        # What is kept is of the epoch before: it may have been read by a follower.
+        behind, behind_size = encode_epochs(self.epochs.behind(first), header.salt, self._time_ms)
+        end = record.SEGMENT_HEADER_BYTES + size + before_size + len(kept) + behind_size
         header = header._replace(proven=end)
-        self._files.write(fd, [record.encode_segment_header(header), *snapshot, kept], 0)
+        head = [record.encode_segment_header(header), *snapshot, *before, kept, *behind]
+        self._files.write(fd, head, 0)
         self._files.sync_data(fd)
         return end
 
@@ -322,7 +332,7 @@ class Journal:
         assert header is not None
         fd = self._files.open(segment_name(header.number), dir_fd=self._dir, write=True)
         self._use(fd, header, found.proven_end, self._files.size(fd))
-        self._write_mark()
+        self._write_mark(self.epochs.newest)
 
     def _begin_at_start(self, found: Recovered, first_segment_bytes: int) -> None:
         """A new segment that begins with the records whose sync nothing proves, written again."""

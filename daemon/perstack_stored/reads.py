@@ -17,6 +17,7 @@ from perstack_storage._errors import ErrorCode
 
 from . import index, queries, wire
 from .arguments import ReadRequest
+from .epochs import Epochs
 from .errors import DamageError, IndexUnusableError, Refusal, StoredError
 from .figures import Tally
 from .files import Files
@@ -78,6 +79,7 @@ class Reads:
         files: Files,
         base: str,
         journal_dir: int,
+        epochs: Epochs,
         *,
         answer_bytes: int,
         open_max: int,
@@ -89,6 +91,7 @@ class Reads:
         self._files = files
         self._path = f"{base}/.stored/{index.FILE_NAME}"
         self._journal_dir = journal_dir
+        self._epochs = epochs
         self._answer_bytes = answer_bytes
         self._open_max = open_max
         self._keep_seconds = keep_seconds
@@ -285,7 +288,12 @@ class Reads:
         read = _OpenRead(request.envelope[0], answer.pieces, masked="masked" in request.arguments)
         body, last = read.next_part(self._answer_bytes)
         more = None if last else {"read": self._keep(read), "part": 1}
-        return wire.read_answer(request.id, body, position=position, more=more, **answer.fields)
+        fields = answer.fields
+        if request.op == "readAll":
+            until = fields["next"]
+            assert isinstance(until, int)
+            fields |= self._epochs.between(request.arguments.get("after", 0), until)
+        return wire.read_answer(request.id, body, position=position, more=more, **fields)
 
     def _part(self, request: ReadRequest) -> bytes:
         name, part = request.arguments["read"], request.arguments["part"]

@@ -33,6 +33,7 @@ SEGMENT_MAGIC = b"PSTKJNL1"
 FORMAT_VERSION = 1
 ALIGNMENT = 8
 NO_SESSION = bytes(16)
+Buffer = bytes | bytearray | memoryview
 
 _ENTRY = struct.Struct("<4sIIHBBQQQQ16s")
 _AFTER_CRC = struct.Struct("<IHBBQQQQ16s")
@@ -66,7 +67,7 @@ class EntryType(IntEnum):
 
     RECORDS = 1
     SESSIONS = 2  # the sessions known when the segment was begun; takes no position
-    MARK = 3  # only says up to where the segment is synced; takes no position
+    MARK = 3  # says up to where the segment is synced, and may begin an epoch; takes no position
 
 
 _TYPES = frozenset({int(type) for type in EntryType})

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from . import record
+from .epochs import Epochs
 from .errors import DamageError
 from .files import Files
 from .notify import Working, to_nobody
@@ -43,6 +44,7 @@ class Recovered(NamedTuple):
     torn_bytes: int
     resume: SegmentHeader | None
     ends: dict[int, int]  # logical ends of the segments before the last one
+    epochs: Epochs
 
     def kept_entries(self, salt: int) -> bytes:
         """The kept entries, encoded for the head of another segment."""
@@ -69,7 +71,7 @@ def recover(files: Files, dir_fd: int, sessions: Sessions, working: Working = to
     """
     chain = Chain(files, dir_fd)
     if not chain.last:
-        return Recovered(None, 0, 0, 0, 0, 0, 0, [], 0, None, {})
+        return Recovered(None, 0, 0, 0, 0, 0, 0, [], 0, None, {}, Epochs())
     try:
         return _recover_last(files, chain, sessions, working)
     finally:
@@ -87,6 +89,7 @@ def _recover_last(files: Files, chain: Chain, sessions: Sessions, working: Worki
     # (end offset, position, what would be kept) of each entry that may lie behind the proven offset
     behind: list[tuple[int, int, Entry]] = []
     clean = False
+    epochs = Epochs()
     torn_at: int | None = None
     try:
         for entry in walk(files, fd, header.salt, end, size, header.number):
@@ -98,8 +101,10 @@ def _recover_last(files: Files, chain: Chain, sessions: Sessions, working: Worki
             position = max(position, entry.header.position + entry.header.count - 1)
             time_ms = entry.header.time_ms
             end = entry.offset + record.padded(entry.header.length)
-            clean = entry.header.type == EntryType.MARK
+            # Marks at the head of a segment tell epochs, and of no stop.
+            clean = entry.header.type == EntryType.MARK and entry.header.synced == entry.offset
             take_up(entry, sessions)
+            epochs.take_up(entry.header)
             behind.append((end, position, entry._replace(data=_own(entry, proven))))
     except BadEntryError as error:
         end = torn_at = error.offset
@@ -116,7 +121,18 @@ def _recover_last(files: Files, chain: Chain, sessions: Sessions, working: Worki
     ends = {number: end_of for number in chain.headers if (end_of := chain.end_of(number)) is not None}
     first_kept = kept[0].position if kept else position + 1
     return Recovered(
-        header.store, header.number, proven, first_kept - 1, position, time_ms, end, kept, torn, resume, ends
+        header.store,
+        header.number,
+        proven,
+        first_kept - 1,
+        position,
+        time_ms,
+        end,
+        kept,
+        torn,
+        resume,
+        ends,
+        epochs,
     )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from . import record
+from .epochs import Epoch, epoch_of
 from .errors import ConfigError, NewerFormatError
 from .files import Files
 from .record import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
@@ -118,6 +119,12 @@ class Survey:
             )
         self.store = stores.pop() if stores else None
         self.position = 0
+        self._epochs: dict[bytes, Epoch] = {}
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """The epochs that marks tell of, in order."""
+        return sorted(self._epochs.values())
 
     def close(self) -> None:
         """Close the segments."""
@@ -245,25 +252,28 @@ class Survey:
         segment.first_position = self.position + 1
         builder = _Pieces(segment, self.position)
         for item in segment.items:
-            if item.header is None:
-                builder.bad(item)
-            else:
-                builder.entry(item, item.header)
+            self._take_up(item, builder)
         if segment.number == len(self.segments):
             for item in segment.torn:
                 # What index or tree know was on disk, and is no torn tail.
                 if builder.position >= known_position:
                     break
-                if item.header is None:
-                    builder.bad(item)
-                else:
-                    builder.entry(item, item.header)
+                self._take_up(item, builder)
             last = max(known_position, builder.position + builder.bad_bytes // _RECORD_BYTES_MIN)
         else:
             last = self._last_of(segment, builder)
         builder.finish(last)
         segment.pieces = builder.pieces
         self.position = builder.position
+
+    def _take_up(self, item: _Item, builder: "_Pieces") -> None:
+        if item.header is None:
+            builder.bad(item)
+            return
+        builder.entry(item, item.header)
+        epoch = epoch_of(item.header)
+        if epoch is not None:
+            self._epochs[epoch.id] = epoch
 
     def _last_of(self, segment: Segment, builder: "_Pieces") -> int:
         """The last position that a segment had, as those behind it tell."""

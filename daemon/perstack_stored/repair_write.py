@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 
 from . import record
+from .epochs import EPOCHS_MAX
 from .files import Files
 from .journal import FILE_MODE
 from .record import EntryHeader, EntryType, Record, SegmentHeader
@@ -40,6 +41,8 @@ class SegmentWriter:
         self._salt = 0
         self._offset = 0
         self._time_ms = 0
+        self._epochs = list(survey.epochs)
+        self._next_epoch = 0
 
     def anew(self, segment: Segment, previous_end: int, sessions: Sessions) -> int:
         """Make a segment of what is whole in it, with its holes filled; returns where it ends.
@@ -56,14 +59,18 @@ class SegmentWriter:
             segment.first_position, self._time_ms, 0, record.NO_SESSION, [Record(0, 0, sessions.snapshot())]
         )
         self._entry(snapshot, EntryType.SESSIONS)
+        self._next_epoch = max(0, sum(e.first <= segment.first_position for e in self._epochs) - EPOCHS_MAX)
+        self._begin_epochs(segment.first_position)
         for piece in segment.pieces:
             if isinstance(piece, Hole):
                 until = _first_time(self._survey, segment, behind=piece.end) or _LATEST_MS
                 for filled in self._filler.fill(segment, piece, self._time_ms, until):
+                    self._begin_epochs(filled.position)
                     self._entry(filled)
                 continue
             for entry in self._survey.entries(segment, piece):
                 if entry.header.type == EntryType.RECORDS:
+                    self._begin_epochs(entry.header.position)
                     self._entry(_as_filled(entry.header, entry.data))
         end = self._offset
         self._finish(
@@ -87,6 +94,13 @@ class SegmentWriter:
         self._offset = record.SEGMENT_HEADER_BYTES
         if self._folder is not None:
             self._fd = self._files.create(name, FILE_MODE, dir_fd=self._folder)
+
+    def _begin_epochs(self, position: int) -> None:
+        """Tell of the epochs that begin at a position or before, and were not told of in this segment."""
+        while self._next_epoch < len(self._epochs) and self._epochs[self._next_epoch].first <= position:
+            first, number, id = self._epochs[self._next_epoch]
+            self._entry(Filled(first - 1, self._time_ms, number, id, []), EntryType.MARK)
+            self._next_epoch += 1
 
     def _entry(self, filled: Filled, type: EntryType = EntryType.RECORDS) -> None:
         self._time_ms = max(self._time_ms, filled.time_ms)

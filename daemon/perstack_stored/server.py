@@ -334,7 +334,9 @@ class Server:
         if self._peers.masks(envelope[0]):
             arguments["masked"] = True
         if header.op == "readAll":
-            check_history(arguments, self._journal.store.hex(), self._journal.mark.position)
+            check_history(
+                arguments, self._journal.store.hex(), self._journal.mark.position, self._journal.epochs
+            )
         if len(self._waiting) + self._reads.pending >= self._settings.reads_max:
             raise Refusal(ErrorCode.BUSY, "too many reads wait")
         deadline = None

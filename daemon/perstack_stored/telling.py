@@ -66,12 +66,14 @@ class Telling:
     def hello(self, header: RequestHeader, access: str) -> dict[str, Any]:
         """The body of the answer to `hello`, wire.md section 4.5."""
         settings = self._settings
+        epoch = self._journal.epochs.at(self._journal.mark.position)
         hello: dict[str, Any] = {
             "server": "perstack-stored",
             "version": __version__,
             "versions": [wire.PROTOCOL_VERSION],
             "base": self._base,
             "store": self._journal.store.hex(),
+            **({} if epoch is None else {"epoch": epoch}),
             "access": access,
             "window": {"records": settings.window_records, "bytes": settings.window_bytes},
             "limits": {

@@ -172,6 +172,27 @@ def test_backups_under_load_hold_what_was_acknowledged_before(tmp_path: Path) ->
     assert Checked(tmp_path / "middle").findings == []
 
 
+def test_a_backup_is_not_replaced_by_another_continuation(original: Path, tmp_path: Path) -> None:
+    """Of a base that was put back from an older copy and grew beyond it: its records would go."""
+    source, target = copy_base(original, tmp_path / "source"), tmp_path / "backup"
+    older = copy_base(original, tmp_path / "older")
+    for base, later in ((source, 2), (older, 4)):
+        with running_daemon(base) as daemon:
+            store(daemon.endpoint, [event_call(f"{base.name} {n}") for n in range(later)])
+            assert daemon.stop() == 0
+    assert back_up(original, tmp_path / "earlier") == 20
+    assert back_up(source, target) == 22
+    before = files_in(target)
+    with pytest.raises(ConfigError, match="another continuation of this history"):
+        back_up(older, target)
+    assert files_in(target) == before
+    assert back_up(older, tmp_path / "earlier") == 24
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_only_what_is_new_is_copied(original: Path, tmp_path: Path) -> None:
     """Segments that had ended stay as they are, to the inode; those that were replaced go."""
     source = copy_base(original, tmp_path / "source")

@@ -12,6 +12,7 @@ import pytest
 import zmq
 from crc32c import crc32c
 
+from perstack_storage import Client
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.files import Files
 from tests.offline.bases import (
@@ -50,6 +51,10 @@ def untimed(answers: dict[str, Items]) -> dict[str, Items]:
 def unlocked(base: Path) -> dict[str, bytes]:
     """All files of a base; the lock says who held it last."""
     return {name: content for name, (_, content) in contents(base).items() if name != ".stored/lock"}
+
+
+def flip_head(number: int) -> Damage:
+    return lambda base: flip(segments(base)[number], 80)
 
 
 def drop(number: int) -> Damage:
@@ -224,6 +229,26 @@ def lost_to_a_follower(endpoint: str) -> set[int]:
         socket.send(b'{"v":1,"op":"readAll","id":1}\n{"waitMs":0}')
         header = json.loads(socket.recv().partition(b"\n")[0])
     return {position for first, last in header.get("gaps", []) for position in range(first, last + 1)}
+
+
+@pytest.mark.parametrize("damage", [flip_head(0), drop(1), flip_head(3)])
+def test_a_repair_takes_over_the_epochs(base_of_segments: Path, damage: Damage) -> None:
+    """A follower of before goes on behind it; new records are of another epoch."""
+    base = base_of_segments
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
+        store(daemon.endpoint, [event("of the second start")])
+        before = {record["position"]: record.get("epoch") for record in client.follow(idle_s=0)}
+        daemon.kill()
+    assert len(set(before.values())) == 5
+    damage(base)
+    assert Repaired(base).done
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
+        store(daemon.endpoint, [event("new")])
+        after = {record["position"]: record.get("epoch") for record in client.follow(idle_s=0)}
+        new = after.popitem()
+        assert after.items() <= before.items()
+        assert new[1] not in before.values()
+        assert list(client.follow(21, epoch=before[21], idle_s=0))
 
 
 def test_a_start_that_finds_damage_names_the_repair(base: Path) -> None:

@@ -2,9 +2,11 @@
 
 from typing import Any, Generic, TypeVar
 
+from perstack_storage._epochs import SeenEpochs, name_epochs, spans_of
 from perstack_storage._errors import CheckpointNotFound, ErrorCode, PositionGone, refused
 from perstack_storage._jsonio import dumps, loads
 from perstack_storage._reads import Read
+from perstack_storage._shapes import Record
 
 T = TypeVar("T")
 
@@ -40,6 +42,15 @@ def value_of(read: Read) -> Any:
 def page_of(read: Read) -> Page[Any]:
     """Returns the listing that a request was answered with; raises as `value_of`."""
     return Page(value_of(read), read.next, read.position)
+
+
+def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
+    """Returns the records that a `readAll` behind `after` was answered with; raises as `value_of`."""
+    page = page_of(read)
+    spans = spans_of(after, page.next, read.epoch, read.epochs)
+    name_epochs(page, spans)
+    seen.note(spans)
+    return page
 
 
 def _checked(read: Read) -> Read:

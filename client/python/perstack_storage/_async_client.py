@@ -11,6 +11,7 @@ from perstack_storage._async_pipeline import AsyncPipeline
 from perstack_storage._async_reads import AsyncClientReads
 from perstack_storage._client import TIMEOUT_DEFAULT_S
 from perstack_storage._endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
+from perstack_storage._epochs import SeenEpochs
 from perstack_storage._errors import ClosedError, NotFlushed, StorageError
 from perstack_storage._jsonio import dumps
 from perstack_storage._keys import CurveKeys, keys_of
@@ -59,6 +60,7 @@ class AsyncClient(AsyncClientReads):
             raise ValueError("timeout_s must be positive")
         self.endpoint = resolve_endpoint(endpoint, base_path)
         self.timeout_s = timeout_s
+        self._seen = SeenEpochs()
         self._keys = keys_of(self.endpoint, keys)
         derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
         self._base = resolve_base(base_path) if derived else None

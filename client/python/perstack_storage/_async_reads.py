@@ -4,8 +4,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from perstack_storage._answers import Page, arguments_of, page_of, value_of
+from perstack_storage._answers import Page, arguments_of, page_of, records_of, value_of
 from perstack_storage._async_connection import AsyncConnection
+from perstack_storage._epochs import SeenEpochs
 from perstack_storage._errors import ClosedError
 from perstack_storage._follow import Follow
 from perstack_storage._shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
@@ -15,6 +16,7 @@ class AsyncClientReads:
     """The reading half of `AsyncClient`."""
 
     timeout_s: float
+    _seen: SeenEpochs
 
     def _connection(self) -> AsyncConnection:
         raise NotImplementedError
@@ -83,7 +85,9 @@ class AsyncClientReads:
         """Returns the settings of all runs by `updatedAt`, newest first; paged as `get_all_jobs`."""
         return await self._page("getAllRuns", limit=limit, after=after)
 
-    async def read_all(self, after: int = 0, limit: int | None = None) -> Page[Record]:
+    async def read_all(
+        self, after: int = 0, limit: int | None = None, epoch: str | None = None
+    ) -> Page[Record]:
         """Returns records of all jobs in the order stored, behind the position `after`.
 
         `next` of the page is always the position to go on from; an empty page is the end for now.
@@ -91,8 +95,14 @@ class AsyncClientReads:
         Args:
             after: a position; 0 for the beginning.
             limit: number of records at most; by default what the daemon gives at most.
+            epoch: of the record at `after`, where it was kept; this client knows those that it has seen.
+
+        Raises:
+            PositionGone: the daemon has lost what was read, or goes on from another copy of the base.
         """
-        return await self._page("readAll", after=after, limit=limit)
+        arguments = {"after": after, "limit": limit, "epoch": epoch or self._seen.at(after)}
+        read = await self._connection().call("readAll", arguments_of(arguments))
+        return records_of(read, after, self._seen)
 
     def follow(
         self,
@@ -102,11 +112,13 @@ class AsyncClientReads:
         run_id: str | None = None,
         idle_s: float | None = None,
         store: str | None = None,
+        epoch: str | None = None,
     ) -> AsyncIterator[Record]:
         """Returns an iterator over the records behind a position that goes on with those stored from now on.
 
         Each record comes once, in the order stored, over restarts of the daemon too. The iterator ends when
-        the client is closed, or as `idle_s` says. To go on later, give the last record's position as `after`.
+        the client is closed, or as `idle_s` says. To go on later, keep `hello()["store"]`, and position and
+        epoch of the last record; give all three.
 
         Args:
             after: a position; 0 for the beginning.
@@ -114,12 +126,23 @@ class AsyncClientReads:
             run_id: of this job, only what belongs to this run.
             idle_s: end when nothing new has come for so long; 0 ends where the store ends now.
             store: `hello()["store"]`: the history that `after` belongs to, where it was kept.
+            epoch: of the record at `after`, where it was kept; this client knows those that it has seen.
 
         Raises:
-            PositionGone: the daemon has lost what was read, or serves another history.
+            PositionGone: the daemon has lost what was read, serves another history, or another continuation
+                of this one, as of a copy of the base that was put back.
             ValueError: `run_id` without `job_id`, or a negative `idle_s`.
         """
-        follow = Follow(after, job_id, run_id, idle_s=idle_s, store=store, timeout_s=self.timeout_s)
+        follow = Follow(
+            after,
+            job_id,
+            run_id,
+            idle_s=idle_s,
+            store=store,
+            timeout_s=self.timeout_s,
+            epoch=epoch,
+            seen=self._seen,
+        )
         return self._follow(follow)
 
     async def _follow(self, follow: Follow) -> AsyncIterator[Record]:

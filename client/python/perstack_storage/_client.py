@@ -8,6 +8,7 @@ from typing import Any
 from perstack_storage._client_reads import ClientReads
 from perstack_storage._connection import Connection
 from perstack_storage._endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
+from perstack_storage._epochs import SeenEpochs
 from perstack_storage._errors import StorageError
 from perstack_storage._jsonio import dumps
 from perstack_storage._keys import CurveKeys, keys_of
@@ -68,6 +69,7 @@ class Client(ClientReads):
         self._keys = keys_of(self.endpoint, keys)
         derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
         self._base = resolve_base(base_path) if derived else None
+        self._seen = SeenEpochs()
         self._nowait = NowaitSettings(max_outstanding, on_error)
         self._state = self._new_state()
         self._states = {self._state.pid: self._state}

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from perstack_storage._epochs import SeenEpochs, name_epochs, spans_of
 from perstack_storage._errors import ErrorCode, PositionGone, refused
 from perstack_storage._jsonio import dumps, loads
 from perstack_storage._reads import Read
@@ -21,7 +22,7 @@ class Follow:
         done: nothing new has come for `idle_s`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a follower may be given
         self,
         after: int,
         job_id: str | None,
@@ -30,6 +31,8 @@ class Follow:
         idle_s: float | None,
         store: str | None,
         timeout_s: float,
+        epoch: str | None = None,
+        seen: SeenEpochs | None = None,
     ) -> None:
         if run_id is not None and job_id is None:
             raise ValueError("run_id needs job_id beside it")
@@ -40,6 +43,8 @@ class Follow:
         self._filter = {"jobId": job_id, "runId": run_id}
         self._idle_s = idle_s
         self._store = store
+        self._seen = SeenEpochs() if seen is None else seen
+        self._epoch = self._seen.at(after) if epoch is None else epoch
         self._wait_max_s = min(WAIT_MAX_S, timeout_s / 4)
         self._quiet_since: float | None = None
         self._last_look = False
@@ -56,7 +61,13 @@ class Follow:
         wait_ms = int(wait_s * 1000)
         # Only an answer that was not waited for is sure to hold everything that was acknowledged before.
         self._last_look = wait_ms == 0
-        arguments = {"after": self._after, "waitMs": wait_ms, "store": self._store, **self._filter}
+        arguments = {
+            "after": self._after,
+            "waitMs": wait_ms,
+            "store": self._store,
+            "epoch": self._epoch,
+            **self._filter,
+        }
         given = {name: value for name, value in arguments.items() if value is not None}
         return "readAll", dumps(given), wait_ms / 1000
 
@@ -75,7 +86,10 @@ class Follow:
             self._store = str(body["store"])
             return []
         records = cast("list[Record]", body)
-        self._after = read.next
+        spans = spans_of(self._after, read.next, read.epoch, read.epochs)
+        name_epochs(records, spans)
+        self._seen.note(spans)
+        self._after, self._epoch = read.next, read.epoch
         if records:
             self._quiet_since = None
         elif self._last_look and read.next >= (read.position or 0):

@@ -30,6 +30,8 @@ class Read:
         self.error: dict[str, Any] | None = None  # of the last try
         self.position: int | None = None
         self.next: Any = None
+        self.epoch: str | None = None  # of `next`, and of all else where there are no `epochs`
+        self.epochs: Any = None
         self._arguments = arguments
         self._session = session
         self.wait_s = wait_s
@@ -94,6 +96,10 @@ class Read:
         if self.position is None:
             self.position = header.get("position")
         self.next = header.get("next", self.next)
+        epoch = header.get("epoch")
+        if isinstance(epoch, str):
+            self.epoch = epoch
+        self.epochs = header.get("epochs", self.epochs)
         more = header.get("more")
         if more is None:
             self.done = True
@@ -105,7 +111,7 @@ class Read:
         if error.get("code") == "READ_GONE":
             self._more = None
             self._pieces.clear()
-            self.position = self.next = None
+            self.position = self.next = self.epochs = self.epoch = None
         self._send_at = now + max(self._backoff_s, error.get("retryAfterMs", 0) / 1000)
         self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
 

@@ -160,9 +160,14 @@ class RunSetting(TypedDict):
 
 
 class Record(TypedDict):
-    """An entry of the journal as `read_all` gives it; `time` is the daemon's, in milliseconds since 1970."""
+    """An entry of the journal as `read_all` and `follow` give it.
+
+    `time` is the daemon's, in milliseconds since 1970. `epoch` names the start of the daemon that stored it,
+    where the daemon knows: kept with the position, it tells later whether the history is still the same.
+    """
 
     position: int
     time: float
     op: str
     value: dict[str, Any]
+    epoch: NotRequired[str]

@@ -112,8 +112,8 @@ export class Forbidden extends Refused {}
 /**
  * `follow` or `readAll` from a position that this history of the daemon does not have.
  *
- * The base was made anew, or restored from a copy that lacks its newest records. Follow from 0, into an
- * empty place.
+ * The base was made anew, or put back from a copy that lacks its newest records, or is a copy that went on by
+ * itself. Follow from 0, into an empty place.
  */
 export class PositionGone extends Refused {}
 

@@ -3,6 +3,7 @@
 import { performance } from "node:perf_hooks"
 
 import type { Connection } from "./connection.js"
+import type { SeenEpochs } from "./epochs.js"
 import { ClosedError, InvalidArgument } from "./errors.js"
 import { textOf, valueOf } from "./json.js"
 import { checked, type Read } from "./reads.js"
@@ -23,6 +24,8 @@ export interface FollowOptions {
   idleMs?: number
   /** `(await hello()).store`: the history that `after` belongs to, where it was kept. */
   store?: string
+  /** Of the record at `after`, where it was kept; this storage knows those that it has seen. */
+  epoch?: string
 }
 
 /** Where a follower stands. The first request asks for the name of the history, so that another one is noticed. */
@@ -33,8 +36,10 @@ export class Follow {
   readonly #waitMaxMs: number
   #after: number
   #store: string | undefined
+  #epoch: string | undefined
+  readonly #seen: SeenEpochs
 
-  constructor(connection: Connection, options: FollowOptions, timeoutMs: number) {
+  constructor(connection: Connection, options: FollowOptions, timeoutMs: number, seen: SeenEpochs) {
     if (options.runId !== undefined && options.jobId === undefined) {
       throw new InvalidArgument("runId needs jobId beside it")
     }
@@ -45,6 +50,8 @@ export class Follow {
     this.#waitMaxMs = Math.min(WAIT_MAX_MS, timeoutMs / 4)
     this.#after = options.after ?? 0
     this.#store = options.store
+    this.#seen = seen
+    this.#epoch = options.epoch ?? seen.at(this.#after)
   }
 
   async *records(): AsyncGenerator<StoredRecord, void, undefined> {
@@ -59,7 +66,9 @@ export class Follow {
       const read = await this.#ask(waitMs)
       if (read === undefined) return
       const records = valueOf(checked(read).body) as StoredRecord[]
+      this.#seen.take(read, this.#after, records)
       this.#after = read.next as number
+      this.#epoch = read.epoch
       yield* records
       if (records.length > 0) quietSince = performance.now()
       // Only an answer that was not waited for is sure to hold everything that was acknowledged before.
@@ -69,7 +78,7 @@ export class Follow {
 
   /** Returns the next answer, or nothing where the storage was closed. */
   async #ask(waitMs: number): Promise<Read | undefined> {
-    const args = { after: this.#after, waitMs, store: this.#store, ...this.#filter }
+    const args = { after: this.#after, waitMs, store: this.#store, epoch: this.#epoch, ...this.#filter }
     try {
       return await this.#connection.call("readAll", textOf(args), waitMs)
     } catch (error) {

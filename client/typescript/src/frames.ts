@@ -19,6 +19,8 @@ export interface AnswerHeader {
   part?: number
   more?: unknown
   next?: unknown
+  epoch?: unknown
+  epochs?: unknown
   error?: unknown
 }
 

@@ -27,6 +27,9 @@ export class Read {
   error: WireError | undefined
   position: number | undefined
   next: unknown
+  /** Of `next`, and of all else where there are no `epochs`. */
+  epoch: string | undefined
+  epochs: unknown
   readonly op: ReadOp
   readonly deadline: number
   /** So much longer than usual the daemon may take to answer. */
@@ -97,6 +100,8 @@ export class Read {
     this.#pieces.push(body)
     this.position ??= header.position
     if (header.next !== undefined) this.next = header.next
+    if (typeof header.epoch === "string") this.epoch = header.epoch
+    if (header.epochs !== undefined) this.epochs = header.epochs
     if (header.more === undefined) {
       this.done = true
     } else {
@@ -111,6 +116,8 @@ export class Read {
       this.#pieces = []
       this.position = undefined
       this.next = undefined
+      this.epoch = undefined
+      this.epochs = undefined
     }
     this.#sendAt = now + Math.max(this.#backoffMs, error.retryAfterMs ?? 0)
     this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MAX_MS)

@@ -5,6 +5,7 @@ import { performance } from "node:perf_hooks"
 import type { StoreOp } from "./batch.js"
 import { Connection, type CurveKeys } from "./connection.js"
 import { resolvePlace } from "./endpoint.js"
+import { SeenEpochs } from "./epochs.js"
 import { InvalidArgument } from "./errors.js"
 import { type FollowOptions, Follow } from "./follow.js"
 import { textOf, valueOf } from "./json.js"
@@ -75,6 +76,7 @@ export class DaemonStorage {
   readonly endpoint: string
   readonly #connection: Connection
   readonly #timeoutMs: number
+  readonly #seen = new SeenEpochs()
   readonly #onError: ((error: Error) => void) | undefined
 
   constructor(options: StorageOptions = {}) {
@@ -170,19 +172,29 @@ export class DaemonStorage {
     return pageOf(await this.#connection.call(op, textOf(args)))
   }
 
-  /** Returns records of all jobs in the order stored; `next` is the position to go on from, no items the end for now. */
-  async readAll(args: { after?: number; limit?: number } = {}): Promise<Page<StoredRecord>> {
-    return pageOf(await this.#connection.call("readAll", textOf(args)))
+  /**
+   * Returns records of all jobs in the order stored; `next` is the position to go on from, no items the end for now.
+   *
+   * `epoch` is that of the record at `after`, where it was kept; this storage knows those that it has seen.
+   */
+  async readAll(args: { after?: number; limit?: number; epoch?: string } = {}): Promise<Page<StoredRecord>> {
+    const after = args.after ?? 0
+    const read = await this.#connection.call("readAll", textOf({ ...args, epoch: args.epoch ?? this.#seen.at(after) }))
+    const page = pageOf<StoredRecord>(read)
+    this.#seen.take(read, after, page.items)
+    return page
   }
 
   /**
    * Iterates over the records behind a position, and goes on with those stored from now on.
    *
    * Each record comes once, in the order stored, over restarts of the daemon too. It ends when the storage is
-   * closed, or as `idleMs` says. It rejects with PositionGone where the daemon has another history.
+   * closed, or as `idleMs` says. It rejects with PositionGone where the daemon has another history, or another
+   * continuation of this one. To go on later, keep `(await hello()).store`, and the position and epoch of the last
+   * record; give all three.
    */
   follow(options: FollowOptions = {}): AsyncGenerator<StoredRecord, void, undefined> {
-    return new Follow(this.#connection, options, this.#timeoutMs).records()
+    return new Follow(this.#connection, options, this.#timeoutMs, this.#seen).records()
   }
 
   /** Returns what the daemon says of itself: version, base, name of the history, limits. */

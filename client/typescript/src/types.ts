@@ -90,12 +90,18 @@ export interface RunSetting {
   verbose?: boolean | undefined
 }
 
-/** A record as `readAll` and `follow` give it; `time` is the daemon's, in milliseconds since 1970. */
+/**
+ * A record as `readAll` and `follow` give it; `time` is the daemon's, in milliseconds since 1970.
+ *
+ * `epoch` names the start of the daemon that stored it, where the daemon knows: kept with the position, it tells
+ * later whether the history is still the same.
+ */
 export interface StoredRecord {
   position: number
   time: number
   op: "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting"
   value: { [field: string]: unknown }
+  epoch?: string
 }
 
 /** A listing, or a piece of it. */
@@ -116,5 +122,7 @@ export interface Hello {
   base: string
   /** Names the history: positions of another one mean nothing in this one. */
   store: string
+  /** Of the newest record, where there is one. */
+  epoch?: string
   [field: string]: unknown
 }

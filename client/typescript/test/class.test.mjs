@@ -198,6 +198,12 @@ describe("on a shared daemon", () => {
     for await (const record of storage.follow({ after: first - 1, jobId, idleMs: 0 })) all.push(record.op)
     assert.deepEqual(all, ["storeJob", "storeEvent", "storeCheckpoint"])
     await assert.rejects(storage.follow({ after: 1e9, idleMs: 0 }).next(), PositionGone)
+    const { epoch } = (await storage.readAll({ after: first - 1, limit: 1 })).items[0]
+    assert.equal((await storage.hello()).epoch, epoch)
+    assert.equal((await storage.follow({ after: first, epoch, idleMs: 0 }).next()).value.epoch, epoch)
+    const other = "1-0000000000000000"
+    await assert.rejects(storage.follow({ after: first, epoch: other, idleMs: 0 }).next(), PositionGone)
+    await assert.rejects(storage.readAll({ after: first, epoch: other }), PositionGone)
     const page = await storage.readAll({ after: first - 1, limit: 1 })
     assert.deepEqual([page.items[0].position, page.next], [first, first])
   })

@@ -1,0 +1,122 @@
+"""Epochs: each start of a writer begins one, so two continuations of one history differ. No I/O.
+
+A copy of a base that goes on by itself has the positions of the original, but not its epochs: both gave
+the records behind the copy's last position an epoch of their own, with a random name.
+"""
+
+import secrets
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from . import record
+from .record import NO_SESSION, EntryHeader, EntryType
+
+EPOCHS_MAX = 1024
+"""So many, the newest ones, are known; 64 KiB at the head of each segment."""
+BEFORE_ALL = "0"
+"""The epoch of what was stored before there were epochs."""
+
+
+class Epoch(NamedTuple):
+    """The records from position `first` on, until the next epoch begins."""
+
+    first: int
+    number: int
+    id: bytes
+
+    @property
+    def name(self) -> str:
+        """Its name on the wire; short, as an answer may have many."""
+        return f"{self.number}-{self.id[:8].hex()}"
+
+
+def epoch_of(header: EntryHeader) -> Epoch | None:
+    """The epoch that an entry begins, if it is a mark that begins one."""
+    if header.type != EntryType.MARK or header.session == NO_SESSION:
+        return None
+    return Epoch(header.position + 1, header.seq, header.session)
+
+
+def encode_epochs(epochs: Iterable[Epoch], salt: int, time_ms: int) -> tuple[list[record.Buffer], int]:
+    """Buffers of the marks that tell epochs at the head of a segment, and their size in bytes."""
+    buffers: list[record.Buffer] = []
+    total = 0
+    for first, number, id in epochs:
+        mark, size = record.encode_entry(
+            salt,
+            [],
+            position=first - 1,
+            time_ms=time_ms,
+            synced=0,
+            seq=number,
+            session=id,
+            type=EntryType.MARK,
+        )
+        buffers += mark
+        total += size
+    return buffers, total
+
+
+class Epochs:
+    """The epochs of a journal, in order. An epoch in which nothing was stored is forgotten."""
+
+    def __init__(self) -> None:
+        self._epochs: list[Epoch] = []
+        self._number = 0
+
+    def take_up(self, header: EntryHeader) -> None:
+        """Take notice of an entry."""
+        epoch = epoch_of(header)
+        if epoch is not None:
+            self._add(epoch)
+
+    def begin(self, position: int) -> None:
+        """Begin a new epoch behind a position; what was to begin later is void."""
+        self._add(Epoch(position + 1, self._number + 1, secrets.token_bytes(len(NO_SESSION))))
+
+    def _add(self, epoch: Epoch) -> None:
+        epochs = self._epochs
+        while epochs and epochs[-1].first >= epoch.first:
+            epochs.pop()
+        epochs.append(epoch)
+        del epochs[:-EPOCHS_MAX]
+        self._number = max(self._number, epoch.number)
+
+    def upto(self, position: int) -> list[Epoch]:
+        """Those that begin at a position or before."""
+        return self._epochs[: self._behind(position)]
+
+    def behind(self, position: int) -> list[Epoch]:
+        """Those that begin behind a position."""
+        return self._epochs[self._behind(position) :]
+
+    @property
+    def newest(self) -> Epoch:
+        """The one that is being written."""
+        return self._epochs[-1]
+
+    def at(self, position: int) -> str | None:
+        """The name of the epoch in which a position was given; None if it is not known (any more)."""
+        number = self._behind(position)
+        if position < 1:
+            return None
+        if number:
+            return self._epochs[number - 1].name
+        return None if self._epochs and self._epochs[0].number > 1 else BEFORE_ALL
+
+    def between(self, after: int, last: int) -> dict[str, object]:
+        """Fields of an answer that holds what stands behind `after`, up to `last`."""
+        begun = self._epochs[self._behind(after + 1) : self._behind(last)]
+        if not begun:
+            return {"epoch": self.at(last)}
+        starts = [[epoch.first, epoch.name] for epoch in begun]
+        return {"epoch": begun[-1].name, "epochs": [[after + 1, self.at(after + 1)], *starts]}
+
+    def _behind(self, position: int) -> int:
+        """How many of them begin at a position or before."""
+        return bisect_right(self._epochs, position, key=_first)
+
+
+def _first(epoch: Epoch) -> int:
+    return epoch.first
