@@ -15,6 +15,7 @@ import structlog
 from perstack_storage._errors import ErrorCode
 
 from . import log, wire
+from .apart import Apart
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .care import Care
 from .doors import Doors
@@ -42,6 +43,7 @@ _IDLE_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 0.01
 _READS_WAIT_SECONDS = 0.0005
 _INLINE_REQUESTS_MAX = 4
+_INLINE_BYTES_MAX = 1 << 20
 _LAST_DRAIN_SECONDS = 0.5
 
 _log = structlog.get_logger()
@@ -81,6 +83,8 @@ class Server:
             silence_seconds=settings.parts_seconds,
         )
         self._held = HeldStores()
+        self._taken = 0  # of those
+        self._apart = Apart(waker.wake, peers.client)
         # Answers of batches that are written: the last position of the batch, what is to be sent, and since
         # when it has been waited for.
         self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()
@@ -210,10 +214,11 @@ class Server:
             for envelope, frame in self._reads.take_replies():
                 self._doors.send(envelope, frame)
             time.sleep(0.001)
-        for request in self._held:
+        for request in (*self._held, *self._apart):
             self._refuse(request.envelope, request.id, stopping, request.op)
         for read in (*self._waiting, *self._reads.tail.release()):
             self._refuse(read.envelope, read.id, stopping, read.op)
+        self._apart.stop()
         self._doors.flush()
 
     # --- requests ----------------------------------------------------------------------------------
@@ -278,22 +283,37 @@ class Server:
             raise Refusal(
                 ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
             )
-        self._held.hold(request, self._settings)
+        if self._apart.has(request):
+            self._apart.hold(request, self._settings, self._taken + len(self._held))
+        else:
+            self._held.hold(request, self._settings)
 
     def _commit(self) -> bool:
         """Write held stores, up to a bounded batch, and see that they get synced."""
-        if not self._held or self._care.tree_lags_beyond(self._settings.tree_lag_bytes_max):
+        if not (self._held or self._apart) or self._care.tree_lags_beyond(self._settings.tree_lag_bytes_max):
             return False
         if self._journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
         batch = self._held.take(self._settings)
+        self._taken += len(batch)
         arrived = self._arrivals.take(len(batch))
+        if self._apart:
+            self._apart.settle()
+            for since, request in self._apart.take(self._settings, self._taken):
+                batch.append(request)
+                arrived.append((since, 1))
+            if not batch:
+                return False
         replies = self._stores.commit(batch)
         self.figures.commit_records.add(sum([len(request.items) for request in batch]))
         self._unsynced.append((self._journal.written.position, replies, arrived))
         if self._journal.mark == self._journal.written:
             self._answer_synced()  # repeats and refusals only: no sync will come for them
-        elif len(batch) <= _INLINE_REQUESTS_MAX and not self._journal.syncing:
+        elif (
+            len(batch) <= _INLINE_REQUESTS_MAX
+            and not self._journal.syncing
+            and self._journal.unsynced_bytes <= _INLINE_BYTES_MAX
+        ):
             self._journal.sync()  # a thread would cost more than it saves
             self._answer_synced()
         else:
@@ -407,6 +427,7 @@ class Server:
 
     def _look(self) -> LoopFigures:
         figures = self.figures
-        figures.held_requests, figures.held_bytes = len(self._held), self._held.bytes
+        figures.held_requests = len(self._held) + len(self._apart)
+        figures.held_bytes = self._held.bytes + self._apart.bytes
         figures.reads_waiting = len(self._waiting)
         return figures

@@ -31,6 +31,7 @@ class StoreRequest(NamedTuple):
     is_batch: bool
     size: int  # bytes of the values
     op: str
+    refusals: dict[int, Refusal] | None = None  # what is wrong with its values, where they were checked
 
 
 class _Group(NamedTuple):
@@ -153,7 +154,10 @@ class Stores:
         for i in range(repeats, len(items)):
             kind, payload = items[i]
             try:
-                values.check(kind, payload)
+                if request.refusals is None:
+                    values.check(kind, payload)
+                elif i in request.refusals:
+                    raise request.refusals[i]
             except Refusal as refusal:
                 refusals[i] = refusal
                 records = []  # the numbers of an entry have no gap
@@ -219,10 +223,15 @@ class Stores:
         if position is not None:
             self.repeated += 1
             return position
-        try:
-            values.check(*plan.request.items[i])
-        except Refusal as refusal:
-            return refusal
+        known = plan.request.refusals
+        if known is not None:
+            if i in known:
+                return known[i]
+        else:
+            try:
+                values.check(*plan.request.items[i])
+            except Refusal as refusal:
+                return refusal
         return Refusal(
             ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq"
         )

@@ -1,0 +1,171 @@
+"""Stores that are too large to be checked in the serving loop, and those of their sessions that follow them.
+
+A large one is checked by a process of its own (`checker.py`), one at a time, clients in turn. It takes its
+place in the order of its session: what comes after it waits for it, what other sessions store does not.
+"""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+
+from perstack_storage._errors import ErrorCode
+
+from .checker import Checker
+from .errors import Refusal
+from .held import memory_of
+from .outbox import RoutingId
+from .settings import Settings
+from .shares import Client
+from .stores import StoreRequest
+
+APART_BYTES = 256 << 10
+"""From this size on. Below it, a check takes milliseconds at worst."""
+
+
+class _Waiting:
+    """A store that waits: for its check, for one before it, or for its commit.
+
+    Attributes:
+        after: so many of the stores that are held elsewhere were taken, or came, before it.
+    """
+
+    __slots__ = ("after", "checked", "owner", "released", "request", "since")
+
+    def __init__(self, request: StoreRequest, owner: Client, after: int, *, checked: bool) -> None:
+        self.request = request
+        self.owner = owner
+        self.after = after
+        self.checked = checked
+        self.released = False
+        self.since = time.monotonic()
+
+
+class Apart:
+    """Used by the serving loop.
+
+    Attributes:
+        bytes: what the stores take that are here.
+    """
+
+    def __init__(self, wake: Callable[[], None], owner_of: Callable[[RoutingId], Client]) -> None:
+        """Nothing is started before it is needed.
+
+        Args:
+            wake: wakes the loop; called from a thread.
+            owner_of: the client that a connection is of.
+        """
+        self._checker = Checker(wake)
+        self._owner_of = owner_of
+        # By session, or by itself: stores in order, the first of which is large.
+        self._lines: dict[object, deque[_Waiting]] = {}
+        self._turns: OrderedDict[Client, deque[_Waiting]] = OrderedDict()
+        self._under_way: _Waiting | None = None
+        self._ready: deque[_Waiting] = deque()
+        self._owners: dict[Client, int] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lines.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def __iter__(self) -> Iterator[StoreRequest]:
+        for line in self._lines.values():
+            yield from [waiting.request for waiting in line]
+
+    def has(self, request: StoreRequest) -> bool:
+        """Whether a store belongs here."""
+        return request.size > APART_BYTES or request.key in self._lines
+
+    def hold(self, request: StoreRequest, bounds: Settings, after: int) -> None:
+        """Take in a store, and see that it is checked if it is large.
+
+        Args:
+            request: the store.
+            bounds: how much there may be.
+            after: so many of the stores that are held elsewhere are to be taken before it.
+
+        Raises:
+            Refusal: BUSY.
+        """
+        owner, size = self._owner_of(request.envelope[0]), memory_of(request)
+        held = self._owners.get(owner, 0)
+        # Each client may have half of the room. A single value always has room.
+        most = bounds.parts_bytes_max
+        if self.bytes and (self.bytes + size > most or (held and held + size > most // 2)):
+            raise Refusal(ErrorCode.BUSY, "too many large values are being checked at once")
+        self._owners[owner] = held + size
+        self.bytes += size
+        waiting = _Waiting(request, owner, after, checked=request.size <= APART_BYTES)
+        line = self._lines.setdefault(request.key or waiting, deque())
+        line.append(waiting)
+        if waiting.checked:
+            self._release(line)
+        else:
+            self._turns.setdefault(owner, deque()).append(waiting)
+            self._next()
+
+    def settle(self) -> None:
+        """Take notice of a check that has ended, and begin the next one."""
+        done = self._under_way
+        refusals = None if done is None else self._checker.finished()
+        if done is None or refusals is None:
+            return
+        self._under_way = None
+        done.request = done.request._replace(refusals=refusals)
+        done.checked = True
+        self._release(self._lines[done.request.key or done])
+        self._next()
+
+    def take(self, bounds: Settings, taken: int) -> list[tuple[float, StoreRequest]]:
+        """Take out what can be committed, as much as one commit may have, and since when each was here.
+
+        Args:
+            bounds: how much that is.
+            taken: so many of the stores that are held elsewhere were taken.
+        """
+        batch: list[tuple[float, StoreRequest]] = []
+        records = size = 0
+        while self._ready and self._ready[0].after <= taken:
+            request = self._ready[0].request
+            records += len(request.items)
+            size += request.size
+            if batch and (records > bounds.commit_records_max or size > bounds.commit_bytes_max):
+                break
+            batch.append((self._ready[0].since, request))
+            self._let_go(self._ready.popleft())
+        return batch
+
+    def stop(self) -> None:
+        """End the thread and the process."""
+        self._checker.stop()
+
+    def _next(self) -> None:
+        if self._under_way is not None or not self._turns:
+            return
+        owner, line = self._turns.popitem(last=False)
+        self._under_way = line.popleft()
+        if line:
+            self._turns[owner] = line  # after the others
+        self._checker.start(self._under_way.request.items)
+
+    def _release(self, line: deque[_Waiting]) -> None:
+        for waiting in line:
+            if not waiting.checked:
+                return
+            if not waiting.released:
+                waiting.released = True
+                self._ready.append(waiting)
+
+    def _let_go(self, waiting: _Waiting) -> None:
+        size = memory_of(waiting.request)
+        self.bytes -= size
+        self._owners[waiting.owner] -= size
+        if not self._owners[waiting.owner]:
+            del self._owners[waiting.owner]
+        key = waiting.request.key or waiting
+        line = self._lines[key]
+        line.popleft()
+        if not line:
+            del self._lines[key]
