@@ -13,6 +13,7 @@ lib=$PREFIX/lib/perstack-stored
 new=$DESTDIR$lib.new
 here=$(cd "$(dirname "$0")" && pwd)
 umask 022
+# Python runs isolated (-I): what lies in the working directory is not imported, the more so as root.
 
 fail() {
     echo "make install: $*" >&2
@@ -25,7 +26,7 @@ for path in "$PREFIX" "$SYSCONFDIR" "${DESTDIR:-/}"; do
     *) fail "PREFIX, SYSCONFDIR and DESTDIR must be absolute paths, not $path" ;;
     esac
 done
-"$PYTHON" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+"$PYTHON" -I -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     fail "$PYTHON is not Python 3.11 or newer with its venv module (Debian: python3-venv);" \
         "give another one: make install PYTHON=/path/to/python3"
 
@@ -44,8 +45,8 @@ folder() { # PATH: make a folder, and note those that were not there
 # --- the program: a virtual environment with what the lock names, and with neither pip nor scripts to activate it
 
 echo "== building"
-"$PYTHON" -m venv "$work/tools"
-pip() { "$work/tools/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
+"$PYTHON" -I -m venv "$work/tools"
+pip() { "$work/tools/bin/python" -I -m pip --disable-pip-version-check -qq "$@"; }
 pip install --require-hashes -r "$here/../requirements-build.lock"
 pip wheel --no-deps --no-build-isolation --wheel-dir "$work/wheel" "$here/.."
 rm -rf "$new"
@@ -54,7 +55,7 @@ if [ -f "$DESTDIR$lib/manifest" ]; then # folders that an earlier version made
     grep '^folder ' "$DESTDIR$lib/manifest" >"$manifest" || true
 fi
 folder "$PREFIX/lib"
-"$PYTHON" -m venv --without-pip "$new"
+"$PYTHON" -I -m venv --without-pip "$new"
 pip --python "$new/bin/python" install --no-compile --require-hashes -r "$here/../requirements.lock"
 pip --python "$new/bin/python" install --no-compile --no-deps --no-index --find-links "$work/wheel" perstack-stored
 rm -f "$new"/bin/[Aa]ctivate*
@@ -62,7 +63,7 @@ rm -f "$new"/bin/[Aa]ctivate*
 for file in "$new/pyvenv.cfg" "$new"/bin/*; do
     if [ ! -L "$file" ]; then sed -i "s|$new|$lib|g" "$file"; fi
 done
-"$new/bin/python" -m compileall -q -s "$new" -p "$lib" "$new/lib"
+"$new/bin/python" -I -m compileall -q -s "$new" -p "$lib" "$new/lib"
 
 # --- everything else
 

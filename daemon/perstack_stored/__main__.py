@@ -1,10 +1,14 @@
 """Entry of the command `perstack-stored`."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command, or say what is missing."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    if interrupt is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before there is anything to stop: no traceback
     try:
         from .cli import main as run
     except ModuleNotFoundError as error:
@@ -14,6 +18,8 @@ def main() -> None:
                 " Install the daemon's parts: pip install 'perstack-stored[daemon]'"
             )
         raise
+    if interrupt is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     run()
 
 

@@ -1,5 +1,11 @@
 """The Python client of perstack-stored; never imports the daemon."""
 
+from perstack_storage import _module_start
+
+_module_start.leave_working_directory()
+
+# isort: split
+# ruff: noqa: E402 - the line above comes before what could be found in the working directory
 from perstack_storage._adapter import DefaultFileSystem, FileSystem
 from perstack_storage._answers import Page
 from perstack_storage._async_client import AsyncClient

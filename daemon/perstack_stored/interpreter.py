@@ -1,0 +1,84 @@
+"""Starts an interpreter that runs our own code, whatever lies in the working directory or the environment.
+
+`python -m` looks for every module in the working directory first, and that is often the agents' workspace: a
+`queue.py` there would run as the daemon's user. So a child is isolated (`-I`: no working directory, no
+PYTHON* variables, no per-user customization). It gets the folders from which this process imports, since the
+package may be installed where an isolated interpreter does not look (`pip install --user`, `--target`).
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import perstack_storage
+
+from . import child_main
+
+GROUP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals that a terminal or a supervisor sends to the whole process group."""
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """The command line that calls `main()` of a module in an isolated interpreter."""
+    return [
+        sys.executable,
+        "-I",
+        *_options(),
+        os.path.abspath(child_main.__file__),
+        json.dumps(import_path()),
+        module,
+        *arguments,
+    ]
+
+
+def start(module: str, *arguments: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start a worker process. It begins with `GROUP_SIGNALS` blocked, and calls `ignore_group_signals`.
+
+    Ctrl-C reaches the whole group. A worker must not end by it before it can say that it ignores it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own module
+            command(module, *arguments), pass_fds=pass_fds, stdin=subprocess.DEVNULL
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_group_signals() -> None:
+    """In a worker: the server decides when it ends. What came since its start is dropped."""
+    for number in GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+
+
+def import_path() -> list[str]:
+    """The folders from which a child may import: ours, without the working directory.
+
+    If our own packages lie in the working directory, it comes last: no name that is found elsewhere is taken
+    from there.
+    """
+    here = _real(os.curdir)
+    kept = [entry for entry in sys.path if os.path.isabs(entry) and _real(entry) != here]
+    homes = {
+        _real(os.path.dirname(os.path.dirname(os.path.abspath(file))))
+        for file in (child_main.__file__, perstack_storage.__file__)
+    }
+    return list(dict.fromkeys(kept)) + ([here] if here in homes else [])
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path)
+
+
+def _options() -> list[str]:
+    """Options of this interpreter that a child would have had from the environment."""
+    options = ["-X", f"utf8={int(sys.flags.utf8_mode)}"]
+    if sys.flags.dont_write_bytecode:
+        options.append("-B")
+    if sys.pycache_prefix is not None:
+        options += ["-X", f"pycache_prefix={sys.pycache_prefix}"]
+    return options
