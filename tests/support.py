@@ -107,7 +107,8 @@ class RunningDaemon:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 if b"perstack_stored.follower" in arguments:
-                    found[arguments[3].decode()] = int(pid)
+                    kind = arguments[arguments.index(b"perstack_stored.follower") + 1]
+                    found[kind.decode()] = int(pid)
         return found
 
     def events(self, name: str) -> list[dict[str, Any]]:

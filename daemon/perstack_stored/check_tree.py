@@ -5,7 +5,7 @@ import os
 import sqlite3
 import stat
 
-from . import index, values
+from . import blocked, index, values
 from .check_journal import JournalEnd
 from .expected import SETTING_NAME, ExpectedFile, count_expected, expected_files
 from .files import read_whole
@@ -38,9 +38,16 @@ def check_tree(
     database = index.connect(fresh_path, read_only=False)
     check = _Check(base, end, reader, database, cursor, report)
     files = count_expected(database)
+    passed_over = blocked.load(base.files, base.folders.stored, end.store).records
+    for one in passed_over:
+        report.add("tree_blocked", position=one.position, kind=one.kind or None, path=one.file or None)
+    positions = {one.position for one in passed_over}
+    settings = {one.file for one in passed_over if one.kind == "run_setting"}
     with progress("tree (files)", files) as advance:
         for wanted in expected_files(database, reader):
-            check.file(wanted)
+            # What killed the tree's process might kill this one.
+            if wanted.position not in positions and "/".join((*wanted.folders, wanted.name)) not in settings:
+                check.file(wanted)
             advance(1)
     check.close()
     if check.behind:

@@ -185,14 +185,21 @@ def check(sources: Sources, *, as_json: bool) -> None:
 @_configured("base_path", "file_mode", "folder_mode")
 @click.option("--index", "index_only", is_flag=True, help="Rebuild the index only.")
 @click.option("--tree", "tree_only", is_flag=True, help="Rebuild the tree only.")
-def rebuild(sources: Sources, *, index_only: bool, tree_only: bool) -> None:
+@click.option("--retry-blocked", is_flag=True, help="Try the records again that the tree passes over.")
+def rebuild(sources: Sources, *, index_only: bool, tree_only: bool, retry_blocked: bool) -> None:
     """Make index and tree of a base that is not served anew from its journal.
 
-    In the tree it writes what is missing or differs, and removes nothing. The exit status is 1 if the journal
-    is damaged or a file can't be written, 2 if the base can't be rebuilt.
+    In the tree it writes what is missing or differs, and removes nothing. A record at which the process that
+    writes the tree died twice is passed over, and named. The exit status is 1 if the journal is damaged, a
+    file can't be written or a record was passed over, 2 if the base can't be rebuilt.
     """
     both = index_only == tree_only
-    offline_cli.rebuild(_settings(sources), index_too=both or index_only, tree_too=both or tree_only)
+    offline_cli.rebuild(
+        _settings(sources),
+        index_too=both or index_only,
+        tree_too=both or tree_only,
+        retries=retry_blocked,
+    )
 
 
 @main.command()

@@ -350,6 +350,7 @@ class Daemon:
             log_json=self._log_json,
             log_level=self._settings.log_level,
             parent=os.getpid(),
+            silence_seconds=self._settings.worker_silence_seconds,
         )
         tree = msgspec.structs.replace(told, nice=self._settings.tree_nice)
         return Follower("index", told, lock.fd), Follower("tree", tree, lock.fd)
@@ -374,11 +375,15 @@ class Daemon:
         index, tree = followers
         index.send(journal.mark)
         index.finish()
-        index.wait(self._settings.stop_seconds / 2)
+        index.wait(self._settings.stop_seconds)
         if index.place == journal.mark:  # see Care.follow
             if not tree.running:
                 tree.start()  # stopped before it came to that
             tree.send(index.place)
+        else:
+            _log.warning(
+                "index_unfinished", reason="it did not end in time; the next start goes on from its cursor"
+            )
         tree.finish()
         if not tree.wait(self._settings.stop_seconds):
             _log.warning(

@@ -19,6 +19,7 @@ CHECK_FINDINGS = {
     "tree_wrong_content": "a file does not hold what the journal says",
     "tree_wrong_type": "something that is no regular file or no folder stands in the place of one",
     "tree_symlink": "a symbolic link stands in the place of a file or folder; it was not followed",
+    "tree_blocked": "the tree's process died at this record; `rebuild --retry-blocked` tries it again",
     "tree_unreadable": "a file or folder can't be read",
 }
 CHECK_NOTES = {

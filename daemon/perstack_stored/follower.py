@@ -10,39 +10,56 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import structlog
 
-from . import index, log
-from .errors import DamageError, IndexUnusableError, NewerFormatError, StoredError, TreeUnsyncedError
+from . import blocked, index, interpreter, log
+from .blocked import BlockedRecord
+from .errors import (
+    DamageError,
+    IndexUnusableError,
+    NewerFormatError,
+    Refusal,
+    StoredError,
+    TreeUnsyncedError,
+)
 from .files import Files
 from .index import Index
 from .index_sums import verify_at_rest
 from .index_watch import IndexWatch
 from .link import FollowerEnd, Report
+from .passing import PassingOver
 from .reserve import Reserve
 from .segments import Entry, JournalReader, Mark
 from .syncer import Syncer
 from .tree import Tree, TreeModes, Write, umask_for
-from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, helper_command, serve
+from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
 from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
+from .worker_status import WorkerStatus
 
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes
 TREE_SLICE = (256, 4 << 20)
 TREE_SLICE_HELPED = (1024, 16 << 20)
 TREE_IDLE_SECONDS = 0.5
 FAULT_RETRY_SECONDS = 1.0
+WAIT_SECONDS = 0.5
 FINISH_SECONDS = 3.0
+FOLLOWER_MODULE = __name__
 DAMAGE_STATUS = 3
 INDEX_STATUS = 4
 """The index can't be used any more, and is to be made anew."""
+CRASH_STATUS = 5
+"""An error that nobody expected, as by one record."""
+SILENCE_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
 
 _log = structlog.get_logger()
@@ -62,6 +79,10 @@ class Place(msgspec.Struct):
     lock_fd: int = -1
     at_rest: bool = False  # nobody has had the index open since the last daemon ended
     anew: str = ""  # why the index is not to be used, but made anew
+    status_fd: int = -1
+    silence_seconds: float = SILENCE_SECONDS
+    careful_until: int = 0  # the process before died: small steps up to here, each record named
+    blocked: tuple[BlockedRecord, ...] = ()  # to be passed over from now on
 
 
 class Folders(NamedTuple):
@@ -91,6 +112,7 @@ class IndexProjection:
         at_rest: bool = False,
         anew: str = "",
         reserve: Reserve | None = None,
+        status: WorkerStatus | None = None,
     ) -> None:
         """Open the index, or make it.
 
@@ -101,21 +123,27 @@ class IndexProjection:
             at_rest: nobody has had it open since the last daemon ended.
             anew: why the one that is there is not to be used.
             reserve: room that is kept for it.
+            status: where this process shows its progress.
         """
         self._reserve = reserve
+        beat = (status or WorkerStatus()).beat
         self.rebuilt = False
         try:
             if anew:
                 raise IndexUnusableError(anew)
             if at_rest:
-                verify_at_rest(path)
-            self._index = Index(path, reader, store)
+                verify_at_rest(path, beat)
+            self._index = Index(path, reader, store, status)
         except IndexUnusableError as error:
             _log.warning("index_rebuilt", reason=str(error))
             index.remove(path)
-            self._index = Index(path, reader, store)
+            self._index = Index(path, reader, store, status)
             self.rebuilt = True
         self._watch = IndexWatch(path, lambda: self._index.checkpoints)
+
+    def name_records(self, *, wanted: bool) -> None:
+        """Whether each record is named before it is taken up."""
+        self._index.names_records = wanted
 
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
         """The place from which to go on."""
@@ -162,14 +190,22 @@ class TreeProjection:
 
     rebuilt = False
 
-    def __init__(self, tree: Tree, helper: TreeHelper | None = None) -> None:
+    def __init__(
+        self, tree: Tree, helper: TreeHelper | None = None, passing: PassingOver | None = None
+    ) -> None:
         self._tree = tree
         self._helper = helper
+        self._passing = passing or PassingOver(tree, lambda _records: None)
         self._lags = False
         tree.on_blocked = log_blocked
 
+    def name_records(self, *, wanted: bool) -> None:
+        """Whether each record is named before it is written."""
+        self._tree.names_records = wanted
+
     def start(self, reader: JournalReader, mark: Mark) -> Mark:
         """The place from which to go on."""
+        self._passing.begin(mark)
         place = reader.seek(self._tree.position, mark)
         self._tree.plan_replay(reader.entries(place, mark))
         return place
@@ -182,6 +218,7 @@ class TreeProjection:
     def apply(self, entries: list[Entry]) -> None:
         """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
         self._tree.apply(entries, self._helper if self._lags else None)
+        self._passing.keep()
 
     def idle(self, seconds: float) -> None:
         """There has been nothing to do for so long."""
@@ -192,7 +229,8 @@ class TreeProjection:
 
     def blocked(self) -> int:
         """How many files could not be had."""
-        return self._tree.blocked + (0 if self._helper is None else self._helper.blocked)
+        helped = 0 if self._helper is None else self._helper.blocked
+        return self._tree.blocked + helped + len(self._tree.passed_over)
 
     def short(self) -> bool:
         """Of the tree nobody waits for room."""
@@ -230,31 +268,54 @@ def help_with(tree: Tree, line: socket.socket) -> None:
     serve(line, take_up)
 
 
-def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, link: FollowerEnd) -> None:
-    """Follow the marks until the server has said that it is finishing, and all is done."""
+def follow(
+    projection: IndexProjection | TreeProjection,
+    reader: JournalReader,
+    link: FollowerEnd,
+    status: WorkerStatus | None = None,
+    careful_until: int = 0,
+) -> None:
+    """Follow the marks until the server has said that it is finishing, and all is done.
+
+    Args:
+        projection: what is kept in step.
+        reader: of the journal.
+        link: to the server.
+        status: where this process shows its progress.
+        careful_until: up to this position go in small steps, and name each record before it is taken up.
+    """
+    status = status or WorkerStatus()
     while not link.mark.segment and not link.finishing:
-        link.wait(1.0)
+        status.beat()
+        link.wait(WAIT_SECONDS)
+    projection.name_records(wanted=careful_until > 0)
     place = projection.start(reader, link.mark)
     told = _tell(projection, link, place, idle=False)
     idle_since = time.monotonic()
     finish_by = 0.0
     while True:
+        status.beat()
         until = link.mark
         if link.finishing:
             finish_by = finish_by or time.monotonic() + FINISH_SECONDS
             if place == until or time.monotonic() > finish_by:
                 break
         if place == until:
-            stopped = _insist(
-                projection, link, place, partial(projection.idle, time.monotonic() - idle_since)
-            )
+            seconds = time.monotonic() - idle_since
+            stopped = _insist(projection, link, place, partial(projection.idle, seconds), status)
             if stopped or projection.short() != told.short:
                 told = _tell(projection, link, place, idle=True)
             link.wait(TREE_IDLE_SECONDS)
             continue
-        entries = _slice(reader.entries(place, until), *projection.slice(until.position - place.position))
+        is_careful = place.position < careful_until
+        projection.name_records(wanted=is_careful)
+        size = projection.slice(until.position - place.position)
+        status.read(place.position + 1)
+        entries = _slice(reader.entries(place, until), *((1, 1) if is_careful else size))
+        status.has_read()
         place = reader.behind(entries[-1]) if entries else until
-        _insist(projection, link, place, partial(projection.apply, entries))
+        _insist(projection, link, place, partial(projection.apply, entries), status)
+        status.at(0)
         told = _tell(projection, link, place, idle=place == until)
         idle_since = time.monotonic()
         link.wait(0)
@@ -262,7 +323,11 @@ def follow(projection: IndexProjection | TreeProjection, reader: JournalReader, 
 
 
 def _insist(
-    projection: IndexProjection | TreeProjection, link: FollowerEnd, place: Mark, work: Callable[[], None]
+    projection: IndexProjection | TreeProjection,
+    link: FollowerEnd,
+    place: Mark,
+    work: Callable[[], None],
+    status: WorkerStatus,
 ) -> bool:
     """Do a piece of work; what stops it is reported, and tried again until it is gone. Whether it was."""
     fault = ""
@@ -279,6 +344,7 @@ def _insist(
             link.wait(0)
             if link.finishing:
                 raise
+            status.beat()
             time.sleep(FAULT_RETRY_SECONDS)
             continue
         if fault:
@@ -311,40 +377,77 @@ def _slice(entries: Iterator[Entry], records_max: int, bytes_max: int) -> list[E
     return taken
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """A follower must not outlive its server: the next one would write beside it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    # Ctrl-C and systemd's stop reach the whole group; the server decides when we end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None:
     """Open what there is to follow and to write, and follow."""
-    files = Files()
+    status = WorkerStatus() if told.status_fd < 0 else WorkerStatus.of(told.status_fd)
+    status.beat()
+    files = _files_showing(status)
     folders = open_folders(files, told.base)
-    reader = JournalReader(files, folders.journal)
+    reader = JournalReader(files, folders.journal, status.beat)
     path = os.path.join(told.base, ".stored", index.FILE_NAME)
     store = bytes.fromhex(told.store)
     projection: IndexProjection | TreeProjection
     if kind == "index":
         projection = IndexProjection(
-            path, reader, store, at_rest=told.at_rest, anew=told.anew, reserve=Reserve(path)
+            path, reader, store, at_rest=told.at_rest, anew=told.anew, reserve=Reserve(path), status=status
         )
     else:
-        database = index.connect(path, read_only=True)
+        database = index.connect_worker(path, read_only=True, status=status)
         assists = kind == "helper"
-        modes = TreeModes(told.file_mode, told.folder_mode)
-        tree = Tree(files, folders.base, folders.stored, database, reader, store, modes, assists=assists)
+        listed = blocked.load(files, folders.stored, store)
+        tree = Tree(
+            files,
+            folders.base,
+            folders.stored,
+            database,
+            reader,
+            store,
+            TreeModes(told.file_mode, told.folder_mode),
+            assists=assists,
+            status=status,
+            passed_over=(*listed.records, *told.blocked),
+        )
         if assists:
             help_with(tree, sock)
         tree.syncer = Syncer(files.sync_all)
-        told = msgspec.structs.replace(told, parent=os.getpid(), nice=0)  # its niceness is inherited
-        helper = TreeHelper(helper_command(msgspec.json.encode(told)), told.lock_fd)
-        projection = TreeProjection(tree, helper)
-    follow(projection, reader, line)
+        helper = TreeHelper(partial(_start_helper, told, sock.fileno()), status, told.silence_seconds)
+        save = partial(blocked.save, files, folders.stored, store)
+        projection = TreeProjection(tree, helper, PassingOver(tree, save, listed, told.blocked))
+    follow(projection, reader, line, status, told.careful_until)
+
+
+def _files_showing(status: WorkerStatus) -> Files:
+    """Files whose syncs can be seen from outside: the disk may take long for one."""
+
+    def showing(call: Callable[[int], None]) -> Callable[[int], None]:
+        def shown(fd: int) -> None:
+            with status.in_sync():
+                call(fd)
+
+        return shown
+
+    files = Files()
+    for name in ("sync_data", "sync", "sync_all"):
+        setattr(files, name, showing(getattr(files, name)))
+    return files
+
+
+def _start_helper(told: Place, server_fd: int, line_fd: int, status_fd: int) -> "subprocess.Popen[bytes]":
+    """Start the tree's helper. It has our niceness, and the lock.
+
+    It has our end of the line to the server open as well: so the server sees that both of us are gone.
+    """
+    told = msgspec.structs.replace(told, parent=os.getpid(), nice=0, status_fd=status_fd)
+    arguments = msgspec.json.encode(told).decode()
+    kept = [line_fd, status_fd, server_fd] + ([told.lock_fd] if told.lock_fd >= 0 else [])
+    return interpreter.start(FOLLOWER_MODULE, "helper", str(line_fd), arguments, pass_fds=kept)
 
 
 def _ended(error: Exception) -> tuple[str, int]:
@@ -360,11 +463,20 @@ def _ended(error: Exception) -> tuple[str, int]:
     return ("index_unavailable" if isinstance(error, sqlite3.Error) else "follower_failed"), 1
 
 
+def _crash(error: Exception) -> NoReturn:
+    """End by an error that nobody expected. Its text is not logged: it may hold a piece of a value."""
+    where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
+    _log.critical("worker_crashed", error=type(error).__name__, at=where)
+    sys.exit(CRASH_STATUS)
+
+
 def main() -> None:
     """Entry of the process: kind, descriptor of the link, and the place as JSON."""
     kind, link_fd, text = sys.argv[1:]
+    # Ctrl-C, systemd's stop and the end of a terminal reach the whole group; the server decides when we end.
+    interpreter.ignore_group_signals()
     told = msgspec.json.decode(text, type=Place)
-    _die_with(told.parent)
+    die_with(told.parent)
     log.configure(json=told.log_json, level=told.log_level)
     structlog.contextvars.bind_contextvars(process=kind)
     os.nice(told.nice)
@@ -373,13 +485,13 @@ def main() -> None:
     line = FollowerEnd(sock)
     try:
         _run(kind, told, sock, line)
+    except Refusal as error:
+        _crash(error)  # a value that was stored is not accepted any more
     except (OSError, sqlite3.Error, StoredError) as error:
         event, status = _ended(error)
         (_log.critical if status == DAMAGE_STATUS else _log.error)(event, reason=str(error))
         if kind != "helper":
             line.report(Report(Mark(0, 0, 0), 0, idle=False, fault=str(error)))
         sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the server must learn at which record
+        _crash(error)

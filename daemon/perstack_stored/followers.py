@@ -1,17 +1,21 @@
 """The server's side of the followers: starting, feeding and watching them."""
 
+import os
+import signal
 import socket
 import subprocess
-import sys
 import time
 
 import msgspec
 import structlog
 
-from . import link
-from .follower import DAMAGE_STATUS, INDEX_STATUS, Place
+from . import interpreter, link
+from .blocked import BlockedRecord, Deaths
+from .follower import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
 from .link import Report, ServerEnd
 from .segments import Mark
+from .silence import Silence
+from .worker_status import WorkerStatus
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0
@@ -19,6 +23,7 @@ _STABLE_SECONDS = 30.0
 _ANEW_BACKOFF_SECONDS = (0.1, 2.0, 10.0, 60.0)
 _ANEW_STABLE_SECONDS = 600.0
 _ENDING_SECONDS = 0.5
+_ENDING_POLL_SECONDS = 0.001
 
 _log = structlog.get_logger()
 
@@ -44,6 +49,13 @@ class Follower:
     """One follower process. `place` is how far it has come, None until its first report."""
 
     def __init__(self, kind: str, told: Place, lock_fd: int) -> None:
+        """Nothing is started yet.
+
+        Args:
+            kind: "index" or "tree".
+            told: what each process of it is told.
+            lock_fd: the lock of the base, which each process holds as well.
+        """
         self.kind = kind
         self.place: Mark | None = None
         self.fault = ""
@@ -68,6 +80,12 @@ class Follower:
         self._reported = ""  # the fault that this process told of last
         self._was_open = False  # a process had all that it needs, and wrote maybe
         self._restart_at = 0.0
+        self._status: WorkerStatus | None = None
+        self._silence: Silence | None = None
+        self._silence_fault = ""
+        self._deaths = Deaths()
+        self._blocked: dict[int, BlockedRecord] = {}  # not written down by a process yet
+        self._dying: tuple[subprocess.Popen[bytes], ServerEnd | None] | None = None  # killed, still there
 
     @property
     def running(self) -> bool:
@@ -90,6 +108,9 @@ class Follower:
             _log.error("follower_not_started", follower=self.kind, reason=str(error), again_in_s=pause)
             return
         self._line = ServerEnd(line)
+        assert self._status is not None
+        self._silence = Silence(self._process.pid, self._status, self._told.silence_seconds)
+        self._silence_fault = ""
         self._started = time.monotonic()
         self._is_rebuilt = False
         self._reported = ""
@@ -97,30 +118,37 @@ class Follower:
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         """The process, and our end of the line to it."""
-        ours, theirs = link.pair()
+        self._status, status_fd = WorkerStatus.shared()
+        try:
+            ours, theirs = link.pair()
+        except OSError:
+            os.close(status_fd)
+            raise
         told = msgspec.structs.replace(
-            self._told, lock_fd=self._lock_fd, at_rest=not self._was_open, anew=self._anew
+            self._told,
+            lock_fd=self._lock_fd,
+            at_rest=not self._was_open,
+            anew=self._anew,
+            status_fd=status_fd,
+            careful_until=self._deaths.careful_until,
+            blocked=tuple(self._blocked.values()),
         )
         arguments = msgspec.json.encode(told).decode()
         try:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                [
-                    sys.executable,
-                    "-m",
-                    "perstack_stored.follower",
-                    self.kind,
-                    str(theirs.fileno()),
-                    arguments,
-                ],
+            process = interpreter.start(
+                FOLLOWER_MODULE,
+                self.kind,
+                str(theirs.fileno()),
+                arguments,
                 # With the lock, so that no other daemon starts while a follower still writes.
-                pass_fds=[theirs.fileno(), self._lock_fd],
-                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno(), status_fd, self._lock_fd],
             )
         except OSError:
             ours.close()
             raise
         finally:
             theirs.close()
+            os.close(status_fd)
         return process, ours
 
     def fileno(self) -> int | None:
@@ -138,13 +166,32 @@ class Follower:
             self._line.send(mark)
 
     def receive(self) -> bool:
-        """Take in reports. True if the process is gone."""
+        """Take in reports, and see whether it hangs. True if the process is gone."""
         if self._line is None:
             return False
         report, gone = self._line.receive()
         if report is not None:
             self._take(report)
+        if not gone:
+            self._look()
         return gone
+
+    def _look(self) -> None:
+        """Kill a process that hangs. Another one is started when this one is really gone."""
+        assert self._silence is not None
+        assert self._process is not None
+        fault, hangs = self._silence.look()
+        if fault == self._silence_fault:
+            return
+        was, self._silence_fault = self._silence_fault, fault
+        if fault:
+            self._note_fault(fault)
+            _log.error("follower_silent", follower=self.kind, reason=fault, killed=hangs)
+        elif self.fault == was:
+            self._note_fault(self._reported)
+            _log.info("follower_goes_on", follower=self.kind)
+        if hangs:
+            self._process.kill()
 
     def _take(self, report: Report) -> None:
         self.heard = time.monotonic()
@@ -156,10 +203,12 @@ class Follower:
         if report.rebuilt and not self._is_rebuilt:
             self._is_rebuilt = True
             self.rebuilds += 1
+        self._silence_fault = ""
         if not report.fault:
             self.place = report.place
             self._was_open = True
             self._anew = ""
+            self._blocked.clear()  # it has written them down
 
     def _note_fault(self, fault: str) -> None:
         if fault and fault != self.fault:
@@ -169,27 +218,75 @@ class Follower:
     def reap(self) -> int:
         """Clean up behind a process that is gone, and plan to start it again. Its exit status."""
         assert self._process is not None
-        self._drop_line()
         try:
             # The line is closed a moment before the process has ended, and its status says why it did.
             status = self._process.wait(timeout=_ENDING_SECONDS)
+            self._drop_line()
         except subprocess.TimeoutExpired:
             self._process.kill()
-            status = self._process.wait()
+            status = -signal.SIGKILL
+            self._await_end()
         self._process = None
         self.generation += 1
         self.place = None
         pause = self._backoff.pause(time.monotonic() - self._started)
         self._restart_at = time.monotonic() + pause
-        if not self._reported:
+        if self._silence_fault:
+            self.fault = self._silence_fault
+        elif not self._reported:
             self.faults += 1
             self.fault = f"ended with status {status}"
+        if not self._reported:
+            self._note_death()
         if status == DAMAGE_STATUS:
             self.fault = "the journal is damaged"
         _log.error("follower_ended", follower=self.kind, status=status, reason=self.fault, restart_in_s=pause)
         if status == INDEX_STATUS and self.kind == "index":
             self.start_anew(self.fault)
         return status
+
+    def _note_death(self) -> None:
+        """It did not say why it ended. If that was twice at one record, that record is to blame."""
+        assert self._status is not None
+        if self._status.position:
+            self.fault = f"{self.fault}, at record {self._status.position}"
+        record = self._deaths.note(self._status)
+        if record is None:
+            return
+        facts = {"position": record.position, "kind": record.kind}
+        if self.kind == "tree":
+            self._blocked[record.position] = record
+            _log.error("record_passed_over", follower=self.kind, **facts, file=record.file)
+        else:
+            # A read must not miss what was acknowledged: so the index waits here, and says where.
+            _log.error("record_stops_index", follower=self.kind, **facts)
+
+    def _await_end(self) -> None:
+        """Wait until a process that was killed is gone, and its helper, which has the line open as well.
+
+        If the kernel can't end them yet, as while the disk hangs, the next process waits until it has.
+        """
+        assert self._process is not None
+        deadline = time.monotonic() + _ENDING_SECONDS
+        self._dying, self._line = (self._process, self._line), None
+        while self._is_dying():
+            if time.monotonic() > deadline:
+                _log.error("follower_not_gone", follower=self.kind, pid=self._process.pid)
+                return
+            time.sleep(_ENDING_POLL_SECONDS)
+
+    def _is_dying(self) -> bool:
+        if self._dying is None:
+            return False
+        process, line = self._dying
+        if process.poll() is None:
+            return True
+        if line is not None:
+            if not line.receive()[1]:
+                return True
+            line.close()
+        self._dying = None
+        return False
 
     def start_anew(self, reason: str) -> None:
         """The index can't be used: end its process, and let the next one make it anew."""
@@ -204,14 +301,13 @@ class Follower:
 
     def due(self) -> bool:
         """Whether it is time to start it again."""
-        return self._process is None and time.monotonic() >= self._restart_at
+        return self._process is None and time.monotonic() >= self._restart_at and not self._is_dying()
 
     def stop(self) -> None:
         """End it at once; it goes on from its cursor."""
         if self._process is not None:
-            self._drop_line()
             self._process.kill()
-            self._process.wait()
+            self._await_end()
             self._process = None
             self.generation += 1
             self.place = None

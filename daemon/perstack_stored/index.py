@@ -20,12 +20,15 @@ from .index_sums import Checkpoints
 from .places import Place, value_at
 from .record import Kind
 from .segments import Entry, JournalReader, Mark
+from .worker_status import WorkerStatus
 
 FILE_NAME = "index.sqlite"
 SCHEMA_VERSION = 2
 LACKS_REASONING_BUDGET = 1
 LACKS_MAX_STEPS = 2
 _PLACE_EVERY_BYTES = 256 << 10
+_PROGRESS_OPCODES = 100_000  # some milliseconds of a statement
+_WORKER_LOCK_SECONDS = 1  # a worker that waits for a lock shows no progress, and says so soon
 _RUNS_CACHED_MAX = 4096
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # What most events are: the first of their name, with a whole timestamp. sqlite3 takes long over None.
@@ -104,18 +107,36 @@ def is_damage(error: sqlite3.Error) -> bool:
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OURS) and not may_pass(error)
 
 
-def connect(path: str, *, read_only: bool) -> sqlite3.Connection:
-    """Open the index; the writer makes it if it is not there."""
+def connect(
+    path: str, *, read_only: bool, lock_seconds: float = 30, status: WorkerStatus | None = None
+) -> sqlite3.Connection:
+    """Open the index; the writer makes it if it is not there.
+
+    Args:
+        path: of the index.
+        read_only: nothing will be written.
+        lock_seconds: how long a statement waits for the lock of somebody else.
+        status: where a worker shows that a long statement makes progress.
+    """
     uri = f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
     database = sqlite3.connect(
         uri + ("?mode=ro" if read_only else ""),
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        timeout=30,
+        timeout=lock_seconds,
     )
+    if status is not None:
+        database.set_progress_handler(status.beat, _PROGRESS_OPCODES)
     database.execute("PRAGMA cache_size = -8192")
     return database
+
+
+def connect_worker(path: str, *, read_only: bool, status: WorkerStatus | None) -> sqlite3.Connection:
+    """Open the index in a worker, which must not wait long without a sign of life."""
+    if status is None:
+        return connect(path, read_only=read_only)
+    return connect(path, read_only=read_only, lock_seconds=_WORKER_LOCK_SECONDS, status=status)
 
 
 def position_of(path: str, store: bytes) -> int | None:
@@ -163,10 +184,18 @@ class _Latest:
 
 
 class Index:
-    """The writing end of the index."""
+    """The writing end of the index.
 
-    def __init__(self, path: str, reader: JournalReader, store: bytes) -> None:
+    Attributes:
+        names_records: each record is named in the worker's status before it is taken up.
+    """
+
+    def __init__(
+        self, path: str, reader: JournalReader, store: bytes, status: WorkerStatus | None = None
+    ) -> None:
         """Open or make the index at `path` for the journal that `reader` reads.
+
+        `status`: where a worker shows its progress.
 
         Raises:
             IndexUnusableError: what is there can't be used.
@@ -177,6 +206,8 @@ class Index:
         self._latest: dict[int, _Latest] = {}
         self._fresh: list[tuple[object, ...]] = []
         self._gaps: list[GapRange] = []
+        self._status = status
+        self.names_records = False
         for file in _files_of(path):
             if os.path.islink(file):  # SQLite would follow it
                 raise IndexUnusableError(f"{os.path.basename(file)} is a symbolic link")
@@ -184,7 +215,7 @@ class Index:
             if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
         try:
-            self._database = connect(path, read_only=False)
+            self._database = connect_worker(path, read_only=False, status=status)
             self._place = self._open(store)
         except sqlite3.DatabaseError as error:
             if not may_pass(error):
@@ -238,6 +269,8 @@ class Index:
                         place.length,
                         crc32c(payload),
                     )
+                    if self.names_records:
+                        self._name(position, place.kind)
                     self._take_up(place.kind, place.flags, payload, entry.header.time_ms, where)
                     position += 1
                 self._place = self._reader.behind(entry)
@@ -270,6 +303,11 @@ class Index:
         self.checkpoint()
         self._database.close()
         self._checkpoints.close()
+
+    def _name(self, position: int, kind: int) -> None:
+        if self._status is not None:
+            self._status.at(position)
+            self._status.describe(kind_name(kind))
 
     def _note_place(self, entry: Entry) -> None:
         segment, offset = self._last_place

@@ -14,7 +14,7 @@ import errno
 import os
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from crc32c import crc32c
 
@@ -35,8 +35,10 @@ _AGAIN_BYTES = 1 << 20
 _PATIENCE_MS = 50
 
 
-def verify_at_rest(path: str) -> None:
+def verify_at_rest(path: str, on_progress: Callable[[], None] = lambda: None) -> None:
     """Test an index that nobody has open, and leave it as of its last checkpoint.
+
+    `on_progress` is called every so often: a large index takes long.
 
     Raises:
         IndexUnusableError: it is not as it was written.
@@ -51,7 +53,7 @@ def verify_at_rest(path: str) -> None:
             _, page_bytes, pages, is_busy = _HEAD.unpack_from(head)
             if is_busy:
                 return  # SQLite goes on with the checkpoint, from its own log
-            _compare(path, sums.read(), page_bytes, pages)
+            _compare(path, sums.read(), page_bytes, pages, on_progress)
     except FileNotFoundError:
         raise IndexUnusableError("the index has no checksums") from None
     for suffix in (_WAL, "-shm"):
@@ -59,10 +61,12 @@ def verify_at_rest(path: str) -> None:
             os.unlink(path + suffix)
 
 
-def _compare(path: str, sums: bytes, page_bytes: int, pages: int) -> None:
+def _compare(path: str, sums: bytes, page_bytes: int, pages: int, on_progress: Callable[[], None]) -> None:
     if os.path.getsize(path) != page_bytes * pages or len(sums) < pages * _SUM_BYTES:
         raise IndexUnusableError("the index has another size than it had")
     for number, page in enumerate(_pages(path, page_bytes)):
+        if number % _READ_PAGES == 0:
+            on_progress()
         wanted = int.from_bytes(sums[number * _SUM_BYTES : (number + 1) * _SUM_BYTES], "little")
         if crc32c(page) != wanted:
             raise IndexUnusableError(f"page {number + 1} of the index is not as it was written")
@@ -82,6 +86,7 @@ class Checkpoints:
         self._path = path
         self._database = database
         self._page_bytes: int = database.execute("PRAGMA page_size").fetchone()[0]
+        self._lock_wait_ms: int = database.execute("PRAGMA busy_timeout").fetchone()[0]
         self._fd = os.open(path + SUFFIX, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
         # Kept open: closing any descriptor of the file would drop the locks that SQLite has on it.
         self._pages_fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -119,7 +124,7 @@ class Checkpoints:
         try:
             is_blocked, logged, done = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
-            self._database.execute("PRAGMA busy_timeout = 30000")
+            self._database.execute(f"PRAGMA busy_timeout = {self._lock_wait_ms}")
         self._due = self._wal_size() + WAL_BYTES
         if is_blocked and logged != done:
             return  # a reader holds it up; the pages stay in the log, and so with the next one

@@ -18,6 +18,7 @@ from .findings import Finding, Report
 from .offline import clear_bar, held_base
 from .rebuild import Rebuilt
 from .rebuild import rebuild as rebuild_base
+from .rebuild_child import in_child
 from .repair import FINDINGS, NOTES
 from .repair import repair as repair_base
 from .settings import Settings
@@ -123,17 +124,22 @@ def _sum_up(report: Report, done: str) -> None:
 # --- rebuild ---------------------------------------------------------------------------------------
 
 
-def rebuild(settings: Settings, *, index_too: bool, tree_too: bool) -> None:
+def rebuild(settings: Settings, *, index_too: bool, tree_too: bool, retries: bool) -> None:
     """Rebuild the projections of a base and print what was done."""
     with exit_status():
         with held_base(settings.base_path or None, "rebuild", reads_only=False) as base:
-            done = rebuild_base(base, settings, index_too=index_too, tree_too=tree_too)
+            done = rebuild_base(
+                base, settings, index_too=index_too, tree_too=tree_too, retries=retries, do=in_child
+            )
         _tell_recovery(done)
         for path, reason in done.blocked:
             click.echo(f"can't be written: {_plain(path)}: {reason}", err=True)
+        for one in done.passed_over:
+            facts = f"position={one.position} kind={one.kind or '?'} file={_plain(one.file)}"
+            click.echo(f"passed over: {facts}; `rebuild --retry-blocked` tries it again", err=True)
         what = " and ".join(name for name, too in (("index", index_too), ("tree", tree_too)) if too)
         click.echo(f"rebuilt {what} from {done.position} records")
-        if done.blocked:
+        if done.blocked or done.passed_over:
             sys.exit(STATUS_FINDINGS)
 
 

@@ -5,12 +5,15 @@ be damaged, nothing that still works was thrown away. In the tree only files tha
 written; nothing is removed.
 """
 
+import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
 
-from . import importer, index
+from . import blocked, importer, index
+from .blocked import BlockedRecord
 from .daemon import known_position
 from .errors import ConfigError, IndexUnusableError
 from .files import Files
@@ -19,10 +22,12 @@ from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import verify_at_rest
 from .journal import Journal
 from .offline import Advance, Base, keeping_sessions, progress, slices
+from .rebuild_child import Step
 from .recovery import Recovered
 from .segments import Chain, Entry, JournalReader, Mark
 from .settings import Settings
 from .tree import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
+from .worker_status import WorkerStatus
 
 _NEW_NAME = "rebuild.sqlite"
 
@@ -33,9 +38,31 @@ class Rebuilt(NamedTuple):
     position: int
     recovered: Recovered
     blocked: list[tuple[str, str]]
+    passed_over: list[BlockedRecord]
 
 
-def rebuild(base: Base, settings: Settings, *, index_too: bool, tree_too: bool) -> Rebuilt:
+class Written(NamedTuple):
+    """Files that could not be written, and records that were passed over."""
+
+    blocked: list[tuple[str, str]]
+    passed_over: list[BlockedRecord]
+
+
+class Do(Protocol):
+    """Does a piece of the work, and returns what it returns."""
+
+    def __call__(self, work: Callable[[Step], Any], /, *, passes_over: bool) -> Any: ...  # noqa: D102
+
+
+def rebuild(
+    base: Base,
+    settings: Settings,
+    *,
+    index_too: bool,
+    tree_too: bool,
+    retries: bool = False,
+    do: Do | None = None,
+) -> Rebuilt:
     """Make index and tree, or one of them, as the journal says; all is synced when this returns.
 
     Args:
@@ -43,6 +70,8 @@ def rebuild(base: Base, settings: Settings, *, index_too: bool, tree_too: bool) 
         settings: the modes of files and folders, and the size of a segment.
         index_too: make the index anew; otherwise the one that is there goes on to the end of the journal.
         tree_too: write the tree.
+        retries: try the records again that the tree passes over.
+        do: does a piece of the work: in this process, or in a child that may die.
 
     Raises:
         ConfigError: there is no journal, it does not hold the whole tree yet, or an index can't be used.
@@ -50,24 +79,37 @@ def rebuild(base: Base, settings: Settings, *, index_too: bool, tree_too: bool) 
         LostEndError: it lost its end; nothing was changed.
         OSError: something can't be read or written.
     """
-    modes = TreeModes(settings.file_mode, settings.folder_mode)
-    umask_for(modes)
+    do = do or here
+    umask_for(TreeModes(settings.file_mode, settings.folder_mode))
     recovered, store, mark = _open_and_close(base, settings)
-    reader = JournalReader(base.files, base.folders.journal)
-    path = os.path.join(base.path, ".stored", index.FILE_NAME)
-    if index_too:
-        _rebuild_index(base, path, reader, store, mark)
-    blocked: list[tuple[str, str]] = []
-    if tree_too:
-        if not index_too:
-            _complete_index(path, reader, store, mark)
-        database = index.connect(path, read_only=True)
-        save_cursor(base.files, base.folders.stored, store, Cursor(0, clean=False))
-        tree = Tree(base.files, base.folders.base, base.folders.stored, database, reader, store, modes)
-        blocked = _rebuild_tree(tree, reader, mark)
-        database.close()
-    reader.close()
-    return Rebuilt(mark.position, recovered, blocked)
+
+    def make_index(step: Step) -> None:
+        with _reading(base, step) as reader:
+            path = os.path.join(base.path, ".stored", index.FILE_NAME)
+            (_rebuild_index if index_too else _complete_index)(base, path, reader, store, mark, step)
+
+    def make_tree(step: Step) -> Written:
+        with _reading(base, step) as reader:
+            return _make_tree(base, settings, reader, store, mark, step, retries=retries)
+
+    if index_too or tree_too:
+        do(make_index, passes_over=False)
+    written = do(make_tree, passes_over=True) if tree_too else Written([], [])
+    return Rebuilt(mark.position, recovered, *written)
+
+
+def here(work: Callable[[Step], Any], *, passes_over: bool) -> Any:  # noqa: ARG001 - as `in_child` has it
+    """Do the work in this process."""
+    return work(Step(WorkerStatus(), names_records=False, blocked=()))
+
+
+@contextmanager
+def _reading(base: Base, step: Step) -> Iterator[JournalReader]:
+    reader = JournalReader(base.files, base.folders.journal, step.status.beat)
+    try:
+        yield reader
+    finally:
+        reader.close()
 
 
 def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, Mark]:
@@ -99,11 +141,14 @@ def _segments(files: Files, journal_dir: int) -> int:
 # --- the index -------------------------------------------------------------------------------------
 
 
-def _rebuild_index(base: Base, path: str, reader: JournalReader, store: bytes, mark: Mark) -> None:
+def _rebuild_index(
+    base: Base, path: str, reader: JournalReader, store: bytes, mark: Mark, step: Step
+) -> None:
     new_path = os.path.join(base.path, ".stored", _NEW_NAME)
     index.remove(new_path)  # of a rebuild that did not come to its end
     try:
-        new = Index(new_path, reader, store)
+        new = Index(new_path, reader, store, step.status)
+        new.names_records = step.names_records
         _follow(new, reader, mark)
         new.close()
     except BaseException:
@@ -117,12 +162,15 @@ def _rebuild_index(base: Base, path: str, reader: JournalReader, store: bytes, m
     base.files.sync(stored)
 
 
-def _complete_index(path: str, reader: JournalReader, store: bytes, mark: Mark) -> None:
+def _complete_index(
+    _base: Base, path: str, reader: JournalReader, store: bytes, mark: Mark, step: Step
+) -> None:
     if not os.path.exists(path):
         raise ConfigError("there is no index to write the tree by; rebuild both")
     try:
         verify_at_rest(path)
-        existing = Index(path, reader, store)
+        existing = Index(path, reader, store, step.status)
+        existing.names_records = step.names_records
         if existing.place.position > mark.position:
             raise IndexUnusableError("the index is ahead of the journal")
         _follow(existing, reader, mark)
@@ -150,12 +198,51 @@ def _sync_file(files: Files, name: str, dir_fd: int) -> None:
 # --- the tree --------------------------------------------------------------------------------------
 
 
+def _make_tree(
+    base: Base,
+    settings: Settings,
+    reader: JournalReader,
+    store: bytes,
+    mark: Mark,
+    step: Step,
+    *,
+    retries: bool,
+) -> Written:
+    """Write the tree; what is passed over is written down before, so that the daemon passes over it too."""
+    files, stored = base.files, base.folders.stored
+    listed = blocked.load(files, stored, store)
+    kept = () if retries or not listed.is_current else listed.records
+    save_cursor(files, stored, store, Cursor(0, clean=False))
+    modes = TreeModes(settings.file_mode, settings.folder_mode)
+    path = os.path.join(base.path, ".stored", index.FILE_NAME)
+    with contextlib.closing(index.connect(path, read_only=True)) as database:
+        tree = Tree(
+            files,
+            base.folders.base,
+            stored,
+            database,
+            reader,
+            store,
+            modes,
+            status=step.status,
+            passed_over=(*kept, *step.blocked),
+        )
+        tree.names_records = step.names_records
+        if step.blocked:
+            blocked.save(files, stored, store, tuple(tree.passed_over.values()))
+        could_not = _rebuild_tree(tree, reader, mark)
+        passed_over = sorted(tree.passed_over.values(), key=lambda one: one.position)
+        if passed_over or listed.records:
+            blocked.save(files, stored, store, tuple(passed_over))
+    return Written(could_not, passed_over)
+
+
 def _rebuild_tree(tree: Tree, reader: JournalReader, mark: Mark) -> list[tuple[str, str]]:
     """Write what is missing or differs, from a cursor at 0; returns the files that could not be had."""
-    blocked: list[tuple[str, str]] = []
+    could_not: list[tuple[str, str]] = []
 
     def note(write: Write, error: OSError) -> None:
-        blocked.append(("/".join((*write.folders, write.name)), error.strerror or str(error)))
+        could_not.append(("/".join((*write.folders, write.name)), error.strerror or str(error)))
 
     tree.on_blocked = note
     # The files may be there already, up to the end: no older version of one may come back in between.
@@ -163,12 +250,13 @@ def _rebuild_tree(tree: Tree, reader: JournalReader, mark: Mark) -> list[tuple[s
     with progress("tree (looking ahead)", mark.position) as advance:
         tree.plan_replay(_counted(reader.entries(reader.start(), mark), advance))
     with progress("tree (records)", mark.position) as advance:
-        for portion in slices(reader.entries(reader.start(), mark)):
+        entries = reader.entries(reader.start(), mark)
+        for portion in ([entry] for entry in entries) if tree.names_records else slices(entries):
             tree.apply(portion)
             advance(_records(portion))
     tree.sync(clean=True)
     tree.close()
-    return blocked
+    return could_not
 
 
 def _counted(entries: Iterator[Entry], advance: Advance) -> Iterator[Entry]:

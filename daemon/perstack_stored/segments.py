@@ -1,7 +1,7 @@
 """Reading segments: walking the entries of a file, the chain of files, and finding a position in it."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from . import record
@@ -183,8 +183,10 @@ class Chain:
 class JournalReader:
     """Reads entries in order up to a mark, and payloads by their place. One thread at a time."""
 
-    def __init__(self, files: Files, dir_fd: int) -> None:
+    def __init__(self, files: Files, dir_fd: int, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Open a journal for reading; `on_progress` is called for each entry that `entries` has read."""
         self._files = files
+        self._on_progress = on_progress
         self.chain = Chain(files, dir_fd)
 
     def start(self) -> Mark:
@@ -227,6 +229,7 @@ class JournalReader:
             assert end is not None
             try:
                 for entry in walk(self._files, self.chain.fd(number), header.salt, offset, end, number):
+                    self._on_progress()
                     if entry.header.type == record.EntryType.RECORDS:
                         position = entry.header.position + entry.header.count - 1
                         yield entry

@@ -166,6 +166,9 @@ class Settings:
     )
     tree_nice: int = _setting(19, "niceness of the process that writes the tree", 0, 19)
     stop_seconds: int = _setting(5, "a stop takes no longer than this", reloads=True)
+    worker_silence_seconds: int = _setting(
+        20, "an index or tree process without progress for so long is ended and started again", 2, 86_400
+    )
     slow_sync_ms: int = _setting(100, "a sync of the journal that takes longer is logged", reloads=True)
     file_mode: int = _mode(0o640, "mode of the tree's files, octal", 0o400)
     folder_mode: int = _mode(0o750, "mode of the tree's folders, octal", 0o500)

@@ -18,15 +18,18 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from . import jsontext, record, values
+from .blocked import BlockedRecord
 from .errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
 from .files import Files, read_whole, replace_durably
-from .index import read_cursor, setting_text
+from .index import kind_name, read_cursor, setting_text
 from .places import Place, value_at
 from .segments import Entry, JournalReader, Mark, segment_name
 from .syncer import Syncer
 from .tree_helper import Slice, TreeHelper, slice_of
+from .worker_status import WorkerStatus
 
 TOP = ("jobs",)
+SETTING_NAME = "run-setting.json"
 CURSOR_NAME = "tree.cursor"
 STAGING_NAME = "staging"
 UNSYNCED_RECORDS_MAX = 8192
@@ -56,6 +59,21 @@ class Write(NamedTuple):
     name: str
     content: Callable[[], bytes]
     replaces: bool  # jobs, checkpoints, settings: the newest one counts
+
+    @property
+    def path(self) -> str:
+        """The file's path below the base."""
+        return "/".join((*self.folders, self.name))
+
+    @property
+    def kind(self) -> str:
+        """Name of the record's kind."""
+        match self.folders[2:3]:
+            case ():
+                return "job"
+            case ("checkpoints",):
+                return "checkpoint"
+        return "run_setting" if self.name == SETTING_NAME else "event"
 
 
 def event_name(timestamp: float, step: float, type: str, n: int) -> str:
@@ -135,6 +153,9 @@ class Tree:
 
     Attributes:
         syncer: syncs beside the writing where there is one.
+        names_records: each record is described in the worker's status before it is written.
+        passed_over: records that are not written, since the process died at them; by position.
+        passed_over_changed: that is not what the file of them says any more.
     """
 
     def __init__(  # noqa: PLR0913 - what it writes from and to
@@ -148,6 +169,8 @@ class Tree:
         modes: TreeModes,
         *,
         assists: bool = False,
+        status: WorkerStatus | None = None,
+        passed_over: Iterable[BlockedRecord] = (),
     ) -> None:
         """Take up the tree where its cursor says.
 
@@ -160,6 +183,8 @@ class Tree:
             store: the journal's identity.
             modes: permissions of new files and folders.
             assists: only `write_part` is used, beside another process that has the cursor.
+            status: where this process shows its progress.
+            passed_over: records that are not to be written.
         """
         self._files = files
         self._base = base_dir
@@ -175,6 +200,10 @@ class Tree:
         self.replay_until = cursor.written_max
         self._lost = cursor.lost
         self._replayed: dict[tuple[tuple[str, ...], str], int] = {}
+        self._status = status or WorkerStatus()
+        self.names_records = False
+        self.passed_over = {one.position: one for one in passed_over}
+        self.passed_over_changed = False
         self.blocked = 0
         self.syncer: Syncer | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
@@ -252,6 +281,9 @@ class Tree:
         for job in {write.folders[:2] for write in writes}:
             self._let_go_if_moved(job, top)
         for write in self._folded(writes):
+            self._status.at(write.position)
+            if self.names_records:
+                self._status.describe(write.kind, write.path)
             try:
                 self._write(write)
             except OSError as error:
@@ -259,6 +291,20 @@ class Tree:
                     raise
                 self.blocked += 1
                 self.on_blocked(write, error)
+            if self.passed_over and write.replaces:
+                self._drop_older(write)
+        self._status.at(0)
+
+    def _drop_older(self, write: Write) -> None:
+        """A record that was passed over is not missed any more: a later value of its file is there."""
+        older = [
+            one.position
+            for one in self.passed_over.values()
+            if one.file == write.path and one.position < write.position
+        ]
+        for position in older:
+            del self.passed_over[position]
+            self.passed_over_changed = True
 
     def sync(self, *, clean: bool) -> None:
         """Sync all that was written, then move the durable cursor.
@@ -275,11 +321,19 @@ class Tree:
         if self.position == self.synced and clean == self.clean and not self._lost:
             return
         if self.position != self.synced:
-            try:
-                self._files.sync_all(self._base)
-            except OSError as error:
-                raise _unsynced(error) from error
+            self.sync_files()
         self._save_cursor(self.position, clean=clean)
+
+    def sync_files(self) -> None:
+        """Sync all that was written; the cursor stays.
+
+        Raises:
+            TreeUnsyncedError: what was written may not be on disk.
+        """
+        try:
+            self._files.sync_all(self._base)
+        except OSError as error:
+            raise _unsynced(error) from error
 
     def _sync_beside(self) -> None:
         """Begin to sync what was written while the next files are made, if there is enough of it."""
@@ -325,10 +379,45 @@ class Tree:
             for place in record.record_places(entry.data, entry.header):
                 payload = entry.data[place.start : place.start + place.length]
                 n = twins.get(position, 1)
-                if n and position > self.position and place.kind != record.Kind.GAP:
+                is_wanted = n and position > self.position and place.kind != record.Kind.GAP
+                if is_wanted and position not in self.passed_over:
+                    self._status.at(position)
+                    if self.names_records:
+                        self._status.describe(kind_name(place.kind))
                     writes.append(self._as_write(position, place.kind, payload, n))
                 position += 1
+        self._status.at(0)
         return writes
+
+    def take_up_again(self, position: int, mark: Mark) -> None:
+        """Write a record that was passed over, unless a later one has taken its place.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        place = self._reader.seek(position - 1, mark)
+        for entry in self._reader.entries(place, mark):
+            self.passed_over.pop(position, None)
+            before, self.position = self.position, position - 1
+            try:
+                writes = self._writes([entry], entry.header.position + entry.header.count - 1)
+            finally:
+                self.position = before
+            self._write_all([w for w in writes if w.position == position and self._is_newest(w)])
+            return
+
+    def _is_newest(self, write: Write) -> bool:
+        """Whether no later record has the same file, as the index knows it."""
+        job = write.folders[1]
+        if write.kind == "checkpoint":
+            statement = "SELECT position FROM checkpoint WHERE job = ? AND id = ?"
+            key: tuple[str, ...] = (job, write.name.removesuffix(".json"))
+        elif write.kind == "job":
+            statement, key = "SELECT position FROM job WHERE id = ?", (job,)
+        else:
+            return True  # an event has a file of its own, and a setting is written as it is now
+        row = self._index.execute(statement, key).fetchone()
+        return row is not None and row[0] == write.position
 
     def _as_write(self, position: int, kind: int, payload: memoryview, n: int) -> Write:
         value = values.decode(kind, payload)
@@ -352,7 +441,7 @@ class Tree:
         return Write(
             position,
             ("jobs", job, "runs", run),
-            "run-setting.json",
+            SETTING_NAME,
             lambda: self._setting(job, run),
             replaces=True,
         )

@@ -5,10 +5,10 @@ same slice and divide it alike; the next slice is begun when both are done. The 
 """
 
 import os
+import select
 import socket
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,15 +17,19 @@ import structlog
 
 from .link import pair
 from .segments import Entry, Mark
+from .silence import Silence
+from .worker_status import WorkerStatus
 
 HELPED_LAG_RECORDS = 2048
 """Below this the tree does not lag: it comes in small pieces, which are not worth dividing."""
 IDLE_SECONDS = 10.0
 """A helper that has had nothing to do for so long is let go."""
-_ANSWER_SECONDS = 30.0
+_LOOK_MS = 500
 _PAUSE_SECONDS = 60.0
 _SLICE = struct.Struct("<QQQQQQQ")
 _DONE = struct.Struct("<?Q")
+
+StartHelper = Callable[[int, int], "subprocess.Popen[bytes]"]
 
 _log = structlog.get_logger()
 
@@ -51,15 +55,19 @@ class Slice(NamedTuple):
 class TreeHelper:
     """The first process's side: starts the helper when it is first wanted, and does without if it fails."""
 
-    def __init__(self, command: Callable[[int], list[str]], lock_fd: int) -> None:
+    def __init__(self, start: StartHelper, status: WorkerStatus, silence_seconds: float) -> None:
         """Nothing is started yet.
 
         Args:
-            command: the command line for a descriptor of the line.
-            lock_fd: the lock of the base, held as long as the helper lives; -1 for none.
+            start: starts the process with a descriptor of the line and one of its status.
+            status: that of this process, which makes progress as long as the helper does.
+            silence_seconds: a helper without progress for so long is given up.
         """
-        self._command = command
-        self._lock_fd = lock_fd
+        self._start_process = start
+        self._status = status
+        self._silence_seconds = silence_seconds
+        self._silence: Silence | None = None
+        self._helper_status: WorkerStatus | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._not_before = 0.0
@@ -86,6 +94,8 @@ class TreeHelper:
         """Wait until it has done what it was asked for; False if that is to be done without it."""
         assert self._line is not None
         try:
+            if not self._await_answer(self._line):
+                return False
             answer = self._line.recv(_DONE.size)
         except OSError as error:
             self._give_up(str(error))
@@ -96,6 +106,19 @@ class TreeHelper:
         done, blocked = _DONE.unpack(answer)
         self.blocked += blocked
         return bool(done)
+
+    def _await_answer(self, line: socket.socket) -> bool:
+        """Wait for its answer as long as it makes progress."""
+        assert self._silence is not None
+        poll = select.poll()
+        poll.register(line, select.POLLIN)
+        while not poll.poll(_LOOK_MS):
+            reason, hangs = self._silence.look()
+            if hangs:
+                self._give_up(reason)
+                return False
+            self._status.beat()  # we wait for one that works, and that is looked after here
+        return True
 
     def stop(self) -> None:
         """Let it go."""
@@ -111,29 +134,23 @@ class TreeHelper:
         if time.monotonic() < self._not_before:
             return False
         ours, theirs = pair()
-        ours.settimeout(_ANSWER_SECONDS)
         self._line = ours
-        kept = [theirs.fileno()] + ([self._lock_fd] if self._lock_fd >= 0 else [])
+        self._helper_status, status_fd = WorkerStatus.shared()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                self._command(theirs.fileno()), pass_fds=kept, stdin=subprocess.DEVNULL
-            )
+            self._process = self._start_process(theirs.fileno(), status_fd)
         except OSError as error:
             self._give_up(str(error))
             return False
         finally:
             theirs.close()
+            os.close(status_fd)
+        self._silence = Silence(self._process.pid, self._helper_status, self._silence_seconds)
         return True
 
     def _give_up(self, reason: str) -> None:
         _log.warning("tree_helper_ended", reason=reason)
         self.stop()
         self._not_before = time.monotonic() + _PAUSE_SECONDS
-
-
-def helper_command(told: bytes) -> Callable[[int], list[str]]:
-    """The command line of a helper that is told so much as JSON."""
-    return lambda fd: [sys.executable, "-m", "perstack_stored.follower", "helper", str(fd), told.decode()]
 
 
 def serve(line: socket.socket, take_up: Callable[[Slice], int | None]) -> None:

@@ -103,7 +103,8 @@ def children(daemon: RunningDaemon) -> dict[str, int]:
         except FileNotFoundError:
             continue
         if b"perstack_stored.follower" in arguments:
-            found[arguments[3].decode()] = int(pid)
+            kind = arguments[arguments.index(b"perstack_stored.follower") + 1]
+            found[kind.decode()] = int(pid)
     return found
 
 

@@ -24,6 +24,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "exec_base.py: join: flock": _EXEC,
     "exec_base.py: last: flock": _EXEC,
     "lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
+    "blocked.py: save: replace_durably": ("tests/unit/test_blocked.py",),
     "tree.py: cursor_store: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
