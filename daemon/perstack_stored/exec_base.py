@@ -1,7 +1,7 @@
 """Who serves a base, and who uses a daemon that `exec` started. The kernel gives up what a dead process held.
 
 Every `exec` holds a shared lock on `{base}/.stored/exec` while its command runs. The last one to leave stops
-the daemon, if an `exec` had started it; the file says which process that was.
+the daemon, if an `exec` had started it; the file says which process that was, by more than its number.
 """
 
 import fcntl
@@ -10,6 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 from .lock import NAME as LOCK_NAME
+from .lock import is_same
 
 NAME = "exec"
 LOG_NAME = "exec.log"
@@ -21,6 +22,19 @@ class Holder(NamedTuple):
     role: str
     pid: int
     endpoints: tuple[str, ...]
+    process: str = ""  # see `identity_of`
+
+    @property
+    def started(self) -> "Started":
+        """The process, as it is written down."""
+        return Started(self.pid, self.process)
+
+
+class Started(NamedTuple):
+    """A daemon that an `exec` started. Its number alone may be that of another process by now."""
+
+    pid: int
+    process: str
 
 
 def holder_of(stored: int) -> Holder | None:
@@ -35,10 +49,11 @@ def holder_of(stored: int) -> Holder | None:
     except BlockingIOError:
         facts = _facts(fd)
         pid = facts.get("pid")
-        if not isinstance(pid, int) or not os.path.exists(f"/proc/{pid}"):
+        process = facts.get("process", "")
+        if not isinstance(pid, int) or not os.path.exists(f"/proc/{pid}") or not is_same(pid, process):
             return Holder("", 0, ())  # what stands there is of one before
         endpoints = facts.get("endpoints") or ()
-        return Holder(str(facts.get("role", "")), pid, tuple(map(str, endpoints)))
+        return Holder(str(facts.get("role", "")), pid, tuple(map(str, endpoints)), str(process))
     finally:
         os.close(fd)
 
@@ -66,19 +81,20 @@ class Users:
             return False
         return True
 
-    def started(self, pid: int) -> None:
+    def started(self, daemon: Started) -> None:
         """Write down the daemon that an `exec` started."""
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps({"pid": pid}).encode() + b"\n", 0)
+        os.pwrite(self._fd, json.dumps(daemon._asdict()).encode() + b"\n", 0)
 
-    def last(self) -> int | None:
-        """Process id of the daemon that an `exec` started, if nobody else uses it; nobody can join then."""
+    def last(self) -> Started | None:
+        """The daemon that an `exec` started, if nobody else uses it; nobody can join then."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        pid = _facts(self._fd).get("pid")
-        return pid if isinstance(pid, int) else None
+        facts = _facts(self._fd)
+        pid, process = facts.get("pid"), facts.get("process")
+        return Started(pid, process) if isinstance(pid, int) and isinstance(process, str) else None
 
     def forget(self) -> None:
         """The daemon that was written down has ended."""

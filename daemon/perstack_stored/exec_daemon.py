@@ -1,6 +1,5 @@
 """The daemon beside a command that `exec` runs: started or joined, and stopped by the last that leaves."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -9,11 +8,21 @@ from collections.abc import Callable
 
 from perstack_storage import Client, StorageError
 
+from . import interpreter
 from .daemon import STORED_NAME
 from .errors import BaseHeldError, ConfigError
-from .exec_base import LOG_NAME, Holder, Users, holder_of
+from .exec_base import LOG_NAME, Holder, Started, Users, holder_of
+from .exec_children import Children
+from .lock import identity_of, is_same
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _POLL_SECONDS = 0.02
 _ANSWER_SECONDS = 0.5
@@ -33,7 +42,10 @@ class SignalledError(Exception):
 class Beside:
     """The daemon of a base. `FORWARDED` must be blocked."""
 
-    def __init__(self, base: str, stored: int, endpoint: str, drain_seconds: float, say: Say) -> None:
+    def __init__(
+        self, base: str, stored: int, endpoint: str, drain_seconds: float, say: Say, children: Children
+    ) -> None:
+        self._children = children
         self._base = base
         self._stored = stored
         self._endpoint = endpoint
@@ -73,7 +85,7 @@ class Beside:
         try:
             self._started = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", "perstack_stored", *arguments],
+                interpreter.command("perstack_stored.__main__", *arguments),
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -86,6 +98,7 @@ class Beside:
             )
         finally:
             os.close(log)
+        self._children.add(self._started)
 
     def _watch_start(self) -> None:
         """What to do when the daemon that we started has ended: nothing, if another one was faster."""
@@ -118,9 +131,13 @@ class Beside:
 
     def _note(self, holder: Holder | None) -> None:
         """Write down that the daemon is one that `exec` started."""
-        if holder is not None and holder.pid == self._started:
+        if holder is not None and self._is_ours(holder):
             self._is_new = True
-            self._users.started(holder.pid)
+            self._users.started(holder.started)
+
+    def _is_ours(self, holder: Holder) -> bool:
+        """Whether it is our child: another one's number may be of another PID namespace."""
+        return holder.pid == self._started and holder.process == identity_of(holder.pid)
 
     # --- behind the command ------------------------------------------------------------------------
 
@@ -129,12 +146,11 @@ class Beside:
         holder = holder_of(self._stored)
         if self._started is not None:
             self._look_after(holder)
-        pid = self._users.last()
-        if pid is not None:
-            if holder is not None and holder.pid == pid:
+        started = self._users.last()
+        if started is not None:
+            if holder is not None and holder.started == started:
                 self._drain(holder)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+                self._end(started)
                 self._await_end()
             self._users.forget()
         self._users.leave()
@@ -147,7 +163,7 @@ class Beside:
         assert self._started is not None
         if self._reap():
             return
-        if holder is not None and holder.pid == self._started:
+        if holder is not None and self._is_ours(holder):
             self._note(holder)
         else:
             os.kill(self._started, signal.SIGTERM)
@@ -169,6 +185,21 @@ class Beside:
         except (SignalledError, StorageError, IndexError):
             return  # in a hurry, or it is ending already
 
+    def _end(self, started: Started) -> None:
+        """Stop the daemon: that process, and no other one that has its number since."""
+        try:
+            fd = os.pidfd_open(started.pid)
+        except ProcessLookupError:
+            return  # it has ended
+        try:
+            # The number can't change its process any more while it is looked at: the descriptor is of one.
+            if is_same(started.pid, started.process):
+                signal.pidfd_send_signal(fd, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(fd)
+
     def _await_end(self) -> None:
         deadline = time.monotonic() + _STOP_SECONDS
         while holder_of(self._stored) is not None:
@@ -177,15 +208,14 @@ class Beside:
                 return
             self._reap()
             time.sleep(_POLL_SECONDS)
-        if self._started is not None:
-            _, self._status = os.waitpid(self._started, 0)
-            self._started = None
+        while not self._reap():
+            time.sleep(_POLL_SECONDS)
 
     def _reap(self) -> bool:
-        """Whether our child has ended; it is waited for once."""
+        """Whether our child has ended."""
         if self._started is not None:
-            ended, status = os.waitpid(self._started, os.WNOHANG)
-            if ended:
+            status = self._children.status_of(self._started)
+            if status is not None:
                 self._started, self._status = None, status
         return self._started is None
 

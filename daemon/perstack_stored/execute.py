@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
 
 from .daemon import STORED_NAME, set_up
+from .exec_children import Children
 from .exec_daemon import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
 from .settings import Settings
 
@@ -40,9 +41,10 @@ def execute(
     signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     set_up(base, settings)
     stored = os.open(os.path.join(base, STORED_NAME), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    beside = Beside(base, stored, endpoint, drain_seconds, say)
+    children = Children()
+    beside = Beside(base, stored, endpoint, drain_seconds, say, children)
     try:
-        return _run(command, {BASE_VARIABLE: base, ENDPOINT_VARIABLE: beside.enter()}, say)
+        return _run(command, {BASE_VARIABLE: base, ENDPOINT_VARIABLE: beside.enter()}, say, children)
     except SignalledError as error:
         return SIGNALLED_STATUS + error.number
     finally:
@@ -50,7 +52,7 @@ def execute(
         os.close(stored)
 
 
-def _run(command: Sequence[str], variables: dict[str, str], say: Say) -> int:
+def _run(command: Sequence[str], variables: dict[str, str], say: Say, children: Children) -> int:
     name, environment = command[0], {**os.environ, **variables}
     try:
         # Python ignores SIGPIPE; the command must not inherit that, nor what we block.
@@ -58,9 +60,10 @@ def _run(command: Sequence[str], variables: dict[str, str], say: Say) -> int:
     except OSError as error:
         say(f"{name}: {error.strerror}")
         return NOT_FOUND_STATUS if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE_STATUS
+    children.add(pid)
     while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
+        status = children.status_of(pid)
+        if status is not None:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else SIGNALLED_STATUS - code
         arrived = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})

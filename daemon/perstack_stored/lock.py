@@ -9,6 +9,7 @@ from .errors import BaseHeldError
 
 NAME = "lock"
 _RETRY_SECONDS = 2.0
+_START_TIME_FIELD = 19  # of /proc/PID/stat, counted from the state on
 
 
 class BaseLock:
@@ -44,7 +45,8 @@ class BaseLock:
 
     def say(self, **facts: object) -> None:
         """Write down who holds the lock."""
-        data = json.dumps({"pid": os.getpid(), **facts}).encode() + b"\n"
+        own = {"pid": os.getpid(), "process": identity_of(os.getpid())}
+        data = json.dumps({**own, **facts}).encode() + b"\n"
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, data, 0)
 
@@ -61,10 +63,32 @@ def describe(data: bytes) -> tuple[str, bool]:
         pid = int(facts["pid"])
     except (ValueError, KeyError, TypeError):
         return "another process", False
+    if not is_same(pid, facts.get("process")):
+        return "another process", False  # what stands there is of one before
     role = facts.get("role", "daemon")
     endpoints = ", ".join(map(str, facts.get("endpoints", [])))
     text = f"the {role} with process id {pid}" + (f" on {endpoints}" if endpoints else "")
     return text, _lives(pid)
+
+
+def identity_of(pid: int) -> str:
+    """What tells a process from another one that gets its number later; "" if there is none, or no /proc.
+
+    A number comes again: after a restart of a container it is the same one each time.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+            boot_id = boot.read().strip()
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b") ")[2].split()
+    except OSError:
+        return ""
+    return f"{boot_id} {fields[_START_TIME_FIELD].decode()}"
+
+
+def is_same(pid: int, identity: object) -> bool:
+    """Whether the process with this number is the one that was written down; true where nothing was."""
+    return not isinstance(identity, str) or not identity or identity == identity_of(pid)
 
 
 def _lives(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """`perstack-stored exec` gives a command a daemon, and takes it away behind it. Real processes throughout."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
+from perstack_stored.exec_base import holder_of
+from perstack_stored.lock import describe, identity_of
 from tests.support import eventually, files_of, running_daemon
 
 PROGRAM = """
@@ -267,7 +270,7 @@ def test_a_signal_is_passed_on_and_the_command_may_still_store(base: Path) -> No
 
 def test_a_command_that_a_signal_ends_gives_its_number(base: Path) -> None:
     with running(base, "sleep", "60") as started:
-        eventually(lambda: is_served(base), "the daemon runs")
+        eventually(lambda: is_served(base), "the daemon runs", 60)
         started.process.terminate()
         assert started.process.wait(30) == 128 + signal.SIGTERM
     assert not is_served(base)
@@ -367,4 +370,81 @@ def test_a_signal_before_the_daemon_is_ready_ends_it_all(base: Path) -> None:
         assert started.process.wait(30) == 128 + signal.SIGTERM
     holder.communicate("\n")
     assert not (base / "ran").exists()
+    assert not is_served(base)
+
+
+# --- who a process is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("process", [{"process": "another boot 1"}, {}])
+def test_a_daemon_that_has_the_number_of_one_that_exec_started_is_left_running(
+    base: Path, process: dict[str, str]
+) -> None:
+    """Numbers come again, in containers each time: the one that was written down has ended long ago."""
+    with running_daemon(base) as daemon:
+        (base / ".stored/exec").write_text(json.dumps({"pid": daemon.pid, **process}))
+        assert run(base, "true").returncode == 0
+        daemon.assert_alive()
+        assert is_served(base)
+
+
+def test_a_lock_that_names_a_process_of_before_is_not_believed(base: Path) -> None:
+    """Whoever has that number now does not hold the base."""
+    assert run(base, "true").returncode == 0
+    folder = os.open(base / ".stored", os.O_RDONLY)
+    with (base / ".stored/lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for process, named in ((identity_of(os.getpid()), os.getpid()), ("another boot 1", 0)):
+            lock.seek(0)
+            lock.truncate()
+            lock.write(json.dumps({"pid": os.getpid(), "process": process, "role": "daemon"}))
+            lock.flush()
+            holder = holder_of(folder)
+            assert holder is not None
+            assert holder.pid == named
+            assert describe((base / ".stored/lock").read_bytes())[1] is bool(named)
+    os.close(folder)
+
+
+# --- as the first process of a container -----------------------------------------------------------
+
+
+# Runs a command to which children come whose parent ends, as to process 1 (PR_SET_CHILD_SUBREAPER).
+INHERITING = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def test_orphans_of_the_command_are_waited_for(base: Path) -> None:
+    """As process 1 it inherits them; none stays as a zombie, and the status is still the command's."""
+    orphans = "for i in 1 2 3 4 5; do (sh -c 'sleep 0.1; exit 9' &); done; echo on; read line; exit 4"
+    started = subprocess.Popen(
+        [*python(INHERITING), *arguments(base, "sh", "-c", orphans)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=clean_environment(),
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == b"on\n"
+
+    def states() -> list[bytes]:
+        """Of its children: the command and the daemon stay."""
+        found = []
+        for pid in Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                found.append(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1])
+        return found
+
+    eventually(lambda: len(states()) == 2 and b"Z" not in states(), "all were waited for", 30)
+    started.communicate(b"\n", timeout=60)
+    assert started.returncode == 4
+    assert not is_served(base)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT])
+def test_signals_that_would_end_it_are_passed_on(base: Path, number: signal.Signals) -> None:
+    """Ended by one itself, it would leave command and daemon behind."""
+    trap = f"trap 'exit 21' {number.name.removeprefix('SIG')}; echo ready; while :; do sleep 0.05; done"
+    with running(base, "sh", "-c", trap) as started:
+        assert started.line() == "ready"
+        started.process.send_signal(number)
+        assert started.process.wait(30) == 21
     assert not is_served(base)

@@ -1,0 +1,35 @@
+"""The children of `exec`. As process 1 of a container it inherits those that lost their parent as well."""
+
+import os
+
+
+class Children:
+    """Waits for every child, ours or inherited, so that none stays as a zombie."""
+
+    def __init__(self) -> None:
+        self._ended: dict[int, int] = {}
+        self._ours: set[int] = set()
+
+    def add(self, pid: int) -> None:
+        """A child whose status will be asked for."""
+        self._ours.add(pid)
+
+    def status_of(self, pid: int) -> int | None:
+        """Status with which a child ended, as `os.waitpid` gives it; None while it runs. Asked for once."""
+        self.reap()
+        status = self._ended.pop(pid, None)
+        if status is not None:
+            self._ours.discard(pid)
+        return status
+
+    def reap(self) -> None:
+        """Wait for all that have ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid in self._ours:
+                self._ended[pid] = status
