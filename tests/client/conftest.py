@@ -1,5 +1,6 @@
 """What the tests of the client share."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from perstack_storage import Client
 @pytest.fixture
 def endpoint(tmp_path: Path) -> str:
     return f"ipc://{tmp_path}/d.sock"
+
+
+@pytest.fixture
+def free_endpoint() -> str:
+    """A tcp endpoint of the loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.fixture

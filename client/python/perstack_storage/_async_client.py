@@ -128,11 +128,8 @@ class AsyncClient(AsyncClientReads):
         connection = self._connection()
         outstanding = connection.outstanding
         added = outstanding.added
-        try:
-            async with asyncio.timeout(timeout_s):
-                await connection.wait_while(lambda: outstanding.finished < added)
-        except TimeoutError:
-            raise NotFlushed(timeout_s or 0, outstanding.count) from None
+        if not await connection.wait_while(lambda: outstanding.finished < added, timeout_s):
+            raise NotFlushed(timeout_s or 0, outstanding.count)
         # What was reported in the turn of the last outcome is in by now: its callback was there before ours.
         self._nowait.failures.raise_first()
 
@@ -191,11 +188,7 @@ class AsyncClient(AsyncClientReads):
         return AsyncConnection(self.endpoint, self._base, self.timeout_s, self._nowait, loop, self._keys)
 
     def _store(self, op: str, value: Mapping[str, Any]) -> Coroutine[Any, Any, int]:
-        return _outcome(self._connection().store(op, dumps(value)))
+        return self._connection().store(op, dumps(value))
 
     def _store_nowait(self, op: str, value: Mapping[str, Any]) -> "asyncio.Future[int]":
         return self._connection().store_nowait(op, dumps(value))
-
-
-async def _outcome(future: "asyncio.Future[int]") -> int:
-    return await future

@@ -149,7 +149,8 @@ class AsyncClientReads:
         begun = False
         while not follow.done:
             try:
-                read = await self._connection().call(*follow.request(time.monotonic()))
+                connection = self._connection()
+                read = await connection.call(*follow.request(connection.now()))
             except ClosedError:
                 if begun:
                     return

@@ -36,6 +36,10 @@ class Transport:
     def _context(self) -> zmq.SyncContext:
         raise NotImplementedError
 
+    def _now(self) -> float:
+        """Returns the time by the clock of this connection."""
+        return time.monotonic()
+
     def _opened(self, wire: Wire) -> None:
         """A new wire is in use from now on."""
 
@@ -73,7 +77,7 @@ class Transport:
         if wire is None:
             return
         self._touched = True
-        now = time.monotonic()
+        now = self._now()
         try:
             while True:
                 protocol.receive(wire.receive(), now)
