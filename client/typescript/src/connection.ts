@@ -1,19 +1,21 @@
 // The connection of a client: one socket and one session for all calls of a thread.
 
 import { randomBytes } from "node:crypto"
-import { performance } from "node:perf_hooks"
 import { Dealer } from "zeromq"
 
 import type { Batch, Outcome, StoreOp } from "./batch.js"
+import { ListeningClock } from "./clock.js"
 import {
   ClosedError,
   DaemonUnavailable,
   EndpointError,
+  messageOf,
   OutcomeUnknown,
   refusal,
   StorageError,
   TooMuchOutstanding,
 } from "./errors.js"
+import { ANSWER_FRAME_BYTES_MAX } from "./frames.js"
 import { ClientProtocol } from "./protocol.js"
 import { Read, type ReadOp } from "./reads.js"
 
@@ -56,6 +58,7 @@ interface Waiter {
 export class Connection {
   readonly #settings: ConnectionSettings
   readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
+  readonly #clock: ListeningClock
   #socket: Dealer | undefined
   /** The socket has not taken a frame yet: it is not connected at the moment. */
   #sending = false
@@ -63,6 +66,7 @@ export class Connection {
   #turnDue = false
   #timer: NodeJS.Timeout | undefined
   #timerAt = Infinity
+  #ticking = false
   #called = 0
   #finished = 0
   #outstandingBytes = 0
@@ -75,6 +79,12 @@ export class Connection {
 
   constructor(settings: ConnectionSettings) {
     this.#settings = settings
+    this.#clock = new ListeningClock(settings.timeoutMs)
+  }
+
+  /** The time that limits on the daemon's silence are measured in. */
+  now(): number {
+    return this.#clock.now()
   }
 
   /** Queues one value, of which the bytes are not to change any more; resolves to its position. */
@@ -90,7 +100,7 @@ export class Connection {
         if (typeof outcome === "number") resolve(outcome)
         else reject(outcome instanceof Error ? outcome : refusal(op, outcome))
       }
-      const now = performance.now()
+      const now = this.#clock.now()
       this.#protocol.backlog.enqueue({ op, body, calledAt: now, settle })
       this.#turnSoon() // not now: the calls of all tasks that are ready travel together
       if (this.#protocol.stores.hasFullBatch) this.#send(now)
@@ -105,7 +115,7 @@ export class Connection {
   call(op: ReadOp, args: string, waitMs = 0): Promise<Read> {
     return new Promise((resolve, reject) => {
       this.#checkOpen()
-      const read = new Read(op, args, performance.now() + this.#settings.timeoutMs + waitMs, { waitMs })
+      const read = new Read(op, args, this.#clock.now() + this.#settings.timeoutMs + waitMs, { waitMs })
       this.#waiters.set(read, { resolve, reject })
       if (waitMs > 0) this.#protocol.reads.add(read)
       else this.#readsWaiting.push(read)
@@ -169,13 +179,15 @@ export class Connection {
     })
   }
 
-  /** Does what is due, sends what may go, and tells whom that concerns. */
-  #turn(): void {
+  /** Does what is due, sends what may go, and tells whom that concerns. A timer's turn holds limits, as of a time. */
+  #turn(limitsAt?: number): void {
     if (this.#closed) return
-    const now = performance.now()
+    const now = this.#clock.now()
     try {
-      if (this.#protocol.silent(now)) this.#dropSocket()
-      this.#giveUpOverdue(now)
+      if (limitsAt !== undefined) {
+        if (this.#protocol.silent(limitsAt)) this.#dropSocket()
+        this.#giveUpOverdue(limitsAt)
+      }
       this.#startReads()
       this.#send(now)
     } catch (error) {
@@ -262,7 +274,7 @@ export class Connection {
       () => {
         if (socket !== this.#socket) return
         this.#sending = false
-        this.#protocol.sent(performance.now())
+        this.#protocol.sent(this.#clock.now())
         this.#turn()
       },
       () => this.#lost(socket),
@@ -286,13 +298,13 @@ export class Connection {
   }
 
   #take(frames: Buffer[]): void {
-    const now = performance.now()
+    const now = this.#clock.now()
     try {
       for (const frame of frames) this.#protocol.receive(frame, now)
     } catch (error) {
       this.#failAll(asStorageError(error))
     }
-    for (const read of this.#protocol.reads) if (read.done) this.#endRead(read)
+    for (const read of this.#protocol.reads) if (read.done) this.#endRead(read, read.failure)
     this.#turnSoon()
   }
 
@@ -328,7 +340,14 @@ export class Connection {
       clearTimeout(this.#timer)
       this.#timer = undefined
       this.#timerAt = Infinity
-    } else if (due < this.#timerAt) {
+      this.#ticking = false
+      return
+    }
+    if (!this.#ticking) this.#clock.tick(true)
+    this.#ticking = true
+    const tickAt = now + this.#clock.tickMs
+    due = this.#clock.trusted ? Math.min(due, tickAt) : tickAt
+    if (due < this.#timerAt) {
       // Later ones stay: it fires too early then, and is set again.
       clearTimeout(this.#timer)
       this.#timerAt = due
@@ -339,7 +358,10 @@ export class Connection {
   #onTimer(): void {
     this.#timer = undefined
     this.#timerAt = Infinity
-    this.#turn()
+    this.#clock.tick()
+    const limitsAt = this.#clock.trusted ? this.#clock.now() : undefined
+    // Timers come before the sockets in a turn of the event loop: first what has arrived is taken.
+    setImmediate(() => this.#turn(limitsAt))
   }
 
   #connect(): Dealer {
@@ -353,6 +375,7 @@ export class Connection {
         immediate: true,
         sendHighWaterMark: 0, // the window and the reads under way bound both queues
         receiveHighWaterMark: 0,
+        maxMessageSize: ANSWER_FRAME_BYTES_MAX,
         reconnectInterval: RECONNECT_MIN_MS,
         reconnectMaxInterval: RECONNECT_MAX_MS,
         ...(keys !== undefined && {
@@ -364,8 +387,7 @@ export class Connection {
       socket.connect(endpoint)
     } catch (error) {
       socket?.close()
-      const reason = error instanceof Error ? error.message : String(error)
-      throw new EndpointError(`no socket can be connected to ${endpoint}: ${reason}`, { cause: error })
+      throw new EndpointError(`no socket can be connected to ${endpoint}: ${messageOf(error)}`, { cause: error })
     }
     this.#socket = socket
     return socket
@@ -382,5 +404,5 @@ export class Connection {
 }
 
 function asStorageError(error: unknown): StorageError {
-  return error instanceof StorageError ? error : new StorageError(`the client failed: ${String(error)}`, { cause: error })
+  return error instanceof StorageError ? error : new StorageError(`the client failed: ${messageOf(error)}`, { cause: error })
 }

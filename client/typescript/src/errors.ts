@@ -1,5 +1,14 @@
 // The errors of the client, and the codes of the wire (`proto/wire.md`, section 5).
 
+/** Returns what an error says, whatever was thrown. */
+export function messageOf(error: unknown): string {
+  try {
+    return error instanceof Error ? error.message : String(error)
+  } catch {
+    return typeof error // an object without a form as text
+  }
+}
+
 /** The codes that stand in `error.code` of an answer, and whether the same request may succeed later. */
 export const RETRYABLE = {
   BAD_FRAME: false,
@@ -155,11 +164,11 @@ const CLASSES: Readonly<Record<string, new (message: string) => StorageError>> =
 
 /** Returns what `revived` makes an error of again in another thread. */
 export function plainOf(error: unknown): PlainError {
-  const { name, message } = error instanceof Error ? error : { name: "Error", message: String(error) }
+  const name = error instanceof Error ? error.name : "Error"
   const refused = error instanceof Refused ? error : undefined
   return {
     name,
-    message,
+    message: messageOf(error),
     op: refused?.op,
     code: refused?.code,
     field: refused?.field,

@@ -1,11 +1,10 @@
 // Following the store by position: what to ask next, and what an answer means.
 
-import { performance } from "node:perf_hooks"
-
 import type { Connection } from "./connection.js"
 import type { SeenEpochs } from "./epochs.js"
-import { ClosedError, InvalidArgument } from "./errors.js"
-import { textOf, valueOf } from "./json.js"
+import { ClosedError, InvalidArgument, ProtocolError } from "./errors.js"
+import { shown } from "./frames.js"
+import { arrayOf, textOf, valueOf } from "./json.js"
 import { checked, type Read } from "./reads.js"
 import type { Hello, StoredRecord } from "./types.js"
 
@@ -57,23 +56,30 @@ export class Follow {
   async *records(): AsyncGenerator<StoredRecord, void, undefined> {
     if (this.#store === undefined) {
       const hello = checked(await this.#connection.call("hello", ""))
-      this.#store = (valueOf(hello.body) as Hello).store
+      this.#store = (valueOf(hello.body) as Partial<Hello> | null)?.store
     }
-    let quietSince = performance.now()
+    let quietSince = this.#connection.now()
     for (;;) {
-      const left = quietSince + this.#idleMs - performance.now()
+      const left = quietSince + this.#idleMs - this.#connection.now()
       const waitMs = Math.trunc(Math.max(0, Math.min(this.#waitMaxMs, left)))
       const read = await this.#ask(waitMs)
       if (read === undefined) return
-      const records = valueOf(checked(read).body) as StoredRecord[]
+      const records = arrayOf(checked(read).body) as StoredRecord[]
+      const next = this.#nextOf(read)
       this.#seen.take(read, this.#after, records)
-      this.#after = read.next as number
+      this.#after = next
       this.#epoch = read.epoch
       yield* records
-      if (records.length > 0) quietSince = performance.now()
+      if (records.length > 0) quietSince = this.#connection.now()
       // Only an answer that was not waited for is sure to hold everything that was acknowledged before.
       else if (waitMs === 0 && this.#after >= (read.position ?? 0)) return
     }
+  }
+
+  /** Returns where to go on: never before where it stands, or records would come twice. */
+  #nextOf({ next }: Read): number {
+    if (Number.isSafeInteger(next) && (next as number) >= this.#after) return next as number
+    throw new ProtocolError(`an answer to readAll that goes on at ${shown(next)} after ${this.#after}`)
   }
 
   /** Returns the next answer, or nothing where the storage was closed. */

@@ -6,6 +6,16 @@ export const VERSION = 1
 /** More than the header of a store of one value or of one part ever takes. */
 export const HEADER_RESERVE_BYTES = 512
 
+/** A daemon that grants more is not believed: the window bounds what a client holds in memory. */
+const WINDOW_RECORDS_MAX = 1 << 20
+const WINDOW_BYTES_MAX = 1 << 30
+/** No daemon grants less, and a value would travel in very many parts. */
+const FRAME_BYTES_MIN = 65_536
+/** No answer of a daemon comes in larger frames. */
+export const ANSWER_FRAME_BYTES_MAX = 1 << 28
+const RETRY_AFTER_MAX_MS = 3_600_000
+const SHOWN_CHARS_MAX = 300
+
 const LINE_FEED = 0x0a
 const EMPTY = Buffer.alloc(0)
 
@@ -51,7 +61,7 @@ export function parseAnswer(frame: Buffer): Answer {
   }
   const error = header["ok"] ? undefined : errorOf(header["error"])
   if (typeof header["id"] !== "number") {
-    throw new ProtocolError(`the daemon could not read a request: ${error?.message ?? quote(frame)}`)
+    throw new ProtocolError(`the daemon could not read a request: ${error === undefined ? quote(frame) : shown(error.message)}`)
   }
   return {
     header: header as unknown as AnswerHeader,
@@ -63,10 +73,14 @@ export function parseAnswer(frame: Buffer): Answer {
 /** Returns what an error object of the wire says, whatever it is. */
 export function errorOf(value: unknown): WireError {
   if (!isObject(value)) return { code: "INTERNAL", message: "an error without details" }
-  const error: WireError = { code: String(value["code"] ?? "INTERNAL"), message: String(value["message"] ?? "") }
+  const { code, message, retryAfterMs } = value
+  const error: WireError = {
+    code: typeof code === "string" ? code : "INTERNAL",
+    message: typeof message === "string" ? message : "",
+  }
   if (typeof value["field"] === "string") error.field = value["field"]
   if (typeof value["retryable"] === "boolean") error.retryable = value["retryable"]
-  if (typeof value["retryAfterMs"] === "number") error.retryAfterMs = value["retryAfterMs"]
+  if (typeof retryAfterMs === "number") error.retryAfterMs = Math.min(Math.max(retryAfterMs, 0), RETRY_AFTER_MAX_MS)
   return error
 }
 
@@ -129,6 +143,13 @@ function frame(fields: string, bodies: readonly Uint8Array[]): Buffer {
   return Buffer.concat([Buffer.from(`{"v":${VERSION},${fields}}\n`), ...bodies])
 }
 
+/** Returns what a daemon said for an error's text: as much of it as a person reads. */
+export function shown(value: unknown): string {
+  if (typeof value !== "object" || value === null) return String(value).slice(0, SHOWN_CHARS_MAX)
+  const fields = Object.entries(value).map(([name, field]) => `${name}: ${typeof field === "object" ? "…" : String(field)}`)
+  return fields.join(", ").slice(0, SHOWN_CHARS_MAX)
+}
+
 function quote(bytes: Buffer): string {
   return JSON.stringify(bytes.subarray(0, 100).toString())
 }
@@ -140,6 +161,7 @@ export class Limits {
   windowBytes = 16_777_216
   frameBytes = 16_777_216
   batchItems = 1024
+  valueBytes = 268_435_456
 
   /** Takes over what the body of an answer to `hello` grants; throws ProtocolError if it grants nothing usable. */
   learn(hello: Buffer): void {
@@ -151,16 +173,17 @@ export class Limits {
     }
     const window = isObject(body) && isObject(body["window"]) ? body["window"] : {}
     const limits = isObject(body) && isObject(body["limits"]) ? body["limits"] : {}
-    this.windowRecords = bound(window["records"], "window.records")
-    this.windowBytes = bound(window["bytes"], "window.bytes")
-    this.frameBytes = bound(limits["frameBytes"], "limits.frameBytes")
+    this.windowRecords = Math.min(bound(window["records"], "window.records"), WINDOW_RECORDS_MAX)
+    this.windowBytes = Math.min(bound(window["bytes"], "window.bytes"), WINDOW_BYTES_MAX)
+    this.frameBytes = bound(limits["frameBytes"], "limits.frameBytes", FRAME_BYTES_MIN)
     this.batchItems = bound(limits["batchItems"], "limits.batchItems")
+    this.valueBytes = bound(limits["valueBytes"] ?? this.valueBytes, "limits.valueBytes")
   }
 }
 
-function bound(value: unknown, name: string): number {
-  if (!Number.isSafeInteger(value) || (value as number) <= 0) {
-    throw new ProtocolError(`an answer to hello that grants nothing usable: ${name} is ${String(value)}`)
+function bound(value: unknown, name: string, least = 1): number {
+  if (!Number.isSafeInteger(value) || (value as number) < least) {
+    throw new ProtocolError(`an answer to hello that grants nothing usable: ${name} is ${shown(value)}`)
   }
   return value as number
 }

@@ -1,6 +1,6 @@
 // JSON to and from bytes.
 
-import { InvalidArgument, ProtocolError } from "./errors.js"
+import { InvalidArgument, messageOf, ProtocolError } from "./errors.js"
 
 /** Returns a value as JSON text, as JSON.stringify makes it; throws InvalidArgument where it makes none. */
 export function textOf(value: unknown): string {
@@ -28,6 +28,9 @@ export function valueOf(body: Buffer): unknown {
   }
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+/** Returns the array of an answer's body. */
+export function arrayOf(body: Buffer): unknown[] {
+  const value = valueOf(body)
+  if (!Array.isArray(value)) throw new ProtocolError("an answer that should hold an array holds none")
+  return value
 }

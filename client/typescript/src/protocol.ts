@@ -74,8 +74,10 @@ export class ClientProtocol {
   receive(frame: Buffer, now: number): void {
     const answer = frames.parseAnswer(frame)
     if (this.stores.answered(answer, now)) return
-    for (const read of this.reads) if (read.answered(answer, now)) return
-    if (this.#hello.answered(answer, now) && this.#hello.done) {
+    const { valueBytes } = this.limits
+    for (const read of this.reads) if (read.answered(answer, now, valueBytes)) return
+    if (this.#hello.answered(answer, now, valueBytes) && this.#hello.done) {
+      if (this.#hello.failure !== undefined) throw this.#hello.failure
       if (this.#hello.error === undefined) this.limits.learn(this.#hello.body)
       this.limits.known = true // a daemon that refuses to tell them gets what is usual
     }

@@ -1,7 +1,7 @@
 // One request that stores nothing, until its answer is complete: parts of large answers, retries, deadline.
 // No sockets and no clocks: the time comes in as `now`, in milliseconds of a steady clock.
 
-import { refusal, type WireError } from "./errors.js"
+import { messageOf, ProtocolError, refusal, type StorageError, type WireError } from "./errors.js"
 import * as frames from "./frames.js"
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, PATIENCE_MAX_MS, PATIENCE_MIN_MS } from "./patience.js"
 
@@ -18,13 +18,21 @@ export type ReadOp =
   | "ping"
   | "stats"
 
-const WITHOUT_DEADLINE: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
+/** What a listing may have at most. A daemon that never comes to an end must not fill the memory. */
+export const LISTING_BYTES_MAX = 1 << 30
+/** The same for what a daemon says of itself. */
+const STATE_BYTES_MAX = 1 << 24
+const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
+const VALUES: ReadonlySet<string> = new Set(["retrieveJob", "retrieveCheckpoint"])
+const MORE_CHARS_MAX = 4096
 
 /** The state of a request that may be sent any number of times. */
 export class Read {
   done = false
   /** Of the last try. */
   error: WireError | undefined
+  /** Why the answer can't be used. */
+  failure: StorageError | undefined
   position: number | undefined
   next: unknown
   /** Of `next`, and of all else where there are no `epochs`. */
@@ -38,6 +46,7 @@ export class Read {
   readonly #session: string | undefined
   #more: string | undefined
   #pieces: Buffer[] = []
+  #bytes = 0
   #id: number | undefined
   #sendAt: number | undefined = 0 // undefined: sent, the answer is waited for
   #sentAt = 0
@@ -65,7 +74,7 @@ export class Read {
 
   /** Returns the request for the answer, or for the next part of it. */
   frame(id: number, now: number): Buffer {
-    const timeoutMs = WITHOUT_DEADLINE.has(this.op) ? undefined : Math.max(1, Math.trunc(this.deadline - now))
+    const timeoutMs = STATES.has(this.op) ? undefined : Math.max(1, Math.trunc(this.deadline - now))
     if (this.#more !== undefined) return frames.request("readPart", id, this.#more, { timeoutMs })
     return frames.request(this.op, id, this.#arguments, { timeoutMs, session: this.#session })
   }
@@ -85,35 +94,51 @@ export class Read {
   }
 
   /** Takes an answer; returns whether it was to this request. */
-  answered(answer: frames.Answer, now: number): boolean {
+  answered(answer: frames.Answer, now: number, valueBytesMax: number): boolean {
     if (answer.header.id !== this.#id) return false
     this.#id = undefined
     this.#patienceMs = PATIENCE_MIN_MS
     this.error = answer.error
-    if (this.error === undefined) this.#take(answer)
+    if (this.error === undefined) this.#take(answer, valueBytesMax)
     else if (this.error.retryable) this.#retry(this.error, now)
     else this.done = true
     return true
   }
 
-  #take({ header, body }: frames.Answer): void {
+  #take({ header, body }: frames.Answer, valueBytesMax: number): void {
+    const { more } = header
+    this.#bytes += body.length
+    const most = STATES.has(this.op) ? STATE_BYTES_MAX : VALUES.has(this.op) ? valueBytesMax : LISTING_BYTES_MAX
+    if (this.#bytes > most) return this.#fail(`of more than ${most} bytes; page() reads a long listing in pieces`)
     this.#pieces.push(body)
-    this.position ??= header.position
+    if (Number.isSafeInteger(header.position)) this.position ??= header.position
     if (header.next !== undefined) this.next = header.next
     if (typeof header.epoch === "string") this.epoch = header.epoch
     if (header.epochs !== undefined) this.epochs = header.epochs
-    if (header.more === undefined) {
+    if (more === undefined) {
       this.done = true
-    } else {
-      this.#more = JSON.stringify(header.more)
-      this.#sendAt = 0
+      return
     }
+    try {
+      this.#more = JSON.stringify(more)
+    } catch (error) {
+      return this.#fail(`whose rest can't be asked for: ${messageOf(error)}`)
+    }
+    if (this.#more.length > MORE_CHARS_MAX) this.#fail("whose rest can't be asked for")
+    else this.#sendAt = 0
+  }
+
+  #fail(reason: string): void {
+    this.failure = new ProtocolError(`an answer to ${this.op} ${reason}`)
+    this.#pieces = []
+    this.done = true
   }
 
   #retry(error: WireError, now: number): void {
     if (error.code === "READ_GONE") {
       this.#more = undefined
       this.#pieces = []
+      this.#bytes = 0
       this.position = undefined
       this.next = undefined
       this.epoch = undefined

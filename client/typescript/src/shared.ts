@@ -1,15 +1,14 @@
 // The one client behind the module-level functions: made when first used, for the base as it is found then.
 
-import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads"
-
 import type { StoreOp } from "./batch.js"
 import { type Place, resolvePlace } from "./endpoint.js"
-import { ClosedError, revived, StorageError } from "./errors.js"
+import { ProtocolError, revived, StorageError } from "./errors.js"
 import { textOf, valueOf } from "./json.js"
 import type { ReadOp } from "./reads.js"
 import { MAX_OUTSTANDING_BYTES_DEFAULT, MAX_OUTSTANDING_DEFAULT, TIMEOUT_DEFAULT_MS } from "./storage.js"
+import { WorkerThread } from "./thread.js"
 import type { Hello } from "./types.js"
-import type { WorkerAnswer, WorkerCall, WorkerData } from "./worker.js"
+import type { WorkerAnswer, WorkerCall } from "./worker.js"
 
 /** How long the end of the process is put off for what was not awaited. */
 const EXIT_MS = 5_000
@@ -31,9 +30,7 @@ type Call = WorkerCall extends infer C ? (C extends WorkerCall ? Omit<C, "id"> :
  */
 class SharedClient {
   readonly place: Place
-  readonly #worker: Worker
-  readonly #answers: MessagePort
-  readonly #flag = new Int32Array(new SharedArrayBuffer(4))
+  readonly #thread: WorkerThread
   readonly #waiters = new Map<number, Waiter>()
   #calls = 0
   #base: string | undefined
@@ -42,36 +39,25 @@ class SharedClient {
   constructor() {
     this.place = resolvePlace()
     this.#base = this.place.base
-    const { port1, port2 } = new MessageChannel()
-    this.#answers = port1
-    const data: WorkerData = {
-      settings: {
-        ...this.place,
-        timeoutMs: TIMEOUT_DEFAULT_MS,
-        maxOutstanding: MAX_OUTSTANDING_DEFAULT,
-        maxOutstandingBytes: MAX_OUTSTANDING_BYTES_DEFAULT,
-      },
-      answers: port2,
-      flag: this.#flag.buffer as SharedArrayBuffer,
+    const settings = {
+      ...this.place,
+      timeoutMs: TIMEOUT_DEFAULT_MS,
+      maxOutstanding: MAX_OUTSTANDING_DEFAULT,
+      maxOutstandingBytes: MAX_OUTSTANDING_BYTES_DEFAULT,
     }
-    // Nothing of the program's own flags, such as --require hooks, belongs into this thread.
-    this.#worker = new Worker(new URL("./worker.js", import.meta.url), {
-      workerData: data,
-      transferList: [port2],
-      execArgv: [],
-      name: "perstack-storage",
-    })
-    this.#worker.on("message", (answer: WorkerAnswer) => this.#take(answer))
-    this.#worker.on("error", (error: Error) => this.#end(error))
-    this.#worker.on("exit", () => this.#end(new ClosedError("the client was closed")))
-    this.#worker.unref()
+    this.#thread = new WorkerThread(
+      settings,
+      (answer) => this.#take(answer),
+      (reason) => this.#end(reason),
+    )
     process.once("exit", this.#leave)
   }
 
   /** The absolute base. Of an endpoint that was named, only the daemon knows it. */
   get base(): string {
-    this.#base ??= (this.read("hello", {}) as Hello).base
-    return this.#base
+    const base = (this.#base ??= (this.read("hello", {}) as Partial<Hello> | null)?.base)
+    if (typeof base !== "string") throw new ProtocolError("an answer to hello that does not name the base")
+    return base
   }
 
   /** Stores a value, and blocks until it is on disk. */
@@ -98,7 +84,7 @@ class SharedClient {
   async close(): Promise<void> {
     await this.#post({ close: true })
     process.off("exit", this.#leave)
-    await this.#worker.terminate()
+    await this.#thread.end()
   }
 
   /**
@@ -107,52 +93,65 @@ class SharedClient {
    */
   readonly #leave = (): void => {
     if (this.#gone !== undefined || this.#waiters.size === 0) return
-    if (this.#ask({ close: true }, EXIT_MS) === undefined) this.#ask({ drop: true }, DROP_MS)
+    try {
+      this.#thread.ask({ id: 0, close: true }, EXIT_MS)
+    } catch {
+      this.#drop()
+    }
+  }
+
+  #drop(): void {
+    try {
+      this.#thread.ask({ id: 0, drop: true }, DROP_MS)
+    } catch {
+      // It is gone, or the process ends as it is.
+    }
   }
 
   #wait(call: Call): number | Uint8Array | undefined {
     if (this.#gone !== undefined) throw this.#gone
     const answer = this.#ask(call, TIMEOUT_DEFAULT_MS + GRACE_MS)
-    if (answer === undefined) {
-      // If it came later, it would be taken for the answer to another call.
-      this.#end(new StorageError("the client's thread does not answer"))
-      throw this.#gone
-    }
     if (answer.error !== undefined) throw revived(answer.error)
     return answer.value
   }
 
-  /** Blocks until the thread answers, undefined if it does not in time. */
-  #ask(call: Call, milliseconds: number): WorkerAnswer | undefined {
-    Atomics.store(this.#flag, 0, 0)
-    this.#worker.postMessage({ ...call, id: 0 })
-    Atomics.wait(this.#flag, 0, 0, milliseconds)
-    const received = receiveMessageOnPort(this.#answers) as { message: WorkerAnswer } | undefined
-    return received?.message
+  #ask(call: Call, milliseconds: number): WorkerAnswer {
+    try {
+      return this.#thread.ask({ ...call, id: 0 }, milliseconds)
+    } catch (error) {
+      this.#end(error as StorageError)
+      this.#thread.abandon() // what came later would be taken for the answer to another call
+      throw error
+    }
   }
 
   #post(call: Call): Promise<number | Uint8Array | undefined> {
     return new Promise((resolve, reject) => {
       if (this.#gone !== undefined) throw this.#gone
       const id = ++this.#calls
-      if (this.#waiters.size === 0) this.#worker.ref()
+      if (this.#waiters.size === 0) this.#thread.holds(true)
       this.#waiters.set(id, { resolve, reject })
-      this.#worker.postMessage({ ...call, id })
+      this.#thread.post({ ...call, id })
     })
   }
 
   #take({ id, value, error }: WorkerAnswer): void {
     const waiter = this.#waiters.get(id)
     this.#waiters.delete(id)
-    if (this.#waiters.size === 0) this.#worker.unref()
+    if (this.#waiters.size === 0) this.#thread.holds(false)
     if (error === undefined) waiter?.resolve(value)
     else waiter?.reject(revived(error))
   }
 
+  /** Whether no call can succeed any more. */
+  get isGone(): boolean {
+    return this.#gone !== undefined
+  }
+
   /** The thread is no more. */
-  #end(reason: Error): void {
-    this.#gone ??=
-      reason instanceof StorageError ? reason : new StorageError(`the client failed: ${reason.message}`, { cause: reason })
+  #end(reason: StorageError): void {
+    this.#gone ??= reason
+    process.off("exit", this.#leave)
     for (const { reject } of this.#waiters.values()) reject(this.#gone)
     this.#waiters.clear()
   }
@@ -167,10 +166,11 @@ let client: SharedClient | undefined
 
 /**
  * Returns the client of the module-level functions. PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the
- * current directory are looked at when it is first needed, and again after `closeSharedClient`.
+ * current directory are looked at when it is first needed, and again after `closeSharedClient`, or where the thread
+ * could not be started or ended.
  */
 export function sharedClient(): SharedClient {
-  client ??= new SharedClient()
+  if (client === undefined || client.isGone) client = new SharedClient()
   return client
 }
 

@@ -6,9 +6,9 @@ import type { StoreOp } from "./batch.js"
 import { Connection, type CurveKeys } from "./connection.js"
 import { resolvePlace } from "./endpoint.js"
 import { SeenEpochs } from "./epochs.js"
-import { InvalidArgument } from "./errors.js"
+import { InvalidArgument, messageOf } from "./errors.js"
 import { type FollowOptions, Follow } from "./follow.js"
-import { textOf, valueOf } from "./json.js"
+import { arrayOf, textOf, valueOf } from "./json.js"
 import { checked, type Read, type ReadOp } from "./reads.js"
 import type {
   Checkpoint,
@@ -229,9 +229,10 @@ export class DaemonStorage {
 
   #report(error: Error): void {
     try {
-      this.#onError?.(error)
+      // One that is asynchronous may reject.
+      Promise.resolve(this.#onError?.(error) as unknown).catch(warn)
     } catch (problem) {
-      process.emitWarning(`onError of perstack-storage-client failed: ${String(problem)}`)
+      warn(problem)
     }
   }
 }
@@ -242,11 +243,15 @@ export function createStorage(options: StorageOptions = {}): DaemonStorage {
 }
 
 function pageOf<T>(read: Read): Page<T> {
-  const items = valueOf(checked(read).body) as T[]
+  const items = arrayOf(checked(read).body) as T[]
   return { items, next: read.next, position: read.position ?? 0 }
 }
 
 function positive(value: number, name: string): number {
   if (!(value > 0)) throw new InvalidArgument(`${name} must be positive`)
   return value
+}
+
+function warn(problem: unknown): void {
+  process.emitWarning(`onError of perstack-storage-client failed: ${messageOf(problem)}`)
 }

@@ -228,11 +228,18 @@ export class StoreQueue {
 function outcomesOf({ header, error }: frames.Answer, count: number): Outcome[] {
   if (error !== undefined) return new Array<Outcome>(count).fill(error)
   const { position, results } = header
-  if (Number.isSafeInteger(position) && (header.count ?? 1) === count) {
-    return Array.from({ length: count }, (_, i) => (position as number) + i)
+  if (isPosition(position) && (header.count ?? 1) === count) {
+    return Array.from({ length: count }, (_, i) => position + i)
   }
   if (!Array.isArray(results) || results.length !== count) {
-    throw new ProtocolError(`an answer that does not fit a batch of ${count} stores: ${JSON.stringify(header)}`)
+    throw new ProtocolError(`an answer that does not fit a batch of ${count} stores: ${frames.shown(header)}`)
   }
-  return results.map((result) => (typeof result === "number" ? result : frames.errorOf(result)))
+  return results.map((result) => {
+    if (typeof result === "number" && !isPosition(result)) throw new ProtocolError(`an answer with the position ${result}`)
+    return typeof result === "number" ? result : frames.errorOf(result)
+  })
+}
+
+function isPosition(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0
 }

@@ -12,8 +12,8 @@ export interface WorkerData {
   settings: ConnectionSettings
   /** Answers to synchronous calls, of which one is under way at most. */
   answers: MessagePort
-  /** Set to 1 and notified when such an answer is there. */
-  flag: SharedArrayBuffer
+  /** Two integers. The first is set to 1 and notified when such an answer is there, the second when the thread is up. */
+  state: SharedArrayBuffer
 }
 
 /** A call. A synchronous one has the id 0. */
@@ -30,8 +30,8 @@ export interface WorkerAnswer {
   error?: PlainError
 }
 
-const { settings, answers, flag } = workerData as WorkerData
-const waiting = new Int32Array(flag)
+const { settings, answers, state: shared } = workerData as WorkerData
+const state = new Int32Array(shared)
 const connection = new Connection(settings)
 
 async function carryOut(call: WorkerCall): Promise<number | Uint8Array | undefined> {
@@ -44,8 +44,8 @@ async function carryOut(call: WorkerCall): Promise<number | Uint8Array | undefin
 function tell(answer: WorkerAnswer): void {
   if (answer.id !== 0) return parentPort?.postMessage(answer)
   answers.postMessage(answer)
-  Atomics.store(waiting, 0, 1)
-  Atomics.notify(waiting, 0)
+  Atomics.store(state, 0, 1)
+  Atomics.notify(state, 0)
 }
 
 parentPort?.on("message", (call: WorkerCall) => {
@@ -54,3 +54,5 @@ parentPort?.on("message", (call: WorkerCall) => {
     (error: unknown) => tell({ id: call.id, error: plainOf(error) }),
   )
 })
+
+Atomics.store(state, 1, 1)
