@@ -6,6 +6,8 @@ All of it is linear in time, walks without recursion, and holds a slice of the t
 import re
 from itertools import accumulate
 
+import msgspec
+
 NESTING_MAX = 860
 """A value may have so many objects and arrays within each other, itself included.
 
@@ -28,7 +30,7 @@ _BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+[{}\[\]]'
 
 def is_too_deep(text: bytes | bytearray) -> bool:
     """Whether a value is nested more deeply than `NESTING_MAX`. What is no JSON may be taken for either."""
-    if len(text) <= SHALLOW_BYTES or (len(text) <= _SLICE_BYTES and not _opens_many(text)):
+    if len(text) <= SHALLOW_BYTES or (len(text) <= _SLICE_BYTES and not _opens_many(text, NESTING_MAX)):
         return False
     depth = start = 0
     in_string = False
@@ -50,10 +52,25 @@ def is_too_deep(text: bytes | bytearray) -> bool:
     return False
 
 
-def _opens_many(text: bytes | bytearray) -> bool:
-    """Whether there are more than `NESTING_MAX` opening brackets, those in strings as well."""
+def are_shallow(items: list[msgspec.Raw], size: int) -> bool:
+    """Whether it is plain that a value of so many bytes is not too deep, from the items of an array in it.
+
+    The array is a member of the value; most large values are checkpoints with many small messages.
+    """
+    sizes = list(map(len, items))
+    rest = size - sum(sizes) - len(sizes) + 1  # beside the items and the commas between them
+    if rest > SHALLOW_BYTES:
+        return False
+    if max(sizes, default=0) <= SHALLOW_BYTES - 4:
+        return True
+    large = [item for item, length in zip(items, sizes, strict=True) if length > SHALLOW_BYTES - 4]
+    return not any(_opens_many(bytes(item), NESTING_MAX - 2) for item in large)
+
+
+def _opens_many(text: bytes | bytearray, most: int) -> bool:
+    """Whether there are more than so many opening brackets, those in strings as well."""
     # To replace takes a third of the time of bytes.count, which looks at each byte by itself.
-    return b"[" in text.replace(b"{", b"[").replace(b"[", b" ", NESTING_MAX)
+    return b"[" in text.replace(b"{", b"[").replace(b"[", b" ", most)
 
 
 def _steps_outside_strings(piece: bytes, *, in_string: bool) -> tuple[bytes, bool]:

@@ -19,7 +19,7 @@ from msgspec import Meta
 from perstack_storage._errors import ErrorCode
 
 from .errors import Refusal
-from .nesting import NESTING_MAX, is_too_deep, pruned
+from .nesting import NESTING_MAX, are_shallow, is_too_deep, pruned
 from .record import Kind
 
 UNSET = msgspec.UNSET
@@ -107,6 +107,21 @@ class RunSetting(msgspec.Struct):
     maxSteps: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _LargeCheckpoint(Checkpoint):
+    """A large one: millions of small messages would take 30 times their bytes as objects."""
+
+    messages: msgspec.Raw  # type: ignore[assignment]
+
+
+class _LargeRunSetting(RunSetting):
+    """The same with members."""
+
+    providerConfig: msgspec.Raw  # type: ignore[assignment]
+    input: msgspec.Raw  # type: ignore[assignment]
+    experts: msgspec.Raw  # type: ignore[assignment]
+    env: msgspec.Raw  # type: ignore[assignment]
+
+
 class _Sent(msgspec.Struct):
     """A time as it stands in a run setting."""
 
@@ -122,6 +137,16 @@ _TYPES: dict[int, type[Value]] = {
     Kind.RUN_SETTING: RunSetting,
 }
 _DECODERS: dict[int, msgspec.json.Decoder[Value]] = {k: msgspec.json.Decoder(t) for k, t in _TYPES.items()}
+_LARGE_BYTES = 1 << 20
+_LARGE_DECODERS: dict[int, msgspec.json.Decoder[Value]] = _DECODERS | {
+    Kind.CHECKPOINT: msgspec.json.Decoder(_LargeCheckpoint),
+    Kind.RUN_SETTING: msgspec.json.Decoder(_LargeRunSetting),
+}
+_LARGE_FIELDS = {
+    Kind.CHECKPOINT: (b"[", "array", ("messages",)),
+    Kind.RUN_SETTING: (b"{", "object", ("providerConfig", "input", "experts", "env")),
+}
+_TYPES_BY_START = {b"{": "object", b"[": "array", b'"': "str", b"t": "bool", b"f": "bool", b"n": "null"}
 _SENT = msgspec.json.Decoder(_Sent)
 _IDS: dict[int, tuple[str, ...]] = {
     Kind.JOB: ("id",),
@@ -162,13 +187,34 @@ def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
         Refusal: BAD_JSON or BAD_VALUE.
     """
     try:
-        return _DECODERS[kind].decode(payload)
+        return _DECODERS[kind].decode(payload) if len(payload) <= _LARGE_BYTES else _large(kind, payload)
     except msgspec.ValidationError as error:
         _refuse(kind, error)
     except msgspec.DecodeError:
         return _second_opinion(kind, payload)
     except RecursionError:  # an older daemon took deeper values; and the caller's own calls count as well
         return decode(kind, pruned(payload, _PRUNED_LEVELS))
+
+
+def _small(kind: int, payload: bytes | bytearray | memoryview) -> Value:
+    return _DECODERS[kind].decode(payload)
+
+
+def _large(kind: int, payload: bytes | bytearray | memoryview) -> Value:
+    """The same of a large value: what its arrays and objects hold stays text.
+
+    Raises:
+        msgspec.DecodeError: as the decoders do.
+    """
+    value = _LARGE_DECODERS[kind].decode(payload)
+    opening, due, names = _LARGE_FIELDS.get(Kind(kind), (b"", "", ()))
+    for name in names:
+        text = memoryview(getattr(value, name))
+        if text[:1] != opening:
+            number = "float" if any(mark in bytes(text[:64]) for mark in (b".", b"e", b"E")) else "int"
+            found = _TYPES_BY_START.get(bytes(text[:1]), number)
+            raise msgspec.ValidationError(f"Expected `{due}`, got `{found}` - at `$.{name}`")
+    return value
 
 
 def updated_at_as_sent(setting: bytes | memoryview) -> str:
@@ -188,9 +234,16 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
     """
     if not payload.isascii():
         _check_utf8(kind, payload)
-    if len(payload) > _SHALLOW_BYTES and is_too_deep(payload):
-        raise Refusal(ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is nested too deeply")
-    value = decode(kind, payload)
+    if len(payload) <= _SHALLOW_BYTES:
+        value = decode(kind, payload)
+    elif kind == Kind.CHECKPOINT and len(payload) <= _LARGE_BYTES:
+        value = decode(kind, payload)
+        assert isinstance(value, Checkpoint)
+        if not are_shallow(value.messages, len(payload)):
+            _check_nesting(kind, payload)
+    else:
+        _check_nesting(kind, payload)
+        value = decode(kind, payload)
     for field in _IDS[kind]:
         check_id(getattr(value, field), field)
     if isinstance(value, Event):
@@ -204,6 +257,11 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
         _whole(value.totalSteps, "totalSteps")
         _finite(value.usage)
     return value
+
+
+def _check_nesting(kind: int, payload: bytes | bytearray) -> None:
+    if is_too_deep(payload):
+        raise Refusal(ErrorCode.BAD_JSON, f"the {_NAMES[Kind(kind)]} is nested too deeply")
 
 
 def _check_utf8(kind: int, payload: bytes | bytearray) -> None:
@@ -296,11 +354,12 @@ def _second_opinion(kind: int, payload: bytes | bytearray | memoryview) -> Value
     itself stays one. Where ids may have been meant, a second stand-in tells which characters were replaced.
     """
     try:
-        value = _DECODERS[kind].decode(_with_stand_in(payload, _STAND_IN))
+        decoded = _large if len(payload) > _LARGE_BYTES else _small
+        value = decoded(kind, _with_stand_in(payload, _STAND_IN))
         names = (*_IDS[kind], "type") if isinstance(value, Event) else _IDS[kind]
         replaced = [name for name in names if _PRIVATE.search(getattr(value, name))]
         if replaced:
-            other = _DECODERS[kind].decode(_with_stand_in(payload, _OTHER_STAND_IN))
+            other = decoded(kind, _with_stand_in(payload, _OTHER_STAND_IN))
             for name in replaced:
                 setattr(value, name, _as_sent(getattr(value, name), getattr(other, name)))
     except msgspec.ValidationError as error:

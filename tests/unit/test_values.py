@@ -478,6 +478,35 @@ def test_a_value_has_at_most_so_many_levels(
         assert refusal(kind, payload).message.endswith("is nested too deeply")
 
 
+@pytest.mark.parametrize("messages", [1, 900])
+@pytest.mark.parametrize("place", ["first", "last", "beside"])
+def test_the_levels_of_a_checkpoint_are_counted_in_its_messages_and_beside_them(
+    messages: int, place: str
+) -> None:
+    """Each message is looked at by itself, and so is the rest: a deep one among many is found."""
+
+    def shaped(levels: int) -> bytes:
+        inner = [b'{"a":"[[","b":[1]}'] * messages
+        deep = b"[" * levels + b"]" * levels
+        if place != "beside":
+            inner[0 if place == "first" else -1] = deep
+        extra = {"zz": "##"} if place == "beside" else {}
+        payload = raw(extra | checkpoint(), "messages", b"[" + b" ,\n".join(inner) + b"]")
+        return payload.replace(b'"##"', deep)
+
+    most = NESTING_MAX - (1 if place == "beside" else 2)
+    values.check(Kind.CHECKPOINT, shaped(most))
+    assert refusal(Kind.CHECKPOINT, shaped(most + 1)).message == "the checkpoint is nested too deeply"
+    assert refusal(Kind.CHECKPOINT, shaped(20_000)).message == "the checkpoint is nested too deeply"
+
+
+def test_a_checkpoint_of_small_messages_is_not_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded anyway shows that it is not deep."""
+    monkeypatch.setattr(values, "is_too_deep", lambda _: pytest.fail("it was scanned"))
+    small = [{"type": "text", "text": 'a "quoted" text' * 20}] * 1000
+    values.check(Kind.CHECKPOINT, dumps(checkpoint(messages=[*small, {"text": "long" * 5000}])))
+
+
 def nesting_of(value: object) -> int:
     """Levels of a decoded value."""
     if not isinstance(value, (dict, list)):
@@ -563,6 +592,40 @@ def test_a_check_takes_two_copies_of_a_value_at_most(shape: bytes, end: bytes) -
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < len(payload) + (10 << 20)
+
+
+_PAD = "p" * 1_100_000
+
+
+@pytest.mark.parametrize("kind", list(SAMPLES))
+@pytest.mark.parametrize("odd", [None, True, 5, -1.5, 1e300, "x", [], {}, [1], {"a": 1}, DELETE], ids=repr)
+def test_a_large_value_is_refused_as_a_small_one(kind: Kind, odd: object, extra: dict[str, Any]) -> None:
+    """Field by field, with the same words."""
+    for field in SAMPLES[kind]:
+        small = extra | changed(SAMPLES[kind], field, odd)
+        found = [refusal_or_none(kind, dumps(value)) for value in (small, small | {"zzz": _PAD})]
+        assert (found[0] and found[0].as_dict()) == (found[1] and found[1].as_dict())
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "text"),
+    [
+        (Kind.CHECKPOINT, "messages", b"[" + b"{}," * 700_000 + b"{}]"),
+        (Kind.RUN_SETTING, "env", b"{" + b'"a":0,' * 300_000 + b'"b":1}'),
+        (Kind.RUN_SETTING, "input", b"{" + b",".join(b'"%d":0' % i for i in range(200_000)) + b"}"),
+    ],
+)
+def test_many_messages_or_members_take_no_multiple_of_their_bytes(
+    kind: Kind, field: str, text: bytes
+) -> None:
+    """They are not looked at, so nothing is made of them."""
+    payload = raw(SAMPLES[kind], field, text)
+    tracemalloc.start()
+    values.check(kind, payload)
+    values.decode(kind, memoryview(payload))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(payload)
 
 
 @pytest.mark.parametrize("lone", ["", "\ud800"])
