@@ -23,6 +23,7 @@ _STABLE_SECONDS = 30.0
 _ANEW_BACKOFF_SECONDS = (0.1, 2.0, 10.0, 60.0)
 _ANEW_STABLE_SECONDS = 600.0
 _ENDING_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
 _ENDING_POLL_SECONDS = 0.001
 
 _log = structlog.get_logger()
@@ -83,6 +84,7 @@ class Follower:
         self._status: WorkerStatus | None = None
         self._silence: Silence | None = None
         self._silence_fault = ""
+        self._look_at = 0.0
         self._deaths = Deaths()
         self._blocked: dict[int, BlockedRecord] = {}  # not written down by a process yet
         self._dying: tuple[subprocess.Popen[bytes], ServerEnd | None] | None = None  # killed, still there
@@ -180,6 +182,10 @@ class Follower:
         """Kill a process that hangs. Another one is started when this one is really gone."""
         assert self._silence is not None
         assert self._process is not None
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
         fault, hangs = self._silence.look()
         if fault == self._silence_fault:
             return

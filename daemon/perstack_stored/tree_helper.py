@@ -67,7 +67,6 @@ class TreeHelper:
         self._status = status
         self._silence_seconds = silence_seconds
         self._silence: Silence | None = None
-        self._helper_status: WorkerStatus | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._not_before = 0.0
@@ -133,19 +132,28 @@ class TreeHelper:
     def _start(self) -> bool:
         if time.monotonic() < self._not_before:
             return False
-        ours, theirs = pair()
-        self._line = ours
-        self._helper_status, status_fd = WorkerStatus.shared()
         try:
-            self._process = self._start_process(theirs.fileno(), status_fd)
+            self._process, self._line = self._spawn()
         except OSError as error:
             self._give_up(str(error))
             return False
-        finally:
-            theirs.close()
-            os.close(status_fd)
-        self._silence = Silence(self._process.pid, self._helper_status, self._silence_seconds)
         return True
+
+    def _spawn(self) -> tuple["subprocess.Popen[bytes]", socket.socket]:
+        status, status_fd = WorkerStatus.shared()
+        try:
+            ours, theirs = pair()
+            try:
+                process = self._start_process(theirs.fileno(), status_fd)
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+        finally:
+            os.close(status_fd)
+        self._silence = Silence(process.pid, status, self._silence_seconds)
+        return process, ours
 
     def _give_up(self, reason: str) -> None:
         _log.warning("tree_helper_ended", reason=reason)
