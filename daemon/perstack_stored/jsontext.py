@@ -12,6 +12,12 @@ _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SCALAR = rb'[^\s{}\[\]:,"]++'
 TOKEN = re.compile(rb"%b|[{}\[\]:,]|%b" % (_STRING, _SCALAR), re.DOTALL)
 _TOKEN_OR_QUOTE = re.compile(TOKEN.pattern + b'|"', re.DOTALL)
+_IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_IN_WORD = re.compile(rb'[^\s{}\[\]:,"]*+')
+# A regular expression holds the interpreter's lock for as long as it runs.
+_WINDOW_BYTES = 1 << 16
+_QUOTE = ord('"')
+_ALONE = b'{}[]:,"'
 _INDENT = b"  "
 LAYOUT_FACTOR = 4
 LAYOUT_BYTES_MORE = 64 << 10
@@ -34,6 +40,36 @@ _CONTAINER = re.compile(_shallow(), re.DOTALL)
 _NEXT_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|%b)*+(?=[{}\[\]])' % _STRING, re.DOTALL)
 _KEY = re.compile(rb"[\s,]*+(%b)\s*+:\s*+" % _STRING, re.DOTALL)
 _FLAT_VALUE = re.compile(rb"%b|%b" % (_STRING, _SCALAR), re.DOTALL)
+
+
+def tokens(text: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    """Start and end of each token, found in short steps, however long the tokens are."""
+    start, size = 0, len(text)
+    while start < size:
+        end = start + _WINDOW_BYTES
+        for match in _TOKEN_OR_QUOTE.finditer(text, start, end):
+            first, last = match.span()
+            if last - first == 1 and text[first] == _QUOTE:
+                start = _behind(_IN_STRING, text, last) + 1
+                yield first, start
+                break
+            if last == end < size and text[first] not in _ALONE:
+                start = _behind(_IN_WORD, text, last)
+                yield first, start
+                break
+            yield first, last
+        else:
+            start = end
+
+
+def _behind(inside: re.Pattern[bytes], text: bytes | bytearray, start: int) -> int:
+    """The end of what began before `start`, and goes on as long as `inside` matches."""
+    while True:
+        match = inside.match(text, start, start + _WINDOW_BYTES)
+        assert match is not None, "it matches nothing as well"
+        if match.end() < min(start + _WINDOW_BYTES - 1, len(text)) or match.end() == start:
+            return match.end()
+        start = match.end()
 
 
 def indent(text: bytes) -> bytes:

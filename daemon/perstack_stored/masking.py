@@ -5,51 +5,96 @@ Works on the tokens of the text, so that everything that is no secret stays byte
 
 import json
 import re
+from collections.abc import Iterator
 
 from perstack_storage._masking import SECRET_OBJECTS, SECRETS, folded
 
-from .jsontext import TOKEN
+from . import jsontext
 
 MASK = b'"***"'
 # https://user:password@host
-_USER_IN_URL = re.compile(rb"(:(?:\\?/){2})[^/?#\"\\]*@")
+_BEFORE_USER = re.compile(rb":(?:\\?/){2}\Z")
+_BEFORE_USER_BYTES = 5
+_STOPS = (b"/", b"?", b"#", b'"', b"\\")
+_STOP = re.compile(rb'[/?#"\\]')
+_KEY_BYTES_MAX = 1024  # a longer key is none of those that tell of a secret, however it is escaped
+_STEP_BYTES = 1 << 16  # a search holds the interpreter's lock for no more than so much
+_PIECE_BYTES = 1 << 18
+_TOKENS_PER_STEP = 4096
+_OBJECT, _COMMA, _COLON, _QUOTE = b'{,:"'
+
+Text = bytes | bytearray
+Span = tuple[int, int]
 
 
 def mask(setting: bytes) -> bytes:
     """A run setting, checked when it was stored, with `"***"` in the place of each secret."""
-    return _Masker(setting).run()
+    return b"".join(mask_pieces(setting))
+
+
+def mask_pieces(setting: Text) -> Iterator[bytes | memoryview]:
+    """The same in pieces, with a step after each: a setting may be as large as any value."""
+    view = memoryview(setting)
+    copied = 0
+    out: list[bytes | memoryview] = []
+    size = 0
+    for start, end, instead in _Masker(setting).hidden():
+        while start - copied > _PIECE_BYTES:
+            out.append(view[copied : copied + _PIECE_BYTES])
+            copied += _PIECE_BYTES
+            yield b"".join(out)
+            out, size = [], 0
+        out += (view[copied:start], instead)
+        size += start - copied + len(instead)
+        copied = end
+        if size >= _PIECE_BYTES:
+            yield b"".join(out)
+            out, size = [], 0
+    yield b"".join(out)
+    for first in range(copied, len(view), _PIECE_BYTES):
+        yield view[first : first + _PIECE_BYTES]
 
 
 class _Masker:
     """Goes through the tokens once; `_all_secret` says of each open object whether it hides all values."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: Text) -> None:
         self._text = text
-        self._out: list[bytes] = []
-        self._copied = 0  # what lies before this place in the text is in `_out`, or hidden
         self._is_object: list[bool] = []
         self._all_secret: list[bool] = []
         self._key: str | None = None
         self._expects_key = False
-        self._hidden_depth: int | None = None  # a container that opened at this depth is being left out
+        self._hidden: Span | None = None  # depth and start of a container that is left out
 
-    def run(self) -> bytes:
-        for match in TOKEN.finditer(self._text):
-            token = match.group()
-            if token in (b"{", b"["):
-                self._open(token, match.start())
-            elif token in (b"}", b"]"):
-                self._close(match.end())
-            elif token == b",":
+    def hidden(self) -> Iterator[tuple[int, int, bytes]]:
+        """What is hidden, in order: start, end, and what stands there instead. May be of no length."""
+        text = self._text
+        for steps, (start, end) in enumerate(jsontext.tokens(text)):
+            first = text[start]
+            if first in b"{[":
+                self._open(start, is_object=first == _OBJECT)
+            elif first in b"}]":
+                self._is_object.pop()
+                self._all_secret.pop()
+                self._expects_key = False
+                if self._hidden is not None and self._hidden[0] == len(self._is_object):
+                    yield self._hidden[1], end, MASK
+                    self._hidden = None
+            elif first == _COMMA:
                 self._expects_key = self._is_object[-1]
-            elif token == b":":
+            elif first == _COLON:
                 self._expects_key = False
             elif self._expects_key:
-                self._key = folded(json.loads(token))
-            else:
-                self._scalar(token, match.start(), match.end())
-        self._out.append(self._text[self._copied :])
-        return b"".join(self._out)
+                is_short = end - start <= _KEY_BYTES_MAX
+                self._key = folded(json.loads(text[start:end])) if is_short else None
+            elif self._hidden is None:
+                if self._is_secret:
+                    yield start, end, MASK
+                elif first == _QUOTE:
+                    yield from self._users(start, end)
+            if not steps % _TOKENS_PER_STEP:
+                copied = self._hidden[1] if self._hidden is not None else end
+                yield copied, copied, b""
 
     @property
     def _is_secret(self) -> bool:
@@ -57,33 +102,24 @@ class _Masker:
         in_object = bool(self._is_object) and self._is_object[-1]
         return in_object and (self._all_secret[-1] or self._key in SECRETS)
 
-    def _open(self, token: bytes, start: int) -> None:
-        if self._hidden_depth is None and self._is_secret:
-            self._hide_from(start)
-            self._hidden_depth = len(self._is_object)
-        is_object = token == b"{"
+    def _open(self, start: int, *, is_object: bool) -> None:
+        if self._hidden is None and self._is_secret:
+            self._hidden = (len(self._is_object), start)
         in_object = bool(self._is_object) and self._is_object[-1]
         self._all_secret.append(is_object and in_object and self._key in SECRET_OBJECTS)
         self._is_object.append(is_object)
         self._expects_key = is_object
 
-    def _close(self, end: int) -> None:
-        self._is_object.pop()
-        self._all_secret.pop()
-        self._expects_key = False
-        if self._hidden_depth == len(self._is_object):
-            self._hidden_depth = None
-            self._copied = end
-
-    def _scalar(self, token: bytes, start: int, end: int) -> None:
-        if self._hidden_depth is not None:
-            return
-        if self._is_secret:
-            self._hide_from(start)
-            self._copied = end
-        elif token[:1] == b'"' and b"@" in token:
-            self._out += (self._text[self._copied : start], _USER_IN_URL.sub(rb"\1***@", token))
-            self._copied = end
-
-    def _hide_from(self, start: int) -> None:
-        self._out += (self._text[self._copied : start], MASK)
+    def _users(self, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
+        """Where a string holds URLs with a user and password in them."""
+        text, place = self._text, start
+        while (at := text.find(b"@", place, end)) >= 0:
+            first = 1 + max(text.rfind(stop, place, at) for stop in _STOPS)
+            last = at
+            while last < end and (found := _STOP.search(text, last, last + _STEP_BYTES)) is None:
+                last += _STEP_BYTES
+            if found is not None:
+                last = found.start()
+            if first and _BEFORE_USER.search(text, max(start, first - _BEFORE_USER_BYTES), first):
+                yield first, text.rfind(b"@", first, last), b"***"
+            place = last
