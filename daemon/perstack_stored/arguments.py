@@ -26,6 +26,8 @@ class ReadRequest(NamedTuple):
     deadline: float | None  # on time.monotonic
     arrived: float = 0.0  # on time.monotonic
     peer: Peer | None = None
+    client: str = ""  # where shares are counted: `Peers.client`
+    has_waited: bool = False  # for new records
 
 
 def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Care:
                 elif status == INDEX_STATUS:
                     self.index.start_anew(follower.fault)
                     self._index_stopped()
-        damage = self._reads.index_damage()
+        damage = self._reads.faults.index_damage()
         if damage:
             self.index.start_anew(damage)
             self._index_stopped()

@@ -225,6 +225,9 @@ class Daemon:
         settings = self._settings
         followers = self._followers(journal, lock)
         waker = Waker()
+        peers = self._peers = Peers(
+            self._rules, Rates(settings.rate_records_per_second, settings.rate_bytes_per_second)
+        )
         reads = Reads(
             files,
             self._base,
@@ -232,13 +235,12 @@ class Daemon:
             journal.epochs,
             answer_bytes=settings.answer_bytes,
             open_max=settings.open_reads_max,
+            open_bytes_max=settings.open_reads_bytes_max,
             waits_max=settings.follows_max,
             keep_seconds=settings.read_seconds,
             listings_bytes=settings.listings_bytes_max,
             wake=waker.wake,
-        )
-        peers = self._peers = Peers(
-            self._rules, Rates(settings.rate_records_per_second, settings.rate_bytes_per_second)
+            is_here=peers.is_here,
         )
         doors = Doors(peers, settings, room_for_connections(settings))
         router = self._router = Router(self._rules, peers, settings) if self._serves_tcp() else None

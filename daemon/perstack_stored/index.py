@@ -13,17 +13,18 @@ from collections.abc import Iterable
 from crc32c import crc32c
 
 from . import gaps, jsontext, record, values
+from .edits import Edit
 from .errors import IndexUnusableError, Refusal
 from .gaps import Gap, GapRange
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import Checkpoints
 from .places import Place, value_at
 from .record import Kind
-from .segments import Entry, JournalReader, Mark
+from .segments import Entry, JournalReader, Mark, is_large
 from .worker_status import WorkerStatus
 
 FILE_NAME = "index.sqlite"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LACKS_REASONING_BUDGET = 1
 LACKS_MAX_STEPS = 2
 _PLACE_EVERY_BYTES = 256 << 10
@@ -40,7 +41,7 @@ _BRING_BACK = (
     "UPDATE event SET position = ?, segment = ?, offset = ?"
     " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
 )
-_SETTING_ROW = "setting VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?)"
+_SETTING_ROW = "setting VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHERE run = ?"
 
 _SCHEMA = """
@@ -58,14 +59,21 @@ CREATE TABLE checkpoint (
   position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (job, id)
 ) WITHOUT ROWID;
-CREATE TABLE run (id INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (job, name));
+CREATE INDEX checkpoint_order ON checkpoint (job, step, position);
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
+  stirred INTEGER NOT NULL DEFAULT 0,  -- position of the last event whose step is below an earlier one's
+  UNIQUE (job, name)
+);
 CREATE TABLE setting (
-  run INTEGER PRIMARY KEY, updated_at NUMERIC NOT NULL, rewritten INTEGER NOT NULL, lacks INTEGER NOT NULL,
+  run INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
+  updated_at NUMERIC NOT NULL, rewritten INTEGER NOT NULL, lacks INTEGER NOT NULL,
   position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   length INTEGER NOT NULL, crc INTEGER NOT NULL,
-  sent_at TEXT NOT NULL  -- its updatedAt as it was sent: the tree's file may show a later one
+  sent_at TEXT NOT NULL,  -- its updatedAt as it was sent: the tree's file may show a later one
+  sent_start INTEGER NOT NULL, body_end INTEGER NOT NULL  -- where that stands, and what is added goes
 );
-CREATE INDEX setting_order ON setting (updated_at DESC);
+CREATE INDEX setting_order ON setting (updated_at DESC, job, name);
 -- The key is the name of the event's file. Different events with one name are told apart by n: 1, 2, 3, …
 -- A lost event keeps its name: its segment is 0, and its position behind all others.
 CREATE TABLE event (
@@ -74,11 +82,15 @@ CREATE TABLE event (
   position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (run, timestamp, step, type, n)
 ) WITHOUT ROWID;
+-- The order of getEventsByRun, with all that it answers.
+CREATE INDEX event_order ON event (run, step, position, at);
 CREATE INDEX event_twin ON event (run, timestamp, step, type, crc) WHERE n > 1;
 -- Events that don't have their plain file name: n as above, or 0 for one that repeats an earlier event.
 CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);
 -- Positions whose records were lost.
 CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+-- Whose the records are that are too large to be looked into at each read.
+CREATE TABLE large (position INTEGER PRIMARY KEY, job TEXT NOT NULL, run TEXT NOT NULL);
 """
 
 
@@ -174,12 +186,16 @@ def cursor_crc(store: bytes, mark: Mark) -> int:
 
 
 class _Latest:
-    """The newest timestamp of a run, and the steps and types that it has there; None: not known."""
+    """The newest timestamp of a run, and the steps and types that it has there; None: not known.
 
-    __slots__ = ("names", "timestamp")
+    And the greatest step of the run.
+    """
 
-    def __init__(self, timestamp: int) -> None:
+    __slots__ = ("names", "step", "timestamp")
+
+    def __init__(self, timestamp: int, step: int) -> None:
         self.timestamp = timestamp
+        self.step = step
         self.names: set[tuple[int, str]] | None = None
 
 
@@ -205,6 +221,7 @@ class Index:
         self._runs: dict[tuple[str, str], int] = {}
         self._latest: dict[int, _Latest] = {}
         self._fresh: list[tuple[object, ...]] = []
+        self._stirred: dict[int, int] = {}  # by run
         self._gaps: list[GapRange] = []
         self._status = status
         self.names_records = False
@@ -260,6 +277,7 @@ class Index:
             for entry in entries:
                 self._note_place(entry)
                 position = entry.header.position
+                large = is_large(entry.header)
                 for place in record.record_places(entry.data, entry.header):
                     payload = entry.data[place.start : place.start + place.length]
                     where = (
@@ -271,11 +289,14 @@ class Index:
                     )
                     if self.names_records:
                         self._name(position, place.kind)
-                    self._take_up(place.kind, place.flags, payload, entry.header.time_ms, where)
+                    value = self._take_up(place.kind, place.flags, payload, entry.header.time_ms, where)
+                    if large and value is not None:
+                        self._note_large(position, value)
                     position += 1
                 self._place = self._reader.behind(entry)
             self._insert_fresh()
             self._insert_gaps()
+            self._note_stirred()
             database.execute(
                 "UPDATE cursor SET position = ?, segment = ?, offset = ?, crc = ?",
                 (*self._place, cursor_crc(self._store, self._place)),
@@ -322,13 +343,17 @@ class Index:
                 (entry.header.position, entry.segment, entry.offset),
             )
 
+    def _note_large(self, position: int, value: values.Value) -> None:
+        owner = (value.id, "") if isinstance(value, values.Job) else (value.jobId, value.runId)
+        self._database.execute("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (position, *owner))
+
     def _take_up(
         self, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]
-    ) -> None:
+    ) -> values.Value | None:
         if kind == _GAP:
             gaps.add(self._gaps, where[0])
             self._gap(gaps.decode(payload))
-            return
+            return None
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
             self._event(value, payload, where)
@@ -343,6 +368,7 @@ class Index:
             )
         else:
             self._setting(value, payload, flags, time_ms, where)
+        return value
 
     def _run(self, job: str, name: str) -> int:
         found = self._runs.get((job, name))
@@ -355,6 +381,7 @@ class Index:
             ).fetchone()
             if len(self._runs) >= _RUNS_CACHED_MAX:
                 self._insert_fresh()
+                self._note_stirred()
                 self._forget()
             self._runs[job, name] = found
         return int(found)
@@ -363,29 +390,61 @@ class Index:
         timestamp = int(event.timestamp)
         at = None if event.timestamp == timestamp else repr(event.timestamp)
         run = self._run(event.jobId, event.runId)
-        key = (run, timestamp, int(event.stepNumber), event.type)
-        if self._is_fresh(key) and at is None:
+        step = int(event.stepNumber)
+        key = (run, timestamp, step, event.type)
+        latest = self._latest_of(run)
+        if self._is_fresh(latest, key) and at is None:
             self._fresh.append(key + where)
+            self._note_step(run, latest, step, where[0])
             return
         self._insert_fresh()
         if self._database.execute(_INSERT_EVENT + " ON CONFLICT DO NOTHING", (*key, 1, at, *where)).rowcount:
+            self._note_step(run, latest, step, where[0])
             return
         n = self._held_as(key, payload, where)
         if n is None:
             n = self._next_n(key)
             self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
+        if n:
+            self._note_step(run, latest, step, where[0])
         if n != 1:
             self._database.execute("INSERT INTO twin VALUES (?, ?)", (where[0], n))
 
-    def _is_fresh(self, key: tuple[int, int, int, str]) -> bool:
-        """Whether no event can have this name yet, as for most; those are inserted many at a time."""
-        run, timestamp, step, type_ = key
+    def _latest_of(self, run: int) -> _Latest:
         latest = self._latest.get(run)
         if latest is None:
-            (newest,) = self._database.execute(
+            newest = self._database.execute(
                 "SELECT max(timestamp) FROM event WHERE run = ?", (run,)
+            ).fetchone()[0]
+            furthest = self._database.execute(
+                "SELECT step FROM event INDEXED BY event_order WHERE run = ? AND segment > ?"
+                " ORDER BY step DESC LIMIT 1",
+                (run, LOST_SEGMENT),
             ).fetchone()
-            latest = self._latest[run] = _Latest(-1 if newest is None else newest)
+            latest = self._latest[run] = _Latest(
+                -1 if newest is None else newest, -1 if furthest is None else furthest[0]
+            )
+        return latest
+
+    def _note_step(self, run: int, latest: _Latest, step: int, position: int) -> None:
+        """Where an event of an earlier step is added, listings that were made are no longer whole."""
+        if step >= latest.step:
+            latest.step = step
+        else:
+            self._stirred[run] = position
+
+    def _note_stirred(self) -> None:
+        if self._stirred:
+            self._database.executemany(
+                "UPDATE run SET stirred = ? WHERE id = ?",
+                [(position, run) for run, position in self._stirred.items()],
+            )
+            self._stirred.clear()
+
+    @staticmethod
+    def _is_fresh(latest: _Latest, key: tuple[int, int, int, str]) -> bool:
+        """Whether no event can have this name yet, as for most; those are inserted many at a time."""
+        _, timestamp, step, type_ = key
         if timestamp > latest.timestamp:
             latest.timestamp, latest.names = timestamp, {(step, type_)}
             return True
@@ -413,6 +472,7 @@ class Index:
         self._runs.clear()
         self._latest.clear()
         self._fresh.clear()
+        self._stirred.clear()
 
     def _held_as(
         self, key: tuple[int, int, int, str], payload: memoryview, where: tuple[int, int, int, int, int]
@@ -478,7 +538,12 @@ class Index:
         lacks = (LACKS_REASONING_BUDGET if setting.reasoningBudget is values.UNSET else 0) | (
             LACKS_MAX_STEPS if setting.maxSteps is values.UNSET else 0
         )
-        row = (run, setting.updatedAt, lacks, *where, values.updated_at_as_sent(payload))
+        text = bytes(payload)
+        start, end = _updated_at_span(text)
+        row = (
+            run, setting.jobId, setting.runId, setting.updatedAt, lacks, *where,
+            text[start:end].decode(), start, len(text.rstrip()[:-1].rstrip()),
+        )  # fmt: skip
         if flags & (record.FLAG_IMPORTED | record.FLAG_RESTORED):
             self._database.execute("INSERT OR REPLACE INTO " + _SETTING_ROW, row)
             return
@@ -509,12 +574,18 @@ def setting_as_sent(text: bytes, sent_at: str) -> bytes:
     return text[:start] + sent_at.encode() + text[end:]
 
 
-def with_defaults(payload: bytes, lacks: int) -> bytes:
-    """A run setting as the reference reads it: "low" and 100 stand in for what is missing."""
+def setting_edits(
+    size: int, rewritten: bool, lacks: int, span: tuple[int, int], body_end: int, updated_at: float
+) -> list[Edit]:
+    """What makes of a run setting as it was stored the one that is read.
+
+    It has the time of the last store, and "low" and 100 stand in for what is missing, as in the reference.
+    """
+    edits = [(*span, repr(updated_at).encode())] if rewritten else []
     missing = (b',"reasoningBudget":"low"' if lacks & LACKS_REASONING_BUDGET else b"") + (
         b',"maxSteps":100' if lacks & LACKS_MAX_STEPS else b""
     )
-    return payload if not missing else payload.rstrip()[:-1].rstrip() + missing + b"}"
+    return [*edits, (body_end, size, missing + b"}")] if missing else edits
 
 
 def remove(path: str) -> None:

@@ -14,7 +14,7 @@ START: Cursor = (-1, -1)
 _SHARE = 4  # one listing has at most a quarter of the room
 _LISTING_BYTES = 1024  # what a listing takes beside its text
 _JOIN_BYTES_MAX = 1 << 18  # pages of a few items are joined up to here
-_SINCE = "SELECT count(*), min(step) FROM event WHERE run = ? AND position > ? AND position <= ?"
+_SINCE = "SELECT EXISTS (SELECT 1 FROM event WHERE run = ? AND (step, position) > (?, ?) AND position <= ?)"
 
 
 class Page(NamedTuple):
@@ -49,21 +49,24 @@ class Listings:
         self._kept: OrderedDict[int, Listing] = OrderedDict()
         self.size = 0
 
-    def of(self, database: sqlite3.Connection, run: int, newest: int) -> Listing:
-        """The listing of a run as of a position, with the pages of it that are known."""
+    def of(self, database: sqlite3.Connection, run: int, newest: int, stirred: int) -> Listing:
+        """The listing of a run as of a position, with the pages of it that are known.
+
+        `stirred` is the position of the last event that came with a step below that of an earlier one.
+        """
         listing = self._kept.get(run)
         if listing is None or not listing.pages:
             return self._begin(run, newest)
         self._kept.move_to_end(run)
         if newest == listing.newest:
             return listing
-        added, step = database.execute(_SINCE, (run, listing.newest, newest)).fetchone()
-        if not added:
-            listing.newest = newest
-            return listing
-        if step < listing.last[0]:
+        if listing.newest < stirred:
             return self._begin(run, newest)
-        return self._go_on(listing, newest)
+        (added,) = database.execute(_SINCE, (run, *listing.last, newest)).fetchone()
+        if added:
+            return self._go_on(listing, newest)
+        listing.newest = newest
+        return listing
 
     def add(self, listing: Listing, after: Cursor, page: Page) -> None:
         """Keep a page behind a cursor, if it is the next one and there is room."""

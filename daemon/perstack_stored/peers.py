@@ -114,6 +114,10 @@ class Peers:
         """Call this with the number of each connection over ipc that ends; by tcp nothing tells of an end."""
         self._parting.append(free)
 
+    def is_here(self, routing_id: RoutingId) -> bool:
+        """Whether an answer may still be wanted; of tcp that can't be told. May be called in any thread."""
+        return routing_id in self._local or not isinstance(routing_id, int)
+
     def client(self, routing_id: RoutingId) -> Client:
         """What stands for this client where many are told apart: process, key, or address."""
         key = self._keys.get(routing_id)

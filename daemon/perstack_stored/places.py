@@ -44,9 +44,44 @@ def value_at(reader: JournalReader, place: Place, indexed: Callable[[], Mark]) -
     return payload
 
 
-def values_at(
-    reader: JournalReader, rows: list[list[Any]], indexed: Callable[[], Mark]
-) -> Iterator[memoryview]:
+def pieces_at(reader: JournalReader, place: Place, indexed: Callable[[], Mark]) -> Iterator[bytes]:
+    """One value in pieces, each read when it is wanted: memory holds one of them, however large the value is.
+
+    A value of more than one piece is checked as it is read. If it does not match, the last piece never comes.
+
+    Raises:
+        Refusal: DAMAGED.
+        IndexUnusableError: the row is not as it was written.
+    """
+    if not is_large(place):
+        yield value_at(reader, place, indexed)
+        return
+    try:
+        crc = 0
+        for start in range(0, place.length, PIECE_BYTES):
+            size = min(PIECE_BYTES, place.length - start)
+            piece = reader.payload(place.segment, place.offset + start, size)
+            is_last = start + size == place.length
+            if len(piece) != size or (is_last and crc32c(piece, crc) != place.crc):
+                raise _MismatchError(place)
+            crc = crc32c(piece, crc)
+            yield piece
+    except Exception as error:
+        _find_fault(reader, error, [place], indexed())
+        raise
+
+
+def is_large(place: Place) -> bool:
+    """Whether a value is read in pieces."""
+    length: object = place.length  # as it stands in the row, which may have changed
+    return isinstance(length, int) and length > PIECE_BYTES
+
+
+Values = list[memoryview] | Iterator[bytes | memoryview]
+"""Some small values, or the pieces of a large one, which must be taken before the next values."""
+
+
+def values_at(reader: JournalReader, rows: list[list[Any]], indexed: Callable[[], Mark]) -> Iterator[Values]:
     """The values of rows that begin with a place: what lies close together is read at once.
 
     The interpreter's lock is let go with each block, so a long listing does not hold up the serving loop.
@@ -61,11 +96,15 @@ def values_at(
         for row in rows:
             place = Place(*row[:4])
             if places and size + place.length > PIECE_BYTES:
-                yield from _read_at(reader, places)
+                yield _read_at(reader, places)
                 places, size = [], 0
+            if is_large(place):
+                yield pieces_at(reader, place, indexed)
+                continue
             places.append(place)
             size += place.length
-        yield from _read_at(reader, places)
+        if places:
+            yield _read_at(reader, places)
     except Exception as error:
         _find_fault(reader, error, rows, indexed())
         raise

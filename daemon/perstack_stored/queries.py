@@ -4,9 +4,12 @@ A query gives pieces of a JSON text, lazily, so that an answer of any size needs
 only. Each SQL statement gives one row, a JSON text: the interpreter's lock is taken once, not once a row.
 """
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,12 +17,14 @@ import msgspec
 from perstack_storage._errors import ErrorCode
 
 from . import record, stretch
+from .edits import Edit, edited, joined
 from .errors import Refusal
-from .index import read_cursor, setting_text, with_defaults
+from .index import connect, read_cursor, setting_edits
 from .listings import START, Cursor, Listing, Listings, Page
-from .masking import mask
-from .places import PIECE_BYTES, Place, value_at, values_at
-from .segments import JournalReader, Mark
+from .masking import mask, mask_pieces
+from .open_reads import Buffer
+from .places import PIECE_BYTES, Place, Values, pieces_at, values_at
+from .segments import Entry, JournalReader, Mark
 
 LIMIT_MAX = 10_000  # items that a client gets at most where it asks for a limit
 PAGE_ROWS = 16_384  # of texts asked for at a time; a run of 10,000 events takes one question
@@ -29,10 +34,11 @@ STRETCH_ANSWER_BYTES = 1 << 20
 
 
 class Answer(NamedTuple):
-    """Result of a query: fields for the header, and the pieces of the body."""
+    """Result of a query: fields for the header, pieces of the body, and what memory those take until made."""
 
     fields: dict[str, object]
-    pieces: Iterator[bytes]
+    pieces: Iterator[bytes | memoryview]
+    memory: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +58,60 @@ class Source:
         """
         return read_cursor(self.database)
 
+    @contextlib.contextmanager
+    def read_transaction(self) -> Iterator[None]:
+        """All that is read of the index meanwhile is of one moment."""
+        self.database.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self.database.in_transaction:
+                self.database.execute("COMMIT")
 
-def _array(items: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Pieces of a JSON array of the items."""
-    pieces: list[bytes | memoryview] = [b"["]
-    size = 0
-    comma = False
-    for item in items:
-        if comma:
-            pieces.append(b",")
-        comma = True
-        pieces.append(item)
-        size += len(item)
-        if size >= PIECE_BYTES:
-            yield b"".join(pieces)
-            pieces, size = [], 0
-    pieces.append(b"]")
-    yield b"".join(pieces)
+    @contextlib.contextmanager
+    def of_one_moment(self) -> Iterator["Source"]:
+        """The same, and what is read of its index is of one moment; others may use this one meanwhile."""
+        (_, _, path) = self.database.execute("PRAGMA database_list").fetchone()
+        with contextlib.closing(connect(path, read_only=True)) as database:
+            database.execute("BEGIN")
+            yield replace(self, database=database)
+
+    def close(self) -> None:
+        """Close both. Never fails: what is given up may be damaged."""
+        with contextlib.suppress(sqlite3.Error):
+            self.database.close()
+        self.reader.close()
+
+
+def _array(values: Iterable[Values]) -> Iterator[Buffer]:
+    """Pieces of a JSON array of values."""
+    before = b"["
+    for some in values:
+        if isinstance(some, list):
+            yield before
+            yield b",".join(some)
+        else:
+            yield before
+            yield from some
+        before = b","
+    yield b"]" if before == b"," else b"[]"
 
 
 # --- rows from the index ---------------------------------------------------------------------------
 
 
-def _rows(
-    source: Source, names: str, query: str, bound: dict[str, Any], limit: int | None
-) -> list[list[Any]]:
-    """Rows of a query as lists. `names` are the columns that `query` selects."""
-    sql = f"SELECT json_group_array(json_array({names})) FROM ({query} LIMIT :limit)"  # noqa: S608 - constants
-    (text,) = source.database.execute(sql, {**bound, "limit": -1 if limit is None else limit}).fetchone()
-    return list(msgspec.json.decode(text))
+def _text(source: Source, sql: str, bound: dict[str, Any]) -> bytes:
+    """Rows of a query as one JSON text."""
+    (text,) = source.database.execute(sql, bound).fetchone()
+    return bytes(text)
+
+
+def _as_text(names: str, query: str) -> str:
+    """A query that gives one JSON text of its rows. `names` are the columns that `query` selects."""
+    return f"SELECT CAST(json_group_array(json_array({names})) AS BLOB) FROM ({query})"  # noqa: S608
+
+
+_rows_of = msgspec.json.Decoder(list[list[Any]]).decode
 
 
 def _exactly(column: str) -> str:
@@ -88,16 +119,118 @@ def _exactly(column: str) -> str:
     return f"CASE typeof({column}) WHEN 'real' THEN json(printf('%!.17g', {column})) ELSE {column} END"
 
 
-def _limited(rows: list[list[Any]], limit: int | None) -> tuple[list[list[Any]], bool]:
-    """The rows within the limit, and whether there were more."""
-    if limit is None or len(rows) <= limit:
-        return rows, False
-    return rows[:limit], True
+class _Order:
+    """The rows of a listing in its order, from the beginning or from behind a cursor.
+
+    Both are asked so that SQLite goes through an index from the place where the page begins: a page costs
+    what it holds, wherever it is.
+    """
+
+    def __init__(self, names: str, shown: str, first: str, *behind: tuple[str, str], cursor: int) -> None:
+        """`shown` are the `names` as they are answered; the last `cursor` of them say where to go on.
+
+        `first` is what to select from, and in which order. `behind` are conditions, and orders: the rows
+        behind a cursor are those of the first condition, and then those of the others.
+        """
+        self.cursor = cursor
+        select = f"SELECT {names} FROM "  # noqa: S608 - constants, as below
+        self.first = _as_text(shown, f"{select} {first} LIMIT :limit")
+        table = first.split(" ORDER ", 1)[0]
+        word = "AND" if " WHERE " in table else "WHERE"
+        legs = [
+            f"SELECT * FROM ({select} {table} {word} {condition} ORDER BY {order} LIMIT :limit)"  # noqa: S608
+            for condition, order in behind
+        ]
+        self.behind = _as_text(shown, f"{' UNION ALL '.join(legs)} LIMIT :limit")
 
 
-def _one_more(arguments: dict[str, Any]) -> int | None:
+def _page(
+    source: Source, order: _Order, bound: dict[str, Any], after: Sequence[Any] | None, limit: int
+) -> bytes:
+    if after is None:
+        return _text(source, order.first, {**bound, "limit": limit})
+    cursor = dict(zip("abc", after, strict=False))
+    return _text(source, order.behind, {**bound, **cursor, "limit": limit})
+
+
+class _Texts:
+    """Rows of a listing, of one moment, that are still to be answered: as lists they take ten times as much.
+
+    Attributes:
+        size: their bytes.
+    """
+
+    def __init__(self) -> None:
+        self._texts: deque[bytes] = deque()
+        self.size = 0
+
+    def make(
+        self, source: Source, order: _Order, bound: dict[str, Any], after: Sequence[Any] | None
+    ) -> Iterator[None]:
+        """Take up all rows, in a step for each page. What is stored meanwhile is in none of them."""
+        with source.of_one_moment() as moment:
+            count = PLACES_ROWS
+            while count == PLACES_ROWS:
+                text = _page(moment, order, bound, after, PLACES_ROWS)
+                rows = _rows_of(text)
+                count = len(rows)
+                if rows:
+                    after = rows[-1][-order.cursor :]
+                    self._texts.append(text)
+                    self.size += len(text)
+                yield
+
+    def take(self) -> Iterator[list[list[Any]]]:
+        """All of them, page by page."""
+        while self._texts:
+            text = self._texts.popleft()
+            self.size -= len(text)
+            yield _rows_of(text)
+
+
+_Made = Callable[[list[list[Any]]], Iterator[Values]]
+
+
+def _listing(
+    source: Source,
+    order: _Order,
+    bound: dict[str, Any],
+    arguments: dict[str, Any],
+    after: Sequence[Any] | None,
+    made: _Made,
+) -> Answer:
+    """A whole listing, or a page of it; `made` gives the values of rows."""
     limit = arguments.get("limit")
-    return None if limit is None else limit + 1
+    if limit is not None:
+        limit = min(limit, LIMIT_MAX)
+        rows = _some_rows(source, order, bound, after, limit + 1)
+        rows, more = rows[:limit], len(rows) > limit
+        return Answer({"next": rows[-1][-order.cursor :] if more else None}, _array(made(rows)))
+    rows = _rows_of(_page(source, order, bound, after, PLACES_ROWS))
+    if len(rows) < PLACES_ROWS:
+        return Answer({"next": None}, _array(made(rows)))
+    texts = _Texts()
+    pieces = chain(
+        (b"" for _ in texts.make(source, order, bound, after)),
+        _array(values for rows in texts.take() for values in made(rows)),
+    )
+    return Answer({"next": None}, pieces, lambda: texts.size)
+
+
+def _some_rows(
+    source: Source, order: _Order, bound: dict[str, Any], after: Sequence[Any] | None, limit: int
+) -> list[list[Any]]:
+    """So many rows of one moment, asked for in portions: as many objects are made at a time."""
+    rows: list[list[Any]] = []
+    with source.read_transaction():
+        while len(rows) < limit:
+            portion = min(PLACES_ROWS, limit - len(rows))
+            found = _rows_of(_page(source, order, bound, after, portion))
+            rows += found
+            if len(found) < portion:
+                break
+            after = found[-1][-order.cursor :]
+    return rows
 
 
 def _after(arguments: dict[str, Any], *types: type | tuple[type, ...]) -> list[Any] | None:
@@ -121,7 +254,7 @@ def retrieve_job(source: Source, arguments: dict[str, Any]) -> Answer:
     """The job, or null."""
     row = source.database.execute(f"SELECT {_PLACE} FROM job WHERE id = :jobId", arguments).fetchone()  # noqa: S608
     return Answer(
-        {}, iter([b"null" if row is None else value_at(source.reader, Place(*row), source.indexed)])
+        {}, iter([b"null"]) if row is None else pieces_at(source.reader, Place(*row), source.indexed)
     )
 
 
@@ -137,72 +270,83 @@ def retrieve_checkpoint(source: Source, arguments: dict[str, Any]) -> Answer:
     ).fetchone()
     if row is None:
         raise Refusal(ErrorCode.NOT_FOUND, f"checkpoint not found: {arguments['checkpointId']}")
-    return Answer({}, iter([value_at(source.reader, Place(*row), source.indexed)]))
+    return Answer({}, pieces_at(source.reader, Place(*row), source.indexed))
+
+
+_JOBS = _Order(
+    f"{_PLACE}, started_at, id",
+    f"{_PLACE}, {_exactly('started_at')}, id",
+    "job ORDER BY started_at DESC, id",
+    ("started_at = :a AND id > :b", "id"),
+    ("started_at < :a", "started_at DESC, id"),
+    cursor=2,
+)
+_CHECKPOINTS = _Order(
+    f"{_PLACE}, step, position",
+    f"{_PLACE}, step, position",
+    "checkpoint WHERE job = :job ORDER BY step, position",
+    ("(step, position) > (:a, :b)", "step, position"),
+    cursor=2,
+)
+_EDITS = "sent_start, sent_start + length(sent_at) AS sent_end, body_end"
+_RUNS = _Order(
+    f"{_PLACE}, rewritten, lacks, {_EDITS}, updated_at, job, name",
+    f"{_PLACE}, rewritten, lacks, sent_start, sent_end, body_end, {_exactly('updated_at')}, job, name",
+    "setting ORDER BY updated_at DESC, job, name",
+    ("updated_at = :a AND (job, name) > (:b, :c)", "job, name"),
+    ("updated_at < :a", "updated_at DESC, job, name"),
+    cursor=3,
+)
 
 
 def get_all_jobs(source: Source, arguments: dict[str, Any]) -> Answer:
     """All jobs, newest first."""
     after = _after(arguments, _NUMBER, str)
-    where = "" if after is None else "WHERE started_at < :a OR (started_at = :a AND id > :b)"
-    bound = {} if after is None else {"a": after[0], "b": after[1]}
-    query = f"SELECT {_PLACE}, started_at, id FROM job {where} ORDER BY started_at DESC, id"  # noqa: S608
-    rows = _rows(source, f"{_PLACE}, {_exactly('started_at')}, id", query, bound, _one_more(arguments))
-    return _stored_values(source, rows, arguments)
+    return _listing(source, _JOBS, {}, arguments, after, _values_of(source))
 
 
 def get_checkpoints_by_job_id(source: Source, arguments: dict[str, Any]) -> Answer:
     """All checkpoints of a job by step."""
     after = _after(arguments, int, int)
-    where = "" if after is None else "AND (step, position) > (:a, :b)"
-    bound = {"job": arguments["jobId"]} | ({} if after is None else {"a": after[0], "b": after[1]})
-    query = (
-        f"SELECT {_PLACE}, step, position FROM checkpoint WHERE job = :job {where} ORDER BY step, position"  # noqa: S608
-    )
-    rows = _rows(source, f"{_PLACE}, step, position", query, bound, _one_more(arguments))
-    return _stored_values(source, rows, arguments)
+    bound = {"job": arguments["jobId"]}
+    return _listing(source, _CHECKPOINTS, bound, arguments, after, _values_of(source))
 
 
-def _stored_values(source: Source, rows: list[list[Any]], arguments: dict[str, Any]) -> Answer:
-    """Rows of a place and a cursor, answered as the values that stand there."""
-    rows, more = _limited(rows, arguments.get("limit"))
-    return Answer(
-        {"next": rows[-1][4:] if more else None}, _array(values_at(source.reader, rows, source.indexed))
-    )
+def _values_of(source: Source) -> _Made:
+    return lambda rows: values_at(source.reader, rows, source.indexed)
 
 
 def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:
     """All run settings, the one updated last first."""
     after = _after(arguments, _NUMBER, str, str)
-    where = (
-        ""
-        if after is None
-        else "WHERE updated_at < :a OR (updated_at = :a AND (run.job, run.name) > (:b, :c))"
-    )
-    bound = {} if after is None else {"a": after[0], "b": after[1], "c": after[2]}
-    names = f"{_PLACE}, rewritten, lacks, updated_at, job, name"
-    query = (
-        f"SELECT {names} FROM setting JOIN run ON run.id = setting.run {where}"  # noqa: S608
-        " ORDER BY updated_at DESC, job, name"
-    )
-    names = f"{_PLACE}, rewritten, lacks, {_exactly('updated_at')}, job, name"
-    rows, more = _limited(_rows(source, names, query, bound, _one_more(arguments)), arguments.get("limit"))
-    return Answer(
-        {"next": rows[-1][6:] if more else None},
-        _array(_settings(source, rows, masked="masked" in arguments)),
-    )
+    masked = "masked" in arguments
+    return _listing(source, _RUNS, {}, arguments, after, lambda rows: _settings(source, rows, masked=masked))
 
 
-def _settings(source: Source, rows: list[list[Any]], *, masked: bool) -> Iterator[bytes]:
-    for payload, row in zip(values_at(source.reader, rows, source.indexed), rows, strict=True):
-        rewritten, lacks, updated_at = row[4:7]
-        text = with_defaults(setting_text(bytes(payload), updated_at, rewritten=bool(rewritten)), lacks)
-        yield mask(text) if masked else text
+def _settings(source: Source, rows: list[list[Any]], *, masked: bool) -> Iterator[Values]:
+    remaining = iter(rows)
+    for some in values_at(source.reader, rows, source.indexed):
+        if isinstance(some, list):
+            texts = [b"".join(edited([bytes(payload)], _edits(next(remaining)))) for payload in some]
+            yield [memoryview(mask(text) if masked else text) for text in texts]
+            continue
+        row = next(remaining)
+        edits = _edits(row)
+        pieces = edited(some, edits)
+        if masked:
+            pieces = mask_pieces(joined(pieces, row[2] + sum(len(instead) for _, _, instead in edits)))
+        yield pieces
+
+
+def _edits(row: list[Any]) -> list[Edit]:
+    _, _, size, _, rewritten, lacks, start, end, body_end, updated_at = row[:10]
+    return setting_edits(size, bool(rewritten), lacks, (start, end), body_end, updated_at)
 
 
 # --- events ----------------------------------------------------------------------------------------
 
 _META_ROWS = """
-  FROM event WHERE run = :run AND position <= :newest AND (step, position) > (:a, :b)
+  FROM event INDEXED BY event_order WHERE run = :run AND position <= :newest AND (step, position) > (:a, :b)
   ORDER BY step, position"""
 _META = f"""
 SELECT CAST(group_concat(printf('{{"timestamp":%s,"stepNumber":%d,"type":%s}}', coalesce(at, timestamp), step,
@@ -216,40 +360,45 @@ SELECT {_PLACE}, timestamp, position FROM event
 WHERE run = :run AND position <= :newest AND step <= :step AND timestamp >= :a AND (timestamp > :a
   OR ({_EXACT}, position) > (SELECT {_EXACT}, position FROM event WHERE run = :run AND timestamp = :a AND
   position = :b))
-ORDER BY timestamp, {_EXACT}, position
+ORDER BY timestamp, {_EXACT}, position LIMIT :limit
 """  # noqa: S608 - constants
+_CONTENTS_TEXT = _as_text(f"{_PLACE}, timestamp, position", _CONTENTS)
 
 
 def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
     """What every page of a listing of events binds. An event stored meanwhile is in none of them."""
-    run = source.database.execute(
-        "SELECT id FROM run WHERE job = :jobId AND name = :runId", arguments
-    ).fetchone()
-    (newest,) = source.database.execute("SELECT position FROM cursor").fetchone()
     after = _after(arguments, int, int) or [-1, -1]
-    return {"run": -1 if run is None else run[0], "newest": newest, "a": after[0], "b": after[1]}
+    # First how far the index is: what it takes up until the next question is left out by that.
+    (newest,) = source.database.execute("SELECT position FROM cursor").fetchone()
+    run = source.database.execute(
+        "SELECT id, stirred FROM run WHERE job = :jobId AND name = :runId", arguments
+    ).fetchone() or (-1, 0)
+    return {"run": run[0], "stirred": run[1], "newest": newest, "a": after[0], "b": after[1]}
 
 
 def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
     """Timestamp, step and type of each event of a run, by step."""
     bound = _event_bounds(source, arguments)
+    after = (bound["a"], bound["b"])
     limit = arguments.get("limit")
     if limit is None:
-        listing = source.listings.of(source.database, bound["run"], bound["newest"])
-        return Answer({}, _metas(source, bound, listing))
-    page = _meta_page(source, bound, (bound["a"], bound["b"]), min(limit, LIMIT_MAX))
+        listing = None
+        if after == START:
+            listing = source.listings.of(source.database, bound["run"], bound["newest"], bound["stirred"])
+        return Answer({}, _metas(source, bound, after, listing))
+    page = _meta_page(source, bound, after, min(limit, LIMIT_MAX))
     more = not page.ends and _meta_page(source, bound, page.last, 1).text
     return Answer({"next": page.last if more else None}, iter([b"[", page.text, b"]"]))
 
 
-def _metas(source: Source, bound: dict[str, Any], listing: Listing) -> Iterator[bytes]:
+def _metas(source: Source, bound: dict[str, Any], after: Cursor, listing: Listing | None) -> Iterator[bytes]:
     """Pieces of the whole listing: pages that are kept, and those that are missing."""
-    page, before = Page(b"", START, ends=False), b"["
+    page, before = Page(b"", after, ends=False), b"["
     while not page.ends:
         after = page.last
-        known = listing.pages.get(after)
+        known = None if listing is None else listing.pages.get(after)
         page = _meta_page(source, bound, after, PAGE_ROWS) if known is None else known
-        if known is None:
+        if known is None and listing is not None:
             source.listings.add(listing, after, page)
         if page.text:
             yield before
@@ -271,25 +420,26 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
     """The events of a run up to a step, by timestamp."""
     bound = _event_bounds(source, arguments) | {"step": arguments.get("maxStep", 2**60)}
     limit = arguments.get("limit")
-    if limit is not None:
-        limit = min(limit, LIMIT_MAX)
-        rows, more = _limited(_contents_page(source, bound, limit + 1), limit)
-        return Answer(
-            {"next": rows[-1][4:] if more else None}, _array(values_at(source.reader, rows, source.indexed))
-        )
-    return Answer({}, _array(_contents(source, bound, _contents_page(source, bound, PLACES_ROWS))))
+    made = _values_of(source)
+    if limit is None:
+        return Answer({}, _array(values for rows in _contents(source, bound) for values in made(rows)))
+    limit = min(limit, LIMIT_MAX)
+    rows = [row for rows in _contents(source, bound, limit + 1) for row in rows]
+    rows, more = rows[:limit], len(rows) > limit
+    return Answer({"next": rows[-1][4:] if more else None}, _array(made(rows)))
 
 
-def _contents_page(source: Source, bound: dict[str, Any], limit: int) -> list[list[Any]]:
-    return _rows(source, f"{_PLACE}, timestamp, position", _CONTENTS, bound, limit)
-
-
-def _contents(source: Source, bound: dict[str, Any], rows: list[list[Any]]) -> Iterator[memoryview]:
-    while rows:
-        yield from values_at(source.reader, rows, source.indexed)
-        if len(rows) < PLACES_ROWS:
-            return
-        rows = _contents_page(source, {**bound, "a": rows[-1][4], "b": rows[-1][5]}, PLACES_ROWS)
+def _contents(source: Source, bound: dict[str, Any], limit: int = 2**60) -> Iterator[list[list[Any]]]:
+    """Rows of events behind a cursor in portions, as many as `limit`."""
+    count = portion = 0
+    while count == portion < limit:
+        limit -= count
+        portion = min(PLACES_ROWS, limit)
+        rows = _rows_of(_text(source, _CONTENTS_TEXT, {**bound, "limit": portion}))
+        count = len(rows)
+        if rows:
+            bound = {**bound, "a": rows[-1][4], "b": rows[-1][5]}
+            yield rows
 
 
 # --- the journal by position -----------------------------------------------------------------------
@@ -303,39 +453,55 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     """
     after = arguments.get("after", 0)
     limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
+    masked = "masked" in arguments
     until = source.indexed()
     if "waitMs" in arguments or "jobId" in arguments:
         if after >= until.position:
             return Answer({"next": after}, iter([b"[]"]))
         found = stretch.read(source.database, source.reader, after, until)
-        wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"), "masked" in arguments)
+        wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"), masked)
         taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
-        lost = found.gaps(after, taken.next)
-        return Answer(stretch.told(taken.next, lost), iter([taken.body]))
+        fields = stretch.told(taken.next, found.gaps(after, taken.next))
+        if taken.large is None:
+            return Answer(fields, iter([taken.body]))
+        large = stretch.pieces_of(taken.large, source.reader, source.indexed, masked=masked)
+        return Answer(fields, _array([large]))
     last = min(until.position, after + limit)
     repeats = stretch.repeats_between(source.database, after, last)
     following = max(last, after)
     lost = stretch.gaps_between(source.database, after, last)
     return Answer(
-        stretch.told(following, lost),
-        _array(_records(source, after, last, until, repeats, masked="masked" in arguments)),
+        stretch.told(following, lost), _array(_records(source, after, last, until, repeats, masked=masked))
     )
 
 
 def _records(
     source: Source, after: int, last: int, until: Mark, repeats: set[int], *, masked: bool
-) -> Iterator[bytes]:
+) -> Iterator[Values]:
     if after >= last:
         return
-    for entry in stretch.entries(source.database, source.reader, after, until):
-        for position, item in enumerate(
-            record.record_places(entry.data, entry.header), entry.header.position
-        ):
-            if position > last:
-                return
-            if position > after and position not in repeats and item.kind != record.Kind.GAP:
-                payload = entry.data[item.start : item.start + item.length]
-                yield stretch.item_of(position, entry.header.time_ms, item.kind, payload, masked=masked)
+    entries = stretch.entries(source.database, source.reader, after, until)
+    for segment, offset, header, data, payload_crc in entries:
+        if header.position > last:
+            return
+        if payload_crc is not None:
+            large = stretch.large_of(Entry(segment, offset, header, data, payload_crc))
+            if large.position > after and large.position not in repeats and large.kind != record.Kind.GAP:
+                yield stretch.pieces_of(large, source.reader, source.indexed, masked=masked)
+            continue
+        items: list[memoryview] = []
+        size = 0
+        for position, item in enumerate(record.record_places(data, header), header.position):
+            if after < position <= last and position not in repeats and item.kind != record.Kind.GAP:
+                payload = data[item.start : item.start + item.length]
+                text = stretch.item_of(position, header.time_ms, item.kind, payload, masked=masked)
+                items.append(memoryview(text))
+                size += len(text)
+                if size > PIECE_BYTES:
+                    yield items
+                    items, size = [], 0
+        if items:
+            yield items
 
 
 OPERATIONS = {

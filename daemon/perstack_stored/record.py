@@ -183,6 +183,11 @@ def entry_matches(data: bytes | memoryview, header: EntryHeader, salt: int, offs
     return len(view) == header.length - _CRC_START and crc32c(view, salt) == header.crc
 
 
+def crc_of_head(head: bytes, salt: int) -> int:
+    """The checksum of an entry, as far as its first bytes go."""
+    return crc32c(memoryview(head)[_CRC_START:], salt)
+
+
 class RecordPlace(NamedTuple):
     """A record inside an entry: what it is, and where its payload lies, counted from the entry's start."""
 

@@ -4,12 +4,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from crc32c import crc32c
+
 from . import record
 from .errors import DamageError
 from .files import Files
 from .record import EntryHeader, NotAnEntryError, SegmentHeader
 
 READ_BYTES = 1 << 20
+LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
 _PROBE_BYTES = 4096
 SUFFIX = ".segment"
 
@@ -23,12 +26,17 @@ class Mark(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry whose checksum was tested, with its place. `data` is the whole entry without padding."""
+    """An entry whose checksum was tested, with its place. `data` is the whole entry without padding.
+
+    Of a large one, where the reader wants those `apart`, it is what stands before the payload of its only
+    record; `payload_crc` is the checksum of that.
+    """
 
     segment: int
     offset: int
     header: EntryHeader
     data: memoryview
+    payload_crc: int | None = None
 
 
 class BadEntryError(Exception):
@@ -38,6 +46,11 @@ class BadEntryError(Exception):
         super().__init__(reason)
         self.offset = offset
         self.reason = reason
+
+
+def is_large(header: EntryHeader) -> bool:
+    """Whether an entry is read apart from its value where that is wanted."""
+    return header.count == 1 and header.length > LARGE_BYTES
 
 
 def segment_name(number: int) -> str:
@@ -50,10 +63,18 @@ def segment_number(name: str) -> int:
     return int(name.removesuffix(SUFFIX))
 
 
-def walk(
-    files: Files, fd: int, salt: int, start: int, end: int, segment: int = 0, *, read_bytes: int = READ_BYTES
+def walk(  # noqa: PLR0913 - where, and how
+    files: Files,
+    fd: int,
+    salt: int,
+    start: int,
+    end: int,
+    segment: int = 0,
+    *,
+    read_bytes: int = READ_BYTES,
+    apart: bool = False,
 ) -> Iterator[Entry]:
-    """Entries from `start` on that end by `end`, each tested.
+    """Entries from `start` on that end by `end`, each tested. Large values are not held if they are `apart`.
 
     Raises:
         BadEntryError: at the first place before `end` that holds no valid entry.
@@ -68,6 +89,10 @@ def walk(
             header = record.decode_header(data, offset - base)
             if offset + header.length > end:
                 raise NotAnEntryError("it runs past the end")
+            if apart and is_large(header):
+                yield _tested_apart(files, fd, salt, Entry(segment, offset, header, memoryview(b"")))
+                offset += record.padded(header.length)
+                continue
             if offset + header.length > base + len(data):
                 data = files.read(fd, max(min(read_bytes, end - offset), header.length), offset)
                 base = offset
@@ -78,6 +103,28 @@ def walk(
         start_in_data = offset - base
         yield Entry(segment, offset, header, memoryview(data)[start_in_data : start_in_data + header.length])
         offset += record.padded(header.length)
+
+
+def _tested_apart(files: Files, fd: int, salt: int, entry: Entry) -> Entry:
+    """A large entry of one record, read a piece at a time.
+
+    Raises:
+        NotAnEntryError: its checksum does not match.
+    """
+    header, start = entry.header, record.ENTRY_HEADER_BYTES + record.RECORD_BYTES
+    head = files.read(fd, start, entry.offset)
+    crc, payload_crc = record.crc_of_head(head, salt), 0
+    piece = b""
+    while start < header.length:
+        crc = crc32c(piece, crc)
+        piece = files.read(fd, min(READ_BYTES, header.length - start), entry.offset + start)
+        if not piece:
+            raise NotAnEntryError("it runs past the end of the file")
+        payload_crc = crc32c(piece, payload_crc)
+        start += len(piece)
+    if crc32c(piece, crc) != header.crc:
+        raise NotAnEntryError("its checksum does not match")
+    return entry._replace(data=memoryview(head), payload_crc=payload_crc)
 
 
 def find_entry(files: Files, fd: int, salt: int, start: int, end: int) -> Iterator[tuple[int, EntryHeader]]:
@@ -212,8 +259,8 @@ class JournalReader:
             place = self.behind(entry)
         return place
 
-    def entries(self, place: Mark, until: Mark) -> Iterator[Entry]:
-        """Entries with records between two places.
+    def entries(self, place: Mark, until: Mark, *, apart: bool = False) -> Iterator[Entry]:
+        """Entries with records between two places; of large ones only the head, if they are wanted `apart`.
 
         Raises:
             DamageError: an entry on the way is not valid.
@@ -228,7 +275,10 @@ class JournalReader:
             end = until.offset if number == until.segment else self.chain.end_of(number)
             assert end is not None
             try:
-                for entry in walk(self._files, self.chain.fd(number), header.salt, offset, end, number):
+                walked = walk(
+                    self._files, self.chain.fd(number), header.salt, offset, end, number, apart=apart
+                )
+                for entry in walked:
                     self._on_progress()
                     if entry.header.type == record.EntryType.RECORDS:
                         position = entry.header.position + entry.header.count - 1

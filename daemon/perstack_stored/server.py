@@ -96,6 +96,7 @@ class Server:
             settings, base, journal, sessions, self._stores, self._parts, reads, doors, followers
         )
         self._notifier = notifier or Notifier()
+        peers.on_leaving(reads.left)
         self._care = Care(followers, journal, reads, doors, self._telling, self._notifier)
         self._syncs_noted = 0
         self._housekept = 0.0
@@ -357,20 +358,25 @@ class Server:
             check_history(
                 arguments, self._journal.store.hex(), self._journal.mark.position, self._journal.epochs
             )
-        if len(self._waiting) + self._reads.pending >= self._settings.reads_max:
-            raise Refusal(ErrorCode.BUSY, "too many reads wait")
         deadline = None
         if header.timeoutMs is not None:
             deadline = time.monotonic() + max(0, min(header.timeoutMs, 2**31)) / 1000
         # What is held was not acknowledged: what is synced now is all that the read must see.
         position = self._journal.mark.position
-        peer = self._peers.of(envelope[0])
+        peer, client = self._peers.of(envelope[0]), self._peers.client(envelope[0])
+        waits = bool(arguments.get("waitMs")) and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS
+        now = time.monotonic()
         request = ReadRequest(
-            envelope, header.id, header.op, arguments, position, deadline, time.monotonic(), peer
+            envelope, header.id, header.op, arguments, position, deadline, now, peer, client, waits
         )
-        if arguments.get("waitMs") and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS:
-            self._reads.tail.add(request)
-        elif header.op == "readPart" or self._care.indexed(position):
+        if waits:
+            other = self._reads.tail.add(request)
+            if other is not None:
+                busy = Refusal(ErrorCode.BUSY, "a read that waits gave way to those of other clients")
+                self._refuse(other.envelope, other.id, busy, other.op)
+            return
+        self._reads.admit(client, self._settings.reads_max)
+        if header.op == "readPart" or self._care.indexed(position):
             self._reads.submit(request)
         else:
             self._waiting.append(request)
@@ -386,6 +392,7 @@ class Server:
             self._next_expiry = now + _HOUSEKEEPING_SECONDS
             late = Refusal(ErrorCode.DEADLINE, "the index has not come so far in time")
             for request in [r for r in waiting if r.deadline is not None and r.deadline < now]:
+                self._reads.dismiss(request.client)
                 self._refuse(request.envelope, request.id, late, request.op)
             self._waiting = deque([r for r in waiting if r.deadline is None or r.deadline >= now])
 

@@ -137,6 +137,7 @@ class Settings:
     follows_max: int = _setting(4096, "reads that wait for new records")
     read_seconds: int = _setting(30, "the rest of a large answer is kept so long")
     open_reads_max: int = _setting(64, "large answers that are kept at a time")
+    open_reads_bytes_max: int = _setting(256 * _MIB, "memory of large answers that are kept", _MIB)
     listings_bytes_max: int = _setting(
         16 * _MIB, "event listings that are kept for the next read of the run", 0
     )

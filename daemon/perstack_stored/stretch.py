@@ -7,7 +7,7 @@ them.
 import sqlite3
 import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -15,9 +15,11 @@ import msgspec
 from perstack_storage._errors import ErrorCode
 
 from . import record, values, wire
+from .edits import joined
 from .errors import DamageError, IndexUnusableError, Refusal
 from .gaps import GapRange
-from .masking import mask
+from .masking import mask, mask_pieces
+from .places import Place, pieces_at
 from .segments import Entry, JournalReader, Mark, segment_number
 
 RECORDS_MAX = 10_000
@@ -35,15 +37,28 @@ class Wanted(NamedTuple):
     masked: bool = False  # secrets of run settings are hidden
 
 
+class Large(NamedTuple):
+    """A record whose value is read in pieces."""
+
+    position: int
+    time_ms: int
+    kind: int
+    place: Place
+
+
 class Taken(NamedTuple):
-    """What a stretch holds for one follower: a JSON array, how many records it has, where to go on."""
+    """What a stretch holds for one follower: a JSON array, how many records it has, where to go on.
+
+    A large record comes by itself, and `body` is empty then.
+    """
 
     body: bytes
     records: int
     next: int
+    large: Large | None = None
 
 
-_Stored = tuple[int, int, int, memoryview]  # position, time in ms, kind, payload
+_Stored = tuple[int, int, int, memoryview | Place]  # position, time in ms, kind, payload
 _OPS = {int(kind): op.encode() for kind, op in wire.STORE_OPS.items()}
 _NO_RUN = ""
 
@@ -62,10 +77,18 @@ _ids = msgspec.json.Decoder(_Ids)
 class Stretch:
     """Records up to `place`, without events that repeat an earlier one, and without what was lost."""
 
-    def __init__(self, records: list[_Stored], place: Mark, gaps: list[GapRange]) -> None:
+    def __init__(
+        self,
+        records: list[_Stored],
+        place: Mark,
+        gaps: list[GapRange],
+        owners: dict[int, tuple[str, str]] | None = None,
+    ) -> None:
+        """`owners` tells of large records, by position, job and run; of others their values do."""
         self.place = place
         self._records = records
         self._gaps = gaps
+        self._owners = owners or {}
         self._groups: dict[tuple[str, str], list[int]] | None = None  # by job and run
         self._items: dict[tuple[int, bool], bytes] = {}
         self._taken: dict[tuple[Wanted, int, int], Taken] = {}
@@ -92,7 +115,12 @@ class Stretch:
         items: list[bytes] = []
         size = 0
         for number in chosen:
-            item = self._item(number, masked=masked)
+            position, time_ms, kind, payload = self._records[number]
+            if isinstance(payload, Place):
+                if items:
+                    break
+                return Taken(b"", 1, position, Large(position, time_ms, kind, payload))
+            item = self._item(number, payload, masked=masked)
             size += len(item) + 1
             if items and size >= bytes_max:
                 break
@@ -100,11 +128,11 @@ class Stretch:
         last = self._records[chosen[len(items) - 1]][0] if items else 0
         return Taken(b"[" + b",".join(items) + b"]", len(items), last)
 
-    def _item(self, number: int, *, masked: bool) -> bytes:
+    def _item(self, number: int, payload: memoryview, *, masked: bool) -> bytes:
         key = (number, masked)
         item = self._items.get(key)
         if item is None:
-            item = self._items[key] = item_of(*self._records[number], masked=masked)
+            item = self._items[key] = item_of(*self._records[number][:3], payload, masked=masked)
         return item
 
     def _chosen(self, wanted: Wanted) -> list[int]:
@@ -119,15 +147,23 @@ class Stretch:
 
     def _by_run(self) -> dict[tuple[str, str], list[int]]:
         groups: dict[tuple[str, str], list[int]] = {}
-        for number, (_, _, kind, payload) in enumerate(self._records):
+        for number, (position, _, kind, payload) in enumerate(self._records):
             if number % _REST_EVERY_RECORDS == 0:
                 time.sleep(_REST_SECONDS)
-            key = _owner(kind, payload)
+            key = self._owner_of(position, payload) if isinstance(payload, Place) else _owner(kind, payload)
             group = groups.get(key)
             if group is None:
                 group = groups[key] = []
             group.append(number)
         return groups
+
+    def _owner_of(self, position: int, place: Place) -> tuple[str, str]:
+        owner = self._owners.get(position)
+        if owner is None:
+            raise IndexUnusableError(
+                f"the index does not name the large record at segment {place.segment}, offset {place.offset}"
+            )
+        return owner
 
 
 def _owner(kind: int, payload: memoryview) -> tuple[str, str]:
@@ -145,8 +181,31 @@ def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, mask
     value: bytes | memoryview = payload
     if masked and kind == record.Kind.RUN_SETTING:
         value = mask(bytes(payload))
-    head = b'{"position":%d,"time":%d,"op":"%s","value":' % (position, time_ms, _OPS[kind])
-    return b"".join((head, value, b"}"))
+    return b"".join((_head(position, time_ms, kind), value, b"}"))
+
+
+def _head(position: int, time_ms: int, kind: int) -> bytes:
+    return b'{"position":%d,"time":%d,"op":"%s","value":' % (position, time_ms, _OPS[kind])
+
+
+def pieces_of(
+    large: Large, reader: JournalReader, indexed: Callable[[], Mark], *, masked: bool
+) -> Iterator[bytes | memoryview]:
+    """A large record as `readAll` gives it."""
+    yield _head(large.position, large.time_ms, large.kind)
+    if masked and large.kind == record.Kind.RUN_SETTING:
+        yield from mask_pieces(joined(pieces_at(reader, large.place, indexed), large.place.length))
+    else:
+        yield from pieces_at(reader, large.place, indexed)
+    yield b"}"
+
+
+def large_of(entry: Entry) -> Large:
+    """The record of an entry that was read apart."""
+    (item,) = record.record_places(entry.data, entry.header)
+    assert entry.payload_crc is not None
+    place = Place(entry.segment, entry.offset + item.start, item.length, entry.payload_crc)
+    return Large(entry.header.position, entry.header.time_ms, item.kind, place)
 
 
 def read(
@@ -174,6 +233,12 @@ def read(
         if position + header.count <= after + 1:
             continue
         size += header.length
+        if entry.payload_crc is not None:
+            large = large_of(entry)
+            if large.kind != record.Kind.GAP:
+                records.append(large)
+            place = reader.behind(entry)
+            break
         for kind, _, start, length in record.record_places(data, header):
             if position > after and kind != record.Kind.GAP:
                 records.append((position, time_ms, kind, data[start : start + length]))
@@ -187,13 +252,16 @@ def read(
     repeats = repeats_between(database, after, place.position)
     if repeats:
         records = [stored for stored in records if stored[0] not in repeats]
-    return Stretch(records, place, gaps_between(database, after, place.position))
+    gaps = gaps_between(database, after, place.position)
+    return Stretch(records, place, gaps, _owners_between(database, after, place.position))
 
 
 def entries(
     database: sqlite3.Connection, reader: JournalReader, after: int, until: Mark, near: Mark | None = None
 ) -> Iterator[Entry]:
     """Entries from one that has the record behind `after`, or from before, to `until`; none is left out.
+
+    Of a large value it is the head of its entry only.
 
     Raises:
         Refusal: DAMAGED.
@@ -204,7 +272,7 @@ def entries(
         place = near
     following = after + 1
     try:
-        for entry in reader.entries(place, until):
+        for entry in reader.entries(place, until, apart=True):
             if entry.header.position > following:
                 raise _led_astray(place)
             following = entry.header.position + entry.header.count
@@ -246,6 +314,14 @@ def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[
             "SELECT position FROM twin WHERE n = 0 AND position > ? AND position <= ?", (after, last)
         )
     }
+
+
+def _owners_between(database: sqlite3.Connection, after: int, last: int) -> dict[int, tuple[str, str]]:
+    """Job and run of large records behind `after`, up to `last`."""
+    rows = database.execute(
+        "SELECT position, job, run FROM large WHERE position > ? AND position <= ?", (after, last)
+    )
+    return {position: (job, run) for position, job, run in rows}
 
 
 def gaps_between(database: sqlite3.Connection, after: int, last: int) -> list[GapRange]:

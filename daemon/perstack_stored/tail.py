@@ -14,8 +14,11 @@ from perstack_storage._errors import ErrorCode
 from . import stretch
 from .arguments import ReadRequest
 from .errors import Refusal
+from .outbox import RoutingId
 from .queries import READ_ALL_RECORDS_MAX, Answer, Source
+from .read_thread import Faults
 from .segments import Mark
+from .shares import Shares
 from .stretch import Wanted
 
 
@@ -28,8 +31,12 @@ class Replies(Protocol):
     def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
         """Answer a request with an error."""
 
-    def note_failure(self, error: Exception, op: str, source: Source | None) -> Refusal:
-        """Log and count a fault of the daemon; returns what is answered."""
+    def go_on(self, request: ReadRequest) -> None:
+        """Let a request be answered as one that does not wait."""
+
+    @property
+    def faults(self) -> Faults:
+        """Counts faults of the daemon."""
 
 
 class _Wait:
@@ -60,6 +67,8 @@ class Tail:
         self._answer_bytes = answer_bytes
         self._changed = threading.Condition()
         self._waits: dict[_Wait, None] = {}  # in the order of their arrival
+        self._by_peer: dict[RoutingId, dict[_Wait, None]] = {}
+        self._by_client = Shares()
         self._position = 0
         self._stirred = False
         self._stopping = False
@@ -73,19 +82,39 @@ class Tail:
     def __len__(self) -> int:
         return len(self._waits)
 
-    def add(self, request: ReadRequest) -> None:
+    def add(self, request: ReadRequest) -> ReadRequest | None:
         """Answer this as soon as there are records for it, or its time is over.
+
+        Returns:
+            One that gives way to it, of the client that has most of them; the caller answers that.
 
         Raises:
             Refusal: BUSY.
         """
-        if len(self._waits) >= self._waits_max:
-            raise Refusal(ErrorCode.BUSY, f"{self._waits_max} reads wait for new records already")
         wait = _Wait(request)
         with self._changed:
+            victim = self._to_give_way(request.client) if len(self._waits) >= self._waits_max else None
+            if victim is not None:
+                self._remove(victim)
             self._waits[wait] = None
+            self._by_peer.setdefault(request.envelope[0], {})[wait] = None
+            self._by_client.add(request.client)
             if wait.after < self._position or wait.expires < self._next_expiry:
                 self._stir()
+        return None if victim is None else victim.request
+
+    def _to_give_way(self, client: str) -> "_Wait":
+        most = self._by_client.must_yield(client)
+        if most is None:
+            raise Refusal(ErrorCode.BUSY, f"{self._waits_max} reads wait for new records already")
+        return next(wait for wait in self._waits if wait.request.client == most)
+
+    def left(self, peer: RoutingId) -> None:
+        """A connection has ended: nobody waits there any more."""
+        if peer in self._by_peer:
+            with self._changed:
+                for wait in list(self._by_peer.get(peer, ())):
+                    self._remove(wait)
 
     def moved(self, position: int) -> None:
         """The index is complete up to this position."""
@@ -104,9 +133,10 @@ class Tail:
     def release(self) -> list[ReadRequest]:
         """All that wait, to be answered by the caller."""
         with self._changed:
-            requests = [wait.request for wait in self._waits]
-            self._waits.clear()
-        return requests
+            waits = list(self._waits)
+            for wait in waits:
+                self._remove(wait)
+        return [wait.request for wait in waits]
 
     def stop(self) -> None:
         """Let the thread end; what still waits is not answered."""
@@ -152,7 +182,7 @@ class Tail:
         except Refusal as refusal:
             self._refuse(behind, refusal)
         except Exception as error:  # noqa: BLE001 - a thread that ended would leave everyone waiting
-            answer = self._replies.note_failure(error, "readAll", self._source)
+            answer = self._replies.faults.note(error, "readAll", self._source)
             self._drop_source()
             self._refuse(behind, answer)
 
@@ -165,6 +195,9 @@ class Tail:
         for wait in behind:
             if wait.after < found.place.position:
                 taken = found.take(wait.after, wait.wanted, wait.limit, self._answer_bytes)
+                if taken.large is not None:
+                    self._hand_on(wait)
+                    continue
                 lost = found.gaps(wait.after, taken.next)
                 wait.after = taken.next
                 if taken.records or lost:
@@ -186,6 +219,13 @@ class Tail:
         if self._leave(wait):
             self._replies.answer(wait.request, answer, position)
 
+    def _hand_on(self, wait: _Wait) -> None:
+        """A large record is read piece by piece as it is pulled, which this thread has no time for."""
+        if self._leave(wait):
+            asked = wait.request.arguments
+            arguments = {**asked, "after": wait.after, "waitedFrom": asked.get("after", 0)}
+            self._replies.go_on(wait.request._replace(arguments=arguments))
+
     def _refuse(self, waits: list[_Wait], refusal: Refusal) -> None:
         for wait in waits:
             if self._leave(wait):
@@ -194,7 +234,18 @@ class Tail:
     def _leave(self, wait: _Wait) -> bool:
         """Whether it still waited."""
         with self._changed:
-            return self._waits.pop(wait, 0) is None
+            return self._remove(wait)
+
+    def _remove(self, wait: _Wait) -> bool:
+        if self._waits.pop(wait, 0) is not None:
+            return False
+        peer = wait.request.envelope[0]
+        waits = self._by_peer[peer]
+        del waits[wait]
+        if not waits:
+            del self._by_peer[peer]
+        self._by_client.remove(wait.request.client)
+        return True
 
     def _current_source(self) -> Source:
         if self._stale:
@@ -207,5 +258,4 @@ class Tail:
     def _drop_source(self) -> None:
         source, self._source, self._near = self._source, None, None
         if source is not None:
-            source.database.close()
-            source.reader.close()
+            source.close()

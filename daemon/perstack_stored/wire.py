@@ -1,5 +1,6 @@
 """Frames of the protocol, as proto/wire.md describes them: requests opened, answers made. No I/O."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -197,9 +198,14 @@ def part_answer(id: int, part: int) -> bytes:
 
 def read_answer(id: int, body: bytes, **fields: object) -> bytes:
     """Answer to a read: fields of the header that are None are left out."""
+    return joined_answer(id, [body], **fields)
+
+
+def joined_answer(id: int, body: Iterable[bytes | memoryview], **fields: object) -> bytes:
+    """Answer to a read whose body is in pieces: each is copied once."""
     header: dict[str, object] = {"v": PROTOCOL_VERSION, "id": id, "ok": True}
     header.update({name: value for name, value in fields.items() if value is not None})
-    return encode(header) + b"\n" + body
+    return b"".join((encode(header), b"\n", *body))
 
 
 def error_answer(id: int | None, refusal: Refusal) -> bytes:

@@ -39,7 +39,7 @@ def listing(base: Base, run: str = "run-1") -> Metas:
 
 def begun(base: Base) -> Iterator[bytes]:
     source = queries.Source(base.database, base.reader, base.listings)
-    return queries.get_events_by_run(source, RUN).pieces
+    return map(bytes, queries.get_events_by_run(source, RUN).pieces)
 
 
 def statements(base: Base, run: str = "run-1") -> list[str]:

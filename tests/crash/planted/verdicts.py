@@ -5,6 +5,7 @@ _EXEC = ("tests/integration/test_exec.py", "-k", "several or many or killed or j
 _LIFECYCLE = "tests/integration/test_lifecycle.py"
 _REBUILD = "tests/offline/test_rebuild.py"
 _DAMAGED_VALUE = "tests/unit/test_index.py::test_a_damaged_value_is_reported_not_answered"
+_DAMAGED_LARGE_VALUE = "tests/unit/test_large_values.py::test_damage_in_a_large_value_is_told_before_its_end"
 _SUMS = "tests/unit/test_index_sums.py"
 _BACKUP = "tests/offline/test_backup.py"
 _REPAIR = "tests/offline/test_repair.py"
@@ -60,6 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
     "numbers of stores that found the disk full stay taken": ("tests/unit/test_stores.py",),
+    "segments.py: _tested_apart: checksum": (_DAMAGED_LARGE_VALUE,),
     "a failed sync of the journal is tried again": (
         "tests/unit/test_journal.py::test_a_failed_write_or_sync_ends_the_journal",
     ),
@@ -83,7 +85,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
-    "places.py": (_DAMAGED_VALUE,),
+    "places.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "backup.py": (_BACKUP,),
     "backup_folder.py": (_BACKUP,),
     "restore.py": (_BACKUP,),

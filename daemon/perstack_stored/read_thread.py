@@ -1,0 +1,239 @@
+"""One thread that makes answers to reads: each client in turn, and none for long while others wait."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Protocol
+
+import structlog
+
+from perstack_storage._errors import ErrorCode
+
+from . import index, queries, wire
+from .arguments import ReadRequest
+from .errors import DamageError, IndexUnusableError, Refusal, StoredError
+from .figures import Tally
+from .open_reads import Buffer, OpenRead, OpenReads
+from .outbox import RoutingId
+from .queries import Answer, Source
+from .turns import Task, Turns
+
+# What a client wants is put aside for the others after so long.
+_TURN_SECONDS = 0.01
+
+_log = structlog.get_logger()
+
+
+class Faults:
+    """What reads found wrong: counted, logged, and told to the server if it is the index.
+
+    Attributes:
+        failed: reads that met a fault of the daemon.
+        generation: of the index: another one may be another file.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._damage: tuple[int, str] | None = None
+        self.failed = 0
+        self.generation = 0
+
+    def index_damage(self) -> str:
+        """Why the index, as it is now, can't be read any more, "" if nothing is known against it."""
+        found = self._damage
+        return found[1] if found is not None and found[0] == self.generation else ""
+
+    def note(self, error: Exception, op: str, source: Source | None, **who: object) -> Refusal:
+        """Log and count a read that met a fault of the daemon; returns its answer."""
+        self.failed += 1
+        is_known = isinstance(error, (sqlite3.Error, OSError, StoredError))
+        _log.error("read_failed", op=op, reason=str(error), exc_info=not is_known, **who)
+        of_index = isinstance(error, (sqlite3.Error, IndexUnusableError))
+        is_damage = isinstance(error, IndexUnusableError) or (
+            isinstance(error, sqlite3.Error) and index.is_damage(error)
+        )
+        if is_damage:
+            self._damage = self.generation if source is None else source.generation, str(error)
+            self._wake()
+        if of_index and op == "readPart":
+            return Refusal(ErrorCode.READ_GONE, "the index could not be read; the daemon's log says why")
+        if is_damage or (isinstance(error, sqlite3.Error) and index.may_pass(error)):
+            # What may pass may do so soon; what may not is built anew.
+            return Refusal(ErrorCode.BUSY, "the index could not be read; the daemon's log says why")
+        code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
+        return Refusal(code, "the read failed; the daemon's log says why")
+
+
+class Desk(Protocol):
+    """Where a thread gets what it reads from, and where its answers go."""
+
+    def open_source(self) -> Source:
+        """Open index and journal for the calling thread."""
+
+    def reply(self, request: ReadRequest, frame: bytes) -> None:
+        """Hand over an answer."""
+
+    def fields(self, request: ReadRequest, answer: Answer) -> dict[str, object]:
+        """What the header of an answer says."""
+
+    def is_here(self, peer: RoutingId) -> bool:
+        """Whether somebody still waits for it."""
+
+
+class ReadThread:
+    """Makes the answers to what is put to it, and the later parts of those that it has begun.
+
+    Attributes:
+        prefix: of the names that its large answers have.
+    """
+
+    def __init__(
+        self, name: str, prefix: str, desk: Desk, faults: Faults, kept: OpenReads, answer_bytes: int
+    ) -> None:
+        self.prefix = prefix
+        self.tally = Tally()
+        self._desk = desk
+        self._faults = faults
+        self._kept = kept
+        self._answer_bytes = answer_bytes
+        self._turns = Turns()
+        self._source: Source | None = None
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name=f"reads-{name}", daemon=True)
+        self._thread.start()
+
+    def put(self, request: ReadRequest) -> None:
+        """Answer this when its client's turn comes."""
+        self._turns.put(request.client, self._serve(request))
+
+    def stop(self) -> None:
+        """End after what it has begun; what still waits is not answered."""
+        self._stopping = True
+        self._turns.end()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    # --- in the thread -----------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (turn := self._turns.take()) is not None and not self._stopping:
+            client, task = turn
+            until = time.monotonic() + _TURN_SECONDS
+            for _ in task:
+                if time.monotonic() >= until and self._turns.others_wait(client):
+                    self._turns.put_back(client, task)
+                    break
+        self._drop_source()
+
+    def _serve(self, request: ReadRequest) -> Task:
+        """Make an answer, in steps."""
+        outcome = "ok"
+        try:
+            frame = yield from self._answer(request)
+        except Refusal as refusal:
+            outcome = refusal.code.value
+            frame = wire.error_answer(request.id, refusal)
+        except Exception as error:  # noqa: BLE001 - a thread that ended would leave every read unanswered
+            who = request.peer.told() if request.peer else {}
+            fault = self._faults.note(error, request.op, self._source, request=request.id, **who)
+            if isinstance(error, (sqlite3.Error, IndexUnusableError)):
+                self._drop_source()
+            outcome = fault.code.value
+            frame = wire.error_answer(request.id, fault)
+        self.tally.note(request.op, outcome)
+        self.tally.seconds.add(time.monotonic() - request.arrived)
+        self._desk.reply(request, frame)
+
+    def _answer(self, request: ReadRequest) -> Generator[None, None, bytes]:
+        self._check(request)
+        source = self._current_source()
+        position: int | None = None
+        fields: dict[str, object] = {}
+        if request.op == "readPart":
+            read = self._kept.take(
+                request.arguments["read"],
+                request.envelope[0],
+                request.arguments["part"],
+                masked="masked" in request.arguments,
+            )
+        else:
+            position = request.position
+            if source.indexed().position < position:
+                raise Refusal(ErrorCode.BUSY, "the index is being built anew")
+            answer = queries.OPERATIONS[request.op](source, request.arguments)
+            fields = self._desk.fields(request, answer)
+            read = begin(request, answer)
+        buffers: list[Buffer] = []
+        try:
+            for _ in read.make_part(self._answer_bytes, buffers):
+                self._kept.note(read, self.prefix)
+                yield
+                self._check(request)
+                self._check_source(source, request)
+            return frame_of(request, read, buffers, self._kept, self.prefix, position=position, **fields)
+        except BaseException:
+            self._kept.drop(read)  # what was made of the part is gone
+            raise
+
+    def _check(self, request: ReadRequest) -> None:
+        """Whether the answer is still wanted."""
+        if request.deadline is not None and time.monotonic() > request.deadline:
+            raise Refusal(ErrorCode.DEADLINE, "the time for the answer was over before it was complete")
+        if not self._desk.is_here(request.envelope[0]):
+            raise Refusal(ErrorCode.READ_GONE, "the connection has ended")
+
+    def _check_source(self, source: Source, request: ReadRequest) -> None:
+        """Whether the index is still the one that the answer was begun with."""
+        if source is not self._source or source.generation != self._faults.generation:
+            code = ErrorCode.READ_GONE if request.op == "readPart" else ErrorCode.BUSY
+            raise Refusal(code, "the index is being built anew")
+
+    def _current_source(self) -> Source:
+        if self._source is not None and self._source.generation != self._faults.generation:
+            self._drop_source()
+        if self._source is None:
+            self._source = self._desk.open_source()
+        return self._source
+
+    def _drop_source(self) -> None:
+        """Close what was read from; what is kept of it can't be made any more."""
+        source, self._source = self._source, None
+        if source is not None:
+            self._kept.clear()
+            source.close()
+
+
+def begin(request: ReadRequest, answer: Answer) -> OpenRead:
+    """The answer to a request, as it is pulled."""
+    return OpenRead(
+        request.envelope[0],
+        request.client,
+        answer.pieces,
+        answer.memory,
+        masked="masked" in request.arguments,
+    )
+
+
+def frame_of(
+    request: ReadRequest,
+    read: OpenRead,
+    buffers: list[Buffer],
+    kept: OpenReads,
+    prefix: str,
+    **fields: object,
+) -> bytes:
+    """The frame of a part that was made; what is left of the answer is kept.
+
+    Raises:
+        Refusal: BUSY.
+    """
+    more = None
+    if read.is_complete:
+        kept.drop(read)
+    else:
+        kept.keep(read, prefix)
+        more = {"read": read.name, "part": read.part + 1}
+    return wire.joined_answer(request.id, buffers, more=more, **fields)
