@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored.masking import mask
+from perstack_stored import jsontext, masking
+from perstack_stored.masking import mask, mask_pieces
 
 CASES = {
     "nothing secret": (b'{"model": "m", "n":1e400}', b'{"model": "m", "n":1e400}'),
@@ -77,3 +78,30 @@ def _masked(value: object, *, all_secret: bool = False) -> object:
         else _masked(item, all_secret=key in {"env", "headers"})
         for key, item in value.items()
     }
+
+
+@pytest.mark.parametrize("what", CASES)
+@pytest.mark.parametrize("step", [8, 9, 17])
+def test_a_large_setting_is_masked_in_short_steps(
+    monkeypatch: pytest.MonkeyPatch, what: str, step: int
+) -> None:
+    """The same comes of it, wherever a step ends: within a string, an escape, a URL or a secret."""
+    monkeypatch.setattr(jsontext, "_WINDOW_BYTES", step)
+    monkeypatch.setattr(masking, "_STEP_BYTES", step)
+    monkeypatch.setattr(masking, "_PIECE_BYTES", step)
+    monkeypatch.setattr(masking, "_TOKENS_PER_STEP", 1)
+    setting, expected = CASES[what]
+    assert b"".join(mask_pieces(bytearray(setting))) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'{"a":"%s@"}' % (b"x" * 1000), b'{"a":"://%s@b"}' % (b"x" * 1000), b'{"a":"%s@"}' % (b"://" * 400)],
+    ids=["no URL", "a long user", "many URLs"],
+)
+def test_what_stands_before_an_at_may_be_long(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    """A user and password of any length are hidden, and nothing else."""
+    expected = mask(text)
+    assert (b"***" in expected) == (b"://x" in text or b"://@" in text)
+    monkeypatch.setattr(masking, "_STEP_BYTES", 8)
+    assert mask(text) == expected

@@ -218,3 +218,15 @@ def test_the_end_of_a_deep_member_is_found(levels: int, value: dict[str, Any]) -
         ("a", deep.encode()),
         ("b", b"2"),
     ]
+
+
+@given(_OBJECTS, st.booleans(), st.sampled_from([None, 0, 1, 9, "\t"]), st.sampled_from([2, 3, 8, 1 << 16]))
+def test_tokens_are_the_same_however_short_the_steps_are(
+    value: dict[str, Any], ascii_only: bool, indent: str | int | None, step: int
+) -> None:
+    """A step may end within a string, an escape, a number or white space."""
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsontext, "_WINDOW_BYTES", step)
+        found = [text[start:end] for start, end in jsontext.tokens(text)]
+    assert found == jsontext.TOKEN.findall(text)
