@@ -189,7 +189,7 @@ def _queues(stats: dict[str, Any]) -> Iterator[Metric]:
         GaugeMetricFamily, "reads", "Reads that wait for the index, are under way, or wait for new records.",
         ("state",), {(state,): reads[state] for state in ("waiting", "pending", "following")},
     )  # fmt: skip
-    yield _gauge("parts_bytes", "Memory reserved for values that come in parts.", stats["partsBytes"])
+    yield _gauge("parts_bytes", "What has come of values in parts.", stats["partsBytes"])
     yield _gauge("stalled_clients", "Clients that don't read their answers.", outbox["stalled"])
     yield _labelled(
         CounterMetricFamily, "answers_lost", "Answers not sent: the client did not read, or was gone.",

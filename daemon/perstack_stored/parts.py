@@ -1,4 +1,9 @@
-"""Values that come in parts: joined under one budget, forgotten when the sender falls silent. No I/O."""
+"""Values that come in parts: joined under one budget, of which only what has come takes room. No I/O.
+
+To announce much costs nobody anything. Where the room is used up, those give way first whose parts come too
+slowly, then those of a client that sends several at once, and then the one that began last. So the value that
+began first is always through in the end, and a client that has sent much and falls silent keeps nobody out.
+"""
 
 import time
 
@@ -6,39 +11,61 @@ from perstack_storage._errors import ErrorCode
 
 from .errors import Refusal
 from .outbox import RoutingId
+from .shares import NOBODY, Client
 from .wire import RequestHeader
+
+# How slowly a value may come while others have no room for it: it may pause so long, and must otherwise come as
+# fast as this. A network of 100 Mbit/s gives 12 MB/s.
+GRACE_SECONDS = 2.0
+BYTES_PER_SECOND = 4 << 20
+VALUES_MAX = 256  # at a time; so to look through all of them costs little
+_STEP_SECONDS = 1.0
 
 
 class _Assembly:
-    __slots__ = ("buffer", "heard", "key", "next_part", "size")
+    __slots__ = ("buffer", "client", "due", "heard", "key", "next_part", "size")
 
-    def __init__(self, key: tuple[object, ...], size: int) -> None:
+    def __init__(self, client: Client, key: tuple[object, ...], size: int, due: float) -> None:
+        self.client = client
         self.key = key
         self.size = size
-        self.buffer = bytearray()  # grows with what comes: to announce much must not cost much
+        self.buffer = bytearray()  # grows with what comes
         self.next_part = 0
         self.heard = time.monotonic()
+        self.due = due  # when it is late, on the clock of `Parts`
 
 
 class Parts:
-    """At most one value for each connection at a time."""
+    """At most one value for each connection at a time.
+
+    Attributes:
+        bytes: what has come of all of them.
+        gave_way: values that were forgotten because others needed their room.
+    """
 
     def __init__(self, *, value_bytes_max: int, budget_bytes: int, silence_seconds: float) -> None:
         self._value_max = value_bytes_max
         self._budget = budget_bytes
         self._silence = silence_seconds
-        self._assemblies: dict[RoutingId, _Assembly] = {}
-        self.reserved_bytes = 0
+        self._assemblies: dict[RoutingId, _Assembly] = {}  # the one that began first is the first
+        # A clock that goes only while there is too little room, and no faster than this module is called:
+        # parts that lie unread because the daemon is busy don't make their sender late.
+        self._clock = 0.0
+        self._ticked = 0.0
+        self.bytes = 0
+        self.gave_way = 0
 
-    def take(self, peer: RoutingId, header: RequestHeader, body: bytes) -> bytearray | None:
+    def take(
+        self, peer: RoutingId, header: RequestHeader, body: bytes, client: Client = NOBODY
+    ) -> bytearray | None:
         """Take a part; the whole value if it was the last one.
 
         Raises:
             Refusal: BAD_REQUEST, TOO_LARGE or BUSY; what had come of the value is forgotten.
         """
         try:
-            assembly = self._assembly(peer, header)
-            self._append(assembly, header, body)
+            assembly = self._assembly(peer, header, client)
+            self._append(peer, assembly, header, body)
         except Refusal:
             self.forget(peer)
             raise
@@ -54,10 +81,10 @@ class Parts:
         return assembly.buffer
 
     def forget(self, peer: RoutingId) -> None:
-        """Drop what a connection has sent of a value."""
+        """Drop what a connection has sent of a value; also when it has ended."""
         assembly = self._assemblies.pop(peer, None)
         if assembly is not None:
-            self.reserved_bytes -= assembly.size
+            self.bytes -= len(assembly.buffer)
 
     def forget_silent(self) -> int:
         """Drop the values whose senders fell silent; how many there were."""
@@ -67,7 +94,7 @@ class Parts:
             self.forget(peer)
         return len(silent)
 
-    def _assembly(self, peer: RoutingId, header: RequestHeader) -> _Assembly:
+    def _assembly(self, peer: RoutingId, header: RequestHeader, client: Client) -> _Assembly:
         key = (header.op, header.session, header.seq, header.parts, header.bytes)
         assembly = self._assemblies.get(peer)
         if header.part > 0:
@@ -87,19 +114,51 @@ class Parts:
                 f"the value is larger than limits.valueBytes ({self._value_max})",
                 "bytes",
             )
-        if self.reserved_bytes + header.bytes > self._budget:
-            raise Refusal(ErrorCode.BUSY, "too many large values are coming in at once")
-        assembly = self._assemblies[peer] = _Assembly(key, header.bytes)
-        self.reserved_bytes += header.bytes
+        assembly = self._assemblies[peer] = _Assembly(client, key, header.bytes, self._clock + GRACE_SECONDS)
         return assembly
 
-    def _append(self, assembly: _Assembly, header: RequestHeader, body: bytes) -> None:
+    def _append(self, peer: RoutingId, assembly: _Assembly, header: RequestHeader, body: bytes) -> None:
         if header.part != assembly.next_part:
             raise Refusal(
                 ErrorCode.BAD_REQUEST, f"part {header.part} came, part {assembly.next_part} was due", "part"
             )
-        if len(assembly.buffer) + len(body) > assembly.size:
+        size = len(body)
+        if len(assembly.buffer) + size > assembly.size:
             raise Refusal(ErrorCode.BAD_REQUEST, f"the parts hold more than {assembly.size} bytes", "bytes")
+        assembly.due = min(assembly.due + size / BYTES_PER_SECOND, self._clock + GRACE_SECONDS)
+        if self.bytes + size > self._budget or len(self._assemblies) > VALUES_MAX:
+            self._make_room(peer, size)
         assembly.buffer += body
+        self.bytes += size
         assembly.next_part += 1
         assembly.heard = time.monotonic()
+
+    def _make_room(self, peer: RoutingId, size: int) -> None:
+        """Forget other values until there is room for a part.
+
+        Raises:
+            Refusal: BUSY; the value of this very part is the one that must give way.
+        """
+        now = time.monotonic()
+        self._clock += min(now - self._ticked, _STEP_SECONDS)
+        self._ticked = now
+        fits = len(self._assemblies[peer].buffer) + size <= self._budget
+        while self.bytes + size > self._budget or len(self._assemblies) > VALUES_MAX:
+            victim = self._victim(peer) if fits else peer
+            if victim == peer:
+                raise Refusal(ErrorCode.BUSY, "too many large values are coming in at once")
+            self.gave_way += 1
+            self.forget(victim)
+
+    def _victim(self, peer: RoutingId) -> RoutingId:
+        """Whose value gives way to a part of this connection; it may be its own."""
+        full = len(self._assemblies) > VALUES_MAX
+        held = [(of, one) for of, one in self._assemblies.items() if one.buffer or full or of == peer]
+        late = [(one.due, n) for n, (_, one) in enumerate(held) if one.due < self._clock]
+        if late:
+            return held[min(late)[1]][0]
+        values: dict[Client, int] = {}
+        for _, one in held:
+            values[one.client] = values.get(one.client, 0) + 1
+        most = max(values.values())
+        return next(of for of, one in reversed(held) if values[one.client] == most)

@@ -82,6 +82,7 @@ class Server:
             budget_bytes=settings.parts_bytes_max,
             silence_seconds=settings.parts_seconds,
         )
+        peers.on_leaving(self._parts.forget)
         self._held = HeldStores()
         self._taken = 0  # of those
         self._apart = Apart(waker.wake, peers.client)
@@ -269,7 +270,7 @@ class Server:
         if header.parts:
             if header.op == wire.BATCH_OP:
                 raise Refusal(ErrorCode.BAD_REQUEST, "a batch can't come in parts", "parts")
-            whole = self._parts.take(envelope[0], header, body)
+            whole = self._parts.take(envelope[0], header, body, self._peers.client(envelope[0]))
             if whole is None:
                 assert header.id is not None
                 self._doors.send(envelope, wire.part_answer(header.id, header.part))

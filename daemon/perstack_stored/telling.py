@@ -113,7 +113,7 @@ class Telling:
             "repeated": stores.repeated,
             "refused": self.refused(),
             "held": {"requests": loop.held_requests, "bytes": loop.held_bytes},
-            "partsBytes": self._parts.reserved_bytes,
+            "partsBytes": self._parts.bytes,
             "reads": {
                 "waiting": loop.reads_waiting,
                 "pending": reads.pending,

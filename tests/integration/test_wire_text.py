@@ -157,7 +157,7 @@ def test_the_dialogues_are_what_happens(tmp_path: Path) -> None:
     """Every line of section 9, on one daemon, byte for byte but for the messages."""
     lines = list(_lines(section(9)))
     assert len(lines) > 50
-    with running_daemon(tmp_path / "base", "--parts-bytes-max", "400000000") as daemon:
+    with running_daemon(tmp_path / "base") as daemon:
         conversation = _Conversation(daemon)
         try:
             for who, what in lines:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from perstack_stored.errors import Refusal
-from perstack_stored.parts import Parts
+from perstack_stored.parts import VALUES_MAX, Parts
 from perstack_stored.wire import RequestHeader
 
 
@@ -19,6 +19,12 @@ def header(part: int, **changes: Any) -> RequestHeader:
     return RequestHeader(1, id=1, part=part, **({"bytes": 10} | fields | changes))
 
 
+def code_of(made: Parts, peer: bytes, head: RequestHeader, body: bytes, client: str) -> str:
+    with pytest.raises(Refusal) as caught:
+        made.take(peer, head, body, client)
+    return str(caught.value.code)
+
+
 def code(made: Parts, peer: bytes, head: RequestHeader, body: bytes) -> str:
     with pytest.raises(Refusal) as caught:
         made.take(peer, head, body)
@@ -29,10 +35,10 @@ def test_parts_are_put_together() -> None:
     """The last part gives the whole, and the budget is free again."""
     made = parts()
     assert made.take(b"p", header(0), b"abcd") is None
-    assert made.reserved_bytes == 10
+    assert made.bytes == 4
     assert made.take(b"p", header(1, settled=6), b"efg") is None
     assert bytes(made.take(b"p", header(2), b"hij") or b"") == b"abcdefghij"
-    assert made.reserved_bytes == 0
+    assert made.bytes == 0
 
 
 def test_senders_do_not_disturb_each_other() -> None:
@@ -85,7 +91,7 @@ def test_parts_that_do_not_fit_are_refused_and_the_whole_is_forgotten(
     for head in heads[:-1]:
         assert made.take(b"p", head, b"abc") is None
     assert code(made, b"p", heads[-1], b"abc") == refused
-    assert made.reserved_bytes == 0
+    assert made.bytes == 0
     assert code(made, b"p", header(1), b"abc") == "SEQUENCE_GAP"
 
 
@@ -98,22 +104,91 @@ def test_parts_must_hold_the_bytes_announced(bodies: list[bytes]) -> None:
     with pytest.raises(Refusal) as caught:
         _ = [made.take(b"p", header(i), body) for i, body in enumerate(bodies)]
     assert (caught.value.code, caught.value.field) == ("BAD_REQUEST", "bytes")
-    assert made.reserved_bytes == 0
+    assert made.bytes == 0
 
 
-def test_the_budget_is_shared() -> None:
-    """A value that doesn't fit beside the others is told to wait, and fits when one of them is through."""
+def test_only_what_has_come_takes_room() -> None:
+    """Announcements cost nobody anything; a part that finds no room is told to wait, and room is freed."""
     made = parts()
-    made.take(b"p", header(0, bytes=100, parts=2), b"x" * 60)
-    assert code(made, b"q", header(0, bytes=51), b"y") == "BUSY"
-    assert made.reserved_bytes == 100
-    made.take(b"q", header(0, bytes=50), b"y")
-    assert made.reserved_bytes == 150
-    assert bytes(made.take(b"p", header(1, bytes=100, parts=2), b"x" * 40) or b"") == b"x" * 100
-    assert made.take(b"q", header(1, bytes=50), b"y") is None
-    made.forget(b"q")
+    for n in range(50):
+        assert made.take(b"hog %d" % n, header(0, bytes=100, parts=2), b"xx", "hog") is None
+    assert made.bytes == 100
+    made.take(b"p", header(0, bytes=100, parts=2), b"y" * 50, "p")
+    assert bytes(made.take(b"p", header(1, bytes=100, parts=2), b"y" * 50, "p") or b"") == b"y" * 100
+    made.forget(b"hog 0")
     made.forget(b"nobody")
-    assert made.reserved_bytes == 0
+    assert made.bytes < 100
+
+
+def test_a_value_that_comes_at_once_waits_for_one_that_began_before() -> None:
+    """Both are sent without a pause: the first is through in any case, the other fits then."""
+    made = parts()
+    made.take(b"p", header(0, bytes=100, parts=2), b"x" * 90, "p")
+    assert code_of(made, b"q", header(0, bytes=100, parts=2), b"y" * 70, "q") == "BUSY"
+    assert made.bytes == 90
+    made.take(b"q", header(0, bytes=100, parts=2), b"y" * 60, "q")
+    assert bytes(made.take(b"p", header(1, bytes=100, parts=2), b"x" * 10, "p") or b"") == b"x" * 100
+    assert code_of(made, b"q", header(1, bytes=100, parts=2), b"y" * 40, "q") == "SEQUENCE_GAP"
+    assert made.bytes == 0
+
+
+def test_of_several_values_of_one_client_the_later_ones_give_way_first() -> None:
+    """One process with many connections holds no more than its first value against another client."""
+    made = parts()
+    for n in range(3):
+        made.take(b"hog %d" % n, header(0, bytes=100, parts=2), b"x" * 50, "hog")
+    assert made.take(b"p", header(0, bytes=100, parts=2), b"y" * 90, "p") is None
+    assert bytes(made.take(b"p", header(1, bytes=100, parts=2), b"y" * 10, "p") or b"") == b"y" * 100
+    assert made.gave_way == 2
+    assert made.take(b"hog 0", header(1, bytes=100, parts=2), b"x" * 50, "hog") is not None
+
+
+@pytest.mark.parametrize("drip", [0, 1])
+def test_a_sender_that_pauses_loses_to_one_that_sends(drip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence does not keep others out, and neither does a byte now and then."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    made = parts(silence_seconds=1000)
+    made.take(b"hog", header(0, bytes=100, parts=60), b"x" * 90, "hog")
+    part = 0
+
+    def is_refused() -> bool:
+        try:
+            made.take(b"p", header(0, bytes=100, parts=2), b"y" * 80, "p")
+        except Refusal as refusal:
+            return refusal.code == "BUSY"
+        return False
+
+    tries = 0
+    while is_refused():
+        tries += 1
+        now += 0.5
+        if drip:
+            part += 1
+            made.take(b"hog", header(part, bytes=100, parts=60), b"", "hog")
+    assert 3 <= tries <= 8
+    assert code_of(made, b"hog", header(part + 1, bytes=100, parts=60), b"x", "hog") == "SEQUENCE_GAP"
+
+
+def test_a_standstill_of_the_daemon_makes_no_sender_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that lay unread meanwhile are as good as sent: the value that began first goes on."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    made = parts()
+    made.take(b"p", header(0, bytes=100, parts=2), b"x" * 90, "p")
+    now += 60
+    assert code_of(made, b"q", header(0, bytes=100, parts=2), b"y" * 80, "q") == "BUSY"
+    assert made.take(b"p", header(1, bytes=100, parts=2), b"x" * 10, "p") is not None
+
+
+def test_a_crowd_of_values_is_bounded_in_number() -> None:
+    """However small they are; another client's begins all the same."""
+    made = parts()
+    for n in range(VALUES_MAX):
+        assert made.take(b"%d" % n, header(0), b"", "hog") is None
+    assert code_of(made, b"one more", header(0), b"", "hog") == "BUSY"
+    assert made.take(b"p", header(0), b"abcd", "p") is None
+    assert made.take(b"0", header(1), b"abcd", "hog") is None
 
 
 def test_a_sender_that_falls_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +202,6 @@ def test_a_sender_that_falls_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch
     made.take(b"p", header(1), b"abc")
     now += 20
     assert made.forget_silent() == 1
-    assert made.reserved_bytes == 10
+    assert made.bytes == 6
     assert code(made, b"q", header(1), b"abc") == "SEQUENCE_GAP"
     assert bytes(made.take(b"p", header(2), b"abcd") or b"") == b"abcabcabcd"
