@@ -160,7 +160,7 @@ def make_sessions(settings: Settings) -> Sessions:
     return Sessions(
         sessions_max=settings.sessions_max,
         session_seconds=settings.session_seconds,
-        remembered_records_max=4 * settings.window_records,
+        remembered_records_max=max(settings.window_records, settings.batch_items_max),
     )
 
 

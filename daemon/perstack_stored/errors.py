@@ -22,6 +22,15 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
         self.field = field
         self.retry_after_ms = retry_after_ms
 
+    def alone(self) -> "Refusal":
+        """This one, to be kept: with its traceback it would keep all frames that it came through.
+
+        What these hold, such as a whole request, would form a circle with it, and stay until the collector
+        comes by.
+        """
+        self.__context__ = None
+        return self.with_traceback(None)
+
     def as_dict(self) -> dict[str, object]:
         """The error object of wire.md, section 5."""
         error: dict[str, object] = {"code": self.code.value, "message": self.message}

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import record
+from . import record, session_bytes
 from .epochs import Epoch, encode_epochs
 from .errors import JournalFailedError, LostEndError, StorageFullError
 from .files import Files
@@ -297,13 +297,14 @@ class Journal:
 
     def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
         """Write header, snapshot of the sessions, epochs and kept entries, synced; returns the end offset."""
+        sessions = self._sessions.snapshot()
         snapshot, size = record.encode_entry(
             header.salt,
-            [Record(0, 0, self._sessions.snapshot())],
+            [Record(0, 0, sessions)],
             position=header.first_position,
             time_ms=self._time_ms,
             synced=0,
-            type=EntryType.SESSIONS,
+            type=session_bytes.entry_type(sessions),
         )
         first = header.first_position
         before, before_size = encode_epochs(self.epochs.upto(first), header.salt, self._time_ms)

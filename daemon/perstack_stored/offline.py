@@ -25,6 +25,7 @@ SLICE_BYTES_MAX = 4 << 20
 _BAR_STEPS = 200
 _SESSIONS_MAX = 2**31
 _REMEMBERED_RECORDS_MAX = 65_000
+_RUNS_MAX = 2**40
 
 Advance = Callable[[int], None]
 
@@ -88,6 +89,7 @@ def keeping_sessions(settings: Settings) -> Sessions:
         sessions_max=_SESSIONS_MAX,
         session_seconds=settings.session_seconds,
         remembered_records_max=_REMEMBERED_RECORDS_MAX,
+        runs_max=_RUNS_MAX,
     )
 
 

@@ -14,8 +14,8 @@ from .outbox import RoutingId
 from .shares import NOBODY, Client
 from .wire import RequestHeader
 
-# How slowly a value may come while others have no room for it: it may pause so long, and must otherwise come as
-# fast as this. A network of 100 Mbit/s gives 12 MB/s.
+# How slowly a value may come while others have no room for it: it may pause so long, and must otherwise come
+# as fast as this. A network of 100 Mbit/s gives 12 MB/s.
 GRACE_SECONDS = 2.0
 BYTES_PER_SECOND = 4 << 20
 VALUES_MAX = 256  # at a time; so to look through all of them costs little

@@ -68,8 +68,10 @@ class EntryType(IntEnum):
     RECORDS = 1
     SESSIONS = 2  # the sessions known when the segment was begun; takes no position
     MARK = 3  # says up to where the segment is synced, and may begin an epoch; takes no position
+    PACKED_SESSIONS = 4  # as SESSIONS, in fewer bytes: see session_bytes.py
 
 
+SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
 _TYPES = frozenset({int(type) for type in EntryType})
 FLAG_IMPORTED = 1  # taken over from an existing tree: a run setting counts as it is
 FLAG_RESTORED = 2  # taken back from the tree by a repair: the same, and time and session may be unknown

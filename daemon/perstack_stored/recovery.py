@@ -156,7 +156,7 @@ def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
 def take_up(entry: Entry, sessions: Sessions) -> None:
     """Let the sessions know of an entry. Lost records have no position: their retry is not stored again."""
     found = entry.header
-    if found.type == EntryType.SESSIONS:
+    if found.type in record.SNAPSHOTS:
         sessions.restore(entry.data[record.ENTRY_HEADER_BYTES :])
         return
     places = record.record_places(entry.data, found)  # refuses what only a newer version knows

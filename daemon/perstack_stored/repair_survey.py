@@ -316,7 +316,7 @@ class _Pieces:
                 self._end_run()  # kept by recovery, and written again: the segment before has it
                 return
         else:
-            before = last = header.position - (header.type == EntryType.SESSIONS)
+            before = last = header.position - (header.type in record.SNAPSHOTS)
         if before < self.position and header.type == EntryType.RECORDS:
             raise ConfigError(
                 f"position {header.position} stands at offset {item.start} of {self._segment.name}, behind"
@@ -348,7 +348,7 @@ class _Pieces:
 
 def _is_snapshot(item: _Item) -> bool:
     is_first = item.start == record.SEGMENT_HEADER_BYTES
-    return is_first and item.header is not None and item.header.type == EntryType.SESSIONS
+    return is_first and item.header is not None and item.header.type in record.SNAPSHOTS
 
 
 def solve_salt(data: bytes, crc: int) -> int:

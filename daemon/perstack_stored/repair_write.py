@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 
-from . import record
+from . import record, session_bytes
 from .epochs import EPOCHS_MAX
 from .files import Files
 from .journal import FILE_MODE
@@ -55,10 +55,9 @@ class SegmentWriter:
         self._begin(segment.name)
         self._salt = secrets.randbits(32)
         self._time_ms = max(self._time_ms, _first_time(self._survey, segment))
-        snapshot = Filled(
-            segment.first_position, self._time_ms, 0, record.NO_SESSION, [Record(0, 0, sessions.snapshot())]
-        )
-        self._entry(snapshot, EntryType.SESSIONS)
+        data = sessions.snapshot()
+        snapshot = Filled(segment.first_position, self._time_ms, 0, record.NO_SESSION, [Record(0, 0, data)])
+        self._entry(snapshot, session_bytes.entry_type(data))
         self._next_epoch = max(0, sum(e.first <= segment.first_position for e in self._epochs) - EPOCHS_MAX)
         self._begin_epochs(segment.first_position)
         for piece in segment.pieces:

@@ -267,10 +267,11 @@ class Server:
 
     def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         payload: Payload = body
+        client = self._peers.client(envelope[0])
         if header.parts:
             if header.op == wire.BATCH_OP:
                 raise Refusal(ErrorCode.BAD_REQUEST, "a batch can't come in parts", "parts")
-            whole = self._parts.take(envelope[0], header, body, self._peers.client(envelope[0]))
+            whole = self._parts.take(envelope[0], header, body, client)
             if whole is None:
                 assert header.id is not None
                 self._doors.send(envelope, wire.part_answer(header.id, header.part))
@@ -278,9 +279,11 @@ class Server:
             payload = whole
         elif header.part or header.bytes:
             raise Refusal(ErrorCode.BAD_REQUEST, "a part of a value needs parts, their count", "parts")
-        request = open_request(envelope, header, payload, items_max=self._settings.batch_items_max)
+        request = open_request(
+            envelope, header, payload, items_max=self._settings.batch_items_max, client=client
+        )
         if self._peers.rates.active:
-            self._peers.spend(envelope[0], len(request.items), request.size)
+            self._peers.rates.spend(client, len(request.items), request.size)
         if self._care.index.short:
             raise Refusal(
                 ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"

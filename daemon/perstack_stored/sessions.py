@@ -2,29 +2,25 @@
 
 A session is the last number seen, and the positions that its recent stores got. The state is a function of
 the journal: each entry carries session and number, and each segment begins with a snapshot of all sessions.
+
+Of a session that gives way to others the last number stays for a time, without positions: a store that is
+sent again is then told so (SEQUENCE_OLD), and never stored twice.
 """
 
-import struct
-from collections import OrderedDict, deque
+import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from perstack_storage._errors import ErrorCode
 
+from . import session_bytes
 from .errors import Refusal
 from .gaps import GapRange
+from .runs import Run, Runs
+from .shares import NOBODY, Client, Owned
 
-_SESSION = struct.Struct("<16sQQH")
-_RUN = struct.Struct("<QQI")
-_RUNS_MAX = 0xFFFF  # their number has 16 bits in a snapshot
-
-
-class Run(NamedTuple):
-    """Stores with consecutive numbers that stand at consecutive positions."""
-
-    seq: int
-    position: int
-    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 MiB at the head of a segment
 
 
 def _without(run: Run, lost: Sequence[GapRange]) -> Iterator[Run]:
@@ -43,18 +39,24 @@ def _without(run: Run, lost: Sequence[GapRange]) -> Iterator[Run]:
 
 
 class Session:
-    """State of one session; `used_ms` is the daemon's time of its last store.
+    """State of one session.
 
-    `last` is the highest number admitted, `written` the highest one in the journal: a store may still be on
-    its way there.
+    Attributes:
+        last: the highest number admitted.
+        written: the highest one in the journal: a store may still be on its way there.
+        used_ms: the daemon's time of its last store, which is written down.
+        used: the same on time.monotonic, by which it grows old: no clock that is set changes that.
+        client: who stored last.
     """
 
-    __slots__ = ("last", "runs", "used_ms", "written")
+    __slots__ = ("client", "last", "runs", "used", "used_ms", "written")
 
-    def __init__(self, last: int = 0, used_ms: int = 0) -> None:
+    def __init__(self, last: int = 0, used_ms: int = 0, used: float = 0.0, client: Client = NOBODY) -> None:
         self.last = self.written = last
         self.used_ms = used_ms
-        self.runs: deque[Run] = deque()
+        self.used = used
+        self.client = client
+        self.runs = Runs()
 
     def admit(self, seq: int, count: int, settled: int) -> int:
         """Take the numbers seq … seq+count-1 and return how many of them, from the front, were seen before.
@@ -62,9 +64,8 @@ class Session:
         Raises:
             Refusal: SEQUENCE_GAP, if a number before `seq` is missing and not settled.
         """
-        runs = self.runs
-        while runs and runs[0].seq + runs[0].count - 1 <= settled:
-            runs.popleft()
+        if settled:
+            self.runs.settle(settled)
         expected = self.last + 1
         if seq > expected and settled < seq - 1:
             raise Refusal(
@@ -75,76 +76,191 @@ class Session:
         self.last = max(self.last, seq + count - 1)
         return min(max(0, expected - seq), count)
 
-    def stored(self, seq: int, position: int, count: int, remembered_max: int) -> None:
-        """Remember the positions that a run of stores got."""
-        runs = self.runs
+    def stored(self, seq: int, position: int, count: int, remembered_max: int) -> int:
+        """Remember the positions that a run of stores got; how many runs that made."""
         self.written = max(self.written, seq + count - 1)
-        if runs and (seq, position) == (runs[-1].seq + runs[-1].count, runs[-1].position + runs[-1].count):
-            runs[-1] = runs[-1]._replace(count=runs[-1].count + count)
-        else:
-            runs.append(Run(seq, position, count))
-        # A client with a window of w has at most w unanswered; anything older can't be asked for again.
-        while len(runs) > 1 and runs[-1].seq + runs[-1].count - runs[0].seq > remembered_max + runs[0].count:
-            runs.popleft()
+        made = self.runs.add(seq, position, count)
+        if made:
+            # A client with a window of w has at most w unanswered; anything older can't be asked for again.
+            self.runs.keep(remembered_max)
+        return made
 
     def position_of(self, seq: int) -> int | None:
         """Position that a store got, or None if it was refused or is forgotten."""
-        for run in reversed(self.runs):
-            if run.seq <= seq < run.seq + run.count:
-                return run.position + seq - run.seq
-        return None
+        return self.runs.position_of(seq)
+
+
+class _Outline(NamedTuple):
+    """What stays of a session that gave way: its last number."""
+
+    written: int
+    used_ms: int
+    used: float
+    client: Client
 
 
 class Sessions:
-    """All sessions, least recently used first."""
+    """All sessions, least recently used first.
 
-    def __init__(self, *, sessions_max: int, session_seconds: int, remembered_records_max: int) -> None:
+    Attributes:
+        gave_way: sessions whose positions were forgotten for others' sake before their time.
+    """
+
+    def __init__(
+        self,
+        *,
+        sessions_max: int,
+        session_seconds: int,
+        remembered_records_max: int,
+        runs_max: int = RUNS_MAX,
+    ) -> None:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._owned: Owned[bytes] = Owned()
         self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # those of them that have stored nothing
+        self._outlines: OrderedDict[bytes, _Outline] = OrderedDict()
+        self._outlined: Owned[bytes] = Owned()
+        # Clients of whose sessions one was forgotten wholly, before its time, and until when.
+        self._doubtful: dict[Client, float] = {}
         self._sessions_max = sessions_max
-        self._keep_ms = session_seconds * 1000
+        self._keep_seconds = session_seconds
         self._remembered_max = remembered_records_max
+        self._runs_max = runs_max
+        self._runs = 0  # at most so many there are
+        # Across a restart no clock can be trusted: what is taken up from the journal counts as used just now.
+        self._begun = time.monotonic()
+        self.gave_way = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def find(self, key: bytes) -> Session | None:
-        """The session, if it is known."""
+        """The session, if its positions are known."""
         return self._sessions.get(key)
 
-    def open(self, key: bytes, now_ms: int) -> Session:
+    def last_of(self, key: bytes) -> int:
+        """The last number of a session, 0 if it is not known."""
+        session = self._sessions.get(key)
+        outline = self._outlines.get(key)
+        return session.last if session else outline.written if outline else 0
+
+    def open(self, key: bytes, now_ms: int, client: Client = NOBODY, now: float | None = None) -> Session:
         """The session for a store that came in now; made if it is not known.
 
+        Args:
+            key: its name.
+            now_ms: the daemon's time, to be written down.
+            client: who stores.
+            now: time.monotonic() of the batch.
+
         Raises:
-            Refusal: BUSY, if there are too many sessions and all were used a short while ago.
+            Refusal: BUSY, if there are too many sessions, and none may give way to this one.
         """
+        if now is None:
+            now = time.monotonic()
         session = self._sessions.get(key)
-        if session is not None:
-            self._sessions.move_to_end(key)
-            if not session.written:
-                self._unwritten.move_to_end(key)
-            session.used_ms = now_ms
-            return session
-        if len(self._sessions) >= self._sessions_max:
-            self._forget_one(now_ms)
-        session = self._sessions[key] = self._unwritten[key] = Session(0, now_ms)
+        if session is None:
+            if len(self._sessions) >= self._sessions_max:
+                self._make_room(key, client, now)
+            return self._begin(key, now_ms, client, now)
+        self._sessions.move_to_end(key)
+        if not session.written:
+            self._unwritten.move_to_end(key)
+        session.used_ms, session.used = now_ms, now
+        if session.client == client:
+            self._owned.use(key, client)
+        else:
+            self._owned.remove(key, session.client)
+            self._owned.add(key, client)
+            session.client = client
         return session
 
-    def _forget_one(self, now_ms: int) -> None:
-        """Make room for a session, first by one that a restart would not know either: it has stored nothing.
+    def _begin(self, key: bytes, now_ms: int, client: Client, now: float) -> Session:
+        outline = self._outlines.get(key)
+        if outline is None:
+            self._refuse_doubtful(client, now)
+            session = self._unwritten[key] = Session(0, now_ms, now, client)
+        else:
+            self._forget_outline(key)
+            session = Session(outline.written, now_ms, now, client)
+        self._sessions[key] = session
+        self._owned.add(key, client)
+        return session
 
-        One of this very moment may have stores on their way to the journal, in the same batch.
+    # --- room --------------------------------------------------------------------------------------
+
+    def _make_room(self, key: bytes, client: Client, now: float) -> None:
+        """Make room for a session of a client.
+
+        First goes one that a restart would not know either, as it has stored nothing; then one whose time is
+        up; then, of the client that holds most, the one that was used longest ago. One of this very moment
+        may have stores on their way to the journal, in the same batch.
+
+        Raises:
+            Refusal: BUSY.
         """
-        key, oldest = next(iter(self._unwritten.items()), (b"", None))
-        if oldest is None or oldest.used_ms >= now_ms:
-            key, oldest = next(iter(self._sessions.items()))
-            if now_ms - oldest.used_ms < self._keep_ms:
-                raise Refusal(ErrorCode.BUSY, f"there are {self._sessions_max} sessions in use already")
+        if key not in self._outlines:
+            self._refuse_doubtful(client, now)
+        first, oldest = next(iter(self._unwritten.items()), (b"", None))
+        if oldest is None or oldest.used >= now:
+            first, oldest = next(iter(self._sessions.items()))
+            if oldest.used >= now or now - oldest.used < self._keep_seconds:
+                self._outline_one(client, now)
+                return
+        self._forget(first)
+
+    def _outline_one(self, newcomer: Client, now: float) -> None:
+        busy = Refusal(ErrorCode.BUSY, f"there are {self._sessions_max} sessions in use already")
+        client = self._owned.shares.must_yield(newcomer)
+        if client is None:
+            if not self._owned.shares.of(newcomer):
+                raise busy
+            client = newcomer  # another of its own gives way
+        key = self._owned.oldest(client)
+        session = self._sessions[key]
+        if session.used >= now or not session.written:
+            raise busy
+        if len(self._outlines) >= self._sessions_max and not self._drop_outline(now):
+            raise busy
+        self._outline(key, session)
+        self.gave_way += 1
+
+    def _outline(self, key: bytes, session: Session) -> None:
         self._forget(key)
+        self._outlines[key] = _Outline(session.written, session.used_ms, session.used, session.client)
+        self._outlined.add(key, session.client)
+
+    def _drop_outline(self, now: float) -> bool:
+        """Forget one outline, of the client that has most of them; whether that was possible.
+
+        Before its time is up, a store of it that is sent again could not be told from one of a new session.
+        So the client gets no new ones for so long. After a restart nobody knows whose it was.
+        """
+        client, _ = self._outlined.shares.most()
+        key = self._outlined.oldest(client)
+        until = self._outlines[key].used + self._keep_seconds
+        if until > now:
+            if client == NOBODY:
+                return False
+            self._doubtful[client] = max(until, self._doubtful.get(client, 0.0))
+        self._forget_outline(key)
+        return True
+
+    def _refuse_doubtful(self, client: Client, now: float) -> None:
+        if not self._doubtful:
+            return
+        if self._doubtful.get(client, 0.0) > now:
+            raise Refusal(
+                ErrorCode.BUSY, "this client has begun so many sessions that no more can be told apart"
+            )
+        self._doubtful = {one: until for one, until in self._doubtful.items() if until > now}
 
     def _forget(self, key: bytes) -> None:
-        del self._sessions[key]
+        session = self._sessions.pop(key)
+        self._owned.remove(key, session.client)
         self._unwritten.pop(key, None)
+
+    def _forget_outline(self, key: bytes) -> None:
+        self._outlined.remove(key, self._outlines.pop(key).client)
 
     def forget_empty(self, key: bytes) -> None:
         """Drop a session that was opened by a store that then came to nothing."""
@@ -152,68 +268,121 @@ class Sessions:
         if session is not None and session.last == 0:
             self._forget(key)
 
+    # --- positions ---------------------------------------------------------------------------------
+
     def stored(self, key: bytes, seq: int, position: int, count: int) -> None:
         """Note the positions of stores that are in the journal now."""
         session = self._sessions.get(key)
         if session is not None:
             if not session.written:
                 self._unwritten.pop(key, None)
-            session.stored(seq, position, count, self._remembered_max)
+            self._runs += session.stored(seq, position, count, self._remembered_max)
+            if self._runs > self._runs_max:
+                self._bound_runs()
+
+    def _bound_runs(self) -> None:
+        """Count the runs; where there are too many, the clients that have most forget their oldest ones."""
+        held: dict[Client, int] = {}
+        for session in self._sessions.values():
+            held[session.client] = held.get(session.client, 0) + len(session.runs)
+        self._runs = sum(held.values())
+        wanted = self._runs_max * 3 // 4
+        if self._runs <= wanted:
+            return
+        share = _share_of(sorted(held.values()), wanted)
+        for session in self._sessions.values():
+            if held[session.client] > share:
+                held[session.client] -= len(session.runs)
+                self._runs -= len(session.runs)
+                session.runs.clear()
+                if self._runs <= wanted:
+                    return
+
+    # --- recovery ----------------------------------------------------------------------------------
+
+    def _known(self, key: bytes, time_ms: int) -> Session:
+        session = self._sessions.get(key)
+        if session is None:
+            last = self.last_of(key)
+            if last:
+                self._forget_outline(key)
+            session = self._sessions[key] = Session(last)
+            self._owned.add(key, NOBODY)
+        self._sessions.move_to_end(key)
+        self._owned.use(key, session.client)
+        session.used_ms, session.used = time_ms, self._begun
+        return session
+
+    def _bound(self) -> None:
+        while len(self._sessions) > self._sessions_max:
+            key, session = next(iter(self._sessions.items()))
+            self._outline(key, session)
+        while len(self._outlines) > self._sessions_max:
+            self._forget_outline(next(iter(self._outlines)))
 
     def pass_over(self, key: bytes, seq: int, time_ms: int) -> None:
         """Take up, during recovery, that the stores up to a number came, but have no positions (any more)."""
-        session = self._sessions.setdefault(key, Session())
-        self._sessions.move_to_end(key)
-        session.used_ms = time_ms
+        session = self._known(key, time_ms)
         session.last = session.written = max(session.last, seq)
+        self._bound()
 
     def forget_positions(self, lost: Sequence[GapRange]) -> bool:
         """Forget positions whose records were lost; whether there were any."""
         found = False
         for session in self._sessions.values():
-            kept = deque(part for run in session.runs for part in _without(run, lost))
-            found |= kept != session.runs
-            session.runs = kept
+            before = list(session.runs)
+            kept = [part for run in before for part in _without(run, lost)]
+            if kept != before:
+                found = True
+                session.runs.clear()
+                for run in kept:
+                    session.runs.add(*run)
         return found
 
     def replay(self, key: bytes, seq: int, position: int, count: int, time_ms: int) -> None:
         """Take up an entry of the journal during recovery."""
-        session = self._sessions.get(key)
-        if session is None:
-            session = self._sessions[key] = Session()
-        self._sessions.move_to_end(key)
-        session.used_ms = time_ms
+        session = self._known(key, time_ms)
         session.last = max(session.last, seq + count - 1)
-        session.stored(seq, position, count, self._remembered_max)
-        while len(self._sessions) > self._sessions_max:
-            self._sessions.popitem(last=False)
+        self.stored(key, seq, position, count)
+        self._bound()
 
     def snapshot(self) -> bytes:
-        """All sessions as bytes, for the head of a segment.
+        """All sessions as bytes, for the head of a segment; first those that gave way.
 
         Numbers admitted that are not in the journal yet are left out, and sessions that have no others: the
         crash before somebody reads this may have lost their stores.
         """
-        pieces = []
-        for key, session in self._sessions.items():
-            if not session.written:
-                continue
-            runs = list(session.runs)[-_RUNS_MAX:]
-            pieces.append(_SESSION.pack(key, session.written, session.used_ms, len(runs)))
-            pieces.extend([_RUN.pack(*run) for run in runs])
-        return b"".join(pieces)
+        none = Runs()
+        kept = [(key, one.written, one.used_ms, none) for key, one in self._outlines.items()]
+        kept += [
+            (key, one.written, one.used_ms, one.runs) for key, one in self._sessions.items() if one.written
+        ]
+        return session_bytes.encode(kept)
 
     def restore(self, data: bytes | memoryview) -> None:
         """Replace everything by a snapshot whose checksum was tested."""
-        self._sessions.clear()
-        self._unwritten.clear()
-        offset = 0
-        while offset < len(data):
-            key, last, used_ms, runs = _SESSION.unpack_from(data, offset)
-            offset += _SESSION.size
-            session = Session(last, used_ms)
-            if last:
-                self._sessions[key] = session
-            for _ in range(runs):
-                session.runs.append(Run(*_RUN.unpack_from(data, offset)))
-                offset += _RUN.size
+        for all_of in (self._sessions, self._unwritten, self._outlines, self._doubtful):
+            all_of.clear()
+        self._owned, self._outlined = Owned(), Owned()
+        self._runs = 0
+        for key, written, used_ms, runs in session_bytes.decode(data):
+            if not written:
+                continue
+            session = self._known(key, used_ms)
+            session.last = session.written = written
+            for run in runs:
+                self._runs += session.runs.add(*run)
+            self._bound()
+        if self._runs > self._runs_max:
+            self._bound_runs()
+
+
+def _share_of(held: list[int], wanted: int) -> int:
+    """How much each may keep so that all together keep what is wanted; what each holds is sorted."""
+    left = wanted
+    for n, amount in enumerate(held):
+        each = left // (len(held) - n)
+        if amount > each:
+            return each
+        left -= amount
+    return left

@@ -4,8 +4,14 @@ The rule is one for all pools: where a pool is full, the client that holds most 
 less. A client is a process, a key or an address: `Peers.client` says which.
 """
 
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
 Client = str
 NOBODY: Client = ""  # what belongs to no client that is known, as after a restart
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Shares:
@@ -63,3 +69,40 @@ class Shares:
             self._holding.setdefault(held, {})[client] = None
         else:
             del self._held[client]
+
+
+class Owned(Generic[Key]):
+    """Things of a pool by the client that holds them, and in the order of their use.
+
+    Attributes:
+        shares: how many each client holds.
+    """
+
+    def __init__(self) -> None:
+        self.shares = Shares()
+        self._of: dict[Client, OrderedDict[Key, None]] = {}
+
+    def add(self, key: Key, client: Client) -> None:
+        """A client takes one."""
+        self.shares.add(client)
+        self._of.setdefault(client, OrderedDict())[key] = None
+
+    def remove(self, key: Key, client: Client) -> None:
+        """A client gives one back."""
+        self.shares.remove(client)
+        mine = self._of[client]
+        del mine[key]
+        if not mine:
+            del self._of[client]
+
+    def use(self, key: Key, client: Client) -> None:
+        """It is the one used last now."""
+        self._of[client].move_to_end(key)
+
+    def oldest(self, client: Client) -> Key:
+        """The one of a client's that was used longest ago; it must have one."""
+        return next(iter(self._of[client]))
+
+    def newest(self, client: Client) -> Key:
+        """The one of a client's that was used last; it must have one."""
+        return next(reversed(self._of[client]))

@@ -1,5 +1,6 @@
 """The way of a store: admitted by its session, checked, appended with the rest of its batch, answered."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from .journal import Append, Journal
 from .outbox import Envelope
 from .record import NO_SESSION, Record
 from .sessions import Session, Sessions
+from .shares import NOBODY, Client
 from .wire import RequestHeader
 
 Reply = tuple[Envelope, bytes]
@@ -31,6 +33,7 @@ class StoreRequest(NamedTuple):
     is_batch: bool
     size: int  # bytes of the values
     op: str
+    client: Client = NOBODY
     refusals: dict[int, Refusal] | None = None  # what is wrong with its values, where they were checked
 
 
@@ -50,7 +53,9 @@ class _Plan(NamedTuple):
     groups: list[_Group]
 
 
-def open_request(envelope: Envelope, header: RequestHeader, body: Payload, *, items_max: int) -> StoreRequest:
+def open_request(
+    envelope: Envelope, header: RequestHeader, body: Payload, *, items_max: int, client: Client = NOBODY
+) -> StoreRequest:
     """The stores of a frame, not checked yet.
 
     Raises:
@@ -65,7 +70,7 @@ def open_request(envelope: Envelope, header: RequestHeader, body: Payload, *, it
     items = _batch(header, body, items_max) if is_batch else [(int(wire.STORE_KINDS[header.op]), body)]
     assert header.id is not None
     return StoreRequest(
-        envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body), header.op
+        envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body), header.op, client
     )
 
 
@@ -111,10 +116,10 @@ class Stores:
         replies: list[Reply] = []
         plans: list[_Plan] = []
         appends: list[Append] = []
-        now_ms = self._journal.now_ms()
+        now_ms, now = self._journal.now_ms(), time.monotonic()
         for request in requests:
             try:
-                plans.append(self._plan(request, appends, now_ms))
+                plans.append(self._plan(request, appends, now_ms, now))
             except Refusal as refusal:
                 replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
         try:
@@ -135,12 +140,12 @@ class Stores:
         self.tally.note(op, refusal.code.value)
         return wire.error_answer(id, refusal)
 
-    def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int) -> _Plan:
+    def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int, now: float) -> _Plan:
         session = None
         last_before = repeats = 0
         items = request.items
         if request.key is not None:
-            session = self._sessions.open(request.key, now_ms)
+            session = self._sessions.open(request.key, now_ms, request.client, now)
             last_before = session.last
             try:
                 repeats = session.admit(request.seq, len(items), request.settled)
@@ -159,7 +164,7 @@ class Stores:
                 elif i in request.refusals:
                     raise request.refusals[i]
             except Refusal as refusal:
-                refusals[i] = refusal
+                refusals[i] = refusal.alone()
                 records = []  # the numbers of an entry have no gap
                 continue
             if not records:
@@ -231,7 +236,7 @@ class Stores:
             try:
                 values.check(*plan.request.items[i])
             except Refusal as refusal:
-                return refusal
+                return refusal.alone()
         return Refusal(
             ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq"
         )

@@ -90,8 +90,7 @@ class Telling:
         }
         key = wire.session_key(header)
         if key is not None:
-            session = self._sessions.find(key)
-            hello["session"] = {"last": session.last if session else 0}
+            hello["session"] = {"last": self._sessions.last_of(key)}
         return hello
 
     def stats(self, loop: LoopFigures) -> dict[str, Any]:

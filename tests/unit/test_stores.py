@@ -1,6 +1,7 @@
 """The way of a store: sessions, checks, journal and answers together, through crashes and a full disk."""
 
 import errno
+import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -234,8 +235,21 @@ def test_too_many_sessions_are_told_to_wait(daemon: Daemon) -> None:
     """With all sessions in use a new one gets BUSY, and leaves nothing behind."""
     daemon.folder.sessions._sessions_max = 1
     daemon.send(request(e(1), seq=1))
-    assert error(daemon.send(request(e(2), key=SESSION_B, seq=1))[0]) == "BUSY"
+    other = request(e(2), key=SESSION_B, seq=1)._replace(client="another")
+    assert error(daemon.send(other)[0]) == "BUSY"
     assert daemon.stored() == [e(1)]
+
+
+def test_a_store_sent_again_in_a_session_that_gave_way_is_not_stored_again(daemon: Daemon) -> None:
+    """Its client hears that it is old; its next store, with the number before settled, is stored."""
+    daemon.folder.sessions._sessions_max = 2
+    for n in range(2):
+        assert "position" in daemon.send(request(e(n), key=bytes([100 + n]) * 16, seq=1))[0]
+    other = request(e(7), key=SESSION_B, seq=1)._replace(client="another")
+    assert daemon.send(other)[0]["position"] == 3
+    assert error(daemon.send(request(e(0), key=bytes([100]) * 16, seq=1))[0]) == "SEQUENCE_OLD"
+    assert daemon.send(request(e(8), key=bytes([100]) * 16, seq=2, settled=1))[0]["position"] == 4
+    assert daemon.stored() == [e(0), e(1), e(7), e(8)]
 
 
 def test_a_crowd_of_sessions_that_store_nothing_keeps_nobody_out(daemon: Daemon) -> None:
@@ -243,13 +257,24 @@ def test_a_crowd_of_sessions_that_store_nothing_keeps_nobody_out(daemon: Daemon)
     daemon.folder.sessions._sessions_max = 3
     daemon.send(request(e(1), seq=1))
     for i in range(9):
-        daemon.journal._time_ms += 1
         assert error(daemon.send(request(BAD, key=bytes([100 + i]) * 16, seq=1))[0]) == "BAD_VALUE"
-    daemon.journal._time_ms += 1
     assert daemon.send(request(e(2), key=SESSION_B, seq=1))[0]["position"] == 2
     assert daemon.send(request(e(1), seq=1))[0]["position"] == 1
     assert daemon.send(request(e(2), key=SESSION_B, seq=1))[0]["position"] == 2
     assert daemon.stored() == [e(1), e(2)]
+
+
+def test_refused_items_leave_nothing_that_only_a_collection_frees(daemon: Daemon) -> None:
+    """Each would keep its whole batch in memory until then: megabytes, for a client that sends bad values."""
+    gc.collect()
+    gc.disable()
+    try:
+        for seq in range(1, 200, 2):
+            daemon.send(request(e(seq), BAD, seq=seq))
+        assert error(daemon.send(request(BAD, seq=2))[0]) == "BAD_VALUE"
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 # --- faults ----------------------------------------------------------------------------------------

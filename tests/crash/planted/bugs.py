@@ -61,14 +61,14 @@ _BUGS = (
     _Bug(
         "a segment begins without the sessions",
         "journal.py",
-        "[Record(0, 0, self._sessions.snapshot())]",
-        '[Record(0, 0, b"")]',
+        "sessions = self._sessions.snapshot()",
+        'sessions = b""',
     ),
     _Bug(
         "the snapshot of sessions has numbers that are not in the journal",
         "sessions.py",
-        "_SESSION.pack(key, session.written,",
-        "_SESSION.pack(key, session.last,",
+        "(key, one.written, one.used_ms, one.runs)",
+        "(key, one.last, one.used_ms, one.runs)",
     ),
     _Bug(
         "what recovery keeps is not written again",

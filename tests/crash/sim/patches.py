@@ -20,6 +20,8 @@ from perstack_stored import (
     journal,
     prepare,
     server,
+    sessions,
+    stores,
     syncer,
     telling,
     tree,
@@ -62,7 +64,8 @@ def simulated() -> Iterator[None]:
         put(files, "os", system)
         put(files, "_libc", SimulatedLibc(system))
         for module in (
-            care, follower, import_survey, importer, journal, prepare, server, syncer, telling,
+            care, follower, import_survey, importer, journal, prepare, server, sessions, stores, syncer,
+            telling,
         ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
