@@ -31,6 +31,7 @@ class _Newest(NamedTuple):
     time_ms: int
     imported: bool
     updated_at: float  # of settings
+    sent_at: float  # the same as it was sent
 
 
 class Held:
@@ -79,9 +80,9 @@ class Held:
         before = self._newest.get(identity)
         if before is not None and isinstance(value, values.RunSetting) and not imported:
             # The first one counts; storing it again only changed its time.
-            self._newest[identity] = before._replace(updated_at=max(before.updated_at, time_ms))
+            self._newest[identity] = before._replace(updated_at=max(before.sent_at, time_ms))
             return
-        self._newest[identity] = _Newest(digest, time_ms, imported, updated_at)
+        self._newest[identity] = _Newest(digest, time_ms, imported, updated_at, updated_at)
 
     def verdict(self, kind: int, payload: bytes, written_ms: int, *, force: bool) -> Verdict:
         """What is to be done with a file of a plan.

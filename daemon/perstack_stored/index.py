@@ -547,9 +547,10 @@ class Index:
         if flags & (record.FLAG_IMPORTED | record.FLAG_RESTORED):
             self._database.execute("INSERT OR REPLACE INTO " + _SETTING_ROW, row)
             return
+        # Not the latest of all times: one that a wrong clock gave would stay.
         self._database.execute(
             f"INSERT INTO {_SETTING_ROW} ON CONFLICT (run) DO UPDATE SET"
-            " updated_at = max(updated_at, ?), rewritten = 1",
+            " updated_at = max(CAST(sent_at AS NUMERIC), ?), rewritten = 1",
             (*row, time_ms),
         )
 

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import structlog
+
 from . import record, session_bytes
 from .epochs import Epoch, encode_epochs
 from .errors import JournalFailedError, LostEndError, StorageFullError
@@ -26,7 +28,10 @@ from .syncer import Syncer
 FILE_MODE = 0o640
 NEW_NAME = "new.segment.part"
 GROWTH_BYTES = 1 << 20
+CLOCK_STEP_MS = 60_000  # a clock that is set may go back so far, and the time waits for it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_log = structlog.get_logger()
 
 
 class Append(NamedTuple):
@@ -84,6 +89,7 @@ class Journal:
         _refuse_lost_end(found, known_position)
         self.store = found.store or uuid.uuid4().bytes
         self._time_ms: int = found.time_ms
+        self._clock_at: tuple[int, float] | None = None
         self._position: int = found.position
         self._ends = dict(found.ends)
         self.epochs = found.epochs
@@ -125,9 +131,27 @@ class Journal:
         return total + self._offset
 
     def now_ms(self) -> int:
-        """The daemon's time in ms since 1970; it never goes back, however the clock is set."""
-        self._time_ms = max(self._time_ms, time.time_ns() // 1_000_000)
+        """The daemon's time in ms since 1970: the clock's, but it waits where that is put back a little.
+
+        Where it is put back further, it was wrong before: the time goes back with it, or all that is stored
+        until the clock comes there again would have a time that is none.
+        """
+        now = time.time_ns() // 1_000_000
+        if now >= self._time_ms:
+            self._time_ms = now
+        elif self._time_ms - now > CLOCK_STEP_MS:
+            _log.warning("clock_put_back", by_ms=self._time_ms - now, time=now)
+            self._time_ms = now
         return self._time_ms
+
+    def watch_clock(self) -> None:
+        """Log that the clock has leapt, if it has; to be called now and then."""
+        now, up = time.time_ns() // 1_000_000, time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
+        if self._clock_at is not None:
+            leapt = now - self._clock_at[0] - (up - self._clock_at[1])
+            if leapt > CLOCK_STEP_MS:
+                _log.warning("clock_leapt", by_ms=round(leapt), time=now)
+        self._clock_at = now, up
 
     def append(self, batch: Sequence[Append]) -> list[int]:
         """`write` and `sync`."""

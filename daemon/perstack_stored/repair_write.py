@@ -54,7 +54,7 @@ class SegmentWriter:
         """
         self._begin(segment.name)
         self._salt = secrets.randbits(32)
-        self._time_ms = max(self._time_ms, _first_time(self._survey, segment))
+        self._time_ms = _first_time(self._survey, segment) or self._time_ms
         data = sessions.snapshot()
         snapshot = Filled(segment.first_position, self._time_ms, 0, record.NO_SESSION, [Record(0, 0, data)])
         self._entry(snapshot, session_bytes.entry_type(data))
@@ -63,7 +63,8 @@ class SegmentWriter:
         for piece in segment.pieces:
             if isinstance(piece, Hole):
                 until = _first_time(self._survey, segment, behind=piece.end) or _LATEST_MS
-                for filled in self._filler.fill(segment, piece, self._time_ms, until):
+                between = sorted((self._time_ms, until))  # the clock may have been put back
+                for filled in self._filler.fill(segment, piece, between[0], between[1]):
                     self._begin_epochs(filled.position)
                     self._entry(filled)
                 continue
@@ -102,7 +103,7 @@ class SegmentWriter:
             self._next_epoch += 1
 
     def _entry(self, filled: Filled, type: EntryType = EntryType.RECORDS) -> None:
-        self._time_ms = max(self._time_ms, filled.time_ms)
+        self._time_ms = filled.time_ms
         buffers, _ = record.encode_entry(
             self._salt,
             filled.records,

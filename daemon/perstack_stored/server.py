@@ -189,6 +189,7 @@ class Server:
             self._next_tidy = now + 1.0
             self._doors.tidy(now)
             self._peers.tidy()
+            self._journal.watch_clock()
             silent = self._parts.forget_silent()
             if silent:
                 _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")

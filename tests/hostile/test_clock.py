@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from perstack_storage import Client
 from tests.integration.raw import Raw, event, session, setting
 from tests.support import RunningDaemon, eventually
 
@@ -43,12 +44,12 @@ class Clock:
 
 
 @contextmanager
-def shifted_daemon(base: Path, clock: Clock) -> Iterator[RunningDaemon]:
+def shifted_daemon(base: Path, clock: Clock, *settings: str) -> Iterator[RunningDaemon]:
     """A ready daemon that lives by this clock."""
     daemon = RunningDaemon(base)
     with daemon.log.open("ab") as log:
         daemon.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(clock.path), "serve", "--base-path", str(base)],
+            [sys.executable, "-c", _PROGRAM, str(clock.path), "serve", "--base-path", str(base), *settings],
             stderr=log,
             stdin=subprocess.DEVNULL,
             env=os.environ.copy(),
@@ -67,27 +68,60 @@ def _updated_at(raw: Raw) -> int:
     return int(found["updatedAt"])
 
 
-def test_positions_and_times_never_go_back_with_the_clock(tmp_path: Path) -> None:
-    """Forth by an hour, back by two, and again over a kill: positions, times and updatedAt only grow."""
+def _is_near(time_ms: int, shift_ms: int) -> bool:
+    """Whether a time is what a clock with this shift shows, or showed within the last minutes."""
+    return abs(time.time() * 1000 + shift_ms - time_ms) < HOUR_MS // 4
+
+
+def test_a_clock_that_was_wrong_leaves_no_trace_in_what_is_stored_later(tmp_path: Path) -> None:
+    """Forth by ten years, back by two hours, and again over a kill: positions grow, times are the clock's."""
     clock = Clock(tmp_path / "clock")
-    updated = [0]
     stored = 0
     for generation in range(2):
         with shifted_daemon(tmp_path / "base", clock) as daemon, Raw(daemon.endpoint) as raw:
-            for shift in (0, HOUR_MS, -HOUR_MS, HOUR_MS // 2, -10 * HOUR_MS):
+            for shift in (0, 87_600 * HOUR_MS, 0, -2 * HOUR_MS, HOUR_MS, 87_600 * HOUR_MS):
                 clock.set(shift)
                 stored += 1
                 assert raw.store("storeRunSetting", setting(updatedAt=5)) == stored
                 stored += 1
                 assert raw.store("storeEvent", event(f"{generation}{shift}", timestamp=stored)) == stored
-                updated.append(_updated_at(raw))
-            records = raw.read_all()
-            assert [record["position"] for record in records] == list(range(1, stored + 1))
-            times = [record["time"] for record in records]
-            assert times == sorted(times)
-        clock.set(-48 * HOUR_MS)
-    assert updated == sorted(updated)
-    assert updated[-1] >= time.time() * 1000 + HOUR_MS - 60_000  # as far as the clock ever was
+                records = raw.read_all()
+                assert [record["position"] for record in records] == list(range(1, stored + 1))
+                assert all(_is_near(record["time"], shift) for record in records[-2:])
+                if stored > 2:  # the first one counts as it was sent
+                    assert _is_near(_updated_at(raw), shift)
+            eventually(lambda: bool(daemon.events("clock_leapt")), "the leap is logged")
+            assert daemon.events("clock_put_back")
+        clock.set(0)
+
+
+def test_times_wait_for_a_clock_that_is_put_back_a_little(tmp_path: Path) -> None:
+    """By some seconds, as a time server does it: the order of times is that of positions."""
+    clock = Clock(tmp_path / "clock")
+    with shifted_daemon(tmp_path / "base", clock) as daemon, Raw(daemon.endpoint) as raw:
+        for n, shift in enumerate((20_000, 0, 10_000, -20_000, 30_000)):
+            clock.set(shift)
+            raw.store("storeEvent", event(f"e{n}"))
+        times = [record["time"] for record in raw.read_all()]
+        assert times == sorted(times)
+        assert not daemon.events("clock_put_back")
+
+
+def test_sessions_grow_old_by_the_time_that_passed(tmp_path: Path) -> None:
+    """A clock that was ten years ahead for a moment keeps no place taken; neither does a restart."""
+    clock = Clock(tmp_path / "clock")
+    for ahead in (87_600 * HOUR_MS, 0):
+        with shifted_daemon(
+            tmp_path / "base", clock, "--sessions-max", "2", "--session-seconds", "1"
+        ) as daemon:
+            clock.set(ahead)
+            for _ in range(3):
+                with Client(daemon.endpoint) as client:
+                    client.store_event(event("e"))
+            clock.set(0)
+            for _ in range(3):
+                with Client(daemon.endpoint) as client:
+                    client.store_event(event("e"))
 
 
 def test_a_session_and_the_waits_of_reads_do_not_hang_on_the_clock(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from perstack_stored import record
 from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.files import Buffer, Files
-from perstack_stored.journal import GROWTH_BYTES, Journal
+from perstack_stored.journal import CLOCK_STEP_MS, GROWTH_BYTES, Journal
 from perstack_stored.prepare import NEXT_NAME, SegmentPreparer, write_zeros
 from perstack_stored.segments import Chain
 from tests.unit.support import SESSION_A, Died, FailingFiles, JournalFolder, SimulatedDisk, append, sessions
@@ -157,22 +157,25 @@ def test_a_segment_grows_by_written_zeros(folder: JournalFolder, monkeypatch: py
     assert [len(payload) for payload in folder.payloads(journal.mark)][-1] == GROWTH_BYTES + 5
 
 
-def test_time_never_goes_back(folder: JournalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the clock is set back, records keep the latest time seen, also over a restart."""
-    now = 2_000_000_000_000_000_000
-    monkeypatch.setattr(time, "time_ns", lambda: now)
+@pytest.mark.parametrize(("back_ms", "kept"), [(5_000, True), (CLOCK_STEP_MS, True), (10**9, False)])
+def test_time_waits_for_a_clock_that_is_set_back_a_little_and_follows_it_further(
+    folder: JournalFolder, monkeypatch: pytest.MonkeyPatch, back_ms: int, *, kept: bool
+) -> None:
+    """Also over a restart: a clock that was far ahead was wrong, and later records have the right time."""
+    first = now = 2_000_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: now * 1_000_000)
     journal = folder.open()
     journal.append([append(b"1")])
-    now -= 10**15
+    now -= back_ms
     journal.append([append(b"2")])
     journal.close()
     journal = folder.open()
     journal.append([append(b"3")])
     del journal
     journal = folder.open()
-    assert journal.now_ms() == 2_000_000_000_000
+    assert journal.now_ms() == (first if kept else now)
     journal.append([append(b"4")])
-    assert {s.time_ms for s in folder.read(journal.mark)} == {2_000_000_000_000}
+    assert [s.time_ms - first for s in folder.read(journal.mark)] == [0] + [0 if kept else -back_ms] * 3
 
 
 def test_bytes_between_counts_over_segments(folder: JournalFolder) -> None:

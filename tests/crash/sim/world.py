@@ -315,7 +315,7 @@ class World:
         random, clock = self.random, self.kernel.clock
         which = random.randrange(4)
         if which == 0:
-            clock.ms += random.choice([-3_600_000, 60_000])
+            clock.ms += random.choice([-3_600_000, -5_000, 60_000])
         elif which == 1:
             self.tree.stop()
         elif which == 2:
