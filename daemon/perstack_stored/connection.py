@@ -3,14 +3,40 @@
 import contextlib
 import socket
 import time
+from typing import NamedTuple
 
 from .outbox import Envelope
-from .shares import Client
+from .shares import Client, client_of
 from .zmtp import Decoder
 
 _JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers
 _BUFFERS_MAX = 64
 _APART_BYTES = 16_384
+
+
+class Newcomer(NamedTuple):
+    """A connection that is accepted, and not served yet."""
+
+    sock: socket.socket
+    number: int
+    uid: int
+    gid: int
+    pid: int
+    process: str
+
+    @property
+    def client(self) -> Client:
+        """Who connected, where many are told apart."""
+        return client_of(self.pid, self.process)
+
+    def has_left(self) -> bool:
+        """Whether the other end was closed."""
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
 
 class Connection:

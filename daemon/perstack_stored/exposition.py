@@ -1,11 +1,13 @@
 """The HTTP port for those who watch: /metrics, /healthz and /readyz. It has threads of its own."""
 
+import contextlib
 import http.server
 import ipaddress
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import structlog
@@ -18,6 +20,8 @@ from .errors import ConfigError
 
 _CONNECTIONS_MAX = 8
 _SILENCE_SECONDS = 5.0
+_WHOLE_SECONDS = 10.0  # a connection ends after these, however it goes on
+_RENDERING_PAUSE_SECONDS = 0.05  # between two: figures are made at the cost of the serving loop
 _PORT_MAX = 65_535
 STUCK_SECONDS = 10.0
 
@@ -107,7 +111,8 @@ class _Server(http.server.ThreadingHTTPServer):
     ) -> None:
         self.registry = registry
         self.checks = checks
-        self._room = threading.BoundedSemaphore(_CONNECTIONS_MAX)
+        self._places = _Places()
+        self._rendering = threading.Lock()
         is_v6 = ":" in address[0]
         self.address_family = socket.AF_INET6 if is_v6 else socket.AF_INET
         self.host_text = f"[{address[0]}]" if is_v6 else address[0]
@@ -117,7 +122,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
     ) -> None:
         """In a thread, unless too many are at it already: then the connection is closed."""
-        if self._room.acquire(blocking=False):
+        if isinstance(request, socket.socket) and self._places.take(request):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -128,11 +133,72 @@ class _Server(http.server.ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._places.give_back(request)
+
+    def service_actions(self) -> None:
+        """Called a few times a second."""
+        self._places.end_late_ones()
+
+    def render(self, request: socket.socket, make: Callable[[], bytes]) -> bytes:
+        """Make an answer; one at a time, and not one upon the other."""
+        with self._places.working(request), self._rendering:
+            try:
+                return make()
+            finally:
+                time.sleep(_RENDERING_PAUSE_SECONDS)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """Who asked is gone, or our own fault: it is logged, and the loop knows nothing of it."""
-        _log.warning("metrics_failed", exc_info=True)
+        """A fault of ours is logged; that who asked is gone, or was ended, is no news."""
+        if not isinstance(sys.exception(), OSError):
+            _log.warning("metrics_failed", exc_info=True)
+
+
+class _Places:
+    """Connections that are open. A newcomer takes the place of the one that has been idle for longest."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: dict[socket.socket, float] = {}  # the oldest first
+        self._working: set[socket.socket] = set()
+
+    def take(self, connection: socket.socket) -> bool:
+        """Whether there is a place for it."""
+        with self._lock:
+            if len(self._since) >= _CONNECTIONS_MAX:
+                idle = next((one for one in self._since if one not in self._working), None)
+                if idle is None:
+                    return False
+                self._end(idle)
+            self._since[connection] = time.monotonic()
+        return True
+
+    def give_back(self, connection: object) -> None:
+        """It is closed."""
+        with self._lock:
+            self._since.pop(connection, None)  # type: ignore[call-overload]
+
+    @contextlib.contextmanager
+    def working(self, connection: socket.socket) -> Iterator[None]:
+        """It waits for us, not for its client."""
+        with self._lock:
+            self._working.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._working.discard(connection)
+
+    def end_late_ones(self) -> None:
+        """End those that have been there too long: a client that reads or sends a byte now and then."""
+        with self._lock:
+            late = time.monotonic() - _WHOLE_SECONDS
+            for connection in [one for one, since in self._since.items() if since < late]:
+                self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        del self._since[connection]
+        with contextlib.suppress(OSError):  # its thread meets the end, and closes it
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -145,7 +211,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path == "/metrics":
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, content_type, encode(self.server.registry))
+            body = self.server.render(self.connection, lambda: encode(self.server.registry))
+            self._answer(HTTPStatus.OK, content_type, body)
         elif path in self.server.checks:
             reason = self.server.checks[path]()
             status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK

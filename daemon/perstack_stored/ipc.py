@@ -14,14 +14,16 @@ from collections import Counter, deque
 
 import structlog
 
-from .connection import Connection
+from .connection import Connection, Newcomer
 from .halves import HalfFrames
 from .outbox import Envelope, Message, RoutingId
 from .peers import Peers, process_of
 from .settings import Settings
+from .shares import Client, Owned
 from .zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
 _ACCEPTED_MAX = 64  # in a round
+_WAITING_MAX = 16  # accepted ones that wait for a place
 _FRAMES_MAX = 64  # of one connection in a round
 _PUSHED_BYTES = 262_144  # so much of one round's answers to a client waits for the round's end
 _LOG_SECONDS = 10.0
@@ -56,6 +58,9 @@ class Ipc:
         self._by_number: dict[RoutingId, Connection] = {}
         self._numbers = 0
         self._events: deque[tuple[int, int]] = deque()
+        self._owned: Owned[int] = Owned()
+        self._waiting: dict[Client, Newcomer] = {}  # accepted, and waiting for a place
+        self._waiting_max = min(_WAITING_MAX, max(1, connections_max // 8))
         self._greeting: dict[int, Connection] = {}  # the oldest first
         self._unread: dict[int, Connection] = {}  # with complete frames that were not taken
         self._taken = 0  # frames, in this round
@@ -68,7 +73,7 @@ class Ipc:
         self._unsaid: Counter[str] = Counter()
         self.accepted = 0
         self.failures = {"broken": 0, "protocol": 0, "timeout": 0}
-        self.cut = {"memory": 0, "protocol": 0, "too_large": 0}
+        self.cut = {"memory": 0, "protocol": 0, "share": 0, "too_large": 0}
         self.pauses: Counter[str] = Counter(full=0, emfile=0)
         self.halves = HalfFrames(settings.half_frames_bytes_max)
         self.dropped = 0
@@ -209,8 +214,16 @@ class Ipc:
                 if connection.waiting and not connection.blocked:
                     self._push(connection)
         while self._unread_answers > self._unread_answers_max:
-            most = max(self._blocked.values(), key=lambda one: one.waiting)
+            most = self._most_unread()
             self._cut(most, "memory", "answers that are not read take more than unread-answers-bytes-max")
+
+    def _most_unread(self) -> Connection:
+        """Of the client that leaves most unread, the connection that leaves most."""
+        left: Counter[Client] = Counter()
+        for one in self._blocked.values():
+            left[one.client] += one.waiting
+        client = max(left, key=left.__getitem__)
+        return max((o for o in self._blocked.values() if o.client == client), key=lambda o: o.waiting)
 
     def _push(self, connection: Connection) -> None:
         before = connection.waiting if connection.blocked else 0
@@ -238,9 +251,6 @@ class Ipc:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTED_MAX):
-            if len(self._by_fd) >= self._connections_max:
-                self._pause("full", f"there are {self._connections_max} connections, as many as may be")
-                return
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:
@@ -252,19 +262,60 @@ class Ipc:
                 self._pause(errno.errorcode.get(error.errno or 0, "other").lower(), error)
                 return
             try:
-                self._welcome(sock)
+                if not self._let_in(sock):
+                    return
             except OSError as error:
                 sock.close()
                 self._pause(errno.errorcode.get(error.errno or 0, "other").lower(), error)
                 return
 
-    def _welcome(self, sock: socket.socket) -> None:
+    def _let_in(self, sock: socket.socket) -> bool:
+        """Serve a new connection, or make it wait for a place; whether to accept more.
+
+        Where all places are taken, the client that holds most gives one up to one that holds less. Who has to
+        wait does so here, once for each client, so that others who wait are seen and get their share.
+        """
         self._numbers += 1
         pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        self._epoll.register(sock, _IN)  # what may fail comes first: then nobody has arrived
         process = "" if pid else process_of(sock, self._numbers, uid)
-        client = self._peers.arrived(self._numbers, uid, gid, pid, process)
-        connection = Connection(sock, self._numbers, client, self._frame_bytes_max)
+        newcomer = Newcomer(sock, self._numbers, uid, gid, pid, process)
+        if len(self._by_fd) < self._connections_max:
+            self._welcome(newcomer)
+            return True
+        client = newcomer.client
+        most = self._owned.shares.must_yield(client)
+        if most is not None:
+            waiting, self._waiting = self._waiting, {}  # this place is for the newcomer
+            self._cut(self._by_number[self._owned.newest(most)], "share", "its client has most connections")
+            self._waiting = waiting
+            self._welcome(newcomer)
+            return True
+        if client in self._waiting:
+            sock.close()
+            return True
+        if len(self._waiting) < self._waiting_max:
+            self._waiting[client] = newcomer
+            self._say_full()
+            return True
+        sock.close()
+        self._pause("full", f"there are {self._connections_max} connections, as many as may be")
+        return False
+
+    def _say_full(self) -> None:
+        self.pauses["full"] += 1
+        self._say(
+            "accepting_paused",
+            "full",
+            f"there are {self._connections_max} connections, as many as may be",
+            None,
+        )
+
+    def _welcome(self, newcomer: Newcomer) -> None:
+        sock, number, uid, gid, pid, process = newcomer
+        self._epoll.register(sock, _IN)  # what may fail comes first: then nobody has arrived
+        client = self._peers.arrived(number, uid, gid, pid, process)
+        connection = Connection(sock, number, client, self._frame_bytes_max)
+        self._owned.add(number, client)
         self._by_fd[connection.fd] = self._by_number[connection.number] = connection
         self._greeting[connection.number] = connection
         self.accepted += 1
@@ -299,9 +350,19 @@ class Ipc:
         del self._by_fd[connection.fd], self._by_number[number]
         for group in (self._greeting, self._unread, self._blocked):
             group.pop(number, None)
+        self._owned.remove(number, connection.client)
         self._peers.left(number)
+        if self._waiting:
+            self._welcome_next()
         if self._paused == "full":
             self._resume()
+
+    def _welcome_next(self) -> None:
+        newcomer = self._waiting.pop(next(iter(self._waiting)))
+        try:
+            self._welcome(newcomer)
+        except OSError:
+            newcomer.sock.close()
 
     def _pause(self, reason: str, error: object) -> None:
         """Accept nobody for a moment: they wait in the listener's queue. Watched, it would wake the loop."""
@@ -320,6 +381,10 @@ class Ipc:
         """Close those that do not greet, accept again after a pause; to be called about each second."""
         if self._paused and self._paused != "full" and now >= self._paused_until:
             self._resume()
+        for client, newcomer in list(self._waiting.items()):
+            if newcomer.has_left():
+                del self._waiting[client]
+                newcomer.sock.close()
         late = now - self._handshake_seconds
         for connection in list(self._greeting.values()):
             if connection.since > late:
@@ -342,6 +407,9 @@ class Ipc:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        for newcomer in self._waiting.values():
+            newcomer.sock.close()
+        self._waiting.clear()
         deadline = time.monotonic() + seconds
         self.flush()
         while self._blocked and (left := deadline - time.monotonic()) > 0:

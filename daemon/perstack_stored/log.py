@@ -2,8 +2,19 @@
 
 import logging
 import sys
+import threading
+import time
 
 import structlog
+
+# Of each kind of warning or error so many lines at once, then one in so many seconds: whoever can cause one
+# can cause any number of them, and the log is on a disk.
+BURST_LINES = 10
+LINE_SECONDS = 10.0
+TEXT_CHARS_MAX = 1000
+TRACE_CHARS_MAX = 8000
+_BOUNDED = ("warning", "error", "exception")
+_WHOLE = "import_"  # names each file that was left out, once, when a person takes a tree over
 
 _level = logging.INFO
 
@@ -25,19 +36,56 @@ def _filter(_logger: object, method: str, event: structlog.typing.EventDict) -> 
     return event
 
 
+class Sparing:
+    """Lets through what is within the bounds; the next line that is let through says how many were not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kinds: dict[str, tuple[float, float, int]] = {}  # lines that may come, as of when, and left out
+
+    def __call__(
+        self, _logger: object, method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        """A processor of structlog."""
+        kind = str(event.get("event"))
+        if method not in _BOUNDED or kind.startswith(_WHOLE):
+            return event
+        now = time.monotonic()
+        with self._lock:
+            lines, seen, left_out = self._kinds.get(kind, (float(BURST_LINES), now, 0))
+            lines = min(float(BURST_LINES), lines + (now - seen) / LINE_SECONDS)
+            if lines < 1.0:
+                self._kinds[kind] = lines, now, left_out + 1
+                raise structlog.DropEvent
+            self._kinds[kind] = lines - 1.0, now, 0
+        if left_out:
+            event["more"] = event.get("more", 0) + left_out
+        return event
+
+
+def shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Cut what is too long for a line. A processor of structlog."""
+    for key, value in event.items():
+        most = TRACE_CHARS_MAX if key == "exception" else TEXT_CHARS_MAX
+        if isinstance(value, str) and len(value) > most:
+            event[key] = f"{value[:most]}… ({len(value)} characters)"
+    return event
+
+
 def configure(*, json: bool, level: str) -> None:
     """Log to standard error."""
     set_level(level)
     shared: list[structlog.typing.Processor] = [
         _filter,
+        Sparing(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, shorten, structlog.processors.JSONRenderer()]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [shorten, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     structlog.configure(
         processors=[*shared, *renderer],

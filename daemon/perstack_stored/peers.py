@@ -24,11 +24,12 @@ from .errors import Refusal
 from .keys import Access
 from .outbox import RoutingId
 from .rates import Rates
-from .shares import NOBODY, Client
+from .shares import NOBODY, Client, client_of
 
 _AUTOMATIC_ID_BYTES = 5
 _REMEMBERED_MAX = 50_000
 _FORBIDDEN_LOG_SECONDS = 10.0
+_OP_CHARS_MAX = 40
 _SO_PEERPIDFD = 77  # Python does not name it; the same on all machines but PA-RISC and SPARC
 
 _log = structlog.get_logger()
@@ -56,7 +57,7 @@ class Peer(NamedTuple):
     def key(self) -> Client:
         """What stands for this client where many are told apart: process, key, or address."""
         if self.pid is not None:
-            return self.process or f"pid {self.pid}"
+            return client_of(self.pid, self.process)
         return f"client {self.client}" if self.client else f"address {self.address}"
 
 
@@ -152,7 +153,13 @@ class Peers:
         # Once in a while: one that goes on asking must not fill the log.
         if now - self._said.get(peer.key, -_FORBIDDEN_LOG_SECONDS) >= _FORBIDDEN_LOG_SECONDS:
             self._said[peer.key] = now
-            _log.warning("forbidden", op=op, request=id, reason=peer.reason or "read-only", **peer.told())
+            _log.warning(
+                "forbidden",
+                op=op[:_OP_CHARS_MAX],
+                request=id,
+                reason=peer.reason or "read-only",
+                **peer.told(),
+            )
         raise Refusal(ErrorCode.FORBIDDEN, peer.reason or "this client may only read")
 
     def spend(self, routing_id: RoutingId, records: int, size: int) -> None:

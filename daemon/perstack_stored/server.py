@@ -100,6 +100,7 @@ class Server:
         peers.on_leaving(reads.left)
         self._care = Care(followers, journal, reads, doors, self._telling, self._notifier)
         self._syncs_noted = 0
+        self._gave_way = (0, 0)  # values in parts, and sessions
         self._housekept = 0.0
         self._next_tidy = 0.0
         self._next_expiry = 0.0
@@ -193,6 +194,18 @@ class Server:
             silent = self._parts.forget_silent()
             if silent:
                 _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")
+            self._tell_who_gave_way()
+
+    def _tell_who_gave_way(self) -> None:
+        gave_way = self._parts.gave_way, self._sessions.gave_way
+        values, sessions = (now - before for now, before in zip(gave_way, self._gave_way, strict=True))
+        self._gave_way = gave_way
+        if values:
+            _log.warning("parts_forgotten", values=values, reason="others needed their room")
+        if sessions:
+            _log.warning(
+                "sessions_gave_way", sessions=sessions, reason="one client has most, others needed places"
+            )
 
     def _reload(self) -> None:
         self._reloading = False

@@ -14,6 +14,11 @@ NOBODY: Client = ""  # what belongs to no client that is known, as after a resta
 Key = TypeVar("Key", bound=Hashable)
 
 
+def client_of(pid: int, process: str) -> Client:
+    """The name of a process; `process` where it has no number here."""
+    return process or f"pid {pid}"
+
+
 class Shares:
     """Places by client. Each step takes the same time, however many clients and places there are.
 

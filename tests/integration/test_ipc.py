@@ -382,6 +382,31 @@ def test_a_bound_of_connections_is_kept(tmp_path: Path) -> None:
             peer.close()
 
 
+def test_one_process_with_all_connections_keeps_no_other_out(tmp_path: Path) -> None:
+    """It gives up what it opened last while it has most; its further ones wait or are closed."""
+    with running_daemon(tmp_path / "base", "--connections-max", "12") as daemon:
+        mine = [Peer(daemon.endpoint) for _ in range(12)]
+        with contextlib.ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(stranger(daemon, GREETING))
+            program = (
+                "import sys\nfrom perstack_storage import Client\n"
+                "with Client(sys.argv[1], timeout_s=30) as client: client.ping(); sys.stdin.read()"
+            )
+            others = [
+                subprocess.Popen([sys.executable, "-c", program, daemon.endpoint], stdin=subprocess.PIPE)
+                for _ in range(3)
+            ]
+            for other in others:
+                other.communicate(timeout=60)
+            assert [other.returncode for other in others] == [0] * len(others)
+        mine[0].send(PING)
+        assert b'"ok":true' in mine[0].receive()
+        for peer in mine:
+            peer.close()
+        assert connections(daemon)["cut"]["share"] > 0
+
+
 OPENING_BYTES = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 
