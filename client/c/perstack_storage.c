@@ -3,6 +3,7 @@
 #include "perstack_storage.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,21 @@
 #define PART_BYTES 4194304
 #define HEADER_ROOM 512
 #define SOCKET_PATH_MAX 107
+/* A wait is made of slices of so long; a slice counts as twice that at most, however long the process stood still. */
+#define SLICE_MS 100
+/* A listing may have so many bytes. A daemon that never comes to an end must not fill the memory. */
+#define LISTING_BYTES_MAX (1LL << 30)
+/* No answer of a daemon comes in larger frames. */
+#define ANSWER_FRAME_BYTES_MAX (1LL << 28)
 
 struct ps_client {
     void *context;
     void *socket; /* NULL: to be connected */
     char *endpoint;
     int timeout_ms;
+    long long shown_ms; /* by the clock of `now_ms`, when it was looked at last */
+    long long looked_at_ms;
+    int stood_still; /* between the last two looks */
     char session[33];
     long long next_id;
     long long seq;     /* number of the last store */
@@ -46,18 +56,26 @@ typedef struct {
 
 typedef enum { ANSWERED, SILENT, FAULT } outcome;
 
-static long long now_ms(void)
+/* The time in which the daemon could be heard: a process that was stopped hears nothing, so that time hardly counts.
+ * Whoever waits looks at it at least once in SLICE_MS. */
+static long long now_ms(ps_client *client)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    long long ms = (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000, passed = ms - client->looked_at_ms;
+    client->shown_ms += passed < 2 * SLICE_MS ? passed : 2 * SLICE_MS;
+    client->looked_at_ms = ms;
+    client->stood_still = passed > 2 * SLICE_MS;
+    return client->shown_ms;
 }
 
-static void pause_ms(long long ms)
+static void pause_ms(ps_client *client, long long ms)
 {
-    struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR)
-        continue;
+    long long until = now_ms(client) + ms;
+    for (long long left = ms; left > 0; left = until - now_ms(client)) {
+        struct timespec slice = {0, (long)(left < SLICE_MS ? left : SLICE_MS) * 1000000};
+        nanosleep(&slice, NULL);
+    }
 }
 
 static ps_result say(ps_error *error, ps_result result, const char *code, const char *message)
@@ -74,6 +92,7 @@ static ps_result say(ps_error *error, ps_result result, const char *code, const 
 static int connect_anew(ps_client *client)
 {
     int no_linger = 0, only_connected = 1;
+    int64_t frame_bytes_max = ANSWER_FRAME_BYTES_MAX;
     if (client->socket != NULL)
         zmq_close(client->socket);
     client->socket = zmq_socket(client->context, ZMQ_DEALER);
@@ -81,19 +100,23 @@ static int connect_anew(ps_client *client)
         return -1;
     zmq_setsockopt(client->socket, ZMQ_LINGER, &no_linger, sizeof no_linger);
     zmq_setsockopt(client->socket, ZMQ_IMMEDIATE, &only_connected, sizeof only_connected);
+    zmq_setsockopt(client->socket, ZMQ_MAXMSGSIZE, &frame_bytes_max, sizeof frame_bytes_max);
     return zmq_connect(client->socket, client->endpoint);
 }
 
-/* Waits for the socket until `until`; 0 if it was in vain. */
+/* Waits for the socket until `until`; 0 if it was in vain. After a standstill it waits for another slice in any case:
+ * what has arrived must get through libzmq's thread, which stood still as well. */
 static int wait_for(ps_client *client, short events, long long until)
 {
     for (;;) {
-        long long left = until - now_ms();
+        long long left = until - now_ms(client);
+        if (client->stood_still)
+            left = SLICE_MS;
         zmq_pollitem_t item = {client->socket, 0, events, 0};
-        int ready = zmq_poll(&item, 1, left > 0 ? (long)left : 0);
+        int ready = zmq_poll(&item, 1, left < 0 ? 0 : left < SLICE_MS ? (long)left : SLICE_MS);
         if (ready > 0)
             return 1;
-        if (ready == 0 || errno != EINTR)
+        if ((ready == 0 && left <= 0) || (ready < 0 && errno != EINTR))
             return 0;
     }
 }
@@ -147,7 +170,7 @@ static outcome receive(ps_client *client, long long id, long long until)
 static outcome ask(ps_client *client, const char *op, const char *fields, json_slice body, long long patience_ms)
 {
     char header[HEADER_ROOM];
-    long long until = now_ms() + patience_ms, id = client->next_id++;
+    long long until = now_ms(client) + patience_ms, id = client->next_id++;
     snprintf(header, sizeof header, "{\"v\":1,\"op\":\"%s\",\"id\":%lld%s}", op, id, fields);
     outcome sent = send_frame(client, header, body.start, body.length, until);
     return sent == ANSWERED ? receive(client, id, until) : sent;
@@ -183,6 +206,8 @@ static outcome try_store(ps_client *client, const ps_call *call, long long patie
 
 static int collect(ps_call *call, json_slice body)
 {
+    if (body.length > (size_t)LISTING_BYTES_MAX - call->collected_length)
+        return -1;
     char *grown = realloc(call->collected, call->collected_length + body.length + 1);
     if (grown == NULL)
         return -1;
@@ -196,6 +221,7 @@ static int collect(ps_call *call, json_slice body)
 /* Sends a read, and pulls what its answer leaves over. */
 static outcome try_read(ps_client *client, ps_call *call, long long patience_ms, long long left_ms)
 {
+    long long until = now_ms(client) + left_ms;
     char fields[HEADER_ROOM / 2], more[HEADER_ROOM / 2];
     snprintf(fields, sizeof fields, ",\"timeoutMs\":%lld", left_ms);
     call->collected_length = 0;
@@ -209,6 +235,8 @@ static outcome try_read(ps_client *client, ps_call *call, long long patience_ms,
             break;
         if (rest.length >= sizeof more)
             return FAULT;
+        if (now_ms(client) >= until)
+            return SILENT; /* parts come for ever, or too slowly */
         memcpy(more, rest.start, rest.length); /* it stands in the answer that the next one replaces */
         result = ask(client, "readPart", fields, (json_slice){more, rest.length}, patience_ms);
     }
@@ -228,10 +256,10 @@ static long long take_error(const ps_client *client, ps_error *error)
 /* Tries until there is a final answer, or the time is over: section 3 of wire.md, with one request in flight. */
 static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
 {
-    long long until = now_ms() + client->timeout_ms, patience_ms = PATIENCE_MS, backoff_ms = BACKOFF_MS;
+    long long until = now_ms(client) + client->timeout_ms, patience_ms = PATIENCE_MS, backoff_ms = BACKOFF_MS;
     say(error, PS_NO_ANSWER, "NO_ANSWER", "nobody answered in time");
     for (;;) {
-        long long wait_ms = 0, left_ms = until - now_ms();
+        long long wait_ms = 0, left_ms = until - now_ms(client);
         if (left_ms < 1)
             left_ms = 1;
         if (client->socket == NULL && connect_anew(client) != 0)
@@ -240,7 +268,7 @@ static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
         outcome result =
             call->is_store ? try_store(client, call, patience) : try_read(client, call, patience, left_ms);
         if (result == FAULT)
-            return say(error, PS_FAULT, "FAULT", "no memory, or no answer of the protocol");
+            return say(error, PS_FAULT, "FAULT", "no memory, no answer of the protocol, or one of more than 1 GiB");
         if (result == ANSWERED) {
             if (is_ok(client))
                 return PS_OK;
@@ -254,9 +282,9 @@ static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
             client->socket = NULL;
             patience_ms = patience_ms * 2 < PATIENCE_MAX_MS ? patience_ms * 2 : PATIENCE_MAX_MS;
         }
-        if (now_ms() + wait_ms >= until)
+        if (now_ms(client) + wait_ms >= until)
             return error->retryable ? PS_REFUSED : PS_NO_ANSWER;
-        pause_ms(wait_ms);
+        pause_ms(client, wait_ms);
     }
 }
 

@@ -24,7 +24,10 @@ typedef struct {
     int retryable;
 } ps_error;
 
-/* Connects; that the daemon is there is not needed yet. Without an endpoint it is PERSTACK_STORED_ENDPOINT, else the
+/* The timeout measures the silence of the daemon: time in which the process was stopped hardly counts. An answer may have
+ * 1 GiB at most.
+ *
+ * Connects; that the daemon is there is not needed yet. Without an endpoint it is PERSTACK_STORED_ENDPOINT, else the
  * socket of the base. NULL if there is no memory, no socket, or no usable endpoint: see errno. */
 ps_client *ps_open(const char *endpoint, int timeout_ms);
 

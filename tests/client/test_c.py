@@ -6,8 +6,10 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -15,6 +17,7 @@ import zmq
 from perstack_storage import Client
 from perstack_storage._errors import ErrorCode
 from tests.client.behaviour.values import event
+from tests.client.fake_daemon import FakeDaemon, frame
 from tests.support import RunningDaemon, running_daemon
 from tests.vectors.vectors import exchanges
 
@@ -250,3 +253,55 @@ def _answered(router: "zmq.Socket[bytes]", seq: int, answer: bytes) -> list[byte
         header = json.loads(frame.partition(b"\n")[0])
         if header["seq"] == seq:
             return [peer, answer.replace(b'"id":7,', b'"id":%d,' % header["id"])]
+
+
+def test_an_answer_that_never_ends_ends_with_the_timeout(program: str, tmp_path: Path) -> None:
+    """Each part says that there is more; the call takes no longer than its timeout for that."""
+    pulled: list[int] = []
+
+    def script(header: dict[str, Any], _: bytes) -> list[bytes] | None:
+        pulled.append(header["id"])
+        more = {"read": "k", "part": len(pulled)}
+        return [frame({"id": header["id"], "ok": True, "more": more}, b"[1]")]
+
+    endpoint = f"ipc://{tmp_path}/d.sock"
+    with FakeDaemon(endpoint, script=script):
+        status, _, complaints = _run(program, endpoint, "events", JOB, RUN, timeout_ms=1000)
+    assert status != 0
+    assert complaints.startswith("NO_ANSWER")
+    assert len(pulled) > 1
+
+
+def test_a_process_that_is_stopped_beyond_its_timeout_waits_for_the_answer(
+    program: str, tmp_path: Path
+) -> None:
+    """The time in which it stood still is no silence of the daemon."""
+    asked, answers = threading.Event(), threading.Event()
+
+    def script(header: dict[str, Any], _: bytes) -> list[bytes] | None:
+        if header["op"] == "storeEvent":
+            asked.set()
+            answers.wait(10)
+        return None
+
+    endpoint = f"ipc://{tmp_path}/d.sock"
+    with FakeDaemon(endpoint, script=script):
+        process = subprocess.Popen(
+            [program, endpoint, "store"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TIMEOUT_MS": "1000"},
+        )
+        assert process.stdin is not None
+        process.stdin.write(_lines(event(JOB, 1)))
+        process.stdin.flush()
+        assert asked.wait(10)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.2)
+        answers.set()
+        output, complaints = process.communicate(timeout=30)
+    assert (process.returncode, output.split(), complaints) == (0, ["1"], "")
