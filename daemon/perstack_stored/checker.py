@@ -8,7 +8,6 @@ import os
 import queue
 import socket
 import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -18,12 +17,13 @@ import structlog
 
 from perstack_storage._errors import ErrorCode
 
-from . import values
+from . import interpreter, values
 from .errors import Refusal
 
 Items = Sequence[tuple[int, bytes | bytearray]]
 Refusals = dict[int, Refusal]
 
+CHECKER_MODULE = "perstack_stored.checker"
 _COUNT = struct.Struct("<I")
 _ITEM = struct.Struct("<BQ")
 _LENGTH = struct.Struct("<I")
@@ -128,10 +128,8 @@ class _Helper:
         self._line, theirs = socket.socketpair()
         self._line.settimeout(_SILENCE_SECONDS)
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-P", "-m", "perstack_stored.checker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+            self._process = interpreter.start(
+                CHECKER_MODULE, str(theirs.fileno()), pass_fds=[theirs.fileno()]
             )
         except OSError:
             self._line.close()
@@ -203,6 +201,7 @@ def serve(line: socket.socket) -> None:
 
 def main() -> None:
     """Entry of the process: the descriptor of the line."""
+    interpreter.ignore_group_signals()
     os.nice(_NICE)
     try:
         serve(socket.socket(fileno=int(sys.argv[1])))
