@@ -12,7 +12,7 @@ import stat
 
 import zmq
 
-from .errors import ConfigError
+from .errors import ConfigError, start_error
 from .gate import ZAP_DOMAIN
 from .keys import KeyPair
 
@@ -35,6 +35,7 @@ def listen_ipc(path: str, mode: int) -> socket.socket:
 
     Raises:
         ConfigError: a living daemon answers there, it is not a socket, or the path can't be used.
+        StartFailedError: the system has no room, descriptors or memory for it; that may pass.
     """
     if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX:
         raise ConfigError(f"the socket's path is longer than {IPC_PATH_BYTES_MAX} bytes: {path}")
@@ -43,7 +44,7 @@ def listen_ipc(path: str, mode: int) -> socket.socket:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise ConfigError(f"can't bind ipc://{path}: {error}") from error
+        raise start_error(f"can't bind ipc://{path}", error) from error
     else:
         if not stat.S_ISSOCK(found.st_mode):
             raise ConfigError(f"{path} is there and is not a socket; nothing was changed")
@@ -52,7 +53,7 @@ def listen_ipc(path: str, mode: int) -> socket.socket:
     try:
         return _listening(path, mode)
     except OSError as error:
-        raise ConfigError(f"can't bind ipc://{path}: {error}") from error
+        raise start_error(f"can't bind ipc://{path}", error) from error
 
 
 def _listening(path: str, mode: int) -> socket.socket:
@@ -60,12 +61,18 @@ def _listening(path: str, mode: int) -> socket.socket:
     try:
         temporary = f".{secrets.token_hex(4)}"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # Through the descriptor: the temporary name may be longer than the path that is allowed.
-        listener.bind(f"/proc/self/fd/{folder}/{temporary}")
-        os.chmod(temporary, mode, dir_fd=folder)
-        take_no_descriptors(listener)
-        listener.listen(1024)
-        os.rename(temporary, os.path.basename(path), src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            # Through the descriptor: the temporary name may be longer than the path that is allowed.
+            listener.bind(f"/proc/self/fd/{folder}/{temporary}")
+            os.chmod(temporary, mode, dir_fd=folder)
+            take_no_descriptors(listener)
+            listener.listen(1024)
+            os.rename(temporary, os.path.basename(path), src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            listener.close()
+            with contextlib.suppress(OSError):  # it may not be there; the error that counts is the first
+                os.unlink(temporary, dir_fd=folder)
+            raise
     finally:
         os.close(folder)
     return listener
@@ -108,6 +115,7 @@ def bind_tcp(
 
     Raises:
         ConfigError: the endpoint can't be used; the message says why.
+        StartFailedError: the same, for a reason that may pass.
     """
     if curve is not None:
         _secure(router, curve)
@@ -119,7 +127,7 @@ def bind_tcp(
     try:
         router.bind(endpoint)
     except zmq.ZMQError as error:
-        raise ConfigError(f"can't bind {endpoint}: {error}") from error
+        raise start_error(f"can't bind {endpoint}", error) from error
 
 
 def _secure(router: zmq.Socket[bytes], pair: KeyPair) -> None:

@@ -80,11 +80,12 @@ def _configured(*names: str) -> Callable[[_Command], _Command]:
     return decorate
 
 
-def _read(sources: Sources, status: int = 2) -> Config:
+def _read(sources: Sources, status: int = 2, *, resolve: bool = False) -> Config:
     """The settings for a command that ends with `status` if they are wrong."""
     try:
-        return sources.read()
-    except ConfigError as error:
+        found = sources.read()
+        return found.resolved() if resolve else found
+    except (StoredError, EndpointError) as error:
         click.echo(f"perstack-stored: {error}", err=True)
         sys.exit(status)
 
@@ -135,7 +136,7 @@ def keygen(file: str, name: str, *, read_only: bool) -> None:
     """
     try:
         pair = keys.generate(file)
-    except ConfigError as error:
+    except StoredError as error:
         click.echo(f"perstack-stored: {error}", err=True)
         sys.exit(2)
     access = "read-only" if read_only else "read-write"
@@ -154,7 +155,7 @@ def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
     if sample:
         click.echo(config_module.sample(), nl=False)
         return
-    found = _read(sources).resolved()
+    found = _read(sources, resolve=True)
     if as_json:
         values = {
             key_of(item): {

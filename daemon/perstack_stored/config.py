@@ -1,5 +1,6 @@
 """Where the values of the settings come from: flags over environment over the settings file over defaults."""
 
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -11,8 +12,8 @@ from typing import Any
 
 from perstack_storage._endpoint import resolve_base, resolve_endpoint
 
-from .errors import ConfigError
-from .settings import ITEMS, Item, Settings, key_of, reloads, show, variable_of
+from .errors import ConfigError, start_error
+from .settings import ITEMS, Item, Settings, key_of, refuse_odd, reloads, show, variable_of
 
 CONFIG_VARIABLE = "PERSTACK_STORED_CONFIG"
 DEFAULT = "default"
@@ -36,8 +37,18 @@ class Config:
 
     @property
     def base(self) -> str:
-        """The base, absolute."""
-        return resolve_base(self.settings.base_path or None)
+        """The base, absolute.
+
+        Raises:
+            ConfigError: it can't be used as one.
+            StartFailedError: it can't be told now.
+        """
+        try:
+            base = resolve_base(self.settings.base_path or None)
+        except OSError as error:
+            raise start_error("can't tell where the base is, from the working directory", error) from error
+        refuse_odd(base, "the path of the base")
+        return base
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -65,7 +76,10 @@ class Sources:
 
     def __init__(self, path: str | None, flags: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         chosen = path or environment.get(CONFIG_VARIABLE)
-        self.path = os.path.abspath(chosen) if chosen else None
+        self.path = chosen or None
+        if chosen:
+            with contextlib.suppress(OSError):  # the working directory is gone: reading it says so
+                self.path = os.path.abspath(chosen)
         self._flags = flags
         self._environment = environment
 
@@ -74,10 +88,12 @@ class Sources:
 
         Raises:
             ConfigError: a key is unknown, a value is wrong, or the file can't be read.
+            StartFailedError: it can't be read now.
         """
         values: dict[str, Any] = {}
         origins = dict.fromkeys(ITEMS, DEFAULT)
         if self.path is not None:
+            refuse_odd(self.path, "the path of the settings file")
             values.update(_read_file(self.path))
             origins.update(dict.fromkeys(values, f"file {self.path}"))
         for name, item in ITEMS.items():
@@ -94,7 +110,9 @@ def _read_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise start_error(f"can't read the settings file {path}", error) from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"can't read the settings file {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error

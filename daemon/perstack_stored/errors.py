@@ -1,5 +1,8 @@
 """Errors of the daemon. All share one base; those that reach a client carry a code of the wire."""
 
+import errno
+import os
+
 from perstack_storage._errors import RETRYABLE, ErrorCode
 
 
@@ -50,6 +53,47 @@ class ConfigError(StoredError):
 
 class StartFailedError(StoredError):
     """The disk failed or was full while the daemon started. Another start may fare better."""
+
+
+# What the system answers where a person is needed: the next start would meet the same. All others may pass:
+# no room, no descriptors, no memory, a disk that fails, an address that the machine does not have yet.
+_NEEDS_A_PERSON = frozenset(
+    {
+        errno.EACCES,
+        errno.EADDRINUSE,  # two services have one address in their settings
+        errno.EAFNOSUPPORT,
+        errno.EBADF,
+        errno.EEXIST,
+        errno.EILSEQ,
+        errno.EINVAL,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOSYS,
+        errno.ENOTDIR,
+        errno.ENOTSOCK,
+        errno.ENXIO,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTONOSUPPORT,
+        errno.EROFS,
+        errno.EXDEV,
+    }
+)
+
+
+def start_error(sentence: str, error: Exception) -> ConfigError | StartFailedError:
+    """What a failed system call at the start ends it with.
+
+    Args:
+        sentence: what could not be done.
+        error: an OSError or a ZMQError.
+    """
+    number = getattr(error, "errno", None)
+    kind = ConfigError if number in _NEEDS_A_PERSON else StartFailedError
+    text = os.strerror(number) if isinstance(error, OSError) and number else str(error)
+    return kind(f"{sentence}: {text}")
 
 
 class BaseHeldError(StoredError):

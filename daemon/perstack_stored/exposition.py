@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from .errors import ConfigError
+from .errors import ConfigError, start_error
 
 _CONNECTIONS_MAX = 8
 _SILENCE_SECONDS = 5.0
@@ -70,6 +70,7 @@ class Exposition:
 
         Raises:
             ConfigError: the address can't be had.
+            StartFailedError: the same, for a reason that may pass.
         """
         host, port = parse_address(address)
         registry = CollectorRegistry()
@@ -80,7 +81,7 @@ class Exposition:
                 (host, port), registry, {"/healthz": health.stuck, "/readyz": health.unready}
             )
         except OSError as error:
-            raise ConfigError(f"can't bind metrics-bind {address}: {error}") from error
+            raise start_error(f"can't bind metrics-bind {address}", error) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="exposition", daemon=True
         )

@@ -5,7 +5,7 @@ import socket
 from collections.abc import MutableMapping
 
 from .bind import take_no_descriptors
-from .errors import ConfigError
+from .errors import ConfigError, start_error
 
 _FIRST_FD = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -26,7 +26,7 @@ def inherited_listeners(environment: MutableMapping[str, str] = os.environ) -> d
             listener = socket.socket(fileno=fd)
             listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         except OSError as error:
-            raise ConfigError(f"descriptor {fd} was handed over and is not a socket: {error}") from error
+            raise start_error(f"the socket handed over as descriptor {fd} can't be served", error) from error
         if not listening or listener.type != socket.SOCK_STREAM:
             raise ConfigError(f"the socket handed over as descriptor {fd} does not listen for streams")
         listeners[_endpoint(listener)] = listener

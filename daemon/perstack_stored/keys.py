@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import zmq
 
-from .errors import ConfigError
+from .errors import ConfigError, start_error
 
 KEY_CHARS = 40
 _LIST_BYTES_MAX = 16 << 20
@@ -69,13 +69,16 @@ def generate(path: str) -> KeyPair:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(f"can't make the key file {path}: {error.strerror}") from error
+        raise start_error(f"can't make the key file {path}", error) from error
     finally:
         os.umask(before)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(fd)
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+    except OSError as error:
+        raise start_error(f"can't write the key file {path}", error) from error
     return pair
 
 
@@ -84,13 +87,14 @@ def load(path: str) -> KeyPair:
 
     Raises:
         ConfigError: it can't be read, others may read it, or it holds no pair.
+        StartFailedError: it can't be read now.
     """
     try:
         with open(path, encoding="ascii", errors="strict") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_LIST_BYTES_MAX)
     except OSError as error:
-        raise ConfigError(f"can't read the key file {_shown(path)}: {error.strerror}") from error
+        raise start_error(f"can't read the key file {_shown(path)}", error) from error
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no key file") from None
     if mode & stat.S_IRWXO:
@@ -109,12 +113,13 @@ def load_clients(path: str) -> dict[str, ListedClient]:
 
     Raises:
         ConfigError: the list can't be read, or a line of it is wrong; nothing of it is used then.
+        StartFailedError: it can't be read now.
     """
     try:
         with open(path, encoding="utf-8", errors="strict") as file:
             lines = file.read(_LIST_BYTES_MAX).splitlines()
     except OSError as error:
-        raise ConfigError(f"can't read the list of clients {_shown(path)}: {error.strerror}") from error
+        raise start_error(f"can't read the list of clients {_shown(path)}", error) from error
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no list of clients") from None
     clients: dict[str, ListedClient] = {}

@@ -99,7 +99,7 @@ class Notifier:
             return True
         self._socket.settimeout(_SEND_SECONDS if wait else 0.0)
         try:
-            self._socket.sendto(message.encode(), self._address)
+            self._socket.sendto(message.encode(errors="backslashreplace"), self._address)
         except OSError as error:
             if not self._failing:
                 _log.warning("notify_failed", reason=str(error), message=message.partition("=")[0])

@@ -5,6 +5,7 @@ A setting is a key of the settings file, an environment variable and a flag of `
 """
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ _KIB = 1 << 10
 _MIB = 1 << 20
 _GIB = 1 << 30
 ENVIRONMENT_PREFIX = "PERSTACK_STORED_"
+# Bytes that are not UTF-8 are lone surrogates in Python, in a path, an argument or the environment.
+_ODD = re.compile("[\0\ud800-\udfff]")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "console", "json")
 
@@ -178,6 +181,9 @@ class Settings:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value, bound = getattr(self, item.name), item.metadata
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str):
+                    refuse_odd(text, key_of(item))
             if "least" in bound and not bound["least"] <= value <= bound["most"]:
                 least, most = show(item, bound["least"]), show(item, bound["most"])
                 sentence = f"{key_of(item)} must be between {least} and {most}, not {show(item, value)}"
@@ -187,6 +193,18 @@ class Settings:
                 f"half-frames-bytes-max ({self.half_frames_bytes_max}) must be at least frame-bytes-max "
                 f"({self.frame_bytes_max}): one message must have room"
             )
+
+
+def refuse_odd(text: str, name: str) -> None:
+    """Refuse text that no path or name of the system can hold, or no answer to a client.
+
+    Raises:
+        ConfigError: it has a NUL, or bytes that are not UTF-8; they are not repeated.
+    """
+    odd = _ODD.search(text)
+    if odd is not None:
+        what = "must not have a NUL" if odd[0] == "\0" else "must be UTF-8"
+        raise ConfigError(f"{name} {what}; look at its character {odd.start() + 1}")
 
 
 Item = dataclasses.Field[Any]

@@ -155,3 +155,35 @@ def test_a_reload_takes_what_it_can_and_names_the_rest(tmp_path: Path) -> None:
     assert (config.settings.reads_max, config.settings.read_seconds) == (3, 5)
     assert config.settings.segment_bytes == Settings().segment_bytes
     assert reloaded(config, wanted)[1] == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, item in ITEMS.items() if item.metadata["kind"] in {"word", "words"}]
+)
+def test_text_that_no_path_can_hold_is_refused_by_the_setting_s_name(tmp_path: Path, name: str) -> None:
+    """A NUL of the file, bytes that are not UTF-8 of a flag or the environment; they are not repeated."""
+    item = ITEMS[name]
+    many = item.metadata["kind"] == "words"
+    text = '["x", "/a\\u0000b"]' if many else '"/a\\u0000b"'
+    assert f"{key_of(item)} must not have a NUL" in refusal(tmp_path, f"{key_of(item)} = {text}\n")
+    assert f"{key_of(item)} must be UTF-8" in refusal(tmp_path, **{variable_of(item): "/a\udcffb"})
+    odd = ("/a\udcffb",) if many else "/a\udcffb"
+    with pytest.raises(ConfigError, match=f"{key_of(item)} must be UTF-8") as caught:
+        read(tmp_path, None, {name: odd})
+    assert str(caught.value).isascii()
+
+
+def test_a_base_is_refused_whose_path_comes_out_as_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working directory may have bytes that are not UTF-8, or be gone."""
+    odd = tmp_path / "inv\udcff"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with pytest.raises(ConfigError, match="the path of the base must be UTF-8"):
+        _ = read(tmp_path).base
+    odd.rmdir()
+    with pytest.raises(ConfigError, match="the working directory"):
+        _ = read(tmp_path).base
+    with pytest.raises(ConfigError, match="settings file"):
+        Sources("stored.toml", {}, {}).read()
