@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 import structlog
+import zmq
 
 from perstack_storage import __version__
 
@@ -19,10 +20,10 @@ from . import bind, index, log
 from .access import curve_key_of, rules_of
 from .config import Sources, reloaded
 from .doors import Doors
-from .errors import ConfigError, StartFailedError
+from .errors import ConfigError, StartFailedError, StoredError, start_error
 from .exposition import Exposition, Health
-from .files import Files
-from .follower import Folders, Place, open_folders
+from .files import FOLDER_MODE, STORED_MODE, Files
+from .follower import STORED_NAME, Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
@@ -31,6 +32,7 @@ from .lock import BaseLock
 from .metrics import Metrics
 from .notify import Notifier, Working, to_nobody
 from .peers import Peers
+from .probe import probe
 from .rates import Rates
 from .reads import Reads
 from .repair_apply import refuse_unfinished
@@ -38,25 +40,12 @@ from .router import Router
 from .server import Server
 from .sessions import Sessions
 from .settings import LOG_LEVELS, Settings
-from .tree import STAGING_NAME, Cursor, TreeModes, load_cursor, save_cursor, umask_for
+from .tighten import tighten
+from .tree import STAGING_NAME, Cursor, TreeModes, Ways, load_cursor, save_cursor, umask_for
 from .waker import Waker
 
-STORED_NAME = ".stored"
 _STOP_MARGIN_SECONDS = 5
 _OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, followers
-_WRONG_PLACE = {
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EINVAL,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EOPNOTSUPP,
-    errno.EPERM,
-    errno.EROFS,
-}
 
 _log = structlog.get_logger()
 
@@ -78,7 +67,7 @@ def room_for_connections(settings: Settings) -> int:
 def set_up(base: str, settings: Settings) -> None:
     """Make the folders of a base that are missing."""
     os.makedirs(base, settings.folder_mode, exist_ok=True)
-    for name, mode in (("", 0o750), ("journal", 0o750), (STAGING_NAME, 0o700)):
+    for name, mode in (("", STORED_MODE), ("journal", FOLDER_MODE), (STAGING_NAME, FOLDER_MODE)):
         path = os.path.join(base, STORED_NAME, name).rstrip("/")
         if os.path.islink(path):
             raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is not followed", path)
@@ -87,8 +76,8 @@ def set_up(base: str, settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _naming(base: str) -> Iterator[None]:
-    """What the file system refuses at the start becomes a sentence that names the base.
+def _naming(sentence: str) -> Iterator[None]:
+    """What the system refuses at the start becomes a sentence.
 
     Raises:
         ConfigError: the path or its permissions are wrong: nothing but a person can mend that.
@@ -96,9 +85,12 @@ def _naming(base: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        kind = ConfigError if error.errno in _WRONG_PLACE else StartFailedError
-        raise kind(f"can't use {base} as a base: {error}") from error
+    except (OSError, zmq.ZMQError) as error:
+        raise start_error(sentence, error) from error
+    except RuntimeError as error:
+        if "new thread" not in str(error):  # Python has no error of its own for the want of threads
+            raise
+        raise StartFailedError(f"{sentence}: {error}") from error
 
 
 def known_position(files: Files, base: str, folders: Folders, store: bytes) -> int:
@@ -183,6 +175,7 @@ class Daemon:
         self._notifier = notifier
         self._curve = curve_key_of(settings)
         self._rules = rules_of(settings)
+        self._ways = Ways()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -201,12 +194,15 @@ class Daemon:
         umask_for(modes)
         files = Files()
         sessions = make_sessions(settings)
-        with _naming(self._base):
+        with _naming(f"can't use {self._base} as a base"):
             set_up(self._base, settings)
+            os.umask(0o077)  # what is made from now on is the daemon's alone; the tree has its own process
             folders = open_folders(files, self._base)
+            tighten(folders.stored, os.path.join(self._base, STORED_NAME))
             lock = BaseLock(folders.stored)
             lock.say(role="daemon", endpoints=list(self._endpoints))
             refuse_unfinished(files, folders.stored)
+            self._ways = probe(files, folders, self._base)
             journal = open_journal(files, self._base, folders, sessions, settings, self._notifier.working)
             take_up_tree(files, folders, journal, self._notifier.working)
         self._serve(files, folders, journal, sessions, lock, started)
@@ -224,49 +220,51 @@ class Daemon:
     ) -> None:
         settings = self._settings
         followers = self._followers(journal, lock)
-        waker = Waker()
-        peers = self._peers = Peers(
-            self._rules, Rates(settings.rate_records_per_second, settings.rate_bytes_per_second)
-        )
-        reads = Reads(
-            files,
-            self._base,
-            folders.journal,
-            journal.epochs,
-            answer_bytes=settings.answer_bytes,
-            open_max=settings.open_reads_max,
-            open_bytes_max=settings.open_reads_bytes_max,
-            waits_max=settings.follows_max,
-            keep_seconds=settings.read_seconds,
-            listings_bytes=settings.listings_bytes_max,
-            wake=waker.wake,
-            is_here=peers.is_here,
-        )
-        doors = Doors(peers, settings, room_for_connections(settings))
-        router = self._router = Router(self._rules, peers, settings) if self._serves_tcp() else None
-        server = Server(
-            doors,
-            journal,
-            sessions,
-            reads,
-            followers,
-            waker,
-            settings,
-            self._base,
-            self._read_anew,
-            peers,
-            self._notifier,
-        )
+        with _naming("can't start"):
+            waker = Waker()
+            peers = self._peers = Peers(
+                self._rules, Rates(settings.rate_records_per_second, settings.rate_bytes_per_second)
+            )
+            reads = Reads(
+                files,
+                self._base,
+                folders.journal,
+                journal.epochs,
+                answer_bytes=settings.answer_bytes,
+                open_max=settings.open_reads_max,
+                open_bytes_max=settings.open_reads_bytes_max,
+                waits_max=settings.follows_max,
+                keep_seconds=settings.read_seconds,
+                listings_bytes=settings.listings_bytes_max,
+                wake=waker.wake,
+                is_here=peers.is_here,
+            )
+            doors = Doors(peers, settings, room_for_connections(settings))
+            router = self._router = Router(self._rules, peers, settings) if self._serves_tcp() else None
+            server = Server(
+                doors,
+                journal,
+                sessions,
+                reads,
+                followers,
+                waker,
+                settings,
+                self._base,
+                self._read_anew,
+                peers,
+                self._notifier,
+            )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
         health = Health(lambda: server.figures.seen, lambda: followers[0].fault)
         try:
-            if settings.metrics_bind:
-                Exposition(settings.metrics_bind, Metrics(server.watched()), health).start()
-            followers[0].start()
-            await_whole_tree(server, files, folders, journal)
-            self._open(doors, router)
+            with _naming("can't start"):
+                if settings.metrics_bind:
+                    Exposition(settings.metrics_bind, Metrics(server.watched()), health).start()
+                followers[0].start()
+                await_whole_tree(server, files, folders, journal)
+                self._open(doors, router)
             _log.info(
                 "ready",
                 endpoints=list(self._endpoints),
@@ -323,7 +321,7 @@ class Daemon:
         try:
             config, taken, left = reloaded(self._config, self._sources.read())
             rules = rules_of(config.settings)
-        except ConfigError as error:
+        except StoredError as error:
             # The old rules let nobody in whom they did not let in before.
             _log.error("reload_failed", reason=str(error))
             return self._settings
@@ -353,6 +351,8 @@ class Daemon:
             log_level=self._settings.log_level,
             parent=os.getpid(),
             silence_seconds=self._settings.worker_silence_seconds,
+            unnamed=self._ways.unnamed,
+            exchange=self._ways.exchange,
         )
         tree = msgspec.structs.replace(told, nice=self._settings.tree_nice)
         return Follower("index", told, lock.fd), Follower("tree", tree, lock.fd)

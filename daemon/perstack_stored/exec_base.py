@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any, NamedTuple
 
+from .files import FILE_MODE
 from .lock import NAME as LOCK_NAME
 from .lock import is_same
 
@@ -71,7 +72,7 @@ class Users:
 
     def __init__(self, stored: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(NAME, flags, 0o640, dir_fd=stored)
+        self._fd = os.open(NAME, flags, FILE_MODE, dir_fd=stored)
 
     def join(self) -> bool:
         """Take the lock; False while the last user before stops the daemon."""

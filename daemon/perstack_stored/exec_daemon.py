@@ -9,10 +9,11 @@ from collections.abc import Callable
 from perstack_storage import Client, StorageError
 
 from . import interpreter
-from .daemon import STORED_NAME
 from .errors import BaseHeldError, ConfigError
 from .exec_base import LOG_NAME, Holder, Started, Users, holder_of
 from .exec_children import Children
+from .files import FILE_MODE
+from .follower import STORED_NAME
 from .lock import identity_of, is_same
 
 FORWARDED = (
@@ -80,7 +81,7 @@ class Beside:
     def _start(self) -> None:
         # Its log goes to a file: it may outlive us, and whoever reads our output waits for the end of it.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        log = os.open(LOG_NAME, flags, 0o640, dir_fd=self._stored)
+        log = os.open(LOG_NAME, flags, FILE_MODE, dir_fd=self._stored)
         arguments = ["serve", "--base-path", self._base, "--bind", self._endpoint, "--log-format", "console"]
         try:
             self._started = os.posix_spawn(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
 
-from .daemon import STORED_NAME, set_up
+from .daemon import set_up
 from .exec_children import Children
 from .exec_daemon import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
+from .follower import STORED_NAME
+from .offline import not_yours
 from .settings import Settings
 
 NOT_EXECUTABLE_STATUS = 126
@@ -39,8 +41,11 @@ def execute(
     """
     # Signals are taken where it suits, so that nothing is left half done.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
-    set_up(base, settings)
-    stored = os.open(os.path.join(base, STORED_NAME), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        set_up(base, settings)
+        stored = os.open(os.path.join(base, STORED_NAME), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise not_yours(base, error) from error
     children = Children()
     beside = Beside(base, stored, endpoint, drain_seconds, say, children)
     try:

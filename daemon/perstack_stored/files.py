@@ -6,14 +6,25 @@ can be led outside the base by a symbolic link. Tests put a simulated disk in th
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import os
 from collections.abc import Sequence
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _RENAME_EXCHANGE = 2
 _IOV_MAX = 1024
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_CASEFOLD_FL = 0x40000000
+_NO_SUCH_NAME = "no-such-name"
 
 Buffer = bytes | bytearray | memoryview
+
+# What lies in `.stored` is for the daemon's user alone: who may read a file may also lock it.
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+STORED_MODE = 0o710
+"""Of `.stored` itself: the group may pass through it, to the socket, and see nothing on the way."""
 
 
 class Files:
@@ -44,6 +55,29 @@ class Files:
             return os.listdir(own)
         finally:
             os.close(own)
+
+    def device(self, fd: int) -> int:
+        """Number of the file system that an open file or directory is on."""
+        return os.fstat(fd).st_dev
+
+    def are_apart(self, source_dir: int, target_dir: int) -> bool:
+        """Whether no name can be moved from one directory to the other: another file system, or mount."""
+        if self.device(source_dir) != self.device(target_dir):
+            return True
+        try:
+            # The kernel compares the mounts before it looks for the name, which is not there.
+            os.rename(_NO_SUCH_NAME, _NO_SUCH_NAME, src_dir_fd=source_dir, dst_dir_fd=target_dir)
+        except OSError as error:
+            return error.errno == errno.EXDEV
+        return False
+
+    def folds_case(self, dir_fd: int) -> bool:
+        """Whether a directory is marked to take names that differ by case only for one (`chattr +F`)."""
+        try:
+            flags = fcntl.ioctl(dir_fd, _FS_IOC_GETFLAGS, bytes(8))
+        except OSError:
+            return False  # the file system has no such marks
+        return bool(int.from_bytes(flags[:4], "little") & _FS_CASEFOLD_FL)
 
     # --- files -------------------------------------------------------------------------------------
 
@@ -139,6 +173,8 @@ class Files:
 
     def exchange(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
         """Swap two names in one step (renameat2 with RENAME_EXCHANGE)."""
+        if not hasattr(_libc, "renameat2"):  # glibc before 2.28
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), target)
         if _libc.renameat2(
             source_dir, os.fsencode(source), target_dir, os.fsencode(target), _RENAME_EXCHANGE
         ):

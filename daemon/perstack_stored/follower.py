@@ -41,11 +41,12 @@ from .passing import PassingOver
 from .reserve import Reserve
 from .segments import Entry, JournalReader, Mark
 from .syncer import Syncer
-from .tree import Tree, TreeModes, Write, umask_for
+from .tree import Tree, TreeModes, Ways, Write, umask_for
 from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
 from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
 from .worker_status import WorkerStatus
 
+STORED_NAME = ".stored"
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes
 TREE_SLICE = (256, 4 << 20)
 TREE_SLICE_HELPED = (1024, 16 << 20)
@@ -76,6 +77,8 @@ class Place(msgspec.Struct):
     log_json: bool
     log_level: str
     parent: int
+    unnamed: bool = True  # see `tree.Ways`
+    exchange: bool = True
     lock_fd: int = -1
     at_rest: bool = False  # nobody has had the index open since the last daemon ended
     anew: str = ""  # why the index is not to be used, but made anew
@@ -96,7 +99,7 @@ class Folders(NamedTuple):
 def open_folders(files: Files, base: str) -> Folders:
     """Open the folders of a base that was set up."""
     base_dir = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    stored = files.open_dir(".stored", dir_fd=base_dir)
+    stored = files.open_dir(STORED_NAME, dir_fd=base_dir)
     return Folders(base_dir, stored, files.open_dir("journal", dir_fd=stored))
 
 
@@ -391,7 +394,7 @@ def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None
     files = _files_showing(status)
     folders = open_folders(files, told.base)
     reader = JournalReader(files, folders.journal, status.beat)
-    path = os.path.join(told.base, ".stored", index.FILE_NAME)
+    path = os.path.join(told.base, STORED_NAME, index.FILE_NAME)
     store = bytes.fromhex(told.store)
     projection: IndexProjection | TreeProjection
     if kind == "index":
@@ -410,6 +413,7 @@ def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None
             reader,
             store,
             TreeModes(told.file_mode, told.folder_mode),
+            ways=Ways(told.unnamed, told.exchange),
             assists=assists,
             status=status,
             passed_over=(*listed.records, *told.blocked),
@@ -480,7 +484,8 @@ def main() -> None:
     log.configure(json=told.log_json, level=told.log_level)
     structlog.contextvars.bind_contextvars(process=kind)
     os.nice(told.nice)
-    umask_for(TreeModes(told.file_mode, told.folder_mode))
+    if kind != "index":  # it makes nothing that is for others
+        umask_for(TreeModes(told.file_mode, told.folder_mode))
     sock = socket.socket(fileno=int(link_fd))
     line = FollowerEnd(sock)
     try:

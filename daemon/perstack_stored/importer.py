@@ -11,7 +11,7 @@ import structlog
 
 from . import record, values
 from .errors import ConfigError
-from .files import Files, replace_durably
+from .files import FILE_MODE, Files, replace_durably
 from .follower import Folders
 from .import_plan import Path, Plan, Planned, digest_of
 from .import_survey import Account, SkipError, Survey, checked, read_file, unreadable
@@ -61,7 +61,7 @@ def import_tree(files: Files, folders: Folders, journal: Journal, working: Worki
         DamageError: an import is taken up, and the journal is damaged.
     """
     started = time.monotonic()
-    replace_durably(files, MARKER_NAME, _MARKER, 0o640, dir_fd=folders.stored)
+    replace_durably(files, MARKER_NAME, _MARKER, FILE_MODE, dir_fd=folders.stored)
     before = journal.mark.position
     _log.info("import_begun", records=before)
     held = _held(files, folders, journal, working)

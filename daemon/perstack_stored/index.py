@@ -15,6 +15,7 @@ from crc32c import crc32c
 from . import gaps, jsontext, record, values
 from .edits import Edit
 from .errors import IndexUnusableError, Refusal
+from .files import FILE_MODE
 from .gaps import Gap, GapRange
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import Checkpoints
@@ -231,6 +232,9 @@ class Index:
             # SQLite opens what it may only read, and never writes to it then; what it makes beside is alike.
             if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
+        with contextlib.suppress(FileExistsError):
+            # SQLite would make it for everybody, and what it makes beside has the mode of this one.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
         try:
             self._database = connect_worker(path, read_only=False, status=status)
             self._place = self._open(store)
@@ -239,7 +243,7 @@ class Index:
                 raise IndexUnusableError(f"the index can't be opened: {error}") from error
             raise
         self._checkpoints = Checkpoints(path, self._database)
-        os.chmod(path, 0o640)
+        os.chmod(path, FILE_MODE)
         self._last_place = (self._place.segment, self._place.offset)
 
     def _open(self, store: bytes) -> Mark:

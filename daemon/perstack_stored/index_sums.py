@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from crc32c import crc32c
 
 from .errors import IndexUnusableError
+from .files import FILE_MODE
 
 SUFFIX = "-sums"
 _WAL = "-wal"
@@ -87,7 +88,7 @@ class Checkpoints:
         self._database = database
         self._page_bytes: int = database.execute("PRAGMA page_size").fetchone()[0]
         self._lock_wait_ms: int = database.execute("PRAGMA busy_timeout").fetchone()[0]
-        self._fd = os.open(path + SUFFIX, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        self._fd = os.open(path + SUFFIX, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         # Kept open: closing any descriptor of the file would drop the locks that SQLite has on it.
         self._pages_fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._due = WAL_BYTES

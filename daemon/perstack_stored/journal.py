@@ -16,7 +16,7 @@ import structlog
 from . import record, session_bytes
 from .epochs import Epoch, encode_epochs
 from .errors import JournalFailedError, LostEndError, StorageFullError
-from .files import Files
+from .files import FILE_MODE, Files
 from .notify import Working, to_nobody
 from .prepare import NEXT_NAME, SegmentPreparer, fill, write_zeros
 from .record import EntryType, Record, SegmentHeader
@@ -25,7 +25,6 @@ from .segments import Mark, segment_name
 from .sessions import Sessions
 from .syncer import Syncer
 
-FILE_MODE = 0o640
 NEW_NAME = "new.segment.part"
 GROWTH_BYTES = 1 << 20
 CLOCK_STEP_MS = 60_000  # a clock that is set may go back so far, and the time waits for it

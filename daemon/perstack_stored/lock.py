@@ -1,13 +1,17 @@
 """The lock on a base: one daemon, or one offline tool, at a time."""
 
+import errno
 import fcntl
 import json
 import os
 import time
 
-from .errors import BaseHeldError
+from .errors import BaseHeldError, ConfigError
+from .files import FILE_MODE
 
 NAME = "lock"
+# The file system takes no locks: nothing but another place helps. Other errors may pass.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _RETRY_SECONDS = 2.0
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted from the state on
 
@@ -20,9 +24,10 @@ class BaseLock:
 
         Raises:
             BaseHeldError: another process has it; the message names it.
+            ConfigError: the file system takes no locks.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(NAME, flags, 0o640, dir_fd=stored_dir)
+        self._fd = os.open(NAME, flags, FILE_MODE, dir_fd=stored_dir)
         deadline = time.monotonic() + _RETRY_SECONDS
         while True:
             try:
@@ -37,6 +42,13 @@ class BaseLock:
                         f"the base is held by {holder[0]}; stop it, or use another base"
                     ) from None
                 time.sleep(0.02)
+            except OSError as error:
+                os.close(self._fd)
+                if error.errno not in _NO_LOCKS:
+                    raise
+                raise ConfigError(
+                    f"the file system of the base takes no locks (flock: {error.strerror}); use another one"
+                ) from error
 
     @property
     def fd(self) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from perstack_storage._endpoint import resolve_base
 
 from .errors import ConfigError
 from .files import Files
-from .follower import Folders, open_folders
+from .follower import STORED_NAME, Folders, open_folders
 from .lock import BaseLock
+from .probe import refuse_apart
 from .repair_apply import refuse_unfinished
 from .segments import Entry
 from .sessions import Sessions
@@ -56,9 +58,13 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bo
     files = Files()
     try:
         folders = open_folders(files, path)
+    except PermissionError as error:
+        raise not_yours(path, error) from error
     except OSError as error:
         reason = f"its folder .stored/journal can't be opened ({error.strerror})"
         raise ConfigError(f"{path} is not the base of a daemon: {reason}") from error
+    if not reads_only:
+        refuse_apart(files, folders, path)
     lock = _lock(path, folders, reads_only=reads_only)
     if lock is not None:
         lock.say(role=role)
@@ -73,6 +79,25 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bo
             files.close(fd)
 
 
+def not_yours(path: str, error: OSError) -> ConfigError:
+    """The error of a user who may not open a base: the group may connect, and read the tree, no more."""
+    try:
+        owner = os.stat(os.path.join(path, STORED_NAME), follow_symlinks=False).st_uid
+    except OSError:
+        return ConfigError(f"this user may not look into {path} ({error.strerror})")
+    if owner == os.geteuid():
+        return ConfigError(
+            f"{path}/{STORED_NAME} can't be opened, though it is this user's ({error.strerror})"
+        )
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"with id {owner}"
+    return ConfigError(
+        f"{path}/{STORED_NAME} is open to its owner alone, the user {name}: run this as that user, or as root"
+    )
+
+
 def _lock(path: str, folders: Folders, *, reads_only: bool) -> BaseLock | None:
     try:
         return BaseLock(folders.stored)
@@ -80,6 +105,8 @@ def _lock(path: str, folders: Folders, *, reads_only: bool) -> BaseLock | None:
         # No daemon can work where nothing can be written.
         if error.errno == errno.EROFS and reads_only:
             return None
+        if isinstance(error, PermissionError):
+            raise not_yours(path, error) from error
         raise ConfigError(f"the lock of {path} can't be taken: {error.strerror}") from error
 
 

@@ -22,6 +22,7 @@ from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import verify_at_rest
 from .journal import Journal
 from .offline import Advance, Base, keeping_sessions, progress, slices
+from .probe import probe
 from .rebuild_child import Step
 from .recovery import Recovered
 from .segments import Chain, Entry, JournalReader, Mark
@@ -224,6 +225,7 @@ def _make_tree(
             reader,
             store,
             modes,
+            ways=probe(files, base.folders, base.path),
             status=step.status,
             passed_over=(*kept, *step.blocked),
         )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import index
 from .errors import ConfigError
-from .files import Files, read_whole, replace_durably
+from .files import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
 from .follower import Folders
 from .index_sums import SUFFIX as SUMS_SUFFIX
 
@@ -21,7 +21,6 @@ REPAIR_NAME = "repair"
 PLAN_NAME = "plan.json"
 KEPT_PREFIX = "repaired-"
 DAMAGED_SUFFIX = ".damaged"
-_FOLDER_MODE = 0o750
 
 
 class Done(NamedTuple):
@@ -55,7 +54,7 @@ def refuse_unfinished(files: Files, stored_dir: int) -> None:
 
 def prepare(files: Files, stored_dir: int) -> int:
     """A descriptor of an empty folder to make things ready in."""
-    files.make_dir(REPAIR_NAME, _FOLDER_MODE, dir_fd=stored_dir)
+    files.make_dir(REPAIR_NAME, FOLDER_MODE, dir_fd=stored_dir)
     folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
     for left in files.list_dir(folder):
         files.unlink(left, dir_fd=folder)
@@ -74,7 +73,7 @@ def commit(files: Files, folders: Folders, folder: int, names: list[str]) -> Don
                 files.close(fd)
     files.sync(folder)
     files.sync(folders.stored)
-    replace_durably(files, PLAN_NAME, json.dumps({"segments": names}).encode(), 0o640, dir_fd=folder)
+    replace_durably(files, PLAN_NAME, json.dumps({"segments": names}).encode(), FILE_MODE, dir_fd=folder)
     return carry_out(files, folders)
 
 

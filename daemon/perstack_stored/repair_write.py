@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from . import record, session_bytes
 from .epochs import EPOCHS_MAX
-from .files import Files
-from .journal import FILE_MODE
+from .files import FILE_MODE, Files
 from .record import EntryHeader, EntryType, Record, SegmentHeader
 from .recovery import take_up
 from .repair_fill import Filled, Filler

@@ -18,15 +18,14 @@ from . import backup_folder, record
 from .backup import verify_copy
 from .backup_folder import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
 from .errors import ConfigError
-from .files import Files
+from .files import FILE_MODE, FOLDER_MODE, STORED_MODE, Files
 from .offline import progress
 from .record import Record, SegmentHeader
 from .segments import Entry, segment_name
 from .tree import Cursor, save_cursor
 
 PART_NAME = ".stored.restore"
-_FILE_MODE = 0o640
-_FOLDER_MODE = 0o750
+_BASE_MODE = 0o750
 
 
 class Restored(NamedTuple):
@@ -83,7 +82,7 @@ def restore(
 @contextmanager
 def _new_base(files: Files, path: str) -> Iterator[tuple[int, int]]:
     """The base's folder and the one that will be its `.stored`; that is gone again if anything fails."""
-    os.makedirs(path, _FOLDER_MODE, exist_ok=True)
+    os.makedirs(path, _BASE_MODE, exist_ok=True)
     base_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         there = sorted(set(files.list_dir(base_dir)) - {PART_NAME})
@@ -92,7 +91,7 @@ def _new_base(files: Files, path: str) -> Iterator[tuple[int, int]]:
         part = os.path.join(path, PART_NAME)
         if os.path.lexists(part):  # left by a restore that was cut short
             shutil.rmtree(part)
-        files.make_dir(PART_NAME, _FOLDER_MODE, dir_fd=base_dir)
+        files.make_dir(PART_NAME, STORED_MODE, dir_fd=base_dir)
         part_dir = files.open_dir(PART_NAME, dir_fd=base_dir)
         try:
             yield base_dir, part_dir
@@ -107,7 +106,7 @@ def _new_base(files: Files, path: str) -> Iterator[tuple[int, int]]:
 
 
 def _write(files: Files, folder: Folder, manifest: Manifest, last: int, store: bytes, part_dir: int) -> None:
-    files.make_dir("journal", _FOLDER_MODE, dir_fd=part_dir)
+    files.make_dir("journal", FOLDER_MODE, dir_fd=part_dir)
     journal_dir = files.open_dir("journal", dir_fd=part_dir)
     try:
         copies = [copy for copy in manifest.segments if copy.firstPosition <= last or copy.number == 1]
@@ -130,7 +129,7 @@ def _restore_segment(
     """Write a segment that ends with the position `last`."""
     with backup_folder.open_copy(folder, copy) as (source, header):
         cut = _cut(folder, copy, source, header, last)
-        fd = files.create(segment_name(copy.number), _FILE_MODE, dir_fd=journal_dir)
+        fd = files.create(segment_name(copy.number), FILE_MODE, dir_fd=journal_dir)
         try:
             offset = record.SEGMENT_HEADER_BYTES
             while offset < cut.offset:

@@ -1,8 +1,8 @@
 """The tree: the documented folders and files, a projection of the journal that Perstack's own tools read.
 
 Each file appears whole or not at all: it is written without a name and then linked, or written aside and
-then exchanged with the
-old one. The durable cursor moves only behind a sync of the whole file system, at most `UNSYNCED_RECORDS_MAX`
+then exchanged with the old one. Where the file system has no such way, it is written aside and then renamed
+(`Ways`). The durable cursor moves only behind a sync of the whole file system, at most `UNSYNCED_RECORDS_MAX`
 records later; what follows it is written again after a crash, where it is not there already as it should be.
 """
 
@@ -20,7 +20,7 @@ from crc32c import crc32c
 from . import jsontext, record, values
 from .blocked import BlockedRecord
 from .errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
-from .files import Files, read_whole, replace_durably
+from .files import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
 from .index import kind_name, read_cursor, setting_text
 from .places import Place, value_at
 from .segments import Entry, JournalReader, Mark, segment_name
@@ -32,6 +32,10 @@ TOP = ("jobs",)
 SETTING_NAME = "run-setting.json"
 CURSOR_NAME = "tree.cursor"
 STAGING_NAME = "staging"
+ASIDE_NAMES = ("aside", "aside.helper")
+"""What a file is called that is written aside, by the first process and by its helper."""
+ASIDE_PREFIX = "\\"
+"""Goes before them in `jobs/`, where that is a file system of its own: no id may have a backslash."""
 UNSYNCED_RECORDS_MAX = 8192
 _CURSOR = struct.Struct("<8s16sQB3x")
 _CURSOR_MAGIC = b"PSTKTRE1"
@@ -41,7 +45,14 @@ _FOLDERS_OPEN_MAX = 256
 _FOLDER_GONE = (errno.ENOENT, errno.EPERM)
 # The name can't be had in the tree as it is, e.g. because a link or a folder was put in its place. One file
 # must not stop all the others.
-_BLOCKED = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_BLOCKED = (
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.EXDEV,  # a folder that is a mount of its own
+    errno.EBUSY,  # a file that is one
+)
 
 
 class TreeModes(NamedTuple):
@@ -49,6 +60,18 @@ class TreeModes(NamedTuple):
 
     file: int = 0o640
     folder: int = 0o750
+
+
+class Ways(NamedTuple):
+    """What the file system lets the tree do; chosen at the start, see `probe.py`.
+
+    Attributes:
+        unnamed: a file can be written without a name and then linked; else it has a name in staging first.
+        exchange: two names can be exchanged; else the new file is renamed over the old one.
+    """
+
+    unnamed: bool = True
+    exchange: bool = True
 
 
 class Write(NamedTuple):
@@ -123,7 +146,9 @@ def cursor_store(files: Files, stored_dir: int) -> bytes | None:
 def save_cursor(files: Files, stored_dir: int, store: bytes, cursor: Cursor) -> None:
     """Replace the durable cursor."""
     data = _CURSOR.pack(_CURSOR_MAGIC, store, cursor.position, cursor.clean)
-    replace_durably(files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), 0o640, dir_fd=stored_dir)
+    replace_durably(
+        files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), FILE_MODE, dir_fd=stored_dir
+    )
 
 
 def _unsynced(error: OSError) -> TreeUnsyncedError:
@@ -168,6 +193,7 @@ class Tree:
         store: bytes,
         modes: TreeModes,
         *,
+        ways: Ways = Ways(),  # noqa: B008 - it can't be changed
         assists: bool = False,
         status: WorkerStatus | None = None,
         passed_over: Iterable[BlockedRecord] = (),
@@ -182,6 +208,7 @@ class Tree:
             reader: reads the journal.
             store: the journal's identity.
             modes: permissions of new files and folders.
+            ways: how files are made and replaced here.
             assists: only `write_part` is used, beside another process that has the cursor.
             status: where this process shows its progress.
             passed_over: records that are not to be written.
@@ -193,6 +220,7 @@ class Tree:
         self._reader = reader
         self._store = store
         self._modes = modes
+        self._ways = ways
         self._folders: OrderedDict[tuple[str, ...], int] = OrderedDict()
         cursor = load_cursor(files, stored_dir, store)
         self.position = self.synced = cursor.position
@@ -207,9 +235,12 @@ class Tree:
         self.blocked = 0
         self.syncer: Syncer | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
-        files.make_dir(STAGING_NAME, 0o700, dir_fd=stored_dir)
-        self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
-        self._aside = "aside.helper" if assists else "aside"
+        files.make_dir(STAGING_NAME, FOLDER_MODE, dir_fd=stored_dir)
+        self._own_staging = self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
+        self._aside = ASIDE_NAMES[assists]
+        # What is synced: the base's file system, or that of `jobs` once it is seen to have one of its own.
+        self._ground = base_dir
+        self._device = 0
         if assists:
             self.replay_until = 0
         for left in files.list_dir(self._staging):
@@ -330,8 +361,11 @@ class Tree:
         Raises:
             TreeUnsyncedError: what was written may not be on disk.
         """
+        self._sync_ground(self._ground)
+
+    def _sync_ground(self, ground: int) -> None:
         try:
-            self._files.sync_all(self._base)
+            self._files.sync_all(ground)
         except OSError as error:
             raise _unsynced(error) from error
 
@@ -341,7 +375,7 @@ class Tree:
         if syncer is None or syncer.busy or self._lost:
             return
         if self.position - self.synced >= UNSYNCED_RECORDS_MAX // 2:
-            syncer.start(self._base, Mark(self.position, 0, 0))
+            syncer.start(self._ground, Mark(self.position, 0, 0))
 
     def _settle(self, *, wait: bool) -> None:
         """Move the cursor behind a sync that has ended."""
@@ -364,7 +398,9 @@ class Tree:
             self.syncer.stop()
         while self._folders:
             self._files.close(self._folders.popitem()[1])
-        self._files.close(self._staging)
+        self._files.close(self._own_staging)
+        if self._ground != self._base:
+            self._files.close(self._ground)
 
     def _writes(self, entries: list[Entry], last: int) -> list[Write]:
         first = entries[0].header.position
@@ -506,7 +542,11 @@ class Tree:
     def _put(self, write: Write) -> None:
         folder = self._folder(write.folders)
         content = write.content()
-        if write.position <= self.replay_until and self._is_there(folder, write.name, content):
+        is_replayed = write.position <= self.replay_until
+        if (is_replayed or not self._ways.unnamed) and self._is_there(folder, write.name, content):
+            return
+        if not self._ways.unnamed:
+            self._put_by_rename(folder, write.name, content)
             return
         fd = self._files.create_unnamed(self._modes.file, dir_fd=folder)
         try:
@@ -518,6 +558,26 @@ class Tree:
                     self._replace(fd, folder, write.name)
         finally:
             self._files.close(fd)
+
+    def _put_by_rename(self, folder: int, name: str, content: bytes) -> None:
+        """Write a file under a name in staging, then let it take its place, or that of the old one."""
+        try:
+            fd = self._files.create(self._aside, self._modes.file, dir_fd=self._staging)
+        except FileExistsError:  # it could not be removed the last time
+            self._files.unlink(self._aside, dir_fd=self._staging)
+            fd = self._files.create(self._aside, self._modes.file, dir_fd=self._staging)
+        try:
+            try:
+                self._files.write(fd, [content], 0)
+            finally:
+                self._files.close(fd)
+            self._rename_aside(folder, name)
+        except OSError:
+            self._files.unlink(self._aside, dir_fd=self._staging)  # it may be what fills the disk
+            raise
+
+    def _rename_aside(self, folder: int, name: str) -> None:
+        self._files.rename(self._aside, name, source_dir=self._staging, target_dir=folder)
 
     def _is_there(self, folder: int, name: str, content: bytes) -> bool:
         # Looked at before a file is made: after a crash most are there, and ext4 may take long to make one.
@@ -547,6 +607,13 @@ class Tree:
         except FileExistsError:  # it could not be removed the last time
             self._files.unlink(self._aside, dir_fd=self._staging)
             self._files.give_name(fd, self._aside, dir_fd=self._staging)
+        if not self._ways.exchange:
+            try:
+                self._rename_aside(folder, name)
+            except OSError:
+                self._files.unlink(self._aside, dir_fd=self._staging)
+                raise
+            return
         try:
             self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)
         finally:
@@ -559,11 +626,47 @@ class Tree:
             return fd
         # Step by step from the base, so that no link on the way can lead out of it.
         parent = self._folder(folders[:-1]) if len(folders) > 1 else self._base
-        self._files.make_dir(folders[-1], self._modes.folder, dir_fd=parent)
-        fd = self._folders[folders] = self._files.open_dir(folders[-1], dir_fd=parent)
+        is_new = self._files.make_dir(folders[-1], self._modes.folder, dir_fd=parent)
+        fd = self._files.open_dir(folders[-1], dir_fd=parent)
+        try:
+            if folders == TOP:
+                self._stand_on(fd)
+            else:
+                self._refuse_foreign(fd, folders[-1], is_new=is_new)
+        except OSError:
+            self._files.close(fd)
+            raise
+        self._folders[folders] = fd
         if len(self._folders) > _FOLDERS_OPEN_MAX:
             self._files.close(self._folders.popitem(last=False)[1])
         return fd
+
+    def _stand_on(self, top: int) -> None:
+        """Write aside and sync where `jobs` is: it may be a file system or a mount of its own."""
+        files = self._files
+        is_apart = files.are_apart(self._own_staging, top)
+        device, before = files.device(top), self._ground
+        if not is_apart and before == self._base:
+            self._device = device
+            return
+        ground = files.open_dir(".", dir_fd=top) if is_apart else self._base
+        self._settle(wait=True)
+        if self._device not in {0, device}:
+            # It was mounted since: what was written to either is on disk before the cursor can say so.
+            self._sync_ground(before)
+            self._sync_ground(ground)
+        if before != self._base:
+            files.close(before)
+        self._ground, self._device = ground, device
+        self._staging = ground if is_apart else self._own_staging
+        self._aside = (ASIDE_PREFIX if is_apart else "") + self._aside.removeprefix(ASIDE_PREFIX)
+
+    def _refuse_foreign(self, fd: int, name: str, *, is_new: bool) -> None:
+        """Refuse a folder whose files could not be synced, replaced or told apart."""
+        if self._files.device(fd) != self._device:
+            raise OSError(errno.EXDEV, "the folder is on another file system than jobs/", name)
+        if not is_new and self._files.folds_case(fd):  # a new one is as the one that it is in
+            raise OSError(errno.ENOTDIR, "the folder takes names that differ by case only for one", name)
 
     def _let_go_if_moved(self, folders: tuple[str, ...], parent: int) -> None:
         """Close a folder that somebody has moved away, and all below: nobody would look there for files."""
@@ -582,4 +685,4 @@ class Tree:
 
 def umask_for(modes: TreeModes) -> None:
     """Let the modes be exactly what was asked for."""
-    os.umask(0o777 & ~(modes.file | modes.folder))
+    os.umask(0o777 & ~(modes.file | modes.folder | FOLDER_MODE))  # our own files take what the owner may

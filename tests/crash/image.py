@@ -47,7 +47,7 @@ def needs_images() -> None:
         pytest.skip(why)
 
 
-def _enter_namespace() -> None:
+def enter_namespace() -> None:
     """Once a process: what is mounted from now on is seen by it and its children only, and goes with them."""
     if _Namespace.private:
         return
@@ -77,7 +77,7 @@ class Image:
 
     def mount(self) -> None:
         """Mount it; a journal that a power cut left is played back."""
-        _enter_namespace()
+        enter_namespace()
         run("mount", "-t", "ext4", "-o", "loop", str(self._file), str(self.path))
         self._mounted = True
 

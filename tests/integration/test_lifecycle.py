@@ -148,9 +148,11 @@ def test_an_empty_base_is_ready_in_less_than_a_second(tmp_path: Path) -> None:
             eventually(lambda: len(files_of(daemon.base)) == 1, "the file is there")
         modes = {path.name: path.stat().st_mode & 0o777 for path in daemon.base.rglob("*")}
         assert modes["run-setting.json"] == 0o640
-        assert modes["jobs"] == modes["r1"] == modes[".stored"] == modes["journal"] == 0o750
+        assert modes["jobs"] == modes["r1"] == 0o750
         assert modes["stored.sock"] == 0o660
-        assert modes["index.sqlite"] == modes["0000000001.segment"] == 0o640
+        assert modes[".stored"] == 0o710  # the group passes through it to the socket, no more
+        assert modes["journal"] == modes["staging"] == 0o700
+        assert modes["index.sqlite"] == modes["0000000001.segment"] == 0o600
 
 
 def test_a_second_daemon_on_a_base_names_the_first(tmp_path: Path) -> None:

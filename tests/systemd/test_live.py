@@ -258,7 +258,7 @@ def _one_store_per_project(container: Container) -> None:
     container.run("systemctl enable --now perstack-stored@acme.service")
     socket = "/run/perstack-stored-acme/stored.sock"
     container.run(_store("e1", job="acme-job", socket=socket), user="alice")
-    _prints(container, "find /var/lib/perstack-stored-acme/perstack", "acme-job", user="alice")
+    _prints(container, "find /var/lib/perstack-stored-acme/perstack/jobs", "acme-job", user="alice")
     assert "acme-job" not in container.run("find /var/lib/perstack-stored/perstack/jobs")
     container.run("systemctl disable --now perstack-stored@acme.service perstack-stored@acme.socket")
 

@@ -18,7 +18,7 @@ from perstack_stored.listings import Listings
 from perstack_stored.record import NO_SESSION, Kind, Record, record_places
 from perstack_stored.segments import Entry, JournalReader, Mark
 from perstack_stored.sessions import Sessions
-from perstack_stored.tree import Tree, TreeModes
+from perstack_stored.tree import Tree, TreeModes, Ways
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
 SESSION_A = bytes(range(1, 17))
@@ -66,6 +66,7 @@ def setting(**fields: Any) -> dict[str, Any]:
     } | fields  # fmt: skip
 
 
+ALL_WAYS = Ways()
 SAMPLES: dict[Kind, dict[str, Any]] = {
     Kind.JOB: job(),
     Kind.CHECKPOINT: checkpoint(),
@@ -334,7 +335,7 @@ class Base:
             after = {"after": json.loads(json.dumps(fields["next"]))}
         raise AssertionError("the listing does not end")
 
-    def open_tree(self, files: Files | None = None) -> Tree:
+    def open_tree(self, files: Files | None = None, ways: Ways = ALL_WAYS) -> Tree:
         """Start the tree's writer as its process would."""
         tree = Tree(
             files or Files(),
@@ -344,6 +345,7 @@ class Base:
             self.reader,
             self.journal.store,
             TreeModes(),
+            ways=ways,
         )
         place = self.reader.seek(tree.position, self.index.place)
         tree.plan_replay(self.reader.entries(place, self.index.place))

@@ -212,6 +212,21 @@ _BUGS = (
         "                self._files.write(fd, [content], 0)\n",
     ),
     _Bug(
+        "a file is renamed before it is written",
+        "tree.py",
+        "                self._files.write(fd, [content], 0)\n            finally:\n"
+        "                self._files.close(fd)\n            self._rename_aside(folder, name)\n",
+        "                self._rename_aside(folder, name)\n"
+        "                self._files.write(fd, [content], 0)\n            finally:\n"
+        "                self._files.close(fd)\n",
+    ),
+    _Bug(
+        "a tree on a file system of its own is not synced there",
+        "tree.py",
+        "        self._ground, self._device = ground, device\n",
+        "        self._device = device\n",
+    ),
+    _Bug(
         "a short write counts as a whole one",
         "files.py",
         "            if done == sum(map(len, chunk)):",

@@ -6,6 +6,7 @@ _LIFECYCLE = "tests/integration/test_lifecycle.py"
 _REBUILD = "tests/offline/test_rebuild.py"
 _DAMAGED_VALUE = "tests/unit/test_index.py::test_a_damaged_value_is_reported_not_answered"
 _DAMAGED_LARGE_VALUE = "tests/unit/test_large_values.py::test_damage_in_a_large_value_is_told_before_its_end"
+_PLACES = "tests/crash/test_places.py"
 _SUMS = "tests/unit/test_index_sums.py"
 _BACKUP = "tests/offline/test_backup.py"
 _REPAIR = "tests/offline/test_repair.py"
@@ -24,6 +25,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "exec_base.py: holder_of: flock": _EXEC,
     "exec_base.py: join: flock": _EXEC,
     "exec_base.py: last: flock": _EXEC,
+    "files.py: are_apart: rename": (f"{_PLACES}::test_a_folder_bound_to_jobs_is_served",),
+    "a tree on a file system of its own is not synced there": (
+        "tests/unit/test_tree_ways.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
+    ),
     "lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
     "blocked.py: save: replace_durably": ("tests/unit/test_blocked.py",),
     "tree.py: cursor_store: checksum": (
@@ -86,6 +91,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "places.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
+    "probe.py": ("tests/unit/test_probe.py",),
     "backup.py": (_BACKUP,),
     "backup_folder.py": (_BACKUP,),
     "restore.py": (_BACKUP,),

@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from perstack_stored.tree import Ways
+
 from .clients import Client, Ledger, Violation, sessions_of
 from .disk import Disk, File, Folder
 from .expected import Projection, Stored
@@ -126,6 +128,7 @@ class Campaign:
         if random.random() < 0.5:
             clients.append(Client(count, b""))
         state = State(Disk(), [None], clients, Ledger())
+        state.disk.ways = _ways(self.seed)
         if random.random() < 0.25:
             _put_tree(state, Workload(random_of(self.seed, "tree")))
         return state
@@ -226,6 +229,13 @@ class Campaign:
     def _world(self, state: State, random: Random, workload: Workload | None) -> World:
         self._worlds += 1
         return World(state, random, f"{self._folder}/{self._worlds}", workload)
+
+
+def _ways(seed: int) -> Ways:
+    """Most file systems have all that the tree can use; some lack one thing or both."""
+    if seed % 4:
+        return Ways()
+    return Ways(unnamed=bool(seed % 8), exchange=False)
 
 
 def _put_tree(state: State, workload: Workload) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from itertools import count
 from random import Random
 
+from perstack_stored.tree import Ways
+
 SECTOR_BYTES = 512
 PAGE_SECTORS = 8
 
@@ -157,6 +159,7 @@ class Disk:
 
     def __init__(self, root: Folder | None = None) -> None:
         self.root = root or Folder()
+        self.ways = Ways()  # what this file system has
         self.pending: list[tuple[Slot, ...]] = []
 
     def change(self, *slots: Slot) -> None:
@@ -220,6 +223,7 @@ class Disk:
         root = copies[id(self.root)]
         assert isinstance(root, Folder)
         disk = Disk(root)
+        disk.ways = self.ways
         for op in self.pending:
             slots = []
             for folder, name, inner in op:

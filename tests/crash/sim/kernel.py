@@ -195,6 +195,8 @@ class SimulatedOs:
             return kernel.new_fd(_OWN_FDS)
         folder = kernel.folder(dir_fd)
         if flags & os.O_TMPFILE == os.O_TMPFILE:
+            if not kernel.disk.ways.unnamed:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
             return kernel.new_fd(File(stat.S_IFREG | mode))
         if path == ".":
             return kernel.new_fd(folder)
@@ -310,6 +312,8 @@ class SimulatedOs:
     def exchange(self, src_dir: int, src: str, dst_dir: int, dst: str) -> None:
         kernel = _kernel()
         kernel.enter("exchange")
+        if not kernel.disk.ways.exchange:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), dst)
         one, other = kernel.look_up(src_dir, src), kernel.look_up(dst_dir, dst)
         kernel.disk.change((kernel.folder(src_dir), src, other), (kernel.folder(dst_dir), dst, one))
         kernel.changed()

@@ -107,7 +107,7 @@ class SimulatedHelper:
         with closing(index.connect(world.index_path, read_only=True)) as database:
             tree = Tree(
                 world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
-                assists=True,
+                ways=world.kernel.disk.ways, assists=True,
             )  # fmt: skip
             self.blocked += tree.write_part(piece)
 
@@ -220,8 +220,9 @@ class SimulatedFollower:
             with closing(index.connect(path, read_only=True)) as database:
                 folders = world.folders
                 tree = Tree(
-                    world.files, folders.base, folders.stored, database, reader, world.store, TreeModes()
-                )
+                    world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
+                    ways=world.kernel.disk.ways,
+                )  # fmt: skip
                 tree.syncer = Syncer(world.files.sync_all)
                 self._helper = SimulatedHelper(world)
                 follow(TreeProjection(tree, self._helper), reader, self)  # type: ignore[arg-type]

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
-from perstack_stored import daemon, index
+from perstack_stored import index
 from perstack_stored.access import Rules
 from perstack_stored.daemon import await_whole_tree, make_sessions, open_journal, take_up_tree
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.files import Files
-from perstack_stored.follower import Folders
+from perstack_stored.follower import STORED_NAME, Folders
 from perstack_stored.peers import Peers
 from perstack_stored.rates import Rates
 from perstack_stored.segments import JournalReader
@@ -148,7 +148,7 @@ class World:
         if self.index_states[-1] is not None:
             with open(self.index_path, "wb") as file:
                 file.write(self.index_states[-1])
-        self.cursor_was_there = state.disk.find(daemon.STORED_NAME, CURSOR_NAME) is not None
+        self.cursor_was_there = state.disk.find(STORED_NAME, CURSOR_NAME) is not None
         self._outer: Kernel | None = None
 
     def __enter__(self) -> "World":
@@ -185,8 +185,8 @@ class World:
             object.__setattr__(settings, name, SEGMENT_BYTES)
         self.folders = Folders(
             kernel.new_fd(disk.root),
-            kernel.new_fd(disk.folder(daemon.STORED_NAME)),
-            kernel.new_fd(disk.folder(daemon.STORED_NAME, "journal")),
+            kernel.new_fd(disk.folder(STORED_NAME)),
+            kernel.new_fd(disk.folder(STORED_NAME, "journal")),
         )
         self.sessions = make_sessions(settings)
         try:
@@ -460,7 +460,7 @@ class World:
             raise Violation(f"the tree is not what the journal says: {differ[:3]}")
         self._check_index(wanted)
         self._await_clean_cursor()
-        left = self.kernel.disk.find(daemon.STORED_NAME, "staging")
+        left = self.kernel.disk.find(STORED_NAME, "staging")
         if left is not None and not isinstance(left, File) and left.names:
             raise Violation(f"left in staging: {list(left.names)}")
 
