@@ -17,6 +17,7 @@ from .gate import ZAP_DOMAIN
 from .keys import KeyPair
 
 IPC_PATH_BYTES_MAX = 107
+PORT_MAX = 65_535
 _SO_PASSRIGHTS = 83  # since Linux 6.16; `socket` has no name for it
 _LOOPBACK = ("tcp://127.0.0.1:", "tcp://[::1]:", "tcp://localhost:")
 
@@ -124,6 +125,9 @@ def bind_tcp(
             f"{endpoint}: tcp needs curve-key and curve-clients; or, on a loopback address and for"
             " anyone of this machine, insecure-tcp"
         )
+    port = endpoint.rpartition(":")[2]
+    if port.isdecimal() and int(port) > PORT_MAX:  # libzmq would bind another one
+        raise ConfigError(f"can't bind {endpoint}: a port is at most {PORT_MAX}")
     try:
         router.bind(endpoint)
     except zmq.ZMQError as error:

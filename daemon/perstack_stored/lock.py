@@ -35,6 +35,8 @@ class BaseLock:
                 return
             except BlockingIOError:
                 holder = describe(os.pread(self._fd, 4096, 0))
+                if not holder[1]:
+                    holder = _as_the_kernel_says(self._fd) or holder[0], False
                 # A daemon that was just killed leaves its followers a moment to end.
                 if time.monotonic() > deadline or holder[1]:
                     os.close(self._fd)
@@ -101,6 +103,19 @@ def identity_of(pid: int) -> str:
 def is_same(pid: int, identity: object) -> bool:
     """Whether the process with this number is the one that was written down; true where nothing was."""
     return not isinstance(identity, str) or not identity or identity == identity_of(pid)
+
+
+def _as_the_kernel_says(fd: int) -> str:
+    """Who has a lock on an open file, where it says nothing itself; "" if that can't be seen from here."""
+    found = os.fstat(fd)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii") as locks:
+            lines = [line.split() for line in locks]
+    except OSError:
+        return ""
+    pids = sorted({line[4] for line in lines if line[1:2] == ["FLOCK"] and line[5:6] == [file]})
+    return f"a process that locks its file `{NAME}`, with process id {', '.join(pids)}" if pids else ""
 
 
 def _lives(pid: int) -> bool:

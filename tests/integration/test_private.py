@@ -174,6 +174,19 @@ def test_rights_that_an_operator_took_are_not_given_back(tmp_path: Path) -> None
         assert daemon.events("stored_tightened") == []
 
 
+def test_who_only_locks_the_base_is_named(tmp_path: Path) -> None:
+    """As one could who had the file open before the base was tightened."""
+    with running_daemon(tmp_path / "base") as daemon:
+        assert daemon.stop() == 0
+        with (daemon.base / ".stored/lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            daemon.start(wait=False)
+            assert daemon.process is not None
+            assert daemon.process.wait(30) == 1
+        reason = str(daemon.events("failed")[-1]["reason"])
+        assert f"process id {os.getpid()};" in reason
+
+
 @_needs_root
 def test_what_belongs_to_others_is_named_and_does_not_keep_it_from_starting(tmp_path: Path) -> None:
     """A daemon without privileges can't change what another user's is; it says which, and whose."""

@@ -118,3 +118,13 @@ def test_an_inherited_descriptor_that_is_no_socket_needs_a_person(monkeypatch: p
         monkeypatch.setattr("perstack_stored.inherited.socket.socket", fails)
         with pytest.raises(kind, match="descriptor 3"):
             inherited_listeners(dict(environment))
+
+
+def test_a_port_that_is_none_is_refused() -> None:
+    """ZeroMQ would bind 34463 for it, and say nothing."""
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as router,
+        pytest.raises(ConfigError, match="65535"),
+    ):
+        bind.bind_tcp(router, "tcp://127.0.0.1:99999", insecure_tcp=True)
