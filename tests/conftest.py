@@ -3,6 +3,12 @@
 import resource
 import signal
 
+from hypothesis import settings
+
+# A machine that is busy with something else makes no test wrong: none is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 # Some tests hold hundreds of connections; the usual soft limit of 1,024 descriptors is for other programs.
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
