@@ -2,10 +2,15 @@
 
 import json
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from perstack_storage import NestedTooDeeply, _deepjson
 from perstack_storage._jsonio import _may_hold_long_integer, dumps, loads
+from perstack_storage._masking import masked
+from perstack_storage._tables import flat
 
 HUGE = int("123456789" * 3 + "123")
 
@@ -103,3 +108,83 @@ def test_nesting_deeper_than_orjson_writes_is_taken() -> None:
         value = [value]
     assert dumps(value) == b"[" * 400 + b'"end"' + b"]" * 400
     assert loads(dumps(value)) == value
+
+
+def _nested(levels: int, inner: object) -> dict[str, object]:
+    value: dict[str, object] = {"n": inner}
+    for _ in range(levels - 1):
+        value = {"a": 1, "deep": value}
+    return value
+
+
+def _in_depth(calls: int, call: Callable[[], object]) -> object:
+    """Makes a call where the stack is as deep already."""
+    return _in_depth(calls - 1, call) if calls else call()
+
+
+def _inner(value: Any) -> tuple[int, object]:
+    levels = 1
+    while "deep" in value:
+        value, levels = value["deep"], levels + 1
+    return levels, value["n"]
+
+
+@pytest.mark.parametrize("inner", [1, HUGE, "\ud83d", {"a": [1, {}, []]}])
+@pytest.mark.parametrize("levels", [300, 1000, 9_900])
+def test_a_value_of_any_depth_that_a_daemon_ever_took_comes_back(levels: int, inner: object) -> None:
+    """Neither the Python nor the depth of the caller bounds it."""
+
+    def there_and_back() -> object:
+        return _inner(loads(dumps(_nested(levels, inner))))
+
+    assert _in_depth(700, there_and_back) == (levels, inner)
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' * 200_000, b"[" * 50_000 + b"]" * 50_000])
+def test_what_is_nested_beyond_the_bound_is_an_error_of_the_library(text: bytes) -> None:
+    with pytest.raises(NestedTooDeeply):
+        loads(text)
+
+
+def test_a_value_nested_beyond_the_bound_or_in_itself_is_an_error_of_the_library() -> None:
+    ring: list[object] = []
+    ring.append(ring)
+    for value in (_nested(10_001, 1), ring, {"a": [ring, ring]}):
+        with pytest.raises(NestedTooDeeply):
+            dumps(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'[1,-2.5e3,"a\n\ud83d",true,false,null,{},[],{"a":{"b":[]}}]',
+        *(
+            ' [ 1 , { "a" : 2 } ] ',
+            "3",
+            '"x"',
+            "[1,]",
+            "[1 2]",
+            '{"a"}',
+            '{"a":1,}',
+            "{1:2}",
+            "[",
+            "",
+            "[1]]",
+        ),
+        *("nul", '["', "-", "01", "[1e]", '{"a":1]', "[1]x", "[NaN]x"),
+    ],
+)
+def test_the_decoder_without_recursion_agrees_with_the_usual_one(text: str) -> None:
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError):  # noqa: PT011 - each decoder has words of its own
+            _deepjson.decode(text, int)
+    else:
+        assert _deepjson.decode(text, int) == expected
+
+
+def test_secrets_are_hidden_and_fields_listed_at_any_depth() -> None:
+    value = _nested(3_000, {"apiKey": "secret"})
+    assert b"secret" not in dumps(masked(value))
+    assert len(list(flat(value))) > 50

@@ -15,6 +15,7 @@ from perstack_storage._default import close_default_client, default_client
 from perstack_storage._endpoint import resolve_base, resolve_endpoint, socket_path_of
 from perstack_storage._errors import (
     RETRYABLE,
+    AnswerTooLarge,
     CheckpointNotFound,
     ClosedError,
     DaemonUnavailable,
@@ -22,6 +23,7 @@ from perstack_storage._errors import (
     ErrorCode,
     Forbidden,
     KeyRefused,
+    NestedTooDeeply,
     NotFlushed,
     OutcomeUnknown,
     PositionGone,
@@ -69,6 +71,7 @@ from perstack_storage._version import __version__
 
 __all__ = [
     "RETRYABLE",
+    "AnswerTooLarge",
     "AsyncClient",
     "AsyncPipeline",
     "Checkpoint",
@@ -86,6 +89,7 @@ __all__ = [
     "Forbidden",
     "Job",
     "KeyRefused",
+    "NestedTooDeeply",
     "NotFlushed",
     "OutcomeUnknown",
     "Page",

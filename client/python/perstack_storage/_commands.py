@@ -264,12 +264,12 @@ def _values(lines: IO[bytes]) -> Iterator[dict[str, Any]]:
             continue
         try:
             value = loads(line)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if begun:
                 raise _InputError(f"line {number} is not JSON: {error}") from None
             try:
                 value = loads(line + lines.read())
-            except (ValueError, RecursionError):
+            except ValueError:
                 raise _InputError(f"line {number} is not JSON, nor is the whole: {error}") from None
         begun = True
         if not isinstance(value, dict):

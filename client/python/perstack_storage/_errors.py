@@ -69,6 +69,17 @@ class ProtocolError(StorageError):
     """An answer could not be understood: another program listens there, or the daemon has a fault."""
 
 
+class AnswerTooLarge(StorageError):  # noqa: N818 - a state, not a mistake
+    """A daemon's answer is larger than it can be, or than a client takes: 1 GiB for a listing.
+
+    Ask for a listing in pages, with `limit`. For a single value the daemon, or what poses as it, has a fault.
+    """
+
+
+class NestedTooDeeply(StorageError, ValueError):  # noqa: N818 - a state, not a mistake
+    """A value has more levels of objects and arrays than a client takes, or holds itself."""
+
+
 class DaemonUnavailable(StorageError):  # noqa: N818 - a state, not a mistake
     """Nobody answered within `timeout_s`. A store that ends so was not sent, so nothing of it is stored.
 

@@ -1,12 +1,12 @@
 """JSON to and from bytes: orjson, and a second opinion where it refuses or would change a value."""
 
 import json
-import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
+
+from perstack_storage import _deepjson
 
 # An integer beyond 64 bits has 20 characters at least, its sign included. A look at each fifth byte meets
 # such a run 4 times wherever it begins; a timestamp of 13 digits it meets 3 times at most.
@@ -28,12 +28,12 @@ def dumps(value: object) -> bytes:
 
     Raises:
         TypeError: something in the value has no form in JSON; the message says what and where.
-        ValueError: the value holds itself, or is nested too deeply.
+        NestedTooDeeply: the value holds itself, or is nested too deeply.
     """
     try:
         return orjson.dumps(value)
     except TypeError:  # orjson.JSONEncodeError is one
-        return _dumps_slowly(value)
+        return _deepjson.encode(value).encode()
 
 
 def loads(data: bytes) -> Any:
@@ -43,13 +43,21 @@ def loads(data: bytes) -> Any:
 
     Raises:
         ValueError: the bytes are no JSON.
+        NestedTooDeeply: the value is nested too deeply.
     """
     if _may_hold_long_integer(data):
-        return json.loads(data, parse_int=_parse_int)
+        return _loads_slowly(data)
     try:
         return orjson.loads(data)
     except ValueError:  # orjson refuses lone surrogates, 1e400 and deep nesting
+        return _loads_slowly(data)
+
+
+def _loads_slowly(data: bytes) -> Any:
+    try:
         return json.loads(data, parse_int=_parse_int)
+    except RecursionError:  # at a depth that depends on the Python, and on the depth of the caller
+        return _deepjson.decode(data.decode(errors="surrogatepass"), _parse_int)
 
 
 def _may_hold_long_integer(data: bytes) -> bool:
@@ -64,35 +72,3 @@ def _may_hold_long_integer(data: bytes) -> bool:
 
 def _parse_int(digits: str) -> int | float:
     return int(digits) if len(digits) <= _INT_DIGITS_MAX else float(digits)
-
-
-def _dumps_slowly(value: object) -> bytes:
-    try:
-        plain = _plain(value, "value")
-        return json.dumps(plain, ensure_ascii=True, separators=(",", ":")).encode()
-    except RecursionError:
-        raise ValueError("the value holds itself, or is nested too deeply for JSON") from None
-
-
-def _plain(value: object, where: str) -> object:
-    """Returns a copy of what JSON has only: no NaN, no other types. Errors name the place."""
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        copy: dict[str, object] = {}
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"{where}: a key must be a string, not {type(key).__name__}")
-            copy[key] = _plain(item, f"{where}.{key}")
-        return copy
-    if isinstance(value, (list, tuple)):
-        items: list[object] = []
-        for number, item in enumerate(value):
-            items.append(_plain(item, f"{where}[{number}]"))
-        return items
-    try:
-        return orjson.loads(orjson.dumps(value))
-    except TypeError as error:
-        raise TypeError(f"{where}: {error}") from None

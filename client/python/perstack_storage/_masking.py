@@ -33,17 +33,35 @@ def folded(key: str) -> str:
     return key.replace("-", "").replace("_", "").lower()
 
 
-def masked(value: Any, *, all_secret: bool = False) -> Any:
-    """A decoded run setting, or a part of it, with "***" in the place of each secret."""
-    if isinstance(value, str):
-        return _USER_IN_URL.sub(r"\1***@", value)
-    if isinstance(value, list):
-        return [masked(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: MASK
-        if all_secret or folded(key) in SECRETS
-        else masked(item, all_secret=isinstance(item, dict) and folded(key) in SECRET_OBJECTS)
-        for key, item in value.items()
-    }
+def masked(value: Any) -> Any:
+    """A decoded run setting, or a part of it, of any depth, with "***" in the place of each secret."""
+    whole: list[Any] = []
+    todo: list[tuple[Any, Any, bool]] = []
+    _put(whole, None, value, todo, all_secret=False)
+    while todo:
+        source, copy, all_secret = todo.pop()
+        if isinstance(source, list):
+            for item in source:
+                _put(copy, None, item, todo, all_secret=False)
+            continue
+        for key, item in source.items():
+            if all_secret or folded(key) in SECRETS:
+                copy[key] = MASK
+            else:
+                secret = isinstance(item, dict) and folded(key) in SECRET_OBJECTS
+                _put(copy, key, item, todo, all_secret=secret)
+    return whole[0]
+
+
+def _put(
+    copy: Any, key: str | None, item: Any, todo: list[tuple[Any, Any, bool]], *, all_secret: bool
+) -> None:
+    if isinstance(item, str):
+        item = _USER_IN_URL.sub(r"\1***@", item)
+    elif isinstance(item, (dict, list)):
+        source, item = item, type(item)()
+        todo.append((source, item, all_secret))
+    if key is None:
+        copy.append(item)
+    else:
+        copy[key] = item

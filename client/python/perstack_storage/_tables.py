@@ -13,6 +13,8 @@ GAP = "  "
 CELL_WIDTH_MIN = 8
 SAMPLE_ROWS = 500
 """The widths of the columns are made for so many rows; later ones are cut to them."""
+FLAT_LEVELS_MAX = 100
+"""What is nested more deeply is shown as JSON: names that grow with each level take too much."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WIDE = frozenset("WF")
 
@@ -110,8 +112,11 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
 
 def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     """Names and values in nested objects, with the names joined by dots."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
+    todo: list[tuple[str, object]] = [(name, value)]
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, dict) and value and name.count(".") < FLAT_LEVELS_MAX:
+            inner = [(f"{name}.{key}" if name else str(key), item) for key, item in value.items()]
+            todo.extend(reversed(inner))
+        else:
+            yield name, value

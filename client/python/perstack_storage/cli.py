@@ -1,7 +1,6 @@
 """The command `perstack-storectl`: what is stored, for people and scripts."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from perstack_storage import (
 )
 from perstack_storage._commands import KINDS, NO_DAEMON, OK, PROG, REFUSED, USAGE, Call, Command, complain
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+from perstack_storage._jsonio import loads
 from perstack_storage._output import Output
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell names the signals
@@ -73,7 +73,7 @@ _seconds.__name__ = "number of seconds"
 
 
 def _cursor(text: str) -> Any:
-    value = json.loads(text)
+    value = loads(text.encode(errors="surrogateescape"))
     if not isinstance(value, list):
         raise ValueError(text)  # noqa: TRY004 - what argparse takes for a wrong value
     return value
