@@ -3,7 +3,14 @@
 from typing import Any, Generic, TypeVar
 
 from perstack_storage._epochs import SeenEpochs, name_epochs, spans_of
-from perstack_storage._errors import CheckpointNotFound, ErrorCode, PositionGone, refused
+from perstack_storage._errors import (
+    CheckpointNotFound,
+    ErrorCode,
+    PositionGone,
+    ProtocolError,
+    StorageError,
+    refused,
+)
 from perstack_storage._jsonio import dumps, loads
 from perstack_storage._reads import Read
 from perstack_storage._shapes import Record
@@ -35,13 +42,29 @@ def value_of(read: Read) -> Any:
 
     Raises:
         Refused: the daemon did not carry it out; CheckpointNotFound or PositionGone where it is one.
+        ProtocolError: the answer is no JSON.
+        AnswerTooLarge, NestedTooDeeply: it is more than a client takes.
     """
-    return loads(_checked(read).body)
+    body = _checked(read).body
+    try:
+        return loads(body)
+    except StorageError:
+        raise
+    except ValueError as error:
+        raise ProtocolError(f"the answer to {read.op} is no JSON: {error}") from error
 
 
 def page_of(read: Read) -> Page[Any]:
     """Returns the listing that a request was answered with; raises as `value_of`."""
-    return Page(value_of(read), read.next, read.position)
+    return Page(items_of(read), read.next, read.position)
+
+
+def items_of(read: Read) -> list[Any]:
+    """Returns the array that a request was answered with; raises as `value_of`."""
+    value = value_of(read)
+    if type(value) is not list:
+        raise ProtocolError(f"the answer to {read.op} is no array")
+    return value
 
 
 def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
@@ -54,6 +77,8 @@ def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
 
 
 def _checked(read: Read) -> Read:
+    if read.failure is not None:
+        raise read.failure
     if read.error is not None:
         code = read.error.get("code")
         missing = read.op == "retrieveCheckpoint" and code == ErrorCode.NOT_FOUND

@@ -1,10 +1,11 @@
 """Following the store by position: what to ask next, and what an answer means. No sockets, no clocks."""
 
-from typing import Any, cast
+from typing import cast
 
+from perstack_storage._answers import items_of, value_of
 from perstack_storage._epochs import SeenEpochs, name_epochs, spans_of
-from perstack_storage._errors import ErrorCode, PositionGone, refused
-from perstack_storage._jsonio import dumps, loads
+from perstack_storage._errors import ProtocolError
+from perstack_storage._jsonio import dumps
 from perstack_storage._reads import Read
 from perstack_storage._shapes import Record
 
@@ -78,14 +79,15 @@ class Follow:
             PositionGone: the daemon has another history than the one that was followed.
             Refused: anything else that the daemon refused.
         """
-        if read.error is not None:
-            gone = read.error.get("code") == ErrorCode.POSITION_GONE
-            raise (PositionGone if gone else refused)(read.error, op=read.op)
-        body: Any = loads(read.body)
         if read.op == "hello":
-            self._store = str(body["store"])
+            hello = value_of(read)
+            if type(hello) is not dict or "store" not in hello:
+                raise ProtocolError("an answer to hello that does not name the history")
+            self._store = str(hello["store"])
             return []
-        records = cast("list[Record]", body)
+        records = cast("list[Record]", items_of(read))
+        if type(read.next) is not int or not all(type(record) is dict for record in records):
+            raise ProtocolError("an answer to readAll that can't be followed")
         spans = spans_of(self._after, read.next, read.epoch, read.epochs)
         name_epochs(records, spans)
         self._seen.note(spans)

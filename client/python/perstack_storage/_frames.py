@@ -9,6 +9,13 @@ from perstack_storage._errors import ProtocolError
 from perstack_storage._jsonio import loads
 
 VERSION = 1
+SHOWN_CHARS_MAX = 300
+RETRY_AFTER_MAX_S = 3600.0
+WINDOW_RECORDS_MAX = 1 << 20
+WINDOW_BYTES_MAX = 1 << 30
+"""A daemon that grants more is not believed: the window bounds what a client holds in memory."""
+FRAME_BYTES_MIN = 65_536
+VALUE_BYTES_DEFAULT = 268_435_456
 HEADER_RESERVE_BYTES = 512
 """More than the header of a store of one value or of one part ever takes."""
 
@@ -44,12 +51,31 @@ def parse_answer(frame: bytes) -> Answer:
         header = orjson.loads(frame if end < 0 else memoryview(frame)[:end])
     except ValueError:
         header = None
-    if type(header) is not dict or "ok" not in header:
+    if type(header) is not dict or type(header.get("ok")) is not bool:
         raise ProtocolError(f"an answer without a readable header: {frame[:100]!r}")
     answer = Answer(header, b"" if end < 0 else frame[end + 1 :])
-    if header.get("id") is None:
-        raise ProtocolError(f"the daemon could not read a request: {answer.error}")
+    if type(header.get("id")) is not int:
+        if header.get("id") is None:
+            raise ProtocolError(f"the daemon could not read a request: {shortened(answer.error)}")
+        raise ProtocolError(f"an answer whose id is no integer: {shortened(header)}")
     return answer
+
+
+def shortened(value: object) -> str:
+    """Returns what a daemon said for an error's text: as much of it as a person reads."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "what is nested too deeply to be shown"
+    return text if len(text) <= SHOWN_CHARS_MAX else text[:SHOWN_CHARS_MAX] + "…"
+
+
+def retry_after_s(error: dict[str, Any]) -> float:
+    """Returns how long an error asks to wait; 0 where it says nothing that can be used."""
+    after_ms = error.get("retryAfterMs")
+    if not isinstance(after_ms, (int, float)) or not after_ms >= 0:
+        return 0.0
+    return min(after_ms / 1000, RETRY_AFTER_MAX_S)
 
 
 def request(
@@ -111,7 +137,7 @@ def part_request(
 class Limits:
     """The bounds that a daemon grants; before `hello` is answered, what wire.md gives as usual."""
 
-    __slots__ = ("batch_items", "frame_bytes", "known", "window_bytes", "window_records")
+    __slots__ = ("batch_items", "frame_bytes", "known", "value_bytes", "window_bytes", "window_records")
 
     def __init__(self) -> None:
         self.known = False
@@ -119,19 +145,34 @@ class Limits:
         self.window_bytes = 16_777_216
         self.frame_bytes = 16_777_216
         self.batch_items = 1024
+        self.value_bytes = VALUE_BYTES_DEFAULT
 
     def learn(self, hello: bytes) -> None:
         """Takes over what the body of an answer to `hello` grants.
 
         Raises:
-            ProtocolError: a bound is missing or no positive integer.
+            ProtocolError: a bound is missing or no positive integer, or no request fits into a frame.
         """
         try:
             body = loads(hello)
             window, limits = body["window"], body["limits"]
+            value_bytes = limits.get("valueBytes", VALUE_BYTES_DEFAULT)
             values = (window["records"], window["bytes"], limits["frameBytes"], limits["batchItems"])
-            if not all(type(value) is int and value > 0 for value in values):
-                raise ValueError(values)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ProtocolError(f"an answer to hello that grants nothing usable: {error!r}") from error
-        self.window_records, self.window_bytes, self.frame_bytes, self.batch_items = values
+            if not all(type(value) is int and value > 0 for value in (*values, value_bytes)):
+                raise ValueError((*values, value_bytes))
+            if values[2] < FRAME_BYTES_MIN:
+                raise ValueError(f"frames of {values[2]} bytes")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ProtocolError(
+                f"an answer to hello that grants nothing usable: {shortened(error)}"
+            ) from error
+        records, self.window_bytes = min(values[0], WINDOW_RECORDS_MAX), min(values[1], WINDOW_BYTES_MAX)
+        self.frame_bytes, self.batch_items, self.value_bytes = values[2], values[3], value_bytes
+        self.window_records = records
+
+    def copy(self) -> "Limits":
+        """Returns the same bounds as another object."""
+        same = Limits()
+        for name in self.__slots__:
+            setattr(same, name, getattr(self, name))
+        return same

@@ -7,9 +7,15 @@ import math
 from typing import Any
 
 from perstack_storage import _frames
+from perstack_storage._errors import AnswerTooLarge, ProtocolError, StorageError
 from perstack_storage._jsonio import dumps
 from perstack_storage._patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MAX_S, PATIENCE_MIN_S
 
+ANSWER_BYTES_MAX = 1 << 30
+"""More a client takes of no answer: a listing that has more is read in pages."""
+_SINGLE = frozenset({"retrieveJob", "retrieveCheckpoint"})
+_SMALL = frozenset({"hello", "ping", "stats"})
+_SMALL_BYTES_MAX = 1 << 24
 _WITHOUT_DEADLINE = frozenset({"hello", "ping", "stats"})
 
 
@@ -28,6 +34,7 @@ class Read:
         self.op = op
         self.done = False
         self.error: dict[str, Any] | None = None  # of the last try
+        self.failure: StorageError | None = None  # the answer can't be used
         self.position: int | None = None
         self.next: Any = None
         self.epoch: str | None = None  # of `next`, and of all else where there are no `epochs`
@@ -37,7 +44,10 @@ class Read:
         self.wait_s = wait_s
         self.deadline = deadline
         self._more: bytes | None = None
+        self._part = 0
         self._pieces: list[bytes] = []
+        self._size = 0
+        self.value_bytes_max = _frames.VALUE_BYTES_DEFAULT  # what the daemon says of a single value
         self._id: int | None = None
         self._send_at: float | None = 0.0  # None: sent, the answer is waited for
         self._sent_at = 0.0
@@ -91,8 +101,13 @@ class Read:
         return True
 
     def _take(self, answer: _frames.Answer) -> None:
-        header = answer.header
-        self._pieces.append(answer.body)
+        header, more = answer.header, answer.header.get("more")
+        self._size += len(answer.body)
+        if self._size > self._bytes_max:
+            self._fail(AnswerTooLarge(self._too_large()))
+            return
+        if answer.body:
+            self._pieces.append(answer.body)
         if self.position is None:
             self.position = header.get("position")
         self.next = header.get("next", self.next)
@@ -100,16 +115,41 @@ class Read:
         if isinstance(epoch, str):
             self.epoch = epoch
         self.epochs = header.get("epochs", self.epochs)
-        more = header.get("more")
         if more is None:
             self.done = True
-        else:
-            self._more = dumps(more)
+        elif self._follows(more):
+            self._more, self._part = dumps(more), more["part"]
             self._send_at = 0.0
+        else:
+            self._fail(
+                ProtocolError(f"an answer with a part that does not follow: {_frames.shortened(more)}")
+            )
+        if self.position is not None and type(self.position) is not int:
+            self._fail(ProtocolError(f"a position that is none: {_frames.shortened(self.position)}"))
+
+    def _follows(self, more: object) -> bool:
+        return type(more) is dict and type(more.get("part")) is int and more["part"] == self._part + 1
+
+    @property
+    def _bytes_max(self) -> int:
+        if self.op in _SMALL:
+            return _SMALL_BYTES_MAX
+        return min(self.value_bytes_max, ANSWER_BYTES_MAX) if self.op in _SINGLE else ANSWER_BYTES_MAX
+
+    def _too_large(self) -> str:
+        what = f"the answer to {self.op} has more than {self._bytes_max:,} bytes"
+        if self.op in _SINGLE or self.op in _SMALL:
+            return f"{what}, which the daemon itself takes for too much"
+        return f"{what}: read it in pages, with `limit`"
+
+    def _fail(self, error: StorageError) -> None:
+        self.failure, self.done = error, True
+        self._pieces.clear()
 
     def _retry(self, error: dict[str, Any], now: float) -> None:
         if error.get("code") == "READ_GONE":
             self._more = None
+            self._part = self._size = 0
             self._pieces.clear()
             self.position = self.next = self.epochs = self.epoch = None
         self._send_at = now + max(self._backoff_s, error.get("retryAfterMs", 0) / 1000)
