@@ -69,11 +69,21 @@ def items_of(read: Read) -> list[Any]:
 
 def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
     """Returns the records that a `readAll` behind `after` was answered with; raises as `value_of`."""
-    page = page_of(read)
+    page = Page(checked_records(read), read.next, read.position)
     spans = spans_of(after, page.next, read.epoch, read.epochs)
     name_epochs(page, spans)
     seen.note(spans)
     return page
+
+
+def checked_records(read: Read) -> list[Record]:
+    """Returns the records that a `readAll` was answered with, which have what it takes to follow them."""
+    records = items_of(read)
+    if type(read.next) is not int or not all(
+        type(record) is dict and type(record.get("position")) is int for record in records
+    ):
+        raise ProtocolError("an answer to readAll that can't be followed")
+    return records
 
 
 def _checked(read: Read) -> Read:

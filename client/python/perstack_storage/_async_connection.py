@@ -108,6 +108,9 @@ class AsyncConnection(Transport):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
+    def __del__(self) -> None:
+        self.release()
+
     def now(self) -> float:
         """Returns the time that limits on the daemon's silence are measured in."""
         return self._clock.now()

@@ -5,40 +5,62 @@ No sockets and no clocks, as in `_stores.py`.
 
 import math
 from collections import deque
+from collections.abc import Callable
 
-from perstack_storage._batch import Batch, Sink
+from perstack_storage._batch import Batch, Sink, Store
 from perstack_storage._frames import Limits
 from perstack_storage._stores import BATCH_BYTES_MAX, StoreQueue
 
 
 class Backlog:
-    """What stands behind the queue of a session. True while there is something in it."""
+    """What stands behind the queue of a session. True while there is something in it.
+
+    Attributes:
+        waiting: the stores in order, each with its sink and when it was called for.
+    """
 
     def __init__(self, stores: StoreQueue, limits: Limits) -> None:
         self._stores = stores
         self._limits = limits
-        self._waiting: deque[tuple[str, bytes, Sink, float]] = deque()
+        self.waiting: deque[tuple[Store, Sink, float]] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     @property
     def oldest_at(self) -> float:
         """When the first of them was called for; infinity if there is none."""
-        return self._waiting[0][3] if self._waiting else math.inf
+        return self.waiting[0][2] if self.waiting else math.inf
 
     def enqueue(self, op: str, body: bytes, sink: Sink, now: float) -> None:
         """Puts a store into the queue, or where that has no room, behind what waits here."""
-        if self._waiting or not self._fits(len(body)):
-            self._waiting.append((op, body, sink, now))
+        self.append((op, body, None), sink, now)
+
+    def append(self, store: Store, sink: Sink, now: float) -> None:
+        """The same with a store that may have a future."""
+        if self.waiting or not self._fits(len(store[1])):
+            self.waiting.append((store, sink, now))
         else:
-            self._stores.add(op, body, sink, now)
+            self._stores.append(store, sink, now)
 
     def move(self) -> None:
         """Puts as much into the queue as it has room for."""
-        waiting = self._waiting
-        while waiting and self._fits(len(waiting[0][1])):
-            self._stores.add(*waiting.popleft())
+        waiting = self.waiting
+        while waiting and self._fits(len(waiting[0][0][1])):
+            self._stores.append(*waiting[0])  # before it is taken off: an exception here loses no store
+            waiting.popleft()
+
+    def successor(self, stores: StoreQueue, limits: Limits, sink_of: Callable[[Sink], Sink]) -> "Backlog":
+        """Returns the same for a queue that was made again; see `StoreQueue.successor`."""
+        new, moved = Backlog(stores, limits), stores.last
+        for store, sink, added_at in list(self.waiting):
+            if store is not moved:
+                new.waiting.append((store, sink_of(sink), added_at))
+        return new
+
+    def stores(self) -> list[Store]:
+        """All that waits here, in order."""
+        return [store for store, _, _ in self.waiting]
 
     def _fits(self, size: int) -> bool:
         # Whether a large one must travel in parts depends on what the daemon grants.
@@ -48,13 +70,13 @@ class Backlog:
     def abandon(self, through: float = math.inf) -> list[Batch]:
         """Gives up what was called for up to the time `through`; nothing of it was ever sent."""
         gone: list[Batch] = []
-        waiting = self._waiting
-        while waiting and waiting[0][3] <= through:
-            op, body, sink, added_at = waiting.popleft()
-            batch = Batch(0, sink, added_at)
-            batch.ops.append(op)
-            batch.bodies.append(body)
+        waiting = self.waiting
+        while waiting and waiting[0][2] <= through:
+            store, sink, added_at = waiting[0]
+            batch = Batch(self._stores.next_seq, sink, added_at)  # a number that nothing else has
+            batch.stores.append(store)
             gone.append(batch)
-            self._stores.finished += 1
-            sink.abandoned(batch)
+            sink.abandoned(batch)  # before it is taken off: an exception here loses no outcome
+            self._stores.pass_number()
+            waiting.popleft()
         return gone

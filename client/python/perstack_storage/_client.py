@@ -32,6 +32,11 @@ class Client(ClientReads):
 
     Every call may raise `DaemonUnavailable`, `Refused` and `ClosedError`; a store also `OutcomeUnknown`,
     and TypeError or ValueError for what has no form in JSON. All but those two are `StorageError`s.
+
+    An exception that a signal handler raises in the middle of a call (Ctrl-C, a timeout) leaves the outcome
+    of that call unknown, and nothing else. A handler may itself call the client that it interrupted: a
+    `…_nowait` store is queued, any other call is served before the interrupted one goes on. Time for which
+    the process stands still (stopped, suspended, in a debugger) does not count for `timeout_s`.
     """
 
     def __init__(

@@ -1,32 +1,40 @@
-"""The connection of one thread of the synchronous client: stores, reads, and how it waits for them."""
+"""The connection of one thread of the synchronous client: one call at a time, whatever interrupts it."""
 
-import math
+import concurrent.futures
+import itertools
 import os
-import select
 import threading
-import time
 from collections.abc import Callable
+from types import CodeType
 
 import zmq
 
-from perstack_storage._batch import Sink
-from perstack_storage._errors import ClosedError, StorageError, refused
+from perstack_storage._batch import Batch, Sink, Store
+from perstack_storage._core import Common, Core, Superseded
+from perstack_storage._delivery import Delivery
+from perstack_storage._errors import ClosedError, StorageError, TooMuchOutstanding, refused
 from perstack_storage._keys import CurveKeys
 from perstack_storage._nowait import NowaitSettings, StoreFuture, ThreadOutstanding
-from perstack_storage._pump import Pump
+from perstack_storage._outcomes import GivenUp
+from perstack_storage._pump import LOOK_EVERY_MS, Pump
 from perstack_storage._reads import Read
 from perstack_storage._stores import BATCH_BYTES_MAX
-from perstack_storage._transport import Transport
+from perstack_storage._turn import Turn
 
-DRAIN_EVERY_ITEMS = 16
-DRAIN_EVERY_S = 0.001
+LATE_MAX = 10_000
 
 
-class Connection(Transport):
+class Connection:
     """Stores and reads of one thread: one socket, one session. Errors are those of `Client`.
 
-    Until the first `submit_nowait` no other thread and no lock is involved. From then on a pump moves what is
-    outstanding while the thread is elsewhere, and `_pump.lock` guards everything but what is said otherwise.
+    A call takes the turn, works on the core, and gives the turn back. Two things can come between:
+
+    - An exception, out of a signal handler or a trace function. The core is `torn` then, and perhaps the turn
+      was not given back. The next call, or the pump, goes on with a successor of the core.
+    - A call of a signal handler. A `…_nowait` store waits in `late` until the call below it looks there.
+      Any other call makes a successor of the core and works on that one; the call below begins again with it.
+
+    From the first `submit_nowait` on a pump moves what is outstanding while the thread is elsewhere.
     """
 
     def __init__(
@@ -38,30 +46,64 @@ class Connection(Transport):
         nowait: NowaitSettings,
         keys: CurveKeys | None,
     ) -> None:
-        super().__init__(endpoint, base, timeout_s, keys)
-        self._get_context = context
+        self._timeout_s = timeout_s
         self._nowait = nowait
         self._thread = threading.get_ident()
-        self._undrained_items = 0
-        self._drained_at = 0.0
-        self._pump: Pump | None = None
-        self.outstanding: ThreadOutstanding | None = None
-        self.busy = False  # read by `Client.close` in another thread
+        self._pid = os.getpid()
+        self._turn = Turn(self, _entries)
+        self._holder = self._turn.holder
+        self._delivery = Delivery(nowait.failures.report)
+        self._told = self._delivery.told
+        self._common = Common(timeout_s)
+        self._watch, self._late = self._common.watch, self._common.late
+        self._late_numbers = itertools.count()
+        self._core = core = Core(context, endpoint, base, timeout_s, keys, self._common)
+        self._given_up: GivenUp = core._given_up
+        core.outstanding = self._new_outstanding()
+        self._pump = Pump(self)
+        self.closed = False
+
+    def _new_outstanding(self) -> ThreadOutstanding:
+        return ThreadOutstanding(self._nowait, self._given_up, self._delivery)
+
+    @property
+    def outstanding(self) -> int:
+        """Number of stores that nobody waits for and that have no outcome."""
+        return self._core.outstanding.count + len(self._late)
+
+    def last_futures(self) -> list[concurrent.futures.Future[int]]:
+        """Returns those that are done last: they are handed out in order."""
+        queued = self._common.last
+        late = [store[2] for store in list(self._late.values()) if store[2] is not None]
+        return late if queued is None else [queued, *late]
+
+    # --- calls ---------------------------------------------------------------------------------------
 
     def store(self, op: str, body: bytes) -> int:
         """Stores one value and waits; returns its position."""
-        self._enter()
-        try:
-            now = time.monotonic()
-            deadline = now + self._timeout_s
-            self._make_room(len(body), math.inf, deadline)
-            self._stores.seal()
-            batch = self._stores.add(op, body, None, now)
-            self._stores.seal()
-            while not batch.done:
-                self._step(deadline)
-        finally:
-            self._leave()
+        store: Store = (op, body, None)
+        batch: Batch | None = None
+        deadline = 0.0
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                deadline = deadline or self._watch.now() + self._timeout_s
+                if batch is not None:
+                    batch = batch.successor
+                if batch is None:
+                    core.make_room(len(body), _NO_MAX, deadline)
+                    batch = core.queue(store)
+                while not batch.done:
+                    core.step(deadline)
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                break
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
         outcome = batch.outcomes[0]
         if isinstance(outcome, dict):
             raise refused(outcome, op=op)
@@ -75,86 +117,159 @@ class Connection(Transport):
             arguments: the body.
             wait_s: how long the daemon may put its answer off.
         """
-        self._enter()
-        try:
-            deadline = time.monotonic() + self._timeout_s + wait_s
-            read = Read(op, arguments, deadline, wait_s=wait_s)
-            self._protocol.reads.append(read)
-            while not read.done:
-                self._step(deadline)
-        finally:
-            self._protocol.reads.clear()
-            self._leave()
-        return read
+        deadline = 0.0
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                deadline = deadline or self._watch.now() + self._timeout_s + wait_s
+                read = Read(op, arguments, deadline, wait_s=wait_s)
+                core.add_read(read)
+                while not read.done:
+                    core.step(deadline)
+                core.drop_reads()
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                return read
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
 
     def submit(self, op: str, body: bytes, sink: Sink, records_max: float) -> None:
         """Queues one value and sends what is worth sending; waits only while the window is used up."""
-        self._enter()
-        try:
-            stores, now = self._stores, time.monotonic()
-            if (
-                not stores.has_room(len(body), records_max)
-                or len(body) > BATCH_BYTES_MAX
-                or self._protocol.backlog
-            ):
-                self._make_room(len(body), records_max, None)
-            stores.add(op, body, sink, now)
-            self._push(now)
-        finally:
-            self._leave()
+        store: Store = (op, body, None)
+        before: Core | None = None
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                if before is None or not before.handed_over(store):
+                    stores, now, size = core.stores, self._watch.now(), len(body)
+                    if size > BATCH_BYTES_MAX or not stores.has_room(size, records_max) or core.waiting:
+                        core.make_room(size, records_max, None)
+                    stores.append(store, sink, now)
+                    core.push(now)
+                if core._touched and core.outstanding.count:
+                    core.leave_descriptor()
+                core.torn = False
+                if not core.superseded:
+                    return
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+            before = core
 
     def submit_nowait(self, op: str, body: bytes) -> StoreFuture:
         """Queues one value whose outcome goes to a future; waits only while too much is outstanding."""
-        if self._pump is None:
-            self._start_pump()
-        self._enter()
-        try:
-            outstanding, pump = self.outstanding, self._pump
-            assert outstanding is not None
-            assert pump is not None
-            if outstanding.full:
-                self._wait_while(lambda: outstanding.full)
-            now = time.monotonic()
-            future = outstanding.new_future(len(body))
-            self._protocol.backlog.enqueue(op, body, outstanding, now)
-            self._push(now)
-            pump.wake()
-        finally:
-            self._leave()
-        return future
+        if self.closed:
+            raise ClosedError("the client is closed")
+        future, pump = StoreFuture(), self._pump
+        store: Store = (op, body, future)
+        before: Core | None = None
+        while True:
+            nested = self._enter(may_wait=False)
+            if nested:
+                self._submit_late(store)
+                return future
+            core = self._core
+            try:
+                if before is None or not before.handed_over(store):
+                    if core.outstanding.full:
+                        core.finish_some()
+                    if not pump.awake:  # first: it is moved even if an exception ends this call
+                        pump.wake()
+                    core.queue_nowait(store)
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                if not core.superseded:
+                    return future
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+            before = core
 
     def flush(self) -> None:
         """Waits until every store queued so far has its final outcome."""
-        self._enter()
-        try:
-            self._stores.seal()
-            self._wait_while(lambda: self._stores.records > 0 or bool(self._protocol.backlog))
-        finally:
-            self._leave()
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                core.finish_stores()
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                return
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
 
-    def close(self) -> None:
-        """Closes the socket; what is unanswered is not sent again."""
-        self.closed = self._given_up.closed = True
-        pump = self._pump
-        if pump is None:
-            self._drop_wire()
+    def catch_up(self, timeout_s: float | None) -> None:
+        """Sees that what is outstanding is moved: by the pump, or where this thread keeps it out, here."""
+        if not self.outstanding and not self._told and not self._core.torn:
             return
-        with pump.lock:
-            self._drop_wire()
-            self._protocol.abandon()
-        pump.stop()
-        if self.outstanding is not None:
-            self.outstanding.deliver()
+        deadline = _NO_MAX if timeout_s is None else self._watch.now() + timeout_s
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                self._pump.wake()
+                if nested:
+                    core.finish_outstanding(deadline)
+                core.torn = False
+                break
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+        if nested or self._delivery.is_mine():  # this thread was interrupted while it handed outcomes out
+            self._delivery.hand_out(by_all_means=True)
+
+    def handing_out(self) -> bool:
+        """Whether this thread was interrupted while it handed outcomes out: the pump can't, then."""
+        return self._delivery.is_mine()
+
+    def announce_close(self) -> None:
+        """Has calls under way end soon; `close` waits for them."""
+        self.closed = self._given_up.closed = True
+        self._core.closed = True
+
+    def close(self) -> bool:
+        """Closes the socket; what is unanswered is not sent again.
+
+        Returns:
+            Whether a call of this thread is still in the socket: a signal handler interrupted it.
+        """
+        self.announce_close()
+        nested = self._turn.take(self._interrupt)
+        try:
+            if nested or self._core.torn:
+                self._renew(interrupted=nested)
+            core = self._core
+            core.closed = True
+            core.torn = True
+            core.end()
+            core.torn = False
+        finally:
+            if not nested:
+                self._turn.give_back()
+        self._pump.stop()
+        self._delivery.hand_out(by_all_means=nested)
+        return nested
 
     def __del__(self) -> None:
-        super().__del__()
-        if self._pump is not None and os.getpid() == self._pid:
-            self._pump.stop()
+        """A thread that ended leaves its connection to this; a forked child must not touch it."""
+        pump: Pump | None = getattr(self, "_pump", None)
+        if pump is not None and os.getpid() == self._pid:
+            pump.stop()
+            self._core.release()
 
-    def _start_pump(self) -> None:
-        if threading.get_ident() == self._thread and os.getpid() == self._pid:
-            self.outstanding = ThreadOutstanding(self._nowait, self._given_up)
-            self._pump = Pump(self)
+    # --- the pump ------------------------------------------------------------------------------------
 
     def tend(self) -> tuple[int, int] | None:
         """Does what is due for what is outstanding; called by the pump, in its thread.
@@ -162,139 +277,117 @@ class Connection(Transport):
         Returns:
             The descriptor, -1 for none, and its events to wait for; None if nothing is outstanding.
         """
-        pump, outstanding = self._pump, self.outstanding
-        assert pump is not None
-        assert outstanding is not None
-        with pump.lock:
+        self._turn.take()
+        try:
+            awaited = self._tend()
+        finally:
+            self._turn.give_back()
+        self._delivery.hand_out()
+        return awaited
+
+    def _tend(self) -> tuple[int, int] | None:
+        if self._core.torn and not self.closed:
+            self._renew(interrupted=False)
+        core = self._core
+        if not self.closed:
+            core.torn = True
             try:
-                if not self.closed:
-                    now = time.monotonic()
-                    if now >= self._protocol.gives_up_at(self._timeout_s):
-                        self._abandon_overdue(now - self._timeout_s)
-                    self._look_up_all(now)
+                now = self._watch.now(LOOK_EVERY_MS / 1000)
+                core.give_up_overdue(now)
+                core.look_up_all(now)
+                core.torn = False
             except ClosedError:
                 pass  # `close` does the rest
             except StorageError as error:
-                outstanding.report(error)
-            if self.closed or not outstanding.count:
-                pump.rest()
-                awaited = None
-            else:
-                awaited = self._awaited()
-        outstanding.deliver()
-        return awaited
+                core.outstanding.report(error)
+        if self.closed or not self.outstanding:
+            self._pump.rest()
+            if self.closed or not self.outstanding:  # a signal handler's store may have come in between
+                return None
+            self._pump.wake()
+        return core.awaited()
 
-    def _awaited(self) -> tuple[int, int]:
-        wire = self._wire
-        if wire is None:
-            return -1, 0
-        return wire.fd, select.POLLIN | select.POLLOUT if wire.unsent else select.POLLIN
+    # --- turns ---------------------------------------------------------------------------------------
 
-    def interrupt(self) -> None:
-        """Ends a wait in another thread, after `closed` was set."""
-        wire = self._wire
-        if wire is not None:
-            wire.interrupt()
+    def _enter(self, *, may_wait: bool = True) -> bool:
+        """Takes the turn, and sees that the core is whole.
 
-    def _enter(self) -> None:
-        if os.getpid() != self._pid or threading.get_ident() != self._thread:
+        Returns:
+            Whether a call of this thread is under way below this one. With `may_wait` this one goes on with a
+            successor of its core then.
+        """
+        thread = threading.get_ident()
+        if thread != self._thread or os.getpid() != self._pid:
             raise ClosedError("a pipeline can be used only in the thread and process that opened it")
-        if self.busy:
-            raise StorageError(
-                "the client was called again from within one of its own calls (a signal handler?)"
-            )
-        self.busy = True
-        if self._pump is not None:
-            self._pump.lock.acquire()
-        if self.closed:
-            self._leave()
-            raise ClosedError("the client is closed")
-
-    def _leave(self) -> None:
-        self.busy = False
-        if self._pump is not None:
-            self._leave_to_pump(self._pump)
-
-    def _leave_to_pump(self, pump: Pump) -> None:
-        outstanding = self.outstanding
-        assert outstanding is not None
+        token: list[object] = [thread]
+        nested = self._holder.setdefault("turn", token) is not token and self._turn.contend(token)
+        if nested and not may_wait:
+            return True
         try:
-            # Otherwise the pump, which waits for the descriptor, might miss what has arrived.
-            if self._touched and outstanding.count and not self.closed and self._has_work():
-                self._look_up_all(time.monotonic())
-        finally:
-            pump.lock.release()
-        outstanding.deliver()
+            if self._core.torn:
+                self._renew(interrupted=nested)
+            if self.closed:
+                raise ClosedError("the client is closed")
+            self._core.torn = True
+        except BaseException:
+            if not nested:
+                self._turn.give_back()
+            raise
+        return nested
 
-    def _make_room(self, size: int, records_max: float, deadline: float | None) -> None:
-        stores, limits, backlog = self._stores, self._protocol.limits, self._protocol.backlog
-        if size > BATCH_BYTES_MAX:  # whether it must travel in parts depends on what the daemon grants
-            self._wait_while(lambda: not limits.known, deadline)
-        if backlog or not stores.has_room(size, records_max):
-            stores.seal()  # nothing joins it before something is answered
-            self._wait_while(lambda: bool(backlog) or not stores.has_room(size, records_max), deadline)
-
-    def _wait_while(self, pending: Callable[[], bool], deadline: float | None = None) -> None:
-        """Without a deadline, gives up when no store has been answered for `timeout_s`."""
-        start = time.monotonic()
-        while pending():
-            last = max(start, self._stores.progress_at)
-            self._step(last + self._timeout_s if deadline is None else deadline)
-
-    def _step(self, deadline: float) -> None:
-        """Sends what may be sent, then waits until something arrives or has to be done."""
-        now = time.monotonic()
-        if now >= deadline:
-            self._give_up()
-        self._send(now)
-        due = self._blocked_until(now) if self._blocked else self._protocol.due()
-        wait_s = max(0.0, min(due, deadline) - now)
-        wire = self._wire
-        if wire is None:
-            time.sleep(wait_s)
+    def _leave(self, core: Core, nested: bool) -> None:
+        if core.superseded:
+            core.retire(interrupted=False)
+        if nested:
             return
-        try:
-            arrived = wire.wait(wait_s, self._blocked)
-        except ConnectionAbortedError as error:
-            raise ClosedError("the client was closed during the call") from error
-        if arrived:
-            self._drain()
-        elif self._protocol.silent(time.monotonic()):
-            self._drop_wire()
+        turn = self._turn
+        self._holder.clear()
+        if turn.wanted:
+            turn.give_back()
+        if self._told:
+            self._delivery.hand_out()
 
-    def _push(self, now: float) -> None:
-        """Sends what is worth sending, and takes what has arrived every now and then."""
-        self._undrained_items += 1
-        if self._stores.worth_sending and not self._blocked:
-            self._send(now)
-        elif self._undrained_items >= DRAIN_EVERY_ITEMS or now - self._drained_at > DRAIN_EVERY_S:
-            self._look_up(now)
+    def _renew(self, *, interrupted: bool) -> None:
+        """Replaces the core by one that is whole."""
+        old = self._core
+        new = old.successor(self._new_outstanding, interrupted=interrupted)
+        last = self._common.last
+        if last is None or not (last.done() or self._delivery.has(last)):
+            # The call was interrupted before it had noted the store, or after.
+            futures = [store[2] for store in old.taken_over if store[2] is not None]
+            self._common.last = futures[-1] if futures else None
+        old.superseded = True
+        self._core = new
+        if self.closed:
+            new.closed = True
+        old.retire(interrupted=interrupted)
+        new.settle()
 
-    def _look_up(self, now: float) -> None:
-        """Takes what has arrived and sends what may be sent, without waiting."""
-        self._undrained_items = 0
-        self._drained_at = now
-        self._drain()
-        if self._protocol.silent(now):
-            self._drop_wire()
-        self._send(now)
+    def _submit_late(self, store: Store) -> None:
+        if len(self._late) >= LATE_MAX:
+            raise TooMuchOutstanding(f"{LATE_MAX} stores of signal handlers wait for the call below them")
+        self._late[next(self._late_numbers)] = store
+        self._pump.wake()
 
-    def _look_up_all(self, now: float) -> None:
-        """The same until nothing more has arrived; the descriptor can be waited for then."""
-        self._look_up(now)
-        while self._has_work():
-            self._look_up(now)
+    def _interrupt(self) -> None:
+        self._core.interrupt()
 
-    def _context(self) -> zmq.SyncContext:
-        return self._get_context()
 
-    def _give_up(self) -> None:
-        if self._protocol.reads:
-            read = self._protocol.reads[0]
-            if read.error is not None:
-                raise refused(read.error, op=read.op)
-            self._note_trouble()
-            raise self._given_up.unavailable()
-        # With the socket goes what it has not delivered yet: a store given up must not arrive later.
-        self._drop_wire()
-        raise self._given_up.error_of(self._protocol.abandon())
+_NO_MAX = float("inf")
+_ENTRIES = frozenset(
+    method.__code__
+    for method in (
+        Connection.store,
+        Connection.call,
+        Connection.submit,
+        Connection.submit_nowait,
+        Connection.flush,
+        Connection.catch_up,
+        Connection.close,
+        Connection.tend,
+    )
+)
+
+
+def _entries() -> frozenset[CodeType]:
+    return _ENTRIES

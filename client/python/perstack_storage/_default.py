@@ -1,51 +1,46 @@
 """The one client behind the module-level functions: made when first used, with the base as it is then."""
 
 import os
-import threading
 
 from perstack_storage._client import Client
 from perstack_storage._endpoint import ENDPOINT_VARIABLE, resolve_base
 
+_MADE = "made"
 
-class _Default:
-    """What the first call found, for all later ones. It may be used by threads, and on after a fork."""
+
+class _Made:
+    """A client, and the base where it is known."""
 
     def __init__(self) -> None:
-        self._renew_lock()
-        self._client: Client | None = None
-        self._base: str | None = None
-        # The lock may be held by a thread that the child does not have.
-        os.register_at_fork(after_in_child=self._renew_lock)
+        self.base: str | None = None
+        if not os.environ.get(ENDPOINT_VARIABLE):
+            self.base = resolve_base(None)
+        self.client = Client(base_path=self.base)
 
-    def client(self) -> Client:
-        with self._lock:
-            if self._client is None:
-                self._look()
-            assert self._client is not None
-            return self._client
+
+class _Default:
+    """What the first call found, for all later ones. It may be used by threads, and on after a fork.
+
+    There is no lock: a signal handler may come at any step. Of two that are made at a time, one is used.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, _Made] = {}
+
+    def made(self) -> _Made:
+        return self._made.get(_MADE) or self._made.setdefault(_MADE, _Made())
 
     def base(self) -> str:
-        client = self.client()
-        if self._base is None:
+        made = self.made()
+        if made.base is None:
             # Only the daemon knows which base is behind an endpoint that was named.
-            self._base = str(client.hello()["base"])
-        return self._base
+            made.base = str(made.client.hello()["base"])
+        return made.base
 
     def close(self) -> None:
-        with self._lock:
-            client, self._client, self._base = self._client, None, None
-        if client is not None:
-            client.close()
-
-    def _look(self) -> None:
-        if os.environ.get(ENDPOINT_VARIABLE):
-            self._base, self._client = None, Client()
-            return
-        self._base = resolve_base(None)
-        self._client = Client(base_path=self._base)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+        made = self._made.pop(_MADE, None)
+        if made is not None:
+            made.client.close()
 
 
 _default = _Default()
@@ -57,7 +52,7 @@ def default_client() -> Client:
     PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the current directory are looked at when it is first
     needed; a later change of them, or of the directory, changes nothing until `close_default_client`.
     """
-    return _default.client()
+    return _default.made().client
 
 
 def default_base() -> str:

@@ -1,8 +1,6 @@
 """Following the store by position: what to ask next, and what an answer means. No sockets, no clocks."""
 
-from typing import cast
-
-from perstack_storage._answers import items_of, value_of
+from perstack_storage._answers import checked_records, value_of
 from perstack_storage._epochs import SeenEpochs, name_epochs, spans_of
 from perstack_storage._errors import ProtocolError
 from perstack_storage._jsonio import dumps
@@ -85,9 +83,7 @@ class Follow:
                 raise ProtocolError("an answer to hello that does not name the history")
             self._store = str(hello["store"])
             return []
-        records = cast("list[Record]", items_of(read))
-        if type(read.next) is not int or not all(type(record) is dict for record in records):
-            raise ProtocolError("an answer to readAll that can't be followed")
+        records = checked_records(read)
         spans = spans_of(self._after, read.next, read.epoch, read.epochs)
         name_epochs(records, spans)
         self._seen.note(spans)

@@ -1,18 +1,20 @@
-"""Stores that are not waited for at the call: their futures, their bound, and who hears of failures."""
+"""Stores that are not waited for at the call: their futures, their bound, and where failures go."""
 
 import concurrent.futures
+import itertools
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from perstack_storage._batch import Batch
+from perstack_storage._delivery import Delivery
 from perstack_storage._errors import StorageError, refused
 from perstack_storage._outcomes import GivenUp
 
 MAX_OUTSTANDING_DEFAULT = 10_000
 OUTSTANDING_BYTES_MAX = 67_108_864
+ERRORS_KEPT_MAX = 100
 
 ErrorHandler = Callable[[StorageError], object]
 
@@ -24,14 +26,16 @@ class Failures:
 
     def __init__(self, on_error: ErrorHandler | None) -> None:
         self._on_error = on_error
-        self._first: StorageError | None = None
-        self._count = 0
+        self._errors: list[StorageError] = []
+        self._more = itertools.count()  # of those that are only counted
 
     def report(self, error: StorageError) -> None:
         """Takes an error."""
         if self._on_error is None:
-            self._first = self._first or error
-            self._count += 1
+            if len(self._errors) < ERRORS_KEPT_MAX:
+                self._errors.append(error)
+            else:
+                next(self._more)
             return
         try:
             self._on_error(error)
@@ -40,12 +44,14 @@ class Failures:
 
     def raise_first(self) -> None:
         """Raises the first error that came in since the last time, if there was one and no `on_error`."""
-        first, count = self._first, self._count
-        self._first, self._count = None, 0
-        if first is not None:
-            if count > 1:
-                first.add_note(f"and {count - 1} more of the stores that nobody waited for failed")
-            raise first
+        if not self._errors:
+            return
+        errors, self._errors = self._errors, []
+        more, self._more = next(self._more), itertools.count()
+        count = len(errors) + more
+        if count > 1:
+            errors[0].add_note(f"and {count - 1} more of the stores that nobody waited for failed")
+        raise errors[0]
 
 
 class NowaitSettings:
@@ -146,44 +152,40 @@ class StoreFuture(concurrent.futures.Future[int]):
 
 
 class ThreadOutstanding(Outstanding[StoreFuture]):
-    """For threads: outcomes are collected under the connection's lock and handed out without it."""
+    """For threads: outcomes are collected under the connection's turn and handed out without it.
 
-    def __init__(self, settings: NowaitSettings, given_up: GivenUp) -> None:
+    Each store has its future with it, so no order of futures has to be kept beside that of the stores.
+    """
+
+    def __init__(self, settings: NowaitSettings, given_up: GivenUp, delivery: Delivery) -> None:
         super().__init__(settings, given_up)
-        self._outcomes: deque[tuple[StoreFuture, int | StorageError]] = deque()
-        self._handing_out = threading.Lock()
-        self.last: StoreFuture | None = None  # done last: they are handed out in order
+        self._delivery = delivery
 
-    def new_future(self, size: int) -> StoreFuture:
-        """Returns the future of the store of so many bytes that is queued next."""
-        future = self.last = StoreFuture()
-        self.expect(future, size)
-        return future
+    def count_in(self, size: int) -> None:
+        """Counts a store of so many bytes that was queued."""
+        self.added += 1
+        self.bytes += size
 
-    def _resolve(self, future: StoreFuture, outcome: int | StorageError, _waited_for: bool, /) -> None:
-        self._outcomes.append((future, outcome))
+    def settled(self, batch: Batch) -> None:
+        """Takes the outcomes of a batch."""
+        outcomes: list[int | StorageError] = [
+            outcome if isinstance(outcome, int) else refused(outcome, op=store[0])
+            for store, outcome in zip(batch.stores, batch.outcomes, strict=False)
+        ]
+        self._take(batch, outcomes)
 
-    def deliver(self) -> None:
-        """Hands out what was collected; whoever waits for a future or hears of an error may call anything.
+    def abandoned(self, batch: Batch) -> None:
+        """Takes note that a batch was given up."""
+        outcomes: list[int | StorageError] = [
+            outcome if isinstance(outcome, int) else refused(outcome, op=store[0])
+            for store, outcome in zip(batch.stores, batch.outcomes, strict=False)
+        ]
+        outcomes += [self._given_up.error_of([batch], 1) for _ in batch.stores[len(outcomes) :]]
+        self._take(batch, outcomes)
 
-        One thread at a time does it, so that the order is kept. It looks again after it let go: who found it
-        busy can leave.
-        """
-        while self._outcomes and self._handing_out.acquire(blocking=False):
-            try:
-                while self._outcomes:
-                    future, outcome = self._outcomes[0]  # taken off only when done: an interrupt loses none
-                    self._hand_out(future, outcome)
-                    self._outcomes.popleft()
-            finally:
-                self._handing_out.release()
-
-    def _hand_out(self, future: StoreFuture, outcome: int | StorageError) -> None:
-        try:
-            if isinstance(outcome, StorageError):
-                self.report(outcome)
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
-        except concurrent.futures.InvalidStateError:
-            pass  # it was handed out before the interrupt
+    def _take(self, batch: Batch, outcomes: list[int | StorageError]) -> None:
+        self._delivery.add(
+            [(store[2], outcome) for store, outcome in zip(batch.stores, outcomes, strict=True)]
+        )
+        self.finished += len(outcomes)
+        self.bytes -= sum(len(store[1]) for store in batch.stores)

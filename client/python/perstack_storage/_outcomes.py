@@ -33,9 +33,9 @@ class GivenUp:
         if self.closed:
             return ClosedError("the client was closed before the store was answered: its outcome is unknown")
         if gone and gone[0].error is not None:
-            return refused(gone[0].error, op=gone[0].ops[-1])
+            return refused(gone[0].error, op=gone[0].stores[-1][0])
         if any(batch.sent_ever for batch in gone):
-            count = count or sum(len(batch.bodies) for batch in gone)
+            count = count or sum(len(batch.pending) for batch in gone)
             return OutcomeUnknown(self._endpoint, self._timeout_s, count)
         return self.unavailable()
 

@@ -9,10 +9,11 @@ A driver with a socket does this, over and over:
 """
 
 import math
+from collections.abc import Callable
 
 from perstack_storage import _frames
 from perstack_storage._backlog import Backlog
-from perstack_storage._batch import Batch
+from perstack_storage._batch import Batch, Sink, Store
 from perstack_storage._reads import Read
 from perstack_storage._stores import StoreQueue
 
@@ -42,6 +43,7 @@ class ClientProtocol:
         for read in self.reads:
             if read.ready(now):
                 self._offered = read
+                read.value_bytes_max = self.limits.value_bytes
                 return read.frame(self._next_id, now)
         if self.backlog:
             self.backlog.move()
@@ -98,6 +100,29 @@ class ClientProtocol:
         self.stores.disconnected()
         for read in self.reads:
             read.disconnected()
+
+    def successor(self, sink_of: Callable[[Sink], Sink], *, keep_unheard: bool) -> "ClientProtocol":
+        """Returns the same side, to go on with on a new connection, made again after an interruption.
+
+        This one is only read: a call that was interrupted may go on with it. Reads are not taken over: who
+        waits for one asks again. See `StoreQueue.successor`.
+        """
+        new = ClientProtocol(self._session)
+        limits = new.limits = self.limits.copy()
+        # Whether the socket took the frame offered last is not known.
+        offered = self._offered
+        if type(offered) is Batch:
+            offered.sent_ever = True
+        new._next_id = self._next_id + 1
+        new.stores = self.stores.successor(
+            limits, lambda sink: None if sink is None else sink_of(sink), keep_unheard=keep_unheard
+        )
+        new.backlog = self.backlog.successor(new.stores, limits, sink_of)
+        return new
+
+    def unanswered(self) -> list[Store]:
+        """All stores of which no outcome was given out, in order."""
+        return self.stores.stores() + self.backlog.stores()
 
     def due(self) -> float:
         """Returns when the driver must call again although nothing arrives."""

@@ -5,10 +5,11 @@ No sockets and no clocks: the time comes in as `now`, in seconds of a steady clo
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from perstack_storage import _frames
-from perstack_storage._batch import Batch, Outcome, Sink
+from perstack_storage._batch import Batch, Outcome, Sink, Store
 from perstack_storage._errors import ProtocolError
 from perstack_storage._patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MAX_S, PATIENCE_MIN_S
 
@@ -55,7 +56,11 @@ class StoreQueue:
 
     def add(self, op: str, body: bytes, sink: Sink | None, now: float) -> Batch:
         """Appends a store, to the batch that still takes some or to a new one; returns the batch."""
-        size = len(body)
+        return self.append((op, body, None), sink, now)
+
+    def append(self, store: Store, sink: Sink | None, now: float) -> Batch:
+        """The same with a store that may have a future."""
+        size = len(store[1])
         batch = self._open
         if (
             batch is None
@@ -64,14 +69,13 @@ class StoreQueue:
             or now - batch.added_at > BATCH_AGE_MAX_S
         ):
             batch = self._start_batch(size, sink, now)
-        batch.ops.append(op)
-        batch.bodies.append(body)
-        batch.items.append(f'["{op}",{size}]')
+        batch.stores.append(store)  # from here on it is in the queue, at whatever step an exception comes
         batch.size += size
+        batch.counted += 1
         self._next_seq += 1
         self.records += 1
         self.bytes += size
-        if len(batch.bodies) >= min(BATCH_ITEMS_MAX, self._limits.batch_items):
+        if len(batch.stores) >= min(BATCH_ITEMS_MAX, self._limits.batch_items):
             self._open = None
         return batch
 
@@ -87,6 +91,16 @@ class StoreQueue:
     @property
     def _part_bytes(self) -> int:
         return min(PART_BYTES_MAX, self._limits.frame_bytes - _frames.HEADER_RESERVE_BYTES)
+
+    @property
+    def next_seq(self) -> int:
+        """Number of the next store."""
+        return self._next_seq
+
+    def pass_number(self) -> None:
+        """Counts a store that was given up before it came into the queue. Nothing else is unanswered then."""
+        self._next_seq += 1
+        self.finished += 1
 
     def seal(self) -> None:
         """Makes the batch that still takes some ready to be sent as it is."""
@@ -107,20 +121,24 @@ class StoreQueue:
         """
         gone: list[Batch] = []
         waiting = self._unanswered
+        error = waiting[0].error if waiting else None
         while waiting and waiting[0].added_at <= through:
-            batch = waiting.popleft()
-            self.records -= len(batch.bodies)
-            self.bytes -= batch.size
-            self.finished += len(batch.ops)
+            batch = waiting[0]
+            batch.error = error
+            if batch.sink is not None:  # before it is taken off: an exception here loses no outcome
+                batch.sink.abandoned(batch)
+            self._take_off()
             gone.append(batch)
         if self._open in gone:
             self._open = None
         self._forget_transmission()
-        for batch in gone:
-            batch.error = gone[0].error
-            if batch.sink is not None:
-                batch.sink.abandoned(batch)
         return gone
+
+    def _take_off(self) -> None:
+        batch = self._unanswered.popleft()
+        self.records -= batch.counted
+        self.bytes -= batch.size
+        self.finished += len(batch.stores)
 
     @property
     def settled(self) -> int:
@@ -154,13 +172,16 @@ class StoreQueue:
 
     def frame(self, batch: Batch, request_id: int) -> bytes:
         """Returns the bytes of a batch, or of its next part."""
-        session, settled, first = self._session, self.settled, batch.first
+        session, settled, first, pending = self._session, self.settled, batch.first, batch.pending
+        op, body, _ = pending[0]
         if batch.parts > 1:
-            part, value = (batch.next_part, self._part_bytes), memoryview(batch.bodies[0])
-            return _frames.part_request(batch.ops[-1], request_id, session, first, settled, part, value)
-        if len(batch.bodies) == 1:
-            return _frames.store_request(batch.ops[-1], request_id, session, first, settled, batch.bodies[0])
-        return _frames.batch_request(request_id, session, first, settled, batch.items, batch.bodies)
+            part, value = (batch.next_part, self._part_bytes), memoryview(body)
+            return _frames.part_request(op, request_id, session, first, settled, part, value)
+        if len(pending) == 1:
+            return _frames.store_request(op, request_id, session, first, settled, body)
+        items = [f'["{op}",{len(body)}]' for op, body, _ in pending]
+        bodies = [body for _, body, _ in pending]
+        return _frames.batch_request(request_id, session, first, settled, items, bodies)
 
     def sent(self, batch: Batch, request_id: int, now: float) -> None:
         """Notes that the socket took the frame of a batch, or of its next part."""
@@ -195,10 +216,10 @@ class StoreQueue:
         if header["ok"] and "part" in header and batch.parts > 1:
             batch.sent_at = self.progress_at = now
             return True
-        size, count = batch.size, len(batch.bodies)
+        size, count = batch.size, len(batch.pending)
         position = header.get("position")
-        if type(position) is int and header.get("count", 1) == count:
-            batch.outcomes += range(position, position + count)
+        if type(position) is int and header["ok"] and header.get("count", 1) == count:
+            batch.outcomes = [*batch.outcomes, *range(position, position + count)]
             batch.done = True
             error = None
         else:
@@ -207,37 +228,37 @@ class StoreQueue:
             self._drop_parts(batch)
         if error is not None:
             self.bytes -= size - batch.size
-            self.records -= count - len(batch.bodies)
+            batch.counted = len(batch.pending)
+            self.records -= count - batch.counted
             self._retry(batch, error, now)
         elif batch is self._unanswered[0]:
             self._pop_settled(now)
         return True
 
     def _results(self, batch: Batch, answer: _frames.Answer) -> list[Outcome]:
-        header, count = answer.header, len(batch.bodies)
+        header, count = answer.header, len(batch.pending)
         if not header["ok"]:
             return [answer.error or {}] * count
         results = header.get("results")
-        if type(results) is not list or len(results) != count:
-            raise ProtocolError(f"an answer that does not fit a batch of {count} stores: {header}")
+        if type(results) is not list or len(results) != count or not all(map(_is_outcome, results)):
+            told = _frames.shortened(header)
+            raise ProtocolError(f"an answer that does not fit a batch of {count} stores: {told}")
         return results
 
     def _retry(self, batch: Batch, error: dict[str, Any], now: float) -> None:
         batch.error = error
         if self._resend_at is None:  # the first one of a transmission; the others follow from it
-            wait_s = max(self._backoff_s, error.get("retryAfterMs", 0) / 1000)
+            wait_s = max(self._backoff_s, _frames.retry_after_s(error))
             self._resend_at = now + wait_s
             self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
 
     def _pop_settled(self, now: float) -> None:
         waiting = self._unanswered
         while waiting and waiting[0].done:
-            batch = waiting.popleft()
-            self.records -= len(batch.bodies)
-            self.bytes -= batch.size
-            self.finished += len(batch.ops)
-            if batch.sink is not None:
+            batch = waiting[0]
+            if batch.sink is not None:  # before it is taken off: an exception here loses no outcome
                 batch.sink.settled(batch)
+            self._take_off()
         self.progress_at = now
         self._backoff_s = BACKOFF_MIN_S
         self._patience_s = PATIENCE_MIN_S
@@ -248,6 +269,58 @@ class StoreQueue:
             self._waiting.popleft()
         for request_id in [key for key, other in self.under_way.items() if other is batch]:
             del self.under_way[request_id]
+
+    def successor(
+        self, limits: _frames.Limits, sink_of: Callable[[Sink | None], Sink | None], *, keep_unheard: bool
+    ) -> "StoreQueue":
+        """Returns the same queue as it was made again from what an interruption leaves right.
+
+        This one is only read: a call that was interrupted may go on with it.
+
+        Args:
+            limits: of the new queue.
+            sink_of: returns the sink to use in the place of another one.
+            keep_unheard: a call is still there that waits for the stores that have no sink. Otherwise those
+                at the head are given up.
+        """
+        new = StoreQueue(self._session, limits)
+        new._next_seq = self._next_seq
+        new.progress_at, new.finished = self.progress_at, self.finished
+        for batch in list(self._unanswered):
+            stores = list(batch.stores)
+            new._next_seq = max(new._next_seq, batch.start + len(stores))
+            outcomes = batch.outcomes
+            heard = keep_unheard or batch.sink is not None or new._unanswered
+            if not stores or not (heard or len(outcomes) >= len(stores)):
+                continue
+            same = Batch(batch.start, sink_of(batch.sink), batch.added_at)
+            same.stores, same.outcomes = stores, outcomes
+            same.done = len(outcomes) >= len(stores)
+            same.sent_ever, same.error = batch.sent_ever, batch.error
+            same.size = sum(len(store[1]) for store in same.pending)
+            if same.size > limits.frame_bytes - _frames.HEADER_RESERVE_BYTES:
+                same.parts = -(-same.size // new._part_bytes)
+            same.counted = len(same.pending)
+            new.records += same.counted
+            new.bytes += same.size
+            new._unanswered.append(same)
+            batch.successor = same
+        new._forget_transmission()
+        return new
+
+    def settle(self, now: float) -> None:
+        """Takes off what stands at the head with its outcomes; for a queue that was made again."""
+        if self._unanswered and self._unanswered[0].done:
+            self._pop_settled(now)
+
+    @property
+    def last(self) -> Store | None:
+        """The store that was appended last, if it has no final outcome."""
+        return self._unanswered[-1].stores[-1] if self._unanswered else None
+
+    def stores(self) -> list[Store]:
+        """All stores of which no outcome was given out, in order."""
+        return [store for batch in self._unanswered for store in batch.stores]
 
     def due(self) -> float:
         """Returns when something has to be done although nothing came in."""
@@ -263,3 +336,7 @@ class StoreQueue:
             return False
         self._patience_s = min(self._patience_s * 2, PATIENCE_MAX_S)
         return True
+
+
+def _is_outcome(result: object) -> bool:
+    return type(result) is int or type(result) is dict

@@ -6,13 +6,15 @@ import time
 import zmq
 
 from perstack_storage._batch import Batch
-from perstack_storage._errors import ClosedError, EndpointError
+from perstack_storage._errors import ClosedError, EndpointError, ProtocolError
 from perstack_storage._keys import CurveKeys
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._protocol import ClientProtocol
 from perstack_storage._wire import RECONNECT_MAX_S, RECONNECT_MIN_S, Wire, open_wire
 
 BLOCKED_WAIT_MAX_S = 1.0
+DRAIN_FRAMES_MAX = 100_000
+"""So many answers are never due at a time."""
 
 
 class Transport:
@@ -27,6 +29,7 @@ class Transport:
         self._stores = self._protocol.stores
         self._wire: Wire | None = None
         self._blocked = False  # the wire took no frame, or there is none at the moment
+        self._received = 0  # number of frames
         self._touched = False  # the wire was used since `_has_work` said that there is none
         self._connect_at = 0.0  # not before
         self._reconnect_s = RECONNECT_MIN_S
@@ -46,8 +49,11 @@ class Transport:
     def _closing(self, _wire: Wire, /) -> None:
         """The wire is about to be closed."""
 
-    def __del__(self) -> None:
-        """A thread that ended leaves its connection to this; a forked child must not touch it."""
+    def release(self) -> None:
+        """Closes the connection of an owner that is no longer there; a forked child must not touch it.
+
+        Not a destructor: an exception out of a signal handler is lost in those, in the middle of a call.
+        """
         if self._wire is not None and os.getpid() == self._pid:
             self._wire.close()
 
@@ -79,8 +85,9 @@ class Transport:
         self._touched = True
         now = self._now()
         try:
-            while True:
+            for _ in range(DRAIN_FRAMES_MAX):
                 protocol.receive(wire.receive(), now)
+                self._received += 1
                 self._reconnect_s = RECONNECT_MIN_S
                 self._given_up.trouble = ""
                 if not protocol.waiting:  # spares the attempt that finds nothing
@@ -89,6 +96,8 @@ class Transport:
             return
         except ConnectionError:
             self._lost(now)
+            return
+        raise ProtocolError(f"{DRAIN_FRAMES_MAX} answers at once: the daemon sends more than was asked for")
 
     def _has_work(self) -> bool:
         """See `ZmqWire.has_work`."""
@@ -138,8 +147,8 @@ class Transport:
         if wire is not None:
             self._note_trouble()
             self._closing(wire)
+            wire.close()  # before it is forgotten: an exception here leaves none open
             self._wire = None
-            wire.close()
             self._protocol.disconnected()
 
     def _note_trouble(self) -> None:

@@ -8,7 +8,9 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from perstack_storage._keys import KEY_REFUSED, CurveKeys
-from perstack_storage._zmtp import ZmtpWire
+from perstack_storage._readiness import READABLE, wait_ready
+from perstack_storage._turn import is_cooperative
+from perstack_storage._zmtp import FRAME_BYTES_MAX, WAIT_SLICE_S, ZmtpWire
 
 RECONNECT_MIN_S = 0.02
 RECONNECT_MAX_S = 0.1
@@ -73,10 +75,12 @@ class ZmqWire:
         # Frames go to a finished connection only. So what the socket took may have arrived, and what it did
         # not take has certainly not: that is what tells DaemonUnavailable from OutcomeUnknown.
         socket.immediate = True
+        socket.maxmsgsize = FRAME_BYTES_MAX
         socket.sndhwm = socket.rcvhwm = 0  # the window and the reads under way bound both queues
         socket.reconnect_ivl = int(RECONNECT_MIN_S * 1000)
         socket.reconnect_ivl_max = int(RECONNECT_MAX_S * 1000)
         self._trouble = ""
+        self._ended = False
         self._troubles = {
             **_TROUBLES,
             _BROKEN_OFF: _BROKEN_OFF_PLAIN if keys is None else _BROKEN_OFF_KEYED,
@@ -92,6 +96,8 @@ class ZmqWire:
 
     def send(self, frame: bytes) -> None:
         """Takes a frame, or raises BlockingIOError."""
+        if self._ended:
+            raise ConnectionAbortedError
         try:
             self._socket.send(frame, zmq.NOBLOCK, copy=len(frame) < NO_COPY_BYTES_MIN)
         except zmq.Again:
@@ -113,8 +119,15 @@ class ZmqWire:
 
     def wait(self, seconds: float, blocked: bool, /) -> bool:
         """Waits for something to take, or where `blocked`, to send."""
+        if self._ended:
+            raise ConnectionAbortedError
+        seconds = min(seconds, WAIT_SLICE_S)
         events = _READABLE | _WRITABLE if blocked else _READABLE
         try:
+            if is_cooperative():  # libzmq would hold up all green threads
+                return self.has_work(blocked) or (
+                    wait_ready(self.fd, READABLE, seconds) and self.has_work(blocked)
+                )
             return bool(self._socket.poll(int(seconds * 1000) + 1, events))
         except zmq.ZMQError as error:
             raise ConnectionAbortedError from error
@@ -132,7 +145,8 @@ class ZmqWire:
             return False
 
     def interrupt(self) -> None:
-        """Nothing to do: the end of the context ends every wait."""
+        """Takes no frame any more, and ends a wait, which is never long."""
+        self._ended = True
 
     def trouble(self) -> str:
         """Why there is no connection: the handshake failed, for a reason that waiting won't help."""

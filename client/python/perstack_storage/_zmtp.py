@@ -6,15 +6,19 @@ is more, the end of a connection is noticed when it comes, not by the silence be
 """
 
 import contextlib
-import select
 import socket
 import struct
 
 from perstack_storage._errors import ProtocolError
+from perstack_storage._readiness import READABLE, WRITABLE, wait_ready
+from perstack_storage._turn import is_cooperative
 
 GREETING_BYTES = 64
 BUFFER_BYTES = 65_536
-FRAME_BYTES_MAX = 1 << 31
+FRAME_BYTES_MAX = 1 << 28
+"""No answer is larger: the daemon cuts them into parts of some 512 KiB."""
+LARGE_STEP_BYTES = 1 << 22
+"""A large frame gets memory as it arrives, not as it is announced."""
 WAIT_SLICE_S = 0.25
 """A longer wait is made of receptions that the kernel ends after so long; it takes no call beside them."""
 
@@ -64,7 +68,9 @@ class ZmtpWire:
         try:
             self._socket.setblocking(False)  # a full backlog must not block
             self._socket.connect(path)
-            self._socket.setblocking(True)
+            self._cooperative = is_cooperative()
+            # A green socket that may block waits without end, whatever the timeout of the real one is.
+            self._socket.setblocking(not self._cooperative)
             timeout = struct.pack("ll", 0, int(WAIT_SLICE_S * 1_000_000))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
             self._socket.send(_OPENING, _SEND)
@@ -79,10 +85,8 @@ class ZmtpWire:
         self._rest = memoryview(b"")
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._start = self._end = 0  # of what has arrived and was not taken
-        self._large: memoryview | None = None  # a frame that the buffer is too small for
-        self._large_end = 0
-        self._poll = select.poll()
-        self._poll.register(self.fd, select.POLLIN)
+        self._large: bytearray | None = None  # a frame that the buffer is too small for
+        self._large_size = self._large_end = 0
 
     def send(self, frame: bytes) -> None:
         """Takes a frame; what the kernel has no room for yet, `flush` sends.
@@ -156,7 +160,7 @@ class ZmtpWire:
         Returns:
             Whether there is something to take, or room for what is unsent.
         """
-        if seconds >= WAIT_SLICE_S and not self.unsent:
+        if seconds >= WAIT_SLICE_S and not self.unsent and not self._cooperative:
             try:
                 self._fill(0)
             except BlockingIOError:
@@ -164,8 +168,7 @@ class ZmtpWire:
             except ConnectionError:
                 self._ended = True
             return True
-        self._poll.modify(self.fd, select.POLLIN | select.POLLOUT if self.unsent else select.POLLIN)
-        return bool(self._poll.poll(seconds * 1000))
+        return wait_ready(self.fd, READABLE | WRITABLE if self.unsent else READABLE, seconds)
 
     def has_work(self, _blocked: bool, /) -> bool:
         """Returns False: unlike libzmq's, this descriptor stays readable until all was taken."""
@@ -186,7 +189,12 @@ class ZmtpWire:
 
     def _fill(self, flags: int) -> None:
         if self._large is not None:
-            got = self._socket.recv_into(self._large[self._large_end :], 0, flags)
+            if self._large_end == len(self._large):
+                self._large += bytes(
+                    min(max(LARGE_STEP_BYTES, self._large_end), self._large_size - self._large_end)
+                )
+            with memoryview(self._large) as view:
+                got = self._socket.recv_into(view[self._large_end :], 0, flags)
             self._large_end += got
         else:
             if self._start == self._end:
@@ -204,7 +212,7 @@ class ZmtpWire:
         """The next complete message frame; commands on the way are followed."""
         while True:
             if self._large is not None:
-                if self._large_end < len(self._large):
+                if self._large_end < self._large_size:
                     return None
                 frame, self._large = bytes(self._large), None
                 return frame
@@ -233,9 +241,9 @@ class ZmtpWire:
     def _begin_large(self, start: int, size: int) -> None:
         if size > FRAME_BYTES_MAX:
             raise ProtocolError(f"a frame of {size} bytes: another program listens there")
-        self._large = memoryview(bytearray(size))
+        self._large_size = size
+        self._large = bytearray(self._buffer[start : self._end])
         self._large_end = self._end - start
-        self._large[: self._large_end] = self._buffer[start : self._end]
         self._start = self._end = 0
 
     def _take_greeting(self) -> bool:
