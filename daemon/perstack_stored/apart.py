@@ -26,7 +26,7 @@ class _Waiting:
     """A store that waits: for its check, for one before it, or for its commit.
 
     Attributes:
-        after: so many of the stores that are held elsewhere were taken, or came, before it.
+        after: so many of the stores that are held elsewhere came before it, and leave before it.
     """
 
     __slots__ = ("after", "checked", "owner", "released", "request", "since")
@@ -84,7 +84,7 @@ class Apart:
         Args:
             request: the store.
             bounds: how much there may be.
-            after: so many of the stores that are held elsewhere are to be taken before it.
+            after: so many of the stores that are held elsewhere came before it.
 
         Raises:
             Refusal: BUSY.
@@ -123,7 +123,7 @@ class Apart:
 
         Args:
             bounds: how much that is.
-            taken: so many of the stores that are held elsewhere were taken.
+            taken: so many of those that came first have left.
         """
         batch: list[tuple[float, StoreRequest]] = []
         records = size = 0

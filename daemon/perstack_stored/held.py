@@ -1,4 +1,4 @@
-"""Stores that wait to be written, in the order of their coming, within each client's window and a budget."""
+"""Stores that wait to be written: those of each client in their order, within a window and a budget."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from perstack_storage._errors import ErrorCode
 from .errors import Refusal
 from .outbox import RoutingId
 from .settings import Settings
+from .shares import Client
 from .stores import StoreRequest
 
 # What a request and an item take beside their values. Counted too, so that a crowd of tiny stores, or of
@@ -21,26 +22,50 @@ def memory_of(request: StoreRequest) -> int:
     return request.size + REQUEST_BYTES + ITEM_BYTES * len(request.items)
 
 
+class _Line:
+    """The stores of one client, in the order of their coming."""
+
+    __slots__ = ("bytes", "client", "requests")
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.requests: deque[tuple[int, StoreRequest]] = deque()  # with the number of its coming
+        self.bytes = 0
+
+
 class HeldStores:
-    """A queue of stores.
+    """A queue of stores for each client; they are taken from each in turn.
 
     Attributes:
         bytes: what they take.
+        came: how many have come so far.
     """
 
     def __init__(self) -> None:
-        self._requests: deque[StoreRequest] = deque()
+        self._lines: dict[Client, _Line] = {}
+        self._turns: deque[_Line] = deque()  # all lines, the next one to be served first
+        self._most: _Line | None = None  # the one that gave way last
         self._by_peer: dict[RoutingId, int] = {}
+        self._count = 0
         self.bytes = 0
+        self.came = 0
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return self._count
 
     def __iter__(self) -> Iterator[StoreRequest]:
-        return iter(self._requests)
+        for line in self._turns:
+            yield from [request for _, request in line.requests]
 
-    def hold(self, request: StoreRequest, bounds: Settings) -> None:
+    def passed(self) -> int:
+        """How many of those that came have left, without one of them that is still here."""
+        return min([line.requests[0][0] for line in self._turns], default=self.came)
+
+    def hold(self, request: StoreRequest, bounds: Settings) -> list[StoreRequest]:
         """Append a store.
+
+        Returns:
+            stores that gave way to it, which are to be refused: the last ones of the client that has most.
 
         Raises:
             Refusal: BUSY.
@@ -49,32 +74,84 @@ class HeldStores:
         held = self._by_peer.get(peer, 0)
         # What a client may have under way by its window, each record in a request of its own, and a frame.
         window = bounds.window_bytes + bounds.window_records * (REQUEST_BYTES + ITEM_BYTES)
-        over_budget = self._requests and self.bytes + size > bounds.held_bytes_max
-        if over_budget or (held and held + size > window + bounds.frame_bytes_max):
-            raise Refusal(
-                ErrorCode.BUSY, "too many stores wait; the window or the daemon's budget is used up"
-            )
-        self._requests.append(request)
-        self._by_peer[peer] = held + size
-        self.bytes += size
+        if held and held + size > window + bounds.frame_bytes_max:
+            raise _busy()
+        evicted: list[StoreRequest] = []
+        if self._count and self.bytes + size > bounds.held_bytes_max:
+            evicted = self._make_room(request.client, size, bounds.held_bytes_max)
+        self._append(self.came, request, size)
+        self.came += 1
+        return evicted
 
     def take(self, bounds: Settings) -> list[StoreRequest]:
         """Take out the next ones, as many as one commit may have."""
         batch: list[StoreRequest] = []
         records = size = 0
-        while self._requests:
-            request = self._requests[0]
+        turns = self._turns
+        while turns:
+            line = turns[0]
+            request = line.requests[0][1]
             records += len(request.items)
             size += request.size
             if batch and (records > bounds.commit_records_max or size > bounds.commit_bytes_max):
                 break
-            batch.append(self._requests.popleft())
-            self._let_go(request)
+            line.requests.popleft()
+            batch.append(request)
+            self._let_go(line, request)
+            if line.requests:
+                turns.rotate(-1)
+            else:
+                turns.popleft()
+                del self._lines[line.client]
         return batch
 
-    def _let_go(self, request: StoreRequest) -> None:
+    def _make_room(self, newcomer: Client, size: int, bytes_max: int) -> list[StoreRequest]:
+        """Take out the last stores of those that have most, until there is room for a client that has less.
+
+        Raises:
+            Refusal: BUSY; the client has most itself.
+        """
+        mine = self._lines.get(newcomer)
+        wanted = size + (0 if mine is None else mine.bytes)
+        evicted: list[tuple[int, StoreRequest]] = []
+        while self.bytes + size > bytes_max:
+            most = self._most
+            share = self.bytes // len(self._lines)
+            if most is None or most.bytes <= share or self._lines.get(most.client) is not most:
+                most = self._most = max(self._lines.values(), key=lambda line: line.bytes)
+            if most is mine or most.bytes <= wanted:
+                # It stays as it was: what was taken out for nothing goes back to its end.
+                for number, request in reversed(evicted):
+                    self._append(number, request, memory_of(request))
+                raise _busy()
+            evicted.append(most.requests.pop())
+            self._let_go(most, evicted[-1][1])
+            if not most.requests:
+                self._turns.remove(most)
+                del self._lines[most.client]
+        return [request for _, request in evicted]
+
+    def _append(self, number: int, request: StoreRequest, size: int) -> None:
+        line = self._lines.get(request.client)
+        if line is None:
+            line = self._lines[request.client] = _Line(request.client)
+            self._turns.append(line)
+        line.requests.append((number, request))
+        line.bytes += size
+        peer = request.envelope[0]
+        self._by_peer[peer] = self._by_peer.get(peer, 0) + size
+        self._count += 1
+        self.bytes += size
+
+    def _let_go(self, line: _Line, request: StoreRequest) -> None:
         peer, size = request.envelope[0], memory_of(request)
+        line.bytes -= size
+        self._count -= 1
         self.bytes -= size
         self._by_peer[peer] -= size
         if not self._by_peer[peer]:
             del self._by_peer[peer]
+
+
+def _busy() -> Refusal:
+    return Refusal(ErrorCode.BUSY, "too many stores wait; the window or the daemon's budget is used up")

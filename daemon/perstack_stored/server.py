@@ -33,7 +33,7 @@ from .peers import Peers
 from .reads import Reads
 from .sessions import Sessions
 from .settings import Settings
-from .stores import Payload, Reply, Stores, open_request
+from .stores import Payload, Reply, StoreRequest, Stores, open_request
 from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling
 from .waker import Waker
@@ -84,7 +84,7 @@ class Server:
         )
         peers.on_leaving(self._parts.forget)
         self._held = HeldStores()
-        self._taken = 0  # of those
+        self._gave_up = 0  # of those, to be taken off the arrivals
         self._apart = Apart(waker.wake, peers.client)
         # Answers of batches that are written: the last position of the batch, what is to be sent, and since
         # when it has been waited for.
@@ -141,7 +141,7 @@ class Server:
 
     def _drain(self) -> bool:
         """Take in some of what has arrived; whether there was something. Never blocks."""
-        now, held = time.monotonic(), len(self._held)
+        now, came = time.monotonic(), self._held.came
         messages = self._doors.take(self._settings.drain_messages_max, self._settings.commit_bytes_max)
         for envelope, frame in messages:
             if frame is None:
@@ -151,8 +151,11 @@ class Server:
             else:
                 self._request(envelope, frame)
         self.figures.messages += len(messages)
-        if len(self._held) > held:
-            self._arrivals.came(now, len(self._held) - held)
+        if self._held.came > came:
+            self._arrivals.came(now, self._held.came - came)
+            if self._gave_up:
+                self._arrivals.take(self._gave_up)
+                self._gave_up = 0
         return bool(messages)
 
     def _wait(self) -> None:
@@ -303,9 +306,16 @@ class Server:
                 ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
             )
         if self._apart.has(request):
-            self._apart.hold(request, self._settings, self._taken + len(self._held))
+            self._apart.hold(request, self._settings, self._held.came)
         else:
-            self._held.hold(request, self._settings)
+            self._hold(request)
+
+    def _hold(self, request: StoreRequest) -> None:
+        """Let a store wait for the next commit; it may take the place of others of a client that has most."""
+        for other in self._held.hold(request, self._settings):
+            self._gave_up += 1
+            busy = Refusal(ErrorCode.BUSY, "many stores of this client wait, and others have fewer")
+            self._refuse(other.envelope, other.id, busy, other.op)
 
     def _commit(self) -> bool:
         """Write held stores, up to a bounded batch, and see that they get synced."""
@@ -314,11 +324,10 @@ class Server:
         if self._journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
         batch = self._held.take(self._settings)
-        self._taken += len(batch)
         arrived = self._arrivals.take(len(batch))
         if self._apart:
             self._apart.settle()
-            for since, request in self._apart.take(self._settings, self._taken):
+            for since, request in self._apart.take(self._settings, self._held.passed()):
                 batch.append(request)
                 arrived.append((since, 1))
             if not batch:

@@ -204,11 +204,11 @@ class Sessions:
         if oldest is None or oldest.used >= now:
             first, oldest = next(iter(self._sessions.items()))
             if oldest.used >= now or now - oldest.used < self._keep_seconds:
-                self._outline_one(client, now)
+                self._outline_one(key, client, now)
                 return
         self._forget(first)
 
-    def _outline_one(self, newcomer: Client, now: float) -> None:
+    def _outline_one(self, wanted: bytes, newcomer: Client, now: float) -> None:
         busy = Refusal(ErrorCode.BUSY, f"there are {self._sessions_max} sessions in use already")
         client = self._owned.shares.must_yield(newcomer)
         if client is None:
@@ -219,7 +219,8 @@ class Sessions:
         session = self._sessions[key]
         if session.used >= now or not session.written:
             raise busy
-        if len(self._outlines) >= self._sessions_max and not self._drop_outline(now):
+        outlines = len(self._outlines) - (wanted in self._outlines)  # its own is not needed any more
+        if outlines >= self._sessions_max and not self._drop_outline(newcomer, now):
             raise busy
         self._outline(key, session)
         self.gave_way += 1
@@ -229,7 +230,7 @@ class Sessions:
         self._outlines[key] = _Outline(session.written, session.used_ms, session.used, session.client)
         self._outlined.add(key, session.client)
 
-    def _drop_outline(self, now: float) -> bool:
+    def _drop_outline(self, newcomer: Client, now: float) -> bool:
         """Forget one outline, of the client that has most of them; whether that was possible.
 
         Before its time is up, a store of it that is sent again could not be told from one of a new session.
@@ -239,7 +240,7 @@ class Sessions:
         key = self._outlined.oldest(client)
         until = self._outlines[key].used + self._keep_seconds
         if until > now:
-            if client == NOBODY:
+            if client in (NOBODY, newcomer):
                 return False
             self._doubtful[client] = max(until, self._doubtful.get(client, 0.0))
         self._forget_outline(key)

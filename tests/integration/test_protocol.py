@@ -270,19 +270,34 @@ def _result(answer: Answer) -> dict[str, Any]:
 
 
 def test_an_unused_session_makes_room_for_another(tmp_path: Path) -> None:
-    """With all in use a new one is BUSY, until the oldest has been idle for limits.sessionSeconds."""
-    limits = ("--sessions-max", "2", "--session-seconds", "1")
+    """The oldest of the client with most; a store sent again there is old, and is not stored again."""
+    limits = ("--sessions-max", "2", "--session-seconds", "600")
     with running_daemon(tmp_path / "base", *limits) as daemon, Raw(daemon.endpoint) as raw:
-        names = [session() for _ in range(3)]
-        for name in names[:2]:
+        names = [session() for _ in range(5)]
+        for name in names[:4]:
             raw.store("storeEvent", event(name), session=name, seq=1)
-        assert raw.ask("storeEvent", event("c"), session=names[2], seq=1).code == "BUSY"
+        assert raw.ask("storeEvent", event("x"), session=names[4], seq=1).code == "BUSY"
         raw.store("storeEvent", event("without a session"))
-        eventually(
-            lambda: bool(raw.ask("storeEvent", event("c"), session=names[2], seq=1).header["ok"]),
-            "the oldest session is forgotten",
-        )
-        assert len(raw.read_all()) == 4
+        for _ in range(2):
+            assert raw.ask("storeEvent", event(names[1]), session=names[1], seq=1).code == "SEQUENCE_OLD"
+            assert raw.ask("hello", session=names[1]).value["session"] == {"last": 1}
+        raw.store("storeEvent", event("goes on"), session=names[1], seq=2, settled=1)
+        assert len(raw.read_all()) == 6
+
+
+def test_the_place_of_a_session_is_free_when_its_time_is_up(tmp_path: Path) -> None:
+    """A client that has begun more than can be told apart is BUSY until the oldest is so old."""
+    limits = ("--sessions-max", "1", "--session-seconds", "1")
+    with running_daemon(tmp_path / "base", *limits) as daemon, Raw(daemon.endpoint) as raw:
+        for n in range(12):
+            name = session()
+            eventually(
+                lambda n=n, name=name: bool(  # type: ignore[misc]
+                    raw.ask("storeEvent", event(f"e{n}"), session=name, seq=1).header["ok"]
+                ),
+                "there is a place",
+            )
+        assert len(raw.read_all()) == 12
 
 
 # --- parts -----------------------------------------------------------------------------------------

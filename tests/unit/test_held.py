@@ -23,10 +23,12 @@ BOUNDS = Settings(
 )
 
 
-def request(id: int = 1, *, peer: bytes = b"a", size: int = 0, items: int = 1) -> StoreRequest:
+def request(
+    id: int = 1, *, peer: bytes = b"a", size: int = 0, items: int = 1, client: str = ""
+) -> StoreRequest:
     """A store of so many values, of so many bytes together."""
     values: list[tuple[int, Payload]] = [(1, bytes(size // items))] * items
-    return StoreRequest((peer, False), id, None, 0, 0, values, items > 1, size, BATCH_OP)
+    return StoreRequest((peer, False), id, None, 0, 0, values, items > 1, size, BATCH_OP, client)
 
 
 def held_until_refused(held: HeldStores, requests: Iterator[StoreRequest]) -> int:
@@ -93,3 +95,60 @@ def test_what_is_alone_is_held_however_large() -> None:
     held = HeldStores()
     held.hold(request(size=20 * MIB), BOUNDS)
     assert held_until_refused(held, iter([request(peer=b"b")])) == 0
+
+
+def test_a_client_with_much_gives_way_to_one_with_little() -> None:
+    """Its last stores are refused, on whichever connection; those before them stay in their order."""
+    held = HeldStores()
+    flood = (request(n, peer=b"%d" % (n % 20), size=MIB // 2, client="hog") for n in range(MANY))
+    count = held_until_refused(held, flood)
+    evicted = held.hold(request(-1, peer=b"new", size=MIB, client="other"), BOUNDS)
+    assert [one.id for one in evicted] == [count - 1, count - 2, count - 3][: len(evicted)]
+    assert evicted
+    assert held.bytes <= BOUNDS.held_bytes_max
+    assert held_until_refused(held, iter([request(size=MIB, peer=b"more", client="hog")])) == 0
+    assert held.bytes == sum(memory_of(one) for one in held)
+    taken = [one.id for _ in range(MANY // 1000) for one in held.take(BOUNDS)]
+    assert taken[:3] == [0, -1, 1]
+    assert taken == [0, -1, *range(1, count - len(evicted))]
+    assert (len(held), held.bytes) == (0, 0)
+
+
+def test_clients_with_as_much_as_the_newcomer_do_not_give_way() -> None:
+    """The newcomer waits, and nothing of theirs is lost."""
+    held = HeldStores()
+    for n in range(8):
+        held.hold(request(n, peer=b"%d" % n, size=MIB - 1000, client=f"client {n}"), BOUNDS)
+    before = list(held)
+    with pytest.raises(Refusal, match="budget"):
+        held.hold(request(9, peer=b"new", size=MIB, client="new"), BOUNDS)
+    assert list(held) == before
+    assert held.bytes == sum(memory_of(one) for one in before)
+
+
+def test_stores_are_taken_from_each_client_in_turn() -> None:
+    """One that has sent a thousand holds up nobody's first."""
+    held = HeldStores()
+    for n in range(1000):
+        held.hold(request(n, client="hog"), BOUNDS)
+    for n in range(5):
+        held.hold(request(5000 + n, peer=b"q%d" % n, client=f"quick {n}"), BOUNDS)
+    assert sorted(one.id for one in held.take(BOUNDS))[-5:] == [5000 + n for n in range(5)]
+
+
+def test_what_came_before_is_known_to_have_left() -> None:
+    """Whether it was taken, in whatever order, or gave way: a store that waits elsewhere follows it."""
+    held = HeldStores()
+    for n in range(4):
+        held.hold(request(n, peer=b"%d" % n, size=2 * MIB - 1000, client="hog"), BOUNDS)
+    assert (held.came, held.passed()) == (4, 0)
+    assert [one.id for one in held.hold(request(9, size=MIB, client="other"), BOUNDS)] == [3]
+    came = held.came
+    left: list[tuple[bool, set[int]]] = []
+    while len(held):
+        if len(left) < 2:
+            held.hold(request(50, client=f"late {len(left)}"), BOUNDS)
+        left.append((held.passed() >= came, {one.id for one in held}))
+        held.take(BOUNDS)
+    assert all(passed == ids.isdisjoint(range(10)) for passed, ids in left)
+    assert held.passed() == held.came
