@@ -118,13 +118,21 @@ def _served_mark(path: str, endpoint: str | None) -> Mark:
         raise ConfigError(f"the base {path} is held, but its daemon does not tell: {error}") from error
     if base != path:
         raise ConfigError(f"the daemon there serves {base}, not {path}; give its --endpoint")
-    return Mark(stats["position"], stats["journal"]["segment"], stats["journal"]["offset"])
+    try:
+        mark = Mark(stats["position"], stats["journal"]["segment"], stats["journal"]["offset"])
+    except (KeyError, TypeError):
+        mark = Mark(-1, 0, 0)
+    if not all(type(part) is int and part >= 0 for part in mark):
+        raise ConfigError(f"what answers for {path} is no daemon of this program")
+    return mark
 
 
 def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
     chain, mark = source.chain, source.mark
     if not mark.position:
         raise ConfigError(f"{source.base} holds nothing yet")
+    if mark.segment not in chain.headers or mark.offset > folder.files.size(chain.fd(mark.segment)):
+        raise ConfigError(f"the daemon tells of a place that the journal of {source.base} does not have")
     store = chain.headers[1].store.hex()
     before = backup_folder.read_manifest(folder)
     left = backup_folder.left_overs(folder, before)

@@ -7,6 +7,7 @@ short has left, the folder holds the backup before it, whole, or none.
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -25,6 +26,9 @@ FORMAT = 1
 COPY_BYTES = 1 << 20
 FILE_MODE = 0o600  # as secret as the settings in it
 _OURS = re.compile(r"[0-9]{10}-[0-9a-f]{8}-[0-9]+\.segment(\.part)?|backup\.json\.new")
+_COPY = re.compile(r"([0-9]{10})-[0-9a-f]{8}-([1-9][0-9]{0,18})\.segment")
+_STORE = re.compile(r"[0-9a-f]{32}")
+_MANIFEST_BYTES_MAX = 256 << 20  # some 150 bytes a segment
 _FOLDER_MODE = 0o700
 
 
@@ -96,7 +100,10 @@ def read_manifest(folder: Folder) -> Manifest | None:
         BackupDamagedError: the manifest is not as it was written.
         ConfigError: it was written by a newer version.
     """
-    data = read_whole(folder.files, MANIFEST_NAME, dir_fd=folder.fd)
+    try:
+        data = read_whole(folder.files, MANIFEST_NAME, dir_fd=folder.fd, most=_MANIFEST_BYTES_MAX)
+    except OSError as error:
+        raise BackupDamagedError(f"{folder.path}/{MANIFEST_NAME} can't be read: {error.strerror}") from error
     if data is None:
         return None
     try:
@@ -105,9 +112,36 @@ def read_manifest(folder: Folder) -> Manifest | None:
             raise BackupDamagedError(f"{folder.path}/{MANIFEST_NAME} does not match its checksum")
         if msgspec.json.decode(signed.manifest)["format"] != FORMAT:
             raise ConfigError(f"the backup {folder.path} was written by a newer version of perstack-stored")
-        return msgspec.json.decode(signed.manifest, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        manifest = msgspec.json.decode(signed.manifest, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
         raise BackupDamagedError(f"{folder.path}/{MANIFEST_NAME} can't be read: {error}") from error
+    wrong = _wrong(manifest)
+    if wrong:
+        raise BackupDamagedError(
+            f"{folder.path}/{MANIFEST_NAME} is not as this program writes it: {wrong}. Nothing was touched"
+        )
+    return manifest
+
+
+def _wrong(manifest: Manifest) -> str:
+    """What in a manifest can't be ours: its checksum says nothing of who wrote it. Empty if all is right."""
+    if _STORE.fullmatch(manifest.store) is None:
+        return "the name of the history is none"
+    if not manifest.segments:
+        return "it names no segment"
+    position = 0
+    for number, copy in enumerate(manifest.segments, 1):
+        name = _COPY.fullmatch(copy.file)
+        if name is None or (int(name[1]), int(name[2])) != (copy.number, copy.bytes):
+            return f"{copy.file!r} is not the name of the copy of segment {copy.number}"
+        if copy.number != number:
+            return f"segment {number} is missing in the row"
+        if copy.bytes < record.SEGMENT_HEADER_BYTES or copy.firstPosition < max(1, position):
+            return f"size or position of segment {number} can't be"
+        position = copy.firstPosition
+    if manifest.segments[0].firstPosition != 1 or manifest.position < position - 1:
+        return "its positions can't be"
+    return ""
 
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
@@ -151,13 +185,15 @@ def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[int, SegmentH
     except OSError as error:
         raise damaged(folder, copy, str(error.strerror)) from error
     try:
+        if not stat.S_ISREG(files.stat(copy.file, dir_fd=folder.fd).st_mode):
+            raise damaged(folder, copy, "it is no regular file")
         if files.size(fd) != copy.bytes:
             raise damaged(folder, copy, f"it has {files.size(fd)} bytes, not {copy.bytes}")
         try:
             header = record.decode_segment_header(files.read(fd, record.SEGMENT_HEADER_BYTES, 0))
         except NotAnEntryError as error:
             raise damaged(folder, copy, str(error)) from error
-        if (header.number, header.first_position) != (copy.number, copy.firstPosition):
+        if copy_name(header, copy.bytes) != copy.file or header.first_position != copy.firstPosition:
             raise damaged(folder, copy, "it is another segment")
         yield fd, header
     finally:

@@ -10,7 +10,7 @@ from .gaps import GapRange
 from .offline import Advance, progress
 from .record import EntryType, Kind, NotAnEntryError, SegmentHeader
 from .recovery import Recovered, recover
-from .segments import SUFFIX, BadEntryError, Entry, Mark, find_entry, segment_name, walk
+from .segments import BadEntryError, Entry, Mark, find_entry, segment_name, segment_numbers, walk
 from .sessions import Sessions
 
 
@@ -33,11 +33,7 @@ def recover_only(files: Files, journal_dir: int) -> Recovered:
 def check_journal(files: Files, journal_dir: int, report: Report) -> JournalEnd | None:
     """Report what is wrong with the journal; None if nothing can be compared with it."""
     before = report.findings
-    numbers = sorted(
-        int(name.removesuffix(SUFFIX))
-        for name in files.list_dir(journal_dir)
-        if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
-    )
+    numbers = segment_numbers(files.list_dir(journal_dir))
     if not numbers:
         return None
     headers = _headers(files, journal_dir, numbers, report)

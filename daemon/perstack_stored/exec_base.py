@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .files import FILE_MODE
 from .lock import NAME as LOCK_NAME
-from .lock import is_same
+from .lock import facts_of, is_same
 
 NAME = "exec"
 LOG_NAME = "exec.log"
@@ -60,11 +60,7 @@ def holder_of(stored: int) -> Holder | None:
 
 
 def _facts(fd: int) -> dict[str, Any]:
-    try:
-        facts = json.loads(os.pread(fd, 4096, 0))
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    return facts_of(os.pread(fd, 4096, 0))
 
 
 class Users:

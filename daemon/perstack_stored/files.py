@@ -17,6 +17,7 @@ _IOV_MAX = 1024
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_CASEFOLD_FL = 0x40000000
 _NO_SUCH_NAME = "no-such-name"
+WHOLE_BYTES_MAX = 1 << 29  # of a file that is read at once
 
 Buffer = bytes | bytearray | memoryview
 
@@ -202,14 +203,21 @@ class Files:
             raise OSError(error, os.strerror(error))
 
 
-def read_whole(files: Files, name: str, *, dir_fd: int) -> bytes | None:
-    """Content of a small file, or None if there is none."""
+def read_whole(files: Files, name: str, *, dir_fd: int, most: int = WHOLE_BYTES_MAX) -> bytes | None:
+    """Content of a small file, or None if there is none.
+
+    Raises:
+        OSError: it can't be read, or is larger than `most`: it is not what was written there.
+    """
     try:
         fd = files.open(name, dir_fd=dir_fd)
     except FileNotFoundError:
         return None
     try:
-        return files.read(fd, files.size(fd), 0)
+        size = files.size(fd)
+        if size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
+        return files.read(fd, size, 0)
     finally:
         files.close(fd)
 

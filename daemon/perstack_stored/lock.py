@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import time
+from typing import Any
 
 from .errors import BaseHeldError, ConfigError
 from .files import FILE_MODE
@@ -14,6 +15,7 @@ NAME = "lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _RETRY_SECONDS = 2.0
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted from the state on
+_PID_MAX = 1 << 22  # of Linux
 
 
 class BaseLock:
@@ -72,10 +74,9 @@ class BaseLock:
 
 def describe(data: bytes) -> tuple[str, bool]:
     """Holder of the lock for people, and whether its process is alive."""
-    try:
-        facts = json.loads(data)
-        pid = int(facts["pid"])
-    except (ValueError, KeyError, TypeError):
+    facts = facts_of(data)
+    pid = facts.get("pid")
+    if pid is None:
         return "another process", False
     if not is_same(pid, facts.get("process")):
         return "another process", False  # what stands there is of one before
@@ -125,3 +126,25 @@ def _lives(pid: int) -> bool:
             return stat.read().rpartition(b") ")[2][:1] not in {b"Z", b"X"}
     except OSError:
         return False
+
+
+def facts_of(data: bytes) -> dict[str, Any]:
+    """What a file says of a process, without what can't have been written by this program.
+
+    A number that is no process's could be that of a group, or of all.
+    """
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    facts = dict(found)
+    pid, endpoints = facts.get("pid"), facts.get("endpoints", [])
+    if type(pid) is not int or not 0 < pid <= _PID_MAX:
+        facts.pop("pid", None)
+    if not isinstance(endpoints, list) or not all(isinstance(endpoint, str) for endpoint in endpoints):
+        facts.pop("endpoints")
+    if not isinstance(facts.get("role", ""), str):
+        facts.pop("role")
+    return facts

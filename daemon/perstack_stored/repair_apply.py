@@ -9,6 +9,8 @@
 """
 
 import json
+import re
+import stat
 from typing import NamedTuple
 
 from . import index
@@ -16,10 +18,12 @@ from .errors import ConfigError
 from .files import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
 from .follower import Folders
 from .index_sums import SUFFIX as SUMS_SUFFIX
+from .segments import is_segment_name
 
 REPAIR_NAME = "repair"
 PLAN_NAME = "plan.json"
 KEPT_PREFIX = "repaired-"
+_KEPT = re.compile(rf"{KEPT_PREFIX}([0-9]{{4,9}})")
 DAMAGED_SUFFIX = ".damaged"
 
 
@@ -85,6 +89,8 @@ def carry_out(files: Files, folders: Folders) -> Done:
         waiting = set(files.list_dir(folder))
         for name in names:
             if name in waiting:
+                if not stat.S_ISREG(files.stat(name, dir_fd=folder).st_mode):
+                    raise ConfigError(f"{name}, which a repair has made ready, is no regular file")
                 files.rename(name, name, source_dir=folder, target_dir=folders.journal)
         files.sync(folders.journal)
         there = set(files.list_dir(folders.stored))
@@ -94,11 +100,7 @@ def carry_out(files: Files, folders: Folders) -> Done:
                 files.rename(name, name, source_dir=folders.stored, target_dir=folder)
         files.sync(folder)
         kept = 1 + max(
-            (
-                int(n[len(KEPT_PREFIX) :])
-                for n in there
-                if n.startswith(KEPT_PREFIX) and n[len(KEPT_PREFIX) :].isdigit()
-            ),
+            (int(found[1]) for found in map(_KEPT.fullmatch, there) if found is not None),
             default=0,
         )
         kept_in = f"{KEPT_PREFIX}{kept:04d}"
@@ -113,6 +115,9 @@ def _names(files: Files, folder: int) -> list[str]:
     data = read_whole(files, PLAN_NAME, dir_fd=folder)
     try:
         names = json.loads(data or b"")["segments"]
-    except (ValueError, KeyError, TypeError) as error:
+        for name in names:
+            if not isinstance(name, str) or not is_segment_name(name):
+                raise ValueError(f"{name!r} is no name of a segment")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"the plan of a repair that was cut short can't be read: {error}") from error
-    return [str(name) for name in names]
+    return list(names)

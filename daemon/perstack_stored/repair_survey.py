@@ -14,7 +14,7 @@ from .epochs import Epoch, epoch_of
 from .errors import ConfigError, NewerFormatError
 from .files import Files
 from .record import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
-from .segments import SUFFIX, BadEntryError, Entry, find_entry, segment_name, walk
+from .segments import BadEntryError, Entry, find_entry, segment_name, segment_numbers, walk
 
 # No value that is stored takes less, with its place in the table.
 _RECORD_BYTES_MIN = 64
@@ -99,11 +99,7 @@ class Survey:
         """
         self._files = files
         self._dir = dir_fd
-        numbers = {
-            int(name.removesuffix(SUFFIX))
-            for name in files.list_dir(dir_fd)
-            if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
-        }
+        numbers = set(segment_numbers(files.list_dir(dir_fd)))
         if not numbers:
             raise ConfigError("there is no journal to repair")
         self.segments = [

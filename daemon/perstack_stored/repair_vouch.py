@@ -140,6 +140,8 @@ class Vouchers:
         return next(filter(known.is_vouched, known.layouts(text)), None)
 
     def _tree_file(self, path: tuple[str, ...]) -> bytes | None:
+        if any(name in {"", ".", ".."} or "/" in name for name in path):
+            return None  # a row of a damaged index: nothing outside of the tree may vouch
         files = self._base.files
         folder = os.dup(self._base.folders.base)
         try:

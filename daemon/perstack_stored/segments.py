@@ -1,7 +1,8 @@
 """Reading segments: walking the entries of a file, the chain of files, and finding a position in it."""
 
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -15,6 +16,7 @@ READ_BYTES = 1 << 20
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
 _PROBE_BYTES = 4096
 SUFFIX = ".segment"
+_NAME = re.compile(r"[0-9]{10}\.segment")
 
 
 class Mark(NamedTuple):
@@ -61,6 +63,16 @@ def segment_name(number: int) -> str:
 def segment_number(name: str) -> int:
     """The number in the file name of a segment."""
     return int(name.removesuffix(SUFFIX))
+
+
+def is_segment_name(name: str) -> bool:
+    """Whether a segment can be called so, to the letter."""
+    return _NAME.fullmatch(name) is not None and segment_number(name) > 0
+
+
+def segment_numbers(names: Iterable[str]) -> list[int]:
+    """The numbers of the segments among some names, in order; other names are none of ours."""
+    return sorted(segment_number(name) for name in names if is_segment_name(name))
 
 
 def walk(  # noqa: PLR0913 - where, and how
@@ -168,12 +180,7 @@ class Chain:
         Raises:
             DamageError: a header is damaged, or a segment is missing in the row.
         """
-        numbers = sorted(
-            segment_number(name)
-            for name in self._files.list_dir(self._dir)
-            if name.endswith(SUFFIX) and name.removesuffix(SUFFIX).isdigit()
-        )
-        for number in numbers:
+        for number in segment_numbers(self._files.list_dir(self._dir)):
             if number in self.headers:
                 continue
             previous = self.headers.get(number - 1)
