@@ -7,6 +7,7 @@ import click
 from .backup import backup as take_backup
 from .offline_cli import exit_status
 from .restore import restore as restore_base
+from .say import say
 
 
 def backup(
@@ -30,7 +31,7 @@ def backup(
                 )
             )
             return
-        click.echo(
+        say(
             f"{target} holds all records up to position {manifest.position}: copied {done.copied_segments}"
             f" of {len(manifest.segments)} segments ({done.copied_bytes} bytes), read back"
             f" {done.checked_bytes} bytes"
@@ -44,7 +45,7 @@ def restore(source: str, base_path: str | None, *, to_position: int | None, as_j
         if as_json:
             click.echo(json.dumps(done._asdict()))
             return
-        click.echo(
+        say(
             f"{done.base} holds all records up to position {done.position}, as the new history {done.store};"
             " index and tree follow when it is served"
         )

@@ -20,6 +20,7 @@ from .daemon import Daemon
 from .dump import Wanted
 from .errors import ConfigError, StoredError
 from .notify import Notifier
+from .say import Commands, complain, say
 from .settings import ITEMS, Item, Settings, key_of, show
 from .tree_cli import EXEC_FAILED_STATUS
 
@@ -86,7 +87,7 @@ def _read(sources: Sources, status: int = 2, *, resolve: bool = False) -> Config
         found = sources.read()
         return found.resolved() if resolve else found
     except (StoredError, EndpointError) as error:
-        click.echo(f"perstack-stored: {error}", err=True)
+        complain(error)
         sys.exit(status)
 
 
@@ -94,7 +95,7 @@ def _settings(sources: Sources) -> Settings:
     return _read(sources).settings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="perstack-stored")
 def main() -> None:
     """The storage daemon for Perstack agents, and its offline tools."""
@@ -135,12 +136,14 @@ def keygen(file: str, name: str, *, read_only: bool) -> None:
     its last word, is what clients need as PERSTACK_STORED_SERVER_KEY. The secret key is never printed.
     """
     try:
+        if not keys.is_name(name):
+            raise ConfigError(f"--name: {keys.NAME_RULE}")
         pair = keys.generate(file)
     except StoredError as error:
-        click.echo(f"perstack-stored: {error}", err=True)
+        complain(error)
         sys.exit(2)
     access = "read-only" if read_only else "read-write"
-    click.echo(f"{name} {access} {pair.public.decode()}")
+    say(f"{name} {access} {pair.public.decode()}")
 
 
 @main.command()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perstack_storage._endpoint import resolve_base, resolve_endpoint
+from perstack_storage._escape import escaped
 
 from .errors import ConfigError, start_error
 from .settings import ITEMS, Item, Settings, key_of, refuse_odd, reloads, show, variable_of
@@ -187,7 +188,7 @@ def told(config: Config) -> str:
     lines = []
     for name, item in ITEMS.items():
         assignment = f"{key_of(item)} = {show(item, getattr(config.settings, name))}"
-        lines.append(f"{assignment:<50}  # {config.origins[name]}\n")
+        lines.append(f"{assignment:<50}  # {escaped(config.origins[name])}\n")
     return "".join(lines)
 
 

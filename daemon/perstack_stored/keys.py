@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import zmq
 
+from perstack_storage._escape import shell_word
+
 from .errors import ConfigError, start_error
 
 KEY_CHARS = 40
@@ -19,6 +21,7 @@ _LIST_BYTES_MAX = 16 << 20
 _KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 _FIELD = re.compile(r'^\s*(public-key|secret-key)\s*=\s*"([^"]*)"\s*$', re.MULTILINE)
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._@:-]{0,63}")
+NAME_RULE = "a name has letters, digits and . _ @ : - only, at most 64"
 
 
 class Access(enum.IntEnum):
@@ -47,6 +50,11 @@ class ListedClient(NamedTuple):
 
     name: str
     access: Access
+
+
+def is_name(text: str) -> bool:
+    """Whether a client may be called so in the list."""
+    return _NAME.fullmatch(text) is not None
 
 
 def is_key(text: str) -> bool:
@@ -98,7 +106,9 @@ def load(path: str) -> KeyPair:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no key file") from None
     if mode & stat.S_IRWXO:
-        raise ConfigError(f"anybody may read the key file {path}; take it from others: chmod o= {path}")
+        raise ConfigError(
+            f"anybody may read the key file {path}; take it from others: chmod o= {shell_word(path)}"
+        )
     fields = dict(_FIELD.findall(text))
     public, secret = fields.get("public-key", ""), fields.get("secret-key", "")
     if not is_key(public) or not is_key(secret):
@@ -131,8 +141,8 @@ def load_clients(path: str) -> dict[str, ListedClient]:
         if len(words) != 3:  # noqa: PLR2004 - name, access, key
             raise ConfigError(f"{where}: a client is a name, read-write or read-only, and a public key")
         name, access, key = words
-        if _NAME.fullmatch(name) is None:
-            raise ConfigError(f"{where}: a name has letters, digits and . _ @ : - only, at most 64")
+        if not is_name(name):
+            raise ConfigError(f"{where}: {NAME_RULE}")
         if access not in ACCESS_NAMES:
             raise ConfigError(f"{where}: the second word is read-write or read-only")
         if not is_key(key):

@@ -4,8 +4,12 @@ import logging
 import sys
 import threading
 import time
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
+
+from perstack_storage._escape import escaped, escaped_lines
 
 # Of each kind of warning or error so many lines at once, then one in so many seconds: whoever can cause one
 # can cause any number of them, and the log is on a disk.
@@ -72,6 +76,22 @@ def shorten(_logger: object, _method: str, event: structlog.typing.EventDict) ->
     return event
 
 
+def _escape(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """For people: what others chose must not pass for a line, or be acted on by a terminal."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = escaped_lines(value) if key in {"exception", "stack"} else escaped(value)
+        elif key != "exc_info" and not isinstance(value, bool | int | float | None):
+            event[key] = escaped(repr(value))
+    return event
+
+
+def _traceback(out: TextIO, exc_info: Any) -> None:
+    plain = StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    out.write(escaped_lines(plain.getvalue()))
+
+
 def configure(*, json: bool, level: str) -> None:
     """Log to standard error."""
     set_level(level)
@@ -85,7 +105,11 @@ def configure(*, json: bool, level: str) -> None:
     renderer: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, shorten, structlog.processors.JSONRenderer()]
         if json
-        else [shorten, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            shorten,
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback),
+        ]
     )
     structlog.configure(
         processors=[*shared, *renderer],

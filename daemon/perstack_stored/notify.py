@@ -11,6 +11,8 @@ from collections.abc import Callable, MutableMapping
 
 import structlog
 
+from perstack_storage._escape import escaped
+
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
 _WATCHDOG_VARIABLES = ("WATCHDOG_USEC", "WATCHDOG_PID")
 _SEND_SECONDS = 2.0
@@ -111,4 +113,4 @@ class Notifier:
 
 def _line(text: str) -> str:
     """One line, whatever the text holds: a line break would begin another assignment."""
-    return " ".join(text.split())
+    return escaped(" ".join(text.split()))

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import click
 
+from perstack_storage._escape import UNSAFE, escaped
+
 from .check import check as check_base
 from .dump import Wanted
 from .dump import dump as dump_base
@@ -21,6 +23,7 @@ from .rebuild import rebuild as rebuild_base
 from .rebuild_child import in_child
 from .repair import FINDINGS, NOTES
 from .repair import repair as repair_base
+from .say import complain, say
 from .settings import Settings
 
 # Beyond so many lines of one name only their number is told, but for --json.
@@ -45,7 +48,7 @@ def exit_status() -> Iterator[None]:
 
 def _fail(reason: str, status: int) -> None:
     clear_bar()
-    click.echo(f"perstack-stored: {reason}", err=True)
+    complain(reason)
     sys.exit(status)
 
 
@@ -99,7 +102,7 @@ def _text_printer() -> Callable[[Finding], None]:
             return
         clear_bar()
         facts = " ".join(f"{name}={_plain(value)}" for name, value in finding.facts.items())
-        click.echo(" ".join(filter(None, ("note" if finding.is_note else "finding", finding.name, facts))))
+        say(" ".join(filter(None, ("note" if finding.is_note else "finding", finding.name, facts))))
 
     return show
 
@@ -107,7 +110,7 @@ def _text_printer() -> Callable[[Finding], None]:
 def _plain(value: object) -> str:
     """A fact on one line: quoted as JSON where it would not be read as one word."""
     text = str(value)
-    if not text.isprintable():
+    if UNSAFE.search(text) or not text.isprintable():
         return json.dumps(text)
     return text if text and not set(text) & set(' "\\=') else json.dumps(text, ensure_ascii=False)
 
@@ -133,10 +136,10 @@ def rebuild(settings: Settings, *, index_too: bool, tree_too: bool, retries: boo
             )
         _tell_recovery(done)
         for path, reason in done.blocked:
-            click.echo(f"can't be written: {_plain(path)}: {reason}", err=True)
+            say(f"can't be written: {_plain(path)}: {reason}", err=True)
         for one in done.passed_over:
             facts = f"position={one.position} kind={one.kind or '?'} file={_plain(one.file)}"
-            click.echo(f"passed over: {facts}; `rebuild --retry-blocked` tries it again", err=True)
+            say(f"passed over: {facts}; `rebuild --retry-blocked` tries it again", err=True)
         what = " and ".join(name for name, too in (("index", index_too), ("tree", tree_too)) if too)
         click.echo(f"rebuilt {what} from {done.position} records")
         if done.blocked or done.passed_over:
@@ -162,9 +165,7 @@ def repair(base_path: str | None, *, dry_run: bool, as_json: bool) -> None:
         with held_base(base_path, "repair", reads_only=dry_run, repairs=True) as base:
             done = repair_base(base, report, dry_run=dry_run)
         if done is not None and not as_json:
-            click.echo(
-                f"made anew: {', '.join(done.segments)}; the old ones are kept in .stored/{done.kept_in}"
-            )
+            say(f"made anew: {', '.join(done.segments)}; the old ones are kept in .stored/{done.kept_in}")
             click.echo(
                 "the next start builds the index; `perstack-stored check` tells what in the tree differs"
             )
@@ -178,6 +179,8 @@ def dump(base_path: str | None, wanted: Wanted) -> None:
     """Print the records of a base."""
     with exit_status(), held_base(base_path, "dump", reads_only=True) as base:
         out = sys.stdout.buffer
+        shown = sys.stdout.isatty()
         for line in dump_base(base, wanted):
-            out.write(line)
+            # To a terminal, what it would act on stands escaped, which is the same value.
+            out.write(f"{escaped(line[:-1].decode())}\n".encode() if shown else line)
         out.flush()

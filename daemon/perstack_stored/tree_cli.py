@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
-
 from perstack_storage._endpoint import resolve_base
 from perstack_storage._errors import EndpointError
 
@@ -18,6 +16,7 @@ from .execute import execute
 from .findings import Report
 from .offline import held_base
 from .offline_cli import conclude, exit_status, printer
+from .say import complain
 from .settings import Settings
 
 EXEC_FAILED_STATUS = 125  # as env, timeout and docker have it: what was asked to run never ran
@@ -49,14 +48,10 @@ def audit(tree: str, *, as_json: bool) -> None:
 
 def run(config: Config, command: Sequence[str], drain_seconds: float) -> None:
     """Run a command with a daemon beside it, and exit as it did."""
-
-    def say(sentence: str) -> None:
-        click.echo(f"perstack-stored: {sentence}", err=True)
-
     try:
         base, endpoint = config.base, config.endpoints[0]
-        status = execute(base, endpoint, command, config.settings, drain_seconds=drain_seconds, say=say)
+        status = execute(base, endpoint, command, config.settings, drain_seconds=drain_seconds, say=complain)
     except (StoredError, EndpointError, OSError) as error:
-        say(str(error))
+        complain(error)
         status = EXEC_FAILED_STATUS
     sys.exit(status)

@@ -8,6 +8,7 @@ from itertools import islice, takewhile
 from typing import IO, Any, NamedTuple
 
 from perstack_storage import Client, Page, Refused, _tables
+from perstack_storage._escape import escaped, shell_word
 from perstack_storage._jsonio import dumps, loads
 from perstack_storage._masking import masked
 from perstack_storage._output import Output
@@ -73,7 +74,7 @@ def _pages(call: Call, fetch: Callable[[int, Any], Page[Any]]) -> Iterator[Any]:
             return
         if left is not None:
             left -= len(page)
-    call.out.notes.append(f"there are more: --after '{dumps(after).decode()}'")
+    call.out.notes.append(f"there are more: --after {shell_word(escaped(dumps(after).decode()))}")
 
 
 _JOB_COLUMNS = (
@@ -202,7 +203,14 @@ def _follow_events(call: Call) -> int:
 def follow(call: Call) -> int:
     """Every record, as it is stored."""
     given, out = call.given, call.out
-    records = call.client.follow(given.after, job_id=given.job, run_id=given.run, idle_s=given.idle)
+    records = call.client.follow(
+        given.after,
+        job_id=given.job,
+        run_id=given.run,
+        idle_s=given.idle,
+        store=given.store,
+        epoch=given.epoch,
+    )
     for record in islice(records, given.limit):
         value: Any = record["value"]
         if record["op"] == "storeRunSetting" and not given.show_secrets:
@@ -279,4 +287,4 @@ def _values(lines: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 def complain(sentence: str) -> None:
     """A sentence for the person, beside the output."""
-    sys.stderr.write(f"{PROG}: {_tables.cell(sentence)}\n")
+    sys.stderr.write(f"{PROG}: {escaped(sentence)}\n")

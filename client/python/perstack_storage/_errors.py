@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from perstack_storage._escape import shell_word
+
 
 class ErrorCode(StrEnum):
     """The codes that stand in `error.code` of an answer; a newer daemon may know more."""
@@ -114,7 +116,7 @@ def _what_helps(endpoint: str, base: str | None) -> str:
         else:
             if not os.access(path, os.W_OK):
                 return f"this user may not connect to {path}"
-    start = f"--base-path {base}" if base else f"--bind {endpoint} --base-path ..."
+    start = f"--base-path {shell_word(base)}" if base else f"--bind {shell_word(endpoint)} --base-path ..."
     return f"a daemon is started with: perstack-stored serve {start}"
 
 

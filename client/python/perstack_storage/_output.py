@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from perstack_storage import _tables
+from perstack_storage._escape import escaped
 from perstack_storage._tables import Column
 
 PAGER_DEFAULT = "less"
@@ -55,13 +56,14 @@ class Output:
         if self.as_json:
             self.line(_tables.json_line(value))
             return
-        rows = [(name, _tables.cell(item)) for name, item in _tables.flat(value)]
-        left = max([len(name) for name, _ in rows], default=0)
+        rows = [(_tables.cell(name), _tables.cell(item)) for name, item in _tables.flat(value)]
+        left = max([_tables.width_of(name) for name, _ in rows], default=0)
         for name, text in rows:
             self.line(_tables.fitted(name, left) + _tables.GAP + text, cut=True)
 
     def line(self, text: str, *, cut: bool = False, flush: bool = False) -> None:
         """One line; with `cut`, of what the terminal has room for."""
+        text = escaped(text)
         if self._paged:
             self._open_pager()
         if cut and self.width is not None and _tables.width_of(text) > self.width:

@@ -1,12 +1,12 @@
 """Tables and lines for people: cells, widths, what a terminal must not be sent. No I/O."""
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from perstack_storage._escape import escaped
 from perstack_storage._jsonio import dumps
 
 GAP = "  "
@@ -15,7 +15,6 @@ SAMPLE_ROWS = 500
 """The widths of the columns are made for so many rows; later ones are cut to them."""
 FLAT_LEVELS_MAX = 100
 """What is nested more deeply is shown as JSON: names that grow with each level take too much."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WIDE = frozenset("WF")
 
 
@@ -32,7 +31,7 @@ def cell(value: object) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else dumps(value).decode()
-    return _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return escaped(text)
 
 
 def when(ms: object) -> str:
@@ -46,7 +45,7 @@ def when(ms: object) -> str:
 
 def json_line(value: object) -> str:
     """A value as JSON, in one line; what a terminal would act on is escaped."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", dumps(value).decode())
+    return escaped(dumps(value).decode())
 
 
 def width_of(text: str) -> int:

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from perstack_storage import (
     Client,
@@ -18,6 +18,7 @@ from perstack_storage import (
 )
 from perstack_storage._commands import KINDS, NO_DAEMON, OK, PROG, REFUSED, USAGE, Call, Command, complain
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+from perstack_storage._escape import escaped
 from perstack_storage._jsonio import loads
 from perstack_storage._output import Output
 
@@ -99,10 +100,17 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments, which may be the names of files of others."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     common = _common()
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         PROG,
         description="Look at what perstack-stored has stored, store, and follow.",
         epilog=_EPILOG,
@@ -173,6 +181,12 @@ def _add_events(events: argparse.ArgumentParser) -> None:
 def _add_follow(follow: argparse.ArgumentParser) -> None:
     follow.add_argument(
         "--after", type=_from(0), default=0, metavar="POSITION", help="only records behind this position"
+    )
+    follow.add_argument(
+        "--store", metavar="STORE", help="the history that POSITION belongs to; end if it is another one"
+    )
+    follow.add_argument(
+        "--epoch", metavar="EPOCH", help="of the record at POSITION, as --json printed it; the same"
     )
     follow.add_argument("--job", metavar="ID", help="only what belongs to this job")
     follow.add_argument("--run", metavar="ID", help="with --job: only what belongs to this run")

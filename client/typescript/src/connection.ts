@@ -18,6 +18,7 @@ import {
 import { ANSWER_FRAME_BYTES_MAX } from "./frames.js"
 import { ClientProtocol } from "./protocol.js"
 import { Read, type ReadOp } from "./reads.js"
+import { shellWord } from "./escape.js"
 
 const RECONNECT_MIN_MS = 20
 const RECONNECT_MAX_MS = 500
@@ -223,7 +224,7 @@ export class Connection {
   #unavailable(): DaemonUnavailable {
     const { endpoint, base, timeoutMs, keys } = this.#settings
     const refused = keys === undefined ? "" : "the daemon's key is another one, or it does not let ours in; or "
-    const start = base === undefined ? `--bind ${endpoint} --base-path ...` : `--base-path ${base}`
+    const start = base === undefined ? `--bind ${shellWord(endpoint)} --base-path ...` : `--base-path ${shellWord(base)}`
     return new DaemonUnavailable(
       `no answer from ${endpoint} within ${timeoutMs / 1000} s; ` +
         `${refused}a daemon is started with: perstack-stored serve ${start}`,

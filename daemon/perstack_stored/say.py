@@ -1,0 +1,42 @@
+"""What the commands print for people: no name and no value in it is acted on by a terminal."""
+
+import click
+
+from perstack_storage._escape import escaped
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line."""
+    click.echo(escaped(text), err=err)
+
+
+def complain(reason: object) -> None:
+    """Print what is wrong to standard error."""
+    say(f"perstack-stored: {reason}", err=True)
+
+
+class Commands(click.Group):
+    """A group of commands whose complaints about arguments, which may be names of files, are escaped."""
+
+    def make_context(self, *args: object, **kwargs: object) -> click.Context:
+        """As that of `click.Group`."""
+        try:
+            return super().make_context(*args, **kwargs)  # type: ignore[arg-type]
+        except click.ClickException as error:
+            raise _escaped(error) from None
+
+    def invoke(self, ctx: click.Context) -> object:
+        """As that of `click.Group`."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            raise _escaped(error) from None
+
+
+def _escaped(error: click.ClickException) -> click.ClickException:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error  # is the help, in lines of our own
+    message = escaped(error.format_message())
+    if isinstance(error, click.UsageError):
+        return click.UsageError(message, error.ctx)
+    return click.ClickException(message)
