@@ -238,7 +238,7 @@ def test_a_repair_takes_over_the_epochs(base_of_segments: Path, damage: Damage) 
     with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
         store(daemon.endpoint, [event("of the second start")])
         before = {record["position"]: record.get("epoch") for record in client.follow(idle_s=0)}
-        daemon.kill()
+        assert daemon.stop() == 0
     assert len(set(before.values())) == 5
     damage(base)
     assert Repaired(base).done
