@@ -214,7 +214,8 @@ class World:
         tail: Any = NobodyFollows()
         reads: Any = SimpleNamespace(
             tail=tail, index_stopped=lambda: None, index_started=lambda: None, index_is_there=True,
-            index_damage=str, pending=0, failed=0, answered=False, take_replies=list,
+            faults=SimpleNamespace(index_damage=str), left=lambda _client: None,
+            pending=0, failed=0, answered=False, take_replies=list,
         )  # fmt: skip
         waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
         followers: Any = (self.index, self.tree)
