@@ -11,10 +11,10 @@ NODE_WANTED := it needs node 20 or newer, and npm
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup check test typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs check test test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv with the project and all its tools, exactly as locked
 
@@ -24,10 +24,17 @@ check: $(STAMP) ## lint, formatting and types
 		|| { echo "To format these files: $(BIN)/ruff format ."; exit 1; }
 	@echo "== mypy";        $(BIN)/mypy
 
-test: check typescript ## check, then all tests
-	@echo "== pytest";      $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not alone"
-	@echo "== pytest, one by one"; $(BIN)/pytest -m alone
-	@$(MAKE) test-typescript
+needs: ## what the tests need of the machine: installed, or named
+	@tests/needs.sh
+
+test: ## check, then all tests; a stage that fails does not hide the next ones
+	@tests/stages.sh needs check typescript test-together test-alone test-typescript
+
+test-together: $(STAMP) ## the tests that may run side by side, in random order
+	@echo "== pytest"; $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not alone" $(PYTEST)
+
+test-alone: $(STAMP) ## the tests that need the machine to themselves
+	@echo "== pytest, one by one"; $(BIN)/pytest -m alone $(PYTEST)
 
 typescript: ## build the TypeScript client, where Node is
 	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi

@@ -1,8 +1,13 @@
 """What holds for all tests."""
 
+import contextlib
+import gc
+import os
 import resource
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # A machine that is busy with something else makes no test wrong: none is timed.
@@ -16,3 +21,36 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 # What a script starts in the background ignores Ctrl-C, and so would the programs that are tried.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _descriptors() -> dict[int, str]:
+    """Open files, folders, pipes and sockets; not the event descriptors of a ZeroMQ context, which stays."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return {fd: target for fd, target in found.items() if not target.startswith("anon_inode:")}
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_descriptors(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A test that leaves descriptors open makes those after it fail: they count them, or run out of them.
+
+    Many tests let a simulated process die with its files open. The kernel closes those of a real process;
+    here the fixture does.
+    """
+    before = _descriptors()
+    yield
+    if len(os.listdir("/proc/self/fd")) <= len(before):
+        return
+    request.node.funcargs.clear()  # what only the test's own objects hold goes with them
+    gc.collect()
+    folders = str(tmp_path_factory.getbasetemp())
+    left = [(fd, target) for fd, target in _descriptors().items() if before.get(fd) != target]
+    of_others = [target for _, target in left if not target.startswith((folders, "/proc/"))]
+    for fd, target in left:
+        if target not in of_others:
+            os.close(fd)
+    assert len(_descriptors()) <= len(before), f"left open: {sorted(of_others)}"

@@ -1,5 +1,6 @@
 """`dump`: the records of the journal as JSON lines, in order. Reads only."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -28,9 +29,13 @@ def dump(base: Base, wanted: Wanted) -> Iterator[bytes]:
         ConfigError: there is no journal.
         DamageError: the journal is damaged; all lines before the damage were given.
     """
-    reader = JournalReader(base.files, base.folders.journal)
-    if not reader.chain.last:
-        raise ConfigError(f"{base.path} has no journal to dump")
+    with contextlib.closing(JournalReader(base.files, base.folders.journal)) as reader:
+        if not reader.chain.last:
+            raise ConfigError(f"{base.path} has no journal to dump")
+        yield from _lines(base, reader, wanted)
+
+
+def _lines(base: Base, reader: JournalReader, wanted: Wanted) -> Iterator[bytes]:
     until, damage = _end(base, reader)
     given = 0
     for entry in reader.entries(reader.seek(wanted.after, until), until):

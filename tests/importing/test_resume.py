@@ -12,7 +12,7 @@ import structlog
 
 from perstack_stored import import_survey, importer
 from perstack_stored.daemon import set_up
-from perstack_stored.files import Buffer, Files
+from perstack_stored.files import Buffer
 from perstack_stored.follower import open_folders
 from perstack_stored.journal import Journal
 from perstack_stored.record import FLAG_IMPORTED, Kind, record_places
@@ -20,6 +20,7 @@ from perstack_stored.segments import JournalReader
 from perstack_stored.sessions import Sessions
 from perstack_stored.settings import Settings
 from tests.importing.trees import START_MS, put_golden, store
+from tests.offline.inprocess import EndingFiles
 from tests.unit.support import checkpoint, dumps, event, job, setting
 
 BATCH = 3
@@ -29,7 +30,7 @@ class PowerCutError(BaseException):
     """Not an error that anybody would handle."""
 
 
-class FailingFiles(Files):
+class FailingFiles(EndingFiles):
     """Ends everything at the nth operation that changes something."""
 
     def __init__(self, changes: int) -> None:
@@ -71,8 +72,16 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importer, "BATCH_RECORDS_MAX", BATCH)
 
 
-def start(base: Path, files: Files) -> tuple[bool, list[tuple[int, int, bytes]]]:
-    """Whether an import was wanted, and all records behind it. The journal is left as a crash leaves it."""
+def start(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, bytes]]]:
+    """Whether an import was wanted, and all records after it. The journal is left as a crash leaves it."""
+    try:
+        return started(base, files)
+    finally:
+        files.end()
+
+
+def started(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, bytes]]]:
+    """The same, with all files left open, as a process has them before it ends."""
     set_up(str(base), Settings())
     folders = open_folders(files, str(base))
     sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
@@ -105,7 +114,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(tmp_path: Path) -> None:
     """Each time the next start makes of it what an undisturbed one makes."""
     whole = tmp_path / "whole"
     put_some(whole)
-    wanted, expected = start(whole, Files())
+    wanted, expected = start(whole, EndingFiles())
     assert wanted
     assert len(expected) == 31
     # So that a setting keeps its time, whatever the journal held of it before.
@@ -122,16 +131,16 @@ def test_an_import_may_end_at_any_change_to_the_disk(tmp_path: Path) -> None:
         try:
             start(base, files)
         except PowerCutError:
-            _, found = start(base, Files())
+            _, found = start(base, EndingFiles())
             assert found == expected, f"cut before change {changes}"
-            assert start(base, Files()) == (False, expected)
+            assert start(base, EndingFiles()) == (False, expected)
             changes += 1
             continue
         break
     assert changes > 2 * len(expected) / BATCH
 
 
-class MeddledFiles(Files):
+class MeddledFiles(EndingFiles):
     """Does something to a file when it is looked at for the nth time."""
 
     def __init__(self, name: str, nth: int, meddle: Callable[[], object]) -> None:
@@ -204,7 +213,7 @@ def test_running_out_of_descriptors_ends_the_import_and_skips_nothing(tmp_path: 
     store(base, "storeJob", job())
     with pytest.raises(OSError, match="Too many open files"):
         start(base, MeddledFiles("job.json", 1, deny(errno.EMFILE)))
-    _, found = start(base, Files())
+    _, found = start(base, EndingFiles())
     assert [kind for kind, _, _ in found] == [Kind.JOB]
 
 
@@ -214,7 +223,7 @@ def test_progress_is_told_in_both_steps(tmp_path: Path, monkeypatch: pytest.Monk
     base = tmp_path / "base"
     put_some(base)
     with structlog.testing.capture_logs() as log:
-        start(base, Files())
+        start(base, EndingFiles())
     told = [line for line in log if line["event"] == "import_progress"]
     assert {line["step"] for line in told} == {"reading", "storing"}
     assert told[-1] == {
@@ -236,13 +245,16 @@ def cut_after(base: Path, records: int) -> None:
 
 
 def held(base: Path) -> int:
-    files = Files()
-    folders = open_folders(files, str(base))
-    sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
-    journal = Journal(
-        files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
-    )
-    return journal.mark.position
+    files = EndingFiles()
+    try:
+        folders = open_folders(files, str(base))
+        sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
+        journal = Journal(
+            files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
+        )
+        return journal.mark.position
+    finally:
+        files.end()
 
 
 def newest(found: list[tuple[int, int, bytes]], kind: Kind) -> bytes:
@@ -262,7 +274,7 @@ def test_a_job_that_changed_and_changed_back_between_attempts_counts_as_it_is(tm
     store(base, "storeJob", second)
     cut_after(base, 9)
     store(base, "storeJob", first)
-    _, found = start(base, Files())
+    _, found = start(base, EndingFiles())
     assert newest(found, Kind.JOB) == original
     assert len([kind for kind, _, _ in found if kind == Kind.EVENT]) == 12
 
@@ -274,7 +286,7 @@ def test_an_event_that_came_between_attempts_is_imported(tmp_path: Path) -> None
         store(base, "storeEvent", event(id=f"e{number}", timestamp=START_MS + number))
     cut_after(base, 6)
     store(base, "storeEvent", event(id="late", timestamp=1))
-    _, found = start(base, Files())
+    _, found = start(base, EndingFiles())
     payloads = [payload for _, _, payload in found]
     assert len(payloads) == len(set(payloads)) == 13
     assert any(b'"late"' in payload for payload in payloads)

@@ -103,6 +103,8 @@ def test_two_hundred_tasks_and_sixteen_processes_ride_out_kills_together(tmp_pat
             one.join()
         killer.join()
         assert [one.exitcode for one in processes] == [0] * PROCESSES
+        for one in processes:
+            one.close()
         expected = TASKS * EACH + 8 * 20 * EACH + 8 * 2 * 10 * EACH
         with Client(daemon.endpoint, timeout_s=60) as client:
             values: list[Any] = [record["value"] for record in client.follow(idle_s=0)]
