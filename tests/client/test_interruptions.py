@@ -6,8 +6,12 @@ INTERRUPTIONS_SEED draws another sample.
 
 import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from tests.client import interruptions
 from tests.client.interruptions import Steps, Trial, event, interrupt
 from tests.support import RunningDaemon, running_daemon
 
+ROOT = Path(__file__).parents[2]
 ALL = os.environ.get("INTERRUPTIONS") == "all"
 SEED = int(os.environ.get("INTERRUPTIONS_SEED", "1"))
 SAMPLE = 12
@@ -140,3 +145,70 @@ def test_a_signal_handler_may_close_the_client_that_it_interrupted(daemon: Runni
         with suppress(ClosedError):
             Steps(at, trial.client.close).run(getattr(trial, name))
         trial.client.close()
+
+
+STORM = """
+import signal, sys, time
+from perstack_storage import Client
+from tests.client.interruptions import event
+client, futures = Client(sys.argv[1], timeout_s=30), []
+signal.signal(signal.SIGALRM, lambda *_: futures.append(client.store_event_nowait(event())))
+end = time.monotonic() + 1
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+while time.monotonic() < end:
+    futures.append(client.store_event_nowait(event()))
+signal.setitimer(signal.ITIMER_REAL, 0)
+client.flush()
+assert all(future.result(0) for future in futures)
+client.close()
+print("done")
+"""
+
+
+def test_stores_of_signal_handlers_are_queued_among_those_that_they_interrupt(daemon: RunningDaemon) -> None:
+    """No store waits for the code below it, and each settles."""
+    ran = subprocess.run(
+        [sys.executable, "-c", STORM, daemon.endpoint],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ran.stdout, ran.stderr) == ("done\n", "")
+
+
+LAST = """
+import os, signal, sys
+from perstack_storage import Client
+from tests.client.interruptions import event
+client, way, ending = Client(sys.argv[1], timeout_s=30), sys.argv[2], sys.argv[3]
+def handler(*_):
+    client.store_event_nowait({**event(), "id": sys.argv[4]})
+    client.flush()
+    if ending == "exit":
+        sys.exit(0)
+    client.close()
+    os._exit(0)
+client.store_event(event())
+signal.signal(signal.SIGTERM, handler)
+print("ready", flush=True)
+while True:
+    client.store_event(event()) if way == "store" else client.store_event_nowait(event())
+"""
+
+
+@pytest.mark.parametrize("ending", ["exit", "close"])
+@pytest.mark.parametrize("way", ["store", "nowait"])
+def test_the_last_event_of_a_program_that_is_terminated_is_kept(
+    daemon: RunningDaemon, way: str, ending: str
+) -> None:
+    """Its handler stores and flushes, in the middle of whatever call of the same client."""
+    for number in range(3):
+        name = f"last-{way}-{ending}-{number}"
+        program = [sys.executable, "-c", LAST, daemon.endpoint, way, ending, name]
+        with subprocess.Popen(
+            program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        assert list(interruptions.stored(daemon.endpoint)).count(name) == 1

@@ -62,7 +62,7 @@ class AsyncPipeline(PipelineOutcomes):
     async def _wait_for_room(self) -> None:
         if self._full():
             await self._connection.wait_while(self._full)
-            self._raise_unheard()
+        self._raise_unheard()  # also where it was given up before the window was full
 
     def _full(self) -> bool:
         unanswered = self._queued - len(self.positions)

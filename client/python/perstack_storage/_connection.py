@@ -343,7 +343,7 @@ class Connection:
         turn = self._turn
         self._holder.clear()
         if turn.wanted:
-            turn.give_back()
+            turn.call_next()
         if self._told:
             self._delivery.hand_out()
 

@@ -7,7 +7,6 @@ and a handler can see that it stands on top of the holder.
 """
 
 import contextlib
-import queue
 import socket
 import sys
 import threading
@@ -51,7 +50,10 @@ class Turn:
         self._held_at = 0.0
         self._of = id(of)
         self._entries = entries
-        self._freed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Only a hint: a thread that waits looks every now and then. No SimpleQueue: its `get` with a timeout
+        # may wait without end where another thread was quicker.
+        self._freed = threading.Lock()
+        self._freed.acquire()
 
     def take(self, meanwhile: Callable[[], None] | None = None) -> bool:
         """Waits until this call has the turn.
@@ -82,8 +84,7 @@ class Turn:
             self.wanted = True
             if meanwhile is not None:
                 meanwhile()
-            with contextlib.suppress(queue.Empty):
-                self._freed.get(timeout=_WAIT_S)
+            self._freed.acquire(timeout=_WAIT_S)
 
     def try_take(self) -> bool:
         """Takes it where it is free, or was left behind; returns whether this call has it now."""
@@ -120,8 +121,13 @@ class Turn:
         """Lets the next one have it; nothing happens if nobody has it."""
         self.holder.clear()
         if self.wanted:
-            self.wanted = False
-            self._freed.put(None)
+            self.call_next()
+
+    def call_next(self) -> None:
+        """Wakes one that waits, after the turn was given back. It may have been taken since."""
+        self.wanted = False
+        with contextlib.suppress(RuntimeError):  # nobody has seen yet that it was freed before
+            self._freed.release()
 
     def stands_on_it(self) -> bool:
         """Whether the calling method, an entry, was called from within another one in this thread."""
