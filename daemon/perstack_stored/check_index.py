@@ -103,6 +103,8 @@ def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> Mar
         return None
     if version == 0:
         report.add("index_missing")
+    elif 0 < version < index.SCHEMA_VERSION:
+        report.add("index_older", version=version)
     elif place is None:
         report.add("index_unusable", reason=f"it has version {version}, not {index.SCHEMA_VERSION}")
     else:

@@ -29,6 +29,7 @@ CHECK_NOTES = {
     "journal_torn_tail": "bytes of an unfinished write at the end, which the next start leaves out",
     "journal_unproven": "records at the end whose sync nothing proves; the next start writes them again",
     "index_missing": "there is no index; the next start builds it",
+    "index_older": "the index is of an older version of the program; the next start builds it again",
     "index_behind": "the index ends before the journal; the next start goes on from there",
     "index_not_compared": "the index was not compared with a damaged journal",
     "tree_behind": "files beyond the tree's cursor are missing or old; the next start writes them",

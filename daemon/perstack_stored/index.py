@@ -26,6 +26,8 @@ from .worker_status import WorkerStatus
 
 FILE_NAME = "index.sqlite"
 SCHEMA_VERSION = 3
+VOUCHING_VERSIONS = frozenset({2, 3})
+"""Versions that tell a repair of lost records alike: after an update, an older index is all there is."""
 LACKS_REASONING_BUDGET = 1
 LACKS_MAX_STEPS = 2
 _PLACE_EVERY_BYTES = 256 << 10

@@ -80,7 +80,7 @@ class Vouchers:
             raise IndexUnusableError("there is no index")
         database = index.connect(path, read_only=False)
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version != index.SCHEMA_VERSION:
+        if version not in index.VOUCHING_VERSIONS:
             raise IndexUnusableError(f"the index has version {version}, not {index.SCHEMA_VERSION}")
         if store is None:
             raise IndexUnusableError("the journal does not tell whose index it is")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.index import cursor_crc
+from perstack_stored.index import SCHEMA_VERSION, cursor_crc
 from perstack_stored.segments import Mark
 from tests.offline.bases import (
     SMALL_SEGMENTS,
@@ -205,7 +205,7 @@ DAMAGES: dict[str, tuple[Damage, str, dict[str, Any]]] = {
     "an index of another version": (
         change_index_version,
         "index_unusable",
-        {"reason": "it has version 99, not 2"},
+        {"reason": f"it has version 99, not {SCHEMA_VERSION}"},
     ),
     "an index of another journal": (
         sql("UPDATE cursor SET store = zeroblob(16)"),

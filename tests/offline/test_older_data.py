@@ -28,7 +28,8 @@ def sample(tmp_path: Path) -> Path:
 def test_an_older_base_is_clean_and_served_as_it_was(sample: Path) -> None:
     """The same answers and files; what is stored goes on, and its session is remembered."""
     expected = json.loads((sample / "expected.json").read_text())
-    assert Checked(sample / "base").findings == []
+    checked = Checked(sample / "base")
+    assert (checked.findings, checked.note_names & {"index_older"}) == ([], {"index_older"})
     with running_daemon(sample / "base") as daemon, Raw(daemon.endpoint) as raw:
         eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete")
         assert {name: body.decode() for name, body in answers(daemon).items()} == expected["answers"]
@@ -38,6 +39,20 @@ def test_an_older_base_is_clean_and_served_as_it_was(sample: Path) -> None:
         assert raw.store("storeEvent", event("goes on")) == 26
         assert daemon.stop() == 0
     assert Checked(sample / "base").findings == []
+
+
+def test_an_older_index_vouches_for_lost_records(sample: Path) -> None:
+    """It is all there is where a journal is found damaged after an update, before the first start."""
+    segment = min((sample / "base/.stored/journal").glob("*.segment"))
+    data = segment.read_bytes()
+    place = data.index(b'"startRun"')
+    segment.write_bytes(data[:place] + b'"startRuN"' + data[place + 10 :])
+    repaired = run("repair", sample / "base")
+    assert "the index has version" not in repaired.stdout + repaired.stderr
+    expected = json.loads((sample / "expected.json").read_text())
+    with running_daemon(sample / "base") as daemon, Raw(daemon.endpoint) as raw:
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete")
+        assert {name: body.decode() for name, body in answers(daemon).items()} == expected["answers"]
 
 
 def test_an_older_backup_can_be_restored(sample: Path) -> None:
