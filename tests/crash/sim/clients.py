@@ -46,11 +46,13 @@ class Ledger:
         self.numbers: dict[tuple[bytes, int], int] = {}  # position by session and number
         self.seen: dict[int, Stored] = {}  # by position: what a reader was shown
         self.imported: set[bytes] = set()
+        self.starts: set[int] = set()  # last positions that daemons found when they started
 
     def copy(self) -> "Ledger":
         new = Ledger()
         new.sent, new.loose, new.acknowledged = dict(self.sent), set(self.loose), dict(self.acknowledged)
         new.numbers, new.seen, new.imported = dict(self.numbers), dict(self.seen), set(self.imported)
+        new.starts = set(self.starts)
         return new
 
     def acknowledge(self, session: bytes, seq: int, value: Value, position: int) -> None:

@@ -192,6 +192,7 @@ class World:
         try:
             self.journal = open_journal(self.files, self.base, self.folders, self.sessions, settings)
             self.store = self.journal.store
+            self.ledger.starts.add(self.journal.written.position)
             take_up_tree(self.files, self.folders, self.journal)
             self.server = self._server(settings)
             self.index.start()
