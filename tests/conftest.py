@@ -1,6 +1,5 @@
 """What holds for all tests."""
 
-import contextlib
 import gc
 import os
 import resource
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.support import open_files
 
 # A machine that is busy with something else makes no test wrong: none is timed.
 settings.register_profile("untimed", deadline=None)
@@ -23,15 +24,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _descriptors() -> dict[int, str]:
-    """Open files, folders, pipes and sockets; not the event descriptors of a ZeroMQ context, which stays."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # that of the listing
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return {fd: target for fd, target in found.items() if not target.startswith("anon_inode:")}
-
-
 @pytest.fixture(autouse=True)
 def _leaves_no_descriptors(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -41,16 +33,16 @@ def _leaves_no_descriptors(
     Many tests let a simulated process die with its files open. The kernel closes those of a real process;
     here the fixture does.
     """
-    before = _descriptors()
+    before = open_files()
     yield
-    if len(os.listdir("/proc/self/fd")) <= len(before):
+    if len(open_files()) <= len(before):
         return
     request.node.funcargs.clear()  # what only the test's own objects hold goes with them
     gc.collect()
     folders = str(tmp_path_factory.getbasetemp())
-    left = [(fd, target) for fd, target in _descriptors().items() if before.get(fd) != target]
-    of_others = [target for _, target in left if not target.startswith((folders, "/proc/"))]
+    left = [(fd, target) for fd, target in open_files().items() if before.get(fd) != target]
+    of_others = [target for _, target in left if not target.startswith(folders)]
     for fd, target in left:
         if target not in of_others:
             os.close(fd)
-    assert len(_descriptors()) <= len(before), f"left open: {sorted(of_others)}"
+    assert len(open_files()) <= len(before), f"left open: {sorted(of_others)}"

@@ -137,6 +137,21 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
         time.sleep(0.01)
 
 
+_LAZY = ("anon_inode:", "socket:", "/proc/")
+
+
+def open_files() -> dict[int, str]:
+    """Open files, folders and pipes.
+
+    A ZeroMQ context opens sockets and events, and `Files` a folder of /proc, when they are first needed.
+    """
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return {fd: target for fd, target in found.items() if not target.startswith(_LAZY)}
+
+
 def refuses_descriptors() -> bool:
     """Whether this kernel lets a Unix socket refuse the open files of others (SO_PASSRIGHTS)."""
     with socket.socket(socket.AF_UNIX) as probe:

@@ -1,6 +1,5 @@
 """A sample of the damages that `make damage` tries by the thousand."""
 
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 import structlog
 
 from tests.offline.damage import HOWS, Made, Place, damages, make, run
+from tests.support import open_files
 
 PLACES = 120
 
@@ -21,10 +21,10 @@ def _quiet() -> None:
 def test_damage_anywhere_is_found_and_named_and_nothing_else_comes_of_it(tmp_path: Path) -> None:
     """Places of all kinds in two bases, always the same; `make damage` tries others."""
     seed = 1
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_files())
     outcomes, wrong = damages(PLACES, seed, tmp_path, lambda _done: None)
     assert not wrong, "\n".join(wrong)
-    assert len(os.listdir("/proc/self/fd")) == before, "the campaign tries thousands in one process"
+    assert len(open_files()) == before, "the campaign tries thousands in one process"
     seen = Counter[str]()
     for outcome, count in outcomes.items():
         seen[outcome.partition(": ")[2]] += count
