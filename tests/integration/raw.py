@@ -2,12 +2,14 @@
 
 import json
 import secrets
+import time
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import zmq
 
 ANSWER_SECONDS = 10.0
+BUSY_SECONDS = 60.0
 MIB = 1 << 20
 
 
@@ -86,6 +88,16 @@ class Raw:
         answer = self.receive()
         assert answer.header["id"] == id, answer.header
         return answer
+
+    def read(self, op: str, body: object = None) -> Any:
+        """The value of a read, asked again while the answer is BUSY, as while the index is built again."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            answer = self.ask(op, body or {})
+            if answer.header["ok"] or answer.code != "BUSY":
+                return answer.value
+            assert time.monotonic() < deadline, answer.header
+            time.sleep(0.01)
 
     def store(self, op: str, body: bytes | object, **header: Any) -> int:
         """Store a value; its position."""

@@ -124,23 +124,22 @@ def fill(raw: Raw) -> None:
 
 def answers(raw: Raw) -> dict[str, Any]:
     """Everything that can be read."""
-    found = {op: raw.ask(op).value for op in ("getAllJobs", "getAllRuns", "readAll")}
+    found = {op: raw.read(op) for op in ("getAllJobs", "getAllRuns", "readAll")}
     for n in range(5):
-        found[f"checkpoints{n}"] = raw.ask("getCheckpointsByJobId", {"jobId": f"j{n}"}).value
+        found[f"checkpoints{n}"] = raw.read("getCheckpointsByJobId", {"jobId": f"j{n}"})
         run = {"jobId": f"j{n}", "runId": "r1"}
-        found[f"events{n}"] = raw.ask("getEventsByRun", run).value
-        found[f"contents{n}"] = raw.ask("getEventContents", run).value
+        found[f"events{n}"] = raw.read("getEventsByRun", run)
+        found[f"contents{n}"] = raw.read("getEventContents", run)
     return found
 
 
 # --- start -----------------------------------------------------------------------------------------
 
 
-def test_an_empty_base_is_ready_in_less_than_a_second(tmp_path: Path) -> None:
-    """The log says so, and where it serves; modes are as the design has them."""
+def test_an_empty_base_is_served_as_the_log_says(tmp_path: Path) -> None:
+    """It says where; modes are as the design has them. How long a start takes is for the benchmark."""
     with running_daemon(tmp_path / "base") as daemon:
         (ready,) = daemon.events("ready")
-        assert ready["seconds"] < 1
         assert ready["endpoints"] == [daemon.endpoint]
         assert ready["base"] == str(daemon.base)
         with Client(base_path=daemon.base) as client:
