@@ -237,7 +237,11 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
     if len(payload) <= _SHALLOW_BYTES:
         value = decode(kind, payload)
     elif kind == Kind.CHECKPOINT and len(payload) <= _LARGE_BYTES:
-        value = decode(kind, payload)
+        try:
+            value = decode(kind, payload)
+        except Refusal:
+            _check_nesting(kind, payload)  # what is nested too deeply is called so, whatever else it lacks
+            raise
         assert isinstance(value, Checkpoint)
         if not are_shallow(value.messages, len(payload)):
             _check_nesting(kind, payload)

@@ -34,7 +34,8 @@ class NobodyFollows:
 
 def care_for(index: Any, tree: Any, doors: Any) -> Care:
     journal: Any = SimpleNamespace(mark=Mark(9, 1, 9))
-    reads: Any = SimpleNamespace(tail=NobodyFollows(), index_is_there=True, index_damage=str)
+    faults = SimpleNamespace(index_damage=str)
+    reads: Any = SimpleNamespace(tail=NobodyFollows(), index_is_there=True, faults=faults)
     nobody: Any = None
     return Care((index, tree), journal, reads, doors, nobody, nobody)
 
