@@ -223,6 +223,7 @@ def frame_of(
     buffers: list[Buffer],
     kept: OpenReads,
     prefix: str,
+    position: int | None = None,
     **fields: object,
 ) -> bytes:
     """The frame of a part that was made; what is left of the answer is kept.
@@ -236,4 +237,4 @@ def frame_of(
     else:
         kept.keep(read, prefix)
         more = {"read": read.name, "part": read.part + 1}
-    return wire.joined_answer(request.id, buffers, more=more, **fields)
+    return wire.joined_answer(request.id, buffers, position=position, more=more, **fields)

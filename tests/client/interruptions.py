@@ -21,10 +21,10 @@ class Stop(BaseException):
 
 
 def event(**more: Any) -> dict[str, Any]:
-    """Returns an event like no other."""
+    """Returns an event like no other, of this process or another one."""
     number = next(_NUMBERS)
     return {
-        "id": f"e{number}",
+        "id": f"e{os.getpid()}-{number}",
         "type": "callTools",
         "expertKey": "@a/w@1.0.0",
         "timestamp": 1795406152251 + number,
