@@ -409,46 +409,53 @@ def test_a_terminal_is_sent_nothing_that_it_would_act_on(run: Run) -> None:
 ODD_ID = 'o\u202edd\'; $(touch owned) `touch owned` "b" #'
 
 
-def test_no_command_prints_what_a_terminal_would_act_on(run: Run, client: Client) -> None:
-    """Of keys, values, ids and errors, as a table and as JSON."""
-    nasty: Any = {text: text for text in HOSTILE.values()} | {
-        "nested": {text: [1] for text in HOSTILE.values()}
-    }
-    client.store_job(job_of(ODD_ID) | nasty | {"coordinatorExpertKey": "\x1b[2J", "status": "\nfake"})
-    client.store_checkpoint(checkpoint_of(ODD_ID) | nasty)
-    client.store_run_setting(setting() | {"jobId": ODD_ID, "model": "\x1b[2J"} | nasty)
-    for number, text in enumerate(HOSTILE.values()):
-        client.store_event(event(ODD_ID, number, expertKey=text) | nasty)
-    for arguments in (
-        ("jobs",), ("job", ODD_ID), ("runs",), ("checkpoints", ODD_ID), ("checkpoint", ODD_ID, "c"),
-        ("events", ODD_ID, "r"), ("events", ODD_ID, "r", "--contents"), ("stats",), ("ping",),
-        ("events", ODD_ID, "r", "--follow", "--idle", "0", "--contents"), ("follow", "--idle", "0"),
-        ("job", "\u202eunknown"), ("checkpoint", ODD_ID, "\u202eunknown"), ("job", "\x1b[2J"),
-        ("jobs", "--limit", "1"), ("follow", "--after", "999999999"), ("\x1b[2J",), ("jobs", "--\x1b[2J"),
-        ("follow", "--store", "\x1b[2J\nfake", "--idle", "0"),
-    ):  # fmt: skip
-        for form in ([], ["--json"]):
-            ran = run(*arguments, *form)
-            assert acted_on(ran.out + ran.error) == [], arguments
-            assert "\nfake" not in ran.out + ran.error, arguments
-    for given in (b'{"\\u001b[2J": 1}', b'{"id": "\\u001b[2J"}', b"\x1b[2J", '{"\u202e'.encode()):
-        ran = run("put", "job", given=given)
-        assert ran.status == 1
-        assert acted_on(ran.out + ran.error) == []
+class TestHostileTexts:
+    """On a daemon of their own: the other tests take listings apart by their spaces."""
 
+    @pytest.fixture
+    def daemon(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
+        with running_daemon(tmp_path_factory.mktemp("hostile") / "perstack") as running:
+            yield running
 
-def test_the_hint_how_to_go_on_can_be_pasted(run: Run, client: Client, tmp_path: Path) -> None:
-    """A shell gives the command what was meant, and runs nothing that stands in an id."""
-    client.store_job(job_of(ODD_ID) | {"startedAt": 2**52})
-    client.store_job(job_of(ODD_ID + "2") | {"startedAt": 2**52 - 1})
-    hint = run("jobs", "--limit", "1").error.partition("there are more: ")[2]
-    words = subprocess.run(
-        ["bash", "-c", f"printf '%s\\0' {hint}"], capture_output=True, check=True, cwd=tmp_path
-    ).stdout.split(b"\0")
-    assert json.loads(words[1]) == [2**52, ODD_ID]
-    assert list(tmp_path.iterdir()) == []
-    ran = run("jobs", "--json", "--limit", "1", "--after", words[1].decode())
-    assert ran.values[0]["id"] == ODD_ID + "2"
+    def test_no_command_prints_what_a_terminal_would_act_on(self, run: Run, client: Client) -> None:
+        """Of keys, values, ids and errors, as a table and as JSON."""
+        nasty: Any = {text: text for text in HOSTILE.values()} | {
+            "nested": {text: [1] for text in HOSTILE.values()}
+        }
+        client.store_job(job_of(ODD_ID) | nasty | {"coordinatorExpertKey": "\x1b[2J", "status": "\nfake"})
+        client.store_checkpoint(checkpoint_of(ODD_ID) | nasty)
+        client.store_run_setting(setting() | {"jobId": ODD_ID, "model": "\x1b[2J"} | nasty)
+        for number, text in enumerate(HOSTILE.values()):
+            client.store_event(event(ODD_ID, number, expertKey=text) | nasty)
+        for arguments in (
+            ("jobs",), ("job", ODD_ID), ("runs",), ("checkpoints", ODD_ID), ("checkpoint", ODD_ID, "c"),
+            ("events", ODD_ID, "r"), ("events", ODD_ID, "r", "--contents"), ("stats",), ("ping",),
+            ("events", ODD_ID, "r", "--follow", "--idle", "0", "--contents"), ("follow", "--idle", "0"),
+            ("job", "\u202eunknown"), ("checkpoint", ODD_ID, "\u202eunknown"), ("job", "\x1b[2J"),
+            ("jobs", "--limit", "1"), ("follow", "--after", "999999999"), ("\x1b[2J",), ("jobs", "--\x1b[2J"),
+            ("follow", "--store", "\x1b[2J\nfake", "--idle", "0"),
+        ):  # fmt: skip
+            for form in ([], ["--json"]):
+                ran = run(*arguments, *form)
+                assert acted_on(ran.out + ran.error) == [], arguments
+                assert "\nfake" not in ran.out + ran.error, arguments
+        for given in (b'{"\\u001b[2J": 1}', b'{"id": "\\u001b[2J"}', b"\x1b[2J", '{"\u202e'.encode()):
+            ran = run("put", "job", given=given)
+            assert ran.status == 1
+            assert acted_on(ran.out + ran.error) == []
+
+    def test_the_hint_how_to_go_on_can_be_pasted(self, run: Run, client: Client, tmp_path: Path) -> None:
+        """A shell gives the command what was meant, and runs nothing that stands in an id."""
+        client.store_job(job_of(ODD_ID) | {"startedAt": 2**52})
+        client.store_job(job_of(ODD_ID + "2") | {"startedAt": 2**52 - 1})
+        hint = run("jobs", "--limit", "1").error.partition("there are more: ")[2]
+        words = subprocess.run(
+            ["bash", "-c", f"printf '%s\\0' {hint}"], capture_output=True, check=True, cwd=tmp_path
+        ).stdout.split(b"\0")
+        assert json.loads(words[1]) == [2**52, ODD_ID]
+        assert list(tmp_path.iterdir()) == []
+        ran = run("jobs", "--json", "--limit", "1", "--after", words[1].decode())
+        assert ran.values[0]["id"] == ODD_ID + "2"
 
 
 def test_follow_goes_on_from_a_position_of_the_same_history(run: Run, client: Client) -> None:
