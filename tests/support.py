@@ -137,13 +137,14 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
         time.sleep(0.01)
 
 
-_LAZY = ("anon_inode:", "socket:", "/proc/")
+_LAZY = ("anon_inode:", "socket:", "pipe:", "/proc/")
 
 
 def open_files() -> dict[int, str]:
-    """Open files, folders and pipes.
+    """Open files and folders.
 
-    A ZeroMQ context opens sockets and events, and `Files` a folder of /proc, when they are first needed.
+    A ZeroMQ context opens sockets and events, multiprocessing a pipe, and `Files` a folder of /proc, when
+    these are first needed, and keep them.
     """
     found = {}
     for name in os.listdir("/proc/self/fd"):
