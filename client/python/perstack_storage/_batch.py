@@ -35,9 +35,9 @@ class Batch:
 
     __slots__ = (
         "added_at",
-        "counted",
         "done",
         "error",
+        "items",
         "next_part",
         "outcomes",
         "parts",
@@ -48,6 +48,7 @@ class Batch:
         "start",
         "stores",
         "successor",
+        "taken",
     )
 
     def __init__(self, start: int, sink: Sink | None, added_at: float) -> None:
@@ -55,9 +56,10 @@ class Batch:
         self.sink = sink
         self.added_at = added_at  # when its first store was called for
         self.stores: list[Store] = []
+        self.items: list[str] = []  # of each store, what stands in the header
         self.outcomes: list[Outcome] = []  # of its first stores
         self.size = 0  # of those that have no final outcome
-        self.counted = 0  # so many of them count for the window
+        self.taken = 0  # so many no longer count for the window, although the batch is not done
         self.parts = 1
         self.next_part = 0
         self.sent_at = 0.0

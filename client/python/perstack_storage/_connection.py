@@ -4,6 +4,7 @@ import concurrent.futures
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from types import CodeType
 
@@ -146,12 +147,17 @@ class Connection:
             core = self._core
             try:
                 if before is None or not before.handed_over(store):
-                    stores, now, size = core.stores, self._watch.now(), len(body)
+                    stores, size, watch, now = core.stores, len(body), self._watch, time.monotonic()
+                    if now - watch.seen > watch.standstill_s:
+                        now = watch.now()
+                    else:
+                        watch.seen = now
+                        now -= watch.lost_s
                     if size > BATCH_BYTES_MAX or not stores.has_room(size, records_max) or core.waiting:
                         core.make_room(size, records_max, None)
                     stores.append(store, sink, now)
                     core.push(now)
-                if core._touched and core.outstanding.count:
+                if core.outstanding.bytes and core._touched:
                     core.leave_descriptor()
                 core.torn = False
                 if not core.superseded:
@@ -340,10 +346,9 @@ class Connection:
             core.retire(interrupted=False)
         if nested:
             return
-        turn = self._turn
         self._holder.clear()
-        if turn.wanted:
-            turn.call_next()
+        if self._turn.wanted:
+            self._turn.call_next()
         if self._told:
             self._delivery.hand_out()
 

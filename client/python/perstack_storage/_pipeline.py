@@ -116,7 +116,7 @@ class Pipeline:
             error.add_note(f"and the pipeline, while it stored what was queued: {problem}")
 
     def _take(self, batch: Batch, outcomes: list[Outcome | None]) -> None:
-        refused = any(type(outcome) is dict for outcome in outcomes)
+        refused = dict in set(map(type, outcomes))
         if refused:
             self._refused = True
         self._told.setdefault(batch.start, (batch.ops if refused else [], outcomes))

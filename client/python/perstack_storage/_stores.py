@@ -69,13 +69,13 @@ class StoreQueue:
             or now - batch.added_at > BATCH_AGE_MAX_S
         ):
             batch = self._start_batch(size, sink, now)
+        batch.items.append(f'["{store[0]}",{size}]')
         batch.stores.append(store)  # from here on it is in the queue, at whatever step an exception comes
         batch.size += size
-        batch.counted += 1
         self._next_seq += 1
         self.records += 1
         self.bytes += size
-        if len(batch.stores) >= min(BATCH_ITEMS_MAX, self._limits.batch_items):
+        if len(batch.stores) >= BATCH_ITEMS_MAX or len(batch.stores) >= self._limits.batch_items:
             self._open = None
         return batch
 
@@ -136,7 +136,7 @@ class StoreQueue:
 
     def _take_off(self) -> None:
         batch = self._unanswered.popleft()
-        self.records -= batch.counted
+        self.records -= len(batch.stores) - batch.taken
         self.bytes -= batch.size
         self.finished += len(batch.stores)
 
@@ -179,7 +179,7 @@ class StoreQueue:
             return _frames.part_request(op, request_id, session, first, settled, part, value)
         if len(pending) == 1:
             return _frames.store_request(op, request_id, session, first, settled, body)
-        items = [f'["{op}",{len(body)}]' for op, body, _ in pending]
+        items = batch.items[len(batch.outcomes) :] if batch.outcomes else batch.items
         bodies = [body for _, body, _ in pending]
         return _frames.batch_request(request_id, session, first, settled, items, bodies)
 
@@ -228,8 +228,8 @@ class StoreQueue:
             self._drop_parts(batch)
         if error is not None:
             self.bytes -= size - batch.size
-            batch.counted = len(batch.pending)
-            self.records -= count - batch.counted
+            batch.taken = len(batch.outcomes)
+            self.records -= count - len(batch.pending)
             self._retry(batch, error, now)
         elif batch is self._unanswered[0]:
             self._pop_settled(now)
@@ -295,13 +295,14 @@ class StoreQueue:
                 continue
             same = Batch(batch.start, sink_of(batch.sink), batch.added_at)
             same.stores, same.outcomes = stores, outcomes
+            same.items = [_frames.batch_item(store[0], len(store[1])) for store in stores]
             same.done = len(outcomes) >= len(stores)
             same.sent_ever, same.error = batch.sent_ever, batch.error
             same.size = sum(len(store[1]) for store in same.pending)
             if same.size > limits.frame_bytes - _frames.HEADER_RESERVE_BYTES:
                 same.parts = -(-same.size // new._part_bytes)
-            same.counted = len(same.pending)
-            new.records += same.counted
+            same.taken = 0 if same.done else len(outcomes)
+            new.records += len(stores) - same.taken
             new.bytes += same.size
             new._unanswered.append(same)
             batch.successor = same

@@ -10,15 +10,16 @@ class Watch:
     """Measures the daemon's silence, not the caller's own standstill.
 
     Whoever waits says for how long. If much more time is over then, nobody looked meanwhile: that time does
-    not count.
+    not count. Where the time is asked for with each store, `seen`, `lost_s` and `standstill_s` are looked at
+    and set without a call.
     """
 
-    __slots__ = ("_lost_s", "_seen", "_standstill_s")
+    __slots__ = ("lost_s", "seen", "standstill_s")
 
     def __init__(self, timeout_s: float) -> None:
-        self._standstill_s = min(STANDSTILL_MIN_S, timeout_s / 4)
-        self._seen = time.monotonic()
-        self._lost_s = 0.0
+        self.standstill_s = min(STANDSTILL_MIN_S, timeout_s / 4)
+        self.seen = time.monotonic()
+        self.lost_s = 0.0
 
     def now(self, waited_s: float = 0.0) -> float:
         """Returns the time in seconds, without standstills.
@@ -27,7 +28,7 @@ class Watch:
             waited_s: how long nothing was to be done since the time was asked for last.
         """
         now = time.monotonic()
-        if now - self._seen - waited_s > self._standstill_s:
-            self._lost_s += now - self._seen - waited_s
-        self._seen = now
-        return now - self._lost_s
+        if now - self.seen - waited_s > self.standstill_s:
+            self.lost_s += now - self.seen - waited_s
+        self.seen = now
+        return now - self.lost_s
