@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -440,8 +441,12 @@ def test_orphans_of_the_command_are_waited_for(base: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT])
-def test_signals_that_would_end_it_are_passed_on(base: Path, number: signal.Signals) -> None:
+def test_signals_that_would_end_it_are_passed_on(
+    base: Path, number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
     """Ended by one itself, it would leave command and daemon behind."""
+    # A shell can't trap what it ignores from its start, as it does under nohup or in the background.
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
     trap = f"trap 'exit 21' {number.name.removeprefix('SIG')}; echo ready; while :; do sleep 0.05; done"
     with running(base, "sh", "-c", trap) as started:
         assert started.line() == "ready"
