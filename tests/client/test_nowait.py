@@ -25,8 +25,9 @@ def test_no_thread_is_started_before_the_first_nowait(client: Client, endpoint: 
         with client.pipeline() as pipeline:
             pipeline.store_event({})
         assert pumps() == before
-        client.store_event_nowait({})
+        future = client.store_event_nowait({})
         assert pumps() == before + 1
+        assert future.result(10)  # a daemon that ends before leaves its outcome unknown
 
 
 def test_stores_go_on_while_the_thread_does_nothing(client: Client, endpoint: str) -> None:
