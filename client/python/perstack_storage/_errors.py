@@ -206,7 +206,7 @@ def refused(error: Mapping[str, Any], *, op: str | None = None, index: int | Non
 class PositionGone(Refused):
     """`follow` or `read_all` from a position that this history of the daemon does not have.
 
-    The base was made anew, or put back from a copy that lacks its newest records, or is a copy that went on
+    The base was replaced, or put back from a copy that lacks its newest records, or is a copy that went on
     by itself: what was read before may not be there any more, and other records may stand at the same
     positions. Follow from 0, into an empty place.
     """
