@@ -61,8 +61,9 @@ def test_a_dealer_and_a_req_are_answered_in_their_own_form(daemon: RunningDaemon
 def test_unknown_header_fields_and_an_empty_body_are_taken(raw: Raw) -> None:
     """What a newer client says beyond us is ignored, and no body stands for {}."""
     assert raw.ask("ping", hint={"a": [1, None]}, priority=7).value == {}
+    runs = raw.ask("getAllRuns").value
     for frame in (b'{"v":1,"op":"getAllRuns","id":5}', b'{"v":1,"op":"getAllRuns","id":5}\n'):
-        assert raw.frames(frame).value == []
+        assert raw.frames(frame).value == runs
 
 
 def test_hello_tells_the_settings(tmp_path: Path) -> None:
