@@ -3,12 +3,15 @@
 All of them, with the list of who caught which, are for `python -m tests.crash.planted`; here are some.
 """
 
+import re
+from collections import Counter
+
 import pytest
 
 from tests.crash.planted import runner
 from tests.crash.planted.bugs import bugs
 from tests.crash.planted.runner import planted, try_out
-from tests.crash.planted.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS, Mutant
+from tests.crash.planted.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS, Mutant, sites
 from tests.crash.planted.verdicts import ARGUED, TESTS
 from tests.crash.soak import CAMPAIGNS
 
@@ -51,6 +54,17 @@ def test_every_bug_can_still_be_planted() -> None:
     assert not set(TESTS) & set(ARGUED)
     assert len(list(bugs())) > 30
     assert CAMPAIGNS["planted"].rounds >= len(mutants)
+
+
+def test_no_file_is_left_out() -> None:
+    """As many places are found as a search of the text finds, in whatever folder a module lies."""
+    names = "|".join(sorted(SYNCS | NAMES | LOCKS | {"entry_matches"}))
+    call = re.compile(rf"(?<!def )\b(?:{names})\(")
+    texts = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in PACKAGE.glob("**/*.py")}
+    expected = {file: len(call.findall(text)) for file, text in texts.items()}
+    found = Counter(mutant.file for mutant in sites() if not mutant.name.split(" (")[0].endswith("checksum"))
+    assert found == Counter({file: count for file, count in expected.items() if count})
+    assert found.total() > 60
 
 
 def test_every_call_that_counts_is_among_the_planted_ones() -> None:

@@ -16,7 +16,7 @@ CHECKSUMS = frozenset({"crc32c", "entry_matches"})
 
 
 class Mutant(NamedTuple):
-    """A daemon with one bug: a file of it, and the text that the file has then."""
+    """A daemon with one bug: a file of the package, by its path there, and the text that the file has then."""
 
     name: str
     file: str
@@ -25,14 +25,15 @@ class Mutant(NamedTuple):
 
 def sites() -> Iterator[Mutant]:
     """The daemon without one of its calls, for each of them."""
-    for path in sorted(PACKAGE.glob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
+        file = path.relative_to(PACKAGE).as_posix()
         source = path.read_text()
         counts: dict[str, int] = {}
         for node, function, kind, left in _found(ast.parse(source)):
-            place = f"{path.name}: {function}: {kind}"
+            place = f"{file}: {function}: {kind}"
             counts[place] = counts.get(place, 0) + 1
             number = f" ({counts[place]})" if counts[place] > 1 else ""
-            yield Mutant(f"{place}{number}", path.name, _without(source, node, left))
+            yield Mutant(f"{place}{number}", file, _without(source, node, left))
 
 
 def _found(tree: ast.Module) -> Iterator[tuple[ast.expr, str, str, str]]:
