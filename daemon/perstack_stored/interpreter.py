@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import perstack_storage
+import perstack_stored
 
 from . import child_main
 
@@ -65,7 +66,7 @@ def import_path() -> list[str]:
     kept = [entry for entry in sys.path if os.path.isabs(entry) and _real(entry) != here]
     homes = {
         _real(os.path.dirname(os.path.dirname(os.path.abspath(file))))
-        for file in (child_main.__file__, perstack_storage.__file__)
+        for file in (perstack_stored.__file__, perstack_storage.__file__)
     }
     return list(dict.fromkeys(kept)) + ([here] if here in homes else [])
 

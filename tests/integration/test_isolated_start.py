@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import perstack_storage
+import perstack_stored
 from perstack_storage import Client
 from perstack_stored import child_main, interpreter
 from tests.integration.raw import event
@@ -150,16 +152,14 @@ def test_a_package_that_only_the_environment_names_is_found_by_the_workers(tmp_p
 
 
 def _package_homes() -> set[str]:
-    import perstack_storage  # noqa: PLC0415
-
-    return {str(Path(file).parents[1]) for file in (child_main.__file__, str(perstack_storage.__file__))}
+    return {str(Path(str(package.__file__)).parents[1]) for package in (perstack_stored, perstack_storage)}
 
 
 def test_the_working_directory_comes_last_where_our_package_lies_in_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And not at all elsewhere; relative entries are left out."""
-    home = Path(child_main.__file__).parents[1]
+    home = Path(str(perstack_stored.__file__)).parents[1]
     monkeypatch.setattr(sys, "path", [str(home), "", "relative", "/elsewhere"])
     monkeypatch.chdir(home)
     assert interpreter.import_path() == ["/elsewhere", str(home)]

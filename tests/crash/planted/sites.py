@@ -16,7 +16,7 @@ CHECKSUMS = frozenset({"crc32c", "entry_matches"})
 
 
 class Mutant(NamedTuple):
-    """A daemon with one bug: a file of the package, by its path there, and the text that the file has then."""
+    """A daemon with one bug: a file by its path in the package, and the text that the file has then."""
 
     name: str
     file: str
