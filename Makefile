@@ -9,6 +9,9 @@ TS    := client/typescript
 NODE  := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 NODE_WANTED := it needs node 20 or newer, and npm
 
+# The tests start thousands of interpreters: each would compile the daemon for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help setup needs check test test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
