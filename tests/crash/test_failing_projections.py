@@ -47,7 +47,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Used:
     daemon = RunningDaemon(folder / "base", *SETTINGS).start()
     try:
         with load(daemon.endpoint, folder / "history", 11, ("awaiting", "batching")) as clients:
-            eventually(lambda: clients.recorded() > 1_000_000, "it is filled", 60)
+            eventually(lambda: clients.recorded() > 200_000, "it is filled", 60)
             clients.join()
         assert daemon.stop() == 0
     finally:

@@ -68,7 +68,7 @@ def test_a_disk_without_a_block_left_stops_stores_and_nothing_else(tmp_path: Pat
     """STORAGE_FULL, while every record can be read; with room again it all goes on by itself."""
     needs_images()
     # Room, and inodes, for a file for each of the records that are stored meanwhile.
-    with image(tmp_path, 640 * MIB, inodes=120_000) as disk, served(tmp_path, disk) as daemon:
+    with image(tmp_path, 320 * MIB, inodes=90_000) as disk, served(tmp_path, disk) as daemon:
         fill(disk.path / "filler")
         eventually(lambda: full(daemon) > 0, "stores are refused", 60)
         fill(disk.path / "filler")
