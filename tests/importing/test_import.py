@@ -303,7 +303,7 @@ def test_a_link_for_jobs_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
     assert line["error"] == "ConfigError"
 
 
-MANY = 20_000
+MANY = 12_000
 
 
 def put_many(base: Path) -> list[tuple[str, str]]:
