@@ -6,9 +6,10 @@ import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from perstack_stored.config.settings import Settings
+
 from .errors import ConfigError
 from .keys import Access, KeyPair, ListedClient, load, load_clients
-from .settings import Settings
 
 _ALL_IDS = 2**32 - 1
 

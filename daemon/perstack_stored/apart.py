@@ -9,12 +9,12 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.config.settings import Settings
 
 from .checker import Checker
 from .errors import Refusal
 from .held import memory_of
 from .outbox import RoutingId
-from .settings import Settings
 from .shares import Client
 from .stores import StoreRequest
 

@@ -8,9 +8,10 @@ from collections import Counter
 
 import msgspec
 
+from perstack_stored.datadir.filesystem import Files
+
 from . import values
 from .audit_gaps import STREAMS, Seen, crowding, signs
-from .files import Files
 from .findings import Report
 from .import_plan import Path, kind_of
 from .import_survey import Account, Reason, SkipError, Survey

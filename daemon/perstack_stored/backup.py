@@ -15,6 +15,7 @@ from crc32c import crc32c
 
 from perstack_storage import Client, StorageError
 from perstack_storage._endpoint import resolve_base
+from perstack_stored.datadir.filesystem import Files
 
 from . import backup_folder, record
 from .backup_folder import COPY_BYTES, Folder, Manifest, SegmentCopy, copy_name
@@ -22,7 +23,6 @@ from .check_journal import recover_only
 from .epochs import Epochs
 from .errors import BaseHeldError, ConfigError, DamageError
 from .exec_base import holder_of
-from .files import Files
 from .follower import open_folders
 from .offline import Advance, held_base, progress
 from .record import SegmentHeader

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import msgspec
 from crc32c import crc32c
 
+from perstack_stored.datadir.filesystem import Files, read_whole, replace_durably
+
 from . import record
 from .errors import ConfigError, StoredError
-from .files import Files, read_whole, replace_durably
 from .record import EntryType, NotAnEntryError, SegmentHeader
 from .segments import BadEntryError, Entry, walk
 

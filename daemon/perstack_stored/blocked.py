@@ -12,8 +12,8 @@ import msgspec
 import structlog
 
 from perstack_storage import __version__
+from perstack_stored.datadir.filesystem import Files, read_whole, replace_durably
 
-from .files import Files, read_whole, replace_durably
 from .worker_status import WorkerStatus
 
 FILE_NAME = "tree.blocked"

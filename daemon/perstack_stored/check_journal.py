@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
+from perstack_stored.datadir.filesystem import Files
+
 from . import gaps, record
 from .errors import DamageError, NewerFormatError
-from .files import Files
 from .findings import Report
 from .gaps import GapRange
 from .offline import Advance, progress

@@ -5,10 +5,11 @@ import os
 import sqlite3
 import stat
 
+from perstack_stored.datadir.filesystem import read_whole
+
 from . import blocked, index, values
 from .check_journal import JournalEnd
 from .expected import SETTING_NAME, ExpectedFile, count_expected, expected_files
-from .files import read_whole
 from .findings import Report
 from .foreign import report_foreign
 from .offline import Base, progress

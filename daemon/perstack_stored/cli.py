@@ -12,16 +12,16 @@ import structlog
 
 from perstack_storage import __version__
 from perstack_storage._errors import EndpointError
+from perstack_stored.config import sources as config_module
+from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show
+from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
 
 from . import backup_cli, keys, log, offline_cli, tree_cli
-from . import config as config_module
-from .config import CONFIG_VARIABLE, Config, Sources
 from .daemon import Daemon
 from .dump import Wanted
 from .errors import ConfigError, StoredError
 from .notify import Notifier
 from .say import Commands, complain, say
-from .settings import ITEMS, Item, Settings, key_of, show
 from .tree_cli import EXEC_FAILED_STATUS
 
 _log = structlog.get_logger()

@@ -15,32 +15,32 @@ import structlog
 import zmq
 
 from perstack_storage import __version__
+from perstack_stored.config.settings import LOG_LEVELS, Settings
+from perstack_stored.config.sources import Sources, reloaded
+from perstack_stored.datadir.filesystem import FOLDER_MODE, STORED_MODE, Files
+from perstack_stored.datadir.lock import BaseLock
+from perstack_stored.datadir.permissions import tighten
+from perstack_stored.datadir.probe import probe
 
 from . import bind, index, log
 from .access import curve_key_of, rules_of
-from .config import Sources, reloaded
 from .doors import Doors
 from .errors import ConfigError, StartFailedError, StoredError, start_error
 from .exposition import Exposition, Health
-from .files import FOLDER_MODE, STORED_MODE, Files
 from .follower import STORED_NAME, Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
 from .journal import Journal
-from .lock import BaseLock
 from .metrics import Metrics
 from .notify import Notifier, Working, to_nobody
 from .peers import Peers
-from .probe import probe
 from .rates import Rates
 from .reads import Reads
 from .repair_apply import refuse_unfinished
 from .router import Router
 from .server import Server
 from .sessions import Sessions
-from .settings import LOG_LEVELS, Settings
-from .tighten import tighten
 from .tree import STAGING_NAME, Cursor, TreeModes, Ways, load_cursor, save_cursor, umask_for
 from .waker import Waker
 

@@ -6,11 +6,12 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from perstack_stored.config.settings import Settings
+
 from .ipc import Ipc
 from .outbox import Envelope, Message
 from .peers import Peers
 from .router import Router
-from .settings import Settings
 
 _LAST_ANSWERS_SECONDS = 0.5
 _IN = select.EPOLLIN

@@ -9,9 +9,9 @@ import json
 import os
 from typing import Any, NamedTuple
 
-from .files import FILE_MODE
-from .lock import NAME as LOCK_NAME
-from .lock import facts_of, is_same
+from perstack_stored.datadir.filesystem import FILE_MODE
+from perstack_stored.datadir.lock import NAME as LOCK_NAME
+from perstack_stored.datadir.lock import facts_of, is_same
 
 NAME = "exec"
 LOG_NAME = "exec.log"

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 
 from perstack_storage import Client, StorageError
+from perstack_stored.datadir.filesystem import FILE_MODE
+from perstack_stored.datadir.lock import identity_of, is_same
 
 from . import interpreter
 from .errors import BaseHeldError, ConfigError
 from .exec_base import LOG_NAME, Holder, Started, Users, holder_of
 from .exec_children import Children
-from .files import FILE_MODE
 from .follower import STORED_NAME
-from .lock import identity_of, is_same
 
 FORWARDED = (
     signal.SIGINT,

@@ -5,13 +5,13 @@ import signal
 from collections.abc import Sequence
 
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+from perstack_stored.config.settings import Settings
 
 from .daemon import set_up
 from .exec_children import Children
 from .exec_daemon import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
 from .follower import STORED_NAME
 from .offline import not_yours
-from .settings import Settings
 
 NOT_EXECUTABLE_STATUS = 126
 NOT_FOUND_STATUS = 127

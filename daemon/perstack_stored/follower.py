@@ -22,6 +22,9 @@ from typing import NamedTuple, NoReturn
 import msgspec
 import structlog
 
+from perstack_stored.datadir.background_sync import Syncer
+from perstack_stored.datadir.filesystem import Files
+
 from . import blocked, index, interpreter, log
 from .blocked import BlockedRecord
 from .errors import (
@@ -32,7 +35,6 @@ from .errors import (
     StoredError,
     TreeUnsyncedError,
 )
-from .files import Files
 from .index import Index
 from .index_sums import verify_at_rest
 from .index_watch import IndexWatch
@@ -40,7 +42,6 @@ from .link import FollowerEnd, Report
 from .passing import PassingOver
 from .reserve import Reserve
 from .segments import Entry, JournalReader, Mark
-from .syncer import Syncer
 from .tree import Tree, TreeModes, Ways, Write, umask_for
 from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
 from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS

@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Iterator
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.config.settings import Settings
 
 from .errors import Refusal
 from .outbox import RoutingId
-from .settings import Settings
 from .shares import Client
 from .stores import StoreRequest
 

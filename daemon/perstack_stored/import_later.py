@@ -7,6 +7,8 @@ values of the same jobs, which are kept.
 import os
 from collections import Counter
 
+from perstack_stored.config.settings import Settings
+
 from .daemon import open_journal
 from .errors import ConfigError
 from .findings import Report
@@ -18,7 +20,6 @@ from .journal import Journal
 from .offline import Advance, Base, count_files, keeping_sessions, progress
 from .record import Kind
 from .segments import JournalReader
-from .settings import Settings
 from .tree import Cursor, TreeModes, save_cursor, umask_for
 
 FINDINGS = {

@@ -12,10 +12,10 @@ from enum import StrEnum
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.datadir.filesystem import Files
 
 from . import values
 from .errors import Refusal
-from .files import Files
 from .import_plan import Path, Plan, digest_of, kind_of, order_of
 from .notify import Working, to_nobody
 from .record import Kind

@@ -9,9 +9,10 @@ from collections import Counter, OrderedDict
 
 import structlog
 
+from perstack_stored.datadir.filesystem import FILE_MODE, Files, replace_durably
+
 from . import record, values
 from .errors import ConfigError
-from .files import FILE_MODE, Files, replace_durably
 from .follower import Folders
 from .import_plan import Path, Plan, Planned, digest_of
 from .import_survey import Account, SkipError, Survey, checked, read_file, unreadable

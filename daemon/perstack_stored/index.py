@@ -12,10 +12,11 @@ from collections.abc import Iterable
 
 from crc32c import crc32c
 
+from perstack_stored.datadir.filesystem import FILE_MODE
+
 from . import gaps, jsontext, record, values
 from .edits import Edit
 from .errors import IndexUnusableError, Refusal
-from .files import FILE_MODE
 from .gaps import Gap, GapRange
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import Checkpoints

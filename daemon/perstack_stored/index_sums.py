@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 
 from crc32c import crc32c
 
+from perstack_stored.datadir.filesystem import FILE_MODE
+
 from .errors import IndexUnusableError
-from .files import FILE_MODE
 
 SUFFIX = "-sums"
 _WAL = "-wal"

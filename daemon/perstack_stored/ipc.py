@@ -14,11 +14,12 @@ from collections import Counter, deque
 
 import structlog
 
+from perstack_stored.config.settings import Settings
+
 from .connection import Connection, Newcomer
 from .halves import HalfFrames
 from .outbox import Envelope, Message, RoutingId
 from .peers import Peers, process_of
-from .settings import Settings
 from .shares import Client, Owned
 from .zmtp import OPENING, TooLargeError, ZmtpError, head_of
 

@@ -13,17 +13,18 @@ from typing import NamedTuple
 
 import structlog
 
+from perstack_stored.datadir.background_sync import Syncer
+from perstack_stored.datadir.filesystem import FILE_MODE, Files
+
 from . import record, session_bytes
 from .epochs import Epoch, encode_epochs
 from .errors import JournalFailedError, LostEndError, StorageFullError
-from .files import FILE_MODE, Files
 from .notify import Working, to_nobody
 from .prepare import NEXT_NAME, SegmentPreparer, fill, write_zeros
 from .record import EntryType, Record, SegmentHeader
 from .recovery import Recovered, recover
 from .segments import Mark, segment_name
 from .sessions import Sessions
-from .syncer import Syncer
 
 NEW_NAME = "new.segment.part"
 GROWTH_BYTES = 1 << 20

@@ -11,16 +11,16 @@ from typing import NamedTuple
 import click
 
 from perstack_storage._endpoint import resolve_base
+from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.lock import BaseLock
+from perstack_stored.datadir.probe import refuse_apart
 
 from .errors import ConfigError
-from .files import Files
 from .follower import STORED_NAME, Folders, open_folders
-from .lock import BaseLock
-from .probe import refuse_apart
 from .repair_apply import refuse_unfinished
 from .segments import Entry
 from .sessions import Sessions
-from .settings import Settings
 
 SLICE_RECORDS_MAX = 2048
 SLICE_BYTES_MAX = 4 << 20

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import click
 
 from perstack_storage._escape import UNSAFE, escaped
+from perstack_stored.config.settings import Settings
 
 from .check import check as check_base
 from .dump import Wanted
@@ -24,7 +25,6 @@ from .rebuild_child import in_child
 from .repair import FINDINGS, NOTES
 from .repair import repair as repair_base
 from .say import complain, say
-from .settings import Settings
 
 # Beyond so many lines of one name only their number is told, but for --json.
 LINES_OF_A_NAME_MAX = 1000

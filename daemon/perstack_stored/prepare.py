@@ -8,7 +8,7 @@ import errno
 import threading
 import time
 
-from .files import Files
+from perstack_stored.datadir.filesystem import Files
 
 NEXT_NAME = "next.segment.part"
 _ZEROS = bytes(1 << 20)

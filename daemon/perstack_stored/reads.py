@@ -9,13 +9,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.datadir.filesystem import Files
 
 from . import index, wire
 from .arguments import ReadRequest
 from .epochs import Epochs
 from .errors import Refusal
 from .figures import Tally
-from .files import Files
 from .listings import Listings
 from .open_reads import Buffer, OpenReads
 from .outbox import RoutingId

@@ -12,21 +12,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
+from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.probe import probe
+
 from . import blocked, importer, index
 from .blocked import BlockedRecord
 from .daemon import known_position
 from .errors import ConfigError, IndexUnusableError
-from .files import Files
 from .index import Index
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import verify_at_rest
 from .journal import Journal
 from .offline import Advance, Base, keeping_sessions, progress, slices
-from .probe import probe
 from .rebuild_child import Step
 from .recovery import Recovered
 from .segments import Chain, Entry, JournalReader, Mark
-from .settings import Settings
 from .tree import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
 from .worker_status import WorkerStatus
 

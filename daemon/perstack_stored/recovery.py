@@ -10,10 +10,11 @@ again into a new segment, because what reads well may stand in the page cache on
 from itertools import groupby
 from typing import NamedTuple
 
+from perstack_stored.datadir.filesystem import Files
+
 from . import record
 from .epochs import Epochs
 from .errors import DamageError
-from .files import Files
 from .notify import Working, to_nobody
 from .record import EntryType, Record, SegmentHeader
 from .segments import BadEntryError, Chain, Entry, find_entry, segment_name, walk

@@ -7,6 +7,8 @@ as it is: `check` names what in it is of lost records, and `rebuild` writes what
 import tempfile
 import uuid
 
+from perstack_stored.config.settings import Settings
+
 from . import gaps
 from .errors import ConfigError
 from .findings import Report
@@ -18,7 +20,6 @@ from .repair_fill import Filler
 from .repair_survey import Segment, Survey
 from .repair_vouch import Known, Vouchers
 from .repair_write import SegmentWriter, sessions_before
-from .settings import Settings
 from .tree import cursor_store, load_cursor
 from .wire import STORE_OPS
 

@@ -13,9 +13,10 @@ import re
 import stat
 from typing import NamedTuple
 
+from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+
 from . import index
 from .errors import ConfigError
-from .files import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
 from .follower import Folders
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .segments import is_segment_name

@@ -9,9 +9,10 @@ from typing import NamedTuple, Protocol
 
 from crc32c import crc32c
 
+from perstack_stored.datadir.filesystem import Files
+
 from . import gaps, record
 from .errors import NewerFormatError
-from .files import Files
 from .record import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from .repair_survey import Hole, Segment, Survey
 from .repair_vouch import Known, Vouchers

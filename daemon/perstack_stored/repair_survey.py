@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from perstack_stored.datadir.filesystem import Files
+
 from . import record
 from .epochs import Epoch, epoch_of
 from .errors import ConfigError, NewerFormatError
-from .files import Files
 from .record import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
 from .segments import BadEntryError, Entry, find_entry, segment_name, segment_numbers, walk
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
+from perstack_stored.datadir.filesystem import read_whole
+
 from . import index, jsontext
 from .check_index import copy_index
 from .errors import IndexUnusableError
 from .expected import JOB_NAME, SETTING_NAME
-from .files import read_whole
 from .gaps import Gap
 from .offline import Base
 from .record import Kind

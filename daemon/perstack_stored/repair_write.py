@@ -3,9 +3,10 @@
 import secrets
 from collections.abc import Sequence
 
+from perstack_stored.datadir.filesystem import FILE_MODE, Files
+
 from . import record, session_bytes
 from .epochs import EPOCHS_MAX
-from .files import FILE_MODE, Files
 from .record import EntryHeader, EntryType, Record, SegmentHeader
 from .recovery import take_up
 from .repair_fill import Filled, Filler

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from perstack_storage._endpoint import resolve_base
+from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, Files
 
 from . import backup_folder, record
 from .backup import verify_copy
 from .backup_folder import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
 from .errors import ConfigError
-from .files import FILE_MODE, FOLDER_MODE, STORED_MODE, Files
 from .offline import progress
 from .record import Record, SegmentHeader
 from .segments import Entry, segment_name

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from perstack_stored.datadir.filesystem import Files
+
 from . import record
 from .errors import DamageError
-from .files import Files
 from .record import EntryHeader, NotAnEntryError, SegmentHeader
 
 READ_BYTES = 1 << 20

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.config.settings import Settings
 
 from . import log, wire
 from .apart import Apart
@@ -32,7 +33,6 @@ from .parts import Parts
 from .peers import Peers
 from .reads import Reads
 from .sessions import Sessions
-from .settings import Settings
 from .stores import Payload, Reply, StoreRequest, Stores, open_request
 from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perstack_storage import __version__
+from perstack_stored.config.settings import Settings
 
 from . import wire
 from .doors import Doors
@@ -16,7 +17,6 @@ from .parts import Parts
 from .queries import READ_ALL_RECORDS_MAX
 from .reads import Reads
 from .sessions import Sessions
-from .settings import Settings
 from .stores import Stores
 from .wire import RequestHeader
 

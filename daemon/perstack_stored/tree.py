@@ -17,14 +17,15 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from perstack_stored.datadir.background_sync import Syncer
+from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+
 from . import jsontext, record, values
 from .blocked import BlockedRecord
 from .errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
-from .files import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
 from .index import kind_name, read_cursor, setting_text
 from .places import Place, value_at
 from .segments import Entry, JournalReader, Mark, segment_name
-from .syncer import Syncer
 from .tree_helper import Slice, TreeHelper, slice_of
 from .worker_status import WorkerStatus
 

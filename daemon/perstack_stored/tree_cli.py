@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from perstack_storage._endpoint import resolve_base
 from perstack_storage._errors import EndpointError
+from perstack_stored.config.settings import Settings
+from perstack_stored.config.sources import Config
 
 from . import audit as audit_module
 from . import import_later, log
-from .config import Config
 from .daemon import set_up
 from .errors import StoredError
 from .execute import execute
@@ -17,7 +18,6 @@ from .findings import Report
 from .offline import held_base
 from .offline_cli import conclude, exit_status, printer
 from .say import complain
-from .settings import Settings
 
 EXEC_FAILED_STATUS = 125  # as env, timeout and docker have it: what was asked to run never ran
 

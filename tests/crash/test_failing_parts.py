@@ -18,7 +18,7 @@ from tests.support import RunningDaemon, eventually
 # the page cache as well, as the kernel may have it.
 _PROGRAM = """
 import errno, os, runpy, sys
-from perstack_stored.files import Files
+from perstack_stored.datadir.filesystem import Files
 name, trigger = sys.argv.pop(1), sys.argv.pop(1)
 write, sync_data, real = Files.write, Files.sync_data, getattr(Files, name)
 unsynced = []

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from perstack_stored.files import Files
+from perstack_stored.datadir.filesystem import Files
 from tests.crash.image import image, needs_images
 from tests.crash.judge import judge
 from tests.crash.load import load

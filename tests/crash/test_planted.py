@@ -38,7 +38,7 @@ def test_a_hang_is_no_catch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_SECONDS_MAX", 2)
     endless = "while True:\n    pass\n"
     for name in ("an endless loop", next(iter(TESTS))):
-        verdict = try_out(Mutant(name, "files.py", endless))
+        verdict = try_out(Mutant(name, "datadir/filesystem.py", endless))
         assert (verdict.how, verdict.is_good) == ("hangs", False)
 
 

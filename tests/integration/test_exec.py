@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
+from perstack_stored.datadir.lock import describe, identity_of
 from perstack_stored.exec_base import holder_of
-from perstack_stored.lock import describe, identity_of
 from tests.support import eventually, files_of, running_daemon
 
 PROGRAM = """

@@ -19,7 +19,7 @@ import pytest
 import zmq
 
 from perstack_storage import Client, socket_path_of
-from perstack_stored.files import Files
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.tree import Cursor, load_cursor
 from tests.integration.raw import Raw, checkpoint, event, job, session, setting
 from tests.integration.replay import check_command

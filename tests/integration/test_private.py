@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError
 from perstack_stored.execute import execute
 from perstack_stored.offline import held_base
-from perstack_stored.settings import Settings
 from tests.integration.raw import Raw, event, job
 from tests.support import RunningDaemon, eventually, running_daemon
 

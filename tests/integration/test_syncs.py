@@ -11,7 +11,7 @@ from tests.support import RunningDaemon, eventually
 _PROGRAM = """
 import runpy, sys, threading, time
 from pathlib import Path
-from perstack_stored.files import Files
+from perstack_stored.datadir.filesystem import Files
 gate, real = Path(sys.argv.pop(1)), Files.sync_data
 
 def sync_data(self, fd):

@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from perstack_stored import index
+from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
-from perstack_stored.files import Files
 from perstack_stored.follower import open_folders
 from perstack_stored.index import Index
 from perstack_stored.journal import Append, Journal
 from perstack_stored.offline import keeping_sessions, slices
 from perstack_stored.record import NO_SESSION, SEGMENT_HEADER_BYTES, Kind, Record, padded
 from perstack_stored.segments import JournalReader, Mark, walk
-from perstack_stored.settings import Settings
 from perstack_stored.tree import Cursor, Tree, TreeModes, save_cursor
 from perstack_stored.wire import STORE_KINDS
 from tests.crash.progress import Figures, Progress, add

@@ -9,8 +9,9 @@ from typing import Any
 from perstack_stored import index, queries
 from perstack_stored.arguments import check_arguments
 from perstack_stored.check import check
+from perstack_stored.config.settings import Settings
 from perstack_stored.daemon import known_position
-from perstack_stored.files import Files
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.findings import Finding, Report
 from perstack_stored.follower import Folders, IndexProjection
 from perstack_stored.journal import Journal
@@ -19,7 +20,6 @@ from perstack_stored.repair import FINDINGS, NOTES, repair
 from perstack_stored.repair_apply import refuse_unfinished
 from perstack_stored.segments import JournalReader
 from perstack_stored.sessions import Sessions
-from perstack_stored.settings import Settings
 from perstack_stored.tree import Tree, TreeModes
 
 Items = list[Any]

@@ -18,9 +18,9 @@ from perstack_storage import Client
 from perstack_stored import backup_folder
 from perstack_stored.backup import backup
 from perstack_stored.backup_folder import BackupDamagedError, Manifest
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.dump import Wanted, dump
 from perstack_stored.errors import ConfigError, StoredError
-from perstack_stored.files import Files
 from perstack_stored.offline import held_base
 from perstack_stored.restore import restore
 from tests.crash.load import load

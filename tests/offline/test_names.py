@@ -11,11 +11,11 @@ from crc32c import crc32c
 
 from perstack_stored.backup import backup
 from perstack_stored.backup_folder import BackupDamagedError
+from perstack_stored.datadir.filesystem import Files, read_whole
+from perstack_stored.datadir.lock import describe, facts_of
 from perstack_stored.errors import ConfigError
 from perstack_stored.exec_base import Users
-from perstack_stored.files import Files, read_whole
 from perstack_stored.gaps import Gap
-from perstack_stored.lock import describe, facts_of
 from perstack_stored.offline import held_base
 from perstack_stored.repair_vouch import Known, Vouchers
 from perstack_stored.restore import restore

@@ -13,8 +13,8 @@ import zmq
 from crc32c import crc32c
 
 from perstack_storage import Client
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import ConfigError, StoredError
-from perstack_stored.files import Files
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     copy_base,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from perstack_stored import index, queries
 from perstack_stored.arguments import check_arguments
-from perstack_stored.files import Buffer, Files, read_whole
+from perstack_stored.datadir.filesystem import Buffer, Files, read_whole
 from perstack_stored.index import Index
 from perstack_stored.journal import Append, Journal
 from perstack_stored.listings import Listings

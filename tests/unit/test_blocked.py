@@ -7,7 +7,7 @@ import pytest
 
 from perstack_stored import blocked
 from perstack_stored.blocked import BlockedList, BlockedRecord, Deaths
-from perstack_stored.files import Files
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.worker_status import WorkerStatus
 from tests.unit.support import Died, SimulatedDisk
 

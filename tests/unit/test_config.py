@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.config import CONFIG_VARIABLE, Config, Sources, reloaded, sample, told
+from perstack_stored.config.settings import ITEMS, Settings, key_of, variable_of
+from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources, reloaded, sample, told
 from perstack_stored.errors import ConfigError
-from perstack_stored.settings import ITEMS, Settings, key_of, variable_of
 
 SAMPLE = Path(__file__).parents[2] / "deploy/perstack-stored.toml"
 

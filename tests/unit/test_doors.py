@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from perstack_stored.access import Rules
+from perstack_stored.config.settings import Settings
 from perstack_stored.connection import Connection
 from perstack_stored.doors import Doors
 from perstack_stored.halves import HalfFrames
@@ -19,7 +20,6 @@ from perstack_stored.ipc import Ipc
 from perstack_stored.outbox import Envelope
 from perstack_stored.peers import Peers
 from perstack_stored.rates import Rates
-from perstack_stored.settings import Settings
 from perstack_stored.zmtp import OPENING
 from tests.hostile.peers import GREETING
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from perstack_stored.arguments import check_history
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.epochs import BEFORE_ALL, EPOCHS_MAX, Epochs
 from perstack_stored.errors import Refusal
-from perstack_stored.files import Files
 from perstack_stored.journal import Journal
 from perstack_stored.recovery import recover
 from tests.unit.support import JournalFolder, append, sessions

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import zmq
 
-from perstack_stored import bind, config, keys
-from perstack_stored.config import Sources
+from perstack_stored import bind, keys
+from perstack_stored.config import sources as config
+from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error
 from perstack_stored.exposition import Exposition, Health
 from perstack_stored.inherited import inherited_listeners

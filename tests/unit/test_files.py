@@ -4,7 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from perstack_stored.files import Files
+from perstack_stored.datadir.filesystem import Files
 
 
 def test_threads_that_list_one_directory_all_see_all_of_it(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from perstack_stored.access import Rules
 from perstack_stored.care import Care
+from perstack_stored.config.settings import Settings
 from perstack_stored.doors import Doors
 from perstack_stored.peers import Peers
 from perstack_stored.rates import Rates
 from perstack_stored.segments import Mark
-from perstack_stored.settings import Settings
 
 
 def follower(place: int, *, due: bool = False) -> Any:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.held import ITEM_BYTES, REQUEST_BYTES, HeldStores, memory_of
-from perstack_stored.settings import Settings
 from perstack_stored.stores import Payload, StoreRequest
 from perstack_stored.wire import BATCH_OP
 

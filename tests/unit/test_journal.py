@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from perstack_stored import record
+from perstack_stored.datadir.filesystem import Buffer, Files
 from perstack_stored.errors import JournalFailedError, StorageFullError
-from perstack_stored.files import Buffer, Files
 from perstack_stored.journal import CLOCK_STEP_MS, GROWTH_BYTES, Journal
 from perstack_stored.prepare import NEXT_NAME, SegmentPreparer, write_zeros
 from perstack_stored.segments import Chain

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from perstack_stored import masking, places, queries, segments
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
-from perstack_stored.files import Files
 from perstack_stored.masking import mask
 from perstack_stored.record import FLAG_IMPORTED, Kind
 from perstack_stored.segments import JournalReader

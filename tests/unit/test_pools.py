@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.settings import ITEMS, key_of
+from perstack_stored.config.settings import ITEMS, key_of
 
 README = Path(__file__).parents[2] / "daemon" / "README.md"
 BOUNDS = sorted(key_of(item) for name, item in ITEMS.items() if name.endswith("_max"))

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from perstack_stored import probe as module
+from perstack_stored.datadir import probe as module
+from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.probe import probe, refuse_apart
 from perstack_stored.errors import ConfigError
-from perstack_stored.files import Files
 from perstack_stored.follower import Folders, open_folders
-from perstack_stored.probe import probe, refuse_apart
 from perstack_stored.tree import Ways
 
 

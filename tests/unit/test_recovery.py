@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from perstack_stored import record
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import DamageError, LostEndError
-from perstack_stored.files import Files
 from perstack_stored.journal import Append, Journal
 from perstack_stored.record import EntryType, Record
 from perstack_stored.segments import BadEntryError, Entry, segment_name, walk

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import JournalFailedError, Refusal
-from perstack_stored.files import Files
 from perstack_stored.journal import Journal
 from perstack_stored.record import Kind
 from perstack_stored.stores import StoreRequest, Stores, open_request

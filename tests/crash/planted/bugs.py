@@ -228,7 +228,7 @@ _BUGS = (
     ),
     _Bug(
         "a short write counts as a whole one",
-        "files.py",
+        "datadir/filesystem.py",
         "            if done == sum(map(len, chunk)):",
         "            if done:",
     ),

@@ -25,11 +25,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "exec_base.py: holder_of: flock": _EXEC,
     "exec_base.py: join: flock": _EXEC,
     "exec_base.py: last: flock": _EXEC,
-    "files.py: are_apart: rename": (f"{_PLACES}::test_a_folder_bound_to_jobs_is_served",),
+    "datadir/filesystem.py: are_apart: rename": (f"{_PLACES}::test_a_folder_bound_to_jobs_is_served",),
     "a tree on a file system of its own is not synced there": (
         "tests/unit/test_tree_ways.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
     ),
-    "lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
+    "datadir/lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
     "blocked.py: save: replace_durably": ("tests/unit/test_blocked.py",),
     "tree.py: cursor_store: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
@@ -91,7 +91,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "places.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
-    "probe.py": ("tests/unit/test_probe.py",),
+    "datadir/probe.py": ("tests/unit/test_probe.py",),
     "backup.py": (_BACKUP,),
     "backup_folder.py": (_BACKUP,),
     "restore.py": (_BACKUP,),

@@ -1,6 +1,6 @@
 """A simulated machine: system calls on a simulated disk, each a place to crash, to fail, to let others run.
 
-`simulated()` puts it beneath `perstack_stored.files.Files`, so that all of the daemon's own code runs: its
+`simulated()` puts it beneath the class `Files`, so that all of the daemon's own code runs: its
 loops around short writes, too. One machine runs at a time; `Kernel.current` is it.
 """
 

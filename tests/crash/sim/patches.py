@@ -13,7 +13,6 @@ import structlog
 
 from perstack_stored import (
     care,
-    files,
     follower,
     import_survey,
     importer,
@@ -22,10 +21,11 @@ from perstack_stored import (
     server,
     sessions,
     stores,
-    syncer,
     telling,
     tree,
 )
+from perstack_stored.datadir import background_sync as syncer
+from perstack_stored.datadir import filesystem as files
 
 from .kernel import Kernel, SimulatedLibc, SimulatedOs
 from .tasks import FakeQueue, FakeThread

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
-
-from .errors import ConfigError
+from perstack_stored.errors import ConfigError
 
 _KIB = 1 << 10
 _MIB = 1 << 20

@@ -12,8 +12,8 @@ from typing import Any
 
 from perstack_storage._endpoint import resolve_base, resolve_endpoint
 from perstack_storage._escape import escaped
+from perstack_stored.errors import ConfigError, start_error
 
-from .errors import ConfigError, start_error
 from .settings import ITEMS, Item, Settings, key_of, refuse_odd, reloads, show, variable_of
 
 CONFIG_VARIABLE = "PERSTACK_STORED_CONFIG"

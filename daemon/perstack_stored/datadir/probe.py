@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from .errors import ConfigError
-from .files import FILE_MODE, Files
-from .follower import STORED_NAME, Folders
-from .tree import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, TOP, Ways
-from .values import ID_BYTES_MAX
+from perstack_stored.errors import ConfigError
+from perstack_stored.follower import STORED_NAME, Folders
+from perstack_stored.tree import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, TOP, Ways
+from perstack_stored.values import ID_BYTES_MAX
+
+from .filesystem import FILE_MODE, Files
 
 # In `jobs/` a backslash goes before them, which no id has. Some file systems do not have the second one.
 _NAME = "probe"

@@ -7,8 +7,9 @@ import os
 import time
 from typing import Any
 
-from .errors import BaseHeldError, ConfigError
-from .files import FILE_MODE
+from perstack_stored.errors import BaseHeldError, ConfigError
+
+from .filesystem import FILE_MODE
 
 NAME = "lock"
 # The file system takes no locks: nothing but another place helps. Other errors may pass.
