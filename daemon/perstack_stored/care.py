@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import structlog
 
+from perstack_stored.observe.systemd import Notifier
+
 from .doors import Doors
 from .follower import INDEX_STATUS
 from .followers import Follower
 from .journal import Journal
-from .notify import Notifier
 from .reads import Reads
 from .telling import Telling
 

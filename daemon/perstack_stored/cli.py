@@ -15,12 +15,13 @@ from perstack_storage._errors import EndpointError
 from perstack_stored.config import sources as config_module
 from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show
 from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
+from perstack_stored.observe import log
+from perstack_stored.observe.systemd import Notifier
 
-from . import backup_cli, keys, log, offline_cli, tree_cli
+from . import backup_cli, keys, offline_cli, tree_cli
 from .daemon import Daemon
 from .dump import Wanted
 from .errors import ConfigError, StoredError
-from .notify import Notifier
 from .say import Commands, complain, say
 from .tree_cli import EXEC_FAILED_STATUS
 

@@ -21,19 +21,20 @@ from perstack_stored.datadir.filesystem import FOLDER_MODE, STORED_MODE, Files
 from perstack_stored.datadir.lock import BaseLock
 from perstack_stored.datadir.permissions import tighten
 from perstack_stored.datadir.probe import probe
+from perstack_stored.observe import log
+from perstack_stored.observe.http import Exposition, Health
+from perstack_stored.observe.prometheus import Metrics
+from perstack_stored.observe.systemd import Notifier, Working, to_nobody
 
-from . import bind, index, log
+from . import bind, index
 from .access import curve_key_of, rules_of
 from .doors import Doors
 from .errors import ConfigError, StartFailedError, StoredError, start_error
-from .exposition import Exposition, Health
 from .follower import STORED_NAME, Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
 from .journal import Journal
-from .metrics import Metrics
-from .notify import Notifier, Working, to_nobody
 from .peers import Peers
 from .rates import Rates
 from .reads import Reads

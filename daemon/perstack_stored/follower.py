@@ -24,8 +24,9 @@ import structlog
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.observe import log
 
-from . import blocked, index, interpreter, log
+from . import blocked, index, interpreter
 from .blocked import BlockedRecord
 from .errors import (
     DamageError,

@@ -13,11 +13,11 @@ import structlog
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.observe.systemd import Working, to_nobody
 
 from . import values
 from .errors import Refusal
 from .import_plan import Path, Plan, digest_of, kind_of, order_of
-from .notify import Working, to_nobody
 from .record import Kind
 from .tree import event_name
 from .values import Value

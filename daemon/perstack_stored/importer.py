@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 import structlog
 
 from perstack_stored.datadir.filesystem import FILE_MODE, Files, replace_durably
+from perstack_stored.observe.systemd import Working, to_nobody
 
 from . import record, values
 from .errors import ConfigError
@@ -17,7 +18,6 @@ from .follower import Folders
 from .import_plan import Path, Plan, Planned, digest_of
 from .import_survey import Account, SkipError, Survey, checked, read_file, unreadable
 from .journal import Append, Journal
-from .notify import Working, to_nobody
 from .record import FLAG_IMPORTED, NO_SESSION, Kind, Record
 from .segments import JournalReader
 

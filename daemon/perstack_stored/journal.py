@@ -15,11 +15,11 @@ import structlog
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import FILE_MODE, Files
+from perstack_stored.observe.systemd import Working, to_nobody
 
 from . import record, session_bytes
 from .epochs import Epoch, encode_epochs
 from .errors import JournalFailedError, LostEndError, StorageFullError
-from .notify import Working, to_nobody
 from .prepare import NEXT_NAME, SegmentPreparer, fill, write_zeros
 from .record import EntryType, Record, SegmentHeader
 from .recovery import Recovered, recover

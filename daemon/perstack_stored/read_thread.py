@@ -9,11 +9,11 @@ from typing import Protocol
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.observe.counters import Tally
 
 from . import index, queries, wire
 from .arguments import ReadRequest
 from .errors import DamageError, IndexUnusableError, Refusal, StoredError
-from .figures import Tally
 from .open_reads import Buffer, OpenRead, OpenReads
 from .outbox import RoutingId
 from .queries import Answer, Source

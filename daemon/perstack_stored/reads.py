@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.observe.counters import Tally
 
 from . import index, wire
 from .arguments import ReadRequest
 from .epochs import Epochs
 from .errors import Refusal
-from .figures import Tally
 from .listings import Listings
 from .open_reads import Buffer, OpenReads
 from .outbox import RoutingId

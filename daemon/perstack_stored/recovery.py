@@ -11,11 +11,11 @@ from itertools import groupby
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.observe.systemd import Working, to_nobody
 
 from . import record
 from .epochs import Epochs
 from .errors import DamageError
-from .notify import Working, to_nobody
 from .record import EntryType, Record, SegmentHeader
 from .segments import BadEntryError, Chain, Entry, find_entry, segment_name, walk
 from .sessions import Sessions

@@ -14,20 +14,21 @@ import structlog
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
+from perstack_stored.observe import log
+from perstack_stored.observe.counters import Arrivals
+from perstack_stored.observe.prometheus import Watched
+from perstack_stored.observe.systemd import Notifier
 
-from . import log, wire
+from . import wire
 from .apart import Apart
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .care import Care
 from .doors import Doors
 from .errors import Refusal
-from .figures import Arrivals
 from .followers import Follower
 from .held import HeldStores
 from .journal import Journal
 from .keys import Access
-from .metrics import Watched
-from .notify import Notifier
 from .outbox import Envelope
 from .parts import Parts
 from .peers import Peers

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.observe.counters import Tally
 
 from . import values, wire
 from .errors import Refusal, StorageFullError
-from .figures import Tally
 from .journal import Append, Journal
 from .outbox import Envelope
 from .record import NO_SESSION, Record

@@ -7,10 +7,10 @@ from typing import Any
 
 from perstack_storage import __version__
 from perstack_stored.config.settings import Settings
+from perstack_stored.observe.counters import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
 
 from . import wire
 from .doors import Doors
-from .figures import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
 from .followers import Follower
 from .journal import Journal
 from .parts import Parts

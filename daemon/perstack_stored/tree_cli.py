@@ -8,9 +8,10 @@ from perstack_storage._endpoint import resolve_base
 from perstack_storage._errors import EndpointError
 from perstack_stored.config.settings import Settings
 from perstack_stored.config.sources import Config
+from perstack_stored.observe import log
 
 from . import audit as audit_module
-from . import import_later, log
+from . import import_later
 from .daemon import set_up
 from .errors import StoredError
 from .execute import execute

@@ -13,8 +13,8 @@ from perstack_stored import bind, keys
 from perstack_stored.config import sources as config
 from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error
-from perstack_stored.exposition import Exposition, Health
 from perstack_stored.inherited import inherited_listeners
+from perstack_stored.observe.http import Exposition, Health
 
 PASSING = (
     "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EIO", "EINTR", "EAGAIN", "EBUSY", "ESTALE",

@@ -2,8 +2,8 @@
 
 import time
 
-from perstack_stored.exposition import STUCK_SECONDS, Health
-from perstack_stored.figures import Arrivals, Course, Histogram, Tally
+from perstack_stored.observe.counters import Arrivals, Course, Histogram, Tally
+from perstack_stored.observe.http import STUCK_SECONDS, Health
 
 
 def test_a_histogram_counts_up_to_and_with_each_bound() -> None:

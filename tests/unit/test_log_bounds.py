@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
-from perstack_stored import log
+from perstack_stored.observe import log
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from perstack_stored.errors import ConfigError
 from perstack_stored.inherited import inherited_listeners
-from perstack_stored.notify import Notifier
+from perstack_stored.observe.systemd import Notifier
 
 
 class Manager:

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from .errors import ConfigError, start_error
+from perstack_stored.errors import ConfigError, start_error
 
 _CONNECTIONS_MAX = 8
 _SILENCE_SECONDS = 5.0

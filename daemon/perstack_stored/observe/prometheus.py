@@ -12,10 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from perstack_storage import __version__
+from perstack_stored.followers import Follower
+from perstack_stored.telling import LoopFigures
 
-from .figures import Histogram, Tally
-from .followers import Follower
-from .telling import LoopFigures
+from .counters import Histogram, Tally
 
 _PREFIX = "perstack_stored_"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
