@@ -13,8 +13,7 @@ import structlog
 
 from perstack_storage import __version__
 from perstack_stored.datadir.filesystem import Files, read_whole, replace_durably
-
-from .worker_status import WorkerStatus
+from perstack_stored.process.worker_status import WorkerStatus
 
 FILE_NAME = "tree.blocked"
 DEATHS_MAX = 2

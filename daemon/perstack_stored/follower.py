@@ -25,8 +25,10 @@ import structlog
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.observe import log
+from perstack_stored.process import interpreter
+from perstack_stored.process.worker_status import WorkerStatus
 
-from . import blocked, index, interpreter
+from . import blocked, index
 from .blocked import BlockedRecord
 from .errors import (
     DamageError,
@@ -46,7 +48,6 @@ from .segments import Entry, JournalReader, Mark
 from .tree import Tree, TreeModes, Ways, Write, umask_for
 from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
 from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
-from .worker_status import WorkerStatus
 
 STORED_NAME = ".stored"
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes

@@ -9,13 +9,15 @@ import time
 import msgspec
 import structlog
 
-from . import interpreter, link
+from perstack_stored.process import interpreter
+from perstack_stored.process.hang_detector import Silence
+from perstack_stored.process.worker_status import WorkerStatus
+
+from . import link
 from .blocked import BlockedRecord, Deaths
 from .follower import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
 from .link import Report, ServerEnd
 from .segments import Mark
-from .silence import Silence
-from .worker_status import WorkerStatus
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import FILE_MODE
+from perstack_stored.process.worker_status import WorkerStatus
 
 from . import gaps, jsontext, record, values
 from .edits import Edit
@@ -23,7 +24,6 @@ from .index_sums import Checkpoints
 from .places import Place, value_at
 from .record import Kind
 from .segments import Entry, JournalReader, Mark, is_large
-from .worker_status import WorkerStatus
 
 FILE_NAME = "index.sqlite"
 SCHEMA_VERSION = 3

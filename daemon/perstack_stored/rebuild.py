@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.probe import probe
+from perstack_stored.process.worker_status import WorkerStatus
 
 from . import blocked, importer, index
 from .blocked import BlockedRecord
@@ -29,7 +30,6 @@ from .rebuild_child import Step
 from .recovery import Recovered
 from .segments import Chain, Entry, JournalReader, Mark
 from .tree import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
-from .worker_status import WorkerStatus
 
 _NEW_NAME = "rebuild.sqlite"
 

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from perstack_stored.process.worker_status import WorkerStatus
+
 from .blocked import BlockedRecord, Deaths
 from .errors import StartFailedError, StoredError
 from .follower import die_with
-from .worker_status import WorkerStatus
 
 
 class Step(NamedTuple):

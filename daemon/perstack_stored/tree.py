@@ -19,6 +19,7 @@ from crc32c import crc32c
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.process.worker_status import WorkerStatus
 
 from . import jsontext, record, values
 from .blocked import BlockedRecord
@@ -27,7 +28,6 @@ from .index import kind_name, read_cursor, setting_text
 from .places import Place, value_at
 from .segments import Entry, JournalReader, Mark, segment_name
 from .tree_helper import Slice, TreeHelper, slice_of
-from .worker_status import WorkerStatus
 
 TOP = ("jobs",)
 SETTING_NAME = "run-setting.json"

@@ -14,7 +14,7 @@ import pytest
 import perstack_storage
 import perstack_stored
 from perstack_storage import Client
-from perstack_stored import child_main, interpreter
+from perstack_stored.process import child_main, interpreter
 from tests.integration.raw import event
 from tests.support import RunningDaemon, eventually
 
@@ -211,7 +211,7 @@ def test_a_worker_ignores_signals_of_the_group_from_its_first_instruction(
     """It is started with them blocked; one that came meanwhile is dropped, and does not end it later."""
     probe = tmp_path / "probe.py"
     probe.write_text(
-        "import os, sys\nfrom perstack_stored.interpreter import ignore_group_signals\n"
+        "import os, sys\nfrom perstack_stored.process.interpreter import ignore_group_signals\n"
         "def main():\n"
         "    os.write(int(sys.argv[1]), b'up'); os.read(int(sys.argv[2]), 1)\n"
         "    ignore_group_signals(); os.write(int(sys.argv[1]), b'on')\n"

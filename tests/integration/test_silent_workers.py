@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from perstack_stored import silence
 from perstack_stored.follower import Place
 from perstack_stored.followers import Follower
-from perstack_stored.silence import Silence
-from perstack_stored.worker_status import BYTES, WorkerStatus
+from perstack_stored.process import hang_detector as silence
+from perstack_stored.process.hang_detector import Silence
+from perstack_stored.process.worker_status import BYTES, WorkerStatus
 from tests.integration.raw import Raw, event
 from tests.integration.test_tree_helper import JOBS, ROUNDS, helper_of, store_much
 from tests.support import RunningDaemon, eventually, running_daemon
@@ -131,7 +131,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.states = [b"S"]
-        monkeypatch.setattr("perstack_stored.silence.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("perstack_stored.process.hang_detector.time.monotonic", lambda: self.now)
         monkeypatch.setattr(silence, "thread_states", lambda _pid: self.states)
 
     def looks(self, silence: Silence, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> str:

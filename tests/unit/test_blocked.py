@@ -8,7 +8,7 @@ import pytest
 from perstack_stored import blocked
 from perstack_stored.blocked import BlockedList, BlockedRecord, Deaths
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.worker_status import WorkerStatus
+from perstack_stored.process.worker_status import WorkerStatus
 from tests.unit.support import Died, SimulatedDisk
 
 STORE = bytes(16)
