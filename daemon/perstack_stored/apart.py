@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
+from perstack_stored.model.shares import Client
 
 from .checker import Checker
 from .errors import Refusal
 from .held import memory_of
 from .outbox import RoutingId
-from .shares import Client
 from .stores import StoreRequest
 
 APART_BYTES = 256 << 10

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.model import values
 
-from . import values
 from .epochs import Epochs
 from .errors import Refusal
 from .outbox import Envelope

@@ -9,8 +9,9 @@ from collections import Counter
 import msgspec
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.model import values
+from perstack_stored.model.values import Value
 
-from . import values
 from .audit_gaps import STREAMS, Seen, crowding, signs
 from .findings import Report
 from .import_plan import Path, kind_of
@@ -18,7 +19,6 @@ from .import_survey import Account, Reason, SkipError, Survey
 from .offline import Advance, count_files, progress
 from .record import Kind
 from .torn import how_torn
-from .values import Value
 
 FINDINGS = {
     "torn_file": "a file holds a part of a value, or parts of two: its writer was cut short, or met another",

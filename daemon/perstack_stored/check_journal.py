@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.model import gaps
+from perstack_stored.model.gaps import GapRange
 
-from . import gaps, record
+from . import record
 from .errors import DamageError, NewerFormatError
 from .findings import Report
-from .gaps import GapRange
 from .offline import Advance, progress
 from .record import EntryType, Kind, NotAnEntryError, SegmentHeader
 from .recovery import Recovered, recover

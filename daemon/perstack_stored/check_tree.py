@@ -6,8 +6,9 @@ import sqlite3
 import stat
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.model import values
 
-from . import blocked, index, values
+from . import blocked, index
 from .check_journal import JournalEnd
 from .expected import SETTING_NAME, ExpectedFile, count_expected, expected_files
 from .findings import Report

@@ -16,9 +16,9 @@ import msgspec
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.model import values
 from perstack_stored.process import interpreter
 
-from . import values
 from .errors import Refusal
 
 Items = Sequence[tuple[int, bytes | bytearray]]

@@ -5,8 +5,9 @@ import socket
 import time
 from typing import NamedTuple
 
+from perstack_stored.model.shares import Client, client_of
+
 from .outbox import Envelope
-from .shares import Client, client_of
 from .zmtp import Decoder
 
 _JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers

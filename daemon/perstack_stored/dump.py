@@ -4,10 +4,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import gaps, record, values, wire
+from perstack_stored.model import gaps, values
+from perstack_stored.model.masking import mask
+
+from . import record, wire
 from .check_journal import recover_only
 from .errors import ConfigError, DamageError
-from .masking import mask
 from .offline import Base
 from .record import Kind, RecordPlace
 from .segments import Entry, JournalReader, Mark

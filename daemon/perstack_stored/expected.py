@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from . import jsontext
+from perstack_stored.model import json_text as jsontext
+
 from .index import setting_text
 from .segments import JournalReader
 from .tree import event_name

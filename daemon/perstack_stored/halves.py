@@ -2,8 +2,9 @@
 
 from collections import Counter
 
+from perstack_stored.model.shares import Client
+
 from .connection import Connection
-from .shares import Client
 
 
 class HalfFrames:

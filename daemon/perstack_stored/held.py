@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
+from perstack_stored.model.shares import Client
 
 from .errors import Refusal
 from .outbox import RoutingId
-from .shares import Client
 from .stores import StoreRequest
 
 # What a request and an item take beside their values. Counted too, so that a crowd of tiny stores, or of

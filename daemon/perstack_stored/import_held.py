@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from . import jsontext, record, values
+from perstack_stored.model import json_text as jsontext
+from perstack_stored.model import values
+from perstack_stored.model.values import Value
+
+from . import record
 from .import_plan import digest_of
 from .record import Kind, RecordPlace
 from .segments import Entry, JournalReader, Mark
-from .values import Value
 
 
 class Verdict(StrEnum):

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from . import values
+from perstack_stored.model import values
+from perstack_stored.model.values import Value
+
 from .record import Kind
 from .tree import event_name
-from .values import Value
 
 DIGEST_BYTES = 16
 _TWIN = re.compile(r"(event-.*)\.n(\d{4,9})\.json", re.DOTALL)

@@ -10,9 +10,10 @@ from collections import Counter, OrderedDict
 import structlog
 
 from perstack_stored.datadir.filesystem import FILE_MODE, Files, replace_durably
+from perstack_stored.model import values
 from perstack_stored.observe.systemd import Working, to_nobody
 
-from . import record, values
+from . import record
 from .errors import ConfigError
 from .follower import Folders
 from .import_plan import Path, Plan, Planned, digest_of

@@ -13,12 +13,14 @@ from collections.abc import Iterable
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import FILE_MODE
+from perstack_stored.model import gaps, values
+from perstack_stored.model import json_text as jsontext
+from perstack_stored.model.edits import Edit
+from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.process.worker_status import WorkerStatus
 
-from . import gaps, jsontext, record, values
-from .edits import Edit
+from . import record
 from .errors import IndexUnusableError, Refusal
-from .gaps import Gap, GapRange
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import Checkpoints
 from .places import Place, value_at

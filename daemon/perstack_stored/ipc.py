@@ -15,12 +15,12 @@ from collections import Counter, deque
 import structlog
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.model.shares import Client, Owned
 
 from .connection import Connection, Newcomer
 from .halves import HalfFrames
 from .outbox import Envelope, Message, RoutingId
 from .peers import Peers, process_of
-from .shares import Client, Owned
 from .zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
 _ACCEPTED_MAX = 64  # in a round

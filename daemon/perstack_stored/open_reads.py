@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.model.portions import Portions
 
 from .errors import Refusal
 from .outbox import RoutingId
-from .portions import Portions
 
 Buffer = bytes | memoryview
 

@@ -8,10 +8,10 @@ began first is always through in the end, and a client that has sent much and fa
 import time
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.model.shares import NOBODY, Client
 
 from .errors import Refusal
 from .outbox import RoutingId
-from .shares import NOBODY, Client
 from .wire import RequestHeader
 
 # How slowly a value may come while others have no room for it: it may pause so long, and must otherwise come

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.model.edits import Edit, edited, joined
+from perstack_stored.model.masking import mask, mask_pieces
 
 from . import record, stretch
-from .edits import Edit, edited, joined
 from .errors import Refusal
 from .index import connect, read_cursor, setting_edits
 from .listings import START, Cursor, Listing, Listings, Page
-from .masking import mask, mask_pieces
 from .open_reads import Buffer
 from .places import PIECE_BYTES, Place, Values, pieces_at, values_at
 from .segments import Entry, JournalReader, Mark

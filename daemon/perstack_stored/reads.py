@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
 
 from . import index, wire
@@ -19,7 +20,6 @@ from .errors import Refusal
 from .listings import Listings
 from .open_reads import Buffer, OpenReads
 from .outbox import RoutingId
-from .portions import Portions
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .read_thread import Faults, ReadThread, begin, frame_of
 from .segments import JournalReader

@@ -8,11 +8,11 @@ import tempfile
 import uuid
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.model import gaps
+from perstack_stored.model.gaps import GapRange
 
-from . import gaps
 from .errors import ConfigError
 from .findings import Report
-from .gaps import GapRange
 from .offline import Base, keeping_sessions, progress
 from .record import Kind
 from .repair_apply import Done, carry_out, commit, is_unfinished, prepare

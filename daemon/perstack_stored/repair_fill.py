@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.model import gaps
 
-from . import gaps, record
+from . import record
 from .errors import NewerFormatError
 from .record import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from .repair_survey import Hole, Segment, Survey

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.model import json_text as jsontext
+from perstack_stored.model.gaps import Gap
 
-from . import index, jsontext
+from . import index
 from .check_index import copy_index
 from .errors import IndexUnusableError
 from .expected import JOB_NAME, SETTING_NAME
-from .gaps import Gap
 from .offline import Base
 from .record import Kind
 from .repair_survey import Hole

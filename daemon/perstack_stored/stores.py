@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.model import values
+from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.observe.counters import Tally
 
-from . import values, wire
+from . import wire
 from .errors import Refusal, StorageFullError
 from .journal import Append, Journal
 from .outbox import Envelope
 from .record import NO_SESSION, Record
 from .sessions import Session, Sessions
-from .shares import NOBODY, Client
 from .wire import RequestHeader
 
 Reply = tuple[Envelope, bytes]

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import msgspec
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.model import values
+from perstack_stored.model.edits import joined
+from perstack_stored.model.gaps import GapRange
+from perstack_stored.model.masking import mask, mask_pieces
 
-from . import record, values, wire
-from .edits import joined
+from . import record, wire
 from .errors import DamageError, IndexUnusableError, Refusal
-from .gaps import GapRange
-from .masking import mask, mask_pieces
 from .places import Place, pieces_at
 from .segments import Entry, JournalReader, Mark, segment_number
 

@@ -15,7 +15,7 @@ import pytest
 
 from perstack_storage import Client, _completion, _tables, cli
 from perstack_storage._masking import masked
-from perstack_stored.masking import mask
+from perstack_stored.model.masking import mask
 from tests.hostile.texts import HOSTILE, acted_on
 from tests.integration.replay import METHODS
 from tests.offline.bases import USAGE

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored import jsontext, masking
-from perstack_stored.masking import mask, mask_pieces
+from perstack_stored.model import json_text as jsontext
+from perstack_stored.model import masking
+from perstack_stored.model.masking import mask, mask_pieces
 
 CASES = {
     "nothing secret": (b'{"model": "m", "n":1e400}', b'{"model": "m", "n":1e400}'),

@@ -15,7 +15,7 @@ from perstack_stored.datadir.filesystem import Files, read_whole
 from perstack_stored.datadir.lock import describe, facts_of
 from perstack_stored.errors import ConfigError
 from perstack_stored.exec_base import Users
-from perstack_stored.gaps import Gap
+from perstack_stored.model.gaps import Gap
 from perstack_stored.offline import held_base
 from perstack_stored.repair_vouch import Known, Vouchers
 from perstack_stored.restore import restore

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored import jsontext, masking
+from perstack_stored.model import json_text as jsontext
+from perstack_stored.model import masking
 
 _TEXT = st.text(st.characters(exclude_categories=[])) | st.sampled_from(
     ['"', "\\", '\\"', "{", "}]", ":,", "a\nb", "\u2028"]

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import masking, places, queries, segments
+from perstack_stored import places, queries, segments
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
-from perstack_stored.masking import mask
+from perstack_stored.model import masking
+from perstack_stored.model.masking import mask
 from perstack_stored.record import FLAG_IMPORTED, Kind
 from perstack_stored.segments import JournalReader
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting

@@ -7,8 +7,8 @@ import pytest
 from perstack_storage._errors import ErrorCode
 from perstack_stored import open_reads
 from perstack_stored.errors import Refusal
+from perstack_stored.model.portions import Portions
 from perstack_stored.open_reads import OpenRead, OpenReads
-from perstack_stored.portions import Portions
 
 
 def a_read(client: str, *pieces: bytes, peer: int = 1, memory: int = 0) -> OpenRead:

@@ -15,8 +15,8 @@ import structlog
 
 from perstack_stored.errors import ConfigError
 from perstack_stored.follower import STORED_NAME, Folders
+from perstack_stored.model.values import ID_BYTES_MAX
 from perstack_stored.tree import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, TOP, Ways
-from perstack_stored.values import ID_BYTES_MAX
 
 from .filesystem import FILE_MODE, Files
 

@@ -17,10 +17,10 @@ import msgspec
 from msgspec import Meta
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
+from perstack_stored.record import Kind
 
-from .errors import Refusal
 from .nesting import NESTING_MAX, are_shallow, is_too_deep, pruned
-from .record import Kind
 
 UNSET = msgspec.UNSET
 SAFE_INTEGER_MAX = 2**53 - 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from perstack_storage._masking import SECRET_OBJECTS, SECRETS, folded
 
-from . import jsontext
+from . import json_text as jsontext
 
 MASK = b'"***"'
 # https://user:password@host
