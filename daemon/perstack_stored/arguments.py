@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.access.peers import Peer
 from perstack_stored.model import values
 
 from .epochs import Epochs
 from .errors import Refusal
 from .outbox import Envelope
-from .peers import Peer
 
 WAIT_MS_MAX = 60_000
 _INTEGER_MAX = 2**53 - 1

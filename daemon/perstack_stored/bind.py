@@ -12,9 +12,10 @@ import stat
 
 import zmq
 
+from perstack_stored.access.curve_keys import KeyPair
+
 from .errors import ConfigError, start_error
 from .gate import ZAP_DOMAIN
-from .keys import KeyPair
 
 IPC_PATH_BYTES_MAX = 107
 PORT_MAX = 65_535

@@ -12,13 +12,14 @@ import structlog
 
 from perstack_storage import __version__
 from perstack_storage._errors import EndpointError
+from perstack_stored.access import curve_keys as keys
 from perstack_stored.config import sources as config_module
 from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show
 from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import Notifier
 
-from . import backup_cli, keys, offline_cli, tree_cli
+from . import backup_cli, offline_cli, tree_cli
 from .daemon import Daemon
 from .dump import Wanted
 from .errors import ConfigError, StoredError

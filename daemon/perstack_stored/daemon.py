@@ -15,6 +15,9 @@ import structlog
 import zmq
 
 from perstack_storage import __version__
+from perstack_stored.access.peers import Peers
+from perstack_stored.access.rate_limits import Rates
+from perstack_stored.access.rules import curve_key_of, rules_of
 from perstack_stored.config.settings import LOG_LEVELS, Settings
 from perstack_stored.config.sources import Sources, reloaded
 from perstack_stored.datadir.filesystem import FOLDER_MODE, STORED_MODE, Files
@@ -27,7 +30,6 @@ from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier, Working, to_nobody
 
 from . import bind, index
-from .access import curve_key_of, rules_of
 from .doors import Doors
 from .errors import ConfigError, StartFailedError, StoredError, start_error
 from .follower import STORED_NAME, Folders, Place, open_folders
@@ -35,8 +37,6 @@ from .followers import Follower
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
 from .journal import Journal
-from .peers import Peers
-from .rates import Rates
 from .reads import Reads
 from .repair_apply import refuse_unfinished
 from .router import Router

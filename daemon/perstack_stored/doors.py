@@ -6,11 +6,11 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
 
 from .ipc import Ipc
 from .outbox import Envelope, Message
-from .peers import Peers
 from .router import Router
 
 _LAST_ANSWERS_SECONDS = 0.5

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from perstack_stored.model import gaps, values
 from perstack_stored.model.masking import mask
+from perstack_stored.protocol import frames as wire
 
-from . import record, wire
+from . import record
 from .check_journal import recover_only
 from .errors import ConfigError, DamageError
 from .offline import Base

@@ -12,7 +12,8 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
-from .access import Rules
+from perstack_stored.access.rules import Rules
+
 from .errors import GateFailedError
 
 ZAP_DOMAIN = b"perstack-stored"

@@ -14,14 +14,14 @@ from collections import Counter, deque
 
 import structlog
 
+from perstack_stored.access.peers import Peers, process_of
 from perstack_stored.config.settings import Settings
 from perstack_stored.model.shares import Client, Owned
+from perstack_stored.protocol.zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
 from .connection import Connection, Newcomer
 from .halves import HalfFrames
 from .outbox import Envelope, Message, RoutingId
-from .peers import Peers, process_of
-from .zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
 _ACCEPTED_MAX = 64  # in a round
 _WAITING_MAX = 16  # accepted ones that wait for a place

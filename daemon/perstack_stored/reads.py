@@ -12,8 +12,9 @@ from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
+from perstack_stored.protocol import frames as wire
 
-from . import index, wire
+from . import index
 from .arguments import ReadRequest
 from .epochs import Epochs
 from .errors import Refusal

@@ -10,6 +10,7 @@ import uuid
 from perstack_stored.config.settings import Settings
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
+from perstack_stored.protocol.frames import STORE_OPS
 
 from .errors import ConfigError
 from .findings import Report
@@ -21,7 +22,6 @@ from .repair_survey import Segment, Survey
 from .repair_vouch import Known, Vouchers
 from .repair_write import SegmentWriter, sessions_before
 from .tree import cursor_store, load_cursor
-from .wire import STORE_OPS
 
 FINDINGS = {
     "record_gone": "nothing vouches for the record any more; its position is a gap",

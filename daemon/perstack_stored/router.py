@@ -3,13 +3,13 @@
 import zmq
 import zmq.backend
 
+from perstack_stored.access.peers import Peers
+from perstack_stored.access.rules import Rules
 from perstack_stored.config.settings import Settings
 
-from .access import Rules
 from .bind import seed_routing_ids
 from .gate import Gate
 from .outbox import Message, Outbox
-from .peers import Peers
 
 _LINGER_MS = 500
 _HANDSHAKE_MS = 5000

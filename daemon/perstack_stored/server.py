@@ -13,13 +13,17 @@ from typing import Any
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.access.curve_keys import Access
+from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
 from perstack_stored.observe import log
 from perstack_stored.observe.counters import Arrivals
 from perstack_stored.observe.prometheus import Watched
 from perstack_stored.observe.systemd import Notifier
+from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.multipart import Parts
 
-from . import wire
 from .apart import Apart
 from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .care import Care
@@ -28,17 +32,13 @@ from .errors import Refusal
 from .followers import Follower
 from .held import HeldStores
 from .journal import Journal
-from .keys import Access
 from .outbox import Envelope
-from .parts import Parts
-from .peers import Peers
 from .reads import Reads
 from .sessions import Sessions
 from .stores import Payload, Reply, StoreRequest, Stores, open_request
 from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling
 from .waker import Waker
-from .wire import RequestHeader
 
 _IDLE_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 0.01

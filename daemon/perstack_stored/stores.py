@@ -9,14 +9,14 @@ from perstack_storage._errors import ErrorCode
 from perstack_stored.model import values
 from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.observe.counters import Tally
+from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol.frames import RequestHeader
 
-from . import wire
 from .errors import Refusal, StorageFullError
 from .journal import Append, Journal
 from .outbox import Envelope
 from .record import NO_SESSION, Record
 from .sessions import Session, Sessions
-from .wire import RequestHeader
 
 Reply = tuple[Envelope, bytes]
 Payload = bytes | bytearray

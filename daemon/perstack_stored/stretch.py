@@ -17,8 +17,9 @@ from perstack_stored.model import values
 from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.masking import mask, mask_pieces
+from perstack_stored.protocol import frames as wire
 
-from . import record, wire
+from . import record
 from .errors import DamageError, IndexUnusableError, Refusal
 from .places import Place, pieces_at
 from .segments import Entry, JournalReader, Mark, segment_number

@@ -8,17 +8,17 @@ from typing import Any
 from perstack_storage import __version__
 from perstack_stored.config.settings import Settings
 from perstack_stored.observe.counters import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
+from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.multipart import Parts
 
-from . import wire
 from .doors import Doors
 from .followers import Follower
 from .journal import Journal
-from .parts import Parts
 from .queries import READ_ALL_RECORDS_MAX
 from .reads import Reads
 from .sessions import Sessions
 from .stores import Stores
-from .wire import RequestHeader
 
 
 @dataclass

@@ -28,10 +28,10 @@ from perstack_stored.follower import open_folders
 from perstack_stored.index import Index
 from perstack_stored.journal import Append, Journal
 from perstack_stored.offline import keeping_sessions, slices
+from perstack_stored.protocol.frames import STORE_KINDS
 from perstack_stored.record import NO_SESSION, SEGMENT_HEADER_BYTES, Kind, Record, padded
 from perstack_stored.segments import JournalReader, Mark, walk
 from perstack_stored.tree import Cursor, Tree, TreeModes, save_cursor
-from perstack_stored.wire import STORE_KINDS
 from tests.crash.progress import Figures, Progress, add
 from tests.offline.bases import one_of_each
 from tests.offline.inprocess import Checked, EndingFiles, Repaired, Started

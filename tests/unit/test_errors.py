@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import zmq
 
-from perstack_stored import bind, keys
+from perstack_stored import bind
+from perstack_stored.access import curve_keys as keys
 from perstack_stored.config import sources as config
 from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error

@@ -4,12 +4,12 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
-from perstack_stored.access import Rules
+from perstack_stored.access.peers import Peers
+from perstack_stored.access.rate_limits import Rates
+from perstack_stored.access.rules import Rules
 from perstack_stored.care import Care
 from perstack_stored.config.settings import Settings
 from perstack_stored.doors import Doors
-from perstack_stored.peers import Peers
-from perstack_stored.rates import Rates
 from perstack_stored.segments import Mark
 
 

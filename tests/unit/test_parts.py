@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from perstack_stored.errors import Refusal
-from perstack_stored.parts import VALUES_MAX, Parts
-from perstack_stored.wire import RequestHeader
+from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.multipart import VALUES_MAX, Parts
 
 
 def parts(*, value_bytes_max: int = 100, budget_bytes: int = 150, silence_seconds: float = 30) -> Parts:

@@ -3,9 +3,9 @@
 import pytest
 
 from perstack_storage._errors import ErrorCode
-from perstack_stored import rates
+from perstack_stored.access import rate_limits as rates
+from perstack_stored.access.rate_limits import Rates
 from perstack_stored.errors import Refusal
-from perstack_stored.rates import Rates
 
 
 class Clock:

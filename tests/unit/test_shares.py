@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored.access import Rules
+from perstack_stored.access.peers import Peers, process_of
+from perstack_stored.access.rate_limits import Rates
+from perstack_stored.access.rules import Rules
 from perstack_stored.model.shares import NOBODY, Shares
-from perstack_stored.peers import Peers, process_of
-from perstack_stored.rates import Rates
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=60))

@@ -13,9 +13,9 @@ import pytest
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import JournalFailedError, Refusal
 from perstack_stored.journal import Journal
+from perstack_stored.protocol.frames import decode_header
 from perstack_stored.record import Kind
 from perstack_stored.stores import StoreRequest, Stores, open_request
-from perstack_stored.wire import decode_header
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,

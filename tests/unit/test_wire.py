@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perstack_storage._errors import RETRYABLE, ErrorCode
-from perstack_stored import wire
 from perstack_stored.errors import Refusal
+from perstack_stored.protocol import frames as wire
 from perstack_stored.record import Kind
 from tests.unit.support import dumps
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored.zmtp import OPENING, READ_BYTES, Decoder, TooLargeError, ZmtpError, head_of
+from perstack_stored.protocol.zmtp import OPENING, READ_BYTES, Decoder, TooLargeError, ZmtpError, head_of
 
 FRAME_BYTES_MAX = 1 << 20
 MANY = 1 << 30

@@ -105,7 +105,9 @@ ARGUED: dict[str, str] = {
     "the proven offset is ignored": (
         "the end that was reached is held against the proven offset once more, right behind, and named alike"
     ),
-    "keys.py: generate: fsync": "a key pair that a power cut takes is made anew; nobody has it yet",
+    "access/curve_keys.py: generate: fsync": (
+        "a key pair that a power cut takes is made anew; nobody has it yet"
+    ),
     "repair_apply.py: carry_out: sync": (
         "the sync of the folder that the segments were renamed from, a few calls behind, covers the same"
         " renames; until then the plan is there, and is carried out again"

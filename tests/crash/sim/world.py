@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 from crc32c import crc32c
 
 from perstack_stored import index
-from perstack_stored.access import Rules
+from perstack_stored.access.peers import Peers
+from perstack_stored.access.rate_limits import Rates
+from perstack_stored.access.rules import Rules
 from perstack_stored.config.settings import Settings
 from perstack_stored.daemon import await_whole_tree, make_sessions, open_journal, take_up_tree
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.follower import STORED_NAME, Folders
-from perstack_stored.peers import Peers
-from perstack_stored.rates import Rates
 from perstack_stored.segments import JournalReader
 from perstack_stored.server import Server
 from perstack_stored.tree import CURSOR_NAME, Cursor, load_cursor

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.errors import ConfigError
 
-from .errors import ConfigError
-from .keys import Access, KeyPair, ListedClient, load, load_clients
+from .curve_keys import Access, KeyPair, ListedClient, load, load_clients
 
 _ALL_IDS = 2**32 - 1
 

@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 
 from perstack_storage._errors import ErrorCode
-
-from .errors import Refusal
-from .record import Kind
+from perstack_stored.errors import Refusal
+from perstack_stored.record import Kind
 
 PROTOCOL_VERSION = 1
 HEADER_BYTES_MAX = 65_536

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import zmq
 
 from perstack_storage._escape import shell_word
-
-from .errors import ConfigError, start_error
+from perstack_stored.errors import ConfigError, start_error
 
 KEY_CHARS = 40
 _LIST_BYTES_MAX = 16 << 20

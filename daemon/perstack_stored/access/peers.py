@@ -18,13 +18,13 @@ import structlog
 import zmq
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import NOBODY, Client, client_of
+from perstack_stored.outbox import RoutingId
 
-from .access import Rules
-from .errors import Refusal
-from .keys import Access
-from .outbox import RoutingId
-from .rates import Rates
+from .curve_keys import Access
+from .rate_limits import Rates
+from .rules import Rules
 
 _AUTOMATIC_ID_BYTES = 5
 _REMEMBERED_MAX = 50_000

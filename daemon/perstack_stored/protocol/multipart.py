@@ -8,11 +8,11 @@ began first is always through in the end, and a client that has sent much and fa
 import time
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import NOBODY, Client
+from perstack_stored.outbox import RoutingId
 
-from .errors import Refusal
-from .outbox import RoutingId
-from .wire import RequestHeader
+from .frames import RequestHeader
 
 # How slowly a value may come while others have no room for it: it may pause so long, and must otherwise come
 # as fast as this. A network of 100 Mbit/s gives 12 MB/s.

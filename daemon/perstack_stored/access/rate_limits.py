@@ -3,8 +3,7 @@
 import time
 
 from perstack_storage._errors import ErrorCode
-
-from .errors import Refusal
+from perstack_stored.errors import Refusal
 
 _BUCKETS_MAX = 20_000
 
