@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.access.peers import Peer
+from perstack_stored.journal.epochs import Epochs
 from perstack_stored.model import values
 
-from .epochs import Epochs
 from .errors import Refusal
 from .outbox import Envelope
 

@@ -9,6 +9,7 @@ from collections import Counter
 import msgspec
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
 from perstack_stored.model.values import Value
 
@@ -17,7 +18,6 @@ from .findings import Report
 from .import_plan import Path, kind_of
 from .import_survey import Account, Reason, SkipError, Survey
 from .offline import Advance, count_files, progress
-from .record import Kind
 from .torn import how_torn
 
 FINDINGS = {

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import structlog
 
+from perstack_stored.journal.writer import Journal
 from perstack_stored.observe.systemd import Notifier
 
 from .doors import Doors
 from .follower import INDEX_STATUS
 from .followers import Follower
-from .journal import Journal
 from .reads import Reads
 from .telling import Telling
 

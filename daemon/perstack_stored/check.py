@@ -2,13 +2,14 @@
 
 import tempfile
 
+from perstack_stored.journal.reader import SUFFIX, JournalReader
+
 from . import importer, index
 from .check_index import check_index
 from .check_journal import check_journal
 from .check_tree import check_tree
 from .findings import Report
 from .offline import Base
-from .segments import SUFFIX, JournalReader
 from .tree import CURSOR_NAME
 
 

@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from . import index, record
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import NotAnEntryError
+from perstack_stored.journal.reader import Entry, JournalReader, Mark
+
+from . import index
 from .check_journal import JournalEnd
 from .errors import IndexUnusableError
 from .findings import Report
 from .index import Index
 from .offline import Advance, Base, progress, slices
-from .record import NotAnEntryError
-from .segments import Entry, JournalReader, Mark
 
 FRESH_NAME = "fresh.sqlite"
 _COPY_NAME = "copy.sqlite"

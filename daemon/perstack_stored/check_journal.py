@@ -3,17 +3,25 @@
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import EntryType, Kind, NotAnEntryError, SegmentHeader
+from perstack_stored.journal.reader import (
+    BadEntryError,
+    Entry,
+    Mark,
+    find_entry,
+    segment_name,
+    segment_numbers,
+    walk,
+)
+from perstack_stored.journal.recovery import Recovered, recover
+from perstack_stored.journal.sessions import Sessions
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
 
-from . import record
 from .errors import DamageError, NewerFormatError
 from .findings import Report
 from .offline import Advance, progress
-from .record import EntryType, Kind, NotAnEntryError, SegmentHeader
-from .recovery import Recovered, recover
-from .segments import BadEntryError, Entry, Mark, find_entry, segment_name, segment_numbers, walk
-from .sessions import Sessions
 
 
 class JournalEnd(NamedTuple):

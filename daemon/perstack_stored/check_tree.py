@@ -6,6 +6,8 @@ import sqlite3
 import stat
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.journal.format import Kind, record_places
+from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
 
 from . import blocked, index
@@ -14,8 +16,6 @@ from .expected import SETTING_NAME, ExpectedFile, count_expected, expected_files
 from .findings import Report
 from .foreign import report_foreign
 from .offline import Base, progress
-from .record import Kind, record_places
-from .segments import JournalReader
 from .tree import CURSOR_NAME, Cursor, load_cursor, save_cursor
 
 # What the next start puts right by itself, where it lies beyond the tree's cursor.

@@ -24,6 +24,8 @@ from perstack_stored.datadir.filesystem import FOLDER_MODE, STORED_MODE, Files
 from perstack_stored.datadir.lock import BaseLock
 from perstack_stored.datadir.permissions import tighten
 from perstack_stored.datadir.probe import probe
+from perstack_stored.journal.sessions import Sessions
+from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
 from perstack_stored.observe.http import Exposition, Health
 from perstack_stored.observe.prometheus import Metrics
@@ -36,12 +38,10 @@ from .follower import STORED_NAME, Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
-from .journal import Journal
 from .reads import Reads
 from .repair_apply import refuse_unfinished
 from .router import Router
 from .server import Server
-from .sessions import Sessions
 from .tree import STAGING_NAME, Cursor, TreeModes, Ways, load_cursor, save_cursor, umask_for
 from .waker import Waker
 

@@ -4,16 +4,16 @@ import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import Kind, RecordPlace
+from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.model import gaps, values
 from perstack_stored.model.masking import mask
 from perstack_stored.protocol import frames as wire
 
-from . import record
 from .check_journal import recover_only
 from .errors import ConfigError, DamageError
 from .offline import Base
-from .record import Kind, RecordPlace
-from .segments import Entry, JournalReader, Mark
 
 
 class Wanted(NamedTuple):

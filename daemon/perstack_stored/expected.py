@@ -4,10 +4,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import json_text as jsontext
 
 from .index import setting_text
-from .segments import JournalReader
 from .tree import event_name
 
 JOB_NAME = "job.json"

@@ -24,6 +24,7 @@ import structlog
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.worker_status import WorkerStatus
@@ -44,7 +45,6 @@ from .index_watch import IndexWatch
 from .link import FollowerEnd, Report
 from .passing import PassingOver
 from .reserve import Reserve
-from .segments import Entry, JournalReader, Mark
 from .tree import Tree, TreeModes, Ways, Write, umask_for
 from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
 from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS

@@ -9,6 +9,7 @@ import time
 import msgspec
 import structlog
 
+from perstack_stored.journal.reader import Mark
 from perstack_stored.process import interpreter
 from perstack_stored.process.hang_detector import Silence
 from perstack_stored.process.worker_status import WorkerStatus
@@ -17,7 +18,6 @@ from . import link
 from .blocked import BlockedRecord, Deaths
 from .follower import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
 from .link import Report, ServerEnd
-from .segments import Mark
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0

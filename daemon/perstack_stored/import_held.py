@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import Kind, RecordPlace
+from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
 from perstack_stored.model.values import Value
 
-from . import record
 from .import_plan import digest_of
-from .record import Kind, RecordPlace
-from .segments import Entry, JournalReader, Mark
 
 
 class Verdict(StrEnum):

@@ -8,6 +8,9 @@ import os
 from collections import Counter
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.journal.format import Kind
+from perstack_stored.journal.reader import JournalReader
+from perstack_stored.journal.writer import Journal
 
 from .daemon import open_journal
 from .errors import ConfigError
@@ -16,10 +19,7 @@ from .import_held import Held, Verdict
 from .import_plan import Path, Plan, Planned
 from .import_survey import Account, SkipError, Survey
 from .importer import Storing, import_tree, import_wanted
-from .journal import Journal
 from .offline import Advance, Base, count_files, keeping_sessions, progress
-from .record import Kind
-from .segments import JournalReader
 from .tree import Cursor, TreeModes, save_cursor, umask_for
 
 FINDINGS = {

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
+from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
 from perstack_stored.model.values import Value
 
-from .record import Kind
 from .tree import event_name
 
 DIGEST_BYTES = 16

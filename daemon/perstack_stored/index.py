@@ -13,19 +13,19 @@ from collections.abc import Iterable
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import FILE_MODE
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import Kind
+from perstack_stored.journal.reader import Entry, JournalReader, Mark, is_large
 from perstack_stored.model import gaps, values
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.edits import Edit
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.process.worker_status import WorkerStatus
 
-from . import record
 from .errors import IndexUnusableError, Refusal
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import Checkpoints
 from .places import Place, value_at
-from .record import Kind
-from .segments import Entry, JournalReader, Mark, is_large
 
 FILE_NAME = "index.sqlite"
 SCHEMA_VERSION = 3

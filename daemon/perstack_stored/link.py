@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-from .segments import Mark
+from perstack_stored.journal.reader import Mark
 
 _MARK = struct.Struct("<QQQ")
 _REPORT = struct.Struct("<QQQQ???")

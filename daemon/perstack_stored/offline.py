@@ -15,12 +15,12 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.lock import BaseLock
 from perstack_stored.datadir.probe import refuse_apart
+from perstack_stored.journal.reader import Entry
+from perstack_stored.journal.sessions import Sessions
 
 from .errors import ConfigError
 from .follower import STORED_NAME, Folders, open_folders
 from .repair_apply import refuse_unfinished
-from .segments import Entry
-from .sessions import Sessions
 
 SLICE_RECORDS_MAX = 2048
 SLICE_BYTES_MAX = 4 << 20

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import structlog
 
+from perstack_stored.journal.reader import Mark
+
 from .blocked import BlockedList, BlockedRecord
-from .segments import Mark
 from .tree import Tree
 
 _log = structlog.get_logger()

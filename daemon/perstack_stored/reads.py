@@ -10,20 +10,20 @@ from collections.abc import Callable
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.journal.epochs import Epochs
+from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
 from perstack_stored.protocol import frames as wire
 
 from . import index
 from .arguments import ReadRequest
-from .epochs import Epochs
 from .errors import Refusal
 from .listings import Listings
 from .open_reads import Buffer, OpenReads
 from .outbox import RoutingId
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .read_thread import Faults, ReadThread, begin, frame_of
-from .segments import JournalReader
 from .stores import Reply
 from .tail import Tail
 

@@ -15,6 +15,9 @@ from typing import Any, NamedTuple, Protocol
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.probe import probe
+from perstack_stored.journal.reader import Chain, Entry, JournalReader, Mark
+from perstack_stored.journal.recovery import Recovered
+from perstack_stored.journal.writer import Journal
 from perstack_stored.process.worker_status import WorkerStatus
 
 from . import blocked, importer, index
@@ -24,11 +27,8 @@ from .errors import ConfigError, IndexUnusableError
 from .index import Index
 from .index_sums import SUFFIX as SUMS_SUFFIX
 from .index_sums import verify_at_rest
-from .journal import Journal
 from .offline import Advance, Base, keeping_sessions, progress, slices
 from .rebuild_child import Step
-from .recovery import Recovered
-from .segments import Chain, Entry, JournalReader, Mark
 from .tree import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
 
 _NEW_NAME = "rebuild.sqlite"

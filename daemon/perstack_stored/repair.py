@@ -8,6 +8,7 @@ import tempfile
 import uuid
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.journal.format import Kind
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.protocol.frames import STORE_OPS
@@ -15,7 +16,6 @@ from perstack_stored.protocol.frames import STORE_OPS
 from .errors import ConfigError
 from .findings import Report
 from .offline import Base, keeping_sessions, progress
-from .record import Kind
 from .repair_apply import Done, carry_out, commit, is_unfinished, prepare
 from .repair_fill import Filler
 from .repair_survey import Segment, Survey

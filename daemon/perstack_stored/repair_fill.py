@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from perstack_stored.model import gaps
 
-from . import record
 from .errors import NewerFormatError
-from .record import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from .repair_survey import Hole, Segment, Survey
 from .repair_vouch import Known, Vouchers
 

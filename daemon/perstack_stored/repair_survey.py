@@ -10,12 +10,19 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.journal import format as record
+from perstack_stored.journal.epochs import Epoch, epoch_of
+from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
+from perstack_stored.journal.reader import (
+    BadEntryError,
+    Entry,
+    find_entry,
+    segment_name,
+    segment_numbers,
+    walk,
+)
 
-from . import record
-from .epochs import Epoch, epoch_of
 from .errors import ConfigError, NewerFormatError
-from .record import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
-from .segments import BadEntryError, Entry, find_entry, segment_name, segment_numbers, walk
 
 # No value that is stored takes less, with its place in the table.
 _RECORD_BYTES_MIN = 64

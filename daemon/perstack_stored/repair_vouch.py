@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.journal.format import Kind
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.gaps import Gap
 
@@ -18,7 +19,6 @@ from .check_index import copy_index
 from .errors import IndexUnusableError
 from .expected import JOB_NAME, SETTING_NAME
 from .offline import Base
-from .record import Kind
 from .repair_survey import Hole
 from .tree import event_name
 

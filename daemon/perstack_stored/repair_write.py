@@ -4,14 +4,15 @@ import secrets
 from collections.abc import Sequence
 
 from perstack_stored.datadir.filesystem import FILE_MODE, Files
+from perstack_stored.journal import format as record
+from perstack_stored.journal import session_snapshot as session_bytes
+from perstack_stored.journal.epochs import EPOCHS_MAX
+from perstack_stored.journal.format import EntryHeader, EntryType, Record, SegmentHeader
+from perstack_stored.journal.recovery import take_up
+from perstack_stored.journal.sessions import Sessions
 
-from . import record, session_bytes
-from .epochs import EPOCHS_MAX
-from .record import EntryHeader, EntryType, Record, SegmentHeader
-from .recovery import take_up
 from .repair_fill import Filled, Filler
 from .repair_survey import Hole, Run, Segment, Survey
-from .sessions import Sessions
 
 _COPY_BYTES = 1 << 20
 _LATEST_MS = 2**62

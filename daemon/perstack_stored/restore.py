@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 from perstack_storage._endpoint import resolve_base
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, Files
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import Record, SegmentHeader
+from perstack_stored.journal.reader import Entry, segment_name
 
-from . import backup_folder, record
+from . import backup_folder
 from .backup import verify_copy
 from .backup_folder import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
 from .errors import ConfigError
 from .offline import progress
-from .record import Record, SegmentHeader
-from .segments import Entry, segment_name
 from .tree import Cursor, save_cursor
 
 PART_NAME = ".stored.restore"

@@ -16,6 +16,8 @@ from perstack_storage._errors import ErrorCode
 from perstack_stored.access.curve_keys import Access
 from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
+from perstack_stored.journal.sessions import Sessions
+from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
 from perstack_stored.observe.counters import Arrivals
 from perstack_stored.observe.prometheus import Watched
@@ -31,10 +33,8 @@ from .doors import Doors
 from .errors import Refusal
 from .followers import Follower
 from .held import HeldStores
-from .journal import Journal
 from .outbox import Envelope
 from .reads import Reads
-from .sessions import Sessions
 from .stores import Payload, Reply, StoreRequest, Stores, open_request
 from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling

@@ -13,16 +13,16 @@ from typing import NamedTuple
 import msgspec
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.journal import format as record
+from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_number
 from perstack_stored.model import values
 from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol import frames as wire
 
-from . import record
 from .errors import DamageError, IndexUnusableError, Refusal
 from .places import Place, pieces_at
-from .segments import Entry, JournalReader, Mark, segment_number
 
 RECORDS_MAX = 10_000
 BYTES_MAX = 8 << 20

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.journal.reader import Mark
 from perstack_stored.model.shares import Shares
 
 from . import stretch
@@ -18,7 +19,6 @@ from .errors import Refusal
 from .outbox import RoutingId
 from .queries import READ_ALL_RECORDS_MAX, Answer, Source
 from .read_thread import Faults
-from .segments import Mark
 from .stretch import Wanted
 
 

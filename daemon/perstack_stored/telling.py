@@ -7,6 +7,8 @@ from typing import Any
 
 from perstack_storage import __version__
 from perstack_stored.config.settings import Settings
+from perstack_stored.journal.sessions import Sessions
+from perstack_stored.journal.writer import Journal
 from perstack_stored.observe.counters import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
@@ -14,10 +16,8 @@ from perstack_stored.protocol.multipart import Parts
 
 from .doors import Doors
 from .followers import Follower
-from .journal import Journal
 from .queries import READ_ALL_RECORDS_MAX
 from .reads import Reads
-from .sessions import Sessions
 from .stores import Stores
 
 

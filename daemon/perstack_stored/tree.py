@@ -19,16 +19,16 @@ from crc32c import crc32c
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.journal import format as record
+from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_name
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
 from perstack_stored.process.worker_status import WorkerStatus
 
-from . import record
 from .blocked import BlockedRecord
 from .errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
 from .index import kind_name, read_cursor, setting_text
 from .places import Place, value_at
-from .segments import Entry, JournalReader, Mark, segment_name
 from .tree_helper import Slice, TreeHelper, slice_of
 
 TOP = ("jobs",)

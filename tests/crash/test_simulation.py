@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from perstack_stored.journal import Journal
+from perstack_stored.journal.writer import Journal
 from tests.crash.sim.campaign import FoundError, Plan, run
 from tests.crash.sim.workload import Workload
 

@@ -14,12 +14,12 @@ from perstack_stored.daemon import known_position
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.findings import Finding, Report
 from perstack_stored.follower import Folders, IndexProjection
-from perstack_stored.journal import Journal
+from perstack_stored.journal.reader import JournalReader
+from perstack_stored.journal.sessions import Sessions
+from perstack_stored.journal.writer import Journal
 from perstack_stored.offline import Base, held_base, keeping_sessions, slices
 from perstack_stored.repair import FINDINGS, NOTES, repair
 from perstack_stored.repair_apply import refuse_unfinished
-from perstack_stored.segments import JournalReader
-from perstack_stored.sessions import Sessions
 from perstack_stored.tree import Tree, TreeModes
 
 Items = list[Any]

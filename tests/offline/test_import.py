@@ -22,10 +22,10 @@ from perstack_stored.daemon import set_up
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.findings import Report
 from perstack_stored.follower import open_folders
-from perstack_stored.journal import Journal
+from perstack_stored.journal.format import record_places
+from perstack_stored.journal.reader import JournalReader, Mark
+from perstack_stored.journal.writer import Journal
 from perstack_stored.offline import Base, held_base
-from perstack_stored.record import record_places
-from perstack_stored.segments import JournalReader, Mark
 from tests.importing.test_resume import FailingFiles, PowerCutError
 from tests.importing.trees import START_MS, Asker, answers, path_of, put, put_golden, snapshot, store
 from tests.offline.bases import copy_base, run

@@ -15,11 +15,11 @@ from perstack_stored.datadir.filesystem import Files, read_whole
 from perstack_stored.datadir.lock import describe, facts_of
 from perstack_stored.errors import ConfigError
 from perstack_stored.exec_base import Users
+from perstack_stored.journal.reader import is_segment_name, segment_numbers
 from perstack_stored.model.gaps import Gap
 from perstack_stored.offline import held_base
 from perstack_stored.repair_vouch import Known, Vouchers
 from perstack_stored.restore import restore
-from perstack_stored.segments import is_segment_name, segment_numbers
 from tests.offline.bases import event, segments, store
 from tests.offline.inprocess import Checked, Repaired
 from tests.support import running_daemon

@@ -16,7 +16,7 @@ from perstack_stored.apart import APART_BYTES, Apart
 from perstack_stored.checker import Checker, Items, Refusals, refusals_of
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
-from perstack_stored.record import Kind
+from perstack_stored.journal.format import Kind
 from perstack_stored.stores import StoreRequest
 from tests.support import eventually
 from tests.unit.support import SESSION_A, SESSION_B, dumps, event

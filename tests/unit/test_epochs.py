@@ -7,10 +7,10 @@ import pytest
 
 from perstack_stored.arguments import check_history
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.epochs import BEFORE_ALL, EPOCHS_MAX, Epochs
 from perstack_stored.errors import Refusal
-from perstack_stored.journal import Journal
-from perstack_stored.recovery import recover
+from perstack_stored.journal.epochs import BEFORE_ALL, EPOCHS_MAX, Epochs
+from perstack_stored.journal.recovery import recover
+from perstack_stored.journal.writer import Journal
 from tests.unit.support import JournalFolder, append, sessions
 
 

@@ -10,7 +10,7 @@ from perstack_stored.access.rules import Rules
 from perstack_stored.care import Care
 from perstack_stored.config.settings import Settings
 from perstack_stored.doors import Doors
-from perstack_stored.segments import Mark
+from perstack_stored.journal.reader import Mark
 
 
 def follower(place: int, *, due: bool = False) -> Any:

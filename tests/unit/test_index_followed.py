@@ -10,9 +10,9 @@ import pytest
 from perstack_stored import link, reserve
 from perstack_stored.follower import IndexProjection
 from perstack_stored.index_watch import IndexWatch
+from perstack_stored.journal.format import Kind
+from perstack_stored.journal.reader import Mark
 from perstack_stored.link import FollowerEnd, Report, ServerEnd
-from perstack_stored.record import Kind
-from perstack_stored.segments import Mark
 from tests.unit.support import Base, event
 
 

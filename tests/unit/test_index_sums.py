@@ -11,7 +11,7 @@ from perstack_stored import index_sums
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import Index, connect
 from perstack_stored.index_sums import verify_at_rest
-from perstack_stored.record import Kind
+from perstack_stored.journal.format import Kind
 from tests.unit.support import Base, event
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored import record
 from perstack_stored.datadir.filesystem import Buffer, Files
 from perstack_stored.errors import JournalFailedError, StorageFullError
-from perstack_stored.journal import CLOCK_STEP_MS, GROWTH_BYTES, Journal
-from perstack_stored.prepare import NEXT_NAME, SegmentPreparer, write_zeros
-from perstack_stored.segments import Chain
+from perstack_stored.journal import format as record
+from perstack_stored.journal.preallocation import NEXT_NAME, SegmentPreparer, write_zeros
+from perstack_stored.journal.reader import Chain
+from perstack_stored.journal.writer import CLOCK_STEP_MS, GROWTH_BYTES, Journal
 from tests.unit.support import SESSION_A, Died, FailingFiles, JournalFolder, SimulatedDisk, append, sessions
 
 
@@ -369,7 +369,7 @@ def test_the_preparer_tries_again_after_a_pause(
     assert made.take() is None
     files.errors.clear()
     assert made.take() is None  # too early
-    monkeypatch.setattr("perstack_stored.prepare._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("perstack_stored.journal.preallocation._RETRY_SECONDS", 0.0)
     assert take(made)[1] == 4096
 
 

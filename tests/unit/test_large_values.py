@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import places, queries, segments
+from perstack_stored import places, queries
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
+from perstack_stored.journal import reader as segments
+from perstack_stored.journal.format import FLAG_IMPORTED, Kind
+from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import masking
 from perstack_stored.model.masking import mask
-from perstack_stored.record import FLAG_IMPORTED, Kind
-from perstack_stored.segments import JournalReader
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
 PIECE = 256

@@ -11,8 +11,8 @@ import pytest
 
 from perstack_stored import index, queries
 from perstack_stored.errors import IndexUnusableError
+from perstack_stored.journal.format import Kind
 from perstack_stored.listings import Listings
-from perstack_stored.record import Kind
 from tests.unit.support import Base, checkpoint, event, job, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from perstack_stored import listings, queries
+from perstack_stored.journal.format import Kind
 from perstack_stored.listings import Listings
-from perstack_stored.record import Kind
 from tests.unit.support import Base, event
 from tests.unit.test_gaps import gap_of
 

@@ -8,7 +8,7 @@ import pytest
 
 from perstack_stored import index
 from perstack_stored.errors import DamageError, IndexUnusableError
-from perstack_stored.record import Kind
+from perstack_stored.journal.format import Kind
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}

@@ -7,9 +7,9 @@ from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored import record
 from perstack_stored.errors import NewerFormatError
-from perstack_stored.record import EntryType, NotAnEntryError, Record, SegmentHeader
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import EntryType, NotAnEntryError, Record, SegmentHeader
 
 _U64 = st.integers(0, 2**64 - 1)
 _RECORDS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 255), st.binary(max_size=60)), max_size=5)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored import record
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import DamageError, LostEndError
-from perstack_stored.journal import Append, Journal
-from perstack_stored.record import EntryType, Record
-from perstack_stored.segments import BadEntryError, Entry, segment_name, walk
+from perstack_stored.journal import format as record
+from perstack_stored.journal.format import EntryType, Record
+from perstack_stored.journal.reader import BadEntryError, Entry, segment_name, walk
+from perstack_stored.journal.writer import Append, Journal
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from perstack_storage._errors import RETRYABLE, ErrorCode
 from perstack_stored.errors import Refusal
+from perstack_stored.journal.format import Kind
 from perstack_stored.protocol import frames as wire
-from perstack_stored.record import Kind
 from tests.unit.support import dumps
 
 _PIECES = st.lists(

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from perstack_stored.segments import Mark
+from perstack_stored.journal.reader import Mark
 
 
 class Syncer:

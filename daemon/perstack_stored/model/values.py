@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.record import Kind
+from perstack_stored.journal.format import Kind
 
 from .nesting import NESTING_MAX, are_shallow, is_too_deep, pruned
 

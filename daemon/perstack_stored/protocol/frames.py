@@ -7,7 +7,7 @@ import msgspec
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.record import Kind
+from perstack_stored.journal.format import Kind
 
 PROTOCOL_VERSION = 1
 HEADER_BYTES_MAX = 65_536

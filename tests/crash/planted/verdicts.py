@@ -15,7 +15,7 @@ _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_pla
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
 TESTS: dict[str, tuple[str, ...]] = {
-    "prepare.py: write_zeros: sync_data": (
+    "journal/preallocation.py: write_zeros: sync_data": (
         "tests/unit/test_journal.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
     ),
     "bind.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
@@ -58,7 +58,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "rebuild.py: _rebuild_index: sync": (_NEW_INDEX,),
     "rebuild.py: _sync_file: sync_data": (_NEW_INDEX,),
     "rebuild.py: _rebuild_tree: sync": (f"{_REBUILD}::test_a_rebuilt_tree_is_synced_and_its_cursor_says_so",),
-    "record.py: decode_segment_header: checksum": (
+    "journal/format.py: decode_segment_header: checksum": (
         f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
     ),
     "tree.py: load_cursor: checksum": (
@@ -66,7 +66,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
     "numbers of stores that found the disk full stay taken": ("tests/unit/test_stores.py",),
-    "segments.py: _tested_apart: checksum": (_DAMAGED_LARGE_VALUE,),
+    "journal/reader.py: _tested_apart: checksum": (_DAMAGED_LARGE_VALUE,),
     "a failed sync of the journal is tried again": (
         "tests/unit/test_journal.py::test_a_failed_write_or_sync_ends_the_journal",
     ),
@@ -101,7 +101,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
 }
 
 ARGUED: dict[str, str] = {
-    "journal.py: close: sync": "the mark's own sync, right behind, covers all that was written before",
+    "journal/writer.py: close: sync": "the mark's own sync, right behind, covers all that was written before",
     "the proven offset is ignored": (
         "the end that was reached is held against the proven offset once more, right behind, and named alike"
     ),

@@ -1,6 +1,6 @@
 """The promises about a journal, checked against all that clients sent, were answered, and were shown."""
 
-from perstack_stored.journal import CLOCK_STEP_MS
+from perstack_stored.journal.writer import CLOCK_STEP_MS
 
 from .clients import Ledger, Violation
 from .expected import IMPORTED, Stored

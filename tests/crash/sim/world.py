@@ -26,7 +26,7 @@ from perstack_stored.daemon import await_whole_tree, make_sessions, open_journal
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.follower import STORED_NAME, Folders
-from perstack_stored.segments import JournalReader
+from perstack_stored.journal.reader import JournalReader
 from perstack_stored.server import Server
 from perstack_stored.tree import CURSOR_NAME, Cursor, load_cursor
 

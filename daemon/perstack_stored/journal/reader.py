@@ -8,10 +8,10 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.errors import DamageError
 
-from . import record
-from .errors import DamageError
-from .record import EntryHeader, NotAnEntryError, SegmentHeader
+from . import format as record
+from .format import EntryHeader, NotAnEntryError, SegmentHeader
 
 READ_BYTES = 1 << 20
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces

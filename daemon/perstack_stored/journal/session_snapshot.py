@@ -8,8 +8,8 @@ version that does not know it says so. proto/journal.md draws both.
 import struct
 from collections.abc import Iterable, Iterator
 
-from .record import NO_SESSION, EntryType
-from .runs import Run, Runs
+from .format import NO_SESSION, EntryType
+from .position_runs import Run, Runs
 
 _SESSION = struct.Struct("<16sQQH")
 _RUN = struct.Struct("<QQI")

@@ -15,15 +15,16 @@ import structlog
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import FILE_MODE, Files
+from perstack_stored.errors import JournalFailedError, LostEndError, StorageFullError
 from perstack_stored.observe.systemd import Working, to_nobody
 
-from . import record, session_bytes
+from . import format as record
+from . import session_snapshot as session_bytes
 from .epochs import Epoch, encode_epochs
-from .errors import JournalFailedError, LostEndError, StorageFullError
-from .prepare import NEXT_NAME, SegmentPreparer, fill, write_zeros
-from .record import EntryType, Record, SegmentHeader
+from .format import EntryType, Record, SegmentHeader
+from .preallocation import NEXT_NAME, SegmentPreparer, fill, write_zeros
+from .reader import Mark, segment_name
 from .recovery import Recovered, recover
-from .segments import Mark, segment_name
 from .sessions import Sessions
 
 NEW_NAME = "new.segment.part"

@@ -11,13 +11,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.errors import DamageError
 from perstack_stored.observe.systemd import Working, to_nobody
 
-from . import record
+from . import format as record
 from .epochs import Epochs
-from .errors import DamageError
-from .record import EntryType, Record, SegmentHeader
-from .segments import BadEntryError, Chain, Entry, find_entry, segment_name, walk
+from .format import EntryType, Record, SegmentHeader
+from .reader import BadEntryError, Chain, Entry, find_entry, segment_name, walk
 from .sessions import Sessions
 
 

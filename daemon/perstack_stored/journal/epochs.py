@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from . import record
-from .record import NO_SESSION, EntryHeader, EntryType
+from . import format as record
+from .format import NO_SESSION, EntryHeader, EntryType
 
 EPOCHS_MAX = 1024
 """So many, the newest ones, are known; 64 KiB at the head of each segment."""

@@ -26,7 +26,7 @@ from typing import NamedTuple, Never
 
 from crc32c import crc32c
 
-from .errors import NewerFormatError
+from perstack_stored.errors import NewerFormatError
 
 ENTRY_MAGIC = b"PSE1"
 SEGMENT_MAGIC = b"PSTKJNL1"

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.shares import NOBODY, Client, Owned
 
-from . import session_bytes
-from .errors import Refusal
-from .runs import Run, Runs
+from . import session_snapshot as session_bytes
+from .position_runs import Run, Runs
 
 RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 MiB at the head of a segment
 
