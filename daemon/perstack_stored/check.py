@@ -2,15 +2,16 @@
 
 import tempfile
 
+from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import SUFFIX, JournalReader
+from perstack_stored.tree.writer import CURSOR_NAME
 
-from . import importer, index
+from . import importer
 from .check_index import check_index
 from .check_journal import check_journal
 from .check_tree import check_tree
 from .findings import Report
 from .offline import Base
-from .tree import CURSOR_NAME
 
 
 def check(base: Base, report: Report) -> None:

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from perstack_stored.index import writer as index
+from perstack_stored.index.writer import Index
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
 
-from . import index
 from .check_journal import JournalEnd
 from .errors import IndexUnusableError
 from .findings import Report
-from .index import Index
 from .offline import Advance, Base, progress, slices
 
 FRESH_NAME = "fresh.sqlite"

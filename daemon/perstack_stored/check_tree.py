@@ -6,17 +6,18 @@ import sqlite3
 import stat
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.index import writer as index
 from perstack_stored.journal.format import Kind, record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
+from perstack_stored.tree import blocked
+from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, count_expected, expected_files
+from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor, save_cursor
 
-from . import blocked, index
 from .check_journal import JournalEnd
-from .expected import SETTING_NAME, ExpectedFile, count_expected, expected_files
 from .findings import Report
 from .foreign import report_foreign
 from .offline import Base, progress
-from .tree import CURSOR_NAME, Cursor, load_cursor, save_cursor
 
 # What the next start puts right by itself, where it lies beyond the tree's cursor.
 _WRITTEN_AGAIN = ("tree_missing_file", "tree_wrong_content")

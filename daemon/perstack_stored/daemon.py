@@ -24,14 +24,24 @@ from perstack_stored.datadir.filesystem import FOLDER_MODE, STORED_MODE, Files
 from perstack_stored.datadir.lock import BaseLock
 from perstack_stored.datadir.permissions import tighten
 from perstack_stored.datadir.probe import probe
+from perstack_stored.index import writer as index
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
 from perstack_stored.observe.http import Exposition, Health
 from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier, Working, to_nobody
+from perstack_stored.tree.writer import (
+    STAGING_NAME,
+    Cursor,
+    TreeModes,
+    Ways,
+    load_cursor,
+    save_cursor,
+    umask_for,
+)
 
-from . import bind, index
+from . import bind
 from .doors import Doors
 from .errors import ConfigError, StartFailedError, StoredError, start_error
 from .follower import STORED_NAME, Folders, Place, open_folders
@@ -42,7 +52,6 @@ from .reads import Reads
 from .repair_apply import refuse_unfinished
 from .router import Router
 from .server import Server
-from .tree import STAGING_NAME, Cursor, TreeModes, Ways, load_cursor, save_cursor, umask_for
 from .waker import Waker
 
 _STOP_MARGIN_SECONDS = 5

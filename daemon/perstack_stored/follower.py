@@ -24,13 +24,22 @@ import structlog
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.index import writer as index
+from perstack_stored.index.disk_reserve import Reserve
+from perstack_stored.index.file_watch import IndexWatch
+from perstack_stored.index.page_checksums import verify_at_rest
+from perstack_stored.index.writer import Index
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.tree import blocked
+from perstack_stored.tree.blocked import BlockedRecord
+from perstack_stored.tree.blocked_sync import PassingOver
+from perstack_stored.tree.helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
+from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
+from perstack_stored.tree.writer import Tree, TreeModes, Ways, Write, umask_for
 
-from . import blocked, index
-from .blocked import BlockedRecord
 from .errors import (
     DamageError,
     IndexUnusableError,
@@ -39,15 +48,7 @@ from .errors import (
     StoredError,
     TreeUnsyncedError,
 )
-from .index import Index
-from .index_sums import verify_at_rest
-from .index_watch import IndexWatch
 from .link import FollowerEnd, Report
-from .passing import PassingOver
-from .reserve import Reserve
-from .tree import Tree, TreeModes, Ways, Write, umask_for
-from .tree_helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
-from .tree_helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
 
 STORED_NAME = ".stored"
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes

@@ -13,9 +13,9 @@ from perstack_stored.journal.reader import Mark
 from perstack_stored.process import interpreter
 from perstack_stored.process.hang_detector import Silence
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
 from . import link
-from .blocked import BlockedRecord, Deaths
 from .follower import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
 from .link import Report, ServerEnd
 

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from .expected import JOB_NAME, SETTING_NAME
+from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
+from perstack_stored.tree.writer import event_name
+
 from .findings import Report
 from .offline import Base
-from .tree import event_name
 
 _EVENT = re.compile(r"event-(\d{1,16})-(\d{1,16})-([^.]+)(?:\.n(\d{4,9}))?\.json")
 

@@ -11,6 +11,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Journal
+from perstack_stored.tree.writer import Cursor, TreeModes, save_cursor, umask_for
 
 from .daemon import open_journal
 from .errors import ConfigError
@@ -20,7 +21,6 @@ from .import_plan import Path, Plan, Planned
 from .import_survey import Account, SkipError, Survey
 from .importer import Storing, import_tree, import_wanted
 from .offline import Advance, Base, count_files, keeping_sessions, progress
-from .tree import Cursor, TreeModes, save_cursor, umask_for
 
 FINDINGS = {
     "import_skipped": "a file was not imported",

@@ -9,10 +9,11 @@ from typing import Protocol
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.index import writer as index
 from perstack_stored.observe.counters import Tally
 from perstack_stored.protocol import frames as wire
 
-from . import index, queries
+from . import queries
 from .arguments import ReadRequest
 from .errors import DamageError, IndexUnusableError, Refusal, StoredError
 from .open_reads import Buffer, OpenRead, OpenReads

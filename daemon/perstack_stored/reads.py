@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.index import writer as index
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
 from perstack_stored.protocol import frames as wire
 
-from . import index
 from .arguments import ReadRequest
 from .errors import Refusal
 from .listings import Listings

@@ -15,21 +15,23 @@ from typing import Any, NamedTuple, Protocol
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.probe import probe
+from perstack_stored.index import writer as index
+from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
+from perstack_stored.index.page_checksums import verify_at_rest
+from perstack_stored.index.writer import Index
 from perstack_stored.journal.reader import Chain, Entry, JournalReader, Mark
 from perstack_stored.journal.recovery import Recovered
 from perstack_stored.journal.writer import Journal
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.tree import blocked
+from perstack_stored.tree.blocked import BlockedRecord
+from perstack_stored.tree.writer import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
 
-from . import blocked, importer, index
-from .blocked import BlockedRecord
+from . import importer
 from .daemon import known_position
 from .errors import ConfigError, IndexUnusableError
-from .index import Index
-from .index_sums import SUFFIX as SUMS_SUFFIX
-from .index_sums import verify_at_rest
 from .offline import Advance, Base, keeping_sessions, progress, slices
 from .rebuild_child import Step
-from .tree import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
 
 _NEW_NAME = "rebuild.sqlite"
 

@@ -12,6 +12,7 @@ from perstack_stored.journal.format import Kind
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.protocol.frames import STORE_OPS
+from perstack_stored.tree.writer import cursor_store, load_cursor
 
 from .errors import ConfigError
 from .findings import Report
@@ -21,7 +22,6 @@ from .repair_fill import Filler
 from .repair_survey import Segment, Survey
 from .repair_vouch import Known, Vouchers
 from .repair_write import SegmentWriter, sessions_before
-from .tree import cursor_store, load_cursor
 
 FINDINGS = {
     "record_gone": "nothing vouches for the record any more; its position is a gap",

@@ -14,12 +14,12 @@ import stat
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.index import writer as index
+from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.journal.reader import is_segment_name
 
-from . import index
 from .errors import ConfigError
 from .follower import Folders
-from .index_sums import SUFFIX as SUMS_SUFFIX
 
 REPAIR_NAME = "repair"
 PLAN_NAME = "plan.json"

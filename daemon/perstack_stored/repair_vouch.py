@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.index import writer as index
 from perstack_stored.journal.format import Kind
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.gaps import Gap
+from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
+from perstack_stored.tree.writer import event_name
 
-from . import index
 from .check_index import copy_index
 from .errors import IndexUnusableError
-from .expected import JOB_NAME, SETTING_NAME
 from .offline import Base
 from .repair_survey import Hole
-from .tree import event_name
 
 _EVENTS = """
 SELECT position, segment, offset, length, crc, run.job, run.name, timestamp, step, type, n, at

@@ -17,13 +17,13 @@ from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MO
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import Record, SegmentHeader
 from perstack_stored.journal.reader import Entry, segment_name
+from perstack_stored.tree.writer import Cursor, save_cursor
 
 from . import backup_folder
 from .backup import verify_copy
 from .backup_folder import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
 from .errors import ConfigError
 from .offline import progress
-from .tree import Cursor, save_cursor
 
 PART_NAME = ".stored.restore"
 _BASE_MODE = 0o750

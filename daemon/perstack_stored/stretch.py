@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.index.value_lookup import Place, pieces_at
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_number
 from perstack_stored.model import values
@@ -22,7 +23,6 @@ from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol import frames as wire
 
 from .errors import DamageError, IndexUnusableError, Refusal
-from .places import Place, pieces_at
 
 RECORDS_MAX = 10_000
 BYTES_MAX = 8 << 20

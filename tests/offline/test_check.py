@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.index import SCHEMA_VERSION, cursor_crc
+from perstack_stored.index.writer import SCHEMA_VERSION, cursor_crc
 from perstack_stored.journal.reader import Mark
 from tests.offline.bases import (
     SMALL_SEGMENTS,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored import blocked
-from perstack_stored.blocked import BlockedList, BlockedRecord, Deaths
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.tree import blocked
+from perstack_stored.tree.blocked import BlockedList, BlockedRecord, Deaths
 from tests.unit.support import Died, SimulatedDisk
 
 STORE = bytes(16)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored import index, queries
+from perstack_stored import queries
 from perstack_stored.errors import IndexUnusableError, Refusal
-from perstack_stored.index import Index
+from perstack_stored.index import writer as index
+from perstack_stored.index.writer import Index
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.writer import Append

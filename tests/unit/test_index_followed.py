@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from perstack_stored import link, reserve
+from perstack_stored import link
 from perstack_stored.follower import IndexProjection
-from perstack_stored.index_watch import IndexWatch
+from perstack_stored.index import disk_reserve as reserve
+from perstack_stored.index.file_watch import IndexWatch
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import Mark
 from perstack_stored.link import FollowerEnd, Report, ServerEnd

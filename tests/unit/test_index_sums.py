@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import index_sums
 from perstack_stored.errors import IndexUnusableError
-from perstack_stored.index import Index, connect
-from perstack_stored.index_sums import verify_at_rest
+from perstack_stored.index import page_checksums as index_sums
+from perstack_stored.index.page_checksums import verify_at_rest
+from perstack_stored.index.writer import Index, connect
 from perstack_stored.journal.format import Kind
 from tests.unit.support import Base, event
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import places, queries
+from perstack_stored import queries
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
+from perstack_stored.index import value_lookup as places
 from perstack_stored.journal import reader as segments
 from perstack_stored.journal.format import FLAG_IMPORTED, Kind
 from perstack_stored.journal.reader import JournalReader

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import index, queries
+from perstack_stored import queries
 from perstack_stored.errors import IndexUnusableError
+from perstack_stored.index import writer as index
 from perstack_stored.journal.format import Kind
 from perstack_stored.listings import Listings
 from tests.unit.support import Base, checkpoint, event, job, setting

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import index
 from perstack_stored.errors import DamageError, IndexUnusableError
+from perstack_stored.index import writer as index
 from perstack_stored.journal.format import Kind
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 

@@ -16,7 +16,7 @@ from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.probe import probe, refuse_apart
 from perstack_stored.errors import ConfigError
 from perstack_stored.follower import Folders, open_folders
-from perstack_stored.tree import Ways
+from perstack_stored.tree.writer import Ways
 
 
 @pytest.fixture

@@ -11,13 +11,21 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import tree
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Buffer, Files
 from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.journal.format import Kind
 from perstack_stored.model import json_text as jsontext
-from perstack_stored.tree import Cursor, Tree, Write, cursor_store, event_name, load_cursor, save_cursor
+from perstack_stored.tree import writer as tree
+from perstack_stored.tree.writer import (
+    Cursor,
+    Tree,
+    Write,
+    cursor_store,
+    event_name,
+    load_cursor,
+    save_cursor,
+)
 from tests.unit.support import Base, Died, FailingFiles, SimulatedDisk, checkpoint, dumps, event, job, setting
 
 RUN = "jobs/job-1/runs/run-1"

@@ -150,62 +150,62 @@ _BUGS = (
     ),
     _Bug(
         "the tree's cursor is ahead",
-        "tree.py",
+        "tree/writer.py",
         "self._store, Cursor(position, clean))",
         "self._store, Cursor(position + 1, clean))",
     ),
     _Bug(
         "the tree's cursor is clean while files are written",
-        "tree.py",
+        "tree/writer.py",
         "self._store, Cursor(position, clean))",
         "self._store, Cursor(position, True))",
     ),
     _Bug(
         "a failed sync of the tree is tried again",
-        "tree.py",
+        "tree/writer.py",
         'return TreeUnsyncedError(f"syncing the tree failed: {error}")',
         "return error",
     ),
     _Bug(
         "a replay of the tree trusts the page cache",
-        "tree.py",
+        "tree/writer.py",
         "            self._files.forget_cached(fd)\n",
         "",
     ),
     _Bug(
         "a replay of the tree does not look at what is there",
-        "tree.py",
+        "tree/writer.py",
         "return self._files.read(fd, len(content), 0) == content",
         "return True",
     ),
     _Bug(
         "a replay brings back older versions",
-        "tree.py",
+        "tree/writer.py",
         "                    self._replayed[write.folders, write.name] = write.position\n",
         "                    pass\n",
     ),
     _Bug(
         "a file that can't be looked at counts as missing",
-        "tree.py",
+        "tree/writer.py",
         "            raise  # it may be there, and newer\n",
         "            return False\n",
     ),
     _Bug(
         "a collision of names overwrites",
-        "tree.py",
+        "tree/writer.py",
         'twin = "" if n == 1 else',
         'twin = "" if n else',
     ),
     _Bug(
         "a file is replaced in two steps",
-        "tree.py",
+        "tree/writer.py",
         "            self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)\n",
         "            self._files.unlink(name, dir_fd=folder)\n"
         "            self._files.give_name(fd, name, dir_fd=folder)\n",
     ),
     _Bug(
         "a file appears before it is written",
-        "tree.py",
+        "tree/writer.py",
         "            self._files.write(fd, [content], 0)\n            try:\n"
         "                self._files.give_name(fd, write.name, dir_fd=folder)\n",
         "            try:\n                self._files.give_name(fd, write.name, dir_fd=folder)\n"
@@ -213,7 +213,7 @@ _BUGS = (
     ),
     _Bug(
         "a file is renamed before it is written",
-        "tree.py",
+        "tree/writer.py",
         "                self._files.write(fd, [content], 0)\n            finally:\n"
         "                self._files.close(fd)\n            self._rename_aside(folder, name)\n",
         "                self._rename_aside(folder, name)\n"
@@ -222,7 +222,7 @@ _BUGS = (
     ),
     _Bug(
         "a tree on a file system of its own is not synced there",
-        "tree.py",
+        "tree/writer.py",
         "        self._ground, self._device = ground, device\n",
         "        self._device = device\n",
     ),

@@ -30,8 +30,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/test_tree_ways.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
     ),
     "datadir/lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
-    "blocked.py: save: replace_durably": ("tests/unit/test_blocked.py",),
-    "tree.py: cursor_store: checksum": (
+    "tree/blocked.py: save: replace_durably": ("tests/unit/test_blocked.py",),
+    "tree/writer.py: cursor_store: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "backup_folder.py: read_manifest: checksum": (
@@ -41,11 +41,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "restore.py: restore: sync (2)": (_CUT_RESTORE,),
     "restore.py: _write: sync": (_CUT_RESTORE,),
     "restore.py: _restore_segment: sync_data": (_CUT_RESTORE,),
-    "index_sums.py: verify_at_rest: checksum": (
+    "index/page_checksums.py: verify_at_rest: checksum": (
         f"{_SUMS}::test_checksums_that_were_changed_are_not_believed",
     ),
-    "index_sums.py: _compare: checksum": (f"{_SUMS}::test_every_page_is_tested",),
-    "index_sums.py: _put_head: fdatasync": (
+    "index/page_checksums.py: _compare: checksum": (f"{_SUMS}::test_every_page_is_tested",),
+    "index/page_checksums.py: _put_head: fdatasync": (
         f"{_SUMS}::test_a_power_cut_behind_a_checkpoint_takes_no_checksums",
     ),
     "repair_write.py: _finish: sync_data": (f"{_REPAIR}::test_what_a_repair_wrote_outlives_a_power_cut",),
@@ -61,7 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "journal/format.py: decode_segment_header: checksum": (
         f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
     ),
-    "tree.py: load_cursor: checksum": (
+    "tree/writer.py: load_cursor: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
@@ -90,7 +90,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
-    "places.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
+    "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "datadir/probe.py": ("tests/unit/test_probe.py",),
     "backup.py": (_BACKUP,),
     "backup_folder.py": (_BACKUP,),
@@ -113,7 +113,7 @@ ARGUED: dict[str, str] = {
         " renames; until then the plan is there, and is carried out again"
     ),
     "restore.py: restore: sync": "the tree's cursor, saved right before, has synced the same folder",
-    "tree.py: _replace: give_name (2)": (
+    "tree/writer.py: _replace: give_name (2)": (
         "the exchange finds nothing aside then, and the file is put once more from the beginning, as where a"
         " folder is gone"
     ),

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
-from perstack_stored import index
 from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import Rules
@@ -26,9 +25,10 @@ from perstack_stored.daemon import await_whole_tree, make_sessions, open_journal
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.follower import STORED_NAME, Folders
+from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.server import Server
-from perstack_stored.tree import CURSOR_NAME, Cursor, load_cursor
+from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor
 
 from .clients import Client, Ledger, Violation
 from .disk import Disk, File

@@ -4,11 +4,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from perstack_stored.index.writer import setting_text
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import json_text as jsontext
 
-from .index import setting_text
-from .tree import event_name
+from .writer import event_name
 
 JOB_NAME = "job.json"
 SETTING_NAME = "run-setting.json"

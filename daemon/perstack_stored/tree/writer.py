@@ -19,6 +19,9 @@ from crc32c import crc32c
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
+from perstack_stored.index.value_lookup import Place, value_at
+from perstack_stored.index.writer import kind_name, read_cursor, setting_text
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_name
 from perstack_stored.model import json_text as jsontext
@@ -26,10 +29,7 @@ from perstack_stored.model import values
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .blocked import BlockedRecord
-from .errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
-from .index import kind_name, read_cursor, setting_text
-from .places import Place, value_at
-from .tree_helper import Slice, TreeHelper, slice_of
+from .helper import Slice, TreeHelper, slice_of
 
 TOP = ("jobs",)
 SETTING_NAME = "run-setting.json"

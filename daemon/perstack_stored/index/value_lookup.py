@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 from crc32c import crc32c
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal.reader import JournalReader, Mark, segment_name
-
-from .errors import IndexUnusableError, Refusal
 
 _GAP_BYTES_MAX = 4096
 PIECE_BYTES = 1 << 19

@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .errors import IndexUnusableError
-from .index_sums import SUFFIX as SUMS_SUFFIX
+from perstack_stored.errors import IndexUnusableError
+
+from .page_checksums import SUFFIX as SUMS_SUFFIX
 
 _STEADY = ("", SUMS_SUFFIX)  # written to in checkpoints only
 _LOG = "-wal"  # in each transaction

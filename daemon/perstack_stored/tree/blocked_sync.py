@@ -7,7 +7,7 @@ import structlog
 from perstack_stored.journal.reader import Mark
 
 from .blocked import BlockedList, BlockedRecord
-from .tree import Tree
+from .writer import Tree
 
 _log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import FILE_MODE
+from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import Entry, JournalReader, Mark, is_large
@@ -22,10 +23,9 @@ from perstack_stored.model.edits import Edit
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.process.worker_status import WorkerStatus
 
-from .errors import IndexUnusableError, Refusal
-from .index_sums import SUFFIX as SUMS_SUFFIX
-from .index_sums import Checkpoints
-from .places import Place, value_at
+from .page_checksums import SUFFIX as SUMS_SUFFIX
+from .page_checksums import Checkpoints
+from .value_lookup import Place, value_at
 
 FILE_NAME = "index.sqlite"
 SCHEMA_VERSION = 3

@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import FILE_MODE
-
-from .errors import IndexUnusableError
+from perstack_stored.errors import IndexUnusableError
 
 SUFFIX = "-sums"
 _WAL = "-wal"
