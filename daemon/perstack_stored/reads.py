@@ -16,6 +16,7 @@ from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
 from perstack_stored.protocol import frames as wire
+from perstack_stored.store.commit import Reply
 
 from .arguments import ReadRequest
 from .errors import Refusal
@@ -24,7 +25,6 @@ from .open_reads import Buffer, OpenReads
 from .outbox import RoutingId
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .read_thread import Faults, ReadThread, begin, frame_of
-from .stores import Reply
 from .tail import Tail
 
 _POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint"})

@@ -25,7 +25,7 @@ def checkers(daemon: RunningDaemon) -> list[int]:
             parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, IndexError):
             continue
-        if parent == daemon.pid and b"perstack_stored.checker" in words:
+        if parent == daemon.pid and b"perstack_stored.store.value_checker" in words:
             found.append(pid)
     return found
 

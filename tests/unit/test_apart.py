@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from perstack_storage._errors import ErrorCode
-from perstack_stored import apart, checker
-from perstack_stored.apart import APART_BYTES, Apart
-from perstack_stored.checker import Checker, Items, Refusals, refusals_of
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.format import Kind
-from perstack_stored.stores import StoreRequest
+from perstack_stored.store import large_values as apart
+from perstack_stored.store import value_checker as checker
+from perstack_stored.store.commit import StoreRequest
+from perstack_stored.store.large_values import APART_BYTES, Apart
+from perstack_stored.store.value_checker import Checker, Items, Refusals, refusals_of
 from tests.support import eventually
 from tests.unit.support import SESSION_A, SESSION_B, dumps, event
 

@@ -7,9 +7,9 @@ import pytest
 from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
-from perstack_stored.held import ITEM_BYTES, REQUEST_BYTES, HeldStores, memory_of
 from perstack_stored.protocol.frames import BATCH_OP
-from perstack_stored.stores import Payload, StoreRequest
+from perstack_stored.store.commit import Payload, StoreRequest
+from perstack_stored.store.commit_queue import ITEM_BYTES, REQUEST_BYTES, HeldStores, memory_of
 
 MIB = 1 << 20
 MANY = 100_000

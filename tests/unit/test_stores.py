@@ -15,7 +15,7 @@ from perstack_stored.errors import JournalFailedError, Refusal
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.writer import Journal
 from perstack_stored.protocol.frames import decode_header
-from perstack_stored.stores import StoreRequest, Stores, open_request
+from perstack_stored.store.commit import StoreRequest, Stores, open_request
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,

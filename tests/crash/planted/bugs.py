@@ -54,7 +54,7 @@ _BUGS = (
     ),
     _Bug(
         "numbers of stores that found the disk full stay taken",
-        "stores.py",
+        "store/commit.py",
         "plan.session.last = plan.last_before",
         "pass",
     ),

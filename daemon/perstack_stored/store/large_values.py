@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
+from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import Client
+from perstack_stored.outbox import RoutingId
 
-from .checker import Checker
-from .errors import Refusal
-from .held import memory_of
-from .outbox import RoutingId
-from .stores import StoreRequest
+from .commit import StoreRequest
+from .commit_queue import memory_of
+from .value_checker import Checker
 
 APART_BYTES = 256 << 10
 """From this size on. Below it, a check takes milliseconds at worst."""

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
+from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import Client
+from perstack_stored.outbox import RoutingId
 
-from .errors import Refusal
-from .outbox import RoutingId
-from .stores import StoreRequest
+from .commit import StoreRequest
 
 # What a request and an item take beside their values. Counted too, so that a crowd of tiny stores, or of
 # empty ones, finds a bound as well.

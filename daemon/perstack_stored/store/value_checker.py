@@ -16,15 +16,14 @@ import msgspec
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.process import interpreter
-
-from .errors import Refusal
 
 Items = Sequence[tuple[int, bytes | bytearray]]
 Refusals = dict[int, Refusal]
 
-CHECKER_MODULE = "perstack_stored.checker"
+CHECKER_MODULE = "perstack_stored.store.value_checker"
 _COUNT = struct.Struct("<I")
 _ITEM = struct.Struct("<BQ")
 _LENGTH = struct.Struct("<I")

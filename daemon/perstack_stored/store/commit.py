@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal, StorageFullError
 from perstack_stored.journal.format import NO_SESSION, Record
 from perstack_stored.journal.sessions import Session, Sessions
 from perstack_stored.journal.writer import Append, Journal
 from perstack_stored.model import values
 from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.observe.counters import Tally
+from perstack_stored.outbox import Envelope
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
-
-from .errors import Refusal, StorageFullError
-from .outbox import Envelope
 
 Reply = tuple[Envelope, bytes]
 Payload = bytes | bytearray
