@@ -31,6 +31,7 @@ from perstack_stored.observe import log
 from perstack_stored.observe.http import Exposition, Health
 from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier, Working, to_nobody
+from perstack_stored.read.executor import Reads
 from perstack_stored.tree.writer import (
     STAGING_NAME,
     Cursor,
@@ -48,7 +49,6 @@ from .follower import STORED_NAME, Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
 from .inherited import inherited_listeners
-from .reads import Reads
 from .repair_apply import refuse_unfinished
 from .router import Router
 from .server import Server

@@ -25,18 +25,18 @@ from perstack_stored.observe.systemd import Notifier
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.multipart import Parts
+from perstack_stored.read.arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
+from perstack_stored.read.executor import Reads
+from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
 from perstack_stored.store.commit import Payload, Reply, StoreRequest, Stores, open_request
 from perstack_stored.store.commit_queue import HeldStores
 from perstack_stored.store.large_values import Apart
 
-from .arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
 from .care import Care
 from .doors import Doors
 from .errors import Refusal
 from .followers import Follower
 from .outbox import Envelope
-from .reads import Reads
-from .stretch import RECORDS_MAX as NEAR_THE_END_RECORDS
 from .telling import LoopFigures, Telling
 from .waker import Waker
 

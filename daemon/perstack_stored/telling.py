@@ -13,12 +13,12 @@ from perstack_stored.observe.counters import COUNT_BOUNDS, SECONDS_BOUNDS, Cours
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.multipart import Parts
+from perstack_stored.read.executor import Reads
+from perstack_stored.read.queries import READ_ALL_RECORDS_MAX
 from perstack_stored.store.commit import Stores
 
 from .doors import Doors
 from .followers import Follower
-from .queries import READ_ALL_RECORDS_MAX
-from .reads import Reads
 
 
 @dataclass

@@ -13,8 +13,8 @@ import pytest
 import zmq
 
 from perstack_storage._errors import RETRYABLE
-from perstack_stored.arguments import ARGUMENTS
 from perstack_stored.protocol import frames as wire
+from perstack_stored.read.arguments import ARGUMENTS
 from tests.support import RunningDaemon, running_daemon
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from perstack_stored import queries
-from perstack_stored.arguments import check_arguments
 from perstack_stored.check import check
 from perstack_stored.config.settings import Settings
 from perstack_stored.daemon import known_position
@@ -19,6 +17,8 @@ from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.offline import Base, held_base, keeping_sessions, slices
+from perstack_stored.read import queries
+from perstack_stored.read.arguments import check_arguments
 from perstack_stored.repair import FINDINGS, NOTES, repair
 from perstack_stored.repair_apply import refuse_unfinished
 from perstack_stored.tree.writer import Tree, TreeModes

@@ -9,8 +9,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from perstack_stored import queries
-from perstack_stored.arguments import check_arguments
 from perstack_stored.datadir.filesystem import Buffer, Files, read_whole
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
@@ -18,7 +16,9 @@ from perstack_stored.journal.format import NO_SESSION, Kind, Record, record_plac
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Append, Journal
-from perstack_stored.listings import Listings
+from perstack_stored.read import queries
+from perstack_stored.read.arguments import check_arguments
+from perstack_stored.read.listing_cache import Listings
 from perstack_stored.tree.writer import Tree, TreeModes, Ways
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perstack_stored.arguments import ARGUMENTS, check_arguments
 from perstack_stored.errors import Refusal
-from perstack_stored.queries import OPERATIONS
+from perstack_stored.read.arguments import ARGUMENTS, check_arguments
+from perstack_stored.read.queries import OPERATIONS
 
 EVENTS = {"jobId": "j", "runId": "r"}
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.arguments import check_history
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import BEFORE_ALL, EPOCHS_MAX, Epochs
 from perstack_stored.journal.recovery import recover
 from perstack_stored.journal.writer import Journal
+from perstack_stored.read.arguments import check_history
 from tests.unit.support import JournalFolder, append, sessions
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored import queries
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.writer import Append
-from perstack_stored.listings import Listings
+from perstack_stored.read import queries
+from perstack_stored.read.listing_cache import Listings
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}

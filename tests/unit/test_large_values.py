@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import queries
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
 from perstack_stored.index import value_lookup as places
@@ -15,6 +14,7 @@ from perstack_stored.journal.format import FLAG_IMPORTED, Kind
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import masking
 from perstack_stored.model.masking import mask
+from perstack_stored.read import queries
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
 PIECE = 256

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import queries
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.journal.format import Kind
-from perstack_stored.listings import Listings
+from perstack_stored.read import queries
+from perstack_stored.read.listing_cache import Listings
 from tests.unit.support import Base, checkpoint, event, job, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import listings, queries
 from perstack_stored.journal.format import Kind
-from perstack_stored.listings import Listings
+from perstack_stored.read import listing_cache as listings
+from perstack_stored.read import queries
+from perstack_stored.read.listing_cache import Listings
 from tests.unit.support import Base, event
 from tests.unit.test_gaps import gap_of
 

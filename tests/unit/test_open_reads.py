@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from perstack_storage._errors import ErrorCode
-from perstack_stored import open_reads
 from perstack_stored.errors import Refusal
 from perstack_stored.model.portions import Portions
-from perstack_stored.open_reads import OpenRead, OpenReads
+from perstack_stored.read import open_answers as open_reads
+from perstack_stored.read.open_answers import OpenRead, OpenReads
 
 
 def a_read(client: str, *pieces: bytes, peer: int = 1, memory: int = 0) -> OpenRead:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from perstack_stored.turns import Turns
+from perstack_stored.read.turns import Turns
 
 
 def work(name: str, done: list[str], steps: int = 1) -> Iterator[None]:

@@ -8,7 +8,7 @@ from perstack_storage import _frames
 from perstack_storage._batch import Batch
 from perstack_storage._errors import ProtocolError, StorageError
 from perstack_storage._protocol import ClientProtocol
-from perstack_stored.arguments import ARGUMENTS
+from perstack_stored.read.arguments import ARGUMENTS
 from tests.vectors.vectors import Exchange, exchanges, name_of
 
 _STORES = {"storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting"}

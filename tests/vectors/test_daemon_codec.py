@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from perstack_storage._errors import ErrorCode
-from perstack_stored.arguments import ARGUMENTS, check_arguments
 from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.protocol import frames as wire
+from perstack_stored.read.arguments import ARGUMENTS, check_arguments
 from perstack_stored.store.commit import open_request
 from tests.vectors.vectors import Exchange, Side, exchanges, name_of
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from perstack_storage._errors import RETRYABLE, ErrorCode
-from perstack_stored.arguments import ARGUMENTS
 from perstack_stored.protocol import frames as wire
+from perstack_stored.read.arguments import ARGUMENTS
 from tests.vectors.vectors import FILES, FOLDER, Side, exchanges, load
 
 

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.access.peers import Peer
+from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.model import values
-
-from .errors import Refusal
-from .outbox import Envelope
+from perstack_stored.outbox import Envelope
 
 WAIT_MS_MAX = 60_000
 _INTEGER_MAX = 2**53 - 1

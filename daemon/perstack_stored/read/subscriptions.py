@@ -10,16 +10,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.journal.reader import Mark
 from perstack_stored.model.shares import Shares
+from perstack_stored.outbox import RoutingId
 
-from . import stretch
+from . import window as stretch
 from .arguments import ReadRequest
-from .errors import Refusal
-from .outbox import RoutingId
 from .queries import READ_ALL_RECORDS_MAX, Answer, Source
-from .read_thread import Faults
-from .stretch import Wanted
+from .thread import Faults
+from .window import Wanted
 
 
 class Replies(Protocol):

@@ -10,22 +10,22 @@ from collections.abc import Callable
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.errors import Refusal
 from perstack_stored.index import writer as index
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
+from perstack_stored.outbox import RoutingId
 from perstack_stored.protocol import frames as wire
 from perstack_stored.store.commit import Reply
 
 from .arguments import ReadRequest
-from .errors import Refusal
-from .listings import Listings
-from .open_reads import Buffer, OpenReads
-from .outbox import RoutingId
+from .listing_cache import Listings
+from .open_answers import Buffer, OpenReads
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
-from .read_thread import Faults, ReadThread, begin, frame_of
-from .tail import Tail
+from .subscriptions import Tail
+from .thread import Faults, ReadThread, begin, frame_of
 
 _POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint"})
 _POINT, _LISTING = "v", "r"  # of the names of large answers: the thread that makes their parts

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.index.value_lookup import PIECE_BYTES, Place, Values, pieces_at, values_at
 from perstack_stored.index.writer import connect, read_cursor, setting_edits
 from perstack_stored.journal import format as record
@@ -22,10 +23,9 @@ from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.model.edits import Edit, edited, joined
 from perstack_stored.model.masking import mask, mask_pieces
 
-from . import stretch
-from .errors import Refusal
-from .listings import START, Cursor, Listing, Listings, Page
-from .open_reads import Buffer
+from . import window as stretch
+from .listing_cache import START, Cursor, Listing, Listings, Page
+from .open_answers import Buffer
 
 LIMIT_MAX = 10_000  # items that a client gets at most where it asks for a limit
 PAGE_ROWS = 16_384  # of texts asked for at a time; a run of 10,000 events takes one question

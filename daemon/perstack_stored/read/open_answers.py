@@ -6,10 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.model.portions import Portions
-
-from .errors import Refusal
-from .outbox import RoutingId
+from perstack_stored.outbox import RoutingId
 
 Buffer = bytes | memoryview
 

@@ -9,15 +9,15 @@ from typing import Protocol
 import structlog
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, StoredError
 from perstack_stored.index import writer as index
 from perstack_stored.observe.counters import Tally
+from perstack_stored.outbox import RoutingId
 from perstack_stored.protocol import frames as wire
 
 from . import queries
 from .arguments import ReadRequest
-from .errors import DamageError, IndexUnusableError, Refusal, StoredError
-from .open_reads import Buffer, OpenRead, OpenReads
-from .outbox import RoutingId
+from .open_answers import Buffer, OpenRead, OpenReads
 from .queries import Answer, Source
 from .turns import Task, Turns
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from perstack_storage._errors import ErrorCode
+from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.value_lookup import Place, pieces_at
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_number
@@ -21,8 +22,6 @@ from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol import frames as wire
-
-from .errors import DamageError, IndexUnusableError, Refusal
 
 RECORDS_MAX = 10_000
 BYTES_MAX = 8 << 20
