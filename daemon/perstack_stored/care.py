@@ -12,8 +12,8 @@ import structlog
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.read.executor import Reads
+from perstack_stored.transport.endpoints import Doors
 
-from .doors import Doors
 from .follower import INDEX_STATUS
 from .followers import Follower
 from .telling import Telling

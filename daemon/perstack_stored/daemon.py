@@ -32,6 +32,11 @@ from perstack_stored.observe.http import Exposition, Health
 from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier, Working, to_nobody
 from perstack_stored.read.executor import Reads
+from perstack_stored.transport import binding as bind
+from perstack_stored.transport.endpoints import Doors
+from perstack_stored.transport.socket_activation import inherited_listeners
+from perstack_stored.transport.tcp import Router
+from perstack_stored.transport.wakeup import Waker
 from perstack_stored.tree.writer import (
     STAGING_NAME,
     Cursor,
@@ -42,17 +47,12 @@ from perstack_stored.tree.writer import (
     umask_for,
 )
 
-from . import bind
-from .doors import Doors
 from .errors import ConfigError, StartFailedError, StoredError, start_error
 from .follower import STORED_NAME, Folders, Place, open_folders
 from .followers import Follower
 from .importer import import_tree, import_wanted
-from .inherited import inherited_listeners
 from .repair_apply import refuse_unfinished
-from .router import Router
 from .server import Server
-from .waker import Waker
 
 _STOP_MARGIN_SECONDS = 5
 _OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, followers

@@ -31,14 +31,14 @@ from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
 from perstack_stored.store.commit import Payload, Reply, StoreRequest, Stores, open_request
 from perstack_stored.store.commit_queue import HeldStores
 from perstack_stored.store.large_values import Apart
+from perstack_stored.transport.endpoints import Doors
+from perstack_stored.transport.send_queue import Envelope
+from perstack_stored.transport.wakeup import Waker
 
 from .care import Care
-from .doors import Doors
 from .errors import Refusal
 from .followers import Follower
-from .outbox import Envelope
 from .telling import LoopFigures, Telling
-from .waker import Waker
 
 _IDLE_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 0.01

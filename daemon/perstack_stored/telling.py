@@ -16,8 +16,8 @@ from perstack_stored.protocol.multipart import Parts
 from perstack_stored.read.executor import Reads
 from perstack_stored.read.queries import READ_ALL_RECORDS_MAX
 from perstack_stored.store.commit import Stores
+from perstack_stored.transport.endpoints import Doors
 
-from .doors import Doors
 from .followers import Follower
 
 

@@ -25,12 +25,12 @@ from perstack_storage import (
     Forbidden,
     KeyRefused,
 )
-from perstack_stored import bind
 from perstack_stored.access import curve_keys as keys
 from perstack_stored.access.curve_keys import Access, KeyPair, ListedClient
 from perstack_stored.access.rules import Rules
 from perstack_stored.errors import ConfigError, GateFailedError
-from perstack_stored.gate import Gate
+from perstack_stored.transport import binding as bind
+from perstack_stored.transport.zap import Gate
 from tests.integration.raw import event, setting
 from tests.support import RunningDaemon, eventually, running_daemon
 

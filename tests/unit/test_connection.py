@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from perstack_stored.connection import Connection
+from perstack_stored.transport.connection import Connection
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import zmq
 
-from perstack_stored import bind
 from perstack_stored.access import curve_keys as keys
 from perstack_stored.config import sources as config
 from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error
-from perstack_stored.inherited import inherited_listeners
 from perstack_stored.observe.http import Exposition, Health
+from perstack_stored.transport import binding as bind
+from perstack_stored.transport.socket_activation import inherited_listeners
 
 PASSING = (
     "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EIO", "EINTR", "EAGAIN", "EBUSY", "ESTALE",
@@ -57,7 +57,7 @@ def test_a_socket_that_can_t_be_bound_now_is_tried_again(
     def fails(*_: Any, **__: Any) -> Any:
         raise os_error(name)
 
-    monkeypatch.setattr(f"perstack_stored.bind.os.{step}", fails)
+    monkeypatch.setattr(f"perstack_stored.transport.binding.os.{step}", fails)
     with pytest.raises(ConfigError if name == "EACCES" else StartFailedError, match="can't bind ipc://"):
         bind.listen_ipc(f"{tmp_path}/x.sock", 0o600)
 
@@ -72,7 +72,7 @@ def test_a_socket_that_could_not_be_bound_leaves_nothing(
 
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patched:
-        patched.setattr("perstack_stored.bind.os.rename", fails)
+        patched.setattr("perstack_stored.transport.binding.os.rename", fails)
         with pytest.raises(StartFailedError):
             bind.listen_ipc(f"{tmp_path}/x.sock", 0o600)
     assert list(tmp_path.iterdir()) == []
@@ -117,7 +117,7 @@ def test_an_inherited_descriptor_that_is_no_socket_needs_a_person(monkeypatch: p
         def fails(name: str = name, **_: Any) -> Any:
             raise os_error(name)
 
-        monkeypatch.setattr("perstack_stored.inherited.socket.socket", fails)
+        monkeypatch.setattr("perstack_stored.transport.socket_activation.socket.socket", fails)
         with pytest.raises(kind, match="descriptor 3"):
             inherited_listeners(dict(environment))
 

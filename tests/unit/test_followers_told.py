@@ -9,8 +9,8 @@ from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import Rules
 from perstack_stored.care import Care
 from perstack_stored.config.settings import Settings
-from perstack_stored.doors import Doors
 from perstack_stored.journal.reader import Mark
+from perstack_stored.transport.endpoints import Doors
 
 
 def follower(place: int, *, due: bool = False) -> Any:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from perstack_stored.errors import ConfigError
-from perstack_stored.inherited import inherited_listeners
 from perstack_stored.observe.systemd import Notifier
+from perstack_stored.transport.socket_activation import inherited_listeners
 
 
 class Manager:

@@ -20,7 +20,7 @@ import zmq
 from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import NOBODY, Client, client_of
-from perstack_stored.outbox import RoutingId
+from perstack_stored.transport.send_queue import RoutingId
 
 from .curve_keys import Access
 from .rate_limits import Rates

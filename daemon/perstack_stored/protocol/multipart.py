@@ -10,7 +10,7 @@ import time
 from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import NOBODY, Client
-from perstack_stored.outbox import RoutingId
+from perstack_stored.transport.send_queue import RoutingId
 
 from .frames import RequestHeader
 

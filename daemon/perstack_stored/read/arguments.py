@@ -8,7 +8,7 @@ from perstack_stored.access.peers import Peer
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.model import values
-from perstack_stored.outbox import Envelope
+from perstack_stored.transport.send_queue import Envelope
 
 WAIT_MS_MAX = 60_000
 _INTEGER_MAX = 2**53 - 1

@@ -16,9 +16,9 @@ from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
-from perstack_stored.outbox import RoutingId
 from perstack_stored.protocol import frames as wire
 from perstack_stored.store.commit import Reply
+from perstack_stored.transport.send_queue import RoutingId
 
 from .arguments import ReadRequest
 from .listing_cache import Listings

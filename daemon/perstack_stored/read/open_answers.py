@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.portions import Portions
-from perstack_stored.outbox import RoutingId
+from perstack_stored.transport.send_queue import RoutingId
 
 Buffer = bytes | memoryview
 

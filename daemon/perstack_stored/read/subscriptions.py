@@ -13,7 +13,7 @@ from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.reader import Mark
 from perstack_stored.model.shares import Shares
-from perstack_stored.outbox import RoutingId
+from perstack_stored.transport.send_queue import RoutingId
 
 from . import window as stretch
 from .arguments import ReadRequest

@@ -12,8 +12,8 @@ from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, StoredError
 from perstack_stored.index import writer as index
 from perstack_stored.observe.counters import Tally
-from perstack_stored.outbox import RoutingId
 from perstack_stored.protocol import frames as wire
+from perstack_stored.transport.send_queue import RoutingId
 
 from . import queries
 from .arguments import ReadRequest

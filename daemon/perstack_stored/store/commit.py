@@ -13,9 +13,9 @@ from perstack_stored.journal.writer import Append, Journal
 from perstack_stored.model import values
 from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.observe.counters import Tally
-from perstack_stored.outbox import Envelope
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.transport.send_queue import Envelope
 
 Reply = tuple[Envelope, bytes]
 Payload = bytes | bytearray

@@ -18,7 +18,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "journal/preallocation.py: write_zeros: sync_data": (
         "tests/unit/test_journal.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
     ),
-    "bind.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
+    "transport/binding.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
     "check_index.py: _addresses: checksum": (
         "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
     ),

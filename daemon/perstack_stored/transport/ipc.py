@@ -20,8 +20,8 @@ from perstack_stored.model.shares import Client, Owned
 from perstack_stored.protocol.zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
 from .connection import Connection, Newcomer
-from .halves import HalfFrames
-from .outbox import Envelope, Message, RoutingId
+from .partial_frames import HalfFrames
+from .send_queue import Envelope, Message, RoutingId
 
 _ACCEPTED_MAX = 64  # in a round
 _WAITING_MAX = 16  # accepted ones that wait for a place

@@ -7,9 +7,9 @@ from perstack_stored.access.peers import Peers
 from perstack_stored.access.rules import Rules
 from perstack_stored.config.settings import Settings
 
-from .bind import seed_routing_ids
-from .gate import Gate
-from .outbox import Message, Outbox
+from .binding import seed_routing_ids
+from .send_queue import Message, Outbox
+from .zap import Gate
 
 _LINGER_MS = 500
 _HANDSHAKE_MS = 5000

@@ -13,8 +13,7 @@ from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
 from perstack_stored.access.rules import Rules
-
-from .errors import GateFailedError
+from perstack_stored.errors import GateFailedError
 
 ZAP_DOMAIN = b"perstack-stored"
 _ZAP = "inproc://zeromq.zap.01"

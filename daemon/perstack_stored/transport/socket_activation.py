@@ -4,8 +4,9 @@ import os
 import socket
 from collections.abc import MutableMapping
 
-from .bind import take_no_descriptors
-from .errors import ConfigError, start_error
+from perstack_stored.errors import ConfigError, start_error
+
+from .binding import take_no_descriptors
 
 _FIRST_FD = 3
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")

@@ -10,8 +10,8 @@ from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
 
 from .ipc import Ipc
-from .outbox import Envelope, Message
-from .router import Router
+from .send_queue import Envelope, Message
+from .tcp import Router
 
 _LAST_ANSWERS_SECONDS = 0.5
 _IN = select.EPOLLIN

@@ -13,9 +13,9 @@ import stat
 import zmq
 
 from perstack_stored.access.curve_keys import KeyPair
+from perstack_stored.errors import ConfigError, start_error
 
-from .errors import ConfigError, start_error
-from .gate import ZAP_DOMAIN
+from .zap import ZAP_DOMAIN
 
 IPC_PATH_BYTES_MAX = 107
 PORT_MAX = 65_535

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from perstack_stored.model.shares import Client, client_of
 from perstack_stored.protocol.zmtp import Decoder
 
-from .outbox import Envelope
+from .send_queue import Envelope
 
 _JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers
 _BUFFERS_MAX = 64
