@@ -106,8 +106,8 @@ class RunningDaemon:
         for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if b"perstack_stored.follower" in arguments:
-                    kind = arguments[arguments.index(b"perstack_stored.follower") + 1]
+                if b"perstack_stored.projection.worker" in arguments:
+                    kind = arguments[arguments.index(b"perstack_stored.projection.worker") + 1]
                     found[kind.decode()] = int(pid)
         return found
 

@@ -20,13 +20,13 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.format import SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Chain, Mark, segment_name, walk
+from perstack_stored.projection.worker import open_folders
 
 from . import backup_folder
 from .backup_folder import COPY_BYTES, Folder, Manifest, SegmentCopy, copy_name
 from .check_journal import recover_only
 from .errors import BaseHeldError, ConfigError, DamageError
 from .exec_base import holder_of
-from .follower import open_folders
 from .offline import Advance, held_base, progress
 
 _DAEMON_SECONDS = 30.0

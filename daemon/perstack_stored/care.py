@@ -11,11 +11,11 @@ import structlog
 
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe.systemd import Notifier
+from perstack_stored.projection.process import Follower
+from perstack_stored.projection.worker import INDEX_STATUS
 from perstack_stored.read.executor import Reads
 from perstack_stored.transport.endpoints import Doors
 
-from .follower import INDEX_STATUS
-from .followers import Follower
 from .telling import Telling
 
 _CATCH_UP_POLL_SECONDS = 0.005

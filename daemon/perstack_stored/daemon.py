@@ -31,6 +31,8 @@ from perstack_stored.observe import log
 from perstack_stored.observe.http import Exposition, Health
 from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier, Working, to_nobody
+from perstack_stored.projection.process import Follower
+from perstack_stored.projection.worker import STORED_NAME, Folders, Place, open_folders
 from perstack_stored.read.executor import Reads
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.endpoints import Doors
@@ -48,8 +50,6 @@ from perstack_stored.tree.writer import (
 )
 
 from .errors import ConfigError, StartFailedError, StoredError, start_error
-from .follower import STORED_NAME, Folders, Place, open_folders
-from .followers import Follower
 from .importer import import_tree, import_wanted
 from .repair_apply import refuse_unfinished
 from .server import Server

@@ -10,11 +10,11 @@ from perstack_storage import Client, StorageError
 from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.datadir.lock import identity_of, is_same
 from perstack_stored.process import interpreter
+from perstack_stored.projection.worker import STORED_NAME
 
 from .errors import BaseHeldError, ConfigError
 from .exec_base import LOG_NAME, Holder, Started, Users, holder_of
 from .exec_children import Children
-from .follower import STORED_NAME
 
 FORWARDED = (
     signal.SIGINT,

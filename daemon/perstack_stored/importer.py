@@ -16,9 +16,9 @@ from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Append, Journal
 from perstack_stored.model import values
 from perstack_stored.observe.systemd import Working, to_nobody
+from perstack_stored.projection.worker import Folders
 
 from .errors import ConfigError
-from .follower import Folders
 from .import_plan import Path, Plan, Planned, digest_of
 from .import_survey import Account, SkipError, Survey, checked, read_file, unreadable
 

@@ -17,9 +17,9 @@ from perstack_stored.datadir.lock import BaseLock
 from perstack_stored.datadir.probe import refuse_apart
 from perstack_stored.journal.reader import Entry
 from perstack_stored.journal.sessions import Sessions
+from perstack_stored.projection.worker import STORED_NAME, Folders, open_folders
 
 from .errors import ConfigError
-from .follower import STORED_NAME, Folders, open_folders
 from .repair_apply import refuse_unfinished
 
 SLICE_RECORDS_MAX = 2048

@@ -17,9 +17,9 @@ from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, re
 from perstack_stored.index import writer as index
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.journal.reader import is_segment_name
+from perstack_stored.projection.worker import Folders
 
 from .errors import ConfigError
-from .follower import Folders
 
 REPAIR_NAME = "repair"
 PLAN_NAME = "plan.json"

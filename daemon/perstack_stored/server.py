@@ -22,6 +22,7 @@ from perstack_stored.observe import log
 from perstack_stored.observe.counters import Arrivals
 from perstack_stored.observe.prometheus import Watched
 from perstack_stored.observe.systemd import Notifier
+from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.multipart import Parts
@@ -37,7 +38,6 @@ from perstack_stored.transport.wakeup import Waker
 
 from .care import Care
 from .errors import Refusal
-from .followers import Follower
 from .telling import LoopFigures, Telling
 
 _IDLE_SECONDS = 0.5

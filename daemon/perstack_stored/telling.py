@@ -10,6 +10,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe.counters import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
+from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.multipart import Parts
@@ -17,8 +18,6 @@ from perstack_stored.read.executor import Reads
 from perstack_stored.read.queries import READ_ALL_RECORDS_MAX
 from perstack_stored.store.commit import Stores
 from perstack_stored.transport.endpoints import Doors
-
-from .followers import Follower
 
 
 @dataclass

@@ -102,8 +102,8 @@ def children(daemon: RunningDaemon) -> dict[str, int]:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except FileNotFoundError:
             continue
-        if b"perstack_stored.follower" in arguments:
-            kind = arguments[arguments.index(b"perstack_stored.follower") + 1]
+        if b"perstack_stored.projection.worker" in arguments:
+            kind = arguments[arguments.index(b"perstack_stored.projection.worker") + 1]
             found[kind.decode()] = int(pid)
     return found
 
@@ -469,7 +469,7 @@ def test_followers_end_with_their_daemon(tmp_path: Path) -> None:
 
 def _runs_follower(pid: int) -> bool:
     try:
-        return b"perstack_stored.follower" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"perstack_stored.projection.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return False
 

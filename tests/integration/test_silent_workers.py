@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from perstack_stored.follower import Place
-from perstack_stored.followers import Follower
 from perstack_stored.process import hang_detector as silence
 from perstack_stored.process.hang_detector import Silence
 from perstack_stored.process.worker_status import BYTES, WorkerStatus
+from perstack_stored.projection.process import Follower
+from perstack_stored.projection.worker import Place
 from tests.integration.raw import Raw, event
 from tests.integration.test_tree_helper import JOBS, ROUNDS, helper_of, store_much
 from tests.support import RunningDaemon, eventually, running_daemon

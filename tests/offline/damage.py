@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
-from perstack_stored.follower import open_folders
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Kind, Record, padded
 from perstack_stored.journal.reader import JournalReader, Mark, walk
 from perstack_stored.journal.writer import Append, Journal
 from perstack_stored.offline import keeping_sessions, slices
+from perstack_stored.projection.worker import open_folders
 from perstack_stored.protocol.frames import STORE_KINDS
 from perstack_stored.tree.writer import Cursor, Tree, TreeModes, save_cursor
 from tests.crash.progress import Figures, Progress, add

@@ -21,11 +21,11 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.daemon import set_up
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.findings import Report
-from perstack_stored.follower import open_folders
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader, Mark
 from perstack_stored.journal.writer import Journal
 from perstack_stored.offline import Base, held_base
+from perstack_stored.projection.worker import open_folders
 from tests.importing.test_resume import FailingFiles, PowerCutError
 from tests.importing.trees import START_MS, Asker, answers, path_of, put, put_golden, snapshot, store
 from tests.offline.bases import copy_base, run

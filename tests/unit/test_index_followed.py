@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from perstack_stored import link
-from perstack_stored.follower import IndexProjection
 from perstack_stored.index import disk_reserve as reserve
 from perstack_stored.index.file_watch import IndexWatch
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import Mark
-from perstack_stored.link import FollowerEnd, Report, ServerEnd
+from perstack_stored.projection import channel as link
+from perstack_stored.projection.channel import FollowerEnd, Report, ServerEnd
+from perstack_stored.projection.worker import IndexProjection
 from tests.unit.support import Base, event
 
 

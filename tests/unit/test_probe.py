@@ -15,7 +15,7 @@ from perstack_stored.datadir import probe as module
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.probe import probe, refuse_apart
 from perstack_stored.errors import ConfigError
-from perstack_stored.follower import Folders, open_folders
+from perstack_stored.projection.worker import Folders, open_folders
 from perstack_stored.tree.writer import Ways
 
 

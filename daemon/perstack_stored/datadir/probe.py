@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from perstack_stored.errors import ConfigError
-from perstack_stored.follower import STORED_NAME, Folders
 from perstack_stored.model.values import ID_BYTES_MAX
+from perstack_stored.projection.worker import STORED_NAME, Folders
 from perstack_stored.tree.writer import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, TOP, Ways
 
 from .filesystem import FILE_MODE, Files

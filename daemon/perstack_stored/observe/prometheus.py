@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from perstack_storage import __version__
-from perstack_stored.followers import Follower
+from perstack_stored.projection.process import Follower
 from perstack_stored.telling import LoopFigures
 
 from .counters import Histogram, Tally

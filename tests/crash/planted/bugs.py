@@ -132,7 +132,7 @@ _BUGS = (
     ),
     _Bug(
         "the index goes on from a place that is void",
-        "follower.py",
+        "projection/worker.py",
         "return place if end is None or place.offset <= end else reader.seek(place.position, mark)",
         "return place",
     ),

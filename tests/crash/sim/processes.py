@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
-from perstack_stored.follower import IndexProjection, TreeProjection, follow
 from perstack_stored.index import writer as index
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
-from perstack_stored.link import Report
+from perstack_stored.projection.channel import Report
+from perstack_stored.projection.worker import IndexProjection, TreeProjection, follow
 from perstack_stored.tree.helper import Slice
 from perstack_stored.tree.writer import Tree, TreeModes
 

@@ -24,9 +24,9 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.daemon import await_whole_tree, make_sessions, open_journal, take_up_tree
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
-from perstack_stored.follower import STORED_NAME, Folders
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
+from perstack_stored.projection.worker import STORED_NAME, Folders
 from perstack_stored.server import Server
 from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor
 

@@ -15,9 +15,9 @@ from perstack_stored.process.hang_detector import Silence
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
-from . import link
-from .follower import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
-from .link import Report, ServerEnd
+from . import channel as link
+from .channel import Report, ServerEnd
+from .worker import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0

@@ -24,6 +24,14 @@ import structlog
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.errors import (
+    DamageError,
+    IndexUnusableError,
+    NewerFormatError,
+    Refusal,
+    StoredError,
+    TreeUnsyncedError,
+)
 from perstack_stored.index import writer as index
 from perstack_stored.index.disk_reserve import Reserve
 from perstack_stored.index.file_watch import IndexWatch
@@ -40,15 +48,7 @@ from perstack_stored.tree.helper import HELPED_LAG_RECORDS, Slice, TreeHelper, s
 from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
 from perstack_stored.tree.writer import Tree, TreeModes, Ways, Write, umask_for
 
-from .errors import (
-    DamageError,
-    IndexUnusableError,
-    NewerFormatError,
-    Refusal,
-    StoredError,
-    TreeUnsyncedError,
-)
-from .link import FollowerEnd, Report
+from .channel import FollowerEnd, Report
 
 STORED_NAME = ".stored"
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes
