@@ -12,11 +12,11 @@ from perstack_stored.datadir.filesystem import Files
 from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
 from perstack_stored.model.values import Value
+from perstack_stored.tree_import.plan import Path, kind_of
+from perstack_stored.tree_import.survey import Account, Reason, SkipError, Survey
 
 from .audit_gaps import STREAMS, Seen, crowding, signs
 from .findings import Report
-from .import_plan import Path, kind_of
-from .import_survey import Account, Reason, SkipError, Survey
 from .offline import Advance, count_files, progress
 from .torn import how_torn
 

@@ -5,8 +5,8 @@ import tempfile
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import SUFFIX, JournalReader
 from perstack_stored.tree.writer import CURSOR_NAME
+from perstack_stored.tree_import import first_start as importer
 
-from . import importer
 from .check_index import check_index
 from .check_journal import check_journal
 from .check_tree import check_tree

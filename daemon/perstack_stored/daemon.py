@@ -48,9 +48,9 @@ from perstack_stored.tree.writer import (
     save_cursor,
     umask_for,
 )
+from perstack_stored.tree_import.first_start import import_tree, import_wanted
 
 from .errors import ConfigError, StartFailedError, StoredError, start_error
-from .importer import import_tree, import_wanted
 from .repair_apply import refuse_unfinished
 from .server import Server
 

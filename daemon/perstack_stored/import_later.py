@@ -12,14 +12,14 @@ from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Journal
 from perstack_stored.tree.writer import Cursor, TreeModes, save_cursor, umask_for
+from perstack_stored.tree_import.existing import Held, Verdict
+from perstack_stored.tree_import.first_start import Storing, import_tree, import_wanted
+from perstack_stored.tree_import.plan import Path, Plan, Planned
+from perstack_stored.tree_import.survey import Account, SkipError, Survey
 
 from .daemon import open_journal
 from .errors import ConfigError
 from .findings import Report
-from .import_held import Held, Verdict
-from .import_plan import Path, Plan, Planned
-from .import_survey import Account, SkipError, Survey
-from .importer import Storing, import_tree, import_wanted
 from .offline import Advance, Base, count_files, keeping_sessions, progress
 
 FINDINGS = {

@@ -26,8 +26,8 @@ from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.writer import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
+from perstack_stored.tree_import import first_start as importer
 
-from . import importer
 from .daemon import known_position
 from .errors import ConfigError, IndexUnusableError
 from .offline import Advance, Base, keeping_sessions, progress, slices

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import structlog
 
-from perstack_stored import import_survey, importer
 from perstack_stored.config.settings import Settings
 from perstack_stored.daemon import set_up
 from perstack_stored.datadir.filesystem import Buffer
@@ -19,6 +18,8 @@ from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.projection.worker import open_folders
+from perstack_stored.tree_import import first_start as importer
+from perstack_stored.tree_import import survey as import_survey
 from tests.importing.trees import START_MS, put_golden, store
 from tests.offline.inprocess import EndingFiles
 from tests.unit.support import checkpoint, dumps, event, job, setting

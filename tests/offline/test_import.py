@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from perstack_stored import daemon as daemon_module
-from perstack_stored import import_later, importer
+from perstack_stored import import_later
 from perstack_stored.check_journal import recover_only
 from perstack_stored.config.settings import Settings
 from perstack_stored.daemon import set_up
@@ -26,6 +26,7 @@ from perstack_stored.journal.reader import JournalReader, Mark
 from perstack_stored.journal.writer import Journal
 from perstack_stored.offline import Base, held_base
 from perstack_stored.projection.worker import open_folders
+from perstack_stored.tree_import import first_start as importer
 from tests.importing.test_resume import FailingFiles, PowerCutError
 from tests.importing.trees import START_MS, Asker, answers, path_of, put, put_golden, snapshot, store
 from tests.offline.bases import copy_base, run

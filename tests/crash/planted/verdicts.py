@@ -117,5 +117,7 @@ ARGUED: dict[str, str] = {
         "the exchange finds nothing aside then, and the file is put once more from the beginning, as where a"
         " folder is gone"
     ),
-    "importer.py: import_tree: sync": "the tree's cursor is saved right behind, which syncs the same folder",
+    "tree_import/first_start.py: import_tree: sync": (
+        "the tree's cursor is saved right behind, which syncs the same folder"
+    ),
 }

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import structlog
 
-from perstack_stored import care, import_survey, importer, server, telling
+from perstack_stored import care, server, telling
 from perstack_stored.datadir import background_sync as syncer
 from perstack_stored.datadir import filesystem as files
 from perstack_stored.journal import preallocation as prepare
@@ -20,6 +20,8 @@ from perstack_stored.journal import writer as journal
 from perstack_stored.projection import worker as follower
 from perstack_stored.store import commit as stores
 from perstack_stored.tree import writer as tree
+from perstack_stored.tree_import import first_start as importer
+from perstack_stored.tree_import import survey as import_survey
 
 from .kernel import Kernel, SimulatedLibc, SimulatedOs
 from .tasks import FakeQueue, FakeThread

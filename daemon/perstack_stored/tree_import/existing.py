@@ -15,7 +15,7 @@ from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
 from perstack_stored.model.values import Value
 
-from .import_plan import digest_of
+from .plan import digest_of
 
 
 class Verdict(StrEnum):

@@ -13,14 +13,14 @@ import structlog
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.errors import Refusal
 from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
 from perstack_stored.model.values import Value
 from perstack_stored.observe.systemd import Working, to_nobody
 from perstack_stored.tree.writer import event_name
 
-from .errors import Refusal
-from .import_plan import Path, Plan, digest_of, kind_of, order_of
+from .plan import Path, Plan, digest_of, kind_of, order_of
 
 VALUE_BYTES_MAX = 256 << 20
 PROGRESS_SECONDS = 2.0

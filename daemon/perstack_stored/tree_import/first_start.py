@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 import structlog
 
 from perstack_stored.datadir.filesystem import FILE_MODE, Files, replace_durably
+from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import FLAG_IMPORTED, NO_SESSION, Kind, Record
 from perstack_stored.journal.reader import JournalReader
@@ -18,9 +19,8 @@ from perstack_stored.model import values
 from perstack_stored.observe.systemd import Working, to_nobody
 from perstack_stored.projection.worker import Folders
 
-from .errors import ConfigError
-from .import_plan import Path, Plan, Planned, digest_of
-from .import_survey import Account, SkipError, Survey, checked, read_file, unreadable
+from .plan import Path, Plan, Planned, digest_of
+from .survey import Account, SkipError, Survey, checked, read_file, unreadable
 
 MARKER_NAME = "import.state"
 _MARKER = b"The tree is being imported. A start of the daemon goes on with it, and removes this file.\n"
