@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
 from perstack_stored.config.settings import Settings
 from perstack_stored.projection.worker import STORED_NAME
+from perstack_stored.server.daemon import set_up
 
-from .daemon import set_up
 from .exec_children import Children
 from .exec_daemon import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
 from .offline import not_yours

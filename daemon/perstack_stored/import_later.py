@@ -11,13 +11,13 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Journal
+from perstack_stored.server.daemon import open_journal
 from perstack_stored.tree.writer import Cursor, TreeModes, save_cursor, umask_for
 from perstack_stored.tree_import.existing import Held, Verdict
 from perstack_stored.tree_import.first_start import Storing, import_tree, import_wanted
 from perstack_stored.tree_import.plan import Path, Plan, Planned
 from perstack_stored.tree_import.survey import Account, SkipError, Survey
 
-from .daemon import open_journal
 from .errors import ConfigError
 from .findings import Report
 from .offline import Advance, Base, count_files, keeping_sessions, progress

@@ -23,12 +23,12 @@ from perstack_stored.journal.reader import Chain, Entry, JournalReader, Mark
 from perstack_stored.journal.recovery import Recovered
 from perstack_stored.journal.writer import Journal
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.server.daemon import known_position
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.writer import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
 from perstack_stored.tree_import import first_start as importer
 
-from .daemon import known_position
 from .errors import ConfigError, IndexUnusableError
 from .offline import Advance, Base, keeping_sessions, progress, slices
 from .rebuild_child import Step

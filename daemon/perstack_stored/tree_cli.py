@@ -9,10 +9,10 @@ from perstack_storage._errors import EndpointError
 from perstack_stored.config.settings import Settings
 from perstack_stored.config.sources import Config
 from perstack_stored.observe import log
+from perstack_stored.server.daemon import set_up
 
 from . import audit as audit_module
 from . import import_later
-from .daemon import set_up
 from .errors import StoredError
 from .execute import execute
 from .findings import Report

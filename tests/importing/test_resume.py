@@ -11,13 +11,13 @@ import pytest
 import structlog
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.daemon import set_up
 from perstack_stored.datadir.filesystem import Buffer
 from perstack_stored.journal.format import FLAG_IMPORTED, Kind, record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.projection.worker import open_folders
+from perstack_stored.server.daemon import set_up
 from perstack_stored.tree_import import first_start as importer
 from perstack_stored.tree_import import survey as import_survey
 from tests.importing.trees import START_MS, put_golden, store

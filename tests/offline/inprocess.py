@@ -8,7 +8,6 @@ from typing import Any
 
 from perstack_stored.check import check
 from perstack_stored.config.settings import Settings
-from perstack_stored.daemon import known_position
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.findings import Finding, Report
 from perstack_stored.index import writer as index
@@ -21,6 +20,7 @@ from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.repair import FINDINGS, NOTES, repair
 from perstack_stored.repair_apply import refuse_unfinished
+from perstack_stored.server.daemon import known_position
 from perstack_stored.tree.writer import Tree, TreeModes
 
 Items = list[Any]

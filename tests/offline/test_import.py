@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import daemon as daemon_module
 from perstack_stored import import_later
 from perstack_stored.check_journal import recover_only
 from perstack_stored.config.settings import Settings
-from perstack_stored.daemon import set_up
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.findings import Report
 from perstack_stored.journal.format import record_places
@@ -26,6 +24,8 @@ from perstack_stored.journal.reader import JournalReader, Mark
 from perstack_stored.journal.writer import Journal
 from perstack_stored.offline import Base, held_base
 from perstack_stored.projection.worker import open_folders
+from perstack_stored.server import daemon as daemon_module
+from perstack_stored.server.daemon import set_up
 from perstack_stored.tree_import import first_start as importer
 from tests.importing.test_resume import FailingFiles, PowerCutError
 from tests.importing.trees import START_MS, Asker, answers, path_of, put, put_golden, snapshot, store

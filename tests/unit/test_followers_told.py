@@ -7,9 +7,9 @@ from typing import Any
 from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import Rules
-from perstack_stored.care import Care
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.reader import Mark
+from perstack_stored.server.projections import Care
 from perstack_stored.transport.endpoints import Doors
 
 

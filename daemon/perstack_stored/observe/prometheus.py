@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from perstack_storage import __version__
 from perstack_stored.projection.process import Follower
-from perstack_stored.telling import LoopFigures
+from perstack_stored.server.status import LoopFigures
 
 from .counters import Histogram, Tally
 

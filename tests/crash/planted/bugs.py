@@ -16,7 +16,7 @@ class _Bug(NamedTuple):
 _BUGS = (
     _Bug(
         "answered before the sync",
-        "server.py",
+        "server/loop.py",
         "synced = self._journal.mark.position\n        while",
         "synced = self._journal.written.position\n        while",
     ),
@@ -28,7 +28,7 @@ _BUGS = (
     ),
     _Bug(
         "repeats alone are never answered",
-        "server.py",
+        "server/loop.py",
         "if self._journal.mark == self._journal.written:",
         "if False:",
     ),
@@ -126,7 +126,7 @@ _BUGS = (
     ),
     _Bug(
         "the index is told of what is not synced",
-        "care.py",
+        "server/projections.py",
         "            self.index.send(mark)\n",
         "            self.index.send(self._journal.written)\n",
     ),
@@ -138,13 +138,13 @@ _BUGS = (
     ),
     _Bug(
         "the tree is told before the index knows all that may be there",
-        "care.py",
+        "server/projections.py",
         "if self.index.place.position >= self._tree_from:",
         "if True:",
     ),
     _Bug(
         "ready before the tree is whole",
-        "daemon.py",
+        "server/daemon.py",
         "        server.await_tree(min(journal.mark.position, cursor.written_max))",
         "        pass",
     ),

@@ -11,13 +11,15 @@ from unittest.mock import patch
 
 import structlog
 
-from perstack_stored import care, server, telling
 from perstack_stored.datadir import background_sync as syncer
 from perstack_stored.datadir import filesystem as files
 from perstack_stored.journal import preallocation as prepare
 from perstack_stored.journal import sessions
 from perstack_stored.journal import writer as journal
 from perstack_stored.projection import worker as follower
+from perstack_stored.server import loop as server
+from perstack_stored.server import projections as care
+from perstack_stored.server import status as telling
 from perstack_stored.store import commit as stores
 from perstack_stored.tree import writer as tree
 from perstack_stored.tree_import import first_start as importer

@@ -24,6 +24,7 @@ from perstack_stored.datadir.filesystem import FOLDER_MODE, STORED_MODE, Files
 from perstack_stored.datadir.lock import BaseLock
 from perstack_stored.datadir.permissions import tighten
 from perstack_stored.datadir.probe import probe
+from perstack_stored.errors import ConfigError, StartFailedError, StoredError, start_error
 from perstack_stored.index import writer as index
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
@@ -34,6 +35,7 @@ from perstack_stored.observe.systemd import Notifier, Working, to_nobody
 from perstack_stored.projection.process import Follower
 from perstack_stored.projection.worker import STORED_NAME, Folders, Place, open_folders
 from perstack_stored.read.executor import Reads
+from perstack_stored.repair_apply import refuse_unfinished
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.endpoints import Doors
 from perstack_stored.transport.socket_activation import inherited_listeners
@@ -50,9 +52,7 @@ from perstack_stored.tree.writer import (
 )
 from perstack_stored.tree_import.first_start import import_tree, import_wanted
 
-from .errors import ConfigError, StartFailedError, StoredError, start_error
-from .repair_apply import refuse_unfinished
-from .server import Server
+from .loop import Server
 
 _STOP_MARGIN_SECONDS = 5
 _OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, followers

@@ -16,7 +16,7 @@ from perstack_stored.projection.worker import INDEX_STATUS
 from perstack_stored.read.executor import Reads
 from perstack_stored.transport.endpoints import Doors
 
-from .telling import Telling
+from .status import Telling
 
 _CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0

@@ -16,6 +16,7 @@ from perstack_storage._errors import ErrorCode
 from perstack_stored.access.curve_keys import Access
 from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
+from perstack_stored.errors import Refusal
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
@@ -36,9 +37,8 @@ from perstack_stored.transport.endpoints import Doors
 from perstack_stored.transport.send_queue import Envelope
 from perstack_stored.transport.wakeup import Waker
 
-from .care import Care
-from .errors import Refusal
-from .telling import LoopFigures, Telling
+from .projections import Care
+from .status import LoopFigures, Telling
 
 _IDLE_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 0.01
