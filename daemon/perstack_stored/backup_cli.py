@@ -4,9 +4,10 @@ import json
 
 import click
 
-from .backup import backup as take_backup
+from perstack_stored.offline.backup.copy import backup as take_backup
+from perstack_stored.offline.backup.restore import restore as restore_base
+
 from .offline_cli import exit_status
-from .restore import restore as restore_base
 from .say import say
 
 

@@ -18,10 +18,10 @@ from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show
 from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import Notifier
+from perstack_stored.offline.dump import Wanted
 from perstack_stored.server.daemon import Daemon
 
 from . import backup_cli, offline_cli, tree_cli
-from .dump import Wanted
 from .errors import ConfigError, StoredError
 from .say import Commands, complain, say
 from .tree_cli import EXEC_FAILED_STATUS

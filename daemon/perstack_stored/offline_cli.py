@@ -12,18 +12,18 @@ import click
 
 from perstack_storage._escape import UNSAFE, escaped
 from perstack_stored.config.settings import Settings
+from perstack_stored.offline.check.check import check as check_base
+from perstack_stored.offline.dump import Wanted
+from perstack_stored.offline.dump import dump as dump_base
+from perstack_stored.offline.findings import Finding, Report
+from perstack_stored.offline.locked import clear_bar, held_base
+from perstack_stored.offline.rebuild import Rebuilt
+from perstack_stored.offline.rebuild import rebuild as rebuild_base
+from perstack_stored.offline.rebuild_child import in_child
+from perstack_stored.offline.repair.repair import FINDINGS, NOTES
+from perstack_stored.offline.repair.repair import repair as repair_base
 
-from .check import check as check_base
-from .dump import Wanted
-from .dump import dump as dump_base
 from .errors import DamageError, StoredError
-from .findings import Finding, Report
-from .offline import clear_bar, held_base
-from .rebuild import Rebuilt
-from .rebuild import rebuild as rebuild_base
-from .rebuild_child import in_child
-from .repair import FINDINGS, NOTES
-from .repair import repair as repair_base
 from .say import complain, say
 
 # Beyond so many lines of one name only their number is told, but for --json.

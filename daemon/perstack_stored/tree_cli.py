@@ -8,15 +8,15 @@ from perstack_storage._endpoint import resolve_base
 from perstack_storage._errors import EndpointError
 from perstack_stored.config.settings import Settings
 from perstack_stored.config.sources import Config
+from perstack_stored.launcher.run import execute
 from perstack_stored.observe import log
+from perstack_stored.offline import import_tree as import_later
+from perstack_stored.offline.audit import audit as audit_module
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import held_base
 from perstack_stored.server.daemon import set_up
 
-from . import audit as audit_module
-from . import import_later
 from .errors import StoredError
-from .execute import execute
-from .findings import Report
-from .offline import held_base
 from .offline_cli import conclude, exit_status, printer
 from .say import complain
 

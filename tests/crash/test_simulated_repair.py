@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.offline.repair.swap import KEPT_PREFIX, carry_out, commit, is_unfinished, prepare
 from perstack_stored.projection.worker import Folders
-from perstack_stored.repair_apply import KEPT_PREFIX, carry_out, commit, is_unfinished, prepare
 from tests.crash.sim.disk import Disk, File
 from tests.crash.sim.kernel import Kernel
 from tests.crash.sim.patches import random_of, simulated

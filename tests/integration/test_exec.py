@@ -16,7 +16,7 @@ import pytest
 
 from perstack_storage import Client
 from perstack_stored.datadir.lock import describe, identity_of
-from perstack_stored.exec_base import holder_of
+from perstack_stored.launcher.users import holder_of
 from tests.support import eventually, files_of, running_daemon
 
 PROGRAM = """
@@ -334,7 +334,7 @@ def test_a_base_that_an_offline_tool_holds_is_refused(base: Path) -> None:
     """The tool is named."""
     assert run(base, "true").returncode == 0
     code = (
-        "import sys; from perstack_stored.offline import held_base\n"
+        "import sys; from perstack_stored.offline.locked import held_base\n"
         "with held_base(sys.argv[1], 'rebuild', reads_only=False):\n"
         "    print('held', flush=True); sys.stdin.readline()"
     )

@@ -13,8 +13,8 @@ import pytest
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError
-from perstack_stored.execute import execute
-from perstack_stored.offline import held_base
+from perstack_stored.launcher.run import execute
+from perstack_stored.offline.locked import held_base
 from tests.integration.raw import Raw, event, job
 from tests.support import RunningDaemon, eventually, running_daemon
 

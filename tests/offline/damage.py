@@ -28,7 +28,7 @@ from perstack_stored.index.writer import Index
 from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Kind, Record, padded
 from perstack_stored.journal.reader import JournalReader, Mark, walk
 from perstack_stored.journal.writer import Append, Journal
-from perstack_stored.offline import keeping_sessions, slices
+from perstack_stored.offline.locked import keeping_sessions, slices
 from perstack_stored.projection.worker import open_folders
 from perstack_stored.protocol.frames import STORE_KINDS
 from perstack_stored.tree.writer import Cursor, Tree, TreeModes, save_cursor

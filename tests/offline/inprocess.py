@@ -6,20 +6,20 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from perstack_stored.check import check
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.findings import Finding, Report
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
-from perstack_stored.offline import Base, held_base, keeping_sessions, slices
+from perstack_stored.offline.check.check import check
+from perstack_stored.offline.findings import Finding, Report
+from perstack_stored.offline.locked import Base, held_base, keeping_sessions, slices
+from perstack_stored.offline.repair.repair import FINDINGS, NOTES, repair
+from perstack_stored.offline.repair.swap import refuse_unfinished
 from perstack_stored.projection.worker import Folders, IndexProjection
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
-from perstack_stored.repair import FINDINGS, NOTES, repair
-from perstack_stored.repair_apply import refuse_unfinished
 from perstack_stored.server.daemon import known_position
 from perstack_stored.tree.writer import Tree, TreeModes
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import audit as audit_module
-from perstack_stored.audit_gaps import Seen, crowding, signs
-from perstack_stored.findings import Report
-from perstack_stored.torn import how_torn
+from perstack_stored.offline.audit import audit as audit_module
+from perstack_stored.offline.audit.missing_events import Seen, crowding, signs
+from perstack_stored.offline.audit.torn_files import how_torn
+from perstack_stored.offline.findings import Report
 from tests.importing.test_import import DAMAGED
 from tests.importing.trees import START_MS, path_of, put, put_golden, snapshot, store
 from tests.support import captured_run, eventually, running_daemon

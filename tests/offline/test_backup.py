@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
-from perstack_stored import backup_folder
-from perstack_stored.backup import backup
-from perstack_stored.backup_folder import BackupDamagedError, Manifest
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.dump import Wanted, dump
 from perstack_stored.errors import ConfigError, StoredError
-from perstack_stored.offline import held_base
-from perstack_stored.restore import restore
+from perstack_stored.offline.backup import manifest as backup_folder
+from perstack_stored.offline.backup.copy import backup
+from perstack_stored.offline.backup.manifest import BackupDamagedError, Manifest
+from perstack_stored.offline.backup.restore import restore
+from perstack_stored.offline.dump import Wanted, dump
+from perstack_stored.offline.locked import held_base
 from tests.crash.load import load
 from tests.integration.raw import Raw, batch, event, session
 from tests.offline.bases import (
@@ -365,7 +365,9 @@ def test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one(
     back_up(original, tmp_path / "backup")
     expected = records(original)[:17]
     # A process without power cleans up nothing.
-    monkeypatch.setattr("perstack_stored.restore.shutil", SimpleNamespace(rmtree=lambda _path: None))
+    monkeypatch.setattr(
+        "perstack_stored.offline.backup.restore.shutil", SimpleNamespace(rmtree=lambda _path: None)
+    )
     whole = step = 0
     is_done = False
     while not is_done:

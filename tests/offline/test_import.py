@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from perstack_stored import import_later
-from perstack_stored.check_journal import recover_only
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.findings import Report
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader, Mark
 from perstack_stored.journal.writer import Journal
-from perstack_stored.offline import Base, held_base
+from perstack_stored.offline import import_tree as import_later
+from perstack_stored.offline.check.journal import recover_only
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import Base, held_base
 from perstack_stored.projection.worker import open_folders
 from perstack_stored.server import daemon as daemon_module
 from perstack_stored.server.daemon import set_up

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored.backup import backup
-from perstack_stored.backup_folder import BackupDamagedError
 from perstack_stored.datadir.filesystem import Files, read_whole
 from perstack_stored.datadir.lock import describe, facts_of
 from perstack_stored.errors import ConfigError
-from perstack_stored.exec_base import Users
 from perstack_stored.journal.reader import is_segment_name, segment_numbers
+from perstack_stored.launcher.users import Users
 from perstack_stored.model.gaps import Gap
-from perstack_stored.offline import held_base
-from perstack_stored.repair_vouch import Known, Vouchers
-from perstack_stored.restore import restore
+from perstack_stored.offline.backup.copy import backup
+from perstack_stored.offline.backup.manifest import BackupDamagedError
+from perstack_stored.offline.backup.restore import restore
+from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.repair.evidence import Known, Vouchers
 from tests.offline.bases import event, segments, store
 from tests.offline.inprocess import Checked, Repaired
 from tests.support import running_daemon

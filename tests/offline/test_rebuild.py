@@ -11,8 +11,8 @@ import zmq
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.offline import held_base
-from perstack_stored.rebuild import rebuild
+from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.rebuild import rebuild
 from perstack_stored.tree.writer import Cursor, cursor_store, load_cursor
 from tests.offline.bases import (
     SMALL_SEGMENTS,

@@ -11,9 +11,9 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError, StartFailedError
 from perstack_stored.index import writer as index_module
 from perstack_stored.index.writer import Index
-from perstack_stored.offline import held_base
-from perstack_stored.rebuild import Rebuilt, rebuild
-from perstack_stored.rebuild_child import in_child
+from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.rebuild import Rebuilt, rebuild
+from perstack_stored.offline.rebuild_child import in_child
 from perstack_stored.tree.writer import Tree, Write
 from tests.offline.bases import Checked, make_base, one_of_each
 from tests.support import files_of

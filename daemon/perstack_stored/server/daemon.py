@@ -32,10 +32,10 @@ from perstack_stored.observe import log
 from perstack_stored.observe.http import Exposition, Health
 from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier, Working, to_nobody
+from perstack_stored.offline.repair.swap import refuse_unfinished
 from perstack_stored.projection.process import Follower
 from perstack_stored.projection.worker import STORED_NAME, Folders, Place, open_folders
 from perstack_stored.read.executor import Reads
-from perstack_stored.repair_apply import refuse_unfinished
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.endpoints import Doors
 from perstack_stored.transport.socket_activation import inherited_listeners

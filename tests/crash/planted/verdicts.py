@@ -19,12 +19,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/test_journal.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
     ),
     "transport/binding.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
-    "check_index.py: _addresses: checksum": (
+    "offline/check/index.py: _addresses: checksum": (
         "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
     ),
-    "exec_base.py: holder_of: flock": _EXEC,
-    "exec_base.py: join: flock": _EXEC,
-    "exec_base.py: last: flock": _EXEC,
+    "launcher/users.py: holder_of: flock": _EXEC,
+    "launcher/users.py: join: flock": _EXEC,
+    "launcher/users.py: last: flock": _EXEC,
     "datadir/filesystem.py: are_apart: rename": (f"{_PLACES}::test_a_folder_bound_to_jobs_is_served",),
     "a tree on a file system of its own is not synced there": (
         "tests/unit/test_tree_ways.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
@@ -34,13 +34,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "tree/writer.py: cursor_store: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
-    "backup_folder.py: read_manifest: checksum": (
+    "offline/backup/manifest.py: read_manifest: checksum": (
         f"{_BACKUP}::test_a_manifest_with_another_time_or_position_is_refused",
     ),
-    "restore.py: restore: rename": (_CUT_RESTORE,),
-    "restore.py: restore: sync (2)": (_CUT_RESTORE,),
-    "restore.py: _write: sync": (_CUT_RESTORE,),
-    "restore.py: _restore_segment: sync_data": (_CUT_RESTORE,),
+    "offline/backup/restore.py: restore: rename": (_CUT_RESTORE,),
+    "offline/backup/restore.py: restore: sync (2)": (_CUT_RESTORE,),
+    "offline/backup/restore.py: _write: sync": (_CUT_RESTORE,),
+    "offline/backup/restore.py: _restore_segment: sync_data": (_CUT_RESTORE,),
     "index/page_checksums.py: verify_at_rest: checksum": (
         f"{_SUMS}::test_checksums_that_were_changed_are_not_believed",
     ),
@@ -48,16 +48,20 @@ TESTS: dict[str, tuple[str, ...]] = {
     "index/page_checksums.py: _put_head: fdatasync": (
         f"{_SUMS}::test_a_power_cut_behind_a_checkpoint_takes_no_checksums",
     ),
-    "repair_write.py: _finish: sync_data": (f"{_REPAIR}::test_what_a_repair_wrote_outlives_a_power_cut",),
+    "offline/repair/rewrite.py: _finish: sync_data": (
+        f"{_REPAIR}::test_what_a_repair_wrote_outlives_a_power_cut",
+    ),
     # The clients of the simulation send again what is not answered, and that makes up for it.
     "server/loop.py: _settle: sync_soon": ("tests/integration/test_syncs.py",),
     "the tree is told before the index knows all that may be there": (
         "tests/unit/test_followers_told.py::test_a_tree_that_begins_waits_for_an_index_that_fell_behind",
     ),
-    "rebuild.py: _rebuild_index: rename": (_NEW_INDEX,),
-    "rebuild.py: _rebuild_index: sync": (_NEW_INDEX,),
-    "rebuild.py: _sync_file: sync_data": (_NEW_INDEX,),
-    "rebuild.py: _rebuild_tree: sync": (f"{_REBUILD}::test_a_rebuilt_tree_is_synced_and_its_cursor_says_so",),
+    "offline/rebuild.py: _rebuild_index: rename": (_NEW_INDEX,),
+    "offline/rebuild.py: _rebuild_index: sync": (_NEW_INDEX,),
+    "offline/rebuild.py: _sync_file: sync_data": (_NEW_INDEX,),
+    "offline/rebuild.py: _rebuild_tree: sync": (
+        f"{_REBUILD}::test_a_rebuilt_tree_is_synced_and_its_cursor_says_so",
+    ),
     "journal/format.py: decode_segment_header: checksum": (
         f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
     ),
@@ -92,12 +96,12 @@ TESTS: dict[str, tuple[str, ...]] = {
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "datadir/probe.py": ("tests/unit/test_probe.py",),
-    "backup.py": (_BACKUP,),
-    "backup_folder.py": (_BACKUP,),
-    "restore.py": (_BACKUP,),
-    "repair_apply.py": ("tests/crash/test_simulated_repair.py", _REPAIR),
-    "repair_vouch.py": (_REPAIR,),
-    "repair_write.py": (_REPAIR,),
+    "offline/backup/copy.py": (_BACKUP,),
+    "offline/backup/manifest.py": (_BACKUP,),
+    "offline/backup/restore.py": (_BACKUP,),
+    "offline/repair/swap.py": ("tests/crash/test_simulated_repair.py", _REPAIR),
+    "offline/repair/evidence.py": (_REPAIR,),
+    "offline/repair/rewrite.py": (_REPAIR,),
 }
 
 ARGUED: dict[str, str] = {
@@ -108,11 +112,13 @@ ARGUED: dict[str, str] = {
     "access/curve_keys.py: generate: fsync": (
         "a key pair that a power cut takes is made anew; nobody has it yet"
     ),
-    "repair_apply.py: carry_out: sync": (
+    "offline/repair/swap.py: carry_out: sync": (
         "the sync of the folder that the segments were renamed from, a few calls behind, covers the same"
         " renames; until then the plan is there, and is carried out again"
     ),
-    "restore.py: restore: sync": "the tree's cursor, saved right before, has synced the same folder",
+    "offline/backup/restore.py: restore: sync": (
+        "the tree's cursor, saved right before, has synced the same folder"
+    ),
     "tree/writer.py: _replace: give_name (2)": (
         "the exchange finds nothing aside then, and the file is put once more from the beginning, as where a"
         " folder is gone"

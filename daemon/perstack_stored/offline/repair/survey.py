@@ -10,6 +10,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.errors import ConfigError, NewerFormatError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.epochs import Epoch, epoch_of
 from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
@@ -21,8 +22,6 @@ from perstack_stored.journal.reader import (
     segment_numbers,
     walk,
 )
-
-from .errors import ConfigError, NewerFormatError
 
 # No value that is stored takes less, with its place in the table.
 _RECORD_BYTES_MIN = 64

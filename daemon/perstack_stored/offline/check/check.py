@@ -4,14 +4,14 @@ import tempfile
 
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import SUFFIX, JournalReader
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import Base
 from perstack_stored.tree.writer import CURSOR_NAME
 from perstack_stored.tree_import import first_start as importer
 
-from .check_index import check_index
-from .check_journal import check_journal
-from .check_tree import check_tree
-from .findings import Report
-from .offline import Base
+from .index import check_index
+from .journal import check_journal
+from .tree import check_tree
 
 
 def check(base: Base, report: Report) -> None:

@@ -16,11 +16,10 @@ import msgspec
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import Files, read_whole, replace_durably
+from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Entry, walk
-
-from .errors import ConfigError, StoredError
 
 MANIFEST_NAME = "backup.json"
 FORMAT = 1

@@ -11,8 +11,8 @@ from perstack_stored.journal.format import EntryHeader, EntryType, Record, Segme
 from perstack_stored.journal.recovery import take_up
 from perstack_stored.journal.sessions import Sessions
 
-from .repair_fill import Filled, Filler
-from .repair_survey import Hole, Run, Segment, Survey
+from .fill import Filled, Filler
+from .survey import Hole, Run, Segment, Survey
 
 _COPY_BYTES = 1 << 20
 _LATEST_MS = 2**62

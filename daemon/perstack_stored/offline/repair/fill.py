@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from perstack_stored.model import gaps
 
-from .errors import NewerFormatError
-from .repair_survey import Hole, Segment, Survey
-from .repair_vouch import Known, Vouchers
+from .evidence import Known, Vouchers
+from .survey import Hole, Segment, Survey
 
 _BATCH_RECORDS_MAX = 4096
 _BATCH_BYTES_MAX = 4 << 20

@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import Advance, Base, progress, slices
 
-from .check_journal import JournalEnd
-from .errors import IndexUnusableError
-from .findings import Report
-from .offline import Advance, Base, progress, slices
+from .journal import JournalEnd
 
 FRESH_NAME = "fresh.sqlite"
 _COPY_NAME = "copy.sqlite"

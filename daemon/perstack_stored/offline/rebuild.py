@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.probe import probe
+from perstack_stored.errors import ConfigError, IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.index.page_checksums import verify_at_rest
@@ -29,8 +30,7 @@ from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.writer import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
 from perstack_stored.tree_import import first_start as importer
 
-from .errors import ConfigError, IndexUnusableError
-from .offline import Advance, Base, keeping_sessions, progress, slices
+from .locked import Advance, Base, keeping_sessions, progress, slices
 from .rebuild_child import Step
 
 _NEW_NAME = "rebuild.sqlite"

@@ -12,13 +12,13 @@ from perstack_stored.datadir.filesystem import Files
 from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
 from perstack_stored.model.values import Value
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import Advance, count_files, progress
 from perstack_stored.tree_import.plan import Path, kind_of
 from perstack_stored.tree_import.survey import Account, Reason, SkipError, Survey
 
-from .audit_gaps import STREAMS, Seen, crowding, signs
-from .findings import Report
-from .offline import Advance, count_files, progress
-from .torn import how_torn
+from .missing_events import STREAMS, Seen, crowding, signs
+from .torn_files import how_torn
 
 FINDINGS = {
     "torn_file": "a file holds a part of a value, or parts of two: its writer was cut short, or met another",

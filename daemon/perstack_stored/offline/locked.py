@@ -15,12 +15,11 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.datadir.lock import BaseLock
 from perstack_stored.datadir.probe import refuse_apart
+from perstack_stored.errors import ConfigError
 from perstack_stored.journal.reader import Entry
 from perstack_stored.journal.sessions import Sessions
+from perstack_stored.offline.repair.swap import refuse_unfinished
 from perstack_stored.projection.worker import STORED_NAME, Folders, open_folders
-
-from .errors import ConfigError
-from .repair_apply import refuse_unfinished
 
 SLICE_RECORDS_MAX = 2048
 SLICE_BYTES_MAX = 4 << 20

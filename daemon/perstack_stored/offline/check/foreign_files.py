@@ -6,11 +6,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import Base
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
 from perstack_stored.tree.writer import event_name
-
-from .findings import Report
-from .offline import Base
 
 _EVENT = re.compile(r"event-(\d{1,16})-(\d{1,16})-([^.]+)(?:\.n(\d{4,9}))?\.json")
 

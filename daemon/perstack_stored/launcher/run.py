@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
 from perstack_stored.config.settings import Settings
+from perstack_stored.offline.locked import not_yours
 from perstack_stored.projection.worker import STORED_NAME
 from perstack_stored.server.daemon import set_up
 
-from .exec_children import Children
-from .exec_daemon import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
-from .offline import not_yours
+from .children import Children
+from .daemon_process import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
 
 NOT_EXECUTABLE_STATUS = 126
 NOT_FOUND_STATUS = 127

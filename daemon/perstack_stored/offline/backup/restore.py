@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 from perstack_storage._endpoint import resolve_base
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, Files
+from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import Record, SegmentHeader
 from perstack_stored.journal.reader import Entry, segment_name
+from perstack_stored.offline.locked import progress
 from perstack_stored.tree.writer import Cursor, save_cursor
 
-from . import backup_folder
-from .backup import verify_copy
-from .backup_folder import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
-from .errors import ConfigError
-from .offline import progress
+from . import manifest as backup_folder
+from .copy import verify_copy
+from .manifest import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
 
 PART_NAME = ".stored.restore"
 _BASE_MODE = 0o750

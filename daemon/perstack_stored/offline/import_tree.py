@@ -8,6 +8,7 @@ import os
 from collections import Counter
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.errors import ConfigError
 from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Journal
@@ -18,9 +19,8 @@ from perstack_stored.tree_import.first_start import Storing, import_tree, import
 from perstack_stored.tree_import.plan import Path, Plan, Planned
 from perstack_stored.tree_import.survey import Account, SkipError, Survey
 
-from .errors import ConfigError
 from .findings import Report
-from .offline import Advance, Base, count_files, keeping_sessions, progress
+from .locked import Advance, Base, count_files, keeping_sessions, progress
 
 FINDINGS = {
     "import_skipped": "a file was not imported",

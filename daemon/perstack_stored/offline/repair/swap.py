@@ -14,12 +14,11 @@ import stat
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.errors import ConfigError
 from perstack_stored.index import writer as index
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.journal.reader import is_segment_name
 from perstack_stored.projection.worker import Folders
-
-from .errors import ConfigError
 
 REPAIR_NAME = "repair"
 PLAN_NAME = "plan.json"

@@ -10,14 +10,14 @@ from perstack_stored.index import writer as index
 from perstack_stored.journal.format import Kind, record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import Base, progress
 from perstack_stored.tree import blocked
 from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, count_expected, expected_files
 from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor, save_cursor
 
-from .check_journal import JournalEnd
-from .findings import Report
-from .foreign import report_foreign
-from .offline import Base, progress
+from .foreign_files import report_foreign
+from .journal import JournalEnd
 
 # What the next start puts right by itself, where it lies beyond the tree's cursor.
 _WRITTEN_AGAIN = ("tree_missing_file", "tree_wrong_content")

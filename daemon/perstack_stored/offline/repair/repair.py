@@ -8,20 +8,20 @@ import tempfile
 import uuid
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.errors import ConfigError
 from perstack_stored.journal.format import Kind
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
+from perstack_stored.offline.findings import Report
+from perstack_stored.offline.locked import Base, keeping_sessions, progress
 from perstack_stored.protocol.frames import STORE_OPS
 from perstack_stored.tree.writer import cursor_store, load_cursor
 
-from .errors import ConfigError
-from .findings import Report
-from .offline import Base, keeping_sessions, progress
-from .repair_apply import Done, carry_out, commit, is_unfinished, prepare
-from .repair_fill import Filler
-from .repair_survey import Segment, Survey
-from .repair_vouch import Known, Vouchers
-from .repair_write import SegmentWriter, sessions_before
+from .evidence import Known, Vouchers
+from .fill import Filler
+from .rewrite import SegmentWriter, sessions_before
+from .survey import Segment, Survey
+from .swap import Done, carry_out, commit, is_unfinished, prepare
 
 FINDINGS = {
     "record_gone": "nothing vouches for the record any more; its position is a gap",

@@ -1,0 +1,1 @@
+"""`backup` and `restore`: a copy of the journal up to one position, and a base made from it."""

@@ -1,0 +1,1 @@
+"""`repair`: makes a damaged journal whole again, with gaps for what is lost."""
