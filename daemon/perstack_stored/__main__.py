@@ -10,7 +10,7 @@ def main() -> None:
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before there is anything to stop: no traceback
     try:
-        from .cli import main as run
+        from perstack_stored.cli.main import main as run
     except ModuleNotFoundError as error:
         if error.name in {"click", "structlog", "msgspec", "crc32c"}:
             sys.exit(

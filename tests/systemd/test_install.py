@@ -76,7 +76,7 @@ def test_only_what_runs_is_installed(installed: Path) -> None:
     assert found <= locked | {"perstack-stored"}
     assert {"perstack-stored", "pyzmq", "msgspec"} <= found
     python = installed / "usr/lib/perstack-stored/bin/python"
-    run = "import perstack_stored.cli; print(perstack_stored.__file__)"
+    run = "import perstack_stored.cli.main; print(perstack_stored.__file__)"
     done = subprocess.run([python, "-c", run], capture_output=True, text=True, check=False)
     assert str(site) in done.stdout, done.stderr
 

@@ -9,7 +9,7 @@ import structlog
 
 from perstack_storage._errors import DaemonUnavailable
 from perstack_storage._escape import escaped, escaped_lines, shell_word
-from perstack_stored.cli import main
+from perstack_stored.cli.main import main
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import _line
 from tests.hostile.texts import HOSTILE, acted_on

@@ -16,15 +16,17 @@ from perstack_stored.access import curve_keys as keys
 from perstack_stored.config import sources as config_module
 from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show
 from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
+from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.offline.dump import Wanted
 from perstack_stored.server.daemon import Daemon
 
-from . import backup_cli, offline_cli, tree_cli
-from .errors import ConfigError, StoredError
-from .say import Commands, complain, say
-from .tree_cli import EXEC_FAILED_STATUS
+from . import backup as backup_cli
+from . import offline as offline_cli
+from . import tree as tree_cli
+from .output import Commands, complain, say
+from .tree import EXEC_FAILED_STATUS
 
 _log = structlog.get_logger()
 _Command = Callable[..., None]

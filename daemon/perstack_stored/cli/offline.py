@@ -12,6 +12,7 @@ import click
 
 from perstack_storage._escape import UNSAFE, escaped
 from perstack_stored.config.settings import Settings
+from perstack_stored.errors import DamageError, StoredError
 from perstack_stored.offline.check.check import check as check_base
 from perstack_stored.offline.dump import Wanted
 from perstack_stored.offline.dump import dump as dump_base
@@ -23,8 +24,7 @@ from perstack_stored.offline.rebuild_child import in_child
 from perstack_stored.offline.repair.repair import FINDINGS, NOTES
 from perstack_stored.offline.repair.repair import repair as repair_base
 
-from .errors import DamageError, StoredError
-from .say import complain, say
+from .output import complain, say
 
 # Beyond so many lines of one name only their number is told, but for --json.
 LINES_OF_A_NAME_MAX = 1000

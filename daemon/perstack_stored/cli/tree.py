@@ -8,6 +8,7 @@ from perstack_storage._endpoint import resolve_base
 from perstack_storage._errors import EndpointError
 from perstack_stored.config.settings import Settings
 from perstack_stored.config.sources import Config
+from perstack_stored.errors import StoredError
 from perstack_stored.launcher.run import execute
 from perstack_stored.observe import log
 from perstack_stored.offline import import_tree as import_later
@@ -16,9 +17,8 @@ from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import held_base
 from perstack_stored.server.daemon import set_up
 
-from .errors import StoredError
-from .offline_cli import conclude, exit_status, printer
-from .say import complain
+from .offline import conclude, exit_status, printer
+from .output import complain
 
 EXEC_FAILED_STATUS = 125  # as env, timeout and docker have it: what was asked to run never ran
 

@@ -7,8 +7,8 @@ import click
 from perstack_stored.offline.backup.copy import backup as take_backup
 from perstack_stored.offline.backup.restore import restore as restore_base
 
-from .offline_cli import exit_status
-from .say import say
+from .offline import exit_status
+from .output import say
 
 
 def backup(
