@@ -3,7 +3,7 @@
 import errno
 import os
 
-from perstack_storage._errors import RETRYABLE, ErrorCode
+from perstack_storage.protocol import RETRYABLE, ErrorCode
 
 
 class StoredError(Exception):

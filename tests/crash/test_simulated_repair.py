@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.offline.repair.swap import KEPT_PREFIX, carry_out, commit, is_unfinished, prepare
-from perstack_stored.projection.worker import Folders
+from perstack_stored.datadir.layout import Folders
+from perstack_stored.datadir.pending_repair import is_unfinished
+from perstack_stored.offline.repair.swap import KEPT_PREFIX, carry_out, commit, prepare
 from tests.crash.sim.disk import Disk, File
 from tests.crash.sim.kernel import Kernel
 from tests.crash.sim.patches import random_of, simulated

@@ -12,12 +12,12 @@ import structlog
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Buffer
-from perstack_stored.journal.format import FLAG_IMPORTED, Kind, record_places
+from perstack_stored.datadir.layout import open_folders, set_up
+from perstack_stored.journal.format import FLAG_IMPORTED, record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
-from perstack_stored.projection.worker import open_folders
-from perstack_stored.server.daemon import set_up
+from perstack_stored.model.kinds import Kind
 from perstack_stored.tree_import import first_start as importer
 from perstack_stored.tree_import import survey as import_survey
 from tests.importing.trees import START_MS, put_golden, store
@@ -83,7 +83,7 @@ def start(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, by
 
 def started(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, bytes]]]:
     """The same, with all files left open, as a process has them before it ends."""
-    set_up(str(base), Settings())
+    set_up(str(base), Settings().folder_mode)
     folders = open_folders(files, str(base))
     sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
     journal = Journal(

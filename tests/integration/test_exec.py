@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from perstack_stored.datadir.lock import describe, identity_of
-from perstack_stored.launcher.users import holder_of
+from perstack_stored.datadir.lock import describe, holder_of, identity_of
 from tests.support import eventually, files_of, running_daemon
 
 PROGRAM = """

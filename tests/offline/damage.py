@@ -22,16 +22,17 @@ from typing import Any, NamedTuple
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import TreeModes, open_folders
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
-from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Kind, Record, padded
+from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
 from perstack_stored.journal.reader import JournalReader, Mark, walk
 from perstack_stored.journal.writer import Append, Journal
+from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.locked import keeping_sessions, slices
-from perstack_stored.projection.worker import open_folders
 from perstack_stored.protocol.frames import STORE_KINDS
-from perstack_stored.tree.writer import Cursor, Tree, TreeModes, save_cursor
+from perstack_stored.tree.writer import Cursor, Tree, save_cursor
 from tests.crash.progress import Figures, Progress, add
 from tests.offline.bases import one_of_each
 from tests.offline.inprocess import Checked, EndingFiles, Repaired, Started

@@ -8,6 +8,8 @@ from typing import Any
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import Folders, TreeModes
+from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
@@ -16,12 +18,11 @@ from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Finding, Report
 from perstack_stored.offline.locked import Base, held_base, keeping_sessions, slices
 from perstack_stored.offline.repair.repair import FINDINGS, NOTES, repair
-from perstack_stored.offline.repair.swap import refuse_unfinished
-from perstack_stored.projection.worker import Folders, IndexProjection
+from perstack_stored.projection.worker import IndexProjection
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
-from perstack_stored.server.daemon import known_position
-from perstack_stored.tree.writer import Tree, TreeModes
+from perstack_stored.startup import known_position
+from perstack_stored.tree.writer import Tree
 
 Items = list[Any]
 

@@ -16,6 +16,7 @@ import pytest
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import open_folders, set_up
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader, Mark
 from perstack_stored.journal.writer import Journal
@@ -23,9 +24,7 @@ from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Base, held_base
-from perstack_stored.projection.worker import open_folders
 from perstack_stored.server import daemon as daemon_module
-from perstack_stored.server.daemon import set_up
 from perstack_stored.tree_import import first_start as importer
 from tests.importing.test_resume import FailingFiles, PowerCutError
 from tests.importing.trees import START_MS, Asker, answers, path_of, put, put_golden, snapshot, store
@@ -328,7 +327,7 @@ def test_an_import_that_was_killed_goes_on_when_it_is_run_again(
 
 def import_in_this_process(base: Path, source: Path, files: Files) -> None:
     """As the command does, with a file system that may fail."""
-    set_up(str(base), Settings())
+    set_up(str(base), Settings().folder_mode)
     folders = open_folders(files, str(base))
     report = Report(lambda _: None, import_later.FINDINGS, import_later.NOTES)
     descriptor = import_later.open_source(str(source))

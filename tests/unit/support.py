@@ -10,16 +10,18 @@ from random import Random
 from typing import Any, NamedTuple
 
 from perstack_stored.datadir.filesystem import Buffer, Files, read_whole
+from perstack_stored.datadir.layout import TreeModes, Ways
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
-from perstack_stored.journal.format import NO_SESSION, Kind, Record, record_places
+from perstack_stored.journal.format import NO_SESSION, Record, record_places
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Append, Journal
+from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.read.listing_cache import Listings
-from perstack_stored.tree.writer import Tree, TreeModes, Ways
+from perstack_stored.tree.writer import Tree
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
 SESSION_A = bytes(range(1, 17))

@@ -13,7 +13,7 @@ import pytest
 from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.format import Kind
+from perstack_stored.model.kinds import Kind
 from perstack_stored.store import large_values as apart
 from perstack_stored.store import value_checker as checker
 from perstack_stored.store.commit import StoreRequest

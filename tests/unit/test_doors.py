@@ -15,12 +15,12 @@ from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import Rules
 from perstack_stored.config.settings import Settings
+from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.zmtp import OPENING
 from perstack_stored.transport.connection import Connection
 from perstack_stored.transport.endpoints import Doors
 from perstack_stored.transport.ipc import Ipc
 from perstack_stored.transport.partial_frames import HalfFrames
-from perstack_stored.transport.send_queue import Envelope
 from tests.hostile.peers import GREETING
 
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\6DEALER"

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored.journal.format import FLAG_RESTORED, Kind
+from perstack_stored.journal.format import FLAG_RESTORED
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import Gap, GapRange
+from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, dumps, event, job, setting
 
 LOST = event(id="lost", note="gone")

@@ -14,8 +14,8 @@ from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal import format as record
-from perstack_stored.journal.format import Kind
 from perstack_stored.journal.writer import Append
+from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.listing_cache import Listings
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting

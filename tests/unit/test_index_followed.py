@@ -9,9 +9,9 @@ import pytest
 
 from perstack_stored.index import disk_reserve as reserve
 from perstack_stored.index.file_watch import IndexWatch
-from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import Mark
-from perstack_stored.projection import channel as link
+from perstack_stored.model.kinds import Kind
+from perstack_stored.process.socket_pair import pair
 from perstack_stored.projection.channel import FollowerEnd, Report, ServerEnd
 from perstack_stored.projection.worker import IndexProjection
 from tests.unit.support import Base, event
@@ -70,7 +70,7 @@ def test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now(tmp_pa
 
 def test_why_a_process_ended_is_heard_though_it_left_something_unread() -> None:
     """The kernel tells of that first, and of the last report behind it."""
-    ours, theirs = link.pair()
+    ours, theirs = pair()
     server, follower = ServerEnd(ours), FollowerEnd(theirs)
     server.send(Mark(1, 1, 1))
     follower.report(Report(Mark(0, 0, 0), 0, idle=False, fault="why"))

@@ -10,9 +10,10 @@ from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
 from perstack_stored.index import value_lookup as places
 from perstack_stored.journal import reader as segments
-from perstack_stored.journal.format import FLAG_IMPORTED, Kind
+from perstack_stored.journal.format import FLAG_IMPORTED
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import masking
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
 from perstack_stored.read import queries
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting

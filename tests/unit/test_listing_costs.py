@@ -11,7 +11,7 @@ import pytest
 
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
-from perstack_stored.journal.format import Kind
+from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.listing_cache import Listings
 from tests.unit.support import Base, checkpoint, event, job, setting

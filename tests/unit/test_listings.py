@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.journal.format import Kind
+from perstack_stored.model.kinds import Kind
 from perstack_stored.read import listing_cache as listings
 from perstack_stored.read import queries
 from perstack_stored.read.listing_cache import Listings

@@ -8,7 +8,7 @@ import pytest
 
 from perstack_stored.errors import DamageError, IndexUnusableError
 from perstack_stored.index import writer as index
-from perstack_stored.journal.format import Kind
+from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}

@@ -13,10 +13,9 @@ from structlog.testing import capture_logs
 
 from perstack_stored.datadir import probe as module
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import Folders, Ways, open_folders
 from perstack_stored.datadir.probe import probe, refuse_apart
 from perstack_stored.errors import ConfigError
-from perstack_stored.projection.worker import Folders, open_folders
-from perstack_stored.tree.writer import Ways
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import JournalFailedError, Refusal
-from perstack_stored.journal.format import Kind
 from perstack_stored.journal.writer import Journal
+from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol.frames import decode_header
 from perstack_stored.store.commit import StoreRequest, Stores, open_request
 from tests.unit.support import (

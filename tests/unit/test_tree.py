@@ -14,8 +14,8 @@ import pytest
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Buffer, Files
 from perstack_stored.errors import TreeUnsyncedError
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import json_text as jsontext
+from perstack_stored.model.kinds import Kind
 from perstack_stored.tree import writer as tree
 from perstack_stored.tree.writer import (
     Cursor,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import Ways
 from perstack_stored.errors import TreeUnsyncedError
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import json_text as jsontext
-from perstack_stored.tree.writer import Ways
+from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, Died, FailingFiles, SimulatedDisk, checkpoint, dumps, event, job, setting
 
 LACKING = [Ways(unnamed=False, exchange=False), Ways(unnamed=True, exchange=False), Ways(False, True)]

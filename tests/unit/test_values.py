@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import nesting, values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.nesting import NESTING_MAX
 from tests.unit.support import SAMPLES, USAGE, checkpoint, dumps, event, job, setting
 

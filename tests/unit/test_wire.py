@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from perstack_storage._errors import RETRYABLE, ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.format import Kind
+from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol import frames as wire
 from tests.unit.support import dumps
 

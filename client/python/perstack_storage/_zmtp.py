@@ -12,8 +12,8 @@ import struct
 from perstack_storage._errors import ProtocolError
 from perstack_storage._readiness import READABLE, WRITABLE, wait_ready
 from perstack_storage._turn import is_cooperative
+from perstack_storage._zmtp_frames import COMMAND, GREETING_BYTES, LONG, command, greeting, metadata
 
-GREETING_BYTES = 64
 BUFFER_BYTES = 65_536
 FRAME_BYTES_MAX = 1 << 28
 """No answer is larger: the daemon cuts them into parts of some 512 KiB."""
@@ -22,28 +22,10 @@ LARGE_STEP_BYTES = 1 << 22
 WAIT_SLICE_S = 0.25
 """A longer wait is made of receptions that the kernel ends after so long; it takes no call beside them."""
 
-_MORE, _LONG, _COMMAND = 1, 2, 4
 _SHORT_MAX = 255
 _JOIN_MAX = 16_384  # up to here a copy is cheaper than a call with two buffers
 _NOWAIT = socket.MSG_DONTWAIT
 _SEND = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-
-
-def greeting() -> bytes:
-    """What each side says first: ZMTP 3.1, without security."""
-    signature = b"\xff" + bytes(8) + b"\x7f"
-    return (signature + b"\x03\x01" + b"NULL".ljust(20, b"\0") + b"\0").ljust(GREETING_BYTES, b"\0")
-
-
-def command(name: bytes, data: bytes) -> bytes:
-    """A command, framed; at most 255 bytes with its name."""
-    body = bytes((len(name),)) + name + data
-    return bytes((_COMMAND, len(body))) + body
-
-
-def metadata(name: bytes, value: bytes) -> bytes:
-    """A property of a READY."""
-    return bytes((len(name),)) + name + struct.pack(">I", len(value)) + value
 
 
 _OPENING = greeting() + command(b"READY", metadata(b"Socket-Type", b"DEALER") + metadata(b"Identity", b""))
@@ -100,7 +82,7 @@ class ZmtpWire:
         if self.unsent:
             self.flush()
         size = len(frame)
-        head = bytes((0, size)) if size <= _SHORT_MAX else struct.pack(">BQ", _LONG, size)
+        head = bytes((0, size)) if size <= _SHORT_MAX else struct.pack(">BQ", LONG, size)
         if size <= _JOIN_MAX:
             self._hand_over(head + frame)
             return
@@ -222,7 +204,7 @@ class ZmtpWire:
             if available < 2:  # noqa: PLR2004 - flags and a short size
                 return None
             flags, size, head = self._buffer[start], self._buffer[start + 1], 2
-            if flags & _LONG:
+            if flags & LONG:
                 head = 9
                 if available < head:
                     return None
@@ -234,7 +216,7 @@ class ZmtpWire:
                 return None
             self._start = start + head + size
             frame = bytes(self._buffer[start + head : self._start])
-            if not flags & _COMMAND:
+            if not flags & COMMAND:
                 return frame
             self._follow(frame)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import zmq
 
-from perstack_storage._escape import shell_word
+from perstack_storage.protocol import shell_word
 from perstack_stored.errors import ConfigError, start_error
 
 KEY_CHARS = 40

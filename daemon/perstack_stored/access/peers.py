@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import structlog
 import zmq
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import NOBODY, Client, client_of
-from perstack_stored.transport.send_queue import RoutingId
+from perstack_stored.protocol.messages import RoutingId
 
 from .curve_keys import Access
 from .rate_limits import Rates

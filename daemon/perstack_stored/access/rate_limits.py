@@ -2,7 +2,7 @@
 
 import time
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 
 _BUCKETS_MAX = 20_000

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import click
 
-from perstack_storage._escape import UNSAFE, escaped
+from perstack_storage.protocol import UNSAFE, escaped
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import DamageError, StoredError
 from perstack_stored.offline.check.check import check as check_base

@@ -2,7 +2,7 @@
 
 import click
 
-from perstack_storage._escape import escaped
+from perstack_storage.protocol import escaped
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -4,10 +4,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from perstack_storage._endpoint import resolve_base
-from perstack_storage._errors import EndpointError
+from perstack_storage.protocol import EndpointError, resolve_base
 from perstack_stored.config.settings import Settings
 from perstack_stored.config.sources import Config
+from perstack_stored.datadir.layout import set_up
 from perstack_stored.errors import StoredError
 from perstack_stored.launcher.run import execute
 from perstack_stored.observe import log
@@ -15,7 +15,6 @@ from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.audit import audit as audit_module
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import held_base
-from perstack_stored.server.daemon import set_up
 
 from .offline import conclude, exit_status, printer
 from .output import complain
@@ -30,7 +29,7 @@ def import_tree(settings: Settings, source: str, *, force: bool, as_json: bool) 
         report = Report(printer(as_json=as_json), import_later.FINDINGS, import_later.NOTES)
         source_dir = import_later.open_source(source)
         base_path = settings.base_path or None
-        set_up(resolve_base(base_path), settings)
+        set_up(resolve_base(base_path), settings.folder_mode)
         with held_base(base_path, "import", reads_only=False) as base:
             import_later.import_later(base, settings, source_dir, report, force=force)
         os.close(source_dir)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+from perstack_storage.protocol import BASE_VARIABLE, ENDPOINT_VARIABLE
 from perstack_stored.errors import ConfigError
 
 _KIB = 1 << 10

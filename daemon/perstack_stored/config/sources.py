@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from perstack_storage._endpoint import resolve_base, resolve_endpoint
-from perstack_storage._escape import escaped
+from perstack_storage.protocol import escaped, resolve_base, resolve_endpoint
 from perstack_stored.errors import ConfigError, start_error
 
 from .settings import ITEMS, Item, Settings, key_of, refuse_odd, reloads, show, variable_of

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from perstack_stored.errors import BaseHeldError, ConfigError
 
@@ -149,3 +149,45 @@ def facts_of(data: bytes) -> dict[str, Any]:
     if not isinstance(facts.get("role", ""), str):
         facts.pop("role")
     return facts
+
+
+class Holder(NamedTuple):
+    """Who holds the lock of a base, as it says itself; a process that only just took it has said nothing."""
+
+    role: str
+    pid: int
+    endpoints: tuple[str, ...]
+    process: str = ""  # see `identity_of`
+
+    @property
+    def started(self) -> "Started":
+        """The process, as it is written down."""
+        return Started(self.pid, self.process)
+
+
+class Started(NamedTuple):
+    """A daemon that an `exec` started. Its number alone may be that of another process by now."""
+
+    pid: int
+    process: str
+
+
+def holder_of(stored: int) -> Holder | None:
+    """Who holds the base; None if it is free."""
+    try:
+        fd = os.open(NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stored)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        facts = facts_of(os.pread(fd, 4096, 0))
+        pid = facts.get("pid")
+        process = facts.get("process", "")
+        if not isinstance(pid, int) or not os.path.exists(f"/proc/{pid}") or not is_same(pid, process):
+            return Holder("", 0, ())  # what stands there is of one before
+        endpoints = facts.get("endpoints") or ()
+        return Holder(str(facts.get("role", "")), pid, tuple(map(str, endpoints)), str(process))
+    finally:
+        os.close(fd)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import structlog
 
-from perstack_stored.tree.writer import STAGING_NAME
+from .layout import STAGING_NAME
 
 _OTHERS = 0o077
 _OTHERS_BUT_WAY = 0o066

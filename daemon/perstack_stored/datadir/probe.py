@@ -15,10 +15,9 @@ import structlog
 
 from perstack_stored.errors import ConfigError
 from perstack_stored.model.values import ID_BYTES_MAX
-from perstack_stored.projection.worker import STORED_NAME, Folders
-from perstack_stored.tree.writer import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, TOP, Ways
 
 from .filesystem import FILE_MODE, Files
+from .layout import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, STORED_NAME, TOP, Folders, Ways
 
 # In `jobs/` a backslash goes before them, which no id has. Some file systems do not have the second one.
 _NAME = "probe"

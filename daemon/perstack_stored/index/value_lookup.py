@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal.reader import JournalReader, Mark, segment_name
 

@@ -15,12 +15,12 @@ from crc32c import crc32c
 from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal import format as record
-from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import Entry, JournalReader, Mark, is_large
 from perstack_stored.model import gaps, values
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.edits import Edit
 from perstack_stored.model.gaps import Gap, GapRange
+from perstack_stored.model.kinds import Kind
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .page_checksums import SUFFIX as SUMS_SUFFIX

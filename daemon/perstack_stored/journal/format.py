@@ -27,6 +27,7 @@ from typing import NamedTuple, Never
 from crc32c import crc32c
 
 from perstack_stored.errors import NewerFormatError
+from perstack_stored.model.kinds import Kind
 
 ENTRY_MAGIC = b"PSE1"
 SEGMENT_MAGIC = b"PSTKJNL1"
@@ -47,16 +48,6 @@ RECORD_BYTES = _RECORD.size
 assert (ENTRY_HEADER_BYTES, SEGMENT_HEADER_BYTES, RECORD_BYTES) == (64, 64, 8)
 
 _CRC_START = 8  # magic and checksum are not covered
-
-
-class Kind(IntEnum):
-    """What a record stores. Numbers are for ever; new ones are added behind."""
-
-    JOB = 1
-    CHECKPOINT = 2
-    EVENT = 3
-    RUN_SETTING = 4
-    GAP = 5  # a record was lost here; see gaps.py
 
 
 _KINDS = frozenset({int(kind) for kind in Kind})

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import DamageError
-from perstack_stored.observe.systemd import Working, to_nobody
+from perstack_stored.model.kinds import Kind
+from perstack_stored.progress import Working, to_nobody
 
 from . import format as record
 from .epochs import Epochs
@@ -164,7 +165,7 @@ def take_up(entry: Entry, sessions: Sessions) -> None:
     if found.type != EntryType.RECORDS or found.session == record.NO_SESSION:
         return
     seq, position = found.seq, found.position
-    for is_lost, group in groupby(places, lambda place: place.kind == record.Kind.GAP):
+    for is_lost, group in groupby(places, lambda place: place.kind == Kind.GAP):
         count = len(list(group))
         if is_lost:
             sessions.pass_over(found.session, seq + count - 1, found.time_ms)

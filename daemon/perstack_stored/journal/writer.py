@@ -16,7 +16,7 @@ import structlog
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import FILE_MODE, Files
 from perstack_stored.errors import JournalFailedError, LostEndError, StorageFullError
-from perstack_stored.observe.systemd import Working, to_nobody
+from perstack_stored.progress import Working, to_nobody
 
 from . import format as record
 from . import session_snapshot as session_bytes
@@ -81,7 +81,7 @@ class Journal:
         self._sessions = sessions
         self.sync_seconds = 0.0
         self.syncs = 0
-        self._syncer = Syncer(files.sync_data)
+        self._syncer: Syncer[Mark] = Syncer(files.sync_data)
         self._fd = -1
         self._number = self._salt = self._offset = self._capacity = 0
         self._synced = Mark(0, 0, 0)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from perstack_storage import Client, StorageError
 from perstack_stored.datadir.filesystem import FILE_MODE
-from perstack_stored.datadir.lock import identity_of, is_same
+from perstack_stored.datadir.layout import STORED_NAME
+from perstack_stored.datadir.lock import Holder, Started, holder_of, identity_of, is_same
 from perstack_stored.errors import BaseHeldError, ConfigError
 from perstack_stored.process import interpreter
-from perstack_stored.projection.worker import STORED_NAME
 
 from .children import Children
-from .users import LOG_NAME, Holder, Started, Users, holder_of
+from .users import LOG_NAME, Users
 
 FORWARDED = (
     signal.SIGINT,

@@ -4,11 +4,9 @@ import os
 import signal
 from collections.abc import Sequence
 
-from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+from perstack_storage.protocol import BASE_VARIABLE, ENDPOINT_VARIABLE
 from perstack_stored.config.settings import Settings
-from perstack_stored.offline.locked import not_yours
-from perstack_stored.projection.worker import STORED_NAME
-from perstack_stored.server.daemon import set_up
+from perstack_stored.datadir.layout import STORED_NAME, not_yours, set_up
 
 from .children import Children
 from .daemon_process import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
@@ -42,7 +40,7 @@ def execute(
     # Signals are taken where it suits, so that nothing is left half done.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
-        set_up(base, settings)
+        set_up(base, settings.folder_mode)
         stored = os.open(os.path.join(base, STORED_NAME), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError as error:
         raise not_yours(base, error) from error

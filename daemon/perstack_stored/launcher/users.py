@@ -7,60 +7,12 @@ the daemon, if an `exec` had started it; the file says which process that was, b
 import fcntl
 import json
 import os
-from typing import Any, NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE
-from perstack_stored.datadir.lock import NAME as LOCK_NAME
-from perstack_stored.datadir.lock import facts_of, is_same
+from perstack_stored.datadir.lock import Started, facts_of
 
 NAME = "exec"
 LOG_NAME = "exec.log"
-
-
-class Holder(NamedTuple):
-    """Who holds the lock of a base, as it says itself; a process that only just took it has said nothing."""
-
-    role: str
-    pid: int
-    endpoints: tuple[str, ...]
-    process: str = ""  # see `identity_of`
-
-    @property
-    def started(self) -> "Started":
-        """The process, as it is written down."""
-        return Started(self.pid, self.process)
-
-
-class Started(NamedTuple):
-    """A daemon that an `exec` started. Its number alone may be that of another process by now."""
-
-    pid: int
-    process: str
-
-
-def holder_of(stored: int) -> Holder | None:
-    """Who holds the base; None if it is free."""
-    try:
-        fd = os.open(LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stored)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
-    except BlockingIOError:
-        facts = _facts(fd)
-        pid = facts.get("pid")
-        process = facts.get("process", "")
-        if not isinstance(pid, int) or not os.path.exists(f"/proc/{pid}") or not is_same(pid, process):
-            return Holder("", 0, ())  # what stands there is of one before
-        endpoints = facts.get("endpoints") or ()
-        return Holder(str(facts.get("role", "")), pid, tuple(map(str, endpoints)), str(process))
-    finally:
-        os.close(fd)
-
-
-def _facts(fd: int) -> dict[str, Any]:
-    return facts_of(os.pread(fd, 4096, 0))
 
 
 class Users:
@@ -89,7 +41,7 @@ class Users:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        facts = _facts(self._fd)
+        facts = facts_of(os.pread(self._fd, 4096, 0))
         pid, process = facts.get("pid"), facts.get("process")
         return Started(pid, process) if isinstance(pid, int) and isinstance(process, str) else None
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from perstack_storage._masking import SECRET_OBJECTS, SECRETS, folded
+from perstack_storage.protocol import SECRET_OBJECTS, SECRETS, folded
 
 from . import json_text as jsontext
 

@@ -16,10 +16,10 @@ from typing import Annotated, Never
 import msgspec
 from msgspec import Meta
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.format import Kind
 
+from .kinds import Kind
 from .nesting import NESTING_MAX, are_shallow, is_too_deep, pruned
 
 UNSET = msgspec.UNSET

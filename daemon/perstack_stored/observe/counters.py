@@ -6,6 +6,7 @@ Whoever looks copies first; a copy is made without letting the owner run, so it 
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 COUNT_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -90,3 +91,18 @@ class Course:
             if end > position:
                 return max(0.0, now - since)
         return 0.0
+
+
+@dataclass
+class LoopFigures:
+    """What the serving loop counts itself; gauges are as of the last look."""
+
+    messages: int = 0
+    slow_syncs: int = 0
+    syncs: Histogram = field(default_factory=lambda: Histogram(SECONDS_BOUNDS))
+    commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
+    course: Course = field(default_factory=Course)
+    seen: float = 0.0  # when the loop came by last, on time.monotonic
+    held_requests: int = 0
+    held_bytes: int = 0
+    reads_waiting: int = 0

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from perstack_storage._escape import escaped, escaped_lines
+from perstack_storage.protocol import escaped, escaped_lines
 
 # Of each kind of warning or error so many lines at once, then one in so many seconds: whoever can cause one
 # can cause any number of them, and the log is on a disk.

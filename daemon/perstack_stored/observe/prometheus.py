@@ -5,32 +5,44 @@ Runs in the threads of `exposition.py`. Every metric stands in daemon/README.md.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from perstack_storage import __version__
-from perstack_stored.projection.process import Follower
-from perstack_stored.server.status import LoopFigures
 
-from .counters import Histogram, Tally
+from .counters import Histogram, LoopFigures, Tally
 
 _PREFIX = "perstack_stored_"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+class ProjectionStatus(Protocol):
+    """What is shown of a worker: its kind, and its process if there is one."""
+
+    @property
+    def kind(self) -> str:
+        """Which projection: index or tree."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while there is a process."""
+        ...
+
+
 class Watched(NamedTuple):
     """What is looked at; nothing of it is changed."""
 
-    base: str
+    journal: str  # path of its folder
     store: str
     figures: LoopFigures
     stats: Callable[[], dict[str, Any]]
     tallies: list[Tally]  # of the loop, and of reads
-    followers: tuple[Follower, Follower]
+    followers: Sequence[ProjectionStatus]
     connections: Callable[[], dict[str, Any]]
 
 
@@ -109,10 +121,10 @@ class Metrics(Collector):
         yield _counter(
             "slow_syncs", "Those that took longer than slow-sync-ms.", stats["journal"]["slowSyncs"]
         )
-        sizes = _sizes(os.path.join(self._watched.base, ".stored", "journal"))
+        sizes = _sizes(self._watched.journal)
         yield _gauge("journal_bytes", "Bytes of the journal's files, room made ahead included.", sum(sizes))
         yield _gauge("journal_segments", "Files of the journal.", len(sizes))
-        disk = os.statvfs(self._watched.base)
+        disk = os.statvfs(self._watched.journal)
         yield _gauge("disk_free_bytes", "Free on the base's file system.", disk.f_bavail * disk.f_frsize)
 
     def _followers(self, stats: dict[str, Any]) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, MutableMapping
 
 import structlog
 
-from perstack_storage._escape import escaped
+from perstack_storage.protocol import escaped
 
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
 _WATCHDOG_VARIABLES = ("WATCHDOG_USEC", "WATCHDOG_PID")
@@ -22,14 +22,8 @@ _EXTEND_EVERY_SECONDS = 2.0
 # A loop that does nothing comes by twice a second: two turns and a lost datagram fit into a second.
 _PINGS_IN_A_PERIOD = 3
 
-Working = Callable[[str], None]
-"""Told by long work that it has come further, and where it is; see `Notifier.working`."""
 
 _log = structlog.get_logger()
-
-
-def to_nobody(status: str) -> None:
-    """The `Working` of tools, which no service manager waits for."""
 
 
 class Notifier:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from perstack_stored.errors import ConfigError, DamageError
 from perstack_stored.journal import format as record
-from perstack_stored.journal.format import Kind, RecordPlace
+from perstack_stored.journal.format import RecordPlace
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.model import gaps, values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.protocol import frames as wire

@@ -8,12 +8,13 @@ import os
 from collections import Counter
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.layout import TreeModes
 from perstack_stored.errors import ConfigError
-from perstack_stored.journal.format import Kind
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Journal
-from perstack_stored.server.daemon import open_journal
-from perstack_stored.tree.writer import Cursor, TreeModes, save_cursor, umask_for
+from perstack_stored.model.kinds import Kind
+from perstack_stored.startup import open_journal
+from perstack_stored.tree.writer import Cursor, save_cursor, umask_for
 from perstack_stored.tree_import.existing import Held, Verdict
 from perstack_stored.tree_import.first_start import Storing, import_tree, import_wanted
 from perstack_stored.tree_import.plan import Path, Plan, Planned

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pwd
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,16 +9,16 @@ from typing import NamedTuple
 
 import click
 
-from perstack_storage._endpoint import resolve_base
+from perstack_storage.protocol import resolve_base
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import Folders, not_yours, open_folders
 from perstack_stored.datadir.lock import BaseLock
+from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.probe import refuse_apart
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal.reader import Entry
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.offline.repair.swap import refuse_unfinished
-from perstack_stored.projection.worker import STORED_NAME, Folders, open_folders
 
 SLICE_RECORDS_MAX = 2048
 SLICE_BYTES_MAX = 4 << 20
@@ -76,25 +75,6 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bo
             lock.release()
         for fd in folders:
             files.close(fd)
-
-
-def not_yours(path: str, error: OSError) -> ConfigError:
-    """The error of a user who may not open a base: the group may connect, and read the tree, no more."""
-    try:
-        owner = os.stat(os.path.join(path, STORED_NAME), follow_symlinks=False).st_uid
-    except OSError:
-        return ConfigError(f"this user may not look into {path} ({error.strerror})")
-    if owner == os.geteuid():
-        return ConfigError(
-            f"{path}/{STORED_NAME} can't be opened, though it is this user's ({error.strerror})"
-        )
-    try:
-        name = pwd.getpwuid(owner).pw_name
-    except KeyError:
-        name = f"with id {owner}"
-    return ConfigError(
-        f"{path}/{STORED_NAME} is open to its owner alone, the user {name}: run this as that user, or as root"
-    )
 
 
 def _lock(path: str, folders: Folders, *, reads_only: bool) -> BaseLock | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import STORED_NAME, TreeModes
 from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, IndexUnusableError
 from perstack_stored.index import writer as index
@@ -24,10 +25,10 @@ from perstack_stored.journal.reader import Chain, Entry, JournalReader, Mark
 from perstack_stored.journal.recovery import Recovered
 from perstack_stored.journal.writer import Journal
 from perstack_stored.process.worker_status import WorkerStatus
-from perstack_stored.server.daemon import known_position
+from perstack_stored.startup import known_position
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
-from perstack_stored.tree.writer import Cursor, Tree, TreeModes, Write, save_cursor, umask_for
+from perstack_stored.tree.writer import Cursor, Tree, Write, save_cursor, umask_for
 from perstack_stored.tree_import import first_start as importer
 
 from .locked import Advance, Base, keeping_sessions, progress, slices
@@ -89,7 +90,7 @@ def rebuild(
 
     def make_index(step: Step) -> None:
         with _reading(base, step) as reader:
-            path = os.path.join(base.path, ".stored", index.FILE_NAME)
+            path = os.path.join(base.path, STORED_NAME, index.FILE_NAME)
             (_rebuild_index if index_too else _complete_index)(base, path, reader, store, mark, step)
 
     def make_tree(step: Step) -> Written:
@@ -148,7 +149,7 @@ def _segments(files: Files, journal_dir: int) -> int:
 def _rebuild_index(
     base: Base, path: str, reader: JournalReader, store: bytes, mark: Mark, step: Step
 ) -> None:
-    new_path = os.path.join(base.path, ".stored", _NEW_NAME)
+    new_path = os.path.join(base.path, STORED_NAME, _NEW_NAME)
     index.remove(new_path)  # of a rebuild that did not come to its end
     try:
         new = Index(new_path, reader, store, step.status)
@@ -218,7 +219,7 @@ def _make_tree(
     kept = () if retries or not listed.is_current else listed.records
     save_cursor(files, stored, store, Cursor(0, clean=False))
     modes = TreeModes(settings.file_mode, settings.folder_mode)
-    path = os.path.join(base.path, ".stored", index.FILE_NAME)
+    path = os.path.join(base.path, STORED_NAME, index.FILE_NAME)
     with contextlib.closing(index.connect(path, read_only=True)) as database:
         tree = Tree(
             files,

@@ -112,8 +112,3 @@ class FollowerEnd:
             self._socket.send(facts + fault)
         except ConnectionError:
             os._exit(1)
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Both ends: the server's, and the follower's to be handed to its process."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

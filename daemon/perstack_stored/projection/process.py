@@ -12,10 +12,10 @@ import structlog
 from perstack_stored.journal.reader import Mark
 from perstack_stored.process import interpreter
 from perstack_stored.process.hang_detector import Silence
+from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
-from . import channel as link
 from .channel import Report, ServerEnd
 from .worker import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
 
@@ -124,7 +124,7 @@ class Follower:
         """The process, and our end of the line to it."""
         self._status, status_fd = WorkerStatus.shared()
         try:
-            ours, theirs = link.pair()
+            ours, theirs = pair()
         except OSError:
             os.close(status_fd)
             raise

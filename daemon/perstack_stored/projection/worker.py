@@ -17,13 +17,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
 import structlog
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import STORED_NAME, TreeModes, Ways, open_folders
 from perstack_stored.errors import (
     DamageError,
     IndexUnusableError,
@@ -46,11 +47,10 @@ from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.blocked_sync import PassingOver
 from perstack_stored.tree.helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
 from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
-from perstack_stored.tree.writer import Tree, TreeModes, Ways, Write, umask_for
+from perstack_stored.tree.writer import Tree, Write, umask_for
 
 from .channel import FollowerEnd, Report
 
-STORED_NAME = ".stored"
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes
 TREE_SLICE = (256, 4 << 20)
 TREE_SLICE_HELPED = (1024, 16 << 20)
@@ -90,21 +90,6 @@ class Place(msgspec.Struct):
     silence_seconds: float = SILENCE_SECONDS
     careful_until: int = 0  # the process before died: small steps up to here, each record named
     blocked: tuple[BlockedRecord, ...] = ()  # to be passed over from now on
-
-
-class Folders(NamedTuple):
-    """Open folders of a base."""
-
-    base: int
-    stored: int
-    journal: int
-
-
-def open_folders(files: Files, base: str) -> Folders:
-    """Open the folders of a base that was set up."""
-    base_dir = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    stored = files.open_dir(STORED_NAME, dir_fd=base_dir)
-    return Folders(base_dir, stored, files.open_dir("journal", dir_fd=stored))
 
 
 class IndexProjection:

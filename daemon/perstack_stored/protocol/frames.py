@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.format import Kind
+from perstack_stored.model.kinds import Kind
 
 PROTOCOL_VERSION = 1
 HEADER_BYTES_MAX = 65_536

@@ -7,12 +7,12 @@ began first is always through in the end, and a client that has sent much and fa
 
 import time
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import NOBODY, Client
-from perstack_stored.transport.send_queue import RoutingId
 
 from .frames import RequestHeader
+from .messages import RoutingId
 
 # How slowly a value may come while others have no room for it: it may pause so long, and must otherwise come
 # as fast as this. A network of 100 Mbit/s gives 12 MB/s.

@@ -9,7 +9,7 @@ message:             [request], or an empty frame and [request], as REQ sends it
 import struct
 from typing import Generic, TypeVar
 
-from perstack_storage._zmtp import GREETING_BYTES, command, greeting, metadata
+from perstack_storage.protocol import GREETING_BYTES, command, greeting, metadata
 
 READ_BYTES = 65_536
 """What is read of a connection at a time; a frame that is larger is collected."""

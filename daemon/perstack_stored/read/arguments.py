@@ -1,32 +1,15 @@
 """Arguments of the reads, checked before anything is asked of the index. No I/O."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from perstack_storage._errors import ErrorCode
-from perstack_stored.access.peers import Peer
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.model import values
-from perstack_stored.transport.send_queue import Envelope
 
 WAIT_MS_MAX = 60_000
 _INTEGER_MAX = 2**53 - 1
-
-
-class ReadRequest(NamedTuple):
-    """A read whose arguments were checked."""
-
-    envelope: Envelope
-    id: int
-    op: str
-    arguments: dict[str, Any]
-    position: int  # what it must see
-    deadline: float | None  # on time.monotonic
-    arrived: float = 0.0  # on time.monotonic
-    peer: Peer | None = None
-    client: str = ""  # where shares are counted: `Peers.client`
-    has_waited: bool = False  # for new records
 
 
 def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,14 @@ One thread looks up single values, the other makes listings; each makes the late
 third one, the tail's, has those that wait for new records.
 """
 
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import Refusal
 from perstack_stored.index import writer as index
 from perstack_stored.journal.epochs import Epochs
@@ -17,13 +19,12 @@ from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import Portions
 from perstack_stored.observe.counters import Tally
 from perstack_stored.protocol import frames as wire
-from perstack_stored.store.commit import Reply
-from perstack_stored.transport.send_queue import RoutingId
+from perstack_stored.protocol.messages import Reply, RoutingId
 
-from .arguments import ReadRequest
 from .listing_cache import Listings
 from .open_answers import Buffer, OpenReads
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
+from .requests import ReadRequest
 from .subscriptions import Tail
 from .thread import Faults, ReadThread, begin, frame_of
 
@@ -56,7 +57,7 @@ class Reads:
     ) -> None:
         self.is_here = is_here
         self._files = files
-        self._path = f"{base}/.stored/{index.FILE_NAME}"
+        self._path = os.path.join(base, STORED_NAME, index.FILE_NAME)
         self._journal_dir = journal_dir
         self._epochs = epochs
         self._answer_bytes = answer_bytes

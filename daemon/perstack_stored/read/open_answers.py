@@ -5,10 +5,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.portions import Portions
-from perstack_stored.transport.send_queue import RoutingId
+from perstack_stored.protocol.messages import RoutingId
 
 Buffer = bytes | memoryview
 

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.index.value_lookup import PIECE_BYTES, Place, Values, pieces_at, values_at
 from perstack_stored.index.writer import connect, read_cursor, setting_edits
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.model.edits import Edit, edited, joined
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
+from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 
 from . import window as stretch
 from .listing_cache import START, Cursor, Listing, Listings, Page
@@ -30,7 +32,6 @@ from .open_answers import Buffer
 LIMIT_MAX = 10_000  # items that a client gets at most where it asks for a limit
 PAGE_ROWS = 16_384  # of texts asked for at a time; a run of 10,000 events takes one question
 PLACES_ROWS = 2048  # of places: as many objects are made at a time, holding the interpreter's lock
-READ_ALL_RECORDS_MAX = 10_000
 STRETCH_ANSWER_BYTES = 1 << 20
 
 
@@ -487,13 +488,13 @@ def _records(
             return
         if payload_crc is not None:
             large = stretch.large_of(Entry(segment, offset, header, data, payload_crc))
-            if large.position > after and large.position not in repeats and large.kind != record.Kind.GAP:
+            if large.position > after and large.position not in repeats and large.kind != Kind.GAP:
                 yield stretch.pieces_of(large, source.reader, source.indexed, masked=masked)
             continue
         items: list[memoryview] = []
         size = 0
         for position, item in enumerate(record.record_places(data, header), header.position):
-            if after < position <= last and position not in repeats and item.kind != record.Kind.GAP:
+            if after < position <= last and position not in repeats and item.kind != Kind.GAP:
                 payload = data[item.start : item.start + item.length]
                 text = stretch.item_of(position, header.time_ms, item.kind, payload, masked=masked)
                 items.append(memoryview(text))

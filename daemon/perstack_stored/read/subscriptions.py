@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.reader import Mark
 from perstack_stored.model.shares import Shares
-from perstack_stored.transport.send_queue import RoutingId
+from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.messages import RoutingId
 
 from . import window as stretch
-from .arguments import ReadRequest
-from .queries import READ_ALL_RECORDS_MAX, Answer, Source
+from .queries import Answer, Source
+from .requests import ReadRequest
 from .thread import Faults
 from .window import Wanted
 

@@ -8,17 +8,17 @@ from typing import Protocol
 
 import structlog
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, StoredError
 from perstack_stored.index import writer as index
 from perstack_stored.observe.counters import Tally
 from perstack_stored.protocol import frames as wire
-from perstack_stored.transport.send_queue import RoutingId
+from perstack_stored.protocol.messages import RoutingId
 
 from . import queries
-from .arguments import ReadRequest
 from .open_answers import Buffer, OpenRead, OpenReads
 from .queries import Answer, Source
+from .requests import ReadRequest
 from .turns import Task, Turns
 
 # What a client wants is put aside for the others after so long.

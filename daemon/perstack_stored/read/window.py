@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.value_lookup import Place, pieces_at
 from perstack_stored.journal import format as record
@@ -20,6 +20,7 @@ from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_n
 from perstack_stored.model import values
 from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol import frames as wire
 
@@ -174,13 +175,13 @@ def _owner(kind: int, payload: memoryview) -> tuple[str, str]:
     except (msgspec.DecodeError, RecursionError):  # legal JSON that msgspec refuses
         value = values.decode(kind, payload)
         return (value.id, _NO_RUN) if isinstance(value, values.Job) else (value.jobId, value.runId)
-    return (ids.id, _NO_RUN) if kind == record.Kind.JOB else (ids.jobId, ids.runId)
+    return (ids.id, _NO_RUN) if kind == Kind.JOB else (ids.jobId, ids.runId)
 
 
 def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, masked: bool) -> bytes:
     """A record as `readAll` gives it."""
     value: bytes | memoryview = payload
-    if masked and kind == record.Kind.RUN_SETTING:
+    if masked and kind == Kind.RUN_SETTING:
         value = mask(bytes(payload))
     return b"".join((_head(position, time_ms, kind), value, b"}"))
 
@@ -194,7 +195,7 @@ def pieces_of(
 ) -> Iterator[bytes | memoryview]:
     """A large record as `readAll` gives it."""
     yield _head(large.position, large.time_ms, large.kind)
-    if masked and large.kind == record.Kind.RUN_SETTING:
+    if masked and large.kind == Kind.RUN_SETTING:
         yield from mask_pieces(joined(pieces_at(reader, large.place, indexed), large.place.length))
     else:
         yield from pieces_at(reader, large.place, indexed)
@@ -236,12 +237,12 @@ def read(
         size += header.length
         if entry.payload_crc is not None:
             large = large_of(entry)
-            if large.kind != record.Kind.GAP:
+            if large.kind != Kind.GAP:
                 records.append(large)
             place = reader.behind(entry)
             break
         for kind, _, start, length in record.record_places(data, header):
-            if position > after and kind != record.Kind.GAP:
+            if position > after and kind != Kind.GAP:
                 records.append((position, time_ms, kind, data[start : start + length]))
             position += 1
         if len(records) - rested >= _REST_EVERY_RECORDS:

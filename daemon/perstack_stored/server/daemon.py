@@ -1,7 +1,6 @@
 """Start and stop of the daemon: what has to be there before the first request, and in which order it ends."""
 
 import contextlib
-import errno
 import faulthandler
 import os
 import resource
@@ -20,37 +19,36 @@ from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import curve_key_of, rules_of
 from perstack_stored.config.settings import LOG_LEVELS, Settings
 from perstack_stored.config.sources import Sources, reloaded
-from perstack_stored.datadir.filesystem import FOLDER_MODE, STORED_MODE, Files
+from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import (
+    STORED_NAME,
+    Folders,
+    TreeModes,
+    Ways,
+    open_folders,
+    set_up,
+)
 from perstack_stored.datadir.lock import BaseLock
+from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.permissions import tighten
 from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, StartFailedError, StoredError, start_error
-from perstack_stored.index import writer as index
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
 from perstack_stored.observe.http import Exposition, Health
 from perstack_stored.observe.prometheus import Metrics
-from perstack_stored.observe.systemd import Notifier, Working, to_nobody
-from perstack_stored.offline.repair.swap import refuse_unfinished
+from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
-from perstack_stored.projection.worker import STORED_NAME, Folders, Place, open_folders
+from perstack_stored.projection.worker import Place
 from perstack_stored.read.executor import Reads
+from perstack_stored.startup import make_sessions, open_journal, take_up_tree
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.endpoints import Doors
 from perstack_stored.transport.socket_activation import inherited_listeners
 from perstack_stored.transport.tcp import Router
 from perstack_stored.transport.wakeup import Waker
-from perstack_stored.tree.writer import (
-    STAGING_NAME,
-    Cursor,
-    TreeModes,
-    Ways,
-    load_cursor,
-    save_cursor,
-    umask_for,
-)
-from perstack_stored.tree_import.first_start import import_tree, import_wanted
+from perstack_stored.tree.writer import load_cursor, umask_for
 
 from .loop import Server
 
@@ -74,17 +72,6 @@ def room_for_connections(settings: Settings) -> int:
     return max(1, min(settings.connections_max, most - min(_OWN_DESCRIPTORS, most // 2)))
 
 
-def set_up(base: str, settings: Settings) -> None:
-    """Make the folders of a base that are missing."""
-    os.makedirs(base, settings.folder_mode, exist_ok=True)
-    for name, mode in (("", STORED_MODE), ("journal", FOLDER_MODE), (STAGING_NAME, FOLDER_MODE)):
-        path = os.path.join(base, STORED_NAME, name).rstrip("/")
-        if os.path.islink(path):
-            raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is not followed", path)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, mode)
-
-
 @contextlib.contextmanager
 def _naming(sentence: str) -> Iterator[None]:
     """What the system refuses at the start becomes a sentence.
@@ -103,67 +90,11 @@ def _naming(sentence: str) -> Iterator[None]:
         raise StartFailedError(f"{sentence}: {error}") from error
 
 
-def known_position(files: Files, base: str, folders: Folders, store: bytes) -> int:
-    """The highest position that index or tree know: they only follow what is on disk."""
-    indexed = index.position_of(os.path.join(base, STORED_NAME, index.FILE_NAME), store)
-    return max(load_cursor(files, folders.stored, store).position, indexed or 0)
-
-
-def open_journal(
-    files: Files,
-    base: str,
-    folders: Folders,
-    sessions: Sessions,
-    settings: Settings,
-    working: Working = to_nobody,
-) -> Journal:
-    """Open the journal, and tell what recovery found."""
-    journal = Journal(
-        files,
-        folders.journal,
-        sessions,
-        segment_bytes=settings.segment_bytes,
-        first_segment_bytes=settings.first_segment_bytes,
-        known_position=lambda store: known_position(files, base, folders, store),
-        working=working,
-    )
-    found = journal.recovered
-    if found.kept or found.torn_bytes:
-        _log.warning(
-            "journal_recovered",
-            segment=found.number,
-            kept_records=sum(len(entry.records) for entry in found.kept),
-            torn_bytes=found.torn_bytes,
-            torn_at=found.end if found.torn_bytes else None,
-            position=found.position,
-        )
-    return journal
-
-
-def take_up_tree(files: Files, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
-    """Import a tree that was there before us; after this the cursor says what there is to wait for."""
-    imported = import_wanted(files, folders, journal)
-    if imported:
-        import_tree(files, folders, journal, working)
-    if imported or not journal.mark.position:
-        # The tree is as the journal has it. Without a cursor, the next start would go through all of it.
-        save_cursor(files, folders.stored, journal.store, Cursor(0, clean=True))
-
-
 def await_whole_tree(server: Server, files: Files, folders: Folders, journal: Journal) -> None:
     """Wait until nothing in the tree is torn, missing or older than it was before the last stop."""
     cursor = load_cursor(files, folders.stored, journal.store)
     if journal.mark.position and not cursor.clean:
         server.await_tree(min(journal.mark.position, cursor.written_max))
-
-
-def make_sessions(settings: Settings) -> Sessions:
-    """The sessions, empty."""
-    return Sessions(
-        sessions_max=settings.sessions_max,
-        session_seconds=settings.session_seconds,
-        remembered_records_max=max(settings.window_records, settings.batch_items_max),
-    )
 
 
 class Daemon:
@@ -205,7 +136,7 @@ class Daemon:
         files = Files()
         sessions = make_sessions(settings)
         with _naming(f"can't use {self._base} as a base"):
-            set_up(self._base, settings)
+            set_up(self._base, settings.folder_mode)
             os.umask(0o077)  # what is made from now on is the daemon's alone; the tree has its own process
             folders = open_folders(files, self._base)
             tighten(folders.stored, os.path.join(self._base, STORED_NAME))

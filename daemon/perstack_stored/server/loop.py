@@ -5,6 +5,7 @@ One thread owns the sockets, the journal and the sessions. The way of a store: `
 tree is the concern of `Care`.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,33 +13,35 @@ from typing import Any
 
 import structlog
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.access.curve_keys import Access
 from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
-from perstack_stored.observe.counters import Arrivals
+from perstack_stored.observe.counters import Arrivals, LoopFigures
 from perstack_stored.observe.prometheus import Watched
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.messages import Envelope, Reply
 from perstack_stored.protocol.multipart import Parts
-from perstack_stored.read.arguments import ARGUMENTS, ReadRequest, check_arguments, check_history
+from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_history
 from perstack_stored.read.executor import Reads
+from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
-from perstack_stored.store.commit import Payload, Reply, StoreRequest, Stores, open_request
+from perstack_stored.store.commit import Payload, StoreRequest, Stores, open_request
 from perstack_stored.store.commit_queue import HeldStores
 from perstack_stored.store.large_values import Apart
 from perstack_stored.transport.endpoints import Doors
-from perstack_stored.transport.send_queue import Envelope
 from perstack_stored.transport.wakeup import Waker
 
 from .projections import Care
-from .status import LoopFigures, Telling
+from .status import Telling
 
 _IDLE_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 0.01
@@ -447,7 +450,7 @@ class Server:
     def watched(self) -> Watched:
         """What metrics are made of."""
         return Watched(
-            base=self._base,
+            journal=os.path.join(self._base, STORED_NAME, "journal"),
             store=self._journal.store.hex(),
             figures=self.figures,
             stats=self.stats,

@@ -2,37 +2,21 @@
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 from perstack_storage import __version__
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
-from perstack_stored.observe.counters import COUNT_BOUNDS, SECONDS_BOUNDS, Course, Histogram
+from perstack_stored.observe.counters import LoopFigures
 from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import Parts
 from perstack_stored.read.executor import Reads
-from perstack_stored.read.queries import READ_ALL_RECORDS_MAX
 from perstack_stored.store.commit import Stores
 from perstack_stored.transport.endpoints import Doors
-
-
-@dataclass
-class LoopFigures:
-    """What the serving loop counts itself; gauges are as of the last look."""
-
-    messages: int = 0
-    slow_syncs: int = 0
-    syncs: Histogram = field(default_factory=lambda: Histogram(SECONDS_BOUNDS))
-    commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
-    course: Course = field(default_factory=Course)
-    seen: float = 0.0  # when the loop came by last, on time.monotonic
-    held_requests: int = 0
-    held_bytes: int = 0
-    reads_waiting: int = 0
 
 
 class Telling:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
 from perstack_stored.journal.format import NO_SESSION, Record
 from perstack_stored.journal.sessions import Session, Sessions
@@ -15,9 +15,8 @@ from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.observe.counters import Tally
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
-from perstack_stored.transport.send_queue import Envelope
+from perstack_stored.protocol.messages import Envelope, Reply
 
-Reply = tuple[Envelope, bytes]
 Payload = bytes | bytearray
 
 

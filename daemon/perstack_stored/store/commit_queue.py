@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Iterator
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import Client
-from perstack_stored.transport.send_queue import RoutingId
+from perstack_stored.protocol.messages import RoutingId
 
 from .commit import StoreRequest
 

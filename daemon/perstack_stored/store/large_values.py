@@ -8,11 +8,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import Client
-from perstack_stored.transport.send_queue import RoutingId
+from perstack_stored.protocol.messages import RoutingId
 
 from .commit import StoreRequest
 from .commit_queue import memory_of

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.process import interpreter

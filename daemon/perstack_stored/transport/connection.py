@@ -6,9 +6,8 @@ import time
 from typing import NamedTuple
 
 from perstack_stored.model.shares import Client, client_of
+from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.zmtp import Decoder
-
-from .send_queue import Envelope
 
 _JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers
 _BUFFERS_MAX = 64

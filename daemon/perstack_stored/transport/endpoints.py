@@ -8,9 +8,9 @@ from typing import Any
 
 from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
+from perstack_stored.protocol.messages import Envelope, Message
 
 from .ipc import Ipc
-from .send_queue import Envelope, Message
 from .tcp import Router
 
 _LAST_ANSWERS_SECONDS = 0.5

@@ -17,11 +17,11 @@ import structlog
 from perstack_stored.access.peers import Peers, process_of
 from perstack_stored.config.settings import Settings
 from perstack_stored.model.shares import Client, Owned
+from perstack_stored.protocol.messages import Envelope, Message, RoutingId
 from perstack_stored.protocol.zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
 from .connection import Connection, Newcomer
 from .partial_frames import HalfFrames
-from .send_queue import Envelope, Message, RoutingId
 
 _ACCEPTED_MAX = 64  # in a round
 _WAITING_MAX = 16  # accepted ones that wait for a place

@@ -6,9 +6,10 @@ import zmq.backend
 from perstack_stored.access.peers import Peers
 from perstack_stored.access.rules import Rules
 from perstack_stored.config.settings import Settings
+from perstack_stored.protocol.messages import Message
 
 from .binding import seed_routing_ids
-from .send_queue import Message, Outbox
+from .send_queue import Outbox
 from .zap import Gate
 
 _LINGER_MS = 500

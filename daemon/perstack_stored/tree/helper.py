@@ -17,8 +17,8 @@ import structlog
 
 from perstack_stored.journal.reader import Entry, Mark
 from perstack_stored.process.hang_detector import Silence
+from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
-from perstack_stored.projection.channel import pair
 
 HELPED_LAG_RECORDS = 2048
 """Below this the tree does not lag: it comes in small pieces, which are not worth dividing."""

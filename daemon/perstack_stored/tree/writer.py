@@ -19,6 +19,7 @@ from crc32c import crc32c
 
 from perstack_stored.datadir.background_sync import Syncer
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.datadir.layout import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, TOP, TreeModes, Ways
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
 from perstack_stored.index.value_lookup import Place, value_at
 from perstack_stored.index.writer import kind_name, read_cursor, setting_text
@@ -26,19 +27,14 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_name
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .blocked import BlockedRecord
 from .helper import Slice, TreeHelper, slice_of
 
-TOP = ("jobs",)
 SETTING_NAME = "run-setting.json"
 CURSOR_NAME = "tree.cursor"
-STAGING_NAME = "staging"
-ASIDE_NAMES = ("aside", "aside.helper")
-"""What a file is called that is written aside, by the first process and by its helper."""
-ASIDE_PREFIX = "\\"
-"""Goes before them in `jobs/`, where that is a file system of its own: no id may have a backslash."""
 UNSYNCED_RECORDS_MAX = 8192
 _CURSOR = struct.Struct("<8s16sQB3x")
 _CURSOR_MAGIC = b"PSTKTRE1"
@@ -56,25 +52,6 @@ _BLOCKED = (
     errno.EXDEV,  # a folder that is a mount of its own
     errno.EBUSY,  # a file that is one
 )
-
-
-class TreeModes(NamedTuple):
-    """Permissions of what is made in the tree."""
-
-    file: int = 0o640
-    folder: int = 0o750
-
-
-class Ways(NamedTuple):
-    """What the file system lets the tree do; chosen at the start, see `probe.py`.
-
-    Attributes:
-        unnamed: a file can be written without a name and then linked; else it has a name in staging first.
-        exchange: two names can be exchanged; else the new file is renamed over the old one.
-    """
-
-    unnamed: bool = True
-    exchange: bool = True
 
 
 class Write(NamedTuple):
@@ -236,7 +213,7 @@ class Tree:
         self.passed_over = {one.position: one for one in passed_over}
         self.passed_over_changed = False
         self.blocked = 0
-        self.syncer: Syncer | None = None
+        self.syncer: Syncer[Mark] | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         files.make_dir(STAGING_NAME, FOLDER_MODE, dir_fd=stored_dir)
         self._own_staging = self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
@@ -418,7 +395,7 @@ class Tree:
             for place in record.record_places(entry.data, entry.header):
                 payload = entry.data[place.start : place.start + place.length]
                 n = twins.get(position, 1)
-                is_wanted = n and position > self.position and place.kind != record.Kind.GAP
+                is_wanted = n and position > self.position and place.kind != Kind.GAP
                 if is_wanted and position not in self.passed_over:
                     self._status.at(position)
                     if self.names_records:

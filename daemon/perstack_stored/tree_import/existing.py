@@ -9,10 +9,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from perstack_stored.journal import format as record
-from perstack_stored.journal.format import Kind, RecordPlace
+from perstack_stored.journal.format import RecordPlace
 from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 
 from .plan import digest_of

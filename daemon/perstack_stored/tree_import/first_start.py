@@ -10,14 +10,15 @@ from collections import Counter, OrderedDict
 import structlog
 
 from perstack_stored.datadir.filesystem import FILE_MODE, Files, replace_durably
+from perstack_stored.datadir.layout import Folders
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
-from perstack_stored.journal.format import FLAG_IMPORTED, NO_SESSION, Kind, Record
+from perstack_stored.journal.format import FLAG_IMPORTED, NO_SESSION, Record
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Append, Journal
 from perstack_stored.model import values
-from perstack_stored.observe.systemd import Working, to_nobody
-from perstack_stored.projection.worker import Folders
+from perstack_stored.model.kinds import Kind
+from perstack_stored.progress import Working, to_nobody
 
 from .plan import Path, Plan, Planned, digest_of
 from .survey import Account, SkipError, Survey, checked, read_file, unreadable

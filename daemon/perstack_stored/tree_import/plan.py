@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 from perstack_stored.tree.writer import event_name
 

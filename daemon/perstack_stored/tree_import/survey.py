@@ -11,13 +11,13 @@ from enum import StrEnum
 
 import structlog
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
-from perstack_stored.observe.systemd import Working, to_nobody
+from perstack_stored.progress import Working, to_nobody
 from perstack_stored.tree.writer import event_name
 
 from .plan import Path, Plan, digest_of, kind_of, order_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from perstack_stored.tree.writer import Ways
+from perstack_stored.datadir.layout import Ways
 
 from .clients import Client, Ledger, Violation, sessions_of
 from .disk import Disk, File, Folder

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import count
 from random import Random
 
-from perstack_stored.tree.writer import Ways
+from perstack_stored.datadir.layout import Ways
 
 SECTOR_BYTES = 512
 PAGE_SECTORS = 8

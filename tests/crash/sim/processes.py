@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from perstack_stored.datadir.background_sync import Syncer
+from perstack_stored.datadir.layout import TreeModes
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.index import writer as index
 from perstack_stored.journal.format import record_places
@@ -13,7 +14,7 @@ from perstack_stored.journal.reader import Entry, JournalReader, Mark
 from perstack_stored.projection.channel import Report
 from perstack_stored.projection.worker import IndexProjection, TreeProjection, follow
 from perstack_stored.tree.helper import Slice
-from perstack_stored.tree.writer import Tree, TreeModes
+from perstack_stored.tree.writer import Tree
 
 from .clients import Violation
 from .expected import Stored

@@ -22,12 +22,13 @@ from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import Rules
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import STORED_NAME, Folders
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.projection.worker import STORED_NAME, Folders
-from perstack_stored.server.daemon import await_whole_tree, make_sessions, open_journal, take_up_tree
+from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
+from perstack_stored.startup import make_sessions, open_journal, take_up_tree
 from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor
 
 from .clients import Client, Ledger, Violation

@@ -9,8 +9,8 @@ from collections import Counter
 import msgspec
 
 from perstack_stored.datadir.filesystem import Files
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, count_files, progress

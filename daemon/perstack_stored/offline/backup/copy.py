@@ -14,17 +14,17 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from perstack_storage import Client, StorageError
-from perstack_storage._endpoint import resolve_base
+from perstack_storage.protocol import resolve_base
 from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.layout import open_folders
+from perstack_stored.datadir.lock import holder_of
 from perstack_stored.errors import BaseHeldError, ConfigError, DamageError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.format import SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Chain, Mark, segment_name, walk
-from perstack_stored.launcher.users import holder_of
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.locked import Advance, held_base, progress
-from perstack_stored.projection.worker import open_folders
 
 from . import manifest as backup_folder
 from .manifest import COPY_BYTES, Folder, Manifest, SegmentCopy, copy_name

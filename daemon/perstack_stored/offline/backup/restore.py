@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from perstack_storage._endpoint import resolve_base
+from perstack_storage.protocol import resolve_base
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, Files
+from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import Record, SegmentHeader
@@ -75,7 +76,7 @@ def restore(
             store = uuid.uuid4().bytes
             _write(files, folder, manifest, last, store, part_dir)
             files.sync(part_dir)
-            files.rename(PART_NAME, ".stored", source_dir=base_dir, target_dir=base_dir)
+            files.rename(PART_NAME, STORED_NAME, source_dir=base_dir, target_dir=base_dir)
             files.sync(base_dir)
     return Restored(path, last, store.hex(), manifest.store)
 

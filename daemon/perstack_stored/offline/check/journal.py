@@ -5,7 +5,7 @@ from typing import NamedTuple
 from perstack_stored.datadir.filesystem import Files
 from perstack_stored.errors import DamageError, NewerFormatError
 from perstack_stored.journal import format as record
-from perstack_stored.journal.format import EntryType, Kind, NotAnEntryError, SegmentHeader
+from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.reader import (
     BadEntryError,
     Entry,
@@ -19,6 +19,7 @@ from perstack_stored.journal.recovery import Recovered, recover
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
+from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, progress
 

@@ -7,9 +7,10 @@ import stat
 
 from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.index import writer as index
-from perstack_stored.journal.format import Kind, record_places
+from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Base, progress
 from perstack_stored.tree import blocked

@@ -12,9 +12,9 @@ from crc32c import crc32c
 from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.gaps import Gap
+from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.check.index import copy_index
 from perstack_stored.offline.locked import Base
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME

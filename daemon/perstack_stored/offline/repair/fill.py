@@ -14,6 +14,7 @@ from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from perstack_stored.model import gaps
+from perstack_stored.model.kinds import Kind
 
 from .evidence import Known, Vouchers
 from .survey import Hole, Segment, Survey
@@ -158,7 +159,7 @@ class Filler:
         if touched:
             gap = gaps.decode(gaps.encode(gap))
             gap.touched = touched
-        return Record(record.Kind.GAP, 0, gaps.encode(gap))
+        return Record(Kind.GAP, 0, gaps.encode(gap))
 
     def _in_journal(self, known: Known) -> bytes | None:
         """The bytes at the address that the index has: recovery may have left a copy, void now."""

@@ -8,10 +8,11 @@ import tempfile
 import uuid
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.pending_repair import is_unfinished
 from perstack_stored.errors import ConfigError
-from perstack_stored.journal.format import Kind
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
+from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Base, keeping_sessions, progress
 from perstack_stored.protocol.frames import STORE_OPS
@@ -21,7 +22,7 @@ from .evidence import Known, Vouchers
 from .fill import Filler
 from .rewrite import SegmentWriter, sessions_before
 from .survey import Segment, Survey
-from .swap import Done, carry_out, commit, is_unfinished, prepare
+from .swap import Done, carry_out, commit, prepare
 
 FINDINGS = {
     "record_gone": "nothing vouches for the record any more; its position is a gap",

@@ -14,14 +14,13 @@ import stat
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.datadir.layout import Folders
+from perstack_stored.datadir.pending_repair import PLAN_NAME, REPAIR_NAME
 from perstack_stored.errors import ConfigError
 from perstack_stored.index import writer as index
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.journal.reader import is_segment_name
-from perstack_stored.projection.worker import Folders
 
-REPAIR_NAME = "repair"
-PLAN_NAME = "plan.json"
 KEPT_PREFIX = "repaired-"
 _KEPT = re.compile(rf"{KEPT_PREFIX}([0-9]{{4,9}})")
 DAMAGED_SUFFIX = ".damaged"
@@ -32,28 +31,6 @@ class Done(NamedTuple):
 
     segments: list[str]
     kept_in: str
-
-
-def is_unfinished(files: Files, stored_dir: int) -> bool:
-    """Whether a repair was cut short when it had begun to change the base."""
-    try:
-        folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
-    except FileNotFoundError:
-        return False
-    try:
-        return PLAN_NAME in files.list_dir(folder)
-    finally:
-        files.close(folder)
-
-
-def refuse_unfinished(files: Files, stored_dir: int) -> None:
-    """Keep everything but a repair from a base that is between two states.
-
-    Raises:
-        ConfigError: a repair was cut short.
-    """
-    if is_unfinished(files, stored_dir):
-        raise ConfigError("a repair was cut short; run `perstack-stored repair` again to carry it out")
 
 
 def prepare(files: Files, stored_dir: int) -> int:

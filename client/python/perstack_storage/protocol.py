@@ -1,0 +1,32 @@
+"""What every program needs that speaks the protocol, the daemon as well. No socket is used here.
+
+Codes of errors, the endpoint that belongs to a base, frames of ZMTP, the names of secrets, and the escaper of
+text that is shown. The daemon imports nothing else of this package but its public client.
+"""
+
+from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
+from perstack_storage._errors import RETRYABLE, EndpointError, ErrorCode
+from perstack_storage._escape import UNSAFE, escaped, escaped_lines, shell_word
+from perstack_storage._masking import SECRET_OBJECTS, SECRETS, folded
+from perstack_storage._zmtp_frames import GREETING_BYTES, command, greeting, metadata
+
+__all__ = [
+    "BASE_VARIABLE",
+    "ENDPOINT_VARIABLE",
+    "GREETING_BYTES",
+    "RETRYABLE",
+    "SECRETS",
+    "SECRET_OBJECTS",
+    "UNSAFE",
+    "EndpointError",
+    "ErrorCode",
+    "command",
+    "escaped",
+    "escaped_lines",
+    "folded",
+    "greeting",
+    "metadata",
+    "resolve_base",
+    "resolve_endpoint",
+    "shell_word",
+]

@@ -1,0 +1,84 @@
+"""The layout of a base: its folders, what they are called, and their modes."""
+
+import contextlib
+import errno
+import os
+import pwd
+from typing import NamedTuple
+
+from perstack_stored.errors import ConfigError
+
+from .filesystem import FOLDER_MODE, STORED_MODE, Files
+
+STORED_NAME = ".stored"
+STAGING_NAME = "staging"
+TOP = ("jobs",)
+"""The folders that hold the tree, from the base on."""
+ASIDE_NAMES = ("aside", "aside.helper")
+"""What a file is called that is written aside, by the first process and by its helper."""
+ASIDE_PREFIX = "\\"
+"""Goes before them in `jobs/`, where that is a file system of its own: no id may have a backslash."""
+
+
+class Folders(NamedTuple):
+    """Open folders of a base."""
+
+    base: int
+    stored: int
+    journal: int
+
+
+def open_folders(files: Files, base: str) -> Folders:
+    """Open the folders of a base that was set up."""
+    base_dir = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stored = files.open_dir(STORED_NAME, dir_fd=base_dir)
+    return Folders(base_dir, stored, files.open_dir("journal", dir_fd=stored))
+
+
+class TreeModes(NamedTuple):
+    """Permissions of what is made in the tree."""
+
+    file: int = 0o640
+    folder: int = 0o750
+
+
+class Ways(NamedTuple):
+    """What the file system lets the tree do; chosen at the start, see `probe.py`.
+
+    Attributes:
+        unnamed: a file can be written without a name and then linked; else it has a name in staging first.
+        exchange: two names can be exchanged; else the new file is renamed over the old one.
+    """
+
+    unnamed: bool = True
+    exchange: bool = True
+
+
+def set_up(base: str, folder_mode: int) -> None:
+    """Make the folders of a base that are missing; `folder_mode` is for the base itself."""
+    os.makedirs(base, folder_mode, exist_ok=True)
+    for name, mode in (("", STORED_MODE), ("journal", FOLDER_MODE), (STAGING_NAME, FOLDER_MODE)):
+        path = os.path.join(base, STORED_NAME, name).rstrip("/")
+        if os.path.islink(path):
+            raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is not followed", path)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode)
+
+
+def not_yours(path: str, error: OSError) -> ConfigError:
+    """The error of a user who may not open a base: the group may connect, and read the tree, no more."""
+    try:
+        owner = os.stat(os.path.join(path, STORED_NAME), follow_symlinks=False).st_uid
+    except OSError:
+        return ConfigError(f"this user may not look into {path} ({error.strerror})")
+    if owner == os.geteuid():
+        return ConfigError(
+            f"{path}/{STORED_NAME} can't be opened, though it is this user's ({error.strerror})"
+        )
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"with id {owner}"
+    return ConfigError(
+        f"{path}/{STORED_NAME} is open to its owner alone, the user {name}: run this as that user, or as root"
+    )

@@ -1,0 +1,32 @@
+"""A repair that was cut short: until it is carried out, only `repair` may use the base."""
+
+from perstack_stored.errors import ConfigError
+
+from .filesystem import Files
+
+REPAIR_NAME = "repair"
+
+
+PLAN_NAME = "plan.json"
+
+
+def is_unfinished(files: Files, stored_dir: int) -> bool:
+    """Whether a repair was cut short when it had begun to change the base."""
+    try:
+        folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
+    except FileNotFoundError:
+        return False
+    try:
+        return PLAN_NAME in files.list_dir(folder)
+    finally:
+        files.close(folder)
+
+
+def refuse_unfinished(files: Files, stored_dir: int) -> None:
+    """Keep everything but a repair from a base that is between two states.
+
+    Raises:
+        ConfigError: a repair was cut short.
+    """
+    if is_unfinished(files, stored_dir):
+        raise ConfigError("a repair was cut short; run `perstack-stored repair` again to carry it out")
