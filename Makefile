@@ -21,11 +21,12 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv with the project and all its tools, exactly as locked
 
-check: $(STAMP) ## lint, formatting and types
+check: $(STAMP) ## lint, formatting, types, and which package may import which
 	@echo "== ruff check";  $(BIN)/ruff check --quiet .
 	@echo "== ruff format"; $(BIN)/ruff format --check --quiet . \
 		|| { echo "To format these files: $(BIN)/ruff format ."; exit 1; }
 	@echo "== mypy";        $(BIN)/mypy
+	@echo "== layers";      found=$$($(BIN)/lint-imports --no-logo --no-cache) || { echo "$$found"; exit 1; }
 
 needs: ## what the tests need of the machine: installed, or named
 	@tests/needs.sh
