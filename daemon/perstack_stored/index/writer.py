@@ -17,10 +17,10 @@ from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, Mark, is_large
 from perstack_stored.model import gaps, values
-from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.edits import Edit
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind
+from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .page_checksums import SUFFIX as SUMS_SUFFIX
@@ -548,7 +548,7 @@ class Index:
             LACKS_MAX_STEPS if setting.maxSteps is values.UNSET else 0
         )
         text = bytes(payload)
-        start, end = _updated_at_span(text)
+        start, end = updated_at_span(text)
         row = (
             run, setting.jobId, setting.runId, setting.updatedAt, lacks, *where,
             text[start:end].decode(), start, len(text.rstrip()[:-1].rstrip()),
@@ -564,23 +564,17 @@ class Index:
         )
 
 
-def _updated_at_span(setting: bytes) -> tuple[int, int]:
-    found = jsontext.span(setting, "updatedAt")
-    assert found is not None, "updatedAt was required when it was stored"
-    return found
-
-
 def setting_text(payload: bytes, updated_at: float, *, rewritten: bool) -> bytes:
     """A run setting as it counts now: the first one stored, with the time of the last store."""
     if not rewritten:
         return payload
-    start, end = _updated_at_span(payload)
+    start, end = updated_at_span(payload)
     return payload[:start] + repr(updated_at).encode() + payload[end:]
 
 
 def setting_as_sent(text: bytes, sent_at: str) -> bytes:
     """The setting as it was sent, from what `setting_text` made of it."""
-    start, end = _updated_at_span(text)
+    start, end = updated_at_span(text)
     return text[:start] + sent_at.encode() + text[end:]
 
 

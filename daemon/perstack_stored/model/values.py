@@ -226,6 +226,20 @@ def updated_at_as_sent(setting: bytes | memoryview) -> str:
     return bytes(found.updatedAt).decode()
 
 
+def raw_updated_at(setting: bytes) -> tuple[bytearray, msgspec.Raw]:
+    """A copy of a stored setting, as long as it, and the view of it that is its `updatedAt`.
+
+    Raises:
+        msgspec.DecodeError, RecursionError: it is nested more deeply than is stored today, or no setting.
+    """
+    text = bytearray(setting)
+    try:
+        return text, _SENT.decode(text).updatedAt
+    except msgspec.DecodeError:
+        text = _with_stand_in(setting, _STAND_IN)
+        return text, _SENT.decode(text).updatedAt
+
+
 def check(kind: int, payload: bytes | bytearray) -> Value:
     """Check a value that is to be stored.
 
