@@ -97,6 +97,21 @@ def test_a_large_setting_is_masked_in_short_steps(
 
 @pytest.mark.parametrize(
     "text",
+    [
+        b'{"a":[%s1]}' % (b"1," * 50_000),
+        b'{"a":"%s"}' % (b"@/" * 50_000),
+        b'{"env":[%s1]}' % (b"1," * 50_000),
+    ],
+    ids=["many numbers", "many URLs in a string", "many secrets"],
+)
+def test_dense_text_is_masked_in_many_steps(text: bytes) -> None:
+    """A client that reads so little text must not keep others waiting for all of its tokens."""
+    assert len(text) < masking._PIECE_BYTES
+    assert sum(1 for _ in mask_pieces(text)) > 10
+
+
+@pytest.mark.parametrize(
+    "text",
     [b'{"a":"%s@"}' % (b"x" * 1000), b'{"a":"://%s@b"}' % (b"x" * 1000), b'{"a":"%s@"}' % (b"://" * 400)],
     ids=["no URL", "a long user", "many URLs"],
 )

@@ -44,6 +44,9 @@ def mask_pieces(setting: Text) -> Iterator[bytes | memoryview]:
             copied += _PIECE_BYTES
             yield b"".join(out)
             out, size = [], 0
+        if not instead:
+            yield b""  # a step only: a piece may hold so many tokens that others would wait for it
+            continue
         out += (view[copied:start], instead)
         size += start - copied + len(instead)
         copied = end
@@ -67,7 +70,7 @@ class _Masker:
         self._hidden: Span | None = None  # depth and start of a container that is left out
 
     def hidden(self) -> Iterator[tuple[int, int, bytes]]:
-        """What is hidden, in order: start, end, and what stands there instead. May be of no length."""
+        """What is hidden, in order: start, end, and what stands there instead. With b"" it is a step only."""
         text = self._text
         for steps, (start, end) in enumerate(jsontext.tokens(text)):
             first = text[start]
@@ -113,6 +116,7 @@ class _Masker:
     def _users(self, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
         """Where a string holds URLs with a user and password in them."""
         text, place = self._text, start
+        steps = 0
         while (at := text.find(b"@", place, end)) >= 0:
             first = 1 + max(text.rfind(stop, place, at) for stop in _STOPS)
             last = at
@@ -123,3 +127,6 @@ class _Masker:
             if first and _BEFORE_USER.search(text, max(start, first - _BEFORE_USER_BYTES), first):
                 yield first, text.rfind(b"@", first, last), b"***"
             place = last
+            steps += 1
+            if not steps % _TOKENS_PER_STEP:
+                yield place, place, b""
