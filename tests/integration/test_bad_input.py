@@ -266,6 +266,7 @@ def test_a_session_or_number_that_is_wrong_is_refused(raw: Raw, field: str, head
         ("BAD_REQUEST", [["storeEvent", -2], ["storeEvent", 4]], b"{}"),
         ("BAD_REQUEST", [["storeEvent", 2**63]], b"{}"),
         ("BAD_REQUEST", [["storeEvent", 10**30]], b"{}"),
+        ("BAD_REQUEST", [["storeEvent", 10**4299]] * 12, b"{}"),
         ("BAD_REQUEST", [["storeEvent", 2.5]], b"{}"),
         ("BAD_REQUEST", [["storeEvent", True]], b"{"),
         ("BAD_REQUEST", [["storeEvent"]], b"{}"),

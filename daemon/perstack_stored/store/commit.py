@@ -84,7 +84,8 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
     start = 0
     for op, length in header.items:
         kind = wire.STORE_KINDS.get(op)
-        if kind is None or length < 0:
+        # Beyond the protocol's integers a sum may have more digits than can be shown.
+        if kind is None or not 0 <= length <= values.SAFE_INTEGER_MAX:
             raise Refusal(
                 ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items"
             )
