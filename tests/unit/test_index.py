@@ -12,6 +12,7 @@ from crc32c import crc32c
 
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index import writer as index
+from perstack_stored.index.value_lookup import value_at
 from perstack_stored.index.writer import Index
 from perstack_stored.journal import format as record
 from perstack_stored.journal.writer import Append
@@ -278,6 +279,39 @@ def test_a_repeat_is_told_by_its_bytes_not_by_its_checksum(base: Base) -> None:
     assert len(one) == len(two)
     base.store((Kind.EVENT, one), (Kind.EVENT, two), (Kind.EVENT, two))
     assert twins(base) == {2: 2, 3: 0}
+
+
+def test_many_events_of_one_checksum_are_not_compared_with_each_other(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is looked at some times at most, however many there are; and a repeat is still found."""
+    one = dumps(event(pad="A" * 240))
+    at = one.index(b"A" * 240)
+    pairs = [(one[: at + i], _same_crc(one, at + i)) for i in range(0, 240, 30)]
+    changes = [(len(start), two[len(start) : len(start) + 10]) for start, two in pairs]
+    events = []
+    for chosen in range(1 << len(changes)):
+        text = bytearray(one)
+        for n, (first, piece) in enumerate(changes):
+            if chosen >> n & 1:
+                text[first : first + len(piece)] = piece
+        events.append(bytes(text))
+    assert len(set(events)) == 256
+    assert len({crc32c(text) for text in events}) == 1
+    looks = 0
+
+    def counted(*arguments: Any) -> bytes:
+        nonlocal looks
+        looks += 1
+        return value_at(*arguments)
+
+    monkeypatch.setattr(index, "value_at", counted)
+    base.store(*((Kind.EVENT, text) for text in events))
+    base.store(*((Kind.EVENT, text) for text in reversed(events)))
+    assert looks < len(events)
+    found = twins(base)
+    assert sorted(n for n in found.values() if n) == list(range(2, 257))
+    assert [found[position] for position in range(257, 513)] == [0] * 256
 
 
 def _same_crc(payload: bytes, at: int) -> bytes:

@@ -23,6 +23,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
+from .lookalikes import GROUP_MIN, Lookalikes
 from .page_checksums import SUFFIX as SUMS_SUFFIX
 from .page_checksums import Checkpoints
 from .value_lookup import Place, value_at
@@ -229,6 +230,7 @@ class Index:
         self._fresh: list[tuple[object, ...]] = []
         self._stirred: dict[int, int] = {}  # by run
         self._gaps: list[GapRange] = []
+        self._lookalikes = Lookalikes()
         self._status = status
         self.names_records = False
         for file in _files_of(path):
@@ -482,6 +484,7 @@ class Index:
         self._latest.clear()
         self._fresh.clear()
         self._stirred.clear()
+        self._lookalikes.clear()
 
     def _held_as(
         self, key: tuple[int, int, int, str], payload: memoryview, where: tuple[int, int, int, int, int]
@@ -492,6 +495,10 @@ class Index:
             0 for a repeat of one that is there; the number of a lost one, which is brought back.
         """
         _, _, _, length, crc = where
+        group = (*key, length, crc)
+        if self._lookalikes.knows(group):
+            return 0 if self._lookalikes.has(group, payload) else None
+        places: list[Place] = []
         select = (
             "SELECT n, segment, offset FROM event{}"
             " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
@@ -503,15 +510,19 @@ class Index:
                 if segment == LOST_SEGMENT:
                     self._database.execute(_BRING_BACK, (*where[:3], *key, n))
                     return int(n)
-                if self._holds(Place(segment, offset, length, crc), payload):
+                places.append(Place(segment, offset, length, crc))
+                held = self._value_at(places[-1])
+                if held is not None and payload == held:
                     return 0
+        if len(places) >= GROUP_MIN:
+            self._lookalikes.learn(group, (payload, *filter(None, map(self._value_at, places))))
         return None
 
-    def _holds(self, place: Place, payload: memoryview) -> bool:
+    def _value_at(self, place: Place) -> bytes | None:
         try:
-            return value_at(self._reader, place, lambda: self._place) == payload
+            return value_at(self._reader, place, lambda: self._place)
         except Refusal:
-            return False  # the journal is damaged there: nobody can tell
+            return None  # the journal is damaged there: nobody can tell
 
     def _gap(self, gap: Gap) -> None:
         """A lost event keeps its name, so that those behind it keep theirs; settings keep their time."""
@@ -519,6 +530,7 @@ class Index:
             self._database.execute(_TOUCH, (updated_at, self._run(job, run)))
         if not gap.n:
             return
+        self._lookalikes.clear()  # a lost one can be brought back
         self._insert_fresh()
         run_id = self._run(gap.jobId, gap.runId)
         timestamp = int(gap.timestamp)
