@@ -17,6 +17,7 @@ class Projection:
     def __init__(self, records: list[Record]) -> None:
         self.jobs: dict[str, bytes] = {}
         self.checkpoints: dict[str, dict[str, tuple[int, bytes]]] = defaultdict(dict)
+        self._first_settings: dict[tuple[str, str], bytes] = {}
         self.settings: dict[tuple[str, str], bytes] = {}
         self.events: dict[tuple[str, str], list[bytes]] = defaultdict(list)
         for record in records:
@@ -36,10 +37,13 @@ class Projection:
                 raise ValueError(f"no such operation: {other}")
 
     def _setting(self, key: tuple[str, str], record: Record) -> None:
-        """The first one counts; a later one moves its `updatedAt` to the daemon's time, never back."""
-        first = self.settings.get(key)
-        if first is None:
-            self.settings[key] = record.value
+        """The first one counts, with the daemon's time of the last one as `updatedAt`, if that is later.
+
+        The daemon's time goes back where a clock was put right.
+        """
+        first = self._first_settings.setdefault(key, record.value)
+        if key not in self.settings:
+            self.settings[key] = first
             return
         updated_at = max(json.loads(first)["updatedAt"], record.time)
         self.settings[key] = _UPDATED_AT.sub(b"\\g<1>%d" % updated_at, first)

@@ -84,7 +84,8 @@ class Projection:
             self._settings[path] = (stored.payload, updated_at)
             self._put(path, stored.payload, stored.payload)
             return
-        first, updated_at = known[0], max(known[1], stored.time_ms)
-        self._settings[path] = (first, updated_at)
+        first, sent_at = known
+        # Where a clock was put right, the daemon's time goes back, and this time with it.
+        updated_at = max(sent_at, stored.time_ms)
         text = re.sub(rb'"updatedAt":\d+', b'"updatedAt":%d' % updated_at, first)
         self._put(path, text, first)
