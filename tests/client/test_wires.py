@@ -12,7 +12,8 @@ import pytest
 import zmq
 
 from perstack_storage import AsyncClient, Client, CurveKeys, DaemonUnavailable, ProtocolError
-from perstack_storage._wire import ZmqWire, open_wire
+from perstack_storage._wire import open_wire
+from perstack_storage._zmq_wire import ZmqWire
 from perstack_storage._zmtp import BUFFER_BYTES, ZmtpWire
 from tests.client.fake_daemon import FakeDaemon, Store
 

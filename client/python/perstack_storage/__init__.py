@@ -5,11 +5,11 @@ from perstack_storage import _module_start
 _module_start.leave_working_directory()
 
 # isort: split
+from typing import TYPE_CHECKING, Any
+
 # ruff: noqa: E402 - the line above comes before what could be found in the working directory
 from perstack_storage._adapter import DefaultFileSystem, FileSystem
 from perstack_storage._answers import Page
-from perstack_storage._async_client import AsyncClient
-from perstack_storage._async_pipeline import AsyncPipeline
 from perstack_storage._client import Client
 from perstack_storage._default import close_default_client, default_client
 from perstack_storage._endpoint import resolve_base, resolve_endpoint, socket_path_of
@@ -68,6 +68,10 @@ from perstack_storage._shapes import (
     Usage,
 )
 from perstack_storage._version import __version__
+
+if TYPE_CHECKING:
+    from perstack_storage._async_client import AsyncClient
+    from perstack_storage._async_pipeline import AsyncPipeline
 
 __all__ = [
     "RETRYABLE",
@@ -129,3 +133,19 @@ __all__ = [
     "store_job",
     "store_run_setting",
 ]
+
+# asyncio takes longer to import than all the rest, and many agents are short-lived processes without it.
+_LATE = {"AsyncClient": "_async_client", "AsyncPipeline": "_async_pipeline"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

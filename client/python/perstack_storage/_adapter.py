@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -54,7 +53,7 @@ class DefaultFileSystem:
 
     def write_file(self, path: str, text: str) -> None:
         """Makes a file, or replaces it; nobody sees half of it."""
-        temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+        temporary = f"{path}.{os.urandom(4).hex()}.tmp"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         try:
             with open(fd, "w", encoding="utf-8") as file:

@@ -4,9 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
-
-import zmq
+from typing import TYPE_CHECKING, Any
 
 from perstack_storage._async_clock import ListeningClock
 from perstack_storage._batch import Sink
@@ -17,6 +15,9 @@ from perstack_storage._outcomes import GivenUp
 from perstack_storage._reads import Read
 from perstack_storage._transport import Transport
 from perstack_storage._wire import Wire
+
+if TYPE_CHECKING:
+    import zmq
 
 READS_IN_FLIGHT_MAX = 32
 """More reads wait here for their turn; those that wait for new records don't count."""
@@ -385,7 +386,9 @@ class AsyncConnection(Transport):
             else:
                 self.loop.remove_writer(self._descriptor)
 
-    def _context(self) -> zmq.SyncContext:
+    def _context(self) -> "zmq.SyncContext":
+        import zmq  # noqa: PLC0415 - a client of a Unix socket needs none
+
         if self._zmq is None:
             self._zmq = zmq.Context()
         return self._zmq

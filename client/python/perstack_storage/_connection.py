@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import CodeType
-
-import zmq
+from typing import TYPE_CHECKING
 
 from perstack_storage._batch import Batch, Sink, Store
 from perstack_storage._core import Common, Core, Superseded
@@ -21,6 +20,9 @@ from perstack_storage._pump import LOOK_EVERY_MS, Pump
 from perstack_storage._reads import Read
 from perstack_storage._stores import BATCH_BYTES_MAX
 from perstack_storage._turn import Turn
+
+if TYPE_CHECKING:
+    import zmq
 
 LATE_MAX = 10_000
 
@@ -40,7 +42,7 @@ class Connection:
 
     def __init__(
         self,
-        context: Callable[[], zmq.SyncContext],
+        context: "Callable[[], zmq.SyncContext]",
         endpoint: str,
         base: str | None,
         timeout_s: float,

@@ -3,8 +3,7 @@
 import concurrent.futures
 import time
 from collections.abc import Callable
-
-import zmq
+from typing import TYPE_CHECKING
 
 from perstack_storage._batch import Batch, Sink, Store
 from perstack_storage._errors import ClosedError, refused
@@ -18,6 +17,9 @@ from perstack_storage._transport import Transport
 from perstack_storage._watch import Watch
 from perstack_storage._wire import Wire
 from perstack_storage._zmtp import WAIT_SLICE_S
+
+if TYPE_CHECKING:
+    import zmq
 
 DRAIN_EVERY_ITEMS = 16
 DRAIN_EVERY_S = 0.001
@@ -60,7 +62,7 @@ class Core(Transport):
 
     def __init__(
         self,
-        context: Callable[[], zmq.SyncContext],
+        context: "Callable[[], zmq.SyncContext]",
         endpoint: str,
         base: str | None,
         timeout_s: float,
@@ -307,7 +309,7 @@ class Core(Transport):
             self._drop_wire()
         self._send(now)
 
-    def _context(self) -> zmq.SyncContext:
+    def _context(self) -> "zmq.SyncContext":
         return self._get_context()
 
     def _now(self) -> float:

@@ -1,6 +1,5 @@
 """Where the daemon is found: the base folder and the endpoint that client and daemon derive alike."""
 
-import hashlib
 import os
 
 from perstack_storage._errors import EndpointError
@@ -37,6 +36,8 @@ def socket_path_of(base: str) -> str:
     if not runtime:
         # Never /tmp: where anyone may write, anyone may put a socket of that name first.
         raise EndpointError(_too_long(path, "and XDG_RUNTIME_DIR is not set"))
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, for the few whose base is that deep
+
     digest = hashlib.sha256(os.fsencode(base)).hexdigest()[:16]
     short = os.path.join(runtime, f"perstack-stored-{digest}.sock")
     if len(os.fsencode(short)) > SOCKET_PATH_BYTES_MAX:

@@ -7,13 +7,15 @@ import os
 import threading
 import time
 import weakref
-
-import zmq
+from typing import TYPE_CHECKING
 
 from perstack_storage._connection import Connection
 from perstack_storage._errors import ClosedError, NotFlushed
 from perstack_storage._keys import CurveKeys
 from perstack_storage._nowait import NowaitSettings
+
+if TYPE_CHECKING:
+    import zmq
 
 _TERMINATION_S = 2.0
 _FLUSH_SLICE_S = 0.02
@@ -31,12 +33,14 @@ class _Context:
         self.closed = False
         self._made: dict[str, zmq.SyncContext] = {}
 
-    def get(self) -> zmq.SyncContext:
+    def get(self) -> "zmq.SyncContext":
         if self.closed:
             raise ClosedError("the client is closed")
+        import zmq  # noqa: PLC0415 - a client of a Unix socket needs none
+
         return self._made.get(_CONTEXT) or self._made.setdefault(_CONTEXT, zmq.Context())
 
-    def take(self) -> zmq.SyncContext | None:
+    def take(self) -> "zmq.SyncContext | None":
         return self._made.pop(_CONTEXT, None)
 
 

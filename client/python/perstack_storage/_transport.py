@@ -2,8 +2,7 @@
 
 import os
 import time
-
-import zmq
+from typing import TYPE_CHECKING
 
 from perstack_storage._batch import Batch
 from perstack_storage._errors import ClosedError, EndpointError, ProtocolError
@@ -11,6 +10,9 @@ from perstack_storage._keys import CurveKeys
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._protocol import ClientProtocol
 from perstack_storage._wire import RECONNECT_MAX_S, RECONNECT_MIN_S, Wire, open_wire
+
+if TYPE_CHECKING:
+    import zmq
 
 BLOCKED_WAIT_MAX_S = 1.0
 DRAIN_FRAMES_MAX = 100_000
@@ -36,7 +38,7 @@ class Transport:
         self._pid = os.getpid()
         self.closed = False
 
-    def _context(self) -> zmq.SyncContext:
+    def _context(self) -> "zmq.SyncContext":
         raise NotImplementedError
 
     def _now(self) -> float:
@@ -116,10 +118,6 @@ class Transport:
             return None
         try:
             wire = open_wire(self._endpoint, self._context, self._keys)
-        except zmq.ZMQError as error:
-            if error.errno == zmq.ETERM:
-                raise ClosedError("the client was closed during the call") from error
-            raise EndpointError(f"no socket can be connected to {self._endpoint}: {error}") from error
         except OSError as error:
             if error.errno is None:  # the path can't be one of a socket
                 raise EndpointError(f"no socket can be connected to {self._endpoint}: {error}") from error
