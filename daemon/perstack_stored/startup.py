@@ -5,7 +5,7 @@ import os
 import structlog
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import STORED_NAME, Folders
 from perstack_stored.index import writer as index
 from perstack_stored.journal.sessions import Sessions
@@ -17,14 +17,14 @@ from perstack_stored.tree_import.first_start import import_tree, import_wanted
 _log = structlog.get_logger()
 
 
-def known_position(files: Files, base: str, folders: Folders, store: bytes) -> int:
+def known_position(files: FileSystem, base: str, folders: Folders, store: bytes) -> int:
     """The highest position that index or tree know: they only follow what is on disk."""
     indexed = index.position_of(os.path.join(base, STORED_NAME, index.FILE_NAME), store)
     return max(load_cursor(files, folders.stored, store).position, indexed or 0)
 
 
 def open_journal(
-    files: Files,
+    files: FileSystem,
     base: str,
     folders: Folders,
     sessions: Sessions,
@@ -54,7 +54,7 @@ def open_journal(
     return journal
 
 
-def take_up_tree(files: Files, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
+def take_up_tree(files: FileSystem, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
     """Import a tree that was there before us; after this the cursor says what there is to wait for."""
     imported = import_wanted(files, folders, journal)
     if imported:

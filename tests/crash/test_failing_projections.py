@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from tests.crash.image import image, needs_images
 from tests.crash.judge import judge
 from tests.crash.load import load
@@ -358,7 +358,7 @@ def test_jobs_with_a_file_in_its_place_stops_the_tree_until_it_is_back(tmp_path:
         jobs, aside = found.daemon.base / "jobs", tmp_path / "aside"
         eventually((jobs / f"s{_SEED}-0-awaiting/runs").exists, "the tree has it open", 60)
         aside.write_bytes(b"not a folder")
-        Files().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
+        FileSystem().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
         eventually(lambda: "jobs" in found.stats("tree")["fault"], "the fault is shown", 60)
         assert os.strerror(errno.ENOTDIR) in found.stats("tree")["fault"]
         found.read_some()
@@ -367,5 +367,5 @@ def test_jobs_with_a_file_in_its_place_stops_the_tree_until_it_is_back(tmp_path:
         eventually(lambda: found.stats("index")["position"] > position + 20, "stores go on", 60)
         assert sum(1 for _ in aside.rglob("*")) == files
         assert jobs.read_bytes() == b"not a folder"
-        Files().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
+        FileSystem().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
         eventually(lambda: found.stats("tree")["fault"] == "", "the tree goes on", 60)

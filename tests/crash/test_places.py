@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.tree.writer import CURSOR_NAME
 from tests.crash.image import enter_namespace, image, needs_images, run
 from tests.integration.raw import Raw, event, job
@@ -266,7 +266,7 @@ def test_a_socket_s_folder_without_an_inode_left_is_tried_again(tmp_path: Path) 
 def test_the_kernel_tells_mounts_apart_without_a_name_being_moved(tmp_path: Path) -> None:
     """What the checks of mounts are built on."""
     (tmp_path / "one").mkdir()
-    files = Files()
+    files = FileSystem()
     with mounted(tmp_path / "bound", "--bind", str(tmp_path / "one")) as bound:
         folders = [files.open_dir(str(path)) for path in (tmp_path, tmp_path / "one", bound)]
         assert not files.are_apart(folders[0], folders[1])

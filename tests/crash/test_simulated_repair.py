@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import Folders
 from perstack_stored.datadir.pending_repair import is_unfinished
 from perstack_stored.offline.repair.swap import KEPT_PREFIX, carry_out, commit, prepare
@@ -35,7 +35,9 @@ def base() -> Disk:
     return disk
 
 
-def on(disk: Disk, seed: object, work: Callable[[Files, Folders], object], dies_at: int | None = None) -> int:
+def on(
+    disk: Disk, seed: object, work: Callable[[FileSystem, Folders], object], dies_at: int | None = None
+) -> int:
     """Do something on a machine with this disk, which may die at a call; returns how many calls were made."""
     Kernel.current = kernel = Kernel(disk, random_of(seed))
     folders = Folders(
@@ -49,11 +51,11 @@ def on(disk: Disk, seed: object, work: Callable[[Files, Folders], object], dies_
             raise _CrashError
 
     kernel.before = die
-    work(Files(), folders)
+    work(FileSystem(), folders)
     return kernel.calls
 
 
-def repair(files: Files, folders: Folders) -> None:
+def repair(files: FileSystem, folders: Folders) -> None:
     """As a repair does when it knows what the new segments hold; one that was cut short is carried out."""
     if is_unfinished(files, folders.stored):
         carry_out(files, folders)

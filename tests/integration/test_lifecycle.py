@@ -19,7 +19,7 @@ import pytest
 import zmq
 
 from perstack_storage import Client, socket_path_of
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.tree.writer import Cursor, load_cursor
 from tests.integration.raw import Raw, checkpoint, event, job, session, setting
 from tests.integration.replay import check_command
@@ -579,7 +579,7 @@ def test_a_new_base_has_a_tree_cursor_from_the_start(tmp_path: Path) -> None:
             store = bytes.fromhex(client.hello()["store"])
         stored_dir = os.open(daemon.base / ".stored", os.O_RDONLY)
         try:
-            assert load_cursor(Files(), stored_dir, store) == Cursor(0, clean=True)
+            assert load_cursor(FileSystem(), stored_dir, store) == Cursor(0, clean=True)
         finally:
             os.close(stored_dir)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import TreeModes, open_folders
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
 from perstack_stored.index import writer as index
@@ -131,7 +131,7 @@ def make(path: Path, *, clean: bool) -> Made:
     return Made(path, answers, proven, padding, mark.position, clean)
 
 
-def _open(files: Files, journal_dir: int) -> Journal:
+def _open(files: FileSystem, journal_dir: int) -> Journal:
     return Journal(
         files,
         journal_dir,
@@ -163,7 +163,7 @@ def _batches(calls: list[tuple[str, bytes]]) -> Iterator[list[Append]]:
             yield batch
 
 
-def _tear(files: Files, journal: Journal) -> None:
+def _tear(files: FileSystem, journal: Journal) -> None:
     """A last batch that was not acknowledged: whole, torn, and whole again."""
     records = [Record(Kind.EVENT, 0, dumps(_late(n))) for n in range(6)]
     journal.write([Append(NO_SESSION, 0, [item]) for item in records])
@@ -203,7 +203,7 @@ def _proven(reader: JournalReader, name: str, mark: Mark, *, clean: bool) -> int
     return mark.offset + (64 if clean else 0)
 
 
-def _padding(files: Files, reader: JournalReader, name: str, end: int) -> frozenset[int]:
+def _padding(files: FileSystem, reader: JournalReader, name: str, end: int) -> frozenset[int]:
     """Offsets between the entries of a segment: an entry begins at a multiple of eight."""
     number = int(name.split(".", maxsplit=1)[0])
     salt = reader.chain.headers[number].salt

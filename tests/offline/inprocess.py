@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import Folders, TreeModes
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.index import writer as index
@@ -31,7 +31,7 @@ def lines_of(found: list[Finding]) -> list[tuple[str, dict[str, Any]]]:
     return [(finding.name, finding.facts) for finding in found]
 
 
-class EndingFiles(Files):
+class EndingFiles(FileSystem):
     """Real files, for what leaves it to the end of its process to close them."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Checked:
 class Repaired:
     """What `repair` did and said."""
 
-    def __init__(self, base: Path, *, dry_run: bool = False, files: Files | None = None) -> None:
+    def __init__(self, base: Path, *, dry_run: bool = False, files: FileSystem | None = None) -> None:
         found: list[Finding] = []
         report = Report(found.append, FINDINGS, NOTES)
         with (
@@ -169,7 +169,7 @@ class Started:
                 projection.apply(portion)
 
     def _follow_tree(
-        self, path: str, reader: JournalReader, journal: Journal, files: Files, folders: Folders
+        self, path: str, reader: JournalReader, journal: Journal, files: FileSystem, folders: Folders
     ) -> None:
         with closing(index.connect(path, read_only=True)) as database:
             tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.offline.backup import manifest as backup_folder
 from perstack_stored.offline.backup.copy import backup
@@ -51,15 +51,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest_of(target: Path) -> Manifest | None:
-    with backup_folder.open_folder(Files(), str(target), make=False) as folder:
+    with backup_folder.open_folder(FileSystem(), str(target), make=False) as folder:
         return backup_folder.read_manifest(folder)
 
 
-def back_up(base: Path, target: Path, files: Files | None = None) -> int:
+def back_up(base: Path, target: Path, files: FileSystem | None = None) -> int:
     return backup(str(base), str(target), endpoint=None, verify_all=False, files=files).manifest.position
 
 
-def bring_back(target: Path, base: Path, to: int | None = None, files: Files | None = None) -> None:
+def bring_back(target: Path, base: Path, to: int | None = None, files: FileSystem | None = None) -> None:
     restore(str(target), str(base), to_position=to, files=files)
 
 
@@ -274,7 +274,7 @@ def test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one(original: 
 def test_the_copies_have_their_names_on_disk_before_they_count(original: Path, tmp_path: Path) -> None:
     """Whatever order the disk has of its own: no power cut leaves a manifest without what it names."""
 
-    class Noting(Files):
+    class Noting(FileSystem):
         def __init__(self) -> None:
             self.unsynced: set[str] = set()
             self.beside: list[set[str]] = []
@@ -328,20 +328,20 @@ class _Folders(SimulatedDisk):
         self._undo = [(folder, undo) for folder, undo in self._undo if folder != inode]
 
     def create(self, name: str, mode: int, *, dir_fd: int) -> int:
-        fd = Files.create(self, name, mode, dir_fd=dir_fd)
+        fd = FileSystem.create(self, name, mode, dir_fd=dir_fd)
         self._note(dir_fd, lambda folder: os.unlink(name, dir_fd=folder))
         return fd
 
     def make_dir(self, name: str, mode: int, *, dir_fd: int | None = None) -> bool:
         assert dir_fd is not None
-        is_new = Files.make_dir(self, name, mode, dir_fd=dir_fd)
+        is_new = FileSystem.make_dir(self, name, mode, dir_fd=dir_fd)
         if is_new:
             self._note(dir_fd, lambda folder: shutil.rmtree(name, dir_fd=folder))
         return is_new
 
     def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
         assert source_dir == target_dir
-        Files.rename(self, source, target, source_dir=source_dir, target_dir=target_dir)
+        FileSystem.rename(self, source, target, source_dir=source_dir, target_dir=target_dir)
         self._note(source_dir, lambda f: os.rename(target, source, src_dir_fd=f, dst_dir_fd=f))
 
     def _note(self, folder: int, undo: Callable[[int], object]) -> None:
@@ -442,7 +442,7 @@ def test_a_manifest_with_another_time_or_position_is_refused(original: Path, tmp
 def test_a_copy_that_reads_back_wrong_does_not_count(original: Path, tmp_path: Path) -> None:
     """What the disk makes of it is looked at before the manifest names it."""
 
-    class Forgetful(Files):
+    class Forgetful(FileSystem):
         def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
             if source.endswith(".part") and "00000003-" in source:
                 fd = self.open(source, dir_fd=source_dir, write=True)
@@ -483,7 +483,7 @@ def test_what_can_not_be_backed_up_or_restored_is_named(original: Path, tmp_path
     refused("is not empty", lambda: bring_back(target, other))
     refused("no backup that was completed", lambda: bring_back(tmp_path / "empty", tmp_path / "b"))
     refused("positions 1 to 20, not 21", lambda: bring_back(target, tmp_path / "b", 21))
-    with backup_folder.open_folder(Files(), str(target), make=True):
+    with backup_folder.open_folder(FileSystem(), str(target), make=True):
         refused("another process", lambda: back_up(original, target))
         refused("another process", lambda: bring_back(target, tmp_path / "b"))
     for path in sorted((shorter / ".stored" / "journal").glob("*.segment"))[2:]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import open_folders, set_up
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader, Mark
@@ -325,7 +325,7 @@ def test_an_import_that_was_killed_goes_on_when_it_is_run_again(
     assert records(base) == records(whole)
 
 
-def import_in_this_process(base: Path, source: Path, files: Files) -> None:
+def import_in_this_process(base: Path, source: Path, files: FileSystem) -> None:
     """As the command does, with a file system that may fail."""
     set_up(str(base), Settings().folder_mode)
     folders = open_folders(files, str(base))
@@ -358,7 +358,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(
         try:
             import_in_this_process(copy, source, FailingFiles(changes))
         except PowerCutError:
-            import_in_this_process(copy, source, Files())
+            import_in_this_process(copy, source, FileSystem())
             found.append(copy)
             continue
         expected = all_payloads(copy)
@@ -373,7 +373,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(
 
 def all_payloads(base: Path) -> list[bytes]:
     """What every record of a base holds, read in this process."""
-    files = Files()
+    files = FileSystem()
     with held_base(str(base), "test", reads_only=True) as held:
         end = recover_only(files, held.folders.journal)
         reader = JournalReader(files, held.folders.journal)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored.datadir.filesystem import Files, read_whole
+from perstack_stored.datadir.filesystem import FileSystem, read_whole
 from perstack_stored.datadir.lock import describe, facts_of
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal.reader import is_segment_name, segment_numbers
@@ -188,7 +188,7 @@ def test_a_file_that_is_too_large_to_be_ours_is_not_read(tmp_path: Path) -> None
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
         with pytest.raises(OSError, match="File too large"):
-            read_whole(Files(), "small", dir_fd=fd)
+            read_whole(FileSystem(), "small", dir_fd=fd)
     finally:
         os.close(fd)
 

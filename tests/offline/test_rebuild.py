@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.offline.locked import held_base
 from perstack_stored.offline.rebuild import rebuild
 from perstack_stored.tree.writer import Cursor, cursor_store, load_cursor
@@ -118,7 +118,7 @@ def test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one(base:
     """Whenever the power is cut, the index is whole: the old one, the new one, or none."""
     calls: list[str] = []
 
-    class Recorder(Files):
+    class Recorder(FileSystem):
         def sync_data(self, fd: int) -> None:
             calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
             super().sync_data(fd)

@@ -13,7 +13,7 @@ import zmq
 from crc32c import crc32c
 
 from perstack_storage import Client
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, StoredError
 from tests.offline.bases import (
     SMALL_SEGMENTS,
@@ -451,7 +451,7 @@ class Killed(BaseException):
     """The process is no more."""
 
 
-class KilledFiles(Files):
+class KilledFiles(FileSystem):
     """Real files whose user is killed before the call number `kill_at` that changes anything."""
 
     CHANGES = ("make_dir", "create", "give_name", "write", "sync_data", "sync", "rename", "unlink")

@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from perstack_stored.datadir.filesystem import Buffer, Files, read_whole
-from perstack_stored.datadir.layout import TreeModes, Ways
+from perstack_stored.datadir.filesystem import Buffer, FileSystem, read_whole
+from perstack_stored.datadir.layout import FileSystemFeatures, TreeModes
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal.format import NO_SESSION, Record, record_places
@@ -69,7 +69,7 @@ def setting(**fields: Any) -> dict[str, Any]:
     } | fields  # fmt: skip
 
 
-ALL_WAYS = Ways()
+ALL_WAYS = FileSystemFeatures()
 SAMPLES: dict[Kind, dict[str, Any]] = {
     Kind.JOB: job(),
     Kind.CHECKPOINT: checkpoint(),
@@ -116,7 +116,7 @@ class JournalFolder:
 
     def open(
         self,
-        files: Files | None = None,
+        files: FileSystem | None = None,
         *,
         segment_bytes: int = 1 << 14,
         first_segment_bytes: int = 1 << 14,
@@ -126,7 +126,7 @@ class JournalFolder:
         """Open the journal; `sessions` is what it restored."""
         self.sessions = sessions(sessions_max=sessions_max)
         return Journal(
-            files or Files(),
+            files or FileSystem(),
             self.fd,
             self.sessions,
             segment_bytes=segment_bytes,
@@ -136,7 +136,7 @@ class JournalFolder:
 
     def reader(self) -> JournalReader:
         """A reader of the folder."""
-        return JournalReader(Files(), self.fd)
+        return JournalReader(FileSystem(), self.fd)
 
     def read(self, until: Mark) -> list[Stored]:
         """All records up to a mark."""
@@ -178,7 +178,7 @@ class Died(BaseException):
 SECTOR_BYTES = 512
 
 
-class SimulatedDisk(Files):
+class SimulatedDisk(FileSystem):
     """Real files, a process that dies at a chosen call, and a disk that forgets what was not synced.
 
     Until a file is synced, each of its sectors holds the old or the new bytes after `cut_power`; until a
@@ -241,7 +241,7 @@ class SimulatedDisk(Files):
 
     def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
         try:
-            replaced = read_whole(Files(), target, dir_fd=target_dir)
+            replaced = read_whole(FileSystem(), target, dir_fd=target_dir)
         except IsADirectoryError:
             replaced = None
         super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
@@ -273,7 +273,7 @@ class SimulatedDisk(Files):
             undone -= 1
 
 
-class FailingFiles(Files):
+class FailingFiles(FileSystem):
     """Real files whose calls named in `errors` fail with an errno."""
 
     def __init__(self, **errors: int) -> None:
@@ -338,10 +338,10 @@ class Base:
             after = {"after": json.loads(json.dumps(fields["next"]))}
         raise AssertionError("the listing does not end")
 
-    def open_tree(self, files: Files | None = None, ways: Ways = ALL_WAYS) -> Tree:
+    def open_tree(self, files: FileSystem | None = None, ways: FileSystemFeatures = ALL_WAYS) -> Tree:
         """Start the tree's writer as its process would."""
         tree = Tree(
-            files or Files(),
+            files or FileSystem(),
             self.base_dir,
             self.stored_dir,
             self.database,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedList, BlockedRecord, Deaths
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> int:
 
 def test_the_list_is_of_one_journal_and_of_one_version(folder: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another journal has other records; another version tries them again."""
-    files = Files()
+    files = FileSystem()
     assert blocked.load(files, folder, STORE) == BlockedList()
     blocked.save(files, folder, STORE, RECORDS[::-1])
     assert blocked.load(files, folder, STORE) == BlockedList(RECORDS)
@@ -79,7 +79,7 @@ def test_the_list_is_whole_after_a_crash_at_any_call(tmp_path: Path) -> None:
         place = tmp_path / str(calls)
         place.mkdir()
         fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-        blocked.save(Files(), fd, STORE, RECORDS[:1])
+        blocked.save(FileSystem(), fd, STORE, RECORDS[:1])
         disk = SimulatedDisk(calls, dies_at=calls)
         allowed = [RECORDS[:1], RECORDS]
         try:
@@ -88,5 +88,5 @@ def test_the_list_is_whole_after_a_crash_at_any_call(tmp_path: Path) -> None:
         except Died:
             pass
         disk.cut_power()
-        assert blocked.load(Files(), fd, STORE).records in allowed
+        assert blocked.load(FileSystem(), fd, STORE).records in allowed
         os.close(fd)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import BEFORE_ALL, EPOCHS_MAX, Epochs
 from perstack_stored.journal.recovery import recover
@@ -141,7 +141,7 @@ def test_an_epoch_is_on_disk_before_anything_is_stored_in_it(folder: JournalFold
     folder.open().close()
     for clean in (True, False):
         journal = folder.open()
-        found = recover(Files(), folder.fd, sessions())
+        found = recover(FileSystem(), folder.fd, sessions())
         assert found.epochs.newest == journal.epochs.newest
         journal.append([append(b"x")])
         if clean:

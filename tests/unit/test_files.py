@@ -4,7 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 
 
 def test_threads_that_list_one_directory_all_see_all_of_it(tmp_path: Path) -> None:
@@ -12,7 +12,7 @@ def test_threads_that_list_one_directory_all_see_all_of_it(tmp_path: Path) -> No
     names = {f"{n:010d}.segment" for n in range(300)}
     for name in names:
         (tmp_path / name).touch()
-    files = Files()
+    files = FileSystem()
     folder = files.open_dir(str(tmp_path))
     try:
         with ThreadPoolExecutor(4) as threads:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Buffer, Files
+from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.preallocation import NEXT_NAME, SegmentPreparer, write_zeros
@@ -185,7 +185,7 @@ def test_bytes_between_counts_over_segments(folder: JournalFolder) -> None:
     assert journal.bytes_between(before) == 0
     for _ in range(40):
         journal.append([append(b"x" * 300)])
-    chain = Chain(Files(), folder.fd)
+    chain = Chain(FileSystem(), folder.fd)
     ends = [chain.end_of(n) or journal.mark.offset for n in sorted(chain.headers)]
     assert len(ends) > 2
     assert journal.bytes_between(before) == sum(ends) - before.offset
@@ -284,7 +284,7 @@ def test_rotation_that_fails_for_another_reason_ends_the_journal(folder: Journal
 def test_a_stop_while_the_disk_is_full_loses_nothing(folder: JournalFolder) -> None:
     """The mark of a clean stop may find no room behind a full segment; the records are safe all the same."""
 
-    class Bounded(Files):
+    class Bounded(FileSystem):
         """A disk that takes what overwrites reserved space, and no byte more."""
 
         def write(self, fd: int, buffers: list[Buffer], offset: int) -> None:  # type: ignore[override]
@@ -315,7 +315,7 @@ def test_growth_is_reserved_before_it_is_written(folder: JournalFolder) -> None:
 # --- the preparer ----------------------------------------------------------------------------------
 
 
-def preparer(folder: JournalFolder, files: Files, *, ahead: bool = True) -> SegmentPreparer:
+def preparer(folder: JournalFolder, files: FileSystem, *, ahead: bool = True) -> SegmentPreparer:
     return SegmentPreparer(files, folder.fd, 4096, 0o640, ahead=ahead)
 
 
@@ -331,7 +331,7 @@ def take(made: SegmentPreparer) -> tuple[int, int]:
 def test_a_prepared_segment_is_zeros_under_its_own_name(folder: JournalFolder) -> None:
     """What is handed over has the size asked for, holds zeros, and has replaced what a crash left there."""
     (folder.path / NEXT_NAME).write_bytes(b"left over")
-    made = preparer(folder, Files())
+    made = preparer(folder, FileSystem())
     made.start()
     made.start()
     fd, size = take(made)
@@ -375,7 +375,7 @@ def test_the_preparer_tries_again_after_a_pause(
 
 def test_the_preparer_removes_what_nobody_took(folder: JournalFolder) -> None:
     """A stop leaves no file and no descriptor."""
-    made = preparer(folder, Files())
+    made = preparer(folder, FileSystem())
     before = len(os.listdir("/proc/self/fd"))
     made.start()
     made.stop()
@@ -386,7 +386,7 @@ def test_the_preparer_removes_what_nobody_took(folder: JournalFolder) -> None:
 def test_zeros_of_an_uneven_size_are_written_exactly(tmp_path: Path) -> None:
     """A size that is no multiple of the block written at a time is met to the byte."""
     fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT, 0o600)
-    assert write_zeros(Files(), fd, (1 << 20) + 5) == (1 << 20) + 5 == os.fstat(fd).st_size
+    assert write_zeros(FileSystem(), fd, (1 << 20) + 5) == (1 << 20) + 5 == os.fstat(fd).st_size
 
 
 def test_a_full_disk_at_each_try_leaks_no_descriptor(folder: JournalFolder) -> None:
@@ -425,7 +425,7 @@ def test_a_segment_made_ahead_leaves_little_unsynced_at_a_time(tmp_path: Path) -
     """A sync of the journal meanwhile waits until what came before it is on the disk."""
     unsynced: list[int] = [0]
 
-    class Counting(Files):
+    class Counting(FileSystem):
         def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
             super().write(fd, buffers, offset)
             unsynced[-1] += sum(len(buffer) for buffer in buffers)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import Refusal
 from perstack_stored.index import value_lookup as places
 from perstack_stored.journal import reader as segments
@@ -45,7 +45,7 @@ READS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-class CountingFiles(Files):
+class CountingFiles(FileSystem):
     """Remembers the longest read."""
 
     longest = 0

@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from perstack_stored.datadir import probe as module
-from perstack_stored.datadir.filesystem import Files
-from perstack_stored.datadir.layout import Folders, Ways, open_folders
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import FileSystemFeatures, Folders, open_folders
 from perstack_stored.datadir.probe import probe, refuse_apart
 from perstack_stored.errors import ConfigError
 
@@ -32,13 +32,13 @@ def failing(number: int) -> Callable[..., Any]:
     return fails
 
 
-def place(**replaced: Callable[..., Any]) -> Files:
+def place(**replaced: Callable[..., Any]) -> FileSystem:
     """Files of a file system on which some calls do something else."""
-    files: Files = type("Lacking", (Files,), replaced)()
+    files: FileSystem = type("Lacking", (FileSystem,), replaced)()
     return files
 
 
-def tried(base: Path, files: Files) -> Ways:
+def tried(base: Path, files: FileSystem) -> FileSystemFeatures:
     """The ways found; nothing is left behind."""
     folders = open_folders(files, str(base))
     try:
@@ -51,24 +51,24 @@ def tried(base: Path, files: Files) -> Ways:
         assert not jobs.exists() or list(jobs.iterdir()) == []
 
 
-def refused(base: Path, files: Files) -> str:
+def refused(base: Path, files: FileSystem) -> str:
     with pytest.raises(ConfigError) as caught:
         tried(base, files)
     assert str(base) in str(caught.value)
     return str(caught.value)
 
 
-def spelled(change: Callable[[str], str]) -> Files:
+def spelled(change: Callable[[str], str]) -> FileSystem:
     """Files of a file system that changes names: what is made and what is looked for."""
 
-    def make(self: Files, name: str, mode: int, *, dir_fd: int) -> int:
-        return Files.create(self, change(name), mode, dir_fd=dir_fd)
+    def make(self: FileSystem, name: str, mode: int, *, dir_fd: int) -> int:
+        return FileSystem.create(self, change(name), mode, dir_fd=dir_fd)
 
-    def look(self: Files, name: str, *, dir_fd: int) -> os.stat_result:
-        return Files.stat(self, change(name), dir_fd=dir_fd)
+    def look(self: FileSystem, name: str, *, dir_fd: int) -> os.stat_result:
+        return FileSystem.stat(self, change(name), dir_fd=dir_fd)
 
-    def remove(self: Files, name: str, *, dir_fd: int) -> None:
-        Files.unlink(self, change(name), dir_fd=dir_fd)
+    def remove(self: FileSystem, name: str, *, dir_fd: int) -> None:
+        FileSystem.unlink(self, change(name), dir_fd=dir_fd)
 
     return place(create=make, stat=look, unlink=remove)
 
@@ -78,7 +78,7 @@ def test_a_place_that_has_all_is_used_so_and_keeps_nothing(base: Path) -> None:
     (base / ".stored/staging/probe").touch()
     (base / ".stored/staging/probe.linked").touch()
     with capture_logs() as logs:
-        assert tried(base, Files()) == Ways(unnamed=True, exchange=True)
+        assert tried(base, FileSystem()) == FileSystemFeatures(unnamed=True, exchange=True)
     assert logs == []
 
 
@@ -86,7 +86,9 @@ def test_a_place_that_has_all_is_used_so_and_keeps_nothing(base: Path) -> None:
 @pytest.mark.parametrize("call", ["create_unnamed", "give_name"])
 def test_without_unnamed_files_they_get_a_name_first(base: Path, call: str, number: int) -> None:
     with capture_logs() as logs:
-        assert tried(base, place(**{call: failing(number)})) == Ways(unnamed=False, exchange=True)
+        assert tried(base, place(**{call: failing(number)})) == FileSystemFeatures(
+            unnamed=False, exchange=True
+        )
     (said,) = logs
     assert said["event"] == "place_lacks"
     assert said["lacks"] == {"files without a name": os.strerror(number)}
@@ -94,11 +96,13 @@ def test_without_unnamed_files_they_get_a_name_first(base: Path, call: str, numb
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_without_an_exchange_files_are_renamed_over(base: Path, number: int) -> None:
-    assert tried(base, place(exchange=failing(number))) == Ways(unnamed=True, exchange=False)
+    assert tried(base, place(exchange=failing(number))) == FileSystemFeatures(unnamed=True, exchange=False)
 
 
 def test_an_exchange_that_does_nothing_is_none(base: Path) -> None:
-    assert tried(base, place(exchange=lambda *_, **__: None)) == Ways(unnamed=True, exchange=False)
+    assert tried(base, place(exchange=lambda *_, **__: None)) == FileSystemFeatures(
+        unnamed=True, exchange=False
+    )
 
 
 def test_names_that_differ_by_case_must_be_two(base: Path) -> None:
@@ -117,10 +121,10 @@ def test_dots_and_spaces_at_the_end_of_a_name_must_stay(base: Path) -> None:
 
 
 def test_every_name_that_an_id_may_be_must_be_possible(base: Path) -> None:
-    def make(self: Files, name: str, mode: int, *, dir_fd: int) -> int:
+    def make(self: FileSystem, name: str, mode: int, *, dir_fd: int) -> int:
         if set(name) & set(':*?"<>|'):
             failing(errno.EINVAL)()
-        return Files.create(self, name, mode, dir_fd=dir_fd)
+        return FileSystem.create(self, name, mode, dir_fd=dir_fd)
 
     assert "every name" in refused(base, place(create=make))
 
@@ -128,13 +132,13 @@ def test_every_name_that_an_id_may_be_must_be_possible(base: Path) -> None:
 def test_names_that_are_too_long_are_told_of(base: Path) -> None:
     """Such files are blocked one by one; all others are served."""
 
-    def make(self: Files, name: str, mode: int, *, dir_fd: int) -> int:
+    def make(self: FileSystem, name: str, mode: int, *, dir_fd: int) -> int:
         if len(name) > 143:
             failing(errno.ENAMETOOLONG)()
-        return Files.create(self, name, mode, dir_fd=dir_fd)
+        return FileSystem.create(self, name, mode, dir_fd=dir_fd)
 
     with capture_logs() as logs:
-        assert tried(base, place(create=make)) == Ways()
+        assert tried(base, place(create=make)) == FileSystemFeatures()
     assert "long names" in logs[0]["lacks"]
 
 
@@ -148,16 +152,16 @@ def test_the_index_must_find_its_locks_and_its_shared_memory(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(fcntl, "lockf", failing(errno.ENOLCK))
-        assert "locks" in refused(base, Files())
+        assert "locks" in refused(base, FileSystem())
     monkeypatch.setattr(mmap, "mmap", failing(errno.ENODEV))
-    assert "memory" in refused(base, Files())
+    assert "memory" in refused(base, FileSystem())
 
 
 def test_without_proc_the_sentence_names_it(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PROC", "/proc/of another machine")
-    folders = open_folders(Files(), str(base))
+    folders = open_folders(FileSystem(), str(base))
     with pytest.raises(ConfigError, match="/proc"):
-        probe(Files(), folders, str(base))
+        probe(FileSystem(), folders, str(base))
     for fd in folders:
         os.close(fd)
 
@@ -166,7 +170,7 @@ def test_without_proc_the_sentence_names_it(base: Path, monkeypatch: pytest.Monk
 def test_on_a_full_disk_it_starts_in_the_way_that_every_place_has(base: Path, number: int) -> None:
     """Nothing can be tried, and reads go on."""
     with capture_logs() as logs:
-        assert tried(base, place(create=failing(number))) == Ways(unnamed=False, exchange=False)
+        assert tried(base, place(create=failing(number))) == FileSystemFeatures(unnamed=False, exchange=False)
     assert [said["event"] for said in logs] == ["place_untried"]
 
 
@@ -178,11 +182,11 @@ def test_a_call_that_fails_is_no_lack(base: Path, call: str, number: int) -> Non
         tried(base, place(**{call: failing(number)}))
 
 
-def apart(*names: str, base: Path) -> Files:
+def apart(*names: str, base: Path) -> FileSystem:
     """Files of a machine on which some folders of the base are mounts of their own."""
     inodes = {(base / name).stat().st_ino for name in names}
 
-    def are_apart(_self: Files, source_dir: int, target_dir: int) -> bool:
+    def are_apart(_self: FileSystem, source_dir: int, target_dir: int) -> bool:
         return (os.fstat(source_dir).st_ino in inodes) != (os.fstat(target_dir).st_ino in inodes)
 
     return place(are_apart=are_apart)
@@ -205,15 +209,15 @@ def test_jobs_that_is_a_mount_is_tried_by_itself(base: Path) -> None:
     (base / "jobs/\\aside").touch()
     jobs = (base / "jobs").stat().st_ino
 
-    def exchange(self: Files, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+    def exchange(self: FileSystem, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
         if os.fstat(target_dir).st_ino == jobs:
             failing(errno.EINVAL)()
-        Files.exchange(self, source, target, source_dir=source_dir, target_dir=target_dir)
+        FileSystem.exchange(self, source, target, source_dir=source_dir, target_dir=target_dir)
 
     files = apart("jobs", base=base)
     type(files).exchange = exchange  # type: ignore[method-assign]
     with capture_logs() as logs:
-        assert tried(base, files) == Ways(unnamed=True, exchange=False)
+        assert tried(base, files) == FileSystemFeatures(unnamed=True, exchange=False)
     assert [said["event"] for said in logs] == ["jobs_apart", "place_lacks"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, LostEndError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, Record
@@ -49,7 +49,9 @@ def entries(folder: JournalFolder, number: int = 1) -> list[Entry]:
     fd = reader.chain.fd(number)
     found: list[Entry] = []
     with contextlib.suppress(BadEntryError):
-        found.extend(walk(Files(), fd, reader.chain.headers[number].salt, 64, os.fstat(fd).st_size, number))
+        found.extend(
+            walk(FileSystem(), fd, reader.chain.headers[number].salt, 64, os.fstat(fd).st_size, number)
+        )
     reader.close()
     return found
 
@@ -425,7 +427,7 @@ def test_a_journal_that_lost_its_last_segment_is_refused(folder: JournalFolder) 
 
     def start(known: int) -> Journal:
         return Journal(
-            Files(),
+            FileSystem(),
             folder.fd,
             sessions(),
             segment_bytes=4096,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import JournalFailedError, Refusal
 from perstack_stored.journal.writer import Journal
 from perstack_stored.model.kinds import Kind
@@ -36,7 +36,7 @@ PEER = (b"peer", False)
 class Daemon:
     """Journal, sessions and stores on one folder."""
 
-    def __init__(self, folder: JournalFolder, files: Files | None = None, **settings: int) -> None:
+    def __init__(self, folder: JournalFolder, files: FileSystem | None = None, **settings: int) -> None:
         self.folder = folder
         self.files = files
         self.settings = settings

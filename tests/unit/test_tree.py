@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.datadir.background_sync import Syncer
-from perstack_stored.datadir.filesystem import Buffer, Files
+from perstack_stored.datadir.background_sync import BackgroundSync
+from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.kinds import Kind
@@ -120,7 +120,7 @@ def test_any_id_that_is_allowed_has_a_file(base: Base) -> None:
 # --- folding and replay ----------------------------------------------------------------------------
 
 
-class Recorder(Files):
+class Recorder(FileSystem):
     """Real files that tell which names appear, in order."""
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ def test_a_replay_never_brings_back_an_older_version(base: Base, slice_: int) ->
     base.grow(made, slice_=slice_)
     newest = base.files()
 
-    class Watcher(Files):
+    class Watcher(FileSystem):
         """Real files that look, after each change, whether a file has become older."""
 
         def exchange(self, *args: Any, **kwargs: Any) -> None:
@@ -236,7 +236,7 @@ def test_a_replay_makes_no_file_that_is_there_as_it_should_be(base: Base) -> Non
     whole = base.files()
     (base.path / RUN / "event-7-0-startRun.json").unlink()
 
-    class Counting(Files):
+    class Counting(FileSystem):
         made = 0
 
         def create_unnamed(self, mode: int, *, dir_fd: int) -> int:
@@ -296,13 +296,13 @@ def test_the_cursor_moves_behind_a_sync_only(base: Base, monkeypatch: pytest.Mon
     monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
     log: list[str] = []
 
-    class Logged(Files):
+    class Logged(FileSystem):
         def sync_all(self, fd: int) -> None:
             log.append("syncfs")
 
         def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
             super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
-            log.append(f"cursor {load_cursor(Files(), base.stored_dir, base.journal.store).position}")
+            log.append(f"cursor {load_cursor(FileSystem(), base.stored_dir, base.journal.store).position}")
 
         def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
             super().give_name(fd, name, dir_fd=dir_fd)
@@ -310,7 +310,7 @@ def test_the_cursor_moves_behind_a_sync_only(base: Base, monkeypatch: pytest.Mon
 
     for i in range(12):
         base.store(*((Kind.EVENT, event(id=f"{i}-{k}", timestamp=i * 10 + k)) for k in range(3)))
-    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
     made = base.open_tree(Logged())
     base.grow(made, slice_=1)
     made.sync(clean=True)
@@ -337,7 +337,7 @@ def test_a_sync_beside_the_writing_covers_what_the_cursor_says(
     beside: list[int] = []
     growing = True
 
-    class Slow(Files):
+    class Slow(FileSystem):
         def sync_all(self, fd: int) -> None:
             before = made_files
             time.sleep(0.02)
@@ -352,20 +352,20 @@ def test_a_sync_beside_the_writing_covers_what_the_cursor_says(
             nonlocal made_files
             super().give_name(fd, name, dir_fd=dir_fd)
             made_files += 1
-            cursor = load_cursor(Files(), base.stored_dir, base.journal.store)
+            cursor = load_cursor(FileSystem(), base.stored_dir, base.journal.store)
             assert made_files <= cursor.position + 10
             assert cursor.position <= max(covered, default=0)
 
     for i in range(40):
         base.store(*((Kind.EVENT, event(id=f"{i}-{k}", timestamp=i * 10 + k)) for k in range(3)))
-    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
     made = base.open_tree(Slow())
-    made.syncer = Syncer(made._files.sync_all)
+    made.syncer = BackgroundSync(made._files.sync_all)
     base.grow(made, slice_=1)
     growing = False
     made.sync(clean=True)
     made.syncer.stop()
-    assert load_cursor(Files(), base.stored_dir, base.journal.store) == Cursor(120, clean=True)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(120, clean=True)
     assert max(beside) > 0
 
 
@@ -376,15 +376,15 @@ def test_a_sync_beside_the_writing_that_fails_ends_the_writing(
     monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
     for i in range(20):
         base.store((Kind.EVENT, event(id=f"{i}", timestamp=i)))
-    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
     files = FailingFiles()
     files.errors["sync_all"] = errno.EIO
     made = base.open_tree(files)
-    made.syncer = Syncer(lambda fd: files.sync_all(fd))  # noqa: PLW0108 - it fails when looked up
+    made.syncer = BackgroundSync(lambda fd: files.sync_all(fd))  # noqa: PLW0108 - it fails when looked up
     with pytest.raises(TreeUnsyncedError):
         base.grow(made, slice_=1)
     made.syncer.stop()
-    assert load_cursor(Files(), base.stored_dir, base.journal.store).position == 0
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).position == 0
 
 
 def test_a_clean_cursor_is_taken_back_before_anything_is_written(base: Base) -> None:
@@ -392,32 +392,32 @@ def test_a_clean_cursor_is_taken_back_before_anything_is_written(base: Base) -> 
     base.store((Kind.EVENT, event()))
     made = grown(base)
     made.sync(clean=True)
-    assert load_cursor(Files(), base.stored_dir, base.journal.store) == Cursor(1, clean=True)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(1, clean=True)
     base.store((Kind.EVENT, event(id="b")))
     files = FailingFiles(create_unnamed=errno.EIO)
     made = base.open_tree(files)
     with pytest.raises(OSError, match="Input/output"):
         base.grow(made)
-    assert load_cursor(Files(), base.stored_dir, base.journal.store) == Cursor(1, clean=False)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(1, clean=False)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "longer", "other store"])
 def test_a_cursor_that_is_not_right_means_all_is_projected_again(base: Base, damage: str) -> None:
     """A damaged cursor, or one of another journal, is not believed."""
-    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(77, clean=True))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(77, clean=True))
     path = base.path / ".stored" / tree.CURSOR_NAME
     data = path.read_bytes()
     if damage == "flip":
         for i in range(len(data)):
             path.write_bytes(data[:i] + bytes([data[i] ^ 4]) + data[i + 1 :])
-            assert load_cursor(Files(), base.stored_dir, base.journal.store) == Cursor(
+            assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(
                 0, clean=False, lost=True
             )
         return
     path.write_bytes({"cut": data[:-1], "empty": b"", "longer": data + b"x", "other store": data}[damage])
     store = bytes(16) if damage == "other store" else base.journal.store
-    assert load_cursor(Files(), base.stored_dir, store) == Cursor(0, clean=False, lost=True)
-    assert load_cursor(Files(), base.stored_dir, base.journal.store).position == (
+    assert load_cursor(FileSystem(), base.stored_dir, store) == Cursor(0, clean=False, lost=True)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).position == (
         77 if damage == "other store" else 0
     )
 
@@ -628,7 +628,7 @@ def test_a_sync_that_failed_is_not_tried_again(base: Base) -> None:
     files.errors["sync_all"] = errno.EIO
     with pytest.raises(TreeUnsyncedError):
         made.sync(clean=True)
-    assert load_cursor(Files(), base.stored_dir, base.journal.store).position == 0
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).position == 0
 
 
 def test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one(base: Base) -> None:
@@ -638,7 +638,7 @@ def test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one(base: Ba
     grown(base)
     newest = base.files()
 
-    class OnceUnreadable(Files):
+    class OnceUnreadable(FileSystem):
         looks = 0
 
         def stat(self, name: str, *, dir_fd: int) -> os.stat_result:
@@ -662,7 +662,7 @@ def test_a_replay_reads_what_is_on_the_disk(base: Base) -> None:
     """Before a file is taken for right, its clean pages are dropped: after a failed write-back they lie."""
     forgotten: list[str] = []
 
-    class Forgetful(Files):
+    class Forgetful(FileSystem):
         def forget_cached(self, fd: int) -> None:
             forgotten.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
             super().forget_cached(fd)
@@ -694,7 +694,7 @@ def test_a_reader_never_sees_half_a_file(base: Base) -> None:
     """Between any two calls of the writer each file in the tree is whole."""
     checked = 0
 
-    class Looking(Files):
+    class Looking(FileSystem):
         def write(self, fd: int, buffers: list[Buffer], offset: int) -> None:  # type: ignore[override]
             super().write(fd, buffers, offset)
             look()
@@ -719,23 +719,23 @@ def test_a_reader_never_sees_half_a_file(base: Base) -> None:
     allowed = {jsontext.indent(dumps(v)) for v in values} | {dumps(checkpoint(n=i)) for i in range(5)}
     for i, value in enumerate(values):
         base.store((Kind.JOB, value), (Kind.CHECKPOINT, checkpoint(n=i)))
-    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
     base.grow(base.open_tree(Looking()), slice_=1)
     assert checked > 50
 
 
 def test_a_cursor_with_any_bad_byte_counts_as_lost(base: Base) -> None:
     """Wherever the cursor's file is damaged or cut, it is not believed."""
-    save_cursor(Files(), base.stored_dir, base.journal.store, Cursor(7, clean=True))
-    assert load_cursor(Files(), base.stored_dir, base.journal.store) == Cursor(7, clean=True)
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(7, clean=True))
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(7, clean=True)
     path = base.path / ".stored" / tree.CURSOR_NAME
     good = path.read_bytes()
     damaged = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(len(good))]
-    assert cursor_store(Files(), base.stored_dir) == base.journal.store
+    assert cursor_store(FileSystem(), base.stored_dir) == base.journal.store
     for data in (*damaged, good[:-1], good + b"\0", b""):
         path.write_bytes(data)
-        assert load_cursor(Files(), base.stored_dir, base.journal.store).lost
-        assert cursor_store(Files(), base.stored_dir) is None
+        assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).lost
+        assert cursor_store(FileSystem(), base.stored_dir) is None
 
 
 def test_a_lost_cursor_brings_back_no_older_version(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.datadir.filesystem import Files
-from perstack_stored.datadir.layout import Ways
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import FileSystemFeatures
 from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, Died, FailingFiles, SimulatedDisk, checkpoint, dumps, event, job, setting
 
-LACKING = [Ways(unnamed=False, exchange=False), Ways(unnamed=True, exchange=False), Ways(False, True)]
+LACKING = [
+    FileSystemFeatures(unnamed=False, exchange=False),
+    FileSystemFeatures(unnamed=True, exchange=False),
+    FileSystemFeatures(False, True),
+]
 
 
 @pytest.fixture
@@ -23,10 +27,10 @@ def base(tmp_path: Path) -> Base:
     return Base(tmp_path / "base")
 
 
-class Lacking(Files):
+class Lacking(FileSystem):
     """Files of a file system that has not more than these ways."""
 
-    def __init__(self, ways: Ways) -> None:
+    def __init__(self, ways: FileSystemFeatures) -> None:
         super().__init__()
         self._ways = ways
 
@@ -54,7 +58,7 @@ def fill(base: Base) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("ways", LACKING)
-def test_the_files_are_the_same_in_any_way(base: Base, ways: Ways) -> None:
+def test_the_files_are_the_same_in_any_way(base: Base, ways: FileSystemFeatures) -> None:
     """Replaced ones too; nothing stays aside, and modes are as asked for."""
     whole = fill(base)
     made = base.open_tree(Lacking(ways), ways)
@@ -68,7 +72,7 @@ def test_the_files_are_the_same_in_any_way(base: Base, ways: Ways) -> None:
 
 
 @pytest.mark.parametrize("ways", LACKING)
-def test_a_crash_at_any_call_leaves_whole_files_in_any_way(base: Base, ways: Ways) -> None:
+def test_a_crash_at_any_call_leaves_whole_files_in_any_way(base: Base, ways: FileSystemFeatures) -> None:
     """Wherever the tree's process dies, each file is whole, and the next process ends with all of them."""
     whole = fill(base)
     older = jsontext.indent(dumps(job(n=1)))
@@ -101,12 +105,12 @@ def test_what_can_t_be_written_aside_leaves_nothing_there(base: Base, call: str)
     """It may be what fills the disk; with room again it goes on."""
     whole = fill(base)
     files = FailingFiles(**{call: errno.ENOSPC})
-    made = base.open_tree(Files(), LACKING[0])
+    made = base.open_tree(FileSystem(), LACKING[0])
     made._files = files
     with pytest.raises(OSError, match="No space left"):
         base.grow(made)
     assert not list((base.path / ".stored/staging").iterdir())
-    made._files = Files()
+    made._files = FileSystem()
     base.grow(made)
     assert base.files() == whole
 
@@ -127,7 +131,7 @@ def test_a_thing_that_stands_in_the_way_is_blocked_in_any_way(base: Base) -> Non
     }
 
 
-class Mounts(Files):
+class Mounts(FileSystem):
     """Files of a machine on which `jobs` has, from some moment on, a file system of its own; and syncs."""
 
     def __init__(self, jobs: Path, *, since: bool) -> None:
@@ -162,8 +166,10 @@ class Mounts(Files):
         super().sync_all(fd)
 
 
-@pytest.mark.parametrize("ways", [Ways(), *LACKING])
-def test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there(base: Base, ways: Ways) -> None:
+@pytest.mark.parametrize("ways", [FileSystemFeatures(), *LACKING])
+def test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there(
+    base: Base, ways: FileSystemFeatures
+) -> None:
     """Files are replaced as ever, the sync is of that file system, and no name is left aside."""
     whole = fill(base)
     files = Mounts(base.path / "jobs", since=True)
@@ -222,10 +228,10 @@ def test_a_folder_that_can_t_hold_the_tree_s_files_is_blocked_and_no_other(base:
     odd.mkdir(parents=True)
     inode = odd.stat().st_ino
 
-    def told(_self: Files, fd: int) -> Any:
+    def told(_self: FileSystem, fd: int) -> Any:
         return os.fstat(fd).st_ino == inode
 
-    made = base.open_tree(type("Odd", (Files,), {how: told})())
+    made = base.open_tree(type("Odd", (FileSystem,), {how: told})())
     reasons: list[str] = []
     made.on_blocked = lambda _write, error: reasons.append(str(error))
     base.grow(made)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Token = TypeVar("Token")
 
 
-class Syncer(Generic[Token]):
+class BackgroundSync(Generic[Token]):
     """One sync at a time. What it has finished is fetched by the thread that started it.
 
     A token says what a sync covers; it comes back with the outcome.

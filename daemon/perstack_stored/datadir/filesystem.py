@@ -1,7 +1,7 @@
 """The one door to the file system for journal, cursors and tree.
 
 Nothing here decides anything about formats. A directory is named by an open descriptor, so that no step
-can be led outside the base by a symbolic link. Tests put a simulated disk in the place of `Files`.
+can be led outside the base by a symbolic link. Tests put a simulated disk in the place of `FileSystem`.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ STORED_MODE = 0o710
 """Of `.stored` itself: the group may pass through it, to the socket, and see nothing on the way."""
 
 
-class Files:
+class FileSystem:
     """Real files. Every method raises OSError as the call beneath it does."""
 
     def __init__(self) -> None:
@@ -203,7 +203,7 @@ class Files:
             raise OSError(error, os.strerror(error))
 
 
-def read_whole(files: Files, name: str, *, dir_fd: int, most: int = WHOLE_BYTES_MAX) -> bytes | None:
+def read_whole(files: FileSystem, name: str, *, dir_fd: int, most: int = WHOLE_BYTES_MAX) -> bytes | None:
     """Content of a small file, or None if there is none.
 
     Raises:
@@ -222,7 +222,7 @@ def read_whole(files: Files, name: str, *, dir_fd: int, most: int = WHOLE_BYTES_
         files.close(fd)
 
 
-def replace_durably(files: Files, name: str, data: bytes, mode: int, *, dir_fd: int) -> None:
+def atomic_replace(files: FileSystem, name: str, data: bytes, mode: int, *, dir_fd: int) -> None:
     """Put `data` under `name` so that after any crash it is there whole, old or new."""
     temporary = f"{name}.new"
     with contextlib.suppress(FileNotFoundError):

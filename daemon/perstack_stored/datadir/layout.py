@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from perstack_stored.errors import ConfigError
 
-from .filesystem import FOLDER_MODE, STORED_MODE, Files
+from .filesystem import FOLDER_MODE, STORED_MODE, FileSystem
 
 STORED_NAME = ".stored"
 STAGING_NAME = "staging"
@@ -28,7 +28,7 @@ class Folders(NamedTuple):
     journal: int
 
 
-def open_folders(files: Files, base: str) -> Folders:
+def open_folders(files: FileSystem, base: str) -> Folders:
     """Open the folders of a base that was set up."""
     base_dir = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     stored = files.open_dir(STORED_NAME, dir_fd=base_dir)
@@ -42,7 +42,7 @@ class TreeModes(NamedTuple):
     folder: int = 0o750
 
 
-class Ways(NamedTuple):
+class FileSystemFeatures(NamedTuple):
     """What the file system lets the tree do; chosen at the start, see `probe.py`.
 
     Attributes:

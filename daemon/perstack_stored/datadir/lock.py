@@ -19,7 +19,7 @@ _START_TIME_FIELD = 19  # of /proc/PID/stat, counted from the state on
 _PID_MAX = 1 << 22  # of Linux
 
 
-class BaseLock:
+class DataDirLock:
     """An exclusive lock on `{base}/.stored/lock`; the file says who holds it."""
 
     def __init__(self, stored_dir: int) -> None:

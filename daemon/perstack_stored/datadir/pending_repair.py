@@ -2,7 +2,7 @@
 
 from perstack_stored.errors import ConfigError
 
-from .filesystem import Files
+from .filesystem import FileSystem
 
 REPAIR_NAME = "repair"
 
@@ -10,7 +10,7 @@ REPAIR_NAME = "repair"
 PLAN_NAME = "plan.json"
 
 
-def is_unfinished(files: Files, stored_dir: int) -> bool:
+def is_unfinished(files: FileSystem, stored_dir: int) -> bool:
     """Whether a repair was cut short when it had begun to change the base."""
     try:
         folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
@@ -22,7 +22,7 @@ def is_unfinished(files: Files, stored_dir: int) -> bool:
         files.close(folder)
 
 
-def refuse_unfinished(files: Files, stored_dir: int) -> None:
+def refuse_unfinished(files: FileSystem, stored_dir: int) -> None:
     """Keep everything but a repair from a base that is between two states.
 
     Raises:

@@ -16,8 +16,8 @@ import structlog
 from perstack_stored.errors import ConfigError
 from perstack_stored.model.values import ID_BYTES_MAX
 
-from .filesystem import FILE_MODE, Files
-from .layout import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, STORED_NAME, TOP, Folders, Ways
+from .filesystem import FILE_MODE, FileSystem
+from .layout import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, STORED_NAME, TOP, FileSystemFeatures, Folders
 
 # In `jobs/` a backslash goes before them, which no id has. Some file systems do not have the second one.
 _NAME = "probe"
@@ -52,7 +52,7 @@ _PROC = "/proc/self/fd"
 _log = structlog.get_logger()
 
 
-def probe(files: Files, folders: Folders, base: str) -> Ways:
+def probe(files: FileSystem, folders: Folders, base: str) -> FileSystemFeatures:
     """Try the place; the base must be held, so that nobody else writes there.
 
     Returns:
@@ -87,12 +87,12 @@ def probe(files: Files, folders: Folders, base: str) -> Ways:
             return _untried(error.strerror or str(error))
 
 
-def _remove(files: Files, folder: int, name: str) -> None:
+def _remove(files: FileSystem, folder: int, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         files.unlink(name, dir_fd=folder)
 
 
-def refuse_apart(files: Files, folders: Folders, base: str) -> None:
+def refuse_apart(files: FileSystem, folders: Folders, base: str) -> None:
     """Refuse a base of which a part of `.stored` is on another file system, or a mount of its own.
 
     Files are moved from part to part. Only `jobs` may be one: the tree is written and synced where that is.
@@ -111,7 +111,7 @@ def refuse_apart(files: Files, folders: Folders, base: str) -> None:
 
 
 @contextlib.contextmanager
-def _folder(files: Files, name: str, parent: int) -> Iterator[int | None]:
+def _folder(files: FileSystem, name: str, parent: int) -> Iterator[int | None]:
     """An open folder; None where it can't be had: who needs it says so."""
     try:
         fd = files.open_dir(name, dir_fd=parent)
@@ -126,10 +126,10 @@ def _folder(files: Files, name: str, parent: int) -> Iterator[int | None]:
         files.close(fd)
 
 
-def _untried(reason: str) -> Ways:
+def _untried(reason: str) -> FileSystemFeatures:
     """The way that every file system has."""
     _log.warning("place_untried", reason=reason, way="files of the tree are written aside and renamed")
-    return Ways(unnamed=False, exchange=False)
+    return FileSystemFeatures(unnamed=False, exchange=False)
 
 
 def _folds(path: str) -> ConfigError:
@@ -142,21 +142,21 @@ def _folds(path: str) -> ConfigError:
 class _Probe:
     """What is tried in an open folder of ours."""
 
-    def __init__(self, files: Files, folder: int, path: str, prefix: str) -> None:
+    def __init__(self, files: FileSystem, folder: int, path: str, prefix: str) -> None:
         self._files = files
         self._folder = folder
         self._path = path
         self._prefix = prefix
 
-    def run(self) -> Ways:
+    def run(self) -> FileSystemFeatures:
         """All that the daemon needs."""
         return self._run(self._for_index)
 
-    def run_for_tree(self) -> Ways:
+    def run_for_tree(self) -> FileSystemFeatures:
         """What the tree needs, where it has a file system of its own."""
         return self._run(dict)
 
-    def _run(self, also: Callable[[], dict[str, str]]) -> Ways:
+    def _run(self, also: Callable[[], dict[str, str]]) -> FileSystemFeatures:
         self._clear()  # a start that was killed may have left some
         try:
             self._names()
@@ -175,7 +175,7 @@ class _Probe:
         if lacks:
             way = "written aside and renamed" if unnamed else "linked when they are whole"
             _log.warning("place_lacks", path=self._path, lacks=lacks, way=f"files of the tree are {way}")
-        return Ways(unnamed=not unnamed, exchange=not exchange)
+        return FileSystemFeatures(unnamed=not unnamed, exchange=not exchange)
 
     def _for_index(self) -> dict[str, str]:
         """What else lies in the base needs; says what it lacks and can do without."""

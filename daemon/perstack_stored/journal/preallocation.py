@@ -8,7 +8,7 @@ import errno
 import threading
 import time
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 
 NEXT_NAME = "next.segment.part"
 _ZEROS = bytes(1 << 20)
@@ -16,7 +16,7 @@ _SYNCED_BYTES = 4 << 20  # a sync of the journal waits behind no more than these
 _RETRY_SECONDS = 1.0
 
 
-def write_zeros(files: Files, fd: int, size: int) -> int:
+def write_zeros(files: FileSystem, fd: int, size: int) -> int:
     """Fill a new file with zeros, synced, bit by bit. Returns its size in bytes."""
     for start in range(0, size, _SYNCED_BYTES):
         fill(files, fd, start, min(start + _SYNCED_BYTES, size))
@@ -24,7 +24,7 @@ def write_zeros(files: Files, fd: int, size: int) -> int:
     return size
 
 
-def fill(files: Files, fd: int, start: int, end: int) -> None:
+def fill(files: FileSystem, fd: int, start: int, end: int) -> None:
     """Write zeros from one offset to another."""
     for offset in range(start, end, len(_ZEROS)):
         files.write(fd, [_ZEROS[: min(len(_ZEROS), end - offset)]], offset)
@@ -33,7 +33,7 @@ def fill(files: Files, fd: int, start: int, end: int) -> None:
 class SegmentPreparer:
     """At most one file is in the making. `take` hands it over, or says that it is not ready."""
 
-    def __init__(self, files: Files, dir_fd: int, segment_bytes: int, mode: int, *, ahead: bool) -> None:
+    def __init__(self, files: FileSystem, dir_fd: int, segment_bytes: int, mode: int, *, ahead: bool) -> None:
         self._files = files
         self._dir = dir_fd
         self._segment_bytes = segment_bytes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError
 
 from . import format as record
@@ -77,7 +77,7 @@ def segment_numbers(names: Iterable[str]) -> list[int]:
 
 
 def walk(  # noqa: PLR0913 - where, and how
-    files: Files,
+    files: FileSystem,
     fd: int,
     salt: int,
     start: int,
@@ -118,7 +118,7 @@ def walk(  # noqa: PLR0913 - where, and how
         offset += record.padded(header.length)
 
 
-def _tested_apart(files: Files, fd: int, salt: int, entry: Entry) -> Entry:
+def _tested_apart(files: FileSystem, fd: int, salt: int, entry: Entry) -> Entry:
     """A large entry of one record, read a piece at a time.
 
     Raises:
@@ -140,7 +140,9 @@ def _tested_apart(files: Files, fd: int, salt: int, entry: Entry) -> Entry:
     return entry._replace(data=memoryview(head), payload_crc=payload_crc)
 
 
-def find_entry(files: Files, fd: int, salt: int, start: int, end: int) -> Iterator[tuple[int, EntryHeader]]:
+def find_entry(
+    files: FileSystem, fd: int, salt: int, start: int, end: int
+) -> Iterator[tuple[int, EntryHeader]]:
     """Valid entries anywhere behind `start`: what a walk can't reach behind a bad place."""
     offset = start
     overlap = len(record.ENTRY_MAGIC) - 1
@@ -167,7 +169,7 @@ class Chain:
     tail, or records that recovery wrote again at the head of the next segment.
     """
 
-    def __init__(self, files: Files, dir_fd: int, *, open_files_max: int = 64) -> None:
+    def __init__(self, files: FileSystem, dir_fd: int, *, open_files_max: int = 64) -> None:
         self._files = files
         self._dir = dir_fd
         self._fds: OrderedDict[int, int] = OrderedDict()
@@ -238,7 +240,9 @@ class Chain:
 class JournalReader:
     """Reads entries in order up to a mark, and payloads by their place. One thread at a time."""
 
-    def __init__(self, files: Files, dir_fd: int, on_progress: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, files: FileSystem, dir_fd: int, on_progress: Callable[[], None] = lambda: None
+    ) -> None:
         """Open a journal for reading; `on_progress` is called for each entry that `entries` has read."""
         self._files = files
         self._on_progress = on_progress

@@ -10,7 +10,7 @@ again into a new segment, because what reads well may stand in the page cache on
 from itertools import groupby
 from typing import NamedTuple
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError
 from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, to_nobody
@@ -65,7 +65,7 @@ class Recovered(NamedTuple):
         return b"".join(pieces)
 
 
-def recover(files: Files, dir_fd: int, sessions: Sessions, working: Working = to_nobody) -> Recovered:
+def recover(files: FileSystem, dir_fd: int, sessions: Sessions, working: Working = to_nobody) -> Recovered:
     """Read the last segment, fill the sessions, and tell where and how to go on. Writes nothing.
 
     Raises:
@@ -80,7 +80,7 @@ def recover(files: Files, dir_fd: int, sessions: Sessions, working: Working = to
         chain.close()
 
 
-def _recover_last(files: Files, chain: Chain, sessions: Sessions, working: Working) -> Recovered:
+def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: Working) -> Recovered:
     header = chain.headers[chain.last]
     fd = chain.fd(header.number)
     size = files.size(fd)
@@ -175,7 +175,13 @@ def take_up(entry: Entry, sessions: Sessions) -> None:
 
 
 def _judge(
-    files: Files, fd: int, header: SegmentHeader, error: BadEntryError, size: int, proven: int, position: int
+    files: FileSystem,
+    fd: int,
+    header: SegmentHeader,
+    error: BadEntryError,
+    size: int,
+    proven: int,
+    position: int,
 ) -> None:
     """Nothing, if the bad place may be a torn tail.
 
@@ -194,7 +200,7 @@ def _judge(
         raise DamageError(segment_name(header.number), error.offset, position + 1, error.reason)
 
 
-def _torn_bytes(files: Files, fd: int, start: int, size: int) -> int:
+def _torn_bytes(files: FileSystem, fd: int, start: int, size: int) -> int:
     """Bytes from `start` to the last one that is not zero."""
     last = start
     offset = start

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import structlog
 
-from perstack_stored.datadir.background_sync import Syncer
-from perstack_stored.datadir.filesystem import FILE_MODE, Files
+from perstack_stored.datadir.background_sync import BackgroundSync
+from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.errors import JournalFailedError, LostEndError, StorageFullError
 from perstack_stored.progress import Working, to_nobody
 
@@ -48,7 +48,7 @@ class Journal:
 
     def __init__(  # noqa: PLR0913 - the parts that it joins
         self,
-        files: Files,
+        files: FileSystem,
         dir_fd: int,
         sessions: Sessions,
         *,
@@ -81,7 +81,7 @@ class Journal:
         self._sessions = sessions
         self.sync_seconds = 0.0
         self.syncs = 0
-        self._syncer: Syncer[Mark] = Syncer(files.sync_data)
+        self._syncer: BackgroundSync[Mark] = BackgroundSync(files.sync_data)
         self._fd = -1
         self._number = self._salt = self._offset = self._capacity = 0
         self._synced = Mark(0, 0, 0)

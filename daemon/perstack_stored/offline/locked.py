@@ -11,9 +11,9 @@ import click
 
 from perstack_storage.protocol import resolve_base
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import Folders, not_yours, open_folders
-from perstack_stored.datadir.lock import BaseLock
+from perstack_stored.datadir.lock import DataDirLock
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.probe import refuse_apart
 from perstack_stored.errors import ConfigError
@@ -34,7 +34,7 @@ class Base(NamedTuple):
     """A base held by this process: its absolute path and its open folders."""
 
     path: str
-    files: Files
+    files: FileSystem
     folders: Folders
 
 
@@ -53,7 +53,7 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bo
         BaseHeldError: a daemon or another tool holds it; the message names it.
     """
     path = resolve_base(base_path)
-    files = Files()
+    files = FileSystem()
     try:
         folders = open_folders(files, path)
     except PermissionError as error:
@@ -77,9 +77,9 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bo
             files.close(fd)
 
 
-def _lock(path: str, folders: Folders, *, reads_only: bool) -> BaseLock | None:
+def _lock(path: str, folders: Folders, *, reads_only: bool) -> DataDirLock | None:
     try:
-        return BaseLock(folders.stored)
+        return DataDirLock(folders.stored)
     except OSError as error:
         # No daemon can work where nothing can be written.
         if error.errno == errno.EROFS and reads_only:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import STORED_NAME, TreeModes
 from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, IndexUnusableError
@@ -137,7 +137,7 @@ def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, M
     return journal.recovered, journal.store, mark
 
 
-def _segments(files: Files, journal_dir: int) -> int:
+def _segments(files: FileSystem, journal_dir: int) -> int:
     chain = Chain(files, journal_dir)
     chain.close()
     return chain.last
@@ -192,7 +192,7 @@ def _follow(following: Index, reader: JournalReader, mark: Mark) -> None:
             advance(_records(portion))
 
 
-def _sync_file(files: Files, name: str, dir_fd: int) -> None:
+def _sync_file(files: FileSystem, name: str, dir_fd: int) -> None:
     fd = files.open(name, dir_fd=dir_fd)
     try:
         files.sync_data(fd)

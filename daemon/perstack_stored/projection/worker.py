@@ -22,9 +22,9 @@ from typing import NoReturn
 import msgspec
 import structlog
 
-from perstack_stored.datadir.background_sync import Syncer
-from perstack_stored.datadir.filesystem import Files
-from perstack_stored.datadir.layout import STORED_NAME, TreeModes, Ways, open_folders
+from perstack_stored.datadir.background_sync import BackgroundSync
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import STORED_NAME, FileSystemFeatures, TreeModes, open_folders
 from perstack_stored.errors import (
     DamageError,
     IndexUnusableError,
@@ -402,21 +402,21 @@ def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None
             reader,
             store,
             TreeModes(told.file_mode, told.folder_mode),
-            ways=Ways(told.unnamed, told.exchange),
+            ways=FileSystemFeatures(told.unnamed, told.exchange),
             assists=assists,
             status=status,
             passed_over=(*listed.records, *told.blocked),
         )
         if assists:
             help_with(tree, sock)
-        tree.syncer = Syncer(files.sync_all)
+        tree.syncer = BackgroundSync(files.sync_all)
         helper = TreeHelper(partial(_start_helper, told, sock.fileno()), status, told.silence_seconds)
         save = partial(blocked.save, files, folders.stored, store)
         projection = TreeProjection(tree, helper, PassingOver(tree, save, listed, told.blocked))
     follow(projection, reader, line, status, told.careful_until)
 
 
-def _files_showing(status: WorkerStatus) -> Files:
+def _files_showing(status: WorkerStatus) -> FileSystem:
     """Files whose syncs can be seen from outside: the disk may take long for one."""
 
     def showing(call: Callable[[int], None]) -> Callable[[int], None]:
@@ -426,7 +426,7 @@ def _files_showing(status: WorkerStatus) -> Files:
 
         return shown
 
-    files = Files()
+    files = FileSystem()
     for name in ("sync_data", "sync", "sync_all"):
         setattr(files, name, showing(getattr(files, name)))
     return files

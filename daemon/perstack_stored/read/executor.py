@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from perstack_storage.protocol import ErrorCode
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import Refusal
 from perstack_stored.index import writer as index
@@ -41,7 +41,7 @@ class Reads:
 
     def __init__(  # noqa: PLR0913 - its bounds
         self,
-        files: Files,
+        files: FileSystem,
         base: str,
         journal_dir: int,
         epochs: Epochs,

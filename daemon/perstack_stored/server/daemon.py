@@ -19,16 +19,16 @@ from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import curve_key_of, rules_of
 from perstack_stored.config.settings import LOG_LEVELS, Settings
 from perstack_stored.config.sources import Sources, reloaded
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import (
     STORED_NAME,
+    FileSystemFeatures,
     Folders,
     TreeModes,
-    Ways,
     open_folders,
     set_up,
 )
-from perstack_stored.datadir.lock import BaseLock
+from perstack_stored.datadir.lock import DataDirLock
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.permissions import tighten
 from perstack_stored.datadir.probe import probe
@@ -90,7 +90,7 @@ def _naming(sentence: str) -> Iterator[None]:
         raise StartFailedError(f"{sentence}: {error}") from error
 
 
-def await_whole_tree(server: Server, files: Files, folders: Folders, journal: Journal) -> None:
+def await_whole_tree(server: Server, files: FileSystem, folders: Folders, journal: Journal) -> None:
     """Wait until nothing in the tree is torn, missing or older than it was before the last stop."""
     cursor = load_cursor(files, folders.stored, journal.store)
     if journal.mark.position and not cursor.clean:
@@ -116,7 +116,7 @@ class Daemon:
         self._notifier = notifier
         self._curve = curve_key_of(settings)
         self._rules = rules_of(settings)
-        self._ways = Ways()
+        self._ways = FileSystemFeatures()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -133,14 +133,14 @@ class Daemon:
         settings = self._settings
         modes = TreeModes(settings.file_mode, settings.folder_mode)
         umask_for(modes)
-        files = Files()
+        files = FileSystem()
         sessions = make_sessions(settings)
         with _naming(f"can't use {self._base} as a base"):
             set_up(self._base, settings.folder_mode)
             os.umask(0o077)  # what is made from now on is the daemon's alone; the tree has its own process
             folders = open_folders(files, self._base)
             tighten(folders.stored, os.path.join(self._base, STORED_NAME))
-            lock = BaseLock(folders.stored)
+            lock = DataDirLock(folders.stored)
             lock.say(role="daemon", endpoints=list(self._endpoints))
             refuse_unfinished(files, folders.stored)
             self._ways = probe(files, folders, self._base)
@@ -152,11 +152,11 @@ class Daemon:
 
     def _serve(
         self,
-        files: Files,
+        files: FileSystem,
         folders: Folders,
         journal: Journal,
         sessions: Sessions,
-        lock: BaseLock,
+        lock: DataDirLock,
         started: float,
     ) -> None:
         settings = self._settings
@@ -281,7 +281,7 @@ class Daemon:
         self._config, self._settings, self._rules = config, settings, rules
         return settings
 
-    def _followers(self, journal: Journal, lock: BaseLock) -> tuple[Follower, Follower]:
+    def _followers(self, journal: Journal, lock: DataDirLock) -> tuple[Follower, Follower]:
         told = Place(
             base=self._base,
             store=journal.store.hex(),

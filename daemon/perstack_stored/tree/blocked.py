@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from perstack_storage import __version__
-from perstack_stored.datadir.filesystem import Files, read_whole, replace_durably
+from perstack_stored.datadir.filesystem import FileSystem, atomic_replace, read_whole
 from perstack_stored.process.worker_status import WorkerStatus
 
 FILE_NAME = "tree.blocked"
@@ -44,7 +44,7 @@ class BlockedList(NamedTuple):
     is_current: bool = True
 
 
-def load(files: Files, stored_dir: int, store: bytes) -> BlockedList:
+def load(files: FileSystem, stored_dir: int, store: bytes) -> BlockedList:
     """The records of this journal that are passed over; none where the file can't be used."""
     data = read_whole(files, FILE_NAME, dir_fd=stored_dir)
     if data is None:
@@ -59,10 +59,10 @@ def load(files: Files, stored_dir: int, store: bytes) -> BlockedList:
     return BlockedList(tuple(found.records), found.version == __version__)
 
 
-def save(files: Files, stored_dir: int, store: bytes, records: tuple[BlockedRecord, ...]) -> None:
+def save(files: FileSystem, stored_dir: int, store: bytes, records: tuple[BlockedRecord, ...]) -> None:
     """Write the list down, as tried by this version."""
     data = msgspec.json.encode(_File(store.hex(), __version__, sorted(records, key=lambda r: r.position)))
-    replace_durably(files, FILE_NAME, data, 0o600, dir_fd=stored_dir)
+    atomic_replace(files, FILE_NAME, data, 0o600, dir_fd=stored_dir)
 
 
 class Deaths:

@@ -1,9 +1,10 @@
 """The tree: the documented folders and files, a projection of the journal that Perstack's own tools read.
 
-Each file appears whole or not at all: it is written without a name and then linked, or written aside and
-then exchanged with the old one. Where the file system has no such way, it is written aside and then renamed
-(`Ways`). The durable cursor moves only behind a sync of the whole file system, at most `UNSYNCED_RECORDS_MAX`
-records later; what follows it is written again after a crash, where it is not there already as it should be.
+Each file appears whole or not at all: it is written without a name and then linked, or written aside and then
+exchanged with the old one. Where the file system has no such way, it is written aside and then renamed
+(`FileSystemFeatures`). The durable cursor moves only behind a sync of the whole file system, at most
+`UNSYNCED_RECORDS_MAX` records later; what follows it is written again after a crash, where it is not there
+already as it should be.
 """
 
 import errno
@@ -17,9 +18,16 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from perstack_stored.datadir.background_sync import Syncer
-from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
-from perstack_stored.datadir.layout import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, TOP, TreeModes, Ways
+from perstack_stored.datadir.background_sync import BackgroundSync
+from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, FileSystem, atomic_replace, read_whole
+from perstack_stored.datadir.layout import (
+    ASIDE_NAMES,
+    ASIDE_PREFIX,
+    STAGING_NAME,
+    TOP,
+    FileSystemFeatures,
+    TreeModes,
+)
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
 from perstack_stored.index.value_lookup import Place, value_at
 from perstack_stored.index.writer import kind_name, read_cursor, setting_text
@@ -100,7 +108,7 @@ class Cursor(NamedTuple):
         return self.position if self.clean else self.position + UNSYNCED_RECORDS_MAX
 
 
-def load_cursor(files: Files, stored_dir: int, store: bytes) -> Cursor:
+def load_cursor(files: FileSystem, stored_dir: int, store: bytes) -> Cursor:
     """The durable cursor; where there is no good one for this journal, all is projected again."""
     data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
     if data is None or len(data) != _CURSOR.size + 4:
@@ -111,7 +119,7 @@ def load_cursor(files: Files, stored_dir: int, store: bytes) -> Cursor:
     return Cursor(position, bool(clean))
 
 
-def cursor_store(files: Files, stored_dir: int) -> bytes | None:
+def cursor_store(files: FileSystem, stored_dir: int) -> bytes | None:
     """The journal that a good cursor is of; None if there is none."""
     data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
     if (
@@ -123,10 +131,10 @@ def cursor_store(files: Files, stored_dir: int) -> bytes | None:
     return bytes(_CURSOR.unpack_from(data)[1])
 
 
-def save_cursor(files: Files, stored_dir: int, store: bytes, cursor: Cursor) -> None:
+def save_cursor(files: FileSystem, stored_dir: int, store: bytes, cursor: Cursor) -> None:
     """Replace the durable cursor."""
     data = _CURSOR.pack(_CURSOR_MAGIC, store, cursor.position, cursor.clean)
-    replace_durably(
+    atomic_replace(
         files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), FILE_MODE, dir_fd=stored_dir
     )
 
@@ -165,7 +173,7 @@ class Tree:
 
     def __init__(  # noqa: PLR0913 - what it writes from and to
         self,
-        files: Files,
+        files: FileSystem,
         base_dir: int,
         stored_dir: int,
         index: sqlite3.Connection,
@@ -173,7 +181,7 @@ class Tree:
         store: bytes,
         modes: TreeModes,
         *,
-        ways: Ways = Ways(),  # noqa: B008 - it can't be changed
+        ways: FileSystemFeatures = FileSystemFeatures(),  # noqa: B008 - it can't be changed
         assists: bool = False,
         status: WorkerStatus | None = None,
         passed_over: Iterable[BlockedRecord] = (),
@@ -213,7 +221,7 @@ class Tree:
         self.passed_over = {one.position: one for one in passed_over}
         self.passed_over_changed = False
         self.blocked = 0
-        self.syncer: Syncer[Mark] | None = None
+        self.syncer: BackgroundSync[Mark] | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         files.make_dir(STAGING_NAME, FOLDER_MODE, dir_fd=stored_dir)
         self._own_staging = self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)

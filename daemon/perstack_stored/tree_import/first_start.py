@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 
 import structlog
 
-from perstack_stored.datadir.filesystem import FILE_MODE, Files, replace_durably
+from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem, atomic_replace
 from perstack_stored.datadir.layout import Folders
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
@@ -32,7 +32,7 @@ _FOLDERS_OPEN_MAX = 256
 _log = structlog.get_logger()
 
 
-def import_wanted(files: Files, folders: Folders, journal: Journal) -> bool:
+def import_wanted(files: FileSystem, folders: Folders, journal: Journal) -> bool:
     """Whether there is a tree to take over: an import was begun, or nothing was stored yet beside it.
 
     Raises:
@@ -55,7 +55,7 @@ def import_wanted(files: Files, folders: Folders, journal: Journal) -> bool:
         files.close(jobs)
 
 
-def import_tree(files: Files, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
+def import_tree(files: FileSystem, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
     """Store what the tree holds. Nobody is served meanwhile, and no projection runs.
 
     Raises:
@@ -64,7 +64,7 @@ def import_tree(files: Files, folders: Folders, journal: Journal, working: Worki
         DamageError: an import is taken up, and the journal is damaged.
     """
     started = time.monotonic()
-    replace_durably(files, MARKER_NAME, _MARKER, FILE_MODE, dir_fd=folders.stored)
+    atomic_replace(files, MARKER_NAME, _MARKER, FILE_MODE, dir_fd=folders.stored)
     before = journal.mark.position
     _log.info("import_begun", records=before)
     held = _held(files, folders, journal, working)
@@ -85,7 +85,7 @@ def import_tree(files: Files, folders: Folders, journal: Journal, working: Worki
     )
 
 
-def _held(files: Files, folders: Folders, journal: Journal, working: Working) -> Counter[bytes]:
+def _held(files: FileSystem, folders: Folders, journal: Journal, working: Working) -> Counter[bytes]:
     """Digests of what an import that was cut short has stored."""
     held: Counter[bytes] = Counter()
     if not journal.mark.position:
@@ -137,7 +137,7 @@ def _store_all(storing: "Storing", plan: Plan, held: Counter[bytes], account: Ac
 class Storing:
     """Reads planned files again and stores them, in batches of bounded size; the last one when it is left."""
 
-    def __init__(self, files: Files, base_dir: int, journal: Journal, account: Account) -> None:
+    def __init__(self, files: FileSystem, base_dir: int, journal: Journal, account: Account) -> None:
         self._files = files
         self._base = base_dir
         self._journal = journal

@@ -12,7 +12,7 @@ from enum import StrEnum
 import structlog
 
 from perstack_storage.protocol import ErrorCode
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
@@ -90,7 +90,7 @@ class Account:
 class Survey:
     """Walks the tree once, in the order of the paths."""
 
-    def __init__(self, files: Files, account: Account) -> None:
+    def __init__(self, files: FileSystem, account: Account) -> None:
         self._files = files
         self._account = account
         self._plan = Plan()
@@ -152,7 +152,7 @@ class Survey:
         self._plan.add(number, path[-1], order, digest_of(kind, payload))
 
 
-def read_file(files: Files, folder: int, name: str) -> tuple[bytes, int]:
+def read_file(files: FileSystem, folder: int, name: str) -> tuple[bytes, int]:
     """Content of a file, and the time of its last write in ms.
 
     Raises:

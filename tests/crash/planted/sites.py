@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[3] / "daemon" / "perstack_stored"
 SYNCS = frozenset({"sync_data", "sync", "sync_all", "sync_soon", "fdatasync", "fsync", "syncfs"})
-NAMES = frozenset({"rename", "give_name", "exchange", "link", "renameat2", "replace_durably"})
+NAMES = frozenset({"rename", "give_name", "exchange", "link", "renameat2", "atomic_replace"})
 LOCKS = frozenset({"flock"})
 CHECKSUMS = frozenset({"crc32c", "entry_matches"})
 

@@ -22,7 +22,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "offline/check/index.py: _addresses: checksum": (
         "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
     ),
-    "launcher/users.py: holder_of: flock": _EXEC,
+    "datadir/lock.py: holder_of: flock": _EXEC,
     "launcher/users.py: join: flock": _EXEC,
     "launcher/users.py: last: flock": _EXEC,
     "datadir/filesystem.py: are_apart: rename": (f"{_PLACES}::test_a_folder_bound_to_jobs_is_served",),
@@ -30,7 +30,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/test_tree_ways.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
     ),
     "datadir/lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
-    "tree/blocked.py: save: replace_durably": ("tests/unit/test_blocked.py",),
+    "tree/blocked.py: save: atomic_replace": ("tests/unit/test_blocked.py",),
     "tree/writer.py: cursor_store: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from perstack_stored.datadir.layout import Ways
+from perstack_stored.datadir.layout import FileSystemFeatures
 
 from .clients import Client, Ledger, Violation, sessions_of
 from .disk import Disk, File, Folder
@@ -231,11 +231,11 @@ class Campaign:
         return World(state, random, f"{self._folder}/{self._worlds}", workload)
 
 
-def _ways(seed: int) -> Ways:
+def _ways(seed: int) -> FileSystemFeatures:
     """Most file systems have all that the tree can use; some lack one thing or both."""
     if seed % 4:
-        return Ways()
-    return Ways(unnamed=bool(seed % 8), exchange=False)
+        return FileSystemFeatures()
+    return FileSystemFeatures(unnamed=bool(seed % 8), exchange=False)
 
 
 def _put_tree(state: State, workload: Workload) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import count
 from random import Random
 
-from perstack_stored.datadir.layout import Ways
+from perstack_stored.datadir.layout import FileSystemFeatures
 
 SECTOR_BYTES = 512
 PAGE_SECTORS = 8
@@ -159,7 +159,7 @@ class Disk:
 
     def __init__(self, root: Folder | None = None) -> None:
         self.root = root or Folder()
-        self.ways = Ways()  # what this file system has
+        self.ways = FileSystemFeatures()  # what this file system has
         self.pending: list[tuple[Slot, ...]] = []
 
     def change(self, *slots: Slot) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from perstack_stored.datadir.background_sync import Syncer
+from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.layout import TreeModes
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.index import writer as index
@@ -224,7 +224,7 @@ class SimulatedFollower:
                     world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
                     ways=world.kernel.disk.ways,
                 )  # fmt: skip
-                tree.syncer = Syncer(world.files.sync_all)
+                tree.syncer = BackgroundSync(world.files.sync_all)
                 self._helper = SimulatedHelper(world)
                 follow(TreeProjection(tree, self._helper), reader, self)  # type: ignore[arg-type]
         except DamageError as error:

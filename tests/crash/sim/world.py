@@ -21,7 +21,7 @@ from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import Rates
 from perstack_stored.access.rules import Rules
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import STORED_NAME, Folders
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.index import writer as index
@@ -180,7 +180,7 @@ class World:
         """
         kernel = self.kernel
         disk = kernel.disk
-        self.files = Files()
+        self.files = FileSystem()
         settings = Settings()
         for name in ("segment_bytes", "first_segment_bytes"):
             object.__setattr__(settings, name, SEGMENT_BYTES)

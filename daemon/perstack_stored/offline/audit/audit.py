@@ -8,7 +8,7 @@ from collections import Counter
 
 import msgspec
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
@@ -95,7 +95,7 @@ def audit(tree: int, report: Report) -> None:
     told = _Told(report)
     with progress("reading (files)", count_files(tree)) as advance:
         told.advance = advance
-        Survey(Files(), told).run(tree)
+        Survey(FileSystem(), told).run(tree)
     told.finish()
 
 

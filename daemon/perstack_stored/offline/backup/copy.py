@@ -15,7 +15,7 @@ from crc32c import crc32c
 
 from perstack_storage import Client, StorageError
 from perstack_storage.protocol import resolve_base
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import open_folders
 from perstack_stored.datadir.lock import holder_of
 from perstack_stored.errors import BaseHeldError, ConfigError, DamageError
@@ -48,7 +48,12 @@ class _Source(NamedTuple):
 
 
 def backup(
-    base_path: str | None, target: str, *, endpoint: str | None, verify_all: bool, files: Files | None = None
+    base_path: str | None,
+    target: str,
+    *,
+    endpoint: str | None,
+    verify_all: bool,
+    files: FileSystem | None = None,
 ) -> Done:
     """Bring the backup in `target` up to what the base holds now.
 
@@ -65,7 +70,7 @@ def backup(
         BackupDamagedError: a copy reads back as something else.
         OSError: the target can't be written; the backup before this one still counts.
     """
-    files = files or Files()
+    files = files or FileSystem()
     path = resolve_base(base_path)
     if (
         os.path.realpath(target).startswith((f"{path}/jobs", f"{path}/.stored"))
@@ -80,7 +85,7 @@ def backup(
 
 
 @contextmanager
-def _source(files: Files, base_path: str | None, path: str, endpoint: str | None) -> Iterator[_Source]:
+def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str | None) -> Iterator[_Source]:
     """The journal, and up to where it is on disk."""
     with contextlib.ExitStack() as stack:
         try:
@@ -178,7 +183,7 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
     return Done(manifest, len(made), sum(copy.bytes for copy in made.values()), checked)
 
 
-def _epochs(files: Files, chain: Chain, mark: Mark) -> Epochs:
+def _epochs(files: FileSystem, chain: Chain, mark: Mark) -> Epochs:
     """The epochs of the journal up to a mark, as its last segment tells them."""
     epochs = Epochs()
     salt, start = chain.headers[mark.segment].salt, record.SEGMENT_HEADER_BYTES

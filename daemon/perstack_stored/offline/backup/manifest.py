@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 from crc32c import crc32c
 
-from perstack_stored.datadir.filesystem import Files, read_whole, replace_durably
+from perstack_stored.datadir.filesystem import FileSystem, atomic_replace, read_whole
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
@@ -67,11 +67,11 @@ class Folder(NamedTuple):
 
     path: str
     fd: int
-    files: Files
+    files: FileSystem
 
 
 @contextmanager
-def open_folder(files: Files, path: str, *, make: bool) -> Iterator[Folder]:
+def open_folder(files: FileSystem, path: str, *, make: bool) -> Iterator[Folder]:
     """Hold a backup folder; nobody else writes there meanwhile.
 
     Raises:
@@ -148,7 +148,7 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
     """Let what the manifest names count from now on. It must be on disk."""
     text = msgspec.json.encode(manifest)
     data = msgspec.json.encode(_Signed(crc32c(text), msgspec.Raw(text)))
-    replace_durably(folder.files, MANIFEST_NAME, data, FILE_MODE, dir_fd=folder.fd)
+    atomic_replace(folder.files, MANIFEST_NAME, data, FILE_MODE, dir_fd=folder.fd)
 
 
 def left_overs(folder: Folder, manifest: Manifest | None) -> list[str]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from perstack_storage.protocol import resolve_base
-from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, Files
+from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, FileSystem
 from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
@@ -48,7 +48,7 @@ class _Cut(NamedTuple):
 
 
 def restore(
-    source: str, base_path: str | None, *, to_position: int | None, files: Files | None = None
+    source: str, base_path: str | None, *, to_position: int | None, files: FileSystem | None = None
 ) -> Restored:
     """Make a base of a backup.
 
@@ -63,7 +63,7 @@ def restore(
         BackupDamagedError: the backup is not as it was written; there is no base then.
         OSError: the base can't be written.
     """
-    files = files or Files()
+    files = files or FileSystem()
     path = resolve_base(base_path)
     with backup_folder.open_folder(files, source, make=False) as folder:
         manifest = backup_folder.read_manifest(folder)
@@ -82,7 +82,7 @@ def restore(
 
 
 @contextmanager
-def _new_base(files: Files, path: str) -> Iterator[tuple[int, int]]:
+def _new_base(files: FileSystem, path: str) -> Iterator[tuple[int, int]]:
     """The base's folder and the one that will be its `.stored`; that is gone again if anything fails."""
     os.makedirs(path, _BASE_MODE, exist_ok=True)
     base_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -107,7 +107,9 @@ def _new_base(files: Files, path: str) -> Iterator[tuple[int, int]]:
         files.close(base_dir)
 
 
-def _write(files: Files, folder: Folder, manifest: Manifest, last: int, store: bytes, part_dir: int) -> None:
+def _write(
+    files: FileSystem, folder: Folder, manifest: Manifest, last: int, store: bytes, part_dir: int
+) -> None:
     files.make_dir("journal", FOLDER_MODE, dir_fd=part_dir)
     journal_dir = files.open_dir("journal", dir_fd=part_dir)
     try:
@@ -126,7 +128,7 @@ def _write(files: Files, folder: Folder, manifest: Manifest, last: int, store: b
 
 
 def _restore_segment(
-    files: Files, folder: Folder, copy: SegmentCopy, last: int, store: bytes, journal_dir: int
+    files: FileSystem, folder: Folder, copy: SegmentCopy, last: int, store: bytes, journal_dir: int
 ) -> None:
     """Write a segment that ends with the position `last`."""
     with backup_folder.open_copy(folder, copy) as (source, header):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, NewerFormatError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
@@ -31,7 +31,7 @@ class JournalEnd(NamedTuple):
     mark: Mark
 
 
-def recover_only(files: Files, journal_dir: int) -> Recovered:
+def recover_only(files: FileSystem, journal_dir: int) -> Recovered:
     """Where the journal ends, as the next start will find it. Writes nothing.
 
     Raises:
@@ -40,7 +40,7 @@ def recover_only(files: Files, journal_dir: int) -> Recovered:
     return recover(files, journal_dir, Sessions(sessions_max=1, session_seconds=1, remembered_records_max=1))
 
 
-def check_journal(files: Files, journal_dir: int, report: Report) -> JournalEnd | None:
+def check_journal(files: FileSystem, journal_dir: int, report: Report) -> JournalEnd | None:
     """Report what is wrong with the journal; None if nothing can be compared with it."""
     before = report.findings
     numbers = segment_numbers(files.list_dir(journal_dir))
@@ -88,7 +88,9 @@ def _tell_tail(report: Report, found: Recovered) -> None:
         report.add("journal_unproven", segment=segment, position=found.kept[0].position, records=records)
 
 
-def _headers(files: Files, journal_dir: int, numbers: list[int], report: Report) -> dict[int, SegmentHeader]:
+def _headers(
+    files: FileSystem, journal_dir: int, numbers: list[int], report: Report
+) -> dict[int, SegmentHeader]:
     headers: dict[int, SegmentHeader] = {}
     store: bytes | None = None
     expected = 1
@@ -126,7 +128,7 @@ class _Segment:
     """The entries of one segment, up to its logical end: what stands behind that is void."""
 
     def __init__(
-        self, files: Files, journal_dir: int, header: SegmentHeader, report: Report, lost: list[GapRange]
+        self, files: FileSystem, journal_dir: int, header: SegmentHeader, report: Report, lost: list[GapRange]
     ) -> None:
         self._files = files
         self._dir = journal_dir

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from crc32c import crc32c
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
@@ -56,7 +56,7 @@ class _Damaged(NamedTuple):
 class Filler:
     """Fills holes."""
 
-    def __init__(self, files: Files, survey: Survey, vouchers: Vouchers, tally: Tally) -> None:
+    def __init__(self, files: FileSystem, survey: Survey, vouchers: Vouchers, tally: Tally) -> None:
         self._files = files
         self._survey = survey
         self._vouchers = vouchers

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Sequence
 
-from perstack_stored.datadir.filesystem import FILE_MODE, Files
+from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.journal import format as record
 from perstack_stored.journal import session_snapshot as session_bytes
 from perstack_stored.journal.epochs import EPOCHS_MAX
@@ -22,7 +22,7 @@ class SegmentWriter:
     """Makes segments in a folder, from the first one that needs it to the last."""
 
     def __init__(
-        self, files: Files, folder: int | None, survey: Survey, filler: Filler, store: bytes
+        self, files: FileSystem, folder: int | None, survey: Survey, filler: Filler, store: bytes
     ) -> None:
         """A writer. Without a folder it writes nothing, and goes through all that it would.
 

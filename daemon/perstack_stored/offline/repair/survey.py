@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, NewerFormatError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.epochs import Epoch, epoch_of
@@ -97,7 +97,7 @@ class Segment:
 class Survey:
     """All segments of a journal, walked from the first to the last."""
 
-    def __init__(self, files: Files, dir_fd: int) -> None:
+    def __init__(self, files: FileSystem, dir_fd: int) -> None:
         """Open the segments and read their headers.
 
         Raises:

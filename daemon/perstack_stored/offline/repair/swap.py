@@ -13,7 +13,7 @@ import re
 import stat
 from typing import NamedTuple
 
-from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, Files, read_whole, replace_durably
+from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, FileSystem, atomic_replace, read_whole
 from perstack_stored.datadir.layout import Folders
 from perstack_stored.datadir.pending_repair import PLAN_NAME, REPAIR_NAME
 from perstack_stored.errors import ConfigError
@@ -33,7 +33,7 @@ class Done(NamedTuple):
     kept_in: str
 
 
-def prepare(files: Files, stored_dir: int) -> int:
+def prepare(files: FileSystem, stored_dir: int) -> int:
     """A descriptor of an empty folder to make things ready in."""
     files.make_dir(REPAIR_NAME, FOLDER_MODE, dir_fd=stored_dir)
     folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
@@ -42,7 +42,7 @@ def prepare(files: Files, stored_dir: int) -> int:
     return folder
 
 
-def commit(files: Files, folders: Folders, folder: int, names: list[str]) -> Done:
+def commit(files: FileSystem, folders: Folders, folder: int, names: list[str]) -> Done:
     """Let the segments made in the folder take their places."""
     there = set(files.list_dir(folders.journal))
     for name in names:
@@ -54,11 +54,11 @@ def commit(files: Files, folders: Folders, folder: int, names: list[str]) -> Don
                 files.close(fd)
     files.sync(folder)
     files.sync(folders.stored)
-    replace_durably(files, PLAN_NAME, json.dumps({"segments": names}).encode(), FILE_MODE, dir_fd=folder)
+    atomic_replace(files, PLAN_NAME, json.dumps({"segments": names}).encode(), FILE_MODE, dir_fd=folder)
     return carry_out(files, folders)
 
 
-def carry_out(files: Files, folders: Folders) -> Done:
+def carry_out(files: FileSystem, folders: Folders) -> Done:
     """Do what the plan says, or the rest of it."""
     folder = files.open_dir(REPAIR_NAME, dir_fd=folders.stored)
     try:
@@ -88,7 +88,7 @@ def carry_out(files: Files, folders: Folders) -> Done:
     return Done(names, kept_in)
 
 
-def _names(files: Files, folder: int) -> list[str]:
+def _names(files: FileSystem, folder: int) -> list[str]:
     data = read_whole(files, PLAN_NAME, dir_fd=folder)
     try:
         names = json.loads(data or b"")["segments"]
