@@ -13,7 +13,7 @@ from perstack_stored.access import curve_keys as keys
 from perstack_stored.config import sources as config
 from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error
-from perstack_stored.observe.http import Exposition, Health
+from perstack_stored.observe.http import Health, MetricsServer
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.socket_activation import inherited_listeners
 
@@ -106,7 +106,7 @@ def test_a_port_for_metrics_that_can_t_be_had_now_is_tried_again(monkeypatch: py
     health = Health(lambda: 0.0, lambda: "")
     collector: Any = type("Nothing", (), {"collect": lambda _self: []})()
     with pytest.raises(StartFailedError, match="metrics-bind"):
-        Exposition("127.0.0.1:0", collector, health)
+        MetricsServer("127.0.0.1:0", collector, health)
 
 
 def test_an_inherited_descriptor_that_is_no_socket_needs_a_person(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import time
 
-from perstack_stored.observe.counters import Arrivals, Course, Histogram, Tally
+from perstack_stored.observe.counters import ArrivalTimes, Histogram, PositionHistory, RequestCounter
 from perstack_stored.observe.http import STUCK_SECONDS, Health
 
 
@@ -16,7 +16,7 @@ def test_a_histogram_counts_up_to_and_with_each_bound() -> None:
 
 
 def test_a_tally_counts_by_operation_and_outcome() -> None:
-    tally = Tally()
+    tally = RequestCounter()
     tally.note("ping")
     tally.note("ping")
     tally.note("ping", "BUSY")
@@ -24,7 +24,7 @@ def test_a_tally_counts_by_operation_and_outcome() -> None:
 
 
 def test_arrivals_are_taken_in_order_and_in_pieces() -> None:
-    arrivals = Arrivals()
+    arrivals = ArrivalTimes()
     arrivals.came(1.0, 3)
     arrivals.came(2.0, 2)
     assert arrivals.take(1) == [(1.0, 1)]
@@ -34,7 +34,7 @@ def test_arrivals_are_taken_in_order_and_in_pieces() -> None:
 
 
 def test_a_lag_is_the_age_of_the_oldest_record_that_is_missed() -> None:
-    course = Course()
+    course = PositionHistory()
     course.note(10.0, 5, 0)
     course.note(11.0, 8, 0)
     course.note(11.05, 9, 0)  # too soon for a sample of its own
@@ -47,7 +47,7 @@ def test_a_lag_is_the_age_of_the_oldest_record_that_is_missed() -> None:
 
 def test_what_nobody_misses_is_forgotten() -> None:
     """So a lag that ends leaves nothing behind, and the next one is counted from its own start."""
-    course = Course()
+    course = PositionHistory()
     course.note(10.0, 5, 0)
     course.note(11.0, 5, 5)
     assert course.lag_seconds(50.0, 0) == 0.0
@@ -56,7 +56,7 @@ def test_what_nobody_misses_is_forgotten() -> None:
 
 
 def test_a_lag_of_days_is_still_told_within_a_bound() -> None:
-    course = Course()
+    course = PositionHistory()
     for second in range(100_000):
         course.note(float(second), second + 1, 0)
     assert course.lag_seconds(100_000.0, 0) > 99_990

@@ -18,7 +18,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def _passes(
-    sparing: log.Sparing, event: str, method: str = "warning", **fields: Any
+    sparing: log.ThrottledLog, event: str, method: str = "warning", **fields: Any
 ) -> dict[str, Any] | None:
     try:
         return dict(sparing(None, method, {"event": event, **fields}))
@@ -28,7 +28,7 @@ def _passes(
 
 def test_lines_of_one_kind_are_bounded_and_those_left_out_are_counted(clock: list[float]) -> None:
     """A few at once, then one in a while; other kinds are not concerned."""
-    sparing = log.Sparing()
+    sparing = log.ThrottledLog()
     passed = [line for _ in range(1000) if (line := _passes(sparing, "cut", "error"))]
     assert len(passed) == log.BURST_LINES
     assert _passes(sparing, "other") == {"event": "other"}
@@ -46,7 +46,7 @@ def test_lines_of_one_kind_are_bounded_and_those_left_out_are_counted(clock: lis
 def test_what_no_client_causes_is_not_bounded(method: str, clock: list[float]) -> None:
     """What the daemon does, and why it ends; files that an import leaves out are named, each."""
     assert clock
-    sparing = log.Sparing()
+    sparing = log.ThrottledLog()
     assert all(_passes(sparing, "ready", method) for _ in range(100))
     assert all(_passes(sparing, "import_file_skipped") for _ in range(100))
 

@@ -30,7 +30,7 @@ class Histogram:
         self.total += value * times
 
 
-class Tally:
+class RequestCounter:
     """Requests by operation and outcome, and how long they took. Each thread has its own."""
 
     __slots__ = ("outcomes", "seconds")
@@ -44,7 +44,7 @@ class Tally:
         self.outcomes[op, outcome] += 1
 
 
-class Arrivals:
+class ArrivalTimes:
     """When the stores that wait came in: one entry for all that were drained together."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Arrivals:
         return taken
 
 
-class Course:
+class PositionHistory:
     """The journal's end over time, as far back as somebody still is: tells a lag in seconds."""
 
     def __init__(self) -> None:
@@ -94,14 +94,14 @@ class Course:
 
 
 @dataclass
-class LoopFigures:
+class LoopCounters:
     """What the serving loop counts itself; gauges are as of the last look."""
 
     messages: int = 0
     slow_syncs: int = 0
     syncs: Histogram = field(default_factory=lambda: Histogram(SECONDS_BOUNDS))
     commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
-    course: Course = field(default_factory=Course)
+    course: PositionHistory = field(default_factory=PositionHistory)
     seen: float = 0.0  # when the loop came by last, on time.monotonic
     held_requests: int = 0
     held_bytes: int = 0

@@ -52,7 +52,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return str(address), number
 
 
-class Exposition:
+class MetricsServer:
     """Serves HTTP until `stop`."""
 
     def __init__(

@@ -40,7 +40,7 @@ def _filter(_logger: object, method: str, event: structlog.typing.EventDict) -> 
     return event
 
 
-class Sparing:
+class ThrottledLog:
     """Lets through what is within the bounds; the next line that is let through says how many were not."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ def configure(*, json: bool, level: str) -> None:
     set_level(level)
     shared: list[structlog.typing.Processor] = [
         _filter,
-        Sparing(),
+        ThrottledLog(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

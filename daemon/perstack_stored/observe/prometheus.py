@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from perstack_storage import __version__
 
-from .counters import Histogram, LoopFigures, Tally
+from .counters import Histogram, LoopCounters, RequestCounter
 
 _PREFIX = "perstack_stored_"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -34,14 +34,14 @@ class ProjectionStatus(Protocol):
         ...
 
 
-class Watched(NamedTuple):
+class MetricsSource(NamedTuple):
     """What is looked at; nothing of it is changed."""
 
     journal: str  # path of its folder
     store: str
-    figures: LoopFigures
+    figures: LoopCounters
     stats: Callable[[], dict[str, Any]]
-    tallies: list[Tally]  # of the loop, and of reads
+    tallies: list[RequestCounter]  # of the loop, and of reads
     followers: Sequence[ProjectionStatus]
     connections: Callable[[], dict[str, Any]]
 
@@ -49,7 +49,7 @@ class Watched(NamedTuple):
 class Metrics(Collector):
     """Gives the registry all metrics but those of the interpreter's process."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: MetricsSource) -> None:
         self._watched = watched
 
     def collect(self) -> Iterator[Metric]:

@@ -17,7 +17,7 @@ from perstack_stored.index import writer as index
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import Portions
-from perstack_stored.observe.counters import Tally
+from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.messages import Reply, RoutingId
 
@@ -70,7 +70,7 @@ class Reads:
         self._room = threading.Event()
         self._admitted = Portions()  # reads that wait for the index or are under way
         self.pending = 0
-        self._tail_tally = Tally()
+        self._tail_tally = RequestCounter()
         self.kept = OpenReads(open_max, open_bytes_max, keep_seconds)
         self.index_is_there = False
         self._stopping = False

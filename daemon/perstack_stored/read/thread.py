@@ -11,7 +11,7 @@ import structlog
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, StoredError
 from perstack_stored.index import writer as index
-from perstack_stored.observe.counters import Tally
+from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.messages import RoutingId
 
@@ -94,7 +94,7 @@ class ReadThread:
         self, name: str, prefix: str, desk: Desk, faults: Faults, kept: OpenReads, answer_bytes: int
     ) -> None:
         self.prefix = prefix
-        self.tally = Tally()
+        self.tally = RequestCounter()
         self._desk = desk
         self._faults = faults
         self._kept = kept

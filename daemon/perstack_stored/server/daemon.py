@@ -36,7 +36,7 @@ from perstack_stored.errors import ConfigError, StartFailedError, StoredError, s
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
-from perstack_stored.observe.http import Exposition, Health
+from perstack_stored.observe.http import Health, MetricsServer
 from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
@@ -202,7 +202,7 @@ class Daemon:
         try:
             with _naming("can't start"):
                 if settings.metrics_bind:
-                    Exposition(settings.metrics_bind, Metrics(server.watched()), health).start()
+                    MetricsServer(settings.metrics_bind, Metrics(server.watched()), health).start()
                 followers[0].start()
                 await_whole_tree(server, files, folders, journal)
                 self._open(doors, router)

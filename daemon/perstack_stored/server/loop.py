@@ -22,8 +22,8 @@ from perstack_stored.errors import Refusal
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
 from perstack_stored.observe import log
-from perstack_stored.observe.counters import Arrivals, LoopFigures
-from perstack_stored.observe.prometheus import Watched
+from perstack_stored.observe.counters import ArrivalTimes, LoopCounters
+from perstack_stored.observe.prometheus import MetricsSource
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
@@ -93,10 +93,10 @@ class Server:
         # Answers of batches that are written: the last position of the batch, what is to be sent, and since
         # when it has been waited for.
         self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()
-        self._arrivals = Arrivals()
+        self._arrivals = ArrivalTimes()
         self._waiting: deque[ReadRequest] = deque()
         self._stopping = False
-        self.figures = LoopFigures()
+        self.figures = LoopCounters()
         self._telling = Telling(
             settings, base, journal, sessions, self._stores, self._parts, reads, doors, followers
         )
@@ -447,9 +447,9 @@ class Server:
         self.figures.seen = now
         self.figures.course.note(now, self._journal.mark.position, self._care.slowest())
 
-    def watched(self) -> Watched:
+    def watched(self) -> MetricsSource:
         """What metrics are made of."""
-        return Watched(
+        return MetricsSource(
             journal=os.path.join(self._base, STORED_NAME, "journal"),
             store=self._journal.store.hex(),
             figures=self.figures,
@@ -463,7 +463,7 @@ class Server:
         """The answer to `stats`. May be called from another thread."""
         return self._telling.stats(self._look())
 
-    def _look(self) -> LoopFigures:
+    def _look(self) -> LoopCounters:
         figures = self.figures
         figures.held_requests = len(self._held) + len(self._apart)
         figures.held_bytes = self._held.bytes + self._apart.bytes

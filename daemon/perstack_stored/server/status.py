@@ -8,7 +8,7 @@ from perstack_storage import __version__
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Journal
-from perstack_stored.observe.counters import LoopFigures
+from perstack_stored.observe.counters import LoopCounters
 from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
@@ -76,7 +76,7 @@ class Telling:
             hello["session"] = {"last": self._sessions.last_of(key)}
         return hello
 
-    def stats(self, loop: LoopFigures) -> dict[str, Any]:
+    def stats(self, loop: LoopCounters) -> dict[str, Any]:
         """Counters since the start, and gauges; the names are described in daemon/README.md."""
         mark = self._journal.mark
         stores, reads = self._stores, self._reads

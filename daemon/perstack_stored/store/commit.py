@@ -12,7 +12,7 @@ from perstack_stored.journal.sessions import Session, Sessions
 from perstack_stored.journal.writer import Append, Journal
 from perstack_stored.model import values
 from perstack_stored.model.shares import NOBODY, Client
-from perstack_stored.observe.counters import Tally
+from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope, Reply
@@ -105,7 +105,7 @@ class Stores:
         self.stored: Counter[int] = Counter()  # records by kind
         self.repeated = 0
         self.refused: Counter[str] = Counter()  # by code
-        self.tally = Tally()
+        self.tally = RequestCounter()
 
     def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
         """Write what can be stored; the answers may be sent when the journal has synced what is written now.
