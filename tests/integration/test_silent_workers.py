@@ -15,7 +15,7 @@ import pytest
 
 from perstack_storage import Client
 from perstack_stored.process import hang_detector as silence
-from perstack_stored.process.hang_detector import Silence
+from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.worker_status import BYTES, WorkerStatus
 from perstack_stored.projection.process import Follower
 from perstack_stored.projection.worker import Place
@@ -134,7 +134,9 @@ class Clock:
         monkeypatch.setattr("perstack_stored.process.hang_detector.time.monotonic", lambda: self.now)
         monkeypatch.setattr(silence, "thread_states", lambda _pid: self.states)
 
-    def looks(self, silence: Silence, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> str:
+    def looks(
+        self, silence: HangDetector, seconds: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> str:
         """What a look every half second finds in the end; "killed" where it would be."""
         reason, hangs = "", False
         for _ in range(int(seconds * 2)):
@@ -154,7 +156,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_worker_with_progress_is_never_killed(clock: Clock) -> None:
     """However long its work takes as a whole: a beat or another record now and then is enough."""
     status = WorkerStatus()
-    watch = Silence(1, status, 20)
+    watch = HangDetector(1, status, 20)
     assert clock.looks(watch, 300, status.beat) == ""
     assert clock.looks(watch, 19) == ""
     status.at(7)
@@ -164,7 +166,7 @@ def test_a_worker_with_progress_is_never_killed(clock: Clock) -> None:
 
 def test_a_worker_that_starts_has_more_time(clock: Clock) -> None:
     """It loads the interpreter first."""
-    watch = Silence(1, WorkerStatus(), 20)
+    watch = HangDetector(1, WorkerStatus(), 20)
     assert clock.looks(watch, 59) == ""
     assert clock.looks(watch, 2) == "killed"
 
@@ -173,7 +175,7 @@ def test_a_worker_that_starts_has_more_time(clock: Clock) -> None:
 def test_a_worker_that_waits_for_the_disk_is_shown_and_left_alone(clock: Clock, *, syncs: bool) -> None:
     """Killed, it would begin the same wait again. Stopped in the midst of it, it hangs all the same."""
     status = WorkerStatus()
-    watch = Silence(1, status, 20)
+    watch = HangDetector(1, status, 20)
     status.beat()
     assert clock.looks(watch, 1) == ""
     with status.in_sync():
@@ -189,7 +191,7 @@ def test_a_worker_that_waits_for_the_disk_is_shown_and_left_alone(clock: Clock, 
 def test_a_standstill_of_the_watching_process_does_not_count(clock: Clock) -> None:
     """As when the whole machine was suspended: nothing is known of that time."""
     status = WorkerStatus()
-    watch = Silence(1, status, 20)
+    watch = HangDetector(1, status, 20)
     status.beat()
     assert clock.looks(watch, 1) == ""
     for _ in range(5):

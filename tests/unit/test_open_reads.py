@@ -6,7 +6,7 @@ import pytest
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.model.portions import Portions
+from perstack_stored.model.portions import ByteShares
 from perstack_stored.read import open_answers as open_reads
 from perstack_stored.read.open_answers import OpenRead, OpenReads
 
@@ -106,7 +106,7 @@ def test_what_a_connection_left_is_freed_with_it() -> None:
 @pytest.mark.parametrize("others", [0, 1, 3])
 def test_a_pool_that_empties_keeps_room_for_one_more(others: int) -> None:
     """However many clients ask for as much as they can get, each gets as much, and the next one something."""
-    portions = Portions()
+    portions = ByteShares()
     names = [f"client {i}" for i in range(others + 1)]
 
     for _ in range(120):

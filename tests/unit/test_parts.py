@@ -7,11 +7,15 @@ import pytest
 
 from perstack_stored.errors import Refusal
 from perstack_stored.protocol.frames import RequestHeader
-from perstack_stored.protocol.multipart import VALUES_MAX, Parts
+from perstack_stored.protocol.multipart import VALUES_MAX, MultipartAssembler
 
 
-def parts(*, value_bytes_max: int = 100, budget_bytes: int = 150, silence_seconds: float = 30) -> Parts:
-    return Parts(value_bytes_max=value_bytes_max, budget_bytes=budget_bytes, silence_seconds=silence_seconds)
+def parts(
+    *, value_bytes_max: int = 100, budget_bytes: int = 150, silence_seconds: float = 30
+) -> MultipartAssembler:
+    return MultipartAssembler(
+        value_bytes_max=value_bytes_max, budget_bytes=budget_bytes, silence_seconds=silence_seconds
+    )
 
 
 def header(part: int, **changes: Any) -> RequestHeader:
@@ -19,13 +23,13 @@ def header(part: int, **changes: Any) -> RequestHeader:
     return RequestHeader(1, id=1, part=part, **({"bytes": 10} | fields | changes))
 
 
-def code_of(made: Parts, peer: bytes, head: RequestHeader, body: bytes, client: str) -> str:
+def code_of(made: MultipartAssembler, peer: bytes, head: RequestHeader, body: bytes, client: str) -> str:
     with pytest.raises(Refusal) as caught:
         made.take(peer, head, body, client)
     return str(caught.value.code)
 
 
-def code(made: Parts, peer: bytes, head: RequestHeader, body: bytes) -> str:
+def code(made: MultipartAssembler, peer: bytes, head: RequestHeader, body: bytes) -> str:
     with pytest.raises(Refusal) as caught:
         made.take(peer, head, body)
     return str(caught.value.code)

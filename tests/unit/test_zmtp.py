@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored.protocol.zmtp import OPENING, READ_BYTES, Decoder, TooLargeError, ZmtpError, head_of
+from perstack_stored.protocol.zmtp import OPENING, READ_BYTES, TooLargeError, ZmtpDecoder, ZmtpError, head_of
 
 FRAME_BYTES_MAX = 1 << 20
 MANY = 1 << 30
@@ -36,8 +36,8 @@ READY = command(b"READY", prop(b"Socket-Type", b"DEALER") + prop(b"Identity", b"
 HANDSHAKE = GREETING + READY
 
 
-def fed(*pieces: bytes) -> tuple[Decoder[str], Messages]:
-    decoder, messages = Decoder(PLAIN, DELIMITED, FRAME_BYTES_MAX), Messages()
+def fed(*pieces: bytes) -> tuple[ZmtpDecoder[str], Messages]:
+    decoder, messages = ZmtpDecoder(PLAIN, DELIMITED, FRAME_BYTES_MAX), Messages()
     for piece in pieces:
         decoder.feed(piece, messages, MANY)
     return decoder, messages
@@ -217,7 +217,7 @@ def test_a_frame_is_refused_by_its_announced_size(sent: bytes, refused: bool) ->
 def test_noise_is_refused_or_understood_and_nothing_else(noise: bytes, where: int) -> None:
     """Behind each step of the handshake."""
     before = (b"", GREETING, HANDSHAKE, HANDSHAKE + frame(b"", MORE))[where]
-    decoder, messages = Decoder(PLAIN, DELIMITED, FRAME_BYTES_MAX), Messages()
+    decoder, messages = ZmtpDecoder(PLAIN, DELIMITED, FRAME_BYTES_MAX), Messages()
     try:
         decoder.feed(before + noise, messages, MANY)
     except ZmtpError:

@@ -5,7 +5,7 @@ gives a client no more of a pool.
 """
 
 
-class Portions:
+class ByteShares:
     """Counts what each client holds, in the unit of the pool.
 
     Attributes:

@@ -15,7 +15,7 @@ _STOPPED = (b"T", b"t")
 _DISK = b"D"
 
 
-class Silence:
+class HangDetector:
     """How long a worker has shown no progress."""
 
     def __init__(self, pid: int, status: WorkerStatus, seconds_max: float) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from perstack_stored.journal.reader import Mark
 from perstack_stored.process import interpreter
-from perstack_stored.process.hang_detector import Silence
+from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree.blocked import BlockedRecord, Deaths
@@ -84,7 +84,7 @@ class Follower:
         self._was_open = False  # a process had all that it needs, and wrote maybe
         self._restart_at = 0.0
         self._status: WorkerStatus | None = None
-        self._silence: Silence | None = None
+        self._silence: HangDetector | None = None
         self._silence_fault = ""
         self._look_at = 0.0
         self._deaths = Deaths()
@@ -113,7 +113,7 @@ class Follower:
             return
         self._line = ServerEnd(line)
         assert self._status is not None
-        self._silence = Silence(self._process.pid, self._status, self._told.silence_seconds)
+        self._silence = HangDetector(self._process.pid, self._status, self._told.silence_seconds)
         self._silence_fault = ""
         self._started = time.monotonic()
         self._is_rebuilt = False

@@ -32,10 +32,10 @@ class _Assembly:
         self.buffer = bytearray()  # grows with what comes
         self.next_part = 0
         self.heard = time.monotonic()
-        self.due = due  # when it is late, on the clock of `Parts`
+        self.due = due  # when it is late, on the clock of `MultipartAssembler`
 
 
-class Parts:
+class MultipartAssembler:
     """At most one value for each connection at a time.
 
     Attributes:

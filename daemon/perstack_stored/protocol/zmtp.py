@@ -40,7 +40,7 @@ class TooLargeError(ZmtpError):
     """A frame is announced that is larger than any that is read."""
 
 
-class Decoder(Generic[T]):
+class ZmtpDecoder(Generic[T]):
     """Takes bytes as they come, in any pieces; gives messages, each with one of the two tags.
 
     Attributes:

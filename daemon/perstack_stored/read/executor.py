@@ -16,7 +16,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.index import writer as index
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.model.portions import Portions
+from perstack_stored.model.portions import ByteShares
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.messages import Reply, RoutingId
@@ -68,7 +68,7 @@ class Reads:
         self._handed = 0  # bytes of answers, in all
         self._taken = 0
         self._room = threading.Event()
-        self._admitted = Portions()  # reads that wait for the index or are under way
+        self._admitted = ByteShares()  # reads that wait for the index or are under way
         self.pending = 0
         self._tail_tally = RequestCounter()
         self.kept = OpenReads(open_max, open_bytes_max, keep_seconds)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.model.portions import Portions
+from perstack_stored.model.portions import ByteShares
 from perstack_stored.protocol.messages import RoutingId
 
 Buffer = bytes | memoryview
@@ -98,8 +98,8 @@ class OpenReads:
         self._lock = threading.Lock()
         self._reads: OrderedDict[str, OpenRead] = OrderedDict()
         self._by_peer: dict[RoutingId, list[OpenRead]] = {}
-        self._counts = Portions()
-        self._bytes = Portions()
+        self._counts = ByteShares()
+        self._bytes = ByteShares()
         self._named = 0
 
     def __len__(self) -> int:
@@ -174,7 +174,7 @@ class OpenReads:
             for read in list(self._reads.values()):
                 self._drop(read)
 
-    def _make_room(self, held: Portions, read: OpenRead, more: int, most: int) -> None:
+    def _make_room(self, held: ByteShares, read: OpenRead, more: int, most: int) -> None:
         """Let others give way until there is room for one; alone, it may take as much as it needs."""
         while held.total + more > most and any(other is not read for other in self._reads.values()):
             victim = self._to_give_way(held, read, more)
@@ -184,7 +184,7 @@ class OpenReads:
                 )
             self._drop(victim)
 
-    def _to_give_way(self, held: Portions, read: OpenRead, more: int) -> OpenRead | None:
+    def _to_give_way(self, held: ByteShares, read: OpenRead, more: int) -> OpenRead | None:
         greatest = held.greatest()
         oldest = [other for other in self._reads.values() if other is not read]
         if greatest != read.client and held.of(greatest) > held.of(read.client) + more:

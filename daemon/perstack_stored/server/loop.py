@@ -29,7 +29,7 @@ from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope, Reply
-from perstack_stored.protocol.multipart import Parts
+from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_history
 from perstack_stored.read.executor import Reads
 from perstack_stored.read.requests import ReadRequest
@@ -81,7 +81,7 @@ class Server:
         self._read_settings = read_settings
         self._peers = peers
         self._reloading = False
-        self._parts = Parts(
+        self._parts = MultipartAssembler(
             value_bytes_max=settings.value_bytes_max,
             budget_bytes=settings.parts_bytes_max,
             silence_seconds=settings.parts_seconds,

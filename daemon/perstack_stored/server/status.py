@@ -13,7 +13,7 @@ from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
-from perstack_stored.protocol.multipart import Parts
+from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.executor import Reads
 from perstack_stored.store.commit import Stores
 from perstack_stored.transport.endpoints import Doors
@@ -29,7 +29,7 @@ class Telling:
         journal: Journal,
         sessions: Sessions,
         stores: Stores,
-        parts: Parts,
+        parts: MultipartAssembler,
         reads: Reads,
         doors: Doors,
         followers: tuple[Follower, Follower],

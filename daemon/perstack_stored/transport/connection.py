@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from perstack_stored.model.shares import Client, client_of
 from perstack_stored.protocol.messages import Envelope
-from perstack_stored.protocol.zmtp import Decoder
+from perstack_stored.protocol.zmtp import ZmtpDecoder
 
 _JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers
 _BUFFERS_MAX = 64
@@ -67,7 +67,7 @@ class Connection:
         self.number = number
         self.client = client
         plain: Envelope = (number, False)
-        self.decoder: Decoder[Envelope] = Decoder(plain, (number, True), frame_bytes_max)
+        self.decoder: ZmtpDecoder[Envelope] = ZmtpDecoder(plain, (number, True), frame_bytes_max)
         self._out: list[bytes | memoryview] = []
         self.since = time.monotonic()
         self.kept = self.waiting = self.answers = 0

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from perstack_stored.journal.reader import Entry, Mark
-from perstack_stored.process.hang_detector import Silence
+from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
 
@@ -66,7 +66,7 @@ class TreeHelper:
         self._start_process = start
         self._status = status
         self._silence_seconds = silence_seconds
-        self._silence: Silence | None = None
+        self._silence: HangDetector | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._not_before = 0.0
@@ -152,7 +152,7 @@ class TreeHelper:
                 theirs.close()
         finally:
             os.close(status_fd)
-        self._silence = Silence(process.pid, status, self._silence_seconds)
+        self._silence = HangDetector(process.pid, status, self._silence_seconds)
         return process, ours
 
     def _give_up(self, reason: str) -> None:
