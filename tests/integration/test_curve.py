@@ -27,7 +27,7 @@ from perstack_storage import (
 )
 from perstack_stored.access import curve_keys as keys
 from perstack_stored.access.curve_keys import Access, KeyPair, ListedClient
-from perstack_stored.access.rules import Rules
+from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import ConfigError, GateFailedError
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.zap import Gate
@@ -323,10 +323,10 @@ def test_a_daemon_whose_keys_are_wrong_does_not_start(made: Path, tmp_path: Path
 # --- failing closed: parts taken out ---------------------------------------------------------------
 
 PAIR, CLIENT = KeyPair(*zmq.curve_keypair()), KeyPair(*zmq.curve_keypair())
-LISTED = Rules(clients={CLIENT.public.decode(): ListedClient("c", Access.WRITE)})
+LISTED = AccessRules(clients={CLIENT.public.decode(): ListedClient("c", Access.WRITE)})
 
 
-class _Failing(Rules):
+class _Failing(AccessRules):
     """Rules that can't be asked."""
 
     def of_key(self, key: str) -> ListedClient | None:
@@ -343,7 +343,7 @@ def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
 Bound = tuple["zmq.Socket[bytes]", str, Gate | None]
 
 
-def bound(context: "zmq.Context[zmq.Socket[bytes]]", rules: Rules | None) -> Bound:
+def bound(context: "zmq.Context[zmq.Socket[bytes]]", rules: AccessRules | None) -> Bound:
     """A router on tcp, its endpoint, and with rules the gate before it."""
     router = context.socket(zmq.ROUTER)
     router.handshake_ivl = 1000
@@ -380,7 +380,7 @@ def test_without_a_gate_nobody_is_heard(context: "zmq.Context[zmq.Socket[bytes]]
 
 
 def test_with_an_empty_list_nobody_is_heard(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-    for rules in (Rules(), Rules(clients={})):
+    for rules in (AccessRules(), AccessRules(clients={})):
         made = zmq.Context()
         router, endpoint, gate = bound(made, rules)
         assert gate is not None

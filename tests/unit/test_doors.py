@@ -12,8 +12,8 @@ from unittest.mock import Mock
 import pytest
 
 from perstack_stored.access.peers import Peers
-from perstack_stored.access.rate_limits import Rates
-from perstack_stored.access.rules import Rules
+from perstack_stored.access.rate_limits import RateLimiter
+from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.zmtp import OPENING
@@ -36,7 +36,7 @@ def doors(path: str) -> Iterator[Doors]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(100)
-    made = Doors(Peers(Rules(), Rates(0, 0)), Settings(), 100)
+    made = Doors(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 100)
     made.serve_ipc(listener)
     yield made
     made.close()
@@ -106,7 +106,7 @@ def test_answers_that_nobody_reads_are_bounded_over_all_clients(path: str) -> No
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(100)
-    doors = Doors(Peers(Rules(), Rates(0, 0)), Settings(unread_answers_bytes_max=8 << 20), 100)
+    doors = Doors(Peers(AccessRules(), RateLimiter(0, 0)), Settings(unread_answers_bytes_max=8 << 20), 100)
     doors.serve_ipc(listener)
     clients = connected(doors, path, 5)
     envelopes: list[Envelope] = []
@@ -150,7 +150,7 @@ def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path:
     listener.bind(path)
     listener.listen(100)
     epoll = Mock(wraps=select.epoll())
-    ipc = Ipc(epoll, Peers(Rules(), Rates(0, 0)), Settings(), 100)
+    ipc = Ipc(epoll, Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 100)
     ipc.listen(listener)
     epoll.register.side_effect = OSError(errno.ENOSPC, "no more watches")
     with socket.socket(socket.AF_UNIX) as client:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from perstack_stored.access.peers import Peers
-from perstack_stored.access.rate_limits import Rates
-from perstack_stored.access.rules import Rules
+from perstack_stored.access.rate_limits import RateLimiter
+from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.reader import Mark
 from perstack_stored.server.projections import Care
@@ -58,7 +58,7 @@ def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
 
 def test_a_new_process_is_heard_whatever_descriptor_its_line_has() -> None:
     """That of the process before, or of the other follower: the kernel has forgotten who was watched."""
-    doors = Doors(Peers(Rules(), Rates(0, 0)), Settings(), 10)
+    doors = Doors(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 10)
     followers = follower(9), follower(9)
     care = care_for(*followers, doors)
 

@@ -4,7 +4,7 @@ import pytest
 
 from perstack_storage._errors import ErrorCode
 from perstack_stored.access import rate_limits as rates
-from perstack_stored.access.rate_limits import Rates
+from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.errors import Refusal
 
 
@@ -23,7 +23,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def wait_ms(limits: Rates, client: str, records: int, size: int = 0) -> int:
+def wait_ms(limits: RateLimiter, client: str, records: int, size: int = 0) -> int:
     """0 if the store may go."""
     refusal = None
     try:
@@ -42,7 +42,7 @@ def wait_ms(limits: Rates, client: str, records: int, size: int = 0) -> int:
 
 def test_a_second_s_worth_goes_at_once_and_then_the_rate(clock: Clock) -> None:
     """Who waits as it was told finds room."""
-    limits = Rates(10, 0)
+    limits = RateLimiter(10, 0)
     assert [wait_ms(limits, "a", 1) for _ in range(10)] == [0] * 10
     wait = wait_ms(limits, "a", 1)
     assert wait == 100
@@ -53,7 +53,7 @@ def test_a_second_s_worth_goes_at_once_and_then_the_rate(clock: Clock) -> None:
 
 
 def test_clients_don_t_share_a_bucket(clock: Clock) -> None:
-    limits = Rates(10, 0)
+    limits = RateLimiter(10, 0)
     assert wait_ms(limits, "a", 10) == 0
     assert wait_ms(limits, "a", 1) > 0
     assert wait_ms(limits, "b", 10) == 0
@@ -61,7 +61,7 @@ def test_clients_don_t_share_a_bucket(clock: Clock) -> None:
 
 def test_bytes_and_records_are_both_bounds(clock: Clock) -> None:
     """The longer wait counts."""
-    limits = Rates(10, 1000)
+    limits = RateLimiter(10, 1000)
     assert wait_ms(limits, "a", 1, 1000) == 0
     assert wait_ms(limits, "a", 1, 500) == 500
     clock.now += 0.5
@@ -70,7 +70,7 @@ def test_bytes_and_records_are_both_bounds(clock: Clock) -> None:
 
 def test_a_store_of_more_than_a_second_s_worth_goes_and_is_paid_for(clock: Clock) -> None:
     """Otherwise it never would."""
-    limits = Rates(0, 1000)
+    limits = RateLimiter(0, 1000)
     assert wait_ms(limits, "a", 1, 5000) == 0
     assert wait_ms(limits, "a", 1, 1) == pytest.approx(4001, abs=1)
     clock.now += 4.9
@@ -80,14 +80,14 @@ def test_a_store_of_more_than_a_second_s_worth_goes_and_is_paid_for(clock: Clock
 
 
 def test_a_refused_store_costs_nothing(clock: Clock) -> None:
-    limits = Rates(10, 0)
+    limits = RateLimiter(10, 0)
     wait_ms(limits, "a", 10)
     for _ in range(100):
         assert wait_ms(limits, "a", 1) == 100
 
 
 def test_new_rates_begin_anew_and_none_is_no_limit(clock: Clock) -> None:
-    limits = Rates(1, 0)
+    limits = RateLimiter(1, 0)
     assert bool(limits.active)
     wait_ms(limits, "a", 1)
     limits.take_up(2, 0)
@@ -100,7 +100,7 @@ def test_new_rates_begin_anew_and_none_is_no_limit(clock: Clock) -> None:
 def test_buckets_that_are_full_again_are_forgotten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many clients there have been, and nobody gets more by it."""
     monkeypatch.setattr(rates, "_BUCKETS_MAX", 10)
-    limits = Rates(10, 0)
+    limits = RateLimiter(10, 0)
     wait_ms(limits, "busy", 10)
     for n in range(30):
         clock.now += 0.01

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perstack_stored.access.peers import Peers, process_of
-from perstack_stored.access.rate_limits import Rates
-from perstack_stored.access.rules import Rules
+from perstack_stored.access.rate_limits import RateLimiter
+from perstack_stored.access.rules import AccessRules
 from perstack_stored.model.shares import NOBODY, Shares
 
 
@@ -80,7 +80,7 @@ def test_processes_of_another_namespace_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("process", ["", "user 1 process 77"])
 def test_a_client_has_one_name_and_what_it_held_is_freed_when_its_connection_ends(process: str) -> None:
     """Two connections of one process are one client; the end of each is told by its number."""
-    peers = Peers(Rules(), Rates(0, 0))
+    peers = Peers(AccessRules(), RateLimiter(0, 0))
     ended: list[object] = []
     peers.on_leaving(ended.append)
     name = peers.arrived(1, 1, 1, 0 if process else 12, process)

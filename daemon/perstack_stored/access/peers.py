@@ -23,8 +23,8 @@ from perstack_stored.model.shares import NOBODY, Client, client_of
 from perstack_stored.protocol.messages import RoutingId
 
 from .curve_keys import Access
-from .rate_limits import Rates
-from .rules import Rules
+from .rate_limits import RateLimiter
+from .rules import AccessRules
 
 _AUTOMATIC_ID_BYTES = 5
 _REMEMBERED_MAX = 50_000
@@ -71,7 +71,7 @@ class Peers:
         strict: some clients may do less than others, so each must be looked at.
     """
 
-    def __init__(self, rules: Rules, rates: Rates) -> None:
+    def __init__(self, rules: AccessRules, rates: RateLimiter) -> None:
         self._local: dict[RoutingId, Peer] = {}
         self._remote: dict[RoutingId, Peer] = {}
         self._keys: dict[RoutingId, Client] = {}  # of those by ipc
@@ -81,7 +81,7 @@ class Peers:
         self._said: dict[str, float] = {}
         self.take_up(rules)
 
-    def take_up(self, rules: Rules) -> None:
+    def take_up(self, rules: AccessRules) -> None:
         """Apply new rules, to those that are connected as well."""
         self._rules = rules
         self.strict = rules.lists_users or rules.clients is not None

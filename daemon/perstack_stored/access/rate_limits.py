@@ -19,7 +19,7 @@ class _Bucket:
         self.seen = now
 
 
-class Rates:
+class RateLimiter:
     """The rates of all clients. 0 is no limit."""
 
     def __init__(self, records_per_second: int, bytes_per_second: int) -> None:

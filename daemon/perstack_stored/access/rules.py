@@ -15,7 +15,7 @@ _ALL_IDS = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Rules:
+class AccessRules:
     """The rules in force; made anew at a reload.
 
     Attributes:
@@ -62,13 +62,13 @@ class Rules:
         return known
 
 
-def rules_of(settings: Settings) -> Rules:
+def rules_of(settings: Settings) -> AccessRules:
     """The rules that the settings name.
 
     Raises:
         ConfigError: a user or group is unknown, a list is wrong, or they contradict each other.
     """
-    rules = Rules(
+    rules = AccessRules(
         users=frozenset(_user(name) for name in settings.allow_users),
         groups=frozenset(_group(name) for name in settings.allow_groups),
         reading_users=frozenset(_user(name) for name in settings.read_only_users),

@@ -15,7 +15,7 @@ import zmq
 
 from perstack_storage import __version__
 from perstack_stored.access.peers import Peers
-from perstack_stored.access.rate_limits import Rates
+from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import curve_key_of, rules_of
 from perstack_stored.config.settings import LOG_LEVELS, Settings
 from perstack_stored.config.sources import Sources, reloaded
@@ -164,7 +164,7 @@ class Daemon:
         with _naming("can't start"):
             waker = Waker()
             peers = self._peers = Peers(
-                self._rules, Rates(settings.rate_records_per_second, settings.rate_bytes_per_second)
+                self._rules, RateLimiter(settings.rate_records_per_second, settings.rate_bytes_per_second)
             )
             reads = Reads(
                 files,

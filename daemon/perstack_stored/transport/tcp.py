@@ -4,7 +4,7 @@ import zmq
 import zmq.backend
 
 from perstack_stored.access.peers import Peers
-from perstack_stored.access.rules import Rules
+from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.protocol.messages import Message
 
@@ -23,7 +23,7 @@ class Router:
         fd: becomes readable when `pending` may have changed.
     """
 
-    def __init__(self, rules: Rules, peers: Peers, settings: Settings) -> None:
+    def __init__(self, rules: AccessRules, peers: Peers, settings: Settings) -> None:
         seed_routing_ids()
         self._context = zmq.Context()
         socket = self.socket = self._context.socket(zmq.ROUTER)

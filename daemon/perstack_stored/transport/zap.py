@@ -12,7 +12,7 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
-from perstack_stored.access.rules import Rules
+from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import GateFailedError
 
 ZAP_DOMAIN = b"perstack-stored"
@@ -39,7 +39,7 @@ class Gate:
     """Made before the router is bound; stopped after it was closed and before the context ends."""
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", router: "zmq.Socket[bytes]", rules: Rules
+        self, context: "zmq.Context[zmq.Socket[bytes]]", router: "zmq.Socket[bytes]", rules: AccessRules
     ) -> None:
         self.rules = rules
         self._said: dict[str, float] = {}

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from crc32c import crc32c
 
 from perstack_stored.access.peers import Peers
-from perstack_stored.access.rate_limits import Rates
-from perstack_stored.access.rules import Rules
+from perstack_stored.access.rate_limits import RateLimiter
+from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import STORED_NAME, Folders
@@ -221,7 +221,7 @@ class World:
         )  # fmt: skip
         waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
         followers: Any = (self.index, self.tree)
-        peers = Peers(Rules(), Rates(0, 0))
+        peers = Peers(AccessRules(), RateLimiter(0, 0))
         journal, sessions = self.journal, self.sessions
         self.doors = SimulatedDoors(self)
         doors: Any = self.doors
