@@ -9,7 +9,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import STORED_NAME, Folders
 from perstack_stored.index import writer as index
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.progress import Working, to_nobody
 from perstack_stored.tree.writer import Cursor, load_cursor, save_cursor
 from perstack_stored.tree_import.first_start import import_tree, import_wanted
@@ -30,9 +30,9 @@ def open_journal(
     sessions: Sessions,
     settings: Settings,
     working: Working = to_nobody,
-) -> Journal:
+) -> JournalWriter:
     """Open the journal, and tell what recovery found."""
-    journal = Journal(
+    journal = JournalWriter(
         files,
         folders.journal,
         sessions,
@@ -54,7 +54,9 @@ def open_journal(
     return journal
 
 
-def take_up_tree(files: FileSystem, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
+def take_up_tree(
+    files: FileSystem, folders: Folders, journal: JournalWriter, working: Working = to_nobody
+) -> None:
     """Import a tree that was there before us; after this the cursor says what there is to wait for."""
     imported = import_wanted(files, folders, journal)
     if imported:

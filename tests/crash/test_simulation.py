@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from tests.crash.sim.campaign import FoundError, Plan, run
 from tests.crash.sim.workload import Workload
 
@@ -33,8 +33,8 @@ def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
 
 def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken promise names seed and place; that place alone breaks it again, in the same words."""
-    monkeypatch.setattr(Journal, "sync", _syncs_nothing)
-    monkeypatch.setattr(Journal, "sync_soon", _syncs_nothing_soon)
+    monkeypatch.setattr(JournalWriter, "sync", _syncs_nothing)
+    monkeypatch.setattr(JournalWriter, "sync_soon", _syncs_nothing_soon)
     plan = Plan(requests=8, nested=0.0, fault_odds=0.0)
     with pytest.raises(FoundError) as found:
         run(4, plan)
@@ -45,13 +45,13 @@ def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(again.value).splitlines()[0] == str(found.value).splitlines()[0]
 
 
-def _syncs_nothing(journal: Journal) -> None:
+def _syncs_nothing(journal: JournalWriter) -> None:
     """Any history shows it at once: what is acknowledged does not outlive the first power cut."""
     if journal.mark != journal.written:
         journal._note_synced(journal.written, 0.0)
 
 
-def _syncs_nothing_soon(journal: Journal, notify: Callable[[], None]) -> None:
+def _syncs_nothing_soon(journal: JournalWriter, notify: Callable[[], None]) -> None:
     _syncs_nothing(journal)
     notify()
 

@@ -16,7 +16,7 @@ from perstack_stored.datadir.layout import open_folders, set_up
 from perstack_stored.journal.format import FLAG_IMPORTED, record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree_import import first_start as importer
 from perstack_stored.tree_import import survey as import_survey
@@ -86,7 +86,7 @@ def started(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, 
     set_up(str(base), Settings().folder_mode)
     folders = open_folders(files, str(base))
     sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
-    journal = Journal(
+    journal = JournalWriter(
         files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
     )
     wanted = importer.import_wanted(files, folders, journal)
@@ -250,7 +250,7 @@ def held(base: Path) -> int:
     try:
         folders = open_folders(files, str(base))
         sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
-        journal = Journal(
+        journal = JournalWriter(
             files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
         )
         return journal.mark.position

@@ -27,8 +27,8 @@ from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refus
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
-from perstack_stored.journal.reader import JournalReader, Mark, walk
-from perstack_stored.journal.writer import Append, Journal
+from perstack_stored.journal.reader import JournalReader, LogPosition, walk
+from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.locked import keeping_sessions, slices
 from perstack_stored.protocol.frames import STORE_KINDS
@@ -131,8 +131,8 @@ def make(path: Path, *, clean: bool) -> Made:
     return Made(path, answers, proven, padding, mark.position, clean)
 
 
-def _open(files: FileSystem, journal_dir: int) -> Journal:
-    return Journal(
+def _open(files: FileSystem, journal_dir: int) -> JournalWriter:
+    return JournalWriter(
         files,
         journal_dir,
         keeping_sessions(Settings()),
@@ -163,7 +163,7 @@ def _batches(calls: list[tuple[str, bytes]]) -> Iterator[list[Append]]:
             yield batch
 
 
-def _tear(files: FileSystem, journal: Journal) -> None:
+def _tear(files: FileSystem, journal: JournalWriter) -> None:
     """A last batch that was not acknowledged: whole, torn, and whole again."""
     records = [Record(Kind.EVENT, 0, dumps(_late(n))) for n in range(6)]
     journal.write([Append(NO_SESSION, 0, [item]) for item in records])
@@ -194,7 +194,7 @@ def _segments(base: Path) -> list[Path]:
     return sorted((base / ".stored/journal").glob("*.segment"))
 
 
-def _proven(reader: JournalReader, name: str, mark: Mark, *, clean: bool) -> int:
+def _proven(reader: JournalReader, name: str, mark: LogPosition, *, clean: bool) -> int:
     number = int(name.split(".", maxsplit=1)[0])
     reader.chain.refresh()
     end = reader.chain.end_of(number)

@@ -13,7 +13,7 @@ from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Finding, Report
 from perstack_stored.offline.locked import Base, held_base, keeping_sessions, slices
@@ -143,7 +143,7 @@ class Started:
         ):
             files, folders = held.files, held.folders
             refuse_unfinished(files, folders.stored)
-            journal = Journal(
+            journal = JournalWriter(
                 files,
                 folders.journal,
                 self.sessions,
@@ -162,14 +162,14 @@ class Started:
             journal.close()
             reader.close()
 
-    def _follow_index(self, path: str, reader: JournalReader, journal: Journal) -> None:
+    def _follow_index(self, path: str, reader: JournalReader, journal: JournalWriter) -> None:
         with closing(IndexProjection(path, reader, journal.store, at_rest=True)) as projection:
             place = projection.start(reader, journal.mark)
             for portion in slices(reader.entries(place, journal.mark)):
                 projection.apply(portion)
 
     def _follow_tree(
-        self, path: str, reader: JournalReader, journal: Journal, files: FileSystem, folders: Folders
+        self, path: str, reader: JournalReader, journal: JournalWriter, files: FileSystem, folders: Folders
     ) -> None:
         with closing(index.connect(path, read_only=True)) as database:
             tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from perstack_stored.index.writer import SCHEMA_VERSION, cursor_crc
-from perstack_stored.journal.reader import Mark
+from perstack_stored.journal.reader import LogPosition
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,
@@ -121,7 +121,7 @@ def move_cursor(base: Path, *, position: int = 0, offset: int = 0) -> None:
     """A cursor that is wrong, with the right checksum."""
     database = sqlite3.connect(base / ".stored/index.sqlite")
     store, *place = database.execute("SELECT store, position, segment, offset FROM cursor").fetchone()
-    moved = Mark(place[0] + position, place[1], place[2] + offset)
+    moved = LogPosition(place[0] + position, place[1], place[2] + offset)
     database.execute(
         "UPDATE cursor SET position = ?, offset = ?, crc = ?",
         (moved.position, moved.offset, cursor_crc(store, moved)),

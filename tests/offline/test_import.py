@@ -18,8 +18,8 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import open_folders, set_up
 from perstack_stored.journal.format import record_places
-from perstack_stored.journal.reader import JournalReader, Mark
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.findings import Report
@@ -345,7 +345,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(
     """Each time, running it again makes of it what an undisturbed one makes; also with --force."""
     monkeypatch.setattr(importer, "BATCH_RECORDS_MAX", 3)
     # Made ahead, a segment would change the disk from a thread of its own.
-    monkeypatch.setattr(daemon_module, "Journal", functools.partial(Journal, ahead=False))
+    monkeypatch.setattr(daemon_module, "JournalWriter", functools.partial(JournalWriter, ahead=False))
     limit, umask = sys.getrecursionlimit(), os.umask(0o022)
     for op, value in (*THEIRS, ("storeEvent", event())):
         store(source, op, value, written_ms=START_MS)
@@ -379,7 +379,7 @@ def all_payloads(base: Path) -> list[bytes]:
         reader = JournalReader(files, held.folders.journal)
         found = [
             bytes(entry.data[place.start : place.start + place.length])
-            for entry in reader.entries(reader.start(), Mark(end.position, end.number, end.end))
+            for entry in reader.entries(reader.start(), LogPosition(end.position, end.number, end.end))
             for place in record_places(entry.data, entry.header)
         ]
         reader.close()

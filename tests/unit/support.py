@@ -14,9 +14,9 @@ from perstack_stored.datadir.layout import FileSystemFeatures, TreeModes
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal.format import NO_SESSION, Record, record_places
-from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Append, Journal
+from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
@@ -101,7 +101,7 @@ def records(*payloads: bytes, kind: int = Kind.EVENT) -> list[Record]:
 
 
 def append(*payloads: bytes, session: bytes = NO_SESSION, seq: int = 0) -> Append:
-    """An item for `Journal.append`."""
+    """An item for `JournalWriter.append`."""
     return Append(session, seq, records(*payloads))
 
 
@@ -122,10 +122,10 @@ class JournalFolder:
         first_segment_bytes: int = 1 << 14,
         ahead: bool = False,
         sessions_max: int = 100,
-    ) -> Journal:
+    ) -> JournalWriter:
         """Open the journal; `sessions` is what it restored."""
         self.sessions = sessions(sessions_max=sessions_max)
-        return Journal(
+        return JournalWriter(
             files or FileSystem(),
             self.fd,
             self.sessions,
@@ -138,7 +138,7 @@ class JournalFolder:
         """A reader of the folder."""
         return JournalReader(FileSystem(), self.fd)
 
-    def read(self, until: Mark) -> list[Stored]:
+    def read(self, until: LogPosition) -> list[Stored]:
         """All records up to a mark."""
         reader = self.reader()
         try:
@@ -146,7 +146,7 @@ class JournalFolder:
         finally:
             reader.close()
 
-    def payloads(self, until: Mark) -> list[bytes]:
+    def payloads(self, until: LogPosition) -> list[bytes]:
         """The payloads of all records up to a mark."""
         return [stored.payload for stored in self.read(until)]
 
@@ -159,7 +159,7 @@ class JournalFolder:
         return {path.name: path.read_bytes() for path in sorted(self.path.iterdir())}
 
 
-def read_all(reader: JournalReader, until: Mark) -> list[Stored]:
+def read_all(reader: JournalReader, until: LogPosition) -> list[Stored]:
     """All records up to a mark."""
     found = []
     for entry in reader.entries(reader.start(), until):

@@ -9,7 +9,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import BEFORE_ALL, EPOCHS_MAX, Epochs
 from perstack_stored.journal.recovery import recover
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.read.arguments import check_history
 from tests.unit.support import JournalFolder, append, sessions
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> JournalFolder:
     return JournalFolder(tmp_path / "journal")
 
 
-def names(journal: Journal) -> list[str | None]:
+def names(journal: JournalWriter) -> list[str | None]:
     """The epochs of all positions."""
     return [journal.epochs.at(position) for position in range(1, journal.mark.position + 1)]
 

@@ -8,7 +8,7 @@ from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
-from perstack_stored.journal.reader import Mark
+from perstack_stored.journal.reader import LogPosition
 from perstack_stored.server.projections import Care
 from perstack_stored.transport.endpoints import Doors
 
@@ -16,7 +16,7 @@ from perstack_stored.transport.endpoints import Doors
 def follower(place: int, *, due: bool = False) -> Any:
     told: list[int] = []
     return SimpleNamespace(
-        kind="", place=Mark(place, 1, place), told=told, sent=None, starts=0, fileno=lambda: None,
+        kind="", place=LogPosition(place, 1, place), told=told, sent=None, starts=0, fileno=lambda: None,
         receive=lambda: False, due=lambda: due, start=lambda: None,
         send=lambda mark: told.append(mark.position),
     )  # fmt: skip
@@ -33,7 +33,7 @@ class NobodyFollows:
 
 
 def care_for(index: Any, tree: Any, doors: Any) -> Care:
-    journal: Any = SimpleNamespace(mark=Mark(9, 1, 9))
+    journal: Any = SimpleNamespace(mark=LogPosition(9, 1, 9))
     faults = SimpleNamespace(index_damage=str)
     reads: Any = SimpleNamespace(tail=NobodyFollows(), index_is_there=True, faults=faults)
     nobody: Any = None
@@ -48,10 +48,10 @@ def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
     care.follow()
     assert tree.told == []
     tree.due = lambda: False
-    index.place = Mark(8, 1, 8)
+    index.place = LogPosition(8, 1, 8)
     care.follow()
     assert tree.told == []
-    index.place = Mark(9, 1, 9)
+    index.place = LogPosition(9, 1, 9)
     care.follow()
     assert tree.told == [9]
 

@@ -9,7 +9,7 @@ import pytest
 
 from perstack_stored.index import disk_reserve as reserve
 from perstack_stored.index.file_watch import IndexWatch
-from perstack_stored.journal.reader import Mark
+from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.kinds import Kind
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.projection.channel import FollowerEnd, Report, ServerEnd
@@ -72,8 +72,8 @@ def test_why_a_process_ended_is_heard_though_it_left_something_unread() -> None:
     """The kernel tells of that first, and of the last report behind it."""
     ours, theirs = pair()
     server, follower = ServerEnd(ours), FollowerEnd(theirs)
-    server.send(Mark(1, 1, 1))
-    follower.report(Report(Mark(0, 0, 0), 0, idle=False, fault="why"))
+    server.send(LogPosition(1, 1, 1))
+    follower.report(Report(LogPosition(0, 0, 0), 0, idle=False, fault="why"))
     theirs.close()
     report, gone = server.receive()
     assert gone

@@ -12,9 +12,9 @@ import pytest
 from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.journal import format as record
-from perstack_stored.journal.preallocation import NEXT_NAME, SegmentPreparer, write_zeros
+from perstack_stored.journal.preallocation import NEXT_NAME, SegmentPreallocator, write_zeros
 from perstack_stored.journal.reader import Chain
-from perstack_stored.journal.writer import CLOCK_STEP_MS, GROWTH_BYTES, Journal
+from perstack_stored.journal.writer import CLOCK_STEP_MS, GROWTH_BYTES, JournalWriter
 from tests.unit.support import SESSION_A, Died, FailingFiles, JournalFolder, SimulatedDisk, append, sessions
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> JournalFolder:
     return JournalFolder(tmp_path / "journal")
 
 
-def append_until_it_fails(journal: Journal, payloads: list[bytes], acknowledged: list[bytes]) -> None:
+def append_until_it_fails(journal: JournalWriter, payloads: list[bytes], acknowledged: list[bytes]) -> None:
     """Append one by one, noting what was acknowledged."""
     for payload in payloads:
         journal.append([append(payload)])
@@ -315,11 +315,11 @@ def test_growth_is_reserved_before_it_is_written(folder: JournalFolder) -> None:
 # --- the preparer ----------------------------------------------------------------------------------
 
 
-def preparer(folder: JournalFolder, files: FileSystem, *, ahead: bool = True) -> SegmentPreparer:
-    return SegmentPreparer(files, folder.fd, 4096, 0o640, ahead=ahead)
+def preparer(folder: JournalFolder, files: FileSystem, *, ahead: bool = True) -> SegmentPreallocator:
+    return SegmentPreallocator(files, folder.fd, 4096, 0o640, ahead=ahead)
 
 
-def take(made: SegmentPreparer) -> tuple[int, int]:
+def take(made: SegmentPreallocator) -> tuple[int, int]:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if (taken := made.take()) is not None:
@@ -407,7 +407,7 @@ def test_a_process_that_dies_writes_nothing_more(tmp_path: Path) -> None:
     folder = JournalFolder(tmp_path / "j")
     disk = SimulatedDisk(dies_at=3)
     with pytest.raises(Died):
-        Journal(disk, folder.fd, sessions(), segment_bytes=4096, first_segment_bytes=4096, ahead=False)
+        JournalWriter(disk, folder.fd, sessions(), segment_bytes=4096, first_segment_bytes=4096, ahead=False)
     with pytest.raises(Died):
         disk.list_dir(folder.fd)
 

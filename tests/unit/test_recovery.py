@@ -14,7 +14,7 @@ from perstack_stored.errors import DamageError, LostEndError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, Record
 from perstack_stored.journal.reader import BadEntryError, Entry, segment_name, walk
-from perstack_stored.journal.writer import Append, Journal
+from perstack_stored.journal.writer import Append, JournalWriter
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,
@@ -395,7 +395,7 @@ def test_a_damaged_length_does_not_hide_the_proof_behind_it(folder: JournalFolde
         assert_damaged(damaged, 1, second.offset, 2)
 
 
-def rotated(folder: JournalFolder) -> Journal:
+def rotated(folder: JournalFolder) -> JournalWriter:
     journal = folder.open(segment_bytes=4096, first_segment_bytes=4096)
     for _ in range(40):
         journal.append([append(b"x" * 300)])
@@ -425,8 +425,8 @@ def test_a_journal_that_lost_its_last_segment_is_refused(folder: JournalFolder) 
     folder.segments()[-1].unlink()
     before = folder.snapshot()
 
-    def start(known: int) -> Journal:
-        return Journal(
+    def start(known: int) -> JournalWriter:
+        return JournalWriter(
             FileSystem(),
             folder.fd,
             sessions(),

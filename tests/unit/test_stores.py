@@ -12,7 +12,7 @@ import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import JournalFailedError, Refusal
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol.frames import decode_header
 from perstack_stored.store.commit import StoreRequest, Stores, open_request
@@ -44,7 +44,7 @@ class Daemon:
 
     def start(self) -> None:
         """Start, or start again after a kill."""
-        self.journal: Journal = self.folder.open(
+        self.journal: JournalWriter = self.folder.open(
             self.files, segment_bytes=self.settings.get("segment_bytes", 1 << 16), first_segment_bytes=4096
         )
         self.stores = Stores(self.journal, self.folder.sessions)

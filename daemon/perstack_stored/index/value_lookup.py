@@ -11,7 +11,7 @@ from crc32c import crc32c
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import IndexUnusableError, Refusal
-from perstack_stored.journal.reader import JournalReader, Mark, segment_name
+from perstack_stored.journal.reader import JournalReader, LogPosition, segment_name
 
 _GAP_BYTES_MAX = 4096
 PIECE_BYTES = 1 << 19
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     crc: int
 
 
-def value_at(reader: JournalReader, place: Place, indexed: Callable[[], Mark]) -> bytes:
+def value_at(reader: JournalReader, place: Place, indexed: Callable[[], LogPosition]) -> bytes:
     """One value, checked against the index; `indexed` tells how far that is complete.
 
     Raises:
@@ -43,7 +43,7 @@ def value_at(reader: JournalReader, place: Place, indexed: Callable[[], Mark]) -
     return payload
 
 
-def pieces_at(reader: JournalReader, place: Place, indexed: Callable[[], Mark]) -> Iterator[bytes]:
+def pieces_at(reader: JournalReader, place: Place, indexed: Callable[[], LogPosition]) -> Iterator[bytes]:
     """One value in pieces, each read when it is wanted: memory holds one of them, however large the value is.
 
     A value of more than one piece is checked as it is read. If it does not match, the last piece never comes.
@@ -80,7 +80,9 @@ Values = list[memoryview] | Iterator[bytes | memoryview]
 """Some small values, or the pieces of a large one, which must be taken before the next values."""
 
 
-def values_at(reader: JournalReader, rows: list[list[Any]], indexed: Callable[[], Mark]) -> Iterator[Values]:
+def values_at(
+    reader: JournalReader, rows: list[list[Any]], indexed: Callable[[], LogPosition]
+) -> Iterator[Values]:
     """The values of rows that begin with a place: what lies close together is read at once.
 
     The interpreter's lock is let go with each block, so a long listing does not hold up the serving loop.
@@ -143,7 +145,9 @@ def _read_at(reader: JournalReader, places: list[Place]) -> list[memoryview]:
     return payloads
 
 
-def _find_fault(reader: JournalReader, error: Exception, rows: Sequence[Sequence[Any]], until: Mark) -> None:
+def _find_fault(
+    reader: JournalReader, error: Exception, rows: Sequence[Sequence[Any]], until: LogPosition
+) -> None:
     """Raise what is known better of an error that came of reading what rows name."""
     # A row that has changed may name what can't be read at all: no number, no segment, no end of it.
     for row in rows:

@@ -15,7 +15,7 @@ from crc32c import crc32c
 from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal import format as record
-from perstack_stored.journal.reader import Entry, JournalReader, Mark, is_large
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
 from perstack_stored.model import gaps, values
 from perstack_stored.model.edits import Edit
 from perstack_stored.model.gaps import Gap, GapRange
@@ -169,7 +169,7 @@ def position_of(path: str, store: bytes) -> int | None:
         return None
 
 
-def read_cursor(database: sqlite3.Connection, store: bytes | None = None) -> Mark:
+def read_cursor(database: sqlite3.Connection, store: bytes | None = None) -> LogPosition:
     """The place up to which an index is complete; with `store`, if it is of that journal.
 
     Raises:
@@ -181,13 +181,13 @@ def read_cursor(database: sqlite3.Connection, store: bytes | None = None) -> Mar
     owner, position, segment, offset, crc = row
     if store is not None and owner != store:
         raise IndexUnusableError("the index belongs to another journal")
-    mark = Mark(position, segment, offset)
+    mark = LogPosition(position, segment, offset)
     if not isinstance(owner, bytes) or crc != cursor_crc(owner, mark):
         raise IndexUnusableError("the checksum of the index's cursor does not match")
     return mark
 
 
-def cursor_crc(store: bytes, mark: Mark) -> int:
+def cursor_crc(store: bytes, mark: LogPosition) -> int:
     """Checksum of the cursor's row."""
     return crc32c(f"{store.hex()} {mark.position} {mark.segment} {mark.offset}".encode())
 
@@ -253,7 +253,7 @@ class Index:
         os.chmod(path, FILE_MODE)
         self._last_place = (self._place.segment, self._place.offset)
 
-    def _open(self, store: bytes) -> Mark:
+    def _open(self, store: bytes) -> LogPosition:
         database = self._database
         database.execute("PRAGMA journal_mode = WAL")
         # Not synced at each commit: a power cut takes the index back to an earlier position, no more.
@@ -270,7 +270,7 @@ class Index:
         return read_cursor(database, store)
 
     @property
-    def place(self) -> Mark:
+    def place(self) -> LogPosition:
         """The place in the journal up to which the index is complete."""
         return self._place
 

@@ -10,7 +10,7 @@ COUNT_MAX = 1 << _COUNT_BITS
 _COUNT_MASK = COUNT_MAX - 1
 
 
-class Run(NamedTuple):
+class PositionRun(NamedTuple):
     """Stores with consecutive numbers that stand at consecutive positions."""
 
     seq: int
@@ -18,7 +18,7 @@ class Run(NamedTuple):
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
 
 
-class Runs:
+class PositionRuns:
     """Runs in the order of their numbers."""
 
     __slots__ = ("_packed",)
@@ -29,8 +29,8 @@ class Runs:
     def __len__(self) -> int:
         return len(self._packed) >> 1
 
-    def __iter__(self) -> Iterator[Run]:
-        return (Run(*run) for run in self.tuples())
+    def __iter__(self) -> Iterator[PositionRun]:
+        return (PositionRun(*run) for run in self.tuples())
 
     def tuples(self) -> list[tuple[int, int, int]]:
         """All of them, as plain tuples."""

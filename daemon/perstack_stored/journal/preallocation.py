@@ -30,7 +30,7 @@ def fill(files: FileSystem, fd: int, start: int, end: int) -> None:
         files.write(fd, [_ZEROS[: min(len(_ZEROS), end - offset)]], offset)
 
 
-class SegmentPreparer:
+class SegmentPreallocator:
     """At most one file is in the making. `take` hands it over, or says that it is not ready."""
 
     def __init__(self, files: FileSystem, dir_fd: int, segment_bytes: int, mode: int, *, ahead: bool) -> None:

@@ -20,7 +20,7 @@ SUFFIX = ".segment"
 _NAME = re.compile(r"[0-9]{10}\.segment")
 
 
-class Mark(NamedTuple):
+class LogPosition(NamedTuple):
     """A place between two entries: `position` is the last one before it, `offset` that of the next entry."""
 
     position: int
@@ -248,11 +248,11 @@ class JournalReader:
         self._on_progress = on_progress
         self.chain = Chain(files, dir_fd)
 
-    def start(self) -> Mark:
+    def start(self) -> LogPosition:
         """The place before the first record."""
-        return Mark(0, 1, record.SEGMENT_HEADER_BYTES)
+        return LogPosition(0, 1, record.SEGMENT_HEADER_BYTES)
 
-    def seek(self, position: int, until: Mark) -> Mark:
+    def seek(self, position: int, until: LogPosition) -> LogPosition:
         """The place of the entry that holds `position`+1, the first one that a follower has not seen.
 
         Raises:
@@ -262,16 +262,16 @@ class JournalReader:
         number = max(
             (n for n, h in self.chain.headers.items() if h.first_position <= position + 1), default=1
         )
-        place = Mark(
+        place = LogPosition(
             max(0, self.chain.headers[number].first_position - 1), number, record.SEGMENT_HEADER_BYTES
         )
         for entry in self.entries(place, until):
             if entry.header.position + entry.header.count > position + 1:
-                return Mark(position, entry.segment, entry.offset)
+                return LogPosition(position, entry.segment, entry.offset)
             place = self.behind(entry)
         return place
 
-    def entries(self, place: Mark, until: Mark, *, apart: bool = False) -> Iterator[Entry]:
+    def entries(self, place: LogPosition, until: LogPosition, *, apart: bool = False) -> Iterator[Entry]:
         """Entries with records between two places; of large ones only the head, if they are wanted `apart`.
 
         Raises:
@@ -299,10 +299,10 @@ class JournalReader:
                 raise DamageError(segment_name(number), error.offset, position + 1, error.reason) from None
             number, offset = number + 1, record.SEGMENT_HEADER_BYTES
 
-    def behind(self, entry: Entry) -> Mark:
+    def behind(self, entry: Entry) -> LogPosition:
         """The place behind an entry."""
         last = entry.header.position + max(entry.header.count, 1) - 1
-        return Mark(last, entry.segment, entry.offset + record.padded(entry.header.length))
+        return LogPosition(last, entry.segment, entry.offset + record.padded(entry.header.length))
 
     def payload(self, segment: int, offset: int, length: int) -> bytes:
         """Bytes of a record by their place in a segment."""
@@ -310,7 +310,7 @@ class JournalReader:
             self.chain.refresh()
         return self._files.read(self.chain.fd(segment), length, offset)
 
-    def has(self, segment: object, offset: object, length: object, until: Mark) -> bool:
+    def has(self, segment: object, offset: object, length: object, until: LogPosition) -> bool:
         """Whether a record of this length can stand there, before a mark; nothing is taken for granted."""
         if not (isinstance(segment, int) and isinstance(offset, int) and isinstance(length, int)):
             return False
@@ -318,7 +318,7 @@ class JournalReader:
             offset >= record.SEGMENT_HEADER_BYTES and 0 <= length <= (self._end(segment, until) or 0) - offset
         )
 
-    def is_sound(self, segment: int, offset: int, until: Mark) -> bool:
+    def is_sound(self, segment: int, offset: int, until: LogPosition) -> bool:
         """Whether each entry of a segment, from its head to the one with this offset, is as it was written.
 
         Who finds at a place what should not be there learns from this that the place is wrong.
@@ -335,7 +335,7 @@ class JournalReader:
             return False
         return True
 
-    def _end(self, segment: int, until: Mark) -> int | None:
+    def _end(self, segment: int, until: LogPosition) -> int | None:
         """Where a segment ends, or the mark in it is; None for one that is not there, or behind the mark."""
         if segment not in self.chain.headers or (segment < until.segment and not self.chain.end_of(segment)):
             self.chain.refresh()

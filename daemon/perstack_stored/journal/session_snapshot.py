@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from .format import NO_SESSION, EntryType
-from .position_runs import Run, Runs
+from .position_runs import PositionRun, PositionRuns
 
 _SESSION = struct.Struct("<16sQQH")
 _RUN = struct.Struct("<QQI")
@@ -19,7 +19,7 @@ _PLAIN_RUNS = 4  # to a session, on the average: up to here it is written plain
 
 
 # What is kept of a session: its name, its last number that is in the journal, the time of it, and its runs.
-Kept = tuple[bytes, int, int, Runs]
+Kept = tuple[bytes, int, int, PositionRuns]
 
 
 def entry_type(snapshot: bytes) -> EntryType:
@@ -60,23 +60,23 @@ def _encode_packed(sessions: list[Kept]) -> bytes:
     return bytes(out)
 
 
-def decode(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int, list[Run]]]:
+def decode(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int, list[PositionRun]]]:
     """The sessions of a snapshot whose checksum was tested."""
     data = bytes(data)
     return _decode_packed(data) if data.startswith(NO_SESSION) else _decode_plain(data)
 
 
-def _decode_plain(data: bytes) -> Iterator[tuple[bytes, int, int, list[Run]]]:
+def _decode_plain(data: bytes) -> Iterator[tuple[bytes, int, int, list[PositionRun]]]:
     offset = 0
     while offset < len(data):
         key, written, used_ms, count = _SESSION.unpack_from(data, offset)
         offset += _SESSION.size
         end = offset + count * _RUN.size
-        yield key, written, used_ms, [Run(*run) for run in _RUN.iter_unpack(data[offset:end])]
+        yield key, written, used_ms, [PositionRun(*run) for run in _RUN.iter_unpack(data[offset:end])]
         offset = end
 
 
-def _decode_packed(data: bytes) -> Iterator[tuple[bytes, int, int, list[Run]]]:
+def _decode_packed(data: bytes) -> Iterator[tuple[bytes, int, int, list[PositionRun]]]:
     offset = len(NO_SESSION)
 
     def numbers() -> Iterable[int]:
@@ -97,7 +97,7 @@ def _decode_packed(data: bytes) -> Iterator[tuple[bytes, int, int, list[Run]]]:
         written, used_ms, count = next(following), next(following), next(following)
         runs, seq, position = [], 0, 0
         for _ in range(count):
-            run = Run(seq + next(following), position + next(following), next(following))
+            run = PositionRun(seq + next(following), position + next(following), next(following))
             runs.append(run)
             seq, position = run.seq + run.count, run.position + run.count
         yield key, written, used_ms, runs

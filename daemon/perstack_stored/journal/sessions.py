@@ -18,24 +18,24 @@ from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.shares import NOBODY, Client, Owned
 
 from . import session_snapshot as session_bytes
-from .position_runs import Run, Runs
+from .position_runs import PositionRun, PositionRuns
 
 RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 MiB at the head of a segment
 
 
-def _without(run: Run, lost: Sequence[GapRange]) -> Iterator[Run]:
+def _without(run: PositionRun, lost: Sequence[GapRange]) -> Iterator[PositionRun]:
     """The parts of a run that lie in none of the ranges, which are in order."""
     seq, position, count = run
     for gap in lost:
         if gap.last < position or gap.first >= position + count:
             continue
         if gap.first > position:
-            yield Run(seq, position, gap.first - position)
+            yield PositionRun(seq, position, gap.first - position)
         passed = gap.last + 1 - position
         seq, position, count = seq + passed, position + passed, count - passed
         if count <= 0:
             return
-    yield Run(seq, position, count)
+    yield PositionRun(seq, position, count)
 
 
 class Session:
@@ -56,7 +56,7 @@ class Session:
         self.used_ms = used_ms
         self.used = used
         self.client = client
-        self.runs = Runs()
+        self.runs = PositionRuns()
 
     def admit(self, seq: int, count: int, settled: int) -> int:
         """Take the numbers seq … seq+count-1 and return how many of them, from the front, were seen before.
@@ -353,7 +353,7 @@ class Sessions:
         Numbers admitted that are not in the journal yet are left out, and sessions that have no others: the
         crash before somebody reads this may have lost their stores.
         """
-        none = Runs()
+        none = PositionRuns()
         kept = [(key, one.written, one.used_ms, none) for key, one in self._outlines.items()]
         kept += [
             (key, one.written, one.used_ms, one.runs) for key, one in self._sessions.items() if one.written

@@ -22,8 +22,8 @@ from . import format as record
 from . import session_snapshot as session_bytes
 from .epochs import Epoch, encode_epochs
 from .format import EntryType, Record, SegmentHeader
-from .preallocation import NEXT_NAME, SegmentPreparer, fill, write_zeros
-from .reader import Mark, segment_name
+from .preallocation import NEXT_NAME, SegmentPreallocator, fill, write_zeros
+from .reader import LogPosition, segment_name
 from .recovery import Recovered, recover
 from .sessions import Sessions
 
@@ -43,7 +43,7 @@ class Append(NamedTuple):
     records: Sequence[Record]
 
 
-class Journal:
+class JournalWriter:
     """The writing end of the journal. Opening it recovers from whatever came before."""
 
     def __init__(  # noqa: PLR0913 - the parts that it joins
@@ -81,10 +81,10 @@ class Journal:
         self._sessions = sessions
         self.sync_seconds = 0.0
         self.syncs = 0
-        self._syncer: BackgroundSync[Mark] = BackgroundSync(files.sync_data)
+        self._syncer: BackgroundSync[LogPosition] = BackgroundSync(files.sync_data)
         self._fd = -1
         self._number = self._salt = self._offset = self._capacity = 0
-        self._synced = Mark(0, 0, 0)
+        self._synced = LogPosition(0, 0, 0)
         found = recover(files, dir_fd, sessions, working)
         self.recovered: Recovered = found
         _refuse_lost_end(found, known_position)
@@ -95,7 +95,7 @@ class Journal:
         self._ends = dict(found.ends)
         self.epochs = found.epochs
         self.epochs.begin(found.position)
-        self._preparer = SegmentPreparer(files, dir_fd, segment_bytes, FILE_MODE, ahead=ahead)
+        self._preparer = SegmentPreallocator(files, dir_fd, segment_bytes, FILE_MODE, ahead=ahead)
         if found.resume is None:
             self._begin_at_start(found, first_segment_bytes)
         else:
@@ -103,14 +103,14 @@ class Journal:
         self._preparer.start()
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> LogPosition:
         """Up to where everything is synced."""
         return self._synced
 
     @property
-    def written(self) -> Mark:
+    def written(self) -> LogPosition:
         """Up to where everything is written, if not yet synced."""
-        return Mark(self._position, self._number, self._offset)
+        return LogPosition(self._position, self._number, self._offset)
 
     @property
     def syncing(self) -> bool:
@@ -122,7 +122,7 @@ class Journal:
         """Bytes that are written and not synced."""
         return self._offset - self._synced.offset
 
-    def bytes_between(self, place: Mark) -> int:
+    def bytes_between(self, place: LogPosition) -> int:
         """Bytes of the journal from a place to the end."""
         number, offset = place.segment, place.offset
         total = -offset
@@ -252,7 +252,7 @@ class Journal:
             self._note_synced(*done)
         return done is not None
 
-    def _note_synced(self, mark: Mark, seconds: float) -> None:
+    def _note_synced(self, mark: LogPosition, seconds: float) -> None:
         self._synced = mark
         self.sync_seconds = seconds
         self.syncs += 1

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from perstack_stored.errors import ConfigError, DamageError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import RecordPlace
-from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model import gaps, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
@@ -60,13 +60,13 @@ def _lines(base: Base, reader: JournalReader, wanted: Wanted) -> Iterator[bytes]
         raise damage
 
 
-def _end(base: Base, reader: JournalReader) -> tuple[Mark, DamageError | None]:
+def _end(base: Base, reader: JournalReader) -> tuple[LogPosition, DamageError | None]:
     """Up to where the journal can be read, and what stands there if it goes on behind it."""
     try:
         found = recover_only(base.files, base.folders.journal)
     except DamageError as error:
-        return Mark(error.position - 1, reader.chain.last, error.offset), error
-    return Mark(found.position, found.number, found.end), None
+        return LogPosition(error.position - 1, reader.chain.last, error.offset), error
+    return LogPosition(found.position, found.number, found.end), None
 
 
 def _is_of_job(kind: int, payload: bytes, job: str | None) -> bool:

@@ -11,7 +11,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import TreeModes
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.startup import open_journal
 from perstack_stored.tree.writer import Cursor, save_cursor, umask_for
@@ -101,7 +101,9 @@ def import_later(base: Base, settings: Settings, source: int, report: Report, *,
 class _Later:
     """One import into an open journal."""
 
-    def __init__(self, base: Base, journal: Journal, source: int, report: Report, *, force: bool) -> None:
+    def __init__(
+        self, base: Base, journal: JournalWriter, source: int, report: Report, *, force: bool
+    ) -> None:
         self._base = base
         self._journal = journal
         self._source = source

@@ -21,9 +21,9 @@ from perstack_stored.index import writer as index
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.index.page_checksums import verify_at_rest
 from perstack_stored.index.writer import Index
-from perstack_stored.journal.reader import Chain, Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Chain, Entry, JournalReader, LogPosition
 from perstack_stored.journal.recovery import Recovered
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.startup import known_position
 from perstack_stored.tree import blocked
@@ -117,13 +117,13 @@ def _reading(base: Base, step: Step) -> Iterator[JournalReader]:
         reader.close()
 
 
-def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, Mark]:
+def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, LogPosition]:
     """Recover the journal, as a start of the daemon does: what is read behind this is synced."""
     if not _segments(base.files, base.folders.journal):
         raise ConfigError(f"{base.path} has no journal to rebuild anything from")
     if importer.MARKER_NAME in base.files.list_dir(base.folders.stored):
         raise ConfigError("the import of the tree was cut short; start the daemon, which goes on with it")
-    journal = Journal(
+    journal = JournalWriter(
         base.files,
         base.folders.journal,
         keeping_sessions(settings),
@@ -147,7 +147,7 @@ def _segments(files: FileSystem, journal_dir: int) -> int:
 
 
 def _rebuild_index(
-    base: Base, path: str, reader: JournalReader, store: bytes, mark: Mark, step: Step
+    base: Base, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> None:
     new_path = os.path.join(base.path, STORED_NAME, _NEW_NAME)
     index.remove(new_path)  # of a rebuild that did not come to its end
@@ -168,7 +168,7 @@ def _rebuild_index(
 
 
 def _complete_index(
-    _base: Base, path: str, reader: JournalReader, store: bytes, mark: Mark, step: Step
+    _base: Base, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> None:
     if not os.path.exists(path):
         raise ConfigError("there is no index to write the tree by; rebuild both")
@@ -184,7 +184,7 @@ def _complete_index(
         raise ConfigError(f"{error}; rebuild both") from error
 
 
-def _follow(following: Index, reader: JournalReader, mark: Mark) -> None:
+def _follow(following: Index, reader: JournalReader, mark: LogPosition) -> None:
     place = reader.seek(following.place.position, mark)
     with progress("index (records)", mark.position - place.position) as advance:
         for portion in slices(reader.entries(place, mark)):
@@ -208,7 +208,7 @@ def _make_tree(
     settings: Settings,
     reader: JournalReader,
     store: bytes,
-    mark: Mark,
+    mark: LogPosition,
     step: Step,
     *,
     retries: bool,
@@ -243,7 +243,7 @@ def _make_tree(
     return Written(could_not, passed_over)
 
 
-def _rebuild_tree(tree: Tree, reader: JournalReader, mark: Mark) -> list[tuple[str, str]]:
+def _rebuild_tree(tree: Tree, reader: JournalReader, mark: LogPosition) -> list[tuple[str, str]]:
     """Write what is missing or differs, from a cursor at 0; returns the files that could not be had."""
     could_not: list[tuple[str, str]] = []
 

@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-from perstack_stored.journal.reader import Mark
+from perstack_stored.journal.reader import LogPosition
 
 _MARK = struct.Struct("<QQQ")
 _REPORT = struct.Struct("<QQQQ???")
@@ -24,7 +24,7 @@ class Report(NamedTuple):
     `rebuilt`: this process made the index anew, since the one before could not be used.
     """
 
-    place: Mark
+    place: LogPosition
     blocked: int
     idle: bool
     fault: str
@@ -38,13 +38,13 @@ class ServerEnd:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
-        self.sent: Mark | None = None
+        self.sent: LogPosition | None = None
 
     def fileno(self) -> int:
         """Descriptor to poll for reports."""
         return self._socket.fileno()
 
-    def send(self, mark: Mark) -> None:
+    def send(self, mark: LogPosition) -> None:
         """Tell the follower up to where it may read; when the line is full, the next call tries again."""
         if mark == self.sent:
             return
@@ -73,7 +73,7 @@ class ServerEnd:
                 return newest, True
             *place, blocked, idle, short, rebuilt = _REPORT.unpack_from(packet)
             fault = packet[_REPORT.size :].decode(errors="replace")
-            newest = Report(Mark(*place), blocked, idle, fault, short, rebuilt)
+            newest = Report(LogPosition(*place), blocked, idle, fault, short, rebuilt)
 
     def finish(self) -> None:
         """Let the follower come to the last mark and end."""
@@ -91,7 +91,7 @@ class FollowerEnd:
         self._socket = sock
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
-        self.mark = Mark(0, 0, 0)
+        self.mark = LogPosition(0, 0, 0)
         self.finishing = False
 
     def wait(self, seconds: float) -> None:
@@ -101,7 +101,7 @@ class FollowerEnd:
             if not packet:
                 self.finishing = True
                 return
-            self.mark = Mark(*_MARK.unpack(packet))
+            self.mark = LogPosition(*_MARK.unpack(packet))
             seconds = 0
 
     def report(self, report: Report) -> None:

@@ -9,7 +9,7 @@ import time
 import msgspec
 import structlog
 
-from perstack_stored.journal.reader import Mark
+from perstack_stored.journal.reader import LogPosition
 from perstack_stored.process import interpreter
 from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
@@ -60,7 +60,7 @@ class Follower:
             lock_fd: the lock of the base, which each process holds as well.
         """
         self.kind = kind
-        self.place: Mark | None = None
+        self.place: LogPosition | None = None
         self.fault = ""
         self.blocked = 0
         self.short = False
@@ -160,11 +160,11 @@ class Follower:
         return None if self._line is None else self._line.fileno()
 
     @property
-    def sent(self) -> Mark | None:
+    def sent(self) -> LogPosition | None:
         """The newest mark that it was told."""
         return None if self._line is None else self._line.sent
 
-    def send(self, mark: Mark) -> None:
+    def send(self, mark: LogPosition) -> None:
         """Tell it up to where the journal is synced."""
         if self._line is not None:
             self._line.send(mark)

@@ -38,7 +38,7 @@ from perstack_stored.index.disk_reserve import Reserve
 from perstack_stored.index.file_watch import IndexWatch
 from perstack_stored.index.page_checksums import verify_at_rest
 from perstack_stored.index.writer import Index
-from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.worker_status import WorkerStatus
@@ -137,7 +137,7 @@ class IndexProjection:
         """Whether each record is named before it is taken up."""
         self._index.names_records = wanted
 
-    def start(self, reader: JournalReader, mark: Mark) -> Mark:
+    def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
         """The place from which to go on."""
         place = self._index.place
         end = reader.chain.end_of(place.segment)
@@ -195,7 +195,7 @@ class TreeProjection:
         """Whether each record is named before it is written."""
         self._tree.names_records = wanted
 
-    def start(self, reader: JournalReader, mark: Mark) -> Mark:
+    def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
         """The place from which to go on."""
         self._passing.begin(mark)
         place = reader.seek(self._tree.position, mark)
@@ -317,7 +317,7 @@ def follow(
 def _insist(
     projection: IndexProjection | TreeProjection,
     link: FollowerEnd,
-    place: Mark,
+    place: LogPosition,
     work: Callable[[], None],
     status: WorkerStatus,
 ) -> bool:
@@ -332,7 +332,7 @@ def _insist(
             if str(error) != fault:
                 fault = str(error)
                 _log.error("projection_stopped", reason=fault, position=place.position)
-            _tell(projection, link, Mark(0, 0, 0), idle=False, fault=fault)
+            _tell(projection, link, LogPosition(0, 0, 0), idle=False, fault=fault)
             link.wait(0)
             if link.finishing:
                 raise
@@ -347,7 +347,7 @@ def _insist(
 def _tell(
     projection: IndexProjection | TreeProjection,
     link: FollowerEnd,
-    place: Mark,
+    place: LogPosition,
     *,
     idle: bool,
     fault: str = "",
@@ -485,7 +485,7 @@ def main() -> None:
         event, status = _ended(error)
         (_log.critical if status == DAMAGE_STATUS else _log.error)(event, reason=str(error))
         if kind != "helper":
-            line.report(Report(Mark(0, 0, 0), 0, idle=False, fault=str(error)))
+            line.report(Report(LogPosition(0, 0, 0), 0, idle=False, fault=str(error)))
         sys.exit(status)
     except Exception as error:  # noqa: BLE001 - whatever it is, the server must learn at which record
         _crash(error)

@@ -19,7 +19,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.index.value_lookup import PIECE_BYTES, Place, Values, pieces_at, values_at
 from perstack_stored.index.writer import connect, read_cursor, setting_edits
 from perstack_stored.journal import format as record
-from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model.edits import Edit, edited, joined
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
@@ -52,7 +52,7 @@ class Source:
     listings: Listings = field(default_factory=lambda: Listings(0))
     generation: int = 0  # of the index; a later one may be another file
 
-    def indexed(self) -> Mark:
+    def indexed(self) -> LogPosition:
         """The place up to which the index is complete.
 
         Raises:
@@ -478,7 +478,7 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
 
 
 def _records(
-    source: Source, after: int, last: int, until: Mark, repeats: set[int], *, masked: bool
+    source: Source, after: int, last: int, until: LogPosition, repeats: set[int], *, masked: bool
 ) -> Iterator[Values]:
     if after >= last:
         return

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.reader import Mark
+from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.shares import Shares
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.messages import RoutingId
@@ -76,7 +76,7 @@ class Tail:
         self._stale = False
         self._next_expiry = 0.0
         self._source: Source | None = None
-        self._near: Mark | None = None
+        self._near: LogPosition | None = None
         self._thread = threading.Thread(target=self._work, name="tail", daemon=True)
         self._thread.start()
 
@@ -187,7 +187,7 @@ class Tail:
             self._drop_source()
             self._refuse(behind, answer)
 
-    def _serve_stretch(self, source: Source, until: Mark, behind: list[_Wait]) -> list[_Wait]:
+    def _serve_stretch(self, source: Source, until: LogPosition, behind: list[_Wait]) -> list[_Wait]:
         """Serve from the next stretch; returns who is still behind `until`."""
         start = min(wait.after for wait in behind)
         found = stretch.read(source.database, source.reader, start, until, self._near)

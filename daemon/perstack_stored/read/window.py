@@ -16,7 +16,7 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.value_lookup import Place, pieces_at
 from perstack_stored.journal import format as record
-from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_number
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_number
 from perstack_stored.model import values
 from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
@@ -82,7 +82,7 @@ class Stretch:
     def __init__(
         self,
         records: list[_Stored],
-        place: Mark,
+        place: LogPosition,
         gaps: list[GapRange],
         owners: dict[int, tuple[str, str]] | None = None,
     ) -> None:
@@ -191,7 +191,7 @@ def _head(position: int, time_ms: int, kind: int) -> bytes:
 
 
 def pieces_of(
-    large: Large, reader: JournalReader, indexed: Callable[[], Mark], *, masked: bool
+    large: Large, reader: JournalReader, indexed: Callable[[], LogPosition], *, masked: bool
 ) -> Iterator[bytes | memoryview]:
     """A large record as `readAll` gives it."""
     yield _head(large.position, large.time_ms, large.kind)
@@ -211,7 +211,11 @@ def large_of(entry: Entry) -> Large:
 
 
 def read(
-    database: sqlite3.Connection, reader: JournalReader, after: int, until: Mark, near: Mark | None = None
+    database: sqlite3.Connection,
+    reader: JournalReader,
+    after: int,
+    until: LogPosition,
+    near: LogPosition | None = None,
 ) -> Stretch:
     """The stretch behind `after`, which lies before `until`, the place up to which the index is complete.
 
@@ -259,7 +263,11 @@ def read(
 
 
 def entries(
-    database: sqlite3.Connection, reader: JournalReader, after: int, until: Mark, near: Mark | None = None
+    database: sqlite3.Connection,
+    reader: JournalReader,
+    after: int,
+    until: LogPosition,
+    near: LogPosition | None = None,
 ) -> Iterator[Entry]:
     """Entries from one that has the record behind `after`, or from before, to `until`; none is left out.
 
@@ -287,7 +295,7 @@ def entries(
         raise _led_astray(place)
 
 
-def _start_of(database: sqlite3.Connection, after: int) -> Mark:
+def _start_of(database: sqlite3.Connection, after: int) -> LogPosition:
     """A place at or before the record behind `after`."""
     row = database.execute(
         "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1",
@@ -296,13 +304,13 @@ def _start_of(database: sqlite3.Connection, after: int) -> Mark:
     if row is None:
         raise IndexUnusableError("the index has no place in the journal from which to read")
     position, segment, offset = row
-    place = Mark(position - 1, segment, offset)
+    place = LogPosition(position - 1, segment, offset)
     if not all(isinstance(part, int) for part in row) or segment < 1 or offset < record.SEGMENT_HEADER_BYTES:
         raise _led_astray(place)
     return place
 
 
-def _led_astray(place: Mark) -> IndexUnusableError:
+def _led_astray(place: LogPosition) -> IndexUnusableError:
     return IndexUnusableError(
         f"the index names a place where there is no entry: segment {place.segment}, offset {place.offset}"
     )

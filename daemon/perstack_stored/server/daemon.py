@@ -34,7 +34,7 @@ from perstack_stored.datadir.permissions import tighten
 from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, StartFailedError, StoredError, start_error
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe import log
 from perstack_stored.observe.http import Health, MetricsServer
 from perstack_stored.observe.prometheus import Metrics
@@ -90,7 +90,7 @@ def _naming(sentence: str) -> Iterator[None]:
         raise StartFailedError(f"{sentence}: {error}") from error
 
 
-def await_whole_tree(server: Server, files: FileSystem, folders: Folders, journal: Journal) -> None:
+def await_whole_tree(server: Server, files: FileSystem, folders: Folders, journal: JournalWriter) -> None:
     """Wait until nothing in the tree is torn, missing or older than it was before the last stop."""
     cursor = load_cursor(files, folders.stored, journal.store)
     if journal.mark.position and not cursor.clean:
@@ -154,7 +154,7 @@ class Daemon:
         self,
         files: FileSystem,
         folders: Folders,
-        journal: Journal,
+        journal: JournalWriter,
         sessions: Sessions,
         lock: DataDirLock,
         started: float,
@@ -281,7 +281,7 @@ class Daemon:
         self._config, self._settings, self._rules = config, settings, rules
         return settings
 
-    def _followers(self, journal: Journal, lock: DataDirLock) -> tuple[Follower, Follower]:
+    def _followers(self, journal: JournalWriter, lock: DataDirLock) -> tuple[Follower, Follower]:
         told = Place(
             base=self._base,
             store=journal.store.hex(),
@@ -300,7 +300,7 @@ class Daemon:
 
     def _stop(
         self,
-        journal: Journal,
+        journal: JournalWriter,
         reads: Reads,
         followers: tuple[Follower, Follower],
         doors: Doors,

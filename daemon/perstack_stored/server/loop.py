@@ -1,7 +1,7 @@
 """The serving loop: drain what came, commit the stores with one sync, answer; hand reads to those beside it.
 
 One thread owns the sockets, the journal and the sessions. The way of a store: `_drain` → `_request` →
-`_commit` → `Stores.commit` → `Journal.write`, then its sync → `Doors.send`. What becomes of index and
+`_commit` → `Stores.commit` → `JournalWriter.write`, then its sync → `Doors.send`. What becomes of index and
 tree is the concern of `Care`.
 """
 
@@ -20,7 +20,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe import log
 from perstack_stored.observe.counters import ArrivalTimes, LoopCounters
 from perstack_stored.observe.prometheus import MetricsSource
@@ -59,7 +59,7 @@ class Server:
     def __init__(  # noqa: PLR0913, PLR0917 - the parts that it joins
         self,
         doors: Doors,
-        journal: Journal,
+        journal: JournalWriter,
         sessions: Sessions,
         reads: Reads,
         followers: tuple[Follower, Follower],

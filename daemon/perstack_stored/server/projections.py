@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
 from perstack_stored.projection.worker import INDEX_STATUS
@@ -38,7 +38,7 @@ class Care:
     def __init__(
         self,
         followers: tuple[Follower, Follower],
-        journal: Journal,
+        journal: JournalWriter,
         reads: Reads,
         doors: Doors,
         telling: Telling,

@@ -7,7 +7,7 @@ from typing import Any
 from perstack_storage import __version__
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Journal
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe.counters import LoopCounters
 from perstack_stored.projection.process import Follower
 from perstack_stored.protocol import frames as wire
@@ -26,7 +26,7 @@ class Telling:
         self,
         settings: Settings,
         base: str,
-        journal: Journal,
+        journal: JournalWriter,
         sessions: Sessions,
         stores: Stores,
         parts: MultipartAssembler,

@@ -9,7 +9,7 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
 from perstack_stored.journal.format import NO_SESSION, Record
 from perstack_stored.journal.sessions import Session, Sessions
-from perstack_stored.journal.writer import Append, Journal
+from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import values
 from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.observe.counters import RequestCounter
@@ -99,7 +99,7 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
 class Stores:
     """Commits batches of requests to the journal, in the order in which they came."""
 
-    def __init__(self, journal: Journal, sessions: Sessions) -> None:
+    def __init__(self, journal: JournalWriter, sessions: Sessions) -> None:
         self._journal = journal
         self._sessions = sessions
         self.stored: Counter[int] = Counter()  # records by kind

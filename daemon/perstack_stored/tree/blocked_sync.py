@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from perstack_stored.journal.reader import Mark
+from perstack_stored.journal.reader import LogPosition
 
 from .blocked import BlockedList, BlockedRecord
 from .writer import Tree
@@ -35,7 +35,7 @@ class PassingOver:
         self._listed = listed or BlockedList()
         self._told = {one.position for one in told}
 
-    def begin(self, mark: Mark) -> None:
+    def begin(self, mark: LogPosition) -> None:
         """Write down what is new; take up again what only an older version has tried.
 
         Raises:
@@ -49,7 +49,7 @@ class PassingOver:
             tree.passed_over_changed = True
         self.keep()
 
-    def _take_up_again(self, mark: Mark) -> None:
+    def _take_up_again(self, mark: LogPosition) -> None:
         tree = self._tree
         tree.names_records = True
         for one in self._listed.records:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
-from perstack_stored.journal.reader import Entry, Mark
+from perstack_stored.journal.reader import Entry, LogPosition
 from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
@@ -37,8 +37,8 @@ _log = structlog.get_logger()
 class Slice(NamedTuple):
     """A piece of the journal: what a process has to divide, and behind which position it is to be written."""
 
-    place: Mark
-    until: Mark
+    place: LogPosition
+    until: LogPosition
     position: int
 
     def pack(self) -> bytes:
@@ -49,7 +49,7 @@ class Slice(NamedTuple):
     def unpack(cls, data: bytes) -> "Slice":
         """As it is received."""
         numbers = _SLICE.unpack(data)
-        return cls(Mark(*numbers[:3]), Mark(*numbers[3:6]), numbers[6])
+        return cls(LogPosition(*numbers[:3]), LogPosition(*numbers[3:6]), numbers[6])
 
 
 class TreeHelper:
@@ -176,7 +176,7 @@ def serve(line: socket.socket, take_up: Callable[[Slice], int | None]) -> None:
         line.send(_DONE.pack(blocked is not None, blocked or 0))
 
 
-def slice_of(entries: list[Entry], until: Mark, position: int) -> Slice:
+def slice_of(entries: list[Entry], until: LogPosition, position: int) -> Slice:
     """The slice that the entries are."""
     first = entries[0]
-    return Slice(Mark(first.header.position - 1, first.segment, first.offset), until, position)
+    return Slice(LogPosition(first.header.position - 1, first.segment, first.offset), until, position)

@@ -32,7 +32,7 @@ from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, Tre
 from perstack_stored.index.value_lookup import Place, value_at
 from perstack_stored.index.writer import kind_name, read_cursor, setting_text
 from perstack_stored.journal import format as record
-from perstack_stored.journal.reader import Entry, JournalReader, Mark, segment_name
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_name
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
@@ -221,7 +221,7 @@ class Tree:
         self.passed_over = {one.position: one for one in passed_over}
         self.passed_over_changed = False
         self.blocked = 0
-        self.syncer: BackgroundSync[Mark] | None = None
+        self.syncer: BackgroundSync[LogPosition] | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         files.make_dir(STAGING_NAME, FOLDER_MODE, dir_fd=stored_dir)
         self._own_staging = self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
@@ -363,7 +363,7 @@ class Tree:
         if syncer is None or syncer.busy or self._lost:
             return
         if self.position - self.synced >= UNSYNCED_RECORDS_MAX // 2:
-            syncer.start(self._ground, Mark(self.position, 0, 0))
+            syncer.start(self._ground, LogPosition(self.position, 0, 0))
 
     def _settle(self, *, wait: bool) -> None:
         """Move the cursor behind a sync that has ended."""
@@ -413,7 +413,7 @@ class Tree:
         self._status.at(0)
         return writes
 
-    def take_up_again(self, position: int, mark: Mark) -> None:
+    def take_up_again(self, position: int, mark: LogPosition) -> None:
         """Write a record that was passed over, unless a later one has taken its place.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import RecordPlace
-from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
@@ -46,7 +46,7 @@ class Held:
         self._digests: set[bytes] = set()
         self._newest: dict[tuple[str, ...], _Newest] = {}
 
-    def collect(self, reader: JournalReader, until: Mark) -> Iterator[int]:
+    def collect(self, reader: JournalReader, until: LogPosition) -> Iterator[int]:
         """Take up the journal; yields how many records each entry has.
 
         Raises:

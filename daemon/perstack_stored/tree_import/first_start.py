@@ -15,7 +15,7 @@ from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import FLAG_IMPORTED, NO_SESSION, Record
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.journal.writer import Append, Journal
+from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, to_nobody
@@ -32,7 +32,7 @@ _FOLDERS_OPEN_MAX = 256
 _log = structlog.get_logger()
 
 
-def import_wanted(files: FileSystem, folders: Folders, journal: Journal) -> bool:
+def import_wanted(files: FileSystem, folders: Folders, journal: JournalWriter) -> bool:
     """Whether there is a tree to take over: an import was begun, or nothing was stored yet beside it.
 
     Raises:
@@ -55,7 +55,9 @@ def import_wanted(files: FileSystem, folders: Folders, journal: Journal) -> bool
         files.close(jobs)
 
 
-def import_tree(files: FileSystem, folders: Folders, journal: Journal, working: Working = to_nobody) -> None:
+def import_tree(
+    files: FileSystem, folders: Folders, journal: JournalWriter, working: Working = to_nobody
+) -> None:
     """Store what the tree holds. Nobody is served meanwhile, and no projection runs.
 
     Raises:
@@ -85,7 +87,7 @@ def import_tree(files: FileSystem, folders: Folders, journal: Journal, working: 
     )
 
 
-def _held(files: FileSystem, folders: Folders, journal: Journal, working: Working) -> Counter[bytes]:
+def _held(files: FileSystem, folders: Folders, journal: JournalWriter, working: Working) -> Counter[bytes]:
     """Digests of what an import that was cut short has stored."""
     held: Counter[bytes] = Counter()
     if not journal.mark.position:
@@ -137,7 +139,7 @@ def _store_all(storing: "Storing", plan: Plan, held: Counter[bytes], account: Ac
 class Storing:
     """Reads planned files again and stores them, in batches of bounded size; the last one when it is left."""
 
-    def __init__(self, files: FileSystem, base_dir: int, journal: Journal, account: Account) -> None:
+    def __init__(self, files: FileSystem, base_dir: int, journal: JournalWriter, account: Account) -> None:
         self._files = files
         self._base = base_dir
         self._journal = journal

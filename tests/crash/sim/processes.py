@@ -10,7 +10,7 @@ from perstack_stored.datadir.layout import TreeModes
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.index import writer as index
 from perstack_stored.journal.format import record_places
-from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.projection.channel import Report
 from perstack_stored.projection.worker import IndexProjection, TreeProjection, follow
 from perstack_stored.tree.helper import Slice
@@ -45,10 +45,10 @@ class WatchedIndex(IndexProjection):
         super().__init__(path, reader, store)
         self._world = world
 
-    def start(self, reader: JournalReader, mark: Mark) -> Mark:
+    def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
         """Readers can see what is there already."""
         place = super().start(reader, mark)
-        until = Mark(place.position, place.segment, place.offset)
+        until = LogPosition(place.position, place.segment, place.offset)
         self._world.show(stored_in(reader.entries(reader.start(), until)))
         self._world.note_index()
         return place
@@ -118,14 +118,14 @@ class SimulatedFollower:
 
     def __init__(self, kind: str, world: "World") -> None:
         self.kind = kind
-        self.place: Mark | None = None
-        self.sent: Mark | None = None
+        self.place: LogPosition | None = None
+        self.sent: LogPosition | None = None
         self.fault = ""
         self.short = False
         self.blocked = self.starts = self.generation = self.faults = self.rebuilds = 0
         self.idle = False
         self.heard = 0.0
-        self.mark = Mark(0, 0, 0)
+        self.mark = LogPosition(0, 0, 0)
         self.finishing = False
         self._world = world
         self._task: Task | None = None
@@ -138,14 +138,14 @@ class SimulatedFollower:
         return self._task is not None
 
     def start(self) -> None:
-        self.mark, self.sent, self.finishing = Mark(0, 0, 0), None, False
+        self.mark, self.sent, self.finishing = LogPosition(0, 0, 0), None, False
         self.starts += 1
         self._task = Kernel.current.scheduler.spawn(self.kind, self._main)
 
     def fileno(self) -> int | None:
         return None
 
-    def send(self, mark: Mark) -> None:
+    def send(self, mark: LogPosition) -> None:
         if self._task is not None:
             self.mark = self.sent = mark
 

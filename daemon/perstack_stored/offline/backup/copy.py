@@ -22,7 +22,7 @@ from perstack_stored.errors import BaseHeldError, ConfigError, DamageError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.format import SegmentHeader
-from perstack_stored.journal.reader import BadEntryError, Chain, Mark, segment_name, walk
+from perstack_stored.journal.reader import BadEntryError, Chain, LogPosition, segment_name, walk
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.locked import Advance, held_base, progress
 
@@ -44,7 +44,7 @@ class Done(NamedTuple):
 class _Source(NamedTuple):
     base: str
     chain: Chain
-    mark: Mark
+    mark: LogPosition
 
 
 def backup(
@@ -98,7 +98,7 @@ def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str |
         else:
             folders = base.folders
             found = recover_only(files, folders.journal)
-            mark = Mark(found.position, found.number, found.end)
+            mark = LogPosition(found.position, found.number, found.end)
         chain = Chain(files, folders.journal)
         stack.callback(chain.close)
         yield _Source(path, chain, mark)
@@ -111,7 +111,7 @@ def _told_endpoint(stored: int) -> str | None:
     return min(endpoints, key=lambda endpoint: not endpoint.startswith("ipc:"), default=None)
 
 
-def _served_mark(path: str, endpoint: str | None) -> Mark:
+def _served_mark(path: str, endpoint: str | None) -> LogPosition:
     """Up to where the daemon of the base has synced its journal.
 
     Raises:
@@ -125,9 +125,9 @@ def _served_mark(path: str, endpoint: str | None) -> Mark:
     if base != path:
         raise ConfigError(f"the daemon there serves {base}, not {path}; give its --endpoint")
     try:
-        mark = Mark(stats["position"], stats["journal"]["segment"], stats["journal"]["offset"])
+        mark = LogPosition(stats["position"], stats["journal"]["segment"], stats["journal"]["offset"])
     except (KeyError, TypeError):
-        mark = Mark(-1, 0, 0)
+        mark = LogPosition(-1, 0, 0)
     if not all(type(part) is int and part >= 0 for part in mark):
         raise ConfigError(f"what answers for {path} is no daemon of this program")
     return mark
@@ -183,7 +183,7 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
     return Done(manifest, len(made), sum(copy.bytes for copy in made.values()), checked)
 
 
-def _epochs(files: FileSystem, chain: Chain, mark: Mark) -> Epochs:
+def _epochs(files: FileSystem, chain: Chain, mark: LogPosition) -> Epochs:
     """The epochs of the journal up to a mark, as its last segment tells them."""
     epochs = Epochs()
     salt, start = chain.headers[mark.segment].salt, record.SEGMENT_HEADER_BYTES

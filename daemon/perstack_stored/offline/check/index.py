@@ -17,7 +17,7 @@ from perstack_stored.index import writer as index
 from perstack_stored.index.writer import Index
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import NotAnEntryError
-from perstack_stored.journal.reader import Entry, JournalReader, Mark
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, Base, progress, slices
 
@@ -83,7 +83,7 @@ def _apply(fresh: Index, entries: Iterable[Entry], advance: Advance) -> None:
 # --- the base's own index --------------------------------------------------------------------------
 
 
-def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> Mark | None:
+def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> LogPosition | None:
     """Copy the index and return its place; None if it can't be compared."""
     try:
         path = copy_index(base, scratch)
@@ -114,7 +114,7 @@ def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> Mar
     return None
 
 
-def _tell_place(place: Mark, end: JournalEnd, report: Report) -> Mark:
+def _tell_place(place: LogPosition, end: JournalEnd, report: Report) -> LogPosition:
     if place.position > end.mark.position:
         report.add("index_ahead", position=place.position, journal=end.mark.position)
     elif place.position < end.mark.position:
@@ -154,7 +154,7 @@ class _Comparison:
         self._reader = reader
         self._report = report
 
-    def run(self, place: Mark, fresh_place: Mark) -> None:
+    def run(self, place: LogPosition, fresh_place: LogPosition) -> None:
         """Report every difference."""
         rows = 0
         try:
@@ -178,7 +178,7 @@ class _Comparison:
             if text != "ok":
                 self._report.add("index_damage", reason=text)
 
-    def _cursor(self, place: Mark, fresh_place: Mark) -> None:
+    def _cursor(self, place: LogPosition, fresh_place: LogPosition) -> None:
         chain = self._reader.chain
         end = chain.end_of(place.segment)
         is_void = end is not None and place.offset > end

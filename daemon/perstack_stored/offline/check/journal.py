@@ -9,7 +9,7 @@ from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHe
 from perstack_stored.journal.reader import (
     BadEntryError,
     Entry,
-    Mark,
+    LogPosition,
     find_entry,
     segment_name,
     segment_numbers,
@@ -28,7 +28,7 @@ class JournalEnd(NamedTuple):
     """A journal that is whole: its identity, and up to where it can be read."""
 
     store: bytes
-    mark: Mark
+    mark: LogPosition
 
 
 def recover_only(files: FileSystem, journal_dir: int) -> Recovered:
@@ -72,7 +72,7 @@ def check_journal(files: FileSystem, journal_dir: int, report: Report) -> Journa
     if report.findings != before or found is None or found.store is None:
         return None
     report.compared["records"] = found.position
-    return JournalEnd(found.store, Mark(found.position, found.number, found.end))
+    return JournalEnd(found.store, LogPosition(found.position, found.number, found.end))
 
 
 def _damage(report: Report, segment: str, offset: int, reason: str, position: int | None = None) -> None:
