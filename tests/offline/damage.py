@@ -25,7 +25,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import TreeModes, open_folders
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
 from perstack_stored.index import writer as index
-from perstack_stored.index.writer import Index
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
 from perstack_stored.journal.reader import JournalReader, LogPosition, walk
 from perstack_stored.journal.writer import Append, JournalWriter
@@ -102,7 +102,7 @@ def make(path: Path, *, clean: bool) -> Made:
         journal.append(batch)
     reader = JournalReader(files, folders.journal)
     path_of_index = str(path / ".stored" / index.FILE_NAME)
-    following = Index(path_of_index, reader, journal.store)
+    following = IndexWriter(path_of_index, reader, journal.store)
     for number, entry in enumerate(list(reader.entries(following.place, journal.mark))):
         following.apply([entry])
         if number % _CHECKPOINT_EVERY == 0:

@@ -10,7 +10,7 @@ import pytest
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError, StartFailedError
 from perstack_stored.index import writer as index_module
-from perstack_stored.index.writer import Index
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.offline.locked import held_base
 from perstack_stored.offline.rebuild import Rebuilt, rebuild
 from perstack_stored.offline.rebuild_child import in_child
@@ -82,16 +82,16 @@ def test_an_index_that_can_t_take_up_a_record_stays_as_it_was(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would miss what was acknowledged: so the record is named, and nothing is thrown away."""
-    take_up = Index._take_up
+    take_up = IndexWriter._take_up
 
     def killed(
-        self: Index, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, ...]
+        self: IndexWriter, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, ...]
     ) -> None:
         if where[0] == POSITION:
             os.kill(os.getpid(), signal.SIGKILL)
         take_up(self, kind, flags, payload, time_ms, where)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Index, "_take_up", killed)
+    monkeypatch.setattr(IndexWriter, "_take_up", killed)
     path = base / ".stored" / index_module.FILE_NAME
     before = path.read_bytes()
     with pytest.raises(StartFailedError, match=f"again and again at record {POSITION}$"):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from perstack_stored.datadir.filesystem import Buffer, FileSystem, read_whole
 from perstack_stored.datadir.layout import FileSystemFeatures, TreeModes
 from perstack_stored.index import writer as index
-from perstack_stored.index.writer import Index
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.format import NO_SESSION, Record, record_places
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
@@ -297,7 +297,7 @@ class Base:
         self.stored_dir = os.open(path / ".stored", os.O_RDONLY | os.O_DIRECTORY)
         self.journal = self.folder.open(segment_bytes=1 << 16, first_segment_bytes=1 << 16)
         self.index_path = str(path / ".stored" / index.FILE_NAME)
-        self.index = Index(self.index_path, self.folder.reader(), self.journal.store)
+        self.index = IndexWriter(self.index_path, self.folder.reader(), self.journal.store)
         self.reader = self.folder.reader()
         self.database = index.connect(self.index_path, read_only=True)
         self.listings = Listings(1 << 20)

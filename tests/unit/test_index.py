@@ -12,8 +12,8 @@ from crc32c import crc32c
 
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index import writer as index
-from perstack_stored.index.value_lookup import value_at
-from perstack_stored.index.writer import Index
+from perstack_stored.index.value_lookup import read_value
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import format as record
 from perstack_stored.journal.writer import Append
 from perstack_stored.model.kinds import Kind
@@ -303,7 +303,7 @@ def test_many_events_of_one_checksum_are_not_compared_with_each_other(
     def counted(*arguments: Any) -> bytes:
         nonlocal looks
         looks += 1
-        return value_at(*arguments)
+        return read_value(*arguments)
 
     monkeypatch.setattr(index, "value_at", counted)
     base.store(*((Kind.EVENT, text) for text in events))
@@ -499,7 +499,7 @@ def test_the_index_goes_on_from_its_cursor(base: Base) -> None:
     """Opened again the index knows its place; what came meanwhile is taken up once."""
     base.store((Kind.EVENT, event(id="a")), (Kind.EVENT, event(id="b")))
     base.index.close()
-    base.index = Index(base.index_path, base.folder.reader(), base.journal.store)
+    base.index = IndexWriter(base.index_path, base.folder.reader(), base.journal.store)
     assert base.index.place == base.journal.mark
     base.store((Kind.EVENT, event(id="b")), (Kind.EVENT, event(id="c")))
     assert [e["id"] for e in base.ask("getEventContents", **RUN)[0]] == ["a", "b", "c"]
@@ -509,14 +509,14 @@ def test_the_index_goes_on_from_its_cursor(base: Base) -> None:
 def test_an_index_that_can_not_be_used_is_refused(base: Base, tmp_path: Path) -> None:
     """Of another journal, of another version, or no database: each is told, so that it is built anew."""
     with pytest.raises(IndexUnusableError, match="another journal"):
-        Index(base.index_path, base.folder.reader(), bytes(16))
+        IndexWriter(base.index_path, base.folder.reader(), bytes(16))
     base.index._database.execute("PRAGMA user_version = 99")
     with pytest.raises(IndexUnusableError, match="version 99"):
-        Index(base.index_path, base.folder.reader(), base.journal.store)
+        IndexWriter(base.index_path, base.folder.reader(), base.journal.store)
     garbage = tmp_path / "garbage.sqlite"
     garbage.write_bytes(b"no database" * 1000)
     with pytest.raises(IndexUnusableError):
-        Index(str(garbage), base.folder.reader(), base.journal.store)
+        IndexWriter(str(garbage), base.folder.reader(), base.journal.store)
 
 
 def test_an_index_built_anew_answers_the_same(base: Base) -> None:
@@ -538,7 +538,7 @@ def test_an_index_built_anew_answers_the_same(base: Base) -> None:
     index.remove(base.index_path)
     index.remove(base.index_path)
     assert not list(base.path.glob(".stored/index*"))
-    base.index = Index(base.index_path, base.folder.reader(), base.journal.store)
+    base.index = IndexWriter(base.index_path, base.folder.reader(), base.journal.store)
     base.follow()
     base.database = index.connect(base.index_path, read_only=True)
     base.listings = Listings(1 << 20)

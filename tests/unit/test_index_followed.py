@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from perstack_stored.index import disk_reserve as reserve
-from perstack_stored.index.file_watch import IndexWatch
+from perstack_stored.index.file_watch import FileWatch
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.kinds import Kind
 from perstack_stored.process.socket_pair import pair
@@ -27,9 +27,9 @@ def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
     monkeypatch.setattr(base, "index", SimpleNamespace(place=projection._index.place, apply=lambda _: None))
     base.store((Kind.EVENT, event()))
     entries = base.new_entries()
-    look, looks = IndexWatch._look, 0
+    look, looks = FileWatch._look, 0
 
-    def closed(watch: IndexWatch) -> dict[str, tuple[int, ...]]:
+    def closed(watch: FileWatch) -> dict[str, tuple[int, ...]]:
         nonlocal looks
         looks += 1
         if looks > 1:
@@ -37,7 +37,7 @@ def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
         return look(watch)
 
     with monkeypatch.context() as patched:
-        patched.setattr(IndexWatch, "_look", closed)
+        patched.setattr(FileWatch, "_look", closed)
         with pytest.raises(PermissionError):
             projection.apply(entries)
     assert projection._index.place == base.journal.mark
@@ -89,14 +89,14 @@ def test_room_that_could_not_be_kept_is_tried_again_unless_it_never_can(
     """A fault that passes must not leave the index without its room for ever."""
     tries = 0
 
-    def allocate(_self: reserve.Reserve) -> int:
+    def allocate(_self: reserve.DiskReserve) -> int:
         nonlocal tries
         tries += 1
         return error
 
     monkeypatch.setattr(reserve, "_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(reserve.Reserve, "_allocate", allocate)
-    kept = reserve.Reserve(str(tmp_path / "index.sqlite"))
+    monkeypatch.setattr(reserve.DiskReserve, "_allocate", allocate)
+    kept = reserve.DiskReserve(str(tmp_path / "index.sqlite"))
     for _ in range(3):
         kept.keep()
     assert tries == (3 if again else 1)

@@ -10,7 +10,7 @@ import pytest
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import page_checksums as index_sums
 from perstack_stored.index.page_checksums import verify_at_rest
-from perstack_stored.index.writer import Index, connect
+from perstack_stored.index.writer import IndexWriter, connect
 from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, event
 
@@ -50,7 +50,7 @@ def test_a_killed_index_is_as_of_its_last_checkpoint(base: Base, tmp_path: Path)
     path = copy_of(base, tmp_path / "again")
     verify_at_rest(str(path))
     assert rows(path) == 20
-    found = Index(str(path), base.folder.reader(), base.journal.store)
+    found = IndexWriter(str(path), base.folder.reader(), base.journal.store)
     assert found.place.position == 20
     found.apply(list(base.reader.entries(found.place, base.journal.mark)))
     found.close()
@@ -118,14 +118,14 @@ def test_one_killed_in_a_checkpoint_is_completed(
 
     base.database.execute("BEGIN")  # or the log would be emptied in the same step
     base.database.execute("SELECT count(*) FROM event").fetchone()
-    monkeypatch.setattr(index_sums.Checkpoints, "_put_sums", die)
+    monkeypatch.setattr(index_sums.CheckpointedChecksums, "_put_sums", die)
     with pytest.raises(KeyboardInterrupt):
         base.index.checkpoint()
     monkeypatch.undo()
     path = copy_of(base, tmp_path / "copy")
     verify_at_rest(str(path))
     assert rows(path) == 30
-    found = Index(str(path), base.folder.reader(), base.journal.store)
+    found = IndexWriter(str(path), base.folder.reader(), base.journal.store)
     assert found.place.position == 30
     found.close()
     verify_at_rest(str(path))
@@ -157,14 +157,14 @@ def test_a_power_cut_behind_a_checkpoint_takes_no_checksums(
     store(base, 0, 20)
     base.index.checkpoint()
     monkeypatch.setattr(index_sums, "os", _Unsynced())
-    put_sums = index_sums.Checkpoints._put_sums
+    put_sums = index_sums.CheckpointedChecksums._put_sums
 
-    def cut_power_first(checkpoints: index_sums.Checkpoints, touched: set[int] | None) -> None:
+    def cut_power_first(checkpoints: index_sums.CheckpointedChecksums, touched: set[int] | None) -> None:
         cut_within.append(copy_of(base, tmp_path / "within"))
         put_sums(checkpoints, touched)
 
     cut_within: list[Path] = []
-    monkeypatch.setattr(index_sums.Checkpoints, "_put_sums", cut_power_first)
+    monkeypatch.setattr(index_sums.CheckpointedChecksums, "_put_sums", cut_power_first)
     store(base, 20, 30)
     base.index.checkpoint()
     monkeypatch.undo()

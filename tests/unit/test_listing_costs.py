@@ -183,4 +183,4 @@ def test_an_index_of_an_older_form_is_built_again(base: Base) -> None:
         assert database.execute("PRAGMA user_version").fetchone() == (index.SCHEMA_VERSION,)
         database.execute("PRAGMA user_version = 2")
     with pytest.raises(IndexUnusableError, match="version 2, not 3"):
-        index.Index(base.index_path, base.folder.reader(), base.journal.store)
+        index.IndexWriter(base.index_path, base.folder.reader(), base.journal.store)

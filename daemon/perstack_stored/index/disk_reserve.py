@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _log = structlog.get_logger()
 
 
-class Reserve:
+class DiskReserve:
     """The room behind the end of the log of an open index. `short` says that it could not be had."""
 
     def __init__(self, index_path: str) -> None:

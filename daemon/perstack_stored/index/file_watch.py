@@ -21,7 +21,7 @@ _IDENTITY = 2
 _Look = tuple[int, ...]
 
 
-class IndexWatch:
+class FileWatch:
     """Looks at the files of an index whose only writer is this process."""
 
     def __init__(self, path: str, checkpoints: Callable[[], int]) -> None:

@@ -80,7 +80,7 @@ def _pages(path: str, page_bytes: int) -> Iterator[memoryview]:
                 yield memoryview(data)[start : start + page_bytes]
 
 
-class Checkpoints:
+class CheckpointedChecksums:
     """Brings SQLite's log into the database's file, and keeps the checksums in step."""
 
     def __init__(self, path: str, database: sqlite3.Connection) -> None:

@@ -17,7 +17,7 @@ _GAP_BYTES_MAX = 4096
 PIECE_BYTES = 1 << 19
 
 
-class Place(NamedTuple):
+class ValueAddress(NamedTuple):
     """Where the bytes of a value stand, and their checksum."""
 
     segment: int
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     crc: int
 
 
-def value_at(reader: JournalReader, place: Place, indexed: Callable[[], LogPosition]) -> bytes:
+def read_value(reader: JournalReader, place: ValueAddress, indexed: Callable[[], LogPosition]) -> bytes:
     """One value, checked against the index; `indexed` tells how far that is complete.
 
     Raises:
@@ -43,7 +43,9 @@ def value_at(reader: JournalReader, place: Place, indexed: Callable[[], LogPosit
     return payload
 
 
-def pieces_at(reader: JournalReader, place: Place, indexed: Callable[[], LogPosition]) -> Iterator[bytes]:
+def pieces_at(
+    reader: JournalReader, place: ValueAddress, indexed: Callable[[], LogPosition]
+) -> Iterator[bytes]:
     """One value in pieces, each read when it is wanted: memory holds one of them, however large the value is.
 
     A value of more than one piece is checked as it is read. If it does not match, the last piece never comes.
@@ -53,7 +55,7 @@ def pieces_at(reader: JournalReader, place: Place, indexed: Callable[[], LogPosi
         IndexUnusableError: the row is not as it was written.
     """
     if not is_large(place):
-        yield value_at(reader, place, indexed)
+        yield read_value(reader, place, indexed)
         return
     try:
         crc = 0
@@ -70,7 +72,7 @@ def pieces_at(reader: JournalReader, place: Place, indexed: Callable[[], LogPosi
         raise
 
 
-def is_large(place: Place) -> bool:
+def is_large(place: ValueAddress) -> bool:
     """Whether a value is read in pieces."""
     length: object = place.length  # as it stands in the row, which may have changed
     return isinstance(length, int) and length > PIECE_BYTES
@@ -91,11 +93,11 @@ def values_at(
         Refusal: DAMAGED.
         IndexUnusableError: a row is not as it was written.
     """
-    places: list[Place] = []
+    places: list[ValueAddress] = []
     size = 0
     try:
         for row in rows:
-            place = Place(*row[:4])
+            place = ValueAddress(*row[:4])
             if places and size + place.length > PIECE_BYTES:
                 yield _read_at(reader, places)
                 places, size = [], 0
@@ -114,12 +116,12 @@ def values_at(
 class _MismatchError(Exception):
     """What stands at a place is not what the index has the checksum of."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ValueAddress) -> None:
         super().__init__()
         self.place = place
 
 
-def _read_at(reader: JournalReader, places: list[Place]) -> list[memoryview]:
+def _read_at(reader: JournalReader, places: list[ValueAddress]) -> list[memoryview]:
     """So many values as memory holds easily; newest first, they stand in the journal the other way round."""
     payloads = [memoryview(b"")] * len(places)
     order = sorted(range(len(places)), key=places.__getitem__)

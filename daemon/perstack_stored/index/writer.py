@@ -25,8 +25,8 @@ from perstack_stored.process.worker_status import WorkerStatus
 
 from .lookalikes import GROUP_MIN, Lookalikes
 from .page_checksums import SUFFIX as SUMS_SUFFIX
-from .page_checksums import Checkpoints
-from .value_lookup import Place, value_at
+from .page_checksums import CheckpointedChecksums
+from .value_lookup import ValueAddress, read_value
 
 FILE_NAME = "index.sqlite"
 SCHEMA_VERSION = 3
@@ -206,7 +206,7 @@ class _Latest:
         self.names: set[tuple[int, str]] | None = None
 
 
-class Index:
+class IndexWriter:
     """The writing end of the index.
 
     Attributes:
@@ -249,7 +249,7 @@ class Index:
             if not may_pass(error):
                 raise IndexUnusableError(f"the index can't be opened: {error}") from error
             raise
-        self._checkpoints = Checkpoints(path, self._database)
+        self._checkpoints = CheckpointedChecksums(path, self._database)
         os.chmod(path, FILE_MODE)
         self._last_place = (self._place.segment, self._place.offset)
 
@@ -498,7 +498,7 @@ class Index:
         group = (*key, length, crc)
         if self._lookalikes.knows(group):
             return 0 if self._lookalikes.has(group, payload) else None
-        places: list[Place] = []
+        places: list[ValueAddress] = []
         select = (
             "SELECT n, segment, offset FROM event{}"
             " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
@@ -510,7 +510,7 @@ class Index:
                 if segment == LOST_SEGMENT:
                     self._database.execute(_BRING_BACK, (*where[:3], *key, n))
                     return int(n)
-                places.append(Place(segment, offset, length, crc))
+                places.append(ValueAddress(segment, offset, length, crc))
                 held = self._value_at(places[-1])
                 if held is not None and payload == held:
                     return 0
@@ -518,9 +518,9 @@ class Index:
             self._lookalikes.learn(group, (payload, *filter(None, map(self._value_at, places))))
         return None
 
-    def _value_at(self, place: Place) -> bytes | None:
+    def _value_at(self, place: ValueAddress) -> bytes | None:
         try:
-            return value_at(self._reader, place, lambda: self._place)
+            return read_value(self._reader, place, lambda: self._place)
         except Refusal:
             return None  # the journal is damaged there: nobody can tell
 

@@ -20,7 +20,7 @@ from perstack_stored.errors import ConfigError, IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.index.page_checksums import verify_at_rest
-from perstack_stored.index.writer import Index
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.reader import Chain, Entry, JournalReader, LogPosition
 from perstack_stored.journal.recovery import Recovered
 from perstack_stored.journal.writer import JournalWriter
@@ -152,7 +152,7 @@ def _rebuild_index(
     new_path = os.path.join(base.path, STORED_NAME, _NEW_NAME)
     index.remove(new_path)  # of a rebuild that did not come to its end
     try:
-        new = Index(new_path, reader, store, step.status)
+        new = IndexWriter(new_path, reader, store, step.status)
         new.names_records = step.names_records
         _follow(new, reader, mark)
         new.close()
@@ -174,7 +174,7 @@ def _complete_index(
         raise ConfigError("there is no index to write the tree by; rebuild both")
     try:
         verify_at_rest(path)
-        existing = Index(path, reader, store, step.status)
+        existing = IndexWriter(path, reader, store, step.status)
         existing.names_records = step.names_records
         if existing.place.position > mark.position:
             raise IndexUnusableError("the index is ahead of the journal")
@@ -184,7 +184,7 @@ def _complete_index(
         raise ConfigError(f"{error}; rebuild both") from error
 
 
-def _follow(following: Index, reader: JournalReader, mark: LogPosition) -> None:
+def _follow(following: IndexWriter, reader: JournalReader, mark: LogPosition) -> None:
     place = reader.seek(following.place.position, mark)
     with progress("index (records)", mark.position - place.position) as advance:
         for portion in slices(reader.entries(place, mark)):

@@ -34,10 +34,10 @@ from perstack_stored.errors import (
     TreeUnsyncedError,
 )
 from perstack_stored.index import writer as index
-from perstack_stored.index.disk_reserve import Reserve
-from perstack_stored.index.file_watch import IndexWatch
+from perstack_stored.index.disk_reserve import DiskReserve
+from perstack_stored.index.file_watch import FileWatch
 from perstack_stored.index.page_checksums import verify_at_rest
-from perstack_stored.index.writer import Index
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
@@ -103,7 +103,7 @@ class IndexProjection:
         *,
         at_rest: bool = False,
         anew: str = "",
-        reserve: Reserve | None = None,
+        reserve: DiskReserve | None = None,
         status: WorkerStatus | None = None,
     ) -> None:
         """Open the index, or make it.
@@ -125,13 +125,13 @@ class IndexProjection:
                 raise IndexUnusableError(anew)
             if at_rest:
                 verify_at_rest(path, beat)
-            self._index = Index(path, reader, store, status)
+            self._index = IndexWriter(path, reader, store, status)
         except IndexUnusableError as error:
             _log.warning("index_rebuilt", reason=str(error))
             index.remove(path)
-            self._index = Index(path, reader, store, status)
+            self._index = IndexWriter(path, reader, store, status)
             self.rebuilt = True
-        self._watch = IndexWatch(path, lambda: self._index.checkpoints)
+        self._watch = FileWatch(path, lambda: self._index.checkpoints)
 
     def name_records(self, *, wanted: bool) -> None:
         """Whether each record is named before it is taken up."""
@@ -388,7 +388,13 @@ def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None
     projection: IndexProjection | TreeProjection
     if kind == "index":
         projection = IndexProjection(
-            path, reader, store, at_rest=told.at_rest, anew=told.anew, reserve=Reserve(path), status=status
+            path,
+            reader,
+            store,
+            at_rest=told.at_rest,
+            anew=told.anew,
+            reserve=DiskReserve(path),
+            status=status,
         )
     else:
         database = index.connect_worker(path, read_only=True, status=status)

@@ -16,7 +16,7 @@ import msgspec
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.index.value_lookup import PIECE_BYTES, Place, Values, pieces_at, values_at
+from perstack_stored.index.value_lookup import PIECE_BYTES, ValueAddress, Values, pieces_at, values_at
 from perstack_stored.index.writer import connect, read_cursor, setting_edits
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
@@ -256,7 +256,7 @@ def retrieve_job(source: Source, arguments: dict[str, Any]) -> Answer:
     """The job, or null."""
     row = source.database.execute(f"SELECT {_PLACE} FROM job WHERE id = :jobId", arguments).fetchone()  # noqa: S608
     return Answer(
-        {}, iter([b"null"]) if row is None else pieces_at(source.reader, Place(*row), source.indexed)
+        {}, iter([b"null"]) if row is None else pieces_at(source.reader, ValueAddress(*row), source.indexed)
     )
 
 
@@ -272,7 +272,7 @@ def retrieve_checkpoint(source: Source, arguments: dict[str, Any]) -> Answer:
     ).fetchone()
     if row is None:
         raise Refusal(ErrorCode.NOT_FOUND, f"checkpoint not found: {arguments['checkpointId']}")
-    return Answer({}, pieces_at(source.reader, Place(*row), source.indexed))
+    return Answer({}, pieces_at(source.reader, ValueAddress(*row), source.indexed))
 
 
 _JOBS = _Order(

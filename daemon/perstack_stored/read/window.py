@@ -14,7 +14,7 @@ import msgspec
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
-from perstack_stored.index.value_lookup import Place, pieces_at
+from perstack_stored.index.value_lookup import ValueAddress, pieces_at
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_number
 from perstack_stored.model import values
@@ -45,7 +45,7 @@ class Large(NamedTuple):
     position: int
     time_ms: int
     kind: int
-    place: Place
+    place: ValueAddress
 
 
 class Taken(NamedTuple):
@@ -60,7 +60,7 @@ class Taken(NamedTuple):
     large: Large | None = None
 
 
-_Stored = tuple[int, int, int, memoryview | Place]  # position, time in ms, kind, payload
+_Stored = tuple[int, int, int, memoryview | ValueAddress]  # position, time in ms, kind, payload
 _OPS = {int(kind): op.encode() for kind, op in wire.STORE_OPS.items()}
 _NO_RUN = ""
 
@@ -118,7 +118,7 @@ class Stretch:
         size = 0
         for number in chosen:
             position, time_ms, kind, payload = self._records[number]
-            if isinstance(payload, Place):
+            if isinstance(payload, ValueAddress):
                 if items:
                     break
                 return Taken(b"", 1, position, Large(position, time_ms, kind, payload))
@@ -152,14 +152,18 @@ class Stretch:
         for number, (position, _, kind, payload) in enumerate(self._records):
             if number % _REST_EVERY_RECORDS == 0:
                 time.sleep(_REST_SECONDS)
-            key = self._owner_of(position, payload) if isinstance(payload, Place) else _owner(kind, payload)
+            key = (
+                self._owner_of(position, payload)
+                if isinstance(payload, ValueAddress)
+                else _owner(kind, payload)
+            )
             group = groups.get(key)
             if group is None:
                 group = groups[key] = []
             group.append(number)
         return groups
 
-    def _owner_of(self, position: int, place: Place) -> tuple[str, str]:
+    def _owner_of(self, position: int, place: ValueAddress) -> tuple[str, str]:
         owner = self._owners.get(position)
         if owner is None:
             raise IndexUnusableError(
@@ -206,7 +210,7 @@ def large_of(entry: Entry) -> Large:
     """The record of an entry that was read apart."""
     (item,) = record.record_places(entry.data, entry.header)
     assert entry.payload_crc is not None
-    place = Place(entry.segment, entry.offset + item.start, item.length, entry.payload_crc)
+    place = ValueAddress(entry.segment, entry.offset + item.start, item.length, entry.payload_crc)
     return Large(entry.header.position, entry.header.time_ms, item.kind, place)
 
 

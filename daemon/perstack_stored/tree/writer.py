@@ -29,7 +29,7 @@ from perstack_stored.datadir.layout import (
     TreeModes,
 )
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
-from perstack_stored.index.value_lookup import Place, value_at
+from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.index.writer import kind_name, read_cursor, setting_text
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_name
@@ -481,7 +481,7 @@ class Tree:
             raise IndexUnusableError("the index lacks a setting that it has taken up")
         *where, updated_at, rewritten, position = row
         try:
-            payload = value_at(self._reader, Place(*where), lambda: read_cursor(self._index))
+            payload = read_value(self._reader, ValueAddress(*where), lambda: read_cursor(self._index))
         except Refusal as refusal:
             raise DamageError(
                 segment_name(where[0]), where[1], position, "its checksum does not match"

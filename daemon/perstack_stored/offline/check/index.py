@@ -14,7 +14,7 @@ from crc32c import crc32c
 
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
-from perstack_stored.index.writer import Index
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
@@ -60,7 +60,7 @@ _TABLES = (
 def check_index(base: Base, end: JournalEnd, reader: JournalReader, scratch: str, report: Report) -> str:
     """Report how the index differs from the journal. Returns the path of a fresh index of all of it."""
     fresh_path = os.path.join(scratch, FRESH_NAME)
-    fresh = Index(fresh_path, reader, end.store)
+    fresh = IndexWriter(fresh_path, reader, end.store)
     with progress("index (records)", end.mark.position) as advance:
         place = _open_copy(base, end, scratch, report)
         until = end.mark.position if place is None else min(place.position, end.mark.position)
@@ -74,7 +74,7 @@ def check_index(base: Base, end: JournalEnd, reader: JournalReader, scratch: str
     return fresh_path
 
 
-def _apply(fresh: Index, entries: Iterable[Entry], advance: Advance) -> None:
+def _apply(fresh: IndexWriter, entries: Iterable[Entry], advance: Advance) -> None:
     for portion in slices(entries):
         fresh.apply(portion)
         advance(sum(entry.header.count for entry in portion))
