@@ -32,7 +32,7 @@ from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.locked import keeping_sessions, slices
 from perstack_stored.protocol.frames import STORE_KINDS
-from perstack_stored.tree.writer import Cursor, Tree, save_cursor
+from perstack_stored.tree.writer import Cursor, TreeWriter, save_cursor
 from tests.crash.progress import Figures, Progress, add
 from tests.offline.bases import one_of_each
 from tests.offline.inprocess import Checked, EndingFiles, Repaired, Started
@@ -108,7 +108,7 @@ def make(path: Path, *, clean: bool) -> Made:
         if number % _CHECKPOINT_EVERY == 0:
             following.checkpoint()  # so that there is something in the file, and in the log
     database = index.connect(path_of_index, read_only=True)
-    tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
+    tree = TreeWriter(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
     for portion in slices(reader.entries(reader.start(), journal.mark)):
         tree.apply(portion)
     tree.sync(clean=True)

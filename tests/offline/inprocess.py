@@ -22,7 +22,7 @@ from perstack_stored.projection.worker import IndexProjection
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.startup import known_position
-from perstack_stored.tree.writer import Tree
+from perstack_stored.tree.writer import TreeWriter
 
 Items = list[Any]
 
@@ -172,7 +172,9 @@ class Started:
         self, path: str, reader: JournalReader, journal: JournalWriter, files: FileSystem, folders: Folders
     ) -> None:
         with closing(index.connect(path, read_only=True)) as database:
-            tree = Tree(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
+            tree = TreeWriter(
+                files, folders.base, folders.stored, database, reader, journal.store, TreeModes()
+            )
             place = reader.seek(tree.position, journal.mark)
             tree.plan_replay(reader.entries(place, journal.mark))
             for portion in slices(reader.entries(reader.seek(tree.position, journal.mark), journal.mark)):

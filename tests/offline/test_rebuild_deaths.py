@@ -14,7 +14,7 @@ from perstack_stored.index.writer import IndexWriter
 from perstack_stored.offline.locked import held_base
 from perstack_stored.offline.rebuild import Rebuilt, rebuild
 from perstack_stored.offline.rebuild_child import in_child
-from perstack_stored.tree.writer import Tree, Write
+from perstack_stored.tree.writer import TreeWriter, Write
 from tests.offline.bases import Checked, make_base, one_of_each
 from tests.support import files_of
 
@@ -36,14 +36,14 @@ def rebuilt(base: Path, *, index_too: bool = True, retries: bool = False) -> Reb
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The process is killed when it writes the file of one record, as the kernel does for want of memory."""
-    put = Tree._put
+    put = TreeWriter._put
 
-    def killed(self: Tree, write: Write) -> None:
+    def killed(self: TreeWriter, write: Write) -> None:
         if write.position == POSITION:
             os.kill(os.getpid(), signal.SIGKILL)
         put(self, write)
 
-    monkeypatch.setattr(Tree, "_put", killed)
+    monkeypatch.setattr(TreeWriter, "_put", killed)
     return monkeypatch
 
 

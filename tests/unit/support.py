@@ -21,7 +21,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.read.listing_cache import Listings
-from perstack_stored.tree.writer import Tree
+from perstack_stored.tree.writer import TreeWriter
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
 SESSION_A = bytes(range(1, 17))
@@ -301,7 +301,7 @@ class Base:
         self.reader = self.folder.reader()
         self.database = index.connect(self.index_path, read_only=True)
         self.listings = Listings(1 << 20)
-        self.tree: Tree | None = None
+        self.tree: TreeWriter | None = None
 
     def store(self, *values: tuple[Kind, dict[str, Any] | bytes], flags: int = 0) -> int:
         """Journal values as one entry, and index them; the first position."""
@@ -338,9 +338,9 @@ class Base:
             after = {"after": json.loads(json.dumps(fields["next"]))}
         raise AssertionError("the listing does not end")
 
-    def open_tree(self, files: FileSystem | None = None, ways: FileSystemFeatures = ALL_WAYS) -> Tree:
+    def open_tree(self, files: FileSystem | None = None, ways: FileSystemFeatures = ALL_WAYS) -> TreeWriter:
         """Start the tree's writer as its process would."""
-        tree = Tree(
+        tree = TreeWriter(
             files or FileSystem(),
             self.base_dir,
             self.stored_dir,
@@ -355,7 +355,7 @@ class Base:
         self.tree = tree
         return tree
 
-    def grow(self, tree: Tree, *, slice_: int = 1000) -> None:
+    def grow(self, tree: TreeWriter, *, slice_: int = 1000) -> None:
         """Bring a tree up to the end of the index, a few entries at a time."""
         place = self.reader.seek(tree.position, self.index.place)
         entries = list(self.reader.entries(place, self.index.place))

@@ -19,7 +19,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.tree import writer as tree
 from perstack_stored.tree.writer import (
     Cursor,
-    Tree,
+    TreeWriter,
     Write,
     cursor_store,
     event_name,
@@ -36,7 +36,7 @@ def base(tmp_path: Path) -> Base:
     return Base(tmp_path / "base")
 
 
-def grown(base: Base) -> Tree:
+def grown(base: Base) -> TreeWriter:
     """A tree that has come up to the end, opened anew."""
     made = base.open_tree()
     base.grow(made)

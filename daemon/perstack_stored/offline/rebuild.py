@@ -28,7 +28,7 @@ from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.startup import known_position
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
-from perstack_stored.tree.writer import Cursor, Tree, Write, save_cursor, umask_for
+from perstack_stored.tree.writer import Cursor, TreeWriter, Write, save_cursor, umask_for
 from perstack_stored.tree_import import first_start as importer
 
 from .locked import Advance, Base, keeping_sessions, progress, slices
@@ -221,7 +221,7 @@ def _make_tree(
     modes = TreeModes(settings.file_mode, settings.folder_mode)
     path = os.path.join(base.path, STORED_NAME, index.FILE_NAME)
     with contextlib.closing(index.connect(path, read_only=True)) as database:
-        tree = Tree(
+        tree = TreeWriter(
             files,
             base.folders.base,
             stored,
@@ -243,7 +243,7 @@ def _make_tree(
     return Written(could_not, passed_over)
 
 
-def _rebuild_tree(tree: Tree, reader: JournalReader, mark: LogPosition) -> list[tuple[str, str]]:
+def _rebuild_tree(tree: TreeWriter, reader: JournalReader, mark: LogPosition) -> list[tuple[str, str]]:
     """Write what is missing or differs, from a cursor at 0; returns the files that could not be had."""
     could_not: list[tuple[str, str]] = []
 

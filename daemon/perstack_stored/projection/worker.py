@@ -44,10 +44,10 @@ from perstack_stored.process import interpreter
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
-from perstack_stored.tree.blocked_sync import PassingOver
-from perstack_stored.tree.helper import HELPED_LAG_RECORDS, Slice, TreeHelper, serve
+from perstack_stored.tree.blocked_sync import BlockedRecords
+from perstack_stored.tree.helper import HELPED_LAG_RECORDS, ParallelWriter, Slice, serve
 from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
-from perstack_stored.tree.writer import Tree, Write, umask_for
+from perstack_stored.tree.writer import TreeWriter, Write, umask_for
 
 from .channel import FollowerEnd, Report
 
@@ -183,11 +183,11 @@ class TreeProjection:
     rebuilt = False
 
     def __init__(
-        self, tree: Tree, helper: TreeHelper | None = None, passing: PassingOver | None = None
+        self, tree: TreeWriter, helper: ParallelWriter | None = None, passing: BlockedRecords | None = None
     ) -> None:
         self._tree = tree
         self._helper = helper
-        self._passing = passing or PassingOver(tree, lambda _records: None)
+        self._passing = passing or BlockedRecords(tree, lambda _records: None)
         self._lags = False
         tree.on_blocked = log_blocked
 
@@ -246,7 +246,7 @@ def log_blocked(write: Write, error: OSError) -> None:
     )
 
 
-def help_with(tree: Tree, line: socket.socket) -> None:
+def help_with(tree: TreeWriter, line: socket.socket) -> None:
     """Be the helper of the process at the other end of the line."""
     tree.on_blocked = log_blocked
 
@@ -400,7 +400,7 @@ def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None
         database = index.connect_worker(path, read_only=True, status=status)
         assists = kind == "helper"
         listed = blocked.load(files, folders.stored, store)
-        tree = Tree(
+        tree = TreeWriter(
             files,
             folders.base,
             folders.stored,
@@ -416,9 +416,9 @@ def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None
         if assists:
             help_with(tree, sock)
         tree.syncer = BackgroundSync(files.sync_all)
-        helper = TreeHelper(partial(_start_helper, told, sock.fileno()), status, told.silence_seconds)
+        helper = ParallelWriter(partial(_start_helper, told, sock.fileno()), status, told.silence_seconds)
         save = partial(blocked.save, files, folders.stored, store)
-        projection = TreeProjection(tree, helper, PassingOver(tree, save, listed, told.blocked))
+        projection = TreeProjection(tree, helper, BlockedRecords(tree, save, listed, told.blocked))
     follow(projection, reader, line, status, told.careful_until)
 
 

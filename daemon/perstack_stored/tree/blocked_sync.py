@@ -7,17 +7,17 @@ import structlog
 from perstack_stored.journal.reader import LogPosition
 
 from .blocked import BlockedList, BlockedRecord
-from .writer import Tree
+from .writer import TreeWriter
 
 _log = structlog.get_logger()
 
 
-class PassingOver:
+class BlockedRecords:
     """What a tree passes over: the records of the list, and those that the server has told in addition."""
 
     def __init__(
         self,
-        tree: Tree,
+        tree: TreeWriter,
         save: Callable[[tuple[BlockedRecord, ...]], None],
         listed: BlockedList | None = None,
         told: tuple[BlockedRecord, ...] = (),

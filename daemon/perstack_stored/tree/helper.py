@@ -52,7 +52,7 @@ class Slice(NamedTuple):
         return cls(LogPosition(*numbers[:3]), LogPosition(*numbers[3:6]), numbers[6])
 
 
-class TreeHelper:
+class ParallelWriter:
     """The first process's side: starts the helper when it is first wanted, and does without if it fails."""
 
     def __init__(self, start: StartHelper, status: WorkerStatus, silence_seconds: float) -> None:

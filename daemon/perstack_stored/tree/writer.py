@@ -39,7 +39,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .blocked import BlockedRecord
-from .helper import Slice, TreeHelper, slice_of
+from .helper import ParallelWriter, Slice, slice_of
 
 SETTING_NAME = "run-setting.json"
 CURSOR_NAME = "tree.cursor"
@@ -161,7 +161,7 @@ def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
     )
 
 
-class Tree:
+class TreeWriter:
     """Writes the tree under the base.
 
     Attributes:
@@ -250,7 +250,7 @@ class Tree:
         if self._lost:
             self.replay_until = last
 
-    def apply(self, entries: list[Entry], helper: TreeHelper | None = None) -> None:
+    def apply(self, entries: list[Entry], helper: ParallelWriter | None = None) -> None:
         """Write what the entries hold, with a helper if there is one.
 
         Raises:
@@ -281,7 +281,7 @@ class Tree:
         self._write_all(divided(self._writes(entries, piece.until.position))[1])
         return self.blocked
 
-    def _write_divided(self, writes: list[Write], helper: TreeHelper, piece: Slice) -> None:
+    def _write_divided(self, writes: list[Write], helper: ParallelWriter, piece: Slice) -> None:
         ours, theirs = divided(writes)
         asked = bool(theirs) and helper.ask(piece)
         try:

@@ -14,7 +14,7 @@ from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.projection.channel import Report
 from perstack_stored.projection.worker import IndexProjection, TreeProjection, follow
 from perstack_stored.tree.helper import Slice
-from perstack_stored.tree.writer import Tree
+from perstack_stored.tree.writer import TreeWriter
 
 from .clients import Violation
 from .expected import Stored
@@ -106,7 +106,7 @@ class SimulatedHelper:
         folders = world.folders
         reader = JournalReader(world.files, folders.journal)
         with closing(index.connect(world.index_path, read_only=True)) as database:
-            tree = Tree(
+            tree = TreeWriter(
                 world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
                 ways=world.kernel.disk.ways, assists=True,
             )  # fmt: skip
@@ -220,7 +220,7 @@ class SimulatedFollower:
                 return
             with closing(index.connect(path, read_only=True)) as database:
                 folders = world.folders
-                tree = Tree(
+                tree = TreeWriter(
                     world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
                     ways=world.kernel.disk.ways,
                 )  # fmt: skip
