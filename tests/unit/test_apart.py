@@ -17,8 +17,8 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.store import large_values as apart
 from perstack_stored.store import value_checker as checker
 from perstack_stored.store.commit import StoreRequest
-from perstack_stored.store.large_values import APART_BYTES, Apart
-from perstack_stored.store.value_checker import Checker, Items, Refusals, refusals_of
+from perstack_stored.store.large_values import APART_BYTES, LargeValueQueue
+from perstack_stored.store.value_checker import Items, Refusals, ValueChecker, refusals_of
 from tests.support import eventually
 from tests.unit.support import SESSION_A, SESSION_B, dumps, event
 
@@ -45,34 +45,34 @@ class FakeChecker:
 
 
 @pytest.fixture
-def stores(monkeypatch: pytest.MonkeyPatch) -> Apart:
+def stores(monkeypatch: pytest.MonkeyPatch) -> LargeValueQueue:
     """With connections of clients by their first letter."""
-    monkeypatch.setattr(apart, "Checker", FakeChecker)
-    return Apart(lambda: None, lambda peer: str(peer)[:3])
+    monkeypatch.setattr(apart, "ValueChecker", FakeChecker)
+    return LargeValueQueue(lambda: None, lambda peer: str(peer)[:3])
 
 
 def request(id: int, size: int, key: bytes | None = SESSION_A, peer: bytes = b"a1") -> StoreRequest:
     return StoreRequest((peer, False), id, key, 1, 0, [(3, bytes(size))], False, size, "storeEvent")
 
 
-def begun(stores: Apart) -> list[Any]:
+def begun(stores: LargeValueQueue) -> list[Any]:
     fake = stores._checker
     assert isinstance(fake, FakeChecker)
     return fake.begun
 
 
-def pass_next(stores: Apart, refusals: Refusals | None = None) -> None:
+def pass_next(stores: LargeValueQueue, refusals: Refusals | None = None) -> None:
     fake = stores._checker
     assert isinstance(fake, FakeChecker)
     fake.done = refusals or {}
     stores.settle()
 
 
-def taken(stores: Apart, after: int = 0) -> list[int]:
+def taken(stores: LargeValueQueue, after: int = 0) -> list[int]:
     return [request.id for _, request in stores.take(BOUNDS, after)]
 
 
-def test_a_session_keeps_its_order_and_others_do_not_wait(stores: Apart) -> None:
+def test_a_session_keeps_its_order_and_others_do_not_wait(stores: LargeValueQueue) -> None:
     """What follows a large store in its session comes after it, and nothing else is held up."""
     stores.hold(request(1, LARGE), BOUNDS, 0)
     assert stores.has(request(2, SMALL))
@@ -94,7 +94,7 @@ def test_a_session_keeps_its_order_and_others_do_not_wait(stores: Apart) -> None
     assert (len(stores), stores.bytes, bool(stores)) == (0, 0, False)
 
 
-def test_what_came_after_a_checked_store_waits_for_its_commit(stores: Apart) -> None:
+def test_what_came_after_a_checked_store_waits_for_its_commit(stores: LargeValueQueue) -> None:
     """Also where the check has passed and the commit must wait."""
     stores.hold(request(1, LARGE), BOUNDS, 7)
     pass_next(stores)
@@ -105,7 +105,7 @@ def test_what_came_after_a_checked_store_waits_for_its_commit(stores: Apart) -> 
     assert not stores.has(request(3, SMALL))
 
 
-def test_what_is_wrong_goes_with_the_store(stores: Apart) -> None:
+def test_what_is_wrong_goes_with_the_store(stores: LargeValueQueue) -> None:
     """It is checked once; a small store that waited is checked at its commit."""
     stores.hold(request(1, LARGE), BOUNDS, 0)
     stores.hold(request(2, SMALL), BOUNDS, 0)
@@ -114,7 +114,7 @@ def test_what_is_wrong_goes_with_the_store(stores: Apart) -> None:
     assert [request.refusals for _, request in stores.take(BOUNDS, 0)] == [wrong, None]
 
 
-def test_clients_are_served_in_turn(stores: Apart) -> None:
+def test_clients_are_served_in_turn(stores: LargeValueQueue) -> None:
     """One that sends many large values holds up another's by one of them."""
     for id in range(5):
         stores.hold(request(id, LARGE + id, None), BOUNDS, 0)
@@ -124,7 +124,7 @@ def test_clients_are_served_in_turn(stores: Apart) -> None:
     assert [len(items[0][1]) - LARGE for items in begun(stores)] == [0, 1, 9, 2, 3, 4]
 
 
-def test_a_client_has_half_of_the_room_and_one_value_always_has_some(stores: Apart) -> None:
+def test_a_client_has_half_of_the_room_and_one_value_always_has_some(stores: LargeValueQueue) -> None:
     """Over all of its connections."""
     stores.hold(request(1, 9 << 20, None), BOUNDS, 0)
     with pytest.raises(Refusal) as refused:
@@ -141,7 +141,7 @@ def test_a_client_has_half_of_the_room_and_one_value_always_has_some(stores: Apa
     assert len(stores) == 6
 
 
-def test_a_commit_takes_no_more_than_it_may_have(stores: Apart) -> None:
+def test_a_commit_takes_no_more_than_it_may_have(stores: LargeValueQueue) -> None:
     """Values above that bound one by one."""
     for id in range(3):
         stores.hold(request(id, 2 << 20, None, b"%c1" % (97 + id)), BOUNDS, 0)
@@ -163,12 +163,12 @@ def woken() -> threading.Event:
 @pytest.fixture
 def running(woken: threading.Event) -> Any:
     """A checker, stopped at the end."""
-    made = Checker(woken.set)
+    made = ValueChecker(woken.set)
     yield made
     made.stop()
 
 
-def answer(running: Checker, woken: threading.Event, items: Items) -> dict[int, dict[str, object]]:
+def answer(running: ValueChecker, woken: threading.Event, items: Items) -> dict[int, dict[str, object]]:
     woken.clear()
     running.start(items)
     assert woken.wait(60)
@@ -178,7 +178,7 @@ def answer(running: Checker, woken: threading.Event, items: Items) -> dict[int, 
     return {i: refusal.as_dict() for i, refusal in found.items()}
 
 
-def test_the_process_says_what_the_loop_would_say(running: Checker, woken: threading.Event) -> None:
+def test_the_process_says_what_the_loop_would_say(running: ValueChecker, woken: threading.Event) -> None:
     """Codes, messages and fields, each by its item."""
     wanted = {i: refusal.as_dict() for i, refusal in refusals_of(ITEMS).items()}
     assert sorted(wanted) == [1, 2, 3]
@@ -186,7 +186,7 @@ def test_the_process_says_what_the_loop_would_say(running: Checker, woken: threa
     assert answer(running, woken, [(Kind.EVENT, GOOD)]) == {}
 
 
-def test_a_process_that_died_is_replaced(running: Checker, woken: threading.Event) -> None:
+def test_a_process_that_died_is_replaced(running: ValueChecker, woken: threading.Event) -> None:
     """As after the system took its memory; nothing is refused for that."""
     answer(running, woken, ITEMS)
     assert running._helper is not None
@@ -198,7 +198,7 @@ def test_a_process_that_died_is_replaced(running: Checker, woken: threading.Even
 
 
 def test_without_a_process_it_is_checked_all_the_same(
-    running: Checker, woken: threading.Event, monkeypatch: pytest.MonkeyPatch
+    running: ValueChecker, woken: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system has no room for one more."""
 
@@ -210,7 +210,7 @@ def test_without_a_process_it_is_checked_all_the_same(
 
 
 def test_a_process_that_hangs_is_given_up(
-    running: Checker, woken: threading.Event, monkeypatch: pytest.MonkeyPatch
+    running: ValueChecker, woken: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a silence that no check takes."""
     answer(running, woken, ITEMS)
@@ -220,7 +220,7 @@ def test_a_process_that_hangs_is_given_up(
     assert sorted(answer(running, woken, ITEMS)) == [1, 2, 3]
 
 
-def test_a_stop_does_not_wait_for_a_check(running: Checker, woken: threading.Event) -> None:
+def test_a_stop_does_not_wait_for_a_check(running: ValueChecker, woken: threading.Event) -> None:
     """The process is ended in the midst of it."""
     answer(running, woken, ITEMS)
     assert running._helper is not None
@@ -241,7 +241,7 @@ def test_the_process_ends_with_the_daemon() -> None:
 
 
 def test_an_idle_process_is_let_go(
-    running: Checker, woken: threading.Event, monkeypatch: pytest.MonkeyPatch
+    running: ValueChecker, woken: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large values are rare; the next one starts it again."""
     monkeypatch.setattr(checker, "_IDLE_SECONDS", 0.05)

@@ -9,7 +9,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.protocol.frames import BATCH_OP
 from perstack_stored.store.commit import Payload, StoreRequest
-from perstack_stored.store.commit_queue import ITEM_BYTES, REQUEST_BYTES, HeldStores, memory_of
+from perstack_stored.store.commit_queue import ITEM_BYTES, REQUEST_BYTES, CommitQueue, memory_of
 
 MIB = 1 << 20
 MANY = 100_000
@@ -31,7 +31,7 @@ def request(
     return StoreRequest((peer, False), id, None, 0, 0, values, items > 1, size, BATCH_OP, client)
 
 
-def held_until_refused(held: HeldStores, requests: Iterator[StoreRequest]) -> int:
+def held_until_refused(held: CommitQueue, requests: Iterator[StoreRequest]) -> int:
     """How many were held before one was refused."""
     before = len(held)
     with pytest.raises(Refusal) as refused:  # noqa: PT012 - whichever comes to the bound
@@ -43,7 +43,7 @@ def held_until_refused(held: HeldStores, requests: Iterator[StoreRequest]) -> in
 
 def test_stores_come_out_in_order_and_nothing_is_counted_of_what_is_gone() -> None:
     """Of several clients, with empty ones among them."""
-    held = HeldStores()
+    held = CommitQueue()
     for id in range(30):
         held.hold(request(id, peer=b"ab"[id % 2 :][:1], size=id % 3), BOUNDS)
     assert held.bytes == sum(memory_of(r) for r in held)
@@ -68,7 +68,7 @@ def test_a_commit_is_bounded_but_has_one_store_at_least(
     requests: list[StoreRequest], taken: list[int]
 ) -> None:
     """By records and by bytes."""
-    held = HeldStores()
+    held = CommitQueue()
     for n, one in enumerate(requests):
         held.hold(one._replace(envelope=(bytes((n,)), False)), BOUNDS)
     assert [len(held.take(BOUNDS)) for _ in taken] == taken
@@ -78,7 +78,7 @@ def test_a_commit_is_bounded_but_has_one_store_at_least(
 def test_a_client_s_window_fits_and_a_flood_does_not(size: int) -> None:
     """A record in a request of its own each: as many as are granted, and not many times more."""
     fitting = min(BOUNDS.window_records, BOUNDS.window_bytes // max(size, 1))
-    held = held_until_refused(HeldStores(), (request(size=size) for _ in range(MANY)))
+    held = held_until_refused(CommitQueue(), (request(size=size) for _ in range(MANY)))
     assert fitting <= held <= (BOUNDS.window_bytes + BOUNDS.frame_bytes_max) // REQUEST_BYTES
 
 
@@ -86,20 +86,20 @@ def test_a_client_s_window_fits_and_a_flood_does_not(size: int) -> None:
 def test_a_crowd_of_empty_stores_finds_the_budget(items: int) -> None:
     """Each from another client: what they take in memory is counted, not only their values."""
     peers = (request(peer=b"%d" % n, items=items) for n in range(MANY))
-    held = held_until_refused(HeldStores(), peers)
+    held = held_until_refused(CommitQueue(), peers)
     assert held == BOUNDS.held_bytes_max // (REQUEST_BYTES + items * ITEM_BYTES)
 
 
 def test_what_is_alone_is_held_however_large() -> None:
     """It could never be stored otherwise."""
-    held = HeldStores()
+    held = CommitQueue()
     held.hold(request(size=20 * MIB), BOUNDS)
     assert held_until_refused(held, iter([request(peer=b"b")])) == 0
 
 
 def test_a_client_with_much_gives_way_to_one_with_little() -> None:
     """Its last stores are refused, on whichever connection; those before them stay in their order."""
-    held = HeldStores()
+    held = CommitQueue()
     flood = (request(n, peer=b"%d" % (n % 20), size=MIB // 2, client="hog") for n in range(MANY))
     count = held_until_refused(held, flood)
     evicted = held.hold(request(-1, peer=b"new", size=MIB, client="other"), BOUNDS)
@@ -116,7 +116,7 @@ def test_a_client_with_much_gives_way_to_one_with_little() -> None:
 
 def test_clients_with_as_much_as_the_newcomer_do_not_give_way() -> None:
     """The newcomer waits, and nothing of theirs is lost."""
-    held = HeldStores()
+    held = CommitQueue()
     for n in range(8):
         held.hold(request(n, peer=b"%d" % n, size=MIB - 1000, client=f"client {n}"), BOUNDS)
     before = list(held)
@@ -128,7 +128,7 @@ def test_clients_with_as_much_as_the_newcomer_do_not_give_way() -> None:
 
 def test_stores_are_taken_from_each_client_in_turn() -> None:
     """One that has sent a thousand holds up nobody's first."""
-    held = HeldStores()
+    held = CommitQueue()
     for n in range(1000):
         held.hold(request(n, client="hog"), BOUNDS)
     for n in range(5):
@@ -138,7 +138,7 @@ def test_stores_are_taken_from_each_client_in_turn() -> None:
 
 def test_what_came_before_is_known_to_have_left() -> None:
     """Whether it was taken, in whatever order, or gave way: a store that waits elsewhere follows it."""
-    held = HeldStores()
+    held = CommitQueue()
     for n in range(4):
         held.hold(request(n, peer=b"%d" % n, size=2 * MIB - 1000, client="hog"), BOUNDS)
     assert (held.came, held.passed()) == (4, 0)

@@ -15,7 +15,7 @@ from perstack_stored.errors import JournalFailedError, Refusal
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol.frames import decode_header
-from perstack_stored.store.commit import StoreRequest, Stores, open_request
+from perstack_stored.store.commit import Committer, StoreRequest, open_request
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,
@@ -47,7 +47,7 @@ class Daemon:
         self.journal: JournalWriter = self.folder.open(
             self.files, segment_bytes=self.settings.get("segment_bytes", 1 << 16), first_segment_bytes=4096
         )
-        self.stores = Stores(self.journal, self.folder.sessions)
+        self.stores = Committer(self.journal, self.folder.sessions)
 
     def send(self, *requests: StoreRequest) -> list[dict[str, Any]]:
         """Commit requests in one batch; the answers in the order of the requests' ids."""

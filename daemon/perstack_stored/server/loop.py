@@ -1,8 +1,8 @@
 """The serving loop: drain what came, commit the stores with one sync, answer; hand reads to those beside it.
 
 One thread owns the sockets, the journal and the sessions. The way of a store: `_drain` → `_request` →
-`_commit` → `Stores.commit` → `JournalWriter.write`, then its sync → `Doors.send`. What becomes of index and
-tree is the concern of `Care`.
+`_commit` → `Committer.commit` → `JournalWriter.write`, then its sync → `Doors.send`. What becomes of index
+and tree is the concern of `Care`.
 """
 
 import os
@@ -34,9 +34,9 @@ from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_his
 from perstack_stored.read.executor import Reads
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
-from perstack_stored.store.commit import Payload, StoreRequest, Stores, open_request
-from perstack_stored.store.commit_queue import HeldStores
-from perstack_stored.store.large_values import Apart
+from perstack_stored.store.commit import Committer, Payload, StoreRequest, open_request
+from perstack_stored.store.commit_queue import CommitQueue
+from perstack_stored.store.large_values import LargeValueQueue
 from perstack_stored.transport.endpoints import Doors
 from perstack_stored.transport.wakeup import Waker
 
@@ -72,7 +72,7 @@ class Server:
     ) -> None:
         self._doors = doors
         self._journal = journal
-        self._stores = Stores(journal, sessions)
+        self._stores = Committer(journal, sessions)
         self._sessions = sessions
         self._reads = reads
         self._waker = waker
@@ -87,9 +87,9 @@ class Server:
             silence_seconds=settings.parts_seconds,
         )
         peers.on_leaving(self._parts.forget)
-        self._held = HeldStores()
+        self._held = CommitQueue()
         self._gave_up = 0  # of those, to be taken off the arrivals
-        self._apart = Apart(waker.wake, peers.client)
+        self._apart = LargeValueQueue(waker.wake, peers.client)
         # Answers of batches that are written: the last position of the batch, what is to be sent, and since
         # when it has been waited for.
         self._unsynced: deque[tuple[int, list[Reply], list[tuple[float, int]]]] = deque()

@@ -15,7 +15,7 @@ from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.executor import Reads
-from perstack_stored.store.commit import Stores
+from perstack_stored.store.commit import Committer
 from perstack_stored.transport.endpoints import Doors
 
 
@@ -28,7 +28,7 @@ class Telling:
         base: str,
         journal: JournalWriter,
         sessions: Sessions,
-        stores: Stores,
+        stores: Committer,
         parts: MultipartAssembler,
         reads: Reads,
         doors: Doors,

@@ -96,7 +96,7 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
     return items
 
 
-class Stores:
+class Committer:
     """Commits batches of requests to the journal, in the order in which they came."""
 
     def __init__(self, journal: JournalWriter, sessions: Sessions) -> None:

@@ -33,7 +33,7 @@ class _Line:
         self.bytes = 0
 
 
-class HeldStores:
+class CommitQueue:
     """A queue of stores for each client; they are taken from each in turn.
 
     Attributes:

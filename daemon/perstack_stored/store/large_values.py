@@ -16,7 +16,7 @@ from perstack_stored.protocol.messages import RoutingId
 
 from .commit import StoreRequest
 from .commit_queue import memory_of
-from .value_checker import Checker
+from .value_checker import ValueChecker
 
 APART_BYTES = 256 << 10
 """From this size on. Below it, a check takes milliseconds at worst."""
@@ -40,7 +40,7 @@ class _Waiting:
         self.since = time.monotonic()
 
 
-class Apart:
+class LargeValueQueue:
     """Used by the serving loop.
 
     Attributes:
@@ -54,7 +54,7 @@ class Apart:
             wake: wakes the loop; called from a thread.
             owner_of: the client that a connection is of.
         """
-        self._checker = Checker(wake)
+        self._checker = ValueChecker(wake)
         self._owner_of = owner_of
         # By session, or by itself: stores in order, the first of which is large.
         self._lines: dict[object, deque[_Waiting]] = {}

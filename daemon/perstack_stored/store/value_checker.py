@@ -45,7 +45,7 @@ class _Wrong(msgspec.Struct, array_like=True):
     field: str | None
 
 
-class Checker:
+class ValueChecker:
     """The daemon's side: one request at a time. Starts thread and process when they are first needed."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
