@@ -20,7 +20,7 @@ from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
-from perstack_stored.read.listing_cache import Listings
+from perstack_stored.read.listing_cache import ListingCache
 from perstack_stored.tree.writer import TreeWriter
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
@@ -300,7 +300,7 @@ class Base:
         self.index = IndexWriter(self.index_path, self.folder.reader(), self.journal.store)
         self.reader = self.folder.reader()
         self.database = index.connect(self.index_path, read_only=True)
-        self.listings = Listings(1 << 20)
+        self.listings = ListingCache(1 << 20)
         self.tree: TreeWriter | None = None
 
     def store(self, *values: tuple[Kind, dict[str, Any] | bytes], flags: int = 0) -> int:

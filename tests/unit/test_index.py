@@ -18,7 +18,7 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal.writer import Append
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
-from perstack_stored.read.listing_cache import Listings
+from perstack_stored.read.listing_cache import ListingCache
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}
@@ -541,7 +541,7 @@ def test_an_index_built_anew_answers_the_same(base: Base) -> None:
     base.index = IndexWriter(base.index_path, base.folder.reader(), base.journal.store)
     base.follow()
     base.database = index.connect(base.index_path, read_only=True)
-    base.listings = Listings(1 << 20)
+    base.listings = ListingCache(1 << 20)
     assert answers() == before
 
 

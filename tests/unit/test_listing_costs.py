@@ -13,7 +13,7 @@ from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
-from perstack_stored.read.listing_cache import Listings
+from perstack_stored.read.listing_cache import ListingCache
 from tests.unit.support import Base, checkpoint, event, job, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}
@@ -107,7 +107,7 @@ def test_a_whole_listing_costs_by_its_rows(base: Base, monkeypatch: pytest.Monke
     costs = []
     for start in (0, 1000):
         store(base, kind, make, 1000, start)
-        base.listings = Listings(0)
+        base.listings = ListingCache(0)
         with Steps(base) as steps:
             monkeypatch.setattr(queries, "connect", steps.connect)
             answer, _ = base.ask(op, **arguments)

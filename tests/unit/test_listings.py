@@ -11,7 +11,7 @@ import pytest
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import listing_cache as listings
 from perstack_stored.read import queries
-from perstack_stored.read.listing_cache import Listings
+from perstack_stored.read.listing_cache import ListingCache
 from tests.unit.support import Base, event
 from tests.unit.test_gaps import gap_of
 
@@ -125,7 +125,7 @@ def test_readers_beside_each_other_get_what_was_there_when_they_began(
     """Whether listings are kept, go on, are made anew or dropped while somebody pulls one."""
     monkeypatch.setattr(queries, "PAGE_ROWS", 2)
     monkeypatch.setattr(listings, "_JOIN_BYTES_MAX", 100)
-    base.listings = Listings(room)
+    base.listings = ListingCache(room)
     stored: Metas = []
     readers: list[tuple[int, list[bytes], Iterator[bytes]]] = []
     random = Random(step)
@@ -143,7 +143,7 @@ def test_readers_beside_each_other_get_what_was_there_when_they_began(
 
 def test_what_is_kept_is_bounded(base: Base) -> None:
     """Of many runs, those without events too, the ones that were read last stay."""
-    base.listings = Listings(40_000)
+    base.listings = ListingCache(40_000)
     stored = {f"r{i}": store(base, *([1] * 20), run=f"r{i}") for i in range(40)}
     for run, metas in stored.items():
         assert listing(base, run) == metas
@@ -158,7 +158,7 @@ def test_what_is_kept_is_bounded(base: Base) -> None:
 def test_readers_of_listings_that_are_gone_take_no_room(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they make is theirs; in the end there is room for the listing as before."""
     monkeypatch.setattr(queries, "PAGE_ROWS", 2)
-    base.listings = Listings(80_000)
+    base.listings = ListingCache(80_000)
     for i in range(120, 0, -2):
         store(base, i, 200, 200, start=10 * i)
         reader = begun(base)
@@ -172,7 +172,7 @@ def test_readers_of_listings_that_are_gone_take_no_room(base: Base, monkeypatch:
 def test_of_a_long_listing_the_beginning_is_kept(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the room is one listing's at most; the rest is made for each read."""
     monkeypatch.setattr(queries, "PAGE_ROWS", 10)
-    base.listings = Listings(20_000)
+    base.listings = ListingCache(20_000)
     stored = store(base, *([1] * 100))
     store(base, *([1] * 10), run="small")
     assert len(listing(base, "small")) == 10

@@ -21,11 +21,11 @@ from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.messages import Reply, RoutingId
 
-from .listing_cache import Listings
+from .listing_cache import ListingCache
 from .open_answers import Buffer, OpenReads
 from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .requests import ReadRequest
-from .subscriptions import Tail
+from .subscriptions import Subscriptions
 from .thread import Faults, ReadThread, begin, frame_of
 
 _POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint"})
@@ -36,7 +36,7 @@ _UNTAKEN_BYTES_MAX = 32 << 20  # answers that the loop has not taken; beyond it 
 _UNTAKEN_WAIT_SECONDS = 0.1
 
 
-class Reads:
+class ReadExecutor:
     """Runs reads and hands their answers back through `replies`, telling `wake` that there are some."""
 
     def __init__(  # noqa: PLR0913 - its bounds
@@ -80,7 +80,7 @@ class Reads:
             for prefix, name in ((_POINT, "point"), (_LISTING, "listing"))
         }
         self.tallies = [*(thread.tally for thread in self._threads.values()), self._tail_tally]
-        self.tail = Tail(
+        self.tail = Subscriptions(
             self.open_source, self, waits_max=waits_max, answer_bytes=min(answer_bytes, STRETCH_ANSWER_BYTES)
         )
 
@@ -202,7 +202,7 @@ class Reads:
             source = Source(
                 index.connect(self._path, read_only=True),
                 JournalReader(self._files, self._journal_dir),
-                Listings(self._listings_bytes),
+                ListingCache(self._listings_bytes),
                 generation,
             )
             source.indexed()  # opens all of its files

@@ -41,7 +41,7 @@ class Listing:
         self.size = 0
 
 
-class Listings:
+class ListingCache:
     """What is kept, the run read last at the end. Used by one thread."""
 
     def __init__(self, bytes_max: int) -> None:

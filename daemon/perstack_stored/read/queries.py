@@ -26,7 +26,7 @@ from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 
 from . import window as stretch
-from .listing_cache import START, Cursor, Listing, Listings, Page
+from .listing_cache import START, Cursor, Listing, ListingCache, Page
 from .open_answers import Buffer
 
 LIMIT_MAX = 10_000  # items that a client gets at most where it asks for a limit
@@ -49,7 +49,7 @@ class Source:
 
     database: sqlite3.Connection
     reader: JournalReader
-    listings: Listings = field(default_factory=lambda: Listings(0))
+    listings: ListingCache = field(default_factory=lambda: ListingCache(0))
     generation: int = 0  # of the index; a later one may be another file
 
     def indexed(self) -> LogPosition:

@@ -56,7 +56,7 @@ class _Wait:
             self.expires = min(self.expires, request.deadline)
 
 
-class Tail:
+class Subscriptions:
     """The reads that wait, and the thread that serves them."""
 
     def __init__(

@@ -67,7 +67,7 @@ class Faults:
         return Refusal(code, "the read failed; the daemon's log says why")
 
 
-class Desk(Protocol):
+class ReadQueue(Protocol):
     """Where a thread gets what it reads from, and where its answers go."""
 
     def open_source(self) -> Source:
@@ -91,7 +91,7 @@ class ReadThread:
     """
 
     def __init__(
-        self, name: str, prefix: str, desk: Desk, faults: Faults, kept: OpenReads, answer_bytes: int
+        self, name: str, prefix: str, desk: ReadQueue, faults: Faults, kept: OpenReads, answer_bytes: int
     ) -> None:
         self.prefix = prefix
         self.tally = RequestCounter()

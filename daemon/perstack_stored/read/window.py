@@ -76,7 +76,7 @@ class _Ids(msgspec.Struct, gc=False):
 _ids = msgspec.json.Decoder(_Ids)
 
 
-class Stretch:
+class JournalWindow:
     """Records up to `place`, without events that repeat an earlier one, and without what was lost."""
 
     def __init__(
@@ -220,7 +220,7 @@ def read(
     after: int,
     until: LogPosition,
     near: LogPosition | None = None,
-) -> Stretch:
+) -> JournalWindow:
     """The stretch behind `after`, which lies before `until`, the place up to which the index is complete.
 
     Args:
@@ -263,7 +263,7 @@ def read(
     if repeats:
         records = [stored for stored in records if stored[0] not in repeats]
     gaps = gaps_between(database, after, place.position)
-    return Stretch(records, place, gaps, _owners_between(database, after, place.position))
+    return JournalWindow(records, place, gaps, _owners_between(database, after, place.position))
 
 
 def entries(

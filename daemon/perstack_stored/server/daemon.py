@@ -41,7 +41,7 @@ from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
 from perstack_stored.projection.worker import Place
-from perstack_stored.read.executor import Reads
+from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.startup import make_sessions, open_journal, take_up_tree
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.endpoints import Doors
@@ -166,7 +166,7 @@ class Daemon:
             peers = self._peers = Peers(
                 self._rules, RateLimiter(settings.rate_records_per_second, settings.rate_bytes_per_second)
             )
-            reads = Reads(
+            reads = ReadExecutor(
                 files,
                 self._base,
                 folders.journal,
@@ -301,7 +301,7 @@ class Daemon:
     def _stop(
         self,
         journal: JournalWriter,
-        reads: Reads,
+        reads: ReadExecutor,
         followers: tuple[Follower, Follower],
         doors: Doors,
         router: Router | None,

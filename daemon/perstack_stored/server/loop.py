@@ -31,7 +31,7 @@ from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope, Reply
 from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_history
-from perstack_stored.read.executor import Reads
+from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
 from perstack_stored.store.commit import Committer, Payload, StoreRequest, open_request
@@ -61,7 +61,7 @@ class Server:
         doors: Doors,
         journal: JournalWriter,
         sessions: Sessions,
-        reads: Reads,
+        reads: ReadExecutor,
         followers: tuple[Follower, Follower],
         waker: Waker,
         settings: Settings,

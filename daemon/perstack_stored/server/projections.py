@@ -13,7 +13,7 @@ from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
 from perstack_stored.projection.worker import INDEX_STATUS
-from perstack_stored.read.executor import Reads
+from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.transport.endpoints import Doors
 
 from .status import Telling
@@ -39,7 +39,7 @@ class Care:
         self,
         followers: tuple[Follower, Follower],
         journal: JournalWriter,
-        reads: Reads,
+        reads: ReadExecutor,
         doors: Doors,
         telling: Telling,
         notifier: Notifier,

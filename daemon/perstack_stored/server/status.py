@@ -14,7 +14,7 @@ from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import MultipartAssembler
-from perstack_stored.read.executor import Reads
+from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.store.commit import Committer
 from perstack_stored.transport.endpoints import Doors
 
@@ -30,7 +30,7 @@ class Telling:
         sessions: Sessions,
         stores: Committer,
         parts: MultipartAssembler,
-        reads: Reads,
+        reads: ReadExecutor,
         doors: Doors,
         followers: tuple[Follower, Follower],
     ) -> None:
