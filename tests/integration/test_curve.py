@@ -30,7 +30,7 @@ from perstack_stored.access.curve_keys import Access, KeyPair, ListedClient
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import ConfigError, GateFailedError
 from perstack_stored.transport import binding as bind
-from perstack_stored.transport.zap import Gate
+from perstack_stored.transport.zap import ZapHandler
 from tests.integration.raw import event, setting
 from tests.support import RunningDaemon, eventually, running_daemon
 
@@ -340,14 +340,14 @@ def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
     made.destroy(linger=0)
 
 
-Bound = tuple["zmq.Socket[bytes]", str, Gate | None]
+Bound = tuple["zmq.Socket[bytes]", str, ZapHandler | None]
 
 
 def bound(context: "zmq.Context[zmq.Socket[bytes]]", rules: AccessRules | None) -> Bound:
     """A router on tcp, its endpoint, and with rules the gate before it."""
     router = context.socket(zmq.ROUTER)
     router.handshake_ivl = 1000
-    gate = None if rules is None else Gate(context, router, rules)
+    gate = None if rules is None else ZapHandler(context, router, rules)
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     bind.bind_tcp(router, endpoint, curve=PAIR)
     return router, endpoint, gate

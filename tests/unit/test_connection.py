@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from perstack_stored.transport.connection import Connection
+from perstack_stored.transport.connection import IpcConnection
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Connection, socket.socket]]:
+def ends() -> Iterator[tuple[IpcConnection, socket.socket]]:
     ours, theirs = socket.socketpair()
-    connection = Connection(ours, 1, "pid 1", 1 << 20)
+    connection = IpcConnection(ours, 1, "pid 1", 1 << 20)
     yield connection, theirs
     connection.close()
     theirs.close()
 
 
 def test_many_small_answers_take_little_more_than_their_bytes(
-    ends: tuple[Connection, socket.socket],
+    ends: tuple[IpcConnection, socket.socket],
 ) -> None:
     """And come out as they went in, large ones in between, as the client makes room."""
     connection, client = ends

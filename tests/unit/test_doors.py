@@ -17,10 +17,10 @@ from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.zmtp import OPENING
-from perstack_stored.transport.connection import Connection
-from perstack_stored.transport.endpoints import Doors
-from perstack_stored.transport.ipc import Ipc
-from perstack_stored.transport.partial_frames import HalfFrames
+from perstack_stored.transport.connection import IpcConnection
+from perstack_stored.transport.endpoints import Endpoints
+from perstack_stored.transport.ipc import IpcTransport
+from perstack_stored.transport.partial_frames import PartialFrameBudget
 from tests.hostile.peers import GREETING
 
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\6DEALER"
@@ -32,17 +32,17 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def doors(path: str) -> Iterator[Doors]:
+def doors(path: str) -> Iterator[Endpoints]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(100)
-    made = Doors(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 100)
+    made = Endpoints(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 100)
     made.serve_ipc(listener)
     yield made
     made.close()
 
 
-def connected(doors: Doors, path: str, count: int) -> list[socket.socket]:
+def connected(doors: Endpoints, path: str, count: int) -> list[socket.socket]:
     """Clients that have said READY."""
     clients = []
     for _ in range(count):
@@ -56,7 +56,7 @@ def connected(doors: Doors, path: str, count: int) -> list[socket.socket]:
     return clients
 
 
-def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(doors: Doors, path: str) -> None:
+def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(doors: Endpoints, path: str) -> None:
     """A round takes less than is there; nobody waits for many more rounds than there are clients."""
     *floods, quiet = connected(doors, path, 12)
     turns: Counter[object] = Counter()
@@ -82,7 +82,7 @@ def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(doors: Door
 
 @pytest.mark.parametrize("piece", [b"\x01\x00", b"\x04\x07\x04PING\0\0"], ids=["no end", "commands"])
 def test_a_round_is_bounded_where_no_message_comes_of_what_is_sent(
-    doors: Doors, path: str, piece: bytes
+    doors: Endpoints, path: str, piece: bytes
 ) -> None:
     """Nobody waits for all that others have sent; what is left is not slept over."""
     *floods, quiet = connected(doors, path, 9)
@@ -106,7 +106,9 @@ def test_answers_that_nobody_reads_are_bounded_over_all_clients(path: str) -> No
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(100)
-    doors = Doors(Peers(AccessRules(), RateLimiter(0, 0)), Settings(unread_answers_bytes_max=8 << 20), 100)
+    doors = Endpoints(
+        Peers(AccessRules(), RateLimiter(0, 0)), Settings(unread_answers_bytes_max=8 << 20), 100
+    )
     doors.serve_ipc(listener)
     clients = connected(doors, path, 5)
     envelopes: list[Envelope] = []
@@ -150,7 +152,7 @@ def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path:
     listener.bind(path)
     listener.listen(100)
     epoll = Mock(wraps=select.epoll())
-    ipc = Ipc(epoll, Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 100)
+    ipc = IpcTransport(epoll, Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 100)
     ipc.listen(listener)
     epoll.register.side_effect = OSError(errno.ENOSPC, "no more watches")
     with socket.socket(socket.AF_UNIX) as client:
@@ -171,7 +173,7 @@ def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path:
 
 
 def test_a_client_to_which_nothing_can_be_sent_sees_the_end(
-    doors: Doors, path: str, monkeypatch: pytest.MonkeyPatch
+    doors: Endpoints, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel may have no memory for an answer: left open, its client would wait for good."""
     (client,) = connected(doors, path, 1)
@@ -180,7 +182,7 @@ def test_a_client_to_which_nothing_can_be_sent_sees_the_end(
     client.sendall(b"\0\3who")
     assert doors.wait(10) is not None
     ((envelope, _),) = doors.take(100, 2**20)
-    monkeypatch.setattr(Connection, "push", Mock(side_effect=OSError(errno.ENOBUFS, "no buffer space")))
+    monkeypatch.setattr(IpcConnection, "push", Mock(side_effect=OSError(errno.ENOBUFS, "no buffer space")))
     doors.send(envelope, b"answer")
     doors.flush()
     assert client.recv(1000) == b""
@@ -196,10 +198,10 @@ def test_a_client_to_which_nothing_can_be_sent_sees_the_end(
 
 def test_half_frames_of_one_process_are_closed_before_those_of_others() -> None:
     """However many connections it opens; within a process the one that has stood longest is first."""
-    halves = HalfFrames(100)
+    halves = PartialFrameBudget(100)
     kept: dict[int, int] = {}
 
-    def grow(connection: Connection, to: int) -> list[int]:
+    def grow(connection: IpcConnection, to: int) -> list[int]:
         halves.note(connection, to)
         kept[connection.number] = to
         closed = []
@@ -211,7 +213,7 @@ def test_half_frames_of_one_process_are_closed_before_those_of_others() -> None:
         return closed
 
     ours = [socket.socketpair()[0] for _ in range(12)]
-    large, *small = (Connection(sock, n, f"pid {int(n > 0)}", 1000) for n, sock in enumerate(ours))
+    large, *small = (IpcConnection(sock, n, f"pid {int(n > 0)}", 1000) for n, sock in enumerate(ours))
     assert grow(large, 45) == []
     assert [closed for one in small[:5] for closed in grow(one, 10)] == []
     assert grow(small[0], 11) == []

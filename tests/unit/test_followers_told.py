@@ -10,7 +10,7 @@ from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.server.projections import Care
-from perstack_stored.transport.endpoints import Doors
+from perstack_stored.transport.endpoints import Endpoints
 
 
 def follower(place: int, *, due: bool = False) -> Any:
@@ -58,7 +58,7 @@ def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
 
 def test_a_new_process_is_heard_whatever_descriptor_its_line_has() -> None:
     """That of the process before, or of the other follower: the kernel has forgotten who was watched."""
-    doors = Doors(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 10)
+    doors = Endpoints(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 10)
     followers = follower(9), follower(9)
     care = care_for(*followers, doors)
 

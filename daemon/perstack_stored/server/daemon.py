@@ -44,10 +44,10 @@ from perstack_stored.projection.worker import Place
 from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.startup import make_sessions, open_journal, take_up_tree
 from perstack_stored.transport import binding as bind
-from perstack_stored.transport.endpoints import Doors
+from perstack_stored.transport.endpoints import Endpoints
 from perstack_stored.transport.socket_activation import inherited_listeners
-from perstack_stored.transport.tcp import Router
-from perstack_stored.transport.wakeup import Waker
+from perstack_stored.transport.tcp import TcpTransport
+from perstack_stored.transport.wakeup import WakeupPipe
 from perstack_stored.tree.writer import load_cursor, umask_for
 
 from .loop import Server
@@ -162,7 +162,7 @@ class Daemon:
         settings = self._settings
         followers = self._followers(journal, lock)
         with _naming("can't start"):
-            waker = Waker()
+            waker = WakeupPipe()
             peers = self._peers = Peers(
                 self._rules, RateLimiter(settings.rate_records_per_second, settings.rate_bytes_per_second)
             )
@@ -180,8 +180,8 @@ class Daemon:
                 wake=waker.wake,
                 is_here=peers.is_here,
             )
-            doors = Doors(peers, settings, room_for_connections(settings))
-            router = self._router = Router(self._rules, peers, settings) if self._serves_tcp() else None
+            doors = Endpoints(peers, settings, room_for_connections(settings))
+            router = self._router = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
             server = Server(
                 doors,
                 journal,
@@ -230,7 +230,7 @@ class Daemon:
     def _serves_tcp(self) -> bool:
         return any(endpoint.startswith("tcp://") for endpoint in self._endpoints)
 
-    def _open(self, doors: Doors, router: Router | None) -> None:
+    def _open(self, doors: Endpoints, router: TcpTransport | None) -> None:
         """Serve all endpoints.
 
         Raises:
@@ -303,8 +303,8 @@ class Daemon:
         journal: JournalWriter,
         reads: ReadExecutor,
         followers: tuple[Follower, Follower],
-        doors: Doors,
-        router: Router | None,
+        doors: Endpoints,
+        router: TcpTransport | None,
     ) -> None:
         """Close in order: clients get last answers, the journal its mark, the followers their last slice."""
         doors.close()

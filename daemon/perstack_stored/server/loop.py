@@ -1,8 +1,8 @@
 """The serving loop: drain what came, commit the stores with one sync, answer; hand reads to those beside it.
 
 One thread owns the sockets, the journal and the sessions. The way of a store: `_drain` → `_request` →
-`_commit` → `Committer.commit` → `JournalWriter.write`, then its sync → `Doors.send`. What becomes of index
-and tree is the concern of `Care`.
+`_commit` → `Committer.commit` → `JournalWriter.write`, then its sync → `Endpoints.send`. What becomes of
+index and tree is the concern of `Care`.
 """
 
 import os
@@ -37,8 +37,8 @@ from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
 from perstack_stored.store.commit import Committer, Payload, StoreRequest, open_request
 from perstack_stored.store.commit_queue import CommitQueue
 from perstack_stored.store.large_values import LargeValueQueue
-from perstack_stored.transport.endpoints import Doors
-from perstack_stored.transport.wakeup import Waker
+from perstack_stored.transport.endpoints import Endpoints
+from perstack_stored.transport.wakeup import WakeupPipe
 
 from .projections import Care
 from .status import Telling
@@ -58,12 +58,12 @@ class Server:
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts that it joins
         self,
-        doors: Doors,
+        doors: Endpoints,
         journal: JournalWriter,
         sessions: Sessions,
         reads: ReadExecutor,
         followers: tuple[Follower, Follower],
-        waker: Waker,
+        waker: WakeupPipe,
         settings: Settings,
         base: str,
         read_settings: Callable[[], Settings],

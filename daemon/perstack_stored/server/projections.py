@@ -14,7 +14,7 @@ from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import Follower
 from perstack_stored.projection.worker import INDEX_STATUS
 from perstack_stored.read.executor import ReadExecutor
-from perstack_stored.transport.endpoints import Doors
+from perstack_stored.transport.endpoints import Endpoints
 
 from .status import Telling
 
@@ -40,7 +40,7 @@ class Care:
         followers: tuple[Follower, Follower],
         journal: JournalWriter,
         reads: ReadExecutor,
-        doors: Doors,
+        doors: Endpoints,
         telling: Telling,
         notifier: Notifier,
     ) -> None:

@@ -16,7 +16,7 @@ from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.store.commit import Committer
-from perstack_stored.transport.endpoints import Doors
+from perstack_stored.transport.endpoints import Endpoints
 
 
 class Telling:
@@ -31,7 +31,7 @@ class Telling:
         stores: Committer,
         parts: MultipartAssembler,
         reads: ReadExecutor,
-        doors: Doors,
+        doors: Endpoints,
         followers: tuple[Follower, Follower],
     ) -> None:
         self._settings = settings

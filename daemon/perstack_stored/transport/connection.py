@@ -39,7 +39,7 @@ class Newcomer(NamedTuple):
             return True
 
 
-class Connection:
+class IpcConnection:
     """Sends and receives without blocking; what it means is `ipc.py`'s affair.
 
     Attributes:

@@ -10,27 +10,27 @@ from perstack_stored.access.peers import Peers
 from perstack_stored.config.settings import Settings
 from perstack_stored.protocol.messages import Envelope, Message
 
-from .ipc import Ipc
-from .tcp import Router
+from .ipc import IpcTransport
+from .tcp import TcpTransport
 
 _LAST_ANSWERS_SECONDS = 0.5
 _IN = select.EPOLLIN
 
 
-class Doors:
+class Endpoints:
     """Used by the serving loop; the figures may be looked at from other threads."""
 
     def __init__(self, peers: Peers, settings: Settings, connections_max: int) -> None:
         self._epoll = select.epoll()
-        self._ipc = Ipc(self._epoll, peers, settings, connections_max)
-        self._router: Router | None = None
+        self._ipc = IpcTransport(self._epoll, peers, settings, connections_max)
+        self._router: TcpTransport | None = None
         self._watched: set[int] = set()
 
     def serve_ipc(self, listener: socket.socket) -> None:
         """Let clients in there from now on."""
         self._ipc.listen(listener)
 
-    def serve_router(self, router: Router) -> None:
+    def serve_router(self, router: TcpTransport) -> None:
         """Take what comes by tcp, too."""
         self._router = router
         self._epoll.register(router.fd, _IN)

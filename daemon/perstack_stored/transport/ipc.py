@@ -20,8 +20,8 @@ from perstack_stored.model.shares import Client, Owned
 from perstack_stored.protocol.messages import Envelope, Message, RoutingId
 from perstack_stored.protocol.zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
-from .connection import Connection, Newcomer
-from .partial_frames import HalfFrames
+from .connection import IpcConnection, Newcomer
+from .partial_frames import PartialFrameBudget
 
 _ACCEPTED_MAX = 64  # in a round
 _WAITING_MAX = 16  # accepted ones that wait for a place
@@ -35,7 +35,7 @@ _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _log = structlog.get_logger()
 
 
-class Ipc:
+class IpcTransport:
     """All connections over ipc. Their descriptors, and the listeners', are watched by the loop's epoll.
 
     Attributes:
@@ -55,18 +55,18 @@ class Ipc:
         self._handshake_seconds = settings.handshake_seconds
         self.take_up(settings)
         self._listeners: dict[int, socket.socket] = {}
-        self._by_fd: dict[int, Connection] = {}
-        self._by_number: dict[RoutingId, Connection] = {}
+        self._by_fd: dict[int, IpcConnection] = {}
+        self._by_number: dict[RoutingId, IpcConnection] = {}
         self._numbers = 0
         self._events: deque[tuple[int, int]] = deque()
         self._owned: Owned[int] = Owned()
         self._waiting: dict[Client, Newcomer] = {}  # accepted, and waiting for a place
         self._waiting_max = min(_WAITING_MAX, max(1, connections_max // 8))
-        self._greeting: dict[int, Connection] = {}  # the oldest first
-        self._unread: dict[int, Connection] = {}  # with complete frames that were not taken
+        self._greeting: dict[int, IpcConnection] = {}  # the oldest first
+        self._unread: dict[int, IpcConnection] = {}  # with complete frames that were not taken
         self._taken = 0  # frames, in this round
-        self._answered: list[Connection] = []
-        self._blocked: dict[int, Connection] = {}
+        self._answered: list[IpcConnection] = []
+        self._blocked: dict[int, IpcConnection] = {}
         self._unread_answers = 0  # their bytes
         self._paused = ""
         self._paused_until = 0.0
@@ -76,7 +76,7 @@ class Ipc:
         self.failures = {"broken": 0, "protocol": 0, "timeout": 0}
         self.cut = {"memory": 0, "protocol": 0, "share": 0, "too_large": 0}
         self.pauses: Counter[str] = Counter(full=0, emfile=0)
-        self.halves = HalfFrames(settings.half_frames_bytes_max)
+        self.halves = PartialFrameBudget(settings.half_frames_bytes_max)
         self.dropped = 0
         self.gone = 0
 
@@ -137,7 +137,7 @@ class Ipc:
             if event & ~_OUT and not connection.decoder.unread:
                 size += self._read(connection, messages)
 
-    def _read(self, connection: Connection, messages: list[Message]) -> int:
+    def _read(self, connection: IpcConnection, messages: list[Message]) -> int:
         decoder = connection.decoder
         try:
             data = connection.recv(decoder.wanted)
@@ -151,7 +151,7 @@ class Ipc:
             self._end(connection)
         return len(data)
 
-    def _feed(self, connection: Connection, data: bytes, messages: list[Message]) -> None:
+    def _feed(self, connection: IpcConnection, data: bytes, messages: list[Message]) -> None:
         decoder = connection.decoder
         was_ready = decoder.ready
         try:
@@ -193,7 +193,7 @@ class Ipc:
         else:
             self.dropped += 1  # the client's retry brings an ack back
 
-    def _put(self, connection: Connection, head: bytes, body: bytes) -> bool:
+    def _put(self, connection: IpcConnection, head: bytes, body: bytes) -> bool:
         """Whether there is room."""
         waiting = connection.waiting
         if connection.blocked:
@@ -218,7 +218,7 @@ class Ipc:
             most = self._most_unread()
             self._cut(most, "memory", "answers that are not read take more than unread-answers-bytes-max")
 
-    def _most_unread(self) -> Connection:
+    def _most_unread(self) -> IpcConnection:
         """Of the client that leaves most unread, the connection that leaves most."""
         left: Counter[Client] = Counter()
         for one in self._blocked.values():
@@ -226,7 +226,7 @@ class Ipc:
         client = max(left, key=left.__getitem__)
         return max((o for o in self._blocked.values() if o.client == client), key=lambda o: o.waiting)
 
-    def _push(self, connection: Connection) -> None:
+    def _push(self, connection: IpcConnection) -> None:
         before = connection.waiting if connection.blocked else 0
         try:
             sent = connection.push()
@@ -242,7 +242,7 @@ class Ipc:
             else:
                 self._blocked[connection.number] = connection
 
-    def _give_up(self, connection: Connection) -> None:
+    def _give_up(self, connection: IpcConnection) -> None:
         """Send no more answers there; a client that does read sees the end, and connects anew."""
         connection.deaf = True
         connection.end()
@@ -315,20 +315,20 @@ class Ipc:
         sock, number, uid, gid, pid, process = newcomer
         self._epoll.register(sock, _IN)  # what may fail comes first: then nobody has arrived
         client = self._peers.arrived(number, uid, gid, pid, process)
-        connection = Connection(sock, number, client, self._frame_bytes_max)
+        connection = IpcConnection(sock, number, client, self._frame_bytes_max)
         self._owned.add(number, client)
         self._by_fd[connection.fd] = self._by_number[connection.number] = connection
         self._greeting[connection.number] = connection
         self.accepted += 1
         self._put(connection, OPENING, b"")
 
-    def _end(self, connection: Connection) -> None:
+    def _end(self, connection: IpcConnection) -> None:
         """Nothing more comes, and what had come is taken: before that, it is not read."""
         if not connection.decoder.ready:
             self.failures["broken"] += 1
         self._close(connection)
 
-    def _cut(self, connection: Connection, reason: str, error: object) -> None:
+    def _cut(self, connection: IpcConnection, reason: str, error: object) -> None:
         """Close one that breaks the protocol, or a bound."""
         if connection.decoder.ready:
             self.cut[reason] += 1
@@ -339,7 +339,7 @@ class Ipc:
             self._say("handshake_failed", reason, error, connection)
         self._close(connection)
 
-    def _close(self, connection: Connection) -> None:
+    def _close(self, connection: IpcConnection) -> None:
         number = connection.number
         self._epoll.unregister(connection.fd)
         if connection.blocked:
@@ -392,7 +392,7 @@ class Ipc:
                 break
             self._cut(connection, "timeout", "the handshake was not complete in time")
 
-    def _say(self, event: str, reason: str, error: object, connection: Connection | None) -> None:
+    def _say(self, event: str, reason: str, error: object, connection: IpcConnection | None) -> None:
         """Log it, but not each time; `more` counts those that were not."""
         now, what = time.monotonic(), f"{event} {reason}"
         if now - self._said.get(what, -_LOG_SECONDS) < _LOG_SECONDS:

@@ -4,10 +4,10 @@ from collections import Counter
 
 from perstack_stored.model.shares import Client
 
-from .connection import Connection
+from .connection import IpcConnection
 
 
-class HalfFrames:
+class PartialFrameBudget:
     """Counts them by the client that sent them: whoever opens many connections gets no more room for it.
 
     Attributes:
@@ -17,10 +17,10 @@ class HalfFrames:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._of: Counter[Client] = Counter()  # bytes
-        self._by_client: dict[Client, dict[int, Connection]] = {}  # the one that moved last is the last
+        self._by_client: dict[Client, dict[int, IpcConnection]] = {}  # the one that moved last is the last
         self.bytes = 0
 
-    def note(self, connection: Connection, kept: int) -> None:
+    def note(self, connection: IpcConnection, kept: int) -> None:
         """So many bytes are kept for a connection now; none once it is closed."""
         client = connection.client
         self.bytes += kept - connection.kept
@@ -33,7 +33,7 @@ class HalfFrames:
         elif not connections:
             del self._by_client[client], self._of[client]
 
-    def excess(self) -> Connection | None:
+    def excess(self) -> IpcConnection | None:
         """One to close where there is too much: of the client that has most, the one that stands longest."""
         if self.bytes <= self._bytes_max:
             return None

@@ -8,7 +8,7 @@ import zmq.backend
 from perstack_stored.protocol.messages import Envelope, RoutingId
 
 
-class Outbox:
+class SendQueue:
     """Sends on the ROUTER, never blocking; what a peer's queue doesn't take waits here, within a bound."""
 
     def __init__(self, socket: "zmq.backend.Socket", *, bytes_max: int) -> None:

@@ -9,14 +9,14 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.protocol.messages import Message
 
 from .binding import seed_routing_ids
-from .send_queue import Outbox
-from .zap import Gate
+from .send_queue import SendQueue
+from .zap import ZapHandler
 
 _LINGER_MS = 500
 _HANDSHAKE_MS = 5000
 
 
-class Router:
+class TcpTransport:
     """Receives and sends without blocking. Without a tcp endpoint there is none, and no thread of libzmq.
 
     Attributes:
@@ -37,8 +37,8 @@ class Router:
         # The binding's own method: the public one costs as much again as the call itself.
         self._recv = zmq.backend.Socket.recv.__get__(socket)
         self._peers = peers
-        self.gate = Gate(self._context, socket, rules)
-        self.outbox = Outbox(socket, bytes_max=settings.outbox_bytes_max)
+        self.gate = ZapHandler(self._context, socket, rules)
+        self.outbox = SendQueue(socket, bytes_max=settings.outbox_bytes_max)
         self.fd = int(socket.getsockopt(zmq.FD))
 
     @property

@@ -5,7 +5,7 @@ import os
 import signal
 
 
-class Waker:
+class WakeupPipe:
     """A descriptor that becomes readable when another thread, or a signal, has something for the loop."""
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ _EVENTS = sum(_FAILURES) + _ACCEPTED + _DISCONNECTED
 _log = structlog.get_logger()
 
 
-class Gate:
+class ZapHandler:
     """Made before the router is bound; stopped after it was closed and before the context ends."""
 
     def __init__(
