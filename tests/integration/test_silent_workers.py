@@ -17,8 +17,8 @@ from perstack_storage import Client
 from perstack_stored.process import hang_detector as silence
 from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.worker_status import BYTES, WorkerStatus
-from perstack_stored.projection.process import Follower
-from perstack_stored.projection.worker import Place
+from perstack_stored.projection.process import ProjectionProcess
+from perstack_stored.projection.worker import WorkerConfig
 from tests.integration.raw import Raw, event
 from tests.integration.test_tree_helper import JOBS, ROUNDS, helper_of, store_much
 from tests.support import RunningDaemon, eventually, running_daemon
@@ -232,8 +232,10 @@ def test_what_can_t_be_ended_yet_is_waited_for(tmp_path: Path) -> None:
         def poll(self) -> int | None:
             return self.ended
 
-    told = Place(str(tmp_path), "", 0o640, 0o750, 0, log_json=True, log_level="info", parent=os.getpid())
-    follower = Follower("tree", told, -1)
+    told = WorkerConfig(
+        str(tmp_path), "", 0o640, 0o750, 0, log_json=True, log_level="info", parent=os.getpid()
+    )
+    follower = ProjectionProcess("tree", told, -1)
     process = Undying()
     follower._process = process  # type: ignore[assignment]
     begun = time.monotonic()

@@ -12,7 +12,7 @@ from perstack_stored.index.file_watch import FileWatch
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.kinds import Kind
 from perstack_stored.process.socket_pair import pair
-from perstack_stored.projection.channel import FollowerEnd, Report, ServerEnd
+from perstack_stored.projection.channel import Report, SupervisorChannel, WorkerChannel
 from perstack_stored.projection.worker import IndexProjection
 from tests.unit.support import Base, event
 
@@ -71,7 +71,7 @@ def test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now(tmp_pa
 def test_why_a_process_ended_is_heard_though_it_left_something_unread() -> None:
     """The kernel tells of that first, and of the last report behind it."""
     ours, theirs = pair()
-    server, follower = ServerEnd(ours), FollowerEnd(theirs)
+    server, follower = SupervisorChannel(ours), WorkerChannel(theirs)
     server.send(LogPosition(1, 1, 1))
     follower.report(Report(LogPosition(0, 0, 0), 0, idle=False, fault="why"))
     theirs.close()

@@ -32,7 +32,7 @@ class Report(NamedTuple):
     rebuilt: bool = False
 
 
-class ServerEnd:
+class SupervisorChannel:
     """The server's end: never blocks."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -84,7 +84,7 @@ class ServerEnd:
         self._socket.close()
 
 
-class FollowerEnd:
+class WorkerChannel:
     """The follower's end."""
 
     def __init__(self, sock: socket.socket) -> None:

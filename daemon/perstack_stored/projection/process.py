@@ -16,8 +16,8 @@ from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
-from .channel import Report, ServerEnd
-from .worker import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, Place
+from .channel import Report, SupervisorChannel
+from .worker import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, WorkerConfig
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0
@@ -48,10 +48,10 @@ class Backoff:
         return pause
 
 
-class Follower:
+class ProjectionProcess:
     """One follower process. `place` is how far it has come, None until its first report."""
 
-    def __init__(self, kind: str, told: Place, lock_fd: int) -> None:
+    def __init__(self, kind: str, told: WorkerConfig, lock_fd: int) -> None:
         """Nothing is started yet.
 
         Args:
@@ -73,7 +73,7 @@ class Follower:
         self._told = told
         self._lock_fd = lock_fd
         self._process: subprocess.Popen[bytes] | None = None
-        self._line: ServerEnd | None = None
+        self._line: SupervisorChannel | None = None
         self._started = 0.0
         self._backoff = Backoff(_BACKOFF_SECONDS, _STABLE_SECONDS)
         self._anew_backoff = Backoff(_ANEW_BACKOFF_SECONDS, _ANEW_STABLE_SECONDS)
@@ -89,7 +89,9 @@ class Follower:
         self._look_at = 0.0
         self._deaths = Deaths()
         self._blocked: dict[int, BlockedRecord] = {}  # not written down by a process yet
-        self._dying: tuple[subprocess.Popen[bytes], ServerEnd | None] | None = None  # killed, still there
+        self._dying: tuple[subprocess.Popen[bytes], SupervisorChannel | None] | None = (
+            None  # killed, still there
+        )
 
     @property
     def running(self) -> bool:
@@ -111,7 +113,7 @@ class Follower:
             self._note_fault(f"can't be started: {error}")
             _log.error("follower_not_started", follower=self.kind, reason=str(error), again_in_s=pause)
             return
-        self._line = ServerEnd(line)
+        self._line = SupervisorChannel(line)
         assert self._status is not None
         self._silence = HangDetector(self._process.pid, self._status, self._told.silence_seconds)
         self._silence_fault = ""

@@ -49,7 +49,7 @@ from perstack_stored.tree.helper import HELPED_LAG_RECORDS, ParallelWriter, Slic
 from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
 from perstack_stored.tree.writer import TreeWriter, Write, umask_for
 
-from .channel import FollowerEnd, Report
+from .channel import Report, WorkerChannel
 
 INDEX_SLICE = (2048, 4 << 20)  # records, bytes
 TREE_SLICE = (256, 4 << 20)
@@ -70,7 +70,7 @@ _PR_SET_PDEATHSIG = 1
 _log = structlog.get_logger()
 
 
-class Place(msgspec.Struct):
+class WorkerConfig(msgspec.Struct):
     """What a follower is told on its command line, as JSON."""
 
     base: str
@@ -263,7 +263,7 @@ def help_with(tree: TreeWriter, line: socket.socket) -> None:
 def follow(
     projection: IndexProjection | TreeProjection,
     reader: JournalReader,
-    link: FollowerEnd,
+    link: WorkerChannel,
     status: WorkerStatus | None = None,
     careful_until: int = 0,
 ) -> None:
@@ -316,7 +316,7 @@ def follow(
 
 def _insist(
     projection: IndexProjection | TreeProjection,
-    link: FollowerEnd,
+    link: WorkerChannel,
     place: LogPosition,
     work: Callable[[], None],
     status: WorkerStatus,
@@ -346,7 +346,7 @@ def _insist(
 
 def _tell(
     projection: IndexProjection | TreeProjection,
-    link: FollowerEnd,
+    link: WorkerChannel,
     place: LogPosition,
     *,
     idle: bool,
@@ -376,7 +376,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _run(kind: str, told: Place, sock: socket.socket, line: FollowerEnd) -> None:
+def _run(kind: str, told: WorkerConfig, sock: socket.socket, line: WorkerChannel) -> None:
     """Open what there is to follow and to write, and follow."""
     status = WorkerStatus() if told.status_fd < 0 else WorkerStatus.of(told.status_fd)
     status.beat()
@@ -438,7 +438,9 @@ def _files_showing(status: WorkerStatus) -> FileSystem:
     return files
 
 
-def _start_helper(told: Place, server_fd: int, line_fd: int, status_fd: int) -> "subprocess.Popen[bytes]":
+def _start_helper(
+    told: WorkerConfig, server_fd: int, line_fd: int, status_fd: int
+) -> "subprocess.Popen[bytes]":
     """Start the tree's helper. It has our niceness, and the lock.
 
     It has our end of the line to the server open as well: so the server sees that both of us are gone.
@@ -474,7 +476,7 @@ def main() -> None:
     kind, link_fd, text = sys.argv[1:]
     # Ctrl-C, systemd's stop and the end of a terminal reach the whole group; the server decides when we end.
     interpreter.ignore_group_signals()
-    told = msgspec.json.decode(text, type=Place)
+    told = msgspec.json.decode(text, type=WorkerConfig)
     die_with(told.parent)
     log.configure(json=told.log_json, level=told.log_level)
     structlog.contextvars.bind_contextvars(process=kind)
@@ -482,7 +484,7 @@ def main() -> None:
     if kind != "index":  # it makes nothing that is for others
         umask_for(TreeModes(told.file_mode, told.folder_mode))
     sock = socket.socket(fileno=int(link_fd))
-    line = FollowerEnd(sock)
+    line = WorkerChannel(sock)
     try:
         _run(kind, told, sock, line)
     except Refusal as error:

@@ -39,8 +39,8 @@ from perstack_stored.observe import log
 from perstack_stored.observe.http import Health, MetricsServer
 from perstack_stored.observe.prometheus import Metrics
 from perstack_stored.observe.systemd import Notifier
-from perstack_stored.projection.process import Follower
-from perstack_stored.projection.worker import Place
+from perstack_stored.projection.process import ProjectionProcess
+from perstack_stored.projection.worker import WorkerConfig
 from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.startup import make_sessions, open_journal, take_up_tree
 from perstack_stored.transport import binding as bind
@@ -281,8 +281,10 @@ class Daemon:
         self._config, self._settings, self._rules = config, settings, rules
         return settings
 
-    def _followers(self, journal: JournalWriter, lock: DataDirLock) -> tuple[Follower, Follower]:
-        told = Place(
+    def _followers(
+        self, journal: JournalWriter, lock: DataDirLock
+    ) -> tuple[ProjectionProcess, ProjectionProcess]:
+        told = WorkerConfig(
             base=self._base,
             store=journal.store.hex(),
             file_mode=self._settings.file_mode,
@@ -296,13 +298,13 @@ class Daemon:
             exchange=self._ways.exchange,
         )
         tree = msgspec.structs.replace(told, nice=self._settings.tree_nice)
-        return Follower("index", told, lock.fd), Follower("tree", tree, lock.fd)
+        return ProjectionProcess("index", told, lock.fd), ProjectionProcess("tree", tree, lock.fd)
 
     def _stop(
         self,
         journal: JournalWriter,
         reads: ReadExecutor,
-        followers: tuple[Follower, Follower],
+        followers: tuple[ProjectionProcess, ProjectionProcess],
         doors: Endpoints,
         router: TcpTransport | None,
     ) -> None:

@@ -25,7 +25,7 @@ from perstack_stored.observe import log
 from perstack_stored.observe.counters import ArrivalTimes, LoopCounters
 from perstack_stored.observe.prometheus import MetricsSource
 from perstack_stored.observe.systemd import Notifier
-from perstack_stored.projection.process import Follower
+from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope, Reply
@@ -62,7 +62,7 @@ class Server:
         journal: JournalWriter,
         sessions: Sessions,
         reads: ReadExecutor,
-        followers: tuple[Follower, Follower],
+        followers: tuple[ProjectionProcess, ProjectionProcess],
         waker: WakeupPipe,
         settings: Settings,
         base: str,

@@ -11,7 +11,7 @@ import structlog
 
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe.systemd import Notifier
-from perstack_stored.projection.process import Follower
+from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker import INDEX_STATUS
 from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.transport.endpoints import Endpoints
@@ -37,7 +37,7 @@ class Care:
 
     def __init__(
         self,
-        followers: tuple[Follower, Follower],
+        followers: tuple[ProjectionProcess, ProjectionProcess],
         journal: JournalWriter,
         reads: ReadExecutor,
         doors: Endpoints,

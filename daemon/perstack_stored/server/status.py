@@ -9,7 +9,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe.counters import LoopCounters
-from perstack_stored.projection.process import Follower
+from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
@@ -32,7 +32,7 @@ class Telling:
         parts: MultipartAssembler,
         reads: ReadExecutor,
         doors: Endpoints,
-        followers: tuple[Follower, Follower],
+        followers: tuple[ProjectionProcess, ProjectionProcess],
     ) -> None:
         self._settings = settings
         self._base = base
@@ -127,7 +127,7 @@ class Telling:
             f" {refused} refused; behind: {behind}"
         )
 
-    def _behind(self, follower: Follower) -> str:
+    def _behind(self, follower: ProjectionProcess) -> str:
         if follower.fault:
             return f"stopped by: {follower.fault}"
         return (
@@ -136,7 +136,7 @@ class Telling:
             else str(self._journal.mark.position - follower.place.position)
         )
 
-    def follower(self, follower: Follower) -> dict[str, Any]:
+    def follower(self, follower: ProjectionProcess) -> dict[str, Any]:
         """How far a follower is."""
         mark, place = self._journal.mark, follower.place
         return {
