@@ -9,7 +9,7 @@ from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.reader import LogPosition
-from perstack_stored.server.projections import Care
+from perstack_stored.server.projections import ProjectionCoordinator
 from perstack_stored.transport.endpoints import Endpoints
 
 
@@ -32,12 +32,12 @@ class NobodyFollows:
         """Nobody waits for it."""
 
 
-def care_for(index: Any, tree: Any, doors: Any) -> Care:
+def care_for(index: Any, tree: Any, doors: Any) -> ProjectionCoordinator:
     journal: Any = SimpleNamespace(mark=LogPosition(9, 1, 9))
     faults = SimpleNamespace(index_damage=str)
     reads: Any = SimpleNamespace(tail=NobodyFollows(), index_is_there=True, faults=faults)
     nobody: Any = None
-    return Care((index, tree), journal, reads, doors, nobody, nobody)
+    return ProjectionCoordinator((index, tree), journal, reads, doors, nobody, nobody)
 
 
 def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:

@@ -15,10 +15,10 @@ from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.startup import open_journal
 from perstack_stored.tree.writer import Cursor, save_cursor, umask_for
-from perstack_stored.tree_import.existing import Held, Verdict
+from perstack_stored.tree_import.existing import ExistingRecords, Verdict
 from perstack_stored.tree_import.first_start import Storing, import_tree, import_wanted
 from perstack_stored.tree_import.plan import Path, Plan, Planned
-from perstack_stored.tree_import.survey import Account, SkipError, Survey
+from perstack_stored.tree_import.survey import Account, SkipError, TreeSurvey
 
 from .findings import Report
 from .locked import Advance, Base, count_files, keeping_sessions, progress
@@ -114,7 +114,7 @@ class _Later:
     def run(self) -> None:
         told, journal = self._told, self._journal
         with progress("reading (files)", count_files(self._source)) as told.advance:
-            plan = Survey(self._base.files, told).run(self._source)
+            plan = TreeSurvey(self._base.files, told).run(self._source)
         held = self._held(plan)
         verdicts: Counter[Verdict] = Counter()
         with (
@@ -135,8 +135,8 @@ class _Later:
             "skipped": told.skipped.total(),
         }
 
-    def _held(self, plan: Plan) -> Held:
-        held = Held({planned.path[1] for planned in plan})
+    def _held(self, plan: Plan) -> ExistingRecords:
+        held = ExistingRecords({planned.path[1] for planned in plan})
         reader = JournalReader(self._base.files, self._base.folders.journal)
         until = self._journal.mark
         with progress("journal (records)", until.position) as advance:
@@ -145,7 +145,7 @@ class _Later:
         reader.close()
         return held
 
-    def _store(self, storing: Storing, held: Held, planned: Planned) -> Verdict:
+    def _store(self, storing: Storing, held: ExistingRecords, planned: Planned) -> Verdict:
         if planned.kind == Kind.EVENT and held.has(planned.digest):
             return Verdict.HELD  # spares reading what an earlier attempt stored
         payload, written_ms = storing.read(planned)

@@ -2,7 +2,7 @@
 
 One thread owns the sockets, the journal and the sessions. The way of a store: `_drain` → `_request` →
 `_commit` → `Committer.commit` → `JournalWriter.write`, then its sync → `Endpoints.send`. What becomes of
-index and tree is the concern of `Care`.
+index and tree is the concern of `ProjectionCoordinator`.
 """
 
 import os
@@ -40,8 +40,8 @@ from perstack_stored.store.large_values import LargeValueQueue
 from perstack_stored.transport.endpoints import Endpoints
 from perstack_stored.transport.wakeup import WakeupPipe
 
-from .projections import Care
-from .status import Telling
+from .projections import ProjectionCoordinator
+from .status import StatusReporter
 
 _IDLE_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 0.01
@@ -97,12 +97,12 @@ class Server:
         self._waiting: deque[ReadRequest] = deque()
         self._stopping = False
         self.figures = LoopCounters()
-        self._telling = Telling(
+        self._telling = StatusReporter(
             settings, base, journal, sessions, self._stores, self._parts, reads, doors, followers
         )
         self._notifier = notifier or Notifier()
         peers.on_leaving(reads.left)
-        self._care = Care(followers, journal, reads, doors, self._telling, self._notifier)
+        self._care = ProjectionCoordinator(followers, journal, reads, doors, self._telling, self._notifier)
         self._syncs_noted = 0
         self._gave_way = (0, 0)  # values in parts, and sessions
         self._housekept = 0.0

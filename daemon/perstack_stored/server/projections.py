@@ -16,7 +16,7 @@ from perstack_stored.projection.worker import INDEX_STATUS
 from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.transport.endpoints import Endpoints
 
-from .status import Telling
+from .status import StatusReporter
 
 _CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0
@@ -28,7 +28,7 @@ _INDEX_STUCK_SECONDS = 10.0
 _log = structlog.get_logger()
 
 
-class Care:
+class ProjectionCoordinator:
     """Cares for the followers of a journal.
 
     Attributes:
@@ -41,7 +41,7 @@ class Care:
         journal: JournalWriter,
         reads: ReadExecutor,
         doors: Endpoints,
-        telling: Telling,
+        telling: StatusReporter,
         notifier: Notifier,
     ) -> None:
         self.followers = followers

@@ -19,7 +19,7 @@ from perstack_stored.store.commit import Committer
 from perstack_stored.transport.endpoints import Endpoints
 
 
-class Telling:
+class StatusReporter:
     """Looks at the parts of a server, in its thread."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts that it looks at

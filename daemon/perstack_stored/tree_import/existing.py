@@ -38,7 +38,7 @@ class _Newest(NamedTuple):
     sent_at: float  # the same as it was sent
 
 
-class Held:
+class ExistingRecords:
     """The values of some jobs in the journal."""
 
     def __init__(self, jobs: set[str]) -> None:

@@ -21,7 +21,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, to_nobody
 
 from .plan import Path, Plan, Planned, digest_of
-from .survey import Account, SkipError, Survey, checked, read_file, unreadable
+from .survey import Account, SkipError, TreeSurvey, checked, read_file, unreadable
 
 MARKER_NAME = "import.state"
 _MARKER = b"The tree is being imported. A start of the daemon goes on with it, and removes this file.\n"
@@ -71,7 +71,7 @@ def import_tree(
     _log.info("import_begun", records=before)
     held = _held(files, folders, journal, working)
     account = Account(working)
-    plan = Survey(files, account).run(folders.base)
+    plan = TreeSurvey(files, account).run(folders.base)
     with Storing(files, folders.base, journal, account) as storing:
         _store_all(storing, plan, held, account)
     files.unlink(MARKER_NAME, dir_fd=folders.stored)

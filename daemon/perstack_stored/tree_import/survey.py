@@ -87,7 +87,7 @@ class Account:
         _log.info("import_progress", step=step, files=files, of=of, records=records, skipped=skipped)
 
 
-class Survey:
+class TreeSurvey:
     """Walks the tree once, in the order of the paths."""
 
     def __init__(self, files: FileSystem, account: Account) -> None:

@@ -15,7 +15,7 @@ from perstack_stored.model.values import Value
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, count_files, progress
 from perstack_stored.tree_import.plan import Path, kind_of
-from perstack_stored.tree_import.survey import Account, Reason, SkipError, Survey
+from perstack_stored.tree_import.survey import Account, Reason, SkipError, TreeSurvey
 
 from .missing_events import STREAMS, Seen, crowding, signs
 from .torn_files import how_torn
@@ -95,7 +95,7 @@ def audit(tree: int, report: Report) -> None:
     told = _Told(report)
     with progress("reading (files)", count_files(tree)) as advance:
         told.advance = advance
-        Survey(FileSystem(), told).run(tree)
+        TreeSurvey(FileSystem(), told).run(tree)
     told.finish()
 
 
