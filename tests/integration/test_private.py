@@ -14,7 +14,7 @@ import pytest
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError
 from perstack_stored.launcher.run import execute
-from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.locked import locked_datadir
 from tests.integration.raw import Raw, event, job
 from tests.support import RunningDaemon, eventually, running_daemon
 
@@ -213,7 +213,7 @@ def test_offline_tools_tell_another_user_whose_the_base_is(shared: Path) -> None
     assert daemon.stop() == 0
 
     def check() -> str:
-        with held_base(str(daemon.base), "check", reads_only=True):
+        with locked_datadir(str(daemon.base), "check", reads_only=True):
             return "held"
 
     def run() -> str:

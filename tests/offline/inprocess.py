@@ -16,7 +16,7 @@ from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Finding, Report
-from perstack_stored.offline.locked import Base, held_base, keeping_sessions, slices
+from perstack_stored.offline.locked import DataDir, keeping_sessions, locked_datadir, slices
 from perstack_stored.offline.repair.repair import FINDINGS, NOTES, repair
 from perstack_stored.projection.worker import IndexProjection
 from perstack_stored.read import queries
@@ -68,7 +68,7 @@ class EndingFiles(FileSystem):
 
 
 @contextmanager
-def _ending(held: Base) -> Iterator[Base]:
+def _ending(held: DataDir) -> Iterator[DataDir]:
     """The base as a process has it that ends then."""
     files = EndingFiles()
     try:
@@ -82,7 +82,7 @@ class Checked:
 
     def __init__(self, base: Path) -> None:
         found: list[Finding] = []
-        with held_base(str(base), "check", reads_only=True) as whole, _ending(whole) as held:
+        with locked_datadir(str(base), "check", reads_only=True) as whole, _ending(whole) as held:
             check(held, Report(found.append))
         self.findings = {finding.name for finding in found if not finding.is_note}
         self.notes = {finding.name for finding in found if finding.is_note}
@@ -100,7 +100,7 @@ class Repaired:
         found: list[Finding] = []
         report = Report(found.append, FINDINGS, NOTES)
         with (
-            held_base(str(base), "repair", reads_only=dry_run, repairs=True) as whole,
+            locked_datadir(str(base), "repair", reads_only=dry_run, repairs=True) as whole,
             _ending(whole) as held,
         ):
             self.done = repair(held if files is None else held._replace(files=files), report, dry_run=dry_run)
@@ -138,7 +138,7 @@ class Started:
         """
         self.sessions: Sessions = keeping_sessions(Settings())
         with (
-            held_base(str(base), "test", reads_only=False, repairs=True) as whole,
+            locked_datadir(str(base), "test", reads_only=False, repairs=True) as whole,
             _ending(whole) as held,
         ):
             files, folders = held.files, held.folders

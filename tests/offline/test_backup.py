@@ -22,7 +22,7 @@ from perstack_stored.offline.backup.copy import backup
 from perstack_stored.offline.backup.manifest import BackupDamagedError, Manifest
 from perstack_stored.offline.backup.restore import restore
 from perstack_stored.offline.dump import Wanted, dump
-from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.locked import locked_datadir
 from tests.crash.load import load
 from tests.integration.raw import Raw, batch, event, session
 from tests.offline.bases import (
@@ -65,7 +65,7 @@ def bring_back(target: Path, base: Path, to: int | None = None, files: FileSyste
 
 def records(base: Path) -> list[dict[str, Any]]:
     """All that the journal holds, in order: positions, times, sessions, values."""
-    with held_base(str(base), "test", reads_only=True) as held:
+    with locked_datadir(str(base), "test", reads_only=True) as held:
         return [json.loads(line) for line in dump(held, Wanted(show_secrets=True))]
 
 

@@ -23,7 +23,7 @@ from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import Base, held_base
+from perstack_stored.offline.locked import DataDir, locked_datadir
 from perstack_stored.server import daemon as daemon_module
 from perstack_stored.tree_import import first_start as importer
 from tests.importing.test_resume import FailingFiles, PowerCutError
@@ -332,7 +332,7 @@ def import_in_this_process(base: Path, source: Path, files: FileSystem) -> None:
     report = Report(lambda _: None, import_later.FINDINGS, import_later.NOTES)
     descriptor = import_later.open_source(str(source))
     try:
-        held = Base(str(base), files, folders)
+        held = DataDir(str(base), files, folders)
         import_later.import_later(held, Settings(first_segment_bytes=1 << 16), descriptor, report, force=True)
     finally:
         for fd in (descriptor, *folders):
@@ -374,7 +374,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(
 def all_payloads(base: Path) -> list[bytes]:
     """What every record of a base holds, read in this process."""
     files = FileSystem()
-    with held_base(str(base), "test", reads_only=True) as held:
+    with locked_datadir(str(base), "test", reads_only=True) as held:
         end = recover_only(files, held.folders.journal)
         reader = JournalReader(files, held.folders.journal)
         found = [

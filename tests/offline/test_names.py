@@ -13,13 +13,13 @@ from perstack_stored.datadir.filesystem import FileSystem, read_whole
 from perstack_stored.datadir.lock import describe, facts_of
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal.reader import is_segment_name, segment_numbers
-from perstack_stored.launcher.users import Users
+from perstack_stored.launcher.users import LauncherLock
 from perstack_stored.model.gaps import Gap
 from perstack_stored.offline.backup.copy import backup
 from perstack_stored.offline.backup.manifest import BackupDamagedError
 from perstack_stored.offline.backup.restore import restore
-from perstack_stored.offline.locked import held_base
-from perstack_stored.offline.repair.evidence import Known, Vouchers
+from perstack_stored.offline.locked import locked_datadir
+from perstack_stored.offline.repair.evidence import IndexEvidence, Known
 from tests.offline.bases import event, segments, store
 from tests.offline.inprocess import Checked, Repaired
 from tests.support import running_daemon
@@ -174,8 +174,8 @@ def test_a_row_of_the_index_can_t_lead_a_repair_out_of_the_tree(base: Path, tmp_
     """Ids in it are names of folders; those of a damaged one may be anything."""
     (base.parent / "job.json").write_bytes(b"{}")
     vouching: tuple[int, int, int, int] = (1, 64, 2, crc32c(b"{}"))
-    with held_base(str(base), "test", reads_only=True) as held:
-        vouchers = Vouchers(held, None, str(tmp_path))
+    with locked_datadir(str(base), "test", reads_only=True) as held:
+        vouchers = IndexEvidence(held, None, str(tmp_path))
         for path in (("jobs", "..", "..", "job.json"), ("jobs", "../..", "job.json"), ("", "job.json")):
             assert vouchers.in_tree(Known(Gap(), 1, vouching, path)) is None
         vouchers.close()
@@ -215,7 +215,7 @@ def test_the_file_of_a_lock_may_say_anything(tmp_path: Path, data: bytes) -> Non
     assert describe(data) == ("another process", False)
     (tmp_path / "exec").write_bytes(data)
     fd = os.open(tmp_path, os.O_RDONLY)
-    users = Users(fd)
+    users = LauncherLock(fd)
     try:
         assert users.last() is None
     finally:

@@ -11,7 +11,7 @@ import zmq
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import rebuild
 from perstack_stored.tree.writer import Cursor, cursor_store, load_cursor
 from tests.offline.bases import (
@@ -131,7 +131,7 @@ def test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one(base:
             calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
             super().sync(fd)
 
-    with held_base(str(base), "test", reads_only=False) as held:
+    with locked_datadir(str(base), "test", reads_only=False) as held:
         rebuild(held._replace(files=Recorder()), Settings(), index_too=True, tree_too=False)
     sums, itself = "rebuild.sqlite-sums to index.sqlite-sums", "rebuild.sqlite to index.sqlite"
     assert calls[-4:] == ["rebuild.sqlite", sums, itself, ".stored"]
@@ -140,7 +140,7 @@ def test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one(base:
 def test_a_rebuilt_tree_is_synced_and_its_cursor_says_so(base: Path) -> None:
     """The start behind a rebuild has nothing to wait for."""
     lose_projections(base)
-    with held_base(str(base), "test", reads_only=False) as held:
+    with locked_datadir(str(base), "test", reads_only=False) as held:
         done = rebuild(held, Settings(), index_too=True, tree_too=True)
         store = cursor_store(held.files, held.folders.stored)
         assert store is not None

@@ -11,7 +11,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError, StartFailedError
 from perstack_stored.index import writer as index_module
 from perstack_stored.index.writer import IndexWriter
-from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import Rebuilt, rebuild
 from perstack_stored.offline.rebuild_child import in_child
 from perstack_stored.tree.writer import TreeWriter, Write
@@ -29,7 +29,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def rebuilt(base: Path, *, index_too: bool = True, retries: bool = False) -> Rebuilt:
-    with held_base(str(base), "rebuild", reads_only=False) as held:
+    with locked_datadir(str(base), "rebuild", reads_only=False) as held:
         return rebuild(held, Settings(), index_too=index_too, tree_too=True, retries=retries, do=in_child)
 
 

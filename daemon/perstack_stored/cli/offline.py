@@ -17,7 +17,7 @@ from perstack_stored.offline.check.check import check as check_base
 from perstack_stored.offline.dump import Wanted
 from perstack_stored.offline.dump import dump as dump_base
 from perstack_stored.offline.findings import Finding, Report
-from perstack_stored.offline.locked import clear_bar, held_base
+from perstack_stored.offline.locked import clear_bar, locked_datadir
 from perstack_stored.offline.rebuild import Rebuilt
 from perstack_stored.offline.rebuild import rebuild as rebuild_base
 from perstack_stored.offline.rebuild_child import in_child
@@ -59,7 +59,7 @@ def check(base_path: str | None, *, as_json: bool) -> None:
     """Check a base and print what is found."""
     with exit_status():
         report = Report(printer(as_json=as_json))
-        with held_base(base_path, "check", reads_only=True) as base:
+        with locked_datadir(base_path, "check", reads_only=True) as base:
             check_base(base, report)
         conclude(report, "compared", as_json=as_json)
 
@@ -130,7 +130,7 @@ def _sum_up(report: Report, done: str) -> None:
 def rebuild(settings: Settings, *, index_too: bool, tree_too: bool, retries: bool) -> None:
     """Rebuild the projections of a base and print what was done."""
     with exit_status():
-        with held_base(settings.base_path or None, "rebuild", reads_only=False) as base:
+        with locked_datadir(settings.base_path or None, "rebuild", reads_only=False) as base:
             done = rebuild_base(
                 base, settings, index_too=index_too, tree_too=tree_too, retries=retries, do=in_child
             )
@@ -162,7 +162,7 @@ def repair(base_path: str | None, *, dry_run: bool, as_json: bool) -> None:
     """Repair the journal of a base, and print what was found, taken back and lost."""
     with exit_status():
         report = Report(printer(as_json=as_json), FINDINGS, NOTES)
-        with held_base(base_path, "repair", reads_only=dry_run, repairs=True) as base:
+        with locked_datadir(base_path, "repair", reads_only=dry_run, repairs=True) as base:
             done = repair_base(base, report, dry_run=dry_run)
         if done is not None and not as_json:
             say(f"made anew: {', '.join(done.segments)}; the old ones are kept in .stored/{done.kept_in}")
@@ -177,7 +177,7 @@ def repair(base_path: str | None, *, dry_run: bool, as_json: bool) -> None:
 
 def dump(base_path: str | None, wanted: Wanted) -> None:
     """Print the records of a base."""
-    with exit_status(), held_base(base_path, "dump", reads_only=True) as base:
+    with exit_status(), locked_datadir(base_path, "dump", reads_only=True) as base:
         out = sys.stdout.buffer
         shown = sys.stdout.isatty()
         for line in dump_base(base, wanted):

@@ -14,7 +14,7 @@ from perstack_stored.observe import log
 from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.audit import audit as audit_module
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import held_base
+from perstack_stored.offline.locked import locked_datadir
 
 from .offline import conclude, exit_status, printer
 from .output import complain
@@ -30,7 +30,7 @@ def import_tree(settings: Settings, source: str, *, force: bool, as_json: bool) 
         source_dir = import_later.open_source(source)
         base_path = settings.base_path or None
         set_up(resolve_base(base_path), settings.folder_mode)
-        with held_base(base_path, "import", reads_only=False) as base:
+        with locked_datadir(base_path, "import", reads_only=False) as base:
             import_later.import_later(base, settings, source_dir, report, force=force)
         os.close(source_dir)
         conclude(report, "of the tree", as_json=as_json)

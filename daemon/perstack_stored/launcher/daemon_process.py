@@ -14,7 +14,7 @@ from perstack_stored.errors import BaseHeldError, ConfigError
 from perstack_stored.process import interpreter
 
 from .children import Children
-from .users import LOG_NAME, Users
+from .users import LOG_NAME, LauncherLock
 
 FORWARDED = (
     signal.SIGINT,
@@ -40,7 +40,7 @@ class SignalledError(Exception):
         self.number = number
 
 
-class Beside:
+class CompanionDaemon:
     """The daemon of a base. `FORWARDED` must be blocked."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Beside:
         self._endpoint = endpoint
         self._drain_seconds = drain_seconds
         self._say = say
-        self._users = Users(stored)
+        self._users = LauncherLock(stored)
         self._started: int | None = None  # process id of our child, until it was waited for
         self._is_new = False  # what we started serves the base, or did
         self._status = 0

@@ -9,7 +9,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import STORED_NAME, not_yours, set_up
 
 from .children import Children
-from .daemon_process import FORWARDED, IGNORED_BY_PYTHON, Beside, Say, SignalledError
+from .daemon_process import FORWARDED, IGNORED_BY_PYTHON, CompanionDaemon, Say, SignalledError
 
 NOT_EXECUTABLE_STATUS = 126
 NOT_FOUND_STATUS = 127
@@ -45,7 +45,7 @@ def execute(
     except PermissionError as error:
         raise not_yours(base, error) from error
     children = Children()
-    beside = Beside(base, stored, endpoint, drain_seconds, say, children)
+    beside = CompanionDaemon(base, stored, endpoint, drain_seconds, say, children)
     try:
         return _run(command, {BASE_VARIABLE: base, ENDPOINT_VARIABLE: beside.enter()}, say, children)
     except SignalledError as error:

@@ -15,7 +15,7 @@ NAME = "exec"
 LOG_NAME = "exec.log"
 
 
-class Users:
+class LauncherLock:
     """The shared lock of one `exec`."""
 
     def __init__(self, stored: int) -> None:

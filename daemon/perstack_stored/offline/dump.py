@@ -14,7 +14,7 @@ from perstack_stored.model.masking import mask
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.protocol import frames as wire
 
-from .locked import Base
+from .locked import DataDir
 
 
 class Wanted(NamedTuple):
@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
     show_secrets: bool = False
 
 
-def dump(base: Base, wanted: Wanted) -> Iterator[bytes]:
+def dump(base: DataDir, wanted: Wanted) -> Iterator[bytes]:
     """Records as lines of JSON; values are the bytes as they were stored, but for line breaks and secrets.
 
     Raises:
@@ -39,7 +39,7 @@ def dump(base: Base, wanted: Wanted) -> Iterator[bytes]:
         yield from _lines(base, reader, wanted)
 
 
-def _lines(base: Base, reader: JournalReader, wanted: Wanted) -> Iterator[bytes]:
+def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[bytes]:
     until, damage = _end(base, reader)
     given = 0
     for entry in reader.entries(reader.seek(wanted.after, until), until):
@@ -60,7 +60,7 @@ def _lines(base: Base, reader: JournalReader, wanted: Wanted) -> Iterator[bytes]
         raise damage
 
 
-def _end(base: Base, reader: JournalReader) -> tuple[LogPosition, DamageError | None]:
+def _end(base: DataDir, reader: JournalReader) -> tuple[LogPosition, DamageError | None]:
     """Up to where the journal can be read, and what stands there if it goes on behind it."""
     try:
         found = recover_only(base.files, base.folders.journal)

@@ -21,7 +21,7 @@ from perstack_stored.tree_import.plan import Path, Plan, Planned
 from perstack_stored.tree_import.survey import Account, SkipError, TreeSurvey
 
 from .findings import Report
-from .locked import Advance, Base, count_files, keeping_sessions, progress
+from .locked import Advance, DataDir, count_files, keeping_sessions, progress
 
 FINDINGS = {
     "import_skipped": "a file was not imported",
@@ -49,7 +49,7 @@ def open_source(path: str) -> int:
     return fd
 
 
-class Told(Account):
+class ImportResult(Account):
     """Tells a report what a survey leaves out, and a bar how far it is."""
 
     def __init__(self, report: Report) -> None:
@@ -72,7 +72,7 @@ class Told(Account):
         self.advance(1)
 
 
-def import_later(base: Base, settings: Settings, source: int, report: Report, *, force: bool) -> None:
+def import_later(base: DataDir, settings: Settings, source: int, report: Report, *, force: bool) -> None:
     """Take a tree into a base that this process holds; what was taken is on disk when this returns.
 
     Args:
@@ -102,14 +102,14 @@ class _Later:
     """One import into an open journal."""
 
     def __init__(
-        self, base: Base, journal: JournalWriter, source: int, report: Report, *, force: bool
+        self, base: DataDir, journal: JournalWriter, source: int, report: Report, *, force: bool
     ) -> None:
         self._base = base
         self._journal = journal
         self._source = source
         self._report = report
         self._force = force
-        self._told = Told(report)
+        self._told = ImportResult(report)
 
     def run(self) -> None:
         told, journal = self._told, self._journal

@@ -30,7 +30,7 @@ _RUNS_MAX = 2**40
 Advance = Callable[[int], None]
 
 
-class Base(NamedTuple):
+class DataDir(NamedTuple):
     """A base held by this process: its absolute path and its open folders."""
 
     path: str
@@ -39,7 +39,9 @@ class Base(NamedTuple):
 
 
 @contextmanager
-def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bool = False) -> Iterator[Base]:
+def locked_datadir(
+    base_path: str | None, role: str, *, reads_only: bool, repairs: bool = False
+) -> Iterator[DataDir]:
     """Hold a base that was set up before. Nothing is created in a folder that is no base.
 
     Args:
@@ -69,7 +71,7 @@ def held_base(base_path: str | None, role: str, *, reads_only: bool, repairs: bo
     try:
         if not repairs:
             refuse_unfinished(files, folders.stored)
-        yield Base(path, files, folders)
+        yield DataDir(path, files, folders)
     finally:
         if lock is not None:
             lock.release()

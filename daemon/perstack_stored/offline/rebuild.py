@@ -31,7 +31,7 @@ from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.writer import Cursor, TreeWriter, Write, save_cursor, umask_for
 from perstack_stored.tree_import import first_start as importer
 
-from .locked import Advance, Base, keeping_sessions, progress, slices
+from .locked import Advance, DataDir, keeping_sessions, progress, slices
 from .rebuild_child import Step
 
 _NEW_NAME = "rebuild.sqlite"
@@ -60,7 +60,7 @@ class Do(Protocol):
 
 
 def rebuild(
-    base: Base,
+    base: DataDir,
     settings: Settings,
     *,
     index_too: bool,
@@ -109,7 +109,7 @@ def here(work: Callable[[Step], Any], *, passes_over: bool) -> Any:  # noqa: ARG
 
 
 @contextmanager
-def _reading(base: Base, step: Step) -> Iterator[JournalReader]:
+def _reading(base: DataDir, step: Step) -> Iterator[JournalReader]:
     reader = JournalReader(base.files, base.folders.journal, step.status.beat)
     try:
         yield reader
@@ -117,7 +117,7 @@ def _reading(base: Base, step: Step) -> Iterator[JournalReader]:
         reader.close()
 
 
-def _open_and_close(base: Base, settings: Settings) -> tuple[Recovered, bytes, LogPosition]:
+def _open_and_close(base: DataDir, settings: Settings) -> tuple[Recovered, bytes, LogPosition]:
     """Recover the journal, as a start of the daemon does: what is read behind this is synced."""
     if not _segments(base.files, base.folders.journal):
         raise ConfigError(f"{base.path} has no journal to rebuild anything from")
@@ -147,7 +147,7 @@ def _segments(files: FileSystem, journal_dir: int) -> int:
 
 
 def _rebuild_index(
-    base: Base, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
+    base: DataDir, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> None:
     new_path = os.path.join(base.path, STORED_NAME, _NEW_NAME)
     index.remove(new_path)  # of a rebuild that did not come to its end
@@ -168,7 +168,7 @@ def _rebuild_index(
 
 
 def _complete_index(
-    _base: Base, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
+    _base: DataDir, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> None:
     if not os.path.exists(path):
         raise ConfigError("there is no index to write the tree by; rebuild both")
@@ -204,7 +204,7 @@ def _sync_file(files: FileSystem, name: str, dir_fd: int) -> None:
 
 
 def _make_tree(
-    base: Base,
+    base: DataDir,
     settings: Settings,
     reader: JournalReader,
     store: bytes,

@@ -24,7 +24,7 @@ from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.format import SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Chain, LogPosition, segment_name, walk
 from perstack_stored.offline.check.journal import recover_only
-from perstack_stored.offline.locked import Advance, held_base, progress
+from perstack_stored.offline.locked import Advance, locked_datadir, progress
 
 from . import manifest as backup_folder
 from .manifest import COPY_BYTES, Folder, Manifest, SegmentCopy, copy_name
@@ -89,7 +89,7 @@ def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str |
     """The journal, and up to where it is on disk."""
     with contextlib.ExitStack() as stack:
         try:
-            base = stack.enter_context(held_base(base_path, "backup", reads_only=True))
+            base = stack.enter_context(locked_datadir(base_path, "backup", reads_only=True))
         except BaseHeldError:
             folders = open_folders(files, path)
             for fd in folders:

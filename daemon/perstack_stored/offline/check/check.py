@@ -5,7 +5,7 @@ import tempfile
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import SUFFIX, JournalReader
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import Base
+from perstack_stored.offline.locked import DataDir
 from perstack_stored.tree.writer import CURSOR_NAME
 from perstack_stored.tree_import import first_start as importer
 
@@ -14,7 +14,7 @@ from .journal import check_journal
 from .tree import check_tree
 
 
-def check(base: Base, report: Report) -> None:
+def check(base: DataDir, report: Report) -> None:
     """Report everything that is not as the journal says.
 
     A fresh index is made in a temporary folder (TMPDIR), which takes about as much room there as two indexes.
@@ -40,7 +40,7 @@ def check(base: Base, report: Report) -> None:
     reader.close()
 
 
-def _without_journal(base: Base, report: Report) -> None:
+def _without_journal(base: DataDir, report: Report) -> None:
     left = [
         name for name in (index.FILE_NAME, CURSOR_NAME) if name in base.files.list_dir(base.folders.stored)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import Base
+from perstack_stored.offline.locked import DataDir
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
 from perstack_stored.tree.writer import event_name
 
@@ -16,7 +16,7 @@ _EVENT = re.compile(r"event-(\d{1,16})-(\d{1,16})-([^.]+)(?:\.n(\d{4,9}))?\.json
 IsOurs = Callable[[str], bool]
 
 
-def report_foreign(base: Base, database: sqlite3.Connection, report: Report) -> None:
+def report_foreign(base: DataDir, database: sqlite3.Connection, report: Report) -> None:
     """Report what is in `jobs/` and not expected there; a foreign folder as one thing, whatever is in it."""
     _Foreign(database, report).base(base.folders.base)
 

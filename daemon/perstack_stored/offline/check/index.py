@@ -19,7 +19,7 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal.format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import Advance, Base, progress, slices
+from perstack_stored.offline.locked import Advance, DataDir, progress, slices
 
 from .journal import JournalEnd
 
@@ -57,7 +57,7 @@ _TABLES = (
 )
 
 
-def check_index(base: Base, end: JournalEnd, reader: JournalReader, scratch: str, report: Report) -> str:
+def check_index(base: DataDir, end: JournalEnd, reader: JournalReader, scratch: str, report: Report) -> str:
     """Report how the index differs from the journal. Returns the path of a fresh index of all of it."""
     fresh_path = os.path.join(scratch, FRESH_NAME)
     fresh = IndexWriter(fresh_path, reader, end.store)
@@ -83,7 +83,7 @@ def _apply(fresh: IndexWriter, entries: Iterable[Entry], advance: Advance) -> No
 # --- the base's own index --------------------------------------------------------------------------
 
 
-def _open_copy(base: Base, end: JournalEnd, scratch: str, report: Report) -> LogPosition | None:
+def _open_copy(base: DataDir, end: JournalEnd, scratch: str, report: Report) -> LogPosition | None:
     """Copy the index and return its place; None if it can't be compared."""
     try:
         path = copy_index(base, scratch)
@@ -122,7 +122,7 @@ def _tell_place(place: LogPosition, end: JournalEnd, report: Report) -> LogPosit
     return place
 
 
-def copy_index(base: Base, scratch: str) -> str:
+def copy_index(base: DataDir, scratch: str) -> str:
     """Copy the index into a folder, to be opened there; returns the path. There may be no index."""
     path = os.path.join(scratch, _COPY_NAME)
     for suffix in ("", "-wal"):
@@ -130,7 +130,7 @@ def copy_index(base: Base, scratch: str) -> str:
     return path
 
 
-def _copy(base: Base, name: str, path: str) -> None:
+def _copy(base: DataDir, name: str, path: str) -> None:
     try:
         fd = base.files.open(name, dir_fd=base.folders.stored)
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import Base, progress
+from perstack_stored.offline.locked import DataDir, progress
 from perstack_stored.tree import blocked
 from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, count_expected, expected_files
 from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor, save_cursor
@@ -35,7 +35,7 @@ class _ObstacleError(Exception):
 
 
 def check_tree(
-    base: Base, end: JournalEnd, reader: JournalReader, fresh_path: str, scratch: str, report: Report
+    base: DataDir, end: JournalEnd, reader: JournalReader, fresh_path: str, scratch: str, report: Report
 ) -> None:
     """Report how the tree differs from the journal."""
     cursor = _cursor(base, end, scratch, report)
@@ -61,7 +61,7 @@ def check_tree(
     database.close()
 
 
-def _cursor(base: Base, end: JournalEnd, scratch: str, report: Report) -> Cursor:
+def _cursor(base: DataDir, end: JournalEnd, scratch: str, report: Report) -> Cursor:
     """The tree's cursor. One that can't be read counts as 0: it is the bytes that tell it from a true 0."""
     cursor = load_cursor(base.files, base.folders.stored, end.store)
     found = read_whole(base.files, CURSOR_NAME, dir_fd=base.folders.stored)
@@ -80,7 +80,7 @@ class _Check:
 
     def __init__(
         self,
-        base: Base,
+        base: DataDir,
         end: JournalEnd,
         reader: JournalReader,
         database: sqlite3.Connection,

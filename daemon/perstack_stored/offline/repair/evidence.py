@@ -16,7 +16,7 @@ from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.gaps import Gap
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.check.index import copy_index
-from perstack_stored.offline.locked import Base
+from perstack_stored.offline.locked import DataDir
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
 from perstack_stored.tree.writer import event_name
 
@@ -62,10 +62,10 @@ class Known(NamedTuple):
 NOTHING_KNOWN = Known(Gap())
 
 
-class Vouchers:
+class IndexEvidence:
     """The index of a base, if it can be used, and its tree."""
 
-    def __init__(self, base: Base, store: bytes | None, scratch: str) -> None:
+    def __init__(self, base: DataDir, store: bytes | None, scratch: str) -> None:
         self._base = base
         self._known: dict[int, Known] = {}
         self._database: sqlite3.Connection | None = None

@@ -16,8 +16,8 @@ from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryErr
 from perstack_stored.model import gaps
 from perstack_stored.model.kinds import Kind
 
-from .evidence import Known, Vouchers
-from .survey import Hole, Segment, Survey
+from .evidence import IndexEvidence, Known
+from .survey import DamageSurvey, Hole, Segment
 
 _BATCH_RECORDS_MAX = 4096
 _BATCH_BYTES_MAX = 4 << 20
@@ -35,7 +35,7 @@ class Filled(NamedTuple):
     records: list[Record]
 
 
-class Tally(Protocol):
+class FillCounts(Protocol):
     """Hears of each position of a hole, in order."""
 
     def restored(self, position: int, known: Known, kind: int, source: str) -> None:
@@ -53,10 +53,12 @@ class _Damaged(NamedTuple):
     places: list[RecordPlace]
 
 
-class Filler:
+class GapFiller:
     """Fills holes."""
 
-    def __init__(self, files: FileSystem, survey: Survey, vouchers: Vouchers, tally: Tally) -> None:
+    def __init__(
+        self, files: FileSystem, survey: DamageSurvey, vouchers: IndexEvidence, tally: FillCounts
+    ) -> None:
         self._files = files
         self._survey = survey
         self._vouchers = vouchers

@@ -14,14 +14,14 @@ from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import Base, keeping_sessions, progress
+from perstack_stored.offline.locked import DataDir, keeping_sessions, progress
 from perstack_stored.protocol.frames import STORE_OPS
 from perstack_stored.tree.writer import cursor_store, load_cursor
 
-from .evidence import Known, Vouchers
-from .fill import Filler
-from .rewrite import SegmentWriter, sessions_before
-from .survey import Segment, Survey
+from .evidence import IndexEvidence, Known
+from .fill import GapFiller
+from .rewrite import SegmentRewriter, sessions_before
+from .survey import DamageSurvey, Segment
 from .swap import Done, carry_out, commit, prepare
 
 FINDINGS = {
@@ -38,7 +38,7 @@ NOTES = {
 }
 
 
-def repair(base: Base, report: Report, *, dry_run: bool) -> Done | None:
+def repair(base: DataDir, report: Report, *, dry_run: bool) -> Done | None:
     """Repair the journal of a base that this process holds; None if nothing was written.
 
     Args:
@@ -57,7 +57,7 @@ def repair(base: Base, report: Report, *, dry_run: bool) -> Done | None:
             raise ConfigError("a repair was cut short; run it without --dry-run to carry it out")
         finished = carry_out(base.files, base.folders)
         report.add("repair_finished", segments=", ".join(finished.segments), kept_in=finished.kept_in)
-    survey = Survey(base.files, base.folders.journal)
+    survey = DamageSurvey(base.files, base.folders.journal)
     try:
         with tempfile.TemporaryDirectory(prefix="perstack-stored-repair-") as scratch:
             return _Repair(base, report, survey, scratch).run(dry_run=dry_run) or finished
@@ -112,7 +112,7 @@ class _Tally:
 class _Repair:
     """One repair, from a survey on."""
 
-    def __init__(self, base: Base, report: Report, survey: Survey, scratch: str) -> None:
+    def __init__(self, base: DataDir, report: Report, survey: DamageSurvey, scratch: str) -> None:
         self._base = base
         self._report = report
         self._survey = survey
@@ -122,7 +122,7 @@ class _Repair:
     def run(self, *, dry_run: bool) -> Done | None:
         files, folders = self._base.files, self._base.folders
         store = self._survey.store or cursor_store(files, folders.stored) or uuid.uuid4().bytes
-        vouchers = Vouchers(self._base, store, self._scratch)
+        vouchers = IndexEvidence(self._base, store, self._scratch)
         known_position = max(load_cursor(files, folders.stored, store).position, vouchers.position)
         with progress("journal (segments)", len(self._survey.segments)) as advance:
             for segment in self._survey.find_holes(known_position):
@@ -137,13 +137,13 @@ class _Repair:
         vouchers.look_up([hole for segment in damaged for hole in segment.holes])
         if vouchers.reason:
             self._report.add("index_not_usable", reason=vouchers.reason)
-        filler = Filler(files, self._survey, vouchers, self._tally)
+        filler = GapFiller(files, self._survey, vouchers, self._tally)
         done = None
         if dry_run:
-            self._write(SegmentWriter(files, None, self._survey, filler, store))
+            self._write(SegmentRewriter(files, None, self._survey, filler, store))
         else:
             folder = prepare(files, folders.stored)
-            names = self._write(SegmentWriter(files, folder, self._survey, filler, store))
+            names = self._write(SegmentRewriter(files, folder, self._survey, filler, store))
             done = commit(files, folders, folder, names)
             files.close(folder)
         vouchers.close()
@@ -167,7 +167,7 @@ class _Repair:
                 reason=hole.reason,
             )
 
-    def _write(self, writer: SegmentWriter) -> list[str]:
+    def _write(self, writer: SegmentRewriter) -> list[str]:
         """Make what has to be made anew; returns the names."""
         survey, lost = self._survey, self._tally.lost
         names = []

@@ -11,18 +11,18 @@ from perstack_stored.journal.format import EntryHeader, EntryType, Record, Segme
 from perstack_stored.journal.recovery import take_up
 from perstack_stored.journal.sessions import Sessions
 
-from .fill import Filled, Filler
-from .survey import Hole, Run, Segment, Survey
+from .fill import Filled, GapFiller
+from .survey import DamageSurvey, Hole, Segment, WholeEntries
 
 _COPY_BYTES = 1 << 20
 _LATEST_MS = 2**62
 
 
-class SegmentWriter:
+class SegmentRewriter:
     """Makes segments in a folder, from the first one that needs it to the last."""
 
     def __init__(
-        self, files: FileSystem, folder: int | None, survey: Survey, filler: Filler, store: bytes
+        self, files: FileSystem, folder: int | None, survey: DamageSurvey, filler: GapFiller, store: bytes
     ) -> None:
         """A writer. Without a folder it writes nothing, and goes through all that it would.
 
@@ -130,9 +130,9 @@ class SegmentWriter:
         self._files.close(self._fd)
 
 
-def _first_time(survey: Survey, segment: Segment, behind: int = 0) -> int:
+def _first_time(survey: DamageSurvey, segment: Segment, behind: int = 0) -> int:
     """When the first entry behind an offset was written, 0 if there is none."""
-    run = next((p for p in segment.pieces if isinstance(p, Run) and p.start >= behind), None)
+    run = next((p for p in segment.pieces if isinstance(p, WholeEntries) and p.start >= behind), None)
     return 0 if run is None else next(survey.entries(segment, run)).header.time_ms
 
 
@@ -144,7 +144,7 @@ def _as_filled(header: EntryHeader, data: memoryview) -> Filled:
     return Filled(header.position, header.time_ms, header.seq, header.session, records)
 
 
-def sessions_before(survey: Survey, segment: Segment, sessions: Sessions) -> None:
+def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) -> None:
     """Fill in the sessions as of when a segment was begun, as it tells itself, or as those before it give."""
     if segment.has_snapshot:
         sessions.restore(survey.snapshot(segment))
@@ -153,6 +153,6 @@ def sessions_before(survey: Survey, segment: Segment, sessions: Sessions) -> Non
     start = max((earlier.number for earlier in before if earlier.has_snapshot), default=1)
     for earlier in before[start - 1 :]:
         for piece in earlier.pieces:
-            if isinstance(piece, Run):
+            if isinstance(piece, WholeEntries):
                 for entry in survey.entries(earlier, piece):
                     take_up(entry, sessions)

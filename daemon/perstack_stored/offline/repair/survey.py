@@ -28,7 +28,7 @@ _RECORD_BYTES_MIN = 64
 _SALT_OFFSET = 56
 
 
-class Run(NamedTuple):
+class WholeEntries(NamedTuple):
     """Valid entries one behind the other, between two offsets."""
 
     start: int
@@ -68,7 +68,7 @@ class Segment:
         self.salt: int | None = None
         self.reason = "the segment is missing" if fd is None else ""  # of what is wrong with the header
         self.first_position = 0
-        self.pieces: list[Run | Hole] = []
+        self.pieces: list[WholeEntries | Hole] = []
         self.items: list[_Item] = []
         self.torn: list[_Item] = []  # what a start would leave out
         self.has_snapshot = False
@@ -94,7 +94,7 @@ class Segment:
         return None if first is None or first.type == EntryType.MARK else first.position
 
 
-class Survey:
+class DamageSurvey:
     """All segments of a journal, walked from the first to the last."""
 
     def __init__(self, files: FileSystem, dir_fd: int) -> None:
@@ -135,7 +135,7 @@ class Survey:
             if segment.fd is not None:
                 self._files.close(segment.fd)
 
-    def entries(self, segment: Segment, run: Run) -> Iterator[Entry]:
+    def entries(self, segment: Segment, run: WholeEntries) -> Iterator[Entry]:
         """The entries of a run."""
         assert segment.fd is not None
         assert segment.salt is not None
@@ -144,7 +144,7 @@ class Survey:
     def snapshot(self, segment: Segment) -> memoryview:
         """The sessions known when a segment was begun; it must have them."""
         start = record.SEGMENT_HEADER_BYTES
-        entry = next(self.entries(segment, Run(start, segment.items[0].end)))
+        entry = next(self.entries(segment, WholeEntries(start, segment.items[0].end)))
         return entry.data[record.ENTRY_HEADER_BYTES :]
 
     def find_holes(self, known_position: int) -> Iterator[Segment]:
@@ -297,9 +297,9 @@ class _Pieces:
     def __init__(self, segment: Segment, position: int) -> None:
         self._segment = segment
         self._bad: _Item | None = None
-        self._run: Run | None = None
+        self._run: WholeEntries | None = None
         self.position = position
-        self.pieces: list[Run | Hole] = []
+        self.pieces: list[WholeEntries | Hole] = []
 
     @property
     def bad_bytes(self) -> int:
@@ -328,7 +328,7 @@ class _Pieces:
         if self._bad is not None or before > self.position:
             self._hole(before, item.start)
         self.position = max(self.position, last)
-        self._run = Run(item.start if self._run is None else self._run.start, item.end)
+        self._run = WholeEntries(item.start if self._run is None else self._run.start, item.end)
 
     def finish(self, last: int) -> None:
         """The end of the segment, which was to come up to position `last`."""
