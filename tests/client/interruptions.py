@@ -1,8 +1,10 @@
 """Interrupts a client's calls at chosen steps: a line in its modules, or one operation of the interpreter."""
 
+import concurrent.futures
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import FrameType
@@ -12,6 +14,8 @@ import perstack_storage
 from perstack_storage import Client, default_client
 
 _PACKAGE = os.path.dirname(perstack_storage.__file__) + os.sep
+# What our futures run of the standard library: an exception may come there as well.
+_LIBRARY = (concurrent.futures.Future.result.__code__.co_filename, str(threading.__file__))
 _NUMBERS = itertools.count()
 JOB, RUN = "job-1", "run-1"
 
@@ -45,7 +49,7 @@ class Steps:
         self._opcodes = opcodes
 
     def _trace(self, frame: FrameType, what: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(_PACKAGE):
+        if not frame.f_code.co_filename.startswith((_PACKAGE, *_LIBRARY)):
             return None
         frame.f_trace_opcodes = self._opcodes
         if what == ("opcode" if self._opcodes else "line"):

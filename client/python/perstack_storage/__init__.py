@@ -47,8 +47,8 @@ from perstack_storage._functions import (
     store_job,
     store_run_setting,
 )
+from perstack_storage._future import StoreFuture
 from perstack_storage._keys import CurveKeys
-from perstack_storage._nowait import StoreFuture
 from perstack_storage._paths import (
     default_get_run_dir,
     get_checkpoint_dir,

@@ -10,9 +10,10 @@ from perstack_storage._connection import Connection
 from perstack_storage._endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
 from perstack_storage._epochs import SeenEpochs
 from perstack_storage._errors import StorageError
+from perstack_storage._future import StoreFuture
 from perstack_storage._jsonio import dumps
 from perstack_storage._keys import CurveKeys, keys_of
-from perstack_storage._nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings, StoreFuture
+from perstack_storage._nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
 from perstack_storage._pipeline import Pipeline
 from perstack_storage._process import ProcessState
 from perstack_storage._shapes import Checkpoint, Job, RunEvent, RunSetting

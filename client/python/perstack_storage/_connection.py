@@ -13,8 +13,9 @@ from perstack_storage._batch import Batch, Sink, Store
 from perstack_storage._core import Common, Core, Superseded
 from perstack_storage._delivery import Delivery
 from perstack_storage._errors import ClosedError, StorageError, TooMuchOutstanding, refused
+from perstack_storage._future import StoreFuture
 from perstack_storage._keys import CurveKeys
-from perstack_storage._nowait import NowaitSettings, StoreFuture, ThreadOutstanding
+from perstack_storage._nowait import NowaitSettings, ThreadOutstanding
 from perstack_storage._outcomes import GivenUp
 from perstack_storage._pump import LOOK_EVERY_MS, Pump
 from perstack_storage._reads import Read

@@ -1,6 +1,5 @@
 """Stores that are not waited for at the call: their futures, their bound, and where failures go."""
 
-import concurrent.futures
 import itertools
 import logging
 from collections import deque
@@ -10,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from perstack_storage._batch import Batch
 from perstack_storage._delivery import Delivery
 from perstack_storage._errors import StorageError, refused
+from perstack_storage._future import StoreFuture
 from perstack_storage._outcomes import GivenUp
 
 MAX_OUTSTANDING_DEFAULT = 10_000
@@ -141,14 +141,6 @@ class Outstanding(Generic[F]):
 
     def _resolve(self, future: F, outcome: int | StorageError, _waited_for: bool, /) -> None:
         raise NotImplementedError
-
-
-class StoreFuture(concurrent.futures.Future[int]):
-    """What becomes of a store: `result()` is its position. It can't be cancelled."""
-
-    def cancel(self) -> bool:
-        """Returns False: a store can't be called back."""
-        return False
 
 
 class ThreadOutstanding(Outstanding[StoreFuture]):

@@ -1,6 +1,5 @@
 """What a client owns in one process: a ZeroMQ context, and a connection for each thread that used it."""
 
-import concurrent.futures
 import functools
 import itertools
 import os
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from perstack_storage._connection import Connection
 from perstack_storage._errors import ClosedError, NotFlushed
+from perstack_storage._future import wait_all
 from perstack_storage._keys import CurveKeys
 from perstack_storage._nowait import NowaitSettings
 
@@ -104,7 +104,7 @@ class ProcessState:
             helps = mine is not None and mine.handing_out()
             if helps:
                 left_s = _FLUSH_SLICE_S if left_s is None else min(left_s, _FLUSH_SLICE_S)
-            if not concurrent.futures.wait(futures, left_s).not_done:
+            if wait_all(futures, left_s):
                 break
             if deadline is not None and time.monotonic() >= deadline:
                 raise NotFlushed(timeout_s or 0, sum(connection.outstanding for connection in connections))

@@ -1,5 +1,6 @@
 """The thread that moves what is outstanding while the thread that called is elsewhere."""
 
+import _thread
 import logging
 import queue
 import threading
@@ -53,9 +54,9 @@ class Pump:
         self._held = self._connection()
         self._wakes.put(None)
         if not self._running:
-            thread = threading.Thread(target=self._run, name="perstack-storage-pump", daemon=True)
             try:
-                thread.start()
+                # `Thread.start` holds a lock of the whole process: no signal handler interrupts it there.
+                _thread.start_new_thread(self._start, ())
             except RuntimeError as error:
                 raise StorageError(f"no thread can be started for what is outstanding: {error}") from error
         self.awake = True  # last: after an exception all of it is done once more
@@ -70,6 +71,12 @@ class Pump:
         self._held = None
         self._stopped = True
         self._wakes.put(None)
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._run, name="perstack-storage-pump", daemon=True).start()
+        except RuntimeError:
+            self._run()  # there was room for this thread, and for no more
 
     def _run(self) -> None:
         ident = threading.get_ident()
