@@ -1,7 +1,7 @@
 """Every bound and choice of the daemon, by name and unit.
 
 A setting is a key of the settings file, an environment variable and a flag of `serve`: `read_seconds` is
-`read-seconds`, `PERSTACK_STORED_READ_SECONDS` and `--read-seconds`. Where values come from is `config.py`'s.
+`read-seconds`, `PERSTACK_STORED_READ_SECONDS` and `--read-seconds`. `config/sources.py` finds the values.
 """
 
 import dataclasses

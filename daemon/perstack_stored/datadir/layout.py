@@ -43,7 +43,7 @@ class TreeModes(NamedTuple):
 
 
 class FileSystemFeatures(NamedTuple):
-    """What the file system lets the tree do; chosen at the start, see `probe.py`.
+    """What the file system lets the tree do; chosen at the start, see `datadir/probe.py`.
 
     Attributes:
         unnamed: a file can be written without a name and then linked; else it has a name in staging first.

@@ -1,10 +1,10 @@
 """What is left of the journal after the last stop: told apart into proven, kept, torn and damaged.
 
-Every entry says up to which offset its segment was synced when it was written. Up to the highest such offset
-the bytes are
-proven to have been on disk: a bad entry there is damage, and the start fails. What lies behind may be torn,
-since the pages of an unsynced batch reach the disk in any order; its valid beginning is kept, but written
-again into a new segment, because what reads well may stand in the page cache only. Nothing is ever erased.
+Every entry says up to which offset its segment was synced when it was written. Up to the highest such
+offset the bytes are proven to have been on disk: a bad entry there is damage, and the start fails. The
+bytes after it may be torn, since the pages of an unsynced batch reach the disk in any order. Their valid
+beginning is kept, but written again into a new segment, because bytes that read well may stand in the page
+cache only. Nothing is ever erased.
 """
 
 from itertools import groupby

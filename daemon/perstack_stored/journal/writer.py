@@ -1,6 +1,7 @@
 """The journal: the append-only record of truth. One writer; a batch is one write and one fdatasync.
 
-The format stands in proto/journal.md and in record.py; how a torn tail is told from damage in recovery.py.
+`proto/journal.md` and `journal/format.py` describe the format; `journal/recovery.py` tells a torn tail from
+damage.
 """
 
 import errno

@@ -3,7 +3,7 @@
 
 msgspec checks the fields that are required and skips the rest. It refuses some legal JSON (lone surrogate
 escapes) and takes some bytes that are no UTF-8, so there is a UTF-8 test before it and a second opinion
-after it. How deeply it can go depends on the Python, so nesting is counted before it (`nesting.py`).
+after it. How deeply it can go depends on the Python, so nesting is counted before it (`model/nesting.py`).
 
 Each step is linear in the size of the value, whatever it holds, and copies it at most once.
 """

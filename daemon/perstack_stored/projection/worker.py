@@ -1,8 +1,7 @@
-"""A follower: a process of its own that keeps one projection, index or tree, in step with the journal.
+"""A worker process: it keeps one projection, index or tree, in step with the journal.
 
-It reads the journal's files itself, never past the mark that the server sent, and has its own cursor. It may
-die at any
-moment: the server starts it again, and it goes on from the cursor. Why a process: see daemon/README.md.
+It reads the journal's files itself, never past the position that the server sent, and has its own cursor. It
+may die at any moment: the server starts it again, and it goes on from the cursor.
 """
 
 import ctypes

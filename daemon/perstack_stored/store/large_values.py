@@ -1,7 +1,8 @@
 """Stores that are too large to be checked in the serving loop, and those of their sessions that follow them.
 
-A large one is checked by a process of its own (`checker.py`), one at a time, clients in turn. It takes its
-place in the order of its session: what comes after it waits for it, what other sessions store does not.
+A process of its own (`store/value_checker.py`) checks the large ones, one at a time, clients in turn. A large
+store keeps its place in the order of its session: later stores of the session wait for it, those of other
+sessions do not.
 """
 
 import time

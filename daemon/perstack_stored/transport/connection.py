@@ -40,7 +40,7 @@ class Newcomer(NamedTuple):
 
 
 class IpcConnection:
-    """Sends and receives without blocking; what it means is `ipc.py`'s affair.
+    """Sends and receives without blocking; what it means is `transport/ipc.py`'s affair.
 
     Attributes:
         number: its routing id; never used twice, unlike its descriptor.

@@ -1,7 +1,7 @@
 """Watches who connects, in a thread of its own: lets CURVE clients in by their keys, counts connections.
 
 libzmq asks here (ZAP, RFC 27) before a client with a key gets any further. Who is not on the list, and who
-asks while nobody answers, is refused. For ipc it is not asked: there, `peers.py` looks at each client.
+asks while nobody answers, is refused. For ipc it is not asked: there, `access/peers.py` looks at each client.
 """
 
 import threading
