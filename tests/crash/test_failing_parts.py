@@ -18,9 +18,9 @@ from tests.support import RunningDaemon, eventually
 # the page cache as well, as the kernel may have it.
 _PROGRAM = """
 import errno, os, runpy, sys
-from perstack_stored.datadir.filesystem import Files
+from perstack_stored.datadir.filesystem import FileSystem
 name, trigger = sys.argv.pop(1), sys.argv.pop(1)
-write, sync_data, real = Files.write, Files.sync_data, getattr(Files, name)
+write, sync_data, real = FileSystem.write, FileSystem.sync_data, getattr(FileSystem, name)
 unsynced = []
 
 def noted_write(self, fd, buffers, offset):
@@ -43,9 +43,9 @@ def failing(self, *arguments, **named):
                 os.pwrite(fd, bytes(length), offset)
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-Files.write, Files.sync_data = noted_write, noted_sync
-before = getattr(Files, name)
-setattr(Files, name, failing)
+FileSystem.write, FileSystem.sync_data = noted_write, noted_sync
+before = getattr(FileSystem, name)
+setattr(FileSystem, name, failing)
 runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
 """
 

@@ -333,8 +333,8 @@ def test_a_base_that_an_offline_tool_holds_is_refused(base: Path) -> None:
     """The tool is named."""
     assert run(base, "true").returncode == 0
     code = (
-        "import sys; from perstack_stored.offline.locked import held_base\n"
-        "with held_base(sys.argv[1], 'rebuild', reads_only=False):\n"
+        "import sys; from perstack_stored.offline.locked import locked_datadir\n"
+        "with locked_datadir(sys.argv[1], 'rebuild', reads_only=False):\n"
         "    print('held', flush=True); sys.stdin.readline()"
     )
     holder = subprocess.Popen(

@@ -11,8 +11,8 @@ from tests.support import RunningDaemon, eventually
 _PROGRAM = """
 import runpy, sys, threading, time
 from pathlib import Path
-from perstack_stored.datadir.filesystem import Files
-gate, real = Path(sys.argv.pop(1)), Files.sync_data
+from perstack_stored.datadir.filesystem import FileSystem
+gate, real = Path(sys.argv.pop(1)), FileSystem.sync_data
 
 def sync_data(self, fd):
     if threading.current_thread().name == "sync" and gate.exists():
@@ -21,7 +21,7 @@ def sync_data(self, fd):
             time.sleep(0.01)
     real(self, fd)
 
-Files.sync_data = sync_data
+FileSystem.sync_data = sync_data
 runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
 """
 _BURST = 32  # more than are synced by the loop itself

@@ -305,7 +305,7 @@ def test_many_events_of_one_checksum_are_not_compared_with_each_other(
         looks += 1
         return read_value(*arguments)
 
-    monkeypatch.setattr(index, "value_at", counted)
+    monkeypatch.setattr(index, "read_value", counted)
     base.store(*((Kind.EVENT, text) for text in events))
     base.store(*((Kind.EVENT, text) for text in reversed(events)))
     assert looks < len(events)
