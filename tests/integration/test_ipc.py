@@ -45,7 +45,8 @@ def stranger(daemon: RunningDaemon, said: bytes = b"") -> socket.socket:
     peer = socket.socket(socket.AF_UNIX)
     peer.settimeout(20)
     peer.connect(daemon.endpoint.removeprefix("ipc://"))
-    peer.sendall(said)
+    if said:  # even nothing can't be sent to a peer that is gone
+        peer.sendall(said)
     return peer
 
 
