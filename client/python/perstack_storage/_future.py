@@ -117,6 +117,8 @@ class StoreFuture(concurrent.futures.Future[int]):
 
     def _await(self, timeout: float | None) -> None:
         """Waits without the lock: what settles it may have to come by a call that stands below this one."""
+        if self.done():
+            return
         deadline = None if timeout is None else time.monotonic() + timeout
         sleeper = threading.Lock()
         sleeper.acquire()

@@ -4,5 +4,5 @@ import socket
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Both ends: the server's, and the follower's to be handed to its process."""
+    """Both ends: the parent's, and the one that its child process inherits. Each send is one packet."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

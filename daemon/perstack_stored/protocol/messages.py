@@ -2,12 +2,6 @@
 
 # Of ipc a number that the daemon gave, of tcp what ZeroMQ calls it: none can be taken for one of the others.
 RoutingId = int | bytes
-
-
 Envelope = tuple[RoutingId, bool]  # and whether an empty delimiter came with it (REQ)
-
-
 Message = tuple[Envelope, bytes | None]  # None: it had more frames than a request may have
-
-
 Reply = tuple[Envelope, bytes]
