@@ -82,16 +82,16 @@ def test_an_index_that_can_t_take_up_a_record_stays_as_it_was(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would miss what was acknowledged: so the record is named, and nothing is thrown away."""
-    take_up = IndexWriter._take_up
+    index_record = IndexWriter._index_record
 
     def killed(
         self: IndexWriter, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, ...]
     ) -> None:
         if where[0] == POSITION:
             os.kill(os.getpid(), signal.SIGKILL)
-        take_up(self, kind, flags, payload, time_ms, where)  # type: ignore[arg-type]
+        index_record(self, kind, flags, payload, time_ms, where)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(IndexWriter, "_take_up", killed)
+    monkeypatch.setattr(IndexWriter, "_index_record", killed)
     path = base / ".stored" / index_module.FILE_NAME
     before = path.read_bytes()
     with pytest.raises(StartFailedError, match=f"again and again at record {POSITION}$"):

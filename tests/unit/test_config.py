@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perstack_stored.config.settings import ITEMS, Settings, key_of, variable_of
-from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources, reloaded, sample, told
+from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources, reloaded, sample, describe
 from perstack_stored.errors import ConfigError
 
 SAMPLE = Path(__file__).parents[2] / "deploy/perstack-stored.toml"
@@ -124,9 +124,9 @@ def test_what_is_told_is_a_settings_file_with_the_same_values(tmp_path: Path) ->
         "log_level": "debug",
     }
     found = read(tmp_path, None, flags)
-    again = read(tmp_path, told(found))
+    again = read(tmp_path, describe(found))
     assert again.settings == found.settings
-    assert "# flag --reads-max" in told(found)
+    assert "# flag --reads-max" in describe(found)
 
 
 def test_the_sample_is_the_one_that_is_deployed() -> None:

@@ -161,7 +161,7 @@ def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path:
         ipc.take([], 100, 2**20)
         assert (ipc.connections, ipc.pauses["enospc"]) == (0, 1)
         assert not epoll.poll(0)
-    ipc.tidy(time.monotonic() + 1)
+    ipc.on_tick(time.monotonic() + 1)
     epoll.register.side_effect = None
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)

@@ -27,7 +27,7 @@ def wait_ms(limits: RateLimiter, client: str, records: int, size: int = 0) -> in
     """0 if the store may go."""
     refusal = None
     try:
-        limits.spend(client, records, size)
+        limits.charge(client, records, size)
     except Refusal as caught:
         refusal = caught
     if refusal is None:
@@ -90,9 +90,9 @@ def test_new_rates_begin_anew_and_none_is_no_limit(clock: Clock) -> None:
     limits = RateLimiter(1, 0)
     assert bool(limits.active)
     wait_ms(limits, "a", 1)
-    limits.take_up(2, 0)
+    limits.apply_settings(2, 0)
     assert wait_ms(limits, "a", 2) == 0
-    limits.take_up(0, 0)
+    limits.apply_settings(0, 0)
     assert limits.active is False
     assert [wait_ms(limits, "a", 1000, 10**9) for _ in range(3)] == [0, 0, 0]
 

@@ -47,7 +47,7 @@ class Peer(NamedTuple):
     reason: str = ""  # why it may do nothing
     process: str = ""  # its name where many are told apart, if it has no pid here
 
-    def told(self) -> dict[str, Any]:
+    def as_log_fields(self) -> dict[str, Any]:
         """What logs say of it."""
         if self.uid is not None:
             return {"uid": self.uid, "pid": self.pid}
@@ -79,9 +79,9 @@ class Peers:
         self.rates = rates
         self.refused = 0
         self._said: dict[str, float] = {}
-        self.take_up(rules)
+        self.apply_rules(rules)
 
-    def take_up(self, rules: AccessRules) -> None:
+    def apply_rules(self, rules: AccessRules) -> None:
         """Apply new rules, to those that are connected as well."""
         self._rules = rules
         self.strict = rules.lists_users or rules.clients is not None
@@ -92,7 +92,7 @@ class Peers:
             assert peer.pid is not None
             self._local[number] = self._user(peer.uid, peer.gid, peer.pid, peer.process)
 
-    def tidy(self) -> None:
+    def on_tick(self) -> None:
         """Forget what may be no longer so; to be called each second."""
         if self.strict or len(self._remote) > _REMEMBERED_MAX:
             self._remote.clear()
@@ -139,7 +139,7 @@ class Peers:
         """Who it is, if that is known."""
         return self._local.get(routing_id) or self._remote.get(routing_id)
 
-    def may(self, routing_id: RoutingId, access: Access, op: str, id: int | None) -> None:
+    def authorize(self, routing_id: RoutingId, access: Access, op: str, id: int | None) -> None:
         """Check that a client may do something.
 
         Raises:
@@ -158,19 +158,19 @@ class Peers:
                 op=op[:_OP_CHARS_MAX],
                 request=id,
                 reason=peer.reason or "read-only",
-                **peer.told(),
+                **peer.as_log_fields(),
             )
         raise Refusal(ErrorCode.FORBIDDEN, peer.reason or "this client may only read")
 
-    def spend(self, routing_id: RoutingId, records: int, size: int) -> None:
+    def charge(self, routing_id: RoutingId, records: int, size: int) -> None:
         """Count a store against its client's rate.
 
         Raises:
             Refusal: BUSY.
         """
-        self.rates.spend(self.client(routing_id), records, size)
+        self.rates.charge(self.client(routing_id), records, size)
 
-    def masks(self, routing_id: RoutingId) -> bool:
+    def must_mask(self, routing_id: RoutingId) -> bool:
         """Whether secrets are hidden from this client."""
         return self.strict and (self.of(routing_id) or _UNKNOWN).access < Access.WRITE
 

@@ -25,15 +25,15 @@ class RateLimiter:
     def __init__(self, records_per_second: int, bytes_per_second: int) -> None:
         self._buckets: dict[str, _Bucket] = {}
         self.limited = 0
-        self.take_up(records_per_second, bytes_per_second)
+        self.apply_settings(records_per_second, bytes_per_second)
 
-    def take_up(self, records_per_second: int, bytes_per_second: int) -> None:
+    def apply_settings(self, records_per_second: int, bytes_per_second: int) -> None:
         """Apply new rates."""
         self._records, self._bytes = float(records_per_second), float(bytes_per_second)
         self.active = bool(records_per_second or bytes_per_second)
         self._buckets.clear()
 
-    def spend(self, client: str, records: int, size: int) -> None:
+    def charge(self, client: str, records: int, size: int) -> None:
         """Count a store.
 
         Raises:
@@ -43,7 +43,7 @@ class RateLimiter:
         bucket = self._buckets.get(client)
         if bucket is None:
             if len(self._buckets) >= _BUCKETS_MAX:
-                self.tidy(now)
+                self.on_tick(now)
             bucket = self._buckets[client] = _Bucket(self._records, self._bytes, now)
         passed = now - bucket.seen
         bucket.seen = now
@@ -64,7 +64,7 @@ class RateLimiter:
         bucket.records -= records
         bucket.bytes -= size
 
-    def tidy(self, now: float) -> None:
+    def on_tick(self, now: float) -> None:
         """Forget clients whose buckets are full again."""
         self._buckets = {
             client: bucket

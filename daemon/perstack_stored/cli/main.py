@@ -174,7 +174,7 @@ def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
         }
         click.echo(json.dumps(values))
     else:
-        click.echo(config_module.told(found), nl=False)
+        click.echo(config_module.describe(found), nl=False)
 
 
 @main.command()

@@ -182,7 +182,7 @@ def _kind(item: Item) -> str:
     return _KINDS[item.metadata["kind"]]
 
 
-def told(config: Config) -> str:
+def describe(config: Config) -> str:
     """The settings in force as a settings file, each with where it comes from."""
     lines = []
     for name, item in ITEMS.items():

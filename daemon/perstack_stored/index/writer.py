@@ -300,7 +300,7 @@ class IndexWriter:
                     )
                     if self.names_records:
                         self._name(position, place.kind)
-                    value = self._take_up(place.kind, place.flags, payload, entry.header.time_ms, where)
+                    value = self._index_record(place.kind, place.flags, payload, entry.header.time_ms, where)
                     if large and value is not None:
                         self._note_large(position, value)
                     position += 1
@@ -358,7 +358,7 @@ class IndexWriter:
         owner = (value.id, "") if isinstance(value, values.Job) else (value.jobId, value.runId)
         self._database.execute("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (position, *owner))
 
-    def _take_up(
+    def _index_record(
         self, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]
     ) -> values.Value | None:
         if kind == _GAP:

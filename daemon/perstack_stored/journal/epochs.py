@@ -65,7 +65,7 @@ class Epochs:
         self._epochs: list[Epoch] = []
         self._number = 0
 
-    def take_up(self, header: EntryHeader) -> None:
+    def apply(self, header: EntryHeader) -> None:
         """Take notice of an entry."""
         epoch = epoch_of(header)
         if epoch is not None:

@@ -105,8 +105,8 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
             end = entry.offset + record.padded(entry.header.length)
             # Marks at the head of a segment tell epochs, and of no stop.
             clean = entry.header.type == EntryType.MARK and entry.header.synced == entry.offset
-            take_up(entry, sessions)
-            epochs.take_up(entry.header)
+            replay_entry(entry, sessions)
+            epochs.apply(entry.header)
             behind.append((end, position, entry._replace(data=_own(entry, proven))))
     except BadEntryError as error:
         end = torn_at = error.offset
@@ -155,7 +155,7 @@ def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
         )
 
 
-def take_up(entry: Entry, sessions: Sessions) -> None:
+def replay_entry(entry: Entry, sessions: Sessions) -> None:
     """Let the sessions know of an entry. Lost records have no position: their retry is not stored again."""
     found = entry.header
     if found.type in record.SNAPSHOTS:

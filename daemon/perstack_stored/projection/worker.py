@@ -249,14 +249,14 @@ def help_with(tree: TreeWriter, line: socket.socket) -> None:
     """Be the helper of the process at the other end of the line."""
     tree.on_blocked = log_blocked
 
-    def take_up(piece: Slice) -> int | None:
+    def write_slice(piece: Slice) -> int | None:
         try:
             return tree.write_part(piece)
         except (OSError, sqlite3.Error, StoredError) as error:  # the other one meets it as well
             _log.warning("tree_help_failed", reason=str(error))
             return None
 
-    serve(line, take_up)
+    serve(line, write_slice)
 
 
 def follow(

@@ -463,7 +463,7 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
         found = stretch.read(source.database, source.reader, after, until)
         wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"), masked)
         taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
-        fields = stretch.told(taken.next, found.gaps(after, taken.next))
+        fields = stretch.answer_fields(taken.next, found.gaps(after, taken.next))
         if taken.large is None:
             return Answer(fields, iter([taken.body]))
         large = stretch.pieces_of(taken.large, source.reader, source.indexed, masked=masked)
@@ -473,7 +473,8 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     following = max(last, after)
     lost = stretch.gaps_between(source.database, after, last)
     return Answer(
-        stretch.told(following, lost), _array(_records(source, after, last, until, repeats, masked=masked))
+        stretch.answer_fields(following, lost),
+        _array(_records(source, after, last, until, repeats, masked=masked)),
     )
 
 

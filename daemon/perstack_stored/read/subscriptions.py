@@ -202,7 +202,7 @@ class Subscriptions:
                 lost = found.gaps(wait.after, taken.next)
                 wait.after = taken.next
                 if taken.records or lost:
-                    answer = Answer(stretch.told(taken.next, lost), iter([taken.body]))
+                    answer = Answer(stretch.answer_fields(taken.next, lost), iter([taken.body]))
                     self._answer(wait, answer, until.position)
                     continue
             if wait.after < until.position:

@@ -139,7 +139,7 @@ class ReadThread:
             outcome = refusal.code.value
             frame = wire.error_answer(request.id, refusal)
         except Exception as error:  # noqa: BLE001 - a thread that ended would leave every read unanswered
-            who = request.peer.told() if request.peer else {}
+            who = request.peer.as_log_fields() if request.peer else {}
             fault = self._faults.note(error, request.op, self._source, request=request.id, **who)
             if isinstance(error, (sqlite3.Error, IndexUnusableError)):
                 self._drop_source()

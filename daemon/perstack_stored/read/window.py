@@ -355,6 +355,6 @@ def clip(gaps: list[GapRange], after: int, last: int) -> list[GapRange]:
     ]
 
 
-def told(following: int, gaps: list[GapRange]) -> dict[str, object]:
+def answer_fields(following: int, gaps: list[GapRange]) -> dict[str, object]:
     """Fields of the answer's header: where to go on, and what was lost before that."""
     return {"next": following, "gaps": gaps} if gaps else {"next": following}

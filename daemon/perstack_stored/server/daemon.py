@@ -191,7 +191,7 @@ class Daemon:
                 waker,
                 settings,
                 self._base,
-                self._read_anew,
+                self._reread_settings,
                 peers,
                 self._notifier,
             )
@@ -250,15 +250,15 @@ class Daemon:
         if router is not None:
             doors.serve_router(router)
 
-    def _read_anew(self) -> Settings:
+    def _reread_settings(self) -> Settings:
         """The settings in force from now on: the old ones, if something is wrong with the new ones."""
         self._notifier.reloading()
         try:
-            return self._take_up()
+            return self._apply_reloaded()
         finally:
             self._notifier.ready()
 
-    def _take_up(self) -> Settings:
+    def _apply_reloaded(self) -> Settings:
         try:
             config, taken, left = reloaded(self._config, self._sources.read())
             rules = rules_of(config.settings)
@@ -274,8 +274,8 @@ class Daemon:
             "reloaded", file=self._sources.path, changed=taken, access_changed=access, needs_restart=left
         )
         log.set_level(settings.log_level)
-        self._peers.take_up(rules)
-        self._peers.rates.take_up(settings.rate_records_per_second, settings.rate_bytes_per_second)
+        self._peers.apply_rules(rules)
+        self._peers.rates.apply_settings(settings.rate_records_per_second, settings.rate_bytes_per_second)
         if self._router is not None:
             self._router.gate.rules = rules
         self._config, self._settings, self._rules = config, settings, rules

@@ -195,8 +195,8 @@ class Server:
         self._release_reads()
         if now >= self._next_tidy:
             self._next_tidy = now + 1.0
-            self._doors.tidy(now)
-            self._peers.tidy()
+            self._doors.on_tick(now)
+            self._peers.on_tick()
             self._journal.watch_clock()
             silent = self._parts.forget_silent()
             if silent:
@@ -217,7 +217,7 @@ class Server:
     def _reload(self) -> None:
         self._reloading = False
         self._settings = self._read_settings()
-        self._doors.take_up(self._settings)
+        self._doors.apply_settings(self._settings)
 
     def _last_round(self) -> None:
         """Answer what had arrived before the stop."""
@@ -265,7 +265,7 @@ class Server:
             id, op = header.id, header.op
             stores = op in wire.STORE_KINDS or op == wire.BATCH_OP
             if self._peers.strict:
-                self._peers.may(envelope[0], Access.WRITE if stores else Access.READ, op, id)
+                self._peers.authorize(envelope[0], Access.WRITE if stores else Access.READ, op, id)
             if stores:
                 self._store(envelope, header, body)
             elif header.op in ARGUMENTS:
@@ -282,7 +282,7 @@ class Server:
     def _refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
         if log.is_debug():
             peer = self._peers.of(envelope[0])
-            who = peer.told() if peer else {}
+            who = peer.as_log_fields() if peer else {}
             _log.debug("refused", op=op, request=id, code=refusal.code.value, field=refusal.field, **who)
         self._doors.send(envelope, self._stores.refuse(id, refusal, op if op in wire.OPERATIONS else "?"))
 
@@ -304,7 +304,7 @@ class Server:
             envelope, header, payload, items_max=self._settings.batch_items_max, client=client
         )
         if self._peers.rates.active:
-            self._peers.rates.spend(client, len(request.items), request.size)
+            self._peers.rates.charge(client, len(request.items), request.size)
         if self._care.index.short:
             raise Refusal(
                 ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
@@ -383,7 +383,7 @@ class Server:
     def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None
         arguments = check_arguments(header.op, wire.decode_arguments(body))
-        if self._peers.masks(envelope[0]):
+        if self._peers.must_mask(envelope[0]):
             arguments["masked"] = True
         if header.op == "readAll":
             check_history(
@@ -433,7 +433,9 @@ class Server:
             body = b"{}"
         elif header.op == "hello":
             body = wire.encode(
-                self._telling.hello(header, "read-only" if self._peers.masks(envelope[0]) else "read-write")
+                self._telling.hello(
+                    header, "read-only" if self._peers.must_mask(envelope[0]) else "read-write"
+                )
             )
         elif header.op == "stats":
             body = wire.encode(self.stats())

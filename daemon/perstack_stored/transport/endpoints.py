@@ -87,19 +87,19 @@ class Endpoints:
         self._router.outbox.flush()
         return True
 
-    def tidy(self, now: float) -> None:
+    def on_tick(self, now: float) -> None:
         """To be called about each second.
 
         Raises:
             GateFailedError: nobody watches who connects by tcp.
         """
-        self._ipc.tidy(now)
+        self._ipc.on_tick(now)
         if self._router is not None:
             self._router.gate.check()
 
-    def take_up(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Apply new settings."""
-        self._ipc.take_up(settings)
+        self._ipc.apply_settings(settings)
         if self._router is not None:
             self._router.outbox.bytes_max = settings.outbox_bytes_max
 

@@ -53,7 +53,7 @@ class IpcTransport:
         self._connections_max = connections_max
         self._frame_bytes_max = 2 * settings.frame_bytes_max  # beyond our own limit there is an answer
         self._handshake_seconds = settings.handshake_seconds
-        self.take_up(settings)
+        self.apply_settings(settings)
         self._listeners: dict[int, socket.socket] = {}
         self._by_fd: dict[int, IpcConnection] = {}
         self._by_number: dict[RoutingId, IpcConnection] = {}
@@ -95,7 +95,7 @@ class IpcTransport:
         """Whether there is something to take without waiting."""
         return bool(self._events or self._unread)
 
-    def take_up(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Apply new settings."""
         self._answers_max = settings.outbox_bytes_max
         self._unread_answers_max = settings.unread_answers_bytes_max
@@ -378,7 +378,7 @@ class IpcTransport:
         for fd in self._listeners:
             self._epoll.modify(fd, _IN)
 
-    def tidy(self, now: float) -> None:
+    def on_tick(self, now: float) -> None:
         """Close those that do not greet, accept again after a pause; to be called about each second."""
         if self._paused and self._paused != "full" and now >= self._paused_until:
             self._resume()
@@ -400,7 +400,7 @@ class IpcTransport:
             return
         self._said[what] = now
         peer = None if connection is None else self._peers.of(connection.number)
-        who = {} if peer is None else peer.told()
+        who = {} if peer is None else peer.as_log_fields()
         _log.warning(event, reason=reason, error=str(error), more=self._unsaid.pop(what, 0), **who)
 
     def close(self, seconds: float) -> None:

@@ -44,12 +44,12 @@ class BlockedRecords:
         """
         tree, listed = self._tree, self._listed
         if not listed.is_current:
-            self._take_up_again(mark)
+            self._retry_blocked(mark)
         if not listed.is_current or self._told - {one.position for one in listed.records}:
             tree.passed_over_changed = True
         self.keep()
 
-    def _take_up_again(self, mark: LogPosition) -> None:
+    def _retry_blocked(self, mark: LogPosition) -> None:
         tree = self._tree
         tree.names_records = True
         for one in self._listed.records:
@@ -59,7 +59,7 @@ class BlockedRecords:
             if one.position > tree.position:
                 del tree.passed_over[one.position]  # its turn comes
             else:
-                tree.take_up_again(one.position, mark)
+                tree.retry_blocked(one.position, mark)
         tree.sync_files()
 
     def keep(self) -> None:

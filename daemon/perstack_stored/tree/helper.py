@@ -161,18 +161,18 @@ class ParallelWriter:
         self._not_before = time.monotonic() + _PAUSE_SECONDS
 
 
-def serve(line: socket.socket, take_up: Callable[[Slice], int | None]) -> None:
+def serve(line: socket.socket, write_slice: Callable[[Slice], int | None]) -> None:
     """The helper's side: take up slices until the line ends.
 
     Args:
         line: the line to the first process.
-        take_up: writes a part; gives the number of files that could not be had, None if it failed.
+        write_slice: writes a part; gives the number of files that could not be had, None if it failed.
     """
     while True:
         packet = line.recv(_SLICE.size)
         if not packet:
             os._exit(0)
-        blocked = take_up(Slice.unpack(packet))
+        blocked = write_slice(Slice.unpack(packet))
         line.send(_DONE.pack(blocked is not None, blocked or 0))
 
 

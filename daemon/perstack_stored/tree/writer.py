@@ -413,7 +413,7 @@ class TreeWriter:
         self._status.at(0)
         return writes
 
-    def take_up_again(self, position: int, mark: LogPosition) -> None:
+    def retry_blocked(self, position: int, mark: LogPosition) -> None:
         """Write a record that was passed over, unless a later one has taken its place.
 
         Raises:

@@ -189,7 +189,7 @@ def _epochs(files: FileSystem, chain: Chain, mark: LogPosition) -> Epochs:
     salt, start = chain.headers[mark.segment].salt, record.SEGMENT_HEADER_BYTES
     try:
         for entry in walk(files, chain.fd(mark.segment), salt, start, mark.offset, mark.segment):
-            epochs.take_up(entry.header)
+            epochs.apply(entry.header)
     except BadEntryError as error:
         raise DamageError(segment_name(mark.segment), error.offset, 0, error.reason) from None
     return epochs

@@ -8,7 +8,7 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal import session_snapshot as session_bytes
 from perstack_stored.journal.epochs import EPOCHS_MAX
 from perstack_stored.journal.format import EntryHeader, EntryType, Record, SegmentHeader
-from perstack_stored.journal.recovery import take_up
+from perstack_stored.journal.recovery import replay_entry
 from perstack_stored.journal.sessions import Sessions
 
 from .fill import Filled, GapFiller
@@ -155,4 +155,4 @@ def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) 
         for piece in earlier.pieces:
             if isinstance(piece, WholeEntries):
                 for entry in survey.entries(earlier, piece):
-                    take_up(entry, sessions)
+                    replay_entry(entry, sessions)

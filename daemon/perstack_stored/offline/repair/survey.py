@@ -255,13 +255,13 @@ class DamageSurvey:
         segment.first_position = self.position + 1
         builder = _Pieces(segment, self.position)
         for item in segment.items:
-            self._take_up(item, builder)
+            self._take_item(item, builder)
         if segment.number == len(self.segments):
             for item in segment.torn:
                 # What index or tree know was on disk, and is no torn tail.
                 if builder.position >= known_position:
                     break
-                self._take_up(item, builder)
+                self._take_item(item, builder)
             last = max(known_position, builder.position + builder.bad_bytes // _RECORD_BYTES_MIN)
         else:
             last = self._last_of(segment, builder)
@@ -269,7 +269,7 @@ class DamageSurvey:
         segment.pieces = builder.pieces
         self.position = builder.position
 
-    def _take_up(self, item: _Item, builder: "_Pieces") -> None:
+    def _take_item(self, item: _Item, builder: "_Pieces") -> None:
         if item.header is None:
             builder.bad(item)
             return
