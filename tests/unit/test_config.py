@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from perstack_stored.config.settings import ITEMS, Settings, key_of, variable_of
-from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources, reloaded, sample, describe
+from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources, describe, reloaded, sample
 from perstack_stored.errors import ConfigError
 
 SAMPLE = Path(__file__).parents[2] / "deploy/perstack-stored.toml"
