@@ -16,8 +16,8 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model.kinds import Kind
 from perstack_stored.store import large_values as apart
 from perstack_stored.store import value_checker as checker
-from perstack_stored.store.commit import StoreRequest
 from perstack_stored.store.large_values import APART_BYTES, LargeValueQueue
+from perstack_stored.store.requests import StoreRequest
 from perstack_stored.store.value_checker import Items, Refusals, ValueChecker, refusals_of
 from tests.support import eventually
 from tests.unit.support import SESSION_A, SESSION_B, dumps, event

@@ -8,8 +8,8 @@ from perstack_storage._errors import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.protocol.frames import BATCH_OP
-from perstack_stored.store.commit import Payload, StoreRequest
 from perstack_stored.store.commit_queue import ITEM_BYTES, REQUEST_BYTES, CommitQueue, memory_of
+from perstack_stored.store.requests import Payload, StoreRequest
 
 MIB = 1 << 20
 MANY = 100_000

@@ -15,7 +15,8 @@ from perstack_stored.errors import JournalFailedError, Refusal
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol.frames import decode_header
-from perstack_stored.store.commit import Committer, StoreRequest, open_request
+from perstack_stored.store.commit import Committer
+from perstack_stored.store.requests import StoreRequest, open_request
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,

@@ -9,7 +9,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.protocol import frames as wire
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments
-from perstack_stored.store.commit import open_request
+from perstack_stored.store.requests import open_request
 from tests.vectors.vectors import Exchange, Side, exchanges, name_of
 
 BATCH_ITEMS_MAX = 1024

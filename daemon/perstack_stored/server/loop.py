@@ -34,9 +34,10 @@ from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_his
 from perstack_stored.read.executor import ReadExecutor
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
-from perstack_stored.store.commit import Committer, Payload, StoreRequest, open_request
+from perstack_stored.store.commit import Committer
 from perstack_stored.store.commit_queue import CommitQueue
 from perstack_stored.store.large_values import LargeValueQueue
+from perstack_stored.store.requests import Payload, StoreRequest, open_request
 from perstack_stored.transport.endpoints import Endpoints
 from perstack_stored.transport.wakeup import WakeupPipe
 

@@ -9,7 +9,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import Client
 from perstack_stored.protocol.messages import RoutingId
 
-from .commit import StoreRequest
+from .requests import StoreRequest
 
 # What a request and an item take beside their values. Counted too, so that a crowd of tiny stores, or of
 # empty ones, finds a bound as well.

@@ -15,8 +15,8 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import Client
 from perstack_stored.protocol.messages import RoutingId
 
-from .commit import StoreRequest
 from .commit_queue import memory_of
+from .requests import StoreRequest
 from .value_checker import ValueChecker
 
 APART_BYTES = 256 << 10

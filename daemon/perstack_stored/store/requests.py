@@ -1,0 +1,73 @@
+"""A request to store: one record or a batch of them, as it comes out of a frame."""
+
+from typing import NamedTuple
+
+from perstack_storage.protocol import ErrorCode
+from perstack_stored.errors import Refusal
+from perstack_stored.model import values
+from perstack_stored.model.shares import NOBODY, Client
+from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.messages import Envelope
+
+Payload = bytes | bytearray
+
+
+class StoreRequest(NamedTuple):
+    """A frame with one store, or a batch of them."""
+
+    envelope: Envelope
+    id: int
+    key: bytes | None
+    seq: int
+    settled: int
+    items: list[tuple[int, Payload]]  # kind and value
+    is_batch: bool
+    size: int  # bytes of the values
+    op: str
+    client: Client = NOBODY
+    refusals: dict[int, Refusal] | None = None  # what is wrong with its values, where they were checked
+
+
+def open_request(
+    envelope: Envelope, header: RequestHeader, body: Payload, *, items_max: int, client: Client = NOBODY
+) -> StoreRequest:
+    """The stores of a frame, not checked yet.
+
+    Raises:
+        Refusal: BAD_REQUEST or TOO_LARGE.
+    """
+    key = wire.session_key(header)
+    if key is not None and not 1 <= header.seq < 2**53:
+        raise Refusal(ErrorCode.BAD_REQUEST, "a store in a session needs seq, an integer from 1 on", "seq")
+    if not 0 <= header.settled < 2**53:
+        raise Refusal(ErrorCode.BAD_REQUEST, "settled must be an integer from 0 on", "settled")
+    is_batch = header.op == wire.BATCH_OP
+    items = _batch(header, body, items_max) if is_batch else [(int(wire.STORE_KINDS[header.op]), body)]
+    assert header.id is not None
+    return StoreRequest(
+        envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body), header.op, client
+    )
+
+
+def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[int, Payload]]:
+    if not header.items:
+        raise Refusal(ErrorCode.BAD_REQUEST, "a batch needs items", "items")
+    if len(header.items) > items_max:
+        raise Refusal(
+            ErrorCode.TOO_LARGE, f"a batch holds at most {items_max} items (limits.batchItems)", "items"
+        )
+    items = []
+    start = 0
+    for op, length in header.items:
+        kind = wire.STORE_KINDS.get(op)
+        # Beyond the protocol's integers a sum may have more digits than can be shown.
+        if kind is None or not 0 <= length <= values.SAFE_INTEGER_MAX:
+            raise Refusal(
+                ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items"
+            )
+        items.append((int(kind), body[start : start + length]))
+        start += length
+    if start != len(body):
+        raise Refusal(ErrorCode.BAD_REQUEST, f"the items hold {start} bytes, the body {len(body)}", "items")
+    return items
