@@ -23,7 +23,7 @@ def follower(place: int, *, due: bool = False) -> Any:
 
 
 class NobodyFollows:
-    """Stands in for `Tail`."""
+    """Stands in for `LongPolls`."""
 
     def __len__(self) -> int:
         return 0
@@ -32,41 +32,46 @@ class NobodyFollows:
         """Nobody waits for it."""
 
 
-def care_for(index: Any, tree: Any, doors: Any) -> ProjectionCoordinator:
-    journal: Any = SimpleNamespace(mark=LogPosition(9, 1, 9))
+def coordinator_of(index: Any, tree: Any, endpoints: Any) -> ProjectionCoordinator:
     faults = SimpleNamespace(index_damage=str)
-    reads: Any = SimpleNamespace(tail=NobodyFollows(), index_is_there=True, faults=faults)
+    parts: Any = SimpleNamespace(
+        projections=(index, tree),
+        journal=SimpleNamespace(mark=LogPosition(9, 1, 9)),
+        reads=SimpleNamespace(long_polls=NobodyFollows(), index_is_there=True, faults=faults),
+        endpoints=endpoints,
+        notifier=None,
+    )
     nobody: Any = None
-    return ProjectionCoordinator((index, tree), journal, reads, doors, nobody, nobody)
+    return ProjectionCoordinator(parts, nobody)
 
 
 def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
     """What the tree may hold already is in the journal: an index that ends before brings older files back."""
     index, tree = follower(5), follower(0, due=True)
-    doors = SimpleNamespace(watch=lambda _fd: None, unwatch=lambda _fd: None)
-    care = care_for(index, tree, doors)
-    care.follow()
+    endpoints = SimpleNamespace(watch=lambda _fd: None, unwatch=lambda _fd: None)
+    coordinator = coordinator_of(index, tree, endpoints)
+    coordinator.follow()
     assert tree.told == []
     tree.due = lambda: False
     index.place = LogPosition(8, 1, 8)
-    care.follow()
+    coordinator.follow()
     assert tree.told == []
     index.place = LogPosition(9, 1, 9)
-    care.follow()
+    coordinator.follow()
     assert tree.told == [9]
 
 
 def test_a_new_process_is_heard_whatever_descriptor_its_line_has() -> None:
     """That of the process before, or of the other follower: the kernel has forgotten who was watched."""
-    doors = Endpoints(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 10)
+    endpoints = Endpoints(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 10)
     followers = follower(9), follower(9)
-    care = care_for(*followers, doors)
+    coordinator = coordinator_of(*followers, endpoints)
 
     def start_anew(lines: list[tuple[socket.socket, socket.socket]]) -> None:
         for one, (ours, _theirs) in zip(followers, lines, strict=True):
             one.starts += 1
             one.fileno = ours.fileno
-        care.follow()
+        coordinator.follow()
 
     lines = [socket.socketpair(), socket.socketpair()]
     start_anew(lines)
@@ -79,9 +84,9 @@ def test_a_new_process_is_heard_whatever_descriptor_its_line_has() -> None:
         start_anew(lines)
         for ours, theirs in lines:
             theirs.send(b"x")
-            assert doors.wait(10) == {ours.fileno()} <= care.polled
+            assert endpoints.wait(10) == {ours.fileno()} <= coordinator.polled
             assert ours.recv(1) == b"x"
     for line in lines:
         for end in line:
             end.close()
-    doors.close()
+    endpoints.close()

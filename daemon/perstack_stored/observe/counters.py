@@ -95,7 +95,7 @@ class PositionHistory:
 
 @dataclass
 class LoopCounters:
-    """What the serving loop counts itself; gauges are as of the last look."""
+    """What the serving loop counts itself."""
 
     messages: int = 0
     slow_syncs: int = 0
@@ -103,6 +103,3 @@ class LoopCounters:
     commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
     course: PositionHistory = field(default_factory=PositionHistory)
     seen: float = 0.0  # when the loop came by last, on time.monotonic
-    held_requests: int = 0
-    held_bytes: int = 0
-    reads_waiting: int = 0

@@ -39,10 +39,10 @@ class MetricsSource(NamedTuple):
 
     journal: str  # path of its folder
     store: str
-    figures: LoopCounters
+    loop: LoopCounters
     stats: Callable[[], dict[str, Any]]
-    tallies: list[RequestCounter]  # of the loop, and of reads
-    followers: Sequence[ProjectionStatus]
+    requests: list[RequestCounter]  # of the loop, and of reads
+    projections: Sequence[ProjectionStatus]
     connections: Callable[[], dict[str, Any]]
 
 
@@ -70,7 +70,7 @@ class Metrics(Collector):
     def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:
         outcomes: dict[tuple[str, ...], float] = {}
         seconds: dict[str, list[Histogram]] = {"store": [], "read": []}
-        for number, tally in enumerate(self._watched.tallies):
+        for number, tally in enumerate(self._watched.requests):
             for key, count in dict(tally.outcomes).items():
                 outcomes[key] = outcomes.get(key, 0) + count
             seconds["read" if number else "store"].append(tally.seconds)
@@ -112,7 +112,7 @@ class Metrics(Collector):
         )
 
     def _journal(self, stats: dict[str, Any]) -> Iterator[Metric]:
-        figures = self._watched.figures
+        figures = self._watched.loop
         yield _gauge("position", "Position of the last record that is on disk.", stats["position"])
         yield _histogram(
             "commit_records", "Stores taken to the journal at once.", None, {"": figures.commit_records}
@@ -129,8 +129,8 @@ class Metrics(Collector):
 
     def _followers(self, stats: dict[str, Any]) -> Iterator[Metric]:
         now = time.monotonic()
-        course = self._watched.figures.course
-        told = {follower.kind: stats[follower.kind] for follower in self._watched.followers}
+        course = self._watched.loop.course
+        told = {follower.kind: stats[follower.kind] for follower in self._watched.projections}
         known = {kind: facts for kind, facts in told.items() if facts["position"] is not None}
 
         def each(name: str, help: str, values: dict[str, float]) -> Metric:  # noqa: A002
@@ -174,7 +174,7 @@ class Metrics(Collector):
     def _processes(self) -> Iterator[Metric]:
         pids = {"server": os.getpid()}
         pids |= {
-            follower.kind: follower.pid for follower in self._watched.followers if follower.pid is not None
+            follower.kind: follower.pid for follower in self._watched.projections if follower.pid is not None
         }
         memory, cpu = {}, {}
         for name, pid in pids.items():

@@ -1,6 +1,6 @@
 """The reads: arguments are checked, answers made from index and journal in threads beside the loop.
 
-Entry points: `executor.Reads`, `subscriptions.Tail` (long polls), `queries.OPERATIONS`.
+Entry points: `executor.ReadExecutor`, `subscriptions.Subscriptions` (long polls), `queries.OPERATIONS`.
 
 Invariant: an answer is never longer in memory than a bounded piece. Imports: `index`, `journal`, `access`.
 """

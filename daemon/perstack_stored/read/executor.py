@@ -1,7 +1,7 @@
 """Reads beside the serving loop: two threads ask index and journal, so that no read holds up a store.
 
 One thread looks up single values, the other makes listings; each makes the later parts of its own answers. A
-third one, the tail's, has those that wait for new records.
+third one has the long polls, which wait for new records.
 """
 
 import os
@@ -70,7 +70,7 @@ class ReadExecutor:
         self._room = threading.Event()
         self._admitted = ByteShares()  # reads that wait for the index or are under way
         self.pending = 0
-        self._tail_tally = RequestCounter()
+        self._long_poll_counter = RequestCounter()
         self.kept = OpenReads(open_max, open_bytes_max, keep_seconds)
         self.index_is_there = False
         self._stopping = False
@@ -79,8 +79,8 @@ class ReadExecutor:
             prefix: ReadThread(name, prefix, self, self.faults, self.kept, answer_bytes)
             for prefix, name in ((_POINT, "point"), (_LISTING, "listing"))
         }
-        self.tallies = [*(thread.tally for thread in self._threads.values()), self._tail_tally]
-        self.tail = Subscriptions(
+        self.counters = [*(thread.counter for thread in self._threads.values()), self._long_poll_counter]
+        self.long_polls = Subscriptions(
             self.open_source, self, waits_max=waits_max, answer_bytes=min(answer_bytes, STRETCH_ANSWER_BYTES)
         )
 
@@ -112,7 +112,7 @@ class ReadExecutor:
     def left(self, peer: RoutingId) -> None:
         """A connection has ended: what is kept for it is freed. What it still waits for is not made."""
         self.kept.left(peer)
-        self.tail.left(peer)
+        self.long_polls.left(peer)
 
     @property
     def answered(self) -> bool:
@@ -122,8 +122,8 @@ class ReadExecutor:
     def refused(self) -> Counter[str]:
         """Reads that were answered with an error, by code."""
         counts: Counter[str] = Counter()
-        for tally in self.tallies:
-            for (_op, outcome), count in tally.outcomes.copy().items():
+        for counter in self.counters:
+            for (_op, outcome), count in counter.outcomes.copy().items():
                 if outcome != "ok":
                     counts[outcome] += count
         return counts
@@ -154,17 +154,17 @@ class ReadExecutor:
         """The index may be made anew: what is open of it is of no use, and nothing is opened for now."""
         self.index_is_there = False
         self.faults.generation += 1
-        self.tail.index_restarted()
+        self.long_polls.index_restarted()
 
     def index_started(self) -> None:
         """The index says how far it is."""
         self.index_is_there = True
-        self.tail.index_restarted()
+        self.long_polls.index_restarted()
 
     def stop(self) -> None:
         """Let the threads end after what they have begun; what still waits is not answered."""
         self._stopping = True
-        self.tail.stop()
+        self.long_polls.stop()
         for thread in self._threads.values():
             thread.stop()
         for thread in self._threads.values():
@@ -211,7 +211,7 @@ class ReadExecutor:
             source.close()  # some of the one before, maybe, and some of the new one
         raise Refusal(ErrorCode.BUSY, "the index is being built anew")
 
-    # --- in the thread of the tail -----------------------------------------------------------------
+    # --- in the thread of the long polls -----------------------------------------------------------
 
     def answer(self, request: ReadRequest, answer: Answer, position: int) -> None:
         """Answer a read that waited."""
@@ -224,12 +224,12 @@ class ReadExecutor:
         except Refusal as refusal:
             self.refuse(request, refusal)
             return
-        self._tail_tally.note(request.op)
+        self._long_poll_counter.note(request.op)
         self.reply(request, frame)
 
     def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
         """Answer a read that waited with an error."""
-        self._tail_tally.note(request.op, refusal.code.value)
+        self._long_poll_counter.note(request.op, refusal.code.value)
         self.reply(request, wire.error_answer(request.id, refusal))
 
     def go_on(self, request: ReadRequest) -> None:

@@ -24,7 +24,7 @@ from .window import Wanted
 
 
 class Replies(Protocol):
-    """Where the answers go. Called in the thread of the tail."""
+    """Where the answers go. Called in the thread of the long polls."""
 
     def answer(self, request: ReadRequest, answer: Answer, position: int) -> None:
         """Answer a request."""
@@ -77,7 +77,7 @@ class Subscriptions:
         self._next_expiry = 0.0
         self._source: Source | None = None
         self._near: LogPosition | None = None
-        self._thread = threading.Thread(target=self._work, name="tail", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="long-polls", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:

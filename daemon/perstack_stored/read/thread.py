@@ -94,7 +94,7 @@ class ReadThread:
         self, name: str, prefix: str, desk: ReadQueue, faults: Faults, kept: OpenReads, answer_bytes: int
     ) -> None:
         self.prefix = prefix
-        self.tally = RequestCounter()
+        self.counter = RequestCounter()
         self._desk = desk
         self._faults = faults
         self._kept = kept
@@ -145,8 +145,8 @@ class ReadThread:
                 self._drop_source()
             outcome = fault.code.value
             frame = wire.error_answer(request.id, fault)
-        self.tally.note(request.op, outcome)
-        self.tally.seconds.add(time.monotonic() - request.arrived)
+        self.counter.note(request.op, outcome)
+        self.counter.seconds.add(time.monotonic() - request.arrived)
         self._desk.reply(request, frame)
 
     def _answer(self, request: ReadRequest) -> Generator[None, None, bytes]:

@@ -50,10 +50,12 @@ from perstack_stored.transport.tcp import TcpTransport
 from perstack_stored.transport.wakeup import WakeupPipe
 from perstack_stored.tree.writer import load_cursor, umask_for
 
+from .assembly import assemble
 from .loop import Server
+from .parts import ServerParts
 
 _STOP_MARGIN_SECONDS = 5
-_OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, followers
+_OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, workers
 
 _log = structlog.get_logger()
 
@@ -160,9 +162,9 @@ class Daemon:
         started: float,
     ) -> None:
         settings = self._settings
-        followers = self._followers(journal, lock)
+        projections = self._projections(journal, lock)
         with _naming("can't start"):
-            waker = WakeupPipe()
+            wakeup = WakeupPipe()
             peers = self._peers = Peers(
                 self._rules, RateLimiter(settings.rate_records_per_second, settings.rate_bytes_per_second)
             )
@@ -177,35 +179,37 @@ class Daemon:
                 waits_max=settings.follows_max,
                 keep_seconds=settings.read_seconds,
                 listings_bytes=settings.listings_bytes_max,
-                wake=waker.wake,
+                wake=wakeup.wake,
                 is_here=peers.is_here,
             )
-            doors = Endpoints(peers, settings, room_for_connections(settings))
-            router = self._router = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
-            server = Server(
-                doors,
-                journal,
-                sessions,
-                reads,
-                followers,
-                waker,
-                settings,
-                self._base,
-                self._reread_settings,
-                peers,
-                self._notifier,
+            endpoints = Endpoints(peers, settings, room_for_connections(settings))
+            tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
+            server = assemble(
+                ServerParts(
+                    base=self._base,
+                    journal=journal,
+                    sessions=sessions,
+                    peers=peers,
+                    endpoints=endpoints,
+                    reads=reads,
+                    projections=projections,
+                    wakeup=wakeup,
+                    settings=settings,
+                    read_settings=self._reread_settings,
+                    notifier=self._notifier,
+                )
             )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
-        health = Health(lambda: server.figures.seen, lambda: followers[0].fault)
+        health = Health(lambda: server.counters.seen, lambda: projections[0].fault)
         try:
             with _naming("can't start"):
                 if settings.metrics_bind:
-                    MetricsServer(settings.metrics_bind, Metrics(server.watched()), health).start()
-                followers[0].start()
+                    MetricsServer(settings.metrics_bind, Metrics(server.metrics_source()), health).start()
+                projections[0].start()
                 await_whole_tree(server, files, folders, journal)
-                self._open(doors, router)
+                self._open(endpoints, tcp)
             _log.info(
                 "ready",
                 endpoints=list(self._endpoints),
@@ -220,17 +224,17 @@ class Daemon:
             health.serving = False
             _log.info("stopping")
             self._notifier.stopping(2 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
-            self._stop(journal, reads, followers, doors, router)
+            self._stop(journal, reads, projections, endpoints, tcp)
         finally:
-            for follower in followers:
-                follower.stop()
-            if router is not None:
-                router.stop()
+            for projection in projections:
+                projection.stop()
+            if tcp is not None:
+                tcp.stop()
 
     def _serves_tcp(self) -> bool:
         return any(endpoint.startswith("tcp://") for endpoint in self._endpoints)
 
-    def _open(self, doors: Endpoints, router: TcpTransport | None) -> None:
+    def _open(self, endpoints: Endpoints, tcp: TcpTransport | None) -> None:
         """Serve all endpoints.
 
         Raises:
@@ -241,14 +245,14 @@ class Daemon:
             if endpoint.startswith("ipc://"):
                 path = endpoint.removeprefix("ipc://")
                 listener = self._inherited.get(endpoint) or bind.listen_ipc(path, settings.socket_mode)
-                doors.serve_ipc(listener)
-            elif router is not None and endpoint.startswith("tcp://"):
+                endpoints.serve_ipc(listener)
+            elif tcp is not None and endpoint.startswith("tcp://"):
                 insecure = settings.insecure_tcp
-                bind.bind_tcp(router.socket, endpoint, curve=self._curve, insecure_tcp=insecure)
+                bind.bind_tcp(tcp.socket, endpoint, curve=self._curve, insecure_tcp=insecure)
             else:
                 raise ConfigError(f"{endpoint}: only ipc:// and tcp:// can be bound")
-        if router is not None:
-            doors.serve_router(router)
+        if tcp is not None:
+            endpoints.serve_tcp(tcp)
 
     def _reread_settings(self) -> Settings:
         """The settings in force from now on: the old ones, if something is wrong with the new ones."""
@@ -276,15 +280,15 @@ class Daemon:
         log.set_level(settings.log_level)
         self._peers.apply_rules(rules)
         self._peers.rates.apply_settings(settings.rate_records_per_second, settings.rate_bytes_per_second)
-        if self._router is not None:
-            self._router.gate.rules = rules
+        if self._tcp is not None:
+            self._tcp.gate.rules = rules
         self._config, self._settings, self._rules = config, settings, rules
         return settings
 
-    def _followers(
+    def _projections(
         self, journal: JournalWriter, lock: DataDirLock
     ) -> tuple[ProjectionProcess, ProjectionProcess]:
-        told = WorkerConfig(
+        config = WorkerConfig(
             base=self._base,
             store=journal.store.hex(),
             file_mode=self._settings.file_mode,
@@ -297,31 +301,31 @@ class Daemon:
             unnamed=self._ways.unnamed,
             exchange=self._ways.exchange,
         )
-        tree = msgspec.structs.replace(told, nice=self._settings.tree_nice)
-        return ProjectionProcess("index", told, lock.fd), ProjectionProcess("tree", tree, lock.fd)
+        tree = msgspec.structs.replace(config, nice=self._settings.tree_nice)
+        return ProjectionProcess("index", config, lock.fd), ProjectionProcess("tree", tree, lock.fd)
 
     def _stop(
         self,
         journal: JournalWriter,
         reads: ReadExecutor,
-        followers: tuple[ProjectionProcess, ProjectionProcess],
-        doors: Endpoints,
-        router: TcpTransport | None,
+        projections: tuple[ProjectionProcess, ProjectionProcess],
+        endpoints: Endpoints,
+        tcp: TcpTransport | None,
     ) -> None:
-        """Close in order: clients get last answers, the journal its mark, the followers their last slice."""
-        doors.close()
-        if router is not None:
-            router.close()
+        """Close in order: clients get last answers, the journal its mark, the workers their last slice."""
+        endpoints.close()
+        if tcp is not None:
+            tcp.close()
         for endpoint in self._endpoints:
             if endpoint not in self._inherited:
                 bind.remove_socket(endpoint)
         journal.close()
         reads.stop()
-        index, tree = followers
+        index, tree = projections
         index.send(journal.mark)
         index.finish()
         index.wait(self._settings.stop_seconds)
-        if index.place == journal.mark:  # see Care.follow
+        if index.place == journal.mark:  # see ProjectionCoordinator.follow
             if not tree.running:
                 tree.start()  # stopped before it came to that
             tree.send(index.place)

@@ -1,7 +1,7 @@
-"""The serving loop's care for index and tree: hears them, says how far they may go, starts them again.
+"""Coordinates the workers of index and tree: collects progress, sends the synced position, restarts them.
 
-All of it in the loop's thread, and only some times a second: `follow`. What a process of theirs is and how it
-ends is in `followers`; here is what one of them means for the other, for reads and for stores.
+All of it runs in the loop's thread, some times a second: `follow`. `projection/process.py` handles one worker
+process; this module knows what one worker means for the other, for reads and for stores.
 """
 
 import time
@@ -9,19 +9,15 @@ from collections.abc import Callable
 
 import structlog
 
-from perstack_stored.journal.writer import JournalWriter
-from perstack_stored.observe.systemd import Notifier
-from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker import INDEX_STATUS
-from perstack_stored.read.executor import ReadExecutor
-from perstack_stored.transport.endpoints import Endpoints
 
+from .parts import ServerParts
 from .status import StatusReporter
 
 _CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0
-_TELL_SECONDS = 0.04
-_TELL_RECORDS = 1024
+_SEND_SECONDS = 0.04
+_SEND_RECORDS = 1024
 _TREE_STUCK_SECONDS = 10.0
 _INDEX_STUCK_SECONDS = 10.0
 
@@ -29,31 +25,24 @@ _log = structlog.get_logger()
 
 
 class ProjectionCoordinator:
-    """Cares for the followers of a journal.
+    """Coordinates index and tree.
 
     Attributes:
-        polled: descriptors of their lines; readable when one of them has something to say.
+        both: index and tree.
+        polled: descriptors of their channels; readable when one of them has a report.
     """
 
-    def __init__(
-        self,
-        followers: tuple[ProjectionProcess, ProjectionProcess],
-        journal: JournalWriter,
-        reads: ReadExecutor,
-        doors: Endpoints,
-        telling: StatusReporter,
-        notifier: Notifier,
-    ) -> None:
-        self.followers = followers
-        self.index, self.tree = followers
-        self._journal = journal
-        self._reads = reads
-        self._doors = doors
-        self._telling = telling
-        self._notifier = notifier
+    def __init__(self, parts: ServerParts, status: StatusReporter) -> None:
+        self.both = parts.projections
+        self.index, self.tree = parts.projections
+        self._journal = parts.journal
+        self._reads = parts.reads
+        self._endpoints = parts.endpoints
+        self._notifier = parts.notifier
+        self._status = status
         self._tree_from = 0
-        self._told = 0.0
-        self._lines: list[tuple[int, int | None]] = []
+        self._sent_at = 0.0
+        self._channels: list[tuple[int, int | None]] = []
         self.polled: set[int] = set()
 
     # --- how far they are --------------------------------------------------------------------------
@@ -64,7 +53,7 @@ class ProjectionCoordinator:
 
     def slowest(self) -> int:
         """How far both have come; 0 while one of them has not said."""
-        return min(0 if item.place is None else item.place.position for item in self.followers)
+        return min(0 if item.place is None else item.place.position for item in self.both)
 
     def tree_lags_beyond(self, bytes_max: int) -> bool:
         """Whether stores wait for the tree. One that is stuck, rather than slow, holds up nobody."""
@@ -90,7 +79,7 @@ class ProjectionCoordinator:
                 return
             if time.monotonic() - said > _SAY_SO_SECONDS:
                 said = time.monotonic()
-                _log.info("tree_catching_up", to=position, stats=self._telling.follower(self.tree))
+                _log.info("tree_catching_up", to=position, stats=self._status.projection(self.tree))
             time.sleep(_CATCH_UP_POLL_SECONDS)
 
     # --- what they are told ------------------------------------------------------------------------
@@ -106,7 +95,7 @@ class ProjectionCoordinator:
         if self.index.place is not None:
             if not self._reads.index_is_there:
                 self._reads.index_started()
-            self._reads.tail.moved(self.index.place.position)
+            self._reads.long_polls.moved(self.index.place.position)
             if self.tree.due():
                 self.tree.start()
                 self._tree_from = self._journal.mark.position
@@ -114,21 +103,21 @@ class ProjectionCoordinator:
             # already: told too early, the tree would put older versions in the place of newer ones.
             if self.index.place.position >= self._tree_from:
                 self.tree.send(self.index.place)
-        self._tell_index(hurry=hurry)
+        self._send_index(hurry=hurry)
         # By start too: the line of a new process may have the descriptor of the old one's.
-        lines = [(follower.starts, follower.fileno()) for follower in self.followers]
-        if lines != self._lines:
-            self._poll_anew(lines)
+        channels = [(projection.starts, projection.fileno()) for projection in self.both]
+        if channels != self._channels:
+            self._watch(channels)
 
     def _hear(self) -> None:
         """Take in reports; what has ended is gone, and so is an index that can't be used."""
-        for follower in self.followers:
-            if follower.receive():
-                status = follower.reap()
-                if follower is self.index:
+        for projection in self.both:
+            if projection.receive():
+                status = projection.reap()
+                if projection is self.index:
                     self._index_stopped()
                 elif status == INDEX_STATUS:
-                    self.index.start_anew(follower.fault)
+                    self.index.start_anew(projection.fault)
                     self._index_stopped()
         damage = self._reads.faults.index_damage()
         if damage:
@@ -140,7 +129,7 @@ class ProjectionCoordinator:
         self.tree.stop()
         self._reads.index_stopped()
 
-    def _tell_index(self, *, hurry: bool) -> None:
+    def _send_index(self, *, hurry: bool) -> None:
         """Pass on how far the index may go: every so often only, unless somebody waits for new records.
 
         A transaction of the index for a few records costs many times more than one for many.
@@ -148,18 +137,18 @@ class ProjectionCoordinator:
         mark, sent, now = self._journal.mark, self.index.sent, time.monotonic()
         if (
             sent is None
-            or now - self._told >= _TELL_SECONDS
-            or mark.position - sent.position >= _TELL_RECORDS
+            or now - self._sent_at >= _SEND_SECONDS
+            or mark.position - sent.position >= _SEND_RECORDS
             or hurry
-            or len(self._reads.tail)
+            or len(self._reads.long_polls)
         ):
-            self._told = now
+            self._sent_at = now
             self.index.send(mark)
 
-    def _poll_anew(self, lines: list[tuple[int, int | None]]) -> None:
+    def _watch(self, channels: list[tuple[int, int | None]]) -> None:
         for fd in self.polled:
-            self._doors.unwatch(fd)
-        self._lines = lines
-        self.polled = {fd for _, fd in lines if fd is not None}
+            self._endpoints.unwatch(fd)
+        self._channels = channels
+        self.polled = {fd for _, fd in channels if fd is not None}
         for fd in self.polled:
-            self._doors.watch(fd)
+            self._endpoints.watch(fd)

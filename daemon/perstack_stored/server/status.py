@@ -5,46 +5,40 @@ from collections import Counter
 from typing import Any
 
 from perstack_storage import __version__
-from perstack_stored.config.settings import Settings
-from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import JournalWriter
-from perstack_stored.observe.counters import LoopCounters
-from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import MultipartAssembler
-from perstack_stored.read.executor import ReadExecutor
-from perstack_stored.store.commit import Committer
-from perstack_stored.transport.endpoints import Endpoints
+from perstack_stored.read.waiting import ReadsAwaitingIndex
+from perstack_stored.store.group_commit import GroupCommit
+
+from .parts import Projection, ServerParts
 
 
 class StatusReporter:
-    """Looks at the parts of a server, in its thread."""
+    """Looks at the parts of a server."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts that it looks at
+    def __init__(
         self,
-        settings: Settings,
-        base: str,
-        journal: JournalWriter,
-        sessions: Sessions,
-        stores: Committer,
-        parts: MultipartAssembler,
-        reads: ReadExecutor,
-        doors: Endpoints,
-        followers: tuple[ProjectionProcess, ProjectionProcess],
+        parts: ServerParts,
+        multipart: MultipartAssembler,
+        group_commit: GroupCommit,
+        waiting: ReadsAwaitingIndex,
     ) -> None:
-        self._settings = settings
-        self._base = base
-        self._journal = journal
-        self._sessions = sessions
-        self._stores = stores
-        self._parts = parts
-        self._reads = reads
-        self._doors = doors
-        self._index, self._tree = followers
+        self._settings = parts.settings
+        self._base = parts.base
+        self._journal = parts.journal
+        self._sessions = parts.sessions
+        self._counters = parts.counters
+        self._committer = group_commit.committer
+        self._group_commit = group_commit
+        self._multipart = multipart
+        self._reads = parts.reads
+        self._waiting = waiting
+        self._endpoints = parts.endpoints
+        self._index, self._tree = parts.projections
         self._started = time.monotonic()
-        self._line_at = self._started, journal.mark.position
+        self._line_at = self._started, self._journal.mark.position
 
     def hello(self, header: RequestHeader, access: str) -> dict[str, Any]:
         """The body of the answer to `hello`, wire.md section 4.5."""
@@ -76,10 +70,13 @@ class StatusReporter:
             hello["session"] = {"last": self._sessions.last_of(key)}
         return hello
 
-    def stats(self, loop: LoopCounters) -> dict[str, Any]:
-        """Counters since the start, and gauges; the names are described in daemon/README.md."""
-        mark = self._journal.mark
-        stores, reads = self._stores, self._reads
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start, and gauges; daemon/README.md describes the names.
+
+        May be called from another thread.
+        """
+        mark, loop = self._journal.mark, self._counters
+        committer, reads = self._committer, self._reads
         return {
             "uptimeSeconds": round(time.monotonic() - self._started, 3),
             "position": mark.position,
@@ -91,28 +88,28 @@ class StatusReporter:
                 "slowSyncs": loop.slow_syncs,
             },
             "messages": loop.messages,
-            "stored": {wire.STORE_OPS[kind]: stores.stored.get(kind, 0) for kind in wire.STORE_OPS},
-            "repeated": stores.repeated,
+            "stored": {wire.STORE_OPS[kind]: committer.stored.get(kind, 0) for kind in wire.STORE_OPS},
+            "repeated": committer.repeated,
             "refused": self.refused(),
-            "held": {"requests": loop.held_requests, "bytes": loop.held_bytes},
-            "partsBytes": self._parts.bytes,
+            "held": {"requests": len(self._group_commit), "bytes": self._group_commit.bytes},
+            "partsBytes": self._multipart.bytes,
             "reads": {
-                "waiting": loop.reads_waiting,
+                "waiting": len(self._waiting),
                 "pending": reads.pending,
-                "following": len(reads.tail),
+                "following": len(reads.long_polls),
                 "failed": reads.failed,
             },
-            "outbox": self._doors.answers(),
-            "connections": self._doors.connections(),
+            "outbox": self._endpoints.answers(),
+            "connections": self._endpoints.connections(),
             "sessions": len(self._sessions),
-            "index": {**self.follower(self._index), "rebuilds": self._index.rebuilds},
-            "tree": {**self.follower(self._tree), "blocked": self._tree.blocked},
+            "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
+            "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
         }
 
     def refused(self) -> dict[str, int]:
         """Errors by code, of stores, of items of batches, and of reads. May be called in another thread."""
-        counts = Counter({str(code): count for code, count in self._stores.refused.copy().items()})
-        return dict(counts + self._reads.refused())
+        counts = Counter({str(code): count for code, count in self._committer.refused.copy().items()})
+        return dict(counts + Counter(self._reads.refused()))
 
     def line(self) -> str:
         """The most important figures in a line for people; rates are since the last line."""
@@ -127,23 +124,23 @@ class StatusReporter:
             f" {refused} refused; behind: {behind}"
         )
 
-    def _behind(self, follower: ProjectionProcess) -> str:
-        if follower.fault:
-            return f"stopped by: {follower.fault}"
+    def _behind(self, projection: Projection) -> str:
+        if projection.fault:
+            return f"stopped by: {projection.fault}"
         return (
             "starting"
-            if follower.place is None
-            else str(self._journal.mark.position - follower.place.position)
+            if projection.place is None
+            else str(self._journal.mark.position - projection.place.position)
         )
 
-    def follower(self, follower: ProjectionProcess) -> dict[str, Any]:
-        """How far a follower is."""
-        mark, place = self._journal.mark, follower.place
+    def projection(self, projection: Projection) -> dict[str, Any]:
+        """How far index or tree is."""
+        mark, place = self._journal.mark, projection.place
         return {
             "position": None if place is None else place.position,
             "lagRecords": None if place is None else mark.position - place.position,
             "lagBytes": None if place is None else self._journal.bytes_between(place),
-            "fault": follower.fault,
-            "faults": follower.faults,
-            "starts": follower.starts,
+            "fault": projection.fault,
+            "faults": projection.faults,
+            "starts": projection.starts,
         }

@@ -38,12 +38,12 @@ class Committer:
     """Commits batches of requests to the journal, in the order in which they came."""
 
     def __init__(self, journal: JournalWriter, sessions: Sessions) -> None:
-        self._journal = journal
+        self.journal = journal
         self._sessions = sessions
         self.stored: Counter[int] = Counter()  # records by kind
         self.repeated = 0
         self.refused: Counter[str] = Counter()  # by code
-        self.tally = RequestCounter()
+        self.counter = RequestCounter()
 
     def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
         """Write what can be stored; the answers may be sent when the journal has synced what is written now.
@@ -54,14 +54,14 @@ class Committer:
         replies: list[Reply] = []
         plans: list[_Plan] = []
         appends: list[Append] = []
-        now_ms, now = self._journal.now_ms(), time.monotonic()
+        now_ms, now = self.journal.now_ms(), time.monotonic()
         for request in requests:
             try:
                 plans.append(self._plan(request, appends, now_ms, now))
             except Refusal as refusal:
                 replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
         try:
-            firsts = self._journal.write(appends) if appends else []
+            firsts = self.journal.write(appends) if appends else []
         except StorageFullError as error:
             return replies + self._undo(plans, str(error))
         for (key, seq, records), first in zip(appends, firsts, strict=True):
@@ -75,7 +75,7 @@ class Committer:
     def refuse(self, id: int | None, refusal: Refusal, op: str) -> bytes:
         """The answer to a request that is refused as a whole; it is counted."""
         self.refused[refusal.code] += 1
-        self.tally.note(op, refusal.code.value)
+        self.counter.note(op, refusal.code.value)
         return wire.error_answer(id, refusal)
 
     def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int, now: float) -> _Plan:
@@ -125,21 +125,21 @@ class Committer:
         request = plan.request
         if not plan.repeats and not plan.refusals:
             first = firsts[plan.groups[0].append]
-            self.tally.note(request.op)
+            self.counter.note(request.op)
             if request.is_batch:
                 return wire.batch_answer(request.id, first, len(request.items))
             return wire.stored_answer(request.id, first)
         results = self._results(plan, firsts)
         if request.is_batch:
-            self.tally.note(wire.BATCH_OP)
+            self.counter.note(wire.BATCH_OP)
             return wire.results_answer(
                 request.id, [r.as_dict() if isinstance(r, Refusal) else r for r in results]
             )
         (result,) = results
         if isinstance(result, Refusal):
-            self.tally.note(request.op, result.code.value)
+            self.counter.note(request.op, result.code.value)
             return wire.error_answer(request.id, result)
-        self.tally.note(request.op)
+        self.counter.note(request.op)
         return wire.stored_answer(request.id, result)
 
     def _results(self, plan: _Plan, firsts: list[int]) -> list[int | Refusal]:

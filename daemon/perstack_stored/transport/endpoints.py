@@ -1,4 +1,4 @@
-"""All ways in: ipc, and tcp where it is served. Here the loop takes messages, sends answers, and waits."""
+"""Facade over the ipc and tcp transports: takes requests, sends answers, waits for events."""
 
 import contextlib
 import select
@@ -23,18 +23,18 @@ class Endpoints:
     def __init__(self, peers: Peers, settings: Settings, connections_max: int) -> None:
         self._epoll = select.epoll()
         self._ipc = IpcTransport(self._epoll, peers, settings, connections_max)
-        self._router: TcpTransport | None = None
+        self._tcp: TcpTransport | None = None
         self._watched: set[int] = set()
 
     def serve_ipc(self, listener: socket.socket) -> None:
         """Let clients in there from now on."""
         self._ipc.listen(listener)
 
-    def serve_router(self, router: TcpTransport) -> None:
+    def serve_tcp(self, tcp: TcpTransport) -> None:
         """Take what comes by tcp, too."""
-        self._router = router
-        self._epoll.register(router.fd, _IN)
-        self._watched.add(router.fd)
+        self._tcp = tcp
+        self._epoll.register(tcp.fd, _IN)
+        self._watched.add(tcp.fd)
 
     def watch(self, fd: int) -> None:
         """End a wait when this one becomes readable."""
@@ -52,8 +52,8 @@ class Endpoints:
 
         It does not sleep while something that has come before is left to be taken.
         """
-        router = self._router
-        busy = self._ipc.busy or (router is not None and router.pending)
+        tcp = self._tcp
+        busy = self._ipc.busy or (tcp is not None and tcp.pending)
         events = self._epoll.poll(0 if busy else seconds)
         if not events and not busy:
             return None
@@ -65,16 +65,16 @@ class Endpoints:
         """What has arrived, by each way at most so many messages, and nearly so many bytes."""
         messages: list[Message] = []
         self._ipc.take(messages, limit, bytes_max)
-        if self._router is not None:
-            self._router.take(messages, len(messages) + limit, bytes_max)
+        if self._tcp is not None:
+            self._tcp.take(messages, len(messages) + limit, bytes_max)
         return messages
 
     def send(self, envelope: Envelope, frame: bytes) -> None:
         """Send an answer, at the next `flush` at the latest, or as soon as the client reads."""
         if isinstance(envelope[0], int):
             self._ipc.send(envelope, frame)
-        elif self._router is not None:
-            self._router.outbox.send(envelope, frame)
+        elif self._tcp is not None:
+            self._tcp.outbox.send(envelope, frame)
 
     def flush(self) -> None:
         """Send what was put together meanwhile."""
@@ -82,9 +82,9 @@ class Endpoints:
 
     def retry(self) -> bool:
         """Try again what libzmq had no room for; whether there is such: nothing tells when there is some."""
-        if self._router is None or not self._router.outbox.stalled:
+        if self._tcp is None or not self._tcp.outbox.stalled:
             return False
-        self._router.outbox.flush()
+        self._tcp.outbox.flush()
         return True
 
     def on_tick(self, now: float) -> None:
@@ -94,14 +94,14 @@ class Endpoints:
             GateFailedError: nobody watches who connects by tcp.
         """
         self._ipc.on_tick(now)
-        if self._router is not None:
-            self._router.gate.check()
+        if self._tcp is not None:
+            self._tcp.gate.check()
 
     def apply_settings(self, settings: Settings) -> None:
         """Apply new settings."""
         self._ipc.apply_settings(settings)
-        if self._router is not None:
-            self._router.outbox.bytes_max = settings.outbox_bytes_max
+        if self._tcp is not None:
+            self._tcp.outbox.bytes_max = settings.outbox_bytes_max
 
     def close(self) -> None:
         """Let in nobody, give clients a moment to take their last answers, and close ipc's connections."""
@@ -112,12 +112,12 @@ class Endpoints:
 
     def answers(self) -> dict[str, int]:
         """Clients that don't read, and answers that were not sent."""
-        boxes = [self._ipc, *([] if self._router is None else [self._router.outbox])]
+        boxes = [self._ipc, *([] if self._tcp is None else [self._tcp.outbox])]
         return {name: sum(getattr(box, name) for box in boxes) for name in ("stalled", "dropped", "gone")}
 
     def connections(self) -> dict[str, Any]:
         """Connections: open ones, and what became of others."""
-        ipc, gate = self._ipc, None if self._router is None else self._router.gate
+        ipc, gate = self._ipc, None if self._tcp is None else self._tcp.gate
         failures: Mapping[str, int] = {} if gate is None else gate.failures
         return {
             "open": ipc.connections + (0 if gate is None else gate.connections),

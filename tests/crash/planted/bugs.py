@@ -16,7 +16,7 @@ class _Bug(NamedTuple):
 _BUGS = (
     _Bug(
         "answered before the sync",
-        "server/loop.py",
+        "store/group_commit.py",
         "synced = self._journal.mark.position\n        while",
         "synced = self._journal.written.position\n        while",
     ),
@@ -28,8 +28,8 @@ _BUGS = (
     ),
     _Bug(
         "repeats alone are never answered",
-        "server/loop.py",
-        "if self._journal.mark == self._journal.written:",
+        "store/group_commit.py",
+        "if journal.mark == journal.written:",
         "if False:",
     ),
     _Bug(

@@ -118,6 +118,7 @@ class SimulatedFollower:
 
     def __init__(self, kind: str, world: "World") -> None:
         self.kind = kind
+        self.pid: int | None = None
         self.place: LogPosition | None = None
         self.sent: LogPosition | None = None
         self.fault = ""
@@ -152,7 +153,7 @@ class SimulatedFollower:
     def receive(self) -> bool:
         return self._task is not None and self._task.done
 
-    def reap(self) -> None:
+    def reap(self) -> int:
         assert self._task is not None
         error = self._task.error
         if error is not None and not isinstance(error, _EXPECTED):
@@ -161,6 +162,10 @@ class SimulatedFollower:
             raise error
         self._gone()
         self.fault = "ended"
+        return 0
+
+    def start_anew(self, reason: str) -> None:
+        raise NotImplementedError
 
     def due(self) -> bool:
         return self._task is None

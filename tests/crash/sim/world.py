@@ -12,7 +12,6 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator
 from random import Random
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from crc32c import crc32c
@@ -26,8 +25,13 @@ from perstack_stored.datadir.layout import STORED_NAME, Folders
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
+from perstack_stored.observe.counters import RequestCounter
+from perstack_stored.protocol.messages import Envelope, Message, Reply, RoutingId
+from perstack_stored.read.requests import ReadRequest
+from perstack_stored.server.assembly import assemble
 from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
+from perstack_stored.server.parts import ServerParts
 from perstack_stored.startup import make_sessions, open_journal, take_up_tree
 from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor
 
@@ -43,18 +47,73 @@ SEGMENT_BYTES = 8192
 ROUNDS_MAX = 3_000
 
 
-class NobodyFollows:
-    """Stands in for `Tail`."""
+class NoLongPolls:
+    """Reads that wait for new records: there are none."""
 
     def __len__(self) -> int:
         return 0
 
+    def add(self, request: ReadRequest) -> ReadRequest | None:
+        raise NotImplementedError
+
     def moved(self, position: int) -> None:
         """Nobody waits for it."""
 
-    def release(self) -> list[Any]:
+    def release(self) -> list[ReadRequest]:
         """Nobody waits."""
         return []
+
+
+class NoReads:
+    """Reads: the simulated clients make none."""
+
+    index_is_there = True
+    pending = failed = 0
+    answered = False
+
+    def __init__(self) -> None:
+        self.long_polls = NoLongPolls()
+        self.faults = self
+        self.counters: list[RequestCounter] = []
+
+    def submit(self, request: ReadRequest) -> None:
+        raise NotImplementedError
+
+    def dismiss(self, client: str) -> None:
+        raise NotImplementedError
+
+    def admit(self, client: str, reads_max: int) -> None:
+        raise NotImplementedError
+
+    def take_replies(self) -> list[Reply]:
+        return []
+
+    def refused(self) -> dict[str, int]:
+        return {}
+
+    def left(self, peer: RoutingId) -> None:
+        """Nothing is kept for it."""
+
+    def index_started(self) -> None:
+        """Nobody reads it."""
+
+    def index_stopped(self) -> None:
+        """Nobody reads it."""
+
+    def index_damage(self) -> str:
+        return ""
+
+
+class NoWakeup:
+    """The loop does not sleep."""
+
+    fd = -1
+
+    def wake(self) -> None:
+        """It is awake."""
+
+    def clear(self) -> None:
+        """Nothing came."""
 
 
 class CrashedError(Exception):
@@ -94,17 +153,17 @@ class _Seen(NamedTuple):
     content: bytes
 
 
-class SimulatedDoors:
-    """Stands in for `Doors`: gives the server what has arrived, takes its answers to the clients at once."""
+class SimulatedEndpoints:
+    """Gives the server what has arrived, and takes its answers to the clients at once."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self.messages: deque[tuple[tuple[int, bool], bytes]] = deque()
+        self.messages: deque[Message] = deque()
 
-    def take(self, limit: int, _bytes_max: int) -> list[Any]:
+    def take(self, limit: int, bytes_max: int) -> list[Message]:
         return [self.messages.popleft() for _ in range(min(limit, len(self.messages)))]
 
-    def wait(self, _seconds: float) -> set[int] | None:
+    def wait(self, seconds: float) -> set[int] | None:
         return None
 
     def watch(self, fd: int) -> None:
@@ -113,10 +172,27 @@ class SimulatedDoors:
     def unwatch(self, fd: int) -> None:
         pass
 
-    def send(self, envelope: tuple[int, bool], frame: bytes) -> None:
+    def retry(self) -> bool:
+        return False
+
+    def on_tick(self, now: float) -> None:
+        pass
+
+    def apply_settings(self, settings: Settings) -> None:
+        pass
+
+    def answers(self) -> dict[str, int]:
+        return {}
+
+    def connections(self) -> dict[str, Any]:
+        return {}
+
+    def send(self, envelope: Envelope, frame: bytes) -> None:
         world = self._world
         world.answers += 1
-        world.clients[envelope[0]].answer(frame, world.ledger)
+        number = envelope[0]
+        assert isinstance(number, int)
+        world.clients[number].answer(frame, world.ledger)
 
     def flush(self) -> None:
         pass
@@ -213,37 +289,28 @@ class World:
 
     def _server(self, settings: Settings) -> Server:
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
-        tail: Any = NobodyFollows()
-        reads: Any = SimpleNamespace(
-            tail=tail, index_stopped=lambda: None, index_started=lambda: None, index_is_there=True,
-            faults=SimpleNamespace(index_damage=str), left=lambda _client: None,
-            pending=0, failed=0, answered=False, take_replies=list,
-        )  # fmt: skip
-        waker: Any = SimpleNamespace(wake=lambda: None, clear=lambda: None, fd=-1)
-        followers: Any = (self.index, self.tree)
-        peers = Peers(AccessRules(), RateLimiter(0, 0))
-        journal, sessions = self.journal, self.sessions
-        self.doors = SimulatedDoors(self)
-        doors: Any = self.doors
-        return Server(
-            doors,
-            journal,
-            sessions,
-            reads,
-            followers,
-            waker,
-            settings,
-            self.base,
-            lambda: settings,
-            peers,
+        self.endpoints = SimulatedEndpoints(self)
+        return assemble(
+            ServerParts(
+                base=self.base,
+                journal=self.journal,
+                sessions=self.sessions,
+                peers=Peers(AccessRules(), RateLimiter(0, 0)),
+                endpoints=self.endpoints,
+                reads=NoReads(),
+                projections=(self.index, self.tree),
+                wakeup=NoWakeup(),
+                settings=settings,
+                read_settings=lambda: settings,
+            )
         )
 
     def stop(self) -> None:
         """A clean stop, as `Daemon._stop` does it."""
         server = self.server
         with self._may_fail():
-            server._last_round()
-            if server._unsynced:
+            server.finish()
+            if server._group_commit.has_unanswered:
                 raise Violation("a stop leaves stores that had arrived without an answer")
             self.journal.close()
             self.index.send(self.journal.mark)
@@ -286,11 +353,11 @@ class World:
             if what < 0.3:
                 self._send(random.choice(self.clients))
             elif what < 0.5:
-                server._commit()
+                server.commit_next()
             elif what < 0.65:
-                server._settle()
+                server._group_commit.collect_sync()
             elif what < 0.75:
-                server._care.follow()
+                server._projections.follow()
             elif what < 0.98:
                 self.run_tasks(random.randint(1, 12))
             else:
@@ -311,8 +378,8 @@ class World:
             self._deliver(client, client.frame(request))
 
     def _deliver(self, client: Client, frame: bytes) -> None:
-        self.doors.messages.append(((client.name, False), frame))
-        self.server._drain()
+        self.endpoints.messages.append(((client.name, False), frame))
+        self.server.drain()
 
     def _surprise(self) -> None:
         random, clock = self.random, self.kernel.clock
@@ -347,10 +414,10 @@ class World:
                     client.must_retry |= bool(client.unanswered) and patience % 20 == 19
                     if client.must_retry:
                         self._send(client)
-                while server._commit():
+                while server.commit_next():
                     pass
-                server._settle()
-                server._care.follow()
+                server._group_commit.collect_sync()
+                server._projections.follow()
                 self.run_tasks(50)
                 end = self.journal.mark
                 if (

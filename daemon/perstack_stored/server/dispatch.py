@@ -1,0 +1,192 @@
+"""Dispatch: a store goes to the group commit, a read to the threads beside the loop, the rest is answered."""
+
+import time
+
+import structlog
+
+from perstack_storage.protocol import ErrorCode
+from perstack_stored.access.curve_keys import Access
+from perstack_stored.config.settings import Settings
+from perstack_stored.errors import Refusal
+from perstack_stored.observe import log
+from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.messages import Envelope
+from perstack_stored.protocol.multipart import MultipartAssembler
+from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_history
+from perstack_stored.read.requests import ReadRequest
+from perstack_stored.read.waiting import ReadsAwaitingIndex
+from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
+from perstack_stored.store.group_commit import GroupCommit
+from perstack_stored.store.requests import Payload, open_request
+
+from .parts import ServerParts
+from .projections import ProjectionCoordinator
+from .status import StatusReporter
+
+_log = structlog.get_logger()
+
+
+class RequestDispatcher:
+    """Looks at each request, and answers it or passes it on. Used in the loop's thread."""
+
+    def __init__(
+        self,
+        parts: ServerParts,
+        multipart: MultipartAssembler,
+        group_commit: GroupCommit,
+        waiting: ReadsAwaitingIndex,
+        projections: ProjectionCoordinator,
+        status: StatusReporter,
+    ) -> None:
+        self._endpoints = parts.endpoints
+        self._peers = parts.peers
+        self._journal = parts.journal
+        self._reads = parts.reads
+        self._settings = parts.settings
+        self._multipart = multipart
+        self._group_commit = group_commit
+        self._committer = group_commit.committer
+        self._waiting = waiting
+        self._projections = projections
+        self._status = status
+        self._evicted_values = 0  # as logged
+
+    def apply_settings(self, settings: Settings) -> None:
+        """Use other bounds from now on."""
+        self._settings = settings
+
+    def on_tick(self) -> None:
+        """Forget values in parts whose senders fell silent; called about each second."""
+        silent = self._multipart.forget_silent()
+        if silent:
+            _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")
+        evicted = self._multipart.gave_way - self._evicted_values
+        if evicted:
+            self._evicted_values = self._multipart.gave_way
+            _log.warning("parts_forgotten", values=evicted, reason="others needed their room")
+
+    def dispatch(self, envelope: Envelope, frame: bytes | None) -> None:
+        """Take a request. Each one gets an answer, now or later.
+
+        Args:
+            envelope: whom to answer.
+            frame: the request; None: the message had more frames than a request may have.
+        """
+        id, op = None, ""
+        try:
+            if frame is None:
+                raise Refusal(ErrorCode.BAD_FRAME, "the message has too many frames")
+            head, body = wire.split(frame)
+            if len(frame) > self._settings.frame_bytes_max:
+                id = wire.rescue_id(head)
+                raise Refusal(
+                    ErrorCode.TOO_LARGE,
+                    f"the frame is larger than limits.frameBytes ({self._settings.frame_bytes_max})",
+                )
+            try:
+                header = wire.decode_header(head)
+            except Refusal:
+                id = wire.rescue_id(head)
+                raise
+            id, op = header.id, header.op
+            stores = op in wire.STORE_KINDS or op == wire.BATCH_OP
+            if self._peers.strict:
+                self._peers.authorize(envelope[0], Access.WRITE if stores else Access.READ, op, id)
+            if stores:
+                self._store(envelope, header, body)
+            elif op in ARGUMENTS:
+                self._read(envelope, header, body)
+            else:
+                self._answer(envelope, header)
+        except Refusal as refusal:
+            self.refuse(envelope, id, refusal, op)
+        except Exception:  # noqa: BLE001 - a fault of ours in one request must not end everybody's daemon
+            _log.exception("request_failed", id=id)
+            fault = Refusal(ErrorCode.INTERNAL, "a fault of the daemon; its log says more")
+            self.refuse(envelope, id, fault, op)
+
+    def refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
+        """Answer a request with an error."""
+        if log.is_debug():
+            peer = self._peers.of(envelope[0])
+            who = peer.as_log_fields() if peer else {}
+            _log.debug("refused", op=op, request=id, code=refusal.code.value, field=refusal.field, **who)
+        self._endpoints.send(
+            envelope, self._committer.refuse(id, refusal, op if op in wire.OPERATIONS else "?")
+        )
+
+    def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
+        payload: Payload = body
+        client = self._peers.client(envelope[0])
+        if header.parts:
+            if header.op == wire.BATCH_OP:
+                raise Refusal(ErrorCode.BAD_REQUEST, "a batch can't come in parts", "parts")
+            whole = self._multipart.take(envelope[0], header, body, client)
+            if whole is None:
+                assert header.id is not None
+                self._endpoints.send(envelope, wire.part_answer(header.id, header.part))
+                return
+            payload = whole
+        elif header.part or header.bytes:
+            raise Refusal(ErrorCode.BAD_REQUEST, "a part of a value needs parts, their count", "parts")
+        request = open_request(
+            envelope, header, payload, items_max=self._settings.batch_items_max, client=client
+        )
+        if self._peers.rates.active:
+            self._peers.rates.charge(client, len(request.items), request.size)
+        if self._projections.index.short:
+            raise Refusal(
+                ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
+            )
+        for evicted in self._group_commit.admit(request):
+            busy = Refusal(ErrorCode.BUSY, "many stores of this client wait, and others have fewer")
+            self.refuse(evicted.envelope, evicted.id, busy, evicted.op)
+
+    def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
+        assert header.id is not None
+        arguments = check_arguments(header.op, wire.decode_arguments(body))
+        if self._peers.must_mask(envelope[0]):
+            arguments["masked"] = True
+        if header.op == "readAll":
+            check_history(
+                arguments, self._journal.store.hex(), self._journal.mark.position, self._journal.epochs
+            )
+        now = time.monotonic()
+        deadline = None
+        if header.timeoutMs is not None:
+            deadline = now + max(0, min(header.timeoutMs, 2**31)) / 1000
+        # What is held was not acknowledged: what is synced now is all that the read must see.
+        position = self._journal.mark.position
+        peer, client = self._peers.of(envelope[0]), self._peers.client(envelope[0])
+        waits = bool(arguments.get("waitMs")) and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS
+        request = ReadRequest(
+            envelope, header.id, header.op, arguments, position, deadline, now, peer, client, waits
+        )
+        if waits:
+            other = self._reads.long_polls.add(request)
+            if other is not None:
+                busy = Refusal(ErrorCode.BUSY, "a read that waits gave way to those of other clients")
+                self.refuse(other.envelope, other.id, busy, other.op)
+            return
+        self._reads.admit(client, self._settings.reads_max)
+        if header.op == "readPart" or self._projections.indexed(position):
+            self._reads.submit(request)
+        else:
+            self._waiting.add(request)
+            self._projections.index.send(self._journal.mark)
+
+    def _answer(self, envelope: Envelope, header: RequestHeader) -> None:
+        assert header.id is not None
+        if header.op == "ping":
+            body = b"{}"
+        elif header.op == "hello":
+            access = "read-only" if self._peers.must_mask(envelope[0]) else "read-write"
+            body = wire.encode(self._status.hello(header, access))
+        elif header.op == "stats":
+            body = wire.encode(self._status.stats())
+        else:
+            raise Refusal(ErrorCode.UNKNOWN_OPERATION, "there is no such operation", "op")
+        self._committer.counter.note(header.op)
+        frame = wire.read_answer(header.id, body, position=self._journal.mark.position)
+        self._endpoints.send(envelope, frame)

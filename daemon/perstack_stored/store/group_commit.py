@@ -1,0 +1,203 @@
+"""Group commit: stores wait in queues, a batch is written, one sync covers it, then they are answered.
+
+The write path reads from here: `admit`, `commit_next`, `Committer.commit`, `JournalWriter.write`, a sync,
+`answer_synced`. One thread calls all of it.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import structlog
+
+from perstack_stored.config.settings import Settings
+from perstack_stored.observe.counters import ArrivalTimes, LoopCounters
+from perstack_stored.protocol.messages import Reply, ReplySink
+
+from .commit import Committer
+from .commit_queue import CommitQueue
+from .large_values import LargeValueQueue
+from .requests import StoreRequest
+
+_INLINE_REQUESTS_MAX = 4
+_INLINE_BYTES_MAX = 1 << 20
+
+_log = structlog.get_logger()
+
+
+class PendingBatch(NamedTuple):
+    """A batch that is written and not synced yet.
+
+    Attributes:
+        last_position: the position of its last record.
+        replies: what is sent once that position is synced.
+        arrivals: when its requests came in, and how many at each time.
+    """
+
+    last_position: int
+    replies: list[Reply]
+    arrivals: list[tuple[float, int]]
+
+
+class GroupCommit:
+    """Writes stores in batches, and answers a batch when a sync covers it."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        large_values: LargeValueQueue,
+        counters: LoopCounters,
+        settings: Settings,
+        sink: ReplySink,
+        wake: Callable[[], None],
+    ) -> None:
+        """Prepares it; nothing waits yet.
+
+        Args:
+            committer: writes a batch to the journal.
+            large_values: takes the stores that are checked outside of the calling thread.
+            counters: commits and syncs are counted there.
+            settings: the bounds of a batch, and of what waits.
+            sink: takes the answers.
+            wake: called from another thread when a sync ends.
+        """
+        self.committer = committer
+        self._journal = committer.journal
+        self._queue = CommitQueue()
+        self._large_values = large_values
+        self._counters = counters
+        self._settings = settings
+        self._sink = sink
+        self._wake = wake
+        self._pending: deque[PendingBatch] = deque()
+        self._arrivals = ArrivalTimes()
+        self._arrivals_noted = 0
+        self._evicted = 0  # since arrivals were noted
+        self._syncs_noted = 0
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._large_values)
+
+    def __iter__(self) -> Iterator[StoreRequest]:
+        yield from self._queue
+        yield from self._large_values
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the stores that wait to be written."""
+        return self._queue.bytes + self._large_values.bytes
+
+    @property
+    def has_unanswered(self) -> bool:
+        """Whether a batch is written whose answers wait for a sync."""
+        return bool(self._pending)
+
+    def apply_settings(self, settings: Settings) -> None:
+        """Use other bounds from now on."""
+        self._settings = settings
+
+    # --- in ----------------------------------------------------------------------------------------
+
+    def admit(self, request: StoreRequest) -> list[StoreRequest]:
+        """Let a store wait for a commit.
+
+        Returns:
+            The stores that give way to it. They belong to a client that has more waiting; the caller refuses
+            them.
+
+        Raises:
+            Refusal: BUSY.
+        """
+        if self._large_values.has(request):
+            self._large_values.hold(request, self._settings, self._queue.came)
+            return []
+        evicted = self._queue.hold(request, self._settings)
+        self._evicted += len(evicted)
+        return evicted
+
+    def note_arrivals(self, since: float) -> None:
+        """Take the stores that were admitted since the last call as arrived at `since`, a monotonic time."""
+        count = self._queue.came - self._arrivals_noted
+        if count:
+            self._arrivals_noted = self._queue.came
+            self._arrivals.came(since, count)
+            if self._evicted:
+                self._arrivals.take(self._evicted)
+                self._evicted = 0
+
+    # --- commit ------------------------------------------------------------------------------------
+
+    def commit_next(self) -> bool:
+        """Write the next batch, and see that it gets synced. Returns whether there was one.
+
+        Raises:
+            JournalFailedError: nobody may be answered; the process must end.
+        """
+        journal = self._journal
+        if not (self._queue or self._large_values):
+            return False
+        if journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
+            return False
+        batch = self._queue.take(self._settings)
+        arrivals = self._arrivals.take(len(batch))
+        if self._large_values:
+            self._large_values.settle()
+            for since, request in self._large_values.take(self._settings, self._queue.passed()):
+                batch.append(request)
+                arrivals.append((since, 1))
+            if not batch:
+                return False
+        replies = self.committer.commit(batch)
+        self._counters.commit_records.add(sum([len(request.items) for request in batch]))
+        self._pending.append(PendingBatch(journal.written.position, replies, arrivals))
+        if journal.mark == journal.written:
+            self.answer_synced()  # repeats and refusals only: no sync will come for them
+        elif (
+            len(batch) <= _INLINE_REQUESTS_MAX
+            and not journal.syncing
+            and journal.unsynced_bytes <= _INLINE_BYTES_MAX
+        ):
+            journal.sync()  # a thread would cost more than it saves
+            self.answer_synced()
+        else:
+            journal.sync_soon(self._wake)
+        return True
+
+    def collect_sync(self) -> None:
+        """Answer what a sync that has ended covers, and begin the next one."""
+        if self._journal.settle():
+            self.answer_synced()
+            self._journal.sync_soon(self._wake)
+
+    def sync(self) -> None:
+        """Sync what is written, and answer it."""
+        self._journal.sync()
+        self.answer_synced()
+
+    def answer_synced(self) -> None:
+        """Send the answers of the batches that are synced."""
+        self._note_sync()
+        synced = self._journal.mark.position
+        while self._pending and self._pending[0].last_position <= synced:
+            batch = self._pending.popleft()
+            for envelope, frame in batch.replies:
+                self._sink.send(envelope, frame)
+            now = time.monotonic()
+            for since, count in batch.arrivals:
+                self.committer.counter.seconds.add(now - since, count)
+        self._sink.flush()
+
+    def stop(self) -> None:
+        """End the thread and the process that check large values."""
+        self._large_values.stop()
+
+    def _note_sync(self) -> None:
+        if self._journal.syncs == self._syncs_noted:
+            return
+        self._syncs_noted = self._journal.syncs
+        seconds = self._journal.sync_seconds
+        self._counters.syncs.add(seconds)
+        if seconds * 1000 > self._settings.slow_sync_ms:
+            self._counters.slow_syncs += 1
+            _log.warning("slow_sync", ms=round(seconds * 1000, 1))
