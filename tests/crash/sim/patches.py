@@ -17,10 +17,8 @@ from perstack_stored.journal import preallocation as prepare
 from perstack_stored.journal import sessions
 from perstack_stored.journal import writer as journal
 from perstack_stored.projection import worker as follower
-from perstack_stored.server import loop as server
-from perstack_stored.server import projections as care
-from perstack_stored.server import status as telling
-from perstack_stored.store import commit as stores
+from perstack_stored.server import dispatch, loop, projections, status
+from perstack_stored.store import commit, group_commit
 from perstack_stored.tree import writer as tree
 from perstack_stored.tree_import import first_start as importer
 from perstack_stored.tree_import import survey as import_survey
@@ -62,8 +60,8 @@ def simulated() -> Iterator[None]:
         put(files, "os", system)
         put(files, "_libc", SimulatedLibc(system))
         for module in (
-            care, follower, import_survey, importer, journal, prepare, server, sessions, stores, syncer,
-            telling,
+            commit, dispatch, follower, group_commit, import_survey, importer, journal, loop, prepare,
+            projections, sessions, status, syncer,
         ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
@@ -75,7 +73,7 @@ def simulated() -> Iterator[None]:
         put(journal, "GROWTH_BYTES", 4096)
         put(tree, "UNSYNCED_RECORDS_MAX", 6)
         put(tree, "_FOLDERS_OPEN_MAX", 3)
-        put(server, "_INLINE_REQUESTS_MAX", 1)
+        put(group_commit, "_INLINE_REQUESTS_MAX", 1)
         put(follower, "INDEX_SLICE", (3, 1 << 12))
         put(follower, "TREE_SLICE", (2, 1 << 12))
         put(follower, "TREE_SLICE_HELPED", (5, 1 << 13))
