@@ -13,7 +13,8 @@ from perstack_stored.access import curve_keys as keys
 from perstack_stored.config import sources as config
 from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error
-from perstack_stored.observe.http import Health, MetricsServer
+from perstack_stored.observe.health import Health
+from perstack_stored.observe.http import MetricsServer
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.socket_activation import inherited_listeners
 

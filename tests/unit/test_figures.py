@@ -3,7 +3,7 @@
 import time
 
 from perstack_stored.observe.counters import ArrivalTimes, Histogram, PositionHistory, RequestCounter
-from perstack_stored.observe.http import STUCK_SECONDS, Health
+from perstack_stored.observe.health import STUCK_SECONDS, Health
 
 
 def test_a_histogram_counts_up_to_and_with_each_bound() -> None:

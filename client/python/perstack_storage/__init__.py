@@ -5,147 +5,29 @@ from perstack_storage import _module_start
 _module_start.leave_working_directory()
 
 # isort: split
+# ruff: noqa: E402, F403 - the line above comes before what could be found in the working directory
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# ruff: noqa: E402 - the line above comes before what could be found in the working directory
-from perstack_storage._adapter import DefaultFileSystem, FileSystem
-from perstack_storage._answers import Page
-from perstack_storage._client import Client
-from perstack_storage._default import close_default_client, default_client
-from perstack_storage._endpoint import resolve_base, resolve_endpoint, socket_path_of
-from perstack_storage._errors import (
-    RETRYABLE,
-    AnswerTooLarge,
-    CheckpointNotFound,
-    ClosedError,
-    DaemonUnavailable,
-    EndpointError,
-    ErrorCode,
-    Forbidden,
-    KeyRefused,
-    NestedTooDeeply,
-    NotFlushed,
-    OutcomeUnknown,
-    PositionGone,
-    ProtocolError,
-    Refused,
-    StorageError,
-    TooMuchOutstanding,
-)
-from perstack_storage._functions import (
-    create_default_file_system,
-    create_initial_job,
-    default_retrieve_checkpoint,
-    default_store_checkpoint,
-    default_store_event,
-    get_all_jobs,
-    get_all_runs,
-    get_checkpoints_by_job_id,
-    get_event_contents,
-    get_events_by_run,
-    retrieve_job,
-    store_job,
-    store_run_setting,
-)
-from perstack_storage._future import StoreFuture
-from perstack_storage._keys import CurveKeys
-from perstack_storage._paths import (
-    default_get_run_dir,
-    get_checkpoint_dir,
-    get_checkpoint_path,
-    get_job_dir,
-    get_jobs_dir,
-)
-from perstack_storage._pipeline import Pipeline
-from perstack_storage._shapes import (
-    Checkpoint,
-    EventMeta,
-    ExpertRef,
-    Job,
-    Record,
-    RunEvent,
-    RunSetting,
-    Usage,
-)
-from perstack_storage._version import __version__
-
 if TYPE_CHECKING:
-    from perstack_storage._async_client import AsyncClient
-    from perstack_storage._async_pipeline import AsyncPipeline
+    from perstack_storage._exports import *
+    from perstack_storage._exports import __all__ as __all__
 
-__all__ = [
-    "RETRYABLE",
-    "AnswerTooLarge",
-    "AsyncClient",
-    "AsyncPipeline",
-    "Checkpoint",
-    "CheckpointNotFound",
-    "Client",
-    "ClosedError",
-    "CurveKeys",
-    "DaemonUnavailable",
-    "DefaultFileSystem",
-    "EndpointError",
-    "ErrorCode",
-    "EventMeta",
-    "ExpertRef",
-    "FileSystem",
-    "Forbidden",
-    "Job",
-    "KeyRefused",
-    "NestedTooDeeply",
-    "NotFlushed",
-    "OutcomeUnknown",
-    "Page",
-    "Pipeline",
-    "PositionGone",
-    "ProtocolError",
-    "Record",
-    "Refused",
-    "RunEvent",
-    "RunSetting",
-    "StorageError",
-    "StoreFuture",
-    "TooMuchOutstanding",
-    "Usage",
-    "__version__",
-    "close_default_client",
-    "create_default_file_system",
-    "create_initial_job",
-    "default_client",
-    "default_get_run_dir",
-    "default_retrieve_checkpoint",
-    "default_store_checkpoint",
-    "default_store_event",
-    "get_all_jobs",
-    "get_all_runs",
-    "get_checkpoint_dir",
-    "get_checkpoint_path",
-    "get_checkpoints_by_job_id",
-    "get_event_contents",
-    "get_events_by_run",
-    "get_job_dir",
-    "get_jobs_dir",
-    "resolve_base",
-    "resolve_endpoint",
-    "retrieve_job",
-    "socket_path_of",
-    "store_job",
-    "store_run_setting",
-]
-
-# asyncio takes longer to import than all the rest, and many agents are short-lived processes without it.
-_LATE = {"AsyncClient": "_async_client", "AsyncPipeline": "_async_pipeline"}
+# Imported when they are first used: asyncio takes longer to import than all the rest, which many short-lived
+# agents don't use, and the daemon's processes use `perstack_storage.protocol` alone.
+_ASYNC = {"AsyncClient": "_async_client", "AsyncPipeline": "_async_pipeline"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATE:
+    if name.startswith("__") and name not in {"__all__", "__version__"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
-
-    found = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    home = import_module(f"{__name__}.{_ASYNC.get(name, '_exports')}")
+    try:
+        found = globals()[name] = getattr(home, name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+    return sorted({*globals(), *import_module(f"{__name__}._exports").__all__})

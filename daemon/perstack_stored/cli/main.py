@@ -10,8 +10,8 @@ from typing import Any
 import click
 import structlog
 
-from perstack_storage import __version__
 from perstack_storage.protocol import EndpointError
+from perstack_stored import __version__
 from perstack_stored.access import curve_keys as keys
 from perstack_stored.config import sources as config_module
 from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show

@@ -5,8 +5,9 @@ Whoever looks copies first; a copy is made without letting the owner run, so it 
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 SECONDS_BOUNDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 COUNT_BOUNDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -103,3 +104,29 @@ class LoopCounters:
     commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
     course: PositionHistory = field(default_factory=PositionHistory)
     seen: float = 0.0  # when the loop came by last, on time.monotonic
+
+
+class ProjectionStatus(Protocol):
+    """What is shown of a worker: its kind, and its process if there is one."""
+
+    @property
+    def kind(self) -> str:
+        """Which projection: index or tree."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while there is a process."""
+        ...
+
+
+class MetricsSource(NamedTuple):
+    """What is looked at; nothing of it is changed."""
+
+    journal: str  # path of its folder
+    store: str
+    loop: LoopCounters
+    stats: Callable[[], dict[str, Any]]
+    requests: list[RequestCounter]  # of the loop, and of reads
+    projections: Sequence[ProjectionStatus]
+    connections: Callable[[], dict[str, Any]]

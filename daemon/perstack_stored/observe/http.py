@@ -18,12 +18,13 @@ from prometheus_client.registry import Collector
 
 from perstack_stored.errors import ConfigError, start_error
 
+from .health import Health
+
 _CONNECTIONS_MAX = 8
 _SILENCE_SECONDS = 5.0
 _WHOLE_SECONDS = 10.0  # a connection ends after these, however it goes on
 _RENDERING_PAUSE_SECONDS = 0.05  # between two: figures are made at the cost of the serving loop
 _PORT_MAX = 65_535
-STUCK_SECONDS = 10.0
 
 _log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class MetricsServer:
         self,
         address: str,
         collector: Collector,
-        health: "Health",
+        health: Health,
     ) -> None:
         """Bind the port.
 
@@ -230,31 +231,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Scrapes are no news."""
-
-
-class Health:
-    """What /healthz and /readyz say, from what the loop leaves behind.
-
-    Args:
-        seen: when the loop came by last, on time.monotonic.
-        index_fault: why reads can't be answered, or "".
-    """
-
-    def __init__(self, seen: Callable[[], float], index_fault: Callable[[], str]) -> None:
-        self._seen = seen
-        self._index_fault = index_fault
-        self.serving = False
-
-    def stuck(self) -> str:
-        """A reason to restart the daemon, or ""."""
-        silence = time.monotonic() - self._seen()
-        if self.serving and silence > STUCK_SECONDS:
-            return f"the serving loop was not seen for {silence:.1f} s"
-        return ""
-
-    def unready(self) -> str:
-        """A reason to send it no requests, or "": it starts, stops, is stuck, or can't answer reads."""
-        if not self.serving:
-            return "not serving"
-        fault = self._index_fault()
-        return self.stuck() or (f"index: {fault}" if fault else "")

@@ -5,45 +5,19 @@ Runs in the threads of `observe/http.py`. Every metric stands in daemon/README.m
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from perstack_storage import __version__
+from perstack_stored import __version__
 
-from .counters import Histogram, LoopCounters, RequestCounter
+from .counters import Histogram, MetricsSource
 
 _PREFIX = "perstack_stored_"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-class ProjectionStatus(Protocol):
-    """What is shown of a worker: its kind, and its process if there is one."""
-
-    @property
-    def kind(self) -> str:
-        """Which projection: index or tree."""
-        ...
-
-    @property
-    def pid(self) -> int | None:
-        """The process id, while there is a process."""
-        ...
-
-
-class MetricsSource(NamedTuple):
-    """What is looked at; nothing of it is changed."""
-
-    journal: str  # path of its folder
-    store: str
-    loop: LoopCounters
-    stats: Callable[[], dict[str, Any]]
-    requests: list[RequestCounter]  # of the loop, and of reads
-    projections: Sequence[ProjectionStatus]
-    connections: Callable[[], dict[str, Any]]
 
 
 class Metrics(Collector):

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 import zmq
 
-from perstack_storage import __version__
+from perstack_stored import __version__
 from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import curve_key_of, rules_of
@@ -36,8 +36,7 @@ from perstack_stored.errors import ConfigError, StartFailedError, StoredError, s
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.observe import log
-from perstack_stored.observe.http import Health, MetricsServer
-from perstack_stored.observe.prometheus import Metrics
+from perstack_stored.observe.health import Health
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker import WorkerConfig
@@ -97,6 +96,14 @@ def await_whole_tree(server: Server, files: FileSystem, folders: Folders, journa
     cursor = load_cursor(files, folders.stored, journal.store)
     if journal.mark.position and not cursor.clean:
         server.await_tree(min(journal.mark.position, cursor.written_max))
+
+
+def _start_metrics(address: str, server: Server, health: Health) -> None:
+    """Serve metrics. Their library is imported here: most daemons start without, and start sooner."""
+    from perstack_stored.observe.http import MetricsServer  # noqa: PLC0415
+    from perstack_stored.observe.prometheus import Metrics  # noqa: PLC0415
+
+    MetricsServer(address, Metrics(server.metrics_source()), health).start()
 
 
 class Daemon:
@@ -206,7 +213,7 @@ class Daemon:
         try:
             with _naming("can't start"):
                 if settings.metrics_bind:
-                    MetricsServer(settings.metrics_bind, Metrics(server.metrics_source()), health).start()
+                    _start_metrics(settings.metrics_bind, server, health)
                 projections[0].start()
                 await_whole_tree(server, files, folders, journal)
                 self._open(endpoints, tcp)

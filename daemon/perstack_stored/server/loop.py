@@ -13,7 +13,7 @@ import structlog
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import Refusal
-from perstack_stored.observe.prometheus import MetricsSource
+from perstack_stored.observe.counters import MetricsSource
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.store.group_commit import GroupCommit
 

@@ -9,8 +9,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
-from perstack_stored.observe.counters import LoopCounters, RequestCounter
-from perstack_stored.observe.prometheus import ProjectionStatus
+from perstack_stored.observe.counters import LoopCounters, ProjectionStatus, RequestCounter
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.protocol.messages import Message, Reply, ReplySink, RoutingId
 from perstack_stored.read.requests import ReadRequest

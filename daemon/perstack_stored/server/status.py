@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from perstack_storage import __version__
+from perstack_stored import __version__
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX

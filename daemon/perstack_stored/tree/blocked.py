@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from perstack_storage import __version__
+from perstack_stored import __version__
 from perstack_stored.datadir.filesystem import FileSystem, atomic_replace, read_whole
 from perstack_stored.process.worker_status import WorkerStatus
 

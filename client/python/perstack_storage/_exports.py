@@ -1,0 +1,129 @@
+"""The names that `perstack_storage` offers."""
+
+from typing import TYPE_CHECKING
+
+from perstack_storage._adapter import DefaultFileSystem, FileSystem
+from perstack_storage._answers import Page
+from perstack_storage._client import Client
+from perstack_storage._default import close_default_client, default_client
+from perstack_storage._endpoint import resolve_base, resolve_endpoint, socket_path_of
+from perstack_storage._errors import (
+    RETRYABLE,
+    AnswerTooLarge,
+    CheckpointNotFound,
+    ClosedError,
+    DaemonUnavailable,
+    EndpointError,
+    ErrorCode,
+    Forbidden,
+    KeyRefused,
+    NestedTooDeeply,
+    NotFlushed,
+    OutcomeUnknown,
+    PositionGone,
+    ProtocolError,
+    Refused,
+    StorageError,
+    TooMuchOutstanding,
+)
+from perstack_storage._functions import (
+    create_default_file_system,
+    create_initial_job,
+    default_retrieve_checkpoint,
+    default_store_checkpoint,
+    default_store_event,
+    get_all_jobs,
+    get_all_runs,
+    get_checkpoints_by_job_id,
+    get_event_contents,
+    get_events_by_run,
+    retrieve_job,
+    store_job,
+    store_run_setting,
+)
+from perstack_storage._future import StoreFuture
+from perstack_storage._keys import CurveKeys
+from perstack_storage._paths import (
+    default_get_run_dir,
+    get_checkpoint_dir,
+    get_checkpoint_path,
+    get_job_dir,
+    get_jobs_dir,
+)
+from perstack_storage._pipeline import Pipeline
+from perstack_storage._shapes import (
+    Checkpoint,
+    EventMeta,
+    ExpertRef,
+    Job,
+    Record,
+    RunEvent,
+    RunSetting,
+    Usage,
+)
+from perstack_storage._version import __version__
+
+if TYPE_CHECKING:
+    from perstack_storage._async_client import AsyncClient
+    from perstack_storage._async_pipeline import AsyncPipeline
+
+__all__ = [
+    "RETRYABLE",
+    "AnswerTooLarge",
+    "AsyncClient",
+    "AsyncPipeline",
+    "Checkpoint",
+    "CheckpointNotFound",
+    "Client",
+    "ClosedError",
+    "CurveKeys",
+    "DaemonUnavailable",
+    "DefaultFileSystem",
+    "EndpointError",
+    "ErrorCode",
+    "EventMeta",
+    "ExpertRef",
+    "FileSystem",
+    "Forbidden",
+    "Job",
+    "KeyRefused",
+    "NestedTooDeeply",
+    "NotFlushed",
+    "OutcomeUnknown",
+    "Page",
+    "Pipeline",
+    "PositionGone",
+    "ProtocolError",
+    "Record",
+    "Refused",
+    "RunEvent",
+    "RunSetting",
+    "StorageError",
+    "StoreFuture",
+    "TooMuchOutstanding",
+    "Usage",
+    "__version__",
+    "close_default_client",
+    "create_default_file_system",
+    "create_initial_job",
+    "default_client",
+    "default_get_run_dir",
+    "default_retrieve_checkpoint",
+    "default_store_checkpoint",
+    "default_store_event",
+    "get_all_jobs",
+    "get_all_runs",
+    "get_checkpoint_dir",
+    "get_checkpoint_path",
+    "get_checkpoints_by_job_id",
+    "get_event_contents",
+    "get_events_by_run",
+    "get_job_dir",
+    "get_jobs_dir",
+    "resolve_base",
+    "resolve_endpoint",
+    "retrieve_job",
+    "socket_path_of",
+    "store_job",
+    "store_run_setting",
+]
