@@ -16,10 +16,9 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 
-from crc32c import crc32c
-
 from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.errors import IndexUnusableError
+from perstack_stored.model.checksum import crc32c
 
 SUFFIX = "-sums"
 _WAL = "-wal"

@@ -7,11 +7,10 @@ row has changed: the index is damaged, and not the journal.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from crc32c import crc32c
-
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal.reader import JournalReader, LogPosition, segment_name
+from perstack_stored.model.checksum import crc32c
 
 _GAP_BYTES_MAX = 4096
 PIECE_BYTES = 1 << 19

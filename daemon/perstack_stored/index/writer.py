@@ -10,13 +10,12 @@ import os
 import sqlite3
 from collections.abc import Iterable
 
-from crc32c import crc32c
-
 from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
 from perstack_stored.model import gaps, values
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.edits import Edit
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind

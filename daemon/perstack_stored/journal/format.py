@@ -24,9 +24,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, Never
 
-from crc32c import crc32c
-
 from perstack_stored.errors import NewerFormatError
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.kinds import Kind
 
 ENTRY_MAGIC = b"PSE1"

@@ -5,10 +5,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError
+from perstack_stored.model.checksum import crc32c
 
 from . import format as record
 from .format import EntryHeader, NotAnEntryError, SegmentHeader

@@ -16,8 +16,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, FileSystem, atomic_replace, read_whole
 from perstack_stored.datadir.layout import (
@@ -35,6 +33,7 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_name
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.kinds import Kind
 from perstack_stored.process.worker_status import WorkerStatus
 

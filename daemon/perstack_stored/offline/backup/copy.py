@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from perstack_storage import Client, StorageError
 from perstack_storage.protocol import resolve_base
 from perstack_stored.datadir.filesystem import FileSystem
@@ -23,6 +21,7 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.format import SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Chain, LogPosition, segment_name, walk
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.locked import Advance, locked_datadir, progress
 

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
-from crc32c import crc32c
 
 from perstack_stored.datadir.filesystem import FileSystem, atomic_replace, read_whole
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Entry, walk
+from perstack_stored.model.checksum import crc32c
 
 MANIFEST_NAME = "backup.json"
 FORMAT = 1

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, DataDir, progress, slices
 

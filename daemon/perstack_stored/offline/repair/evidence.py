@@ -7,12 +7,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from crc32c import crc32c
-
 from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.model import json_text as jsontext
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.check.index import copy_index

@@ -7,13 +7,12 @@ Otherwise each of its records counts for itself.
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from crc32c import crc32c
-
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from perstack_stored.model import gaps
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.kinds import Kind
 
 from .evidence import IndexEvidence, Known

@@ -7,8 +7,6 @@ end is judged as a start judges it: what lies behind the proven offset may be a 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from crc32c import crc32c
-
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, NewerFormatError
 from perstack_stored.journal import format as record
@@ -22,6 +20,7 @@ from perstack_stored.journal.reader import (
     segment_numbers,
     walk,
 )
+from perstack_stored.model.checksum import crc32c
 
 # No value that is stored takes less, with its place in the table.
 _RECORD_BYTES_MIN = 64

@@ -1,0 +1,27 @@
+"""CRC-32C, by the extension within the package `crc32c`.
+
+At its import the package looks its version up in the metadata of everything that is installed. That is a fifth
+of the time in which a worker starts, so its extension is loaded alone.
+"""
+
+import importlib.util
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["crc32c"]
+
+
+def _extension() -> Any:
+    package = importlib.util.find_spec("crc32c")
+    spec = None if package is None else PathFinder.find_spec("_crc32c", package.submodule_search_locations)
+    if spec is None or spec.loader is None:  # another layout than expected: the slow way, or its error
+        return importlib.import_module("crc32c")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if TYPE_CHECKING:
+    from crc32c import crc32c
+else:
+    crc32c = _extension().crc32c
