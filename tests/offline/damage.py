@@ -206,9 +206,8 @@ def _proven(reader: JournalReader, name: str, mark: LogPosition, *, clean: bool)
 def _padding(files: FileSystem, reader: JournalReader, name: str, end: int) -> frozenset[int]:
     """Offsets between the entries of a segment: an entry begins at a multiple of eight."""
     number = int(name.split(".", maxsplit=1)[0])
-    salt = reader.chain.headers[number].salt
     found: set[int] = set()
-    for entry in walk(files, reader.chain.fd(number), salt, SEGMENT_HEADER_BYTES, end, number):
+    for entry in walk(reader.chain.file(number), SEGMENT_HEADER_BYTES, end):
         length = entry.header.length
         found.update(range(entry.offset + length, entry.offset + padded(length)))
     return frozenset(found)

@@ -49,9 +49,7 @@ def entries(folder: JournalFolder, number: int = 1) -> list[Entry]:
     fd = reader.chain.fd(number)
     found: list[Entry] = []
     with contextlib.suppress(BadEntryError):
-        found.extend(
-            walk(FileSystem(), fd, reader.chain.headers[number].salt, 64, os.fstat(fd).st_size, number)
-        )
+        found.extend(walk(reader.chain.file(number), 64, os.fstat(fd).st_size))
     reader.close()
     return found
 

@@ -75,22 +75,31 @@ def segment_numbers(names: Iterable[str]) -> list[int]:
     return sorted(segment_number(name) for name in names if is_segment_name(name))
 
 
-def walk(  # noqa: PLR0913 - where, and how
-    files: FileSystem,
-    fd: int,
-    salt: int,
-    start: int,
-    end: int,
-    segment: int = 0,
-    *,
-    read_bytes: int = READ_BYTES,
-    apart: bool = False,
+class SegmentFile(NamedTuple):
+    """A segment that is open for reading."""
+
+    files: FileSystem
+    fd: int
+    salt: int
+    number: int
+
+
+def walk(
+    segment: SegmentFile, start: int, end: int, *, read_bytes: int = READ_BYTES, apart: bool = False
 ) -> Iterator[Entry]:
-    """Entries from `start` on that end by `end`, each tested. Large values are not held if they are `apart`.
+    """Read the entries of a segment in order, and test the checksum of each.
+
+    Args:
+        segment: the segment.
+        start: offset of the first entry.
+        end: every entry ends at or before this offset.
+        read_bytes: bytes that are read at a time.
+        apart: large values are not held in memory.
 
     Raises:
         BadEntryError: at the first place before `end` that holds no valid entry.
     """
+    files, fd, salt, number = segment
     data = b""
     base = offset = start
     while offset < end:
@@ -102,7 +111,7 @@ def walk(  # noqa: PLR0913 - where, and how
             if offset + header.length > end:
                 raise NotAnEntryError("it runs past the end")
             if apart and is_large(header):
-                yield _tested_apart(files, fd, salt, Entry(segment, offset, header, memoryview(b"")))
+                yield _tested_apart(segment, Entry(number, offset, header, memoryview(b"")))
                 offset += record.padded(header.length)
                 continue
             if offset + header.length > base + len(data):
@@ -113,16 +122,17 @@ def walk(  # noqa: PLR0913 - where, and how
         except NotAnEntryError as error:
             raise BadEntryError(offset, str(error)) from None
         start_in_data = offset - base
-        yield Entry(segment, offset, header, memoryview(data)[start_in_data : start_in_data + header.length])
+        yield Entry(number, offset, header, memoryview(data)[start_in_data : start_in_data + header.length])
         offset += record.padded(header.length)
 
 
-def _tested_apart(files: FileSystem, fd: int, salt: int, entry: Entry) -> Entry:
+def _tested_apart(segment: SegmentFile, entry: Entry) -> Entry:
     """A large entry of one record, read a piece at a time.
 
     Raises:
         NotAnEntryError: its checksum does not match.
     """
+    files, fd, salt, _ = segment
     header, start = entry.header, record.ENTRY_HEADER_BYTES + record.RECORD_BYTES
     head = files.read(fd, start, entry.offset)
     crc, payload_crc = record.crc_of_head(head, salt), 0
@@ -139,10 +149,9 @@ def _tested_apart(files: FileSystem, fd: int, salt: int, entry: Entry) -> Entry:
     return entry._replace(data=memoryview(head), payload_crc=payload_crc)
 
 
-def find_entry(
-    files: FileSystem, fd: int, salt: int, start: int, end: int
-) -> Iterator[tuple[int, EntryHeader]]:
-    """Valid entries anywhere behind `start`: what a walk can't reach behind a bad place."""
+def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int, EntryHeader]]:
+    """Find valid entries at any offset from `start` on: those that a walk can't reach after a bad place."""
+    files, fd = segment.files, segment.fd
     offset = start
     overlap = len(record.ENTRY_MAGIC) - 1
     while offset < end:
@@ -152,7 +161,7 @@ def find_entry(
             place = offset + found
             if place % record.ALIGNMENT == 0:
                 try:
-                    entry = next(walk(files, fd, salt, place, end, read_bytes=_PROBE_BYTES))
+                    entry = next(walk(segment, place, end, read_bytes=_PROBE_BYTES))
                 except (BadEntryError, StopIteration):
                     pass
                 else:
@@ -219,6 +228,10 @@ class Chain:
         following = self.headers.get(number + 1)
         return None if following is None else following.previous_end
 
+    def file(self, number: int) -> SegmentFile:
+        """The segment for reading, open until others need its descriptor."""
+        return SegmentFile(self._files, self.fd(number), self.headers[number].salt, number)
+
     def fd(self, number: int) -> int:
         """A descriptor of the segment, kept open for the next call."""
         fd = self._fds.get(number)
@@ -282,14 +295,10 @@ class JournalReader:
                 number < until.segment and self.chain.end_of(number) is None
             ):
                 self.chain.refresh()
-            header = self.chain.headers[number]
             end = until.offset if number == until.segment else self.chain.end_of(number)
             assert end is not None
             try:
-                walked = walk(
-                    self._files, self.chain.fd(number), header.salt, offset, end, number, apart=apart
-                )
-                for entry in walked:
+                for entry in walk(self.chain.file(number), offset, end, apart=apart):
                     self._on_progress()
                     if entry.header.type == record.EntryType.RECORDS:
                         position = entry.header.position + entry.header.count - 1
@@ -325,9 +334,8 @@ class JournalReader:
         end = self._end(segment, until)
         if end is None:
             return False
-        fd, salt = self.chain.fd(segment), self.chain.headers[segment].salt
         try:
-            for entry in walk(self._files, fd, salt, record.SEGMENT_HEADER_BYTES, end, segment):
+            for entry in walk(self.chain.file(segment), record.SEGMENT_HEADER_BYTES, end):
                 if entry.offset + entry.header.length > offset:
                     break
         except BadEntryError:

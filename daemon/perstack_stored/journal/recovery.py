@@ -18,7 +18,7 @@ from perstack_stored.progress import Working, to_nobody
 from . import format as record
 from .epochs import Epochs
 from .format import EntryType, Record, SegmentHeader
-from .reader import BadEntryError, Chain, Entry, find_entry, segment_name, walk
+from .reader import BadEntryError, Chain, Entry, SegmentFile, find_entry, segment_name, walk
 from .sessions import Sessions
 
 
@@ -82,8 +82,8 @@ def recover(files: FileSystem, dir_fd: int, sessions: Sessions, working: Working
 
 def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: Working) -> Recovered:
     header = chain.headers[chain.last]
-    fd = chain.fd(header.number)
-    size = files.size(fd)
+    segment = chain.file(header.number)
+    size = files.size(segment.fd)
     proven = header.proven
     position = header.first_position - 1
     time_ms = 0
@@ -94,7 +94,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
     epochs = Epochs()
     torn_at: int | None = None
     try:
-        for entry in walk(files, fd, header.salt, end, size, header.number):
+        for entry in walk(segment, end, size):
             working("reading the end of the journal")
             _follow(entry, position, header)
             if entry.header.synced > proven:
@@ -110,7 +110,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
             behind.append((end, position, entry._replace(data=_own(entry, proven))))
     except BadEntryError as error:
         end = torn_at = error.offset
-        _judge(files, fd, header, error, size, proven, position)
+        _judge(segment, error, size, proven, position)
     if end < proven:
         raise DamageError(
             segment_name(header.number), end, position + 1, "the segment is shorter than it was"
@@ -118,7 +118,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
     kept = [
         _keep(item[2]) for item in behind if item[0] > proven and item[2].header.type == EntryType.RECORDS
     ]
-    torn = 0 if torn_at is None else _torn_bytes(files, fd, torn_at, size)
+    torn = 0 if torn_at is None else _torn_bytes(files, segment.fd, torn_at, size)
     resume = header if clean and not kept and not torn else None
     ends = {number: end_of for number in chain.headers if (end_of := chain.end_of(number)) is not None}
     first_kept = kept[0].position if kept else position + 1
@@ -174,30 +174,29 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
         seq, position = seq + count, position + count
 
 
-def _judge(
-    files: FileSystem,
-    fd: int,
-    header: SegmentHeader,
-    error: BadEntryError,
-    size: int,
-    proven: int,
-    position: int,
-) -> None:
-    """Nothing, if the bad place may be a torn tail.
+def _judge(segment: SegmentFile, error: BadEntryError, size: int, proven: int, position: int) -> None:
+    """Tell a torn tail from damage.
+
+    Args:
+        segment: the last segment of the journal.
+        error: its first bad place.
+        size: bytes of its file.
+        proven: offset up to which it was synced, as the entries before the bad place prove.
+        position: of the last record before the bad place.
 
     Raises:
-        DamageError: some entry proves that the place had been synced.
+        DamageError: an entry proves that the bad place had been synced.
     """
-    for place, found in find_entry(files, fd, header.salt, error.offset, size):
+    for place, found in find_entry(segment, error.offset, size):
         if found.synced > error.offset:
             raise DamageError(
-                segment_name(header.number),
+                segment_name(segment.number),
                 error.offset,
                 position + 1,
                 f"{error.reason}; the entry at offset {place} was written after it had been synced",
             )
     if error.offset < proven:
-        raise DamageError(segment_name(header.number), error.offset, position + 1, error.reason)
+        raise DamageError(segment_name(segment.number), error.offset, position + 1, error.reason)
 
 
 def _torn_bytes(files: FileSystem, fd: int, start: int, size: int) -> int:

@@ -148,7 +148,7 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
             f"{folder.path} goes up to position {before.position}, the base only to {mark.position}: records"
             " of the base are lost. Keep this backup, and use another folder"
         )
-    epochs = _epochs(folder.files, chain, mark)
+    epochs = _epochs(chain, mark)
     if before is not None and before.epoch and before.epoch != epochs.at(before.position):
         raise ConfigError(
             f"{folder.path} is the backup of another continuation of this history: the base was put back from"
@@ -182,12 +182,11 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
     return Done(manifest, len(made), sum(copy.bytes for copy in made.values()), checked)
 
 
-def _epochs(files: FileSystem, chain: Chain, mark: LogPosition) -> Epochs:
+def _epochs(chain: Chain, mark: LogPosition) -> Epochs:
     """The epochs of the journal up to a mark, as its last segment tells them."""
     epochs = Epochs()
-    salt, start = chain.headers[mark.segment].salt, record.SEGMENT_HEADER_BYTES
     try:
-        for entry in walk(files, chain.fd(mark.segment), salt, start, mark.offset, mark.segment):
+        for entry in walk(chain.file(mark.segment), record.SEGMENT_HEADER_BYTES, mark.offset):
             epochs.apply(entry.header)
     except BadEntryError as error:
         raise DamageError(segment_name(mark.segment), error.offset, 0, error.reason) from None

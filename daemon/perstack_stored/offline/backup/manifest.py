@@ -18,7 +18,7 @@ from perstack_stored.datadir.filesystem import FileSystem, atomic_replace, read_
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
-from perstack_stored.journal.reader import BadEntryError, Entry, walk
+from perstack_stored.journal.reader import BadEntryError, Entry, SegmentFile, walk
 from perstack_stored.model.checksum import crc32c
 
 MANIFEST_NAME = "backup.json"
@@ -208,9 +208,8 @@ def entries_of(folder: Folder, copy: SegmentCopy, fd: int, header: SegmentHeader
     """
     due = header.first_position
     try:
-        for entry in walk(
-            folder.files, fd, header.salt, record.SEGMENT_HEADER_BYTES, copy.bytes, copy.number
-        ):
+        segment = SegmentFile(folder.files, fd, header.salt, copy.number)
+        for entry in walk(segment, record.SEGMENT_HEADER_BYTES, copy.bytes):
             if entry.header.type == EntryType.RECORDS:
                 if entry.header.position != due:
                     raise damaged(folder, copy, f"position {due} is missing")

@@ -10,6 +10,7 @@ from perstack_stored.journal.reader import (
     BadEntryError,
     Entry,
     LogPosition,
+    SegmentFile,
     find_entry,
     segment_name,
     segment_numbers,
@@ -154,16 +155,16 @@ class _Segment:
 
     def _walk(self, fd: int, offset: int, end: int, advance: Advance) -> int | None:
         """Check entries from `offset` on; returns where it goes on behind a bad place."""
-        header = self._header
+        segment = SegmentFile(self._files, fd, self._header.salt, self._header.number)
         try:
-            for entry in walk(self._files, fd, header.salt, offset, end, header.number):
+            for entry in walk(segment, offset, end):
                 self._entry(entry)
                 advance(record.padded(entry.header.length))
         except BadEntryError as error:
             position = None if self._position is None else self._position + 1
             _damage(self._report, self._name, error.offset, error.reason, position)
             self._position = None
-            following = next(find_entry(self._files, fd, header.salt, error.offset, end), None)
+            following = next(find_entry(segment, error.offset, end), None)
             return None if following is None else following[0]
         return None
 

@@ -15,6 +15,7 @@ from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryErr
 from perstack_stored.journal.reader import (
     BadEntryError,
     Entry,
+    SegmentFile,
     find_entry,
     segment_name,
     segment_numbers,
@@ -136,9 +137,12 @@ class DamageSurvey:
 
     def entries(self, segment: Segment, run: WholeEntries) -> Iterator[Entry]:
         """The entries of a run."""
-        assert segment.fd is not None
         assert segment.salt is not None
-        return walk(self._files, segment.fd, segment.salt, run.start, run.end, segment.number)
+        return walk(self._file(segment, segment.salt), run.start, run.end)
+
+    def _file(self, segment: Segment, salt: int) -> SegmentFile:
+        assert segment.fd is not None
+        return SegmentFile(self._files, segment.fd, salt, segment.number)
 
     def snapshot(self, segment: Segment) -> memoryview:
         """The sessions known when a segment was begun; it must have them."""
@@ -170,21 +174,23 @@ class DamageSurvey:
             raise NewerFormatError(f"{segment.name}: {error}") from None
         except NotAnEntryError as error:
             segment.reason = str(error)
-            segment.salt = self._salvage_salt(segment.fd, data)
+            segment.salt = self._salvage_salt(segment, data)
             return
         if header.number != segment.number:
             segment.reason = f"it says that it is number {header.number}"
             return
         segment.header, segment.salt = header, header.salt
 
-    def _salvage_salt(self, fd: int, head: bytes) -> int | None:
+    def _salvage_salt(self, segment: Segment, head: bytes) -> int | None:
         """The salt behind a damaged header, if entries vouch for it by their checksums.
 
         It is the one that stands there, or the one that the first entry asks for.
         """
+        fd = segment.fd
+        assert fd is not None
         start, size = record.SEGMENT_HEADER_BYTES, self._files.size(fd)
         stands_there = int.from_bytes(head[_SALT_OFFSET : _SALT_OFFSET + 4].ljust(4, b"\0"), "little")
-        if next(find_entry(self._files, fd, stands_there, start, size), None) is not None:
+        if next(find_entry(self._file(segment, stands_there), start, size), None) is not None:
             return stands_there
         try:
             header = record.decode_header(self._files.read(fd, record.ENTRY_HEADER_BYTES, start))
@@ -193,7 +199,7 @@ class DamageSurvey:
         if start + header.length > size:
             return None
         salt = solve_salt(self._files.read(fd, header.length, start)[8:], header.crc)
-        others = find_entry(self._files, fd, salt, start + record.padded(header.length), size)
+        others = find_entry(self._file(segment, salt), start + record.padded(header.length), size)
         return None if next(others, None) is None else salt
 
     # --- entries -----------------------------------------------------------------------------------
@@ -236,17 +242,16 @@ class DamageSurvey:
         return None if header is None else header.previous_end
 
     def _items(self, segment: Segment, offset: int, limit: int) -> Iterator[_Item]:
-        fd, salt = segment.fd, segment.salt
-        assert fd is not None
-        assert salt is not None
+        assert segment.salt is not None
+        file = self._file(segment, segment.salt)
         while offset < limit:
             try:
-                for entry in walk(self._files, fd, salt, offset, limit, segment.number):
+                for entry in walk(file, offset, limit):
                     following = entry.offset + record.padded(entry.header.length)
                     yield _Item(entry.offset, following, entry.header, "")
                     offset = following
             except BadEntryError as error:
-                found = next(find_entry(self._files, fd, salt, error.offset, limit), None)
+                found = next(find_entry(file, error.offset, limit), None)
                 offset = limit if found is None else found[0]
                 yield _Item(error.offset, offset, None, error.reason)
 
