@@ -12,11 +12,11 @@ import structlog
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Buffer
-from perstack_stored.datadir.layout import open_folders, set_up
+from perstack_stored.datadir.layout import DataDir, open_folders, set_up
 from perstack_stored.journal.format import FLAG_IMPORTED, record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import JournalWriter
+from perstack_stored.journal.writer import JournalOptions, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree_import import first_start as importer
 from perstack_stored.tree_import import survey as import_survey
@@ -86,12 +86,11 @@ def started(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, 
     set_up(str(base), Settings().folder_mode)
     folders = open_folders(files, str(base))
     sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
-    journal = JournalWriter(
-        files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
-    )
-    wanted = importer.import_wanted(files, folders, journal)
+    journal = JournalWriter(files, folders.journal, sessions, JournalOptions(1 << 20, 1 << 16, ahead=False))
+    datadir = DataDir(str(base), files, folders)
+    wanted = importer.import_wanted(datadir, journal)
     if wanted:
-        importer.import_tree(files, folders, journal)
+        importer.import_tree(datadir, journal)
     reader = JournalReader(files, folders.journal)
     found = []
     for entry in reader.entries(reader.start(), journal.mark):
@@ -251,7 +250,7 @@ def held(base: Path) -> int:
         folders = open_folders(files, str(base))
         sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
         journal = JournalWriter(
-            files, folders.journal, sessions, segment_bytes=1 << 20, first_segment_bytes=1 << 16, ahead=False
+            files, folders.journal, sessions, JournalOptions(1 << 20, 1 << 16, ahead=False)
         )
         return journal.mark.position
     finally:

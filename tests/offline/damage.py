@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import TreeModes, open_folders
+from perstack_stored.datadir.layout import INDEX_NAME, DataDir, open_folders
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
 from perstack_stored.journal.reader import JournalReader, LogPosition, walk
-from perstack_stored.journal.writer import Append, JournalWriter
+from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.locked import keeping_sessions, slices
 from perstack_stored.protocol.frames import STORE_KINDS
@@ -101,14 +101,14 @@ def make(path: Path, *, clean: bool) -> Made:
             journal = _open(files, folders.journal)
         journal.append(batch)
     reader = JournalReader(files, folders.journal)
-    path_of_index = str(path / ".stored" / index.FILE_NAME)
+    path_of_index = str(path / ".stored" / INDEX_NAME)
     following = IndexWriter(path_of_index, reader, journal.store)
     for number, entry in enumerate(list(reader.entries(following.place, journal.mark))):
         following.apply([entry])
         if number % _CHECKPOINT_EVERY == 0:
             following.checkpoint()  # so that there is something in the file, and in the log
     database = index.connect(path_of_index, read_only=True)
-    tree = TreeWriter(files, folders.base, folders.stored, database, reader, journal.store, TreeModes())
+    tree = TreeWriter(DataDir(str(path), files, folders), database, reader, journal.store)
     for portion in slices(reader.entries(reader.start(), journal.mark)):
         tree.apply(portion)
     tree.sync(clean=True)
@@ -136,9 +136,7 @@ def _open(files: FileSystem, journal_dir: int) -> JournalWriter:
         files,
         journal_dir,
         keeping_sessions(Settings()),
-        segment_bytes=1 << 20,
-        first_segment_bytes=64 << 10,
-        ahead=False,
+        JournalOptions(1 << 20, 64 << 10, ahead=False),
     )
 
 
@@ -179,7 +177,7 @@ def _late(n: int) -> dict[str, Any]:
 
 def _freeze_index(base: Path) -> None:
     for suffix in ("", "-wal", "-shm", "-sums"):
-        path = base / ".stored" / (index.FILE_NAME + suffix)
+        path = base / ".stored" / (INDEX_NAME + suffix)
         if path.exists():
             shutil.copy(path, path.with_name(path.name + ".frozen"))
 

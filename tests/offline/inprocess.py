@@ -8,17 +8,17 @@ from typing import Any
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import Folders, TreeModes
+from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import JournalWriter
+from perstack_stored.journal.writer import JournalOptions, JournalWriter
 from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Finding, Report
-from perstack_stored.offline.locked import DataDir, keeping_sessions, locked_datadir, slices
+from perstack_stored.offline.locked import keeping_sessions, locked_datadir, slices
 from perstack_stored.offline.repair.repair import FINDINGS, NOTES, repair
-from perstack_stored.projection.worker import IndexProjection
+from perstack_stored.projection.worker import IndexOpening, IndexProjection
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.startup import known_position
@@ -147,34 +147,28 @@ class Started:
                 files,
                 folders.journal,
                 self.sessions,
-                segment_bytes=1 << 20,
-                first_segment_bytes=64 << 10,
-                ahead=False,
-                known_position=lambda store: known_position(files, str(base), folders, store),
+                JournalOptions(1 << 20, 64 << 10, ahead=False),
+                known_position=lambda store: known_position(held, store),
             )
             self.torn_bytes = journal.recovered.torn_bytes
             self.mark = journal.mark
-            path = str(base / ".stored" / index.FILE_NAME)
+            path = str(base / ".stored" / INDEX_NAME)
             reader = JournalReader(files, folders.journal)
             self._follow_index(path, reader, journal)
-            self._follow_tree(path, reader, journal, files, folders)
+            self._follow_tree(held, path, reader, journal)
             self.answers = self._ask(path, reader)
             journal.close()
             reader.close()
 
     def _follow_index(self, path: str, reader: JournalReader, journal: JournalWriter) -> None:
-        with closing(IndexProjection(path, reader, journal.store, at_rest=True)) as projection:
+        with closing(IndexProjection(path, reader, journal.store, IndexOpening(at_rest=True))) as projection:
             place = projection.start(reader, journal.mark)
             for portion in slices(reader.entries(place, journal.mark)):
                 projection.apply(portion)
 
-    def _follow_tree(
-        self, path: str, reader: JournalReader, journal: JournalWriter, files: FileSystem, folders: Folders
-    ) -> None:
+    def _follow_tree(self, held: DataDir, path: str, reader: JournalReader, journal: JournalWriter) -> None:
         with closing(index.connect(path, read_only=True)) as database:
-            tree = TreeWriter(
-                files, folders.base, folders.stored, database, reader, journal.store, TreeModes()
-            )
+            tree = TreeWriter(held, database, reader, journal.store)
             place = reader.seek(tree.position, journal.mark)
             tree.plan_replay(reader.entries(place, journal.mark))
             for portion in slices(reader.entries(reader.seek(tree.position, journal.mark), journal.mark)):

@@ -1,6 +1,5 @@
 """`import` takes another tree into a base, overwrites nothing newer, and can be cut short anywhere."""
 
-import functools
 import itertools
 import json
 import os
@@ -14,17 +13,18 @@ from typing import Any
 
 import pytest
 
+from perstack_stored import startup
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import open_folders, set_up
+from perstack_stored.datadir.layout import DataDir, open_folders, set_up
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader, LogPosition
-from perstack_stored.journal.writer import JournalWriter
+from perstack_stored.journal.sessions import Sessions
+from perstack_stored.journal.writer import JournalOptions, JournalWriter
 from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import DataDir, locked_datadir
-from perstack_stored.server import daemon as daemon_module
+from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.tree_import import first_start as importer
 from tests.importing.test_resume import FailingFiles, PowerCutError
 from tests.importing.trees import START_MS, Asker, answers, path_of, put, put_golden, snapshot, store
@@ -339,13 +339,19 @@ def import_in_this_process(base: Path, source: Path, files: FileSystem) -> None:
             os.close(fd)
 
 
+def _without_ahead(
+    files: FileSystem, dir_fd: int, sessions: Sessions, options: JournalOptions, **given: Any
+) -> JournalWriter:
+    return JournalWriter(files, dir_fd, sessions, options._replace(ahead=False), **given)
+
+
 def test_an_import_may_end_at_any_change_to_the_disk(
     ours: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each time, running it again makes of it what an undisturbed one makes; also with --force."""
     monkeypatch.setattr(importer, "BATCH_RECORDS_MAX", 3)
     # Made ahead, a segment would change the disk from a thread of its own.
-    monkeypatch.setattr(daemon_module, "JournalWriter", functools.partial(JournalWriter, ahead=False))
+    monkeypatch.setattr(startup, "JournalWriter", _without_ahead)
     limit, umask = sys.getrecursionlimit(), os.umask(0o022)
     for op, value in (*THEIRS, ("storeEvent", event())):
         store(source, op, value, written_ms=START_MS)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.layout import INDEX_NAME
 from perstack_stored.errors import ConfigError, StartFailedError
-from perstack_stored.index import writer as index_module
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import Rebuilt, rebuild
@@ -92,7 +92,7 @@ def test_an_index_that_can_t_take_up_a_record_stays_as_it_was(
         index_record(self, kind, flags, payload, time_ms, where)  # type: ignore[arg-type]
 
     monkeypatch.setattr(IndexWriter, "_index_record", killed)
-    path = base / ".stored" / index_module.FILE_NAME
+    path = base / ".stored" / INDEX_NAME
     before = path.read_bytes()
     with pytest.raises(StartFailedError, match=f"again and again at record {POSITION}$"):
         rebuilt(base)
@@ -103,6 +103,6 @@ def test_an_index_that_can_t_take_up_a_record_stays_as_it_was(
 
 def test_an_error_of_the_child_is_raised_as_it_was(base: Path) -> None:
     """With its kind and its sentence."""
-    (base / ".stored" / index_module.FILE_NAME).unlink()
+    (base / ".stored" / INDEX_NAME).unlink()
     with pytest.raises(ConfigError, match="there is no index to write the tree by; rebuild both"):
         rebuilt(base, index_too=False)

@@ -10,18 +10,18 @@ from random import Random
 from typing import Any, NamedTuple
 
 from perstack_stored.datadir.filesystem import Buffer, FileSystem, read_whole
-from perstack_stored.datadir.layout import FileSystemFeatures, TreeModes
+from perstack_stored.datadir.layout import INDEX_NAME, DataDir, FileSystemFeatures, Folders
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.format import NO_SESSION, Record, record_places
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Append, JournalWriter
+from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.read.listing_cache import ListingCache
-from perstack_stored.tree.writer import TreeWriter
+from perstack_stored.tree.writer import TreeOptions, TreeWriter
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
 SESSION_A = bytes(range(1, 17))
@@ -129,9 +129,7 @@ class JournalFolder:
             files or FileSystem(),
             self.fd,
             self.sessions,
-            segment_bytes=segment_bytes,
-            first_segment_bytes=first_segment_bytes,
-            ahead=ahead,
+            JournalOptions(segment_bytes, first_segment_bytes, ahead=ahead),
         )
 
     def reader(self) -> JournalReader:
@@ -295,8 +293,9 @@ class Base:
         self.folder = JournalFolder(path / ".stored" / "journal")
         self.base_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self.stored_dir = os.open(path / ".stored", os.O_RDONLY | os.O_DIRECTORY)
+        self.folders = Folders(self.base_dir, self.stored_dir, self.folder.fd)
         self.journal = self.folder.open(segment_bytes=1 << 16, first_segment_bytes=1 << 16)
-        self.index_path = str(path / ".stored" / index.FILE_NAME)
+        self.index_path = str(path / ".stored" / INDEX_NAME)
         self.index = IndexWriter(self.index_path, self.folder.reader(), self.journal.store)
         self.reader = self.folder.reader()
         self.database = index.connect(self.index_path, read_only=True)
@@ -341,14 +340,11 @@ class Base:
     def open_tree(self, files: FileSystem | None = None, ways: FileSystemFeatures = ALL_WAYS) -> TreeWriter:
         """Start the tree's writer as its process would."""
         tree = TreeWriter(
-            files or FileSystem(),
-            self.base_dir,
-            self.stored_dir,
+            DataDir(str(self.path), files or FileSystem(), self.folders),
             self.database,
             self.reader,
             self.journal.store,
-            TreeModes(),
-            ways=ways,
+            TreeOptions(features=ways),
         )
         place = self.reader.seek(tree.position, self.index.place)
         tree.plan_replay(self.reader.entries(place, self.index.place))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
+from perstack_stored.datadir.layout import INDEX_NAME
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index import writer as index
 from perstack_stored.index.value_lookup import read_value
@@ -551,7 +552,7 @@ def test_an_index_may_stand_in_any_folder(tmp_path: Path, name: str) -> None:
     base = Base(tmp_path / name)
     base.store((Kind.JOB, job()))
     assert base.ask("retrieveJob", jobId="job-1")[0] == job()
-    assert (base.path / ".stored" / index.FILE_NAME).exists()
+    assert (base.path / ".stored" / INDEX_NAME).exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.preallocation import NEXT_NAME, SegmentPreallocator, write_zeros
 from perstack_stored.journal.reader import Chain
-from perstack_stored.journal.writer import CLOCK_STEP_MS, GROWTH_BYTES, JournalWriter
+from perstack_stored.journal.writer import CLOCK_STEP_MS, GROWTH_BYTES, JournalOptions, JournalWriter
 from tests.unit.support import SESSION_A, Died, FailingFiles, JournalFolder, SimulatedDisk, append, sessions
 
 
@@ -407,7 +407,7 @@ def test_a_process_that_dies_writes_nothing_more(tmp_path: Path) -> None:
     folder = JournalFolder(tmp_path / "j")
     disk = SimulatedDisk(dies_at=3)
     with pytest.raises(Died):
-        JournalWriter(disk, folder.fd, sessions(), segment_bytes=4096, first_segment_bytes=4096, ahead=False)
+        JournalWriter(disk, folder.fd, sessions(), JournalOptions(4096, 4096, ahead=False))
     with pytest.raises(Died):
         disk.list_dir(folder.fd)
 

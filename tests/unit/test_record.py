@@ -23,6 +23,13 @@ GOLDEN_SEGMENT = (
     "0800000000000000e803000000000000b00000000000000078563412638493bf"
 )
 
+_FIELDS = st.builds(
+    record.EntryFields,
+    _U64, _U64, _U64, _U64,
+    st.binary(min_size=16, max_size=16),
+    type=st.just(EntryType.RECORDS),
+)  # fmt: skip
+
 
 def plain_crc32c(data: bytes, start: int = 0) -> int:
     """The checksum as RFC 3720 has it, bit by bit, independent of the library."""
@@ -36,32 +43,24 @@ def plain_crc32c(data: bytes, start: int = 0) -> int:
 
 def entry(records: list[Record], salt: int = 0x12345678, **changes: Any) -> bytes:
     fields: dict[str, Any] = {"position": 7, "time_ms": 1_700_000_000_000, "synced": 64, "seq": 3} | changes
-    buffers, size = record.encode_entry(salt, records, session=b"\x8f" * 16, **fields)
+    buffers, size = record.encode_entry(salt, records, record.EntryFields(session=b"\x8f" * 16, **fields))
     data = b"".join(buffers)
     assert len(data) == size
     return data
 
 
-@given(_RECORDS, st.integers(0, 2**32 - 1), _U64, _U64, _U64, _U64, st.binary(min_size=16, max_size=16))
+@given(_RECORDS, st.integers(0, 2**32 - 1), _FIELDS)
 def test_an_entry_comes_back_as_it_was_encoded(
-    items: list[tuple[int, int, bytes]],
-    salt: int,
-    position: int,
-    time: int,
-    synced: int,
-    seq: int,
-    session: bytes,
+    items: list[tuple[int, int, bytes]], salt: int, fields: record.EntryFields
 ) -> None:
     """Header, table and payloads of any entry survive encoding and decoding, and its size was foretold."""
     records = [Record(*item) for item in items]
-    buffers, size = record.encode_entry(
-        salt, records, position=position, time_ms=time, synced=synced, seq=seq, session=session
-    )
+    buffers, size = record.encode_entry(salt, records, fields)
     data = b"".join(buffers)
     assert len(data) == size == record.entry_size(records)
     assert size % record.ALIGNMENT == 0
     header = record.decode_header(data)
-    assert header[2:] == (len(records), EntryType.RECORDS, 0, position, time, synced, seq, session)
+    assert header[2:] == (len(records), EntryType.RECORDS, 0, *fields[:-1])
     assert record.entry_matches(data, header, salt)
     found = [
         Record(p.kind, p.flags, data[p.start : p.start + p.length])

@@ -14,7 +14,7 @@ from perstack_stored.errors import DamageError, LostEndError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import EntryType, Record
 from perstack_stored.journal.reader import BadEntryError, Entry, segment_name, walk
-from perstack_stored.journal.writer import Append, JournalWriter
+from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
 from tests.unit.support import (
     SESSION_A,
     SESSION_B,
@@ -265,7 +265,7 @@ def test_a_cut_record_behind_a_clean_stop_stays_void(folder: JournalFolder) -> N
 
 def test_a_payload_that_looks_like_an_entry_is_no_proof(folder: JournalFolder) -> None:
     """Bytes of another journal's entry inside a torn payload don't make a torn tail look like damage."""
-    buffers, _ = record.encode_entry(1, [Record(3, 0, b"x")], position=9, time_ms=1, synced=1 << 40)
+    buffers, _ = record.encode_entry(1, [Record(3, 0, b"x")], record.EntryFields(9, 1, 1 << 40))
     forged = b"".join(buffers)
     batch = last_batch(folder, [append(forged * 5), append(b"tail")])
     patch(folder.segments()[0], batch[0].offset, bytes(8))
@@ -428,9 +428,7 @@ def test_a_journal_that_lost_its_last_segment_is_refused(folder: JournalFolder) 
             FileSystem(),
             folder.fd,
             sessions(),
-            segment_bytes=4096,
-            first_segment_bytes=4096,
-            ahead=False,
+            JournalOptions(4096, 4096, ahead=False),
             known_position=lambda _store: known,
         )
 
@@ -471,7 +469,7 @@ def test_an_older_copy_of_the_last_segment_is_damage(folder: JournalFolder) -> N
     entry = entries(folder)[-1]
     path = folder.segments()[0]
     salt = folder.reader().chain.headers[1].salt
-    buffers, _ = record.encode_entry(salt, [Record(3, 0, b"b")], position=5, time_ms=1, synced=64)
+    buffers, _ = record.encode_entry(salt, [Record(3, 0, b"b")], record.EntryFields(5, 1, 64))
     patch(path, entry.offset + record.padded(entry.header.length), b"".join(buffers))
     with pytest.raises(DamageError, match="position 5 stands there"):
         folder.open()

@@ -111,7 +111,7 @@ def batch_item(op: str, size_bytes: int) -> str:
     return f'["{op}",{size_bytes}]'
 
 
-def part_request(
+def part_request(  # noqa: PLR0913, PLR0917 - the fields of a header
     op: str, request_id: int, session: str, seq: int, settled: int, part: tuple[int, int], value: memoryview
 ) -> bytes:
     """Returns the frame of one part of a value.

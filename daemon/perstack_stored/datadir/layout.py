@@ -12,6 +12,7 @@ from .filesystem import FOLDER_MODE, STORED_MODE, FileSystem
 
 STORED_NAME = ".stored"
 STAGING_NAME = "staging"
+INDEX_NAME = "index.sqlite"
 TOP = ("jobs",)
 """The folders that hold the tree, from the base on."""
 ASIDE_NAMES = ("aside", "aside.helper")
@@ -33,6 +34,19 @@ def open_folders(files: FileSystem, base: str) -> Folders:
     base_dir = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     stored = files.open_dir(STORED_NAME, dir_fd=base_dir)
     return Folders(base_dir, stored, files.open_dir("journal", dir_fd=stored))
+
+
+class DataDir(NamedTuple):
+    """A data directory that is open: its absolute path, the file system below it, and its folders."""
+
+    path: str
+    files: FileSystem
+    folders: Folders
+
+    @property
+    def index_path(self) -> str:
+        """Path of the index."""
+        return os.path.join(self.path, STORED_NAME, INDEX_NAME)
 
 
 class TreeModes(NamedTuple):

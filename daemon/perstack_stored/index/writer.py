@@ -27,7 +27,6 @@ from .page_checksums import SUFFIX as SUMS_SUFFIX
 from .page_checksums import CheckpointedChecksums
 from .value_lookup import ValueAddress, read_value
 
-FILE_NAME = "index.sqlite"
 SCHEMA_VERSION = 3
 VOUCHING_VERSIONS = frozenset({2, 3})
 """Versions that tell a repair of lost records alike: after an update, an older index is all there is."""

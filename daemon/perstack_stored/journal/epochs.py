@@ -46,12 +46,7 @@ def encode_epochs(epochs: Iterable[Epoch], salt: int, time_ms: int) -> tuple[lis
         mark, size = record.encode_entry(
             salt,
             [],
-            position=first - 1,
-            time_ms=time_ms,
-            synced=0,
-            seq=number,
-            session=id,
-            type=EntryType.MARK,
+            record.EntryFields(first - 1, time_ms, 0, number, id, EntryType.MARK),
         )
         buffers += mark
         total += size

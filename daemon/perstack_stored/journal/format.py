@@ -121,18 +121,31 @@ def entry_size(records: Sequence[Record]) -> int:
     return padded(ENTRY_HEADER_BYTES + sum([RECORD_BYTES + len(r.payload) for r in records]))
 
 
-def encode_entry(  # noqa: PLR0913 - the fields of the format
-    salt: int,
-    records: Sequence[Record],
-    *,
-    position: int,
-    time_ms: int,
-    synced: int,
-    seq: int = 0,
-    session: bytes = NO_SESSION,
-    type: EntryType = EntryType.RECORDS,
+class EntryFields(NamedTuple):
+    """What the header of an entry says beside what follows from its records.
+
+    Attributes:
+        position: of its first record.
+        time_ms: when it is written, in milliseconds since 1970.
+        synced: offset in its segment up to which everything is synced.
+        seq: number of the first record in its session; 0 without a session.
+        session: id of the session, 16 bytes.
+        type: what the entry is.
+    """
+
+    position: int
+    time_ms: int
+    synced: int = 0
+    seq: int = 0
+    session: bytes = NO_SESSION
+    type: EntryType = EntryType.RECORDS
+
+
+def encode_entry(
+    salt: int, records: Sequence[Record], fields: EntryFields
 ) -> tuple[list[bytes | bytearray | memoryview], int]:
-    """Buffers of an entry, ready to be written, and its padded size in bytes."""
+    """Encode an entry. Returns its buffers, ready to be written, and its padded size in bytes."""
+    position, time_ms, synced, seq, session, type = fields
     if type is EntryType.RECORDS:
         count = len(records)
         table = b"".join([_RECORD.pack(len(r.payload), r.kind, r.flags, 0, 0) for r in records])

@@ -55,11 +55,7 @@ class Recovered(NamedTuple):
             buffers, _ = record.encode_entry(
                 salt,
                 entry.records,
-                position=entry.position,
-                time_ms=entry.time_ms,
-                synced=0,
-                seq=entry.seq,
-                session=entry.session,
+                record.EntryFields(entry.position, entry.time_ms, 0, entry.seq, entry.session),
             )
             pieces += buffers
         return b"".join(pieces)

@@ -22,7 +22,7 @@ from perstack_stored.progress import Working, to_nobody
 from . import format as record
 from . import session_snapshot as session_bytes
 from .epochs import Epoch, encode_epochs
-from .format import EntryType, Record, SegmentHeader
+from .format import EntryFields, EntryType, Record, SegmentHeader
 from .preallocation import NEXT_NAME, SegmentPreallocator, fill, write_zeros
 from .reader import LogPosition, segment_name
 from .recovery import Recovered, recover
@@ -44,18 +44,30 @@ class Append(NamedTuple):
     records: Sequence[Record]
 
 
+class JournalOptions(NamedTuple):
+    """How segments are made.
+
+    Attributes:
+        segment_bytes: size of a segment that is written with zeros ahead of its use.
+        first_segment_bytes: the same for one that is made at the start, while nobody can be served yet.
+        ahead: make the next segment in a thread of its own, before it is needed.
+    """
+
+    segment_bytes: int
+    first_segment_bytes: int
+    ahead: bool = True
+
+
 class JournalWriter:
     """The writing end of the journal. Opening it recovers from whatever came before."""
 
-    def __init__(  # noqa: PLR0913 - the parts that it joins
+    def __init__(
         self,
         files: FileSystem,
         dir_fd: int,
         sessions: Sessions,
+        options: JournalOptions,
         *,
-        segment_bytes: int,
-        first_segment_bytes: int,
-        ahead: bool = True,
         known_position: Callable[[bytes], int] = lambda _store: 0,
         working: Working = to_nobody,
     ) -> None:
@@ -65,9 +77,7 @@ class JournalWriter:
             files: the file system.
             dir_fd: the journal's folder.
             sessions: filled from the journal; its snapshot heads each new segment.
-            segment_bytes: size of a segment that is written with zeros ahead of its use.
-            first_segment_bytes: the same for one that is made at start, while nobody can be served yet.
-            ahead: make the next segment in a thread of its own, before it is needed.
+            options: sizes of segments, and how they are made.
             known_position: the highest position that anybody has seen of the store.
             working: told at each entry of the recovery.
 
@@ -96,9 +106,11 @@ class JournalWriter:
         self._ends = dict(found.ends)
         self.epochs = found.epochs
         self.epochs.begin(found.position)
-        self._preparer = SegmentPreallocator(files, dir_fd, segment_bytes, FILE_MODE, ahead=ahead)
+        self._preparer = SegmentPreallocator(
+            files, dir_fd, options.segment_bytes, FILE_MODE, ahead=options.ahead
+        )
         if found.resume is None:
-            self._begin_at_start(found, first_segment_bytes)
+            self._begin_at_start(found, options.first_segment_bytes)
         else:
             self._resume(found)
         self._preparer.start()
@@ -183,11 +195,7 @@ class JournalWriter:
             encoded, size = record.encode_entry(
                 self._salt,
                 records,
-                position=position + 1,
-                time_ms=time_ms,
-                synced=synced,
-                seq=seq,
-                session=session,
+                EntryFields(position + 1, time_ms, synced, seq, session),
             )
             buffers += encoded
             offset += size
@@ -263,12 +271,14 @@ class JournalWriter:
         buffers, size = record.encode_entry(
             self._salt,
             [],
-            position=self._position,
-            time_ms=self.now_ms(),
-            synced=self._offset,
-            seq=begins.number if begins else 0,
-            session=begins.id if begins else record.NO_SESSION,
-            type=EntryType.MARK,
+            EntryFields(
+                self._position,
+                self.now_ms(),
+                self._offset,
+                begins.number if begins else 0,
+                begins.id if begins else record.NO_SESSION,
+                EntryType.MARK,
+            ),
         )
         self._write(buffers)
         self._offset += size
@@ -327,10 +337,7 @@ class JournalWriter:
         snapshot, size = record.encode_entry(
             header.salt,
             [Record(0, 0, sessions)],
-            position=header.first_position,
-            time_ms=self._time_ms,
-            synced=0,
-            type=session_bytes.entry_type(sessions),
+            EntryFields(header.first_position, self._time_ms, type=session_bytes.entry_type(sessions)),
         )
         first = header.first_position
         before, before_size = encode_epochs(self.epochs.upto(first), header.salt, self._time_ms)

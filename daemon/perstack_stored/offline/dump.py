@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import ConfigError, DamageError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import RecordPlace
@@ -13,8 +14,6 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.protocol import frames as wire
-
-from .locked import DataDir
 
 
 class Wanted(NamedTuple):

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 
 from perstack_stored.config.settings import Settings
-from perstack_stored.datadir.layout import TreeModes
+from perstack_stored.datadir.layout import DataDir, TreeModes
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import JournalWriter
@@ -21,7 +21,7 @@ from perstack_stored.tree_import.plan import Path, Plan, Planned
 from perstack_stored.tree_import.survey import Account, SkipError, TreeSurvey
 
 from .findings import Report
-from .locked import Advance, DataDir, count_files, keeping_sessions, progress
+from .locked import Advance, count_files, keeping_sessions, progress
 
 FINDINGS = {
     "import_skipped": "a file was not imported",
@@ -88,10 +88,10 @@ def import_later(base: DataDir, settings: Settings, source: int, report: Report,
         StoredError: the journal can't be used.
     """
     umask_for(TreeModes(settings.file_mode, settings.folder_mode))
-    journal = open_journal(base.files, base.path, base.folders, keeping_sessions(settings), settings)
-    if import_wanted(base.files, base.folders, journal):
+    journal = open_journal(base, keeping_sessions(settings), settings)
+    if import_wanted(base, journal):
         # Its own tree first: a base that holds records is never looked through again.
-        import_tree(base.files, base.folders, journal)
+        import_tree(base, journal)
         save_cursor(base.files, base.folders.stored, journal.store, Cursor(0, clean=True))
     _Later(base, journal, source, report, force=force).run()
     # Behind an error it stays as a crash leaves it: after a failed write nothing may be written.

@@ -5,14 +5,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import click
 
 from perstack_storage.protocol import resolve_base
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import Folders, not_yours, open_folders
+from perstack_stored.datadir.layout import DataDir, Folders, not_yours, open_folders
 from perstack_stored.datadir.lock import DataDirLock
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.probe import refuse_apart
@@ -28,14 +27,6 @@ _REMEMBERED_RECORDS_MAX = 65_000
 _RUNS_MAX = 2**40
 
 Advance = Callable[[int], None]
-
-
-class DataDir(NamedTuple):
-    """A base held by this process: its absolute path and its open folders."""
-
-    path: str
-    files: FileSystem
-    folders: Folders
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import STORED_NAME, TreeModes
+from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, TreeModes
 from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, IndexUnusableError
 from perstack_stored.index import writer as index
@@ -23,15 +23,15 @@ from perstack_stored.index.page_checksums import verify_at_rest
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.reader import Chain, Entry, JournalReader, LogPosition
 from perstack_stored.journal.recovery import Recovered
-from perstack_stored.journal.writer import JournalWriter
+from perstack_stored.journal.writer import JournalOptions, JournalWriter
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.startup import known_position
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
-from perstack_stored.tree.writer import Cursor, TreeWriter, Write, save_cursor, umask_for
+from perstack_stored.tree.writer import Cursor, TreeOptions, TreeWriter, Write, save_cursor, umask_for
 from perstack_stored.tree_import import first_start as importer
 
-from .locked import Advance, DataDir, keeping_sessions, progress, slices
+from .locked import Advance, keeping_sessions, progress, slices
 from .rebuild_child import Step
 
 _NEW_NAME = "rebuild.sqlite"
@@ -85,17 +85,18 @@ def rebuild(
         OSError: something can't be read or written.
     """
     do = do or here
-    umask_for(TreeModes(settings.file_mode, settings.folder_mode))
+    modes = TreeModes(settings.file_mode, settings.folder_mode)
+    umask_for(modes)
     recovered, store, mark = _open_and_close(base, settings)
 
     def make_index(step: Step) -> None:
         with _reading(base, step) as reader:
-            path = os.path.join(base.path, STORED_NAME, index.FILE_NAME)
+            path = base.index_path
             (_rebuild_index if index_too else _complete_index)(base, path, reader, store, mark, step)
 
     def make_tree(step: Step) -> Written:
         with _reading(base, step) as reader:
-            return _make_tree(base, settings, reader, store, mark, step, retries=retries)
+            return _make_tree(base, modes, reader, store, mark, step._replace(retries=retries))
 
     if index_too or tree_too:
         do(make_index, passes_over=False)
@@ -127,10 +128,8 @@ def _open_and_close(base: DataDir, settings: Settings) -> tuple[Recovered, bytes
         base.files,
         base.folders.journal,
         keeping_sessions(settings),
-        segment_bytes=settings.segment_bytes,
-        first_segment_bytes=settings.first_segment_bytes,
-        ahead=False,
-        known_position=lambda store: known_position(base.files, base.path, base.folders, store),
+        JournalOptions(settings.segment_bytes, settings.first_segment_bytes, ahead=False),
+        known_position=lambda store: known_position(base, store),
     )
     mark = journal.mark
     journal.close()
@@ -163,7 +162,7 @@ def _rebuild_index(
     _sync_file(base.files, _NEW_NAME, stored)
     index.remove(path)
     for suffix in (SUMS_SUFFIX, ""):
-        base.files.rename(_NEW_NAME + suffix, index.FILE_NAME + suffix, source_dir=stored, target_dir=stored)
+        base.files.rename(_NEW_NAME + suffix, INDEX_NAME + suffix, source_dir=stored, target_dir=stored)
     base.files.sync(stored)
 
 
@@ -204,35 +203,16 @@ def _sync_file(files: FileSystem, name: str, dir_fd: int) -> None:
 
 
 def _make_tree(
-    base: DataDir,
-    settings: Settings,
-    reader: JournalReader,
-    store: bytes,
-    mark: LogPosition,
-    step: Step,
-    *,
-    retries: bool,
+    base: DataDir, modes: TreeModes, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> Written:
     """Write the tree; what is passed over is written down before, so that the daemon passes over it too."""
     files, stored = base.files, base.folders.stored
     listed = blocked.load(files, stored, store)
-    kept = () if retries or not listed.is_current else listed.records
+    kept = listed.records if listed.is_current and not step.retries else ()
     save_cursor(files, stored, store, Cursor(0, clean=False))
-    modes = TreeModes(settings.file_mode, settings.folder_mode)
-    path = os.path.join(base.path, STORED_NAME, index.FILE_NAME)
-    with contextlib.closing(index.connect(path, read_only=True)) as database:
-        tree = TreeWriter(
-            files,
-            base.folders.base,
-            stored,
-            database,
-            reader,
-            store,
-            modes,
-            ways=probe(files, base.folders, base.path),
-            status=step.status,
-            passed_over=(*kept, *step.blocked),
-        )
+    options = TreeOptions(modes, probe(files, base.folders, base.path), passed_over=(*kept, *step.blocked))
+    with contextlib.closing(index.connect(base.index_path, read_only=True)) as database:
+        tree = TreeWriter(base, database, reader, store, options, step.status)
         tree.names_records = step.names_records
         if step.blocked:
             blocked.save(files, stored, store, tuple(tree.passed_over.values()))

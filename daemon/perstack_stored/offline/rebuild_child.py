@@ -24,13 +24,16 @@ from perstack_stored.tree.blocked import BlockedRecord, Deaths
 class Step(NamedTuple):
     """What a child needs to know.
 
-    `names_records`: the one before died; go in small steps, and name each record. `blocked`: records at which
-    children died.
+    Attributes:
+        names_records: the child before died; go in small steps, and name each record.
+        blocked: records at which children died.
+        retries: write the records again that the tree passes over.
     """
 
     status: WorkerStatus
     names_records: bool
     blocked: tuple[BlockedRecord, ...]
+    retries: bool = False
 
 
 class _Raised(NamedTuple):

@@ -16,14 +16,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import structlog
 
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import STORED_NAME, FileSystemFeatures, TreeModes, open_folders
+from perstack_stored.datadir.layout import DataDir, FileSystemFeatures, TreeModes, open_folders
 from perstack_stored.errors import (
     DamageError,
     IndexUnusableError,
@@ -46,7 +46,7 @@ from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.blocked_sync import BlockedRecords
 from perstack_stored.tree.helper import HELPED_LAG_RECORDS, ParallelWriter, Slice, serve
 from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
-from perstack_stored.tree.writer import TreeWriter, Write, umask_for
+from perstack_stored.tree.writer import TreeOptions, TreeWriter, Write, umask_for
 
 from .channel import Report, WorkerChannel
 
@@ -91,6 +91,18 @@ class WorkerConfig(msgspec.Struct):
     blocked: tuple[BlockedRecord, ...] = ()  # to be passed over from now on
 
 
+class IndexOpening(NamedTuple):
+    """What is known of an index before it is opened.
+
+    Attributes:
+        at_rest: no process has had it open since the last daemon ended.
+        rebuild_reason: why the index that is there is not used; empty if it is.
+    """
+
+    at_rest: bool = False
+    rebuild_reason: str = ""
+
+
 class IndexProjection:
     """The index. What makes it unusable makes it be built anew."""
 
@@ -99,20 +111,17 @@ class IndexProjection:
         path: str,
         reader: JournalReader,
         store: bytes,
-        *,
-        at_rest: bool = False,
-        anew: str = "",
+        opening: IndexOpening = IndexOpening(),  # noqa: B008 - it can't be changed
         reserve: DiskReserve | None = None,
         status: WorkerStatus | None = None,
     ) -> None:
-        """Open the index, or make it.
+        """Open the index, or build it.
 
         Args:
             path: of the index.
             reader: of the journal.
             store: the journal's identity.
-            at_rest: nobody has had it open since the last daemon ended.
-            anew: why the one that is there is not to be used.
+            opening: what is known of the index that is there.
             reserve: room that is kept for it.
             status: where this process shows its progress.
         """
@@ -120,9 +129,9 @@ class IndexProjection:
         beat = (status or WorkerStatus()).beat
         self.rebuilt = False
         try:
-            if anew:
-                raise IndexUnusableError(anew)
-            if at_rest:
+            if opening.rebuild_reason:
+                raise IndexUnusableError(opening.rebuild_reason)
+            if opening.at_rest:
                 verify_at_rest(path, beat)
             self._index = IndexWriter(path, reader, store, status)
         except IndexUnusableError as error:
@@ -381,8 +390,9 @@ def _run(kind: str, told: WorkerConfig, sock: socket.socket, line: WorkerChannel
     status.beat()
     files = _files_showing(status)
     folders = open_folders(files, told.base)
+    datadir = DataDir(told.base, files, folders)
     reader = JournalReader(files, folders.journal, status.beat)
-    path = os.path.join(told.base, STORED_NAME, index.FILE_NAME)
+    path = datadir.index_path
     store = bytes.fromhex(told.store)
     projection: IndexProjection | TreeProjection
     if kind == "index":
@@ -390,28 +400,21 @@ def _run(kind: str, told: WorkerConfig, sock: socket.socket, line: WorkerChannel
             path,
             reader,
             store,
-            at_rest=told.at_rest,
-            anew=told.anew,
-            reserve=DiskReserve(path),
-            status=status,
+            IndexOpening(told.at_rest, told.anew),
+            DiskReserve(path),
+            status,
         )
     else:
         database = index.connect_worker(path, read_only=True, status=status)
         assists = kind == "helper"
         listed = blocked.load(files, folders.stored, store)
-        tree = TreeWriter(
-            files,
-            folders.base,
-            folders.stored,
-            database,
-            reader,
-            store,
+        options = TreeOptions(
             TreeModes(told.file_mode, told.folder_mode),
-            ways=FileSystemFeatures(told.unnamed, told.exchange),
+            FileSystemFeatures(told.unnamed, told.exchange),
             assists=assists,
-            status=status,
             passed_over=(*listed.records, *told.blocked),
         )
+        tree = TreeWriter(datadir, database, reader, store, options, status)
         if assists:
             help_with(tree, sock)
         tree.syncer = BackgroundSync(files.sync_all)

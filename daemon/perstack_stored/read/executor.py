@@ -4,14 +4,13 @@ One thread looks up single values, the other makes listings; each makes the late
 third one has the long polls, which wait for new records.
 """
 
-import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
-from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import STORED_NAME
+from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import Refusal
 from perstack_stored.index import writer as index
 from perstack_stored.journal.epochs import Epochs
@@ -36,32 +35,53 @@ _UNTAKEN_BYTES_MAX = 32 << 20  # answers that the loop has not taken; beyond it 
 _UNTAKEN_WAIT_SECONDS = 0.1
 
 
+class ReadLimits(NamedTuple):
+    """Bounds of reads.
+
+    Attributes:
+        answer_bytes: of one answer; what is larger goes in parts.
+        open_max: large answers that are kept for their later parts.
+        open_bytes_max: memory of those.
+        keep_seconds: how long a large answer is kept after its last part was asked for.
+        waits_max: long polls at a time.
+        listings_bytes: memory of cached listings.
+    """
+
+    answer_bytes: int
+    open_max: int
+    open_bytes_max: int
+    keep_seconds: float
+    waits_max: int
+    listings_bytes: int
+
+
 class ReadExecutor:
     """Runs reads and hands their answers back through `replies`, telling `wake` that there are some."""
 
-    def __init__(  # noqa: PLR0913 - its bounds
+    def __init__(
         self,
-        files: FileSystem,
-        base: str,
-        journal_dir: int,
+        datadir: DataDir,
         epochs: Epochs,
-        *,
-        answer_bytes: int,
-        open_max: int,
-        open_bytes_max: int,
-        waits_max: int,
-        keep_seconds: float,
-        listings_bytes: int,
+        limits: ReadLimits,
         wake: Callable[[], None],
-        is_here: Callable[[RoutingId], bool] = lambda _: True,
+        is_here: Callable[[RoutingId], bool],
     ) -> None:
+        """Start the threads.
+
+        Args:
+            datadir: where index and journal are.
+            epochs: those of the journal.
+            limits: bounds of answers, and of what is kept for clients.
+            wake: called from the threads when there are answers to take.
+            is_here: whether a connection is still open.
+        """
         self.is_here = is_here
-        self._files = files
-        self._path = os.path.join(base, STORED_NAME, index.FILE_NAME)
-        self._journal_dir = journal_dir
+        self._files = datadir.files
+        self._path = datadir.index_path
+        self._journal_dir = datadir.folders.journal
         self._epochs = epochs
-        self._answer_bytes = answer_bytes
-        self._listings_bytes = listings_bytes
+        self._answer_bytes = answer_bytes = limits.answer_bytes
+        self._listings_bytes = limits.listings_bytes
         self._wake = wake
         self._replies: deque[tuple[ReadRequest, bytes]] = deque()
         self._handing = threading.Lock()
@@ -71,7 +91,7 @@ class ReadExecutor:
         self._admitted = ByteShares()  # reads that wait for the index or are under way
         self.pending = 0
         self._long_poll_counter = RequestCounter()
-        self.kept = OpenReads(open_max, open_bytes_max, keep_seconds)
+        self.kept = OpenReads(limits.open_max, limits.open_bytes_max, limits.keep_seconds)
         self.index_is_there = False
         self._stopping = False
         self.faults = Faults(wake)
@@ -81,7 +101,10 @@ class ReadExecutor:
         }
         self.counters = [*(thread.counter for thread in self._threads.values()), self._long_poll_counter]
         self.long_polls = Subscriptions(
-            self.open_source, self, waits_max=waits_max, answer_bytes=min(answer_bytes, STRETCH_ANSWER_BYTES)
+            self.open_source,
+            self,
+            waits_max=limits.waits_max,
+            answer_bytes=min(answer_bytes, STRETCH_ANSWER_BYTES),
         )
 
     def admit(self, client: str, reads_max: int) -> None:

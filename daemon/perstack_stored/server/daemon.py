@@ -22,8 +22,8 @@ from perstack_stored.config.sources import Sources, reloaded
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import (
     STORED_NAME,
+    DataDir,
     FileSystemFeatures,
-    Folders,
     TreeModes,
     open_folders,
     set_up,
@@ -40,8 +40,8 @@ from perstack_stored.observe.health import Health
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker import WorkerConfig
-from perstack_stored.read.executor import ReadExecutor
-from perstack_stored.startup import make_sessions, open_journal, take_up_tree
+from perstack_stored.read.executor import ReadExecutor, ReadLimits
+from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
 from perstack_stored.transport import binding as bind
 from perstack_stored.transport.endpoints import Endpoints
 from perstack_stored.transport.socket_activation import inherited_listeners
@@ -91,9 +91,9 @@ def _naming(sentence: str) -> Iterator[None]:
         raise StartFailedError(f"{sentence}: {error}") from error
 
 
-def await_whole_tree(server: Server, files: FileSystem, folders: Folders, journal: JournalWriter) -> None:
+def await_whole_tree(server: Server, datadir: DataDir, journal: JournalWriter) -> None:
     """Wait until nothing in the tree is torn, missing or older than it was before the last stop."""
-    cursor = load_cursor(files, folders.stored, journal.store)
+    cursor = load_cursor(datadir.files, datadir.folders.stored, journal.store)
     if journal.mark.position and not cursor.clean:
         server.await_tree(min(journal.mark.position, cursor.written_max))
 
@@ -148,21 +148,21 @@ class Daemon:
             set_up(self._base, settings.folder_mode)
             os.umask(0o077)  # what is made from now on is the daemon's alone; the tree has its own process
             folders = open_folders(files, self._base)
+            datadir = DataDir(self._base, files, folders)
             tighten(folders.stored, os.path.join(self._base, STORED_NAME))
             lock = DataDirLock(folders.stored)
             lock.say(role="daemon", endpoints=list(self._endpoints))
             refuse_unfinished(files, folders.stored)
             self._ways = probe(files, folders, self._base)
-            journal = open_journal(files, self._base, folders, sessions, settings, self._notifier.working)
-            take_up_tree(files, folders, journal, self._notifier.working)
-        self._serve(files, folders, journal, sessions, lock, started)
+            journal = open_journal(datadir, sessions, settings, self._notifier.working)
+            import_at_first_start(datadir, journal, self._notifier.working)
+        self._serve(datadir, journal, sessions, lock, started)
         lock.release()
         _log.info("stopped", position=journal.mark.position)
 
     def _serve(
         self,
-        files: FileSystem,
-        folders: Folders,
+        datadir: DataDir,
         journal: JournalWriter,
         sessions: Sessions,
         lock: DataDirLock,
@@ -175,20 +175,15 @@ class Daemon:
             peers = self._peers = Peers(
                 self._rules, RateLimiter(settings.rate_records_per_second, settings.rate_bytes_per_second)
             )
-            reads = ReadExecutor(
-                files,
-                self._base,
-                folders.journal,
-                journal.epochs,
+            limits = ReadLimits(
                 answer_bytes=settings.answer_bytes,
                 open_max=settings.open_reads_max,
                 open_bytes_max=settings.open_reads_bytes_max,
-                waits_max=settings.follows_max,
                 keep_seconds=settings.read_seconds,
+                waits_max=settings.follows_max,
                 listings_bytes=settings.listings_bytes_max,
-                wake=wakeup.wake,
-                is_here=peers.is_here,
             )
+            reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
             server = assemble(
@@ -215,7 +210,7 @@ class Daemon:
                 if settings.metrics_bind:
                     _start_metrics(settings.metrics_bind, server, health)
                 projections[0].start()
-                await_whole_tree(server, files, folders, journal)
+                await_whole_tree(server, datadir, journal)
                 self._open(endpoints, tcp)
             _log.info(
                 "ready",

@@ -23,6 +23,7 @@ from perstack_stored.datadir.layout import (
     ASIDE_PREFIX,
     STAGING_NAME,
     TOP,
+    DataDir,
     FileSystemFeatures,
     TreeModes,
 )
@@ -160,6 +161,22 @@ def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
     )
 
 
+class TreeOptions(NamedTuple):
+    """How a tree is written.
+
+    Attributes:
+        modes: permissions of new files and folders.
+        features: what the file system can do.
+        assists: only `write_part` is used, beside another process that has the cursor.
+        passed_over: records that are not written.
+    """
+
+    modes: TreeModes = TreeModes()
+    features: FileSystemFeatures = FileSystemFeatures()
+    assists: bool = False
+    passed_over: tuple[BlockedRecord, ...] = ()
+
+
 class TreeWriter:
     """Writes the tree under the base.
 
@@ -170,44 +187,34 @@ class TreeWriter:
         passed_over_changed: that is not what the file of them says any more.
     """
 
-    def __init__(  # noqa: PLR0913 - what it writes from and to
+    def __init__(
         self,
-        files: FileSystem,
-        base_dir: int,
-        stored_dir: int,
+        datadir: DataDir,
         index: sqlite3.Connection,
         reader: JournalReader,
         store: bytes,
-        modes: TreeModes,
-        *,
-        ways: FileSystemFeatures = FileSystemFeatures(),  # noqa: B008 - it can't be changed
-        assists: bool = False,
+        options: TreeOptions = TreeOptions(),  # noqa: B008 - it can't be changed
         status: WorkerStatus | None = None,
-        passed_over: Iterable[BlockedRecord] = (),
     ) -> None:
-        """Take up the tree where its cursor says.
+        """Go on with the tree where its cursor says.
 
         Args:
-            files: the file system.
-            base_dir: the base's folder.
-            stored_dir: our folder in it.
+            datadir: the data directory.
             index: the index, read only: it numbers events that share a name, and holds the settings' times.
             reader: reads the journal.
             store: the journal's identity.
-            modes: permissions of new files and folders.
-            ways: how files are made and replaced here.
-            assists: only `write_part` is used, beside another process that has the cursor.
+            options: how the tree is written.
             status: where this process shows its progress.
-            passed_over: records that are not to be written.
         """
+        files, stored_dir, assists = datadir.files, datadir.folders.stored, options.assists
         self._files = files
-        self._base = base_dir
+        self._base = datadir.folders.base
         self._stored = stored_dir
         self._index = index
         self._reader = reader
         self._store = store
-        self._modes = modes
-        self._ways = ways
+        self._modes = options.modes
+        self._ways = options.features
         self._folders: OrderedDict[tuple[str, ...], int] = OrderedDict()
         cursor = load_cursor(files, stored_dir, store)
         self.position = self.synced = cursor.position
@@ -217,7 +224,7 @@ class TreeWriter:
         self._replayed: dict[tuple[tuple[str, ...], str], int] = {}
         self._status = status or WorkerStatus()
         self.names_records = False
-        self.passed_over = {one.position: one for one in passed_over}
+        self.passed_over = {one.position: one for one in options.passed_over}
         self.passed_over_changed = False
         self.blocked = 0
         self.syncer: BackgroundSync[LogPosition] | None = None
@@ -226,7 +233,7 @@ class TreeWriter:
         self._own_staging = self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
         self._aside = ASIDE_NAMES[assists]
         # What is synced: the base's file system, or that of `jobs` once it is seen to have one of its own.
-        self._ground = base_dir
+        self._ground = self._base
         self._device = 0
         if assists:
             self.replay_until = 0

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 import structlog
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem, atomic_replace
-from perstack_stored.datadir.layout import Folders
+from perstack_stored.datadir.layout import DataDir, Folders
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import FLAG_IMPORTED, NO_SESSION, Record
@@ -32,12 +32,13 @@ _FOLDERS_OPEN_MAX = 256
 _log = structlog.get_logger()
 
 
-def import_wanted(files: FileSystem, folders: Folders, journal: JournalWriter) -> bool:
+def import_wanted(datadir: DataDir, journal: JournalWriter) -> bool:
     """Whether there is a tree to take over: an import was begun, or nothing was stored yet beside it.
 
     Raises:
         ConfigError: there may be a tree, but it can't be read.
     """
+    files, folders = datadir.files, datadir.folders
     if MARKER_NAME in files.list_dir(folders.stored):
         return True
     if journal.mark.position:
@@ -55,9 +56,7 @@ def import_wanted(files: FileSystem, folders: Folders, journal: JournalWriter) -
         files.close(jobs)
 
 
-def import_tree(
-    files: FileSystem, folders: Folders, journal: JournalWriter, working: Working = to_nobody
-) -> None:
+def import_tree(datadir: DataDir, journal: JournalWriter, working: Working = to_nobody) -> None:
     """Store what the tree holds. Nobody is served meanwhile, and no projection runs.
 
     Raises:
@@ -65,6 +64,7 @@ def import_tree(
         JournalFailedError: writing the journal failed.
         DamageError: an import is taken up, and the journal is damaged.
     """
+    files, folders = datadir.files, datadir.folders
     started = time.monotonic()
     atomic_replace(files, MARKER_NAME, _MARKER, FILE_MODE, dir_fd=folders.stored)
     before = journal.mark.position

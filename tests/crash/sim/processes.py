@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from perstack_stored.datadir.background_sync import BackgroundSync
-from perstack_stored.datadir.layout import TreeModes
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.index import writer as index
 from perstack_stored.journal.format import record_places
@@ -14,7 +13,7 @@ from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.projection.channel import Report
 from perstack_stored.projection.worker import IndexProjection, TreeProjection, follow
 from perstack_stored.tree.helper import Slice
-from perstack_stored.tree.writer import TreeWriter
+from perstack_stored.tree.writer import TreeOptions, TreeWriter
 
 from .clients import Violation
 from .expected import Stored
@@ -103,12 +102,11 @@ class SimulatedHelper:
 
     def _write(self, piece: Slice) -> None:
         world = self._world
-        folders = world.folders
-        reader = JournalReader(world.files, folders.journal)
+        reader = JournalReader(world.files, world.folders.journal)
         with closing(index.connect(world.index_path, read_only=True)) as database:
             tree = TreeWriter(
-                world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
-                ways=world.kernel.disk.ways, assists=True,
+                world.datadir, database, reader, world.store,
+                TreeOptions(features=world.kernel.disk.ways, assists=True),
             )  # fmt: skip
             self.blocked += tree.write_part(piece)
 
@@ -224,11 +222,8 @@ class SimulatedFollower:
                     raise
                 return
             with closing(index.connect(path, read_only=True)) as database:
-                folders = world.folders
-                tree = TreeWriter(
-                    world.files, folders.base, folders.stored, database, reader, world.store, TreeModes(),
-                    ways=world.kernel.disk.ways,
-                )  # fmt: skip
+                options = TreeOptions(features=world.kernel.disk.ways)
+                tree = TreeWriter(world.datadir, database, reader, world.store, options)
                 tree.syncer = BackgroundSync(world.files.sync_all)
                 self._helper = SimulatedHelper(world)
                 follow(TreeProjection(tree, self._helper), reader, self)  # type: ignore[arg-type]

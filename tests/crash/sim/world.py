@@ -21,7 +21,7 @@ from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import STORED_NAME, Folders
+from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, Folders
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.index import writer as index
 from perstack_stored.journal.reader import JournalReader
@@ -32,7 +32,7 @@ from perstack_stored.server.assembly import assemble
 from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
 from perstack_stored.server.parts import ServerParts
-from perstack_stored.startup import make_sessions, open_journal, take_up_tree
+from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
 from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor
 
 from .clients import Client, Ledger, Violation
@@ -221,7 +221,7 @@ class World:
         }
         os.makedirs(os.path.join(folder, ".stored"))
         self.base = folder
-        self.index_path = os.path.join(folder, ".stored", index.FILE_NAME)
+        self.index_path = os.path.join(folder, ".stored", INDEX_NAME)
         if self.index_states[-1] is not None:
             with open(self.index_path, "wb") as file:
                 file.write(self.index_states[-1])
@@ -265,16 +265,17 @@ class World:
             kernel.new_fd(disk.folder(STORED_NAME)),
             kernel.new_fd(disk.folder(STORED_NAME, "journal")),
         )
+        self.datadir = DataDir(self.base, self.files, self.folders)
         self.sessions = make_sessions(settings)
         try:
-            self.journal = open_journal(self.files, self.base, self.folders, self.sessions, settings)
+            self.journal = open_journal(self.datadir, self.sessions, settings)
             self.store = self.journal.store
             self.ledger.starts.add(self.journal.written.position)
-            take_up_tree(self.files, self.folders, self.journal)
+            import_at_first_start(self.datadir, self.journal)
             self.server = self._server(settings)
             self.index.start()
             with _letting_others_run(kernel):
-                await_whole_tree(self.server, self.files, self.folders, self.journal)
+                await_whole_tree(self.server, self.datadir, self.journal)
         except (OSError, ConfigError, StorageFullError, JournalFailedError) as error:
             if not kernel.faults:
                 raise

@@ -168,12 +168,5 @@ def _beginning(entry: Entry, count: int, salt: int) -> tuple[list[bytes | bytear
         for place in record.record_places(entry.data, entry.header)[:count]
     ]
     header = entry.header
-    return record.encode_entry(
-        salt,
-        records,
-        position=header.position,
-        time_ms=header.time_ms,
-        synced=header.synced,
-        seq=header.seq,
-        session=header.session,
-    )
+    fields = record.EntryFields(header.position, header.time_ms, header.synced, header.seq, header.session)
+    return record.encode_entry(salt, records, fields)

@@ -2,10 +2,9 @@
 
 import tempfile
 
-from perstack_stored.index import writer as index
+from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.journal.reader import SUFFIX, JournalReader
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import DataDir
 from perstack_stored.tree.writer import CURSOR_NAME
 from perstack_stored.tree_import import first_start as importer
 
@@ -41,9 +40,7 @@ def check(base: DataDir, report: Report) -> None:
 
 
 def _without_journal(base: DataDir, report: Report) -> None:
-    left = [
-        name for name in (index.FILE_NAME, CURSOR_NAME) if name in base.files.list_dir(base.folders.stored)
-    ]
+    left = [name for name in (INDEX_NAME, CURSOR_NAME) if name in base.files.list_dir(base.folders.stored)]
     if left:
         report.add("journal_missing", left=", ".join(left))
     else:

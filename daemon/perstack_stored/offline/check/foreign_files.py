@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from perstack_stored.datadir.layout import DataDir
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import DataDir
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
 from perstack_stored.tree.writer import event_name
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
+from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.index.writer import IndexWriter
@@ -18,7 +19,7 @@ from perstack_stored.journal.format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import Advance, DataDir, progress, slices
+from perstack_stored.offline.locked import Advance, progress, slices
 
 from .journal import JournalEnd
 
@@ -125,7 +126,7 @@ def copy_index(base: DataDir, scratch: str) -> str:
     """Copy the index into a folder, to be opened there; returns the path. There may be no index."""
     path = os.path.join(scratch, _COPY_NAME)
     for suffix in ("", "-wal"):
-        _copy(base, index.FILE_NAME + suffix, path + suffix)
+        _copy(base, INDEX_NAME + suffix, path + suffix)
     return path
 
 

@@ -6,13 +6,14 @@ import sqlite3
 import stat
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.datadir.layout import DataDir
 from perstack_stored.index import writer as index
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import DataDir, progress
+from perstack_stored.offline.locked import progress
 from perstack_stored.tree import blocked
 from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, count_expected, expected_files
 from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor, save_cursor

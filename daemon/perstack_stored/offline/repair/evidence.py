@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from perstack_stored.datadir.filesystem import read_whole
+from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
 from perstack_stored.model import json_text as jsontext
@@ -15,7 +16,6 @@ from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.check.index import copy_index
-from perstack_stored.offline.locked import DataDir
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
 from perstack_stored.tree.writer import event_name
 

@@ -8,13 +8,14 @@ import tempfile
 import uuid
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.layout import DataDir
 from perstack_stored.datadir.pending_repair import is_unfinished
 from perstack_stored.errors import ConfigError
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
-from perstack_stored.offline.locked import DataDir, keeping_sessions, progress
+from perstack_stored.offline.locked import keeping_sessions, progress
 from perstack_stored.protocol.frames import STORE_OPS
 from perstack_stored.tree.writer import cursor_store, load_cursor
 

@@ -108,12 +108,7 @@ class SegmentRewriter:
         buffers, _ = record.encode_entry(
             self._salt,
             filled.records,
-            position=filled.position,
-            time_ms=self._time_ms,
-            synced=0,
-            seq=filled.seq,
-            session=filled.session,
-            type=type,
+            record.EntryFields(filled.position, self._time_ms, 0, filled.seq, filled.session, type),
         )
         self._write(buffers)
 

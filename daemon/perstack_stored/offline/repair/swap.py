@@ -14,10 +14,9 @@ import stat
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, FileSystem, atomic_replace, read_whole
-from perstack_stored.datadir.layout import Folders
+from perstack_stored.datadir.layout import INDEX_NAME, Folders
 from perstack_stored.datadir.pending_repair import PLAN_NAME, REPAIR_NAME
 from perstack_stored.errors import ConfigError
-from perstack_stored.index import writer as index
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.journal.reader import is_segment_name
 
@@ -72,7 +71,7 @@ def carry_out(files: FileSystem, folders: Folders) -> Done:
         files.sync(folders.journal)
         there = set(files.list_dir(folders.stored))
         for suffix in ("", "-wal", "-shm", SUMS_SUFFIX):
-            name = index.FILE_NAME + suffix
+            name = INDEX_NAME + suffix
             if name in there:
                 files.rename(name, name, source_dir=folders.stored, target_dir=folder)
         files.sync(folder)
