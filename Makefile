@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs check format test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs docs check format test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -31,14 +31,17 @@ check: $(STAMP) ## lint, formatting, types, and which package may import which
 format: $(STAMP) ## format Python and sort its imports
 	@$(BIN)/ruff check --select I --fix --quiet . ; $(BIN)/ruff format --quiet .
 
+docs: $(STAMP) ## write the tables of daemon/docs that come from the code
+	@$(BIN)/python -m tests.docs.limits
+
 needs: ## what the tests need of the machine: installed, or named
 	@tests/needs.sh
 
 test: ## check, then all tests; a stage that fails does not hide the next ones
 	@tests/stages.sh needs check typescript test-together test-alone test-typescript
 
-test-fast: check ## types, unit tests and protocol vectors, in about a minute
-	@$(BIN)/pytest -q -n $(shell nproc) -m "not alone" tests/unit tests/vectors $(PYTEST)
+test-fast: check ## types, unit tests, vectors and docs, in about a minute
+	@$(BIN)/pytest -q -n $(shell nproc) -m "not alone" tests/unit tests/vectors tests/docs $(PYTEST)
 
 test-together: $(STAMP) ## the tests that may run side by side, in random order
 	@echo "== pytest"; $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not alone" $(PYTEST)

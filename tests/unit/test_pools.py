@@ -1,4 +1,4 @@
-"""The operators' table of pools names every bound that is a setting."""
+"""The operators' list of pools names every bound that is a setting."""
 
 from pathlib import Path
 
@@ -6,14 +6,19 @@ import pytest
 
 from perstack_stored.config.settings import ITEMS, key_of
 
-README = Path(__file__).parents[2] / "daemon" / "README.md"
+PAGE = Path(__file__).parents[2] / "daemon/docs/pools.md"
 BOUNDS = sorted(key_of(item) for name, item in ITEMS.items() if name.endswith("_max"))
+POOLS = {pool.partition("\n")[0]: pool.partition("\n## ")[0] for pool in PAGE.read_text().split("\n### ")[1:]}
 
 
 @pytest.mark.parametrize("key", BOUNDS)
-def test_every_bound_is_in_the_table_of_pools(key: str) -> None:
-    """Whoever adds a pool says how much of it one client may have, and what happens beyond that."""
-    table = README.read_text().partition("### Pools")[2].partition("\n## ")[0]
-    rows = [line for line in table.splitlines() if line.startswith("| ") and f"`{key}`" in line]
-    assert rows, f"no pool of the table has the bound {key}"
-    assert all(row.count("|") == 6 for row in rows), "five cells each"
+def test_every_bound_is_in_the_list_of_pools(key: str) -> None:
+    """A new pool says how much of it one client may have, and what happens beyond that."""
+    assert any(f"`{key}`" in pool for pool in POOLS.values()), f"no pool has the bound {key}"
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pool_says_all_that_an_operator_asks(name: str) -> None:
+    """Bound, share of a client, what happens beyond it, and when it is freed."""
+    labels = [line.split("**")[1] for line in POOLS[name].splitlines() if line.startswith("- **")]
+    assert labels == ["Bound:", "Share:", "When full:", "Freed:"]

@@ -1,7 +1,7 @@
 """What the daemon needs of its place, tried at the start: found later, it would stop the work in the middle.
 
 What can be done another way is done that way, chosen here once; what can't keeps the daemon from starting,
-with a sentence. `daemon/README.md` lists the needs.
+with a sentence. `daemon/docs/place.md` lists the needs.
 """
 
 import contextlib

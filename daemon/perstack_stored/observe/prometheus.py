@@ -1,6 +1,6 @@
 """What Prometheus scrapes: the daemon's figures under their names, made at a scrape from what was counted.
 
-Runs in the threads of `observe/http.py`. Every metric stands in daemon/README.md.
+Runs in the threads of `observe/http.py`. Every metric stands in daemon/docs/metrics.md.
 """
 
 import os

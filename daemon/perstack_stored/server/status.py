@@ -71,7 +71,7 @@ class StatusReporter:
         return hello
 
     def stats(self) -> dict[str, Any]:
-        """Counters since the start, and gauges; daemon/README.md describes the names.
+        """Counters since the start, and gauges; daemon/docs/stats.md describes the names.
 
         May be called from another thread.
         """

@@ -1,0 +1,71 @@
+"""Writes the tables of daemon/docs/limits.md from the code: python -m tests.docs.limits."""
+
+from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
+from perstack_stored.model.json_text import LAYOUT_BYTES_MAX
+from perstack_stored.model.nesting import NESTING_MAX
+from perstack_stored.model.values import ID_BYTES_MAX, TYPE_BYTES_MAX
+from perstack_stored.protocol.frames import ARGUMENTS_BYTES_MAX, HEADER_BYTES_MAX
+from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.multipart import VALUES_MAX
+from tests.docs.pages import ROOT
+
+PAGE = ROOT / "daemon/docs/limits.md"
+BEGIN, END = "<!-- from the code: make docs -->\n", "<!-- end -->\n"
+CELL_MAX = 80
+NO_LIMIT = 1 << 40  # of a number that has no other
+NO_BOUNDS = {"tree_nice"}
+FIXED = (
+    ("bytes of an id, in UTF-8", ID_BYTES_MAX),
+    ("bytes of an event's type", TYPE_BYTES_MAX),
+    ("levels of objects and arrays in a value", NESTING_MAX),
+    ("bytes of a request's header", HEADER_BYTES_MAX),
+    ("bytes of a read's arguments", ARGUMENTS_BYTES_MAX),
+    ("records in an answer to `readAll`", READ_ALL_RECORDS_MAX),
+    ("values that are coming in parts at a time", VALUES_MAX),
+    ("bytes of a `job.json` with line breaks; a larger one is one line", LAYOUT_BYTES_MAX),
+)
+
+
+def tables() -> str:
+    """Both tables as they have to stand on the page."""
+    rows = ["| setting | default | least | most | reload | meaning |", "|---|--:|--:|--:|---|---|"]
+    notes = []
+    for name, item in ITEMS.items():
+        if item.metadata["kind"] == "integer" and name not in NO_BOUNDS:
+            text, note = _meaning(item.metadata["help"])
+            least, most = item.metadata["least"], item.metadata["most"]
+            figures = " | ".join(_size(number, name) for number in (item.default, least, most))
+            rows.append(f"| `{key_of(item)}` | {figures} | {'yes' if reloads(item) else 'no'} | {text} |")
+            notes += [_note(item, note)] if note else []
+    fixed = ["| fixed limit | |", "|---|--:|", *(f"| {text} | {_size(most, text)} |" for text, most in FIXED)]
+    return "\n".join([*rows, "", *notes, *([""] if notes else []), *fixed, ""])
+
+
+def with_tables(page: str) -> str:
+    """The page with the tables of the code in their place."""
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + tables() + END + rest.partition(END)[2]
+
+
+def _meaning(text: str) -> tuple[str, str]:
+    if len(text) <= CELL_MAX:
+        return text, ""
+    head, _, tail = text.rpartition("; ")
+    return head, tail
+
+
+def _note(item: Item, text: str) -> str:
+    return f"- `{key_of(item)}`: {text}."
+
+
+def _size(number: int, name: str) -> str:
+    if number == NO_LIMIT:
+        return "-"
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if "bytes" in name and number >= 1 << power and number % (1 << power) == 0:
+            return f"{number >> power} {unit}"
+    return f"{number:,}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_tables(PAGE.read_text()))
