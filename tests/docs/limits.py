@@ -1,5 +1,7 @@
 """Writes the tables of daemon/docs/limits.md from the code: python -m tests.docs.limits."""
 
+from typing import Any
+
 from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
 from perstack_stored.model.json_text import LAYOUT_BYTES_MAX
 from perstack_stored.model.nesting import NESTING_MAX
@@ -33,8 +35,9 @@ def tables() -> str:
     for name, item in ITEMS.items():
         if item.metadata["kind"] == "integer" and name not in NO_BOUNDS:
             text, note = _meaning(item.metadata["help"])
+            default: Any = item.default
             least, most = item.metadata["least"], item.metadata["most"]
-            figures = " | ".join(_size(number, name) for number in (item.default, least, most))
+            figures = " | ".join(_size(number, name) for number in (default, least, most))
             rows.append(f"| `{key_of(item)}` | {figures} | {'yes' if reloads(item) else 'no'} | {text} |")
             notes += [_note(item, note)] if note else []
     fixed = ["| fixed limit | |", "|---|--:|", *(f"| {text} | {_size(most, text)} |" for text, most in FIXED)]

@@ -1,0 +1,34 @@
+"""The map in ARCHITECTURE.md shows the packages in their layers, and files that exist."""
+
+import re
+
+from tests.docs.pages import ROOT, cells
+from tests.layers import LAYERS
+
+PAGE = ROOT / "daemon/ARCHITECTURE.md"
+SOURCE = ROOT / "daemon/perstack_stored"
+FILE = re.compile(r"`([\w/]+\.py)`")
+
+
+def _rows() -> list[list[str]]:
+    section = PAGE.read_text().partition("## Packages")[2].partition("\n## ")[0]
+    return [row for line in section.splitlines() if (row := cells(line)) and len(row) == 4][2:]
+
+
+def test_the_map_has_the_layers_that_are_enforced() -> None:
+    """Each package stands in the row that `tests/layers.py` gives it."""
+    drawn = {row[1].strip("`").removesuffix(".py"): int(row[0]) for row in _rows() if row[0]}
+    enforced = {package: row for row, layer in enumerate(LAYERS) for package in layer}
+    assert drawn == {package: row for package, row in enforced.items() if package != "__main__"}
+
+
+def test_the_map_names_files_that_exist() -> None:
+    """In the package of their row; elsewhere on the page by their whole path."""
+    package = ""
+    for row in _rows():
+        package = row[1].strip("`") or package
+        for name in FILE.findall(row[3]):
+            assert (SOURCE / package / name).exists(), f"{package}/{name}"
+    for name in FILE.findall(PAGE.read_text()):
+        if "/" in name and not name.startswith("tests/"):
+            assert (SOURCE / name).exists(), name
