@@ -137,9 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
         return added
 
     command("ping", _commands.ping, "ask the daemon whether it answers")
-    command(
-        "stats", _commands.stats, "print the daemon's counters and gauges", "Their names: daemon/docs/stats.md."
-    )
+    command("stats", _commands.stats, "print the daemon's counters and gauges", "See daemon/docs/stats.md.")
     paged(command("jobs", _commands.jobs, "list the jobs, newest first"))
     command("job", _commands.job, "print a job").add_argument("job_id", metavar="ID", help="of the job")
     paged(command("runs", _commands.runs, "list the run settings, the one updated last first"))
