@@ -486,6 +486,8 @@ def main() -> None:
     if kind != "index":  # it makes nothing that is for others
         umask_for(TreeModes(told.file_mode, told.folder_mode))
     sock = socket.socket(fileno=int(link_fd))
+    # Only the end of the process closes this one: the server that sees the line closed finds the exit status.
+    os.dup(sock.fileno())
     line = WorkerChannel(sock)
     try:
         _run(kind, told, sock, line)
