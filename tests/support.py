@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent / "data"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class RunningDaemon:
@@ -93,7 +93,7 @@ class RunningDaemon:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
     def make_sure_it_ended(self) -> None:
         """Kill it if it still runs."""
@@ -129,7 +129,7 @@ def running_daemon(
         daemon.make_sure_it_ended()
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,12 +1,21 @@
 """What the tests of the client share."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from perstack_storage import Client
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_exception() -> Iterator[None]:
+    """An exception that stays handled for ever becomes the context of all that later tests raise."""
+    before = sys.exc_info()[1]
+    yield
+    assert sys.exc_info()[1] is before
 
 
 @pytest.fixture

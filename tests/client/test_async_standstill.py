@@ -148,7 +148,7 @@ def test_a_process_that_is_stopped_and_goes_on_fails_no_call(endpoint: str, tmp_
             stored = len(daemon.store.records)
             program.send_signal(signal.SIGCONT)
             wait_until(lambda: len(daemon.store.records) > stored + 10)
-            _, complaints = program.communicate("enough\n", timeout=30)
+            _, complaints = program.communicate("enough\n", timeout=120)
         finally:
             program.kill()
             program.wait()

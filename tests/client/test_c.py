@@ -68,7 +68,7 @@ def _run(
         input=given.encode(),
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=120,
         env={**os.environ, "TIMEOUT_MS": str(timeout_ms)},
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -154,7 +154,7 @@ class _Interactive:
 
     def end(self) -> str:
         """Its complaints."""
-        return self.process.communicate(timeout=60)[1].decode()
+        return self.process.communicate(timeout=120)[1].decode()
 
 
 def test_a_restart_in_between_is_ridden_out(program: str, daemon: RunningDaemon) -> None:
@@ -303,5 +303,5 @@ def test_a_process_that_is_stopped_beyond_its_timeout_waits_for_the_answer(
         process.send_signal(signal.SIGCONT)
         time.sleep(0.2)
         answers.set()
-        output, complaints = process.communicate(timeout=30)
+        output, complaints = process.communicate(timeout=120)
     assert (process.returncode, output.split(), complaints) == (0, ["1"], "")

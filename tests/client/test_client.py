@@ -538,5 +538,5 @@ def test_a_program_that_closes_nothing_ends_all_the_same(endpoint: str) -> None:
         "if os.fork() == 0:\n    client.store_event({})\n"
     )
     with FakeDaemon(endpoint) as daemon:
-        subprocess.run([sys.executable, "-c", program, endpoint], check=True, timeout=10)
+        subprocess.run([sys.executable, "-c", program, endpoint], check=True, timeout=120)
         wait_until(lambda: len(daemon.store.records) == 2)

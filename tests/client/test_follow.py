@@ -264,7 +264,7 @@ def test_waiting_costs_the_daemon_next_to_nothing(daemon: RunningDaemon, client:
     before, start = _cpu_seconds(daemon.pid), time.monotonic()
     # A silence can only be watched for a while: until every one of them has asked again.
     messages = client.stats()["messages"]
-    eventually(lambda: client.stats()["messages"] > messages + 2 * FOLLOWERS, "they ask again", 10)
+    eventually(lambda: client.stats()["messages"] > messages + 2 * FOLLOWERS, "they ask again")
     share = (_cpu_seconds(daemon.pid) - before) / (time.monotonic() - start)
     for follower in followers:
         follower.stop()

@@ -45,7 +45,7 @@ def python(code: str, cwd: Path, *arguments: str, **variables: str) -> Any:
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ import pytest
 from perstack_storage import StoreFuture
 from tests.client.interruptions import Steps, Stop, stop
 
-SECONDS = 20.0
+SECONDS = 120.0
 
 
 def in_a_thread(call: Callable[[], object]) -> object:
@@ -38,8 +39,17 @@ CALLS: dict[str, Callable[[StoreFuture], object]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_an_exception_in_a_call_leaves_no_future_locked(name: str) -> None:
-    """At any operation of the interpreter: another thread settles it, and whoever waits for it goes on."""
-    call = CALLS[name]
+    """At any operation of the interpreter: another thread settles it, and any waiter goes on.
+
+    CPython 3.11 keeps an exception as handled for ever where another one comes at certain operations of its
+    handler: `sys.exc_info` of the thread names it from then on. So a thread that ends after the test runs it.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        other.submit(_interrupt_everywhere, CALLS[name]).result()
+    assert sys.exc_info()[1] is None
+
+
+def _interrupt_everywhere(call: Callable[[StoreFuture], object]) -> None:
     at = 0
     steps = Steps(0, stop)
     while steps.seen >= at:

@@ -54,6 +54,6 @@ def test_a_client_works_with_green_sockets_and_waits_no_longer_than_its_timeout(
     with running_daemon(tmp_path / "perstack") as daemon:
         ran = subprocess.run(
             [sys.executable, "-c", CODE, daemon.endpoint, lacks, str(tmp_path / "s")],
-            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("unavailable\nunavailable\n", "")

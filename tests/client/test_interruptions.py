@@ -169,7 +169,7 @@ def test_stores_of_signal_handlers_are_queued_among_those_that_they_interrupt(da
     """No store waits for the code below it, and each settles."""
     ran = subprocess.run(
         [sys.executable, "-c", STORM, daemon.endpoint],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("done\n", "")
 
@@ -209,6 +209,6 @@ def test_the_last_event_of_a_program_that_is_terminated_is_kept(
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, "")
         assert list(interruptions.stored(daemon.endpoint)).count(name) == 1

@@ -80,7 +80,7 @@ def test_a_standstill_of_the_caller_is_not_taken_for_silence_of_the_daemon(
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
     for way, process in running.items():
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert (process.returncode, err) == (0, ""), way
         assert isinstance(json.loads(out), list)
 
@@ -110,6 +110,6 @@ print("done")
     with running_daemon(tmp_path / "perstack") as daemon:
         ran = subprocess.run(
             [sys.executable, "-c", code, daemon.endpoint],
-            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("done\n", "")

@@ -224,7 +224,7 @@ def test_follow_goes_on_with_what_is_stored_from_now_on(daemon: RunningDaemon, c
             client.store_event(event("followed", number))
             assert json.loads(process.stdout.readline())["value"] == event("followed", number)
         process.send_signal(signal.SIGINT)
-        rest, error = process.communicate(timeout=10)
+        rest, error = process.communicate(timeout=120)
     assert (process.returncode, rest, error) == (130, b"", b"")
 
 
@@ -356,7 +356,7 @@ def _on_terminal(arguments: list[str], columns: int = 60, **environment: str) ->
                 sent += piece
         except OSError:  # the other end is closed
             pass
-        status = process.wait(timeout=20)
+        status = process.wait(timeout=120)
     os.close(ours)
     return status, sent.decode()
 
@@ -392,7 +392,7 @@ def test_a_reader_who_leaves_the_pipe_is_no_matter(daemon: RunningDaemon) -> Non
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=20) == 141
+        assert process.wait(timeout=120) == 141
 
 
 def test_a_terminal_is_sent_nothing_that_it_would_act_on(run: Run) -> None:

@@ -116,7 +116,7 @@ def test_a_disk_that_fails_at_the_start_is_tried_again_by_who_starts_the_daemon(
         trigger.touch()
         start_failing(daemon, call, trigger)
         assert daemon.process is not None
-        assert daemon.process.wait(timeout=60) == 1
+        assert daemon.process.wait(timeout=120) == 1
         (failed,) = daemon.events("failed")
         assert "Input/output error" in failed["reason"]
         assert b"Traceback" not in daemon.log.read_bytes()

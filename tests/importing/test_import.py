@@ -298,7 +298,7 @@ def test_a_link_for_jobs_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
     (base / "jobs").symlink_to(tmp_path / "elsewhere" / "jobs")
     daemon = RunningDaemon(base).start(wait=False)
     assert daemon.process is not None
-    assert daemon.process.wait(timeout=20) == 78
+    assert daemon.process.wait(timeout=120) == 78
     (line,) = daemon.events("failed")
     assert line["error"] == "ConfigError"
 

@@ -64,7 +64,7 @@ class Agents:
         """Wait for them to come to an end."""
         done = [item for _ in self._processes for item in self._results.get(timeout=100)]
         for process in self._processes:
-            process.join(timeout=30)
+            process.join(timeout=120)
             assert process.exitcode == 0
         return [Sent(job, calls_of(run, job), positions) for job, run, positions in done]
 

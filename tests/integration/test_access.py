@@ -62,7 +62,7 @@ def as_user(uid: int, gid: int, place: Path, *frames: bytes) -> list[dict[str, A
     """Answers that a process of this user gets; a body comes as "body"."""
     done = subprocess.run(
         [sys.executable, "-c", ASK, str(gid), str(uid), f"ipc://{place}/sock"],
-        input=b"\0".join(frames), capture_output=True, check=False, timeout=60,
+        input=b"\0".join(frames), capture_output=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     answers = []
@@ -190,7 +190,7 @@ def test_rules_that_can_t_hold_let_it_not_start(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base"), *arguments],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 78
     assert says in json.loads(done.stderr.splitlines()[-1])["reason"]

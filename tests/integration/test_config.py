@@ -14,7 +14,7 @@ from tests.support import eventually, running_daemon
 def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "perstack_stored", *arguments],
-        capture_output=True, text=True, timeout=30, check=False, env={**os.environ, **(environment or {})},
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **(environment or {})},
     )  # fmt: skip
 
 

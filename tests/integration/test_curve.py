@@ -47,7 +47,7 @@ def keygen(path: Path, *arguments: str) -> str:
     """The line that is printed."""
     done = subprocess.run(
         [sys.executable, "-m", "perstack_stored", "keygen", *arguments, str(path)],
-        capture_output=True, text=True, timeout=30, check=True,
+        capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert done.stderr == ""
     return done.stdout
@@ -125,7 +125,7 @@ def test_keygen_makes_a_file_for_its_owner_alone_and_shows_no_secret(tmp_path: P
     assert pair.secret.decode() not in repr(pair)
     again = subprocess.run(
         [sys.executable, "-m", "perstack_stored", "keygen", str(path)],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert again.returncode == 2
     assert keys.load(str(path)) == pair
@@ -314,7 +314,7 @@ def test_a_daemon_whose_keys_are_wrong_does_not_start(made: Path, tmp_path: Path
         [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base"),
          "--bind", f"tcp://127.0.0.1:{free_port()}",
          "--curve-key", str(key), "--curve-clients", str(clients)],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 78
     assert str(tmp_path) in json.loads(done.stderr.splitlines()[-1])["reason"]

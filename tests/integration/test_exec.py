@@ -60,7 +60,7 @@ def run(base: Path | None, *command: str, cwd: Path | None = None) -> subprocess
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -89,7 +89,7 @@ class Running:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return self.process.wait(30)
+        return self.process.wait(120)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def running(base: Path, *command: str) -> Iterator[Running]:
     finally:
         if started.process.poll() is None:
             started.process.terminate()
-        started.process.communicate(timeout=30)
+        started.process.communicate(timeout=120)
 
 
 def daemon_pid(base: Path) -> int | None:
@@ -263,7 +263,7 @@ def test_a_signal_is_passed_on_and_the_command_may_still_store(base: Path) -> No
     with running(base, *python(TRAP)) as started:
         assert started.line() == "ready"
         started.process.send_signal(signal.SIGINT)
-        assert started.process.wait(30) == 42
+        assert started.process.wait(120) == 42
     assert jobs(base) == ["at 2"]
     assert not is_served(base)
 
@@ -272,7 +272,7 @@ def test_a_command_that_a_signal_ends_gives_its_number(base: Path) -> None:
     with running(base, "sleep", "60") as started:
         eventually(lambda: is_served(base), "the daemon runs", 60)
         started.process.terminate()
-        assert started.process.wait(30) == 128 + signal.SIGTERM
+        assert started.process.wait(120) == 128 + signal.SIGTERM
     assert not is_served(base)
 
 
@@ -304,7 +304,7 @@ print(f"heard {count}", flush=True)
             pytest.fail(f"it ended: {shown!r}")
         return text in shown
 
-    eventually(lambda: saw(b"ready"), "the command is ready", 20)
+    eventually(lambda: saw(b"ready"), "the command is ready")
     os.write(terminal, b"\x03")
     eventually(lambda: saw(b"^C"), "the terminal has echoed the key")
     os.write(terminal, b"\n")
@@ -367,7 +367,7 @@ def test_a_signal_before_the_daemon_is_ready_ends_it_all(base: Path) -> None:
     with running(base, "touch", str(base / "ran")) as started:
         eventually(lambda: has_open(started.process.pid, base / ".stored/exec"), "it waits")
         started.process.terminate()
-        assert started.process.wait(30) == 128 + signal.SIGTERM
+        assert started.process.wait(120) == 128 + signal.SIGTERM
     holder.communicate("\n")
     assert not (base / "ran").exists()
     assert not is_served(base)
@@ -434,7 +434,7 @@ def test_orphans_of_the_command_are_waited_for(base: Path) -> None:
         return found
 
     eventually(lambda: len(states()) == 2 and b"Z" not in states(), "all were waited for", 30)
-    started.communicate(b"\n", timeout=60)
+    started.communicate(b"\n", timeout=120)
     assert started.returncode == 4
     assert not is_served(base)
 
@@ -450,5 +450,5 @@ def test_signals_that_would_end_it_are_passed_on(
     with running(base, "sh", "-c", trap) as started:
         assert started.line() == "ready"
         started.process.send_signal(number)
-        assert started.process.wait(30) == 21
+        assert started.process.wait(120) == 21
     assert not is_served(base)

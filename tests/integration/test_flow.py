@@ -98,7 +98,7 @@ def test_a_client_that_is_stopped_in_the_middle_goes_on_later(tmp_path: Path) ->
                     assert raw.ask("retrieveJob", {"jobId": f"j{n}"}).value["id"] == f"j{n}"
             assert pings.p99 < PING_P99_MAX_SECONDS
             agent.send_signal(signal.SIGCONT)
-            out, _ = agent.communicate(timeout=60)
+            out, _ = agent.communicate(timeout=120)
             assert out.split() == [b"6000", b"6000"]
         finally:
             agent.kill()

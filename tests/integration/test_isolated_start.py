@@ -113,7 +113,7 @@ def test_a_command_begun_by_python_m_imports_nothing_from_there(
     for name in names_imported():
         (hostile / f"{name}.py").unlink(missing_ok=True)
     command = [sys.executable, "-m", package, "--version"]
-    done = subprocess.run(command, cwd=hostile, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=hostile, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
 
@@ -126,7 +126,7 @@ def test_a_program_that_imports_the_client_keeps_its_own_folder(tmp_path: Path) 
     (package / "__main__.py").write_text("import beside\n")
     (tmp_path / "beside.py").write_text("print('beside')\n")
     command = [sys.executable, "-m", "mine", "perstack_storage"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "beside\n"
 
 
@@ -180,7 +180,7 @@ def test_the_interpreter_s_own_library_goes_before_what_is_given() -> None:
 
 def assert_clean_stop(daemon: RunningDaemon) -> None:
     assert daemon.process is not None
-    assert daemon.process.wait(60) == 0
+    assert daemon.process.wait(120) == 0
     text = daemon.log.read_text()
     assert "Traceback" not in text
     assert not daemon.events("follower_ended")
@@ -230,7 +230,7 @@ def test_a_worker_ignores_signals_of_the_group_from_its_first_instruction(
     child.send_signal(number)
     os.write(go_on, b"x")
     assert os.read(said, 2) == b"on"
-    assert child.wait(30) == 0
+    assert child.wait(120) == 0
     os.close(said)
     os.close(go_on)
 

@@ -35,7 +35,7 @@ def test_a_start_without_the_last_segment_is_refused_and_changes_nothing(tmp_pat
     before = {path.name: path.read_bytes() for path in journal.glob("*.segment")}
     daemon = RunningDaemon(base).start(wait=False)
     assert daemon.process is not None
-    assert daemon.process.wait(timeout=20) == 78
+    assert daemon.process.wait(timeout=120) == 78
     assert "its end is lost" in daemon.events("failed")[-1]["reason"]
     assert {path.name: path.read_bytes() for path in journal.glob("*.segment")} == before
     last.write_bytes(content)

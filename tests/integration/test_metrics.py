@@ -38,7 +38,7 @@ def url_of(daemon: RunningDaemon, path: str = "/metrics") -> str:
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=120) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -195,7 +195,7 @@ def test_only_a_loopback_address_is_bound(tmp_path: Path, address: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base"),
          "--metrics-bind", address],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 78
     assert "metrics-bind" in json.loads(done.stderr.splitlines()[-1])["reason"]

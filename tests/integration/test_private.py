@@ -182,7 +182,7 @@ def test_who_only_locks_the_base_is_named(tmp_path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_SH)
             daemon.start(wait=False)
             assert daemon.process is not None
-            assert daemon.process.wait(30) == 1
+            assert daemon.process.wait(120) == 1
         reason = str(daemon.events("failed")[-1]["reason"])
         assert f"process id {os.getpid()};" in reason
 

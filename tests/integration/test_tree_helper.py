@@ -62,7 +62,7 @@ def complete_after(
 ) -> None:
     """Lets the tree lag, disturbs the helper when there is one, and waits for the whole tree."""
     with running_daemon(base) as daemon, Raw(daemon.endpoint) as raw:
-        eventually(lambda: "tree" in children(daemon), "the tree's process runs", 20)
+        eventually(lambda: "tree" in children(daemon), "the tree's process runs")
         tree = children(daemon)["tree"]
         os.kill(tree, signal.SIGSTOP)
         store_much(daemon.endpoint)
@@ -95,7 +95,7 @@ def test_a_helper_that_is_killed_leaves_its_part_to_the_other(tmp_path: Path) ->
     """What it had made stays; nothing waits for it."""
 
     def noticed(daemon: RunningDaemon) -> None:
-        eventually(lambda: bool(daemon.events("tree_helper_ended")), "it is logged", 10)
+        eventually(lambda: bool(daemon.events("tree_helper_ended")), "it is logged")
         assert not daemon.events("follower_ended")
 
     complete_after(tmp_path / "base", lambda daemon, helper: os.kill(helper, signal.SIGKILL), noticed)
@@ -106,7 +106,7 @@ def test_a_helper_dies_with_the_daemon_and_the_next_start_goes_on(tmp_path: Path
 
     def crash(daemon: RunningDaemon, helper: int) -> None:
         daemon.kill()
-        eventually(lambda: not Path(f"/proc/{helper}").exists(), "it is gone", 10)
+        eventually(lambda: not Path(f"/proc/{helper}").exists(), "it is gone")
         daemon.start()
 
     complete_after(tmp_path / "base", crash, lambda daemon: None)

@@ -199,7 +199,7 @@ def test_the_python_example_runs_as_it_is_printed(tmp_path: Path) -> None:
     with running_daemon(tmp_path / "base") as daemon:
         program = _example("Python", daemon.endpoint)
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
         )
     _check_output(done.stdout)
 
@@ -214,6 +214,6 @@ def test_the_node_example_runs_as_it_is_printed(tmp_path: Path) -> None:
         (tmp_path / "node_modules").symlink_to(NODE_MODULES)
         (tmp_path / "example.mjs").write_text(_example("Node", daemon.endpoint))
         done = subprocess.run(
-            [node, "example.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
+            [node, "example.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
         )
     _check_output(done.stdout)

@@ -182,7 +182,7 @@ def run(command: str, base: Path, *arguments: str) -> subprocess.CompletedProces
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 

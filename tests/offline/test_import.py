@@ -409,7 +409,7 @@ def test_a_terminal_sees_how_far_it_is(base: Path, source: Path) -> None:
     shutil.copytree(source, base)
     reader, writer = pty.openpty()
     command = [sys.executable, "-m", "perstack_stored", "import", "--base-path", str(base), str(source)]
-    done = subprocess.run(command, stderr=writer, stdout=subprocess.PIPE, check=False, timeout=30)
+    done = subprocess.run(command, stderr=writer, stdout=subprocess.PIPE, check=False, timeout=120)
     os.close(writer)
     shown = os.read(reader, 65536)
     os.close(reader)

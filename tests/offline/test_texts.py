@@ -18,7 +18,7 @@ NAMES = [os.fsencode(text.replace("\ud83d", "").replace("/", "")) for text in HO
 def printed(*arguments: str) -> str:
     """All that a command prints, on both streams; a byte that is no UTF-8 is half a character."""
     command = [sys.executable, "-m", "perstack_stored", *arguments]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert b"Traceback" not in done.stderr
     return (done.stdout + done.stderr).decode(errors="surrogateescape")
 
@@ -88,7 +88,7 @@ def test_a_dump_to_a_terminal_is_escaped_and_elsewhere_as_stored(tmp_path: Path)
                 sent += piece
         except OSError:  # the other end is closed
             pass
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=120) == 0
     os.close(ours)
     assert acted_on(sent.decode().replace("\r\n", "\n")) == []
     assert sent.count(b"\n") == len(texts)
