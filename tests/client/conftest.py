@@ -40,5 +40,5 @@ def client(endpoint: str) -> Iterator[Client]:
 @pytest.fixture
 def _quick_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed after 0.1 s instead of 1 s."""
-    for module in ("_stores", "_reads"):
-        monkeypatch.setattr(f"perstack_storage.{module}.PATIENCE_MIN_S", 0.1)
+    for module in ("stores", "reads"):
+        monkeypatch.setattr(f"perstack_storage._core.{module}.PATIENCE_MIN_S", 0.1)

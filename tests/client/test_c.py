@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from perstack_storage import Client
-from perstack_storage._errors import ErrorCode
+from perstack_storage._core.errors import ErrorCode
 from tests.client.behaviour.values import event
 from tests.client.fake_daemon import FakeDaemon, frame
 from tests.support import RunningDaemon, running_daemon

@@ -22,10 +22,10 @@ from perstack_storage import (
     Refused,
     StorageError,
 )
-from perstack_storage._epochs import SeenEpochs, spans_of
-from perstack_storage._follow import WAIT_MAX_S, Follow
-from perstack_storage._frames import Answer
-from perstack_storage._reads import Read
+from perstack_storage._core.epochs import SeenEpochs, spans_of
+from perstack_storage._core.follow import WAIT_MAX_S, Follow
+from perstack_storage._core.frames import Answer
+from perstack_storage._core.reads import Read
 from tests.integration.replay import METHODS, calls_of
 from tests.support import RunningDaemon, eventually, running_daemon
 
@@ -47,7 +47,7 @@ def client(daemon: RunningDaemon) -> Iterator[Client]:
 @pytest.fixture
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that was killed is missed after 1.3 s instead of 3 s."""
-    monkeypatch.setattr("perstack_storage._follow.WAIT_MAX_S", 0.3)
+    monkeypatch.setattr("perstack_storage._core.follow.WAIT_MAX_S", 0.3)
 
 
 def event(number: int, job: str = "j", run: str = "r") -> dict[str, Any]:

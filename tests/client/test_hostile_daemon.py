@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from perstack_storage import AnswerTooLarge, Client, ProtocolError, StorageError, _reads
-from perstack_storage._errors import refused
-from perstack_storage._frames import FRAME_BYTES_MIN, Limits, parse_answer, retry_after_s
-from perstack_storage._reads import Read
+from perstack_storage import AnswerTooLarge, Client, ProtocolError, StorageError
+from perstack_storage._core import reads
+from perstack_storage._core.errors import refused
+from perstack_storage._core.frames import FRAME_BYTES_MIN, Limits, parse_answer, retry_after_s
+from perstack_storage._core.reads import Read
 from tests.client.behaviour.adapter import BlockingClient
 from tests.client.fake_daemon import FakeDaemon, frame
 
@@ -29,7 +30,7 @@ def test_an_answer_without_an_end_is_given_up_at_a_stated_size(
     open_client: Callable[..., Client], endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A listing has a bound of its own; that of a single value is what the daemon itself takes."""
-    monkeypatch.setattr(_reads, "ANSWER_BYTES_MAX", 20_000_000)
+    monkeypatch.setattr(reads, "ANSWER_BYTES_MAX", 20_000_000)
     daemon = FakeDaemon(endpoint, script=endless)
     daemon.limits["valueBytes"] = 5_000_000
     with daemon, open_client(endpoint, timeout_s=60) as client:

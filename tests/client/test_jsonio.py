@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from perstack_storage import NestedTooDeeply, _deepjson
-from perstack_storage._jsonio import _may_hold_long_integer, dumps, loads
-from perstack_storage._masking import masked
-from perstack_storage._tables import flat
+from perstack_storage import NestedTooDeeply
+from perstack_storage._core import deepjson
+from perstack_storage._core.jsonio import _may_hold_long_integer, dumps, loads
+from perstack_storage._core.masking import masked
+from perstack_storage._storectl.tables import flat
 
 HUGE = int("123456789" * 3 + "123")
 
@@ -179,9 +180,9 @@ def test_the_decoder_without_recursion_agrees_with_the_usual_one(text: str) -> N
         expected = json.loads(text)
     except ValueError:
         with pytest.raises(ValueError):  # noqa: PT011 - each decoder has words of its own
-            _deepjson.decode(text, int)
+            deepjson.decode(text, int)
     else:
-        assert _deepjson.decode(text, int) == expected
+        assert deepjson.decode(text, int) == expected
 
 
 def test_secrets_are_hidden_and_fields_listed_at_any_depth() -> None:

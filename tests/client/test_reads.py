@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from perstack_storage._frames import Answer
-from perstack_storage._reads import Read
+from perstack_storage._core.frames import Answer
+from perstack_storage._core.reads import Read
 
 BUSY = {"code": "BUSY", "message": "m", "retryable": True}
 GONE = {"code": "READ_GONE", "message": "m", "retryable": True}

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from perstack_storage import Client, _completion, _tables, cli
-from perstack_storage._masking import masked
+from perstack_storage import Client
+from perstack_storage._core.masking import masked
+from perstack_storage._storectl import cli, completion, tables
 from perstack_stored.model.masking import mask
 from tests.hostile.texts import HOSTILE, acted_on
 from tests.integration.replay import METHODS
@@ -500,11 +501,11 @@ def checkpoint_of(job: str) -> dict[str, Any]:
     ],
 )
 def test_cells_are_cut_and_filled_by_what_a_terminal_shows(text: str, width: int, fits: str) -> None:
-    assert _tables.fitted(text, width) == fits
+    assert tables.fitted(text, width) == fits
 
 
 def test_times_that_are_none_are_shown_as_they_are() -> None:
-    assert [_tables.when(value) for value in (None, 1e300, "x")] == ["", "1e+300", "x"]
+    assert [tables.when(value) for value in (None, 1e300, "x")] == ["", "1e+300", "x"]
 
 
 # --- help and completion -----------------------------------------------------------------------------
@@ -538,7 +539,7 @@ def _completed(script: str, *words: str) -> list[str]:
 def test_completion_offers_commands_options_and_kinds(run: Run) -> None:
     ran = run("completion", "bash")
     assert ran.status == 0
-    assert ran.out == run("completion", "zsh").out == _completion.script(cli.make_parser())
+    assert ran.out == run("completion", "zsh").out == completion.script(cli.make_parser())
     subprocess.run(["bash", "-n"], input=ran.out, text=True, check=True)
     assert set(COMMANDS) < set(_completed(ran.out, ""))
     assert _completed(ran.out, "check") == ["checkpoints", "checkpoint"]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from perstack_storage._batch import Batch
-from perstack_storage._errors import ProtocolError, StorageError
-from perstack_storage._frames import Answer, Limits
-from perstack_storage._stores import BATCH_AGE_MAX_S, PART_BYTES_MAX, StoreQueue
+from perstack_storage._core.batch import Batch
+from perstack_storage._core.errors import ProtocolError, StorageError
+from perstack_storage._core.frames import Answer, Limits
+from perstack_storage._core.stores import BATCH_AGE_MAX_S, PART_BYTES_MAX, StoreQueue
 
 SESSION = "8f" * 16
 BUSY = {"code": "BUSY", "message": "m", "retryable": True}

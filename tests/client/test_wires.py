@@ -12,9 +12,9 @@ import pytest
 import zmq
 
 from perstack_storage import AsyncClient, Client, CurveKeys, DaemonUnavailable, ProtocolError
-from perstack_storage._wire import open_wire
-from perstack_storage._zmq_wire import ZmqWire
-from perstack_storage._zmtp import BUFFER_BYTES, ZmtpWire
+from perstack_storage._wire.wire import open_wire
+from perstack_storage._wire.zmq_wire import ZmqWire
+from perstack_storage._wire.zmtp import BUFFER_BYTES, ZmtpWire
 from tests.client.fake_daemon import FakeDaemon, Store
 
 LARGE = 3 * 1024 * 1024 + 7  # more than a socket's buffer takes at once

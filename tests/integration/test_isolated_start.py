@@ -28,7 +28,7 @@ class Seen:
         self.names.add(name)
 sys.meta_path.insert(0, Seen())
 if sys.argv[1:]:
-    import perstack_stored.cli.main, perstack_stored.projection.worker, perstack_storage.cli
+    import perstack_stored.cli.main, perstack_stored.projection.worker, perstack_storage._storectl.cli
 else:
     import runpy, pkgutil, encodings.idna
 print(json.dumps(sorted({name.partition(".")[0] for name in {*Seen.names, *sys.modules}})))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from perstack_storage._errors import RETRYABLE
+from perstack_storage._core.errors import RETRYABLE
 from perstack_stored.protocol import frames as wire
 from perstack_stored.read.arguments import ARGUMENTS
 from tests.support import RunningDaemon, running_daemon

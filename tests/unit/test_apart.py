@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage._core.errors import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.model.kinds import Kind

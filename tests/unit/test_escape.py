@@ -7,8 +7,8 @@ import subprocess
 import pytest
 import structlog
 
-from perstack_storage._errors import DaemonUnavailable
-from perstack_storage._escape import escaped, escaped_lines, shell_word
+from perstack_storage._core.errors import DaemonUnavailable
+from perstack_storage._core.escape import escaped, escaped_lines, shell_word
 from perstack_stored.cli.main import main
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import _line

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage._core.errors import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.protocol.frames import BATCH_OP

@@ -8,7 +8,7 @@ MODULES = frozenset(
     {
         "perstack_stored.journal", "perstack_stored.journal.writer", "perstack_stored.tree",
         "perstack_stored.read.queries", "perstack_stored.store.commit", "perstack_stored.server.loop",
-        "perstack_storage", "perstack_storage.protocol", "perstack_storage._errors",
+        "perstack_storage", "perstack_storage.protocol", "perstack_storage._core.errors",
     }
 )  # fmt: skip
 
@@ -31,8 +31,8 @@ def test_the_source_has_no_violation(capsys: pytest.CaptureFixture[str]) -> None
         ("store.commit", "from perstack_stored.read import queries", "store imports read"),
         ("model.values", "import os.path", "model does no I/O"),
         ("protocol.frames", "from threading import Thread", "protocol does no I/O"),
-        ("tree", "from perstack_storage._errors import ErrorCode", "private to the client"),
-        ("tree", "from perstack_storage import _errors", "private to the client"),
+        ("tree", "from perstack_storage._core.errors import ErrorCode", "private to the client"),
+        ("tree", "from perstack_storage._core import errors", "private to the client"),
         ("fresh.module", "import os", "has no layer"),
         ("server.loop", "from perstack_stored.fresh import module", "has no layer"),
     ],
@@ -44,7 +44,7 @@ def test_a_forbidden_import_is_named(module: str, source: str, message: str) -> 
 
 
 def test_the_client_never_imports_the_daemon() -> None:
-    assert found("perstack_storage._client", "from perstack_stored.journal import writer")
+    assert found("perstack_storage._sync.client", "from perstack_stored.journal import writer")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage._core.errors import ErrorCode
 from perstack_stored.access import rate_limits as rates
 from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.errors import Refusal

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_storage._errors import RETRYABLE, ErrorCode
+from perstack_storage._core.errors import RETRYABLE, ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol import frames as wire

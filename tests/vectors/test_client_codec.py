@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from perstack_storage import _frames
-from perstack_storage._batch import Batch
-from perstack_storage._errors import ProtocolError, StorageError
-from perstack_storage._protocol import ClientProtocol
+from perstack_storage._core import frames
+from perstack_storage._core.batch import Batch
+from perstack_storage._core.errors import ProtocolError, StorageError
+from perstack_storage._core.protocol import ClientProtocol
 from perstack_stored.read.arguments import ARGUMENTS
 from tests.vectors.vectors import Exchange, exchanges, name_of
 
@@ -32,11 +32,11 @@ _OURS = [exchange for exchange in exchanges() if _is_ours(exchange)]
 def _made(header: dict[str, Any], body: bytes) -> bytes:
     op, id, session = header["op"], header["id"], header.get("session", "")
     if op == "store":
-        items = [_frames.batch_item(*item) for item in header["items"]]
-        return _frames.batch_request(id, session, header["seq"], header["settled"], items, [body])
+        items = [frames.batch_item(*item) for item in header["items"]]
+        return frames.batch_request(id, session, header["seq"], header["settled"], items, [body])
     if op in _STORES:
-        return _frames.store_request(op, id, session, header["seq"], header["settled"], body)
-    return _frames.request(op, id, body, timeout_ms=header.get("timeoutMs"), session=session or None)
+        return frames.store_request(op, id, session, header["seq"], header["settled"], body)
+    return frames.request(op, id, body, timeout_ms=header.get("timeoutMs"), session=session or None)
 
 
 @pytest.mark.parametrize("exchange", _OURS, ids=name_of)
@@ -67,7 +67,7 @@ def test_the_parts_of_a_value_are_made_byte_for_byte() -> None:
         header = side.header
         assert header["part"] == number
         part = (number, len(sides[0].body) if sides[0] else 0)
-        made = _frames.part_request(
+        made = frames.part_request(
             header["op"], header["id"], header["session"], 1, 0, part, memoryview(value)
         )
         assert made == side.frame
@@ -79,11 +79,11 @@ def test_an_answer_is_opened(exchange: Exchange) -> None:
     answer = exchange.answer
     if answer.header is None or answer.header["id"] is None:
         with pytest.raises(ProtocolError) as caught:
-            _frames.parse_answer(answer.frame)
+            frames.parse_answer(answer.frame)
         if answer.header is not None:
             assert answer.header["error"]["message"] in str(caught.value)
         return
-    opened = _frames.parse_answer(answer.frame)
+    opened = frames.parse_answer(answer.frame)
     assert (opened.header, opened.body) == (answer.header, answer.body)
     assert opened.error == answer.header.get("error")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from perstack_storage._errors import ErrorCode
+from perstack_storage._core.errors import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.protocol import frames as wire

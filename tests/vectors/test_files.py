@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from perstack_storage._errors import RETRYABLE, ErrorCode
+from perstack_storage._core.errors import RETRYABLE, ErrorCode
 from perstack_stored.protocol import frames as wire
 from perstack_stored.read.arguments import ARGUMENTS
 from tests.vectors.vectors import FILES, FOLDER, Side, exchanges, load

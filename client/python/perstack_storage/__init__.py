@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Imported when they are first used: asyncio takes longer to import than all the rest, which many short-lived
 # agents don't use, and the daemon's processes use `perstack_storage.protocol` alone.
-_ASYNC = {"AsyncClient": "_async_client", "AsyncPipeline": "_async_pipeline"}
+_ASYNC = {"AsyncClient": "_async.client", "AsyncPipeline": "_async.pipeline"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 
-from perstack_storage.cli import main as run
+from perstack_storage._storectl.cli import main as run
 
 
 def main() -> None:

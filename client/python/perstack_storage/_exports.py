@@ -2,12 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from perstack_storage._adapter import DefaultFileSystem, FileSystem
-from perstack_storage._answers import Page
-from perstack_storage._client import Client
-from perstack_storage._default import close_default_client, default_client
-from perstack_storage._endpoint import resolve_base, resolve_endpoint, socket_path_of
-from perstack_storage._errors import (
+from perstack_storage._core.answers import Page
+from perstack_storage._core.errors import (
     RETRYABLE,
     AnswerTooLarge,
     CheckpointNotFound,
@@ -26,7 +22,19 @@ from perstack_storage._errors import (
     StorageError,
     TooMuchOutstanding,
 )
-from perstack_storage._functions import (
+from perstack_storage._core.shapes import (
+    Checkpoint,
+    EventMeta,
+    ExpertRef,
+    Job,
+    Record,
+    RunEvent,
+    RunSetting,
+    Usage,
+)
+from perstack_storage._functions.adapter import DefaultFileSystem, FileSystem
+from perstack_storage._functions.default import close_default_client, default_client
+from perstack_storage._functions.functions import (
     create_default_file_system,
     create_initial_job,
     default_retrieve_checkpoint,
@@ -41,31 +49,23 @@ from perstack_storage._functions import (
     store_job,
     store_run_setting,
 )
-from perstack_storage._future import StoreFuture
-from perstack_storage._keys import CurveKeys
-from perstack_storage._paths import (
+from perstack_storage._functions.paths import (
     default_get_run_dir,
     get_checkpoint_dir,
     get_checkpoint_path,
     get_job_dir,
     get_jobs_dir,
 )
-from perstack_storage._pipeline import Pipeline
-from perstack_storage._shapes import (
-    Checkpoint,
-    EventMeta,
-    ExpertRef,
-    Job,
-    Record,
-    RunEvent,
-    RunSetting,
-    Usage,
-)
+from perstack_storage._sync.client import Client
+from perstack_storage._sync.future import StoreFuture
+from perstack_storage._sync.pipeline import Pipeline
 from perstack_storage._version import __version__
+from perstack_storage._wire.endpoint import resolve_base, resolve_endpoint, socket_path_of
+from perstack_storage._wire.keys import CurveKeys
 
 if TYPE_CHECKING:
-    from perstack_storage._async_client import AsyncClient
-    from perstack_storage._async_pipeline import AsyncPipeline
+    from perstack_storage._async.client import AsyncClient
+    from perstack_storage._async.pipeline import AsyncPipeline
 
 __all__ = [
     "RETRYABLE",

@@ -4,11 +4,11 @@ Codes of errors, the endpoint that belongs to a base, frames of ZMTP, the names 
 text that is shown. The daemon imports nothing else of this package but its public client.
 """
 
-from perstack_storage._endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
-from perstack_storage._errors import RETRYABLE, EndpointError, ErrorCode
-from perstack_storage._escape import UNSAFE, escaped, escaped_lines, shell_word
-from perstack_storage._masking import SECRET_OBJECTS, SECRETS, folded
-from perstack_storage._zmtp_frames import GREETING_BYTES, command, greeting, metadata
+from perstack_storage._core.errors import RETRYABLE, EndpointError, ErrorCode
+from perstack_storage._core.escape import UNSAFE, escaped, escaped_lines, shell_word
+from perstack_storage._core.masking import SECRET_OBJECTS, SECRETS, folded
+from perstack_storage._core.zmtp_frames import GREETING_BYTES, command, greeting, metadata
+from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
 
 __all__ = [
     "BASE_VARIABLE",

@@ -1,0 +1,194 @@
+"""The asyncio client: its life, and how it stores. What it reads is in `reads.py`."""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Mapping
+from types import TracebackType
+from typing import Any
+
+from perstack_storage._async.connection import AsyncConnection
+from perstack_storage._async.pipeline import AsyncPipeline
+from perstack_storage._async.reads import AsyncClientReads
+from perstack_storage._core.epochs import SeenEpochs
+from perstack_storage._core.errors import ClosedError, NotFlushed, StorageError
+from perstack_storage._core.jsonio import dumps
+from perstack_storage._core.shapes import Checkpoint, Job, RunEvent, RunSetting
+from perstack_storage._sync.client import TIMEOUT_DEFAULT_S
+from perstack_storage._sync.nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
+from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
+from perstack_storage._wire.keys import CurveKeys, keys_of
+
+
+class AsyncClient(AsyncClientReads):
+    """`Client` for asyncio: the same calls, to be awaited; values, answers and errors are the same.
+
+    All tasks of an event loop share one connection and one order of stores: that of the calls, whether they
+    are awaited or not. A store takes the value, and its place in the order, at the call; what is awaited is
+    its outcome. So a task that is cancelled takes no store back that it called: it is stored, or fails, as if
+    nobody waited for it. A read that is cancelled leaves nothing behind.
+
+    It belongs to the event loop in which it was first used, until that is closed, and to one thread.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        base_path: str | os.PathLike[str] | None = None,
+        timeout_s: float = TIMEOUT_DEFAULT_S,
+        max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
+        on_error: ErrorHandler | None = None,
+        keys: CurveKeys | None = None,
+    ) -> None:
+        """Prepares a client; nothing is connected yet.
+
+        Args:
+            endpoint: see `Client`, as the next two.
+            base_path: see `Client`.
+            timeout_s: see `Client`.
+            max_outstanding: number of stores that may be unanswered for `…_nowait` to take one more; beyond
+                it, and beyond 64 MiB, that raises TooMuchOutstanding. `ready` waits for room.
+            on_error: called, in the event loop, with the error of each store that failed and that nobody
+                waited for: `…_nowait`, or awaited by a task that was cancelled. It may call the client.
+            keys: see `Client`.
+
+        Raises:
+            EndpointError: no endpoint can be derived from the base, or there are no such keys.
+            ValueError: `timeout_s` or `max_outstanding` is not positive.
+        """
+        if not timeout_s > 0:
+            raise ValueError("timeout_s must be positive")
+        self.endpoint = resolve_endpoint(endpoint, base_path)
+        self.timeout_s = timeout_s
+        self._seen = SeenEpochs()
+        self._keys = keys_of(self.endpoint, keys)
+        derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
+        self._base = resolve_base(base_path) if derived else None
+        self._nowait = NowaitSettings(max_outstanding, on_error)
+        self._current: AsyncConnection | None = None
+        self._parents: list[AsyncConnection] = []
+        self._closed = False
+
+    def store_job(self, job: Job | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
+        """Stores a job; of one id the last one counts. Returns its position."""
+        return self._store("storeJob", job)
+
+    def store_checkpoint(self, checkpoint: Checkpoint | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
+        """Stores a checkpoint; of one id the last one counts. Returns its position."""
+        return self._store("storeCheckpoint", checkpoint)
+
+    def store_event(self, event: RunEvent | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
+        """Stores an event; the same one again, byte for byte, is kept once. Returns its position."""
+        return self._store("storeEvent", event)
+
+    def store_run_setting(self, setting: RunSetting | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
+        """Stores the setting of a run; where there is one, only `updatedAt` changes. Returns its position."""
+        return self._store("storeRunSetting", setting)
+
+    def store_job_nowait(self, job: Job | Mapping[str, Any]) -> "asyncio.Future[int]":
+        """Stores a job without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeJob", job)
+
+    def store_checkpoint_nowait(self, checkpoint: Checkpoint | Mapping[str, Any]) -> "asyncio.Future[int]":
+        """Stores a checkpoint without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeCheckpoint", checkpoint)
+
+    def store_event_nowait(self, event: RunEvent | Mapping[str, Any]) -> "asyncio.Future[int]":
+        """Stores an event without waiting; returns a future of its position.
+
+        It is on disk when the future is done, and in its place in the order of the calls. Cancelling the
+        future takes nothing back. A process that is killed loses those whose futures are not done; so does
+        one that ends without `flush` and without leaving the client's `async with`.
+
+        Raises:
+            TooMuchOutstanding: `max_outstanding` is used up; it is not stored.
+        """
+        return self._store_nowait("storeEvent", event)
+
+    def store_run_setting_nowait(self, setting: RunSetting | Mapping[str, Any]) -> "asyncio.Future[int]":
+        """Stores the setting of a run without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeRunSetting", setting)
+
+    async def ready(self) -> None:
+        """Waits until at most half of `max_outstanding` is used up, so that as many again have room."""
+        connection = self._connection()
+        await connection.wait_while(lambda: connection.outstanding.crowded)
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Waits until every store called for so far, but those of pipelines, is on disk or has failed.
+
+        Args:
+            timeout_s: how long to wait; by default until the client's own `timeout_s` has given them up.
+
+        Raises:
+            NotFlushed: `timeout_s` was too short; nothing is given up.
+            StorageError: the first failure of a store that nobody waited for since the last flush, if the
+                client has no `on_error`.
+        """
+        connection = self._connection()
+        outstanding = connection.outstanding
+        added = outstanding.added
+        if not await connection.wait_while(lambda: outstanding.finished < added, timeout_s):
+            raise NotFlushed(timeout_s or 0, outstanding.count)
+        # What was reported in the turn of the last outcome is in by now: its callback was there before ours.
+        self._nowait.failures.raise_first()
+
+    def pipeline(self, max_in_flight: int | None = None) -> AsyncPipeline:
+        """Returns an asynchronous context manager whose stores don't wait for each other.
+
+        Args:
+            max_in_flight: number of its stores that may be unanswered; by default what the daemon grants.
+        """
+        return AsyncPipeline(self._connection(), max_in_flight)
+
+    async def close(self) -> None:
+        """Closes the connection, without a flush. Calls under way, and later ones, end with ClosedError."""
+        self._closed = True
+        connection, self._current = self._current, None
+        if connection is None or connection.pid != os.getpid():
+            return
+        if connection.loop.is_closed():
+            connection.discard()
+        else:
+            connection.close()
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._current is not None:
+                await self.flush()
+        except StorageError as problem:
+            if error is None:
+                raise
+            error.add_note(f"and the client, while it stored what was outstanding: {problem}")
+        finally:
+            await self.close()
+
+    def _connection(self) -> AsyncConnection:
+        connection = self._current
+        loop = asyncio.get_running_loop()
+        if connection is None or connection.loop is not loop or connection.pid != os.getpid():
+            connection = self._current = self._connect(connection, loop)
+        return connection
+
+    def _connect(self, old: AsyncConnection | None, loop: asyncio.AbstractEventLoop) -> AsyncConnection:
+        if self._closed:
+            raise ClosedError("the client is closed")
+        if old is not None and old.pid != os.getpid():
+            self._parents.append(old)  # not even its destructors may touch its socket here
+            self._nowait = self._nowait.renewed()
+        elif old is not None:
+            if not old.loop.is_closed():
+                raise ClosedError("the client belongs to another event loop, which is not closed")
+            old.discard()
+        return AsyncConnection(self.endpoint, self._base, self.timeout_s, self._nowait, loop, self._keys)
+
+    def _store(self, op: str, value: Mapping[str, Any]) -> Coroutine[Any, Any, int]:
+        return self._connection().store(op, dumps(value))
+
+    def _store_nowait(self, op: str, value: Mapping[str, Any]) -> "asyncio.Future[int]":
+        return self._connection().store_nowait(op, dumps(value))

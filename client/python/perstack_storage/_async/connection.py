@@ -1,0 +1,409 @@
+"""The connection of an asyncio client: one socket and one session for all tasks of an event loop."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from perstack_storage._async.clock import ListeningClock
+from perstack_storage._core.batch import Sink
+from perstack_storage._core.errors import (
+    ClosedError,
+    ProtocolError,
+    StorageError,
+    TooMuchOutstanding,
+    refused,
+)
+from perstack_storage._core.outcomes import GivenUp
+from perstack_storage._core.reads import Read
+from perstack_storage._sync.nowait import NowaitSettings, Outstanding
+from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.transport import Transport
+from perstack_storage._wire.wire import Wire
+
+if TYPE_CHECKING:
+    import zmq
+
+READS_IN_FLIGHT_MAX = 32
+"""More reads wait here for their turn; those that wait for new records don't count."""
+TIMER_MIN_S = 0.001
+
+
+class TaskOutstanding(Outstanding["asyncio.Future[int]"]):
+    """The futures of the stores of an event loop."""
+
+    def __init__(
+        self,
+        settings: NowaitSettings,
+        given_up: GivenUp,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(settings, given_up)
+        self._loop = loop
+        self._calls: dict[asyncio.Future[int], Coroutine[Any, Any, int]] = {}
+
+    def outcome(self, future: "asyncio.Future[int]") -> Coroutine[Any, Any, int]:
+        """Returns what a caller awaits."""
+        call = self._calls[future] = self._outcome(future)
+        return call
+
+    async def _outcome(self, future: "asyncio.Future[int]") -> int:
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # the outcome came in the same turn of the loop
+                error = future.exception()
+                if isinstance(error, StorageError):
+                    self._report_soon(error)
+            raise
+
+    def _resolve(
+        self, future: "asyncio.Future[int]", outcome: int | StorageError, waited_for: bool, /
+    ) -> None:
+        renounced = future.done()
+        call = self._calls.pop(future, None)
+        if not isinstance(outcome, StorageError):
+            if not renounced:
+                future.set_result(outcome)
+            return
+        # A task that is cancelled before it begins ends its call without waiting for the future.
+        waited_for = waited_for and (call is None or call.cr_frame is not None)  # type: ignore[attr-defined]
+        if not renounced:
+            future.set_exception(outcome)
+        if renounced or not waited_for:
+            self._report_soon(outcome)
+        if not renounced and not waited_for:
+            future.exception()  # reported already: asyncio need not complain that nobody asked
+
+    def _report_soon(self, error: StorageError) -> None:
+        # Not from here: it may call the client, which is in the midst of something.
+        self._loop.call_soon(self.report, error)
+
+
+class AsyncConnection(Transport):
+    """Stores and reads of all tasks of one event loop. Errors are those of `AsyncClient`.
+
+    Everything happens in `_turn`, which the descriptor, a timer or a call brings about. Calls leave their
+    work in the queue and wait for a future: ending one early, by cancellation, changes nothing for the queue.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        base: str | None,
+        timeout_s: float,
+        nowait: NowaitSettings,
+        loop: asyncio.AbstractEventLoop,
+        keys: CurveKeys | None,
+    ) -> None:
+        super().__init__(endpoint, base, timeout_s, keys)
+        self.loop = loop
+        self.outstanding = TaskOutstanding(nowait, self._given_up, loop)
+        self._zmq: zmq.SyncContext | None = None
+        self._awaited: deque[tuple[float, asyncio.Future[int]]] = deque()
+        self._reading: dict[Read, asyncio.Future[None]] = {}
+        self._reads_waiting: deque[Read] = deque()
+        self._reads_due = math.inf
+        self._waiters: dict[asyncio.Future[bool], float] = {}  # until when each waits
+        self._waits_due = math.inf
+        self._clock = ListeningClock(timeout_s)
+        self._ticking = False
+        self._descriptor = -1
+        self._writing = False
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def __del__(self) -> None:
+        self.release()
+
+    def now(self) -> float:
+        """Returns the time that limits on the daemon's silence are measured in."""
+        return self._clock.now()
+
+    _now = now
+
+    @property
+    def pid(self) -> int:
+        """Of the process that made it."""
+        return self._pid
+
+    @property
+    def window_records(self) -> int:
+        """Number of stores that the daemon grants."""
+        return self._protocol.limits.window_records
+
+    @property
+    def crowded(self) -> bool:
+        """Whether stores wait that the window has no room for."""
+        return bool(self._protocol.backlog)
+
+    def submit(self, op: str, body: bytes, sink: Sink) -> None:
+        """Queues one value; it is sent soon, without anybody's help."""
+        self.check_open()
+        self._queue(op, body, sink, self.now())
+
+    def store(self, op: str, body: bytes) -> Coroutine[Any, Any, int]:
+        """Queues one value; returns what is to be awaited for its position."""
+        self.check_open()
+        future, now = self.loop.create_future(), self.now()
+        self.outstanding.expect(future, len(body), waited_for=True)
+        self._awaited.append((now, future))
+        self._queue(op, body, self.outstanding, now)
+        return self.outstanding.outcome(future)
+
+    def store_nowait(self, op: str, body: bytes) -> "asyncio.Future[int]":
+        """Queues one value; returns the future of its position."""
+        self.check_open()
+        if self.outstanding.full:
+            raise TooMuchOutstanding(f"{self.outstanding.count} stores are outstanding: await ready() first")
+        future = self.loop.create_future()
+        self.outstanding.expect(future, len(body))
+        self._queue(op, body, self.outstanding, self.now())
+        return future
+
+    def _queue(self, op: str, body: bytes, sink: Sink, now: float) -> None:
+        self._protocol.backlog.enqueue(op, body, sink, now)
+        self._turn_soon()  # not now: the calls of all tasks that are ready travel together
+        if self._stores.has_full_batch and not self._blocked:
+            self._send(now)
+
+    def check_open(self) -> None:
+        """Raises ClosedError if the client is closed."""
+        if self.closed:
+            raise ClosedError("the client is closed")
+
+    async def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:
+        """Sends a request that stores nothing; returns it with its complete answer. See `Connection.call`."""
+        self.check_open()
+        deadline = self.now() + self._timeout_s + wait_s
+        read = Read(op, arguments, deadline, wait_s=wait_s)
+        answered = self._reading[read] = self.loop.create_future()
+        self._reads_due = min(self._reads_due, deadline)
+        if wait_s:
+            self._protocol.reads.append(read)
+        else:
+            self._reads_waiting.append(read)
+        self._turn_soon()
+        try:
+            await answered
+        finally:
+            self._forget(read)
+        return read
+
+    async def wait_while(self, pending: Callable[[], bool], limit_s: float | None = None) -> bool:
+        """Waits as long as that is so; it may change when stores get their outcomes.
+
+        Returns:
+            False where `limit_s` was over first.
+        """
+        until = math.inf if limit_s is None else self.now() + limit_s
+        while pending():
+            self.check_open()
+            waiter = self.loop.create_future()
+            self._waiters[waiter] = until
+            if until < self._waits_due:
+                self._waits_due = until
+                self._turn_soon()
+            try:
+                if await waiter:
+                    return not pending()
+            finally:
+                self._waiters.pop(waiter, None)
+        return True
+
+    def close(self) -> None:
+        """Closes the socket; whoever waits gets ClosedError. What is unanswered is not sent again."""
+        if self.closed:
+            return
+        self.closed = self._given_up.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._abandon_overdue(math.inf)
+        self._raise_to_all(ClosedError, "the client was closed during the call")
+        self._terminate()
+
+    def discard(self) -> None:
+        """The same where the event loop has ended: there is nobody to tell."""
+        self.closed = True
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+        self._terminate()
+
+    def _terminate(self) -> None:
+        if self._zmq is not None:
+            self._zmq.term()
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self, limits_at: float | None = None) -> None:
+        """Takes what has arrived, does what is due, sends what may go, and wakes whom that concerns.
+
+        A timer's turn holds limits, as of a time.
+        """
+        self._turn_due = False
+        if self.closed:
+            return
+        now, finished = self.now(), self._stores.finished
+        try:
+            self._drain()
+            if limits_at is not None:
+                if self._protocol.silent(limits_at):
+                    self._drop_wire()
+                self._give_up_overdue(limits_at)
+            self._start_reads()
+            self._send(now)
+        except StorageError as error:  # of the protocol: another program listens there
+            self._fail(error, now)
+        except Exception as error:  # noqa: BLE001 - what an answer may hold has no end; no call may wait for ever
+            self._fail(ProtocolError(f"an answer that can't be followed: {error!r}"), now)
+        except BaseException:  # a signal handler raised it: where the conversation stood is not known
+            self._drop_wire()
+            self._turn_soon()
+            raise
+        self._finish_reads()
+        if limits_at is not None:
+            self._end_overdue(limits_at)
+        if self._stores.finished != finished:
+            self._wake()
+        if self._has_work():
+            self._turn_soon()
+        self._set_timer(now)
+
+    def _fail(self, error: StorageError, now: float) -> None:
+        self._drop_wire()
+        self._connect_later(now)
+        self._blocked = True
+        if not self._raise_to_all(type(error), str(error)):
+            self.outstanding.report(error)
+
+    def _give_up_overdue(self, now: float) -> None:
+        awaited = self._awaited
+        while awaited and awaited[0][1].done():
+            awaited.popleft()
+        overdue = now - self._timeout_s
+        if (awaited and awaited[0][0] <= overdue) or self._protocol.gives_up_at(self._timeout_s) <= now:
+            self._abandon_overdue(overdue)
+
+    def _start_reads(self) -> None:
+        waiting = self._reads_waiting
+        if waiting:
+            room = READS_IN_FLIGHT_MAX - sum(not read.wait_s for read in self._protocol.reads)
+            self._protocol.reads += [waiting.popleft() for _ in range(min(room, len(waiting)))]
+
+    def _finish_reads(self) -> None:
+        finished = [read for read in self._protocol.reads if read.done]
+        for read in finished:
+            self._protocol.reads.remove(read)
+            self._end_read(read, None)
+        if finished and self._reads_waiting:
+            self._turn_soon()
+
+    def _end_overdue(self, now: float) -> None:
+        """Ends the reads and waits whose time is over."""
+        if now >= self._reads_due:
+            self._reads_due = math.inf
+            for read in list(self._reading):
+                if read.deadline > now:
+                    self._reads_due = min(self._reads_due, read.deadline)
+                elif read.error is None:
+                    self._note_trouble()
+                    self._end_read(read, self._given_up.unavailable())
+                else:
+                    self._end_read(read, refused(read.error, op=read.op))
+        if now >= self._waits_due:
+            for waiter, until in self._waiters.items():
+                if until <= now and not waiter.done():
+                    waiter.set_result(True)
+            self._waits_due = min(
+                (until for until in self._waiters.values() if until > now), default=math.inf
+            )
+
+    def _end_read(self, read: Read, error: StorageError | None) -> None:
+        answered = self._reading[read]
+        if answered.done():
+            return
+        if error is None:
+            answered.set_result(None)
+        else:
+            answered.set_exception(error)
+
+    def _forget(self, read: Read) -> None:
+        del self._reading[read]
+        if read in self._protocol.reads:
+            self._protocol.reads.remove(read)
+        elif read in self._reads_waiting:
+            self._reads_waiting.remove(read)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(False)
+
+    def _raise_to_all(self, kind: type[StorageError], message: str) -> bool:
+        """Raises an error in every call under way; returns whether there was one."""
+        waiting: list[asyncio.Future[int] | asyncio.Future[bool] | asyncio.Future[None]] = [
+            *(future for _, future in self._awaited),
+            *self._reading.values(),
+            *self._waiters,
+        ]
+        pending = [future for future in waiting if not future.done()]
+        for future in pending:
+            future.set_exception(kind(message))
+        return bool(pending)
+
+    def _set_timer(self, now: float) -> None:
+        due = self._blocked_until(now) if self._blocked else self._protocol.due()
+        due = min(due, self._reads_due, self._waits_due, self._protocol.gives_up_at(self._timeout_s))
+        if self._awaited:
+            due = min(due, self._awaited[0][0] + self._timeout_s)
+        if due == math.inf:
+            return
+        if not self._ticking:
+            self._ticking = True
+            self._clock.start()
+        tick_at = now + self._clock.tick_s
+        due = min(due, tick_at) if self._clock.trusted else tick_at
+        if due >= self._timer_at:  # it fires too early then, and is set again
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self.loop.call_later(max(due - now, TIMER_MIN_S), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        self._clock.tick()
+        self._turn(self._clock.now() if self._clock.trusted else None)
+        self._ticking = self._timer is not None
+
+    def _send(self, now: float) -> None:
+        super()._send(now)
+        unsent = self._wire is not None and self._wire.unsent
+        if unsent is not self._writing:
+            self._writing = unsent
+            if unsent:
+                self.loop.add_writer(self._descriptor, self._turn)
+            else:
+                self.loop.remove_writer(self._descriptor)
+
+    def _context(self) -> "zmq.SyncContext":
+        import zmq  # noqa: PLC0415 - a client of a Unix socket needs none
+
+        if self._zmq is None:
+            self._zmq = zmq.Context()
+        return self._zmq
+
+    def _opened(self, wire: Wire) -> None:
+        self._descriptor = wire.fd
+        self.loop.add_reader(self._descriptor, self._turn)
+
+    def _closing(self, _wire: Wire, /) -> None:
+        self.loop.remove_reader(self._descriptor)
+        self.loop.remove_writer(self._descriptor)
+        self._writing = False

@@ -1,0 +1,98 @@
+"""What both clients make of a request's arguments and of its answer; no I/O."""
+
+from typing import Any, Generic, TypeVar
+
+from perstack_storage._core.epochs import SeenEpochs, name_epochs, spans_of
+from perstack_storage._core.errors import (
+    CheckpointNotFound,
+    ErrorCode,
+    PositionGone,
+    ProtocolError,
+    StorageError,
+    refused,
+)
+from perstack_storage._core.jsonio import dumps, loads
+from perstack_storage._core.reads import Read
+from perstack_storage._core.shapes import Record
+
+T = TypeVar("T")
+
+
+class Page(list[T], Generic[T]):
+    """A listing, or a piece of it.
+
+    Attributes:
+        next: what to give as `after` to go on behind this piece; None where the listing is complete.
+        position: every record up to this position was seen.
+    """
+
+    def __init__(self, items: list[T], next: Any, position: int | None) -> None:  # noqa: A002
+        super().__init__(items)
+        self.next = next
+        self.position = position
+
+
+def arguments_of(given: dict[str, Any]) -> bytes:
+    """Returns the body of a request; what is None is left out."""
+    return dumps({name: value for name, value in given.items() if value is not None})
+
+
+def value_of(read: Read) -> Any:
+    """Returns the value that a request was answered with.
+
+    Raises:
+        Refused: the daemon did not carry it out; CheckpointNotFound or PositionGone where it is one.
+        ProtocolError: the answer is no JSON.
+        AnswerTooLarge, NestedTooDeeply: it is more than a client takes.
+    """
+    body = _checked(read).body
+    try:
+        return loads(body)
+    except StorageError:
+        raise
+    except ValueError as error:
+        raise ProtocolError(f"the answer to {read.op} is no JSON: {error}") from error
+
+
+def page_of(read: Read) -> Page[Any]:
+    """Returns the listing that a request was answered with; raises as `value_of`."""
+    return Page(items_of(read), read.next, read.position)
+
+
+def items_of(read: Read) -> list[Any]:
+    """Returns the array that a request was answered with; raises as `value_of`."""
+    value = value_of(read)
+    if type(value) is not list:
+        raise ProtocolError(f"the answer to {read.op} is no array")
+    return value
+
+
+def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
+    """Returns the records that a `readAll` behind `after` was answered with; raises as `value_of`."""
+    page = Page(checked_records(read), read.next, read.position)
+    spans = spans_of(after, page.next, read.epoch, read.epochs)
+    name_epochs(page, spans)
+    seen.note(spans)
+    return page
+
+
+def checked_records(read: Read) -> list[Record]:
+    """Returns the records that a `readAll` was answered with, which have what it takes to follow them."""
+    records = items_of(read)
+    if type(read.next) is not int or not all(
+        type(record) is dict and type(record.get("position")) is int for record in records
+    ):
+        raise ProtocolError("an answer to readAll that can't be followed")
+    return records
+
+
+def _checked(read: Read) -> Read:
+    if read.failure is not None:
+        raise read.failure
+    if read.error is not None:
+        code = read.error.get("code")
+        missing = read.op == "retrieveCheckpoint" and code == ErrorCode.NOT_FOUND
+        gone = code == ErrorCode.POSITION_GONE
+        kind = CheckpointNotFound if missing else PositionGone if gone else refused
+        raise kind(read.error, op=read.op)
+    return read

@@ -1,0 +1,101 @@
+"""Stores that travel together, and what is informed of their outcomes."""
+
+import concurrent.futures
+from typing import Any, Protocol
+
+from perstack_storage._core.errors import StorageError
+
+Outcome = int | dict[str, Any]
+"""The position of a store, or the error object of the daemon."""
+
+Store = tuple[str, bytes, "concurrent.futures.Future[int] | None"]
+"""Operation and body, and the future of its position where it has one. One object all along: a connection
+that makes its state again after an interruption knows a store by it."""
+
+
+class Sink(Protocol):
+    """Takes outcomes, in the order of the numbers."""
+
+    def settled(self, batch: "Batch") -> None:
+        """All of the batch has its final outcome."""
+
+    def abandoned(self, batch: "Batch") -> None:
+        """The batch was given up."""
+
+    def unheard(self, error: StorageError) -> None:
+        """Some of it was given up while no call was there to raise the error."""
+
+
+class Batch:
+    """Stores with consecutive numbers that travel in one frame, or one store that travels in parts.
+
+    `start`, `stores` and `outcomes` are the facts: each changes in one step, so an exception in the middle of
+    a call leaves them right. `StoreQueue.successor` makes the rest again from them.
+    """
+
+    __slots__ = (
+        "added_at",
+        "done",
+        "error",
+        "items",
+        "next_part",
+        "outcomes",
+        "parts",
+        "sent_at",
+        "sent_ever",
+        "sink",
+        "size",
+        "start",
+        "stores",
+        "successor",
+        "taken",
+    )
+
+    def __init__(self, start: int, sink: Sink | None, added_at: float) -> None:
+        self.start = start  # number of the first store
+        self.sink = sink
+        self.added_at = added_at  # when its first store was called for
+        self.stores: list[Store] = []
+        self.items: list[str] = []  # of each store, what stands in the header
+        self.outcomes: list[Outcome] = []  # of its first stores
+        self.size = 0  # of those that have no final outcome
+        self.taken = 0  # so many no longer count for the window, although the batch is not done
+        self.parts = 1
+        self.next_part = 0
+        self.sent_at = 0.0
+        self.sent_ever = False
+        self.done = False  # each of its stores has a final outcome
+        self.error: dict[str, Any] | None = None
+        self.successor: Batch | None = None  # the same one in the state that was made after an interruption
+
+    @property
+    def first(self) -> int:
+        """Number of the first store that has no final outcome."""
+        return self.start + len(self.outcomes)
+
+    @property
+    def pending(self) -> list[Store]:
+        """The stores that have no final outcome."""
+        return self.stores[len(self.outcomes) :] if self.outcomes and not self.done else self.stores
+
+    @property
+    def ops(self) -> list[str]:
+        """The operation of each store."""
+        return [store[0] for store in self.stores]
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The body of each store that has no final outcome."""
+        return [store[1] for store in self.pending]
+
+    def take(self, outcomes: list[Outcome]) -> dict[str, Any] | None:
+        """Takes outcomes of its stores from the first on; returns the error that asks for a retry, if any."""
+        for count, outcome in enumerate(outcomes):
+            if type(outcome) is dict and outcome.get("retryable"):
+                # What comes behind it goes along: its numbers must follow without a gap.
+                self.size -= sum(len(store[1]) for store in self.pending[:count])
+                self.outcomes = self.outcomes + outcomes[:count]
+                return outcome
+        self.outcomes = self.outcomes + outcomes
+        self.done = True
+        return None

@@ -1,0 +1,95 @@
+"""Following the store by position: what to ask next, and what an answer means. No sockets, no clocks."""
+
+from perstack_storage._core.answers import checked_records, value_of
+from perstack_storage._core.epochs import SeenEpochs, name_epochs, spans_of
+from perstack_storage._core.errors import ProtocolError
+from perstack_storage._core.jsonio import dumps
+from perstack_storage._core.reads import Read
+from perstack_storage._core.shapes import Record
+
+WAIT_MAX_S = 2.0
+"""So long the daemon is asked to wait. One that was killed is missed a little later than that."""
+
+
+class Follow:
+    """Where a follower stands.
+
+    A driver does this until `done`: records = follow.take(<the answer to follow.request(now)>).
+    The first request asks for the name of the history, so that another one at the same endpoint is noticed.
+
+    Attributes:
+        done: nothing new has come for `idle_s`.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a follower may be given
+        self,
+        after: int,
+        job_id: str | None,
+        run_id: str | None,
+        *,
+        idle_s: float | None,
+        store: str | None,
+        timeout_s: float,
+        epoch: str | None = None,
+        seen: SeenEpochs | None = None,
+    ) -> None:
+        if run_id is not None and job_id is None:
+            raise ValueError("run_id needs job_id beside it")
+        if idle_s is not None and not idle_s >= 0:
+            raise ValueError("idle_s must not be negative")
+        self.done = False
+        self._after = after
+        self._filter = {"jobId": job_id, "runId": run_id}
+        self._idle_s = idle_s
+        self._store = store
+        self._seen = SeenEpochs() if seen is None else seen
+        self._epoch = self._seen.at(after) if epoch is None else epoch
+        self._wait_max_s = min(WAIT_MAX_S, timeout_s / 4)
+        self._quiet_since: float | None = None
+        self._last_look = False
+
+    def request(self, now: float) -> tuple[str, bytes, float]:
+        """Returns operation and arguments of the next request, and how long its answer may be put off."""
+        if self._store is None:
+            return "hello", b"", 0.0
+        wait_s = self._wait_max_s
+        if self._idle_s is not None:
+            if self._quiet_since is None:
+                self._quiet_since = now
+            wait_s = max(0.0, min(wait_s, self._quiet_since + self._idle_s - now))
+        wait_ms = int(wait_s * 1000)
+        # Only an answer that was not waited for is sure to hold everything that was acknowledged before.
+        self._last_look = wait_ms == 0
+        arguments = {
+            "after": self._after,
+            "waitMs": wait_ms,
+            "store": self._store,
+            "epoch": self._epoch,
+            **self._filter,
+        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        return "readAll", dumps(given), wait_ms / 1000
+
+    def take(self, read: Read) -> list[Record]:
+        """Takes a request with its answer; returns the records that it brought.
+
+        Raises:
+            PositionGone: the daemon has another history than the one that was followed.
+            Refused: anything else that the daemon refused.
+        """
+        if read.op == "hello":
+            hello = value_of(read)
+            if type(hello) is not dict or "store" not in hello:
+                raise ProtocolError("an answer to hello that does not name the history")
+            self._store = str(hello["store"])
+            return []
+        records = checked_records(read)
+        spans = spans_of(self._after, read.next, read.epoch, read.epochs)
+        name_epochs(records, spans)
+        self._seen.note(spans)
+        self._after, self._epoch = read.next, read.epoch
+        if records:
+            self._quiet_since = None
+        elif self._last_look and read.next >= (read.position or 0):
+            self.done = True
+        return records

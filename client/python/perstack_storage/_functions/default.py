@@ -1,0 +1,68 @@
+"""The one client behind the module-level functions: made when first used, with the base as it is then."""
+
+import os
+
+from perstack_storage._sync.client import Client
+from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, resolve_base
+
+_MADE = "made"
+
+
+class _Made:
+    """A client, and the base where it is known."""
+
+    def __init__(self) -> None:
+        self.base: str | None = None
+        if not os.environ.get(ENDPOINT_VARIABLE):
+            self.base = resolve_base(None)
+        self.client = Client(base_path=self.base)
+
+
+class _Default:
+    """What the first call found, for all later ones. It may be used by threads, and on after a fork.
+
+    There is no lock: a signal handler may come at any step. Of two that are made at a time, one is used.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, _Made] = {}
+
+    def made(self) -> _Made:
+        return self._made.get(_MADE) or self._made.setdefault(_MADE, _Made())
+
+    def base(self) -> str:
+        made = self.made()
+        if made.base is None:
+            # Only the daemon knows which base is behind an endpoint that was named.
+            made.base = str(made.client.hello()["base"])
+        return made.base
+
+    def close(self) -> None:
+        made = self._made.pop(_MADE, None)
+        if made is not None:
+            made.client.close()
+
+
+_default = _Default()
+
+
+def default_client() -> Client:
+    """Returns the client behind the module-level functions, e.g. for its pipeline.
+
+    PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the current directory are looked at when it is first
+    needed; a later change of them, or of the directory, changes nothing until `close_default_client`.
+    """
+    return _default.made().client
+
+
+def default_base() -> str:
+    """Returns the absolute base that the module-level functions store into."""
+    return _default.base()
+
+
+def close_default_client() -> None:
+    """Closes the client behind the module-level functions; the next call makes a new one.
+
+    Calls under way in other threads end with ClosedError.
+    """
+    _default.close()

@@ -1,0 +1,180 @@
+"""The synchronous client: its life, and how it stores. What it reads is in `reads.py`."""
+
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from perstack_storage._core.epochs import SeenEpochs
+from perstack_storage._core.errors import StorageError
+from perstack_storage._core.jsonio import dumps
+from perstack_storage._core.shapes import Checkpoint, Job, RunEvent, RunSetting
+from perstack_storage._sync.connection import Connection
+from perstack_storage._sync.future import StoreFuture
+from perstack_storage._sync.nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
+from perstack_storage._sync.pipeline import Pipeline
+from perstack_storage._sync.process import ProcessState
+from perstack_storage._sync.reads import ClientReads
+from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
+from perstack_storage._wire.keys import CurveKeys, keys_of
+
+TIMEOUT_DEFAULT_S = 30.0
+
+
+class Client(ClientReads):
+    """Stores and reads jobs, checkpoints, events and run settings.
+
+    It connects when first used, rides out a restart of the daemon within `timeout_s`, and may be shared by
+    threads (each has a connection, and an order of stores, of its own) and used on after a fork.
+
+    Values are any mappings with the fields of section 6 of `proto/wire.md`; they are taken as they are at
+    the call. NaN and infinities become null, as in JSON.stringify. Values come back equal, with all their
+    fields.
+
+    Every call may raise `DaemonUnavailable`, `Refused` and `ClosedError`; a store also `OutcomeUnknown`,
+    and TypeError or ValueError for what has no form in JSON. All but those two are `StorageError`s.
+
+    An exception that a signal handler raises in the middle of a call (Ctrl-C, a timeout) leaves the outcome
+    of that call unknown, and nothing else. A handler may itself call the client that it interrupted: a
+    `…_nowait` store is queued, any other call is served before the interrupted one goes on. Time for which
+    the process stands still (stopped, suspended, in a debugger) does not count for `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        base_path: str | os.PathLike[str] | None = None,
+        timeout_s: float = TIMEOUT_DEFAULT_S,
+        max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
+        on_error: ErrorHandler | None = None,
+        keys: CurveKeys | None = None,
+    ) -> None:
+        """Prepares a client; nothing is connected yet.
+
+        Args:
+            endpoint: the daemon's; else PERSTACK_STORED_ENDPOINT, else the socket of the base.
+            base_path: the base; else PERSTACK_STORED_BASE, else ./perstack.
+            timeout_s: how long a call waits before it gives up; stores that nobody waits for, and those of a
+                pipeline, are given up when none was answered for so long.
+            max_outstanding: number of a thread's `…_nowait` stores that may be unanswered; beyond it, and
+                beyond 64 MiB, the next one blocks.
+            on_error: called with the error of each `…_nowait` store that failed, in a thread of the client's
+                or within a call. It should be quick; it may call the client, but not `flush` or `close`.
+            keys: for a daemon that is reached by tcp with CURVE; else what PERSTACK_STORED_SERVER_KEY (the
+                daemon's public key) and PERSTACK_STORED_KEY_FILE (a file of `perstack-stored keygen`) name.
+
+        Raises:
+            EndpointError: no endpoint can be derived from the base, or there are no such keys.
+            ValueError: `timeout_s` or `max_outstanding` is not positive.
+        """
+        if not timeout_s > 0:
+            raise ValueError("timeout_s must be positive")
+        self.endpoint = resolve_endpoint(endpoint, base_path)
+        self.timeout_s = timeout_s
+        self._keys = keys_of(self.endpoint, keys)
+        derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
+        self._base = resolve_base(base_path) if derived else None
+        self._seen = SeenEpochs()
+        self._nowait = NowaitSettings(max_outstanding, on_error)
+        self._state = self._new_state()
+        self._states = {self._state.pid: self._state}
+
+    def store_job(self, job: Job | Mapping[str, Any]) -> int:
+        """Stores a job; of one id the last one counts. Returns its position."""
+        return self._store("storeJob", job)
+
+    def store_checkpoint(self, checkpoint: Checkpoint | Mapping[str, Any]) -> int:
+        """Stores a checkpoint; of one id the last one counts. Returns its position."""
+        return self._store("storeCheckpoint", checkpoint)
+
+    def store_event(self, event: RunEvent | Mapping[str, Any]) -> int:
+        """Stores an event; the same one again, byte for byte, is kept once. Returns its position."""
+        return self._store("storeEvent", event)
+
+    def store_run_setting(self, setting: RunSetting | Mapping[str, Any]) -> int:
+        """Stores the setting of a run; where there is one, only `updatedAt` changes. Returns its position."""
+        return self._store("storeRunSetting", setting)
+
+    def store_job_nowait(self, job: Job | Mapping[str, Any]) -> StoreFuture:
+        """Stores a job without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeJob", job)
+
+    def store_checkpoint_nowait(self, checkpoint: Checkpoint | Mapping[str, Any]) -> StoreFuture:
+        """Stores a checkpoint without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeCheckpoint", checkpoint)
+
+    def store_event_nowait(self, event: RunEvent | Mapping[str, Any]) -> StoreFuture:
+        """Stores an event without waiting; returns a future of its position.
+
+        It is on disk when the future is done, and in its place in the order of this thread's stores. A
+        process that is killed loses those whose futures are not done; so does one that ends without `flush`
+        and without leaving the client's `with`. Blocks, and may raise, only if `max_outstanding` is used up.
+        """
+        return self._store_nowait("storeEvent", event)
+
+    def store_run_setting_nowait(self, setting: RunSetting | Mapping[str, Any]) -> StoreFuture:
+        """Stores the setting of a run without waiting; see `store_event_nowait`."""
+        return self._store_nowait("storeRunSetting", setting)
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Waits until every `…_nowait` store so far, of all threads, is on disk or has failed.
+
+        Args:
+            timeout_s: how long to wait; by default until the client's own `timeout_s` has given them up.
+
+        Raises:
+            NotFlushed: `timeout_s` was too short; nothing is given up.
+            StorageError: the first failure since the last flush, if the client has no `on_error`.
+        """
+        self._state_here().flush(timeout_s)
+
+    def pipeline(self, max_in_flight: int | None = None) -> Pipeline:
+        """Returns a context manager whose stores don't wait for each other.
+
+        Args:
+            max_in_flight: number of its stores that may be unanswered; by default what the daemon grants.
+        """
+        return Pipeline(self._connection(), max_in_flight)
+
+    def close(self) -> None:
+        """Closes all connections, without a flush.
+
+        Calls under way in other threads end with ClosedError, and so does every later one.
+        """
+        self._state_here().close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        except StorageError as problem:
+            if error is None:
+                raise
+            error.add_note(f"and the client, while it stored what was outstanding: {problem}")
+        finally:
+            self.close()
+
+    def _new_state(self) -> ProcessState:
+        return ProcessState(self.endpoint, self._base, self.timeout_s, self._nowait.renewed(), self._keys)
+
+    def _state_here(self) -> ProcessState:
+        state = self._state
+        if state.pid != os.getpid():
+            # The parent's state stays in the dictionary: not even its destructors may touch its sockets here.
+            state = self._new_state()
+            state = self._state = self._states.setdefault(state.pid, state)
+        return state
+
+    def _connection(self) -> Connection:
+        return self._state_here().connection()
+
+    def _store(self, op: str, value: Mapping[str, Any]) -> int:
+        return self._connection().store(op, dumps(value))
+
+    def _store_nowait(self, op: str, value: Mapping[str, Any]) -> StoreFuture:
+        return self._connection().submit_nowait(op, dumps(value))

@@ -1,0 +1,401 @@
+"""The connection of one thread of the synchronous client: one call at a time, whatever interrupts it."""
+
+import concurrent.futures
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from types import CodeType
+from typing import TYPE_CHECKING
+
+from perstack_storage._core.batch import Batch, Sink, Store
+from perstack_storage._core.errors import ClosedError, StorageError, TooMuchOutstanding, refused
+from perstack_storage._core.outcomes import GivenUp
+from perstack_storage._core.reads import Read
+from perstack_storage._core.stores import BATCH_BYTES_MAX
+from perstack_storage._sync.core import Common, Core, Superseded
+from perstack_storage._sync.delivery import Delivery
+from perstack_storage._sync.future import StoreFuture
+from perstack_storage._sync.nowait import NowaitSettings, ThreadOutstanding
+from perstack_storage._sync.pump import LOOK_EVERY_MS, Pump
+from perstack_storage._sync.turn import Turn
+from perstack_storage._wire.keys import CurveKeys
+
+if TYPE_CHECKING:
+    import zmq
+
+LATE_MAX = 10_000
+
+
+class Connection:
+    """Stores and reads of one thread: one socket, one session. Errors are those of `Client`.
+
+    A call takes the turn, works on the core, and gives the turn back. Two things can come between:
+
+    - An exception, out of a signal handler or a trace function. The core is `torn` then, and perhaps the turn
+      was not given back. The next call, or the pump, goes on with a successor of the core.
+    - A call of a signal handler. A `…_nowait` store waits in `late` until the call below it looks there.
+      Any other call makes a successor of the core and works on that one; the call below begins again with it.
+
+    From the first `submit_nowait` on a pump moves what is outstanding while the thread is elsewhere.
+    """
+
+    def __init__(
+        self,
+        context: "Callable[[], zmq.SyncContext]",
+        endpoint: str,
+        base: str | None,
+        timeout_s: float,
+        nowait: NowaitSettings,
+        keys: CurveKeys | None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._nowait = nowait
+        self._thread = threading.get_ident()
+        self._pid = os.getpid()
+        self._turn = Turn(self, _entries)
+        self._holder = self._turn.holder
+        self._delivery = Delivery(nowait.failures.report)
+        self._told = self._delivery.told
+        self._common = Common(timeout_s)
+        self._watch, self._late = self._common.watch, self._common.late
+        self._late_numbers = itertools.count()
+        self._core = core = Core(context, endpoint, base, timeout_s, keys, self._common)
+        self._given_up: GivenUp = core._given_up
+        core.outstanding = self._new_outstanding()
+        self._pump = Pump(self)
+        self.closed = False
+
+    def _new_outstanding(self) -> ThreadOutstanding:
+        return ThreadOutstanding(self._nowait, self._given_up, self._delivery)
+
+    @property
+    def outstanding(self) -> int:
+        """Number of stores that nobody waits for and that have no outcome."""
+        return self._core.outstanding.count + len(self._late)
+
+    def last_futures(self) -> list[concurrent.futures.Future[int]]:
+        """Returns those that are done last: they are handed out in order."""
+        queued = self._common.last
+        late = [store[2] for store in list(self._late.values()) if store[2] is not None]
+        return late if queued is None else [queued, *late]
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    def store(self, op: str, body: bytes) -> int:
+        """Stores one value and waits; returns its position."""
+        store: Store = (op, body, None)
+        batch: Batch | None = None
+        deadline = 0.0
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                deadline = deadline or self._watch.now() + self._timeout_s
+                if batch is not None:
+                    batch = batch.successor
+                if batch is None:
+                    core.make_room(len(body), _NO_MAX, deadline)
+                    batch = core.queue(store)
+                while not batch.done:
+                    core.step(deadline)
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                break
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+        outcome = batch.outcomes[0]
+        if isinstance(outcome, dict):
+            raise refused(outcome, op=op)
+        return outcome
+
+    def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:
+        """Sends a request that stores nothing and waits; returns it with its complete answer.
+
+        Args:
+            op: the operation.
+            arguments: the body.
+            wait_s: how long the daemon may put its answer off.
+        """
+        deadline = 0.0
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                deadline = deadline or self._watch.now() + self._timeout_s + wait_s
+                read = Read(op, arguments, deadline, wait_s=wait_s)
+                core.add_read(read)
+                while not read.done:
+                    core.step(deadline)
+                core.drop_reads()
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                return read
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+
+    def submit(self, op: str, body: bytes, sink: Sink, records_max: float) -> None:
+        """Queues one value and sends what is worth sending; waits only while the window is used up."""
+        store: Store = (op, body, None)
+        before: Core | None = None
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                if before is None or not before.handed_over(store):
+                    stores, size, watch, now = core.stores, len(body), self._watch, time.monotonic()
+                    if now - watch.seen > watch.standstill_s:
+                        now = watch.now()
+                    else:
+                        watch.seen = now
+                        now -= watch.lost_s
+                    if size > BATCH_BYTES_MAX or not stores.has_room(size, records_max) or core.waiting:
+                        core.make_room(size, records_max, None)
+                    stores.append(store, sink, now)
+                    core.push(now)
+                if core.outstanding.bytes and core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                if not core.superseded:
+                    return
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+            before = core
+
+    def submit_nowait(self, op: str, body: bytes) -> StoreFuture:
+        """Queues one value whose outcome goes to a future; waits only while too much is outstanding."""
+        if self.closed:
+            raise ClosedError("the client is closed")
+        future, pump = StoreFuture(), self._pump
+        store: Store = (op, body, future)
+        before: Core | None = None
+        while True:
+            nested = self._enter(may_wait=False)
+            if nested:
+                self._submit_late(store)
+                return future
+            core = self._core
+            try:
+                if before is None or not before.handed_over(store):
+                    if core.outstanding.full:
+                        core.finish_some()
+                    if not pump.awake:  # first: it is moved even if an exception ends this call
+                        pump.wake()
+                    core.queue_nowait(store)
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                if not core.superseded:
+                    return future
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+            before = core
+
+    def flush(self) -> None:
+        """Waits until every store queued so far has its final outcome."""
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                core.finish_stores()
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                return
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+
+    def catch_up(self, timeout_s: float | None) -> None:
+        """Sees that what is outstanding is moved: by the pump, or where this thread keeps it out, here."""
+        if not self.outstanding and not self._told and not self._core.torn:
+            return
+        deadline = _NO_MAX if timeout_s is None else self._watch.now() + timeout_s
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                self._pump.wake()
+                if nested:
+                    core.finish_outstanding(deadline)
+                core.torn = False
+                break
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
+        if nested or self._delivery.is_mine():  # this thread was interrupted while it handed outcomes out
+            self._delivery.hand_out(by_all_means=True)
+
+    def handing_out(self) -> bool:
+        """Whether this thread was interrupted while it handed outcomes out: the pump can't, then."""
+        return self._delivery.is_mine()
+
+    def announce_close(self) -> None:
+        """Has calls under way end soon; `close` waits for them."""
+        self.closed = self._given_up.closed = True
+        self._core.closed = True
+
+    def close(self) -> bool:
+        """Closes the socket; what is unanswered is not sent again.
+
+        Returns:
+            Whether a call of this thread is still in the socket: a signal handler interrupted it.
+        """
+        self.announce_close()
+        nested = self._turn.take(self._interrupt)
+        try:
+            if nested or self._core.torn:
+                self._renew(interrupted=nested)
+            core = self._core
+            core.closed = True
+            core.torn = True
+            core.end()
+            core.torn = False
+        finally:
+            if not nested:
+                self._turn.give_back()
+        self._pump.stop()
+        self._delivery.hand_out(by_all_means=nested)
+        return nested
+
+    def __del__(self) -> None:
+        """A thread that ended leaves its connection to this; a forked child must not touch it."""
+        pump: Pump | None = getattr(self, "_pump", None)
+        if pump is not None and os.getpid() == self._pid:
+            pump.stop()
+            self._core.release()
+
+    # --- the pump ------------------------------------------------------------------------------------
+
+    def tend(self) -> tuple[int, int] | None:
+        """Does what is due for what is outstanding; called by the pump, in its thread.
+
+        Returns:
+            The descriptor, -1 for none, and its events to wait for; None if nothing is outstanding.
+        """
+        self._turn.take()
+        try:
+            awaited = self._tend()
+        finally:
+            self._turn.give_back()
+        self._delivery.hand_out()
+        return awaited
+
+    def _tend(self) -> tuple[int, int] | None:
+        if self._core.torn and not self.closed:
+            self._renew(interrupted=False)
+        core = self._core
+        if not self.closed:
+            core.torn = True
+            try:
+                now = self._watch.now(LOOK_EVERY_MS / 1000)
+                core.give_up_overdue(now)
+                core.look_up_all(now)
+                core.torn = False
+            except ClosedError:
+                pass  # `close` does the rest
+            except StorageError as error:
+                core.outstanding.report(error)
+        if self.closed or not self.outstanding:
+            self._pump.rest()
+            if self.closed or not self.outstanding:  # a signal handler's store may have come in between
+                return None
+            self._pump.wake()
+        return core.awaited()
+
+    # --- turns ---------------------------------------------------------------------------------------
+
+    def _enter(self, *, may_wait: bool = True) -> bool:
+        """Takes the turn, and sees that the core is whole.
+
+        Returns:
+            Whether a call of this thread is under way below this one. With `may_wait` this one goes on with a
+            successor of its core then.
+        """
+        thread = threading.get_ident()
+        if thread != self._thread or os.getpid() != self._pid:
+            raise ClosedError("a pipeline can be used only in the thread and process that opened it")
+        token: list[object] = [thread]
+        nested = self._holder.setdefault("turn", token) is not token and self._turn.contend(token)
+        if nested and not may_wait:
+            return True
+        try:
+            if self._core.torn:
+                self._renew(interrupted=nested)
+            if self.closed:
+                raise ClosedError("the client is closed")
+            self._core.torn = True
+        except BaseException:
+            if not nested:
+                self._turn.give_back()
+            raise
+        return nested
+
+    def _leave(self, core: Core, nested: bool) -> None:
+        if core.superseded:
+            core.retire(interrupted=False)
+        if nested:
+            return
+        self._holder.clear()
+        if self._turn.wanted:
+            self._turn.call_next()
+        if self._told:
+            self._delivery.hand_out()
+
+    def _renew(self, *, interrupted: bool) -> None:
+        """Replaces the core by one that is whole."""
+        old = self._core
+        new = old.successor(self._new_outstanding, interrupted=interrupted)
+        last = self._common.last
+        if last is None or not (last.done() or self._delivery.has(last)):
+            # The call was interrupted before it had noted the store, or after.
+            futures = [store[2] for store in old.taken_over if store[2] is not None]
+            self._common.last = futures[-1] if futures else None
+        old.superseded = True
+        self._core = new
+        if self.closed:
+            new.closed = True
+        old.retire(interrupted=interrupted)
+        new.settle()
+
+    def _submit_late(self, store: Store) -> None:
+        if len(self._late) >= LATE_MAX:
+            raise TooMuchOutstanding(f"{LATE_MAX} stores of signal handlers wait for the call below them")
+        self._late[next(self._late_numbers)] = store
+        self._pump.wake()
+
+    def _interrupt(self) -> None:
+        self._core.interrupt()
+
+
+_NO_MAX = float("inf")
+_ENTRIES = frozenset(
+    method.__code__
+    for method in (
+        Connection.store,
+        Connection.call,
+        Connection.submit,
+        Connection.submit_nowait,
+        Connection.flush,
+        Connection.catch_up,
+        Connection.close,
+        Connection.tend,
+    )
+)
+
+
+def _entries() -> frozenset[CodeType]:
+    return _ENTRIES

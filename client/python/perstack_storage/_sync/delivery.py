@@ -1,0 +1,87 @@
+"""Hands outcomes to the futures of stores that were not waited for at the call."""
+
+import concurrent.futures
+import itertools
+from collections.abc import Callable
+from types import CodeType
+
+from perstack_storage._core.errors import StorageError
+from perstack_storage._sync.turn import Turn
+
+Told = list[tuple["concurrent.futures.Future[int] | None", int | StorageError]]
+
+
+class Delivery:
+    """What was collected under the turn of a connection, and is handed out without it.
+
+    Whoever waits for a future or hears of an error may call anything. Handing out twice changes nothing, so
+    what was interrupted is begun again.
+
+    Attributes:
+        told: what is to be handed out, by ascending numbers.
+    """
+
+    def __init__(self, report: Callable[[StorageError], None]) -> None:
+        self._report = report
+        self.told: dict[int, Told] = {}
+        self._numbers = itertools.count()
+        self._turn = Turn(self, _entries)
+
+    def add(self, told: Told) -> None:
+        """Takes outcomes, in the order in which they are to be handed out."""
+        self.told[next(self._numbers)] = told
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread hands out, or was interrupted while it did so."""
+        return self._turn.is_mine()
+
+    def has(self, future: "concurrent.futures.Future[int] | None") -> bool:
+        """Whether the outcome of a future is to be handed out."""
+        return any(other is future for told in list(self.told.values()) for other, _ in told)
+
+    def hand_out(self, *, by_all_means: bool = False) -> None:
+        """Hands out what was collected.
+
+        One thread at a time does it, so that the order is kept. It looks again after it let go: who found it
+        busy can leave.
+
+        Args:
+            by_all_means: this call stands on one of the same thread that was interrupted while it handed out.
+        """
+        turn = self._turn
+        while self.told:
+            if not turn.try_take():
+                if not (by_all_means and turn.is_mine()):
+                    return
+                self._hand_out_all()
+                return
+            try:
+                self._hand_out_all()
+            finally:
+                turn.give_back()
+
+    def _hand_out_all(self) -> None:
+        while self.told:
+            for number in list(self.told):
+                for future, outcome in self.told.get(number, ()):
+                    self._hand_out(future, outcome)
+                self.told.pop(number, None)  # only when done: an interrupt loses none
+
+    def _hand_out(self, future: "concurrent.futures.Future[int] | None", outcome: int | StorageError) -> None:
+        if future is None or future.done():
+            return
+        try:
+            if isinstance(outcome, StorageError):
+                self._report(outcome)
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        except concurrent.futures.InvalidStateError:
+            pass  # it was handed out by a signal handler meanwhile
+
+
+_ENTRIES = frozenset({Delivery.hand_out.__code__})
+
+
+def _entries() -> frozenset[CodeType]:
+    return _ENTRIES

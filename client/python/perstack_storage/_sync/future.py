@@ -1,0 +1,150 @@
+"""The future of a store that was not waited for at the call. No interruption leaves its lock held."""
+
+import concurrent.futures
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from types import CodeType, FrameType, FunctionType
+
+from perstack_storage._sync.turn import Turn
+
+_METHODS = frozenset(
+    method.__code__ for method in vars(concurrent.futures.Future).values() if isinstance(method, FunctionType)
+)
+_FINISHED = "FINISHED"  # as the standard library writes it
+_SLICE_S = 0.1
+_MODULE = concurrent.futures.Future.result.__code__.co_filename
+
+
+def _methods() -> frozenset[CodeType]:
+    return _METHODS
+
+
+class _LockTurn(Turn):
+    """The turn to look at, or to change, a future. Its methods hold it, and `wait` of many futures."""
+
+    def _is_gone(self, thread: object) -> bool:
+        frame: FrameType | None = sys._current_frames().get(thread)  # type: ignore[call-overload]
+        while frame is not None:
+            code = frame.f_code
+            if code.co_filename == _MODULE and code not in _METHODS:
+                return False  # of several futures at once, which can't be told apart
+            frame = frame.f_back
+        return super()._is_gone(thread)
+
+
+class _Lock:
+    """What a condition needs of a lock, by a turn instead: see there for why."""
+
+    __slots__ = ("_on_top", "_turn")
+
+    def __init__(self, future: "StoreFuture") -> None:
+        self._turn = _LockTurn(future, _methods)
+        self._on_top: list[None] = []  # of calls of signal handlers, which found it held below them
+
+    def acquire(self) -> bool:
+        if self._turn.take():
+            self._on_top.append(None)
+        return True
+
+    def release(self) -> None:
+        if self._on_top:
+            self._on_top.pop()
+        else:
+            self._turn.give_back()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _release_save(self) -> int:
+        """Lets it go for a wait, also for the calls below that hold it."""
+        depth = len(self._on_top)
+        self._on_top.clear()
+        self._turn.give_back()
+        return depth
+
+    def _acquire_restore(self, depth: int) -> None:
+        self._turn.take()
+        self._on_top.extend([None] * depth)
+
+    def _is_owned(self) -> bool:
+        return self._turn.is_mine()
+
+
+class StoreFuture(concurrent.futures.Future[int]):
+    """What becomes of a store: `result()` is its position. It can't be cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sleepers: list[threading.Lock] = []
+        # The lock of the standard library stays held when an exception out of a signal handler comes right
+        # after it was taken; whatever delivers the outcome would wait for it for ever.
+        self._condition = threading.Condition(_Lock(self))  # type: ignore[arg-type]
+
+    def result(self, timeout: float | None = None) -> int:
+        """Returns the position, or raises the error of the store; TimeoutError if there is none in time."""
+        self._await(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Returns the error of the store, or None; raises TimeoutError if there is no outcome in time."""
+        self._await(timeout)
+        return super().exception(0)
+
+    def done(self) -> bool:
+        """Whether the outcome is there. Takes no lock: it never changes again."""
+        return self._state == _FINISHED
+
+    def set_result(self, result: int) -> None:
+        """Takes the position."""
+        super().set_result(result)
+        self._wake()
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Takes the error."""
+        super().set_exception(exception)
+        self._wake()
+
+    def _wake(self) -> None:
+        for sleeper in list(self._sleepers):
+            with contextlib.suppress(RuntimeError):  # woken already
+                sleeper.release()
+
+    def _await(self, timeout: float | None) -> None:
+        """Waits without the lock: what settles it may have to come by a call that stands below this one."""
+        if self.done():
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        sleeper = threading.Lock()
+        sleeper.acquire()
+        self._sleepers.append(sleeper)
+        while not self.done():
+            left = _SLICE_S if deadline is None else min(_SLICE_S, deadline - time.monotonic())
+            if left <= 0:
+                break
+            sleeper.acquire(timeout=left)
+        with contextlib.suppress(ValueError):
+            self._sleepers.remove(sleeper)
+
+    def cancel(self) -> bool:
+        """Returns False: a store can't be called back."""
+        return False
+
+
+def wait_all(futures: "Iterable[concurrent.futures.Future[int]]", timeout_s: float | None) -> bool:
+    """Waits until all are done, and returns whether they are.
+
+    `concurrent.futures.wait` waits for an event whose lock a signal handler can find held below it.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    for future in futures:
+        try:
+            future.exception(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            return False
+    return True

@@ -1,0 +1,176 @@
+"""What the synchronous client reads."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+from perstack_storage._core.answers import Page, arguments_of, page_of, records_of, value_of
+from perstack_storage._core.epochs import SeenEpochs
+from perstack_storage._core.errors import ClosedError
+from perstack_storage._core.follow import Follow
+from perstack_storage._core.shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
+from perstack_storage._sync.connection import Connection
+
+
+class ClientReads:
+    """The reading half of `Client`."""
+
+    timeout_s: float
+    _seen: SeenEpochs
+
+    def _connection(self) -> Connection:
+        raise NotImplementedError
+
+    def retrieve_job(self, job_id: str) -> Job | None:
+        """Returns a job, or None where it is unknown."""
+        return cast("Job | None", self._value("retrieveJob", jobId=job_id))
+
+    def get_all_jobs(self, limit: int | None = None, after: Any = None) -> Page[Job]:
+        """Returns the jobs by `startedAt`, newest first, ties by id.
+
+        Args:
+            limit: number of items at most; all by default.
+            after: the `next` of the page before.
+        """
+        return self._page("getAllJobs", limit=limit, after=after)
+
+    def retrieve_checkpoint(self, job_id: str, checkpoint_id: str) -> Checkpoint:
+        """Returns a checkpoint.
+
+        Raises:
+            CheckpointNotFound: there is none, or no such job.
+        """
+        arguments = {"jobId": job_id, "checkpointId": checkpoint_id}
+        return cast("Checkpoint", self._value("retrieveCheckpoint", **arguments))
+
+    def get_checkpoints_by_job_id(
+        self, job_id: str, limit: int | None = None, after: Any = None
+    ) -> Page[Checkpoint]:
+        """Returns the checkpoints of a job by `stepNumber`, ties in the order stored.
+
+        Paged as `get_all_jobs`.
+        """
+        return self._page("getCheckpointsByJobId", jobId=job_id, limit=limit, after=after)
+
+    def get_events_by_run(
+        self, job_id: str, run_id: str, limit: int | None = None, after: Any = None
+    ) -> Page[EventMeta]:
+        """Returns time, step and type of the events of a run by `stepNumber`, ties in the order stored.
+
+        Paged as `get_all_jobs`.
+        """
+        return self._page("getEventsByRun", jobId=job_id, runId=run_id, limit=limit, after=after)
+
+    def get_event_contents(
+        self,
+        job_id: str,
+        run_id: str,
+        max_step: int | None = None,
+        limit: int | None = None,
+        after: Any = None,
+    ) -> Page[RunEvent]:
+        """Returns the events of a run by `timestamp`, ties in the order stored; paged as `get_all_jobs`.
+
+        Args:
+            job_id: the job's id.
+            run_id: the run's id.
+            max_step: only events whose `stepNumber` is not above this.
+            limit: see `get_all_jobs`.
+            after: see `get_all_jobs`.
+        """
+        arguments = {"jobId": job_id, "runId": run_id, "maxStep": max_step}
+        return self._page("getEventContents", **arguments, limit=limit, after=after)
+
+    def get_all_runs(self, limit: int | None = None, after: Any = None) -> Page[RunSetting]:
+        """Returns the settings of all runs by `updatedAt`, newest first; paged as `get_all_jobs`."""
+        return self._page("getAllRuns", limit=limit, after=after)
+
+    def read_all(self, after: int = 0, limit: int | None = None, epoch: str | None = None) -> Page[Record]:
+        """Returns records of all jobs in the order stored, behind the position `after`.
+
+        `next` of the page is always the position to go on from; an empty page is the end for now.
+
+        Args:
+            after: a position; 0 for the beginning.
+            limit: number of records at most; by default what the daemon gives at most.
+            epoch: of the record at `after`, where it was kept; this client knows those that it has seen.
+
+        Raises:
+            PositionGone: the daemon has lost what was read, or goes on from another copy of the base.
+        """
+        arguments = {"after": after, "limit": limit, "epoch": epoch or self._seen.at(after)}
+        read = self._connection().call("readAll", arguments_of(arguments))
+        return records_of(read, after, self._seen)
+
+    def follow(
+        self,
+        after: int = 0,
+        *,
+        job_id: str | None = None,
+        run_id: str | None = None,
+        idle_s: float | None = None,
+        store: str | None = None,
+        epoch: str | None = None,
+    ) -> Iterator[Record]:
+        """Returns an iterator over the records behind a position that goes on with those stored from now on.
+
+        Each record comes once, in the order stored, over restarts of the daemon too. The iterator ends when
+        the client is closed, or as `idle_s` says. To go on later, keep `hello()["store"]`, and position and
+        epoch of the last record; give all three.
+
+        Args:
+            after: a position; 0 for the beginning.
+            job_id: only what belongs to this job: itself, its settings, checkpoints and events.
+            run_id: of this job, only what belongs to this run.
+            idle_s: end when nothing new has come for so long; 0 ends where the store ends now.
+            store: `hello()["store"]`: the history that `after` belongs to, where it was kept.
+            epoch: of the record at `after`, where it was kept; this client knows those that it has seen.
+
+        Raises:
+            PositionGone: the daemon has lost what was read, serves another history, or another continuation
+                of this one, as of a copy of the base that was put back.
+            ValueError: `run_id` without `job_id`, or a negative `idle_s`.
+        """
+        follow = Follow(
+            after,
+            job_id,
+            run_id,
+            idle_s=idle_s,
+            store=store,
+            timeout_s=self.timeout_s,
+            epoch=epoch,
+            seen=self._seen,
+        )
+        return self._follow(follow)
+
+    def _follow(self, follow: Follow) -> Iterator[Record]:
+        begun = False
+        while not follow.done:
+            try:
+                read = self._connection().call(*follow.request(time.monotonic()))
+            except ClosedError:
+                if begun:
+                    return
+                raise
+            begun = True
+            yield from follow.take(read)
+
+    def hello(self) -> dict[str, Any]:
+        """Returns what the daemon says of itself: version, base, name of the history, limits."""
+        return cast("dict[str, Any]", self._value("hello"))
+
+    def stats(self) -> dict[str, Any]:
+        """Returns the daemon's counters and gauges."""
+        return cast("dict[str, Any]", self._value("stats"))
+
+    def ping(self) -> float:
+        """Returns the time that a message takes to the daemon and back, in seconds."""
+        start = time.perf_counter()
+        self._value("ping")
+        return time.perf_counter() - start
+
+    def _value(self, op: str, **arguments: Any) -> Any:
+        return value_of(self._connection().call(op, arguments_of(arguments)))
+
+    def _page(self, op: str, **arguments: Any) -> Page[Any]:
+        return page_of(self._connection().call(op, arguments_of(arguments)))

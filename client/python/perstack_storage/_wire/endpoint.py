@@ -1,0 +1,66 @@
+"""Where the daemon is found: the base folder and the endpoint that client and daemon derive alike."""
+
+import os
+
+from perstack_storage._core.errors import EndpointError
+
+BASE_VARIABLE = "PERSTACK_STORED_BASE"
+ENDPOINT_VARIABLE = "PERSTACK_STORED_ENDPOINT"
+BASE_DEFAULT = "./perstack"
+SOCKET_PATH_BYTES_MAX = 107
+"""The most that sockaddr_un takes on Linux beside the closing NUL."""
+
+
+def resolve_base(base_path: str | os.PathLike[str] | None) -> str:
+    """Returns the base folder: the argument, else PERSTACK_STORED_BASE, else ./perstack.
+
+    It need not exist. The answer is absolute, with symbolic links resolved.
+    """
+    chosen = os.fspath(base_path) if base_path is not None else os.environ.get(BASE_VARIABLE)
+    return os.path.realpath(chosen or BASE_DEFAULT)
+
+
+def socket_path_of(base: str) -> str:
+    """Returns the path of the Unix socket that belongs to a base.
+
+    Args:
+        base: as `resolve_base` gives it.
+
+    Raises:
+        EndpointError: the path is longer than 107 bytes and XDG_RUNTIME_DIR does not help.
+    """
+    path = os.path.join(base, ".stored", "stored.sock")
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        return path
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if not runtime:
+        # Never /tmp: where anyone may write, anyone may put a socket of that name first.
+        raise EndpointError(_too_long(path, "and XDG_RUNTIME_DIR is not set"))
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, for the few whose base is that deep
+
+    digest = hashlib.sha256(os.fsencode(base)).hexdigest()[:16]
+    short = os.path.join(runtime, f"perstack-stored-{digest}.sock")
+    if len(os.fsencode(short)) > SOCKET_PATH_BYTES_MAX:
+        raise EndpointError(_too_long(path, f"and so is {short}"))
+    return short
+
+
+def resolve_endpoint(endpoint: str | None, base_path: str | os.PathLike[str] | None) -> str:
+    """Returns the ZeroMQ endpoint: the argument, else PERSTACK_STORED_ENDPOINT, else the socket of the base.
+
+    Args:
+        endpoint: such as `ipc:///srv/agents/perstack/.stored/stored.sock` or `tcp://127.0.0.1:7171`.
+        base_path: the base folder, as given to `resolve_base`.
+
+    Raises:
+        EndpointError: see `socket_path_of`.
+    """
+    chosen = endpoint or os.environ.get(ENDPOINT_VARIABLE)
+    return chosen or f"ipc://{socket_path_of(resolve_base(base_path))}"
+
+
+def _too_long(path: str, reason: str) -> str:
+    return (
+        f"{path} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that a Unix socket may have, {reason}; "
+        f"give an endpoint (argument or {ENDPOINT_VARIABLE}) to client and daemon alike"
+    )

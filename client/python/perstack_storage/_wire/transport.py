@@ -1,0 +1,166 @@
+"""A wire and the protocol it carries, without any waiting; what both clients' connections share."""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from perstack_storage._core.batch import Batch
+from perstack_storage._core.errors import ClosedError, EndpointError, ProtocolError
+from perstack_storage._core.outcomes import GivenUp
+from perstack_storage._core.protocol import ClientProtocol
+from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.wire import RECONNECT_MAX_S, RECONNECT_MIN_S, Wire, open_wire
+
+if TYPE_CHECKING:
+    import zmq
+
+BLOCKED_WAIT_MAX_S = 1.0
+DRAIN_FRAMES_MAX = 100_000
+"""So many answers are never due at a time."""
+
+
+class Transport:
+    """Hands frames to the wire and takes what has arrived; a subclass decides when, and waits."""
+
+    def __init__(self, endpoint: str, base: str | None, timeout_s: float, keys: CurveKeys | None) -> None:
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._keys = keys
+        self._given_up = GivenUp(endpoint, base, timeout_s)
+        self._protocol = ClientProtocol(os.urandom(16).hex())
+        self._stores = self._protocol.stores
+        self._wire: Wire | None = None
+        self._blocked = False  # the wire took no frame, or there is none at the moment
+        self._received = 0  # number of frames
+        self._touched = False  # the wire was used since `_has_work` said that there is none
+        self._connect_at = 0.0  # not before
+        self._reconnect_s = RECONNECT_MIN_S
+        self._pid = os.getpid()
+        self.closed = False
+
+    def _context(self) -> "zmq.SyncContext":
+        raise NotImplementedError
+
+    def _now(self) -> float:
+        """Returns the time by the clock of this connection."""
+        return time.monotonic()
+
+    def _opened(self, wire: Wire) -> None:
+        """A new wire is in use from now on."""
+
+    def _closing(self, _wire: Wire, /) -> None:
+        """The wire is about to be closed."""
+
+    def release(self) -> None:
+        """Closes the connection of an owner that is no longer there; a forked child must not touch it.
+
+        Not a destructor: an exception out of a signal handler is lost in those, in the middle of a call.
+        """
+        if self._wire is not None and os.getpid() == self._pid:
+            self._wire.close()
+
+    def _send(self, now: float) -> None:
+        """Hands over every frame that may go now."""
+        wire, protocol = self._wire or self._connect(now), self._protocol
+        if wire is None:
+            self._blocked = True
+            return
+        try:
+            while (frame := protocol.next_frame(now)) is not None:
+                self._touched = True
+                wire.send(frame)
+                protocol.sent(now)
+            if wire.unsent:
+                wire.flush()
+        except BlockingIOError:
+            self._blocked = True
+        except ConnectionError:
+            self._lost(now)
+        else:
+            self._blocked = False
+
+    def _drain(self) -> None:
+        """Takes every answer that has arrived."""
+        wire, protocol = self._wire, self._protocol
+        if wire is None:
+            return
+        self._touched = True
+        now = self._now()
+        try:
+            for _ in range(DRAIN_FRAMES_MAX):
+                protocol.receive(wire.receive(), now)
+                self._received += 1
+                self._reconnect_s = RECONNECT_MIN_S
+                self._given_up.trouble = ""
+                if not protocol.waiting:  # spares the attempt that finds nothing
+                    return
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self._lost(now)
+            return
+        raise ProtocolError(f"{DRAIN_FRAMES_MAX} answers at once: the daemon sends more than was asked for")
+
+    def _has_work(self) -> bool:
+        """See `ZmqWire.has_work`."""
+        self._touched = self._wire is not None and self._wire.has_work(self._blocked)
+        return self._touched
+
+    def _blocked_until(self, now: float) -> float:
+        """When to try again where `_blocked` is so."""
+        return self._connect_at if self._wire is None else now + BLOCKED_WAIT_MAX_S
+
+    def _connect(self, now: float) -> Wire | None:
+        """Returns a new wire; None if nobody listens there, or it is too early to try again."""
+        if self.closed:
+            raise ClosedError("the client was closed during the call")
+        if now < self._connect_at:
+            return None
+        try:
+            wire = open_wire(self._endpoint, self._context, self._keys)
+        except OSError as error:
+            if error.errno is None:  # the path can't be one of a socket
+                raise EndpointError(f"no socket can be connected to {self._endpoint}: {error}") from error
+            self._connect_later(now)
+            return None
+        self._wire = wire
+        self._opened(wire)
+        return wire
+
+    def _connect_later(self, now: float) -> None:
+        self._connect_at = now + self._reconnect_s
+        self._reconnect_s = min(self._reconnect_s * 2, RECONNECT_MAX_S)
+
+    def _lost(self, now: float) -> None:
+        """The connection has ended."""
+        self._drop_wire()
+        if self.closed:
+            raise ClosedError("the client was closed during the call")
+        self._connect_later(now)
+        self._blocked = True
+
+    def _drop_wire(self) -> None:
+        wire = self._wire
+        self._blocked = False
+        if wire is not None:
+            self._note_trouble()
+            self._closing(wire)
+            wire.close()  # before it is forgotten: an exception here leaves none open
+            self._wire = None
+            self._protocol.disconnected()
+
+    def _note_trouble(self) -> None:
+        """Keeps why there is no connection for the error that will tell it."""
+        if self._wire is not None:
+            self._given_up.trouble = self._wire.trouble() or self._given_up.trouble
+
+    def _abandon_overdue(self, through: float) -> None:
+        """Gives up what was called for up to the time `through`; who queued it is told."""
+        # With the socket goes what it has not delivered yet: a store given up must not arrive later.
+        self._drop_wire()
+        gone: dict[int, list[Batch]] = {}
+        for batch in self._protocol.abandon(through):
+            gone.setdefault(id(batch.sink), []).append(batch)
+        for batches in gone.values():
+            if batches[0].sink is not None:
+                batches[0].sink.unheard(self._given_up.error_of(batches))
