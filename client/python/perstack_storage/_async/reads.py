@@ -4,15 +4,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._core.answers import Page, arguments_of, page_of, records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError
 from perstack_storage._core.follow import Follow
 from perstack_storage._core.shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
 
+from .connection import AsyncConnection
 
-class AsyncClientReads:
+
+class Reads:
     """The reading half of `AsyncClient`."""
 
     timeout_s: float
@@ -86,7 +87,10 @@ class AsyncClientReads:
         return await self._page("getAllRuns", limit=limit, after=after)
 
     async def read_all(
-        self, after: int = 0, limit: int | None = None, epoch: str | None = None
+        self,
+        after: int = 0,
+        limit: int | None = None,
+        epoch: str | None = None,
     ) -> Page[Record]:
         """Returns records of all jobs in the order stored, behind the position `after`.
 

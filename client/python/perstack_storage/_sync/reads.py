@@ -1,3 +1,4 @@
+# Written by client/python/unasync.py from _async/reads.py: change that one.
 """What the synchronous client reads."""
 
 import time
@@ -9,10 +10,11 @@ from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError
 from perstack_storage._core.follow import Follow
 from perstack_storage._core.shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
-from perstack_storage._sync.connection import Connection
+
+from .connection import Connection
 
 
-class ClientReads:
+class Reads:
     """The reading half of `Client`."""
 
     timeout_s: float
@@ -85,7 +87,12 @@ class ClientReads:
         """Returns the settings of all runs by `updatedAt`, newest first; paged as `get_all_jobs`."""
         return self._page("getAllRuns", limit=limit, after=after)
 
-    def read_all(self, after: int = 0, limit: int | None = None, epoch: str | None = None) -> Page[Record]:
+    def read_all(
+        self,
+        after: int = 0,
+        limit: int | None = None,
+        epoch: str | None = None,
+    ) -> Page[Record]:
         """Returns records of all jobs in the order stored, behind the position `after`.
 
         `next` of the page is always the position to go on from; an empty page is the end for now.
@@ -147,7 +154,8 @@ class ClientReads:
         begun = False
         while not follow.done:
             try:
-                read = self._connection().call(*follow.request(time.monotonic()))
+                connection = self._connection()
+                read = connection.call(*follow.request(connection.now()))
             except ClosedError:
                 if begun:
                     return
