@@ -36,6 +36,11 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "errors progress",
     )
 )
+# The rooms of the client. What is in no room (`__init__`, `protocol`, ...) may import each of them.
+CLIENT_LAYERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(row.split()) for row in ("_storectl", "_functions", "_sync _async", "_wire", "_core")
+)
+CLIENT_PURE_FORBIDS = frozenset({"asyncio", "select", "socket", "subprocess", "threading", "zmq"})
 # These compute only.
 PURE = frozenset({"model", "protocol"})
 IO_MODULES = frozenset({"asyncio", "os", "select", "socket", "sqlite3", "subprocess", "threading", "zmq"})
@@ -75,17 +80,33 @@ def violations(imports: Iterable[Import], modules: frozenset[str]) -> Iterator[s
         imports: those of both packages.
         modules: every module there is; what is imported from one is a name in it.
     """
-    rows = {package: row for row, packages in enumerate(LAYERS) for package in packages}
+    rows, client_rows = (
+        {package: row for row, packages in enumerate(layers) for package in packages}
+        for layers in (LAYERS, CLIENT_LAYERS)
+    )
     for found in imports:
         target = found.name if found.name in modules else found.name.rpartition(".")[0]
-        wrong = _wrong(found.module, target, found.name, rows)
+        if found.module.partition(".")[0] == "perstack_storage":
+            wrong = _wrong_in_client(found.module, target, found.name, client_rows)
+        else:
+            wrong = _wrong(found.module, target, found.name, rows)
         if wrong:
             yield f"{found.module}:{found.line}: {wrong}"
 
 
+def _wrong_in_client(module: str, target: str, name: str, rows: dict[str, int]) -> str:
+    if target.startswith("perstack_stored"):
+        return f"the client imports {target}"
+    room = _package_of(module)
+    if room == "_core" and name.partition(".")[0] in CLIENT_PURE_FORBIDS:
+        return f"{room} does no I/O, and imports {name.partition('.')[0]}"
+    other = _package_of(target) if target.startswith("perstack_storage") else ""
+    if room not in rows or other not in rows or other == room:
+        return ""
+    return "" if rows[other] > rows[room] else f"{room} imports {other}, which is not below it"
+
+
 def _wrong(module: str, target: str, name: str, rows: dict[str, int]) -> str:
-    if module.startswith("perstack_storage"):
-        return f"the client imports {target}" if target.startswith("perstack_stored") else ""
     package = _package_of(module)
     if package and package not in rows:
         return f"the package {package} has no layer"

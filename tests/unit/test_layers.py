@@ -48,6 +48,20 @@ def test_the_client_never_imports_the_daemon() -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "source", "message"),
+    [
+        ("_core.errors", "from perstack_storage._wire import zmtp", "_core imports _wire"),
+        ("_sync.client", "from perstack_storage._async.client import X", "_sync imports _async"),
+        ("_async.client", "from .._sync import client", "_async imports _sync"),
+        ("_core.batch", "import threading", "_core does no I/O"),
+    ],
+)
+def test_a_room_of_the_client_imports_from_those_below_it(module: str, source: str, message: str) -> None:
+    (line,) = found(f"perstack_storage.{module}", source)
+    assert message in line
+
+
+@pytest.mark.parametrize(
     ("module", "source"),
     [
         ("server.loop", "from perstack_stored.journal.writer import JournalWriter"),

@@ -2,24 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
 
 from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._async.pipeline import AsyncPipeline
-from perstack_storage._async.reads import AsyncClientReads
+from perstack_storage._async.reads import Reads
+from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError, NotFlushed, StorageError
-from perstack_storage._core.jsonio import dumps
-from perstack_storage._core.shapes import Checkpoint, Job, RunEvent, RunSetting
-from perstack_storage._sync.client import TIMEOUT_DEFAULT_S
-from perstack_storage._sync.nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
-from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
-from perstack_storage._wire.keys import CurveKeys, keys_of
+from perstack_storage._core.outstanding import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
+from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.target import TIMEOUT_DEFAULT_S, target_of
 
 
-class AsyncClient(AsyncClientReads):
+class AsyncClient(Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio.Future[int]"]):
     """`Client` for asyncio: the same calls, to be awaited; values, answers and errors are the same.
 
     All tasks of an event loop share one connection and one order of stores: that of the calls, whether they
@@ -56,58 +54,13 @@ class AsyncClient(AsyncClientReads):
             EndpointError: no endpoint can be derived from the base, or there are no such keys.
             ValueError: `timeout_s` or `max_outstanding` is not positive.
         """
-        if not timeout_s > 0:
-            raise ValueError("timeout_s must be positive")
-        self.endpoint = resolve_endpoint(endpoint, base_path)
-        self.timeout_s = timeout_s
+        self._target = target_of(endpoint, base_path, timeout_s, keys)
+        self.endpoint, self.timeout_s = self._target.endpoint, timeout_s
         self._seen = SeenEpochs()
-        self._keys = keys_of(self.endpoint, keys)
-        derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
-        self._base = resolve_base(base_path) if derived else None
         self._nowait = NowaitSettings(max_outstanding, on_error)
         self._current: AsyncConnection | None = None
         self._parents: list[AsyncConnection] = []
         self._closed = False
-
-    def store_job(self, job: Job | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
-        """Stores a job; of one id the last one counts. Returns its position."""
-        return self._store("storeJob", job)
-
-    def store_checkpoint(self, checkpoint: Checkpoint | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
-        """Stores a checkpoint; of one id the last one counts. Returns its position."""
-        return self._store("storeCheckpoint", checkpoint)
-
-    def store_event(self, event: RunEvent | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
-        """Stores an event; the same one again, byte for byte, is kept once. Returns its position."""
-        return self._store("storeEvent", event)
-
-    def store_run_setting(self, setting: RunSetting | Mapping[str, Any]) -> Coroutine[Any, Any, int]:
-        """Stores the setting of a run; where there is one, only `updatedAt` changes. Returns its position."""
-        return self._store("storeRunSetting", setting)
-
-    def store_job_nowait(self, job: Job | Mapping[str, Any]) -> "asyncio.Future[int]":
-        """Stores a job without waiting; see `store_event_nowait`."""
-        return self._store_nowait("storeJob", job)
-
-    def store_checkpoint_nowait(self, checkpoint: Checkpoint | Mapping[str, Any]) -> "asyncio.Future[int]":
-        """Stores a checkpoint without waiting; see `store_event_nowait`."""
-        return self._store_nowait("storeCheckpoint", checkpoint)
-
-    def store_event_nowait(self, event: RunEvent | Mapping[str, Any]) -> "asyncio.Future[int]":
-        """Stores an event without waiting; returns a future of its position.
-
-        It is on disk when the future is done, and in its place in the order of the calls. Cancelling the
-        future takes nothing back. A process that is killed loses those whose futures are not done; so does
-        one that ends without `flush` and without leaving the client's `async with`.
-
-        Raises:
-            TooMuchOutstanding: `max_outstanding` is used up; it is not stored.
-        """
-        return self._store_nowait("storeEvent", event)
-
-    def store_run_setting_nowait(self, setting: RunSetting | Mapping[str, Any]) -> "asyncio.Future[int]":
-        """Stores the setting of a run without waiting; see `store_event_nowait`."""
-        return self._store_nowait("storeRunSetting", setting)
 
     async def ready(self) -> None:
         """Waits until at most half of `max_outstanding` is used up, so that as many again have room."""
@@ -185,10 +138,10 @@ class AsyncClient(AsyncClientReads):
             if not old.loop.is_closed():
                 raise ClosedError("the client belongs to another event loop, which is not closed")
             old.discard()
-        return AsyncConnection(self.endpoint, self._base, self.timeout_s, self._nowait, loop, self._keys)
+        return AsyncConnection(self._target, self._nowait, loop)
 
-    def _store(self, op: str, value: Mapping[str, Any]) -> Coroutine[Any, Any, int]:
-        return self._connection().store(op, dumps(value))
+    def _store(self, op: str, body: bytes) -> Coroutine[Any, Any, int]:
+        return self._connection().store(op, body)
 
-    def _store_nowait(self, op: str, value: Mapping[str, Any]) -> "asyncio.Future[int]":
-        return self._connection().store_nowait(op, dumps(value))
+    def _store_nowait(self, op: str, body: bytes) -> "asyncio.Future[int]":
+        return self._connection().store_nowait(op, body)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from perstack_storage._async.clock import ListeningClock
-from perstack_storage._core.batch import Sink
+from perstack_storage._async.outstanding import TaskOutstanding
+from perstack_storage._core.batch import Sink, Store
 from perstack_storage._core.errors import (
     ClosedError,
     ProtocolError,
@@ -15,10 +16,9 @@ from perstack_storage._core.errors import (
     TooMuchOutstanding,
     refused,
 )
-from perstack_storage._core.outcomes import GivenUp
+from perstack_storage._core.outstanding import NowaitSettings
 from perstack_storage._core.reads import Read
-from perstack_storage._sync.nowait import NowaitSettings, Outstanding
-from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.target import Target
 from perstack_storage._wire.transport import Transport
 from perstack_storage._wire.wire import Wire
 
@@ -30,57 +30,6 @@ READS_IN_FLIGHT_MAX = 32
 TIMER_MIN_S = 0.001
 
 
-class TaskOutstanding(Outstanding["asyncio.Future[int]"]):
-    """The futures of the stores of an event loop."""
-
-    def __init__(
-        self,
-        settings: NowaitSettings,
-        given_up: GivenUp,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(settings, given_up)
-        self._loop = loop
-        self._calls: dict[asyncio.Future[int], Coroutine[Any, Any, int]] = {}
-
-    def outcome(self, future: "asyncio.Future[int]") -> Coroutine[Any, Any, int]:
-        """Returns what a caller awaits."""
-        call = self._calls[future] = self._outcome(future)
-        return call
-
-    async def _outcome(self, future: "asyncio.Future[int]") -> int:
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # the outcome came in the same turn of the loop
-                error = future.exception()
-                if isinstance(error, StorageError):
-                    self._report_soon(error)
-            raise
-
-    def _resolve(
-        self, future: "asyncio.Future[int]", outcome: int | StorageError, waited_for: bool, /
-    ) -> None:
-        renounced = future.done()
-        call = self._calls.pop(future, None)
-        if not isinstance(outcome, StorageError):
-            if not renounced:
-                future.set_result(outcome)
-            return
-        # A task that is cancelled before it begins ends its call without waiting for the future.
-        waited_for = waited_for and (call is None or call.cr_frame is not None)  # type: ignore[attr-defined]
-        if not renounced:
-            future.set_exception(outcome)
-        if renounced or not waited_for:
-            self._report_soon(outcome)
-        if not renounced and not waited_for:
-            future.exception()  # reported already: asyncio need not complain that nobody asked
-
-    def _report_soon(self, error: StorageError) -> None:
-        # Not from here: it may call the client, which is in the midst of something.
-        self._loop.call_soon(self.report, error)
-
-
 class AsyncConnection(Transport):
     """Stores and reads of all tasks of one event loop. Errors are those of `AsyncClient`.
 
@@ -88,16 +37,8 @@ class AsyncConnection(Transport):
     work in the queue and wait for a future: ending one early, by cancellation, changes nothing for the queue.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        base: str | None,
-        timeout_s: float,
-        nowait: NowaitSettings,
-        loop: asyncio.AbstractEventLoop,
-        keys: CurveKeys | None,
-    ) -> None:
-        super().__init__(endpoint, base, timeout_s, keys)
+    def __init__(self, target: Target, nowait: NowaitSettings, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(target)
         self.loop = loop
         self.outstanding = TaskOutstanding(nowait, self._given_up, loop)
         self._zmq: zmq.SyncContext | None = None
@@ -107,7 +48,7 @@ class AsyncConnection(Transport):
         self._reads_due = math.inf
         self._waiters: dict[asyncio.Future[bool], float] = {}  # until when each waits
         self._waits_due = math.inf
-        self._clock = ListeningClock(timeout_s)
+        self._clock = ListeningClock(target.timeout_s)
         self._ticking = False
         self._descriptor = -1
         self._writing = False
@@ -142,15 +83,14 @@ class AsyncConnection(Transport):
     def submit(self, op: str, body: bytes, sink: Sink) -> None:
         """Queues one value; it is sent soon, without anybody's help."""
         self.check_open()
-        self._queue(op, body, sink, self.now())
+        self._queue((op, body, None), sink, self.now())
 
     def store(self, op: str, body: bytes) -> Coroutine[Any, Any, int]:
         """Queues one value; returns what is to be awaited for its position."""
         self.check_open()
         future, now = self.loop.create_future(), self.now()
-        self.outstanding.expect(future, len(body), waited_for=True)
         self._awaited.append((now, future))
-        self._queue(op, body, self.outstanding, now)
+        self._queue((op, body, future), self.outstanding, now)
         return self.outstanding.outcome(future)
 
     def store_nowait(self, op: str, body: bytes) -> "asyncio.Future[int]":
@@ -159,12 +99,13 @@ class AsyncConnection(Transport):
         if self.outstanding.full:
             raise TooMuchOutstanding(f"{self.outstanding.count} stores are outstanding: await ready() first")
         future = self.loop.create_future()
-        self.outstanding.expect(future, len(body))
-        self._queue(op, body, self.outstanding, self.now())
+        self._queue((op, body, future), self.outstanding, self.now())
         return future
 
-    def _queue(self, op: str, body: bytes, sink: Sink, now: float) -> None:
-        self._protocol.backlog.enqueue(op, body, sink, now)
+    def _queue(self, store: Store, sink: Sink, now: float) -> None:
+        if store[2] is not None:
+            self.outstanding.count_in(len(store[1]))
+        self._protocol.backlog.append(store, sink, now)
         self._turn_soon()  # not now: the calls of all tasks that are ready travel together
         if self._stores.has_full_batch and not self._blocked:
             self._send(now)

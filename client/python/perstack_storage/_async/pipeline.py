@@ -1,16 +1,16 @@
 """Stores of an asyncio client that don't wait for each other."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
 
 from perstack_storage._async.connection import AsyncConnection
+from perstack_storage._core.calls import Stores
 from perstack_storage._core.errors import StorageError
-from perstack_storage._core.jsonio import dumps
 from perstack_storage._core.outcomes import PipelineOutcomes
 
 
-class AsyncPipeline(PipelineOutcomes):
+class AsyncPipeline(PipelineOutcomes, Stores[Coroutine[Any, Any, None]]):
     """Made by `AsyncClient.pipeline`; used within `async with`, by one task or several.
 
         async with client.pipeline() as pipeline:
@@ -31,27 +31,11 @@ class AsyncPipeline(PipelineOutcomes):
         self._records_max = max_in_flight
         self._queued = 0
 
-    def store_job(self, job: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
-        """Queues a job; see `AsyncClient.store_job`."""
-        return self._store("storeJob", dumps(job))
-
-    def store_checkpoint(self, checkpoint: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
-        """Queues a checkpoint; see `AsyncClient.store_checkpoint`."""
-        return self._store("storeCheckpoint", dumps(checkpoint))
-
-    def store_event(self, event: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
-        """Queues an event; see `AsyncClient.store_event`."""
-        return self._store("storeEvent", dumps(event))
-
-    def store_run_setting(self, setting: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
-        """Queues a run setting; see `AsyncClient.store_run_setting`."""
-        return self._store("storeRunSetting", dumps(setting))
-
     async def flush(self) -> None:
         """Waits until everything queued so far is on disk or refused; raises as `Pipeline.flush`."""
         self._connection.check_open()
         queued = self._queued
-        await self._connection.wait_while(lambda: len(self.positions) < queued)
+        await self._connection.wait_while(lambda: self._answered < queued)
         self._raise_first()
 
     def _store(self, op: str, body: bytes) -> Coroutine[Any, Any, None]:
@@ -65,7 +49,7 @@ class AsyncPipeline(PipelineOutcomes):
         self._raise_unheard()  # also where it was given up before the window was full
 
     def _full(self) -> bool:
-        unanswered = self._queued - len(self.positions)
+        unanswered = self._queued - self._answered
         records_max = self._records_max or self._connection.window_records
         return unanswered >= records_max or self._connection.crowded
 

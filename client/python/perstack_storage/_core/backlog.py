@@ -32,12 +32,8 @@ class Backlog:
         """When the first of them was called for; infinity if there is none."""
         return self.waiting[0][2] if self.waiting else math.inf
 
-    def enqueue(self, op: str, body: bytes, sink: Sink, now: float) -> None:
-        """Puts a store into the queue, or where that has no room, behind what waits here."""
-        self.append((op, body, None), sink, now)
-
     def append(self, store: Store, sink: Sink, now: float) -> None:
-        """The same with a store that may have a future."""
+        """Puts a store into the queue, or where that has no room, after what waits here."""
         if self.waiting or not self._fits(len(store[1])):
             self.waiting.append((store, sink, now))
         else:

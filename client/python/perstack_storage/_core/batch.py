@@ -1,6 +1,5 @@
 """Stores that travel together, and what is informed of their outcomes."""
 
-import concurrent.futures
 from typing import Any, Protocol
 
 from perstack_storage._core.errors import StorageError
@@ -8,9 +7,9 @@ from perstack_storage._core.errors import StorageError
 Outcome = int | dict[str, Any]
 """The position of a store, or the error object of the daemon."""
 
-Store = tuple[str, bytes, "concurrent.futures.Future[int] | None"]
-"""Operation and body, and the future of its position where it has one. One object all along: a connection
-that makes its state again after an interruption knows a store by it."""
+Store = tuple[str, bytes, Any]
+"""Operation, body, and the future of the position, or None. One object all along: a connection that makes its
+state again after an interruption knows a store by it."""
 
 
 class Sink(Protocol):

@@ -1,6 +1,8 @@
 """What became of stores: of those of a pipeline, and of those that were given up; no I/O."""
 
-from perstack_storage._core.batch import Batch
+from itertools import islice
+
+from perstack_storage._core.batch import Batch, Outcome
 from perstack_storage._core.errors import (
     ClosedError,
     DaemonUnavailable,
@@ -10,7 +12,8 @@ from perstack_storage._core.errors import (
     StorageError,
     refused,
 )
-from perstack_storage._wire.keys import KEY_REFUSED
+
+KEY_REFUSED = "the daemon does not let this client's key in"
 
 
 class GivenUp:
@@ -46,33 +49,41 @@ class GivenUp:
 
 
 class PipelineOutcomes:
-    """Collects the outcomes of a pipeline, and which of its errors were raised.
-
-    Attributes:
-        positions: position of each store, in the order of the calls; None for one that was refused or given
-            up. Complete after `flush` and after leaving.
-        refusals: a `Refused` for each store that was refused, with its `index`.
-    """
+    """Collects the outcomes of a pipeline, and which of its errors were raised."""
 
     def __init__(self) -> None:
-        self.positions: list[int | None] = []
-        self.refusals: list[Refused] = []
+        self._answered = 0  # number of stores that have an outcome
+        # By the number of the first store of a batch: what comes twice, after an interruption, counts once.
+        self._batches: dict[int, tuple[list[str], list[Outcome | None]]] = {}
+        self._positions: list[int | None] = []
+        self._refusals: list[Refused] = []
+        self._flat = (0, 0, 0)  # so many batches are in the two lists, and make so many entries of each
         self._raised = 0  # so many of the refusals have been raised
+        self._refused = False
         self._unheard: StorageError | None = None
+
+    @property
+    def positions(self) -> list[int | None]:
+        """The position of each store, in the order of the calls; None for one that was refused or given up.
+
+        Complete after `flush` and after leaving.
+        """
+        self._flatten()
+        return self._positions
+
+    @property
+    def refusals(self) -> list[Refused]:
+        """A `Refused` for each store that was refused, with its `index`."""
+        self._flatten()
+        return self._refusals
 
     def settled(self, batch: Batch) -> None:
         """Takes the outcomes of a batch; called by the connection, in the order of the stores."""
-        for op, outcome in zip(batch.ops, batch.outcomes, strict=False):
-            if isinstance(outcome, int):
-                self.positions.append(outcome)
-            else:
-                self.refusals.append(refused(outcome, op=op, index=len(self.positions)))
-                self.positions.append(None)
+        self._take(batch, list(batch.outcomes))
 
     def abandoned(self, batch: Batch) -> None:
         """Notes that a batch was given up; called by the connection."""
-        self.settled(batch)
-        self.positions += [None] * (len(batch.ops) - len(batch.outcomes))
+        self._take(batch, [*batch.outcomes, *[None] * (len(batch.stores) - len(batch.outcomes))])
 
     def unheard(self, error: StorageError) -> None:
         """Keeps an error for `flush`; called by the connection."""
@@ -87,7 +98,33 @@ class PipelineOutcomes:
     def _raise_first(self) -> None:
         """Raises the first error that was not raised before."""
         self._raise_unheard()
-        if self._raised < len(self.refusals):
+        if self._refused and self._raised < len(self.refusals):
             first = self.refusals[self._raised]
             self._raised = len(self.refusals)
             raise first
+
+    def _take(self, batch: Batch, outcomes: list[Outcome | None]) -> None:
+        refused = dict in set(map(type, outcomes))
+        if refused:
+            self._refused = True
+        taken = batch.ops if refused else [], outcomes
+        if self._batches.setdefault(batch.start, taken) is taken:
+            self._answered += len(outcomes)
+
+    def _flatten(self) -> None:
+        """Brings the two lists up to date; each step may be the last one, or be done once more."""
+        batches, stores, refusals = self._flat
+        del self._positions[stores:], self._refusals[refusals:]
+        positions: list[int | None] = []
+        refused_now: list[Refused] = []
+        added = list(islice(self._batches.values(), batches, None))
+        for ops, outcomes in added:
+            for number, outcome in enumerate(outcomes):
+                if isinstance(outcome, dict):
+                    refused_now.append(refused(outcome, op=ops[number], index=stores + len(positions)))
+                positions.append(outcome if isinstance(outcome, int) else None)
+        self._positions += positions
+        self._refusals += refused_now
+        batches, stores, refusals = batches + len(added), stores + len(positions), refusals + len(refused_now)
+        self._flat = batches, stores, refusals
+        del self._positions[stores:], self._refusals[refusals:]

@@ -2,21 +2,20 @@
 
 import itertools
 import logging
-from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
 from perstack_storage._core.batch import Batch
 from perstack_storage._core.errors import StorageError, refused
 from perstack_storage._core.outcomes import GivenUp
-from perstack_storage._sync.delivery import Delivery
-from perstack_storage._sync.future import StoreFuture
 
 MAX_OUTSTANDING_DEFAULT = 10_000
 OUTSTANDING_BYTES_MAX = 67_108_864
 ERRORS_KEPT_MAX = 100
 
 ErrorHandler = Callable[[StorageError], object]
+Outcomes = list[tuple[Any, int | StorageError]]
+"""Futures, of either client, each with the position or the error that it gets."""
 
 _log = logging.getLogger("perstack_storage")
 
@@ -69,18 +68,8 @@ class NowaitSettings:
         return NowaitSettings(self.max_outstanding, self.on_error)
 
 
-class _Future(Protocol):
-    """What the futures of both kinds have."""
-
-    def done(self) -> bool:
-        """Whether the outcome is there, or was renounced."""
-
-
-F = TypeVar("F", bound=_Future)
-
-
-class Outstanding(Generic[F]):
-    """The futures of the stores of one connection, in order; a sink of the queue.
+class Outstanding:
+    """The stores of one connection that have a future, which travels with the store; a sink of the queue.
 
     Attributes:
         added: number of all stores so far.
@@ -91,7 +80,6 @@ class Outstanding(Generic[F]):
     def __init__(self, settings: NowaitSettings, given_up: GivenUp) -> None:
         self._settings = settings
         self._given_up = given_up
-        self._futures: deque[tuple[F, int, bool]] = deque()
         self.added = self.finished = self.bytes = 0
 
     @property
@@ -109,75 +97,38 @@ class Outstanding(Generic[F]):
         """Whether more than half of what there may be is outstanding."""
         return self.count > self._settings.max_outstanding / 2 or self.bytes > OUTSTANDING_BYTES_MAX / 2
 
-    def expect(self, future: F, size: int, *, waited_for: bool = False) -> None:
-        """Takes the future of the store of so many bytes that is queued next."""
-        self._futures.append((future, size, waited_for))
+    def count_in(self, size: int) -> None:
+        """Counts a store of `size` bytes that was queued."""
         self.added += 1
         self.bytes += size
 
     def settled(self, batch: Batch) -> None:
         """Takes the outcomes of a batch."""
-        for op, outcome in zip(batch.ops, batch.outcomes, strict=False):
-            self._finish(outcome if isinstance(outcome, int) else refused(outcome, op=op))
+        self._finish(batch, [])
 
     def abandoned(self, batch: Batch) -> None:
         """Takes note that a batch was given up."""
-        self.settled(batch)
-        for _ in batch.ops[len(batch.outcomes) :]:
-            self._finish(self._given_up.error_of([batch], 1))
+        left = len(batch.stores) - len(batch.outcomes)
+        self._finish(batch, [self._given_up.error_of([batch], 1) for _ in range(left)])
 
     def unheard(self, error: StorageError) -> None:
-        """Nothing to do: each future was told."""
+        """Does nothing: each future has the error."""
 
     def report(self, error: StorageError) -> None:
         """Takes an error that no call raises."""
         self._settings.failures.report(error)
 
-    def _finish(self, outcome: int | StorageError) -> None:
-        future, size, waited_for = self._futures.popleft()
-        self.finished += 1
-        self.bytes -= size
-        self._resolve(future, outcome, waited_for)
-
-    def _resolve(self, future: F, outcome: int | StorageError, _waited_for: bool, /) -> None:
-        raise NotImplementedError
-
-
-class ThreadOutstanding(Outstanding[StoreFuture]):
-    """For threads: outcomes are collected under the connection's turn and handed out without it.
-
-    Each store has its future with it, so no order of futures has to be kept beside that of the stores.
-    """
-
-    def __init__(self, settings: NowaitSettings, given_up: GivenUp, delivery: Delivery) -> None:
-        super().__init__(settings, given_up)
-        self._delivery = delivery
-
-    def count_in(self, size: int) -> None:
-        """Counts a store of so many bytes that was queued."""
-        self.added += 1
-        self.bytes += size
-
-    def settled(self, batch: Batch) -> None:
-        """Takes the outcomes of a batch."""
-        outcomes: list[int | StorageError] = [
-            outcome if isinstance(outcome, int) else refused(outcome, op=store[0])
+    def _finish(self, batch: Batch, given_up: list[StorageError]) -> None:
+        outcomes: Outcomes = [
+            (store[2], outcome if isinstance(outcome, int) else refused(outcome, op=store[0]))
             for store, outcome in zip(batch.stores, batch.outcomes, strict=False)
         ]
-        self._take(batch, outcomes)
-
-    def abandoned(self, batch: Batch) -> None:
-        """Takes note that a batch was given up."""
-        outcomes: list[int | StorageError] = [
-            outcome if isinstance(outcome, int) else refused(outcome, op=store[0])
-            for store, outcome in zip(batch.stores, batch.outcomes, strict=False)
+        outcomes += [
+            (store[2], error) for store, error in zip(batch.stores[len(outcomes) :], given_up, strict=False)
         ]
-        outcomes += [self._given_up.error_of([batch], 1) for _ in batch.stores[len(outcomes) :]]
-        self._take(batch, outcomes)
-
-    def _take(self, batch: Batch, outcomes: list[int | StorageError]) -> None:
-        self._delivery.add(
-            [(store[2], outcome) for store, outcome in zip(batch.stores, outcomes, strict=True)]
-        )
+        self._deliver(outcomes)
         self.finished += len(outcomes)
         self.bytes -= sum(len(store[1]) for store in batch.stores)
+
+    def _deliver(self, outcomes: Outcomes) -> None:
+        raise NotImplementedError

@@ -1,27 +1,22 @@
 """The synchronous client: its life, and how it stores. What it reads is in `reads.py`."""
 
 import os
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
+from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import StorageError
-from perstack_storage._core.jsonio import dumps
-from perstack_storage._core.shapes import Checkpoint, Job, RunEvent, RunSetting
+from perstack_storage._core.outstanding import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
 from perstack_storage._sync.connection import Connection
 from perstack_storage._sync.future import StoreFuture
-from perstack_storage._sync.nowait import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
 from perstack_storage._sync.pipeline import Pipeline
 from perstack_storage._sync.process import ProcessState
-from perstack_storage._sync.reads import ClientReads
-from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
-from perstack_storage._wire.keys import CurveKeys, keys_of
-
-TIMEOUT_DEFAULT_S = 30.0
+from perstack_storage._sync.reads import Reads
+from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.target import TIMEOUT_DEFAULT_S, target_of
 
 
-class Client(ClientReads):
+class Client(Reads, Stores[int], NowaitStores[StoreFuture]):
     """Stores and reads jobs, checkpoints, events and run settings.
 
     It connects when first used, rides out a restart of the daemon within `timeout_s`, and may be shared by
@@ -68,54 +63,12 @@ class Client(ClientReads):
             EndpointError: no endpoint can be derived from the base, or there are no such keys.
             ValueError: `timeout_s` or `max_outstanding` is not positive.
         """
-        if not timeout_s > 0:
-            raise ValueError("timeout_s must be positive")
-        self.endpoint = resolve_endpoint(endpoint, base_path)
-        self.timeout_s = timeout_s
-        self._keys = keys_of(self.endpoint, keys)
-        derived = not (endpoint or os.environ.get(ENDPOINT_VARIABLE))
-        self._base = resolve_base(base_path) if derived else None
+        self._target = target_of(endpoint, base_path, timeout_s, keys)
+        self.endpoint, self.timeout_s = self._target.endpoint, timeout_s
         self._seen = SeenEpochs()
         self._nowait = NowaitSettings(max_outstanding, on_error)
         self._state = self._new_state()
         self._states = {self._state.pid: self._state}
-
-    def store_job(self, job: Job | Mapping[str, Any]) -> int:
-        """Stores a job; of one id the last one counts. Returns its position."""
-        return self._store("storeJob", job)
-
-    def store_checkpoint(self, checkpoint: Checkpoint | Mapping[str, Any]) -> int:
-        """Stores a checkpoint; of one id the last one counts. Returns its position."""
-        return self._store("storeCheckpoint", checkpoint)
-
-    def store_event(self, event: RunEvent | Mapping[str, Any]) -> int:
-        """Stores an event; the same one again, byte for byte, is kept once. Returns its position."""
-        return self._store("storeEvent", event)
-
-    def store_run_setting(self, setting: RunSetting | Mapping[str, Any]) -> int:
-        """Stores the setting of a run; where there is one, only `updatedAt` changes. Returns its position."""
-        return self._store("storeRunSetting", setting)
-
-    def store_job_nowait(self, job: Job | Mapping[str, Any]) -> StoreFuture:
-        """Stores a job without waiting; see `store_event_nowait`."""
-        return self._store_nowait("storeJob", job)
-
-    def store_checkpoint_nowait(self, checkpoint: Checkpoint | Mapping[str, Any]) -> StoreFuture:
-        """Stores a checkpoint without waiting; see `store_event_nowait`."""
-        return self._store_nowait("storeCheckpoint", checkpoint)
-
-    def store_event_nowait(self, event: RunEvent | Mapping[str, Any]) -> StoreFuture:
-        """Stores an event without waiting; returns a future of its position.
-
-        It is on disk when the future is done, and in its place in the order of this thread's stores. A
-        process that is killed loses those whose futures are not done; so does one that ends without `flush`
-        and without leaving the client's `with`. Blocks, and may raise, only if `max_outstanding` is used up.
-        """
-        return self._store_nowait("storeEvent", event)
-
-    def store_run_setting_nowait(self, setting: RunSetting | Mapping[str, Any]) -> StoreFuture:
-        """Stores the setting of a run without waiting; see `store_event_nowait`."""
-        return self._store_nowait("storeRunSetting", setting)
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Waits until every `…_nowait` store so far, of all threads, is on disk or has failed.
@@ -160,7 +113,7 @@ class Client(ClientReads):
             self.close()
 
     def _new_state(self) -> ProcessState:
-        return ProcessState(self.endpoint, self._base, self.timeout_s, self._nowait.renewed(), self._keys)
+        return ProcessState(self._target, self._nowait.renewed())
 
     def _state_here(self) -> ProcessState:
         state = self._state
@@ -173,8 +126,8 @@ class Client(ClientReads):
     def _connection(self) -> Connection:
         return self._state_here().connection()
 
-    def _store(self, op: str, value: Mapping[str, Any]) -> int:
-        return self._connection().store(op, dumps(value))
+    def _store(self, op: str, body: bytes) -> int:
+        return self._connection().store(op, body)
 
-    def _store_nowait(self, op: str, value: Mapping[str, Any]) -> StoreFuture:
-        return self._connection().submit_nowait(op, dumps(value))
+    def _store_nowait(self, op: str, body: bytes) -> StoreFuture:
+        return self._connection().submit_nowait(op, body)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from perstack_storage._core.batch import Batch, Sink, Store
 from perstack_storage._core.errors import ClosedError, StorageError, TooMuchOutstanding, refused
 from perstack_storage._core.outcomes import GivenUp
+from perstack_storage._core.outstanding import NowaitSettings
 from perstack_storage._core.reads import Read
 from perstack_storage._core.stores import BATCH_BYTES_MAX
 from perstack_storage._sync.core import Common, Core, Superseded
-from perstack_storage._sync.delivery import Delivery
+from perstack_storage._sync.delivery import Delivery, ThreadOutstanding
 from perstack_storage._sync.future import StoreFuture
-from perstack_storage._sync.nowait import NowaitSettings, ThreadOutstanding
 from perstack_storage._sync.pump import LOOK_EVERY_MS, Pump
 from perstack_storage._sync.turn import Turn
-from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.target import Target
 
 if TYPE_CHECKING:
     import zmq
@@ -44,13 +44,10 @@ class Connection:
     def __init__(
         self,
         context: "Callable[[], zmq.SyncContext]",
-        endpoint: str,
-        base: str | None,
-        timeout_s: float,
+        target: Target,
         nowait: NowaitSettings,
-        keys: CurveKeys | None,
     ) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s = target.timeout_s
         self._nowait = nowait
         self._thread = threading.get_ident()
         self._pid = os.getpid()
@@ -58,10 +55,10 @@ class Connection:
         self._holder = self._turn.holder
         self._delivery = Delivery(nowait.failures.report)
         self._told = self._delivery.told
-        self._common = Common(timeout_s)
+        self._common = Common(target.timeout_s)
         self._watch, self._late = self._common.watch, self._common.late
         self._late_numbers = itertools.count()
-        self._core = core = Core(context, endpoint, base, timeout_s, keys, self._common)
+        self._core = core = Core(context, target, self._common)
         self._given_up: GivenUp = core._given_up
         core.outstanding = self._new_outstanding()
         self._pump = Pump(self)
@@ -74,6 +71,10 @@ class Connection:
     def outstanding(self) -> int:
         """Number of stores that nobody waits for and that have no outcome."""
         return self._core.outstanding.count + len(self._late)
+
+    def now(self) -> float:
+        """Returns a steady time in seconds."""
+        return time.monotonic()
 
     def last_futures(self) -> list[concurrent.futures.Future[int]]:
         """Returns those that are done last: they are handed out in order."""

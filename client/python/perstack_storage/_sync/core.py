@@ -10,10 +10,10 @@ from perstack_storage._core.errors import ClosedError, refused
 from perstack_storage._core.protocol import ClientProtocol
 from perstack_storage._core.reads import Read
 from perstack_storage._core.stores import BATCH_BYTES_MAX
-from perstack_storage._sync.nowait import ThreadOutstanding
+from perstack_storage._sync.delivery import ThreadOutstanding
 from perstack_storage._sync.watch import Watch
-from perstack_storage._wire.keys import CurveKeys
 from perstack_storage._wire.readiness import READABLE, WRITABLE
+from perstack_storage._wire.target import Target
 from perstack_storage._wire.transport import Transport
 from perstack_storage._wire.wire import Wire
 from perstack_storage._wire.zmtp import WAIT_SLICE_S
@@ -60,18 +60,9 @@ class Core(Transport):
         taken_over: the stores that the successor got.
     """
 
-    def __init__(
-        self,
-        context: "Callable[[], zmq.SyncContext]",
-        endpoint: str,
-        base: str | None,
-        timeout_s: float,
-        keys: CurveKeys | None,
-        common: Common,
-    ) -> None:
-        super().__init__(endpoint, base, timeout_s, keys)
+    def __init__(self, context: "Callable[[], zmq.SyncContext]", target: Target, common: Common) -> None:
+        super().__init__(target)
         self._get_context = context
-        self._made_of = (context, endpoint, base, timeout_s, keys, common)
         self.common, self.watch, self.late = common, common.watch, common.late
         self._undrained_items = 0
         self._drained_at = 0.0
@@ -96,7 +87,7 @@ class Core(Transport):
             renewed: returns the sink of what is outstanding, without a count.
             interrupted: a call is still in here, and will go on.
         """
-        new = Core(*self._made_of)
+        new = Core(self._get_context, self._target, self.common)
         outstanding = new.outstanding = renewed()
         old = self.outstanding
         new._given_up = self._given_up

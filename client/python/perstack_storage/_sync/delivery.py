@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import CodeType
 
 from perstack_storage._core.errors import StorageError
+from perstack_storage._core.outcomes import GivenUp
+from perstack_storage._core.outstanding import NowaitSettings, Outcomes, Outstanding
 from perstack_storage._sync.turn import Turn
-
-Told = list[tuple["concurrent.futures.Future[int] | None", int | StorageError]]
 
 
 class Delivery:
@@ -23,11 +23,11 @@ class Delivery:
 
     def __init__(self, report: Callable[[StorageError], None]) -> None:
         self._report = report
-        self.told: dict[int, Told] = {}
+        self.told: dict[int, Outcomes] = {}
         self._numbers = itertools.count()
         self._turn = Turn(self, _entries)
 
-    def add(self, told: Told) -> None:
+    def add(self, told: Outcomes) -> None:
         """Takes outcomes, in the order in which they are to be handed out."""
         self.told[next(self._numbers)] = told
 
@@ -78,6 +78,17 @@ class Delivery:
                 future.set_result(outcome)
         except concurrent.futures.InvalidStateError:
             pass  # it was handed out by a signal handler meanwhile
+
+
+class ThreadOutstanding(Outstanding):
+    """For threads: outcomes are collected under the connection's turn and handed out without it."""
+
+    def __init__(self, settings: NowaitSettings, given_up: GivenUp, delivery: Delivery) -> None:
+        super().__init__(settings, given_up)
+        self._delivery = delivery
+
+    def _deliver(self, outcomes: Outcomes) -> None:
+        self._delivery.add(outcomes)
 
 
 _ENTRIES = frozenset({Delivery.hand_out.__code__})

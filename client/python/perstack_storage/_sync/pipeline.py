@@ -1,18 +1,15 @@
 """Stores that are sent without waiting for each other, in order and in batches."""
 
 import math
-from collections.abc import Mapping
-from itertools import islice
 from types import TracebackType
-from typing import Any
 
-from perstack_storage._core.batch import Batch, Outcome
-from perstack_storage._core.errors import Refused, StorageError, refused
-from perstack_storage._core.jsonio import dumps
+from perstack_storage._core.calls import Stores
+from perstack_storage._core.errors import StorageError
+from perstack_storage._core.outcomes import PipelineOutcomes
 from perstack_storage._sync.connection import Connection
 
 
-class Pipeline:
+class Pipeline(PipelineOutcomes, Stores[None]):
     """Made by `Client.pipeline`; used within `with`, by the thread that made it.
 
         with client.pipeline() as pipeline:
@@ -31,59 +28,9 @@ class Pipeline:
     def __init__(self, connection: Connection, max_in_flight: int | None) -> None:
         if max_in_flight is not None and max_in_flight < 1:
             raise ValueError("max_in_flight must be at least 1")
+        super().__init__()
         self._connection = connection
         self._records_max = math.inf if max_in_flight is None else max_in_flight
-        # By the number of the first store of a batch: what comes twice, after an interruption, counts once.
-        self._told: dict[int, tuple[list[str], list[Outcome | None]]] = {}
-        self._positions: list[int | None] = []
-        self._refusals: list[Refused] = []
-        self._flat = (0, 0, 0)  # so many batches are in the two lists, and make so many entries of each
-        self._raised = 0  # so many of the refusals have been raised
-        self._refused = False
-        self._unheard: StorageError | None = None
-
-    @property
-    def positions(self) -> list[int | None]:
-        """The position of each store, in the order of the calls; None for one that was refused or given up.
-
-        Complete after `flush` and after leaving.
-        """
-        self._flatten()
-        return self._positions
-
-    @property
-    def refusals(self) -> list[Refused]:
-        """A `Refused` for each store that was refused, with its `index`."""
-        self._flatten()
-        return self._refusals
-
-    def settled(self, batch: Batch) -> None:
-        """Takes the outcomes of a batch; called by the connection, in the order of the stores."""
-        self._take(batch, list(batch.outcomes))
-
-    def abandoned(self, batch: Batch) -> None:
-        """Notes that a batch was given up; called by the connection."""
-        self._take(batch, [*batch.outcomes, *[None] * (len(batch.stores) - len(batch.outcomes))])
-
-    def unheard(self, error: StorageError) -> None:
-        """Keeps an error for `flush`; called by the connection."""
-        self._unheard = error
-
-    def store_job(self, job: Mapping[str, Any]) -> None:
-        """Queues a job; see `Client.store_job`."""
-        self._connection.submit("storeJob", dumps(job), self, self._records_max)
-
-    def store_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Queues a checkpoint; see `Client.store_checkpoint`."""
-        self._connection.submit("storeCheckpoint", dumps(checkpoint), self, self._records_max)
-
-    def store_event(self, event: Mapping[str, Any]) -> None:
-        """Queues an event; see `Client.store_event`."""
-        self._connection.submit("storeEvent", dumps(event), self, self._records_max)
-
-    def store_run_setting(self, setting: Mapping[str, Any]) -> None:
-        """Queues a run setting; see `Client.store_run_setting`."""
-        self._connection.submit("storeRunSetting", dumps(setting), self, self._records_max)
 
     def flush(self) -> None:
         """Waits until everything queued so far is on disk or refused.
@@ -94,13 +41,7 @@ class Pipeline:
                 unanswered is given up.
         """
         self._connection.flush()
-        unheard, self._unheard = self._unheard, None
-        if unheard is not None:
-            raise unheard
-        if self._refused and self._raised < len(self.refusals):
-            first = self.refusals[self._raised]
-            self._raised = len(self.refusals)
-            raise first
+        self._raise_first()
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -115,26 +56,5 @@ class Pipeline:
                 raise
             error.add_note(f"and the pipeline, while it stored what was queued: {problem}")
 
-    def _take(self, batch: Batch, outcomes: list[Outcome | None]) -> None:
-        refused = dict in set(map(type, outcomes))
-        if refused:
-            self._refused = True
-        self._told.setdefault(batch.start, (batch.ops if refused else [], outcomes))
-
-    def _flatten(self) -> None:
-        """Brings the two lists up to date; each step may be the last one, or be done once more."""
-        batches, stores, refusals = self._flat
-        del self._positions[stores:], self._refusals[refusals:]
-        positions: list[int | None] = []
-        refused_now: list[Refused] = []
-        told = list(islice(self._told.values(), batches, None))
-        for ops, outcomes in told:
-            for number, outcome in enumerate(outcomes):
-                if isinstance(outcome, dict):
-                    refused_now.append(refused(outcome, op=ops[number], index=stores + len(positions)))
-                positions.append(outcome if isinstance(outcome, int) else None)
-        self._positions += positions
-        self._refusals += refused_now
-        batches, stores, refusals = batches + len(told), stores + len(positions), refusals + len(refused_now)
-        self._flat = batches, stores, refusals
-        del self._positions[stores:], self._refusals[refusals:]
+    def _store(self, op: str, body: bytes) -> None:
+        self._connection.submit(op, body, self, self._records_max)

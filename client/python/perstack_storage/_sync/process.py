@@ -9,10 +9,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from perstack_storage._core.errors import ClosedError, NotFlushed
+from perstack_storage._core.outstanding import NowaitSettings
 from perstack_storage._sync.connection import Connection
 from perstack_storage._sync.future import wait_all
-from perstack_storage._sync.nowait import NowaitSettings
-from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.target import Target
 
 if TYPE_CHECKING:
     import zmq
@@ -50,20 +50,10 @@ class ProcessState:
     There is no lock: a signal handler may come at any step, and call the client.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        base: str | None,
-        timeout_s: float,
-        nowait: NowaitSettings,
-        keys: CurveKeys | None,
-    ) -> None:
+    def __init__(self, target: Target, nowait: NowaitSettings) -> None:
         self.pid = os.getpid()
-        self._endpoint = endpoint
-        self._base = base
-        self._timeout_s = timeout_s
+        self._target = target
         self._nowait = nowait
-        self._keys = keys
         self._local = _Local()
         self._context = _Context()
         self._connections: dict[int, weakref.ref[Connection]] = {}
@@ -74,9 +64,7 @@ class ProcessState:
         """Returns the connection of the calling thread, which closes when the thread ends."""
         connection = self._local.connection
         if connection is None:
-            connection = Connection(
-                self._context.get, self._endpoint, self._base, self._timeout_s, self._nowait, self._keys
-            )
+            connection = Connection(self._context.get, self._target, self._nowait)
             number, connections = next(self._numbers), self._connections
             # Not a lambda: an exception out of a signal handler would be lost in it.
             connections[number] = weakref.ref(connection, functools.partial(connections.pop, number))

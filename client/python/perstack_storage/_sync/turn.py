@@ -7,13 +7,14 @@ and a handler can see that it stands on top of the holder.
 """
 
 import contextlib
-import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import cast
+
+from perstack_storage._wire.readiness import is_cooperative
 
 Token = list[object]
 """Number of the thread that holds or wants the turn; then the heir's token, where that thread left it."""
@@ -22,11 +23,6 @@ _TURN = "turn"
 _WAIT_S = 0.002
 _GONE_AFTER_S = 0.05
 """A thread that holds a turn for so long is looked at; that costs more than a turn is mostly held."""
-
-
-def is_cooperative() -> bool:
-    """Whether sockets and threads are those of gevent, eventlet or the like."""
-    return socket.socket.__module__ != "socket"
 
 
 class Turn:

@@ -11,7 +11,6 @@ SERVER_KEY_VARIABLE = "PERSTACK_STORED_SERVER_KEY"
 KEY_FILE_VARIABLE = "PERSTACK_STORED_KEY_FILE"
 _FIELD = re.compile(r'^\s*(public-key|secret-key)\s*=\s*"([^"]{40})"\s*$', re.MULTILINE)
 _KEY_CHARS = 40
-KEY_REFUSED = "the daemon does not let this client's key in"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,15 @@
 """Waits for a descriptor, also where gevent or eventlet has replaced the functions of the system."""
 
 import select
+import socket
 import time
 
 READABLE, WRITABLE = 1, 4  # as poll(2) has them
+
+
+def is_cooperative() -> bool:
+    """Whether sockets and threads are those of gevent, eventlet or the like."""
+    return socket.socket.__module__ != "socket"
 
 
 def wait_ready(fd: int, events: int, seconds: float) -> bool:

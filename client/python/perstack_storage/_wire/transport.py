@@ -8,7 +8,7 @@ from perstack_storage._core.batch import Batch
 from perstack_storage._core.errors import ClosedError, EndpointError, ProtocolError
 from perstack_storage._core.outcomes import GivenUp
 from perstack_storage._core.protocol import ClientProtocol
-from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.target import Target
 from perstack_storage._wire.wire import RECONNECT_MAX_S, RECONNECT_MIN_S, Wire, open_wire
 
 if TYPE_CHECKING:
@@ -22,11 +22,10 @@ DRAIN_FRAMES_MAX = 100_000
 class Transport:
     """Hands frames to the wire and takes what has arrived; a subclass decides when, and waits."""
 
-    def __init__(self, endpoint: str, base: str | None, timeout_s: float, keys: CurveKeys | None) -> None:
-        self._endpoint = endpoint
-        self._timeout_s = timeout_s
-        self._keys = keys
-        self._given_up = GivenUp(endpoint, base, timeout_s)
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._timeout_s = target.timeout_s
+        self._given_up = GivenUp(target.endpoint, target.base, target.timeout_s)
         self._protocol = ClientProtocol(os.urandom(16).hex())
         self._stores = self._protocol.stores
         self._wire: Wire | None = None
@@ -117,10 +116,12 @@ class Transport:
         if now < self._connect_at:
             return None
         try:
-            wire = open_wire(self._endpoint, self._context, self._keys)
+            wire = open_wire(self._target.endpoint, self._context, self._target.keys)
         except OSError as error:
             if error.errno is None:  # the path can't be one of a socket
-                raise EndpointError(f"no socket can be connected to {self._endpoint}: {error}") from error
+                raise EndpointError(
+                    f"no socket can be connected to {self._target.endpoint}: {error}"
+                ) from error
             self._connect_later(now)
             return None
         self._wire = wire

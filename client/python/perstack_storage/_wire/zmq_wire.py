@@ -6,9 +6,9 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from perstack_storage._core.errors import ClosedError, EndpointError
-from perstack_storage._sync.turn import is_cooperative
-from perstack_storage._wire.keys import KEY_REFUSED, CurveKeys
-from perstack_storage._wire.readiness import READABLE, wait_ready
+from perstack_storage._core.outcomes import KEY_REFUSED
+from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.readiness import READABLE, is_cooperative, wait_ready
 from perstack_storage._wire.wire import RECONNECT_MAX_S, RECONNECT_MIN_S
 from perstack_storage._wire.zmtp import FRAME_BYTES_MAX, WAIT_SLICE_S
 

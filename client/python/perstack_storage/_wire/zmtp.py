@@ -11,8 +11,7 @@ import struct
 
 from perstack_storage._core.errors import ProtocolError
 from perstack_storage._core.zmtp_frames import COMMAND, GREETING_BYTES, LONG, command, greeting, metadata
-from perstack_storage._sync.turn import is_cooperative
-from perstack_storage._wire.readiness import READABLE, WRITABLE, wait_ready
+from perstack_storage._wire.readiness import READABLE, WRITABLE, is_cooperative, wait_ready
 
 BUFFER_BYTES = 65_536
 FRAME_BYTES_MAX = 1 << 28

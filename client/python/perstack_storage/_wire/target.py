@@ -1,0 +1,42 @@
+"""Which daemon a client talks to, how it gets in, and how long it waits."""
+
+import os
+from dataclasses import dataclass
+
+from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
+from perstack_storage._wire.keys import CurveKeys, keys_of
+
+TIMEOUT_DEFAULT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What all connections of a client share.
+
+    Attributes:
+        endpoint: of the daemon.
+        base: what the endpoint was derived from; None where it was named.
+        timeout_s: how long an answer may take.
+        keys: for CURVE; None without.
+    """
+
+    endpoint: str
+    base: str | None
+    timeout_s: float
+    keys: CurveKeys | None
+
+
+def target_of(
+    endpoint: str | None, base_path: str | os.PathLike[str] | None, timeout_s: float, keys: CurveKeys | None
+) -> Target:
+    """Returns what the arguments of a client, and the environment, name.
+
+    Raises:
+        EndpointError: no endpoint can be derived from the base, or there are no such keys.
+        ValueError: `timeout_s` is not positive.
+    """
+    if not timeout_s > 0:
+        raise ValueError("timeout_s must be positive")
+    named = bool(endpoint or os.environ.get(ENDPOINT_VARIABLE))
+    resolved = resolve_endpoint(endpoint, base_path)
+    return Target(resolved, None if named else resolve_base(base_path), timeout_s, keys_of(resolved, keys))
