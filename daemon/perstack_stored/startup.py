@@ -4,11 +4,11 @@ import structlog
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import DataDir
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import position_of
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalOptions, JournalWriter
 from perstack_stored.progress import Working, to_nobody
-from perstack_stored.tree.writer import Cursor, load_cursor, save_cursor
+from perstack_stored.tree.cursor import Cursor, load_cursor, save_cursor
 from perstack_stored.tree_import.first_start import import_tree, import_wanted
 
 _log = structlog.get_logger()
@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 def known_position(datadir: DataDir, store: bytes) -> int:
     """The highest position that index or tree know: they only follow what is on disk."""
-    indexed = index.position_of(datadir.index_path, store)
+    indexed = position_of(datadir.index_path, store)
     return max(load_cursor(datadir.files, datadir.folders.stored, store).position, indexed or 0)
 
 

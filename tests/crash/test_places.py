@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.tree.writer import CURSOR_NAME
+from perstack_stored.tree.cursor import CURSOR_NAME
 from tests.crash.image import enter_namespace, image, needs_images, run
 from tests.integration.raw import Raw, event, job
 from tests.support import RunningDaemon, eventually, files_of

@@ -20,7 +20,7 @@ import zmq
 
 from perstack_storage import Client, socket_path_of
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.tree.writer import Cursor, load_cursor
+from perstack_stored.tree.cursor import Cursor, load_cursor
 from tests.integration.raw import Raw, checkpoint, event, job, session, setting
 from tests.integration.replay import check_command
 from tests.support import RunningDaemon, eventually, files_of, running_daemon

@@ -24,7 +24,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir, open_folders
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
 from perstack_stored.journal.reader import JournalReader, LogPosition, walk
@@ -32,7 +32,8 @@ from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.locked import keeping_sessions, slices
 from perstack_stored.protocol.frames import STORE_KINDS
-from perstack_stored.tree.writer import Cursor, TreeWriter, save_cursor
+from perstack_stored.tree.cursor import Cursor, save_cursor
+from perstack_stored.tree.writer import TreeWriter
 from tests.crash.progress import Figures, Progress, add
 from tests.offline.bases import one_of_each
 from tests.offline.inprocess import Checked, EndingFiles, Repaired, Started
@@ -107,7 +108,7 @@ def make(path: Path, *, clean: bool) -> Made:
         following.apply([entry])
         if number % _CHECKPOINT_EVERY == 0:
             following.checkpoint()  # so that there is something in the file, and in the log
-    database = index.connect(path_of_index, read_only=True)
+    database = connect(path_of_index, read_only=True)
     tree = TreeWriter(DataDir(str(path), files, folders), database, reader, journal.store)
     for portion in slices(reader.entries(reader.start(), journal.mark)):
         tree.apply(portion)

@@ -10,7 +10,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.datadir.pending_repair import refuse_unfinished
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalOptions, JournalWriter
@@ -18,7 +18,7 @@ from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Finding, Report
 from perstack_stored.offline.locked import keeping_sessions, locked_datadir, slices
 from perstack_stored.offline.repair.repair import FINDINGS, NOTES, repair
-from perstack_stored.projection.worker import IndexOpening, IndexProjection
+from perstack_stored.projection.index_projection import IndexOpening, IndexProjection
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.startup import known_position
@@ -167,7 +167,7 @@ class Started:
                 projection.apply(portion)
 
     def _follow_tree(self, held: DataDir, path: str, reader: JournalReader, journal: JournalWriter) -> None:
-        with closing(index.connect(path, read_only=True)) as database:
+        with closing(connect(path, read_only=True)) as database:
             tree = TreeWriter(held, database, reader, journal.store)
             place = reader.seek(tree.position, journal.mark)
             tree.plan_replay(reader.entries(place, journal.mark))
@@ -178,7 +178,7 @@ class Started:
 
     def _ask(self, path: str, reader: JournalReader) -> dict[str, Items]:
         """Every read there is, of everything there is. What is refused is told by its code."""
-        with closing(index.connect(path, read_only=True)) as database:
+        with closing(connect(path, read_only=True)) as database:
             return self._asked(queries.Source(database, reader))
 
     def _asked(self, source: queries.Source) -> dict[str, Items]:

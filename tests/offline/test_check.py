@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.index.writer import SCHEMA_VERSION, cursor_crc
+from perstack_stored.index.connection import cursor_crc
+from perstack_stored.index.schema import SCHEMA_VERSION
 from perstack_stored.journal.reader import LogPosition
 from tests.offline.bases import (
     SMALL_SEGMENTS,

@@ -13,7 +13,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import rebuild
-from perstack_stored.tree.writer import Cursor, cursor_store, load_cursor
+from perstack_stored.tree.cursor import Cursor, cursor_store, load_cursor
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,

@@ -14,7 +14,8 @@ from perstack_stored.index.writer import IndexWriter
 from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import Rebuilt, rebuild
 from perstack_stored.offline.rebuild_child import in_child
-from perstack_stored.tree.writer import TreeWriter, Write
+from perstack_stored.tree.write import Write
+from perstack_stored.tree.writer import TreeWriter
 from tests.offline.bases import Checked, make_base, one_of_each
 from tests.support import files_of
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from perstack_stored.datadir.filesystem import Buffer, FileSystem, read_whole
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir, FileSystemFeatures, Folders
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.format import NO_SESSION, Record, record_places
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
@@ -298,7 +298,7 @@ class Base:
         self.index_path = str(path / ".stored" / INDEX_NAME)
         self.index = IndexWriter(self.index_path, self.folder.reader(), self.journal.store)
         self.reader = self.folder.reader()
-        self.database = index.connect(self.index_path, read_only=True)
+        self.database = connect(self.index_path, read_only=True)
         self.listings = ListingCache(1 << 20)
         self.tree: TreeWriter | None = None
 

@@ -13,6 +13,7 @@ from crc32c import crc32c
 from perstack_stored.datadir.layout import INDEX_NAME
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect, remove
 from perstack_stored.index.value_lookup import read_value
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import format as record
@@ -536,12 +537,12 @@ def test_an_index_built_anew_answers_the_same(base: Base) -> None:
     before = answers()
     base.index.close()
     base.database.close()
-    index.remove(base.index_path)
-    index.remove(base.index_path)
+    remove(base.index_path)
+    remove(base.index_path)
     assert not list(base.path.glob(".stored/index*"))
     base.index = IndexWriter(base.index_path, base.folder.reader(), base.journal.store)
     base.follow()
-    base.database = index.connect(base.index_path, read_only=True)
+    base.database = connect(base.index_path, read_only=True)
     base.listings = ListingCache(1 << 20)
     assert answers() == before
 

@@ -13,7 +13,7 @@ from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.kinds import Kind
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.projection.channel import Report, SupervisorChannel, WorkerChannel
-from perstack_stored.projection.worker import IndexProjection
+from perstack_stored.projection.index_projection import IndexProjection
 from tests.unit.support import Base, event
 
 

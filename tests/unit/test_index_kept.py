@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.index.writer import may_pass
+from perstack_stored.index.connection import may_pass
 
 
 def test_what_may_pass_is_told_from_damage(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import page_checksums as index_sums
+from perstack_stored.index.connection import connect
 from perstack_stored.index.page_checksums import verify_at_rest
-from perstack_stored.index.writer import IndexWriter, connect
+from perstack_stored.index.writer import IndexWriter
 from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, event
 

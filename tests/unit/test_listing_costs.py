@@ -11,6 +11,8 @@ import pytest
 
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
+from perstack_stored.index.schema import SCHEMA_VERSION
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.listing_cache import ListingCache
@@ -57,7 +59,7 @@ class Steps:
 
     def connect(self, path: str, *, read_only: bool) -> sqlite3.Connection:
         """Another connection, whose steps count as well."""
-        database = index.connect(path, read_only=read_only)
+        database = connect(path, read_only=read_only)
         database.set_progress_handler(self._note, 10)
         return database
 
@@ -179,8 +181,8 @@ def test_a_listing_that_is_pulled_slowly_is_of_one_moment(
 
 def test_an_index_of_an_older_form_is_built_again(base: Base) -> None:
     """Its version says so, at the start."""
-    with contextlib.closing(index.connect(base.index_path, read_only=False)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (index.SCHEMA_VERSION,)
+    with contextlib.closing(connect(base.index_path, read_only=False)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         database.execute("PRAGMA user_version = 2")
     with pytest.raises(IndexUnusableError, match="version 2, not 3"):
         index.IndexWriter(base.index_path, base.folder.reader(), base.journal.store)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perstack_stored.errors import DamageError, IndexUnusableError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
 from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
@@ -38,7 +38,7 @@ def base(tmp_path: Path) -> Base:
 
 def change(base: Base, statement: str) -> None:
     """Change the index as no daemon would."""
-    with contextlib.closing(index.connect(base.index_path, read_only=False)) as database:
+    with contextlib.closing(connect(base.index_path, read_only=False)) as database:
         assert database.execute(statement).rowcount > 0
 
 

@@ -16,16 +16,11 @@ from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.kinds import Kind
+from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree import writer as tree
-from perstack_stored.tree.writer import (
-    Cursor,
-    TreeWriter,
-    Write,
-    cursor_store,
-    event_name,
-    load_cursor,
-    save_cursor,
-)
+from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, cursor_store, load_cursor, save_cursor
+from perstack_stored.tree.write import Write, event_name
+from perstack_stored.tree.writer import TreeWriter
 from tests.unit.support import Base, Died, FailingFiles, SimulatedDisk, checkpoint, dumps, event, job, setting
 
 RUN = "jobs/job-1/runs/run-1"
@@ -265,7 +260,7 @@ def test_a_crash_at_any_call_is_repaired_by_the_next_start(tmp_path: Path) -> No
     calls = 0
     while True:
         shutil.rmtree(base.path / "jobs")
-        (base.path / ".stored" / tree.CURSOR_NAME).unlink(missing_ok=True)
+        (base.path / ".stored" / CURSOR_NAME).unlink(missing_ok=True)
         disk = SimulatedDisk(dies_at=calls)
         died = False
         try:
@@ -293,7 +288,7 @@ def test_a_crash_at_any_call_is_repaired_by_the_next_start(tmp_path: Path) -> No
 
 def test_the_cursor_moves_behind_a_sync_only(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the cursor says that files are there they were synced; never more than the bound is unsynced."""
-    monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 10)
     log: list[str] = []
 
     class Logged(FileSystem):
@@ -331,7 +326,7 @@ def test_a_sync_beside_the_writing_covers_what_the_cursor_says(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files are made meanwhile; the cursor says no more than was written when the sync began."""
-    monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 10)
     made_files = 0
     covered: list[int] = []
     beside: list[int] = []
@@ -373,7 +368,7 @@ def test_a_sync_beside_the_writing_that_fails_ends_the_writing(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that is waited for: the next process compares what is there."""
-    monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 10)
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 10)
     for i in range(20):
         base.store((Kind.EVENT, event(id=f"{i}", timestamp=i)))
     save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
@@ -405,7 +400,7 @@ def test_a_clean_cursor_is_taken_back_before_anything_is_written(base: Base) -> 
 def test_a_cursor_that_is_not_right_means_all_is_projected_again(base: Base, damage: str) -> None:
     """A damaged cursor, or one of another journal, is not believed."""
     save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(77, clean=True))
-    path = base.path / ".stored" / tree.CURSOR_NAME
+    path = base.path / ".stored" / CURSOR_NAME
     data = path.read_bytes()
     if damage == "flip":
         for i in range(len(data)):
@@ -728,7 +723,7 @@ def test_a_cursor_with_any_bad_byte_counts_as_lost(base: Base) -> None:
     """Wherever the cursor's file is damaged or cut, it is not believed."""
     save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(7, clean=True))
     assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(7, clean=True)
-    path = base.path / ".stored" / tree.CURSOR_NAME
+    path = base.path / ".stored" / CURSOR_NAME
     good = path.read_bytes()
     damaged = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(len(good))]
     assert cursor_store(FileSystem(), base.stored_dir) == base.journal.store
@@ -740,13 +735,13 @@ def test_a_cursor_with_any_bad_byte_counts_as_lost(base: Base) -> None:
 
 def test_a_lost_cursor_brings_back_no_older_version(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a cursor that can be believed all is projected again, and no file becomes older on the way."""
-    monkeypatch.setattr(tree, "UNSYNCED_RECORDS_MAX", 4)
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 4)
     for i in range(30):
         base.store((Kind.JOB, job(n=i)))
     made = grown(base)
     made.sync(clean=True)
     newest = base.files()
-    cursor = base.path / ".stored" / tree.CURSOR_NAME
+    cursor = base.path / ".stored" / CURSOR_NAME
     for damage in (lambda: cursor.write_bytes(b"damaged"), cursor.unlink):
         damage()
         made = base.open_tree()

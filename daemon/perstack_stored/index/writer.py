@@ -12,182 +12,34 @@ from collections.abc import Iterable
 
 from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.errors import IndexUnusableError, Refusal
+from perstack_stored.index.connection import _files_of, connect_worker, cursor_crc, may_pass, read_cursor
+from perstack_stored.index.schema import _SCHEMA, LOST_POSITION, LOST_SEGMENT, SCHEMA_VERSION
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
 from perstack_stored.model import gaps, values
 from perstack_stored.model.checksum import crc32c
-from perstack_stored.model.edits import Edit
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind
+from perstack_stored.model.run_settings import LACKS_MAX_STEPS, LACKS_REASONING_BUDGET
 from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .lookalikes import GROUP_MIN, Lookalikes
-from .page_checksums import SUFFIX as SUMS_SUFFIX
 from .page_checksums import CheckpointedChecksums
 from .value_lookup import ValueAddress, read_value
 
-SCHEMA_VERSION = 3
-VOUCHING_VERSIONS = frozenset({2, 3})
-"""Versions that tell a repair of lost records alike: after an update, an older index is all there is."""
-LACKS_REASONING_BUDGET = 1
-LACKS_MAX_STEPS = 2
 _PLACE_EVERY_BYTES = 256 << 10
-_PROGRESS_OPCODES = 100_000  # some milliseconds of a statement
-_WORKER_LOCK_SECONDS = 1  # a worker that waits for a lock shows no progress, and says so soon
 _RUNS_CACHED_MAX = 4096
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # What most events are: the first of their name, with a whole timestamp. sqlite3 takes long over None.
 _INSERT_FRESH = "INSERT INTO event VALUES (?, ?, ?, ?, 1, NULL, ?, ?, ?, ?, ?)"
 _GAP = int(Kind.GAP)
-LOST_SEGMENT = 0
-LOST_POSITION = 2**62
 _BRING_BACK = (
     "UPDATE event SET position = ?, segment = ?, offset = ?"
     " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
 )
 _SETTING_ROW = "setting VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHERE run = ?"
-
-_SCHEMA = """
-CREATE TABLE cursor (store BLOB NOT NULL, position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER
-NOT NULL, crc INTEGER NOT NULL);  -- a wrong position would make the journal seem to have lost its end
-CREATE TABLE place (position INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
-CREATE TABLE job (
-  id TEXT PRIMARY KEY, started_at NUMERIC NOT NULL,
-  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-  length INTEGER NOT NULL, crc INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX job_order ON job (started_at DESC, id);
-CREATE TABLE checkpoint (
-  job TEXT NOT NULL, id TEXT NOT NULL, step INTEGER NOT NULL,
-  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-  length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (job, id)
-) WITHOUT ROWID;
-CREATE INDEX checkpoint_order ON checkpoint (job, step, position);
-CREATE TABLE run (
-  id INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
-  stirred INTEGER NOT NULL DEFAULT 0,  -- position of the last event whose step is below an earlier one's
-  UNIQUE (job, name)
-);
-CREATE TABLE setting (
-  run INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
-  updated_at NUMERIC NOT NULL, rewritten INTEGER NOT NULL, lacks INTEGER NOT NULL,
-  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-  length INTEGER NOT NULL, crc INTEGER NOT NULL,
-  sent_at TEXT NOT NULL,  -- its updatedAt as it was sent: the tree's file may show a later one
-  sent_start INTEGER NOT NULL, body_end INTEGER NOT NULL  -- where that stands, and what is added goes
-);
-CREATE INDEX setting_order ON setting (updated_at DESC, job, name);
--- The key is the name of the event's file. Different events with one name are told apart by n: 1, 2, 3, …
--- A lost event keeps its name: its segment is 0, and its position behind all others.
-CREATE TABLE event (
-  run INTEGER NOT NULL, timestamp INTEGER NOT NULL, step INTEGER NOT NULL, type TEXT NOT NULL, n INTEGER NOT
-  NULL, at TEXT,  -- the timestamp itself, where it has a fraction
-  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-  length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (run, timestamp, step, type, n)
-) WITHOUT ROWID;
--- The order of getEventsByRun, with all that it answers.
-CREATE INDEX event_order ON event (run, step, position, at);
-CREATE INDEX event_twin ON event (run, timestamp, step, type, crc) WHERE n > 1;
--- Events that don't have their plain file name: n as above, or 0 for one that repeats an earlier event.
-CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);
--- Positions whose records were lost.
-CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
--- Whose the records are that are too large to be looked into at each read.
-CREATE TABLE large (position INTEGER PRIMARY KEY, job TEXT NOT NULL, run TEXT NOT NULL);
-"""
-
-
-# Errors of the caller, or of a value that is too long: they tell nothing of the database.
-_OURS = (sqlite3.ProgrammingError, sqlite3.NotSupportedError, sqlite3.DataError)
-_PASSING = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_NOMEM,
-}
-
-
-def may_pass(error: sqlite3.Error) -> bool:
-    """Whether it is for want of room, descriptors or permission, and no reason to throw the index away."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF in _PASSING and code != sqlite3.SQLITE_IOERR_SHORT_READ
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether it tells that the index can't be used any more."""
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OURS) and not may_pass(error)
-
-
-def connect(
-    path: str, *, read_only: bool, lock_seconds: float = 30, status: WorkerStatus | None = None
-) -> sqlite3.Connection:
-    """Open the index; the writer makes it if it is not there.
-
-    Args:
-        path: of the index.
-        read_only: nothing will be written.
-        lock_seconds: how long a statement waits for the lock of somebody else.
-        status: where a worker shows that a long statement makes progress.
-    """
-    uri = f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
-    database = sqlite3.connect(
-        uri + ("?mode=ro" if read_only else ""),
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=lock_seconds,
-    )
-    if status is not None:
-        database.set_progress_handler(status.beat, _PROGRESS_OPCODES)
-    database.execute("PRAGMA cache_size = -8192")
-    return database
-
-
-def connect_worker(path: str, *, read_only: bool, status: WorkerStatus | None) -> sqlite3.Connection:
-    """Open the index in a worker, which must not wait long without a sign of life."""
-    if status is None:
-        return connect(path, read_only=read_only)
-    return connect(path, read_only=read_only, lock_seconds=_WORKER_LOCK_SECONDS, status=status)
-
-
-def position_of(path: str, store: bytes) -> int | None:
-    """Position up to which an index of this journal is complete; None if there is none that can be read."""
-    if not os.path.exists(path):
-        return None
-    try:
-        with contextlib.closing(connect(path, read_only=True)) as database:
-            return read_cursor(database, store).position
-    except (sqlite3.DatabaseError, IndexUnusableError):
-        return None
-
-
-def read_cursor(database: sqlite3.Connection, store: bytes | None = None) -> LogPosition:
-    """The place up to which an index is complete; with `store`, if it is of that journal.
-
-    Raises:
-        IndexUnusableError: it belongs to another journal, or is damaged.
-    """
-    row = database.execute("SELECT store, position, segment, offset, crc FROM cursor").fetchone()
-    if row is None:
-        raise IndexUnusableError("the index has no cursor")
-    owner, position, segment, offset, crc = row
-    if store is not None and owner != store:
-        raise IndexUnusableError("the index belongs to another journal")
-    mark = LogPosition(position, segment, offset)
-    if not isinstance(owner, bytes) or crc != cursor_crc(owner, mark):
-        raise IndexUnusableError("the checksum of the index's cursor does not match")
-    return mark
-
-
-def cursor_crc(store: bytes, mark: LogPosition) -> int:
-    """Checksum of the cursor's row."""
-    return crc32c(f"{store.hex()} {mark.position} {mark.segment} {mark.offset}".encode())
 
 
 class _Latest:
@@ -572,45 +424,6 @@ class IndexWriter:
             " updated_at = max(CAST(sent_at AS NUMERIC), ?), rewritten = 1",
             (*row, time_ms),
         )
-
-
-def setting_text(payload: bytes, updated_at: float, *, rewritten: bool) -> bytes:
-    """A run setting as it counts now: the first one stored, with the time of the last store."""
-    if not rewritten:
-        return payload
-    start, end = updated_at_span(payload)
-    return payload[:start] + repr(updated_at).encode() + payload[end:]
-
-
-def setting_as_sent(text: bytes, sent_at: str) -> bytes:
-    """The setting as it was sent, from what `setting_text` made of it."""
-    start, end = updated_at_span(text)
-    return text[:start] + sent_at.encode() + text[end:]
-
-
-def setting_edits(
-    size: int, rewritten: bool, lacks: int, span: tuple[int, int], body_end: int, updated_at: float
-) -> list[Edit]:
-    """What makes of a run setting as it was stored the one that is read.
-
-    It has the time of the last store, and "low" and 100 stand in for what is missing, as in the reference.
-    """
-    edits = [(*span, repr(updated_at).encode())] if rewritten else []
-    missing = (b',"reasoningBudget":"low"' if lacks & LACKS_REASONING_BUDGET else b"") + (
-        b',"maxSteps":100' if lacks & LACKS_MAX_STEPS else b""
-    )
-    return [*edits, (body_end, size, missing + b"}")] if missing else edits
-
-
-def remove(path: str) -> None:
-    """Remove an index with the files beside it."""
-    for file in _files_of(path):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file)
-
-
-def _files_of(path: str) -> list[str]:
-    return [path + suffix for suffix in ("", "-wal", "-shm", "-journal", SUMS_SUFFIX)]
 
 
 def kind_name(kind: int) -> str:

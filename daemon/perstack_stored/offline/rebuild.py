@@ -17,7 +17,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, TreeModes
 from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, IndexUnusableError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect, remove
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.index.page_checksums import verify_at_rest
 from perstack_stored.index.writer import IndexWriter
@@ -28,7 +28,9 @@ from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.startup import known_position
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
-from perstack_stored.tree.writer import Cursor, TreeOptions, TreeWriter, Write, save_cursor, umask_for
+from perstack_stored.tree.cursor import Cursor, save_cursor
+from perstack_stored.tree.write import Write
+from perstack_stored.tree.writer import TreeOptions, TreeWriter, umask_for
 from perstack_stored.tree_import import first_start as importer
 
 from .locked import Advance, keeping_sessions, progress, slices
@@ -149,18 +151,18 @@ def _rebuild_index(
     base: DataDir, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> None:
     new_path = os.path.join(base.path, STORED_NAME, _NEW_NAME)
-    index.remove(new_path)  # of a rebuild that did not come to its end
+    remove(new_path)  # of a rebuild that did not come to its end
     try:
         new = IndexWriter(new_path, reader, store, step.status)
         new.names_records = step.names_records
         _follow(new, reader, mark)
         new.close()
     except BaseException:
-        index.remove(new_path)
+        remove(new_path)
         raise
     stored = base.folders.stored
     _sync_file(base.files, _NEW_NAME, stored)
-    index.remove(path)
+    remove(path)
     for suffix in (SUMS_SUFFIX, ""):
         base.files.rename(_NEW_NAME + suffix, INDEX_NAME + suffix, source_dir=stored, target_dir=stored)
     base.files.sync(stored)
@@ -211,7 +213,7 @@ def _make_tree(
     kept = listed.records if listed.is_current and not step.retries else ()
     save_cursor(files, stored, store, Cursor(0, clean=False))
     options = TreeOptions(modes, probe(files, base.folders, base.path), passed_over=(*kept, *step.blocked))
-    with contextlib.closing(index.connect(base.index_path, read_only=True)) as database:
+    with contextlib.closing(connect(base.index_path, read_only=True)) as database:
         tree = TreeWriter(base, database, reader, store, options, step.status)
         tree.names_records = step.names_records
         if step.blocked:

@@ -14,10 +14,11 @@ from perstack_stored.process import interpreter
 from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
 from .channel import Report, SupervisorChannel
-from .worker import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS, WorkerConfig
+from .worker import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0

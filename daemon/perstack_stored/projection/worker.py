@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
 import structlog
@@ -32,28 +32,22 @@ from perstack_stored.errors import (
     StoredError,
     TreeUnsyncedError,
 )
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect_worker, is_damage
 from perstack_stored.index.disk_reserve import DiskReserve
-from perstack_stored.index.file_watch import FileWatch
-from perstack_stored.index.page_checksums import verify_at_rest
-from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.projection.index_projection import IndexOpening, IndexProjection
+from perstack_stored.projection.tree_projection import TREE_IDLE_SECONDS, TreeProjection, log_blocked
+from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.tree import blocked
-from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.blocked_sync import BlockedRecords
-from perstack_stored.tree.helper import HELPED_LAG_RECORDS, ParallelWriter, Slice, serve
-from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
-from perstack_stored.tree.writer import TreeOptions, TreeWriter, Write, umask_for
+from perstack_stored.tree.helper import ParallelWriter, Slice, serve
+from perstack_stored.tree.writer import TreeOptions, TreeWriter, umask_for
 
 from .channel import Report, WorkerChannel
 
-INDEX_SLICE = (2048, 4 << 20)  # records, bytes
-TREE_SLICE = (256, 4 << 20)
-TREE_SLICE_HELPED = (1024, 16 << 20)
-TREE_IDLE_SECONDS = 0.5
 FAULT_RETRY_SECONDS = 1.0
 WAIT_SECONDS = 0.5
 FINISH_SECONDS = 3.0
@@ -63,195 +57,9 @@ INDEX_STATUS = 4
 """The index can't be used any more, and is to be made anew."""
 CRASH_STATUS = 5
 """An error that nobody expected, as by one record."""
-SILENCE_SECONDS = 20.0
 _PR_SET_PDEATHSIG = 1
 
 _log = structlog.get_logger()
-
-
-class WorkerConfig(msgspec.Struct):
-    """What a follower is told on its command line, as JSON."""
-
-    base: str
-    store: str
-    file_mode: int
-    folder_mode: int
-    nice: int
-    log_json: bool
-    log_level: str
-    parent: int
-    unnamed: bool = True  # see `tree.Ways`
-    exchange: bool = True
-    lock_fd: int = -1
-    at_rest: bool = False  # nobody has had the index open since the last daemon ended
-    anew: str = ""  # why the index is not to be used, but made anew
-    status_fd: int = -1
-    silence_seconds: float = SILENCE_SECONDS
-    careful_until: int = 0  # the process before died: small steps up to here, each record named
-    blocked: tuple[BlockedRecord, ...] = ()  # to be passed over from now on
-
-
-class IndexOpening(NamedTuple):
-    """What is known of an index before it is opened.
-
-    Attributes:
-        at_rest: no process has had it open since the last daemon ended.
-        rebuild_reason: why the index that is there is not used; empty if it is.
-    """
-
-    at_rest: bool = False
-    rebuild_reason: str = ""
-
-
-class IndexProjection:
-    """The index. What makes it unusable makes it be built anew."""
-
-    def __init__(
-        self,
-        path: str,
-        reader: JournalReader,
-        store: bytes,
-        opening: IndexOpening = IndexOpening(),  # noqa: B008 - it can't be changed
-        reserve: DiskReserve | None = None,
-        status: WorkerStatus | None = None,
-    ) -> None:
-        """Open the index, or build it.
-
-        Args:
-            path: of the index.
-            reader: of the journal.
-            store: the journal's identity.
-            opening: what is known of the index that is there.
-            reserve: room that is kept for it.
-            status: where this process shows its progress.
-        """
-        self._reserve = reserve
-        beat = (status or WorkerStatus()).beat
-        self.rebuilt = False
-        try:
-            if opening.rebuild_reason:
-                raise IndexUnusableError(opening.rebuild_reason)
-            if opening.at_rest:
-                verify_at_rest(path, beat)
-            self._index = IndexWriter(path, reader, store, status)
-        except IndexUnusableError as error:
-            _log.warning("index_rebuilt", reason=str(error))
-            index.remove(path)
-            self._index = IndexWriter(path, reader, store, status)
-            self.rebuilt = True
-        self._watch = FileWatch(path, lambda: self._index.checkpoints)
-
-    def name_records(self, *, wanted: bool) -> None:
-        """Whether each record is named before it is taken up."""
-        self._index.names_records = wanted
-
-    def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
-        """The place from which to go on."""
-        place = self._index.place
-        end = reader.chain.end_of(place.segment)
-        # Recovery wrote records again, and the place lies in what is void now.
-        return place if end is None or place.offset <= end else reader.seek(place.position, mark)
-
-    def slice(self, _lag: int, /) -> tuple[int, int]:
-        """Records and bytes to take up at a time, where it lags so many records behind."""
-        return INDEX_SLICE
-
-    def apply(self, entries: list[Entry]) -> None:
-        """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
-        with self._watch.writing():
-            if self._reserve is not None:
-                self._reserve.keep()
-            # Tried again, maybe, because only what came behind the transaction failed.
-            position = self._index.place.position
-            self._index.apply([entry for entry in entries if entry.header.position > position])
-
-    def idle(self, _seconds: float, /) -> None:
-        """Nothing to write: each transaction is complete."""
-        with self._watch.writing():
-            if self._reserve is not None:
-                self._reserve.keep()
-
-    def short(self) -> bool:
-        """Whether the disk has no room for more."""
-        return self._reserve is not None and self._reserve.short
-
-    def blocked(self) -> int:
-        """How many files could not be had."""
-        return 0
-
-    def close(self) -> None:
-        """Make durable what was done, and end."""
-        self._watch.check()
-        self._index.close()
-
-
-class TreeProjection:
-    """The tree. It follows the index, which numbers the events that would share a file."""
-
-    rebuilt = False
-
-    def __init__(
-        self, tree: TreeWriter, helper: ParallelWriter | None = None, passing: BlockedRecords | None = None
-    ) -> None:
-        self._tree = tree
-        self._helper = helper
-        self._passing = passing or BlockedRecords(tree, lambda _records: None)
-        self._lags = False
-        tree.on_blocked = log_blocked
-
-    def name_records(self, *, wanted: bool) -> None:
-        """Whether each record is named before it is written."""
-        self._tree.names_records = wanted
-
-    def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
-        """The place from which to go on."""
-        self._passing.begin(mark)
-        place = reader.seek(self._tree.position, mark)
-        self._tree.plan_replay(reader.entries(place, mark))
-        return place
-
-    def slice(self, lag: int) -> tuple[int, int]:
-        """Records and bytes to take up at a time, where it lags so many records behind."""
-        self._lags = lag > HELPED_LAG_RECORDS
-        return TREE_SLICE_HELPED if self._lags else TREE_SLICE
-
-    def apply(self, entries: list[Entry]) -> None:
-        """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
-        self._tree.apply(entries, self._helper if self._lags else None)
-        self._passing.keep()
-
-    def idle(self, seconds: float) -> None:
-        """There has been nothing to do for so long."""
-        if seconds >= TREE_IDLE_SECONDS:
-            self._tree.sync(clean=True)
-        if self._helper is not None and seconds >= HELPER_IDLE_SECONDS:
-            self._helper.stop()
-
-    def blocked(self) -> int:
-        """How many files could not be had."""
-        helped = 0 if self._helper is None else self._helper.blocked
-        return self._tree.blocked + helped + len(self._tree.passed_over)
-
-    def short(self) -> bool:
-        """Of the tree nobody waits for room."""
-        return False
-
-    def close(self) -> None:
-        """Make durable what was done, and end."""
-        if self._helper is not None:
-            self._helper.stop()
-        self._tree.sync(clean=True)
-        self._tree.close()
-
-
-def log_blocked(write: Write, error: OSError) -> None:
-    """Say which file of the tree could not be had."""
-    _log.error(
-        "tree_file_blocked",
-        position=write.position,
-        file="/".join((*write.folders, write.name)),
-        reason=str(error),
-    )
 
 
 def help_with(tree: TreeWriter, line: socket.socket) -> None:
@@ -335,7 +143,7 @@ def _insist(
         try:
             work()
         except (OSError, sqlite3.OperationalError) as error:
-            if isinstance(error, sqlite3.Error) and index.is_damage(error):
+            if isinstance(error, sqlite3.Error) and is_damage(error):
                 raise
             if str(error) != fault:
                 fault = str(error)
@@ -405,7 +213,7 @@ def _run(kind: str, told: WorkerConfig, sock: socket.socket, line: WorkerChannel
             status,
         )
     else:
-        database = index.connect_worker(path, read_only=True, status=status)
+        database = connect_worker(path, read_only=True, status=status)
         assists = kind == "helper"
         listed = blocked.load(files, folders.stored, store)
         options = TreeOptions(
@@ -461,7 +269,7 @@ def _ended(error: Exception) -> tuple[str, int]:
         return "tree_unsynced", 1
     if isinstance(error, IndexUnusableError):
         return "index_unusable", INDEX_STATUS
-    if isinstance(error, sqlite3.Error) and index.is_damage(error):
+    if isinstance(error, sqlite3.Error) and is_damage(error):
         return "index_damaged", INDEX_STATUS
     return ("index_unavailable" if isinstance(error, sqlite3.Error) else "follower_failed"), 1
 

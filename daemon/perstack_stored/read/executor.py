@@ -12,7 +12,7 @@ from typing import NamedTuple
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import Refusal
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import ByteShares
@@ -223,7 +223,7 @@ class ReadExecutor:
         generation = self.faults.generation
         if self.index_is_there:
             source = Source(
-                index.connect(self._path, read_only=True),
+                connect(self._path, read_only=True),
                 JournalReader(self._files, self._journal_dir),
                 ListingCache(self._listings_bytes),
                 generation,

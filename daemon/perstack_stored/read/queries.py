@@ -16,13 +16,14 @@ import msgspec
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
+from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.value_lookup import PIECE_BYTES, ValueAddress, Values, pieces_at, values_at
-from perstack_stored.index.writer import connect, read_cursor, setting_edits
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model.edits import Edit, edited, joined
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
+from perstack_stored.model.run_settings import setting_edits
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 
 from . import window as stretch

@@ -10,7 +10,7 @@ import structlog
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, StoredError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import is_damage, may_pass
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.messages import RoutingId
@@ -52,15 +52,15 @@ class Faults:
         is_known = isinstance(error, (sqlite3.Error, OSError, StoredError))
         _log.error("read_failed", op=op, reason=str(error), exc_info=not is_known, **who)
         of_index = isinstance(error, (sqlite3.Error, IndexUnusableError))
-        is_damage = isinstance(error, IndexUnusableError) or (
-            isinstance(error, sqlite3.Error) and index.is_damage(error)
+        damaged = isinstance(error, IndexUnusableError) or (
+            isinstance(error, sqlite3.Error) and is_damage(error)
         )
-        if is_damage:
+        if damaged:
             self._damage = self.generation if source is None else source.generation, str(error)
             self._wake()
         if of_index and op == "readPart":
             return Refusal(ErrorCode.READ_GONE, "the index could not be read; the daemon's log says why")
-        if is_damage or (isinstance(error, sqlite3.Error) and index.may_pass(error)):
+        if damaged or (isinstance(error, sqlite3.Error) and may_pass(error)):
             # What may pass may do so soon; what may not is built anew.
             return Refusal(ErrorCode.BUSY, "the index could not be read; the daemon's log says why")
         code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL

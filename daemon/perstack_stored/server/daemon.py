@@ -39,7 +39,7 @@ from perstack_stored.observe import log
 from perstack_stored.observe.health import Health
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import ProjectionProcess
-from perstack_stored.projection.worker import WorkerConfig
+from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.read.executor import ReadExecutor, ReadLimits
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
 from perstack_stored.transport import binding as bind
@@ -47,7 +47,8 @@ from perstack_stored.transport.endpoints import Endpoints
 from perstack_stored.transport.socket_activation import inherited_listeners
 from perstack_stored.transport.tcp import TcpTransport
 from perstack_stored.transport.wakeup import WakeupPipe
-from perstack_stored.tree.writer import load_cursor, umask_for
+from perstack_stored.tree.cursor import load_cursor
+from perstack_stored.tree.writer import umask_for
 
 from .assembly import assemble
 from .loop import Server

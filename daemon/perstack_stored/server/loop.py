@@ -123,7 +123,7 @@ class Server:
                 pass
             if not drained and self._endpoints.wait(0) is None:
                 break
-        self._group_commit.sync()
+        self._group_commit.complete()
         while self._reads.pending and time.monotonic() < deadline:
             self._projections.follow(hurry=bool(self._waiting))
             self._release_reads()

@@ -170,7 +170,7 @@ class GroupCommit:
             self.answer_synced()
             self._journal.sync_soon(self._wake)
 
-    def sync(self) -> None:
+    def complete(self) -> None:
         """Sync what is written, and answer it."""
         self._journal.sync()
         self.answer_synced()

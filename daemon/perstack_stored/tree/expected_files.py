@@ -4,11 +4,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from perstack_stored.index.writer import setting_text
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import json_text as jsontext
-
-from .writer import event_name
+from perstack_stored.model.run_settings import setting_text
+from perstack_stored.tree.write import event_name
 
 JOB_NAME = "job.json"
 SETTING_NAME = "run-setting.json"

@@ -11,13 +11,12 @@ import errno
 import os
 import sqlite3
 import stat
-import struct
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from perstack_stored.datadir.background_sync import BackgroundSync
-from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, FileSystem, atomic_replace, read_whole
+from perstack_stored.datadir.filesystem import FOLDER_MODE
 from perstack_stored.datadir.layout import (
     ASIDE_NAMES,
     ASIDE_PREFIX,
@@ -28,25 +27,23 @@ from perstack_stored.datadir.layout import (
     TreeModes,
 )
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
+from perstack_stored.index.connection import read_cursor
 from perstack_stored.index.value_lookup import ValueAddress, read_value
-from perstack_stored.index.writer import kind_name, read_cursor, setting_text
+from perstack_stored.index.writer import kind_name
 from perstack_stored.journal import format as record
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_name
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model import values
-from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.kinds import Kind
+from perstack_stored.model.run_settings import setting_text
 from perstack_stored.process.worker_status import WorkerStatus
+from perstack_stored.tree import cursor as tree_cursor
+from perstack_stored.tree.cursor import Cursor, load_cursor, save_cursor
+from perstack_stored.tree.write import SETTING_NAME, Write, divided, event_name
 
 from .blocked import BlockedRecord
 from .helper import ParallelWriter, Slice, slice_of
 
-SETTING_NAME = "run-setting.json"
-CURSOR_NAME = "tree.cursor"
-UNSYNCED_RECORDS_MAX = 8192
-_CURSOR = struct.Struct("<8s16sQB3x")
-_CURSOR_MAGIC = b"PSTKTRE1"
-_UNKNOWN = 2**63
 _FOLDERS_OPEN_MAX = 256
 # What a removed folder answers: ENOENT, but ext4 says EPERM where a file without a name is to be made in it.
 _FOLDER_GONE = (errno.ENOENT, errno.EPERM)
@@ -62,103 +59,9 @@ _BLOCKED = (
 )
 
 
-class Write(NamedTuple):
-    """A file as it should be: where, and what it holds."""
-
-    position: int
-    folders: tuple[str, ...]
-    name: str
-    content: Callable[[], bytes]
-    replaces: bool  # jobs, checkpoints, settings: the newest one counts
-
-    @property
-    def path(self) -> str:
-        """The file's path below the base."""
-        return "/".join((*self.folders, self.name))
-
-    @property
-    def kind(self) -> str:
-        """Name of the record's kind."""
-        match self.folders[2:3]:
-            case ():
-                return "job"
-            case ("checkpoints",):
-                return "checkpoint"
-        return "run_setting" if self.name == SETTING_NAME else "event"
-
-
-def event_name(timestamp: float, step: float, type: str, n: int) -> str:
-    """Name of an event's file; `n` numbers the events that would share it, from 1."""
-    twin = "" if n == 1 else f".n{n:04d}"
-    return f"event-{int(timestamp)}-{int(step)}-{type}{twin}.json"
-
-
-class Cursor(NamedTuple):
-    """What the tree's cursor file says: synced up to `position`; `clean` if nothing was written behind it."""
-
-    position: int
-    clean: bool
-    lost: bool = False  # there is no such file, or not a good one for this journal
-
-    @property
-    def written_max(self) -> int:
-        """Nothing behind this position was written before the last stop."""
-        if self.lost:
-            return _UNKNOWN
-        return self.position if self.clean else self.position + UNSYNCED_RECORDS_MAX
-
-
-def load_cursor(files: FileSystem, stored_dir: int, store: bytes) -> Cursor:
-    """The durable cursor; where there is no good one for this journal, all is projected again."""
-    data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
-    if data is None or len(data) != _CURSOR.size + 4:
-        return Cursor(0, clean=False, lost=True)
-    magic, owner, position, clean = _CURSOR.unpack_from(data)
-    if magic != _CURSOR_MAGIC or owner != store or crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        return Cursor(0, clean=False, lost=True)
-    return Cursor(position, bool(clean))
-
-
-def cursor_store(files: FileSystem, stored_dir: int) -> bytes | None:
-    """The journal that a good cursor is of; None if there is none."""
-    data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
-    if (
-        data is None
-        or len(data) != _CURSOR.size + 4
-        or crc32c(data[:-4]) != int.from_bytes(data[-4:], "little")
-    ):
-        return None
-    return bytes(_CURSOR.unpack_from(data)[1])
-
-
-def save_cursor(files: FileSystem, stored_dir: int, store: bytes, cursor: Cursor) -> None:
-    """Replace the durable cursor."""
-    data = _CURSOR.pack(_CURSOR_MAGIC, store, cursor.position, cursor.clean)
-    atomic_replace(
-        files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), FILE_MODE, dir_fd=stored_dir
-    )
-
-
 def _unsynced(error: OSError) -> TreeUnsyncedError:
     # It is told once: the pages count as clean now, and the next sync would report a success.
     return TreeUnsyncedError(f"syncing the tree failed: {error}")
-
-
-def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
-    """The writes of the first process and those of the helper, by job, about as many each."""
-    counts = Counter([write.folders[1] for write in writes])
-    helped: set[str] = set()
-    ours = theirs = 0
-    for job, count in counts.most_common():
-        if theirs < ours:
-            helped.add(job)
-            theirs += count
-        else:
-            ours += count
-    return (
-        [write for write in writes if write.folders[1] not in helped],
-        [write for write in writes if write.folders[1] in helped],
-    )
 
 
 class TreeOptions(NamedTuple):
@@ -267,8 +170,8 @@ class TreeWriter:
         if not entries:
             return
         until = self._reader.behind(entries[-1])
-        self._settle(wait=until.position > self.synced + UNSYNCED_RECORDS_MAX)
-        if self.clean or self._lost or until.position > self.synced + UNSYNCED_RECORDS_MAX:
+        self._settle(wait=until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX)
+        if self.clean or self._lost or until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
         writes = self._writes(entries, until.position)
         if helper is None or entries[0].header.position <= self.replay_until:
@@ -368,7 +271,7 @@ class TreeWriter:
         syncer = self.syncer
         if syncer is None or syncer.busy or self._lost:
             return
-        if self.position - self.synced >= UNSYNCED_RECORDS_MAX // 2:
+        if self.position - self.synced >= tree_cursor.UNSYNCED_RECORDS_MAX // 2:
             syncer.start(self._ground, LogPosition(self.position, 0, 0))
 
     def _settle(self, *, wait: bool) -> None:

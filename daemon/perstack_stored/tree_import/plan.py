@@ -13,7 +13,7 @@ from typing import NamedTuple
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
-from perstack_stored.tree.writer import event_name
+from perstack_stored.tree.write import event_name
 
 DIGEST_BYTES = 16
 _TWIN = re.compile(r"(event-.*)\.n(\d{4,9})\.json", re.DOTALL)

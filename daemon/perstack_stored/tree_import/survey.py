@@ -18,7 +18,7 @@ from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 from perstack_stored.progress import Working, to_nobody
-from perstack_stored.tree.writer import event_name
+from perstack_stored.tree.write import event_name
 
 from .plan import Path, Plan, digest_of, kind_of, order_of
 

@@ -132,7 +132,7 @@ _BUGS = (
     ),
     _Bug(
         "the index goes on from a place that is void",
-        "projection/worker.py",
+        "projection/index_projection.py",
         "return place if end is None or place.offset <= end else reader.seek(place.position, mark)",
         "return place",
     ),
@@ -192,7 +192,7 @@ _BUGS = (
     ),
     _Bug(
         "a collision of names overwrites",
-        "tree/writer.py",
+        "tree/write.py",
         'twin = "" if n == 1 else',
         'twin = "" if n else',
     ),

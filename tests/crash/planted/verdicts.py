@@ -31,7 +31,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "datadir/lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
     "tree/blocked.py: save: atomic_replace": ("tests/unit/test_blocked.py",),
-    "tree/writer.py: cursor_store: checksum": (
+    "tree/cursor.py: cursor_store: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "offline/backup/manifest.py: read_manifest: checksum": (
@@ -65,7 +65,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "journal/format.py: decode_segment_header: checksum": (
         f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
     ),
-    "tree/writer.py: load_cursor: checksum": (
+    "tree/cursor.py: load_cursor: checksum": (
         "tests/unit/test_tree.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),

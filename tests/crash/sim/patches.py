@@ -16,9 +16,11 @@ from perstack_stored.datadir import filesystem as files
 from perstack_stored.journal import preallocation as prepare
 from perstack_stored.journal import sessions
 from perstack_stored.journal import writer as journal
+from perstack_stored.projection import index_projection, tree_projection
 from perstack_stored.projection import worker as follower
 from perstack_stored.server import dispatch, loop, projections, status
 from perstack_stored.store import commit, group_commit
+from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree import writer as tree
 from perstack_stored.tree_import import first_start as importer
 from perstack_stored.tree_import import survey as import_survey
@@ -71,13 +73,13 @@ def simulated() -> Iterator[None]:
         put(journal, "uuid", SimpleNamespace(uuid4=_uuid4))
         # Bounds so small that a short history reaches them.
         put(journal, "GROWTH_BYTES", 4096)
-        put(tree, "UNSYNCED_RECORDS_MAX", 6)
+        put(tree_cursor, "UNSYNCED_RECORDS_MAX", 6)
         put(tree, "_FOLDERS_OPEN_MAX", 3)
         put(group_commit, "_INLINE_REQUESTS_MAX", 1)
-        put(follower, "INDEX_SLICE", (3, 1 << 12))
-        put(follower, "TREE_SLICE", (2, 1 << 12))
-        put(follower, "TREE_SLICE_HELPED", (5, 1 << 13))
-        put(follower, "HELPED_LAG_RECORDS", 3)
+        put(index_projection, "INDEX_SLICE", (3, 1 << 12))
+        put(tree_projection, "TREE_SLICE", (2, 1 << 12))
+        put(tree_projection, "TREE_SLICE_HELPED", (5, 1 << 13))
+        put(tree_projection, "HELPED_LAG_RECORDS", 3)
         try:
             yield
         finally:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect, remove
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.projection.channel import Report
-from perstack_stored.projection.worker import IndexProjection, TreeProjection, follow
+from perstack_stored.projection.index_projection import IndexProjection
+from perstack_stored.projection.tree_projection import TreeProjection
+from perstack_stored.projection.worker import follow
 from perstack_stored.tree.helper import Slice
 from perstack_stored.tree.writer import TreeOptions, TreeWriter
 
@@ -103,7 +105,7 @@ class SimulatedHelper:
     def _write(self, piece: Slice) -> None:
         world = self._world
         reader = JournalReader(world.files, world.folders.journal)
-        with closing(index.connect(world.index_path, read_only=True)) as database:
+        with closing(connect(world.index_path, read_only=True)) as database:
             tree = TreeWriter(
                 world.datadir, database, reader, world.store,
                 TreeOptions(features=world.kernel.disk.ways, assists=True),
@@ -221,7 +223,7 @@ class SimulatedFollower:
                     projection.abandon()
                     raise
                 return
-            with closing(index.connect(path, read_only=True)) as database:
+            with closing(connect(path, read_only=True)) as database:
                 options = TreeOptions(features=world.kernel.disk.ways)
                 tree = TreeWriter(world.datadir, database, reader, world.store, options)
                 tree.syncer = BackgroundSync(world.files.sync_all)
@@ -231,5 +233,5 @@ class SimulatedFollower:
             raise Violation(f"a follower found damage: {error}") from error
         except (IndexUnusableError, sqlite3.DatabaseError):
             if self.kind == "index":
-                index.remove(path)
+                remove(path)
             raise

@@ -23,7 +23,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, Folders
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol.messages import Envelope, Message, Reply, RoutingId
@@ -33,7 +33,7 @@ from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
 from perstack_stored.server.parts import ServerParts
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
-from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor
+from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor
 
 from .clients import Client, Ledger, Violation
 from .disk import Disk, File
@@ -547,7 +547,7 @@ class World:
         payloads = []
         with (
             _quiet(self.kernel),
-            contextlib.closing(index.connect(self.index_path, read_only=True)) as database,
+            contextlib.closing(connect(self.index_path, read_only=True)) as database,
         ):
             reader = JournalReader(self.files, self.folders.journal)
             for table in ("job", "checkpoint", "setting", "event"):

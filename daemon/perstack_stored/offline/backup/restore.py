@@ -20,7 +20,7 @@ from perstack_stored.journal import format as record
 from perstack_stored.journal.format import Record, SegmentHeader
 from perstack_stored.journal.reader import Entry, segment_name
 from perstack_stored.offline.locked import progress
-from perstack_stored.tree.writer import Cursor, save_cursor
+from perstack_stored.tree.cursor import Cursor, save_cursor
 
 from . import manifest as backup_folder
 from .copy import verify_copy

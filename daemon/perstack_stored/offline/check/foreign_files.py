@@ -9,7 +9,7 @@ from functools import partial
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.offline.findings import Report
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
-from perstack_stored.tree.writer import event_name
+from perstack_stored.tree.write import event_name
 
 _EVENT = re.compile(r"event-(\d{1,16})-(\d{1,16})-([^.]+)(?:\.n(\d{4,9}))?\.json")
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.errors import IndexUnusableError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect, read_cursor
+from perstack_stored.index.schema import SCHEMA_VERSION
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import format as record
 from perstack_stored.journal.format import NotAnEntryError
@@ -94,21 +95,21 @@ def _open_copy(base: DataDir, end: JournalEnd, scratch: str, report: Report) -> 
         report.add("index_missing")
         return None
     try:
-        database = index.connect(path, read_only=False)
+        database = connect(path, read_only=False)
         (version,) = database.execute("PRAGMA user_version").fetchone()
         place = None
-        if version == index.SCHEMA_VERSION:
-            place = index.read_cursor(database, end.store)
+        if version == SCHEMA_VERSION:
+            place = read_cursor(database, end.store)
         database.close()
     except (sqlite3.Error, IndexUnusableError) as error:
         report.add("index_unusable", reason=str(error))
         return None
     if version == 0:
         report.add("index_missing")
-    elif 0 < version < index.SCHEMA_VERSION:
+    elif 0 < version < SCHEMA_VERSION:
         report.add("index_older", version=version)
     elif place is None:
-        report.add("index_unusable", reason=f"it has version {version}, not {index.SCHEMA_VERSION}")
+        report.add("index_unusable", reason=f"it has version {version}, not {SCHEMA_VERSION}")
     else:
         return _tell_place(place, end, report)
     return None
@@ -149,7 +150,7 @@ class _Comparison:
     """Compares the copy of the index with a fresh one that ends at the same position."""
 
     def __init__(self, fresh_path: str, copy_path: str, reader: JournalReader, report: Report) -> None:
-        self._database = index.connect(fresh_path, read_only=False)
+        self._database = connect(fresh_path, read_only=False)
         self._database.execute("ATTACH ? AS copy", (copy_path,))
         self._reader = reader
         self._report = report

@@ -7,7 +7,7 @@ import stat
 
 from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.datadir.layout import DataDir
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect
 from perstack_stored.journal.format import record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
@@ -15,8 +15,8 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import progress
 from perstack_stored.tree import blocked
+from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor, save_cursor
 from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, count_expected, expected_files
-from perstack_stored.tree.writer import CURSOR_NAME, Cursor, load_cursor, save_cursor
 
 from .foreign_files import report_foreign
 from .journal import JournalEnd
@@ -40,7 +40,7 @@ def check_tree(
 ) -> None:
     """Report how the tree differs from the journal."""
     cursor = _cursor(base, end, scratch, report)
-    database = index.connect(fresh_path, read_only=False)
+    database = connect(fresh_path, read_only=False)
     check = _Check(base, end, reader, database, cursor, report)
     files = count_expected(database)
     passed_over = blocked.load(base.files, base.folders.stored, end.store).records

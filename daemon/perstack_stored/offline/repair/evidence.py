@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import IndexUnusableError
-from perstack_stored.index import writer as index
+from perstack_stored.index.connection import connect, read_cursor
+from perstack_stored.index.schema import SCHEMA_VERSION, VOUCHING_VERSIONS
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap
 from perstack_stored.model.kinds import Kind
+from perstack_stored.model.run_settings import setting_as_sent
 from perstack_stored.offline.check.index import copy_index
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
-from perstack_stored.tree.writer import event_name
+from perstack_stored.tree.write import event_name
 
 from .survey import Hole
 
@@ -79,13 +81,13 @@ class IndexEvidence:
         path = copy_index(self._base, scratch)
         if not os.path.exists(path):
             raise IndexUnusableError("there is no index")
-        database = index.connect(path, read_only=False)
+        database = connect(path, read_only=False)
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version not in index.VOUCHING_VERSIONS:
-            raise IndexUnusableError(f"the index has version {version}, not {index.SCHEMA_VERSION}")
+        if version not in VOUCHING_VERSIONS:
+            raise IndexUnusableError(f"the index has version {version}, not {SCHEMA_VERSION}")
         if store is None:
             raise IndexUnusableError("the journal does not tell whose index it is")
-        self.position = index.read_cursor(database, store).position
+        self.position = read_cursor(database, store).position
         self._database = database
 
     def close(self) -> None:
@@ -194,7 +196,7 @@ def _setting(place: Place, row: Row) -> Known:
 
     def layouts(text: bytes) -> Iterator[bytes]:
         try:
-            yield index.setting_as_sent(text, sent_at) if rewritten else text
+            yield setting_as_sent(text, sent_at) if rewritten else text
         except (ValueError, AssertionError):
             return  # the file holds something else
 

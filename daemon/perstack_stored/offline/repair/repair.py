@@ -17,7 +17,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import keeping_sessions, progress
 from perstack_stored.protocol.frames import STORE_OPS
-from perstack_stored.tree.writer import cursor_store, load_cursor
+from perstack_stored.tree.cursor import cursor_store, load_cursor
 
 from .evidence import IndexEvidence, Known
 from .fill import GapFiller

@@ -1,0 +1,59 @@
+"""The tables of the index, and the version of their layout."""
+
+SCHEMA_VERSION = 3
+
+VOUCHING_VERSIONS = frozenset({2, 3})
+"""Versions that tell a repair of lost records alike: after an update, an older index is all there is."""
+
+LOST_SEGMENT = 0
+
+LOST_POSITION = 2**62
+
+_SCHEMA = """
+CREATE TABLE cursor (store BLOB NOT NULL, position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER
+NOT NULL, crc INTEGER NOT NULL);  -- a wrong position would make the journal seem to have lost its end
+CREATE TABLE place (position INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL);
+CREATE TABLE job (
+  id TEXT PRIMARY KEY, started_at NUMERIC NOT NULL,
+  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  length INTEGER NOT NULL, crc INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX job_order ON job (started_at DESC, id);
+CREATE TABLE checkpoint (
+  job TEXT NOT NULL, id TEXT NOT NULL, step INTEGER NOT NULL,
+  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (job, id)
+) WITHOUT ROWID;
+CREATE INDEX checkpoint_order ON checkpoint (job, step, position);
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
+  stirred INTEGER NOT NULL DEFAULT 0,  -- position of the last event whose step is below an earlier one's
+  UNIQUE (job, name)
+);
+CREATE TABLE setting (
+  run INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
+  updated_at NUMERIC NOT NULL, rewritten INTEGER NOT NULL, lacks INTEGER NOT NULL,
+  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  length INTEGER NOT NULL, crc INTEGER NOT NULL,
+  sent_at TEXT NOT NULL,  -- its updatedAt as it was sent: the tree's file may show a later one
+  sent_start INTEGER NOT NULL, body_end INTEGER NOT NULL  -- where that stands, and what is added goes
+);
+CREATE INDEX setting_order ON setting (updated_at DESC, job, name);
+-- The key is the name of the event's file. Different events with one name are told apart by n: 1, 2, 3, …
+-- A lost event keeps its name: its segment is 0, and its position behind all others.
+CREATE TABLE event (
+  run INTEGER NOT NULL, timestamp INTEGER NOT NULL, step INTEGER NOT NULL, type TEXT NOT NULL, n INTEGER NOT
+  NULL, at TEXT,  -- the timestamp itself, where it has a fraction
+  position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (run, timestamp, step, type, n)
+) WITHOUT ROWID;
+-- The order of getEventsByRun, with all that it answers.
+CREATE INDEX event_order ON event (run, step, position, at);
+CREATE INDEX event_twin ON event (run, timestamp, step, type, crc) WHERE n > 1;
+-- Events that don't have their plain file name: n as above, or 0 for one that repeats an earlier event.
+CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+-- Positions whose records were lost.
+CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+-- Whose the records are that are too large to be looked into at each read.
+CREATE TABLE large (position INTEGER PRIMARY KEY, job TEXT NOT NULL, run TEXT NOT NULL);
+"""

@@ -1,0 +1,63 @@
+"""The cursor of the tree: up to which position its files are written and synced."""
+
+import struct
+from typing import NamedTuple
+
+from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem, atomic_replace, read_whole
+from perstack_stored.model.checksum import crc32c
+
+CURSOR_NAME = "tree.cursor"
+
+UNSYNCED_RECORDS_MAX = 8192
+
+_CURSOR = struct.Struct("<8s16sQB3x")
+
+_CURSOR_MAGIC = b"PSTKTRE1"
+
+_UNKNOWN = 2**63
+
+
+class Cursor(NamedTuple):
+    """What the tree's cursor file says: synced up to `position`; `clean` if nothing was written behind it."""
+
+    position: int
+    clean: bool
+    lost: bool = False  # there is no such file, or not a good one for this journal
+
+    @property
+    def written_max(self) -> int:
+        """Nothing behind this position was written before the last stop."""
+        if self.lost:
+            return _UNKNOWN
+        return self.position if self.clean else self.position + UNSYNCED_RECORDS_MAX
+
+
+def load_cursor(files: FileSystem, stored_dir: int, store: bytes) -> Cursor:
+    """The durable cursor; where there is no good one for this journal, all is projected again."""
+    data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
+    if data is None or len(data) != _CURSOR.size + 4:
+        return Cursor(0, clean=False, lost=True)
+    magic, owner, position, clean = _CURSOR.unpack_from(data)
+    if magic != _CURSOR_MAGIC or owner != store or crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        return Cursor(0, clean=False, lost=True)
+    return Cursor(position, bool(clean))
+
+
+def cursor_store(files: FileSystem, stored_dir: int) -> bytes | None:
+    """The journal that a good cursor is of; None if there is none."""
+    data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
+    if (
+        data is None
+        or len(data) != _CURSOR.size + 4
+        or crc32c(data[:-4]) != int.from_bytes(data[-4:], "little")
+    ):
+        return None
+    return bytes(_CURSOR.unpack_from(data)[1])
+
+
+def save_cursor(files: FileSystem, stored_dir: int, store: bytes, cursor: Cursor) -> None:
+    """Replace the durable cursor."""
+    data = _CURSOR.pack(_CURSOR_MAGIC, store, cursor.position, cursor.clean)
+    atomic_replace(
+        files, CURSOR_NAME, data + crc32c(data).to_bytes(4, "little"), FILE_MODE, dir_fd=stored_dir
+    )

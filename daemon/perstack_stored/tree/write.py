@@ -1,0 +1,55 @@
+"""One file of the tree as it should be: its path and its content."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+SETTING_NAME = "run-setting.json"
+
+
+class Write(NamedTuple):
+    """A file as it should be: where, and what it holds."""
+
+    position: int
+    folders: tuple[str, ...]
+    name: str
+    content: Callable[[], bytes]
+    replaces: bool  # jobs, checkpoints, settings: the newest one counts
+
+    @property
+    def path(self) -> str:
+        """The file's path below the base."""
+        return "/".join((*self.folders, self.name))
+
+    @property
+    def kind(self) -> str:
+        """Name of the record's kind."""
+        match self.folders[2:3]:
+            case ():
+                return "job"
+            case ("checkpoints",):
+                return "checkpoint"
+        return "run_setting" if self.name == SETTING_NAME else "event"
+
+
+def event_name(timestamp: float, step: float, type: str, n: int) -> str:
+    """Name of an event's file; `n` numbers the events that would share it, from 1."""
+    twin = "" if n == 1 else f".n{n:04d}"
+    return f"event-{int(timestamp)}-{int(step)}-{type}{twin}.json"
+
+
+def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
+    """The writes of the first process and those of the helper, by job, about as many each."""
+    counts = Counter([write.folders[1] for write in writes])
+    helped: set[str] = set()
+    ours = theirs = 0
+    for job, count in counts.most_common():
+        if theirs < ours:
+            helped.add(job)
+            theirs += count
+        else:
+            ours += count
+    return (
+        [write for write in writes if write.folders[1] not in helped],
+        [write for write in writes if write.folders[1] in helped],
+    )
