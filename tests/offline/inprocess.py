@@ -21,6 +21,7 @@ from perstack_stored.offline.repair.repair import FINDINGS, NOTES, repair
 from perstack_stored.projection.index_projection import IndexOpening, IndexProjection
 from perstack_stored.read import queries
 from perstack_stored.read.arguments import check_arguments
+from perstack_stored.read.source import Source
 from perstack_stored.startup import known_position
 from perstack_stored.tree.writer import TreeWriter
 
@@ -179,9 +180,9 @@ class Started:
     def _ask(self, path: str, reader: JournalReader) -> dict[str, Items]:
         """Every read there is, of everything there is. What is refused is told by its code."""
         with closing(connect(path, read_only=True)) as database:
-            return self._asked(queries.Source(database, reader))
+            return self._asked(Source(database, reader))
 
-    def _asked(self, source: queries.Source) -> dict[str, Items]:
+    def _asked(self, source: Source) -> dict[str, Items]:
         found = {"readAll": _answer(source, "readAll")}
         stored = [item["value"] for item in found["readAll"]]
         runs = {(value["jobId"], value["runId"]) for value in stored if "runId" in value}
@@ -197,6 +198,6 @@ class Started:
         return found
 
 
-def _answer(source: queries.Source, op: str, **arguments: Any) -> Any:
+def _answer(source: Source, op: str, **arguments: Any) -> Any:
     answer = queries.OPERATIONS[op](source, check_arguments(op, arguments))
     return json.loads(b"".join(answer.pieces))

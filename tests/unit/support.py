@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import pytest
+
 from perstack_stored.datadir.filesystem import Buffer, FileSystem, read_whole
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir, FileSystemFeatures, Folders
 from perstack_stored.index.connection import connect
@@ -18,9 +20,11 @@ from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
 from perstack_stored.model.kinds import Kind
-from perstack_stored.read import queries
+from perstack_stored.read import event_queries, listings, queries
+from perstack_stored.read import source as source_module
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.read.listing_cache import ListingCache
+from perstack_stored.read.source import Source
 from perstack_stored.tree.writer import TreeOptions, TreeWriter
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
@@ -320,7 +324,7 @@ class Base:
     def ask(self, op: str, **arguments: Any) -> tuple[Any, dict[str, object]]:
         """A read: its answer, and the fields of its header."""
         checked = check_arguments(op, arguments)
-        source = queries.Source(self.database, self.reader, self.listings)
+        source = Source(self.database, self.reader, self.listings)
         answer = queries.OPERATIONS[op](source, checked)
         return json.loads(b"".join(answer.pieces)), answer.fields
 
@@ -364,3 +368,11 @@ class Base:
         return {
             str(p.relative_to(self.path)): p.read_bytes() for p in found if p.is_file() and not p.is_symlink()
         }
+
+
+def set_query_limit(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> None:
+    """Change a bound of the queries in every module that uses it."""
+    modules = [m for m in (event_queries, listings, queries, source_module) if hasattr(m, name)]
+    assert modules
+    for module in modules:
+        monkeypatch.setattr(module, name, value)

@@ -21,7 +21,8 @@ from perstack_stored.journal.writer import Append
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.listing_cache import ListingCache
-from tests.unit.support import Base, checkpoint, dumps, event, job, setting
+from perstack_stored.read.source import Source
+from tests.unit.support import Base, checkpoint, dumps, event, job, set_query_limit, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}
 
@@ -45,7 +46,7 @@ def test_of_a_job_the_last_one_stored_counts(base: Base) -> None:
     base.store((Kind.JOB, job(status="running")), (Kind.JOB, job(id="job-2")))
     last = b' {"x":1e400, ' + dumps(job(status="completed", finishedAt=1))[1:]
     base.store((Kind.JOB, last))
-    answer = queries.retrieve_job(queries.Source(base.database, base.reader), {"jobId": "job-1"})
+    answer = queries.retrieve_job(Source(base.database, base.reader), {"jobId": "job-1"})
     assert b"".join(answer.pieces) == last
     assert base.ask("retrieveJob", jobId="nobody") == (None, {})
     assert [j["status"] for j in base.ask("getAllJobs")[0]] == ["completed", "running"]
@@ -148,8 +149,8 @@ def many_events(count: int, seed: int) -> list[dict[str, Any]]:
 @pytest.fixture(params=[3, 20, 10_000])
 def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Listings are made of pages of so many rows."""
-    monkeypatch.setattr(queries, "PAGE_ROWS", request.param)
-    monkeypatch.setattr(queries, "PLACES_ROWS", request.param)
+    set_query_limit(monkeypatch, "PAGE_ROWS", request.param)
+    set_query_limit(monkeypatch, "PLACES_ROWS", request.param)
     return int(request.param)
 
 
@@ -191,10 +192,10 @@ def test_an_event_stored_while_a_listing_is_pulled_is_not_in_it(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All pages of an answer are of one moment."""
-    monkeypatch.setattr(queries, "PAGE_ROWS", 2)
-    monkeypatch.setattr(queries, "PLACES_ROWS", 2)
+    set_query_limit(monkeypatch, "PAGE_ROWS", 2)
+    set_query_limit(monkeypatch, "PLACES_ROWS", 2)
     base.store(*((Kind.EVENT, event(id=str(i), stepNumber=i, timestamp=i)) for i in range(7)))
-    source = queries.Source(base.database, base.reader)
+    source = Source(base.database, base.reader)
     answers = [queries.OPERATIONS[op](source, RUN) for op in ("getEventsByRun", "getEventContents")]
     base.store((Kind.EVENT, event(id="new", stepNumber=6, timestamp=6)))
     assert [len(json.loads(b"".join(answer.pieces))) for answer in answers] == [7, 7]
@@ -345,7 +346,7 @@ def test_of_a_setting_the_first_counts_with_the_time_of_the_last_store(base: Bas
     """A second store changes `updatedAt` to the daemon's time and nothing else, wherever the field stands."""
     first = b'{"in":{"updatedAt":1},"x":1e400 , "updatedAt" : 5,' + dumps(setting(input={"updatedAt": 7}))[1:]
     base.store((Kind.RUN_SETTING, first))
-    answer = queries.get_all_runs(queries.Source(base.database, base.reader), {})
+    answer = queries.get_all_runs(Source(base.database, base.reader), {})
     assert b"".join(answer.pieces) == b"[" + first + b"]"
     before = base.journal.now_ms()
     base.store((Kind.RUN_SETTING, setting(model="other")))

@@ -16,6 +16,7 @@ from perstack_stored.model import masking
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
 from perstack_stored.read import queries
+from perstack_stored.read.source import Source
 from tests.unit.support import Base, checkpoint, dumps, event, job, setting
 
 PIECE = 256
@@ -70,7 +71,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Base:
 
 
 def ask(base: Base, op: str, arguments: dict[str, Any]) -> tuple[bytes, list[bytes]]:
-    source = queries.Source(base.database, base.reader, base.listings)
+    source = Source(base.database, base.reader, base.listings)
     pieces = [bytes(piece) for piece in queries.OPERATIONS[op](source, arguments).pieces]
     return b"".join(pieces), pieces
 
@@ -139,7 +140,7 @@ def test_damage_in_a_large_value_is_told_before_its_end(
     path = next(path for path in base.folder.segments() if value in path.read_bytes())
     data = path.read_bytes()
     path.write_bytes(data.replace(value, value[:-9] + bytes([value[-9] ^ 1]) + value[-8:], 1))
-    source = queries.Source(base.database, base.reader, base.listings)
+    source = Source(base.database, base.reader, base.listings)
     pieces: list[bytes] = []
     with pytest.raises(Refusal) as caught:
         pieces.extend(bytes(piece) for piece in queries.OPERATIONS[op](source, arguments).pieces)

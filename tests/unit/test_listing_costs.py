@@ -15,8 +15,11 @@ from perstack_stored.index.connection import connect
 from perstack_stored.index.schema import SCHEMA_VERSION
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
+from perstack_stored.read import source as source_module
 from perstack_stored.read.listing_cache import ListingCache
-from tests.unit.support import Base, checkpoint, event, job, setting
+from perstack_stored.read.listings import ListingOrder
+from perstack_stored.read.source import Source
+from tests.unit.support import Base, checkpoint, event, job, set_query_limit, setting
 
 RUN = {"jobId": "job-1", "runId": "run-1"}
 JOB = {"jobId": "job-1"}
@@ -103,15 +106,15 @@ def test_a_page_costs_the_same_however_long_the_listing_is(
 @pytest.mark.parametrize("op", KINDS)
 def test_a_whole_listing_costs_by_its_rows(base: Base, monkeypatch: pytest.MonkeyPatch, op: str) -> None:
     """Twice the rows, in twice the pages, take about twice the steps: none is gone through again."""
-    monkeypatch.setattr(queries, "PLACES_ROWS", 50)
-    monkeypatch.setattr(queries, "PAGE_ROWS", 50)
+    set_query_limit(monkeypatch, "PLACES_ROWS", 50)
+    set_query_limit(monkeypatch, "PAGE_ROWS", 50)
     kind, make, arguments = KINDS[op]
     costs = []
     for start in (0, 1000):
         store(base, kind, make, 1000, start)
         base.listings = ListingCache(0)
         with Steps(base) as steps:
-            monkeypatch.setattr(queries, "connect", steps.connect)
+            monkeypatch.setattr(source_module, "connect", steps.connect)
             answer, _ = base.ask(op, **arguments)
         assert len(answer) == start + 1000
         costs.append(steps.count)
@@ -121,7 +124,7 @@ def test_a_whole_listing_costs_by_its_rows(base: Base, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "order", [queries._JOBS, queries._CHECKPOINTS, queries._RUNS], ids=["jobs", "checkpoints", "runs"]
 )
-def test_nothing_is_sorted(base: Base, order: queries._Order) -> None:
+def test_nothing_is_sorted(base: Base, order: ListingOrder) -> None:
     """SQLite goes through an index; a sort would take all rows for each page."""
     bound = {"job": "j", "a": 0, "b": "", "c": "", "limit": 10}
     for sql in (order.first, order.behind):
@@ -132,7 +135,7 @@ def test_nothing_is_sorted(base: Base, order: queries._Order) -> None:
 
 def test_a_limit_is_ten_thousand_at_most(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is asked for: the rest comes behind `next`."""
-    monkeypatch.setattr(queries, "LIMIT_MAX", 7)
+    set_query_limit(monkeypatch, "LIMIT_MAX", 7)
     for op, (kind, make, arguments) in KINDS.items():
         store(base, kind, make, 10)
         page, fields = base.ask(op, limit=10**9, **arguments)
@@ -144,8 +147,8 @@ def test_from_a_cursor_all_the_rest_comes_without_a_limit(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole, and once."""
-    monkeypatch.setattr(queries, "PLACES_ROWS", 3)
-    monkeypatch.setattr(queries, "PAGE_ROWS", 3)
+    set_query_limit(monkeypatch, "PLACES_ROWS", 3)
+    set_query_limit(monkeypatch, "PAGE_ROWS", 3)
     for op, (kind, make, arguments) in KINDS.items():
         store(base, kind, make, 20)
         whole, _ = base.ask(op, **arguments)
@@ -159,11 +162,11 @@ def test_a_listing_that_is_pulled_slowly_is_of_one_moment(
     base: Base, monkeypatch: pytest.MonkeyPatch, op: str
 ) -> None:
     """What is stored, or stored again, while it is pulled is not in it."""
-    monkeypatch.setattr(queries, "PLACES_ROWS", 4)
+    set_query_limit(monkeypatch, "PLACES_ROWS", 4)
     kind, make, arguments = IN_STEPS[op]
     store(base, kind, make, 30)
     expected, _ = base.ask(op, **arguments)
-    source = queries.Source(base.database, base.reader, base.listings)
+    source = Source(base.database, base.reader, base.listings)
     answer = queries.OPERATIONS[op](source, arguments)
     assert answer.memory is not None
     pieces: list[bytes] = []

@@ -10,9 +10,10 @@ import pytest
 
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import listing_cache as listings
-from perstack_stored.read import queries
+from perstack_stored.read.event_queries import get_events_by_run
 from perstack_stored.read.listing_cache import ListingCache
-from tests.unit.support import Base, event
+from perstack_stored.read.source import Source
+from tests.unit.support import Base, event, set_query_limit
 from tests.unit.test_gaps import gap_of
 
 RUN = {"jobId": "job-1", "runId": "run-1"}
@@ -39,8 +40,8 @@ def listing(base: Base, run: str = "run-1") -> Metas:
 
 
 def begun(base: Base) -> Iterator[bytes]:
-    source = queries.Source(base.database, base.reader, base.listings)
-    return map(bytes, queries.get_events_by_run(source, RUN).pieces)
+    source = Source(base.database, base.reader, base.listings)
+    return map(bytes, get_events_by_run(source, RUN).pieces)
 
 
 def statements(base: Base, run: str = "run-1") -> list[str]:
@@ -58,7 +59,7 @@ def test_a_listing_that_grows_is_the_one_that_the_index_gives(
     base: Base, monkeypatch: pytest.MonkeyPatch, page_rows: int, join_bytes: int
 ) -> None:
     """Read after each few events, of later steps mostly and at times of earlier ones, nothing is missing."""
-    monkeypatch.setattr(queries, "PAGE_ROWS", page_rows)
+    set_query_limit(monkeypatch, "PAGE_ROWS", page_rows)
     monkeypatch.setattr(listings, "_JOIN_BYTES_MAX", join_bytes)
     random = Random(page_rows)
     stored: Metas = []
@@ -91,7 +92,7 @@ def test_the_end_of_a_listing_is_kept_where_it_fills_its_pages(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That nothing comes behind the last full page is not asked again."""
-    monkeypatch.setattr(queries, "PAGE_ROWS", 3)
+    set_query_limit(monkeypatch, "PAGE_ROWS", 3)
     monkeypatch.setattr(listings, "_JOIN_BYTES_MAX", 0)
     stored = store(base, *([1] * 6))
     assert len(statements(base)) == 3
@@ -123,7 +124,7 @@ def test_readers_beside_each_other_get_what_was_there_when_they_began(
     base: Base, monkeypatch: pytest.MonkeyPatch, step: int, room: int
 ) -> None:
     """Whether listings are kept, go on, are made anew or dropped while somebody pulls one."""
-    monkeypatch.setattr(queries, "PAGE_ROWS", 2)
+    set_query_limit(monkeypatch, "PAGE_ROWS", 2)
     monkeypatch.setattr(listings, "_JOIN_BYTES_MAX", 100)
     base.listings = ListingCache(room)
     stored: Metas = []
@@ -157,7 +158,7 @@ def test_what_is_kept_is_bounded(base: Base) -> None:
 
 def test_readers_of_listings_that_are_gone_take_no_room(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they make is theirs; in the end there is room for the listing as before."""
-    monkeypatch.setattr(queries, "PAGE_ROWS", 2)
+    set_query_limit(monkeypatch, "PAGE_ROWS", 2)
     base.listings = ListingCache(80_000)
     for i in range(120, 0, -2):
         store(base, i, 200, 200, start=10 * i)
@@ -171,7 +172,7 @@ def test_readers_of_listings_that_are_gone_take_no_room(base: Base, monkeypatch:
 
 def test_of_a_long_listing_the_beginning_is_kept(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the room is one listing's at most; the rest is made for each read."""
-    monkeypatch.setattr(queries, "PAGE_ROWS", 10)
+    set_query_limit(monkeypatch, "PAGE_ROWS", 10)
     base.listings = ListingCache(20_000)
     stored = store(base, *([1] * 100))
     store(base, *([1] * 10), run="small")

@@ -19,10 +19,10 @@ from perstack_stored.model.portions import ByteShares
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.messages import Reply, RoutingId
+from perstack_stored.read.source import STRETCH_ANSWER_BYTES, Answer, Source
 
 from .listing_cache import ListingCache
 from .open_answers import Buffer, OpenReads
-from .queries import STRETCH_ANSWER_BYTES, Answer, Source
 from .requests import ReadRequest
 from .subscriptions import Subscriptions
 from .thread import Faults, ReadThread, begin, frame_of

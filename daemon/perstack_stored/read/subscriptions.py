@@ -15,9 +15,9 @@ from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.shares import Shares
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.messages import RoutingId
+from perstack_stored.read.source import Answer, Source
 
 from . import window as stretch
-from .queries import Answer, Source
 from .requests import ReadRequest
 from .thread import Faults
 from .window import Wanted

@@ -14,10 +14,10 @@ from perstack_stored.index.connection import is_damage, may_pass
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames as wire
 from perstack_stored.protocol.messages import RoutingId
+from perstack_stored.read.source import Answer, Source
 
 from . import queries
 from .open_answers import Buffer, OpenRead, OpenReads
-from .queries import Answer, Source
 from .requests import ReadRequest
 from .turns import Task, Turns
 

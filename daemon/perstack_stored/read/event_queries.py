@@ -1,0 +1,121 @@
+"""Queries for the events of a run: their metadata by step, and their contents by time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from perstack_stored.read.listing_cache import START, Cursor, Listing, Page
+from perstack_stored.read.source import (
+    LIMIT_MAX,
+    PAGE_ROWS,
+    ADDRESS,
+    PLACES_ROWS,
+    Answer,
+    Source,
+    as_json_text,
+    cursor_of,
+    decode_rows,
+    json_array,
+    query_text,
+    values_of,
+)
+
+_META_ROWS = """
+  FROM event INDEXED BY event_order WHERE run = :run AND position <= :newest AND (step, position) > (:a, :b)
+  ORDER BY step, position"""
+
+_META = f"""
+SELECT CAST(group_concat(printf('{{"timestamp":%s,"stepNumber":%d,"type":%s}}', coalesce(at, timestamp), step,
+  json_quote(type)), ',') AS BLOB), count(*), max(step)
+FROM (SELECT at, timestamp, step, type {_META_ROWS} LIMIT :limit)
+"""  # noqa: S608 - constants
+
+_META_NEXT = f"SELECT step, position {_META_ROWS} LIMIT 1 OFFSET :limit - 1"
+
+_EXACT = "coalesce(CAST(at AS REAL), timestamp)"
+
+_CONTENTS = f"""
+SELECT {ADDRESS}, timestamp, position FROM event
+WHERE run = :run AND position <= :newest AND step <= :step AND timestamp >= :a AND (timestamp > :a
+  OR ({_EXACT}, position) > (SELECT {_EXACT}, position FROM event WHERE run = :run AND timestamp = :a AND
+  position = :b))
+ORDER BY timestamp, {_EXACT}, position LIMIT :limit
+"""  # noqa: S608 - constants
+
+_CONTENTS_TEXT = as_json_text(f"{ADDRESS}, timestamp, position", _CONTENTS)
+
+
+def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What every page of a listing of events binds. An event stored meanwhile is in none of them."""
+    after = cursor_of(arguments, int, int) or [-1, -1]
+    # First how far the index is: what it takes up until the next question is left out by that.
+    (newest,) = source.database.execute("SELECT position FROM cursor").fetchone()
+    run = source.database.execute(
+        "SELECT id, stirred FROM run WHERE job = :jobId AND name = :runId", arguments
+    ).fetchone() or (-1, 0)
+    return {"run": run[0], "stirred": run[1], "newest": newest, "a": after[0], "b": after[1]}
+
+
+def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
+    """Timestamp, step and type of each event of a run, by step."""
+    bound = _event_bounds(source, arguments)
+    after = (bound["a"], bound["b"])
+    limit = arguments.get("limit")
+    if limit is None:
+        listing = None
+        if after == START:
+            listing = source.listings.of(source.database, bound["run"], bound["newest"], bound["stirred"])
+        return Answer({}, _metas(source, bound, after, listing))
+    page = _meta_page(source, bound, after, min(limit, LIMIT_MAX))
+    more = not page.ends and _meta_page(source, bound, page.last, 1).text
+    return Answer({"next": page.last if more else None}, iter([b"[", page.text, b"]"]))
+
+
+def _metas(source: Source, bound: dict[str, Any], after: Cursor, listing: Listing | None) -> Iterator[bytes]:
+    """Pieces of the whole listing: pages that are kept, and those that are missing."""
+    page, before = Page(b"", after, ends=False), b"["
+    while not page.ends:
+        after = page.last
+        known = None if listing is None else listing.pages.get(after)
+        page = _meta_page(source, bound, after, PAGE_ROWS) if known is None else known
+        if known is None and listing is not None:
+            source.listings.add(listing, after, page)
+        if page.text:
+            yield before
+            yield page.text
+            before = b","
+    yield b"]" if before == b"," else b"[]"
+
+
+def _meta_page(source: Source, bound: dict[str, Any], after: Cursor, rows: int) -> Page:
+    """So many items behind a cursor."""
+    page = {**bound, "a": after[0], "b": after[1], "limit": rows}
+    text, count, step = source.database.execute(_META, page).fetchone()
+    if count == rows:
+        return Page(text, source.database.execute(_META_NEXT, page).fetchone(), ends=False)
+    return Page(text or b"", (after[0] if step is None else step, bound["newest"]), ends=True)
+
+
+def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
+    """The events of a run up to a step, by timestamp."""
+    bound = _event_bounds(source, arguments) | {"step": arguments.get("maxStep", 2**60)}
+    limit = arguments.get("limit")
+    made = values_of(source)
+    if limit is None:
+        return Answer({}, json_array(values for rows in _contents(source, bound) for values in made(rows)))
+    limit = min(limit, LIMIT_MAX)
+    rows = [row for rows in _contents(source, bound, limit + 1) for row in rows]
+    rows, more = rows[:limit], len(rows) > limit
+    return Answer({"next": rows[-1][4:] if more else None}, json_array(made(rows)))
+
+
+def _contents(source: Source, bound: dict[str, Any], limit: int = 2**60) -> Iterator[list[list[Any]]]:
+    """Rows of events behind a cursor in portions, as many as `limit`."""
+    count = portion = 0
+    while count == portion < limit:
+        limit -= count
+        portion = min(PLACES_ROWS, limit)
+        rows = decode_rows(query_text(source, _CONTENTS_TEXT, {**bound, "limit": portion}))
+        count = len(rows)
+        if rows:
+            bound = {**bound, "a": rows[-1][4], "b": rows[-1][5]}
+            yield rows

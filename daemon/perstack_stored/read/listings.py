@@ -1,0 +1,130 @@
+"""Listings in their order: a page of one, or a whole one that is made while it is sent."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from perstack_stored.read.source import (
+    LIMIT_MAX,
+    PLACES_ROWS,
+    Answer,
+    MakeValues,
+    Source,
+    as_json_text,
+    decode_rows,
+    json_array,
+    query_text,
+)
+
+
+class ListingOrder:
+    """The rows of a listing in its order, from the beginning or from behind a cursor.
+
+    Both are asked so that SQLite goes through an index from the place where the page begins: a page costs
+    what it holds, wherever it is.
+    """
+
+    def __init__(self, names: str, shown: str, first: str, *behind: tuple[str, str], cursor: int) -> None:
+        """`shown` are the `names` as they are answered; the last `cursor` of them say where to go on.
+
+        `first` is what to select from, and in which order. `behind` are conditions, and orders: the rows
+        behind a cursor are those of the first condition, and then those of the others.
+        """
+        self.cursor = cursor
+        select = f"SELECT {names} FROM "  # noqa: S608 - constants, as below
+        self.first = as_json_text(shown, f"{select} {first} LIMIT :limit")
+        table = first.split(" ORDER ", 1)[0]
+        word = "AND" if " WHERE " in table else "WHERE"
+        legs = [
+            f"SELECT * FROM ({select} {table} {word} {condition} ORDER BY {order} LIMIT :limit)"  # noqa: S608
+            for condition, order in behind
+        ]
+        self.behind = as_json_text(shown, f"{' UNION ALL '.join(legs)} LIMIT :limit")
+
+
+def order_page(
+    source: Source, order: ListingOrder, bound: dict[str, Any], after: Sequence[Any] | None, limit: int
+) -> bytes:
+    """The rows after a cursor, at most `limit`, as one JSON text."""
+    if after is None:
+        return query_text(source, order.first, {**bound, "limit": limit})
+    cursor = dict(zip("abc", after, strict=False))
+    return query_text(source, order.behind, {**bound, **cursor, "limit": limit})
+
+
+class ListedTexts:
+    """Rows of a listing, of one moment, that are still to be answered: as lists they take ten times as much.
+
+    Attributes:
+        size: their bytes.
+    """
+
+    def __init__(self) -> None:
+        self._texts: deque[bytes] = deque()
+        self.size = 0
+
+    def make(
+        self, source: Source, order: ListingOrder, bound: dict[str, Any], after: Sequence[Any] | None
+    ) -> Iterator[None]:
+        """Take up all rows, in a step for each page. What is stored meanwhile is in none of them."""
+        with source.of_one_moment() as moment:
+            count = PLACES_ROWS
+            while count == PLACES_ROWS:
+                text = order_page(moment, order, bound, after, PLACES_ROWS)
+                rows = decode_rows(text)
+                count = len(rows)
+                if rows:
+                    after = rows[-1][-order.cursor :]
+                    self._texts.append(text)
+                    self.size += len(text)
+                yield
+
+    def take(self) -> Iterator[list[list[Any]]]:
+        """All of them, page by page."""
+        while self._texts:
+            text = self._texts.popleft()
+            self.size -= len(text)
+            yield decode_rows(text)
+
+
+def listing(
+    source: Source,
+    order: ListingOrder,
+    bound: dict[str, Any],
+    arguments: dict[str, Any],
+    after: Sequence[Any] | None,
+    made: MakeValues,
+) -> Answer:
+    """A whole listing, or a page of it; `made` gives the values of rows."""
+    limit = arguments.get("limit")
+    if limit is not None:
+        limit = min(limit, LIMIT_MAX)
+        rows = some_rows(source, order, bound, after, limit + 1)
+        rows, more = rows[:limit], len(rows) > limit
+        return Answer({"next": rows[-1][-order.cursor :] if more else None}, json_array(made(rows)))
+    rows = decode_rows(order_page(source, order, bound, after, PLACES_ROWS))
+    if len(rows) < PLACES_ROWS:
+        return Answer({"next": None}, json_array(made(rows)))
+    texts = ListedTexts()
+    pieces = chain(
+        (b"" for _ in texts.make(source, order, bound, after)),
+        json_array(values for rows in texts.take() for values in made(rows)),
+    )
+    return Answer({"next": None}, pieces, lambda: texts.size)
+
+
+def some_rows(
+    source: Source, order: ListingOrder, bound: dict[str, Any], after: Sequence[Any] | None, limit: int
+) -> list[list[Any]]:
+    """So many rows of one moment, asked for in portions: as many objects are made at a time."""
+    rows: list[list[Any]] = []
+    with source.read_transaction():
+        while len(rows) < limit:
+            portion = min(PLACES_ROWS, limit - len(rows))
+            found = decode_rows(order_page(source, order, bound, after, portion))
+            rows += found
+            if len(found) < portion:
+                break
+            after = found[-1][-order.cursor :]
+    return rows
