@@ -5,9 +5,9 @@ from typing import Any
 
 from perstack_stored.read.listing_cache import START, Cursor, Listing, Page
 from perstack_stored.read.source import (
+    ADDRESS,
     LIMIT_MAX,
     PAGE_ROWS,
-    ADDRESS,
     PLACES_ROWS,
     Answer,
     Source,

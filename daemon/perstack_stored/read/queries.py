@@ -20,8 +20,8 @@ from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.read.event_queries import get_event_contents, get_events_by_run
 from perstack_stored.read.listings import ListingOrder, listing
 from perstack_stored.read.source import (
-    NUMBER,
     ADDRESS,
+    NUMBER,
     STRETCH_ANSWER_BYTES,
     Answer,
     Source,
