@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FORMATS = "proto"  # the protocol and the formats on disk follow a style of their own
-RESULTS = "tests/bench"  # figures as the benchmark prints them
+RESULTS = "tests/bench/results"  # figures as the benchmark prints them
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _SEPARATOR = re.compile(r"(?<!\\)\|")
 
@@ -40,7 +40,7 @@ def cells(line: str) -> list[str]:
 
 def links(text: str) -> list[str]:
     """Targets of the links outside of code blocks."""
-    return [target for _, line in text_lines(text) for target in _LINK.findall(line)]
+    return _LINK.findall("\n".join(line for _, line in text_lines(text)))
 
 
 def shown(text: str) -> str:
