@@ -58,7 +58,7 @@ test-typescript: $(STAMP) typescript ## its tests, on a real daemon
 $(TS)/node_modules/.stamp: $(TS)/package-lock.json
 	@cd $(TS) && npm ci --silent --no-audit --no-fund && touch node_modules/.stamp
 
-$(TS)/dist/index.js: $(TS)/node_modules/.stamp $(wildcard $(TS)/src/*.ts) $(TS)/package.json
+$(TS)/dist/index.js: $(TS)/node_modules/.stamp $(shell find $(TS)/src -name "*.ts") $(TS)/package.json
 	@echo "== tsc"; cd $(TS) && npm run --silent check && npm run --silent build
 
 soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything; FIGURES=soak.json

@@ -1,6 +1,6 @@
 // The public face of perstack-storage-client.
 
-export type { ErrorCode } from "./errors.js"
+export type { ErrorCode } from "./core/errors.js"
 export {
   CheckpointNotFound,
   ClosedError,
@@ -15,11 +15,11 @@ export {
   RETRYABLE,
   StorageError,
   TooMuchOutstanding,
-} from "./errors.js"
-export type { FileSystem, GetRunDir } from "./adapter.js"
-export type { StoreOp } from "./batch.js"
-export type { CurveKeys } from "./connection.js"
-export type { FollowOptions } from "./follow.js"
+} from "./core/errors.js"
+export type { FileSystem, GetRunDir } from "./functions/adapter.js"
+export type { StoreOp } from "./core/batch.js"
+export type { CurveKeys } from "./async/connection.js"
+export type { FollowOptions } from "./core/follow.js"
 export {
   createDefaultFileSystem,
   createInitialJob,
@@ -34,11 +34,11 @@ export {
   retrieveJob,
   storeJob,
   storeRunSetting,
-} from "./functions.js"
-export { defaultGetRunDir, getCheckpointDir, getCheckpointPath, getJobDir, getJobsDir } from "./paths.js"
-export { closeSharedClient } from "./shared.js"
-export type { ListOp, PageArguments, StorageOptions } from "./storage.js"
-export { createStorage, DaemonStorage } from "./storage.js"
+} from "./functions/functions.js"
+export { defaultGetRunDir, getCheckpointDir, getCheckpointPath, getJobDir, getJobsDir } from "./functions/paths.js"
+export { closeSharedClient } from "./functions/default.js"
+export type { ListOp, PageArguments, StorageOptions } from "./async/client.js"
+export { createStorage, DaemonStorage } from "./async/client.js"
 export type {
   Checkpoint,
   EventMeta,
@@ -51,4 +51,4 @@ export type {
   RunSetting,
   StoredRecord,
   Usage,
-} from "./types.js"
+} from "./core/shapes.js"

@@ -4,8 +4,8 @@ import { readdirSync } from "node:fs"
 import { pathToFileURL } from "node:url"
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads"
 
-import type { ConnectionSettings } from "./connection.js"
-import { ClosedError, messageOf, StorageError } from "./errors.js"
+import type { ConnectionSettings } from "./async/connection.js"
+import { ClosedError, messageOf, StorageError } from "./core/errors.js"
 import type { WorkerAnswer, WorkerCall, WorkerData } from "./worker.js"
 
 /** A wait for the thread looks so often whether it still lives. */

@@ -2,10 +2,10 @@
 
 import { type MessagePort, parentPort, workerData } from "node:worker_threads"
 
-import type { StoreOp } from "./batch.js"
-import { Connection, type ConnectionSettings } from "./connection.js"
-import { plainOf, type PlainError } from "./errors.js"
-import { checked, type ReadOp } from "./reads.js"
+import type { StoreOp } from "./core/batch.js"
+import { Connection, type ConnectionSettings } from "./async/connection.js"
+import { plainOf, type PlainError } from "./core/errors.js"
+import { checked, type ReadOp } from "./core/reads.js"
 
 /** What the thread is given when it starts. */
 export interface WorkerData {

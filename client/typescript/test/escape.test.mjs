@@ -4,7 +4,7 @@ import assert from "node:assert/strict"
 import { spawnSync } from "node:child_process"
 import { test } from "node:test"
 
-import { shellWord } from "../dist/escape.js"
+import { shellWord } from "../dist/core/escape.js"
 
 test("a word is that word to a shell, whatever is in it", () => {
   const hostile = ["\x1b[2J", "a\nb", "a\u202eb", "\x7f\x9b", "a'; touch owned; $(id) `id` \"b\" \\ #\n", "a'b", "~", "*", ""]

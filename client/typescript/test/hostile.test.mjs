@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url"
 
 import { createStorage, InvalidArgument, ProtocolError, StorageError } from "perstack-storage-client"
 import { Router } from "zeromq"
-import { LISTING_BYTES_MAX, Read } from "../dist/reads.js"
+import { LISTING_BYTES_MAX, Read } from "../dist/core/reads.js"
 import { Daemon, event, eventually, job, numbersOf, range, temporaryFolder } from "./support.mjs"
 
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url))

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { describe, test } from "node:test"
 
-import * as frames from "../dist/frames.js"
+import * as frames from "../dist/core/frames.js"
 import { ProtocolError } from "perstack-storage-client"
 import { ROOT } from "./support.mjs"
 

@@ -5,7 +5,7 @@ import { readlinkSync, realpathSync } from "node:fs"
 import { basename, dirname, join, resolve } from "node:path"
 import { env } from "node:process"
 
-import { EndpointError } from "./errors.js"
+import { EndpointError } from "../core/errors.js"
 
 export const BASE_VARIABLE = "PERSTACK_STORED_BASE"
 export const ENDPOINT_VARIABLE = "PERSTACK_STORED_ENDPOINT"

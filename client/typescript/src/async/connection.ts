@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto"
 import { Dealer } from "zeromq"
 
-import type { Batch, Outcome, StoreOp } from "./batch.js"
+import type { Batch, Outcome, StoreOp } from "../core/batch.js"
 import { ListeningClock } from "./clock.js"
 import {
   ClosedError,
@@ -14,11 +14,11 @@ import {
   refusal,
   StorageError,
   TooMuchOutstanding,
-} from "./errors.js"
-import { ANSWER_FRAME_BYTES_MAX } from "./frames.js"
-import { ClientProtocol } from "./protocol.js"
-import { Read, type ReadOp } from "./reads.js"
-import { shellWord } from "./escape.js"
+} from "../core/errors.js"
+import { ANSWER_FRAME_BYTES_MAX } from "../core/frames.js"
+import { ClientProtocol } from "../core/protocol.js"
+import { Read, type ReadOp } from "../core/reads.js"
+import { shellWord } from "../core/escape.js"
 
 const RECONNECT_MIN_MS = 20
 const RECONNECT_MAX_MS = 500

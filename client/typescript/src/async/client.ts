@@ -2,14 +2,14 @@
 
 import { performance } from "node:perf_hooks"
 
-import type { StoreOp } from "./batch.js"
+import type { StoreOp } from "../core/batch.js"
 import { Connection, type CurveKeys } from "./connection.js"
-import { resolvePlace } from "./endpoint.js"
-import { SeenEpochs } from "./epochs.js"
-import { InvalidArgument, messageOf } from "./errors.js"
-import { type FollowOptions, Follow } from "./follow.js"
-import { arrayOf, textOf, valueOf } from "./json.js"
-import { checked, type Read, type ReadOp } from "./reads.js"
+import { resolvePlace } from "../wire/endpoint.js"
+import { SeenEpochs } from "../core/epochs.js"
+import { InvalidArgument, messageOf } from "../core/errors.js"
+import { type FollowOptions, Follow } from "../core/follow.js"
+import { arrayOf, textOf, valueOf } from "../core/jsonio.js"
+import { checked, type Read, type ReadOp } from "../core/reads.js"
 import type {
   Checkpoint,
   EventMeta,
@@ -20,7 +20,7 @@ import type {
   RunEventFields,
   RunSetting,
   StoredRecord,
-} from "./types.js"
+} from "../core/shapes.js"
 
 export const TIMEOUT_DEFAULT_MS = 30_000
 export const MAX_OUTSTANDING_DEFAULT = 100_000

@@ -4,8 +4,8 @@
 
 import { DEFAULT_FILE_SYSTEM, type FileSystem, type GetRunDir, writeSetting } from "./adapter.js"
 import { defaultGetRunDir } from "./paths.js"
-import { sharedClient } from "./shared.js"
-import type { Checkpoint, EventMeta, Job, RunEvent, RunEventFields, RunSetting } from "./types.js"
+import { sharedClient } from "./default.js"
+import type { Checkpoint, EventMeta, Job, RunEvent, RunEventFields, RunSetting } from "../core/shapes.js"
 
 /** Returns a new job that starts now; it is not stored. Without `maxSteps` it has no such field. */
 export function createInitialJob(jobId: string, expertKey: string, maxSteps?: number): Job {

@@ -2,7 +2,7 @@
 
 import { ProtocolError } from "./errors.js"
 import type { Read } from "./reads.js"
-import type { StoredRecord } from "./types.js"
+import type { StoredRecord } from "./shapes.js"
 
 const EPOCHS_MAX = 1024
 

@@ -1,12 +1,12 @@
 // Following the store by position: what to ask next, and what an answer means.
 
-import type { Connection } from "./connection.js"
+import type { Connection } from "../async/connection.js"
 import type { SeenEpochs } from "./epochs.js"
 import { ClosedError, InvalidArgument, ProtocolError } from "./errors.js"
 import { shown } from "./frames.js"
-import { arrayOf, textOf, valueOf } from "./json.js"
+import { arrayOf, textOf, valueOf } from "./jsonio.js"
 import { checked, type Read } from "./reads.js"
-import type { Hello, StoredRecord } from "./types.js"
+import type { Hello, StoredRecord } from "./shapes.js"
 
 /** So long the daemon is asked to wait. One that was killed is missed a little later than that. */
 const WAIT_MAX_MS = 2000

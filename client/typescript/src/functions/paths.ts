@@ -2,8 +2,8 @@
 
 import { join } from "node:path"
 
-import { InvalidArgument } from "./errors.js"
-import { sharedClient } from "./shared.js"
+import { InvalidArgument } from "../core/errors.js"
+import { sharedClient } from "./default.js"
 
 const ID_BYTES_MAX = 200
 const FORBIDDEN = /[/\\\u0000-\u001f\u007f-\u009f]/

@@ -1,14 +1,14 @@
 // The one client behind the module-level functions: made when first used, for the base as it is found then.
 
-import type { StoreOp } from "./batch.js"
-import { type Place, resolvePlace } from "./endpoint.js"
-import { ProtocolError, revived, StorageError } from "./errors.js"
-import { textOf, valueOf } from "./json.js"
-import type { ReadOp } from "./reads.js"
-import { MAX_OUTSTANDING_BYTES_DEFAULT, MAX_OUTSTANDING_DEFAULT, TIMEOUT_DEFAULT_MS } from "./storage.js"
-import { WorkerThread } from "./thread.js"
-import type { Hello } from "./types.js"
-import type { WorkerAnswer, WorkerCall } from "./worker.js"
+import type { StoreOp } from "../core/batch.js"
+import { type Place, resolvePlace } from "../wire/endpoint.js"
+import { ProtocolError, revived, StorageError } from "../core/errors.js"
+import { textOf, valueOf } from "../core/jsonio.js"
+import type { ReadOp } from "../core/reads.js"
+import { MAX_OUTSTANDING_BYTES_DEFAULT, MAX_OUTSTANDING_DEFAULT, TIMEOUT_DEFAULT_MS } from "../async/client.js"
+import { WorkerThread } from "../thread.js"
+import type { Hello } from "../core/shapes.js"
+import type { WorkerAnswer, WorkerCall } from "../worker.js"
 
 /** How long the end of the process is put off for what was not awaited. */
 const EXIT_MS = 5_000

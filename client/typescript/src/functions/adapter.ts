@@ -5,8 +5,8 @@ import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
 
-import { InvalidArgument } from "./errors.js"
-import { textOf } from "./json.js"
+import { InvalidArgument } from "../core/errors.js"
+import { textOf } from "../core/jsonio.js"
 
 /** Settings hold keys of APIs: not for everybody's eyes. */
 const FILE_MODE = 0o640
