@@ -27,6 +27,7 @@ check: $(STAMP) ## lint, formatting, types, and which package may import which
 		|| { echo "To format these files: $(BIN)/ruff format ."; exit 1; }
 	@echo "== mypy";        $(BIN)/mypy
 	@echo "== layers";      $(BIN)/python -m tests.layers
+	@if $(NODE); then $(MAKE) -s $(TS)/node_modules/.checked; else echo "== tsc: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
 
 format: $(STAMP) ## format Python and sort its imports
 	@$(BIN)/ruff check --select I --fix --quiet . ; $(BIN)/ruff format --quiet .
@@ -58,8 +59,11 @@ test-typescript: $(STAMP) typescript ## its tests, on a real daemon
 $(TS)/node_modules/.stamp: $(TS)/package-lock.json
 	@cd $(TS) && npm ci --silent --no-audit --no-fund && touch node_modules/.stamp
 
-$(TS)/dist/index.js: $(TS)/node_modules/.stamp $(shell find $(TS)/src -name "*.ts") $(TS)/package.json
-	@echo "== tsc"; cd $(TS) && npm run --silent check && npm run --silent build
+$(TS)/node_modules/.checked: $(TS)/node_modules/.stamp $(shell find $(TS)/src $(TS)/test -name "*.ts") $(wildcard $(TS)/*.json)
+	@echo "== tsc"; cd $(TS) && npm run --silent check && touch node_modules/.checked
+
+$(TS)/dist/index.js: $(TS)/node_modules/.checked
+	@echo "== tsc, build"; cd $(TS) && npm run --silent build
 
 soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything; FIGURES=soak.json
 	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick) $(if $(FIGURES),--figures $(FIGURES))

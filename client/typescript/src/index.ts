@@ -18,7 +18,7 @@ export {
 } from "./core/errors.js"
 export type { FileSystem, GetRunDir } from "./functions/adapter.js"
 export type { StoreOp } from "./core/batch.js"
-export type { CurveKeys } from "./async/connection.js"
+export type { CurveKeys } from "./wire/keys.js"
 export type { FollowOptions } from "./core/follow.js"
 export {
   createDefaultFileSystem,

@@ -1,12 +1,12 @@
 // The thread of the module-level functions as its owner sees it: how it starts, how it is waited for, why it ended.
 
+import type { Target } from "./wire/target.js"
+import type { WorkerAnswer, WorkerCall, WorkerData } from "./worker.js"
 import { readdirSync } from "node:fs"
 import { pathToFileURL } from "node:url"
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads"
 
-import type { ConnectionSettings } from "./async/connection.js"
 import { ClosedError, messageOf, StorageError } from "./core/errors.js"
-import type { WorkerAnswer, WorkerCall, WorkerData } from "./worker.js"
 
 /** A wait for the thread looks so often whether it still lives. */
 const SLICE_MS = 250
@@ -55,7 +55,7 @@ export class WorkerThread {
 
   /** Throws StorageError if no thread can be made. `ended` is called once, when it is no more. */
   constructor(
-    settings: ConnectionSettings,
+    target: Target,
     answered: (answer: WorkerAnswer) => void,
     ended: (reason: StorageError) => void,
   ) {
@@ -67,7 +67,7 @@ export class WorkerThread {
     try {
       // Bundlers that make CommonJS leave `import.meta` empty.
       this.#module = new URL("./worker.js", import.meta.url ?? pathToFileURL(__filename)).href
-      const data: WorkerData & { module: string } = { settings, answers: port2, state, module: this.#module }
+      const data: WorkerData & { module: string } = { target, answers: port2, state, module: this.#module }
       // Nothing of the program's own flags, such as --require hooks, belongs into this thread.
       const options = { eval: true, workerData: data, transferList: [port2], execArgv: [], name: "perstack-storage" }
       this.#worker = new Worker(BOOTSTRAP, options)

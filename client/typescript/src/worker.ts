@@ -1,15 +1,16 @@
 // The thread behind the module-level functions: it owns the one connection, so that all their calls keep their order.
 
+import { Connection } from "./async/connection.js"
+import { plainOf, type PlainError } from "./core/errors.js"
+import { checked, type ReadOp } from "./core/reads.js"
+import type { Target } from "./wire/target.js"
 import { type MessagePort, parentPort, workerData } from "node:worker_threads"
 
 import type { StoreOp } from "./core/batch.js"
-import { Connection, type ConnectionSettings } from "./async/connection.js"
-import { plainOf, type PlainError } from "./core/errors.js"
-import { checked, type ReadOp } from "./core/reads.js"
 
 /** What the thread is given when it starts. */
 export interface WorkerData {
-  settings: ConnectionSettings
+  target: Target
   /** Answers to synchronous calls, of which one is under way at most. */
   answers: MessagePort
   /** Two integers. The first is set to 1 and notified when such an answer is there, the second when the thread is up. */
@@ -30,9 +31,9 @@ export interface WorkerAnswer {
   error?: PlainError
 }
 
-const { settings, answers, state: shared } = workerData as WorkerData
+const { target, answers, state: shared } = workerData as WorkerData
 const state = new Int32Array(shared)
-const connection = new Connection(settings)
+const connection = new Connection(target)
 
 async function carryOut(call: WorkerCall): Promise<number | Uint8Array | undefined> {
   if ("store" in call) return connection.store(call.store, Buffer.from(call.body))

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url"
 
 import { createStorage, InvalidArgument, ProtocolError, StorageError } from "perstack-storage-client"
 import { Router } from "zeromq"
-import { LISTING_BYTES_MAX, Read } from "../dist/core/reads.js"
+import { ANSWER_BYTES_MAX, Read } from "../dist/core/reads.js"
 import { Daemon, event, eventually, job, numbersOf, range, temporaryFolder } from "./support.mjs"
 
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url))
@@ -62,7 +62,7 @@ test("a listing that never ends is broken off at a stated size", () => {
     read.sent(pieces, 0)
     read.answered({ header: { id: pieces, ok: true, more: { read: "k", part: pieces } }, body }, 0, 1)
   }
-  assert.equal(pieces, LISTING_BYTES_MAX / body.length + 1)
+  assert.equal(pieces, ANSWER_BYTES_MAX / body.length + 1)
   assert.ok(read.failure instanceof ProtocolError)
   assert.match(read.failure.message, /page\(\)/)
 })

@@ -1,10 +1,5 @@
 // The class: Perstack's eleven calls, and what goes beyond them.
 
-import { performance } from "node:perf_hooks"
-
-import type { StoreOp } from "../core/batch.js"
-import { Connection, type CurveKeys } from "./connection.js"
-import { resolvePlace } from "../wire/endpoint.js"
 import { SeenEpochs } from "../core/epochs.js"
 import { InvalidArgument, messageOf } from "../core/errors.js"
 import { type FollowOptions, Follow } from "../core/follow.js"
@@ -21,10 +16,17 @@ import type {
   RunSetting,
   StoredRecord,
 } from "../core/shapes.js"
+import type { CurveKeys } from "../wire/keys.js"
+import {
+  MAX_OUTSTANDING_BYTES_DEFAULT,
+  MAX_OUTSTANDING_DEFAULT,
+  resolveEndpoint,
+  TIMEOUT_DEFAULT_MS,
+} from "../wire/target.js"
+import { performance } from "node:perf_hooks"
 
-export const TIMEOUT_DEFAULT_MS = 30_000
-export const MAX_OUTSTANDING_DEFAULT = 100_000
-export const MAX_OUTSTANDING_BYTES_DEFAULT = 268_435_456
+import type { StoreOp } from "../core/batch.js"
+import { Connection } from "./connection.js"
 
 /** How a storage is made; everything may be left out. */
 export interface StorageOptions {
@@ -80,7 +82,7 @@ export class DaemonStorage {
   readonly #onError: ((error: Error) => void) | undefined
 
   constructor(options: StorageOptions = {}) {
-    const { endpoint, base } = resolvePlace(options.endpoint, options.basePath)
+    const { endpoint, base } = resolveEndpoint(options.endpoint, options.basePath)
     this.endpoint = endpoint
     this.#timeoutMs = positive(options.timeoutMs ?? TIMEOUT_DEFAULT_MS, "timeoutMs")
     this.#onError = options.onError

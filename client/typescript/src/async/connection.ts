@@ -1,49 +1,30 @@
 // The connection of a client: one socket and one session for all calls of a thread.
 
-import { randomBytes } from "node:crypto"
-import { Dealer } from "zeromq"
-
-import type { Batch, Outcome, StoreOp } from "../core/batch.js"
-import { ListeningClock } from "./clock.js"
 import {
   ClosedError,
   DaemonUnavailable,
   EndpointError,
   messageOf,
   OutcomeUnknown,
-  refusal,
+  refused,
   StorageError,
   TooMuchOutstanding,
 } from "../core/errors.js"
+import { shellWord } from "../core/escape.js"
 import { ANSWER_FRAME_BYTES_MAX } from "../core/frames.js"
 import { ClientProtocol } from "../core/protocol.js"
 import { Read, type ReadOp } from "../core/reads.js"
-import { shellWord } from "../core/escape.js"
+import type { Target } from "../wire/target.js"
+import { randomBytes } from "node:crypto"
+import { Dealer } from "zeromq"
+
+import type { Batch, Outcome, StoreOp } from "../core/batch.js"
+import { ListeningClock } from "./clock.js"
 
 const RECONNECT_MIN_MS = 20
 const RECONNECT_MAX_MS = 500
 /** More reads wait here for their turn; those that wait for new records don't count. */
 const READS_IN_FLIGHT_MAX = 32
-
-/** What a client needs to be let in by tcp, in Z85; ipc needs none. */
-export interface CurveKeys {
-  /** The daemon's public key: no other daemon can pose as it. */
-  serverKey: string
-  /** The client's own, which has to stand in the daemon's list of clients. */
-  publicKey: string
-  secretKey: string
-}
-
-/** Where a daemon is, and how long and how much is waited for. */
-export interface ConnectionSettings {
-  endpoint: string
-  /** The base, where the endpoint was derived from it. */
-  base: string | undefined
-  keys?: CurveKeys | undefined
-  timeoutMs: number
-  maxOutstanding: number
-  maxOutstandingBytes: number
-}
 
 interface Waiter {
   resolve: (read: Read) => void
@@ -57,7 +38,7 @@ interface Waiter {
  * outstanding there is no timer and no operation of the socket, so that the process may end.
  */
 export class Connection {
-  readonly #settings: ConnectionSettings
+  readonly #target: Target
   readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
   readonly #clock: ListeningClock
   #socket: Dealer | undefined
@@ -78,9 +59,9 @@ export class Connection {
   #closing: (() => void)[] | undefined
   #closed = false
 
-  constructor(settings: ConnectionSettings) {
-    this.#settings = settings
-    this.#clock = new ListeningClock(settings.timeoutMs)
+  constructor(target: Target) {
+    this.#target = target
+    this.#clock = new ListeningClock(target.timeoutMs)
   }
 
   /** The time that limits on the daemon's silence are measured in. */
@@ -99,10 +80,10 @@ export class Connection {
         this.#finished += 1
         this.#outstandingBytes -= body.length
         if (typeof outcome === "number") resolve(outcome)
-        else reject(outcome instanceof Error ? outcome : refusal(op, outcome))
+        else reject(outcome instanceof Error ? outcome : refused(op, outcome))
       }
       const now = this.#clock.now()
-      this.#protocol.backlog.enqueue({ op, body, calledAt: now, settle })
+      this.#protocol.backlog.append({ op, body, calledAt: now, settle })
       this.#turnSoon() // not now: the calls of all tasks that are ready travel together
       if (this.#protocol.stores.hasFullBatch) this.#send(now)
     })
@@ -116,7 +97,7 @@ export class Connection {
   call(op: ReadOp, args: string, waitMs = 0): Promise<Read> {
     return new Promise((resolve, reject) => {
       this.#checkOpen()
-      const read = new Read(op, args, this.#clock.now() + this.#settings.timeoutMs + waitMs, { waitMs })
+      const read = new Read(op, args, this.#clock.now() + this.#target.timeoutMs + waitMs, { waitMs })
       this.#waiters.set(read, { resolve, reject })
       if (waitMs > 0) this.#protocol.reads.add(read)
       else this.#readsWaiting.push(read)
@@ -162,7 +143,7 @@ export class Connection {
   }
 
   #checkRoom(): void {
-    const { maxOutstanding, maxOutstandingBytes } = this.#settings
+    const { maxOutstanding, maxOutstandingBytes } = this.#target
     const outstanding = this.#called - this.#finished
     if (outstanding >= maxOutstanding || this.#outstandingBytes >= maxOutstandingBytes) {
       throw new TooMuchOutstanding(
@@ -200,7 +181,7 @@ export class Connection {
   }
 
   #giveUpOverdue(now: number): void {
-    const { timeoutMs } = this.#settings
+    const { timeoutMs } = this.#target
     if (this.#protocol.givesUpAt(timeoutMs) <= now) {
       // With the socket goes what it has not delivered yet: a store given up must not arrive later.
       this.#dropSocket()
@@ -208,13 +189,13 @@ export class Connection {
     }
     for (const read of this.#waiters.keys()) {
       if (read.deadline > now) continue
-      this.#endRead(read, read.error === undefined ? this.#unavailable() : refusal(read.op, read.error))
+      this.#endRead(read, read.error === undefined ? this.#unavailable() : refused(read.op, read.error))
     }
   }
 
   #givenUp(batch: Batch): StorageError {
-    const { endpoint, timeoutMs } = this.#settings
-    if (batch.error !== undefined) return refusal(batch.stores[0]?.op ?? "store", batch.error)
+    const { endpoint, timeoutMs } = this.#target
+    if (batch.error !== undefined) return refused(batch.stores[0]?.op ?? "store", batch.error)
     if (!batch.sentEver) return this.#unavailable()
     return new OutcomeUnknown(
       `a store was sent to ${endpoint} and not answered within ${timeoutMs / 1000} s: the outcome is unknown`,
@@ -222,7 +203,7 @@ export class Connection {
   }
 
   #unavailable(): DaemonUnavailable {
-    const { endpoint, base, timeoutMs, keys } = this.#settings
+    const { endpoint, base, timeoutMs, keys } = this.#target
     const refused = keys === undefined ? "" : "the daemon's key is another one, or it does not let ours in; or "
     const start = base === undefined ? `--bind ${shellWord(endpoint)} --base-path ...` : `--base-path ${shellWord(base)}`
     return new DaemonUnavailable(
@@ -333,7 +314,7 @@ export class Connection {
   }
 
   #setTimer(now: number): void {
-    const { timeoutMs } = this.#settings
+    const { timeoutMs } = this.#target
     let due = this.#protocol.givesUpAt(timeoutMs)
     for (const read of this.#waiters.keys()) due = Math.min(due, read.deadline)
     if (!this.#sending && due < Infinity) due = Math.min(due, this.#protocol.due())
@@ -366,7 +347,7 @@ export class Connection {
   }
 
   #connect(): Dealer {
-    const { endpoint, keys } = this.#settings
+    const { endpoint, keys } = this.#target
     let socket: Dealer | undefined
     try {
       socket = new Dealer({

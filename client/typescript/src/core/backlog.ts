@@ -30,7 +30,7 @@ export class Backlog {
   }
 
   /** Puts a store into the queue, or where that has no room, behind what waits here. */
-  enqueue(store: Store): void {
+  append(store: Store): void {
     if (this.empty && this.#fits(store)) this.#stores.add(store)
     else this.#waiting.push(store)
   }

@@ -134,7 +134,7 @@ export class CheckpointNotFound extends Refused {
 }
 
 /** Returns the error for what the daemon refused. */
-export function refusal(op: string, error: WireError): Refused {
+export function refused(op: string, error: WireError): Refused {
   if (error.code === "NOT_FOUND" && op === "retrieveCheckpoint") return new CheckpointNotFound(op, error)
   if (error.code === "POSITION_GONE") return new PositionGone(op, error)
   if (error.code === "FORBIDDEN") return new Forbidden(op, error)

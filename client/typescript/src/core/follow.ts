@@ -3,7 +3,7 @@
 import type { Connection } from "../async/connection.js"
 import type { SeenEpochs } from "./epochs.js"
 import { ClosedError, InvalidArgument, ProtocolError } from "./errors.js"
-import { shown } from "./frames.js"
+import { shortened } from "./frames.js"
 import { arrayOf, textOf, valueOf } from "./jsonio.js"
 import { checked, type Read } from "./reads.js"
 import type { Hello, StoredRecord } from "./shapes.js"
@@ -27,7 +27,7 @@ export interface FollowOptions {
   epoch?: string
 }
 
-/** Where a follower stands. The first request asks for the name of the history, so that another one is noticed. */
+/** The state of a subscription. The first request asks for the name of the history, so that another one is noticed. */
 export class Follow {
   readonly #connection: Connection
   readonly #filter: { jobId: string | undefined; runId: string | undefined }
@@ -79,7 +79,7 @@ export class Follow {
   /** Returns where to go on: never before where it stands, or records would come twice. */
   #nextOf({ next }: Read): number {
     if (Number.isSafeInteger(next) && (next as number) >= this.#after) return next as number
-    throw new ProtocolError(`an answer to readAll that goes on at ${shown(next)} after ${this.#after}`)
+    throw new ProtocolError(`an answer to readAll that goes on at ${shortened(next)} after ${this.#after}`)
   }
 
   /** Returns the next answer, or nothing where the storage was closed. */

@@ -61,7 +61,7 @@ export function parseAnswer(frame: Buffer): Answer {
   }
   const error = header["ok"] ? undefined : errorOf(header["error"])
   if (typeof header["id"] !== "number") {
-    throw new ProtocolError(`the daemon could not read a request: ${error === undefined ? quote(frame) : shown(error.message)}`)
+    throw new ProtocolError(`the daemon could not read a request: ${error === undefined ? quote(frame) : shortened(error.message)}`)
   }
   return {
     header: header as unknown as AnswerHeader,
@@ -144,7 +144,7 @@ function frame(fields: string, bodies: readonly Uint8Array[]): Buffer {
 }
 
 /** Returns what a daemon said for an error's text: as much of it as a person reads. */
-export function shown(value: unknown): string {
+export function shortened(value: unknown): string {
   if (typeof value !== "object" || value === null) return String(value).slice(0, SHOWN_CHARS_MAX)
   const fields = Object.entries(value).map(([name, field]) => `${name}: ${typeof field === "object" ? "…" : String(field)}`)
   return fields.join(", ").slice(0, SHOWN_CHARS_MAX)
@@ -183,7 +183,7 @@ export class Limits {
 
 function bound(value: unknown, name: string, least = 1): number {
   if (!Number.isSafeInteger(value) || (value as number) < least) {
-    throw new ProtocolError(`an answer to hello that grants nothing usable: ${name} is ${shown(value)}`)
+    throw new ProtocolError(`an answer to hello that grants nothing usable: ${name} is ${shortened(value)}`)
   }
   return value as number
 }

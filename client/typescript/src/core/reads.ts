@@ -1,7 +1,7 @@
 // One request that stores nothing, until its answer is complete: parts of large answers, retries, deadline.
 // No sockets and no clocks: the time comes in as `now`, in milliseconds of a steady clock.
 
-import { messageOf, ProtocolError, refusal, type StorageError, type WireError } from "./errors.js"
+import { messageOf, ProtocolError, refused, type StorageError, type WireError } from "./errors.js"
 import * as frames from "./frames.js"
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, PATIENCE_MAX_MS, PATIENCE_MIN_MS } from "./patience.js"
 
@@ -19,7 +19,7 @@ export type ReadOp =
   | "stats"
 
 /** What a listing may have at most. A daemon that never comes to an end must not fill the memory. */
-export const LISTING_BYTES_MAX = 1 << 30
+export const ANSWER_BYTES_MAX = 1 << 30
 /** The same for what a daemon says of itself. */
 const STATE_BYTES_MAX = 1 << 24
 const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
@@ -108,7 +108,7 @@ export class Read {
   #take({ header, body }: frames.Answer, valueBytesMax: number): void {
     const { more } = header
     this.#bytes += body.length
-    const most = STATES.has(this.op) ? STATE_BYTES_MAX : VALUES.has(this.op) ? valueBytesMax : LISTING_BYTES_MAX
+    const most = STATES.has(this.op) ? STATE_BYTES_MAX : VALUES.has(this.op) ? valueBytesMax : ANSWER_BYTES_MAX
     if (this.#bytes > most) return this.#fail(`of more than ${most} bytes; page() reads a long listing in pieces`)
     this.#pieces.push(body)
     if (Number.isSafeInteger(header.position)) this.position ??= header.position
@@ -164,6 +164,6 @@ export class Read {
 
 /** Returns a request with its answer; throws Refused if the daemon did not carry it out. */
 export function checked(read: Read): Read {
-  if (read.error !== undefined) throw refusal(read.op, read.error)
+  if (read.error !== undefined) throw refused(read.op, read.error)
   return read
 }

@@ -232,7 +232,7 @@ function outcomesOf({ header, error }: frames.Answer, count: number): Outcome[] 
     return Array.from({ length: count }, (_, i) => position + i)
   }
   if (!Array.isArray(results) || results.length !== count) {
-    throw new ProtocolError(`an answer that does not fit a batch of ${count} stores: ${frames.shown(header)}`)
+    throw new ProtocolError(`an answer that does not fit a batch of ${count} stores: ${frames.shortened(header)}`)
   }
   return results.map((result) => {
     if (typeof result === "number" && !isPosition(result)) throw new ProtocolError(`an answer with the position ${result}`)

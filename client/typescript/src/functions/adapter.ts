@@ -1,12 +1,12 @@
 // Run settings elsewhere: through a file system or into a folder that is not the daemon's.
 
+import { textOf } from "../core/jsonio.js"
 import { randomBytes } from "node:crypto"
 import { existsSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import { join } from "node:path"
 
 import { InvalidArgument } from "../core/errors.js"
-import { textOf } from "../core/jsonio.js"
 
 /** Settings hold keys of APIs: not for everybody's eyes. */
 const FILE_MODE = 0o640

@@ -1,13 +1,18 @@
 // The one client behind the module-level functions: made when first used, for the base as it is found then.
 
 import type { StoreOp } from "../core/batch.js"
-import { type Place, resolvePlace } from "../wire/endpoint.js"
 import { ProtocolError, revived, StorageError } from "../core/errors.js"
 import { textOf, valueOf } from "../core/jsonio.js"
 import type { ReadOp } from "../core/reads.js"
-import { MAX_OUTSTANDING_BYTES_DEFAULT, MAX_OUTSTANDING_DEFAULT, TIMEOUT_DEFAULT_MS } from "../async/client.js"
-import { WorkerThread } from "../thread.js"
 import type { Hello } from "../core/shapes.js"
+import { WorkerThread } from "../thread.js"
+import {
+  MAX_OUTSTANDING_BYTES_DEFAULT,
+  MAX_OUTSTANDING_DEFAULT,
+  resolveEndpoint,
+  type Target,
+  TIMEOUT_DEFAULT_MS,
+} from "../wire/target.js"
 import type { WorkerAnswer, WorkerCall } from "../worker.js"
 
 /** How long the end of the process is put off for what was not awaited. */
@@ -28,8 +33,7 @@ type Call = WorkerCall extends infer C ? (C extends WorkerCall ? Omit<C, "id"> :
  * A thread with one connection, and calls to it in both kinds. It keeps the process alive only while an
  * asynchronous call is unanswered.
  */
-class SharedClient {
-  readonly place: Place
+class DefaultClient {
   readonly #thread: WorkerThread
   readonly #waiters = new Map<number, Waiter>()
   #calls = 0
@@ -37,16 +41,15 @@ class SharedClient {
   #gone: StorageError | undefined
 
   constructor() {
-    this.place = resolvePlace()
-    this.#base = this.place.base
-    const settings = {
-      ...this.place,
+    const target: Target = {
+      ...resolveEndpoint(),
       timeoutMs: TIMEOUT_DEFAULT_MS,
       maxOutstanding: MAX_OUTSTANDING_DEFAULT,
       maxOutstandingBytes: MAX_OUTSTANDING_BYTES_DEFAULT,
     }
+    this.#base = target.base
     this.#thread = new WorkerThread(
-      settings,
+      target,
       (answer) => this.#take(answer),
       (reason) => this.#end(reason),
     )
@@ -162,15 +165,15 @@ function opened(body: number | Uint8Array | undefined): unknown {
   return valueOf(Buffer.from(body.buffer, body.byteOffset, body.byteLength))
 }
 
-let client: SharedClient | undefined
+let client: DefaultClient | undefined
 
 /**
  * Returns the client of the module-level functions. PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the
  * current directory are looked at when it is first needed, and again after `closeSharedClient`, or where the thread
  * could not be started or ended.
  */
-export function sharedClient(): SharedClient {
-  if (client === undefined || client.isGone) client = new SharedClient()
+export function defaultClient(): DefaultClient {
+  if (client === undefined || client.isGone) client = new DefaultClient()
   return client
 }
 

@@ -2,10 +2,10 @@
 // One client is behind them all, so their calls keep their order. What they throw is what the same call of
 // `DaemonStorage` rejects with.
 
-import { DEFAULT_FILE_SYSTEM, type FileSystem, type GetRunDir, writeSetting } from "./adapter.js"
-import { defaultGetRunDir } from "./paths.js"
-import { sharedClient } from "./default.js"
 import type { Checkpoint, EventMeta, Job, RunEvent, RunEventFields, RunSetting } from "../core/shapes.js"
+import { DEFAULT_FILE_SYSTEM, type FileSystem, type GetRunDir, writeSetting } from "./adapter.js"
+import { defaultClient } from "./default.js"
+import { defaultGetRunDir } from "./paths.js"
 
 /** Returns a new job that starts now; it is not stored. Without `maxSteps` it has no such field. */
 export function createInitialJob(jobId: string, expertKey: string, maxSteps?: number): Job {
@@ -22,22 +22,22 @@ export function createInitialJob(jobId: string, expertKey: string, maxSteps?: nu
 
 /** Stores a job, and blocks until it is on disk; of one id the last one counts. */
 export function storeJob<T extends Job>(job: T): void {
-  sharedClient().store("storeJob", job)
+  defaultClient().store("storeJob", job)
 }
 
 /** Returns a job, or undefined where it is unknown. */
 export function retrieveJob<T extends object = Job>(jobId: string): T | undefined {
-  return (sharedClient().read("retrieveJob", { jobId }) as T | null) ?? undefined
+  return (defaultClient().read("retrieveJob", { jobId }) as T | null) ?? undefined
 }
 
 /** Returns all jobs by `startedAt`, newest first. */
 export function getAllJobs<T extends object = Job>(): T[] {
-  return sharedClient().read("getAllJobs", {}) as T[]
+  return defaultClient().read("getAllJobs", {}) as T[]
 }
 
 /** Stores a checkpoint; of one id the last one counts. */
 export async function defaultStoreCheckpoint<T extends Checkpoint>(checkpoint: T): Promise<void> {
-  await sharedClient().storeLater("storeCheckpoint", checkpoint)
+  await defaultClient().storeLater("storeCheckpoint", checkpoint)
 }
 
 /** Returns a checkpoint; rejects with CheckpointNotFound where there is none. */
@@ -45,22 +45,22 @@ export async function defaultRetrieveCheckpoint<T extends object = Checkpoint>(
   jobId: string,
   checkpointId: string,
 ): Promise<T> {
-  return (await sharedClient().readLater("retrieveCheckpoint", { jobId, checkpointId })) as T
+  return (await defaultClient().readLater("retrieveCheckpoint", { jobId, checkpointId })) as T
 }
 
 /** Returns the checkpoints of a job by `stepNumber`, ties in the order stored. */
 export function getCheckpointsByJobId<T extends object = Checkpoint>(jobId: string): T[] {
-  return sharedClient().read("getCheckpointsByJobId", { jobId }) as T[]
+  return defaultClient().read("getCheckpointsByJobId", { jobId }) as T[]
 }
 
 /** Stores an event; the same one again, byte for byte, is kept once. */
 export async function defaultStoreEvent<T extends RunEventFields>(event: T): Promise<void> {
-  await sharedClient().storeLater("storeEvent", event)
+  await defaultClient().storeLater("storeEvent", event)
 }
 
 /** Returns time, step and type of the events of a run by `stepNumber`, ties in the order stored. */
 export function getEventsByRun<T extends object = EventMeta>(jobId: string, runId: string): T[] {
-  return sharedClient().read("getEventsByRun", { jobId, runId }) as T[]
+  return defaultClient().read("getEventsByRun", { jobId, runId }) as T[]
 }
 
 /** Returns the events of a run by `timestamp`, ties in the order stored, up to a step where one is given. */
@@ -69,7 +69,7 @@ export function getEventContents<T extends object = RunEvent>(
   runId: string,
   maxStepNumber?: number,
 ): T[] {
-  return sharedClient().read("getEventContents", { jobId, runId, maxStep: maxStepNumber }) as T[]
+  return defaultClient().read("getEventContents", { jobId, runId, maxStep: maxStepNumber }) as T[]
 }
 
 /**
@@ -84,14 +84,14 @@ export async function storeRunSetting<T extends RunSetting>(
   getRunDir: GetRunDir = defaultGetRunDir,
 ): Promise<void> {
   if (getRunDir === defaultGetRunDir && (fs === undefined || fs === DEFAULT_FILE_SYSTEM)) {
-    return await sharedClient().storeLater("storeRunSetting", setting)
+    return await defaultClient().storeLater("storeRunSetting", setting)
   }
   await writeSetting(setting, fs ?? DEFAULT_FILE_SYSTEM, getRunDir(setting.jobId, setting.runId))
 }
 
 /** Returns the settings of all runs by `updatedAt`, newest first. */
 export function getAllRuns<T extends object = RunSetting>(): T[] {
-  return sharedClient().read("getAllRuns", {}) as T[]
+  return defaultClient().read("getAllRuns", {}) as T[]
 }
 
 /** Returns the default file system; `storeRunSetting` knows it, and goes through the daemon. */

@@ -3,14 +3,14 @@
 import { join } from "node:path"
 
 import { InvalidArgument } from "../core/errors.js"
-import { sharedClient } from "./default.js"
+import { defaultClient } from "./default.js"
 
 const ID_BYTES_MAX = 200
 const FORBIDDEN = /[/\\\u0000-\u001f\u007f-\u009f]/
 
 /** Returns the folder that holds a folder for each job. */
 export function getJobsDir(): string {
-  return join(sharedClient().base, "jobs")
+  return join(defaultClient().base, "jobs")
 }
 
 /** Returns the folder of a job. Throws InvalidArgument for an id that none can have; so do the others here. */

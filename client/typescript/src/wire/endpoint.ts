@@ -57,20 +57,6 @@ export function socketPathOf(base: string): string {
   return short
 }
 
-/** Where a daemon is found, and its base where that is what it was found by. */
-export interface Place {
-  endpoint: string
-  base: string | undefined
-}
-
-/** Returns the endpoint: the argument, else PERSTACK_STORED_ENDPOINT, else the socket of the base. */
-export function resolvePlace(endpoint?: string, basePath?: string): Place {
-  const chosen = endpoint || env[ENDPOINT_VARIABLE]
-  if (chosen) return { endpoint: chosen, base: undefined }
-  const base = resolveBase(basePath)
-  return { endpoint: `ipc://${socketPathOf(base)}`, base }
-}
-
 function tooLong(path: string, reason: string): EndpointError {
   return new EndpointError(
     `${path} is longer than the ${SOCKET_PATH_BYTES_MAX} bytes that a Unix socket may have, ${reason}; ` +
