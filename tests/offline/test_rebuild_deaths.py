@@ -14,8 +14,8 @@ from perstack_stored.index.writer import IndexWriter
 from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import Rebuilt, rebuild
 from perstack_stored.offline.rebuild_child import in_child
+from perstack_stored.tree.file_writer import FileWriter
 from perstack_stored.tree.write import Write
-from perstack_stored.tree.writer import TreeWriter
 from tests.offline.bases import Checked, make_base, one_of_each
 from tests.support import files_of
 
@@ -37,14 +37,14 @@ def rebuilt(base: Path, *, index_too: bool = True, retries: bool = False) -> Reb
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The process is killed when it writes the file of one record, as the kernel does for want of memory."""
-    put = TreeWriter._put
+    put = FileWriter.write
 
-    def killed(self: TreeWriter, write: Write) -> None:
+    def killed(self: FileWriter, write: Write, *, replay: bool) -> None:
         if write.position == POSITION:
             os.kill(os.getpid(), signal.SIGKILL)
-        put(self, write)
+        put(self, write, replay=replay)
 
-    monkeypatch.setattr(TreeWriter, "_put", killed)
+    monkeypatch.setattr(FileWriter, "write", killed)
     return monkeypatch
 
 

@@ -25,7 +25,8 @@ from perstack_stored.read import source as source_module
 from perstack_stored.read.arguments import check_arguments
 from perstack_stored.read.listing_cache import ListingCache
 from perstack_stored.read.source import Source
-from perstack_stored.tree.writer import TreeOptions, TreeWriter
+from perstack_stored.tree.options import TreeOptions
+from perstack_stored.tree.writer import TreeWriter
 
 USAGE = {"inputTokens": 1, "outputTokens": 2, "reasoningTokens": 3, "totalTokens": 6, "cachedInputTokens": 0}
 SESSION_A = bytes(range(1, 17))

@@ -17,7 +17,7 @@ from perstack_stored.errors import TreeUnsyncedError
 from perstack_stored.model import json_text as jsontext
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree import cursor as tree_cursor
-from perstack_stored.tree import writer as tree
+from perstack_stored.tree import file_writer
 from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, cursor_store, load_cursor, save_cursor
 from perstack_stored.tree.write import Write, event_name
 from perstack_stored.tree.writer import TreeWriter
@@ -602,7 +602,7 @@ def test_a_replacement_that_fails_can_be_tried_again(base: Base) -> None:
 
 def test_descriptors_are_bounded(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many folders there are, few are open at a time, and none after the close."""
-    monkeypatch.setattr(tree, "_FOLDERS_OPEN_MAX", 8)
+    monkeypatch.setattr(file_writer, "_FOLDERS_OPEN_MAX", 8)
     before = len(os.listdir("/proc/self/fd"))
     base.store(*((Kind.EVENT, event(jobId=f"j{i}", runId=f"r{i}")) for i in range(40)))
     made = base.open_tree()

@@ -106,11 +106,11 @@ def test_what_can_t_be_written_aside_leaves_nothing_there(base: Base, call: str)
     whole = fill(base)
     files = FailingFiles(**{call: errno.ENOSPC})
     made = base.open_tree(FileSystem(), LACKING[0])
-    made._files = files
+    made._writer._files = files
     with pytest.raises(OSError, match="No space left"):
         base.grow(made)
     assert not list((base.path / ".stored/staging").iterdir())
-    made._files = FileSystem()
+    made._writer._files = FileSystem()
     base.grow(made)
     assert base.files() == whole
 

@@ -15,7 +15,7 @@ from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.startup import open_journal
 from perstack_stored.tree.cursor import Cursor, save_cursor
-from perstack_stored.tree.writer import umask_for
+from perstack_stored.tree.options import umask_for
 from perstack_stored.tree_import.existing import ExistingRecords, Verdict
 from perstack_stored.tree_import.first_start import Storing, import_tree, import_wanted
 from perstack_stored.tree_import.plan import Path, Plan, Planned

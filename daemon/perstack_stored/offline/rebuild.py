@@ -29,8 +29,9 @@ from perstack_stored.startup import known_position
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked import BlockedRecord
 from perstack_stored.tree.cursor import Cursor, save_cursor
+from perstack_stored.tree.options import TreeOptions, umask_for
 from perstack_stored.tree.write import Write
-from perstack_stored.tree.writer import TreeOptions, TreeWriter, umask_for
+from perstack_stored.tree.writer import TreeWriter
 from perstack_stored.tree_import import first_start as importer
 
 from .locked import Advance, keeping_sessions, progress, slices

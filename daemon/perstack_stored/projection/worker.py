@@ -44,7 +44,8 @@ from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.tree import blocked
 from perstack_stored.tree.blocked_sync import BlockedRecords
 from perstack_stored.tree.helper import ParallelWriter, Slice, serve
-from perstack_stored.tree.writer import TreeOptions, TreeWriter, umask_for
+from perstack_stored.tree.options import TreeOptions, umask_for
+from perstack_stored.tree.writer import TreeWriter
 
 from .channel import Report, WorkerChannel
 

@@ -48,7 +48,7 @@ from perstack_stored.transport.socket_activation import inherited_listeners
 from perstack_stored.transport.tcp import TcpTransport
 from perstack_stored.transport.wakeup import WakeupPipe
 from perstack_stored.tree.cursor import load_cursor
-from perstack_stored.tree.writer import umask_for
+from perstack_stored.tree.options import umask_for
 
 from .assembly import assemble
 from .loop import Server

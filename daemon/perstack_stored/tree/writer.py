@@ -1,32 +1,18 @@
 """The tree: the documented folders and files, a projection of the journal that Perstack's own tools read.
 
-Each file appears whole or not at all: it is written without a name and then linked, or written aside and then
-exchanged with the old one. Where the file system has no such way, it is written aside and then renamed
-(`FileSystemFeatures`). The durable cursor moves only behind a sync of the whole file system, at most
-`UNSYNCED_RECORDS_MAX` records later; what follows it is written again after a crash, where it is not there
-already as it should be.
+`FileWriter` puts each file in its place. The durable cursor moves after a sync of the whole file system, at
+most `UNSYNCED_RECORDS_MAX` records later. After a crash the records that follow it are written again, where
+their file is not there as it should be.
 """
 
-import errno
-import os
 import sqlite3
-import stat
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from perstack_stored.datadir.background_sync import BackgroundSync
-from perstack_stored.datadir.filesystem import FOLDER_MODE
 from perstack_stored.datadir.layout import (
-    ASIDE_NAMES,
-    ASIDE_PREFIX,
-    STAGING_NAME,
-    TOP,
     DataDir,
-    FileSystemFeatures,
-    TreeModes,
 )
-from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, TreeUnsyncedError
+from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.connection import read_cursor
 from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.index.writer import kind_name
@@ -41,43 +27,9 @@ from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree.cursor import Cursor, load_cursor, save_cursor
 from perstack_stored.tree.write import SETTING_NAME, Write, divided, event_name
 
-from .blocked import BlockedRecord
+from .file_writer import FileWriter, is_blocked, unsynced
 from .helper import ParallelWriter, Slice, slice_of
-
-_FOLDERS_OPEN_MAX = 256
-# What a removed folder answers: ENOENT, but ext4 says EPERM where a file without a name is to be made in it.
-_FOLDER_GONE = (errno.ENOENT, errno.EPERM)
-# The name can't be had in the tree as it is, e.g. because a link or a folder was put in its place. One file
-# must not stop all the others.
-_BLOCKED = (
-    errno.ELOOP,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.EXDEV,  # a folder that is a mount of its own
-    errno.EBUSY,  # a file that is one
-)
-
-
-def _unsynced(error: OSError) -> TreeUnsyncedError:
-    # It is told once: the pages count as clean now, and the next sync would report a success.
-    return TreeUnsyncedError(f"syncing the tree failed: {error}")
-
-
-class TreeOptions(NamedTuple):
-    """How a tree is written.
-
-    Attributes:
-        modes: permissions of new files and folders.
-        features: what the file system can do.
-        assists: only `write_part` is used, beside another process that has the cursor.
-        passed_over: records that are not written.
-    """
-
-    modes: TreeModes = TreeModes()
-    features: FileSystemFeatures = FileSystemFeatures()
-    assists: bool = False
-    passed_over: tuple[BlockedRecord, ...] = ()
+from .options import TreeOptions
 
 
 class TreeWriter:
@@ -109,16 +61,12 @@ class TreeWriter:
             options: how the tree is written.
             status: where this process shows its progress.
         """
-        files, stored_dir, assists = datadir.files, datadir.folders.stored, options.assists
+        files, stored_dir = datadir.files, datadir.folders.stored
         self._files = files
-        self._base = datadir.folders.base
         self._stored = stored_dir
         self._index = index
         self._reader = reader
         self._store = store
-        self._modes = options.modes
-        self._ways = options.features
-        self._folders: OrderedDict[tuple[str, ...], int] = OrderedDict()
         cursor = load_cursor(files, stored_dir, store)
         self.position = self.synced = cursor.position
         self.clean = cursor.clean
@@ -132,17 +80,9 @@ class TreeWriter:
         self.blocked = 0
         self.syncer: BackgroundSync[LogPosition] | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
-        files.make_dir(STAGING_NAME, FOLDER_MODE, dir_fd=stored_dir)
-        self._own_staging = self._staging = files.open_dir(STAGING_NAME, dir_fd=stored_dir)
-        self._aside = ASIDE_NAMES[assists]
-        # What is synced: the base's file system, or that of `jobs` once it is seen to have one of its own.
-        self._ground = self._base
-        self._device = 0
-        if assists:
+        self._writer = FileWriter(datadir, options, lambda: self._settle(wait=True))
+        if options.assists:
             self.replay_until = 0
-        for left in files.list_dir(self._staging):
-            if left == self._aside or not assists:
-                files.unlink(left, dir_fd=self._staging)
 
     # --- projecting --------------------------------------------------------------------------------
 
@@ -204,18 +144,15 @@ class TreeWriter:
     def _write_all(self, writes: list[Write]) -> None:
         if not writes:
             return
-        self._let_go_if_moved(TOP, self._base)
-        top = self._folder(TOP)  # without it there is no tree: nothing is passed over for that
-        for job in {write.folders[:2] for write in writes}:
-            self._let_go_if_moved(job, top)
+        self._writer.begin({write.folders[:2] for write in writes})
         for write in self._folded(writes):
             self._status.at(write.position)
             if self.names_records:
                 self._status.describe(write.kind, write.path)
             try:
-                self._write(write)
+                self._writer.write(write, replay=write.position <= self.replay_until)
             except OSError as error:
-                if error.errno not in _BLOCKED:
+                if not is_blocked(error):
                     raise
                 self.blocked += 1
                 self.on_blocked(write, error)
@@ -258,13 +195,7 @@ class TreeWriter:
         Raises:
             TreeUnsyncedError: what was written may not be on disk.
         """
-        self._sync_ground(self._ground)
-
-    def _sync_ground(self, ground: int) -> None:
-        try:
-            self._files.sync_all(ground)
-        except OSError as error:
-            raise _unsynced(error) from error
+        self._writer.sync_files()
 
     def _sync_beside(self) -> None:
         """Begin to sync what was written while the next files are made, if there is enough of it."""
@@ -272,7 +203,7 @@ class TreeWriter:
         if syncer is None or syncer.busy or self._lost:
             return
         if self.position - self.synced >= tree_cursor.UNSYNCED_RECORDS_MAX // 2:
-            syncer.start(self._ground, LogPosition(self.position, 0, 0))
+            syncer.start(self._writer.ground, LogPosition(self.position, 0, 0))
 
     def _settle(self, *, wait: bool) -> None:
         """Move the cursor behind a sync that has ended."""
@@ -281,7 +212,7 @@ class TreeWriter:
         try:
             done = self.syncer.finished(wait=wait)
         except OSError as error:
-            raise _unsynced(error) from error
+            raise unsynced(error) from error
         if done is not None:
             self._save_cursor(done[0].position, clean=False)
 
@@ -293,11 +224,7 @@ class TreeWriter:
         """Close the folders; nothing is being synced."""
         if self.syncer is not None:
             self.syncer.stop()
-        while self._folders:
-            self._files.close(self._folders.popitem()[1])
-        self._files.close(self._own_staging)
-        if self._ground != self._base:
-            self._files.close(self._ground)
+        self._writer.close()
 
     def _writes(self, entries: list[Entry], last: int) -> list[Write]:
         first = entries[0].header.position
@@ -409,177 +336,8 @@ class TreeWriter:
         for write in writes:
             key = (write.folders, write.name)
             if write.replaces and newest[key] != write.position:
-                if key in seen or self._exists(write):
+                if key in seen or self._writer.exists(write):
                     continue
                 seen.add(key)
             kept.append(write)
         return kept
-
-    def _exists(self, write: Write) -> bool:
-        try:
-            self._files.stat(write.name, dir_fd=self._folder(write.folders))
-        except OSError as error:
-            if error.errno in {*_FOLDER_GONE, *_BLOCKED}:
-                return False
-            raise  # it may be there, and newer
-        return True
-
-    # --- files -------------------------------------------------------------------------------------
-
-    def _write(self, write: Write) -> None:
-        try:
-            self._put(write)
-        except OSError as error:
-            if error.errno not in _FOLDER_GONE:
-                raise
-            # Somebody removed the folder while we held it open: made again, or the error is another one.
-            self._forget(write.folders)
-            self._put(write)
-
-    def _put(self, write: Write) -> None:
-        folder = self._folder(write.folders)
-        content = write.content()
-        is_replayed = write.position <= self.replay_until
-        if (is_replayed or not self._ways.unnamed) and self._is_there(folder, write.name, content):
-            return
-        if not self._ways.unnamed:
-            self._put_by_rename(folder, write.name, content)
-            return
-        fd = self._files.create_unnamed(self._modes.file, dir_fd=folder)
-        try:
-            self._files.write(fd, [content], 0)
-            try:
-                self._files.give_name(fd, write.name, dir_fd=folder)
-            except FileExistsError:
-                if not self._holds(folder, write.name, content):
-                    self._replace(fd, folder, write.name)
-        finally:
-            self._files.close(fd)
-
-    def _put_by_rename(self, folder: int, name: str, content: bytes) -> None:
-        """Write a file under a name in staging, then let it take its place, or that of the old one."""
-        try:
-            fd = self._files.create(self._aside, self._modes.file, dir_fd=self._staging)
-        except FileExistsError:  # it could not be removed the last time
-            self._files.unlink(self._aside, dir_fd=self._staging)
-            fd = self._files.create(self._aside, self._modes.file, dir_fd=self._staging)
-        try:
-            try:
-                self._files.write(fd, [content], 0)
-            finally:
-                self._files.close(fd)
-            self._rename_aside(folder, name)
-        except OSError:
-            self._files.unlink(self._aside, dir_fd=self._staging)  # it may be what fills the disk
-            raise
-
-    def _rename_aside(self, folder: int, name: str) -> None:
-        self._files.rename(self._aside, name, source_dir=self._staging, target_dir=folder)
-
-    def _is_there(self, folder: int, name: str, content: bytes) -> bool:
-        # Looked at before a file is made: after a crash most are there, and ext4 may take long to make one.
-        try:
-            return self._holds(folder, name, content)
-        except FileNotFoundError:
-            return False
-
-    def _holds(self, folder: int, name: str, content: bytes) -> bool:
-        """Whether a file is there as it should be, as after a replay."""
-        if stat.S_ISDIR(self._files.stat(name, dir_fd=folder).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        fd = self._files.open(name, dir_fd=folder)
-        try:
-            if self._files.size(fd) != len(content):
-                return False
-            # After a write-back that failed, the page cache has what the disk has not.
-            self._files.forget_cached(fd)
-            return self._files.read(fd, len(content), 0) == content
-        finally:
-            self._files.close(fd)
-
-    def _replace(self, fd: int, folder: int, name: str) -> None:
-        # Not rename over the old file: ext4 flushes then (3,000 to 8,000/s against 10,000 to 35,000/s).
-        try:
-            self._files.give_name(fd, self._aside, dir_fd=self._staging)
-        except FileExistsError:  # it could not be removed the last time
-            self._files.unlink(self._aside, dir_fd=self._staging)
-            self._files.give_name(fd, self._aside, dir_fd=self._staging)
-        if not self._ways.exchange:
-            try:
-                self._rename_aside(folder, name)
-            except OSError:
-                self._files.unlink(self._aside, dir_fd=self._staging)
-                raise
-            return
-        try:
-            self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)
-        finally:
-            self._files.unlink(self._aside, dir_fd=self._staging)
-
-    def _folder(self, folders: tuple[str, ...]) -> int:
-        fd = self._folders.get(folders)
-        if fd is not None:
-            self._folders.move_to_end(folders)
-            return fd
-        # Step by step from the base, so that no link on the way can lead out of it.
-        parent = self._folder(folders[:-1]) if len(folders) > 1 else self._base
-        is_new = self._files.make_dir(folders[-1], self._modes.folder, dir_fd=parent)
-        fd = self._files.open_dir(folders[-1], dir_fd=parent)
-        try:
-            if folders == TOP:
-                self._stand_on(fd)
-            else:
-                self._refuse_foreign(fd, folders[-1], is_new=is_new)
-        except OSError:
-            self._files.close(fd)
-            raise
-        self._folders[folders] = fd
-        if len(self._folders) > _FOLDERS_OPEN_MAX:
-            self._files.close(self._folders.popitem(last=False)[1])
-        return fd
-
-    def _stand_on(self, top: int) -> None:
-        """Write aside and sync where `jobs` is: it may be a file system or a mount of its own."""
-        files = self._files
-        is_apart = files.are_apart(self._own_staging, top)
-        device, before = files.device(top), self._ground
-        if not is_apart and before == self._base:
-            self._device = device
-            return
-        ground = files.open_dir(".", dir_fd=top) if is_apart else self._base
-        self._settle(wait=True)
-        if self._device not in {0, device}:
-            # It was mounted since: what was written to either is on disk before the cursor can say so.
-            self._sync_ground(before)
-            self._sync_ground(ground)
-        if before != self._base:
-            files.close(before)
-        self._ground, self._device = ground, device
-        self._staging = ground if is_apart else self._own_staging
-        self._aside = (ASIDE_PREFIX if is_apart else "") + self._aside.removeprefix(ASIDE_PREFIX)
-
-    def _refuse_foreign(self, fd: int, name: str, *, is_new: bool) -> None:
-        """Refuse a folder whose files could not be synced, replaced or told apart."""
-        if self._files.device(fd) != self._device:
-            raise OSError(errno.EXDEV, "the folder is on another file system than jobs/", name)
-        if not is_new and self._files.folds_case(fd):  # a new one is as the one that it is in
-            raise OSError(errno.ENOTDIR, "the folder takes names that differ by case only for one", name)
-
-    def _let_go_if_moved(self, folders: tuple[str, ...], parent: int) -> None:
-        """Close a folder that somebody has moved away, and all below: nobody would look there for files."""
-        fd = self._folders.get(folders)
-        if fd is None or self._files.is_at(fd, folders[-1], dir_fd=parent):
-            return
-        for held in [held for held in self._folders if held[: len(folders)] == folders]:
-            self._files.close(self._folders.pop(held))
-
-    def _forget(self, folders: tuple[str, ...]) -> None:
-        for i in range(1, len(folders) + 1):
-            fd = self._folders.pop(folders[:i], None)
-            if fd is not None:
-                self._files.close(fd)
-
-
-def umask_for(modes: TreeModes) -> None:
-    """Let the modes be exactly what was asked for."""
-    os.umask(0o777 & ~(modes.file | modes.folder | FOLDER_MODE))  # our own files take what the owner may

@@ -162,19 +162,19 @@ _BUGS = (
     ),
     _Bug(
         "a failed sync of the tree is tried again",
-        "tree/writer.py",
+        "tree/file_writer.py",
         'return TreeUnsyncedError(f"syncing the tree failed: {error}")',
         "return error",
     ),
     _Bug(
         "a replay of the tree trusts the page cache",
-        "tree/writer.py",
+        "tree/file_writer.py",
         "            self._files.forget_cached(fd)\n",
         "",
     ),
     _Bug(
         "a replay of the tree does not look at what is there",
-        "tree/writer.py",
+        "tree/file_writer.py",
         "return self._files.read(fd, len(content), 0) == content",
         "return True",
     ),
@@ -186,7 +186,7 @@ _BUGS = (
     ),
     _Bug(
         "a file that can't be looked at counts as missing",
-        "tree/writer.py",
+        "tree/file_writer.py",
         "            raise  # it may be there, and newer\n",
         "            return False\n",
     ),
@@ -198,14 +198,14 @@ _BUGS = (
     ),
     _Bug(
         "a file is replaced in two steps",
-        "tree/writer.py",
+        "tree/file_writer.py",
         "            self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)\n",
         "            self._files.unlink(name, dir_fd=folder)\n"
         "            self._files.give_name(fd, name, dir_fd=folder)\n",
     ),
     _Bug(
         "a file appears before it is written",
-        "tree/writer.py",
+        "tree/file_writer.py",
         "            self._files.write(fd, [content], 0)\n            try:\n"
         "                self._files.give_name(fd, write.name, dir_fd=folder)\n",
         "            try:\n                self._files.give_name(fd, write.name, dir_fd=folder)\n"
@@ -213,7 +213,7 @@ _BUGS = (
     ),
     _Bug(
         "a file is renamed before it is written",
-        "tree/writer.py",
+        "tree/file_writer.py",
         "                self._files.write(fd, [content], 0)\n            finally:\n"
         "                self._files.close(fd)\n            self._rename_aside(folder, name)\n",
         "                self._rename_aside(folder, name)\n"
@@ -222,8 +222,8 @@ _BUGS = (
     ),
     _Bug(
         "a tree on a file system of its own is not synced there",
-        "tree/writer.py",
-        "        self._ground, self._device = ground, device\n",
+        "tree/file_writer.py",
+        "        self.ground, self._device = ground, device\n",
         "        self._device = device\n",
     ),
     _Bug(

@@ -119,7 +119,7 @@ ARGUED: dict[str, str] = {
     "offline/backup/restore.py: restore: sync": (
         "the tree's cursor, saved right before, has synced the same folder"
     ),
-    "tree/writer.py: _replace: give_name (2)": (
+    "tree/file_writer.py: _replace: give_name (2)": (
         "the exchange finds nothing aside then, and the file is put once more from the beginning, as where a"
         " folder is gone"
     ),

@@ -21,7 +21,7 @@ from perstack_stored.projection import worker as follower
 from perstack_stored.server import dispatch, loop, projections, status
 from perstack_stored.store import commit, group_commit
 from perstack_stored.tree import cursor as tree_cursor
-from perstack_stored.tree import writer as tree
+from perstack_stored.tree import file_writer
 from perstack_stored.tree_import import first_start as importer
 from perstack_stored.tree_import import survey as import_survey
 
@@ -74,7 +74,7 @@ def simulated() -> Iterator[None]:
         # Bounds so small that a short history reaches them.
         put(journal, "GROWTH_BYTES", 4096)
         put(tree_cursor, "UNSYNCED_RECORDS_MAX", 6)
-        put(tree, "_FOLDERS_OPEN_MAX", 3)
+        put(file_writer, "_FOLDERS_OPEN_MAX", 3)
         put(group_commit, "_INLINE_REQUESTS_MAX", 1)
         put(index_projection, "INDEX_SLICE", (3, 1 << 12))
         put(tree_projection, "TREE_SLICE", (2, 1 << 12))

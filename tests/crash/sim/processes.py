@@ -15,7 +15,8 @@ from perstack_stored.projection.index_projection import IndexProjection
 from perstack_stored.projection.tree_projection import TreeProjection
 from perstack_stored.projection.worker import follow
 from perstack_stored.tree.helper import Slice
-from perstack_stored.tree.writer import TreeOptions, TreeWriter
+from perstack_stored.tree.options import TreeOptions
+from perstack_stored.tree.writer import TreeWriter
 
 from .clients import Violation
 from .expected import Stored
