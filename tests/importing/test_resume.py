@@ -13,12 +13,12 @@ import structlog
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Buffer
 from perstack_stored.datadir.layout import DataDir, open_folders, set_up
-from perstack_stored.journal.format import FLAG_IMPORTED, record_places
+from perstack_stored.journal.entry_format import FLAG_IMPORTED, record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalOptions, JournalWriter
 from perstack_stored.model.kinds import Kind
-from perstack_stored.tree_import import first_start as importer
+from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey
 from tests.importing.trees import START_MS, put_golden, store
 from tests.offline.inprocess import EndingFiles
@@ -70,7 +70,7 @@ class FailingFiles(EndingFiles):
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importer, "BATCH_RECORDS_MAX", BATCH)
+    monkeypatch.setattr(first_start, "BATCH_RECORDS_MAX", BATCH)
 
 
 def start(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, bytes]]]:
@@ -88,9 +88,9 @@ def started(base: Path, files: EndingFiles) -> tuple[bool, list[tuple[int, int, 
     sessions = Sessions(sessions_max=10, session_seconds=60, remembered_records_max=10)
     journal = JournalWriter(files, folders.journal, sessions, JournalOptions(1 << 20, 1 << 16, ahead=False))
     datadir = DataDir(str(base), files, folders)
-    wanted = importer.import_wanted(datadir, journal)
+    wanted = first_start.import_wanted(datadir, journal)
     if wanted:
-        importer.import_tree(datadir, journal)
+        first_start.import_tree(datadir, journal)
     reader = JournalReader(files, folders.journal)
     found = []
     for entry in reader.entries(reader.start(), journal.mark):

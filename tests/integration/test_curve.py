@@ -25,11 +25,11 @@ from perstack_storage import (
     Forbidden,
     KeyRefused,
 )
-from perstack_stored.access import curve_keys as keys
+from perstack_stored.access import curve_keys
 from perstack_stored.access.curve_keys import Access, KeyPair, ListedClient
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import ConfigError, GateFailedError
-from perstack_stored.transport import binding as bind
+from perstack_stored.transport import binding
 from perstack_stored.transport.zap import ZapHandler
 from tests.integration.raw import event, setting
 from tests.support import RunningDaemon, eventually, running_daemon
@@ -102,7 +102,7 @@ def site(made: Path, tmp_path: Path) -> Iterator[Site]:
 
 
 def secret_of(path: Path) -> str:
-    return keys.load(str(path)).secret.decode()
+    return curve_keys.load(str(path)).secret.decode()
 
 
 # --- keys ------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_keygen_makes_a_file_for_its_owner_alone_and_shows_no_secret(tmp_path: P
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     name, access, public = line.split()
     assert (name, access) == ("agents@host", "read-write")
-    pair = keys.load(str(path))
+    pair = curve_keys.load(str(path))
     assert pair.public.decode() == public
     assert pair.secret.decode() not in line
     assert pair.secret.decode() not in repr(pair)
@@ -128,7 +128,7 @@ def test_keygen_makes_a_file_for_its_owner_alone_and_shows_no_secret(tmp_path: P
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert again.returncode == 2
-    assert keys.load(str(path)) == pair
+    assert curve_keys.load(str(path)) == pair
 
 
 @pytest.mark.parametrize(
@@ -145,20 +145,20 @@ def test_keygen_makes_a_file_for_its_owner_alone_and_shows_no_secret(tmp_path: P
 def test_a_key_file_that_is_wrong_is_refused(tmp_path: Path, text: str | None, mode: int, says: str) -> None:
     """Also one that others can read: the secret is none any more. No message has a key in it."""
     path = tmp_path / "k"
-    pair = keys.generate(str(path))
+    pair = curve_keys.generate(str(path))
     if text == "other":
         path.write_text(path.read_text().replace(pair.public.decode(), zmq.curve_keypair()[0].decode()))
     elif text is not None:
         path.write_bytes(text.encode("latin-1"))
     path.chmod(mode)
     with pytest.raises(ConfigError, match=says) as caught:
-        keys.load(str(path))
+        curve_keys.load(str(path))
     assert pair.secret.decode() not in str(caught.value)
 
 
 def test_a_key_in_the_place_of_a_path_is_not_repeated(tmp_path: Path) -> None:
     secret = zmq.curve_keypair()[1].decode().replace("/", "x")
-    for load in (keys.load, keys.load_clients):
+    for load in (curve_keys.load, curve_keys.load_clients):
         with pytest.raises(ConfigError) as caught:
             load(secret)
         assert secret not in str(caught.value)
@@ -187,7 +187,7 @@ def test_a_list_with_one_wrong_line_is_no_list(tmp_path: Path, line: str) -> Non
     path = tmp_path / "clients"
     path.write_text(f"good read-write {zmq.curve_keypair()[0].decode()}\n{line}\n")
     with pytest.raises(ConfigError, match=r"line [23]"):
-        keys.load_clients(str(path))
+        curve_keys.load_clients(str(path))
 
 
 # --- who is let in ---------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def bound(context: "zmq.Context[zmq.Socket[bytes]]", rules: AccessRules | None) 
     router.handshake_ivl = 1000
     gate = None if rules is None else ZapHandler(context, router, rules)
     endpoint = f"tcp://127.0.0.1:{free_port()}"
-    bind.bind_tcp(router, endpoint, curve=PAIR)
+    binding.bind_tcp(router, endpoint, curve=PAIR)
     return router, endpoint, gate
 
 

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from perstack_storage._core.errors import RETRYABLE
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.read.arguments import ARGUMENTS
 from tests.support import RunningDaemon, running_daemon
 
@@ -51,10 +51,10 @@ def test_the_table_of_errors_is_complete() -> None:
 def test_every_operation_argument_and_header_field_is_described() -> None:
     """Those of sections 2 and 4 are those that the daemon knows."""
     first, _, answer = section(2).partition("### 2.2")
-    assert _first_cells(first.partition("### 2.1")[2]) == list(wire.RequestHeader.__struct_fields__)
+    assert _first_cells(first.partition("### 2.1")[2]) == list(frames.RequestHeader.__struct_fields__)
     assert {"v", "id", "ok", "position", "error"} <= set(_first_cells(answer))
     operations = [name for name in _first_cells(section(4)) if name not in ARGUMENTS["readAll"]]
-    assert sorted(operations) == sorted([*wire.STORE_KINDS, *ARGUMENTS, "hello", "ping", "stats"])
+    assert sorted(operations) == sorted([*frames.STORE_KINDS, *ARGUMENTS, "hello", "ping", "stats"])
     assert "`op` is `store`" in section(4)
     arguments = {name for checks in ARGUMENTS.values() for name in checks}
     assert arguments <= set(re.findall(r"`(\w+)\??`", section(4)))

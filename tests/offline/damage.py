@@ -26,7 +26,7 @@ from perstack_stored.datadir.layout import INDEX_NAME, DataDir, open_folders
 from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refusal, StoredError
 from perstack_stored.index.connection import connect
 from perstack_stored.index.writer import IndexWriter
-from perstack_stored.journal.format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
+from perstack_stored.journal.entry_format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
 from perstack_stored.journal.reader import JournalReader, LogPosition, walk
 from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
 from perstack_stored.model.kinds import Kind

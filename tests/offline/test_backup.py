@@ -17,7 +17,7 @@ import pytest
 from perstack_storage import Client
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, StoredError
-from perstack_stored.offline.backup import manifest as backup_folder
+from perstack_stored.offline.backup import manifest
 from perstack_stored.offline.backup.copy import backup
 from perstack_stored.offline.backup.manifest import BackupDamagedError, Manifest
 from perstack_stored.offline.backup.restore import restore
@@ -51,8 +51,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest_of(target: Path) -> Manifest | None:
-    with backup_folder.open_folder(FileSystem(), str(target), make=False) as folder:
-        return backup_folder.read_manifest(folder)
+    with manifest.open_folder(FileSystem(), str(target), make=False) as folder:
+        return manifest.read_manifest(folder)
 
 
 def back_up(base: Path, target: Path, files: FileSystem | None = None) -> int:
@@ -483,7 +483,7 @@ def test_what_can_not_be_backed_up_or_restored_is_named(original: Path, tmp_path
     refused("is not empty", lambda: bring_back(target, other))
     refused("no backup that was completed", lambda: bring_back(tmp_path / "empty", tmp_path / "b"))
     refused("positions 1 to 20, not 21", lambda: bring_back(target, tmp_path / "b", 21))
-    with backup_folder.open_folder(FileSystem(), str(target), make=True):
+    with manifest.open_folder(FileSystem(), str(target), make=True):
         refused("another process", lambda: back_up(original, target))
         refused("another process", lambda: bring_back(target, tmp_path / "b"))
     for path in sorted((shorter / ".stored" / "journal").glob("*.segment"))[2:]:

@@ -17,7 +17,7 @@ from perstack_stored import startup
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import DataDir, open_folders, set_up
-from perstack_stored.journal.format import record_places
+from perstack_stored.journal.entry_format import record_places
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalOptions, JournalWriter
@@ -25,7 +25,7 @@ from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import locked_datadir
-from perstack_stored.tree_import import first_start as importer
+from perstack_stored.tree_import import first_start
 from tests.importing.test_resume import FailingFiles, PowerCutError
 from tests.importing.trees import START_MS, Asker, answers, path_of, put, put_golden, snapshot, store
 from tests.offline.bases import copy_base, run
@@ -349,7 +349,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(
     ours: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each time, running it again makes of it what an undisturbed one makes; also with --force."""
-    monkeypatch.setattr(importer, "BATCH_RECORDS_MAX", 3)
+    monkeypatch.setattr(first_start, "BATCH_RECORDS_MAX", 3)
     # Made ahead, a segment would change the disk from a thread of its own.
     monkeypatch.setattr(startup, "JournalWriter", _without_ahead)
     limit, umask = sys.getrecursionlimit(), os.umask(0o022)

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored.model import json_text as jsontext
-from perstack_stored.model import masking
+from perstack_stored.model import json_text, masking
 from perstack_stored.model.masking import mask, mask_pieces
 
 CASES = {
@@ -87,7 +86,7 @@ def test_a_large_setting_is_masked_in_short_steps(
     monkeypatch: pytest.MonkeyPatch, what: str, step: int
 ) -> None:
     """The same comes of it, wherever a step ends: within a string, an escape, a URL or a secret."""
-    monkeypatch.setattr(jsontext, "_WINDOW_BYTES", step)
+    monkeypatch.setattr(json_text, "_WINDOW_BYTES", step)
     monkeypatch.setattr(masking, "_STEP_BYTES", step)
     monkeypatch.setattr(masking, "_PIECE_BYTES", step)
     monkeypatch.setattr(masking, "_TOKENS_PER_STEP", 1)

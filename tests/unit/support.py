@@ -15,7 +15,7 @@ from perstack_stored.datadir.filesystem import Buffer, FileSystem, read_whole
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir, FileSystemFeatures, Folders
 from perstack_stored.index.connection import connect
 from perstack_stored.index.writer import IndexWriter
-from perstack_stored.journal.format import NO_SESSION, Record, record_places
+from perstack_stored.journal.entry_format import NO_SESSION, Record, record_places
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter

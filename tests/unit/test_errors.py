@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import zmq
 
-from perstack_stored.access import curve_keys as keys
-from perstack_stored.config import sources as config
+from perstack_stored.access import curve_keys
+from perstack_stored.config import sources
 from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error
 from perstack_stored.observe.health import Health
 from perstack_stored.observe.http import MetricsServer
-from perstack_stored.transport import binding as bind
+from perstack_stored.transport import binding
 from perstack_stored.transport.socket_activation import inherited_listeners
 
 PASSING = (
@@ -60,7 +60,7 @@ def test_a_socket_that_can_t_be_bound_now_is_tried_again(
 
     monkeypatch.setattr(f"perstack_stored.transport.binding.os.{step}", fails)
     with pytest.raises(ConfigError if name == "EACCES" else StartFailedError, match="can't bind ipc://"):
-        bind.listen_ipc(f"{tmp_path}/x.sock", 0o600)
+        binding.listen_ipc(f"{tmp_path}/x.sock", 0o600)
 
 
 def test_a_socket_that_could_not_be_bound_leaves_nothing(
@@ -75,7 +75,7 @@ def test_a_socket_that_could_not_be_bound_leaves_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("perstack_stored.transport.binding.os.rename", fails)
         with pytest.raises(StartFailedError):
-            bind.listen_ipc(f"{tmp_path}/x.sock", 0o600)
+            binding.listen_ipc(f"{tmp_path}/x.sock", 0o600)
     assert list(tmp_path.iterdir()) == []
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -90,9 +90,9 @@ def test_files_that_can_t_be_read_now_are_tried_again(
         raise os_error(name)
 
     for module, work in (
-        (config, lambda: Sources(f"{tmp_path}/a.toml", {}, {}).read()),
-        (keys, lambda: keys.load(f"{tmp_path}/key")),
-        (keys, lambda: keys.load_clients(f"{tmp_path}/clients")),
+        (sources, lambda: Sources(f"{tmp_path}/a.toml", {}, {}).read()),
+        (curve_keys, lambda: curve_keys.load(f"{tmp_path}/key")),
+        (curve_keys, lambda: curve_keys.load_clients(f"{tmp_path}/clients")),
     ):
         monkeypatch.setattr(module, "open", fails, raising=False)
         with pytest.raises(ConfigError if name == "ENOENT" else StartFailedError, match=str(tmp_path)):
@@ -130,4 +130,4 @@ def test_a_port_that_is_none_is_refused() -> None:
         context.socket(zmq.ROUTER) as router,
         pytest.raises(ConfigError, match="65535"),
     ):
-        bind.bind_tcp(router, "tcp://127.0.0.1:99999", insecure_tcp=True)
+        binding.bind_tcp(router, "tcp://127.0.0.1:99999", insecure_tcp=True)

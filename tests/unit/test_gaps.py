@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored.journal.format import FLAG_RESTORED
+from perstack_stored.journal.entry_format import FLAG_RESTORED
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind

@@ -16,7 +16,7 @@ from perstack_stored.index import writer as index
 from perstack_stored.index.connection import connect, remove
 from perstack_stored.index.value_lookup import read_value
 from perstack_stored.index.writer import IndexWriter
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
 from perstack_stored.journal.writer import Append
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
@@ -263,7 +263,9 @@ def test_however_entries_come_together_events_are_numbered_alike(
             expected[position] = len(same)
     monkeypatch.setattr(index, "_RUNS_CACHED_MAX", cached)
     for e in events:
-        base.journal.append([Append(record.NO_SESSION, 0, [record.Record(Kind.EVENT, 0, dumps(e))])])
+        base.journal.append(
+            [Append(entry_format.NO_SESSION, 0, [entry_format.Record(Kind.EVENT, 0, dumps(e))])]
+        )
     while entries := base.new_entries()[:slice_]:
         base.index.apply(entries)
     assert twins(base) == expected
@@ -394,7 +396,7 @@ def test_settings_come_newest_first_with_ties_by_job_and_run(base: Base) -> None
 def test_an_imported_setting_counts_as_it_is(base: Base) -> None:
     """What is taken over from an existing tree replaces, and keeps its own time."""
     base.store((Kind.RUN_SETTING, setting(model="old")))
-    base.store((Kind.RUN_SETTING, setting(model="imported", updatedAt=12)), flags=record.FLAG_IMPORTED)
+    base.store((Kind.RUN_SETTING, setting(model="imported", updatedAt=12)), flags=entry_format.FLAG_IMPORTED)
     assert base.ask("getAllRuns")[0] == [setting(model="imported", updatedAt=12)]
 
 
@@ -480,7 +482,11 @@ def test_a_failed_transaction_leaves_nothing_behind(base: Base) -> None:
             (Kind.EVENT, event(runId=f"run {i}", id=f"b{i}")),
         )
         base.journal.append(
-            [Append(record.NO_SESSION, 0, [record.Record(kind, 0, dumps(v)) for kind, v in values])]
+            [
+                Append(
+                    entry_format.NO_SESSION, 0, [entry_format.Record(kind, 0, dumps(v)) for kind, v in values]
+                )
+            ]
         )
     with pytest.raises(sqlite3.OperationalError, match="full"):
         base.follow()

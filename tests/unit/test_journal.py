@@ -11,7 +11,7 @@ import pytest
 
 from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import JournalFailedError, StorageFullError
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
 from perstack_stored.journal.preallocation import NEXT_NAME, SegmentPreallocator, write_zeros
 from perstack_stored.journal.reader import Chain
 from perstack_stored.journal.writer import CLOCK_STEP_MS, GROWTH_BYTES, JournalOptions, JournalWriter
@@ -71,8 +71,8 @@ def test_a_journal_that_was_never_written_to_restarts(folder: JournalFolder) -> 
 def test_bytearrays_and_memoryviews_are_journalled_as_they_are(folder: JournalFolder) -> None:
     """A value that came in parts is a bytearray: its bytes reach the disk all the same."""
     journal = folder.open()
-    item = record.Record(3, 0, bytearray(b"abc"))
-    view = record.Record(3, 0, memoryview(b"xdefx")[1:4])
+    item = entry_format.Record(3, 0, bytearray(b"abc"))
+    view = entry_format.Record(3, 0, memoryview(b"xdefx")[1:4])
     journal.append([append()._replace(records=[item, view])])
     assert folder.payloads(journal.mark) == [b"abc", b"def"]
 
@@ -294,7 +294,7 @@ def test_a_stop_while_the_disk_is_full_loses_nothing(folder: JournalFolder) -> N
 
     full = False
     journal = folder.open(Bounded(), first_segment_bytes=4096)
-    room = 4096 - journal.mark.offset - record.ENTRY_HEADER_BYTES - record.RECORD_BYTES
+    room = 4096 - journal.mark.offset - entry_format.ENTRY_HEADER_BYTES - entry_format.RECORD_BYTES
     journal.append([append(b"x" * room)])
     assert journal.mark.offset == 4096
     full = True

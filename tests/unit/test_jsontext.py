@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perstack_stored.model import json_text as jsontext
-from perstack_stored.model import masking
+from perstack_stored.model import json_text, masking
 
 _TEXT = st.text(st.characters(exclude_categories=[])) | st.sampled_from(
     ['"', "\\", '\\"', "{", "}]", ":,", "a\nb", "\u2028"]
@@ -32,8 +31,8 @@ def test_indenting_gives_what_json_stringify_gives(
     """However the text was laid out, the result is laid out by two spaces, and its tokens are the same."""
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
     wanted = json.dumps(value, ensure_ascii=ascii_only, indent=2).encode("utf-8", "surrogatepass")
-    assert jsontext.indent(text) == wanted
-    assert jsontext.indent(wanted) == wanted
+    assert json_text.indent(text) == wanted
+    assert json_text.indent(wanted) == wanted
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_indenting_gives_what_json_stringify_gives(
 )
 def test_indenting_changes_no_token(token: str) -> None:
     """Numbers beyond a double and escapes that nobody needs stay as they were sent."""
-    assert jsontext.indent(f'{{"a":{token},"b":[ {token} ]}}'.encode()) == (
+    assert json_text.indent(f'{{"a":{token},"b":[ {token} ]}}'.encode()) == (
         f'{{\n  "a": {token},\n  "b": [\n    {token}\n  ]\n}}'.encode()
     )
 
@@ -50,15 +49,15 @@ def test_indenting_changes_no_token(token: str) -> None:
 def test_an_empty_object_or_array_stays_on_its_line(empty: bytes) -> None:
     """As JSON.stringify does it, also with white space inside."""
     short = re.sub(rb"\s", b"", empty)
-    assert jsontext.indent(b'{"a":' + empty + b"}") == b'{\n  "a": ' + short + b"\n}"
-    assert jsontext.indent(empty) == short
+    assert json_text.indent(b'{"a":' + empty + b"}") == b'{\n  "a": ' + short + b"\n}"
+    assert json_text.indent(empty) == short
 
 
 def test_a_deep_text_is_indented_without_recursion() -> None:
     """Depth costs no stack."""
     deep = b'{"a":' * 150 + b"1" + b"}" * 150
-    assert re.sub(rb"\s", b"", jsontext.indent(deep)) == deep
-    assert jsontext.indent(deep) != deep
+    assert re.sub(rb"\s", b"", json_text.indent(deep)) == deep
+    assert json_text.indent(deep) != deep
 
 
 @given(_OBJECTS, st.booleans(), st.sampled_from([None, 2, "\t"]))
@@ -70,12 +69,12 @@ def test_each_member_is_found_where_it_stands(
     # Lone surrogates are legal as escapes only.
     data = re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m.group()):04x}", text).encode()
     for key, item in value.items():
-        found = jsontext.span(data, key)
+        found = json_text.span(data, key)
         assert found is not None
         assert json.loads(data[found[0] : found[1]]) == item
         assert data[found[0] : found[1]] == data[found[0] : found[1]].strip()
-    assert [name for name, _, _ in jsontext.members(data)] == list(value)
-    assert jsontext.span(data, "no such key, surely") is None
+    assert [name for name, _, _ in json_text.members(data)] == list(value)
+    assert json_text.span(data, "no such key, surely") is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def test_each_member_is_found_where_it_stands(
 )
 def test_the_value_that_counts_is_found(text: bytes, span: bytes) -> None:
     """Escaped keys, repeated keys, and the same key further inside or in a string don't mislead."""
-    found = jsontext.span(text, "updatedAt")
+    found = json_text.span(text, "updatedAt")
     assert found is not None
     assert text[found[0] : found[1]] == span
 
@@ -108,7 +107,7 @@ def test_the_value_that_counts_is_found(text: bytes, span: bytes) -> None:
 )
 def test_a_key_that_is_not_on_the_outermost_level_is_not_found(text: bytes) -> None:
     """Only members of the object itself are looked at."""
-    assert jsontext.span(text, "k") is None
+    assert json_text.span(text, "k") is None
 
 
 # --- what it costs ---------------------------------------------------------------------------------
@@ -126,11 +125,11 @@ def test_a_key_that_is_not_on_the_outermost_level_is_not_found(text: bytes) -> N
 def test_a_layout_beyond_its_bound_is_not_made(text: bytes) -> None:
     """What would be many times as large laid out stays as it was sent, and nothing large is made of it."""
     tracemalloc.start()
-    found = jsontext.indent(text)
+    found = json_text.indent(text)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found is text
-    assert peak < 2 * (jsontext.LAYOUT_FACTOR * len(text) + jsontext.LAYOUT_BYTES_MORE)
+    assert peak < 2 * (json_text.LAYOUT_FACTOR * len(text) + json_text.LAYOUT_BYTES_MORE)
 
 
 def test_a_layout_within_its_bound_is_made_to_the_last_byte() -> None:
@@ -144,17 +143,17 @@ def test_a_layout_within_its_bound_is_made_to_the_last_byte() -> None:
         return value, len(b'{\n  "x": ' + opened + inner + levels + b"\n}")
 
     value, laid_out = size(1000, 0)
-    short = laid_out - jsontext.LAYOUT_BYTES_MORE - jsontext.LAYOUT_FACTOR * len(value)
+    short = laid_out - json_text.LAYOUT_BYTES_MORE - json_text.LAYOUT_FACTOR * len(value)
     assert short > 0
-    spaces = -(-short // jsontext.LAYOUT_FACTOR)
-    assert len(jsontext.indent(size(1000, spaces)[0])) == laid_out
-    assert jsontext.indent(size(1000, spaces - 1)[0]) == size(1000, spaces - 1)[0]
+    spaces = -(-short // json_text.LAYOUT_FACTOR)
+    assert len(json_text.indent(size(1000, spaces)[0])) == laid_out
+    assert json_text.indent(size(1000, spaces - 1)[0]) == size(1000, spaces - 1)[0]
 
 
 def test_a_text_beyond_the_largest_layout_stays_as_it_is() -> None:
     """Not even begun: there would be no end to its tokens."""
-    text = b'{"x":[' + b"0," * (jsontext.LAYOUT_BYTES_MAX // 2) + b"0]}"
-    assert jsontext.indent(text) is text
+    text = b'{"x":[' + b"0," * (json_text.LAYOUT_BYTES_MAX // 2) + b"0]}"
+    assert json_text.indent(text) is text
 
 
 _COSTLY = {
@@ -175,9 +174,9 @@ def test_the_work_by_tokens_takes_no_more_memory_than_copies(text: bytes) -> Non
     """Patterns that could go back keep something for each escape; these can't."""
     text = b'{"x":' + text + b',"updatedAt":5}'
     tracemalloc.start()
-    assert jsontext.span(text, "updatedAt") == (len(text) - 2, len(text) - 1)
-    assert jsontext.indent(text).translate(None, b" \n") == text.translate(None, b" ")
-    assert len(list(jsontext.layouts(text))) == 3
+    assert json_text.span(text, "updatedAt") == (len(text) - 2, len(text) - 1)
+    assert json_text.indent(text).translate(None, b" \n") == text.translate(None, b" ")
+    assert len(list(json_text.layouts(text))) == 3
     assert masking.mask(text) == text
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -191,9 +190,9 @@ def test_a_damaged_file_is_not_looked_through_again_and_again(end: bytes) -> Non
     def cost(size: int) -> float:
         text = b'{"x":1,"y":"' + rb"\"" * size + end
         before = time.process_time()
-        list(jsontext.layouts(text))
+        list(json_text.layouts(text))
         with contextlib.suppress(ValueError):
-            jsontext.span(text, "z")
+            json_text.span(text, "z")
         return time.process_time() - before
 
     assert min(cost(400_000) for _ in range(3)) < 16 * min(cost(100_000) for _ in range(3)) + 0.05
@@ -206,7 +205,7 @@ def test_what_is_compact_is_the_same_for_each_layout(
     """An import takes two layouts of one job for the same."""
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
     wanted = json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"))
-    assert jsontext.compact(text) == wanted.encode("utf-8", "surrogatepass")
+    assert json_text.compact(text) == wanted.encode("utf-8", "surrogatepass")
 
 
 @given(st.integers(0, 40), _OBJECTS)
@@ -215,7 +214,7 @@ def test_the_end_of_a_deep_member_is_found(levels: int, value: dict[str, Any]) -
     inner = re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m.group()):04x}", json.dumps(value))
     deep = "[1," * levels + inner + ",[]]" * levels
     text = f'{{"a":{deep} ,"b":2}}'.encode()
-    assert [(key, text[start:end]) for key, start, end in jsontext.members(text)] == [
+    assert [(key, text[start:end]) for key, start, end in json_text.members(text)] == [
         ("a", deep.encode()),
         ("b", b"2"),
     ]
@@ -228,6 +227,6 @@ def test_tokens_are_the_same_however_short_the_steps_are(
     """A step may end within a string, an escape, a number or white space."""
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jsontext, "_WINDOW_BYTES", step)
-        found = [text[start:end] for start, end in jsontext.tokens(text)]
-    assert found == jsontext.TOKEN.findall(text)
+        patch.setattr(json_text, "_WINDOW_BYTES", step)
+        found = [text[start:end] for start, end in json_text.tokens(text)]
+    assert found == json_text.TOKEN.findall(text)

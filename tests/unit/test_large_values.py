@@ -10,7 +10,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import Refusal
 from perstack_stored.index import value_lookup as places
 from perstack_stored.journal import reader as segments
-from perstack_stored.journal.format import FLAG_IMPORTED
+from perstack_stored.journal.entry_format import FLAG_IMPORTED
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import masking
 from perstack_stored.model.kinds import Kind

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perstack_stored.errors import NewerFormatError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import EntryType, NotAnEntryError, Record, SegmentHeader
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, Record, SegmentHeader
 
 _U64 = st.integers(0, 2**64 - 1)
 _RECORDS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 255), st.binary(max_size=60)), max_size=5)
@@ -24,7 +24,7 @@ GOLDEN_SEGMENT = (
 )
 
 _FIELDS = st.builds(
-    record.EntryFields,
+    entry_format.EntryFields,
     _U64, _U64, _U64, _U64,
     st.binary(min_size=16, max_size=16),
     type=st.just(EntryType.RECORDS),
@@ -43,7 +43,9 @@ def plain_crc32c(data: bytes, start: int = 0) -> int:
 
 def entry(records: list[Record], salt: int = 0x12345678, **changes: Any) -> bytes:
     fields: dict[str, Any] = {"position": 7, "time_ms": 1_700_000_000_000, "synced": 64, "seq": 3} | changes
-    buffers, size = record.encode_entry(salt, records, record.EntryFields(session=b"\x8f" * 16, **fields))
+    buffers, size = entry_format.encode_entry(
+        salt, records, entry_format.EntryFields(session=b"\x8f" * 16, **fields)
+    )
     data = b"".join(buffers)
     assert len(data) == size
     return data
@@ -51,20 +53,20 @@ def entry(records: list[Record], salt: int = 0x12345678, **changes: Any) -> byte
 
 @given(_RECORDS, st.integers(0, 2**32 - 1), _FIELDS)
 def test_an_entry_comes_back_as_it_was_encoded(
-    items: list[tuple[int, int, bytes]], salt: int, fields: record.EntryFields
+    items: list[tuple[int, int, bytes]], salt: int, fields: entry_format.EntryFields
 ) -> None:
     """Header, table and payloads of any entry survive encoding and decoding, and its size was foretold."""
     records = [Record(*item) for item in items]
-    buffers, size = record.encode_entry(salt, records, fields)
+    buffers, size = entry_format.encode_entry(salt, records, fields)
     data = b"".join(buffers)
-    assert len(data) == size == record.entry_size(records)
-    assert size % record.ALIGNMENT == 0
-    header = record.decode_header(data)
+    assert len(data) == size == entry_format.entry_size(records)
+    assert size % entry_format.ALIGNMENT == 0
+    header = entry_format.decode_header(data)
     assert header[2:] == (len(records), EntryType.RECORDS, 0, *fields[:-1])
-    assert record.entry_matches(data, header, salt)
+    assert entry_format.entry_matches(data, header, salt)
     found = [
         Record(p.kind, p.flags, data[p.start : p.start + p.length])
-        for p in record.record_places(data, header)
+        for p in entry_format.record_places(data, header)
     ]
     assert found == records
 
@@ -82,7 +84,7 @@ def test_a_segment_header_comes_back_as_it_was_encoded(
 ) -> None:
     """Every field of a segment header survives encoding and decoding."""
     header = SegmentHeader(number, store, first, end, proven, salt)
-    assert record.decode_segment_header(record.encode_segment_header(header)) == header
+    assert entry_format.decode_segment_header(entry_format.encode_segment_header(header)) == header
 
 
 def test_the_bytes_of_an_entry_are_frozen() -> None:
@@ -93,7 +95,7 @@ def test_the_bytes_of_an_entry_are_frozen() -> None:
 def test_the_bytes_of_a_segment_header_are_frozen() -> None:
     """A segment header has exactly these bytes for ever."""
     header = SegmentHeader(2, b"\x11" * 16, 8, 1000, 176, 0x12345678)
-    assert record.encode_segment_header(header).hex() == GOLDEN_SEGMENT
+    assert entry_format.encode_segment_header(header).hex() == GOLDEN_SEGMENT
 
 
 def test_the_checksums_are_plain_crc32c_continued_from_the_salt() -> None:
@@ -107,81 +109,81 @@ def test_the_checksums_are_plain_crc32c_continued_from_the_salt() -> None:
 def test_any_flipped_byte_of_an_entry_is_noticed() -> None:
     """Whatever byte of magic, checksum, header, table or payload changes, the entry is no longer valid."""
     good = entry([Record(3, 0, b"some payload"), Record(1, 1, b"x")])
-    length = record.decode_header(good).length
+    length = entry_format.decode_header(good).length
     for i in range(length):
         for mask in (0x01, 0x80, 0xFF):
             bad = bytearray(good)
             bad[i] ^= mask
             try:
-                header = record.decode_header(bytes(bad))
+                header = entry_format.decode_header(bytes(bad))
             except NotAnEntryError:
                 continue
-            assert not record.entry_matches(bytes(bad), header, 0x12345678), i
+            assert not entry_format.entry_matches(bytes(bad), header, 0x12345678), i
 
 
 def test_any_flipped_byte_of_a_segment_header_is_noticed() -> None:
     """Whatever single byte of a segment header changes, it is refused."""
-    good = record.encode_segment_header(SegmentHeader(2, b"\x11" * 16, 8, 1000, 176, 5))
+    good = entry_format.encode_segment_header(SegmentHeader(2, b"\x11" * 16, 8, 1000, 176, 5))
     for i in range(len(good)):
         bad = bytearray(good)
         bad[i] ^= 0x10
         with pytest.raises(NotAnEntryError):
-            record.decode_segment_header(bytes(bad))
+            entry_format.decode_segment_header(bytes(bad))
 
 
 def test_an_entry_of_another_segment_is_none() -> None:
     """With another segment's salt the checksum does not match: an old entry in a reused block is none."""
     data = entry([Record(3, 0, b"x")])
-    assert not record.entry_matches(data, record.decode_header(data), 0x12345679)
+    assert not entry_format.entry_matches(data, entry_format.decode_header(data), 0x12345679)
 
 
 def test_the_checksum_covers_the_position() -> None:
     """Two entries that differ in their position only have different checksums."""
     one, two = entry([Record(3, 0, b"x")]), entry([Record(3, 0, b"x")], position=8)
-    assert record.decode_header(one).crc != record.decode_header(two).crc
+    assert entry_format.decode_header(one).crc != entry_format.decode_header(two).crc
 
 
 @pytest.mark.parametrize("length", [0, 1, 63])
 def test_too_few_bytes_are_no_entry(length: int) -> None:
     """A header that is cut is refused, not misread."""
     with pytest.raises(NotAnEntryError):
-        record.decode_header(entry([])[:length])
+        entry_format.decode_header(entry([])[:length])
 
 
 def test_an_entry_that_is_cut_does_not_match() -> None:
     """An entry without its last byte is not valid."""
     data = entry([Record(3, 0, b"12345678")])
-    assert not record.entry_matches(data[:-1], record.decode_header(data), 0x12345678)
+    assert not entry_format.entry_matches(data[:-1], entry_format.decode_header(data), 0x12345678)
 
 
 def test_a_compressed_record_is_refused_by_name() -> None:
     """A record that a newer version compressed is not handed out as if it were plain."""
     data = bytearray(entry([Record(3, 0, b"x")]))
-    data[record.ENTRY_HEADER_BYTES + 6] = 1
+    data[entry_format.ENTRY_HEADER_BYTES + 6] = 1
     with pytest.raises(NewerFormatError, match="compression 1"):
-        record.record_places(bytes(data), record.decode_header(bytes(data)))
+        entry_format.record_places(bytes(data), entry_format.decode_header(bytes(data)))
 
 
 def test_a_table_that_does_not_fill_the_entry_is_refused() -> None:
     """Lengths of records that don't add up to the entry's are an error."""
     data = bytearray(entry([Record(3, 0, b"xyz")]))
-    data[record.ENTRY_HEADER_BYTES] = 2
+    data[entry_format.ENTRY_HEADER_BYTES] = 2
     with pytest.raises(NotAnEntryError, match="fill"):
-        record.record_places(bytes(data), record.decode_header(bytes(data)))
+        entry_format.record_places(bytes(data), entry_format.decode_header(bytes(data)))
 
 
 def test_a_segment_of_a_newer_format_is_refused_by_name() -> None:
     """A segment of an unknown format version says so, instead of being called damaged."""
-    data = bytearray(record.encode_segment_header(SegmentHeader(1, bytes(16), 1, 0, 0, 0)))
+    data = bytearray(entry_format.encode_segment_header(SegmentHeader(1, bytes(16), 1, 0, 0, 0)))
     data[8] = 2
     data[60:64] = crc32c(bytes(data[:60])).to_bytes(4, "little")
     with pytest.raises(NewerFormatError, match="version 2 of"):
-        record.decode_segment_header(bytes(data))
+        entry_format.decode_segment_header(bytes(data))
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_never_misread(data: bytes) -> None:
     """Arbitrary bytes are refused with the one error, whatever they are."""
-    for decode in (record.decode_header, record.decode_segment_header):
+    for decode in (entry_format.decode_header, entry_format.decode_segment_header):
         with pytest.raises(NotAnEntryError):
             decode(data)

@@ -11,8 +11,8 @@ import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, LostEndError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import EntryType, Record
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import EntryType, Record
 from perstack_stored.journal.reader import BadEntryError, Entry, segment_name, walk
 from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
 from tests.unit.support import (
@@ -180,7 +180,7 @@ def test_a_tail_cut_at_any_byte_leaves_whole_entries(folder: JournalFolder) -> N
     ]
     batch = last_batch(folder, items)
     path = folder.segments()[0]
-    end = batch[-1].offset + record.padded(batch[-1].header.length)
+    end = batch[-1].offset + entry_format.padded(batch[-1].header.length)
     for cut in range(batch[0].offset, end + 1, 3):
         torn = copy(folder, "torn")
         os.truncate(torn.path / path.name, cut)
@@ -197,7 +197,7 @@ def test_a_tail_overwritten_from_any_byte_leaves_whole_entries(folder: JournalFo
     """From wherever the unproven batch turns to zeros or garbage, what is whole before it is kept."""
     batch = last_batch(folder, [append(b"one" * 9), append(b"two" * 9), append(b"three")])
     path = folder.segments()[0]
-    end = batch[-1].offset + record.padded(batch[-1].header.length)
+    end = batch[-1].offset + entry_format.padded(batch[-1].header.length)
     for start in range(batch[0].offset, end, 5):
         torn = copy(folder, "torn")
         patch(torn.path / path.name, start, garbage * (end - start))
@@ -227,7 +227,7 @@ def test_any_subset_of_an_unsynced_batch_may_be_lost(folder: JournalFolder, garb
     payloads = [b"one" * 30, b"two" * 30, b"three" * 30]
     batch = last_batch(folder, [append(payload) for payload in payloads])
     for entry, how in zip(batch, garbled, strict=True):
-        size = record.padded(entry.header.length)
+        size = entry_format.padded(entry.header.length)
         if how:
             patch(folder.segments()[0], entry.offset, bytes(size) if how == 1 else b"\xa5" * size)
     kept = next((i for i, how in enumerate(garbled) if how), 3)
@@ -239,7 +239,7 @@ def test_a_cut_record_stays_void_when_its_place_is_reached_again(folder: Journal
     """A valid entry behind a torn one is not read when new entries fill the file up to where it stands."""
     payloads = [b"a" * 40, b"zombie-1" * 5, b"zombie-2" * 5]
     batch = last_batch(folder, [append(payload) for payload in payloads])
-    patch(folder.segments()[0], batch[0].offset, bytes(record.padded(batch[0].header.length)))
+    patch(folder.segments()[0], batch[0].offset, bytes(entry_format.padded(batch[0].header.length)))
     expected = list(PROVEN)
     for i in range(30):
         journal = folder.open(first_segment_bytes=4096)
@@ -257,7 +257,7 @@ def test_a_cut_record_behind_a_clean_stop_stays_void(folder: JournalFolder) -> N
     journal = folder.open()
     journal.append([append(b"a" * 40), append(b"zombie")])
     first, _ = entries(folder)[-2:]
-    patch(folder.segments()[0], first.offset, bytes(record.padded(first.header.length)))
+    patch(folder.segments()[0], first.offset, bytes(entry_format.padded(first.header.length)))
     journal = folder.open(first_segment_bytes=4096)
     assert journal.append([append(b"b" * 40)]) == [1]
     assert folder.payloads(folder.open().mark) == [b"b" * 40]
@@ -265,7 +265,7 @@ def test_a_cut_record_behind_a_clean_stop_stays_void(folder: JournalFolder) -> N
 
 def test_a_payload_that_looks_like_an_entry_is_no_proof(folder: JournalFolder) -> None:
     """Bytes of another journal's entry inside a torn payload don't make a torn tail look like damage."""
-    buffers, _ = record.encode_entry(1, [Record(3, 0, b"x")], record.EntryFields(9, 1, 1 << 40))
+    buffers, _ = entry_format.encode_entry(1, [Record(3, 0, b"x")], entry_format.EntryFields(9, 1, 1 << 40))
     forged = b"".join(buffers)
     batch = last_batch(folder, [append(forged * 5), append(b"tail")])
     patch(folder.segments()[0], batch[0].offset, bytes(8))
@@ -274,7 +274,7 @@ def test_a_payload_that_looks_like_an_entry_is_no_proof(folder: JournalFolder) -
 
 def test_a_torn_payload_full_of_magic_numbers_is_cut_in_time(folder: JournalFolder) -> None:
     """A hostile value can't make the search behind a torn place take for ever."""
-    hostile = (record.ENTRY_MAGIC + bytes(4) + (100).to_bytes(4, "little") + bytes(4)) * 60_000
+    hostile = (entry_format.ENTRY_MAGIC + bytes(4) + (100).to_bytes(4, "little") + bytes(4)) * 60_000
     batch = last_batch(folder, [append(hostile)], segment_bytes=1 << 20)
     patch(folder.segments()[0], batch[0].offset, bytes(8))
     check_works_on(folder, PROVEN)
@@ -469,8 +469,8 @@ def test_an_older_copy_of_the_last_segment_is_damage(folder: JournalFolder) -> N
     entry = entries(folder)[-1]
     path = folder.segments()[0]
     salt = folder.reader().chain.headers[1].salt
-    buffers, _ = record.encode_entry(salt, [Record(3, 0, b"b")], record.EntryFields(5, 1, 64))
-    patch(path, entry.offset + record.padded(entry.header.length), b"".join(buffers))
+    buffers, _ = entry_format.encode_entry(salt, [Record(3, 0, b"b")], entry_format.EntryFields(5, 1, 64))
+    patch(path, entry.offset + entry_format.padded(entry.header.length), b"".join(buffers))
     with pytest.raises(DamageError, match="position 5 stands there"):
         folder.open()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.format import EntryType
+from perstack_stored.journal.entry_format import EntryType
 from perstack_stored.journal.session_snapshot import entry_type
 from perstack_stored.journal.sessions import Session, Sessions
 from tests.unit.support import SESSION_A, SESSION_B, sessions

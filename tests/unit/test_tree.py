@@ -14,7 +14,7 @@ import pytest
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import TreeUnsyncedError
-from perstack_stored.model import json_text as jsontext
+from perstack_stored.model import json_text
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree import file_writer
@@ -73,7 +73,7 @@ def test_the_files_are_the_documented_ones(base: Base) -> None:
     base.store((Kind.RUN_SETTING, setting()), (Kind.EVENT, event(id="twin")), (Kind.EVENT, event()))
     grown(base)
     assert base.files() == {
-        "jobs/job-1/job.json": jsontext.indent(a_job),
+        "jobs/job-1/job.json": json_text.indent(a_job),
         "jobs/job-1/checkpoints/cp-1.json": dumps(checkpoint()),
         f"{RUN}/run-setting.json": dumps(setting()),
         f"{RUN}/event-1700000000000-0-startRun.json": dumps(event()),
@@ -143,7 +143,7 @@ def test_of_many_versions_the_first_appears_in_its_place_and_the_newest_wins(bas
         "job.json", *(f"event-{i}-0-startRun.json" for i in range(9)),
         "again job.json", "event-9-0-startRun.json"
     ]  # fmt: skip
-    assert base.files()["jobs/job-1/job.json"] == jsontext.indent(dumps(job(n=9)))
+    assert base.files()["jobs/job-1/job.json"] == json_text.indent(dumps(job(n=9)))
     for i in range(3):
         base.store((Kind.JOB, job(n=10 + i)))
     files.names.clear()
@@ -270,7 +270,7 @@ def test_a_crash_at_any_call_is_repaired_by_the_next_start(tmp_path: Path) -> No
         except Died:
             died = True
         for path, content in base.files().items():
-            older = jsontext.indent(dumps(job(n=1))) if path.endswith("job.json") else None
+            older = json_text.indent(dumps(job(n=1))) if path.endswith("job.json") else None
             assert content in (whole[path], older), path  # whole at any moment
         made = base.open_tree()
         base.grow(made)
@@ -522,7 +522,7 @@ def test_what_stands_in_the_place_of_a_file_stays(base: Base, tmp_path: Path, wh
         if what == "full folder":
             (path / "x").write_bytes(b"x")
         if what == "same size folder":
-            filler = path.stat().st_size - len(jsontext.indent(dumps(job(text=""))))
+            filler = path.stat().st_size - len(json_text.indent(dumps(job(text=""))))
             base.store((Kind.JOB, job(text="x" * filler)))
     for _ in range(2):
         made = base.open_tree()
@@ -564,7 +564,7 @@ def test_a_folder_that_is_removed_underneath_is_made_again(base: Base, gone: str
         base.grow(made)
         name = event_name(value["timestamp"], 0, "startRun", 1)
         assert base.files()[f"jobs/{value['jobId']}/runs/{value['runId']}/{name}"] == dumps(value)
-        assert base.files()["jobs/job-1/job.json"] == jsontext.indent(dumps(job(n=i)))
+        assert base.files()["jobs/job-1/job.json"] == json_text.indent(dumps(job(n=i)))
 
 
 def test_a_full_disk_stops_the_tree_and_the_same_entries_succeed_later(base: Base) -> None:
@@ -594,10 +594,10 @@ def test_a_replacement_that_fails_can_be_tried_again(base: Base) -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="No space"):
             base.grow(made)
-    assert base.files() == {"jobs/job-1/job.json": jsontext.indent(dumps(job(n=1)))}
+    assert base.files() == {"jobs/job-1/job.json": json_text.indent(dumps(job(n=1)))}
     files.errors.clear()
     base.grow(made)
-    assert base.files() == {"jobs/job-1/job.json": jsontext.indent(dumps(job(n=2)))}
+    assert base.files() == {"jobs/job-1/job.json": json_text.indent(dumps(job(n=2)))}
 
 
 def test_descriptors_are_bounded(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -681,7 +681,7 @@ def test_a_left_over_in_staging_does_not_stop_the_tree(base: Base) -> None:
     files.errors.clear()
     base.store((Kind.JOB, job(n=2)))
     base.grow(made)
-    assert base.files()["jobs/job-1/job.json"] == jsontext.indent(dumps(job(n=2)))
+    assert base.files()["jobs/job-1/job.json"] == json_text.indent(dumps(job(n=2)))
     assert not list((base.path / ".stored" / "staging").iterdir())
 
 
@@ -711,7 +711,7 @@ def test_a_reader_never_sees_half_a_file(base: Base) -> None:
             checked += 1
 
     values = [job(n=i) for i in range(5)]
-    allowed = {jsontext.indent(dumps(v)) for v in values} | {dumps(checkpoint(n=i)) for i in range(5)}
+    allowed = {json_text.indent(dumps(v)) for v in values} | {dumps(checkpoint(n=i)) for i in range(5)}
     for i, value in enumerate(values):
         base.store((Kind.JOB, value), (Kind.CHECKPOINT, checkpoint(n=i)))
     save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))

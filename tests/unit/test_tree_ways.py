@@ -11,7 +11,7 @@ import pytest
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import FileSystemFeatures
 from perstack_stored.errors import TreeUnsyncedError
-from perstack_stored.model import json_text as jsontext
+from perstack_stored.model import json_text
 from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, Died, FailingFiles, SimulatedDisk, checkpoint, dumps, event, job, setting
 
@@ -75,7 +75,7 @@ def test_the_files_are_the_same_in_any_way(base: Base, ways: FileSystemFeatures)
 def test_a_crash_at_any_call_leaves_whole_files_in_any_way(base: Base, ways: FileSystemFeatures) -> None:
     """Wherever the tree's process dies, each file is whole, and the next process ends with all of them."""
     whole = fill(base)
-    older = jsontext.indent(dumps(job(n=1)))
+    older = json_text.indent(dumps(job(n=1)))
     for calls in range(400):
         shutil.rmtree(base.path / "jobs", ignore_errors=True)
         (base.path / ".stored/tree.cursor").unlink(missing_ok=True)

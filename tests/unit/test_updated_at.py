@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.model import json_text as jsontext
-from perstack_stored.model import updated_at
+from perstack_stored.model import json_text, updated_at
 from perstack_stored.model.kinds import Kind
 from tests.unit.support import Base, dumps, setting
 
@@ -32,7 +31,7 @@ def test_finds_the_place_that_counts(name: str, slice_bytes: int, monkeypatch: p
     text = bytes(SHAPES[name])
     before = bytes(bytearray(text))
     start, end = updated_at.span(text)
-    assert (start, end) == jsontext.span(text, "updatedAt")
+    assert (start, end) == json_text.span(text, "updatedAt")
     assert re.fullmatch(rb"[0-9.]+", text[start:end])
     assert text == before
 
@@ -43,7 +42,7 @@ def test_no_shape_is_looked_at_token_by_token(tmp_path: Path, monkeypatch: pytes
     def refuse(*_: object) -> None:
         raise AssertionError("the text is looked at token by token")
 
-    monkeypatch.setattr(jsontext, "span", refuse)
+    monkeypatch.setattr(json_text, "span", refuse)
     base = Base(tmp_path / "base")
     dense = b"[" + b",".join([b'[{"":' * 400 + b"1" + b"}]" * 400] * 30) + b"]"
     for run, more in enumerate(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from perstack_storage._core.errors import RETRYABLE, ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.kinds import Kind
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from tests.unit.support import dumps
 
 _PIECES = st.lists(
@@ -43,22 +43,22 @@ _PIECES = st.lists(
 _GARBAGE = st.binary(max_size=80) | _PIECES
 
 
-def header(**fields: Any) -> wire.RequestHeader:
-    return wire.decode_header(dumps({"v": 1, "op": "ping", "id": 1} | fields))
+def header(**fields: Any) -> frames.RequestHeader:
+    return frames.decode_header(dumps({"v": 1, "op": "ping", "id": 1} | fields))
 
 
 @given(_GARBAGE)
 def test_garbage_is_refused_or_opened_and_nothing_else_happens(frame: bytes) -> None:
     """Whatever comes, opening a frame ends with a header or a refusal that can be answered."""
-    wire.rescue_id(frame)
+    frames.rescue_id(frame)
     try:
-        head, body = wire.split(frame)
+        head, body = frames.split(frame)
         assert head + b"\n" + body == frame or (head == frame and not body)
-        opened = wire.decode_header(head)
-        wire.session_key(opened)
-        wire.decode_arguments(body)
+        opened = frames.decode_header(head)
+        frames.session_key(opened)
+        frames.decode_arguments(body)
     except Refusal as refusal:
-        answer = json.loads(wire.error_answer(wire.rescue_id(frame), refusal))
+        answer = json.loads(frames.error_answer(frames.rescue_id(frame), refusal))
         assert answer["ok"] is False
         assert answer["error"]["code"] in set(ErrorCode)
 
@@ -66,15 +66,15 @@ def test_garbage_is_refused_or_opened_and_nothing_else_happens(frame: bytes) -> 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536])
 def test_a_header_of_the_largest_size_is_taken(size: int) -> None:
     """The line feed may stand behind 65,536 bytes at most, with a body or without."""
-    assert wire.split(b"h" * size + b"\nbody\nmore") == (b"h" * size, b"body\nmore")
-    assert wire.split(b"h" * size) == (b"h" * size, b"")
+    assert frames.split(b"h" * size + b"\nbody\nmore") == (b"h" * size, b"body\nmore")
+    assert frames.split(b"h" * size) == (b"h" * size, b"")
 
 
 @pytest.mark.parametrize("frame", [b"h" * 65_537, b"h" * 65_537 + b"\nbody"])
 def test_a_larger_header_is_refused(frame: bytes) -> None:
     """A frame without a line feed in its first 65,536 bytes has no header that is looked at."""
     with pytest.raises(Refusal) as caught:
-        wire.split(frame)
+        frames.split(frame)
     assert caught.value.code == "BAD_FRAME"
 
 
@@ -115,7 +115,7 @@ def test_a_larger_header_is_refused(frame: bytes) -> None:
 def test_a_wrong_header_is_refused_by_name(head: bytes, code: str, field: str | None) -> None:
     """The refusal of a header says what is wrong with which field."""
     with pytest.raises(Refusal) as caught:
-        wire.decode_header(head)
+        frames.decode_header(head)
     assert (caught.value.code, caught.value.field) == (code, field)
 
 
@@ -143,13 +143,13 @@ def test_unknown_fields_of_a_header_are_ignored() -> None:
 )
 def test_the_id_is_rescued_from_a_wrong_header(head: bytes, id: int | None) -> None:
     """Where the id can be read the answer finds its request; where not, it is null."""
-    assert wire.rescue_id(head) == id
+    assert frames.rescue_id(head) == id
 
 
 def test_a_session_is_32_lower_case_hexadecimal_digits() -> None:
     """A session is exactly 16 bytes, written in one way only."""
-    assert wire.session_key(header(session="8f" * 16)) == b"\x8f" * 16
-    assert wire.session_key(header()) is None
+    assert frames.session_key(header(session="8f" * 16)) == b"\x8f" * 16
+    assert frames.session_key(header()) is None
     for text in (
         "",
         "8f",
@@ -163,7 +163,7 @@ def test_a_session_is_32_lower_case_hexadecimal_digits() -> None:
         "8f" * 15 + "\n8",
     ):
         with pytest.raises(Refusal) as caught:
-            wire.session_key(header(session=text))
+            frames.session_key(header(session=text))
         assert (caught.value.code, caught.value.field) == ("BAD_REQUEST", "session")
 
 
@@ -173,25 +173,25 @@ def test_a_session_is_32_lower_case_hexadecimal_digits() -> None:
 def test_arguments_that_are_no_object_are_refused(body: bytes) -> None:
     """The body of a read is one JSON object, or nothing."""
     with pytest.raises(Refusal) as caught:
-        wire.decode_arguments(body)
+        frames.decode_arguments(body)
     assert caught.value.code == "BAD_REQUEST"
-    assert wire.decode_arguments(b"") == {}
-    assert wire.decode_arguments(b'{"a":1}') == {"a": 1}
+    assert frames.decode_arguments(b"") == {}
+    assert frames.decode_arguments(b'{"a":1}') == {"a": 1}
 
 
 def test_answers_are_what_the_protocol_shows() -> None:
     """Each answer parses, has version and id, and the fields of section 2.2."""
-    assert json.loads(wire.stored_answer(7, 4711)) == {"v": 1, "id": 7, "ok": True, "position": 4711}
-    assert json.loads(wire.batch_answer(8, 4712, 2)) == {
+    assert json.loads(frames.stored_answer(7, 4711)) == {"v": 1, "id": 7, "ok": True, "position": 4711}
+    assert json.loads(frames.batch_answer(8, 4712, 2)) == {
         "v": 1,
         "id": 8,
         "ok": True,
         "position": 4712,
         "count": 2,
     }
-    assert json.loads(wire.part_answer(9, 0)) == {"v": 1, "id": 9, "ok": True, "part": 0}
+    assert json.loads(frames.part_answer(9, 0)) == {"v": 1, "id": 9, "ok": True, "part": 0}
     refusal = Refusal(ErrorCode.BAD_VALUE, 'say "no" \u2013 \u2028', "usage.inputTokens")
-    results = wire.results_answer(8, [4712, refusal.as_dict()])
+    results = frames.results_answer(8, [4712, refusal.as_dict()])
     assert json.loads(results)["results"] == [
         4712,
         {
@@ -201,7 +201,7 @@ def test_answers_are_what_the_protocol_shows() -> None:
             "retryable": False,
         },
     ]
-    head, _, body = wire.read_answer(12, b'[{"a":\n1}]', position=5, more=None, next=None).partition(b"\n")
+    head, _, body = frames.read_answer(12, b'[{"a":\n1}]', position=5, more=None, next=None).partition(b"\n")
     assert json.loads(head) == {"v": 1, "id": 12, "ok": True, "position": 5}
     assert body == b'[{"a":\n1}]'
 
@@ -209,7 +209,7 @@ def test_answers_are_what_the_protocol_shows() -> None:
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_each_error_says_whether_to_try_again(code: ErrorCode) -> None:
     """An error answer has its code, a sentence and `retryable`; a wrong version also gets the right ones."""
-    error = json.loads(wire.error_answer(None, Refusal(code, "why")))
+    error = json.loads(frames.error_answer(None, Refusal(code, "why")))
     assert error["id"] is None
     assert error["ok"] is False
     assert error["error"] == {"code": str(code), "message": "why", "retryable": RETRYABLE[code]} | (
@@ -219,4 +219,4 @@ def test_each_error_says_whether_to_try_again(code: ErrorCode) -> None:
 
 def test_each_kind_has_its_operation() -> None:
     """The four stores of the wire are the kinds of the journal that hold a value."""
-    assert set(wire.STORE_KINDS.values()) == set(Kind) - {Kind.GAP} == set(wire.STORE_OPS)
+    assert set(frames.STORE_KINDS.values()) == set(Kind) - {Kind.GAP} == set(frames.STORE_OPS)

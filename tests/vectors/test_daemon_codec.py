@@ -7,7 +7,7 @@ import pytest
 from perstack_storage._core.errors import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model import values
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments
 from perstack_stored.store.requests import open_request
 from tests.vectors.vectors import Exchange, Side, exchanges, name_of
@@ -20,20 +20,20 @@ _ASKED = [
 ]
 
 
-def _open(frame: bytes) -> wire.RequestHeader:
+def _open(frame: bytes) -> frames.RequestHeader:
     """Everything that is checked of a request without a daemon.
 
     Raises:
         Refusal: it breaks a rule.
     """
-    head, body = wire.split(frame)
-    header = wire.decode_header(head)
-    if header.op in wire.STORE_KINDS or header.op == wire.BATCH_OP:
+    head, body = frames.split(frame)
+    header = frames.decode_header(head)
+    if header.op in frames.STORE_KINDS or header.op == frames.BATCH_OP:
         request = open_request((b"", False), header, body, items_max=BATCH_ITEMS_MAX)
-        if header.op in wire.STORE_KINDS and not header.parts:
+        if header.op in frames.STORE_KINDS and not header.parts:
             values.check(*request.items[0])
     elif header.op in ARGUMENTS:
-        check_arguments(header.op, wire.decode_arguments(body))
+        check_arguments(header.op, frames.decode_arguments(body))
     elif header.op not in {"hello", "ping", "stats"}:
         raise Refusal(ErrorCode.UNKNOWN_OPERATION, "none", "op")
     return header
@@ -52,10 +52,10 @@ def test_a_request_is_opened_or_refused_as_the_vector_says(exchange: Exchange) -
         or exchange.name in {"batch-in-parts", "frame-too-large"}
     )
     if error is None or state:
-        opened = _open(frame) if not state else wire.decode_header(wire.split(frame)[0])
+        opened = _open(frame) if not state else frames.decode_header(frames.split(frame)[0])
         expected = exchange.request.header
         if expected is not None:
-            for name in wire.RequestHeader.__struct_fields__:
+            for name in frames.RequestHeader.__struct_fields__:
                 if name in expected:
                     value = getattr(opened, name)
                     assert value == (list(map(tuple, expected[name])) if name == "items" else expected[name])
@@ -63,7 +63,7 @@ def test_a_request_is_opened_or_refused_as_the_vector_says(exchange: Exchange) -
     with pytest.raises(Refusal) as caught:
         _open(frame)
     assert (caught.value.code, caught.value.field) == (error["code"], error.get("field"))
-    assert wire.rescue_id(frame[: wire.HEADER_BYTES_MAX]) == answered["id"]
+    assert frames.rescue_id(frame[: frames.HEADER_BYTES_MAX]) == answered["id"]
 
 
 def _made(side: Side) -> bytes:
@@ -72,16 +72,18 @@ def _made(side: Side) -> bytes:
     id, ok = header.pop("id"), header.pop("ok")
     if not ok:
         error = header["error"]
-        return wire.error_answer(id, Refusal(ErrorCode(error["code"]), error["message"], error.get("field")))
+        return frames.error_answer(
+            id, Refusal(ErrorCode(error["code"]), error["message"], error.get("field"))
+        )
     if b"\n" in side.frame:
-        return wire.read_answer(id, side.body, **header)
+        return frames.read_answer(id, side.body, **header)
     if "results" in header:
-        return wire.results_answer(id, header["results"])
+        return frames.results_answer(id, header["results"])
     if "count" in header:
-        return wire.batch_answer(id, header["position"], header["count"])
+        return frames.batch_answer(id, header["position"], header["count"])
     if "part" in header:
-        return wire.part_answer(id, header["part"])
-    return wire.stored_answer(id, header["position"])
+        return frames.part_answer(id, header["part"])
+    return frames.stored_answer(id, header["position"])
 
 
 _OURS = [

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from perstack_storage._core.errors import RETRYABLE, ErrorCode
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.read.arguments import ARGUMENTS
 from tests.vectors.vectors import FILES, FOLDER, Side, exchanges, load
 
@@ -53,9 +53,9 @@ def test_every_operation_header_field_and_error_has_a_vector() -> None:
         if exchange.answer.header is not None:
             answers.append(exchange.answer.header)
     done = {request["op"] for request in requests}
-    assert done == {*wire.STORE_KINDS, wire.BATCH_OP, *ARGUMENTS, "hello", "ping", "stats"}
+    assert done == {*frames.STORE_KINDS, frames.BATCH_OP, *ARGUMENTS, "hello", "ping", "stats"}
     fields = {name for request in requests for name in request}
-    assert fields >= set(wire.RequestHeader.__struct_fields__)
+    assert fields >= set(frames.RequestHeader.__struct_fields__)
     codes = {a["error"]["code"]: a["error"]["retryable"] for a in answers if not a["ok"]}
     assert {code: codes[code] for code in ErrorCode} == RETRYABLE
     assert {name for answer in answers for name in answer} >= {

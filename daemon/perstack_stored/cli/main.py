@@ -12,7 +12,7 @@ import structlog
 
 from perstack_storage.protocol import EndpointError
 from perstack_stored import __version__
-from perstack_stored.access import curve_keys as keys
+from perstack_stored.access import curve_keys
 from perstack_stored.config import sources as config_module
 from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show
 from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
@@ -140,9 +140,9 @@ def keygen(file: str, name: str, *, read_only: bool) -> None:
     its last word, is what clients need as PERSTACK_STORED_SERVER_KEY. The secret key is never printed.
     """
     try:
-        if not keys.is_name(name):
-            raise ConfigError(f"--name: {keys.NAME_RULE}")
-        pair = keys.generate(file)
+        if not curve_keys.is_name(name):
+            raise ConfigError(f"--name: {curve_keys.NAME_RULE}")
+        pair = curve_keys.generate(file)
     except StoredError as error:
         complain(error)
         sys.exit(2)

@@ -14,7 +14,7 @@ from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index.connection import _files_of, connect_worker, cursor_crc, may_pass, read_cursor
 from perstack_stored.index.schema import _SCHEMA, LOST_POSITION, LOST_SEGMENT, SCHEMA_VERSION
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
 from perstack_stored.model import gaps, values
 from perstack_stored.model.checksum import crc32c
@@ -139,7 +139,7 @@ class IndexWriter:
                 self._note_place(entry)
                 position = entry.header.position
                 large = is_large(entry.header)
-                for place in record.record_places(entry.data, entry.header):
+                for place in entry_format.record_places(entry.data, entry.header):
                     payload = entry.data[place.start : place.start + place.length]
                     where = (
                         position,
@@ -415,7 +415,7 @@ class IndexWriter:
             run, setting.jobId, setting.runId, setting.updatedAt, lacks, *where,
             text[start:end].decode(), start, len(text.rstrip()[:-1].rstrip()),
         )  # fmt: skip
-        if flags & (record.FLAG_IMPORTED | record.FLAG_RESTORED):
+        if flags & (entry_format.FLAG_IMPORTED | entry_format.FLAG_RESTORED):
             self._database.execute("INSERT OR REPLACE INTO " + _SETTING_ROW, row)
             return
         # Not the latest of all times: one that a wrong clock gave would stay.

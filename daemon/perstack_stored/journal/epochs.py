@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from . import format as record
-from .format import NO_SESSION, EntryHeader, EntryType
+from . import entry_format
+from .entry_format import NO_SESSION, EntryHeader, EntryType
 
 EPOCHS_MAX = 1024
 """So many, the newest ones, are known; 64 KiB at the head of each segment."""
@@ -38,15 +38,15 @@ def epoch_of(header: EntryHeader) -> Epoch | None:
     return Epoch(header.position + 1, header.seq, header.session)
 
 
-def encode_epochs(epochs: Iterable[Epoch], salt: int, time_ms: int) -> tuple[list[record.Buffer], int]:
+def encode_epochs(epochs: Iterable[Epoch], salt: int, time_ms: int) -> tuple[list[entry_format.Buffer], int]:
     """Buffers of the marks that tell epochs at the head of a segment, and their size in bytes."""
-    buffers: list[record.Buffer] = []
+    buffers: list[entry_format.Buffer] = []
     total = 0
     for first, number, id in epochs:
-        mark, size = record.encode_entry(
+        mark, size = entry_format.encode_entry(
             salt,
             [],
-            record.EntryFields(first - 1, time_ms, 0, number, id, EntryType.MARK),
+            entry_format.EntryFields(first - 1, time_ms, 0, number, id, EntryType.MARK),
         )
         buffers += mark
         total += size

@@ -9,8 +9,8 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError
 from perstack_stored.model.checksum import crc32c
 
-from . import format as record
-from .format import EntryHeader, NotAnEntryError, SegmentHeader
+from . import entry_format
+from .entry_format import EntryHeader, NotAnEntryError, SegmentHeader
 
 READ_BYTES = 1 << 20
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
@@ -104,26 +104,26 @@ def walk(
     base = offset = start
     while offset < end:
         try:
-            if offset + record.ENTRY_HEADER_BYTES > base + len(data):
+            if offset + entry_format.ENTRY_HEADER_BYTES > base + len(data):
                 data = files.read(fd, min(read_bytes, end - offset), offset)
                 base = offset
-            header = record.decode_header(data, offset - base)
+            header = entry_format.decode_header(data, offset - base)
             if offset + header.length > end:
                 raise NotAnEntryError("it runs past the end")
             if apart and is_large(header):
                 yield _tested_apart(segment, Entry(number, offset, header, memoryview(b"")))
-                offset += record.padded(header.length)
+                offset += entry_format.padded(header.length)
                 continue
             if offset + header.length > base + len(data):
                 data = files.read(fd, max(min(read_bytes, end - offset), header.length), offset)
                 base = offset
-            if not record.entry_matches(data, header, salt, offset - base):
+            if not entry_format.entry_matches(data, header, salt, offset - base):
                 raise NotAnEntryError("its checksum does not match")
         except NotAnEntryError as error:
             raise BadEntryError(offset, str(error)) from None
         start_in_data = offset - base
         yield Entry(number, offset, header, memoryview(data)[start_in_data : start_in_data + header.length])
-        offset += record.padded(header.length)
+        offset += entry_format.padded(header.length)
 
 
 def _tested_apart(segment: SegmentFile, entry: Entry) -> Entry:
@@ -133,9 +133,9 @@ def _tested_apart(segment: SegmentFile, entry: Entry) -> Entry:
         NotAnEntryError: its checksum does not match.
     """
     files, fd, salt, _ = segment
-    header, start = entry.header, record.ENTRY_HEADER_BYTES + record.RECORD_BYTES
+    header, start = entry.header, entry_format.ENTRY_HEADER_BYTES + entry_format.RECORD_BYTES
     head = files.read(fd, start, entry.offset)
-    crc, payload_crc = record.crc_of_head(head, salt), 0
+    crc, payload_crc = entry_format.crc_of_head(head, salt), 0
     piece = b""
     while start < header.length:
         crc = crc32c(piece, crc)
@@ -153,20 +153,20 @@ def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int
     """Find valid entries at any offset from `start` on: those that a walk can't reach after a bad place."""
     files, fd = segment.files, segment.fd
     offset = start
-    overlap = len(record.ENTRY_MAGIC) - 1
+    overlap = len(entry_format.ENTRY_MAGIC) - 1
     while offset < end:
         data = files.read(fd, min(READ_BYTES + overlap, end - offset), offset)
-        found = data.find(record.ENTRY_MAGIC)
+        found = data.find(entry_format.ENTRY_MAGIC)
         while found >= 0:
             place = offset + found
-            if place % record.ALIGNMENT == 0:
+            if place % entry_format.ALIGNMENT == 0:
                 try:
                     entry = next(walk(segment, place, end, read_bytes=_PROBE_BYTES))
                 except (BadEntryError, StopIteration):
                     pass
                 else:
                     yield place, entry.header
-            found = data.find(record.ENTRY_MAGIC, found + 1)
+            found = data.find(entry_format.ENTRY_MAGIC, found + 1)
         offset += READ_BYTES
 
 
@@ -207,7 +207,9 @@ class Chain:
     def _read_header(self, number: int) -> SegmentHeader:
         fd = self._files.open(segment_name(number), dir_fd=self._dir)
         try:
-            header = record.decode_segment_header(self._files.read(fd, record.SEGMENT_HEADER_BYTES, 0))
+            header = entry_format.decode_segment_header(
+                self._files.read(fd, entry_format.SEGMENT_HEADER_BYTES, 0)
+            )
         except NotAnEntryError as error:
             raise DamageError(segment_name(number), 0, 0, str(error)) from None
         finally:
@@ -262,7 +264,7 @@ class JournalReader:
 
     def start(self) -> LogPosition:
         """The place before the first record."""
-        return LogPosition(0, 1, record.SEGMENT_HEADER_BYTES)
+        return LogPosition(0, 1, entry_format.SEGMENT_HEADER_BYTES)
 
     def seek(self, position: int, until: LogPosition) -> LogPosition:
         """The place of the entry that holds `position`+1, the first one that a follower has not seen.
@@ -275,7 +277,7 @@ class JournalReader:
             (n for n, h in self.chain.headers.items() if h.first_position <= position + 1), default=1
         )
         place = LogPosition(
-            max(0, self.chain.headers[number].first_position - 1), number, record.SEGMENT_HEADER_BYTES
+            max(0, self.chain.headers[number].first_position - 1), number, entry_format.SEGMENT_HEADER_BYTES
         )
         for entry in self.entries(place, until):
             if entry.header.position + entry.header.count > position + 1:
@@ -300,17 +302,17 @@ class JournalReader:
             try:
                 for entry in walk(self.chain.file(number), offset, end, apart=apart):
                     self._on_progress()
-                    if entry.header.type == record.EntryType.RECORDS:
+                    if entry.header.type == entry_format.EntryType.RECORDS:
                         position = entry.header.position + entry.header.count - 1
                         yield entry
             except BadEntryError as error:
                 raise DamageError(segment_name(number), error.offset, position + 1, error.reason) from None
-            number, offset = number + 1, record.SEGMENT_HEADER_BYTES
+            number, offset = number + 1, entry_format.SEGMENT_HEADER_BYTES
 
     def behind(self, entry: Entry) -> LogPosition:
         """The place behind an entry."""
         last = entry.header.position + max(entry.header.count, 1) - 1
-        return LogPosition(last, entry.segment, entry.offset + record.padded(entry.header.length))
+        return LogPosition(last, entry.segment, entry.offset + entry_format.padded(entry.header.length))
 
     def payload(self, segment: int, offset: int, length: int) -> bytes:
         """Bytes of a record by their place in a segment."""
@@ -323,7 +325,8 @@ class JournalReader:
         if not (isinstance(segment, int) and isinstance(offset, int) and isinstance(length, int)):
             return False
         return (
-            offset >= record.SEGMENT_HEADER_BYTES and 0 <= length <= (self._end(segment, until) or 0) - offset
+            offset >= entry_format.SEGMENT_HEADER_BYTES
+            and 0 <= length <= (self._end(segment, until) or 0) - offset
         )
 
     def is_sound(self, segment: int, offset: int, until: LogPosition) -> bool:
@@ -335,7 +338,7 @@ class JournalReader:
         if end is None:
             return False
         try:
-            for entry in walk(self.chain.file(segment), record.SEGMENT_HEADER_BYTES, end):
+            for entry in walk(self.chain.file(segment), entry_format.SEGMENT_HEADER_BYTES, end):
                 if entry.offset + entry.header.length > offset:
                     break
         except BadEntryError:

@@ -15,9 +15,9 @@ from perstack_stored.errors import DamageError
 from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, to_nobody
 
-from . import format as record
+from . import entry_format
+from .entry_format import EntryType, Record, SegmentHeader
 from .epochs import Epochs
-from .format import EntryType, Record, SegmentHeader
 from .reader import BadEntryError, Chain, Entry, SegmentFile, find_entry, segment_name, walk
 from .sessions import Sessions
 
@@ -52,10 +52,10 @@ class Recovered(NamedTuple):
         """The kept entries, encoded for the head of another segment."""
         pieces: list[bytes | bytearray | memoryview] = []
         for entry in self.kept:
-            buffers, _ = record.encode_entry(
+            buffers, _ = entry_format.encode_entry(
                 salt,
                 entry.records,
-                record.EntryFields(entry.position, entry.time_ms, 0, entry.seq, entry.session),
+                entry_format.EntryFields(entry.position, entry.time_ms, 0, entry.seq, entry.session),
             )
             pieces += buffers
         return b"".join(pieces)
@@ -83,7 +83,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
     proven = header.proven
     position = header.first_position - 1
     time_ms = 0
-    end = record.SEGMENT_HEADER_BYTES
+    end = entry_format.SEGMENT_HEADER_BYTES
     # (end offset, position, what would be kept) of each entry that may lie behind the proven offset
     behind: list[tuple[int, int, Entry]] = []
     clean = False
@@ -98,7 +98,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
                 behind = [item for item in behind if item[0] > proven]
             position = max(position, entry.header.position + entry.header.count - 1)
             time_ms = entry.header.time_ms
-            end = entry.offset + record.padded(entry.header.length)
+            end = entry.offset + entry_format.padded(entry.header.length)
             # Marks at the head of a segment tell epochs, and of no stop.
             clean = entry.header.type == EntryType.MARK and entry.header.synced == entry.offset
             replay_entry(entry, sessions)
@@ -154,11 +154,11 @@ def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
 def replay_entry(entry: Entry, sessions: Sessions) -> None:
     """Let the sessions know of an entry. Lost records have no position: their retry is not stored again."""
     found = entry.header
-    if found.type in record.SNAPSHOTS:
-        sessions.restore(entry.data[record.ENTRY_HEADER_BYTES :])
+    if found.type in entry_format.SNAPSHOTS:
+        sessions.restore(entry.data[entry_format.ENTRY_HEADER_BYTES :])
         return
-    places = record.record_places(entry.data, found)  # refuses what only a newer version knows
-    if found.type != EntryType.RECORDS or found.session == record.NO_SESSION:
+    places = entry_format.record_places(entry.data, found)  # refuses what only a newer version knows
+    if found.type != EntryType.RECORDS or found.session == entry_format.NO_SESSION:
         return
     seq, position = found.seq, found.position
     for is_lost, group in groupby(places, lambda place: place.kind == Kind.GAP):
@@ -212,6 +212,6 @@ def _keep(entry: Entry) -> Kept:
     found = entry.header
     records = [
         Record(place.kind, place.flags, bytes(entry.data[place.start : place.start + place.length]))
-        for place in record.record_places(entry.data, found)
+        for place in entry_format.record_places(entry.data, found)
     ]
     return Kept(found.position, found.time_ms, found.seq, found.session, records)

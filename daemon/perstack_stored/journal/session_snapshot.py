@@ -8,7 +8,7 @@ version that does not know it says so. proto/journal.md draws both.
 import struct
 from collections.abc import Iterable, Iterator
 
-from .format import NO_SESSION, EntryType
+from .entry_format import NO_SESSION, EntryType
 from .position_runs import PositionRun, PositionRuns
 
 _SESSION = struct.Struct("<16sQQH")

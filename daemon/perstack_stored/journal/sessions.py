@@ -17,7 +17,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.shares import NOBODY, Client, Owned
 
-from . import session_snapshot as session_bytes
+from . import session_snapshot
 from .position_runs import PositionRun, PositionRuns
 
 RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 MiB at the head of a segment
@@ -358,7 +358,7 @@ class Sessions:
         kept += [
             (key, one.written, one.used_ms, one.runs) for key, one in self._sessions.items() if one.written
         ]
-        return session_bytes.encode(kept)
+        return session_snapshot.encode(kept)
 
     def restore(self, data: bytes | memoryview) -> None:
         """Replace everything by a snapshot whose checksum was tested."""
@@ -366,7 +366,7 @@ class Sessions:
             all_of.clear()
         self._owned, self._outlined = Owned(), Owned()
         self._runs = 0
-        for key, written, used_ms, runs in session_bytes.decode(data):
+        for key, written, used_ms, runs in session_snapshot.decode(data):
             if not written:
                 continue
             session = self._known(key, used_ms)

@@ -1,7 +1,7 @@
 """The journal: the append-only record of truth. One writer; a batch is one write and one fdatasync.
 
-`proto/journal.md` and `journal/format.py` describe the format; `journal/recovery.py` tells a torn tail from
-damage.
+`proto/journal.md` and `journal/entry_format.py` describe the format; `journal/recovery.py` tells a torn tail
+from damage.
 """
 
 import errno
@@ -19,10 +19,9 @@ from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.errors import JournalFailedError, LostEndError, StorageFullError
 from perstack_stored.progress import Working, to_nobody
 
-from . import format as record
-from . import session_snapshot as session_bytes
+from . import entry_format, session_snapshot
+from .entry_format import EntryFields, EntryType, Record, SegmentHeader
 from .epochs import Epoch, encode_epochs
-from .format import EntryFields, EntryType, Record, SegmentHeader
 from .preallocation import NEXT_NAME, SegmentPreallocator, fill, write_zeros
 from .reader import LogPosition, segment_name
 from .recovery import Recovered, recover
@@ -183,7 +182,7 @@ class JournalWriter:
             StorageFullError: no room; nothing was written.
             JournalFailedError: writing failed; the process must end.
         """
-        self._make_room(sum([record.entry_size(item.records) for item in batch]))
+        self._make_room(sum([entry_format.entry_size(item.records) for item in batch]))
         time_ms = self.now_ms()
         synced = self._synced.offset
         offset = self._offset
@@ -192,7 +191,7 @@ class JournalWriter:
         firsts = []
         for session, seq, records in batch:
             firsts.append(position + 1)
-            encoded, size = record.encode_entry(
+            encoded, size = entry_format.encode_entry(
                 self._salt,
                 records,
                 EntryFields(position + 1, time_ms, synced, seq, session),
@@ -268,7 +267,7 @@ class JournalWriter:
 
     def _write_mark(self, begins: Epoch | None = None) -> None:
         """An entry without records at the end; the next append goes on behind it."""
-        buffers, size = record.encode_entry(
+        buffers, size = entry_format.encode_entry(
             self._salt,
             [],
             EntryFields(
@@ -276,7 +275,7 @@ class JournalWriter:
                 self.now_ms(),
                 self._offset,
                 begins.number if begins else 0,
-                begins.id if begins else record.NO_SESSION,
+                begins.id if begins else entry_format.NO_SESSION,
                 EntryType.MARK,
             ),
         )
@@ -334,18 +333,18 @@ class JournalWriter:
     def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
         """Write header, snapshot of the sessions, epochs and kept entries, synced; returns the end offset."""
         sessions = self._sessions.snapshot()
-        snapshot, size = record.encode_entry(
+        snapshot, size = entry_format.encode_entry(
             header.salt,
             [Record(0, 0, sessions)],
-            EntryFields(header.first_position, self._time_ms, type=session_bytes.entry_type(sessions)),
+            EntryFields(header.first_position, self._time_ms, type=session_snapshot.entry_type(sessions)),
         )
         first = header.first_position
         before, before_size = encode_epochs(self.epochs.upto(first), header.salt, self._time_ms)
         # What is kept is of the epoch before: it may have been read by a follower.
         behind, behind_size = encode_epochs(self.epochs.behind(first), header.salt, self._time_ms)
-        end = record.SEGMENT_HEADER_BYTES + size + before_size + len(kept) + behind_size
+        end = entry_format.SEGMENT_HEADER_BYTES + size + before_size + len(kept) + behind_size
         header = header._replace(proven=end)
-        head = [record.encode_segment_header(header), *snapshot, *before, kept, *behind]
+        head = [entry_format.encode_segment_header(header), *snapshot, *before, kept, *behind]
         self._files.write(fd, head, 0)
         self._files.sync_data(fd)
         return end

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from perstack_storage.protocol import SECRET_OBJECTS, SECRETS, folded
 
-from . import json_text as jsontext
+from . import json_text
 
 MASK = b'"***"'
 # https://user:password@host
@@ -72,7 +72,7 @@ class _Masker:
     def hidden(self) -> Iterator[tuple[int, int, bytes]]:
         """What is hidden, in order: start, end, and what stands there instead. With b"" it is a step only."""
         text = self._text
-        for steps, (start, end) in enumerate(jsontext.tokens(text)):
+        for steps, (start, end) in enumerate(json_text.tokens(text)):
             first = text[start]
             if first in b"{[":
                 self._open(start, is_object=first == _OBJECT)

@@ -8,7 +8,7 @@ until the view changes.
 
 import msgspec
 
-from . import json_text as jsontext
+from . import json_text
 from .values import raw_updated_at
 
 _SLICE_BYTES = 1 << 20
@@ -19,7 +19,7 @@ def span(setting: bytes) -> tuple[int, int]:
     try:
         text, found = raw_updated_at(setting)
     except (msgspec.DecodeError, RecursionError):  # an older daemon took deeper values
-        tokens = jsontext.span(setting, "updatedAt")
+        tokens = json_text.span(setting, "updatedAt")
         assert tokens is not None, "updatedAt was required when it was stored"
         return tokens
     start = _start_of(memoryview(found), text)

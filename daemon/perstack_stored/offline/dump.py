@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import ConfigError, DamageError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import RecordPlace
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import RecordPlace
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model import gaps, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
 from perstack_stored.offline.check.journal import recover_only
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 
 
 class Wanted(NamedTuple):
@@ -42,7 +42,7 @@ def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[byt
     until, damage = _end(base, reader)
     given = 0
     for entry in reader.entries(reader.seek(wanted.after, until), until):
-        for number, place in enumerate(record.record_places(entry.data, entry.header)):
+        for number, place in enumerate(entry_format.record_places(entry.data, entry.header)):
             if given == wanted.limit:
                 return
             payload = bytes(entry.data[place.start : place.start + place.length])
@@ -77,7 +77,7 @@ def _is_of_job(kind: int, payload: bytes, job: str | None) -> bool:
 
 def _gap_line(entry: Entry, number: int, payload: bytes) -> bytes:
     """What is known of a record that was lost."""
-    head = wire.encode({"position": entry.header.position + number, "time": entry.header.time_ms})
+    head = frames.encode({"position": entry.header.position + number, "time": entry.header.time_ms})
     return head[:-1] + b',"gap":' + (payload or b"{}") + b"}\n"
 
 
@@ -86,16 +86,16 @@ def _line(entry: Entry, number: int, place: RecordPlace, payload: bytes, *, show
     facts: dict[str, object] = {
         "position": header.position + number,
         "time": header.time_ms,
-        "op": wire.STORE_OPS[Kind(place.kind)],
+        "op": frames.STORE_OPS[Kind(place.kind)],
     }
-    if header.session != record.NO_SESSION:
+    if header.session != entry_format.NO_SESSION:
         facts |= {"session": header.session.hex(), "seq": header.seq + number}
-    if place.flags & record.FLAG_IMPORTED:
+    if place.flags & entry_format.FLAG_IMPORTED:
         facts["imported"] = True
-    if place.flags & record.FLAG_RESTORED:
+    if place.flags & entry_format.FLAG_RESTORED:
         facts["restored"] = True
     if place.kind == Kind.RUN_SETTING and not show_secrets:
         payload = mask(payload)
     # A raw line break can only be white space between tokens.
     value = payload.replace(b"\r", b" ").replace(b"\n", b" ")
-    return wire.encode(facts)[:-1] + b',"value":' + value + b"}\n"
+    return frames.encode(facts)[:-1] + b',"value":' + value + b"}\n"

@@ -32,7 +32,7 @@ from perstack_stored.tree.cursor import Cursor, save_cursor
 from perstack_stored.tree.options import TreeOptions, umask_for
 from perstack_stored.tree.write import Write
 from perstack_stored.tree.writer import TreeWriter
-from perstack_stored.tree_import import first_start as importer
+from perstack_stored.tree_import import first_start
 
 from .locked import Advance, keeping_sessions, progress, slices
 from .rebuild_child import Step
@@ -125,7 +125,7 @@ def _open_and_close(base: DataDir, settings: Settings) -> tuple[Recovered, bytes
     """Recover the journal, as a start of the daemon does: what is read behind this is synced."""
     if not _segments(base.files, base.folders.journal):
         raise ConfigError(f"{base.path} has no journal to rebuild anything from")
-    if importer.MARKER_NAME in base.files.list_dir(base.folders.stored):
+    if first_start.MARKER_NAME in base.files.list_dir(base.folders.stored):
         raise ConfigError("the import of the tree was cut short; start the daemon, which goes on with it")
     journal = JournalWriter(
         base.files,

@@ -17,7 +17,7 @@ from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model.portions import ByteShares
 from perstack_stored.observe.counters import RequestCounter
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply, RoutingId
 from perstack_stored.read.source import STRETCH_ANSWER_BYTES, Answer, Source
 
@@ -253,7 +253,7 @@ class ReadExecutor:
     def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
         """Answer a read that waited with an error."""
         self._long_poll_counter.note(request.op, refusal.code.value)
-        self.reply(request, wire.error_answer(request.id, refusal))
+        self.reply(request, frames.error_answer(request.id, refusal))
 
     def go_on(self, request: ReadRequest) -> None:
         """Let a read that waited be answered as any other."""

@@ -10,7 +10,7 @@ from typing import Any
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.index.value_lookup import PIECE_BYTES, ValueAddress, Values, pieces_at, values_at
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, LogPosition
 from perstack_stored.model.edits import Edit, edited, joined
 from perstack_stored.model.kinds import Kind
@@ -31,7 +31,7 @@ from perstack_stored.read.source import (
     values_of,
 )
 
-from . import window as stretch
+from . import window
 
 # --- rows from the index ---------------------------------------------------------------------------
 
@@ -147,20 +147,20 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     if "waitMs" in arguments or "jobId" in arguments:
         if after >= until.position:
             return Answer({"next": after}, iter([b"[]"]))
-        found = stretch.read(source.database, source.reader, after, until)
-        wanted = stretch.Wanted(arguments.get("jobId"), arguments.get("runId"), masked)
+        found = window.read(source.database, source.reader, after, until)
+        wanted = window.Wanted(arguments.get("jobId"), arguments.get("runId"), masked)
         taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
-        fields = stretch.answer_fields(taken.next, found.gaps(after, taken.next))
+        fields = window.answer_fields(taken.next, found.gaps(after, taken.next))
         if taken.large is None:
             return Answer(fields, iter([taken.body]))
-        large = stretch.pieces_of(taken.large, source.reader, source.indexed, masked=masked)
+        large = window.pieces_of(taken.large, source.reader, source.indexed, masked=masked)
         return Answer(fields, json_array([large]))
     last = min(until.position, after + limit)
-    repeats = stretch.repeats_between(source.database, after, last)
+    repeats = window.repeats_between(source.database, after, last)
     following = max(last, after)
-    lost = stretch.gaps_between(source.database, after, last)
+    lost = window.gaps_between(source.database, after, last)
     return Answer(
-        stretch.answer_fields(following, lost),
+        window.answer_fields(following, lost),
         json_array(_records(source, after, last, until, repeats, masked=masked)),
     )
 
@@ -170,21 +170,21 @@ def _records(
 ) -> Iterator[Values]:
     if after >= last:
         return
-    entries = stretch.entries(source.database, source.reader, after, until)
+    entries = window.entries(source.database, source.reader, after, until)
     for segment, offset, header, data, payload_crc in entries:
         if header.position > last:
             return
         if payload_crc is not None:
-            large = stretch.large_of(Entry(segment, offset, header, data, payload_crc))
+            large = window.large_of(Entry(segment, offset, header, data, payload_crc))
             if large.position > after and large.position not in repeats and large.kind != Kind.GAP:
-                yield stretch.pieces_of(large, source.reader, source.indexed, masked=masked)
+                yield window.pieces_of(large, source.reader, source.indexed, masked=masked)
             continue
         items: list[memoryview] = []
         size = 0
-        for position, item in enumerate(record.record_places(data, header), header.position):
+        for position, item in enumerate(entry_format.record_places(data, header), header.position):
             if after < position <= last and position not in repeats and item.kind != Kind.GAP:
                 payload = data[item.start : item.start + item.length]
-                text = stretch.item_of(position, header.time_ms, item.kind, payload, masked=masked)
+                text = window.item_of(position, header.time_ms, item.kind, payload, masked=masked)
                 items.append(memoryview(text))
                 size += len(text)
                 if size > PIECE_BYTES:

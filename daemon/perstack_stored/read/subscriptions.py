@@ -17,7 +17,7 @@ from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.messages import RoutingId
 from perstack_stored.read.source import Answer, Source
 
-from . import window as stretch
+from . import window
 from .requests import ReadRequest
 from .thread import Faults
 from .window import Wanted
@@ -190,7 +190,7 @@ class Subscriptions:
     def _serve_stretch(self, source: Source, until: LogPosition, behind: list[_Wait]) -> list[_Wait]:
         """Serve from the next stretch; returns who is still behind `until`."""
         start = min(wait.after for wait in behind)
-        found = stretch.read(source.database, source.reader, start, until, self._near)
+        found = window.read(source.database, source.reader, start, until, self._near)
         self._near = found.place
         left = []
         for wait in behind:
@@ -202,7 +202,7 @@ class Subscriptions:
                 lost = found.gaps(wait.after, taken.next)
                 wait.after = taken.next
                 if taken.records or lost:
-                    answer = Answer(stretch.answer_fields(taken.next, lost), iter([taken.body]))
+                    answer = Answer(window.answer_fields(taken.next, lost), iter([taken.body]))
                     self._answer(wait, answer, until.position)
                     continue
             if wait.after < until.position:

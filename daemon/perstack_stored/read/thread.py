@@ -12,7 +12,7 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal, StoredError
 from perstack_stored.index.connection import is_damage, may_pass
 from perstack_stored.observe.counters import RequestCounter
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import RoutingId
 from perstack_stored.read.source import Answer, Source
 
@@ -137,14 +137,14 @@ class ReadThread:
             frame = yield from self._answer(request)
         except Refusal as refusal:
             outcome = refusal.code.value
-            frame = wire.error_answer(request.id, refusal)
+            frame = frames.error_answer(request.id, refusal)
         except Exception as error:  # noqa: BLE001 - a thread that ended would leave every read unanswered
             who = request.peer.as_log_fields() if request.peer else {}
             fault = self._faults.note(error, request.op, self._source, request=request.id, **who)
             if isinstance(error, (sqlite3.Error, IndexUnusableError)):
                 self._drop_source()
             outcome = fault.code.value
-            frame = wire.error_answer(request.id, fault)
+            frame = frames.error_answer(request.id, fault)
         self.counter.note(request.op, outcome)
         self.counter.seconds.add(time.monotonic() - request.arrived)
         self._desk.reply(request, frame)
@@ -239,4 +239,4 @@ def frame_of(
     else:
         kept.keep(read, prefix)
         more = {"read": read.name, "part": read.part + 1}
-    return wire.joined_answer(request.id, buffers, position=position, more=more, **fields)
+    return frames.joined_answer(request.id, buffers, position=position, more=more, **fields)

@@ -15,14 +15,14 @@ import msgspec
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.value_lookup import ValueAddress, pieces_at
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_number
 from perstack_stored.model import values
 from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 
 RECORDS_MAX = 10_000
 BYTES_MAX = 8 << 20
@@ -61,7 +61,7 @@ class Taken(NamedTuple):
 
 
 _Stored = tuple[int, int, int, memoryview | ValueAddress]  # position, time in ms, kind, payload
-_OPS = {int(kind): op.encode() for kind, op in wire.STORE_OPS.items()}
+_OPS = {int(kind): op.encode() for kind, op in frames.STORE_OPS.items()}
 _NO_RUN = ""
 
 
@@ -208,7 +208,7 @@ def pieces_of(
 
 def large_of(entry: Entry) -> Large:
     """The record of an entry that was read apart."""
-    (item,) = record.record_places(entry.data, entry.header)
+    (item,) = entry_format.record_places(entry.data, entry.header)
     assert entry.payload_crc is not None
     place = ValueAddress(entry.segment, entry.offset + item.start, item.length, entry.payload_crc)
     return Large(entry.header.position, entry.header.time_ms, item.kind, place)
@@ -249,7 +249,7 @@ def read(
                 records.append(large)
             place = reader.behind(entry)
             break
-        for kind, _, start, length in record.record_places(data, header):
+        for kind, _, start, length in entry_format.record_places(data, header):
             if position > after and kind != Kind.GAP:
                 records.append((position, time_ms, kind, data[start : start + length]))
             position += 1
@@ -309,7 +309,11 @@ def _start_of(database: sqlite3.Connection, after: int) -> LogPosition:
         raise IndexUnusableError("the index has no place in the journal from which to read")
     position, segment, offset = row
     place = LogPosition(position - 1, segment, offset)
-    if not all(isinstance(part, int) for part in row) or segment < 1 or offset < record.SEGMENT_HEADER_BYTES:
+    if (
+        not all(isinstance(part, int) for part in row)
+        or segment < 1
+        or offset < entry_format.SEGMENT_HEADER_BYTES
+    ):
         raise _led_astray(place)
     return place
 

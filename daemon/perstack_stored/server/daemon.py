@@ -42,7 +42,7 @@ from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.read.executor import ReadExecutor, ReadLimits
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
-from perstack_stored.transport import binding as bind
+from perstack_stored.transport import binding
 from perstack_stored.transport.endpoints import Endpoints
 from perstack_stored.transport.socket_activation import inherited_listeners
 from perstack_stored.transport.tcp import TcpTransport
@@ -247,11 +247,11 @@ class Daemon:
         for endpoint in self._endpoints:
             if endpoint.startswith("ipc://"):
                 path = endpoint.removeprefix("ipc://")
-                listener = self._inherited.get(endpoint) or bind.listen_ipc(path, settings.socket_mode)
+                listener = self._inherited.get(endpoint) or binding.listen_ipc(path, settings.socket_mode)
                 endpoints.serve_ipc(listener)
             elif tcp is not None and endpoint.startswith("tcp://"):
                 insecure = settings.insecure_tcp
-                bind.bind_tcp(tcp.socket, endpoint, curve=self._curve, insecure_tcp=insecure)
+                binding.bind_tcp(tcp.socket, endpoint, curve=self._curve, insecure_tcp=insecure)
             else:
                 raise ConfigError(f"{endpoint}: only ipc:// and tcp:// can be bound")
         if tcp is not None:
@@ -321,7 +321,7 @@ class Daemon:
             tcp.close()
         for endpoint in self._endpoints:
             if endpoint not in self._inherited:
-                bind.remove_socket(endpoint)
+                binding.remove_socket(endpoint)
         journal.close()
         reads.stop()
         index, tree = projections

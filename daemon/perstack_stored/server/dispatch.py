@@ -9,7 +9,7 @@ from perstack_stored.access.curve_keys import Access
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
 from perstack_stored.observe import log
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.multipart import MultipartAssembler
@@ -77,20 +77,20 @@ class RequestDispatcher:
         try:
             if frame is None:
                 raise Refusal(ErrorCode.BAD_FRAME, "the message has too many frames")
-            head, body = wire.split(frame)
+            head, body = frames.split(frame)
             if len(frame) > self._settings.frame_bytes_max:
-                id = wire.rescue_id(head)
+                id = frames.rescue_id(head)
                 raise Refusal(
                     ErrorCode.TOO_LARGE,
                     f"the frame is larger than limits.frameBytes ({self._settings.frame_bytes_max})",
                 )
             try:
-                header = wire.decode_header(head)
+                header = frames.decode_header(head)
             except Refusal:
-                id = wire.rescue_id(head)
+                id = frames.rescue_id(head)
                 raise
             id, op = header.id, header.op
-            stores = op in wire.STORE_KINDS or op == wire.BATCH_OP
+            stores = op in frames.STORE_KINDS or op == frames.BATCH_OP
             if self._peers.strict:
                 self._peers.authorize(envelope[0], Access.WRITE if stores else Access.READ, op, id)
             if stores:
@@ -113,19 +113,19 @@ class RequestDispatcher:
             who = peer.as_log_fields() if peer else {}
             _log.debug("refused", op=op, request=id, code=refusal.code.value, field=refusal.field, **who)
         self._endpoints.send(
-            envelope, self._committer.refuse(id, refusal, op if op in wire.OPERATIONS else "?")
+            envelope, self._committer.refuse(id, refusal, op if op in frames.OPERATIONS else "?")
         )
 
     def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         payload: Payload = body
         client = self._peers.client(envelope[0])
         if header.parts:
-            if header.op == wire.BATCH_OP:
+            if header.op == frames.BATCH_OP:
                 raise Refusal(ErrorCode.BAD_REQUEST, "a batch can't come in parts", "parts")
             whole = self._multipart.take(envelope[0], header, body, client)
             if whole is None:
                 assert header.id is not None
-                self._endpoints.send(envelope, wire.part_answer(header.id, header.part))
+                self._endpoints.send(envelope, frames.part_answer(header.id, header.part))
                 return
             payload = whole
         elif header.part or header.bytes:
@@ -145,7 +145,7 @@ class RequestDispatcher:
 
     def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None
-        arguments = check_arguments(header.op, wire.decode_arguments(body))
+        arguments = check_arguments(header.op, frames.decode_arguments(body))
         if self._peers.must_mask(envelope[0]):
             arguments["masked"] = True
         if header.op == "readAll":
@@ -182,11 +182,11 @@ class RequestDispatcher:
             body = b"{}"
         elif header.op == "hello":
             access = "read-only" if self._peers.must_mask(envelope[0]) else "read-write"
-            body = wire.encode(self._status.hello(header, access))
+            body = frames.encode(self._status.hello(header, access))
         elif header.op == "stats":
-            body = wire.encode(self._status.stats())
+            body = frames.encode(self._status.stats())
         else:
             raise Refusal(ErrorCode.UNKNOWN_OPERATION, "there is no such operation", "op")
         self._committer.counter.note(header.op)
-        frame = wire.read_answer(header.id, body, position=self._journal.mark.position)
+        frame = frames.read_answer(header.id, body, position=self._journal.mark.position)
         self._endpoints.send(envelope, frame)

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from perstack_stored import __version__
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import MultipartAssembler
@@ -47,7 +47,7 @@ class StatusReporter:
         hello: dict[str, Any] = {
             "server": "perstack-stored",
             "version": __version__,
-            "versions": [wire.PROTOCOL_VERSION],
+            "versions": [frames.PROTOCOL_VERSION],
             "base": self._base,
             "store": self._journal.store.hex(),
             **({} if epoch is None else {"epoch": epoch}),
@@ -58,14 +58,14 @@ class StatusReporter:
                 "valueBytes": settings.value_bytes_max,
                 "answerBytes": settings.answer_bytes,
                 "batchItems": settings.batch_items_max,
-                "headerBytes": wire.HEADER_BYTES_MAX,
+                "headerBytes": frames.HEADER_BYTES_MAX,
                 "readAllRecords": READ_ALL_RECORDS_MAX,
                 "sessionSeconds": settings.session_seconds,
                 "partsSeconds": settings.parts_seconds,
                 "readSeconds": settings.read_seconds,
             },
         }
-        key = wire.session_key(header)
+        key = frames.session_key(header)
         if key is not None:
             hello["session"] = {"last": self._sessions.last_of(key)}
         return hello
@@ -88,7 +88,7 @@ class StatusReporter:
                 "slowSyncs": loop.slow_syncs,
             },
             "messages": loop.messages,
-            "stored": {wire.STORE_OPS[kind]: committer.stored.get(kind, 0) for kind in wire.STORE_OPS},
+            "stored": {frames.STORE_OPS[kind]: committer.stored.get(kind, 0) for kind in frames.STORE_OPS},
             "repeated": committer.repeated,
             "refused": self.refused(),
             "held": {"requests": len(self._group_commit), "bytes": self._group_commit.bytes},

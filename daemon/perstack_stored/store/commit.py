@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
-from perstack_stored.journal.format import NO_SESSION, Record
+from perstack_stored.journal.entry_format import NO_SESSION, Record
 from perstack_stored.journal.sessions import Session, Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import values
 from perstack_stored.observe.counters import RequestCounter
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply
 
 from .requests import StoreRequest
@@ -76,7 +76,7 @@ class Committer:
         """The answer to a request that is refused as a whole; it is counted."""
         self.refused[refusal.code] += 1
         self.counter.note(op, refusal.code.value)
-        return wire.error_answer(id, refusal)
+        return frames.error_answer(id, refusal)
 
     def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int, now: float) -> _Plan:
         session = None
@@ -127,20 +127,20 @@ class Committer:
             first = firsts[plan.groups[0].append]
             self.counter.note(request.op)
             if request.is_batch:
-                return wire.batch_answer(request.id, first, len(request.items))
-            return wire.stored_answer(request.id, first)
+                return frames.batch_answer(request.id, first, len(request.items))
+            return frames.stored_answer(request.id, first)
         results = self._results(plan, firsts)
         if request.is_batch:
-            self.counter.note(wire.BATCH_OP)
-            return wire.results_answer(
+            self.counter.note(frames.BATCH_OP)
+            return frames.results_answer(
                 request.id, [r.as_dict() if isinstance(r, Refusal) else r for r in results]
             )
         (result,) = results
         if isinstance(result, Refusal):
             self.counter.note(request.op, result.code.value)
-            return wire.error_answer(request.id, result)
+            return frames.error_answer(request.id, result)
         self.counter.note(request.op)
-        return wire.stored_answer(request.id, result)
+        return frames.stored_answer(request.id, result)
 
     def _results(self, plan: _Plan, firsts: list[int]) -> list[int | Refusal]:
         request = plan.request

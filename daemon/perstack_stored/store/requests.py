@@ -6,7 +6,7 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.model.shares import NOBODY, Client
-from perstack_stored.protocol import frames as wire
+from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope
 
@@ -37,13 +37,13 @@ def open_request(
     Raises:
         Refusal: BAD_REQUEST or TOO_LARGE.
     """
-    key = wire.session_key(header)
+    key = frames.session_key(header)
     if key is not None and not 1 <= header.seq < 2**53:
         raise Refusal(ErrorCode.BAD_REQUEST, "a store in a session needs seq, an integer from 1 on", "seq")
     if not 0 <= header.settled < 2**53:
         raise Refusal(ErrorCode.BAD_REQUEST, "settled must be an integer from 0 on", "settled")
-    is_batch = header.op == wire.BATCH_OP
-    items = _batch(header, body, items_max) if is_batch else [(int(wire.STORE_KINDS[header.op]), body)]
+    is_batch = header.op == frames.BATCH_OP
+    items = _batch(header, body, items_max) if is_batch else [(int(frames.STORE_KINDS[header.op]), body)]
     assert header.id is not None
     return StoreRequest(
         envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body), header.op, client
@@ -60,7 +60,7 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
     items = []
     start = 0
     for op, length in header.items:
-        kind = wire.STORE_KINDS.get(op)
+        kind = frames.STORE_KINDS.get(op)
         # Beyond the protocol's integers a sum may have more digits than can be shown.
         if kind is None or not 0 <= length <= values.SAFE_INTEGER_MAX:
             raise Refusal(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.model import json_text as jsontext
+from perstack_stored.model import json_text
 from perstack_stored.model.run_settings import setting_text
 from perstack_stored.tree.write import event_name
 
@@ -48,7 +48,7 @@ def expected_files(database: sqlite3.Connection, reader: JournalReader) -> Itera
 
     for job, position, *place in database.execute("SELECT id, position, segment, offset, length FROM job"):
         payload = stored(*place)
-        yield ExpectedFile(position, ("jobs", job), JOB_NAME, lambda p=payload: jsontext.indent(p()))  # type: ignore[misc]
+        yield ExpectedFile(position, ("jobs", job), JOB_NAME, lambda p=payload: json_text.indent(p()))  # type: ignore[misc]
     for job, id, position, *place in database.execute(
         "SELECT job, id, position, segment, offset, length FROM checkpoint"
     ):

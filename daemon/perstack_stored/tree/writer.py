@@ -16,10 +16,9 @@ from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.connection import read_cursor
 from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.index.writer import kind_name
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_name
-from perstack_stored.model import json_text as jsontext
-from perstack_stored.model import values
+from perstack_stored.model import json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text
 from perstack_stored.process.worker_status import WorkerStatus
@@ -236,7 +235,7 @@ class TreeWriter:
         writes = []
         for entry in entries:
             position = entry.header.position
-            for place in record.record_places(entry.data, entry.header):
+            for place in entry_format.record_places(entry.data, entry.header):
                 payload = entry.data[place.start : place.start + place.length]
                 n = twins.get(position, 1)
                 is_wanted = n and position > self.position and place.kind != Kind.GAP
@@ -294,7 +293,7 @@ class TreeWriter:
                 position,
                 ("jobs", value.id),
                 "job.json",
-                lambda: jsontext.indent(payload.tobytes()),
+                lambda: json_text.indent(payload.tobytes()),
                 replaces=True,
             )
         job, run = value.jobId, value.runId

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import RecordPlace
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import RecordPlace
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
-from perstack_stored.model import json_text as jsontext
-from perstack_stored.model import values
+from perstack_stored.model import json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 
@@ -53,7 +52,7 @@ class ExistingRecords:
             DamageError: an entry on the way is not valid.
         """
         for entry in reader.entries(reader.start(), until):
-            for place in record.record_places(entry.data, entry.header):
+            for place in entry_format.record_places(entry.data, entry.header):
                 self._record(entry, place)
             yield entry.header.count
 
@@ -63,7 +62,7 @@ class ExistingRecords:
         payload = entry.data[place.start : place.start + place.length]
         value = values.decode(place.kind, payload)
         if job_of(value) in self._jobs:
-            counts = place.flags & (record.FLAG_IMPORTED | record.FLAG_RESTORED)
+            counts = place.flags & (entry_format.FLAG_IMPORTED | entry_format.FLAG_RESTORED)
             self._note(place.kind, value, bytes(payload), entry.header.time_ms, imported=bool(counts))
 
     def has(self, digest: bytes) -> bool:
@@ -127,9 +126,9 @@ def _identity(value: Value) -> tuple[str, ...]:
 def _digest(kind: int, payload: bytes) -> bytes:
     """The same for the same value: a job may be laid out anew in the tree, a setting have a newer time."""
     if kind == Kind.JOB:
-        payload = jsontext.compact(payload)
+        payload = json_text.compact(payload)
     elif kind == Kind.RUN_SETTING:
-        found = jsontext.span(payload, "updatedAt")
+        found = json_text.span(payload, "updatedAt")
         assert found is not None, "updatedAt is required"
         payload = payload[: found[0]] + payload[found[1] :]
     return digest_of(kind, payload)

@@ -12,8 +12,8 @@ import structlog
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem, atomic_replace
 from perstack_stored.datadir.layout import DataDir, Folders
 from perstack_stored.errors import ConfigError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import FLAG_IMPORTED, NO_SESSION, Record
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import FLAG_IMPORTED, NO_SESSION, Record
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import values
@@ -96,7 +96,7 @@ def _held(files: FileSystem, folders: Folders, journal: JournalWriter, working: 
     reader = JournalReader(files, folders.journal)
     for entry in reader.entries(reader.start(), journal.mark):
         working(f"importing the tree: reading what is stored, position {entry.header.position}")
-        for place in record.record_places(entry.data, entry.header):
+        for place in entry_format.record_places(entry.data, entry.header):
             if place.kind == Kind.GAP:
                 continue
             payload = entry.data[place.start : place.start + place.length]

@@ -62,7 +62,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "offline/rebuild.py: _rebuild_tree: sync": (
         f"{_REBUILD}::test_a_rebuilt_tree_is_synced_and_its_cursor_says_so",
     ),
-    "journal/format.py: decode_segment_header: checksum": (
+    "journal/entry_format.py: decode_segment_header: checksum": (
         f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
     ),
     "tree/cursor.py: load_cursor: checksum": (

@@ -22,7 +22,7 @@ from perstack_stored.server import dispatch, loop, projections, status
 from perstack_stored.store import commit, group_commit
 from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree import file_writer
-from perstack_stored.tree_import import first_start as importer
+from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey
 
 from .kernel import Kernel, SimulatedLibc, SimulatedOs
@@ -62,7 +62,7 @@ def simulated() -> Iterator[None]:
         put(files, "os", system)
         put(files, "_libc", SimulatedLibc(system))
         for module in (
-            commit, dispatch, follower, group_commit, import_survey, importer, journal, loop, prepare,
+            commit, dispatch, follower, group_commit, import_survey, first_start, journal, loop, prepare,
             projections, sessions, status, syncer,
         ):  # fmt: skip
             put(module, "time", clock)

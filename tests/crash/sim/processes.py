@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.index.connection import connect, remove
-from perstack_stored.journal.format import record_places
+from perstack_stored.journal.entry_format import record_places
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.projection.channel import Report
 from perstack_stored.projection.index_projection import IndexProjection

@@ -17,9 +17,9 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import open_folders
 from perstack_stored.datadir.lock import holder_of
 from perstack_stored.errors import BaseHeldError, ConfigError, DamageError
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import SegmentHeader
 from perstack_stored.journal.epochs import Epochs
-from perstack_stored.journal.format import SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Chain, LogPosition, segment_name, walk
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.check.journal import recover_only
@@ -186,7 +186,7 @@ def _epochs(chain: Chain, mark: LogPosition) -> Epochs:
     """The epochs of the journal up to a mark, as its last segment tells them."""
     epochs = Epochs()
     try:
-        for entry in walk(chain.file(mark.segment), record.SEGMENT_HEADER_BYTES, mark.offset):
+        for entry in walk(chain.file(mark.segment), entry_format.SEGMENT_HEADER_BYTES, mark.offset):
             epochs.apply(entry.header)
     except BadEntryError as error:
         raise DamageError(segment_name(mark.segment), error.offset, 0, error.reason) from None
@@ -248,7 +248,7 @@ def verify_copy(folder: Folder, copy: SegmentCopy, last: int) -> None:
             raise backup_folder.damaged(folder, copy, "its checksum does not match")
         position = header.first_position - 1
         for entry in backup_folder.entries_of(folder, copy, fd, header):
-            record.record_places(entry.data, entry.header)
+            entry_format.record_places(entry.data, entry.header)
             position = entry.header.position + entry.header.count - 1
         if position != last:
             raise backup_folder.damaged(folder, copy, f"it ends at position {position}, not {last}")

@@ -16,8 +16,8 @@ import msgspec
 
 from perstack_stored.datadir.filesystem import FileSystem, atomic_replace, read_whole
 from perstack_stored.errors import ConfigError, StoredError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Entry, SegmentFile, walk
 from perstack_stored.model.checksum import crc32c
 
@@ -136,7 +136,7 @@ def _wrong(manifest: Manifest) -> str:
             return f"{copy.file!r} is not the name of the copy of segment {copy.number}"
         if copy.number != number:
             return f"segment {number} is missing in the row"
-        if copy.bytes < record.SEGMENT_HEADER_BYTES or copy.firstPosition < max(1, position):
+        if copy.bytes < entry_format.SEGMENT_HEADER_BYTES or copy.firstPosition < max(1, position):
             return f"size or position of segment {number} can't be"
         position = copy.firstPosition
     if manifest.segments[0].firstPosition != 1 or manifest.position < position - 1:
@@ -190,7 +190,7 @@ def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[int, SegmentH
         if files.size(fd) != copy.bytes:
             raise damaged(folder, copy, f"it has {files.size(fd)} bytes, not {copy.bytes}")
         try:
-            header = record.decode_segment_header(files.read(fd, record.SEGMENT_HEADER_BYTES, 0))
+            header = entry_format.decode_segment_header(files.read(fd, entry_format.SEGMENT_HEADER_BYTES, 0))
         except NotAnEntryError as error:
             raise damaged(folder, copy, str(error)) from error
         if copy_name(header, copy.bytes) != copy.file or header.first_position != copy.firstPosition:
@@ -209,7 +209,7 @@ def entries_of(folder: Folder, copy: SegmentCopy, fd: int, header: SegmentHeader
     due = header.first_position
     try:
         segment = SegmentFile(folder.files, fd, header.salt, copy.number)
-        for entry in walk(segment, record.SEGMENT_HEADER_BYTES, copy.bytes):
+        for entry in walk(segment, entry_format.SEGMENT_HEADER_BYTES, copy.bytes):
             if entry.header.type == EntryType.RECORDS:
                 if entry.header.position != due:
                     raise damaged(folder, copy, f"position {due} is missing")

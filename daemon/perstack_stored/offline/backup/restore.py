@@ -16,8 +16,8 @@ from perstack_storage.protocol import resolve_base
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, FileSystem
 from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import ConfigError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import Record, SegmentHeader
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import Record, SegmentHeader
 from perstack_stored.journal.reader import Entry, segment_name
 from perstack_stored.offline.locked import progress
 from perstack_stored.tree.cursor import Cursor, save_cursor
@@ -135,7 +135,7 @@ def _restore_segment(
         cut = _cut(folder, copy, source, header, last)
         fd = files.create(segment_name(copy.number), FILE_MODE, dir_fd=journal_dir)
         try:
-            offset = record.SEGMENT_HEADER_BYTES
+            offset = entry_format.SEGMENT_HEADER_BYTES
             while offset < cut.offset:
                 data = files.read(source, min(COPY_BYTES, cut.offset - offset), offset)
                 if not data:
@@ -147,7 +147,9 @@ def _restore_segment(
                 files.write(fd, buffers, offset)
                 offset += size
             # On disk before the base is one, so whatever is found bad there later is damage.
-            files.write(fd, [record.encode_segment_header(header._replace(store=store, proven=offset))], 0)
+            files.write(
+                fd, [entry_format.encode_segment_header(header._replace(store=store, proven=offset))], 0
+            )
             files.sync_data(fd)
         finally:
             files.close(fd)
@@ -165,8 +167,10 @@ def _beginning(entry: Entry, count: int, salt: int) -> tuple[list[bytes | bytear
     """An entry of the first `count` records of another one: a batch of a client that is cut in two."""
     records = [
         Record(place.kind, place.flags, entry.data[place.start : place.start + place.length])
-        for place in record.record_places(entry.data, entry.header)[:count]
+        for place in entry_format.record_places(entry.data, entry.header)[:count]
     ]
     header = entry.header
-    fields = record.EntryFields(header.position, header.time_ms, header.synced, header.seq, header.session)
-    return record.encode_entry(salt, records, fields)
+    fields = entry_format.EntryFields(
+        header.position, header.time_ms, header.synced, header.seq, header.session
+    )
+    return entry_format.encode_entry(salt, records, fields)

@@ -6,7 +6,7 @@ from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.journal.reader import SUFFIX, JournalReader
 from perstack_stored.offline.findings import Report
 from perstack_stored.tree.cursor import CURSOR_NAME
-from perstack_stored.tree_import import first_start as importer
+from perstack_stored.tree_import import first_start
 
 from .index import check_index
 from .journal import check_journal
@@ -22,7 +22,7 @@ def check(base: DataDir, report: Report) -> None:
         OSError: there is no room for that.
     """
     files, folders = base.files, base.folders
-    if importer.MARKER_NAME in files.list_dir(folders.stored):
+    if first_start.MARKER_NAME in files.list_dir(folders.stored):
         report.add("import_unfinished")
     end = check_journal(files, folders.journal, report)
     if end is None:

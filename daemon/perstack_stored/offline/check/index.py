@@ -15,8 +15,8 @@ from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.schema import SCHEMA_VERSION
 from perstack_stored.index.writer import IndexWriter
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import NotAnEntryError
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.findings import Report
@@ -198,8 +198,8 @@ class _Comparison:
             "SELECT position, segment, offset FROM copy.place"
         ):
             try:
-                data = self._reader.payload(segment, offset, record.ENTRY_HEADER_BYTES)
-                is_right = record.decode_header(data).position == position
+                data = self._reader.payload(segment, offset, entry_format.ENTRY_HEADER_BYTES)
+                is_right = entry_format.decode_header(data).position == position
             except (*_NO_ADDRESS, NotAnEntryError):
                 is_right = False
             if not is_right:

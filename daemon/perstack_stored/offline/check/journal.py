@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, NewerFormatError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import EntryType, NotAnEntryError, SegmentHeader
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.reader import (
     BadEntryError,
     Entry,
@@ -106,7 +106,9 @@ def _headers(
         try:
             fd = files.open(name, dir_fd=journal_dir)
             try:
-                header = record.decode_segment_header(files.read(fd, record.SEGMENT_HEADER_BYTES, 0))
+                header = entry_format.decode_segment_header(
+                    files.read(fd, entry_format.SEGMENT_HEADER_BYTES, 0)
+                )
             finally:
                 files.close(fd)
         except OSError as error:
@@ -141,7 +143,7 @@ class _Segment:
 
     def check(self, end: int, advance: Advance) -> int | None:
         """Check every entry; returns the last position, None if it can't be told."""
-        offset: int | None = record.SEGMENT_HEADER_BYTES
+        offset: int | None = entry_format.SEGMENT_HEADER_BYTES
         fd = self._files.open(self._name, dir_fd=self._dir)
         try:
             while offset is not None:
@@ -159,7 +161,7 @@ class _Segment:
         try:
             for entry in walk(segment, offset, end):
                 self._entry(entry)
-                advance(record.padded(entry.header.length))
+                advance(entry_format.padded(entry.header.length))
         except BadEntryError as error:
             position = None if self._position is None else self._position + 1
             _damage(self._report, self._name, error.offset, error.reason, position)
@@ -177,7 +179,7 @@ class _Segment:
             _damage(self._report, self._name, entry.offset, reason, self._position + 1)
         self._position = found.position + found.count - 1
         try:
-            for i, place in enumerate(record.record_places(entry.data, found)):
+            for i, place in enumerate(entry_format.record_places(entry.data, found)):
                 if place.kind == Kind.GAP:
                     gaps.add(self._lost, found.position + i)
         except (NotAnEntryError, NewerFormatError) as error:

@@ -8,7 +8,7 @@ import stat
 from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.index.connection import connect
-from perstack_stored.journal.format import record_places
+from perstack_stored.journal.entry_format import record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind

@@ -12,7 +12,7 @@ from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.schema import SCHEMA_VERSION, VOUCHING_VERSIONS
-from perstack_stored.model import json_text as jsontext
+from perstack_stored.model import json_text
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap
 from perstack_stored.model.kinds import Kind
@@ -188,7 +188,7 @@ def _checkpoint(place: Place, row: Row) -> Known:
 
 def _job(place: Place, row: Row) -> Known:
     (id,) = row
-    return Known(Gap(op="storeJob", id=id), Kind.JOB, place, ("jobs", id, JOB_NAME), jsontext.layouts)
+    return Known(Gap(op="storeJob", id=id), Kind.JOB, place, ("jobs", id, JOB_NAME), json_text.layouts)
 
 
 def _setting(place: Place, row: Row) -> Known:

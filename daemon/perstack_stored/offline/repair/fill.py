@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import NewerFormatError
-from perstack_stored.journal import format as record
-from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
 from perstack_stored.model import gaps
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.kinds import Kind
@@ -71,7 +71,7 @@ class GapFiller:
             yield self._mend(segment, found, from_ms, to_ms, touched)
             touched = []
             position += found.header.count
-            offset += record.padded(found.header.length)
+            offset += entry_format.padded(found.header.length)
         records: list[Record] = []
         size = 0
         for number in range(position, hole.last + 1):
@@ -79,24 +79,27 @@ class GapFiller:
             touched = []
             size += len(records[-1].payload)
             if number == hole.last or len(records) >= _BATCH_RECORDS_MAX or size >= _BATCH_BYTES_MAX:
-                yield Filled(number + 1 - len(records), from_ms, 0, record.NO_SESSION, records)
+                yield Filled(number + 1 - len(records), from_ms, 0, entry_format.NO_SESSION, records)
                 records, size = [], 0
 
     # --- entries -----------------------------------------------------------------------------------
 
     def _damaged(self, segment: Segment, offset: int, position: int, hole: Hole) -> _Damaged | None:
         """An entry whose header is as it must be at this place; None if there is none to be seen."""
-        if segment.fd is None or offset + record.ENTRY_HEADER_BYTES > hole.end:
+        if segment.fd is None or offset + entry_format.ENTRY_HEADER_BYTES > hole.end:
             return None
-        head = record.ENTRY_MAGIC + self._files.read(segment.fd, record.ENTRY_HEADER_BYTES, offset)[4:]
+        head = (
+            entry_format.ENTRY_MAGIC
+            + self._files.read(segment.fd, entry_format.ENTRY_HEADER_BYTES, offset)[4:]
+        )
         try:
-            header = record.decode_header(head)
+            header = entry_format.decode_header(head)
             if header.length > hole.end - offset:
                 return None
-            data = record.ENTRY_MAGIC + self._files.read(segment.fd, header.length, offset)[4:]
+            data = entry_format.ENTRY_MAGIC + self._files.read(segment.fd, header.length, offset)[4:]
             if len(data) < header.length:
                 return None  # the file was cut
-            places = record.record_places(data, header)
+            places = entry_format.record_places(data, header)
         except (NotAnEntryError, NewerFormatError):
             return None
         is_right = header.type == EntryType.RECORDS and header.position == position
@@ -154,7 +157,7 @@ class GapFiller:
                 payload, source = self._vouchers.in_tree(known), FROM_TREE
             if payload is not None:
                 self._tally.restored(position, known, known.kind, source)
-                return Record(known.kind, record.FLAG_RESTORED, payload)
+                return Record(known.kind, entry_format.FLAG_RESTORED, payload)
         self._tally.gone(position, known)
         gap = known.gap
         if touched:

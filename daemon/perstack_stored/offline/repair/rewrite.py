@@ -4,10 +4,9 @@ import secrets
 from collections.abc import Sequence
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
-from perstack_stored.journal import format as record
-from perstack_stored.journal import session_snapshot as session_bytes
+from perstack_stored.journal import entry_format, session_snapshot
+from perstack_stored.journal.entry_format import EntryHeader, EntryType, Record, SegmentHeader
 from perstack_stored.journal.epochs import EPOCHS_MAX
-from perstack_stored.journal.format import EntryHeader, EntryType, Record, SegmentHeader
 from perstack_stored.journal.recovery import replay_entry
 from perstack_stored.journal.sessions import Sessions
 
@@ -57,8 +56,10 @@ class SegmentRewriter:
         self._salt = secrets.randbits(32)
         self._time_ms = _first_time(self._survey, segment) or self._time_ms
         data = sessions.snapshot()
-        snapshot = Filled(segment.first_position, self._time_ms, 0, record.NO_SESSION, [Record(0, 0, data)])
-        self._entry(snapshot, session_bytes.entry_type(data))
+        snapshot = Filled(
+            segment.first_position, self._time_ms, 0, entry_format.NO_SESSION, [Record(0, 0, data)]
+        )
+        self._entry(snapshot, session_snapshot.entry_type(data))
         self._next_epoch = max(0, sum(e.first <= segment.first_position for e in self._epochs) - EPOCHS_MAX)
         self._begin_epochs(segment.first_position)
         for piece in segment.pieces:
@@ -92,7 +93,7 @@ class SegmentRewriter:
     # --- the file ----------------------------------------------------------------------------------
 
     def _begin(self, name: str) -> None:
-        self._offset = record.SEGMENT_HEADER_BYTES
+        self._offset = entry_format.SEGMENT_HEADER_BYTES
         if self._folder is not None:
             self._fd = self._files.create(name, FILE_MODE, dir_fd=self._folder)
 
@@ -105,10 +106,10 @@ class SegmentRewriter:
 
     def _entry(self, filled: Filled, type: EntryType = EntryType.RECORDS) -> None:
         self._time_ms = filled.time_ms
-        buffers, _ = record.encode_entry(
+        buffers, _ = entry_format.encode_entry(
             self._salt,
             filled.records,
-            record.EntryFields(filled.position, self._time_ms, 0, filled.seq, filled.session, type),
+            entry_format.EntryFields(filled.position, self._time_ms, 0, filled.seq, filled.session, type),
         )
         self._write(buffers)
 
@@ -120,7 +121,7 @@ class SegmentRewriter:
     def _finish(self, header: SegmentHeader) -> None:
         if self._folder is None:
             return
-        self._files.write(self._fd, [record.encode_segment_header(header)], 0)
+        self._files.write(self._fd, [entry_format.encode_segment_header(header)], 0)
         self._files.sync_data(self._fd)
         self._files.close(self._fd)
 
@@ -134,7 +135,7 @@ def _first_time(survey: DamageSurvey, segment: Segment, behind: int = 0) -> int:
 def _as_filled(header: EntryHeader, data: memoryview) -> Filled:
     records = [
         Record(place.kind, place.flags, data[place.start : place.start + place.length])
-        for place in record.record_places(data, header)
+        for place in entry_format.record_places(data, header)
     ]
     return Filled(header.position, header.time_ms, header.seq, header.session, records)
 

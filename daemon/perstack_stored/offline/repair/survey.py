@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, NewerFormatError
-from perstack_stored.journal import format as record
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.entry_format import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.epochs import Epoch, epoch_of
-from perstack_stored.journal.format import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.reader import (
     BadEntryError,
     Entry,
@@ -72,7 +72,7 @@ class Segment:
         self.items: list[_Item] = []
         self.torn: list[_Item] = []  # what a start would leave out
         self.has_snapshot = False
-        self.end = record.SEGMENT_HEADER_BYTES
+        self.end = entry_format.SEGMENT_HEADER_BYTES
         self.is_scanned = False
 
     @property
@@ -146,9 +146,9 @@ class DamageSurvey:
 
     def snapshot(self, segment: Segment) -> memoryview:
         """The sessions known when a segment was begun; it must have them."""
-        start = record.SEGMENT_HEADER_BYTES
+        start = entry_format.SEGMENT_HEADER_BYTES
         entry = next(self.entries(segment, WholeEntries(start, segment.items[0].end)))
-        return entry.data[record.ENTRY_HEADER_BYTES :]
+        return entry.data[entry_format.ENTRY_HEADER_BYTES :]
 
     def find_holes(self, known_position: int) -> Iterator[Segment]:
         """Fill in the pieces of all segments; yields each when that is done.
@@ -167,9 +167,9 @@ class DamageSurvey:
     def _read_header(self, segment: Segment) -> None:
         if segment.fd is None:
             return
-        data = self._files.read(segment.fd, record.SEGMENT_HEADER_BYTES, 0)
+        data = self._files.read(segment.fd, entry_format.SEGMENT_HEADER_BYTES, 0)
         try:
-            header = record.decode_segment_header(data)
+            header = entry_format.decode_segment_header(data)
         except NewerFormatError as error:
             raise NewerFormatError(f"{segment.name}: {error}") from None
         except NotAnEntryError as error:
@@ -188,18 +188,18 @@ class DamageSurvey:
         """
         fd = segment.fd
         assert fd is not None
-        start, size = record.SEGMENT_HEADER_BYTES, self._files.size(fd)
+        start, size = entry_format.SEGMENT_HEADER_BYTES, self._files.size(fd)
         stands_there = int.from_bytes(head[_SALT_OFFSET : _SALT_OFFSET + 4].ljust(4, b"\0"), "little")
         if next(find_entry(self._file(segment, stands_there), start, size), None) is not None:
             return stands_there
         try:
-            header = record.decode_header(self._files.read(fd, record.ENTRY_HEADER_BYTES, start))
+            header = entry_format.decode_header(self._files.read(fd, entry_format.ENTRY_HEADER_BYTES, start))
         except NotAnEntryError:
             return None
         if start + header.length > size:
             return None
         salt = solve_salt(self._files.read(fd, header.length, start)[8:], header.crc)
-        others = find_entry(self._file(segment, salt), start + record.padded(header.length), size)
+        others = find_entry(self._file(segment, salt), start + entry_format.padded(header.length), size)
         return None if next(others, None) is None else salt
 
     # --- entries -----------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class DamageSurvey:
         limit = proven
         if segment.fd is not None and limit is None:
             limit = self._files.size(segment.fd)
-        start = record.SEGMENT_HEADER_BYTES
+        start = entry_format.SEGMENT_HEADER_BYTES
         if segment.salt is not None:
             segment.items = list(self._items(segment, start, limit or start))
         elif segment.fd is not None:
@@ -247,7 +247,7 @@ class DamageSurvey:
         while offset < limit:
             try:
                 for entry in walk(file, offset, limit):
-                    following = entry.offset + record.padded(entry.header.length)
+                    following = entry.offset + entry_format.padded(entry.header.length)
                     yield _Item(entry.offset, following, entry.header, "")
                     offset = following
             except BadEntryError as error:
@@ -323,7 +323,7 @@ class _Pieces:
                 self._end_run()  # kept by recovery, and written again: the segment before has it
                 return
         else:
-            before = last = header.position - (header.type in record.SNAPSHOTS)
+            before = last = header.position - (header.type in entry_format.SNAPSHOTS)
         if before < self.position and header.type == EntryType.RECORDS:
             raise ConfigError(
                 f"position {header.position} stands at offset {item.start} of {self._segment.name}, behind"
@@ -354,8 +354,8 @@ class _Pieces:
 
 
 def _is_snapshot(item: _Item) -> bool:
-    is_first = item.start == record.SEGMENT_HEADER_BYTES
-    return is_first and item.header is not None and item.header.type in record.SNAPSHOTS
+    is_first = item.start == entry_format.SEGMENT_HEADER_BYTES
+    return is_first and item.header is not None and item.header.type in entry_format.SNAPSHOTS
 
 
 def solve_salt(data: bytes, crc: int) -> int:
