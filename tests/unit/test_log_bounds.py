@@ -2,6 +2,7 @@
 
 import logging
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,3 +77,22 @@ def test_lines_go_through_the_bounds(capsys: pytest.CaptureFixture[str]) -> None
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) <= log.BURST_LINES + 1
     assert max(map(len, lines)) < 2000
+
+
+def test_a_throttle_lets_one_line_of_each_key_through_and_counts_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    throttle = log.LogThrottle(keys_max=2)
+    assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("a"), throttle.admit("b")] == [
+        0,
+        None,
+        None,
+        0,
+    ]
+    now[0] += log.LINE_SECONDS
+    assert throttle.admit("a") == 2
+    for n in range(10):
+        assert throttle.admit(f"c{n}") == 0
+        assert len(throttle._logged) <= 2

@@ -10,7 +10,6 @@ import functools
 import os
 import select
 import socket
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import zmq
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model.shares import NOBODY, Client, client_of
+from perstack_stored.observe.log import LogThrottle
 from perstack_stored.protocol.messages import RoutingId
 
 from .curve_keys import Access
@@ -28,7 +28,6 @@ from .rules import AccessRules
 
 _AUTOMATIC_ID_BYTES = 5
 _REMEMBERED_MAX = 50_000
-_FORBIDDEN_LOG_SECONDS = 10.0
 _OP_CHARS_MAX = 40
 _SO_PEERPIDFD = 77  # Python does not name it; the same on all machines but PA-RISC and SPARC
 
@@ -78,7 +77,7 @@ class Peers:
         self._parting: list[Callable[[RoutingId], None]] = []
         self.rates = rates
         self.refused = 0
-        self._said: dict[str, float] = {}
+        self._throttle = LogThrottle(_REMEMBERED_MAX)
         self.apply_rules(rules)
 
     def apply_rules(self, rules: AccessRules) -> None:
@@ -96,8 +95,6 @@ class Peers:
         """Forget what may be no longer so; to be called each second."""
         if self.strict or len(self._remote) > _REMEMBERED_MAX:
             self._remote.clear()
-        now = time.monotonic()
-        self._said = {who: at for who, at in self._said.items() if now - at < _FORBIDDEN_LOG_SECONDS}
 
     def arrived(self, number: int, uid: int, gid: int, pid: int, process: str = "") -> Client:
         """Note who has connected by ipc, as the kernel says; what stands for it where many are told apart."""
@@ -149,10 +146,7 @@ class Peers:
         if peer.access >= access:
             return
         self.refused += 1
-        now = time.monotonic()
-        # Once in a while: one that goes on asking must not fill the log.
-        if now - self._said.get(peer.key, -_FORBIDDEN_LOG_SECONDS) >= _FORBIDDEN_LOG_SECONDS:
-            self._said[peer.key] = now
+        if self._throttle.admit(peer.key) is not None:
             _log.warning(
                 "forbidden",
                 op=op[:_OP_CHARS_MAX],

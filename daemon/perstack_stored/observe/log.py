@@ -67,6 +67,30 @@ class ThrottledLog:
         return event
 
 
+class LogThrottle:
+    """Decides which lines of a kind are logged: for each key, one line in ten seconds.
+
+    `ThrottledLog` bounds the lines of one event over all clients. This bounds those of one client or one
+    reason, so that they don't use up what others may log.
+    """
+
+    def __init__(self, keys_max: int = 1024) -> None:
+        self._keys_max = keys_max
+        self._logged: dict[str, tuple[float, int]] = {}  # by key: when, and lines left out since
+
+    def admit(self, key: str) -> int | None:
+        """Returns how many lines were left out since the last one; None: leave this one out as well."""
+        now = time.monotonic()
+        at, left_out = self._logged.get(key, (-LINE_SECONDS, 0))
+        if now - at < LINE_SECONDS:
+            self._logged[key] = at, left_out + 1
+            return None
+        if len(self._logged) >= self._keys_max:
+            self._logged.clear()
+        self._logged[key] = now, 0
+        return left_out
+
+
 def shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Cut what is too long for a line. A processor of structlog."""
     for key, value in event.items():

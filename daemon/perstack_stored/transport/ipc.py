@@ -17,6 +17,7 @@ import structlog
 from perstack_stored.access.peers import Peers, process_of
 from perstack_stored.config.settings import Settings
 from perstack_stored.model.shares import Client, Owned
+from perstack_stored.observe.log import LogThrottle
 from perstack_stored.protocol.messages import Envelope, Message, RoutingId
 from perstack_stored.protocol.zmtp import OPENING, TooLargeError, ZmtpError, head_of
 
@@ -27,7 +28,6 @@ _ACCEPTED_MAX = 64  # in a round
 _WAITING_MAX = 16  # accepted ones that wait for a place
 _FRAMES_MAX = 64  # of one connection in a round
 _PUSHED_BYTES = 262_144  # so much of one round's answers to a client waits for the round's end
-_LOG_SECONDS = 10.0
 _PAUSE_SECONDS = 0.5
 _UCRED = struct.Struct("3i")
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
@@ -70,8 +70,7 @@ class IpcTransport:
         self._unread_answers = 0  # their bytes
         self._paused = ""
         self._paused_until = 0.0
-        self._said: dict[str, float] = {}
-        self._unsaid: Counter[str] = Counter()
+        self._throttle = LogThrottle()
         self.accepted = 0
         self.failures = {"broken": 0, "protocol": 0, "timeout": 0}
         self.cut = {"memory": 0, "protocol": 0, "share": 0, "too_large": 0}
@@ -296,15 +295,15 @@ class IpcTransport:
             return True
         if len(self._waiting) < self._waiting_max:
             self._waiting[client] = newcomer
-            self._say_full()
+            self._log_full()
             return True
         sock.close()
         self._pause("full", f"there are {self._connections_max} connections, as many as may be")
         return False
 
-    def _say_full(self) -> None:
+    def _log_full(self) -> None:
         self.pauses["full"] += 1
-        self._say(
+        self._warn(
             "accepting_paused",
             "full",
             f"there are {self._connections_max} connections, as many as may be",
@@ -332,11 +331,11 @@ class IpcTransport:
         """Close one that breaks the protocol, or a bound."""
         if connection.decoder.ready:
             self.cut[reason] += 1
-            self._say("connection_cut", reason, error, connection)
+            self._warn("connection_cut", reason, error, connection)
         else:
             reason = reason if reason in self.failures else "protocol"
             self.failures[reason] += 1
-            self._say("handshake_failed", reason, error, connection)
+            self._warn("handshake_failed", reason, error, connection)
         self._close(connection)
 
     def _close(self, connection: IpcConnection) -> None:
@@ -371,7 +370,7 @@ class IpcTransport:
         self._paused, self._paused_until = reason, time.monotonic() + _PAUSE_SECONDS
         for fd in self._listeners:
             self._epoll.modify(fd, 0)  # not less: to watch it anew could fail
-        self._say("accepting_paused", reason, error, None)
+        self._warn("accepting_paused", reason, error, None)
 
     def _resume(self) -> None:
         self._paused = ""
@@ -392,16 +391,14 @@ class IpcTransport:
                 break
             self._cut(connection, "timeout", "the handshake was not complete in time")
 
-    def _say(self, event: str, reason: str, error: object, connection: IpcConnection | None) -> None:
-        """Log it, but not each time; `more` counts those that were not."""
-        now, what = time.monotonic(), f"{event} {reason}"
-        if now - self._said.get(what, -_LOG_SECONDS) < _LOG_SECONDS:
-            self._unsaid[what] += 1
+    def _warn(self, event: str, reason: str, error: object, connection: IpcConnection | None) -> None:
+        """Log a warning, but not each one; `more` counts those that were left out."""
+        more = self._throttle.admit(f"{event} {reason}")
+        if more is None:
             return
-        self._said[what] = now
         peer = None if connection is None else self._peers.of(connection.number)
         who = {} if peer is None else peer.as_log_fields()
-        _log.warning(event, reason=reason, error=str(error), more=self._unsaid.pop(what, 0), **who)
+        _log.warning(event, reason=reason, error=str(error), more=more, **who)
 
     def close(self, seconds: float) -> None:
         """Accept no more, wait a little for clients to take their last answers, and close everything."""

@@ -5,7 +5,6 @@ asks while nobody answers, is refused. For ipc it is not asked: there, `access/p
 """
 
 import threading
-import time
 
 import structlog
 import zmq
@@ -14,13 +13,13 @@ from zmq.utils.monitor import parse_monitor_message
 
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import GateFailedError
+from perstack_stored.observe.log import LogThrottle
 
 ZAP_DOMAIN = b"perstack-stored"
 _ZAP = "inproc://zeromq.zap.01"
 _ZAP_VERSION = b"1.0"
 _KEY_BYTES = 32
 _ZAP_FRAMES = 9  # with the route; libzmq is the only one who asks
-_REFUSED_LOG_SECONDS = 10.0
 _REFUSED_LOGS_MAX = 1000
 _MONITOR = "inproc://connections"
 _STOP = "inproc://gate"
@@ -42,7 +41,7 @@ class ZapHandler:
         self, context: "zmq.Context[zmq.Socket[bytes]]", router: "zmq.Socket[bytes]", rules: AccessRules
     ) -> None:
         self.rules = rules
-        self._said: dict[str, float] = {}
+        self._throttle = LogThrottle(_REFUSED_LOGS_MAX)
         self._asked = context.socket(zmq.ROUTER)
         self._asked.bind(_ZAP)
         self._open: set[int] = set()
@@ -104,19 +103,9 @@ class ZapHandler:
             key = z85.encode(credentials).decode() if len(credentials) == _KEY_BYTES else ""
             if self.rules.of_key(key) is not None:
                 status, reason, user = b"200", b"", key.encode()
-            else:
-                self._say(key, address.decode(errors="replace"))
+            elif self._throttle.admit(key) is not None:  # a client may knock again and again
+                _log.warning("key_refused", key=key, address=address.decode(errors="replace"))
         self._asked.send_multipart([*route, b"", _ZAP_VERSION, request, status, reason, user, b""])
-
-    def _say(self, key: str, address: str) -> None:
-        """Log that a key was refused; not each time that it knocks."""
-        now = time.monotonic()
-        if now - self._said.get(key, -_REFUSED_LOG_SECONDS) < _REFUSED_LOG_SECONDS:
-            return
-        if len(self._said) >= _REFUSED_LOGS_MAX:
-            self._said.clear()
-        self._said[key] = now
-        _log.warning("key_refused", key=key, address=address)
 
     def _note(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)
