@@ -78,7 +78,7 @@ class ExistingRecords:
         self._digests.add(digest)
         if isinstance(value, values.Event):
             return
-        identity = _identity(value)
+        identity = identity_of(value)
         updated_at = value.updatedAt if isinstance(value, values.RunSetting) else 0
         before = self._newest.get(identity)
         if before is not None and isinstance(value, values.RunSetting) and not imported:
@@ -97,7 +97,7 @@ class ExistingRecords:
         if kind == Kind.EVENT:
             return Verdict.HELD if digest in self._digests else Verdict.TAKE
         value = values.decode(kind, payload)
-        newest = self._newest.get(_identity(value))
+        newest = self._newest.get(identity_of(value))
         if newest is None:
             return Verdict.TAKE
         if digest == newest.digest:
@@ -115,7 +115,8 @@ def job_of(value: Value) -> str:
     return value.id if isinstance(value, values.Job) else value.jobId
 
 
-def _identity(value: Value) -> tuple[str, ...]:
+def identity_of(value: Value) -> tuple[str, ...]:
+    """What names a job, a checkpoint or a run setting: a later value of one identity replaces the earlier."""
     if isinstance(value, values.Job):
         return (value.id,)
     if isinstance(value, values.Checkpoint):

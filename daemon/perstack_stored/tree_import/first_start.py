@@ -20,6 +20,7 @@ from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, to_nobody
 
+from .existing import identity_of
 from .plan import Path, Plan, Planned, digest_of
 from .survey import Account, SkipError, TreeSurvey, checked, read_file, unreadable
 
@@ -102,7 +103,7 @@ def _held(files: FileSystem, folders: Folders, journal: JournalWriter, working: 
             payload = entry.data[place.start : place.start + place.length]
             digest = digest_of(place.kind, payload)
             if place.kind != Kind.EVENT:
-                identity = _identity(values.decode(place.kind, payload))
+                identity = identity_of(values.decode(place.kind, payload))
                 # Where a file changed between two attempts, only what was stored last counts: the file
                 # may have become again what it was before.
                 held.pop(newest.get(identity, b""), None)
@@ -110,14 +111,6 @@ def _held(files: FileSystem, folders: Folders, journal: JournalWriter, working: 
             held[digest] += 1
     reader.close()
     return held
-
-
-def _identity(value: values.Value) -> tuple[str, ...]:
-    if isinstance(value, values.Job):
-        return (value.id,)
-    if isinstance(value, values.Checkpoint):
-        return (value.jobId, "checkpoints", value.id)
-    return (value.jobId, "runs", value.runId)
 
 
 def _store_all(storing: "Storing", plan: Plan, held: Counter[bytes], account: Account) -> None:
