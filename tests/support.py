@@ -16,6 +16,8 @@ from typing import Any
 
 DATA = Path(__file__).parent / "data"
 START_SECONDS = 120.0
+# Most conditions cost CPU time of a daemon: a longer wait asks less often.
+_POLL_SECONDS, _POLL_FACTOR, _POLL_SECONDS_MAX = 0.01, 1.2, 0.05
 
 
 class RunningDaemon:
@@ -132,9 +134,11 @@ def running_daemon(
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + seconds
+    pause = _POLL_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * _POLL_FACTOR, _POLL_SECONDS_MAX)
 
 
 _LAZY = ("anon_inode:", "socket:", "pipe:", "/proc/")

@@ -38,6 +38,7 @@ class Temper(NamedTuple):
 
 TEMPERS = {
     "awaiting": Temper(1, 1, 0.0),
+    "steady": Temper(1, 1, 0.004),
     "streaming": Temper(64, 1, 0.0005),
     "batching": Temper(8, 40, 0.002),
     "large": Temper(4, 2, 0.005, parts=True, large_bytes=200_000),

@@ -61,7 +61,7 @@ def start_failing(daemon: RunningDaemon, call: str, trigger: Path) -> None:
 def loaded(tmp_path: Path, daemon: RunningDaemon) -> Iterator[Load]:
     """A load on a daemon that is ready; in the end the judge says that all is well."""
     try:
-        with load(daemon.endpoint, tmp_path / "history", 3, ("awaiting", "batching")) as clients:
+        with load(daemon.endpoint, tmp_path / "history", 3, ("steady", "batching")) as clients:
             await_progress(clients)
             yield clients
             await_progress(clients)

@@ -104,7 +104,7 @@ def served(folder: Path, used: Used, base: Path | None = None) -> Iterator[Serve
     shutil.copytree(used.base, base)
     daemon = RunningDaemon(base, *SETTINGS, log=folder / "daemon.log").start()
     try:
-        with load(daemon.endpoint, folder / "history", _SEED, ("awaiting",)) as clients:
+        with load(daemon.endpoint, folder / "history", _SEED, ("steady",)) as clients:
             await_progress(clients)
             with Observer(daemon.endpoint) as observer:
                 found = Served(daemon, observer)
@@ -323,7 +323,7 @@ def immutable(path: Path) -> Iterator[None]:
     [
         ("index", ".stored/index.sqlite-wal"),
         ("tree", "jobs"),
-        ("tree", f"jobs/s{_SEED}-0-awaiting"),
+        ("tree", f"jobs/s{_SEED}-0-steady"),
         ("tree", ".stored"),
     ],
 )
@@ -336,7 +336,7 @@ def test_what_may_not_be_written_stops_one_projection_until_it_may(
         path = found.daemon.base / where
         eventually(path.exists, "it is there", 60)
         before = found.stats(projection)
-        with immutable(path), load(found.daemon.endpoint, tmp_path / "more", 6, ("awaiting",)) as more:
+        with immutable(path), load(found.daemon.endpoint, tmp_path / "more", 6, ("steady",)) as more:
             eventually(lambda: found.stats(projection)["fault"] != "", "the fault is shown", 60)
             stats = found.stats(projection)
             assert stats["faults"] == before["faults"] + 1
@@ -356,7 +356,7 @@ def test_jobs_with_a_file_in_its_place_stops_the_tree_until_it_is_back(tmp_path:
     """Nothing is written to where it was moved; nothing counts as written."""
     with served(tmp_path, used) as found:
         jobs, aside = found.daemon.base / "jobs", tmp_path / "aside"
-        eventually((jobs / f"s{_SEED}-0-awaiting/runs").exists, "the tree has it open", 60)
+        eventually((jobs / f"s{_SEED}-0-steady/runs").exists, "the tree has it open", 60)
         aside.write_bytes(b"not a folder")
         FileSystem().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
         eventually(lambda: "jobs" in found.stats("tree")["fault"], "the fault is shown", 60)

@@ -18,7 +18,7 @@ from tests.crash.soak import CAMPAIGNS
 # With a seed whose history finds it soon: the whole run takes them from the first on.
 SAMPLE = {
     "journal/writer.py: sync: sync_data": 1,
-    "tree/file_writer.py: _sync_ground: sync_all": 2,
+    "tree/file_writer.py: _sync_ground: sync_all": 11,
     "answered before the sync": 17,
     "a repeat is stored again": 1,
 }

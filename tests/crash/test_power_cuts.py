@@ -44,6 +44,6 @@ def test_the_disk_of_a_failure_is_kept(tmp_path: Path) -> None:
 def test_power_cuts_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     """Cut, file system check, mount, start; raw clients and ours go on through all of them."""
     needs_images()
-    verdict = power_cuts(tmp_path, Rounds(5, random.Random(5)))
+    verdict = power_cuts(tmp_path, Rounds(3, random.Random(5)))
     assert not verdict.kinds, str(verdict)
     assert verdict.acknowledged > 200

@@ -1,6 +1,7 @@
 """Links planted wherever the daemon opens or makes something: nothing is ever written outside the base."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ FILES = {
     "segments": (".stored/journal/0000000001.segment", ".stored/journal/0000000002.segment"),
     "parts": (".stored/journal/new.segment.part", ".stored/journal/next.segment.part"),
 }
+SETTINGS = ("--segment-bytes", str(1 << 20))
 PLACES = [*((name, True) for name in FOLDERS), *((name, False) for name in FILES)]
 
 
@@ -75,20 +77,30 @@ def _use(daemon: RunningDaemon, *, no_tree: bool = False) -> None:
     assert daemon.stop() == 0
 
 
+@pytest.fixture(scope="module")
+def used_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that was used, and whose daemon has stopped."""
+    daemon = RunningDaemon(tmp_path_factory.mktemp("used") / "base", *SETTINGS)
+    try:
+        _use(daemon)
+    finally:
+        daemon.make_sure_it_ended()
+    return daemon.base
+
+
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
 @pytest.mark.parametrize(("places", "folders"), PLACES, ids=str)
 def test_planted_links_lead_nothing_outside(
-    tmp_path: Path, places: str, *, folders: bool, used: bool
+    tmp_path: Path, used_base: Path, places: str, *, folders: bool, used: bool
 ) -> None:
     """On a new base, where links to files lead to nothing yet, and on one that was used."""
     outside = tmp_path / "outside"
     (outside / "within").mkdir(parents=True)
     (outside / "precious.json").write_text('{"precious": true}')
-    daemon = RunningDaemon(tmp_path / "base", "--segment-bytes", str(1 << 20))
+    daemon = RunningDaemon(tmp_path / "base", *SETTINGS)
     try:
         if used:
-            _use(daemon)
-            daemon.log.unlink()
+            shutil.copytree(used_base, daemon.base)
         for n, place in enumerate((FOLDERS if folders else FILES)[places]):
             planted = daemon.base / place
             planted.parent.mkdir(parents=True, exist_ok=True)
@@ -100,5 +112,4 @@ def test_planted_links_lead_nothing_outside(
         _use(daemon, no_tree=places == "jobs")
         assert _outside(outside) == before
     finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
+        daemon.make_sure_it_ended()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import zmq
@@ -28,7 +28,7 @@ from tests.support import RunningDaemon, eventually, files_of, running_daemon
 
 @contextmanager
 def load(endpoint: str, clients: int = 3) -> Iterator[dict[int, str]]:
-    """Clients that store events as fast as they are answered; position and id of what was acknowledged.
+    """Clients that store events one after the other; position and id of what was acknowledged.
 
     At the end each of them has its last store answered, across restarts of the daemon.
     """
@@ -46,6 +46,7 @@ def load(endpoint: str, clients: int = 3) -> Iterator[dict[int, str]]:
                     step = n // 10
                     value = event(id, jobId=name, stepNumber=step, timestamp=n, text="x" * 500)
                     acknowledged[client.store_event(value)] = id
+                    time.sleep(0.005)  # enough of a load; more costs CPU time alone
                     if n % 10 == 0:
                         client.store_checkpoint(checkpoint(f"c{step % 3}", jobId=name, stepNumber=step))
                         client.store_job(job(name, totalSteps=step))
@@ -131,6 +132,36 @@ def answers(raw: Raw) -> dict[str, Any]:
         found[f"events{n}"] = raw.read("getEventsByRun", run)
         found[f"contents{n}"] = raw.read("getEventContents", run)
     return found
+
+
+class Filled(NamedTuple):
+    """Two bases with the same journal: one whose daemon was killed, and one whose daemon stopped in order."""
+
+    killed: Path
+    stopped: Path
+    answers: dict[str, Any]
+    files: dict[str, bytes]
+
+    def copy(self, target: Path, *, killed: bool = False) -> Path:
+        """A base that a test may change."""
+        source = self.killed if killed else self.stopped
+        return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.sock")))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """Some of everything, and a whole tree."""
+    folder = tmp_path_factory.mktemp("filled")
+    with running_daemon(folder / "stopped") as daemon:
+        with Raw(daemon.endpoint) as raw:
+            fill(raw)
+            expected = answers(raw)
+            eventually(lambda: settled_tree(raw), "the tree is complete")
+        daemon.kill()
+        shutil.copytree(daemon.base, folder / "killed", ignore=shutil.ignore_patterns("*.sock"))
+        daemon.start()
+        assert daemon.stop() == 0
+        return Filled(folder / "killed", daemon.base, expected, files_of(daemon.base))
 
 
 # --- start -----------------------------------------------------------------------------------------
@@ -529,45 +560,34 @@ def _wal(path: Path) -> None:
     ],
 )
 def test_a_damaged_index_is_built_again(
-    tmp_path: Path, damage: Callable[[Path], None], *, kill: bool
+    tmp_path: Path, filled: Filled, damage: Callable[[Path], None], *, kill: bool
 ) -> None:
     """Deleted, cut or overwritten while nothing runs: all answers are the same, and no file changes."""
-    with running_daemon(tmp_path / "base") as daemon:
+    base = filled.copy(tmp_path / "base", killed=kill)
+    damage(base / ".stored" / "index.sqlite")
+    with running_daemon(base) as daemon:
         with Raw(daemon.endpoint) as raw:
-            fill(raw)
-            expected = answers(raw)
+            assert answers(raw) == filled.answers
             eventually(lambda: settled_tree(raw), "the tree is complete")
-        files = files_of(daemon.base)
-        daemon.kill() if kill else daemon.stop()
-        damage(daemon.base / ".stored" / "index.sqlite")
-        daemon.start()
-        with Raw(daemon.endpoint) as raw:
-            assert answers(raw) == expected
-            eventually(lambda: settled_tree(raw), "the tree is complete")
-            assert files_of(daemon.base) == files
+            assert files_of(daemon.base) == filled.files
             raw.store("storeEvent", event("new", jobId="j0"))
-            eventually(lambda: len(files_of(daemon.base)) == len(files) + 1, "the tree goes on")
+            eventually(lambda: len(files_of(daemon.base)) == len(filled.files) + 1, "the tree goes on")
         assert daemon.stop() == 0
     assert_checked(daemon.base)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, _empty, _garbage])
 def test_a_lost_tree_cursor_makes_the_tree_be_written_again(
-    tmp_path: Path, damage: Callable[[Path], None]
+    tmp_path: Path, filled: Filled, damage: Callable[[Path], None]
 ) -> None:
     """What was removed from the tree meanwhile is there again; the rest is as it was."""
-    with running_daemon(tmp_path / "base") as daemon:
-        with Raw(daemon.endpoint) as raw:
-            fill(raw)
-            eventually(lambda: settled_tree(raw), "the tree is complete")
-        files = files_of(daemon.base)
-        assert daemon.stop() == 0
-        damage(daemon.base / ".stored" / "tree.cursor")
-        shutil.rmtree(daemon.base / "jobs" / "j1")
-        daemon.start()
+    base = filled.copy(tmp_path / "base")
+    damage(base / ".stored" / "tree.cursor")
+    shutil.rmtree(base / "jobs" / "j1")
+    with running_daemon(base) as daemon:
         with Raw(daemon.endpoint) as raw:
             eventually(lambda: settled_tree(raw), "the tree is complete")
-        assert files_of(daemon.base) == files
+        assert files_of(base) == filled.files
         assert daemon.stop() == 0
     assert_checked(daemon.base)
 
@@ -589,8 +609,7 @@ def test_damage_in_the_journal_stops_the_start(tmp_path: Path) -> None:
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
         fill(raw)
         assert daemon.stop() == 0
-    journal = daemon.base / ".stored" / "journal"
-    segment = max(journal.glob("*.segment"))
+    segment = max((daemon.base / ".stored" / "journal").glob("*.segment"))
     data = segment.read_bytes()
     entries = [n for n in range(0, len(data), 8) if data[n : n + 4] == b"PSE1"]
     # Two entries in the head of a segment, and a mark at its end, hold no records.
@@ -609,20 +628,15 @@ def test_damage_in_the_journal_stops_the_start(tmp_path: Path) -> None:
         assert raw.ask("ping").header["position"] == 240
 
 
-def test_damage_behind_the_last_segment_is_told_while_it_runs(tmp_path: Path) -> None:
+def test_damage_behind_the_last_segment_is_told_while_it_runs(tmp_path: Path, filled: Filled) -> None:
     """The index can't be built over it: stats and log say so, stores go on, reads are given up in time."""
-    with running_daemon(tmp_path / "base") as daemon:
-        with Raw(daemon.endpoint) as raw:
-            fill(raw)
-        daemon.kill()
-        daemon.start()  # in a new segment
-        assert daemon.stop() == 0
-        segment = daemon.base / ".stored" / "journal" / "0000000001.segment"
-        data = bytearray(segment.read_bytes())
-        data[len(data) // 2] ^= 1
-        segment.write_bytes(data)
-        (daemon.base / ".stored" / "index.sqlite").unlink()
-        daemon.start()
+    base = filled.copy(tmp_path / "base")
+    segment, _ = sorted((base / ".stored" / "journal").glob("*.segment"))
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    (base / ".stored" / "index.sqlite").unlink()
+    with running_daemon(base) as daemon:
         with Raw(daemon.endpoint) as raw:
             eventually(
                 lambda: raw.ask("stats").value["index"]["fault"] == "the journal is damaged", "it is told"
@@ -634,14 +648,11 @@ def test_damage_behind_the_last_segment_is_told_while_it_runs(tmp_path: Path) ->
         assert segment.read_bytes() == data
 
 
-def test_left_overs_of_a_crash_are_no_hindrance(tmp_path: Path) -> None:
+def test_left_overs_of_a_crash_are_no_hindrance(tmp_path: Path, filled: Filled) -> None:
     """Half-made segments, staged files and a half-written cursor."""
-    with running_daemon(tmp_path / "base") as daemon:
-        with Raw(daemon.endpoint) as raw:
-            fill(raw)
-            expected = answers(raw)
-        daemon.kill()
-        stored = daemon.base / ".stored"
+    daemon = RunningDaemon(filled.copy(tmp_path / "base", killed=True))
+    stored = daemon.base / ".stored"
+    try:
         for name in ("next.segment.part", "new.segment.part", "other.part", "0000000099.segment.part"):
             (stored / "journal" / name).write_bytes(b"half")
         (stored / "staging").mkdir(exist_ok=True)
@@ -651,10 +662,12 @@ def test_left_overs_of_a_crash_are_no_hindrance(tmp_path: Path) -> None:
         for _ in range(2):
             daemon.start()
             with Raw(daemon.endpoint) as raw:
-                assert answers(raw) == expected
+                assert answers(raw) == filled.answers
                 eventually(lambda: settled_tree(raw), "the tree is complete")
             assert list((stored / "staging").iterdir()) == []
             assert daemon.stop() == 0
+    finally:
+        daemon.make_sure_it_ended()
     assert_checked(daemon.base)
 
 

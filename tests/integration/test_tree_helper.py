@@ -16,7 +16,7 @@ from tests.integration.test_lifecycle import assert_checked, children
 from tests.support import RunningDaemon, eventually, running_daemon
 
 JOBS = 7
-ROUNDS = HELPED_LAG_RECORDS // JOBS + 700
+ROUNDS = HELPED_LAG_RECORDS // JOBS + 300
 
 
 def write(position: int, job: str, name: str = "e") -> Write:

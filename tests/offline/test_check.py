@@ -586,7 +586,7 @@ def test_a_daemon_killed_under_load_leaves_a_base_without_findings(tmp_path: Pat
             try:
                 written = base / "jobs/j1/runs/r1"
                 eventually(
-                    lambda: written.exists() and len(list(written.iterdir())) > 150 * expected_starts,  # noqa: B023
+                    lambda: written.exists() and len(list(written.iterdir())) > 60 * expected_starts,  # noqa: B023
                     "the tree grows",
                     30,
                 )
@@ -606,16 +606,16 @@ def test_a_daemon_killed_under_load_leaves_a_base_without_findings(tmp_path: Pat
 # --- what can't be checked -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["check", "rebuild", "dump"])
-def test_a_base_that_is_served_is_refused_and_the_daemon_is_named(tmp_path: Path, command: str) -> None:
+def test_a_base_that_is_served_is_refused_and_the_daemon_is_named(tmp_path: Path) -> None:
     base = tmp_path / "base"
     with running_daemon(base) as daemon:
         store(daemon.endpoint, one_of_each())
-        result = run(command, base)
-        assert result.returncode == 2
-        assert result.stdout == ""
-        assert f"process id {daemon.pid}" in result.stderr
-        assert daemon.endpoint in result.stderr
+        for command in ("check", "rebuild", "dump"):
+            result = run(command, base)
+            assert result.returncode == 2
+            assert result.stdout == ""
+            assert f"process id {daemon.pid}" in result.stderr
+            assert daemon.endpoint in result.stderr
         assert daemon.stop() == 0
 
 

@@ -10,7 +10,7 @@ import structlog
 from tests.offline.damage import HOWS, Made, Place, damages, make, run
 from tests.support import open_files
 
-PLACES = 120
+PLACES = 60
 
 
 @pytest.fixture(autouse=True)

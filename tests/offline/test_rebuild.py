@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import zmq
@@ -19,6 +20,7 @@ from tests.offline.bases import (
     Checked,
     answers,
     change_index,
+    copy_base,
     event,
     job,
     one_of_each,
@@ -66,12 +68,29 @@ def leave_a_rebuild_halfway(base: Path) -> None:
 LOSSES = [lose_projections, lose_nothing, damage_all, damage_some, leave_a_rebuild_halfway]
 
 
-@pytest.mark.parametrize("lose", LOSSES)
-def test_a_rebuilt_base_has_the_same_tree_and_answers(base: Path, lose: Callable[[Path], None]) -> None:
-    before = files_of(base)
+class Served(NamedTuple):
+    """A base that was served once more, and stopped; and its answers."""
+
+    base: Path
+    answers: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def served(_stored: Path, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """Made once; each test damages a copy."""
+    base = copy_base(_stored, tmp_path_factory.mktemp("served") / "base")
     with running_daemon(base, *SMALL_SEGMENTS) as daemon:
         answered = answers(daemon)
         daemon.stop()
+    return Served(base, answered)
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_rebuilt_base_has_the_same_tree_and_answers(
+    served: Served, tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    base = copy_base(served.base, tmp_path / "base")
+    before = files_of(base)
     lose(base)
     result = run("rebuild", base)
     assert (result.returncode, result.stderr) == (0, "")
@@ -81,7 +100,7 @@ def test_a_rebuilt_base_has_the_same_tree_and_answers(base: Path, lose: Callable
     assert (checked.status, checked.findings, checked.notes) == (0, [], [])
     assert not (base / ".stored/rebuild.sqlite").exists()
     with running_daemon(base, *SMALL_SEGMENTS) as daemon:
-        assert answers(daemon) == answered
+        assert answers(daemon) == served.answers
         daemon.stop()
 
 

@@ -18,6 +18,14 @@ UNITS = (
     "perstack-stored@.socket",
 )
 EXPOSURE_MAX = 1.0
+# Plays Python for the installer: gives it the program that was made before. To make it again takes long.
+REMAKER = """#!/bin/sh
+for last; do :; done
+case "$*" in
+*"-m venv --without-pip"*) cp -a '{made}' "$last" ;;
+*"-m venv"*) mkdir -p "$last/bin" && ln -s "$0" "$last/bin/python" ;;
+esac
+"""
 
 
 def make(target: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +116,10 @@ def test_uninstall_removes_exactly_what_install_put(installed: Path, tmp_path: P
     stale.write_text("[Service]\n")
     with (folder / "usr/lib/perstack-stored/manifest").open("a") as manifest:
         manifest.write("file /usr/lib/systemd/system/of-an-older-version.service\n")
-    again = make("install", folder, PREFIX="/usr")
+    python = tmp_path / "python3"
+    python.write_text(REMAKER.format(made=installed / "usr/lib/perstack-stored"))
+    python.chmod(0o755)
+    again = make("install", folder, PREFIX="/usr", PYTHON=str(python))
     assert again.returncode == 0, again.stdout + again.stderr
     assert settings.read_text() == "log-level = 'debug'\n"
     assert not stale.exists()
