@@ -90,7 +90,7 @@ def test_a_disk_without_a_block_left_stops_stores_and_nothing_else(tmp_path: Pat
 def test_a_disk_without_an_inode_left_stops_the_tree_for_a_while(tmp_path: Path) -> None:
     """The fault is shown, reads go on; with inodes again every file is there."""
     needs_images()
-    with image(tmp_path, 96 * MIB, inodes=30_000) as disk, served(tmp_path, disk, ("awaiting",)) as daemon:
+    with image(tmp_path, 96 * MIB, inodes=8_000) as disk, served(tmp_path, disk, ("awaiting",)) as daemon:
         use_up_inodes(disk.path / "filler")
         with Observer(daemon.endpoint, answer_seconds=20) as observer:
             eventually(lambda: "No space left" in observer.stats()["tree"]["fault"], "the fault is shown", 60)

@@ -21,8 +21,8 @@ import zmq
 from perstack_storage import Client, socket_path_of
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.tree.cursor import Cursor, load_cursor
+from tests import commands
 from tests.integration.raw import Raw, checkpoint, event, job, session, setting
-from tests.integration.replay import check_command
 from tests.support import RunningDaemon, eventually, files_of, running_daemon
 
 
@@ -82,7 +82,7 @@ def settled_tree(raw: Raw) -> bool:
 
 def assert_checked(base: Path) -> None:
     """The offline check finds journal, index and tree in agreement."""
-    checked = subprocess.run(check_command(base), capture_output=True, text=True, check=False)
+    checked = commands.run("check", "--base-path", str(base))
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 

@@ -4,13 +4,13 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import zmq
 
+from tests import commands
 from tests.support import RunningDaemon, eventually, running_daemon
 
 # The least that the daemon takes: a few hundred KB make several segments.
@@ -177,13 +177,7 @@ def copy_base(base: Path, target: Path) -> Path:
 
 def run(command: str, base: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `perstack-stored` on a base."""
-    return subprocess.run(
-        [sys.executable, "-m", "perstack_stored", command, "--base-path", str(base), *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
+    return commands.run(command, "--base-path", str(base), *arguments)
 
 
 class Checked:

@@ -15,6 +15,7 @@ from perstack_stored.offline.audit import audit as audit_module
 from perstack_stored.offline.audit.missing_events import Seen, crowding, signs
 from perstack_stored.offline.audit.torn_files import how_torn
 from perstack_stored.offline.findings import Report
+from tests import commands
 from tests.importing.test_import import DAMAGED
 from tests.importing.trees import START_MS, path_of, put, put_golden, snapshot, store
 from tests.support import captured_run, eventually, running_daemon
@@ -26,13 +27,7 @@ RUN = "jobs/job-1/runs/run-1"
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `perstack-stored audit`."""
-    return subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "audit", *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
+    return commands.run("audit", *arguments)
 
 
 class Audited:

@@ -355,7 +355,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(
     limit, umask = sys.getrecursionlimit(), os.umask(0o022)
     for op, value in (*THEIRS, ("storeEvent", event())):
         store(source, op, value, written_ms=START_MS)
-    for number in range(3):
+    for number in range(4):
         store(source, "storeEvent", event(id=f"e{number}", timestamp=START_MS + number))
         store(source, "storeCheckpoint", checkpoint(id=f"c{number}"), written_ms=START_MS + number)
     found = []
@@ -371,7 +371,7 @@ def test_an_import_may_end_at_any_change_to_the_disk(
         break
     sys.setrecursionlimit(limit)
     os.umask(umask)
-    assert len(expected) == 4 + 9
+    assert len(expected) == 4 + 11
     assert len(found) > 10
     for copy in found:
         assert all_payloads(copy) == expected, f"{copy.name}"
