@@ -299,7 +299,7 @@ class AsyncConnection(Transport):
         return bool(pending)
 
     def _set_timer(self, now: float) -> None:
-        due = self._blocked_until(now) if self._blocked else self._protocol.due()
+        due = self._due(now)
         due = min(due, self._reads_due, self._waits_due, self._protocol.gives_up_at(self._timeout_s))
         if self._awaited:
             due = min(due, self._awaited[0][0] + self._timeout_s)

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from perstack_storage._core.batch import Batch, Sink, Store
+from perstack_storage._core.batch import Batch, Outcome, Sink, Store
 from perstack_storage._core.errors import ClosedError, StorageError, TooMuchOutstanding, refused
 from perstack_storage._core.outcomes import GivenUp
 from perstack_storage._core.outstanding import NowaitSettings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import zmq
 
 LATE_MAX = 10_000
+T = TypeVar("T")
 
 
 class Connection:
@@ -89,27 +90,20 @@ class Connection:
         store: Store = (op, body, None)
         batch: Batch | None = None
         deadline = 0.0
-        while True:
-            nested = self._enter()
-            core = self._core
-            try:
-                deadline = deadline or self._watch.now() + self._timeout_s
-                if batch is not None:
-                    batch = batch.successor
-                if batch is None:
-                    core.make_room(len(body), _NO_MAX, deadline)
-                    batch = core.queue(store)
-                while not batch.done:
-                    core.step(deadline)
-                if core._touched:
-                    core.leave_descriptor()
-                core.torn = False
-                break
-            except Superseded:
-                pass
-            finally:
-                self._leave(core, nested)
-        outcome = batch.outcomes[0]
+
+        def work(core: Core, _nested: bool) -> Outcome:
+            nonlocal batch, deadline
+            deadline = deadline or self._watch.now() + self._timeout_s
+            if batch is not None:
+                batch = batch.successor
+            if batch is None:
+                core.make_room(len(body), _NO_MAX, deadline)
+                batch = core.queue(store)
+            while not batch.done:
+                core.step(deadline)
+            return batch.outcomes[0]
+
+        outcome = self._on_core(work)
         if isinstance(outcome, dict):
             raise refused(outcome, op=op)
         return outcome
@@ -123,24 +117,18 @@ class Connection:
             wait_s: how long the daemon may put its answer off.
         """
         deadline = 0.0
-        while True:
-            nested = self._enter()
-            core = self._core
-            try:
-                deadline = deadline or self._watch.now() + self._timeout_s + wait_s
-                read = Read(op, arguments, deadline, wait_s=wait_s)
-                core.add_read(read)
-                while not read.done:
-                    core.step(deadline)
-                core.drop_reads()
-                if core._touched:
-                    core.leave_descriptor()
-                core.torn = False
-                return read
-            except Superseded:
-                pass
-            finally:
-                self._leave(core, nested)
+
+        def work(core: Core, _nested: bool) -> Read:
+            nonlocal deadline
+            deadline = deadline or self._watch.now() + self._timeout_s + wait_s
+            read = Read(op, arguments, deadline, wait_s=wait_s)
+            core.add_read(read)
+            while not read.done:
+                core.step(deadline)
+            core.drop_reads()
+            return read
+
+        return self._on_core(work)
 
     def submit(self, op: str, body: bytes, sink: Sink, records_max: float) -> None:
         """Queues one value and sends what is worth sending; waits only while the window is used up."""
@@ -205,38 +193,21 @@ class Connection:
 
     def flush(self) -> None:
         """Waits until every store queued so far has its final outcome."""
-        while True:
-            nested = self._enter()
-            core = self._core
-            try:
-                core.finish_stores()
-                if core._touched:
-                    core.leave_descriptor()
-                core.torn = False
-                return
-            except Superseded:
-                pass
-            finally:
-                self._leave(core, nested)
+        self._on_core(lambda core, _nested: core.finish_stores())
 
     def catch_up(self, timeout_s: float | None) -> None:
         """Sees that what is outstanding is moved: by the pump, or where this thread keeps it out, here."""
         if not self.outstanding and not self._told and not self._core.torn:
             return
         deadline = _NO_MAX if timeout_s is None else self._watch.now() + timeout_s
-        while True:
-            nested = self._enter()
-            core = self._core
-            try:
-                self._pump.wake()
-                if nested:
-                    core.finish_outstanding(deadline)
-                core.torn = False
-                break
-            except Superseded:
-                pass
-            finally:
-                self._leave(core, nested)
+
+        def work(core: Core, nested: bool) -> bool:
+            self._pump.wake()
+            if nested:
+                core.finish_outstanding(deadline)
+            return nested
+
+        nested = self._on_core(work)
         if nested or self._delivery.is_mine():  # this thread was interrupted while it handed outcomes out
             self._delivery.hand_out(by_all_means=True)
 
@@ -316,6 +287,26 @@ class Connection:
                 return None
             self._pump.wake()
         return core.awaited()
+
+    def _on_core(self, work: Callable[[Core, bool], T]) -> T:
+        """Does the work of a call in its turn, on a whole core; once more where a successor replaced it.
+
+        Args:
+            work: is given the core, and whether a call of this thread is under way below this one.
+        """
+        while True:
+            nested = self._enter()
+            core = self._core
+            try:
+                result = work(core, nested)
+                if core._touched:
+                    core.leave_descriptor()
+                core.torn = False
+                return result
+            except Superseded:
+                pass
+            finally:
+                self._leave(core, nested)
 
     # --- turns ---------------------------------------------------------------------------------------
 

@@ -198,7 +198,7 @@ class Core(Transport):
             elif gives_up:
                 self._give_up()
             return
-        due = self._blocked_until(now) if self._blocked else self._protocol.due()
+        due = self._due(now)
         wait_s = max(0.0, min(due - now, deadline - now, WAIT_SLICE_S))
         wire = self._wire
         if wire is None:

@@ -105,8 +105,10 @@ class Transport:
         self._touched = self._wire is not None and self._wire.has_work(self._blocked)
         return self._touched
 
-    def _blocked_until(self, now: float) -> float:
-        """When to try again where `_blocked` is so."""
+    def _due(self, now: float) -> float:
+        """When there is something to do although nothing arrives."""
+        if not self._blocked:
+            return self._protocol.due()
         return self._connect_at if self._wire is None else now + BLOCKED_WAIT_MAX_S
 
     def _connect(self, now: float) -> Wire | None:
