@@ -13,7 +13,7 @@ static const char *skip_space(const char *at, const char *end)
     return at;
 }
 
-/* The place behind a string, NULL if it does not end. */
+/* The place after a string, NULL if it does not end. */
 static const char *skip_string(const char *at, const char *end)
 {
     for (at++; at < end; at++) {
@@ -25,7 +25,7 @@ static const char *skip_string(const char *at, const char *end)
     return NULL;
 }
 
-/* The place behind a value, NULL if it does not end. */
+/* The place after a value, NULL if it does not end. */
 static const char *skip_value(const char *at, const char *end)
 {
     int depth = 0;

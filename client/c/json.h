@@ -23,7 +23,7 @@ long long json_integer(json_slice value, long long otherwise);
 void json_string(json_slice value, char *into, size_t room);
 
 /* Appends a string with its escapes and quotation marks at `into`, which has room for 6 bytes a byte, 2 and a NUL.
- * Returns the place behind it. */
+ * Returns the place after it. */
 char *json_quote(char *into, const char *text);
 
 #endif

@@ -89,7 +89,7 @@ static ps_result say(ps_error *error, ps_result result, const char *code, const 
 
 /* --- connection --------------------------------------------------------------------------------- */
 
-static int connect_anew(ps_client *client)
+static int reconnect(ps_client *client)
 {
     int no_linger = 0, only_connected = 1;
     int64_t frame_bytes_max = ANSWER_FRAME_BYTES_MAX;
@@ -166,7 +166,7 @@ static outcome receive(ps_client *client, long long id, long long until)
     return SILENT;
 }
 
-/* Sends a frame and waits for its answer. `fields` are those of the header behind `id`, each after a comma. */
+/* Sends a frame and waits for its answer. `fields` are those of the header after `id`, each after a comma. */
 static outcome ask(ps_client *client, const char *op, const char *fields, json_slice body, long long patience_ms)
 {
     char header[HEADER_ROOM];
@@ -245,12 +245,12 @@ static outcome try_read(ps_client *client, ps_call *call, long long patience_ms,
 
 static long long take_error(const ps_client *client, ps_error *error)
 {
-    json_slice told = json_member(client->header, "error");
-    json_string(json_member(told, "code"), error->code, sizeof error->code);
-    json_string(json_member(told, "field"), error->field, sizeof error->field);
-    json_string(json_member(told, "message"), error->message, sizeof error->message);
-    error->retryable = json_is(json_member(told, "retryable"), "true");
-    return json_integer(json_member(told, "retryAfterMs"), 0);
+    json_slice answered = json_member(client->header, "error");
+    json_string(json_member(answered, "code"), error->code, sizeof error->code);
+    json_string(json_member(answered, "field"), error->field, sizeof error->field);
+    json_string(json_member(answered, "message"), error->message, sizeof error->message);
+    error->retryable = json_is(json_member(answered, "retryable"), "true");
+    return json_integer(json_member(answered, "retryAfterMs"), 0);
 }
 
 /* Tries until there is a final answer, or the time is over: section 3 of wire.md, with one request in flight. */
@@ -262,7 +262,7 @@ static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
         long long wait_ms = 0, left_ms = until - now_ms(client);
         if (left_ms < 1)
             left_ms = 1;
-        if (client->socket == NULL && connect_anew(client) != 0)
+        if (client->socket == NULL && reconnect(client) != 0)
             return say(error, PS_FAULT, "NO_SOCKET", zmq_strerror(errno));
         long long patience = patience_ms < left_ms ? patience_ms : left_ms;
         outcome result =
@@ -349,7 +349,7 @@ ps_client *ps_open(const char *endpoint, int timeout_ms)
     client->endpoint = resolve(endpoint);
     client->context = zmq_ctx_new();
     if (client->endpoint == NULL || client->context == NULL || make_session(client->session) != 0 ||
-        connect_anew(client) != 0) {
+        reconnect(client) != 0) {
         int reason = errno;
         ps_close(client);
         errno = reason;

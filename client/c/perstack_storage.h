@@ -12,7 +12,7 @@ typedef struct ps_client ps_client;
 
 typedef enum {
     PS_OK,
-    PS_REFUSED,   /* the daemon says no: `code` and `field` tell why, section 5 of wire.md */
+    PS_REFUSED,   /* the daemon says no: `code` and `field` say why, section 5 of wire.md */
     PS_NO_ANSWER, /* nobody answered in time; whether a store took place is unknown */
     PS_FAULT      /* no memory, no socket, or something else than the daemon answers there */
 } ps_result;

@@ -23,10 +23,10 @@ const HINT =
 const BOOTSTRAP = `
   const { workerData } = require("node:worker_threads")
   const state = new Int32Array(workerData.state)
-  let told = false
+  let posted = false
   const tell = (error) => {
-    if (told) return
-    told = true
+    if (posted) return
+    posted = true
     workerData.answers.postMessage({ id: 0, ended: String(error?.message ?? error) })
     Atomics.store(state, 0, 1)
     Atomics.notify(state, 0)
@@ -145,7 +145,7 @@ export class WorkerThread {
   }
 }
 
-/** The numbers of all threads of the process; empty where the system does not tell. */
+/** The numbers of all threads of the process; empty where the system does not say. */
 function threadNumbers(): string[] {
   try {
     return readdirSync("/proc/self/task")

@@ -1,4 +1,4 @@
-// The thread behind the module-level functions: it owns the one connection, so that all their calls keep their order.
+// The thread of the module-level functions: it owns the one connection, so that all their calls keep their order.
 
 import { Connection } from "./async/connection.js"
 import { plainOf, type PlainError } from "./core/errors.js"

@@ -155,7 +155,7 @@ class AsyncConnection(Transport):
         return True
 
     def close(self) -> None:
-        """Closes the socket; whoever waits gets ClosedError. What is unanswered is not sent again."""
+        """Closes the socket; calls that wait get ClosedError. What is unanswered is not sent again."""
         if self.closed:
             return
         self.closed = self._given_up.closed = True
@@ -166,7 +166,7 @@ class AsyncConnection(Transport):
         self._terminate()
 
     def discard(self) -> None:
-        """The same where the event loop has ended: there is nobody to tell."""
+        """Closes the socket where the event loop has ended: no call waits any more."""
         self.closed = True
         if self._wire is not None:
             self._wire.close()
@@ -183,7 +183,7 @@ class AsyncConnection(Transport):
             self.loop.call_soon(self._turn)
 
     def _turn(self, limits_at: float | None = None) -> None:
-        """Takes what has arrived, does what is due, sends what may go, and wakes whom that concerns.
+        """Takes what has arrived, does what is due, sends what may go, and wakes the calls that wait.
 
         A timer's turn holds limits, as of a time.
         """

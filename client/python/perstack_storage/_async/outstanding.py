@@ -53,5 +53,5 @@ class TaskOutstanding(Outstanding):
             future.exception()  # reported already: asyncio need not complain that nobody asked
 
     def _report_soon(self, error: StorageError) -> None:
-        # Not from here: it may call the client, which is in the midst of something.
+        # Not from here: it may call the client, which is in the middle of a call.
         self._loop.call_soon(self.report, error)

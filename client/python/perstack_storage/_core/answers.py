@@ -22,7 +22,7 @@ class Page(list[T], Generic[T]):
     """A listing, or a piece of it.
 
     Attributes:
-        next: what to give as `after` to go on behind this piece; None where the listing is complete.
+        next: what to give as `after` to go on after this piece; None where the listing is complete.
         position: every record up to this position was seen.
     """
 
@@ -68,7 +68,7 @@ def items_of(read: Read) -> list[Any]:
 
 
 def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
-    """Returns the records that a `readAll` behind `after` was answered with; raises as `value_of`."""
+    """Returns the records that a `readAll` after `after` was answered with; raises as `value_of`."""
     page = Page(checked_records(read), read.next, read.position)
     spans = spans_of(after, page.next, read.epoch, read.epochs)
     name_epochs(page, spans)

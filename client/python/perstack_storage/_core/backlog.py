@@ -13,7 +13,7 @@ from perstack_storage._core.stores import BATCH_BYTES_MAX, StoreQueue
 
 
 class Backlog:
-    """What stands behind the queue of a session. True while there is something in it.
+    """The stores that wait for the queue of a session. True while there is something in it.
 
     Attributes:
         waiting: the stores in order, each with its sink and when it was called for.
@@ -47,7 +47,7 @@ class Backlog:
             waiting.popleft()
 
     def successor(self, stores: StoreQueue, limits: Limits, sink_of: Callable[[Sink], Sink]) -> "Backlog":
-        """Returns the same for a queue that was made again; see `StoreQueue.successor`."""
+        """Returns the same for a rebuilt queue; see `StoreQueue.successor`."""
         new, moved = Backlog(stores, limits), stores.last
         for store, sink, added_at in list(self.waiting):
             if store is not moved:

@@ -91,7 +91,7 @@ class Batch:
         """Takes outcomes of its stores from the first on; returns the error that asks for a retry, if any."""
         for count, outcome in enumerate(outcomes):
             if type(outcome) is dict and outcome.get("retryable"):
-                # What comes behind it goes along: its numbers must follow without a gap.
+                # What comes after it goes along: its numbers must follow without a gap.
                 self.size -= sum(len(store[1]) for store in self.pending[:count])
                 self.outcomes = self.outcomes + outcomes[:count]
                 return outcome

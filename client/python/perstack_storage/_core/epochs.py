@@ -14,10 +14,10 @@ Span = tuple[int, int, str | None]
 
 
 def spans_of(after: int, last: int, epoch: str | None, epochs: Any) -> list[Span]:
-    """Returns the epochs of what stands behind `after`, up to `last`, as an answer tells them.
+    """Returns the epochs of the records after `after`, up to `last`, from an answer.
 
     Raises:
-        ProtocolError: it tells them in another form.
+        ProtocolError: they have another form.
     """
     if last <= after:
         return []
@@ -26,7 +26,7 @@ def spans_of(after: int, last: int, epoch: str | None, epochs: Any) -> list[Span
     try:
         starts = [(int(first), None if name is None else str(name)) for first, name in epochs]
     except (TypeError, ValueError) as error:
-        raise ProtocolError(f"an answer tells epochs in a form that is not known: {error}") from None
+        raise ProtocolError(f"an answer has epochs in an unknown form: {error}") from None
     ends = [first - 1 for first, _ in starts[1:]] + [last]
     return [(first, end, name) for (first, name), end in zip(starts, ends, strict=True)]
 
@@ -58,7 +58,7 @@ class SeenEpochs:
         return None
 
     def note(self, spans: Sequence[Span]) -> None:
-        """Remembers what an answer told. It counts more than what was seen at the same positions before."""
+        """Remembers the epochs of an answer. They replace what was seen at the same positions before."""
         for first, last, epoch in spans:
             if epoch is not None:
                 self._note(first, last, epoch)
@@ -71,7 +71,7 @@ class SeenEpochs:
         for other, (start, end) in list(spans.items()):
             if other == epoch or end < first or start > last:
                 continue
-            # The histories part there: what the other one had behind is of no use.
+            # The histories part there: what the other one had after that is of no use.
             if start < first:
                 spans[other] = (start, first - 1)
             else:

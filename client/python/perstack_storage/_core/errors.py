@@ -100,7 +100,7 @@ class DaemonUnavailable(StorageError):  # noqa: N818 - a state, not a mistake
 class KeyRefused(DaemonUnavailable):
     """The daemon does not let this client in: its public key is not in the daemon's list of clients.
 
-    Ask whoever runs the daemon to add the key; nothing was stored.
+    Ask the operator of the daemon to add the key; nothing was stored.
     """
 
 
@@ -193,7 +193,7 @@ class Refused(StorageError):  # noqa: N818 - the word of the protocol
 class Forbidden(Refused):
     """The daemon does not let this client do that: it may only read, or is on none of the daemon's lists.
 
-    Ask whoever runs the daemon; the same call will be refused again.
+    Ask the operator of the daemon; the same call will be refused again.
     """
 
 

@@ -12,7 +12,7 @@ WAIT_MAX_S = 2.0
 
 
 class Follow:
-    """Where a follower stands.
+    """The state of a subscription.
 
     A driver does this until `done`: records = follow.take(<the answer to follow.request(now)>).
     The first request asks for the name of the history, so that another one at the same endpoint is noticed.
@@ -21,7 +21,7 @@ class Follow:
         done: nothing new has come for `idle_s`.
     """
 
-    def __init__(  # noqa: PLR0913 - what a follower may be given
+    def __init__(  # noqa: PLR0913 - the options of a subscription
         self,
         after: int,
         job_id: str | None,

@@ -17,7 +17,7 @@ KEY_REFUSED = "the daemon does not let this client's key in"
 
 
 class GivenUp:
-    """Which error tells what is known of stores that were given up.
+    """Chooses the error for stores that were given up.
 
     Attributes:
         closed: they were because the client was closed.

@@ -1,7 +1,7 @@
 """How long the client waits before it does something again, in seconds."""
 
 PATIENCE_MIN_S = 1.0
-"""With no answer for so long, the connection is made anew and everything unanswered is sent again."""
+"""With no answer for so long, a new connection is made and everything unanswered is sent again."""
 PATIENCE_MAX_S = 16.0
 """It doubles from one silence to the next up to this: a slow answer must get through in the end."""
 BACKOFF_MIN_S = 0.010

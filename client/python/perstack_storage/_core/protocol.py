@@ -76,7 +76,7 @@ class ClientProtocol:
             self._hello_done = True
             if self._hello.error is None:
                 self.limits.learn(self._hello.body)
-            self.limits.known = True  # a daemon that refuses to tell them gets what is usual
+            self.limits.known = True  # a daemon that refuses it gets the usual limits
 
     @property
     def waiting(self) -> bool:
@@ -102,10 +102,10 @@ class ClientProtocol:
             read.disconnected()
 
     def successor(self, sink_of: Callable[[Sink], Sink], *, keep_unheard: bool) -> "ClientProtocol":
-        """Returns the same side, to go on with on a new connection, made again after an interruption.
+        """Returns this side rebuilt after an interruption, to go on with on a new connection.
 
-        This one is only read: a call that was interrupted may go on with it. Reads are not taken over: who
-        waits for one asks again. See `StoreQueue.successor`.
+        This one is only read: a call that was interrupted may go on with it. Reads are not taken over: a
+        caller that waits for one asks again. See `StoreQueue.successor`.
         """
         new = ClientProtocol(self._session)
         limits = new.limits = self.limits.copy()
@@ -132,7 +132,7 @@ class ClientProtocol:
         return due if self._hello_done else min(due, self._hello.due())
 
     def silent(self, now: float) -> bool:
-        """Whether an answer is overdue, so that the connection has to be made anew."""
+        """Whether an answer is overdue, so that a new connection is needed."""
         overdue = self.stores.silent(now)
         for read in self.reads:
             overdue |= read.silent(now)

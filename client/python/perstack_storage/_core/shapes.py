@@ -44,7 +44,7 @@ class DelegationTarget(TypedDict):
 
 
 class Delegator(TypedDict):
-    """Who delegated to the run of a checkpoint."""
+    """The expert and run that delegated to the run of a checkpoint."""
 
     expert: ExpertRef
     toolCallId: str
@@ -103,7 +103,7 @@ class Checkpoint(TypedDict):
 
 
 class EventMeta(TypedDict):
-    """What `get_events_by_run` tells of an event; `timestamp` in milliseconds since 1970."""
+    """What `get_events_by_run` gives of an event; `timestamp` in milliseconds since 1970."""
 
     timestamp: float
     stepNumber: int
@@ -163,7 +163,7 @@ class Record(TypedDict):
     """An entry of the journal as `read_all` and `follow` give it.
 
     `time` is the daemon's, in milliseconds since 1970. `epoch` names the start of the daemon that stored it,
-    where the daemon knows: kept with the position, it tells later whether the history is still the same.
+    where the daemon knows: kept with the position, it shows later whether the history is still the same.
     """
 
     position: int

@@ -114,7 +114,7 @@ class StoreQueue:
     def abandon(self, through: float = math.inf) -> list[Batch]:
         """Gives up what was called for up to the time `through`: its numbers count as settled from now on.
 
-        To be followed by a new connection: what stands behind is sent again there.
+        To be followed by a new connection: what comes after is sent again there.
 
         Returns:
             The batches given up. Where the first one was last answered with a retryable error, all have it.
@@ -241,8 +241,8 @@ class StoreQueue:
             return [answer.error or {}] * count
         results = header.get("results")
         if type(results) is not list or len(results) != count or not all(map(_is_outcome, results)):
-            told = frames.shortened(header)
-            raise ProtocolError(f"an answer that does not fit a batch of {count} stores: {told}")
+            shown = frames.shortened(header)
+            raise ProtocolError(f"an answer that does not fit a batch of {count} stores: {shown}")
         return results
 
     def _retry(self, batch: Batch, error: dict[str, Any], now: float) -> None:
@@ -273,7 +273,7 @@ class StoreQueue:
     def successor(
         self, limits: frames.Limits, sink_of: Callable[[Sink | None], Sink | None], *, keep_unheard: bool
     ) -> "StoreQueue":
-        """Returns the same queue as it was made again from what an interruption leaves right.
+        """Returns this queue rebuilt from what an interruption leaves right.
 
         This one is only read: a call that was interrupted may go on with it.
 
@@ -310,7 +310,7 @@ class StoreQueue:
         return new
 
     def settle(self, now: float) -> None:
-        """Takes off what stands at the head with its outcomes; for a queue that was made again."""
+        """Takes off what stands at the head with its outcomes; for a rebuilt queue."""
         if self._unanswered and self._unanswered[0].done:
             self._pop_settled(now)
 

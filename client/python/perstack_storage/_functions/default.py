@@ -1,4 +1,4 @@
-"""The one client behind the module-level functions: made when first used, with the base as it is then."""
+"""The one client of the module-level functions: made when first used, with the base as it is then."""
 
 import os
 
@@ -33,7 +33,7 @@ class _Default:
     def base(self) -> str:
         made = self.made()
         if made.base is None:
-            # Only the daemon knows which base is behind an endpoint that was named.
+            # Only the daemon knows which base belongs to an endpoint that was named.
             made.base = str(made.client.hello()["base"])
         return made.base
 
@@ -47,7 +47,7 @@ _default = _Default()
 
 
 def default_client() -> Client:
-    """Returns the client behind the module-level functions, e.g. for its pipeline.
+    """Returns the client of the module-level functions, e.g. for its pipeline.
 
     PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the current directory are looked at when it is first
     needed; a later change of them, or of the directory, changes nothing until `close_default_client`.
@@ -61,7 +61,7 @@ def default_base() -> str:
 
 
 def close_default_client() -> None:
-    """Closes the client behind the module-level functions; the next call makes a new one.
+    """Closes the client of the module-level functions; the next call makes a new one.
 
     Calls under way in other threads end with ClosedError.
     """

@@ -1,4 +1,4 @@
-"""The functions of Perstack's storage under its own names, in snake_case; one client behind them all.
+"""The functions of Perstack's storage under its own names, in snake_case; one client for all of them.
 
 What they raise is what the same call of `Client` raises.
 """

@@ -43,7 +43,7 @@ _COMMON = {
 }
 _EPILOG = f"""\
 The daemon is found by --endpoint, else {ENDPOINT_VARIABLE}, else by the base: --base-path, else
-{BASE_VARIABLE}, else ./perstack. Options may stand before or behind the command.
+{BASE_VARIABLE}, else ./perstack. Options may stand before or after the command.
 
 exit status:
   0  done
@@ -187,7 +187,7 @@ def _add_events(events: argparse.ArgumentParser) -> None:
 
 def _add_follow(follow: argparse.ArgumentParser) -> None:
     follow.add_argument(
-        "--after", type=_from(0), default=0, metavar="POSITION", help="only records behind this position"
+        "--after", type=_from(0), default=0, metavar="POSITION", help="only records after this position"
     )
     follow.add_argument(
         "--store", metavar="STORE", help="the history that POSITION belongs to; end if it is another one"

@@ -55,7 +55,7 @@ class Connection:
         self._turn = Turn(self, _entries)
         self._holder = self._turn.holder
         self._delivery = Delivery(nowait.failures.report)
-        self._told = self._delivery.told
+        self._collected = self._delivery.collected
         self._common = Common(target.timeout_s)
         self._watch, self._late = self._common.watch, self._common.late
         self._late_numbers = itertools.count()
@@ -197,7 +197,7 @@ class Connection:
 
     def catch_up(self, timeout_s: float | None) -> None:
         """Sees that what is outstanding is moved: by the pump, or where this thread keeps it out, here."""
-        if not self.outstanding and not self._told and not self._core.torn:
+        if not self.outstanding and not self._collected and not self._core.torn:
             return
         deadline = _NO_MAX if timeout_s is None else self._watch.now() + timeout_s
 
@@ -344,7 +344,7 @@ class Connection:
         self._holder.clear()
         if self._turn.wanted:
             self._turn.call_next()
-        if self._told:
+        if self._collected:
             self._delivery.hand_out()
 
     def _renew(self, *, interrupted: bool) -> None:

@@ -110,7 +110,7 @@ class Core(Transport):
         return new
 
     def settle(self) -> None:
-        """Gives out what a core that was made again already has the outcomes of."""
+        """Gives out what a rebuilt core already has the outcomes of."""
         self._stores.settle(self.watch.now())
 
     def handed_over(self, store: Store) -> bool:

@@ -14,22 +14,22 @@ from perstack_storage._sync.turn import Turn
 class Delivery:
     """What was collected under the turn of a connection, and is handed out without it.
 
-    Whoever waits for a future or hears of an error may call anything. Handing out twice changes nothing, so
-    what was interrupted is begun again.
+    Code that waits for a future, or hears of an error, may call anything. Handing out twice changes
+    nothing, so what was interrupted is begun again.
 
     Attributes:
-        told: what is to be handed out, by ascending numbers.
+        collected: what is to be handed out, by ascending numbers.
     """
 
     def __init__(self, report: Callable[[StorageError], None]) -> None:
         self._report = report
-        self.told: dict[int, Outcomes] = {}
+        self.collected: dict[int, Outcomes] = {}
         self._numbers = itertools.count()
         self._turn = Turn(self, _entries)
 
-    def add(self, told: Outcomes) -> None:
+    def add(self, outcomes: Outcomes) -> None:
         """Takes outcomes, in the order in which they are to be handed out."""
-        self.told[next(self._numbers)] = told
+        self.collected[next(self._numbers)] = outcomes
 
     def is_mine(self) -> bool:
         """Whether the calling thread hands out, or was interrupted while it did so."""
@@ -37,19 +37,19 @@ class Delivery:
 
     def has(self, future: "concurrent.futures.Future[int] | None") -> bool:
         """Whether the outcome of a future is to be handed out."""
-        return any(other is future for told in list(self.told.values()) for other, _ in told)
+        return any(other is future for outcomes in list(self.collected.values()) for other, _ in outcomes)
 
     def hand_out(self, *, by_all_means: bool = False) -> None:
         """Hands out what was collected.
 
-        One thread at a time does it, so that the order is kept. It looks again after it let go: who found it
-        busy can leave.
+        One thread at a time does it, so that the order is kept. It looks again after it let go, so a thread
+        that found it busy can leave.
 
         Args:
             by_all_means: this call stands on one of the same thread that was interrupted while it handed out.
         """
         turn = self._turn
-        while self.told:
+        while self.collected:
             if not turn.try_take():
                 if not (by_all_means and turn.is_mine()):
                     return
@@ -61,11 +61,11 @@ class Delivery:
                 turn.give_back()
 
     def _hand_out_all(self) -> None:
-        while self.told:
-            for number in list(self.told):
-                for future, outcome in self.told.get(number, ()):
+        while self.collected:
+            for number in list(self.collected):
+                for future, outcome in self.collected.get(number, ()):
                     self._hand_out(future, outcome)
-                self.told.pop(number, None)  # only when done: an interrupt loses none
+                self.collected.pop(number, None)  # only when done: an interrupt loses none
 
     def _hand_out(self, future: "concurrent.futures.Future[int] | None", outcome: int | StorageError) -> None:
         if future is None or future.done():

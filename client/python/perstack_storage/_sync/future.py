@@ -30,13 +30,13 @@ class _LockTurn(Turn):
         while frame is not None:
             code = frame.f_code
             if code.co_filename == _MODULE and code not in _METHODS:
-                return False  # of several futures at once, which can't be told apart
+                return False  # of several futures at once, which look alike
             frame = frame.f_back
         return super()._is_gone(thread)
 
 
 class _Lock:
-    """What a condition needs of a lock, by a turn instead: see there for why."""
+    """What a condition needs of a lock, by a turn instead: `Turn` says why."""
 
     __slots__ = ("_on_top", "_turn")
 

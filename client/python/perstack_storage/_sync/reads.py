@@ -93,7 +93,7 @@ class Reads:
         limit: int | None = None,
         epoch: str | None = None,
     ) -> Page[Record]:
-        """Returns records of all jobs in the order stored, behind the position `after`.
+        """Returns records of all jobs in the order stored, after the position `after`.
 
         `next` of the page is always the position to go on from; an empty page is the end for now.
 
@@ -119,7 +119,7 @@ class Reads:
         store: str | None = None,
         epoch: str | None = None,
     ) -> Iterator[Record]:
-        """Returns an iterator over the records behind a position that goes on with those stored from now on.
+        """Returns an iterator over the records after a position, then over those stored from now on.
 
         Each record comes once, in the order stored, over restarts of the daemon too. The iterator ends when
         the client is closed, or as `idle_s` says. To go on later, keep `hello()["store"]`, and position and

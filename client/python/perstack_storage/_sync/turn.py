@@ -29,8 +29,8 @@ class Turn:
     """May be held by one call at a time, and, on top of that one, by calls of signal handlers.
 
     Attributes:
-        holder: who holds it; empty if nobody does. `take` and `give_back` say how it is used; the calls that
-            come by for each store do that themselves, in one step each.
+        holder: the call that holds it; empty if none does. `take` and `give_back` say how it is used; the
+            calls that come by for each store do that themselves, in one step each.
     """
 
     def __init__(self, of: object, entries: Callable[[], frozenset[CodeType]]) -> None:

@@ -9,9 +9,9 @@ STANDSTILL_MIN_S = 0.25
 class Watch:
     """Measures the daemon's silence, not the caller's own standstill.
 
-    Whoever waits says for how long. If much more time is over then, nobody looked meanwhile: that time does
-    not count. Where the time is asked for with each store, `seen`, `lost_s` and `standstill_s` are looked at
-    and set without a call.
+    A caller that waits says for how long. If much more time is over then, nobody looked meanwhile: that
+    time does not count. Where the time is asked for with each store, `seen`, `lost_s` and
+    `standstill_s` are looked at and set without a call.
     """
 
     __slots__ = ("lost_s", "seen", "standstill_s")

@@ -153,12 +153,12 @@ class Transport:
             self._protocol.disconnected()
 
     def _note_trouble(self) -> None:
-        """Keeps why there is no connection for the error that will tell it."""
+        """Keeps why there is no connection, for the error that names it."""
         if self._wire is not None:
             self._given_up.trouble = self._wire.trouble() or self._given_up.trouble
 
     def _abandon_overdue(self, through: float) -> None:
-        """Gives up what was called for up to the time `through`; who queued it is told."""
+        """Gives up what was called for up to the time `through`, and gives each sink the error."""
         # With the socket goes what it has not delivered yet: a store given up must not arrive later.
         self._drop_wire()
         gone: dict[int, list[Batch]] = {}

@@ -33,7 +33,7 @@ class Wire(Protocol):
         """Waits for something to take, or where `blocked`, to send."""
 
     def has_work(self, blocked: bool, /) -> bool:
-        """Whether there is something to take, or to send, that the descriptor might not tell."""
+        """Whether there is something to take, or to send, that the descriptor might not show."""
 
     def interrupt(self) -> None:
         """Ends a wait in another thread."""

@@ -54,7 +54,7 @@ class ZmqWire:
         socket = self._socket = context.socket(zmq.DEALER)
         socket.linger = 0
         # Frames go to a finished connection only. So what the socket took may have arrived, and what it did
-        # not take has certainly not: that is what tells DaemonUnavailable from OutcomeUnknown.
+        # not take has certainly not: that distinguishes DaemonUnavailable from OutcomeUnknown.
         socket.immediate = True
         socket.maxmsgsize = FRAME_BYTES_MAX
         socket.sndhwm = socket.rcvhwm = 0  # the window and the reads under way bound both queues
@@ -116,8 +116,9 @@ class ZmqWire:
     def has_work(self, blocked: bool, /) -> bool:
         """Whether an answer has arrived, or a socket that took no frame takes one now.
 
-        Each use of the socket, this one too, may swallow the signal of its descriptor. Who waits for the
-        descriptor asks this after the last use: once the answer is False, whatever comes gives a new signal.
+        Each use of the socket, this one too, may swallow the signal of its descriptor. A caller that
+        waits for the descriptor asks this after the last use: once the answer is False, whatever comes
+        gives a new signal.
         """
         wanted = _READABLE | _WRITABLE if blocked else _READABLE
         try:

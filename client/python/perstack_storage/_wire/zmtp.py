@@ -2,7 +2,7 @@
 
 A frame that libzmq carries wakes its thread on the way out, and this thread's and the caller's on the way
 back: half of what a store costs its process. Here a store is one system call to send and one to wait. What
-is more, the end of a connection is noticed when it comes, not by the silence behind it.
+is more, the end of a connection is noticed when it comes, not by the silence after it.
 """
 
 import contextlib
@@ -161,7 +161,7 @@ class ZmtpWire:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def trouble(self) -> str:
-        """Nothing: who may not connect is told so by the system, or by an answer."""
+        """Returns nothing: the system, or an answer, refuses a client."""
         return ""
 
     def close(self) -> None:
@@ -240,8 +240,8 @@ class ZmtpWire:
         self._start = GREETING_BYTES
         return True
 
-    def _follow(self, told: bytes) -> None:
-        name, data = told[1 : 1 + told[0]], told[1 + told[0] :]
+    def _follow(self, body: bytes) -> None:
+        name, data = body[1 : 1 + body[0]], body[1 + body[0] :]
         if name == b"READY":
             self.ready = True
         elif name == b"ERROR":

@@ -188,7 +188,7 @@ export class DaemonStorage {
   }
 
   /**
-   * Iterates over the records behind a position, and goes on with those stored from now on.
+   * Iterates over the records after a position, then over those stored from now on.
    *
    * Each record comes once, in the order stored, over restarts of the daemon too. It ends when the storage is
    * closed, or as `idleMs` says. It rejects with PositionGone where the daemon has another history, or another

@@ -130,7 +130,7 @@ export class Connection {
     })
   }
 
-  /** Closes the socket at once; nothing is told to anybody any more. For a thread that is about to end. */
+  /** Closes the socket at once; no promise is settled any more. For a thread that is about to end. */
   drop(): void {
     this.#closing ??= []
     this.#closed = true
@@ -161,7 +161,7 @@ export class Connection {
     })
   }
 
-  /** Does what is due, sends what may go, and tells whom that concerns. A timer's turn holds limits, as of a time. */
+  /** Does what is due, sends what may go, and settles the calls that wait. A timer's turn holds limits, as of a time. */
   #turn(limitsAt?: number): void {
     if (this.#closed) return
     const now = this.#clock.now()
@@ -185,7 +185,7 @@ export class Connection {
     if (this.#protocol.givesUpAt(timeoutMs) <= now) {
       // With the socket goes what it has not delivered yet: a store given up must not arrive later.
       this.#dropSocket()
-      for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.tell((gone) => this.#givenUp(gone))
+      for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.settle((gone) => this.#givenUp(gone))
     }
     for (const read of this.#waiters.keys()) {
       if (read.deadline > now) continue
@@ -299,7 +299,7 @@ export class Connection {
 
   #failAll(error: StorageError): void {
     this.#dropSocket()
-    for (const batch of this.#protocol.abandon(Infinity)) batch.tell(() => error)
+    for (const batch of this.#protocol.abandon(Infinity)) batch.settle(() => error)
     for (const read of this.#waiters.keys()) this.#endRead(read, error)
   }
 
@@ -353,7 +353,7 @@ export class Connection {
       socket = new Dealer({
         linger: 0,
         // Frames go to a finished connection only. So what the socket took may have arrived, and what it did
-        // not take has certainly not: that is what tells DaemonUnavailable from OutcomeUnknown.
+        // not take has certainly not: that distinguishes DaemonUnavailable from OutcomeUnknown.
         immediate: true,
         sendHighWaterMark: 0, // the window and the reads under way bound both queues
         receiveHighWaterMark: 0,

@@ -8,7 +8,7 @@ import { BATCH_BYTES_MAX, type StoreQueue } from "./stores.js"
 /** Taken ones are cut off when there are so many: shifting each would move the whole array. */
 const CUT_MIN = 4096
 
-/** What stands behind the queue of a session. */
+/** The stores that wait for the queue of a session. */
 export class Backlog {
   readonly #stores: StoreQueue
   readonly #limits: Limits
@@ -29,7 +29,7 @@ export class Backlog {
     return this.#waiting[this.#taken]?.calledAt ?? Infinity
   }
 
-  /** Puts a store into the queue, or where that has no room, behind what waits here. */
+  /** Puts a store into the queue, or where that has no room, after what waits here. */
   append(store: Store): void {
     if (this.empty && this.#fits(store)) this.#stores.add(store)
     else this.#waiting.push(store)

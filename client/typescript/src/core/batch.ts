@@ -26,7 +26,7 @@ export class Batch {
   nextPart = 0
   sentAt = 0
   sentEver = false
-  /** Each of its stores has a final outcome; they are told when those before are, too. */
+  /** Each of its stores has a final outcome; they are settled when those before are, too. */
   done = false
   /** What the last answer was, where it asked for a retry. */
   error: WireError | undefined
@@ -47,7 +47,7 @@ export class Batch {
   take(outcomes: readonly Outcome[]): WireError | undefined {
     for (const [i, outcome] of outcomes.entries()) {
       if (typeof outcome !== "number" && outcome.retryable) {
-        // What comes behind it goes along: its numbers must follow without a gap.
+        // What comes after it goes along: its numbers must follow without a gap.
         this.#keep(outcomes.slice(0, i))
         return outcome
       }
@@ -68,8 +68,8 @@ export class Batch {
     this.first += outcomes.length
   }
 
-  /** Tells its stores what is known, and `reason` to those that have no outcome. */
-  tell(reason?: (batch: Batch) => Error): void {
+  /** Settles its stores: with what is known, and those without an outcome with `reason`. */
+  settle(reason?: (batch: Batch) => Error): void {
     for (const [store, outcome] of this.#settled) store.settle(outcome)
     if (reason === undefined) return
     for (const store of this.stores) store.settle(reason(this))

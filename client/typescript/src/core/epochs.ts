@@ -13,13 +13,13 @@ interface Span {
   epoch: string | undefined
 }
 
-/** Returns the epochs of what stands behind `after`, as an answer of `readAll` tells them. */
+/** Returns the epochs of the records after `after`, from an answer of `readAll`. */
 function spansOf(read: Read, after: number): Span[] {
   const last = read.next as number
   if (!(last > after)) return []
   if (read.epochs === undefined) return [{ first: after + 1, last, epoch: read.epoch }]
   if (!Array.isArray(read.epochs) || !read.epochs.every(isStart)) {
-    throw new ProtocolError("an answer tells epochs in a form that is not known")
+    throw new ProtocolError("an answer has epochs in an unknown form")
   }
   const starts = read.epochs as [number, string | null][]
   return starts.map(([first, epoch], i) => {
@@ -44,7 +44,7 @@ export class SeenEpochs {
     return undefined
   }
 
-  /** Gives each record its epoch, and remembers the epochs that an answer to `readAll` behind `after` tells. */
+  /** Gives each record its epoch, and remembers the epochs in an answer to `readAll` after `after`. */
   take(read: Read, after: number, records: StoredRecord[]): void {
     const spans = spansOf(read, after)
     for (const { first, last, epoch } of spans) if (epoch !== undefined) this.#note(first, last, epoch)
@@ -61,7 +61,7 @@ export class SeenEpochs {
     if (before !== undefined && before.first <= first && last <= before.last) return
     for (const [other, span] of this.#spans) {
       if (other === epoch || span.last < first || span.first > last) continue
-      // The histories part there: what the other one had behind is of no use.
+      // The histories part there: what the other one had after that is of no use.
       if (span.first < first) this.#spans.set(other, { first: span.first, last: first - 1 })
       else this.#spans.delete(other)
     }

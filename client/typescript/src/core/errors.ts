@@ -114,14 +114,14 @@ export class Refused extends StorageError {
 /**
  * The daemon does not let this client do that: it may only read, or is on none of the daemon's lists.
  *
- * Ask whoever runs the daemon; the same call will be refused again.
+ * Ask the operator of the daemon; the same call will be refused again.
  */
 export class Forbidden extends Refused {}
 
 /**
  * `follow` or `readAll` from a position that this history of the daemon does not have.
  *
- * The base was made anew, or put back from a copy that lacks its newest records, or is a copy that went on by
+ * The base is new, or put back from a copy that lacks its newest records, or is a copy that went on by
  * itself. Follow from 0, into an empty place.
  */
 export class PositionGone extends Refused {}

@@ -79,7 +79,7 @@ export class ClientProtocol {
     if (this.#hello.answered(answer, now, valueBytes) && this.#hello.done) {
       if (this.#hello.failure !== undefined) throw this.#hello.failure
       if (this.#hello.error === undefined) this.limits.learn(this.#hello.body)
-      this.limits.known = true // a daemon that refuses to tell them gets what is usual
+      this.limits.known = true // a daemon that refuses it gets the usual limits
     }
   }
 
@@ -114,7 +114,7 @@ export class ClientProtocol {
     return due
   }
 
-  /** Whether an answer is overdue, so that the connection has to be made anew. */
+  /** Whether an answer is overdue, so that a new connection is needed. */
   silent(now: number): boolean {
     let overdue = this.stores.silent(now)
     for (const read of [this.#hello, ...this.reads]) overdue = read.silent(now) || overdue

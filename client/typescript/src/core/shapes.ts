@@ -49,7 +49,7 @@ export interface Checkpoint {
   retryCount?: number | undefined
 }
 
-/** What `getEventsByRun` tells of an event; `timestamp` in milliseconds since 1970. */
+/** What `getEventsByRun` gives of an event; `timestamp` in milliseconds since 1970. */
 export interface EventMeta {
   timestamp: number
   stepNumber: number
@@ -93,7 +93,7 @@ export interface RunSetting {
 /**
  * A record as `readAll` and `follow` give it; `time` is the daemon's, in milliseconds since 1970.
  *
- * `epoch` names the start of the daemon that stored it, where the daemon knows: kept with the position, it tells
+ * `epoch` names the start of the daemon that stored it, where the daemon knows: kept with the position, it shows
  * later whether the history is still the same.
  */
 export interface StoredRecord {
@@ -107,7 +107,7 @@ export interface StoredRecord {
 /** A listing, or a piece of it. */
 export interface Page<T> {
   items: T[]
-  /** What to give as `after` to go on behind this piece; undefined where the listing is complete. */
+  /** What to give as `after` to go on after this piece; undefined where the listing is complete. */
   next: unknown
   /** Every record up to this position was seen. */
   position: number

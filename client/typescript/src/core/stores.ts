@@ -94,7 +94,7 @@ export class StoreQueue {
   /**
    * Takes out what was called for up to the time `through`: its numbers count as settled from now on.
    *
-   * To be followed by a new connection: what stands behind is sent again there. Where the first batch was
+   * To be followed by a new connection: what comes after is sent again there. Where the first batch was
    * last answered with a retryable error, all that are returned have it.
    */
   abandon(through: number): Batch[] {
@@ -200,7 +200,7 @@ export class StoreQueue {
     this.progressAt = now
     this.#backoffMs = BACKOFF_MIN_MS
     this.#patienceMs = PATIENCE_MIN_MS
-    while (this.#unanswered[0]?.done) this.#unanswered.shift()?.tell()
+    while (this.#unanswered[0]?.done) this.#unanswered.shift()?.settle()
   }
 
   /** Leaves off with a value that has its answer: those to its other parts mean nothing. */

@@ -1,4 +1,4 @@
-// The one client behind the module-level functions: made when first used, for the base as it is found then.
+// The one client of the module-level functions: made when first used, for the base as it is found then.
 
 import type { StoreOp } from "../core/batch.js"
 import { ProtocolError, revived, StorageError } from "../core/errors.js"

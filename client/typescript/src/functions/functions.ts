@@ -1,5 +1,5 @@
 // The functions of `@perstack/storage` under their own names; each is synchronous or asynchronous as it is there.
-// One client is behind them all, so their calls keep their order. What they throw is what the same call of
+// They all share one client, so their calls keep their order. What they throw is what the same call of
 // `DaemonStorage` rejects with.
 
 import type { Checkpoint, EventMeta, Job, RunEvent, RunEventFields, RunSetting } from "../core/shapes.js"
