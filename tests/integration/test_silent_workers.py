@@ -232,10 +232,10 @@ def test_what_can_t_be_ended_yet_is_waited_for(tmp_path: Path) -> None:
         def poll(self) -> int | None:
             return self.ended
 
-    told = WorkerConfig(
+    config = WorkerConfig(
         str(tmp_path), "", 0o640, 0o750, 0, log_json=True, log_level="info", parent=os.getpid()
     )
-    follower = ProjectionProcess("tree", told, -1)
+    follower = ProjectionProcess("tree", config, -1)
     process = Undying()
     follower._process = process  # type: ignore[assignment]
     begun = time.monotonic()

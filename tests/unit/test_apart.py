@@ -16,14 +16,14 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model.kinds import Kind
 from perstack_stored.store import large_values as apart
 from perstack_stored.store import value_checker as checker
-from perstack_stored.store.large_values import APART_BYTES, LargeValueQueue
+from perstack_stored.store.large_values import LARGE_VALUE_BYTES, LargeValueQueue
 from perstack_stored.store.requests import StoreRequest
 from perstack_stored.store.value_checker import Items, Refusals, ValueChecker, refusals_of
 from tests.support import eventually
 from tests.unit.support import SESSION_A, SESSION_B, dumps, event
 
 BOUNDS = Settings(parts_bytes_max=8 << 20, commit_records_max=10, commit_bytes_max=4 << 20)
-LARGE, SMALL = APART_BYTES + 1, 10
+LARGE, SMALL = LARGE_VALUE_BYTES + 1, 10
 
 
 class FakeChecker:
@@ -65,26 +65,26 @@ def pass_next(stores: LargeValueQueue, refusals: Refusals | None = None) -> None
     fake = stores._checker
     assert isinstance(fake, FakeChecker)
     fake.done = refusals or {}
-    stores.settle()
+    stores.collect_check()
 
 
 def taken(stores: LargeValueQueue, after: int = 0) -> list[int]:
-    return [request.id for _, request in stores.take(BOUNDS, after)]
+    return [request.id for _, request in stores.next_batch(BOUNDS, after)]
 
 
 def test_a_session_keeps_its_order_and_others_do_not_wait(stores: LargeValueQueue) -> None:
     """What follows a large store in its session comes after it, and nothing else is held up."""
-    stores.hold(request(1, LARGE), BOUNDS, 0)
+    stores.admit(request(1, LARGE), BOUNDS, 0)
     assert stores.has(request(2, SMALL))
     assert not stores.has(request(9, SMALL, SESSION_B))
     assert not stores.has(request(9, SMALL, None))
     for id, size in ((2, SMALL), (3, LARGE), (4, SMALL)):
-        stores.hold(request(id, size), BOUNDS, 0)
-    stores.hold(request(5, LARGE, None), BOUNDS, 0)
+        stores.admit(request(id, size), BOUNDS, 0)
+    stores.admit(request(5, LARGE, None), BOUNDS, 0)
     assert taken(stores) == []
     pass_next(stores)
     assert stores.has(request(6, SMALL))
-    stores.hold(request(6, SMALL), BOUNDS, 0)
+    stores.admit(request(6, SMALL), BOUNDS, 0)
     assert taken(stores) == [1, 2]
     assert [r.id for r in stores] == [3, 4, 6, 5]
     pass_next(stores)
@@ -96,29 +96,29 @@ def test_a_session_keeps_its_order_and_others_do_not_wait(stores: LargeValueQueu
 
 def test_what_came_after_a_checked_store_waits_for_its_commit(stores: LargeValueQueue) -> None:
     """Also where the check has passed and the commit must wait."""
-    stores.hold(request(1, LARGE), BOUNDS, 7)
+    stores.admit(request(1, LARGE), BOUNDS, 7)
     pass_next(stores)
     assert taken(stores, 6) == []  # a store before it is still held elsewhere
     assert stores.has(request(2, SMALL))
-    stores.hold(request(2, SMALL), BOUNDS, 7)
+    stores.admit(request(2, SMALL), BOUNDS, 7)
     assert taken(stores, 7) == [1, 2]
     assert not stores.has(request(3, SMALL))
 
 
 def test_what_is_wrong_goes_with_the_store(stores: LargeValueQueue) -> None:
     """It is checked once; a small store that waited is checked at its commit."""
-    stores.hold(request(1, LARGE), BOUNDS, 0)
-    stores.hold(request(2, SMALL), BOUNDS, 0)
+    stores.admit(request(1, LARGE), BOUNDS, 0)
+    stores.admit(request(2, SMALL), BOUNDS, 0)
     wrong = {0: Refusal(ErrorCode.BAD_JSON, "no JSON")}
     pass_next(stores, wrong)
-    assert [request.refusals for _, request in stores.take(BOUNDS, 0)] == [wrong, None]
+    assert [request.refusals for _, request in stores.next_batch(BOUNDS, 0)] == [wrong, None]
 
 
 def test_clients_are_served_in_turn(stores: LargeValueQueue) -> None:
     """One that sends many large values holds up another's by one of them."""
     for id in range(5):
-        stores.hold(request(id, LARGE + id, None), BOUNDS, 0)
-    stores.hold(request(9, LARGE + 9, None, b"b1"), BOUNDS, 0)
+        stores.admit(request(id, LARGE + id, None), BOUNDS, 0)
+    stores.admit(request(9, LARGE + 9, None, b"b1"), BOUNDS, 0)
     for _ in range(5):
         pass_next(stores)
     assert [len(items[0][1]) - LARGE for items in begun(stores)] == [0, 1, 9, 2, 3, 4]
@@ -126,25 +126,25 @@ def test_clients_are_served_in_turn(stores: LargeValueQueue) -> None:
 
 def test_a_client_has_half_of_the_room_and_one_value_always_has_some(stores: LargeValueQueue) -> None:
     """Over all of its connections."""
-    stores.hold(request(1, 9 << 20, None), BOUNDS, 0)
+    stores.admit(request(1, 9 << 20, None), BOUNDS, 0)
     with pytest.raises(Refusal) as refused:
-        stores.hold(request(2, LARGE, None), BOUNDS, 0)
+        stores.admit(request(2, LARGE, None), BOUNDS, 0)
     assert refused.value.code is ErrorCode.BUSY
     pass_next(stores)
     assert taken(stores) == [1]
     for id in range(3):
-        stores.hold(request(id, 1 << 20, None, b"a%d" % id), BOUNDS, 0)
+        stores.admit(request(id, 1 << 20, None, b"a%d" % id), BOUNDS, 0)
     with pytest.raises(Refusal):
-        stores.hold(request(3, 1 << 20, None, b"a9"), BOUNDS, 0)
+        stores.admit(request(3, 1 << 20, None, b"a9"), BOUNDS, 0)
     for id in range(4):
-        stores.hold(request(id, 1 << 20, None, b"b%d" % id), BOUNDS, 0) if id < 3 else None
+        stores.admit(request(id, 1 << 20, None, b"b%d" % id), BOUNDS, 0) if id < 3 else None
     assert len(stores) == 6
 
 
 def test_a_commit_takes_no_more_than_it_may_have(stores: LargeValueQueue) -> None:
     """Values above that bound one by one."""
     for id in range(3):
-        stores.hold(request(id, 2 << 20, None, b"%c1" % (97 + id)), BOUNDS, 0)
+        stores.admit(request(id, 2 << 20, None, b"%c1" % (97 + id)), BOUNDS, 0)
         pass_next(stores)
     assert [taken(stores), taken(stores), taken(stores)] == [[0, 1], [2], []]
 

@@ -28,7 +28,7 @@ class NobodyFollows:
     def __len__(self) -> int:
         return 0
 
-    def moved(self, position: int) -> None:
+    def on_indexed(self, position: int) -> None:
         """Nobody waits for it."""
 
 
@@ -37,7 +37,7 @@ def coordinator_of(index: Any, tree: Any, endpoints: Any) -> ProjectionCoordinat
     parts: Any = SimpleNamespace(
         projections=(index, tree),
         journal=SimpleNamespace(mark=LogPosition(9, 1, 9)),
-        reads=SimpleNamespace(long_polls=NobodyFollows(), index_is_there=True, faults=faults),
+        reads=SimpleNamespace(long_polls=NobodyFollows(), index_is_readable=True, faults=faults),
         endpoints=endpoints,
         notifier=None,
     )

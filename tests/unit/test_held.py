@@ -36,7 +36,7 @@ def held_until_refused(held: CommitQueue, requests: Iterator[StoreRequest]) -> i
     before = len(held)
     with pytest.raises(Refusal) as refused:  # noqa: PT012 - whichever comes to the bound
         while True:
-            held.hold(next(requests), BOUNDS)
+            held.admit(next(requests), BOUNDS)
     assert refused.value.code is ErrorCode.BUSY
     return len(held) - before
 
@@ -45,11 +45,11 @@ def test_stores_come_out_in_order_and_nothing_is_counted_of_what_is_gone() -> No
     """Of several clients, with empty ones among them."""
     held = CommitQueue()
     for id in range(30):
-        held.hold(request(id, peer=b"ab"[id % 2 :][:1], size=id % 3), BOUNDS)
+        held.admit(request(id, peer=b"ab"[id % 2 :][:1], size=id % 3), BOUNDS)
     assert held.bytes == sum(memory_of(r) for r in held)
-    ids = [r.id for _ in range(3) for r in held.take(BOUNDS)]
+    ids = [r.id for _ in range(3) for r in held.next_batch(BOUNDS)]
     assert ids == list(range(30))
-    assert (len(held), held.bytes, held.take(BOUNDS)) == (0, 0, [])
+    assert (len(held), held.bytes, held.next_batch(BOUNDS)) == (0, 0, [])
     assert (
         held_until_refused(held, iter([request(size=2 * MIB), request(size=MIB)])) == 1
     )  # as at the beginning
@@ -70,8 +70,8 @@ def test_a_commit_is_bounded_but_has_one_store_at_least(
     """By records and by bytes."""
     held = CommitQueue()
     for n, one in enumerate(requests):
-        held.hold(one._replace(envelope=(bytes((n,)), False)), BOUNDS)
-    assert [len(held.take(BOUNDS)) for _ in taken] == taken
+        held.admit(one._replace(envelope=(bytes((n,)), False)), BOUNDS)
+    assert [len(held.next_batch(BOUNDS)) for _ in taken] == taken
 
 
 @pytest.mark.parametrize("size", [0, 1, 10_000])
@@ -93,7 +93,7 @@ def test_a_crowd_of_empty_stores_finds_the_budget(items: int) -> None:
 def test_what_is_alone_is_held_however_large() -> None:
     """It could never be stored otherwise."""
     held = CommitQueue()
-    held.hold(request(size=20 * MIB), BOUNDS)
+    held.admit(request(size=20 * MIB), BOUNDS)
     assert held_until_refused(held, iter([request(peer=b"b")])) == 0
 
 
@@ -102,13 +102,13 @@ def test_a_client_with_much_gives_way_to_one_with_little() -> None:
     held = CommitQueue()
     flood = (request(n, peer=b"%d" % (n % 20), size=MIB // 2, client="hog") for n in range(MANY))
     count = held_until_refused(held, flood)
-    evicted = held.hold(request(-1, peer=b"new", size=MIB, client="other"), BOUNDS)
+    evicted = held.admit(request(-1, peer=b"new", size=MIB, client="other"), BOUNDS)
     assert [one.id for one in evicted] == [count - 1, count - 2, count - 3][: len(evicted)]
     assert evicted
     assert held.bytes <= BOUNDS.held_bytes_max
     assert held_until_refused(held, iter([request(size=MIB, peer=b"more", client="hog")])) == 0
     assert held.bytes == sum(memory_of(one) for one in held)
-    taken = [one.id for _ in range(MANY // 1000) for one in held.take(BOUNDS)]
+    taken = [one.id for _ in range(MANY // 1000) for one in held.next_batch(BOUNDS)]
     assert taken[:3] == [0, -1, 1]
     assert taken == [0, -1, *range(1, count - len(evicted))]
     assert (len(held), held.bytes) == (0, 0)
@@ -118,10 +118,10 @@ def test_clients_with_as_much_as_the_newcomer_do_not_give_way() -> None:
     """The newcomer waits, and nothing of theirs is lost."""
     held = CommitQueue()
     for n in range(8):
-        held.hold(request(n, peer=b"%d" % n, size=MIB - 1000, client=f"client {n}"), BOUNDS)
+        held.admit(request(n, peer=b"%d" % n, size=MIB - 1000, client=f"client {n}"), BOUNDS)
     before = list(held)
     with pytest.raises(Refusal, match="budget"):
-        held.hold(request(9, peer=b"new", size=MIB, client="new"), BOUNDS)
+        held.admit(request(9, peer=b"new", size=MIB, client="new"), BOUNDS)
     assert list(held) == before
     assert held.bytes == sum(memory_of(one) for one in before)
 
@@ -130,25 +130,25 @@ def test_stores_are_taken_from_each_client_in_turn() -> None:
     """One that has sent a thousand holds up nobody's first."""
     held = CommitQueue()
     for n in range(1000):
-        held.hold(request(n, client="hog"), BOUNDS)
+        held.admit(request(n, client="hog"), BOUNDS)
     for n in range(5):
-        held.hold(request(5000 + n, peer=b"q%d" % n, client=f"quick {n}"), BOUNDS)
-    assert sorted(one.id for one in held.take(BOUNDS))[-5:] == [5000 + n for n in range(5)]
+        held.admit(request(5000 + n, peer=b"q%d" % n, client=f"quick {n}"), BOUNDS)
+    assert sorted(one.id for one in held.next_batch(BOUNDS))[-5:] == [5000 + n for n in range(5)]
 
 
 def test_what_came_before_is_known_to_have_left() -> None:
     """Whether it was taken, in whatever order, or gave way: a store that waits elsewhere follows it."""
     held = CommitQueue()
     for n in range(4):
-        held.hold(request(n, peer=b"%d" % n, size=2 * MIB - 1000, client="hog"), BOUNDS)
+        held.admit(request(n, peer=b"%d" % n, size=2 * MIB - 1000, client="hog"), BOUNDS)
     assert (held.came, held.passed()) == (4, 0)
-    assert [one.id for one in held.hold(request(9, size=MIB, client="other"), BOUNDS)] == [3]
+    assert [one.id for one in held.admit(request(9, size=MIB, client="other"), BOUNDS)] == [3]
     came = held.came
     left: list[tuple[bool, set[int]]] = []
     while len(held):
         if len(left) < 2:
-            held.hold(request(50, client=f"late {len(left)}"), BOUNDS)
+            held.admit(request(50, client=f"late {len(left)}"), BOUNDS)
         left.append((held.passed() >= came, {one.id for one in held}))
-        held.take(BOUNDS)
+        held.next_batch(BOUNDS)
     assert all(passed == ids.isdisjoint(range(10)) for passed, ids in left)
     assert held.passed() == held.came

@@ -100,4 +100,4 @@ def test_room_that_could_not_be_kept_is_tried_again_unless_it_never_can(
     for _ in range(3):
         kept.keep()
     assert tries == (3 if again else 1)
-    assert not kept.short
+    assert not kept.out_of_space

@@ -70,7 +70,7 @@ def test_every_shape_is_understood_cut_at_every_byte(sent: bytes, messages: Mess
     whole = HANDSHAKE + sent
     for place in range(len(whole) + 1):
         decoder, got = fed(whole[:place], whole[place:])
-        assert (got, decoder.kept, decoder.ready) == (messages, 0, True), place
+        assert (got, decoder.partial_bytes, decoder.ready) == (messages, 0, True), place
     assert fed(*(whole[n : n + 1] for n in range(len(whole))))[1] == messages
 
 
@@ -97,7 +97,7 @@ def test_messages_come_out_as_they_went_in_however_they_are_cut(
     places = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
     decoder, got = fed(*(sent[start:end] for start, end in itertools.pairwise(places)))
     assert got == wanted
-    assert decoder.kept == 0
+    assert decoder.partial_bytes == 0
 
 
 def test_what_is_wanted_ends_with_the_large_frame() -> None:
@@ -107,7 +107,7 @@ def test_what_is_wanted_ends_with_the_large_frame() -> None:
     while sent:
         piece, sent = sent[: decoder.wanted], sent[decoder.wanted :]
         decoder.feed(piece, messages, MANY)
-        assert decoder.kept <= 300_009
+        assert decoder.partial_bytes <= 300_009
     assert messages == [(PLAIN, bytes(300_000)), (PLAIN, b"next")]
 
 
@@ -120,7 +120,7 @@ def test_a_limit_leaves_the_rest_for_the_next_call() -> None:
     assert (len(messages), decoder.unread) == (8, True)
     assert decoder.feed(b"", messages, 4) == 2
     assert messages == [(PLAIN, b"%d" % n) for n in range(10)]
-    assert (decoder.unread, decoder.kept) == (False, 0)
+    assert (decoder.unread, decoder.partial_bytes) == (False, 0)
 
 
 @pytest.mark.parametrize("piece", [frame(b"", MORE), frame(b"x", MORE), command(b"PING", b"\0\0")])
@@ -129,7 +129,7 @@ def test_a_limit_counts_what_is_no_message(piece: bytes) -> None:
     decoder, messages = fed(HANDSHAKE)
     assert decoder.feed(piece * 1000 + frame(b"one"), messages, 64) == 64
     assert (messages, decoder.unread) == ([], True)
-    assert len(decoder.said) <= 64 * len(command(b"PONG"))
+    assert len(decoder.outgoing) <= 64 * len(command(b"PONG"))
     assert decoder.feed(b"", messages, MANY) == 937
     assert (len(messages), decoder.unread) == (1, False)
 
@@ -138,14 +138,14 @@ def test_complete_frames_that_wait_for_their_turn_are_not_unfinished() -> None:
     """A client is not blamed for what we have not looked at; what is cut off behind it counts after that."""
     decoder, messages = fed(HANDSHAKE)
     decoder.feed(frame(b"one") * 3 + frame(bytes(100))[:50], messages, 2)
-    assert (len(messages), decoder.unread, decoder.kept) == (2, True, 0)
+    assert (len(messages), decoder.unread, decoder.partial_bytes) == (2, True, 0)
     decoder.feed(b"", messages, 2)
-    assert (len(messages), decoder.unread, decoder.kept) == (3, False, 50)
+    assert (len(messages), decoder.unread, decoder.partial_bytes) == (3, False, 50)
 
 
 def test_a_ping_is_answered_with_its_context() -> None:
     decoder, _ = fed(HANDSHAKE + command(b"PING", b"\0\7context") + command(b"PING", b"\0\0"))
-    assert decoder.said == command(b"PONG", b"context") + command(b"PONG")
+    assert decoder.outgoing == command(b"PONG", b"context") + command(b"PONG")
 
 
 @pytest.mark.parametrize("kind", [b"DEALER", b"REQ", b"ROUTER"])
@@ -210,7 +210,7 @@ def test_a_frame_is_refused_by_its_announced_size(sent: bytes, refused: bool) ->
         with pytest.raises(TooLargeError):
             fed(sent)
     else:
-        assert fed(sent)[0].kept == 0
+        assert fed(sent)[0].partial_bytes == 0
 
 
 @given(st.binary(max_size=400), st.integers(0, 3))
@@ -222,7 +222,7 @@ def test_noise_is_refused_or_understood_and_nothing_else(noise: bytes, where: in
         decoder.feed(before + noise, messages, MANY)
     except ZmtpError:
         return
-    assert decoder.kept <= len(before) + len(noise)
+    assert decoder.partial_bytes <= len(before) + len(noise)
 
 
 def test_the_own_side_is_what_the_own_decoder_takes() -> None:

@@ -32,7 +32,7 @@ class DiskReserve:
         self._path = f"{index_path}-wal"
         self._next = 0.0
         self._error = 0
-        self.short = False
+        self.out_of_space = False
 
     def keep(self) -> None:
         """See, every so often, that the room is there."""
@@ -47,10 +47,10 @@ class DiskReserve:
             # Not for want of room: the index does without it.
             _log.warning("no_reserve", reason=os.strerror(error))
         self._error = error
-        short = error in {errno.ENOSPC, errno.EDQUOT}
-        if short != self.short:
-            self.short = short
-            _log.warning("disk_full" if short else "disk_has_room", reserve_bytes=RESERVE_BYTES)
+        out_of_space = error in {errno.ENOSPC, errno.EDQUOT}
+        if out_of_space != self.out_of_space:
+            self.out_of_space = out_of_space
+            _log.warning("disk_full" if out_of_space else "disk_has_room", reserve_bytes=RESERVE_BYTES)
 
     def _allocate(self) -> int:
         """Number of the error, 0 if the room is there now."""

@@ -20,7 +20,7 @@ from perstack_stored.model import gaps, values
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind
-from perstack_stored.model.run_settings import LACKS_MAX_STEPS, LACKS_REASONING_BUDGET
+from perstack_stored.model.run_settings import MISSING_MAX_STEPS, MISSING_REASONING_BUDGET
 from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
@@ -78,7 +78,7 @@ class IndexWriter:
         self._runs: dict[tuple[str, str], int] = {}
         self._latest: dict[int, _Latest] = {}
         self._fresh: list[tuple[object, ...]] = []
-        self._stirred: dict[int, int] = {}  # by run
+        self._reordered: dict[int, int] = {}  # by run
         self._gaps: list[GapRange] = []
         self._lookalikes = Lookalikes()
         self._status = status
@@ -157,7 +157,7 @@ class IndexWriter:
                 self._place = self._reader.behind(entry)
             self._insert_fresh()
             self._insert_gaps()
-            self._note_stirred()
+            self._note_reordered()
             database.execute(
                 "UPDATE cursor SET position = ?, segment = ?, offset = ?, crc = ?",
                 (*self._place, cursor_crc(self._store, self._place)),
@@ -242,7 +242,7 @@ class IndexWriter:
             ).fetchone()
             if len(self._runs) >= _RUNS_CACHED_MAX:
                 self._insert_fresh()
-                self._note_stirred()
+                self._note_reordered()
                 self._forget()
             self._runs[job, name] = found
         return int(found)
@@ -292,15 +292,15 @@ class IndexWriter:
         if step >= latest.step:
             latest.step = step
         else:
-            self._stirred[run] = position
+            self._reordered[run] = position
 
-    def _note_stirred(self) -> None:
-        if self._stirred:
+    def _note_reordered(self) -> None:
+        if self._reordered:
             self._database.executemany(
                 "UPDATE run SET stirred = ? WHERE id = ?",
-                [(position, run) for run, position in self._stirred.items()],
+                [(position, run) for run, position in self._reordered.items()],
             )
-            self._stirred.clear()
+            self._reordered.clear()
 
     @staticmethod
     def _is_fresh(latest: _Latest, key: tuple[int, int, int, str]) -> bool:
@@ -333,7 +333,7 @@ class IndexWriter:
         self._runs.clear()
         self._latest.clear()
         self._fresh.clear()
-        self._stirred.clear()
+        self._reordered.clear()
         self._lookalikes.clear()
 
     def _held_as(
@@ -406,13 +406,13 @@ class IndexWriter:
         where: tuple[int, int, int, int, int],
     ) -> None:
         run = self._run(setting.jobId, setting.runId)
-        lacks = (LACKS_REASONING_BUDGET if setting.reasoningBudget is values.UNSET else 0) | (
-            LACKS_MAX_STEPS if setting.maxSteps is values.UNSET else 0
+        missing_defaults = (MISSING_REASONING_BUDGET if setting.reasoningBudget is values.UNSET else 0) | (
+            MISSING_MAX_STEPS if setting.maxSteps is values.UNSET else 0
         )
         text = bytes(payload)
         start, end = updated_at_span(text)
         row = (
-            run, setting.jobId, setting.runId, setting.updatedAt, lacks, *where,
+            run, setting.jobId, setting.runId, setting.updatedAt, missing_defaults, *where,
             text[start:end].decode(), start, len(text.rstrip()[:-1].rstrip()),
         )  # fmt: skip
         if flags & (entry_format.FLAG_IMPORTED | entry_format.FLAG_RESTORED):

@@ -85,7 +85,7 @@ class SegmentFile(NamedTuple):
 
 
 def walk(
-    segment: SegmentFile, start: int, end: int, *, read_bytes: int = READ_BYTES, apart: bool = False
+    segment: SegmentFile, start: int, end: int, *, read_bytes: int = READ_BYTES, split_large: bool = False
 ) -> Iterator[Entry]:
     """Read the entries of a segment in order, and test the checksum of each.
 
@@ -94,7 +94,7 @@ def walk(
         start: offset of the first entry.
         end: every entry ends at or before this offset.
         read_bytes: bytes that are read at a time.
-        apart: large values are not held in memory.
+        split_large: of a large entry only the head is returned; its value is not held in memory.
 
     Raises:
         BadEntryError: at the first place before `end` that holds no valid entry.
@@ -110,8 +110,8 @@ def walk(
             header = entry_format.decode_header(data, offset - base)
             if offset + header.length > end:
                 raise NotAnEntryError("it runs past the end")
-            if apart and is_large(header):
-                yield _tested_apart(segment, Entry(number, offset, header, memoryview(b"")))
+            if split_large and is_large(header):
+                yield _tested_large(segment, Entry(number, offset, header, memoryview(b"")))
                 offset += entry_format.padded(header.length)
                 continue
             if offset + header.length > base + len(data):
@@ -126,7 +126,7 @@ def walk(
         offset += entry_format.padded(header.length)
 
 
-def _tested_apart(segment: SegmentFile, entry: Entry) -> Entry:
+def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:
     """A large entry of one record, read a piece at a time.
 
     Raises:
@@ -285,7 +285,9 @@ class JournalReader:
             place = self.behind(entry)
         return place
 
-    def entries(self, place: LogPosition, until: LogPosition, *, apart: bool = False) -> Iterator[Entry]:
+    def entries(
+        self, place: LogPosition, until: LogPosition, *, split_large: bool = False
+    ) -> Iterator[Entry]:
         """Entries with records between two places; of large ones only the head, if they are wanted `apart`.
 
         Raises:
@@ -300,7 +302,7 @@ class JournalReader:
             end = until.offset if number == until.segment else self.chain.end_of(number)
             assert end is not None
             try:
-                for entry in walk(self.chain.file(number), offset, end, apart=apart):
+                for entry in walk(self.chain.file(number), offset, end, split_large=split_large):
                     self._on_progress()
                     if entry.header.type == entry_format.EntryType.RECORDS:
                         position = entry.header.position + entry.header.count - 1

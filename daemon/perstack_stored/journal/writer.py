@@ -211,7 +211,7 @@ class JournalWriter:
             JournalFailedError: it failed; the process must end.
         """
         if self._syncer.busy:
-            self._settle(wait=True)
+            self._collect(wait=True)
         if self._synced == self.written:
             return
         before = time.perf_counter()
@@ -227,13 +227,13 @@ class JournalWriter:
             self._syncer.notify = notify
             self._syncer.start(self._fd, self.written)
 
-    def settle(self) -> bool:
+    def collect_sync(self) -> bool:
         """Take notice of a sync that has ended; whether there was one.
 
         Raises:
             JournalFailedError: it failed; the process must end.
         """
-        return self._syncer.busy and self._settle(wait=False)
+        return self._syncer.busy and self._collect(wait=False)
 
     def close(self) -> None:
         """Say in the journal that all of it is synced, and close it."""
@@ -251,7 +251,7 @@ class JournalWriter:
         except OSError as error:
             raise _failed(error) from error
 
-    def _settle(self, *, wait: bool) -> bool:
+    def _collect(self, *, wait: bool) -> bool:
         try:
             done = self._syncer.finished(wait=wait)
         except OSError as error:

@@ -110,8 +110,8 @@ class CompanionDaemon:
             path = os.path.join(self._base, STORED_NAME, LOG_NAME)
             with open(path, encoding="utf-8", errors="replace") as log:
                 lines = log.read().split("\n")
-            said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-            raise ConfigError(f"the daemon did not start: {said}; see {path}")
+            last_line = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+            raise ConfigError(f"the daemon did not start: {last_line}; see {path}")
 
     def _serves(self, holder: Holder) -> bool:
         if holder.role not in {"", "daemon"}:

@@ -44,10 +44,10 @@ class Metrics(Collector):
     def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:
         outcomes: dict[tuple[str, ...], float] = {}
         seconds: dict[str, list[Histogram]] = {"store": [], "read": []}
-        for number, tally in enumerate(self._watched.requests):
-            for key, count in dict(tally.outcomes).items():
+        for number, counter in enumerate(self._watched.requests):
+            for key, count in dict(counter.outcomes).items():
                 outcomes[key] = outcomes.get(key, 0) + count
-            seconds["read" if number else "store"].append(tally.seconds)
+            seconds["read" if number else "store"].append(counter.seconds)
         yield _counter("messages", "Messages received.", stats["messages"])
         yield _labelled(
             CounterMetricFamily, "requests", 'Requests answered: "ok", or the code of the error.',
@@ -71,27 +71,29 @@ class Metrics(Collector):
         yield _counter("reads_failed", "Reads that met a fault of the daemon.", stats["reads"]["failed"])
 
     def _connections(self) -> Iterator[Metric]:
-        told = self._watched.connections()
-        yield _gauge("connections", "Connections that are open.", told["open"])
-        yield _counter("connections_accepted", "Connections since the start.", told["accepted"])
+        connections = self._watched.connections()
+        yield _gauge("connections", "Connections that are open.", connections["open"])
+        yield _counter("connections_accepted", "Connections since the start.", connections["accepted"])
         for key, name, about in (
             ("failed", "handshakes_failed", "Connections that came to nothing."),
             ("cut", "connections_cut", "Connections by ipc that the daemon closed: they broke a bound."),
             ("paused", "accepting_paused", "Times that clients by ipc had to wait to be let in."),
         ):
-            counts = {(reason,): count for reason, count in told[key].items()}
+            counts = {(reason,): count for reason, count in connections[key].items()}
             yield _labelled(CounterMetricFamily, name, about, ("reason",), counts)
         yield _gauge(
-            "half_frames_bytes", "What has come by ipc of messages that are not complete.", told["halfBytes"]
+            "half_frames_bytes",
+            "What has come by ipc of messages that are not complete.",
+            connections["halfBytes"],
         )
 
     def _journal(self, stats: dict[str, Any]) -> Iterator[Metric]:
-        figures = self._watched.loop
+        loop = self._watched.loop
         yield _gauge("position", "Position of the last record that is on disk.", stats["position"])
         yield _histogram(
-            "commit_records", "Stores taken to the journal at once.", None, {"": figures.commit_records}
+            "commit_records", "Stores taken to the journal at once.", None, {"": loop.commit_records}
         )
-        yield _histogram("sync_seconds", "Duration of the journal's fdatasync.", None, {"": figures.syncs})
+        yield _histogram("sync_seconds", "Duration of the journal's fdatasync.", None, {"": loop.syncs})
         yield _counter(
             "slow_syncs", "Those that took longer than slow-sync-ms.", stats["journal"]["slowSyncs"]
         )
@@ -104,8 +106,8 @@ class Metrics(Collector):
     def _followers(self, stats: dict[str, Any]) -> Iterator[Metric]:
         now = time.monotonic()
         course = self._watched.loop.course
-        told = {follower.kind: stats[follower.kind] for follower in self._watched.projections}
-        known = {kind: facts for kind, facts in told.items() if facts["position"] is not None}
+        workers = {follower.kind: stats[follower.kind] for follower in self._watched.projections}
+        known = {kind: facts for kind, facts in workers.items() if facts["position"] is not None}
 
         def each(name: str, help: str, values: dict[str, float]) -> Metric:  # noqa: A002
             labelled = {(kind,): value for kind, value in values.items()}
@@ -125,15 +127,15 @@ class Metrics(Collector):
             {k: course.lag_seconds(now, v["position"]) for k, v in known.items()},
         )  # fmt: skip
         yield each(
-            "follower_fault", "1 if it can't go on.", {k: float(bool(v["fault"])) for k, v in told.items()}
+            "follower_fault", "1 if it can't go on.", {k: float(bool(v["fault"])) for k, v in workers.items()}
         )
         yield _labelled(
             CounterMetricFamily, "follower_starts", "Times that it was started.",
-            ("follower",), {(kind,): facts["starts"] for kind, facts in told.items()},
+            ("follower",), {(kind,): facts["starts"] for kind, facts in workers.items()},
         )  # fmt: skip
         yield _labelled(
             CounterMetricFamily, "follower_faults", "Times that something stopped it.",
-            ("follower",), {(kind,): facts["faults"] for kind, facts in told.items()},
+            ("follower",), {(kind,): facts["faults"] for kind, facts in workers.items()},
         )  # fmt: skip
         yield _counter(
             "index_rebuilds", "Times that the index could not be used, and was made anew.",
@@ -168,9 +170,9 @@ class Metrics(Collector):
 
 
 def _queues(stats: dict[str, Any]) -> Iterator[Metric]:
-    held, reads, outbox = stats["held"], stats["reads"], stats["outbox"]
-    yield _gauge("held_requests", "Stores that wait to be written.", held["requests"])
-    yield _gauge("held_bytes", "Bytes of stores that wait to be written.", held["bytes"])
+    queued, reads, outbox = stats["held"], stats["reads"], stats["outbox"]
+    yield _gauge("held_requests", "Stores that wait to be written.", queued["requests"])
+    yield _gauge("held_bytes", "Bytes of stores that wait to be written.", queued["bytes"])
     yield _labelled(
         GaugeMetricFamily, "reads", "Reads that wait for the index, are under way, or wait for new records.",
         ("state",), {(state,): reads[state] for state in ("waiting", "pending", "following")},

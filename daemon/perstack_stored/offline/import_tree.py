@@ -110,47 +110,47 @@ class _Later:
         self._source = source
         self._report = report
         self._force = force
-        self._told = ImportResult(report)
+        self._result = ImportResult(report)
 
     def run(self) -> None:
-        told, journal = self._told, self._journal
-        with progress("reading (files)", count_files(self._source)) as told.advance:
-            plan = TreeSurvey(self._base.files, told).run(self._source)
-        held = self._held(plan)
+        result, journal = self._result, self._journal
+        with progress("reading (files)", count_files(self._source)) as result.advance:
+            plan = TreeSurvey(self._base.files, result).run(self._source)
+        existing = self._existing(plan)
         verdicts: Counter[Verdict] = Counter()
         with (
-            Storing(self._base.files, self._source, journal, told) as storing,
+            Storing(self._base.files, self._source, journal, result) as storing,
             progress("storing (files)", len(plan)) as advance,
         ):
             for planned in plan:
                 try:
-                    verdicts[self._store(storing, held, planned)] += 1
+                    verdicts[self._store(storing, existing, planned)] += 1
                 except SkipError as skip:
-                    told.skip(planned.path, skip)
+                    result.skip(planned.path, skip)
                 advance(1)
         self._report.compared |= {
-            "files": told.files,
+            "files": result.files,
             "taken": verdicts[Verdict.TAKE] + verdicts[Verdict.OVERWRITE],
             "held": verdicts[Verdict.HELD],
             "kept": verdicts[Verdict.KEEP],
-            "skipped": told.skipped.total(),
+            "skipped": result.skipped.total(),
         }
 
-    def _held(self, plan: Plan) -> ExistingRecords:
-        held = ExistingRecords({planned.path[1] for planned in plan})
+    def _existing(self, plan: Plan) -> ExistingRecords:
+        existing = ExistingRecords({planned.path[1] for planned in plan})
         reader = JournalReader(self._base.files, self._base.folders.journal)
         until = self._journal.mark
         with progress("journal (records)", until.position) as advance:
-            for records in held.collect(reader, until):
+            for records in existing.collect(reader, until):
                 advance(records)
         reader.close()
-        return held
+        return existing
 
-    def _store(self, storing: Storing, held: ExistingRecords, planned: Planned) -> Verdict:
-        if planned.kind == Kind.EVENT and held.has(planned.digest):
+    def _store(self, storing: Storing, existing: ExistingRecords, planned: Planned) -> Verdict:
+        if planned.kind == Kind.EVENT and existing.has(planned.digest):
             return Verdict.HELD  # spares reading what an earlier attempt stored
         payload, written_ms = storing.read(planned)
-        verdict = held.verdict(planned.kind, payload, written_ms, force=self._force)
+        verdict = existing.verdict(planned.kind, payload, written_ms, force=self._force)
         path = "/".join(planned.path)
         if verdict is Verdict.KEEP:
             self._report.add("import_conflict", path=path)
@@ -158,5 +158,5 @@ class _Later:
             self._report.add("import_overwritten", path=path)
         if verdict in {Verdict.TAKE, Verdict.OVERWRITE}:
             storing.add(planned.kind, payload)
-            held.stored(planned.kind, payload, self._journal.now_ms())
+            existing.stored(planned.kind, payload, self._journal.now_ms())
         return verdict

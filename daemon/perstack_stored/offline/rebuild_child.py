@@ -69,9 +69,9 @@ def in_child(work: Callable[[Step], Any], *, passes_over: bool) -> Any:
     while True:
         status, fd = WorkerStatus.shared()
         os.close(fd)
-        code, said = _run(work, Step(status, names_records, tuple(blocked.values())))
-        if said is not None:
-            answer = pickle.loads(said)  # noqa: S301 - our own child
+        code, answer_text = _run(work, Step(status, names_records, tuple(blocked.values())))
+        if answer_text is not None:
+            answer = pickle.loads(answer_text)  # noqa: S301 - our own child
             if isinstance(answer, _Raised):
                 raise answer.again()
             return answer
@@ -99,13 +99,13 @@ def _run(work: Callable[[Step], Any], step: Step) -> tuple[int, bytes | None]:
     os.close(theirs)
     try:
         with open(ours, "rb") as pipe:
-            said = pipe.read()
+            answer_text = pipe.read()
     finally:
         _, ended = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(ended)
     if code == -signal.SIGINT:
         raise KeyboardInterrupt
-    return code, said if code == 0 else None
+    return code, answer_text if code == 0 else None
 
 
 def _child(pipe: int, work: Callable[[Step], Any], step: Step) -> NoReturn:

@@ -28,7 +28,7 @@ class Report(NamedTuple):
     blocked: int
     idle: bool
     fault: str
-    short: bool = False
+    out_of_space: bool = False
     rebuilt: bool = False
 
 
@@ -71,9 +71,9 @@ class SupervisorChannel:
                 continue
             if not packet:
                 return newest, True
-            *place, blocked, idle, short, rebuilt = _REPORT.unpack_from(packet)
+            *place, blocked, idle, out_of_space, rebuilt = _REPORT.unpack_from(packet)
             fault = packet[_REPORT.size :].decode(errors="replace")
-            newest = Report(LogPosition(*place), blocked, idle, fault, short, rebuilt)
+            newest = Report(LogPosition(*place), blocked, idle, fault, out_of_space, rebuilt)
 
     def finish(self) -> None:
         """Let the follower come to the last mark and end."""
@@ -108,7 +108,9 @@ class WorkerChannel:
         """Say how far we are. A server that is gone ends the follower."""
         fault = report.fault.encode()[: _PACKET_BYTES_MAX - _REPORT.size]
         try:
-            facts = _REPORT.pack(*report.place, report.blocked, report.idle, report.short, report.rebuilt)
+            facts = _REPORT.pack(
+                *report.place, report.blocked, report.idle, report.out_of_space, report.rebuilt
+            )
             self._socket.send(facts + fault)
         except ConnectionError:
             os._exit(1)

@@ -102,9 +102,9 @@ class IndexProjection:
             if self._reserve is not None:
                 self._reserve.keep()
 
-    def short(self) -> bool:
+    def out_of_space(self) -> bool:
         """Whether the disk has no room for more."""
-        return self._reserve is not None and self._reserve.short
+        return self._reserve is not None and self._reserve.out_of_space
 
     def blocked(self) -> int:
         """How many files could not be had."""

@@ -18,13 +18,13 @@ from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
 from .channel import Report, SupervisorChannel
-from .worker import DAMAGE_STATUS, FOLLOWER_MODULE, INDEX_STATUS
+from .worker import DAMAGE_STATUS, INDEX_STATUS, WORKER_MODULE
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0
 # An index takes long to build: where it fails again and again, most of the time is left to the stores.
-_ANEW_BACKOFF_SECONDS = (0.1, 2.0, 10.0, 60.0)
-_ANEW_STABLE_SECONDS = 600.0
+_REBUILD_BACKOFF_SECONDS = (0.1, 2.0, 10.0, 60.0)
+_REBUILD_STABLE_SECONDS = 600.0
 _ENDING_SECONDS = 0.5
 _LOOK_SECONDS = 0.1
 _ENDING_POLL_SECONDS = 0.001
@@ -52,33 +52,33 @@ class Backoff:
 class ProjectionProcess:
     """One follower process. `place` is how far it has come, None until its first report."""
 
-    def __init__(self, kind: str, told: WorkerConfig, lock_fd: int) -> None:
+    def __init__(self, kind: str, config: WorkerConfig, lock_fd: int) -> None:
         """Nothing is started yet.
 
         Args:
             kind: "index" or "tree".
-            told: what each process of it is told.
+            config: given to each process; some fields are set at each start.
             lock_fd: the lock of the base, which each process holds as well.
         """
         self.kind = kind
         self.place: LogPosition | None = None
         self.fault = ""
         self.blocked = 0
-        self.short = False
+        self.out_of_space = False
         self.idle = False
         self.starts = 0
         self.faults = 0
         self.rebuilds = 0
         self.heard = 0.0
         self.generation = 0
-        self._told = told
+        self._config = config
         self._lock_fd = lock_fd
         self._process: subprocess.Popen[bytes] | None = None
         self._line: SupervisorChannel | None = None
         self._started = 0.0
         self._backoff = Backoff(_BACKOFF_SECONDS, _STABLE_SECONDS)
-        self._anew_backoff = Backoff(_ANEW_BACKOFF_SECONDS, _ANEW_STABLE_SECONDS)
-        self._anew = ""
+        self._rebuild_backoff = Backoff(_REBUILD_BACKOFF_SECONDS, _REBUILD_STABLE_SECONDS)
+        self._rebuild_reason = ""
         self._given_up = 0.0
         self._is_rebuilt = False
         self._reported = ""  # the fault that this process told of last
@@ -116,7 +116,7 @@ class ProjectionProcess:
             return
         self._line = SupervisorChannel(line)
         assert self._status is not None
-        self._silence = HangDetector(self._process.pid, self._status, self._told.silence_seconds)
+        self._silence = HangDetector(self._process.pid, self._status, self._config.silence_seconds)
         self._silence_fault = ""
         self._started = time.monotonic()
         self._is_rebuilt = False
@@ -131,19 +131,19 @@ class ProjectionProcess:
         except OSError:
             os.close(status_fd)
             raise
-        told = msgspec.structs.replace(
-            self._told,
+        config = msgspec.structs.replace(
+            self._config,
             lock_fd=self._lock_fd,
             at_rest=not self._was_open,
-            anew=self._anew,
+            rebuild_reason=self._rebuild_reason,
             status_fd=status_fd,
             careful_until=self._deaths.careful_until,
             blocked=tuple(self._blocked.values()),
         )
-        arguments = msgspec.json.encode(told).decode()
+        arguments = msgspec.json.encode(config).decode()
         try:
             process = interpreter.start(
-                FOLLOWER_MODULE,
+                WORKER_MODULE,
                 self.kind,
                 str(theirs.fileno()),
                 arguments,
@@ -210,7 +210,7 @@ class ProjectionProcess:
         self._reported = report.fault
         self.blocked = report.blocked
         self.idle = report.idle
-        self.short = report.short
+        self.out_of_space = report.out_of_space
         if report.rebuilt and not self._is_rebuilt:
             self._is_rebuilt = True
             self.rebuilds += 1
@@ -218,7 +218,7 @@ class ProjectionProcess:
         if not report.fault:
             self.place = report.place
             self._was_open = True
-            self._anew = ""
+            self._rebuild_reason = ""
             self._blocked.clear()  # it has written them down
 
     def _note_fault(self, fault: str) -> None:
@@ -253,7 +253,7 @@ class ProjectionProcess:
             self.fault = "the journal is damaged"
         _log.error("follower_ended", follower=self.kind, status=status, reason=self.fault, restart_in_s=pause)
         if status == INDEX_STATUS and self.kind == "index":
-            self.start_anew(self.fault)
+            self.rebuild_index(self.fault)
         return status
 
     def _note_death(self) -> None:
@@ -299,14 +299,14 @@ class ProjectionProcess:
         self._dying = None
         return False
 
-    def start_anew(self, reason: str) -> None:
+    def rebuild_index(self, reason: str) -> None:
         """The index can't be used: end its process, and let the next one make it anew."""
         self.stop()
         self._note_fault(reason)
-        if not self._anew:
+        if not self._rebuild_reason:
             now = time.monotonic()
-            pause = self._anew_backoff.pause(now - self._given_up)
-            self._given_up, self._anew = now, reason
+            pause = self._rebuild_backoff.pause(now - self._given_up)
+            self._given_up, self._rebuild_reason = now, reason
             self._restart_at = max(self._restart_at, now + pause)
             _log.error("index_given_up", reason=reason, rebuilt_in_s=pause)
 

@@ -61,7 +61,7 @@ class TreeProjection:
         helped = 0 if self._helper is None else self._helper.blocked
         return self._tree.blocked + helped + len(self._tree.passed_over)
 
-    def short(self) -> bool:
+    def out_of_space(self) -> bool:
         """Of the tree nobody waits for room."""
         return False
 

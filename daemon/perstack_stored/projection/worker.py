@@ -52,7 +52,7 @@ from .channel import Report, WorkerChannel
 FAULT_RETRY_SECONDS = 1.0
 WAIT_SECONDS = 0.5
 FINISH_SECONDS = 3.0
-FOLLOWER_MODULE = __name__
+WORKER_MODULE = __name__
 DAMAGE_STATUS = 3
 INDEX_STATUS = 4
 """The index can't be used any more, and is to be made anew."""
@@ -99,7 +99,7 @@ def follow(
         link.wait(WAIT_SECONDS)
     projection.name_records(wanted=careful_until > 0)
     place = projection.start(reader, link.mark)
-    told = _tell(projection, link, place, idle=False)
+    reported = _send_report(projection, link, place, idle=False)
     idle_since = time.monotonic()
     finish_by = 0.0
     while True:
@@ -112,8 +112,8 @@ def follow(
         if place == until:
             seconds = time.monotonic() - idle_since
             stopped = _insist(projection, link, place, partial(projection.idle, seconds), status)
-            if stopped or projection.short() != told.short:
-                told = _tell(projection, link, place, idle=True)
+            if stopped or projection.out_of_space() != reported.out_of_space:
+                reported = _send_report(projection, link, place, idle=True)
             link.wait(TREE_IDLE_SECONDS)
             continue
         is_careful = place.position < careful_until
@@ -125,7 +125,7 @@ def follow(
         place = reader.behind(entries[-1]) if entries else until
         _insist(projection, link, place, partial(projection.apply, entries), status)
         status.at(0)
-        told = _tell(projection, link, place, idle=place == until)
+        reported = _send_report(projection, link, place, idle=place == until)
         idle_since = time.monotonic()
         link.wait(0)
     projection.close()
@@ -149,7 +149,7 @@ def _insist(
             if str(error) != fault:
                 fault = str(error)
                 _log.error("projection_stopped", reason=fault, position=place.position)
-            _tell(projection, link, LogPosition(0, 0, 0), idle=False, fault=fault)
+            _send_report(projection, link, LogPosition(0, 0, 0), idle=False, fault=fault)
             link.wait(0)
             if link.finishing:
                 raise
@@ -161,7 +161,7 @@ def _insist(
         return bool(fault)
 
 
-def _tell(
+def _send_report(
     projection: IndexProjection | TreeProjection,
     link: WorkerChannel,
     place: LogPosition,
@@ -169,7 +169,7 @@ def _tell(
     idle: bool,
     fault: str = "",
 ) -> Report:
-    report = Report(place, projection.blocked(), idle, fault, projection.short(), projection.rebuilt)
+    report = Report(place, projection.blocked(), idle, fault, projection.out_of_space(), projection.rebuilt)
     link.report(report)
     return report
 
@@ -193,23 +193,23 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _run(kind: str, told: WorkerConfig, sock: socket.socket, line: WorkerChannel) -> None:
+def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChannel) -> None:
     """Open what there is to follow and to write, and follow."""
-    status = WorkerStatus() if told.status_fd < 0 else WorkerStatus.of(told.status_fd)
+    status = WorkerStatus() if config.status_fd < 0 else WorkerStatus.of(config.status_fd)
     status.beat()
     files = _files_showing(status)
-    folders = open_folders(files, told.base)
-    datadir = DataDir(told.base, files, folders)
+    folders = open_folders(files, config.base)
+    datadir = DataDir(config.base, files, folders)
     reader = JournalReader(files, folders.journal, status.beat)
     path = datadir.index_path
-    store = bytes.fromhex(told.store)
+    store = bytes.fromhex(config.store)
     projection: IndexProjection | TreeProjection
     if kind == "index":
         projection = IndexProjection(
             path,
             reader,
             store,
-            IndexOpening(told.at_rest, told.anew),
+            IndexOpening(config.at_rest, config.rebuild_reason),
             DiskReserve(path),
             status,
         )
@@ -218,19 +218,19 @@ def _run(kind: str, told: WorkerConfig, sock: socket.socket, line: WorkerChannel
         assists = kind == "helper"
         listed = blocked.load(files, folders.stored, store)
         options = TreeOptions(
-            TreeModes(told.file_mode, told.folder_mode),
-            FileSystemFeatures(told.unnamed, told.exchange),
+            TreeModes(config.file_mode, config.folder_mode),
+            FileSystemFeatures(config.unnamed, config.exchange),
             assists=assists,
-            passed_over=(*listed.records, *told.blocked),
+            passed_over=(*listed.records, *config.blocked),
         )
         tree = TreeWriter(datadir, database, reader, store, options, status)
         if assists:
             help_with(tree, sock)
         tree.syncer = BackgroundSync(files.sync_all)
-        helper = ParallelWriter(partial(_start_helper, told, sock.fileno()), status, told.silence_seconds)
+        helper = ParallelWriter(partial(_start_helper, config, sock.fileno()), status, config.silence_seconds)
         save = partial(blocked.save, files, folders.stored, store)
-        projection = TreeProjection(tree, helper, BlockedRecords(tree, save, listed, told.blocked))
-    follow(projection, reader, line, status, told.careful_until)
+        projection = TreeProjection(tree, helper, BlockedRecords(tree, save, listed, config.blocked))
+    follow(projection, reader, line, status, config.careful_until)
 
 
 def _files_showing(status: WorkerStatus) -> FileSystem:
@@ -250,16 +250,16 @@ def _files_showing(status: WorkerStatus) -> FileSystem:
 
 
 def _start_helper(
-    told: WorkerConfig, server_fd: int, line_fd: int, status_fd: int
+    config: WorkerConfig, server_fd: int, line_fd: int, status_fd: int
 ) -> "subprocess.Popen[bytes]":
     """Start the tree's helper. It has our niceness, and the lock.
 
     It has our end of the line to the server open as well: so the server sees that both of us are gone.
     """
-    told = msgspec.structs.replace(told, parent=os.getpid(), nice=0, status_fd=status_fd)
-    arguments = msgspec.json.encode(told).decode()
-    kept = [line_fd, status_fd, server_fd] + ([told.lock_fd] if told.lock_fd >= 0 else [])
-    return interpreter.start(FOLLOWER_MODULE, "helper", str(line_fd), arguments, pass_fds=kept)
+    config = msgspec.structs.replace(config, parent=os.getpid(), nice=0, status_fd=status_fd)
+    arguments = msgspec.json.encode(config).decode()
+    pass_fds = [line_fd, status_fd, server_fd] + ([config.lock_fd] if config.lock_fd >= 0 else [])
+    return interpreter.start(WORKER_MODULE, "helper", str(line_fd), arguments, pass_fds=pass_fds)
 
 
 def _ended(error: Exception) -> tuple[str, int]:
@@ -287,19 +287,19 @@ def main() -> None:
     kind, link_fd, text = sys.argv[1:]
     # Ctrl-C, systemd's stop and the end of a terminal reach the whole group; the server decides when we end.
     interpreter.ignore_group_signals()
-    told = msgspec.json.decode(text, type=WorkerConfig)
-    die_with(told.parent)
-    log.configure(json=told.log_json, level=told.log_level)
+    config = msgspec.json.decode(text, type=WorkerConfig)
+    die_with(config.parent)
+    log.configure(json=config.log_json, level=config.log_level)
     structlog.contextvars.bind_contextvars(process=kind)
-    os.nice(told.nice)
+    os.nice(config.nice)
     if kind != "index":  # it makes nothing that is for others
-        umask_for(TreeModes(told.file_mode, told.folder_mode))
+        umask_for(TreeModes(config.file_mode, config.folder_mode))
     sock = socket.socket(fileno=int(link_fd))
     # Only the end of the process closes this one: the server that sees the line closed finds the exit status.
     os.dup(sock.fileno())
     line = WorkerChannel(sock)
     try:
-        _run(kind, told, sock, line)
+        _run(kind, config, sock, line)
     except Refusal as error:
         _crash(error)  # a value that was stored is not accepted any more
     except (OSError, sqlite3.Error, StoredError) as error:

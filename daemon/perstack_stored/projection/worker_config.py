@@ -22,7 +22,7 @@ class WorkerConfig(msgspec.Struct):
     exchange: bool = True
     lock_fd: int = -1
     at_rest: bool = False  # nobody has had the index open since the last daemon ended
-    anew: str = ""  # why the index is not to be used, but made anew
+    rebuild_reason: str = ""  # why the index is not to be used, but made anew
     status_fd: int = -1
     silence_seconds: float = SILENCE_SECONDS
     careful_until: int = 0  # the process before died: small steps up to here, each record named

@@ -153,12 +153,12 @@ class MultipartAssembler:
     def _victim(self, peer: RoutingId) -> RoutingId:
         """Whose value gives way to a part of this connection; it may be its own."""
         full = len(self._assemblies) > VALUES_MAX
-        held = [(of, one) for of, one in self._assemblies.items() if one.buffer or full or of == peer]
-        late = [(one.due, n) for n, (_, one) in enumerate(held) if one.due < self._clock]
+        candidates = [(of, one) for of, one in self._assemblies.items() if one.buffer or full or of == peer]
+        late = [(one.due, n) for n, (_, one) in enumerate(candidates) if one.due < self._clock]
         if late:
-            return held[min(late)[1]][0]
+            return candidates[min(late)[1]][0]
         values: dict[Client, int] = {}
-        for _, one in held:
+        for _, one in candidates:
             values[one.client] = values.get(one.client, 0) + 1
         most = max(values.values())
-        return next(of for of, one in reversed(held) if values[one.client] == most)
+        return next(of for of, one in reversed(candidates) if values[one.client] == most)

@@ -46,12 +46,12 @@ class ZmtpDecoder(Generic[T]):
     Attributes:
         ready: whether the handshake is done.
         unread: a complete frame waits: `feed` it nothing to go on.
-        said: commands to be sent to the other side, framed; whoever sends them empties it.
+        outgoing: framed commands for the peer; the sender empties it.
     """
 
     __slots__ = (
         "_delimited", "_excess", "_frame_bytes_max", "_large", "_large_flags", "_missing", "_next", "_plain",
-        "_rest", "ready", "said", "unread",
+        "_rest", "outgoing", "ready", "unread",
     )  # fmt: skip
 
     def __init__(self, plain: T, delimited: T, frame_bytes_max: int) -> None:
@@ -67,7 +67,7 @@ class ZmtpDecoder(Generic[T]):
         self._missing = 0
         self.ready = False
         self.unread = False
-        self.said = b""
+        self.outgoing = b""
 
     @property
     def wanted(self) -> int:
@@ -75,7 +75,7 @@ class ZmtpDecoder(Generic[T]):
         return READ_BYTES if self._large is None else min(self._missing, _COLLECTED_READ_BYTES)
 
     @property
-    def kept(self) -> int:
+    def partial_bytes(self) -> int:
         """Bytes that wait for the rest of their frame; not those behind complete frames that wait for us."""
         if self.unread:
             return 0
@@ -174,7 +174,7 @@ class ZmtpDecoder(Generic[T]):
         if flags & _COMMAND:
             if flags & _MORE:
                 raise ZmtpError("a command that goes on")
-            self._follow(body)
+            self._handle_command(body)
             return
         if not self.ready:
             raise ZmtpError("a message before READY")
@@ -191,11 +191,11 @@ class ZmtpDecoder(Generic[T]):
             messages.append((self._delimited if self._next == _DELIMITED else self._plain, body))
         self._next = _MESSAGE
 
-    def _follow(self, told: bytes) -> None:
-        if len(told) > _COMMAND_BYTES_MAX:
-            raise TooLargeError(f"a command of {len(told)} bytes")
-        length = told[0] if told else 0
-        name, data = told[1 : 1 + length], told[1 + length :]
+    def _handle_command(self, body: bytes) -> None:
+        if len(body) > _COMMAND_BYTES_MAX:
+            raise TooLargeError(f"a command of {len(body)} bytes")
+        length = body[0] if body else 0
+        name, data = body[1 : 1 + length], body[1 + length :]
         if not self.ready:
             if name != b"READY":
                 raise ZmtpError("it does not say READY")
@@ -207,7 +207,7 @@ class ZmtpDecoder(Generic[T]):
             context = data[2:]  # behind the time to live
             if len(data) < 2 or len(context) > _CONTEXT_BYTES_MAX:  # noqa: PLR2004 - of two bytes
                 raise ZmtpError("a PING that is none")
-            self.said += command(b"PONG", context)
+            self.outgoing += command(b"PONG", context)
         elif name != b"PONG":
             raise ZmtpError("a command that is not known")
 

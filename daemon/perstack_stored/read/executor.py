@@ -91,12 +91,12 @@ class ReadExecutor:
         self._admitted = ByteShares()  # reads that wait for the index or are under way
         self.pending = 0
         self._long_poll_counter = RequestCounter()
-        self.kept = OpenReads(limits.open_max, limits.open_bytes_max, limits.keep_seconds)
-        self.index_is_there = False
+        self.open_reads = OpenReads(limits.open_max, limits.open_bytes_max, limits.keep_seconds)
+        self.index_is_readable = False
         self._stopping = False
         self.faults = Faults(wake)
         self._threads = {
-            prefix: ReadThread(name, prefix, self, self.faults, self.kept, answer_bytes)
+            prefix: ReadThread(name, prefix, self, self.faults, self.open_reads, answer_bytes)
             for prefix, name in ((_POINT, "point"), (_LISTING, "listing"))
         }
         self.counters = [*(thread.counter for thread in self._threads.values()), self._long_poll_counter]
@@ -134,7 +134,7 @@ class ReadExecutor:
 
     def left(self, peer: RoutingId) -> None:
         """A connection has ended: what is kept for it is freed. What it still waits for is not made."""
-        self.kept.left(peer)
+        self.open_reads.left(peer)
         self.long_polls.left(peer)
 
     @property
@@ -175,13 +175,13 @@ class ReadExecutor:
 
     def index_stopped(self) -> None:
         """The index may be made anew: what is open of it is of no use, and nothing is opened for now."""
-        self.index_is_there = False
+        self.index_is_readable = False
         self.faults.generation += 1
         self.long_polls.index_restarted()
 
     def index_started(self) -> None:
         """The index says how far it is."""
-        self.index_is_there = True
+        self.index_is_readable = True
         self.long_polls.index_restarted()
 
     def stop(self) -> None:
@@ -221,7 +221,7 @@ class ReadExecutor:
             Refusal: BUSY.
         """
         generation = self.faults.generation
-        if self.index_is_there:
+        if self.index_is_readable:
             source = Source(
                 connect(self._path, read_only=True),
                 JournalReader(self._files, self._journal_dir),
@@ -243,7 +243,7 @@ class ReadExecutor:
             for _ in read.make_part(self._answer_bytes, buffers):
                 pass
             fields = self.fields(request, answer)
-            frame = frame_of(request, read, buffers, self.kept, _LISTING, position=position, **fields)
+            frame = frame_of(request, read, buffers, self.open_reads, _LISTING, position=position, **fields)
         except Refusal as refusal:
             self.refuse(request, refusal)
             return

@@ -46,21 +46,21 @@ class ListingCache:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._kept: OrderedDict[int, Listing] = OrderedDict()
+        self._listings: OrderedDict[int, Listing] = OrderedDict()
         self.size = 0
 
-    def of(self, database: sqlite3.Connection, run: int, newest: int, stirred: int) -> Listing:
+    def of(self, database: sqlite3.Connection, run: int, newest: int, reordered_at: int) -> Listing:
         """The listing of a run as of a position, with the pages of it that are known.
 
         `stirred` is the position of the last event that came with a step below that of an earlier one.
         """
-        listing = self._kept.get(run)
+        listing = self._listings.get(run)
         if listing is None or not listing.pages:
             return self._begin(run, newest)
-        self._kept.move_to_end(run)
+        self._listings.move_to_end(run)
         if newest == listing.newest:
             return listing
-        if listing.newest < stirred:
+        if listing.newest < reordered_at:
             return self._begin(run, newest)
         (added,) = database.execute(_SINCE, (run, *listing.last, newest)).fetchone()
         if added:
@@ -71,7 +71,7 @@ class ListingCache:
     def add(self, listing: Listing, after: Cursor, page: Page) -> None:
         """Keep a page behind a cursor, if it is the next one and there is room."""
         size = len(page.text)
-        if self._kept.get(listing.run) is not listing or after != listing.last:
+        if self._listings.get(listing.run) is not listing or after != listing.last:
             return
         if listing.size + size > self._bytes_max // _SHARE:
             return
@@ -87,9 +87,9 @@ class ListingCache:
         self._grow(listing, size)
 
     def _begin(self, run: int, newest: int) -> Listing:
-        if run in self._kept:
+        if run in self._listings:
             self._drop(run)
-        listing = self._kept[run] = Listing(run, newest)
+        listing = self._listings[run] = Listing(run, newest)
         self._grow(listing, _LISTING_BYTES)
         return listing
 
@@ -97,7 +97,7 @@ class ListingCache:
         listing.size += size
         self.size += size
         while self.size > self._bytes_max:
-            self._drop(next(iter(self._kept)))
+            self._drop(next(iter(self._listings)))
 
     def _go_on(self, listing: Listing, newest: int) -> Listing:
         """The same pages as of a later position; who reads it as of the former one does without them."""
@@ -106,10 +106,10 @@ class ListingCache:
         listing.pages = {}
         begin = next(reversed(later.pages))
         later.pages[begin] = later.pages[begin]._replace(ends=False)
-        self._kept[listing.run] = later
+        self._listings[listing.run] = later
         return later
 
     def _drop(self, run: int) -> None:
-        listing = self._kept.pop(run)
+        listing = self._listings.pop(run)
         self.size -= listing.size
         listing.pages = {}

@@ -174,20 +174,20 @@ class OpenReads:
             for read in list(self._reads.values()):
                 self._drop(read)
 
-    def _make_room(self, held: ByteShares, read: OpenRead, more: int, most: int) -> None:
+    def _make_room(self, shares: ByteShares, read: OpenRead, more: int, most: int) -> None:
         """Let others give way until there is room for one; alone, it may take as much as it needs."""
-        while held.total + more > most and any(other is not read for other in self._reads.values()):
-            victim = self._to_give_way(held, read, more)
+        while shares.total + more > most and any(other is not read for other in self._reads.values()):
+            victim = self._to_give_way(shares, read, more)
             if victim is None:
                 raise Refusal(
                     ErrorCode.BUSY, "large answers that are being pulled take all the room there is"
                 )
             self._drop(victim)
 
-    def _to_give_way(self, held: ByteShares, read: OpenRead, more: int) -> OpenRead | None:
-        greatest = held.greatest()
+    def _to_give_way(self, shares: ByteShares, read: OpenRead, more: int) -> OpenRead | None:
+        greatest = shares.greatest()
         oldest = [other for other in self._reads.values() if other is not read]
-        if greatest != read.client and held.of(greatest) > held.of(read.client) + more:
+        if greatest != read.client and shares.of(greatest) > shares.of(read.client) + more:
             return next(other for other in oldest if other.client == greatest)
         # All hold alike, or nobody holds more than the one that asks.
         return oldest[0] if oldest[0].used < time.monotonic() - _IDLE_SECONDS else None
@@ -199,9 +199,9 @@ class OpenReads:
         self._counts.add(read.client, -1)
         self._bytes.add(read.client, -read.counted)
         read.counted = 0
-        kept = self._by_peer[read.peer]
-        kept.remove(read)
-        if not kept:
+        of_peer = self._by_peer[read.peer]
+        of_peer.remove(read)
+        if not of_peer:
             del self._by_peer[read.peer]
 
     def _forget_old(self) -> None:

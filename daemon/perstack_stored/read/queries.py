@@ -124,8 +124,8 @@ def _settings(source: Source, rows: list[list[Any]], *, masked: bool) -> Iterato
 
 
 def _edits(row: list[Any]) -> list[Edit]:
-    _, _, size, _, rewritten, lacks, start, end, body_end, updated_at = row[:10]
-    return setting_edits(size, bool(rewritten), lacks, (start, end), body_end, updated_at)
+    _, _, size, _, rewritten, missing_defaults, start, end, body_end, updated_at = row[:10]
+    return setting_edits(size, bool(rewritten), missing_defaults, (start, end), body_end, updated_at)
 
 
 # --- events ----------------------------------------------------------------------------------------

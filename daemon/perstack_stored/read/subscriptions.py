@@ -71,7 +71,7 @@ class Subscriptions:
         self._by_peer: dict[RoutingId, dict[_Wait, None]] = {}
         self._by_client = Shares()
         self._position = 0
-        self._stirred = False
+        self._woken = False
         self._stopping = False
         self._stale = False
         self._next_expiry = 0.0
@@ -117,7 +117,7 @@ class Subscriptions:
                 for wait in list(self._by_peer.get(peer, ())):
                     self._remove(wait)
 
-    def moved(self, position: int) -> None:
+    def on_indexed(self, position: int) -> None:
         """The index is complete up to this position."""
         if position == self._position:
             return
@@ -147,7 +147,7 @@ class Subscriptions:
         self._thread.join()
 
     def _stir(self) -> None:
-        self._stirred = True
+        self._woken = True
         self._changed.notify()
 
     # --- in the thread -----------------------------------------------------------------------------
@@ -155,9 +155,9 @@ class Subscriptions:
     def _work(self) -> None:
         while True:
             with self._changed:
-                if not self._stirred:
+                if not self._woken:
                     self._changed.wait(self._sleep_seconds())
-                self._stirred = False
+                self._woken = False
                 if self._stopping:
                     break
                 waits = list(self._waits)

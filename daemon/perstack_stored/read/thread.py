@@ -91,13 +91,19 @@ class ReadThread:
     """
 
     def __init__(
-        self, name: str, prefix: str, desk: ReadQueue, faults: Faults, kept: OpenReads, answer_bytes: int
+        self,
+        name: str,
+        prefix: str,
+        desk: ReadQueue,
+        faults: Faults,
+        open_reads: OpenReads,
+        answer_bytes: int,
     ) -> None:
         self.prefix = prefix
         self.counter = RequestCounter()
         self._desk = desk
         self._faults = faults
-        self._kept = kept
+        self._open_reads = open_reads
         self._answer_bytes = answer_bytes
         self._turns = Turns()
         self._source: Source | None = None
@@ -155,7 +161,7 @@ class ReadThread:
         position: int | None = None
         fields: dict[str, object] = {}
         if request.op == "readPart":
-            read = self._kept.take(
+            read = self._open_reads.take(
                 request.arguments["read"],
                 request.envelope[0],
                 request.arguments["part"],
@@ -171,13 +177,15 @@ class ReadThread:
         buffers: list[Buffer] = []
         try:
             for _ in read.make_part(self._answer_bytes, buffers):
-                self._kept.note(read, self.prefix)
+                self._open_reads.note(read, self.prefix)
                 yield
                 self._check(request)
                 self._check_source(source, request)
-            return frame_of(request, read, buffers, self._kept, self.prefix, position=position, **fields)
+            return frame_of(
+                request, read, buffers, self._open_reads, self.prefix, position=position, **fields
+            )
         except BaseException:
-            self._kept.drop(read)  # what was made of the part is gone
+            self._open_reads.drop(read)  # what was made of the part is gone
             raise
 
     def _check(self, request: ReadRequest) -> None:
@@ -204,7 +212,7 @@ class ReadThread:
         """Close what was read from; what is kept of it can't be made any more."""
         source, self._source = self._source, None
         if source is not None:
-            self._kept.clear()
+            self._open_reads.clear()
             source.close()
 
 
@@ -223,7 +231,7 @@ def frame_of(
     request: ReadRequest,
     read: OpenRead,
     buffers: list[Buffer],
-    kept: OpenReads,
+    open_reads: OpenReads,
     prefix: str,
     position: int | None = None,
     **fields: object,
@@ -235,8 +243,8 @@ def frame_of(
     """
     more = None
     if read.is_complete:
-        kept.drop(read)
+        open_reads.drop(read)
     else:
-        kept.keep(read, prefix)
+        open_reads.keep(read, prefix)
         more = {"read": read.name, "part": read.part + 1}
     return frames.joined_answer(request.id, buffers, position=position, more=more, **fields)

@@ -286,7 +286,7 @@ def entries(
         place = near
     following = after + 1
     try:
-        for entry in reader.entries(place, until, apart=True):
+        for entry in reader.entries(place, until, split_large=True):
             if entry.header.position > following:
                 raise _led_astray(place)
             following = entry.header.position + entry.header.count

@@ -135,7 +135,7 @@ class RequestDispatcher:
         )
         if self._peers.rates.active:
             self._peers.rates.charge(client, len(request.items), request.size)
-        if self._projections.index.short:
+        if self._projections.index.out_of_space:
             raise Refusal(
                 ErrorCode.STORAGE_FULL, "the disk is full: there is no room to index what is stored"
             )

@@ -55,7 +55,7 @@ class LongPolls(Protocol):
     def add(self, request: ReadRequest) -> ReadRequest | None:
         """Let a read wait. Returns one that gives way to it."""
 
-    def moved(self, position: int) -> None:
+    def on_indexed(self, position: int) -> None:
         """The index has come so far."""
 
     def release(self) -> list[ReadRequest]:
@@ -72,7 +72,7 @@ class ReadFaults(Protocol):
 class ServerReads(Reads, Protocol):
     """Runs reads beside the loop: `read.executor.ReadExecutor`."""
 
-    index_is_there: bool
+    index_is_readable: bool
 
     @property
     def pending(self) -> int:
@@ -153,7 +153,7 @@ class Projection(ProjectionStatus, Protocol):
         """Files that it can't write."""
 
     @property
-    def short(self) -> bool:
+    def out_of_space(self) -> bool:
         """Whether it lacks room on the disk."""
 
     def start(self) -> None:
@@ -174,7 +174,7 @@ class Projection(ProjectionStatus, Protocol):
     def due(self) -> bool:
         """Whether it is time to start it again."""
 
-    def start_anew(self, reason: str) -> None:
+    def rebuild_index(self, reason: str) -> None:
         """Let the next process build the index again."""
 
     def fileno(self) -> int | None:

@@ -64,7 +64,7 @@ class ProjectionCoordinator:
 
     def await_tree(self, position: int, *, until: Callable[[], bool]) -> None:
         """Wait until the tree has come so far, or can't, or `until` says that nobody wants it any more."""
-        began = said = time.monotonic()
+        began = last_logged = time.monotonic()
         before = None
         while not until():
             self.follow()
@@ -77,8 +77,8 @@ class ProjectionCoordinator:
             if self.index.fault and time.monotonic() - began > _INDEX_STUCK_SECONDS:
                 _log.warning("tree_not_awaited", reason=f"the index: {self.index.fault}")
                 return
-            if time.monotonic() - said > _SAY_SO_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - last_logged > _SAY_SO_SECONDS:
+                last_logged = time.monotonic()
                 _log.info("tree_catching_up", to=position, stats=self._status.projection(self.tree))
             time.sleep(_CATCH_UP_POLL_SECONDS)
 
@@ -93,9 +93,9 @@ class ProjectionCoordinator:
         if self.index.due():
             self.index.start()
         if self.index.place is not None:
-            if not self._reads.index_is_there:
+            if not self._reads.index_is_readable:
                 self._reads.index_started()
-            self._reads.long_polls.moved(self.index.place.position)
+            self._reads.long_polls.on_indexed(self.index.place.position)
             if self.tree.due():
                 self.tree.start()
                 self._tree_from = self._journal.mark.position
@@ -117,11 +117,11 @@ class ProjectionCoordinator:
                 if projection is self.index:
                     self._index_stopped()
                 elif status == INDEX_STATUS:
-                    self.index.start_anew(projection.fault)
+                    self.index.rebuild_index(projection.fault)
                     self._index_stopped()
         damage = self._reads.faults.index_damage()
         if damage:
-            self.index.start_anew(damage)
+            self.index.rebuild_index(damage)
             self._index_stopped()
 
     def _index_stopped(self) -> None:

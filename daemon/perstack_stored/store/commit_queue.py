@@ -61,7 +61,7 @@ class CommitQueue:
         """How many of those that came have left, without one of them that is still here."""
         return min([line.requests[0][0] for line in self._turns], default=self.came)
 
-    def hold(self, request: StoreRequest, bounds: Settings) -> list[StoreRequest]:
+    def admit(self, request: StoreRequest, bounds: Settings) -> list[StoreRequest]:
         """Append a store.
 
         Returns:
@@ -71,10 +71,10 @@ class CommitQueue:
             Refusal: BUSY.
         """
         peer, size = request.envelope[0], memory_of(request)
-        held = self._by_peer.get(peer, 0)
+        own_bytes = self._by_peer.get(peer, 0)
         # What a client may have under way by its window, each record in a request of its own, and a frame.
         window = bounds.window_bytes + bounds.window_records * (REQUEST_BYTES + ITEM_BYTES)
-        if held and held + size > window + bounds.frame_bytes_max:
+        if own_bytes and own_bytes + size > window + bounds.frame_bytes_max:
             raise _busy()
         evicted: list[StoreRequest] = []
         if self._count and self.bytes + size > bounds.held_bytes_max:
@@ -83,7 +83,7 @@ class CommitQueue:
         self.came += 1
         return evicted
 
-    def take(self, bounds: Settings) -> list[StoreRequest]:
+    def next_batch(self, bounds: Settings) -> list[StoreRequest]:
         """Take out the next ones, as many as one commit may have."""
         batch: list[StoreRequest] = []
         records = size = 0

@@ -110,9 +110,9 @@ class GroupCommit:
             Refusal: BUSY.
         """
         if self._large_values.has(request):
-            self._large_values.hold(request, self._settings, self._queue.came)
+            self._large_values.admit(request, self._settings, self._queue.came)
             return []
-        evicted = self._queue.hold(request, self._settings)
+        evicted = self._queue.admit(request, self._settings)
         self._evicted += len(evicted)
         return evicted
 
@@ -139,11 +139,11 @@ class GroupCommit:
             return False
         if journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
-        batch = self._queue.take(self._settings)
+        batch = self._queue.next_batch(self._settings)
         arrivals = self._arrivals.take(len(batch))
         if self._large_values:
-            self._large_values.settle()
-            for since, request in self._large_values.take(self._settings, self._queue.passed()):
+            self._large_values.collect_check()
+            for since, request in self._large_values.next_batch(self._settings, self._queue.passed()):
                 batch.append(request)
                 arrivals.append((since, 1))
             if not batch:
@@ -166,7 +166,7 @@ class GroupCommit:
 
     def collect_sync(self) -> None:
         """Answer what a sync that has ended covers, and begin the next one."""
-        if self._journal.settle():
+        if self._journal.collect_sync():
             self.answer_synced()
             self._journal.sync_soon(self._wake)
 

@@ -19,7 +19,7 @@ from .commit_queue import memory_of
 from .requests import StoreRequest
 from .value_checker import ValueChecker
 
-APART_BYTES = 256 << 10
+LARGE_VALUE_BYTES = 256 << 10
 """From this size on. Below it, a check takes milliseconds at worst."""
 
 
@@ -77,9 +77,9 @@ class LargeValueQueue:
 
     def has(self, request: StoreRequest) -> bool:
         """Whether a store belongs here."""
-        return request.size > APART_BYTES or request.key in self._lines
+        return request.size > LARGE_VALUE_BYTES or request.key in self._lines
 
-    def hold(self, request: StoreRequest, bounds: Settings, after: int) -> None:
+    def admit(self, request: StoreRequest, bounds: Settings, after: int) -> None:
         """Take in a store, and see that it is checked if it is large.
 
         Args:
@@ -91,14 +91,14 @@ class LargeValueQueue:
             Refusal: BUSY.
         """
         owner, size = self._owner_of(request.envelope[0]), memory_of(request)
-        held = self._owners.get(owner, 0)
+        own_bytes = self._owners.get(owner, 0)
         # Each client may have half of the room. A single value always has room.
         most = bounds.parts_bytes_max
-        if self.bytes and (self.bytes + size > most or (held and held + size > most // 2)):
+        if self.bytes and (self.bytes + size > most or (own_bytes and own_bytes + size > most // 2)):
             raise Refusal(ErrorCode.BUSY, "too many large values are being checked at once")
-        self._owners[owner] = held + size
+        self._owners[owner] = own_bytes + size
         self.bytes += size
-        waiting = _Waiting(request, owner, after, checked=request.size <= APART_BYTES)
+        waiting = _Waiting(request, owner, after, checked=request.size <= LARGE_VALUE_BYTES)
         line = self._lines.setdefault(request.key or waiting, deque())
         line.append(waiting)
         if waiting.checked:
@@ -107,7 +107,7 @@ class LargeValueQueue:
             self._turns.setdefault(owner, deque()).append(waiting)
             self._next()
 
-    def settle(self) -> None:
+    def collect_check(self) -> None:
         """Take notice of a check that has ended, and begin the next one."""
         done = self._under_way
         refusals = None if done is None else self._checker.finished()
@@ -119,7 +119,7 @@ class LargeValueQueue:
         self._release(self._lines[done.request.key or done])
         self._next()
 
-    def take(self, bounds: Settings, taken: int) -> list[tuple[float, StoreRequest]]:
+    def next_batch(self, bounds: Settings, taken: int) -> list[tuple[float, StoreRequest]]:
         """Take out what can be committed, as much as one commit may have, and since when each was here.
 
         Args:

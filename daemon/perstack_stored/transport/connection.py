@@ -11,7 +11,7 @@ from perstack_stored.protocol.zmtp import ZmtpDecoder
 
 _JOIN_BYTES_MAX = 65_536  # up to here a copy is cheaper than a call with many buffers
 _BUFFERS_MAX = 64
-_APART_BYTES = 16_384
+_LARGE_BODY_BYTES = 16_384
 
 
 class Newcomer(NamedTuple):
@@ -46,16 +46,16 @@ class IpcConnection:
         number: its routing id; never used twice, unlike its descriptor.
         client: who connected, where many are told apart: `Peers.client`.
         since: when it came.
-        deaf: it takes no more answers.
-        kept: bytes of an unfinished frame, as they were counted last.
+        send_closed: it takes no more answers.
+        partial_bytes: bytes of an unfinished frame, as they were counted last.
         waiting: bytes of answers that wait to be sent.
         answers: how many answers that are, nearly: those that are sent in part count.
         blocked: the socket is full; it is watched for room.
     """
 
     __slots__ = (
-        "_out", "_send", "_socket", "answers", "blocked", "client", "deaf", "decoder", "fd", "kept", "number",
-        "recv", "since", "waiting",
+        "_out", "_send", "_socket", "answers", "blocked", "client", "decoder", "fd", "number",
+        "partial_bytes", "recv", "send_closed", "since", "waiting",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, number: int, client: Client, frame_bytes_max: int) -> None:
@@ -70,14 +70,14 @@ class IpcConnection:
         self.decoder: ZmtpDecoder[Envelope] = ZmtpDecoder(plain, (number, True), frame_bytes_max)
         self._out: list[bytes | memoryview] = []
         self.since = time.monotonic()
-        self.kept = self.waiting = self.answers = 0
-        self.blocked = self.deaf = False
+        self.partial_bytes = self.waiting = self.answers = 0
+        self.blocked = self.send_closed = False
 
     def put(self, head: bytes, body: bytes) -> None:
         """Append to what waits."""
-        if len(body) >= _APART_BYTES:
+        if len(body) >= _LARGE_BODY_BYTES:
             self._out += (head, body)
-        elif self.blocked and len(self._out[-1]) < _APART_BYTES:
+        elif self.blocked and len(self._out[-1]) < _LARGE_BODY_BYTES:
             # Each by itself, they would take a multiple of their bytes, and long to be sent.
             self._out[-1] = b"".join((self._out[-1], head, body))
         else:

@@ -160,14 +160,14 @@ class IpcTransport:
             return
         if decoder.unread:
             self._unread[connection.number] = connection
-        if decoder.said:
-            said, decoder.said = decoder.said, b""
-            if not connection.deaf:
-                self._put(connection, said, b"")
+        if decoder.outgoing:
+            outgoing, decoder.outgoing = decoder.outgoing, b""
+            if not connection.send_closed:
+                self._put(connection, outgoing, b"")
         if not was_ready and decoder.ready:
             self._greeting.pop(connection.number, None)
-        if decoder.kept != connection.kept:
-            self.halves.note(connection, decoder.kept)
+        if decoder.partial_bytes != connection.partial_bytes:
+            self.halves.note(connection, decoder.partial_bytes)
             while (one := self.halves.excess()) is not None:
                 self._cut(one, "memory", "unfinished frames take more than half-frames-bytes-max")
 
@@ -185,7 +185,7 @@ class IpcTransport:
         """Send an answer at the next `flush`, or as soon as the client reads."""
         number, delimited = envelope
         connection = self._by_number.get(number)
-        if connection is None or connection.deaf:
+        if connection is None or connection.send_closed:
             self.gone += 1
         elif self._put(connection, head_of(len(frame), delimited=delimited), frame):
             connection.answers += 1
@@ -243,7 +243,7 @@ class IpcTransport:
 
     def _give_up(self, connection: IpcConnection) -> None:
         """Send no more answers there; a client that does read sees the end, and connects anew."""
-        connection.deaf = True
+        connection.send_closed = True
         connection.end()
         self.gone += connection.discard()
 
@@ -344,7 +344,7 @@ class IpcTransport:
         if connection.blocked:
             self._unread_answers -= connection.waiting
         self.gone += connection.discard()
-        if connection.kept:
+        if connection.partial_bytes:
             self.halves.note(connection, 0)
         connection.close()
         del self._by_fd[connection.fd], self._by_number[number]

@@ -20,15 +20,15 @@ class PartialFrameBudget:
         self._by_client: dict[Client, dict[int, IpcConnection]] = {}  # the one that moved last is the last
         self.bytes = 0
 
-    def note(self, connection: IpcConnection, kept: int) -> None:
+    def note(self, connection: IpcConnection, partial_bytes: int) -> None:
         """So many bytes are kept for a connection now; none once it is closed."""
         client = connection.client
-        self.bytes += kept - connection.kept
-        self._of[client] += kept - connection.kept
-        connection.kept = kept
+        self.bytes += partial_bytes - connection.partial_bytes
+        self._of[client] += partial_bytes - connection.partial_bytes
+        connection.partial_bytes = partial_bytes
         connections = self._by_client.setdefault(client, {})
         connections.pop(connection.number, None)
-        if kept:
+        if partial_bytes:
             connections[connection.number] = connection
         elif not connections:
             del self._by_client[client], self._of[client]

@@ -58,9 +58,9 @@ class TcpTransport:
             if self._peers.knows(peer):
                 frame = recv(nowait)
             else:
-                told = recv(nowait, copy=False)
-                self._peers.meet(peer, told)
-                frame = told.bytes
+                first = recv(nowait, copy=False)
+                self._peers.meet(peer, first)
+                frame = first.bytes
             size += len(frame)
             if not more(zmq.RCVMORE):
                 messages.append(((peer, False), frame))

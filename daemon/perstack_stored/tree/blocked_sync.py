@@ -20,7 +20,7 @@ class BlockedRecords:
         tree: TreeWriter,
         save: Callable[[tuple[BlockedRecord, ...]], None],
         listed: BlockedList | None = None,
-        told: tuple[BlockedRecord, ...] = (),
+        reported: tuple[BlockedRecord, ...] = (),
     ) -> None:
         """Nothing is written yet.
 
@@ -28,12 +28,12 @@ class BlockedRecords:
             tree: passes over all of them already.
             save: writes the list down.
             listed: what the list says.
-            told: records at which a process died since.
+            reported: records at which a worker died since.
         """
         self._tree = tree
         self._save = save
         self._listed = listed or BlockedList()
-        self._told = {one.position for one in told}
+        self._reported = {one.position for one in reported}
 
     def begin(self, mark: LogPosition) -> None:
         """Write down what is new; take up again what only an older version has tried.
@@ -45,7 +45,7 @@ class BlockedRecords:
         tree, listed = self._tree, self._listed
         if not listed.is_current:
             self._retry_blocked(mark)
-        if not listed.is_current or self._told - {one.position for one in listed.records}:
+        if not listed.is_current or self._reported - {one.position for one in listed.records}:
             tree.passed_over_changed = True
         self.keep()
 
@@ -53,7 +53,7 @@ class BlockedRecords:
         tree = self._tree
         tree.names_records = True
         for one in self._listed.records:
-            if one.position in self._told or one.position > mark.position:
+            if one.position in self._reported or one.position > mark.position:
                 continue
             _log.info("record_taken_up_again", position=one.position, kind=one.kind, file=one.file)
             if one.position > tree.position:

@@ -34,8 +34,8 @@ class Write(NamedTuple):
 
 def event_name(timestamp: float, step: float, type: str, n: int) -> str:
     """Name of an event's file; `n` numbers the events that would share it, from 1."""
-    twin = "" if n == 1 else f".n{n:04d}"
-    return f"event-{int(timestamp)}-{int(step)}-{type}{twin}.json"
+    duplicate = "" if n == 1 else f".n{n:04d}"
+    return f"event-{int(timestamp)}-{int(step)}-{type}{duplicate}.json"
 
 
 def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:

@@ -79,7 +79,7 @@ class TreeWriter:
         self.blocked = 0
         self.syncer: BackgroundSync[LogPosition] | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
-        self._writer = FileWriter(datadir, options, lambda: self._settle(wait=True))
+        self._writer = FileWriter(datadir, options, lambda: self._collect_sync(wait=True))
         if options.assists:
             self.replay_until = 0
 
@@ -109,7 +109,7 @@ class TreeWriter:
         if not entries:
             return
         until = self._reader.behind(entries[-1])
-        self._settle(wait=until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX)
+        self._collect_sync(wait=until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX)
         if self.clean or self._lost or until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
         writes = self._writes(entries, until.position)
@@ -179,7 +179,7 @@ class TreeWriter:
         Raises:
             TreeUnsyncedError: what was written behind the cursor is to be written again, by another process.
         """
-        self._settle(wait=True)
+        self._collect_sync(wait=True)
         if self._lost and self.position < self.replay_until:
             return  # a cursor would say that nothing far behind it was written
         if self.position == self.synced and clean == self.clean and not self._lost:
@@ -204,7 +204,7 @@ class TreeWriter:
         if self.position - self.synced >= tree_cursor.UNSYNCED_RECORDS_MAX // 2:
             syncer.start(self._writer.ground, LogPosition(self.position, 0, 0))
 
-    def _settle(self, *, wait: bool) -> None:
+    def _collect_sync(self, *, wait: bool) -> None:
         """Move the cursor behind a sync that has ended."""
         if self.syncer is None or not self.syncer.busy:
             return
@@ -227,7 +227,7 @@ class TreeWriter:
 
     def _writes(self, entries: list[Entry], last: int) -> list[Write]:
         first = entries[0].header.position
-        twins = dict(
+        duplicates = dict(
             self._index.execute(
                 "SELECT position, n FROM twin WHERE position BETWEEN ? AND ?", (first, last)
             ).fetchall()
@@ -237,7 +237,7 @@ class TreeWriter:
             position = entry.header.position
             for place in entry_format.record_places(entry.data, entry.header):
                 payload = entry.data[place.start : place.start + place.length]
-                n = twins.get(position, 1)
+                n = duplicates.get(position, 1)
                 is_wanted = n and position > self.position and place.kind != Kind.GAP
                 if is_wanted and position not in self.passed_over:
                     self._status.at(position)
@@ -330,7 +330,7 @@ class TreeWriter:
         if len(newest) == len(replacing) and not self._replayed:
             return writes
         newest |= {key: self._replayed[key] for key in newest if self._replayed.get(key, 0) > newest[key]}
-        kept = []
+        wanted = []
         seen: set[tuple[tuple[str, ...], str]] = set()
         for write in writes:
             key = (write.folders, write.name)
@@ -338,5 +338,5 @@ class TreeWriter:
                 if key in seen or self._writer.exists(write):
                     continue
                 seen.add(key)
-            kept.append(write)
-        return kept
+            wanted.append(write)
+        return wanted

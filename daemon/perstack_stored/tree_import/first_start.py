@@ -70,11 +70,11 @@ def import_tree(datadir: DataDir, journal: JournalWriter, working: Working = to_
     atomic_replace(files, MARKER_NAME, _MARKER, FILE_MODE, dir_fd=folders.stored)
     before = journal.mark.position
     _log.info("import_begun", records=before)
-    held = _held(files, folders, journal, working)
+    existing = _existing(files, folders, journal, working)
     account = Account(working)
     plan = TreeSurvey(files, account).run(folders.base)
     with Storing(files, folders.base, journal, account) as storing:
-        _store_all(storing, plan, held, account)
+        _store_all(storing, plan, existing, account)
     files.unlink(MARKER_NAME, dir_fd=folders.stored)
     files.sync(folders.stored)
     _log.info(
@@ -88,11 +88,13 @@ def import_tree(datadir: DataDir, journal: JournalWriter, working: Working = to_
     )
 
 
-def _held(files: FileSystem, folders: Folders, journal: JournalWriter, working: Working) -> Counter[bytes]:
+def _existing(
+    files: FileSystem, folders: Folders, journal: JournalWriter, working: Working
+) -> Counter[bytes]:
     """Digests of what an import that was cut short has stored."""
-    held: Counter[bytes] = Counter()
+    existing: Counter[bytes] = Counter()
     if not journal.mark.position:
-        return held
+        return existing
     newest: dict[tuple[str, ...], bytes] = {}
     reader = JournalReader(files, folders.journal)
     for entry in reader.entries(reader.start(), journal.mark):
@@ -106,19 +108,19 @@ def _held(files: FileSystem, folders: Folders, journal: JournalWriter, working: 
                 identity = identity_of(values.decode(place.kind, payload))
                 # Where a file changed between two attempts, only what was stored last counts: the file
                 # may have become again what it was before.
-                held.pop(newest.get(identity, b""), None)
+                existing.pop(newest.get(identity, b""), None)
                 newest[identity] = digest
-            held[digest] += 1
+            existing[digest] += 1
     reader.close()
-    return held
+    return existing
 
 
 def _store_all(storing: "Storing", plan: Plan, held: Counter[bytes], account: Account) -> None:
     """Store all files but those that are held already."""
     for done, planned in enumerate(plan):
         account.progress("storing", files=done, of=len(plan))
-        if held[planned.digest]:
-            held[planned.digest] -= 1
+        if existing[planned.digest]:
+            existing[planned.digest] -= 1
             account.imported[_name(planned.kind)] += 1
             continue
         try:

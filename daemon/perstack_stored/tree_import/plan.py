@@ -16,7 +16,7 @@ from perstack_stored.model.values import Value
 from perstack_stored.tree.write import event_name
 
 DIGEST_BYTES = 16
-_TWIN = re.compile(r"(event-.*)\.n(\d{4,9})\.json", re.DOTALL)
+_DUPLICATE = re.compile(r"(event-.*)\.n(\d{4,9})\.json", re.DOTALL)
 
 # An item, as bytes that sort in the order of the import:
 #
@@ -107,8 +107,8 @@ def order_of(name: str, value: Value, written_ms: int) -> Order:
         return Order(max(0, written_ms), name, 1, misnamed=False)
     if not isinstance(value, values.Event):
         return Order(int(value.startedAt), name, 1, misnamed=False)
-    twin = _TWIN.fullmatch(name)
-    plain, n = (name, 1) if twin is None else (f"{twin[1]}.json", int(twin[2]))
+    duplicate = _DUPLICATE.fullmatch(name)
+    plain, n = (name, 1) if duplicate is None else (f"{duplicate[1]}.json", int(duplicate[2]))
     # Whole ms, as in names: the events that share one are numbered again in this order, and must keep their
     # files. Those that have the name of another event come behind all that have their own.
     time_ms = int(value.timestamp)

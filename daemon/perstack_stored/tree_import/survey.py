@@ -62,7 +62,7 @@ class Account:
         self.files = 0
         self.imported: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
-        self._told = time.monotonic()
+        self._last_reported = time.monotonic()
 
     def skip(self, path: Path, skip: SkipError) -> None:
         """Count and name a file that is not imported."""
@@ -80,9 +80,9 @@ class Account:
         """Tell how far it has come, every `PROGRESS_SECONDS`."""
         self._working(f"importing the tree: {step}, {files} files" + (f" of {of}" if of else ""))
         now = time.monotonic()
-        if now - self._told < PROGRESS_SECONDS:
+        if now - self._last_reported < PROGRESS_SECONDS:
             return
-        self._told = now
+        self._last_reported = now
         records, skipped = self.imported.total(), self.skipped.total()
         _log.info("import_progress", step=step, files=files, of=of, records=records, skipped=skipped)
 

@@ -193,8 +193,8 @@ _BUGS = (
     _Bug(
         "a collision of names overwrites",
         "tree/write.py",
-        'twin = "" if n == 1 else',
-        'twin = "" if n else',
+        'duplicate = "" if n == 1 else',
+        'duplicate = "" if n else',
     ),
     _Bug(
         "a file is replaced in two steps",

@@ -123,7 +123,7 @@ class SimulatedFollower:
         self.place: LogPosition | None = None
         self.sent: LogPosition | None = None
         self.fault = ""
-        self.short = False
+        self.out_of_space = False
         self.blocked = self.starts = self.generation = self.faults = self.rebuilds = 0
         self.idle = False
         self.heard = 0.0
@@ -165,7 +165,7 @@ class SimulatedFollower:
         self.fault = "ended"
         return 0
 
-    def start_anew(self, reason: str) -> None:
+    def rebuild_index(self, reason: str) -> None:
         raise NotImplementedError
 
     def due(self) -> bool:
@@ -203,7 +203,7 @@ class SimulatedFollower:
 
     def report(self, report: Report) -> None:
         self.fault, self.blocked, self.idle = report.fault, report.blocked, report.idle
-        self.short = report.short
+        self.out_of_space = report.out_of_space
         self.heard = Kernel.current.clock.up
         if report.blocked:
             raise Violation("a file of the tree was given up as blocked")

@@ -56,7 +56,7 @@ class NoLongPolls:
     def add(self, request: ReadRequest) -> ReadRequest | None:
         raise NotImplementedError
 
-    def moved(self, position: int) -> None:
+    def on_indexed(self, position: int) -> None:
         """Nobody waits for it."""
 
     def release(self) -> list[ReadRequest]:
@@ -67,7 +67,7 @@ class NoLongPolls:
 class NoReads:
     """Reads: the simulated clients make none."""
 
-    index_is_there = True
+    index_is_readable = True
     pending = failed = 0
     answered = False
 

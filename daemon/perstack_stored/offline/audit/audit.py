@@ -92,14 +92,14 @@ def audit(tree: int, report: Report) -> None:
     Raises:
         OSError: descriptors or memory ran out.
     """
-    told = _Told(report)
+    result = _AuditResult(report)
     with progress("reading (files)", count_files(tree)) as advance:
-        told.advance = advance
-        TreeSurvey(FileSystem(), told).run(tree)
-    told.finish()
+        result.advance = advance
+        TreeSurvey(FileSystem(), result).run(tree)
+    result.finish()
 
 
-class _Told(Account):
+class _AuditResult(Account):
     """Takes the files in the order of their paths: those of a run, and those of a job, come in a row."""
 
     def __init__(self, report: Report) -> None:

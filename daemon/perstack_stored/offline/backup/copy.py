@@ -93,7 +93,7 @@ def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str |
             folders = open_folders(files, path)
             for fd in folders:
                 stack.callback(files.close, fd)
-            mark = _served_mark(path, endpoint or _told_endpoint(folders.stored))
+            mark = _served_mark(path, endpoint or _endpoint_of_holder(folders.stored))
         else:
             folders = base.folders
             found = recover_only(files, folders.journal)
@@ -103,7 +103,7 @@ def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str |
         yield _Source(path, chain, mark)
 
 
-def _told_endpoint(stored: int) -> str | None:
+def _endpoint_of_holder(stored: int) -> str | None:
     """Where the daemon serves, as it says itself: under systemd that is not the base's socket."""
     holder = holder_of(stored)
     endpoints = holder.endpoints if holder else ()

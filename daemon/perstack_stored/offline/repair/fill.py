@@ -56,12 +56,12 @@ class GapFiller:
     """Fills holes."""
 
     def __init__(
-        self, files: FileSystem, survey: DamageSurvey, vouchers: IndexEvidence, tally: FillCounts
+        self, files: FileSystem, survey: DamageSurvey, vouchers: IndexEvidence, counts: FillCounts
     ) -> None:
         self._files = files
         self._survey = survey
         self._vouchers = vouchers
-        self._tally = tally
+        self._counts = counts
 
     def fill(self, segment: Segment, hole: Hole, from_ms: int, to_ms: int) -> Iterator[Filled]:
         """Entries for all positions of a hole, between two others that were written at these times."""
@@ -120,7 +120,7 @@ class GapFiller:
             records = []
             for i, (place, payload) in enumerate(zip(found.places, payloads, strict=True)):
                 known = self._vouchers.known(header.position + i)
-                self._tally.restored(header.position + i, known, place.kind, sources[i])
+                self._counts.restored(header.position + i, known, place.kind, sources[i])
                 records.append(Record(place.kind, place.flags, payload))
             return Filled(header.position, header.time_ms, header.seq, header.session, records)
         time_ms = header.time_ms if from_ms <= header.time_ms <= to_ms else from_ms
@@ -156,9 +156,9 @@ class GapFiller:
             if payload is None:
                 payload, source = self._vouchers.in_tree(known), FROM_TREE
             if payload is not None:
-                self._tally.restored(position, known, known.kind, source)
+                self._counts.restored(position, known, known.kind, source)
                 return Record(known.kind, entry_format.FLAG_RESTORED, payload)
-        self._tally.gone(position, known)
+        self._counts.gone(position, known)
         gap = known.gap
         if touched:
             gap = gaps.decode(gaps.encode(gap))

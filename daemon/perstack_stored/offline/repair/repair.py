@@ -66,7 +66,7 @@ def repair(base: DataDir, report: Report, *, dry_run: bool) -> Done | None:
         survey.close()
 
 
-class _Tally:
+class _ReportedCounts:
     """Reports what becomes of each position, and remembers which are lost."""
 
     def __init__(self, report: Report) -> None:
@@ -118,7 +118,7 @@ class _Repair:
         self._report = report
         self._survey = survey
         self._scratch = scratch
-        self._tally = _Tally(report)
+        self._counts = _ReportedCounts(report)
 
     def run(self, *, dry_run: bool) -> Done | None:
         files, folders = self._base.files, self._base.folders
@@ -138,7 +138,7 @@ class _Repair:
         vouchers.look_up([hole for segment in damaged for hole in segment.holes])
         if vouchers.reason:
             self._report.add("index_not_usable", reason=vouchers.reason)
-        filler = GapFiller(files, self._survey, vouchers, self._tally)
+        filler = GapFiller(files, self._survey, vouchers, self._counts)
         done = None
         if dry_run:
             self._write(SegmentRewriter(files, None, self._survey, filler, store))
@@ -149,14 +149,14 @@ class _Repair:
             files.close(folder)
         vouchers.close()
         self._report.compared |= {
-            "restored": self._tally.restored_records,
-            "gone": self._tally.gone_records,
+            "restored": self._counts.restored_records,
+            "gone": self._counts.gone_records,
         }
         return done
 
     def _tell_damage(self, segment: Segment) -> None:
-        told = {(hole.start, hole.reason): hole for hole in segment.holes}
-        if segment.header is None and not any(reason == segment.reason for _, reason in told):
+        holes = {(hole.start, hole.reason): hole for hole in segment.holes}
+        if segment.header is None and not any(reason == segment.reason for _, reason in holes):
             self._report.add("journal_damage", segment=segment.name, offset=0, reason=segment.reason)
         for hole in segment.holes:
             position = hole.first if hole.first <= hole.last else None
@@ -170,23 +170,23 @@ class _Repair:
 
     def _write(self, writer: SegmentRewriter) -> list[str]:
         """Make what has to be made anew; returns the names."""
-        survey, lost = self._survey, self._tally.lost
+        survey, lost = self._survey, self._counts.lost
         names = []
         previous_end = 0
         for segment in survey.segments:
             is_last = segment.number == len(survey.segments)
             # A segment whose end nothing tells is written, and so synced, once more.
-            is_anew = segment.is_damaged or not (is_last or survey.segments[segment.number].header)
+            is_rewritten = segment.is_damaged or not (is_last or survey.segments[segment.number].header)
             sessions = keeping_sessions(Settings())
-            if is_anew or is_last:
+            if is_rewritten or is_last:
                 sessions_before(survey, segment, sessions)
                 holes = [GapRange(hole.first, hole.last) for hole in segment.holes if hole.first <= hole.last]
                 # What is taken back whole tells its session again.
-                is_anew |= sessions.forget_positions(lost + holes)
-            if is_anew:
-                previous_end = writer.anew(segment, previous_end, sessions)
+                is_rewritten |= sessions.forget_positions(lost + holes)
+            if is_rewritten:
+                previous_end = writer.rewrite(segment, previous_end, sessions)
                 names.append(segment.name)
-                self._tally.flush()
+                self._counts.flush()
                 continue
             assert segment.header is not None
             if segment.header.previous_end != previous_end:

@@ -44,7 +44,7 @@ class SegmentRewriter:
         self._epochs = list(survey.epochs)
         self._next_epoch = 0
 
-    def anew(self, segment: Segment, previous_end: int, sessions: Sessions) -> int:
+    def rewrite(self, segment: Segment, previous_end: int, sessions: Sessions) -> int:
         """Make a segment of what is whole in it, with its holes filled; returns where it ends.
 
         Args:

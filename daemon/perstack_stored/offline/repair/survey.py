@@ -86,7 +86,7 @@ class Segment:
         return self.header is None or not self.has_snapshot or bool(self.holes)
 
     @property
-    def told_first(self) -> int | None:
+    def stated_first(self) -> int | None:
         """Its first position, as the segment itself tells it."""
         if self.header is not None:
             return self.header.first_position
@@ -287,8 +287,8 @@ class DamageSurvey:
         for following in self.segments[segment.number :]:
             if following.header is None:
                 self._scan(following)
-            if following.told_first is not None:
-                return following.told_first - 1
+            if following.stated_first is not None:
+                return following.stated_first - 1
             has_entries = any(item.header is not None for item in following.items)
             if has_entries or (builder.bad_bytes == 0 and segment.fd is not None):
                 break  # what is missing, is missing there
