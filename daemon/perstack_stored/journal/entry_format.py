@@ -1,6 +1,6 @@
 """Layout of the journal: segment headers and entries, as proto/journal.md draws them. No I/O here.
 
-An entry holds the records of one client frame, so that what was sent is journalled unmodified:
+An entry holds the records of one client frame, so that a frame is journalled unmodified:
 
      0        4        8        12    14  15  16                24               32
      +--------+--------+--------+-----+---+---+-----------------+----------------+
@@ -10,12 +10,12 @@ An entry holds the records of one client frame, so that what was sent is journal
      +-----------------+-----------------+---------------------------------------+
    64| count x record: length u32, kind u8, flags u8, compression u8, reserved u8|
      +---------------------------------------------------------------------------+
-     | payload bytes of the records, one behind the other                        |
+     | payload bytes of the records, one after the other                         |
      +---------------------------------------------------------------------------+
      | zeros up to a multiple of 8                                               |
      +---------------------------------------------------------------------------+
 
-All integers are little-endian. The crc32c covers everything behind it up to `length`, and starts from the
+All integers are little-endian. The crc32c covers the bytes after it up to `length`, and starts from the
 salt of the segment; with the position inside, an old entry in a reused block is no entry.
 """
 
@@ -57,18 +57,18 @@ class EntryType(IntEnum):
 
     RECORDS = 1
     SESSIONS = 2  # the sessions known when the segment was begun; takes no position
-    MARK = 3  # says up to where the segment is synced, and may begin an epoch; takes no position
-    PACKED_SESSIONS = 4  # as SESSIONS, in fewer bytes: see session_bytes.py
+    MARK = 3  # states up to where the segment is synced, and may begin an epoch; takes no position
+    PACKED_SESSIONS = 4  # as SESSIONS, in fewer bytes: see session_snapshot.py
 
 
 SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
 _TYPES = frozenset({int(type) for type in EntryType})
-FLAG_IMPORTED = 1  # taken over from an existing tree: a run setting counts as it is
-FLAG_RESTORED = 2  # taken back from the tree by a repair: the same, and time and session may be unknown
+FLAG_IMPORTED = 1  # imported from an existing tree: a run setting counts as it is
+FLAG_RESTORED = 2  # restored from the tree by a repair: likewise, and time and session may be unknown
 
 
 class Record(NamedTuple):
-    """One stored value: its kind, flags and the bytes as they were sent."""
+    """One stored value: its kind, its flags and its bytes as sent."""
 
     kind: int
     flags: int
@@ -102,7 +102,7 @@ class SegmentHeader(NamedTuple):
 
 
 class NotAnEntryError(ValueError):
-    """The bytes are no entry of this segment. Says what is wrong with them."""
+    """The bytes are no entry of this segment. The message says why."""
 
 
 def _refuse_newer(what: str) -> Never:
@@ -112,7 +112,7 @@ def _refuse_newer(what: str) -> Never:
 
 
 def padded(length: int) -> int:
-    """Bytes that an entry of `length` takes in its segment."""
+    """Bytes that an entry of `length` takes in its segment, with padding."""
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
@@ -122,7 +122,7 @@ def entry_size(records: Sequence[Record]) -> int:
 
 
 class EntryFields(NamedTuple):
-    """What the header of an entry says beside what follows from its records.
+    """Header fields of an entry that don't follow from its records.
 
     Attributes:
         position: of its first record.
@@ -165,10 +165,10 @@ def encode_entry(
 
 
 def decode_header(data: bytes | memoryview, offset: int = 0) -> EntryHeader:
-    """Header of the entry at `offset`. Its checksum is not tested here.
+    """Decode the header of the entry at `offset`. Its checksum is not tested here.
 
     Raises:
-        NotAnEntryError: too few bytes, no magic, or a length that can't be.
+        NotAnEntryError: too few bytes, no magic, or an impossible length.
     """
     if len(data) - offset < ENTRY_HEADER_BYTES:
         raise NotAnEntryError("it ends in the header")
@@ -189,12 +189,12 @@ def entry_matches(data: bytes | memoryview, header: EntryHeader, salt: int, offs
 
 
 def crc_of_head(head: bytes, salt: int) -> int:
-    """The checksum of an entry, as far as its first bytes go."""
+    """Checksum of an entry as far as `head`, its first bytes."""
     return crc32c(memoryview(head)[_CRC_START:], salt)
 
 
 class RecordPlace(NamedTuple):
-    """A record inside an entry: what it is, and where its payload lies, counted from the entry's start."""
+    """A record inside an entry: kind, flags, and where its payload lies, counted from the entry's start."""
 
     kind: int
     flags: int
@@ -203,10 +203,10 @@ class RecordPlace(NamedTuple):
 
 
 def record_places(data: bytes | memoryview, header: EntryHeader, offset: int = 0) -> list[RecordPlace]:
-    """The records of an entry whose checksum was tested.
+    """Return the records of an entry whose checksum was tested.
 
     Raises:
-        NotAnEntryError: the table and the length don't agree.
+        NotAnEntryError: table and length don't agree.
         NewerFormatError: it needs a newer version of this program.
     """
     count = header.count
@@ -245,8 +245,8 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
     """Read the first 64 bytes of a segment.
 
     Raises:
-        NotAnEntryError: it is not a segment, or is damaged.
-        NewerFormatError: it was written by a newer version.
+        NotAnEntryError: it is not a segment header, or is damaged.
+        NewerFormatError: a newer version wrote it.
     """
     if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
         raise NotAnEntryError("it does not begin as a segment does")

@@ -1,7 +1,7 @@
 """Epochs: each start of a writer begins one, so two continuations of one history differ. No I/O.
 
-A copy of a base that goes on by itself has the positions of the original, but not its epochs: both gave
-the records behind the copy's last position an epoch of their own, with a random name.
+A copy of a base that goes on by itself has the positions of the original, but not its epochs: each gave
+the records after the copy's last position an epoch of its own, with a random name.
 """
 
 import secrets
@@ -13,9 +13,9 @@ from . import entry_format
 from .entry_format import NO_SESSION, EntryHeader, EntryType
 
 EPOCHS_MAX = 1024
-"""So many, the newest ones, are known; 64 KiB at the head of each segment."""
+"""Count of the newest epochs that are kept; 64 KiB at the head of each segment."""
 BEFORE_ALL = "0"
-"""The epoch of what was stored before there were epochs."""
+"""The epoch of records from before there were epochs."""
 
 
 class Epoch(NamedTuple):
@@ -27,7 +27,7 @@ class Epoch(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name on the wire; short, as an answer may have many."""
+        """Its name on the wire; short, because an answer may have many."""
         return f"{self.number}-{self.id[:8].hex()}"
 
 
@@ -39,7 +39,7 @@ def epoch_of(header: EntryHeader) -> Epoch | None:
 
 
 def encode_epochs(epochs: Iterable[Epoch], salt: int, time_ms: int) -> tuple[list[entry_format.Buffer], int]:
-    """Buffers of the marks that tell epochs at the head of a segment, and their size in bytes."""
+    """Encode the marks that list epochs at the head of a segment. Returns buffers and their size in bytes."""
     buffers: list[entry_format.Buffer] = []
     total = 0
     for first, number, id in epochs:
@@ -54,20 +54,20 @@ def encode_epochs(epochs: Iterable[Epoch], salt: int, time_ms: int) -> tuple[lis
 
 
 class Epochs:
-    """The epochs of a journal, in order. An epoch in which nothing was stored is forgotten."""
+    """The epochs of a journal, in order. An epoch without records is forgotten."""
 
     def __init__(self) -> None:
         self._epochs: list[Epoch] = []
         self._number = 0
 
     def apply(self, header: EntryHeader) -> None:
-        """Take notice of an entry."""
+        """Apply an entry of the journal."""
         epoch = epoch_of(header)
         if epoch is not None:
             self._add(epoch)
 
     def begin(self, position: int) -> None:
-        """Begin a new epoch behind a position; what was to begin later is void."""
+        """Begin a new epoch after a position; epochs that would begin later are dropped."""
         self._add(Epoch(position + 1, self._number + 1, secrets.token_bytes(len(NO_SESSION))))
 
     def _add(self, epoch: Epoch) -> None:
@@ -79,20 +79,20 @@ class Epochs:
         self._number = max(self._number, epoch.number)
 
     def upto(self, position: int) -> list[Epoch]:
-        """Those that begin at a position or before."""
+        """Epochs that begin at a position or before."""
         return self._epochs[: self._behind(position)]
 
     def behind(self, position: int) -> list[Epoch]:
-        """Those that begin behind a position."""
+        """Epochs that begin after a position."""
         return self._epochs[self._behind(position) :]
 
     @property
     def newest(self) -> Epoch:
-        """The one that is being written."""
+        """The epoch that is being written."""
         return self._epochs[-1]
 
     def at(self, position: int) -> str | None:
-        """The name of the epoch in which a position was given; None if it is not known (any more)."""
+        """Name of the epoch in which a position was given; None if it is not known (any more)."""
         number = self._behind(position)
         if position < 1:
             return None
@@ -101,7 +101,7 @@ class Epochs:
         return None if self._epochs and self._epochs[0].number > 1 else BEFORE_ALL
 
     def between(self, after: int, last: int) -> dict[str, object]:
-        """Fields of an answer that holds what stands behind `after`, up to `last`."""
+        """Fields of an answer that holds the records after `after`, up to `last`."""
         begun = self._epochs[self._behind(after + 1) : self._behind(last)]
         if not begun:
             return {"epoch": self.at(last)}
@@ -109,7 +109,7 @@ class Epochs:
         return {"epoch": begun[-1].name, "epochs": [[after + 1, self.at(after + 1)], *starts]}
 
     def _behind(self, position: int) -> int:
-        """How many of them begin at a position or before."""
+        """Count of epochs that begin at a position or before."""
         return bisect_right(self._epochs, position, key=_first)
 
 

@@ -1,17 +1,17 @@
-"""The positions that the recent stores of a session got, packed: 16 bytes a run. No I/O."""
+"""The positions of a session's recent stores (deduplication), packed: 16 bytes a run. No I/O."""
 
 from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# A run is two numbers: that of its first store, and its position with the count in the lowest bits.
+# A run is two numbers: the number of its first store, and its position with the count in the lowest bits.
 _COUNT_BITS = 11
 COUNT_MAX = 1 << _COUNT_BITS
 _COUNT_MASK = COUNT_MAX - 1
 
 
 class PositionRun(NamedTuple):
-    """Stores with consecutive numbers that stand at consecutive positions."""
+    """Stores with consecutive numbers at consecutive positions."""
 
     seq: int
     position: int
@@ -33,7 +33,7 @@ class PositionRuns:
         return (PositionRun(*run) for run in self.tuples())
 
     def tuples(self) -> list[tuple[int, int, int]]:
-        """All of them, as plain tuples."""
+        """Return all runs as plain tuples."""
         packed = self._packed
         return [
             (seq, place >> _COUNT_BITS, (place & _COUNT_MASK) + 1)
@@ -41,7 +41,7 @@ class PositionRuns:
         ]
 
     def last(self) -> tuple[int, int, int]:
-        """The newest one; there must be one."""
+        """The newest run; there must be one."""
         seq, place = self._packed[-2:]
         return seq, place >> _COUNT_BITS, (place & _COUNT_MASK) + 1
 
@@ -49,7 +49,7 @@ class PositionRuns:
         """Append stores; numbers that are known already, as after a recovery, change nothing.
 
         Returns:
-            how many runs that made.
+            the count of runs that were added.
         """
         packed = self._packed
         before = len(packed)
@@ -67,7 +67,7 @@ class PositionRuns:
                 packed[-1] = place + joined
                 seq, position, count = seq + joined, position + joined, count - joined
             elif position < (place >> _COUNT_BITS) + have:
-                del packed[:]  # positions only grow: these were of another history of the same name
+                del packed[:]  # positions only grow: these belong to another history of the same name
                 before = 0
         while count:
             part = min(count, COUNT_MAX)
@@ -77,7 +77,7 @@ class PositionRuns:
         return (len(packed) - before) >> 1
 
     def settle(self, settled: int) -> None:
-        """Forget the runs that end with this number or before it."""
+        """Forget the runs that end at this number or before it."""
         packed = self._packed
         passed = 0
         while passed < len(packed) and packed[passed] + (packed[passed + 1] & _COUNT_MASK) <= settled:
@@ -86,7 +86,7 @@ class PositionRuns:
             del packed[:passed]
 
     def keep(self, numbers: int) -> None:
-        """Forget the oldest runs: so many numbers, back from the last one, stay; so does the last run."""
+        """Keep the newest `numbers` store numbers, and the last run in any case; forget older runs."""
         packed = self._packed
         if len(packed) > 2:  # noqa: PLR2004 - more than one
             last = packed[-2]
@@ -96,7 +96,7 @@ class PositionRuns:
         """Position of a store, or None."""
         packed = self._packed
         low, high = 0, len(packed) >> 1
-        while low < high:  # the first run that begins behind it
+        while low < high:  # the first run that begins after it
             middle = (low + high) >> 1
             if packed[2 * middle] > seq:
                 high = middle

@@ -1,7 +1,7 @@
-"""Makes the next segment ahead of its use: written zeros let fdatasync skip the file's metadata.
+"""Preallocates the next segment: written zeros let fdatasync skip the file's metadata.
 
 Measured on ext4: fdatasync of 4 KiB takes 0.31 ms in a growing or reserved file, 0.19 ms in written zeros.
-So a segment that must grow, as the next one is not ready, grows by written zeros too.
+So a segment that must grow because the next one is not ready grows by written zeros too.
 """
 
 import errno
@@ -12,12 +12,12 @@ from perstack_stored.datadir.filesystem import FileSystem
 
 NEXT_NAME = "next.segment.part"
 _ZEROS = bytes(1 << 20)
-_SYNCED_BYTES = 4 << 20  # a sync of the journal waits behind no more than these
+_SYNCED_BYTES = 4 << 20  # a sync of the journal waits for at most these
 _RETRY_SECONDS = 1.0
 
 
 def write_zeros(files: FileSystem, fd: int, size: int) -> int:
-    """Fill a new file with zeros, synced, bit by bit. Returns its size in bytes."""
+    """Fill a new file with zeros in synced pieces. Returns its size in bytes."""
     for start in range(0, size, _SYNCED_BYTES):
         fill(files, fd, start, min(start + _SYNCED_BYTES, size))
         files.sync_data(fd)
@@ -31,7 +31,7 @@ def fill(files: FileSystem, fd: int, start: int, end: int) -> None:
 
 
 class SegmentPreallocator:
-    """At most one file is in the making. `take` hands it over, or says that it is not ready."""
+    """Prepares at most one file at a time. `take` returns it, or None if it is not ready."""
 
     def __init__(self, files: FileSystem, dir_fd: int, segment_bytes: int, mode: int, *, ahead: bool) -> None:
         self._files = files
@@ -45,7 +45,7 @@ class SegmentPreallocator:
         self._failed_at = 0.0
 
     def start(self) -> None:
-        """Begin to make the next segment, unless it is there or in the making."""
+        """Start to prepare the next segment, unless it is ready or in progress."""
         if (
             not self._ahead
             or self._made is not None
@@ -56,7 +56,7 @@ class SegmentPreallocator:
         self._thread.start()
 
     def take(self) -> tuple[int, int] | None:
-        """Descriptor and size of the next segment, still under `NEXT_NAME`; None if it is not ready.
+        """Return descriptor and size of the next segment, still named `NEXT_NAME`; None if it is not ready.
 
         Raises:
             OSError: it can't be made, as when the disk is full. The next call tries again.
@@ -78,7 +78,7 @@ class SegmentPreallocator:
         return made
 
     def stop(self) -> None:
-        """Wait for what is in the making, and remove it."""
+        """Wait for the file in progress, and remove it."""
         if self._thread is not None:
             self._thread.join()
         if self._made is not None:
@@ -94,7 +94,7 @@ class SegmentPreallocator:
             try:
                 self._made = (fd, write_zeros(self._files, fd, self._segment_bytes))
             except OSError:
-                # Half a segment must not take the room that a growing one could still use.
+                # Half a segment must not take room that a growing segment could still use.
                 self._files.close(fd)
                 self._files.unlink(NEXT_NAME, dir_fd=self._dir)
                 raise

@@ -1,4 +1,4 @@
-"""Reading segments: walking the entries of a file, the chain of files, and finding a position in it."""
+"""Reads segments: walks the entries of a file, follows the chain of files, and finds a position."""
 
 import re
 from collections import OrderedDict
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[0-9]{10}\.segment")
 
 
 class LogPosition(NamedTuple):
-    """A place between two entries: `position` is the last one before it, `offset` that of the next entry."""
+    """A place between two entries: `position` of the last record before it, `offset` of the next entry."""
 
     position: int
     segment: int
@@ -30,8 +30,8 @@ class LogPosition(NamedTuple):
 class Entry(NamedTuple):
     """An entry whose checksum was tested, with its place. `data` is the whole entry without padding.
 
-    Of a large one, where the reader wants those `apart`, it is what stands before the payload of its only
-    record; `payload_crc` is the checksum of that.
+    Of a large entry that is read with `split_large`, `data` is the part before the payload of its only
+    record; `payload_crc` is the checksum of the payload.
     """
 
     segment: int
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class BadEntryError(Exception):
-    """What stands at `offset` is no valid entry; found while walking a segment."""
+    """The bytes at `offset` are no valid entry; found while walking a segment."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -51,7 +51,7 @@ class BadEntryError(Exception):
 
 
 def is_large(header: EntryHeader) -> bool:
-    """Whether an entry is read apart from its value where that is wanted."""
+    """Whether an entry's value may be read separately (`split_large`)."""
     return header.count == 1 and header.length > LARGE_BYTES
 
 
@@ -66,12 +66,12 @@ def segment_number(name: str) -> int:
 
 
 def is_segment_name(name: str) -> bool:
-    """Whether a segment can be called so, to the letter."""
+    """Whether a name is exactly that of a segment."""
     return _NAME.fullmatch(name) is not None and segment_number(name) > 0
 
 
 def segment_numbers(names: Iterable[str]) -> list[int]:
-    """The numbers of the segments among some names, in order; other names are none of ours."""
+    """The numbers of the segments among some names, in order; other names are ignored."""
     return sorted(segment_number(name) for name in names if is_segment_name(name))
 
 
@@ -97,7 +97,7 @@ def walk(
         split_large: of a large entry only the head is returned; its value is not held in memory.
 
     Raises:
-        BadEntryError: at the first place before `end` that holds no valid entry.
+        BadEntryError: the first place before `end` holds no valid entry.
     """
     files, fd, salt, number = segment
     data = b""
@@ -127,7 +127,7 @@ def walk(
 
 
 def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:
-    """A large entry of one record, read a piece at a time.
+    """Test a large entry of one record, read in pieces.
 
     Raises:
         NotAnEntryError: its checksum does not match.
@@ -150,7 +150,7 @@ def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:
 
 
 def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int, EntryHeader]]:
-    """Find valid entries at any offset from `start` on: those that a walk can't reach after a bad place."""
+    """Find valid entries at any offset from `start` on, which a walk can't reach after a bad place."""
     files, fd = segment.files, segment.fd
     offset = start
     overlap = len(entry_format.ENTRY_MAGIC) - 1
@@ -173,7 +173,7 @@ def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int
 class Chain:
     """The segments of a journal, in order. Later ones are found by `refresh`.
 
-    A segment logically ends where the next one says that it does; bytes behind that are void: a torn
+    A segment logically ends where the next one says that it does; bytes after that are void: a torn
     tail, or records that recovery wrote again at the head of the next segment.
     """
 
@@ -186,10 +186,10 @@ class Chain:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take up segments that are new.
+        """Add segments that are new.
 
         Raises:
-            DamageError: a header is damaged, or a segment is missing in the row.
+            DamageError: a header is damaged, or a segment of the chain is missing.
         """
         for number in segment_numbers(self._files.list_dir(self._dir)):
             if number in self.headers:
@@ -231,11 +231,11 @@ class Chain:
         return None if following is None else following.previous_end
 
     def file(self, number: int) -> SegmentFile:
-        """The segment for reading, open until others need its descriptor."""
+        """The segment for reading; its descriptor is cached."""
         return SegmentFile(self._files, self.fd(number), self.headers[number].salt, number)
 
     def fd(self, number: int) -> int:
-        """A descriptor of the segment, kept open for the next call."""
+        """A descriptor of the segment, cached for the next call."""
         fd = self._fds.get(number)
         if fd is None:
             fd = self._fds[number] = self._files.open(segment_name(number), dir_fd=self._dir)
@@ -246,13 +246,13 @@ class Chain:
         return fd
 
     def close(self) -> None:
-        """Close what `fd` opened."""
+        """Close all descriptors."""
         while self._fds:
             self._files.close(self._fds.popitem()[1])
 
 
 class JournalReader:
-    """Reads entries in order up to a mark, and payloads by their place. One thread at a time."""
+    """Reads entries in order up to a log position, and payloads by their address. One thread at a time."""
 
     def __init__(
         self, files: FileSystem, dir_fd: int, on_progress: Callable[[], None] = lambda: None
@@ -267,7 +267,7 @@ class JournalReader:
         return LogPosition(0, 1, entry_format.SEGMENT_HEADER_BYTES)
 
     def seek(self, position: int, until: LogPosition) -> LogPosition:
-        """The place of the entry that holds `position`+1, the first one that a follower has not seen.
+        """Return the place of the entry that holds `position`+1, the first record that a worker has not seen.
 
         Raises:
             DamageError: an entry on the way is not valid.
@@ -288,7 +288,7 @@ class JournalReader:
     def entries(
         self, place: LogPosition, until: LogPosition, *, split_large: bool = False
     ) -> Iterator[Entry]:
-        """Entries with records between two places; of large ones only the head, if they are wanted `apart`.
+        """Read the entries with records between two places; with `split_large`, only the heads of large ones.
 
         Raises:
             DamageError: an entry on the way is not valid.
@@ -312,18 +312,18 @@ class JournalReader:
             number, offset = number + 1, entry_format.SEGMENT_HEADER_BYTES
 
     def behind(self, entry: Entry) -> LogPosition:
-        """The place behind an entry."""
+        """Return the place after an entry."""
         last = entry.header.position + max(entry.header.count, 1) - 1
         return LogPosition(last, entry.segment, entry.offset + entry_format.padded(entry.header.length))
 
     def payload(self, segment: int, offset: int, length: int) -> bytes:
-        """Bytes of a record by their place in a segment."""
+        """Return the bytes of a record by its address in a segment."""
         if segment not in self.chain.headers:
             self.chain.refresh()
         return self._files.read(self.chain.fd(segment), length, offset)
 
     def has(self, segment: object, offset: object, length: object, until: LogPosition) -> bool:
-        """Whether a record of this length can stand there, before a mark; nothing is taken for granted."""
+        """Whether a record of this length can stand at an address before `until`; any value may be passed."""
         if not (isinstance(segment, int) and isinstance(offset, int) and isinstance(length, int)):
             return False
         return (
@@ -332,9 +332,9 @@ class JournalReader:
         )
 
     def is_sound(self, segment: int, offset: int, until: LogPosition) -> bool:
-        """Whether each entry of a segment, from its head to the one with this offset, is as it was written.
+        """Whether each entry of a segment is valid, from its head to the entry at this offset.
 
-        Who finds at a place what should not be there learns from this that the place is wrong.
+        A caller that finds unexpected bytes at an address learns from this that the address is wrong.
         """
         end = self._end(segment, until)
         if end is None:
@@ -348,7 +348,7 @@ class JournalReader:
         return True
 
     def _end(self, segment: int, until: LogPosition) -> int | None:
-        """Where a segment ends, or the mark in it is; None for one that is not there, or behind the mark."""
+        """End of a segment, or of `until` in it; None if the segment is missing or after `until`."""
         if segment not in self.chain.headers or (segment < until.segment and not self.chain.end_of(segment)):
             self.chain.refresh()
         if segment not in self.chain.headers or segment > until.segment:

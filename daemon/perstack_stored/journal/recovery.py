@@ -1,4 +1,4 @@
-"""What is left of the journal after the last stop: told apart into proven, kept, torn and damaged.
+"""Recovery: classifies the end of the journal after a stop as proven, kept, torn or damaged.
 
 Every entry says up to which offset its segment was synced when it was written. Up to the highest such
 offset the bytes are proven to have been on disk: a bad entry there is damage, and the start fails. The
@@ -23,7 +23,7 @@ from .sessions import Sessions
 
 
 class Kept(NamedTuple):
-    """An entry behind the proven offset that is whole."""
+    """A valid entry after the proven offset."""
 
     position: int
     time_ms: int
@@ -62,10 +62,10 @@ class Recovered(NamedTuple):
 
 
 def recover(files: FileSystem, dir_fd: int, sessions: Sessions, working: Working = to_nobody) -> Recovered:
-    """Read the last segment, fill the sessions, and tell where and how to go on. Writes nothing.
+    """Read the last segment, fill the sessions, and return where and how to go on. Writes nothing.
 
     Raises:
-        DamageError: bytes that were proven to be on disk are not as written.
+        DamageError: bytes that were proven to be on disk have changed.
     """
     chain = Chain(files, dir_fd)
     if not chain.last:
@@ -84,7 +84,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
     position = header.first_position - 1
     time_ms = 0
     end = entry_format.SEGMENT_HEADER_BYTES
-    # (end offset, position, what would be kept) of each entry that may lie behind the proven offset
+    # (end offset, position, candidate to keep) of each entry that may lie after the proven offset
     behind: list[tuple[int, int, Entry]] = []
     clean = False
     epochs = Epochs()
@@ -99,7 +99,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
             position = max(position, entry.header.position + entry.header.count - 1)
             time_ms = entry.header.time_ms
             end = entry.offset + entry_format.padded(entry.header.length)
-            # Marks at the head of a segment tell epochs, and of no stop.
+            # Marks at the head of a segment list epochs; they are no sign of a clean stop.
             clean = entry.header.type == EntryType.MARK and entry.header.synced == entry.offset
             replay_entry(entry, sessions)
             epochs.apply(entry.header)
@@ -135,12 +135,12 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
 
 
 def _own(entry: Entry, proven: int) -> memoryview:
-    """A copy of an entry that may have to be kept: the walk's buffer is large, and would stay with it."""
+    """Copy an entry that may be kept: it must not hold the walk's large buffer."""
     return memoryview(bytes(entry.data)) if entry.offset >= proven else memoryview(b"")
 
 
 def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
-    """A valid entry must stand at the next position."""
+    """Check that an entry stands at the next position."""
     found = entry.header
     if found.type == EntryType.RECORDS and found.position != position + 1:
         raise DamageError(
@@ -152,12 +152,12 @@ def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
 
 
 def replay_entry(entry: Entry, sessions: Sessions) -> None:
-    """Let the sessions know of an entry. Lost records have no position: their retry is not stored again."""
+    """Apply an entry to the sessions. Lost records keep no position, and their retry is not stored again."""
     found = entry.header
     if found.type in entry_format.SNAPSHOTS:
         sessions.restore(entry.data[entry_format.ENTRY_HEADER_BYTES :])
         return
-    places = entry_format.record_places(entry.data, found)  # refuses what only a newer version knows
+    places = entry_format.record_places(entry.data, found)  # refuses records of a newer format
     if found.type != EntryType.RECORDS or found.session == entry_format.NO_SESSION:
         return
     seq, position = found.seq, found.position
@@ -171,13 +171,13 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
 
 
 def _judge(segment: SegmentFile, error: BadEntryError, size: int, proven: int, position: int) -> None:
-    """Tell a torn tail from damage.
+    """Decide whether a bad place is a torn tail or damage.
 
     Args:
         segment: the last segment of the journal.
-        error: its first bad place.
+        error: the first bad place.
         size: bytes of its file.
-        proven: offset up to which it was synced, as the entries before the bad place prove.
+        proven: offset up to which it is synced, as proved by the entries before the bad place.
         position: of the last record before the bad place.
 
     Raises:

@@ -1,8 +1,8 @@
-"""How the sessions stand at the head of a segment: plain, or packed where there are many runs. No I/O.
+"""Encoding of the sessions at the head of a segment: plain, or packed where there are many runs. No I/O.
 
-Plain is what every version reads. Packed is for those who have much under way: 3 to 5 bytes a run, not 20. It
-begins with a session of zeros, which no client may have, and its entry is of a type of its own, so that a
-version that does not know it says so. proto/journal.md draws both.
+Every version reads the plain form. The packed form serves sessions with many runs: 3 to 5 bytes a run, not
+20. It begins with a session of zeros, which no client may have, and its entry has a type of its own, so that
+an older version refuses it by name. proto/journal.md draws both.
 """
 
 import struct
@@ -15,20 +15,20 @@ _SESSION = struct.Struct("<16sQQH")
 _RUN = struct.Struct("<QQI")
 _WITH_ONE_RUN = struct.Struct("<16sQQHQQI")  # as most are
 _PLAIN_RUNS_MAX = 0xFFFF  # their number has 16 bits
-_PLAIN_RUNS = 4  # to a session, on the average: up to here it is written plain
+_PLAIN_RUNS = 4  # average per session up to which the plain form is used
 
 
-# What is kept of a session: its name, its last number that is in the journal, the time of it, and its runs.
+# A session as it is kept: name, last number in the journal, time of that number, and runs.
 Kept = tuple[bytes, int, int, PositionRuns]
 
 
 def entry_type(snapshot: bytes) -> EntryType:
-    """The type of the entry that holds a snapshot."""
+    """Type of the entry that holds a snapshot."""
     return EntryType.PACKED_SESSIONS if snapshot.startswith(NO_SESSION) else EntryType.SESSIONS
 
 
 def encode(sessions: list[Kept]) -> bytes:
-    """Sessions as bytes, in their order."""
+    """Encode sessions in their order."""
     if sum([len(runs) for _, _, _, runs in sessions]) > _PLAIN_RUNS * (len(sessions) + 1):
         return _encode_packed(sessions)
     pieces = []
@@ -61,7 +61,7 @@ def _encode_packed(sessions: list[Kept]) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int, list[PositionRun]]]:
-    """The sessions of a snapshot whose checksum was tested."""
+    """Decode the sessions of a snapshot whose checksum was tested."""
     data = bytes(data)
     return _decode_packed(data) if data.startswith(NO_SESSION) else _decode_plain(data)
 

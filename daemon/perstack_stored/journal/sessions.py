@@ -1,10 +1,10 @@
-"""What the daemon knows of each client session, so that a store that is sent again is stored once. No I/O.
+"""Sessions: remember the stores of clients, so that a retry is stored once (deduplication). No I/O.
 
 A session is the last number seen, and the positions that its recent stores got. The state is a function of
 the journal: each entry carries session and number, and each segment begins with a snapshot of all sessions.
 
-Of a session that gives way to others the last number stays for a time, without positions: a store that is
-sent again is then told so (SEQUENCE_OLD), and never stored twice.
+A session that gives way to others keeps its last number for a time, without positions: a retry in it
+is answered with SEQUENCE_OLD, and never stored twice.
 """
 
 import time
@@ -24,7 +24,7 @@ RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 
 
 
 def _without(run: PositionRun, lost: Sequence[GapRange]) -> Iterator[PositionRun]:
-    """The parts of a run that lie in none of the ranges, which are in order."""
+    """The parts of a run outside of the ranges, which are in order."""
     seq, position, count = run
     for gap in lost:
         if gap.last < position or gap.first >= position + count:
@@ -43,10 +43,10 @@ class Session:
 
     Attributes:
         last: the highest number admitted.
-        written: the highest one in the journal: a store may still be on its way there.
-        used_ms: the daemon's time of its last store, which is written down.
-        used: the same on time.monotonic, by which it grows old: no clock that is set changes that.
-        client: who stored last.
+        written: the highest number in the journal: a store may still be on its way there.
+        used_ms: the daemon's time of its last store, as journalled.
+        used: the same on time.monotonic, by which it ages, so that a changed clock has no effect.
+        client: the client that stored last.
     """
 
     __slots__ = ("client", "last", "runs", "used", "used_ms", "written")
@@ -59,7 +59,7 @@ class Session:
         self.runs = PositionRuns()
 
     def admit(self, seq: int, count: int, settled: int) -> int:
-        """Take the numbers seq … seq+count-1 and return how many of them, from the front, were seen before.
+        """Admit the numbers seq … seq+count-1; return the count of those, from the front, seen before.
 
         Raises:
             Refusal: SEQUENCE_GAP, if a number before `seq` is missing and not settled.
@@ -77,21 +77,21 @@ class Session:
         return min(max(0, expected - seq), count)
 
     def stored(self, seq: int, position: int, count: int, remembered_max: int) -> int:
-        """Remember the positions that a run of stores got; how many runs that made."""
+        """Remember the positions of a run of stores; return the count of runs added."""
         self.written = max(self.written, seq + count - 1)
         made = self.runs.add(seq, position, count)
         if made:
-            # A client with a window of w has at most w unanswered; anything older can't be asked for again.
+            # A client with a window of w has at most w unanswered; it can't ask for anything older.
             self.runs.keep(remembered_max)
         return made
 
     def position_of(self, seq: int) -> int | None:
-        """Position that a store got, or None if it was refused or is forgotten."""
+        """Position of a store, or None if it was refused or is forgotten."""
         return self.runs.position_of(seq)
 
 
 class _Outline(NamedTuple):
-    """What stays of a session that gave way: its last number."""
+    """The last number of a session that gave way."""
 
     written: int
     used_ms: int
@@ -103,7 +103,7 @@ class Sessions:
     """All sessions, least recently used first.
 
     Attributes:
-        gave_way: sessions whose positions were forgotten for others' sake before their time.
+        gave_way: count of sessions whose positions were forgotten early to make room for others.
     """
 
     def __init__(
@@ -116,17 +116,17 @@ class Sessions:
     ) -> None:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._owned: Owned[bytes] = Owned()
-        self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # those of them that have stored nothing
+        self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # sessions that have stored nothing
         self._outlines: OrderedDict[bytes, _Outline] = OrderedDict()
         self._outlined: Owned[bytes] = Owned()
-        # Clients of whose sessions one was forgotten wholly, before its time, and until when.
+        # Clients with an outline that was dropped early, and until when they get no new session.
         self._doubtful: dict[Client, float] = {}
         self._sessions_max = sessions_max
         self._keep_seconds = session_seconds
         self._remembered_max = remembered_records_max
         self._runs_max = runs_max
-        self._runs = 0  # at most so many there are
-        # Across a restart no clock can be trusted: what is taken up from the journal counts as used just now.
+        self._runs = 0  # upper bound of the count of runs
+        # No clock can be trusted across a restart: sessions found in the journal count as used just now.
         self._begun = time.monotonic()
         self.gave_way = 0
 
@@ -134,7 +134,7 @@ class Sessions:
         return len(self._sessions)
 
     def find(self, key: bytes) -> Session | None:
-        """The session, if its positions are known."""
+        """Return the session if its positions are known."""
         return self._sessions.get(key)
 
     def last_of(self, key: bytes) -> int:
@@ -144,16 +144,16 @@ class Sessions:
         return session.last if session else outline.written if outline else 0
 
     def open(self, key: bytes, now_ms: int, client: Client = NOBODY, now: float | None = None) -> Session:
-        """The session for a store that came in now; made if it is not known.
+        """Return the session for a store that came in now; create it if it is not known.
 
         Args:
             key: its name.
-            now_ms: the daemon's time, to be written down.
-            client: who stores.
+            now_ms: the daemon's time, which is journalled.
+            client: the client that stores.
             now: time.monotonic() of the batch.
 
         Raises:
-            Refusal: BUSY, if there are too many sessions, and none may give way to this one.
+            Refusal: BUSY; there are too many sessions, and none may give way to this one.
         """
         if now is None:
             now = time.monotonic()
@@ -186,14 +186,14 @@ class Sessions:
         self._owned.add(key, client)
         return session
 
-    # --- room --------------------------------------------------------------------------------------
+    # --- bounds ------------------------------------------------------------------------------------
 
     def _make_room(self, key: bytes, client: Client, now: float) -> None:
-        """Make room for a session of a client.
+        """Make room for a new session of a client.
 
-        First goes one that a restart would not know either, as it has stored nothing; then one whose time is
-        up; then, of the client that holds most, the one that was used longest ago. One of this very moment
-        may have stores on their way to the journal, in the same batch.
+        Order of eviction: a session that has stored nothing, which a restart would forget too; one that has
+        expired; of the client that holds most, the least recently used. One used at this moment stays, as
+        its stores may be on their way to the journal in the same batch.
 
         Raises:
             Refusal: BUSY.
@@ -214,7 +214,7 @@ class Sessions:
         if client is None:
             if not self._owned.shares.of(newcomer):
                 raise busy
-            client = newcomer  # another of its own gives way
+            client = newcomer  # one of its own gives way
         key = self._owned.oldest(client)
         session = self._sessions[key]
         if session.used >= now or not session.written:
@@ -231,10 +231,10 @@ class Sessions:
         self._outlined.add(key, session.client)
 
     def _drop_outline(self, newcomer: Client, now: float) -> bool:
-        """Forget one outline, of the client that has most of them; whether that was possible.
+        """Drop one outline of the client that has most of them; return whether there was one.
 
-        Before its time is up, a store of it that is sent again could not be told from one of a new session.
-        So the client gets no new ones for so long. After a restart nobody knows whose it was.
+        Before it expires, a retry of its stores could not be distinguished from stores of a new session.
+        So the client gets no new session until then. After a restart the owners of outlines are not known.
         """
         client, _ = self._outlined.shares.most()
         key = self._outlined.oldest(client)
@@ -251,7 +251,7 @@ class Sessions:
             return
         if self._doubtful.get(client, 0.0) > now:
             raise Refusal(
-                ErrorCode.BUSY, "this client has begun so many sessions that no more can be told apart"
+                ErrorCode.BUSY, "this client has begun so many sessions that no more can be tracked"
             )
         self._doubtful = {one: until for one, until in self._doubtful.items() if until > now}
 
@@ -264,7 +264,7 @@ class Sessions:
         self._outlined.remove(key, self._outlines.pop(key).client)
 
     def forget_empty(self, key: bytes) -> None:
-        """Drop a session that was opened by a store that then came to nothing."""
+        """Drop a session that was opened for a store that was then refused."""
         session = self._sessions.get(key)
         if session is not None and session.last == 0:
             self._forget(key)
@@ -272,7 +272,7 @@ class Sessions:
     # --- positions ---------------------------------------------------------------------------------
 
     def stored(self, key: bytes, seq: int, position: int, count: int) -> None:
-        """Note the positions of stores that are in the journal now."""
+        """Remember the positions of stores that are in the journal now."""
         session = self._sessions.get(key)
         if session is not None:
             if not session.written:
@@ -282,7 +282,7 @@ class Sessions:
                 self._bound_runs()
 
     def _bound_runs(self) -> None:
-        """Count the runs; where there are too many, the clients that have most forget their oldest ones."""
+        """Bound the runs of all sessions: the clients that have most forget their oldest ones."""
         held: dict[Client, int] = {}
         for session in self._sessions.values():
             held[session.client] = held.get(session.client, 0) + len(session.runs)
@@ -322,13 +322,13 @@ class Sessions:
             self._forget_outline(next(iter(self._outlines)))
 
     def pass_over(self, key: bytes, seq: int, time_ms: int) -> None:
-        """Take up, during recovery, that the stores up to a number came, but have no positions (any more)."""
+        """Replay that the stores up to a number came, but have no positions (any more)."""
         session = self._known(key, time_ms)
         session.last = session.written = max(session.last, seq)
         self._bound()
 
     def forget_positions(self, lost: Sequence[GapRange]) -> bool:
-        """Forget positions whose records were lost; whether there were any."""
+        """Forget the positions of lost records; return whether there were any."""
         found = False
         for session in self._sessions.values():
             before = list(session.runs)
@@ -341,17 +341,17 @@ class Sessions:
         return found
 
     def replay(self, key: bytes, seq: int, position: int, count: int, time_ms: int) -> None:
-        """Take up an entry of the journal during recovery."""
+        """Replay an entry of the journal during recovery."""
         session = self._known(key, time_ms)
         session.last = max(session.last, seq + count - 1)
         self.stored(key, seq, position, count)
         self._bound()
 
     def snapshot(self) -> bytes:
-        """All sessions as bytes, for the head of a segment; first those that gave way.
+        """Encode all sessions for the head of a segment; first those that gave way.
 
-        Numbers admitted that are not in the journal yet are left out, and sessions that have no others: the
-        crash before somebody reads this may have lost their stores.
+        Numbers that are admitted but not in the journal yet are left out, as are sessions without others: a
+        crash before the snapshot is read may have lost their stores.
         """
         none = PositionRuns()
         kept = [(key, one.written, one.used_ms, none) for key, one in self._outlines.items()]
@@ -361,7 +361,7 @@ class Sessions:
         return session_snapshot.encode(kept)
 
     def restore(self, data: bytes | memoryview) -> None:
-        """Replace everything by a snapshot whose checksum was tested."""
+        """Replace all sessions by a snapshot whose checksum was tested."""
         for all_of in (self._sessions, self._unwritten, self._outlines, self._doubtful):
             all_of.clear()
         self._owned, self._outlined = Owned(), Owned()
@@ -379,7 +379,7 @@ class Sessions:
 
 
 def _share_of(held: list[int], wanted: int) -> int:
-    """How much each may keep so that all together keep what is wanted; what each holds is sorted."""
+    """Return the share at which clients that hold `held` (sorted) keep `wanted` in total."""
     left = wanted
     for n, amount in enumerate(held):
         each = left // (len(held) - n)

@@ -1,7 +1,7 @@
 """The journal: the append-only record of truth. One writer; a batch is one write and one fdatasync.
 
-`proto/journal.md` and `journal/entry_format.py` describe the format; `journal/recovery.py` tells a torn tail
-from damage.
+`proto/journal.md` and `journal/entry_format.py` describe the format; `journal/recovery.py` distinguishes a
+torn tail from damage.
 """
 
 import errno
@@ -29,7 +29,7 @@ from .sessions import Sessions
 
 NEW_NAME = "new.segment.part"
 GROWTH_BYTES = 1 << 20
-CLOCK_STEP_MS = 60_000  # a clock that is set may go back so far, and the time waits for it
+CLOCK_STEP_MS = 60_000  # a clock may be set back this far, and the time waits for it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _log = structlog.get_logger()
@@ -44,12 +44,12 @@ class Append(NamedTuple):
 
 
 class JournalOptions(NamedTuple):
-    """How segments are made.
+    """How segments are preallocated.
 
     Attributes:
-        segment_bytes: size of a segment that is written with zeros ahead of its use.
-        first_segment_bytes: the same for one that is made at the start, while nobody can be served yet.
-        ahead: make the next segment in a thread of its own, before it is needed.
+        segment_bytes: size of a segment that is filled with zeros ahead of its use.
+        first_segment_bytes: the same for the segment of the start, when no client can be served yet.
+        ahead: prepare the next segment in a thread, before it is needed.
     """
 
     segment_bytes: int
@@ -58,7 +58,7 @@ class JournalOptions(NamedTuple):
 
 
 class JournalWriter:
-    """The writing end of the journal. Opening it recovers from whatever came before."""
+    """The writing end of the journal. Opening it recovers the state after the last stop."""
 
     def __init__(
         self,
@@ -70,19 +70,19 @@ class JournalWriter:
         known_position: Callable[[bytes], int] = lambda _store: 0,
         working: Working = to_nobody,
     ) -> None:
-        """Open the journal in `dir_fd`, or begin one there.
+        """Open the journal in `dir_fd`, or create one there.
 
         Args:
             files: the file system.
             dir_fd: the journal's folder.
             sessions: filled from the journal; its snapshot heads each new segment.
-            options: sizes of segments, and how they are made.
-            known_position: the highest position that anybody has seen of the store.
-            working: told at each entry of the recovery.
+            options: sizes of segments, and how they are preallocated.
+            known_position: the highest position that index or tree have seen of the journal.
+            working: called at each entry of the recovery.
 
         Raises:
-            DamageError: something that was proven to be on disk is not as it was written.
-            LostEndError: it ends before `known_position`; nothing was changed.
+            DamageError: bytes that were proven to be on disk have changed.
+            LostEndError: the journal ends before `known_position`; nothing was changed.
             StorageFullError: there is no room to begin.
             OSError: the folder can't be read or written.
         """
@@ -116,17 +116,17 @@ class JournalWriter:
 
     @property
     def mark(self) -> LogPosition:
-        """Up to where everything is synced."""
+        """Log position up to which everything is synced."""
         return self._synced
 
     @property
     def written(self) -> LogPosition:
-        """Up to where everything is written, if not yet synced."""
+        """Log position up to which everything is written, if not yet synced."""
         return LogPosition(self._position, self._number, self._offset)
 
     @property
     def syncing(self) -> bool:
-        """Whether a sync is under way in its thread."""
+        """Whether the thread runs a sync."""
         return self._syncer.busy
 
     @property
@@ -144,10 +144,10 @@ class JournalWriter:
         return total + self._offset
 
     def now_ms(self) -> int:
-        """The daemon's time in ms since 1970: the clock's, but it waits where that is put back a little.
+        """The daemon's time in ms since 1970: the clock's, but it stands still while a small step back lasts.
 
-        Where it is put back further, it was wrong before: the time goes back with it, or all that is stored
-        until the clock comes there again would have a time that is none.
+        After a larger step back the clock was wrong before: the time follows it, because otherwise records
+        until the clock catches up would have a wrong time.
         """
         now = time.time_ns() // 1_000_000
         if now >= self._time_ms:
@@ -158,7 +158,7 @@ class JournalWriter:
         return self._time_ms
 
     def watch_clock(self) -> None:
-        """Log that the clock has leapt, if it has; to be called now and then."""
+        """Log a leap of the clock, if there was one; called at intervals."""
         now, up = time.time_ns() // 1_000_000, time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
         if self._clock_at is not None:
             leapt = now - self._clock_at[0] - (up - self._clock_at[1])
@@ -173,7 +173,7 @@ class JournalWriter:
         return firsts
 
     def write(self, batch: Sequence[Append]) -> list[int]:
-        """Write a batch; its records have the positions behind the last one. It is not on disk yet.
+        """Write a batch; its records get the positions after the last one. It is not synced yet.
 
         Returns:
             the position of the first record of each item of the batch.
@@ -208,7 +208,7 @@ class JournalWriter:
         """Sync what is written.
 
         Raises:
-            JournalFailedError: it failed; the process must end.
+            JournalFailedError: the sync failed; the process must end.
         """
         if self._syncer.busy:
             self._collect(wait=True)
@@ -222,21 +222,21 @@ class JournalWriter:
         self._note_synced(self.written, time.perf_counter() - before)
 
     def sync_soon(self, notify: Callable[[], None]) -> None:
-        """Begin to sync what is written, unless a sync is under way; `notify` is called when it has ended."""
+        """Start a sync of what is written, unless one runs; `notify` is called when it has ended."""
         if not self._syncer.busy and self._synced != self.written:
             self._syncer.notify = notify
             self._syncer.start(self._fd, self.written)
 
     def collect_sync(self) -> bool:
-        """Take notice of a sync that has ended; whether there was one.
+        """Collect a finished sync of the thread; return whether there was one.
 
         Raises:
-            JournalFailedError: it failed; the process must end.
+            JournalFailedError: the sync failed; the process must end.
         """
         return self._syncer.busy and self._collect(wait=False)
 
     def close(self) -> None:
-        """Say in the journal that all of it is synced, and close it."""
+        """Write a mark that all is synced (clean stop), and close the journal."""
         self._preparer.stop()
         self.sync()
         self._syncer.stop()
@@ -266,7 +266,7 @@ class JournalWriter:
         self.syncs += 1
 
     def _write_mark(self, begins: Epoch | None = None) -> None:
-        """An entry without records at the end; the next append goes on behind it."""
+        """Append an entry without records; the next append follows it."""
         buffers, size = entry_format.encode_entry(
             self._salt,
             [],
@@ -294,8 +294,8 @@ class JournalWriter:
                 self._rotate(*prepared)
             end = self._offset + size
             if end > self._capacity:
-                # The next segment is not ready, or the batch is larger than one. What is reserved can't find
-                # the disk full; the zeros reach it with the batch, and keep the syncs behind it short.
+                # The next segment is not ready, or the batch is larger than one. Allocated room can't meet a
+                # full disk; the zeros reach the disk with the batch, and keep the following syncs short.
                 capacity = max(end, self._capacity + GROWTH_BYTES)
                 self._files.allocate(self._fd, self._capacity, capacity - self._capacity)
                 fill(self._files, self._fd, end, capacity)
@@ -306,7 +306,7 @@ class JournalWriter:
             raise JournalFailedError(f"making room in the journal failed: {error}") from error
 
     def _rotate(self, fd: int, capacity: int) -> None:
-        """Go on in a prepared file. It gets its name when it is whole, and is used when the name is safe."""
+        """Switch to a prepared file. It is named when it is complete, and used when the name is synced."""
         self.sync()  # of the segment that ends here; its file is closed below
         header = self._header(self._number + 1, previous_end=self._offset)
         try:
@@ -320,7 +320,7 @@ class JournalWriter:
         try:
             self._files.sync(self._dir)
         except OSError as error:
-            # It has its name: what went on in the segment before would be void at the next start.
+            # The file has its name: appends to the segment before it would be void at the next start.
             raise JournalFailedError(f"syncing the journal's folder failed: {error}") from error
         self._files.close(self._fd)
         self._ends[self._number] = self._offset
@@ -340,7 +340,7 @@ class JournalWriter:
         )
         first = header.first_position
         before, before_size = encode_epochs(self.epochs.upto(first), header.salt, self._time_ms)
-        # What is kept is of the epoch before: it may have been read by a follower.
+        # Kept entries belong to the earlier epoch: a subscriber may have read them.
         behind, behind_size = encode_epochs(self.epochs.behind(first), header.salt, self._time_ms)
         end = entry_format.SEGMENT_HEADER_BYTES + size + before_size + len(kept) + behind_size
         header = header._replace(proven=end)
@@ -360,7 +360,7 @@ class JournalWriter:
     # --- start -------------------------------------------------------------------------------------
 
     def _resume(self, found: Recovered) -> None:
-        """Go on where a clean stop ended, over its mark, which may never have reached the disk."""
+        """Go on after a clean stop, over its mark, which may never have reached the disk."""
         header = found.resume
         assert header is not None
         fd = self._files.open(segment_name(header.number), dir_fd=self._dir, write=True)
@@ -368,7 +368,7 @@ class JournalWriter:
         self._write_mark(self.epochs.newest)
 
     def _begin_at_start(self, found: Recovered, first_segment_bytes: int) -> None:
-        """A new segment that begins with the records whose sync nothing proves, written again."""
+        """Begin a segment with the records whose sync is not proven, written again."""
         header = SegmentHeader(
             found.number + 1, self.store, found.proven_position + 1, found.proven_end, 0, secrets.randbits(32)
         )
@@ -377,7 +377,7 @@ class JournalWriter:
         try:
             fd = self._files.create(NEW_NAME, FILE_MODE, dir_fd=self._dir)
             capacity = write_zeros(self._files, fd, first_segment_bytes)
-            # The snapshot is of after the kept entries; taking them up once more changes nothing.
+            # The snapshot is from after the kept entries; replaying them once more changes nothing.
             end = self._write_head(fd, header, found.kept_entries(header.salt))
             self._files.rename(
                 NEW_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir
@@ -395,7 +395,7 @@ class JournalWriter:
         self._use(fd, header, end, max(capacity, end))
 
     def _cut_zeros(self, found: Recovered) -> None:
-        """Give back what a segment that is left behind had in store; its bytes, void ones too, stay."""
+        """Free the zeros of a segment that is not continued; its other bytes, void ones too, stay."""
         fd = self._files.open(segment_name(found.number), dir_fd=self._dir, write=True)
         try:
             self._files.truncate(fd, found.end + found.torn_bytes)
@@ -404,8 +404,8 @@ class JournalWriter:
 
 
 def _failed(error: OSError) -> JournalFailedError:
-    # After a failed sync the kernel may have dropped the pages: trying again could report a success that is
-    # none. Only a start that reads what is really on disk can go on.
+    # After a failed sync the kernel may have dropped the pages: a retry could report a success that is
+    # none. Only a start that reads what is on disk can go on.
     return JournalFailedError(f"writing the journal failed: {error}")
 
 
@@ -415,5 +415,5 @@ def _refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -
         raise LostEndError(
             f"the journal ends at position {found.position}, but records up to {known} were stored: its"
             " end is lost. Put the missing segments back, or let `perstack-stored repair` take back what it"
-            " can and go on without the rest; with --dry-run it only tells"
+            " can and go on without the rest; with --dry-run it only reports"
         )

@@ -1,6 +1,6 @@
-"""The serving process: the loop, its coordination of the workers, status, start and stop.
+"""The serving process: the loop, dispatch of requests, coordination of the workers, status, start and stop.
 
-Entry points: `daemon.Daemon` starts and stops everything; `loop.Server` serves.
+Entry points: `daemon.Daemon` starts and stops everything; `assembly.assemble` builds a `loop.Server`.
 
-Imports: everything below. Nobody imports it but `cli`.
+Invariant: one thread owns sockets, journal and sessions. Imports: all packages below; only `cli` imports it.
 """

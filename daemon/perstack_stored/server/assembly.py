@@ -1,4 +1,4 @@
-"""Builds a server of its parts: the daemon's, and that of the simulation."""
+"""Builds a server from its parts; the daemon and the simulation use it alike."""
 
 from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.waiting import ReadsAwaitingIndex
@@ -14,7 +14,7 @@ from .status import StatusReporter
 
 
 def assemble(parts: ServerParts) -> Server:
-    """Build a server. Nothing is started, and nothing is served before `Server.run`."""
+    """Build a server. It starts no thread, and serves nothing before `Server.run`."""
     settings, peers = parts.settings, parts.peers
     multipart = MultipartAssembler(
         value_bytes_max=settings.value_bytes_max,

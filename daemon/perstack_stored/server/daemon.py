@@ -1,4 +1,4 @@
-"""Start and stop of the daemon: what has to be there before the first request, and in which order it ends."""
+"""Start and stop of the daemon: what must be ready before the first request, and the order of the stop."""
 
 import contextlib
 import faulthandler
@@ -55,19 +55,19 @@ from .loop import Server
 from .parts import ServerParts
 
 _STOP_MARGIN_SECONDS = 5
-_OWN_DESCRIPTORS = 256  # at most: files of the journal that readers keep open, metrics, workers
+_OWN_DESCRIPTORS = 256  # at most: segments that readers keep open, metrics, workers
 
 _log = structlog.get_logger()
 
 
 def allow_descriptors() -> None:
-    """Allow as many as we may have: each connection takes one."""
+    """Raise the limit of open files to its maximum: each connection takes one descriptor."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def room_for_connections(settings: Settings) -> int:
-    """How many connections there may be, so that the daemon's own files find descriptors in any case."""
+    """Return the maximum of connections that leaves enough descriptors for the daemon's own files."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
         return settings.connections_max
@@ -76,31 +76,31 @@ def room_for_connections(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def _naming(sentence: str) -> Iterator[None]:
-    """What the system refuses at the start becomes a sentence.
+    """Turn errors of the system at the start into one sentence.
 
     Raises:
-        ConfigError: the path or its permissions are wrong: nothing but a person can mend that.
-        StartFailedError: the disk fails or is full, the system lacks descriptors or memory.
+        ConfigError: the path or its permissions are wrong; the operator must correct them.
+        StartFailedError: the disk fails or is full, or the system lacks descriptors or memory.
     """
     try:
         yield
     except (OSError, zmq.ZMQError) as error:
         raise start_error(sentence, error) from error
     except RuntimeError as error:
-        if "new thread" not in str(error):  # Python has no error of its own for the want of threads
+        if "new thread" not in str(error):  # Python has no error of its own for a lack of threads
             raise
         raise StartFailedError(f"{sentence}: {error}") from error
 
 
 def await_whole_tree(server: Server, datadir: DataDir, journal: JournalWriter) -> None:
-    """Wait until nothing in the tree is torn, missing or older than it was before the last stop."""
+    """Make the server wait until the tree has no torn or missing file after an unclean stop."""
     cursor = load_cursor(datadir.files, datadir.folders.stored, journal.store)
     if journal.mark.position and not cursor.clean:
         server.await_tree(min(journal.mark.position, cursor.written_max))
 
 
 def _start_metrics(address: str, server: Server, health: Health) -> None:
-    """Serve metrics. Their library is imported here: most daemons start without, and start sooner."""
+    """Serve metrics. The library is imported here, because most daemons run without and start sooner."""
     from perstack_stored.observe.http import MetricsServer  # noqa: PLC0415
     from perstack_stored.observe.prometheus import Metrics  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def _start_metrics(address: str, server: Server, health: Health) -> None:
 
 
 class Daemon:
-    """Everything that runs, in the order in which it starts."""
+    """Owns all parts of the process, and starts and stops them in order."""
 
     def __init__(self, sources: Sources, notifier: Notifier) -> None:
         self._sources = sources
@@ -119,7 +119,7 @@ class Daemon:
         )
         log.configure(json=self._log_json, level=settings.log_level)
         self._base = self._config.base
-        # Their paths are not ours to remove.
+        # Inherited sockets belong to the service manager: the daemon does not remove their paths.
         self._inherited = inherited_listeners()
         given = [*self._inherited, *settings.bind]
         self._endpoints = tuple(dict.fromkeys(given or self._config.endpoints))
@@ -132,13 +132,13 @@ class Daemon:
         """Serve until SIGTERM or SIGINT.
 
         Raises:
-            StoredError: it can't start, or the journal failed.
+            StoredError: the daemon can't start, or the journal failed.
         """
         if not sys.platform.startswith("linux"):
             raise ConfigError("the daemon runs on Linux only; clients run anywhere")
         started = time.monotonic()
-        faulthandler.enable()  # the watchdog's SIGABRT tells where it hung
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+        faulthandler.enable()  # the watchdog's SIGABRT logs where it hung
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop handles it
         allow_descriptors()
         settings = self._settings
         modes = TreeModes(settings.file_mode, settings.folder_mode)
@@ -147,7 +147,7 @@ class Daemon:
         sessions = make_sessions(settings)
         with _naming(f"can't use {self._base} as a base"):
             set_up(self._base, settings.folder_mode)
-            os.umask(0o077)  # what is made from now on is the daemon's alone; the tree has its own process
+            os.umask(0o077)  # from here on files are the daemon's alone; the tree worker sets its own
             folders = open_folders(files, self._base)
             datadir = DataDir(self._base, files, folders)
             tighten(folders.stored, os.path.join(self._base, STORED_NAME))
@@ -238,10 +238,10 @@ class Daemon:
         return any(endpoint.startswith("tcp://") for endpoint in self._endpoints)
 
     def _open(self, endpoints: Endpoints, tcp: TcpTransport | None) -> None:
-        """Serve all endpoints.
+        """Listen at all endpoints.
 
         Raises:
-            ConfigError: one can't be used.
+            ConfigError: an endpoint can't be bound.
         """
         settings = self._settings
         for endpoint in self._endpoints:
@@ -258,7 +258,7 @@ class Daemon:
             endpoints.serve_tcp(tcp)
 
     def _reread_settings(self) -> Settings:
-        """The settings in force from now on: the old ones, if something is wrong with the new ones."""
+        """Read the settings again and return those in force: the old ones if the new ones are invalid."""
         self._notifier.reloading()
         try:
             return self._apply_reloaded()
@@ -270,11 +270,11 @@ class Daemon:
             config, taken, left = reloaded(self._config, self._sources.read())
             rules = rules_of(config.settings)
         except StoredError as error:
-            # The old rules let nobody in whom they did not let in before.
+            # The old rules stay: they give no access that they did not give before.
             _log.error("reload_failed", reason=str(error))
             return self._settings
         settings = config.settings
-        # Said at the more talkative level of both: a quieter log's last word is why.
+        # Logged at the more verbose of both levels, so that a quieter log ends with the reason.
         log.set_level(min(settings.log_level, self._settings.log_level, key=LOG_LEVELS.index))
         access = rules != self._rules
         _log.info(
@@ -315,7 +315,7 @@ class Daemon:
         endpoints: Endpoints,
         tcp: TcpTransport | None,
     ) -> None:
-        """Close in order: clients get last answers, the journal its mark, the workers their last slice."""
+        """Stop in order: last answers are sent, the journal closes, the workers finish their last slice."""
         endpoints.close()
         if tcp is not None:
             tcp.close()
@@ -330,7 +330,7 @@ class Daemon:
         index.wait(self._settings.stop_seconds)
         if index.place == journal.mark:  # see ProjectionCoordinator.follow
             if not tree.running:
-                tree.start()  # stopped before it came to that
+                tree.start()  # it was stopped before it had caught up
             tree.send(index.place)
         else:
             _log.warning(

@@ -1,4 +1,4 @@
-"""Dispatch: a store goes to the group commit, a read to the threads beside the loop, the rest is answered."""
+"""Dispatch: a store goes to the group commit, a read to the read threads, the loop answers the rest."""
 
 import time
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 
 
 class RequestDispatcher:
-    """Looks at each request, and answers it or passes it on. Used in the loop's thread."""
+    """Parses each request, then answers it or passes it on. Used in the loop's thread."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class RequestDispatcher:
         self._waiting = waiting
         self._projections = projections
         self._status = status
-        self._evicted_values = 0  # as logged
+        self._evicted_values = 0  # last logged
 
     def apply_settings(self, settings: Settings) -> None:
-        """Use other bounds from now on."""
+        """Apply changed bounds."""
         self._settings = settings
 
     def on_tick(self) -> None:
-        """Forget values in parts whose senders fell silent; called about each second."""
+        """Forget multipart values whose senders fell silent; called about once a second."""
         silent = self._multipart.forget_silent()
         if silent:
             _log.warning("parts_forgotten", values=silent, reason="their senders fell silent")
@@ -67,11 +67,11 @@ class RequestDispatcher:
             _log.warning("parts_forgotten", values=evicted, reason="others needed their room")
 
     def dispatch(self, envelope: Envelope, frame: bytes | None) -> None:
-        """Take a request. Each one gets an answer, now or later.
+        """Dispatch a request. Each request gets one answer, now or later.
 
         Args:
-            envelope: whom to answer.
-            frame: the request; None: the message had more frames than a request may have.
+            envelope: the connection to answer.
+            frame: the request; None if the message had more frames than a request may have.
         """
         id, op = None, ""
         try:
@@ -107,7 +107,7 @@ class RequestDispatcher:
             self.refuse(envelope, id, fault, op)
 
     def refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
-        """Answer a request with an error."""
+        """Answer a request with an error, and count it."""
         if log.is_debug():
             peer = self._peers.of(envelope[0])
             who = peer.as_log_fields() if peer else {}
@@ -156,7 +156,7 @@ class RequestDispatcher:
         deadline = None
         if header.timeoutMs is not None:
             deadline = now + max(0, min(header.timeoutMs, 2**31)) / 1000
-        # What is held was not acknowledged: what is synced now is all that the read must see.
+        # Stores in the queue are not acknowledged yet: the read must see only what is synced now.
         position = self._journal.mark.position
         peer, client = self._peers.of(envelope[0]), self._peers.client(envelope[0])
         waits = bool(arguments.get("waitMs")) and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS

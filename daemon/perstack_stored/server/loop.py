@@ -1,7 +1,7 @@
-"""The serving loop: take what arrived, commit the stores with one sync, answer, and sleep.
+"""The serving loop: receive requests, commit stores with one sync, answer, and sleep.
 
 One thread owns the sockets, the journal and the sessions. A request goes through `RequestDispatcher`, a store
-from there through `GroupCommit`. `ProjectionCoordinator` looks after index and tree.
+from there through `GroupCommit`. `ProjectionCoordinator` looks after the workers of index and tree.
 """
 
 import os
@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 
 
 class Server:
-    """Serves what comes in at the endpoints until `stop` is called. `assembly.assemble` builds one."""
+    """Serves requests of all endpoints until `stop` is called. `assembly.assemble` builds one."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class Server:
         self._status = status
         self._reloading = False
         self._stopping = False
-        self._evicted_sessions = 0  # as logged
+        self._evicted_sessions = 0  # last logged
         self._housekept = 0.0
         self._next_tick = 0.0
         self._next_expiry = 0.0
 
     def stop(self) -> None:
-        """Make `run` return, after what has arrived was answered. May be called from a signal handler."""
+        """Make `run` return after it has answered what arrived. May be called from a signal handler."""
         self._stopping = True
         self._wakeup.wake()
 
@@ -76,15 +76,15 @@ class Server:
         self._wakeup.wake()
 
     def await_tree(self, position: int) -> None:
-        """Wait until the tree is whole up to a position; after a crash, files before it may be torn."""
+        """Delay serving until the tree reached a position; after a crash, earlier files may be torn."""
         self._projections.await_tree(position, until=lambda: self._stopping)
 
     def run(self) -> None:
         """Serve until stopped.
 
         Raises:
-            JournalFailedError: the journal can't be written; nobody was told otherwise.
-            GateFailedError: nobody watches who connects.
+            JournalFailedError: the journal can't be written; no store in flight was acknowledged.
+            GateFailedError: the ZAP handler failed, so connections can't be authenticated.
         """
         self._endpoints.watch(self._wakeup.fd)
         while not self._stopping:
@@ -98,7 +98,7 @@ class Server:
         self.finish()
 
     def drain(self) -> bool:
-        """Dispatch some of what has arrived. Returns whether there was something; never blocks."""
+        """Dispatch some of the requests that arrived. Returns whether there were any; never blocks."""
         now = time.monotonic()
         messages = self._endpoints.take(self._settings.drain_messages_max, self._settings.commit_bytes_max)
         dispatch = self._dispatcher.dispatch
@@ -109,13 +109,13 @@ class Server:
         return bool(messages)
 
     def commit_next(self) -> bool:
-        """Commit the next batch. Returns whether there was one; a tree that lags too far holds it up."""
+        """Commit the next batch. Returns whether there was one; a tree that lags too far delays it."""
         return not self._projections.tree_lags_beyond(self._settings.tree_lag_bytes_max) and (
             self._group_commit.commit_next()
         )
 
     def finish(self) -> None:
-        """Answer what had arrived before the stop."""
+        """Answer the requests that arrived before the stop."""
         deadline = time.monotonic() + _LAST_DRAIN_SECONDS
         while time.monotonic() < deadline:
             drained = self.drain()
@@ -151,7 +151,7 @@ class Server:
     def _housekeeping(self) -> None:
         """Collect finished reads and reports of the workers.
 
-        Not after each commit: it would cost more than the commits.
+        Runs at intervals, not after each commit: it would cost more than the commits.
         """
         if self._reads.answered:
             self._send_read_answers()
@@ -195,21 +195,21 @@ class Server:
             self._endpoints.send(envelope, frame)
 
     def _release_reads(self) -> None:
-        """Run the reads that the index has come far enough for, and refuse those that waited too long."""
+        """Start the reads that the index is ready for, and refuse those that waited too long."""
         if not self._waiting:
             return
         self._waiting.release(self._projections.indexed)
         now = time.monotonic()
         if now >= self._next_expiry:
             self._next_expiry = now + _HOUSEKEEPING_SECONDS
-            late = Refusal(ErrorCode.DEADLINE, "the index has not come so far in time")
+            late = Refusal(ErrorCode.DEADLINE, "the index did not reach the needed position in time")
             for request in self._waiting.take_expired(now):
                 self._dispatcher.refuse(request.envelope, request.id, late, request.op)
 
-    # --- looked at from other threads --------------------------------------------------------------
+    # --- read from other threads -------------------------------------------------------------------
 
     def metrics_source(self) -> MetricsSource:
-        """What metrics are made of."""
+        """Return the sources of the metrics."""
         return MetricsSource(
             journal=os.path.join(self._base, STORED_NAME, "journal"),
             store=self._journal.store.hex(),
@@ -221,5 +221,5 @@ class Server:
         )
 
     def stats(self) -> dict[str, Any]:
-        """The answer to `stats`."""
+        """Return the body of the answer to `stats`."""
         return self._status.stats()

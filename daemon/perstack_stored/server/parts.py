@@ -1,4 +1,4 @@
-"""The parts that a server joins, as it sees them. The simulation puts its own in the place of some."""
+"""Protocols of the parts that a server joins. The simulation implements some of them itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,44 +26,44 @@ class ServerEndpoints(ReplySink, Protocol):
         """Undo `watch`."""
 
     def wait(self, seconds: float) -> set[int] | None:
-        """Sleep until something happens. Returns the watched ones that are readable; None: nothing did."""
+        """Sleep until something happens. Returns the readable descriptors; None if nothing happened."""
 
     def take(self, limit: int, bytes_max: int) -> list[Message]:
-        """Return what has arrived, by each transport at most so much."""
+        """Return requests that arrived, at most this many from each transport."""
 
     def retry(self) -> bool:
-        """Try again what found no room. Returns whether there was such."""
+        """Retry sends that found no room. Returns whether there were any."""
 
     def on_tick(self, now: float) -> None:
-        """Look after timeouts; called about each second."""
+        """Handle timeouts; called about once a second."""
 
     def apply_settings(self, settings: Settings) -> None:
-        """Use other bounds from now on."""
+        """Apply changed bounds."""
 
     def answers(self) -> dict[str, int]:
-        """Count clients that don't read, and answers that were not sent."""
+        """Count clients that don't read their answers, and answers that were not sent."""
 
     def connections(self) -> dict[str, Any]:
         """Count connections."""
 
 
 class LongPolls(Protocol):
-    """Reads that wait for new records: `read.subscriptions.Subscriptions`."""
+    """Subscriptions, reads that wait for new records: `read.subscriptions.Subscriptions`."""
 
     def __len__(self) -> int: ...
 
     def add(self, request: ReadRequest) -> ReadRequest | None:
-        """Let a read wait. Returns one that gives way to it."""
+        """Add a read that waits. Returns a read that gives way to it, if any."""
 
     def on_indexed(self, position: int) -> None:
-        """The index has come so far."""
+        """Note that the index reached a position."""
 
     def release(self) -> list[ReadRequest]:
-        """Give back all that wait."""
+        """Return all reads that wait, to be answered at the stop."""
 
 
 class ReadFaults(Protocol):
-    """What reads found wrong."""
+    """Faults that reads found."""
 
     def index_damage(self) -> str:
         """Return what is wrong with the index, once; empty if nothing is."""
@@ -76,45 +76,45 @@ class ServerReads(Reads, Protocol):
 
     @property
     def pending(self) -> int:
-        """Reads that are under way."""
+        """Count reads that are in progress."""
 
     @property
     def failed(self) -> int:
-        """Reads that met a fault of the daemon."""
+        """Count reads that failed by a fault of the daemon."""
 
     @property
     def answered(self) -> bool:
-        """Whether there are answers to take."""
+        """Whether answers are ready."""
 
     @property
     def long_polls(self) -> LongPolls:
-        """Reads that wait for new records."""
+        """The subscriptions."""
 
     @property
     def faults(self) -> ReadFaults:
-        """What reads found wrong."""
+        """Faults that reads found."""
 
     @property
     def counters(self) -> list[RequestCounter]:
-        """Requests by thread."""
+        """Request counters, one per thread."""
 
     def admit(self, client: str, reads_max: int) -> None:
-        """Count a read that came in, until it is answered; raises Refusal (BUSY)."""
+        """Count a read until it is answered; raises Refusal (BUSY)."""
 
     def take_replies(self) -> list[Reply]:
         """Return answers that are ready."""
 
     def refused(self) -> dict[str, int]:
-        """Count reads that were answered with an error, by code."""
+        """Count reads that were refused, by error code."""
 
     def left(self, peer: RoutingId) -> None:
-        """A connection has ended."""
+        """Free what is kept for a connection that ended."""
 
     def index_started(self) -> None:
-        """The index can be read."""
+        """Note that the index can be read."""
 
     def index_stopped(self) -> None:
-        """The index may be built again; nothing is read of it for now."""
+        """Stop reading the index, which may be rebuilt."""
 
 
 class Projection(ProjectionStatus, Protocol):
@@ -122,7 +122,7 @@ class Projection(ProjectionStatus, Protocol):
 
     @property
     def place(self) -> LogPosition | None:
-        """How far it has come; None until its first report."""
+        """Log position that it reached; None until its first report."""
 
     @property
     def sent(self) -> LogPosition | None:
@@ -130,15 +130,15 @@ class Projection(ProjectionStatus, Protocol):
 
     @property
     def heard(self) -> float:
-        """When its last report came, a monotonic time."""
+        """Monotonic time of its last report."""
 
     @property
     def fault(self) -> str:
-        """Why it can't go on; empty if it can."""
+        """The fault that stops it; empty if none does."""
 
     @property
     def faults(self) -> int:
-        """How often something stopped it."""
+        """How often a fault stopped it."""
 
     @property
     def starts(self) -> int:
@@ -146,7 +146,7 @@ class Projection(ProjectionStatus, Protocol):
 
     @property
     def rebuilds(self) -> int:
-        """How often it was built again."""
+        """How often it was rebuilt."""
 
     @property
     def blocked(self) -> int:
@@ -154,42 +154,42 @@ class Projection(ProjectionStatus, Protocol):
 
     @property
     def out_of_space(self) -> bool:
-        """Whether it lacks room on the disk."""
+        """Whether the disk has no room for it."""
 
     def start(self) -> None:
         """Start the process."""
 
     def stop(self) -> None:
-        """End it at once."""
+        """Kill the process."""
 
     def send(self, mark: LogPosition) -> None:
-        """Say up to where the journal is synced."""
+        """Send the log position up to which the journal is synced."""
 
     def receive(self) -> bool:
-        """Take in reports. Returns whether the process is gone."""
+        """Collect reports. Returns whether the process has ended."""
 
     def reap(self) -> int:
-        """Clean up after a process that is gone, and plan its next start. Returns its exit status."""
+        """Collect the exit status of a process that ended, return it, and schedule the next start."""
 
     def due(self) -> bool:
         """Whether it is time to start it again."""
 
     def rebuild_index(self, reason: str) -> None:
-        """Let the next process build the index again."""
+        """Let the next process rebuild the index."""
 
     def fileno(self) -> int | None:
-        """Return the descriptor to poll, None if the process does not run."""
+        """Return the descriptor to poll, None if the process is not running."""
 
 
 class Wakeup(Protocol):
-    """Ends the loop's sleep from outside: `transport.wakeup.WakeupPipe`."""
+    """Ends the loop's sleep from another thread: `transport.wakeup.WakeupPipe`."""
 
     @property
     def fd(self) -> int:
-        """Becomes readable."""
+        """Descriptor that becomes readable."""
 
     def wake(self) -> None:
-        """Make it readable. Safe from any thread."""
+        """Make it readable. May be called from any thread."""
 
     def clear(self) -> None:
         """Make it unreadable again."""
@@ -197,13 +197,13 @@ class Wakeup(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """What a server is built of.
+    """The parts that a server is built from.
 
     Attributes:
         base: path of the data directory.
         projections: index and tree.
-        read_settings: reads the settings again, and returns those in force.
-        counters: what the loop counts; metrics look at it.
+        read_settings: reads the settings file again, and returns the settings in force.
+        counters: what the loop counts; metrics read it.
     """
 
     base: str

@@ -45,25 +45,25 @@ class ProjectionCoordinator:
         self._channels: list[tuple[int, int | None]] = []
         self.polled: set[int] = set()
 
-    # --- how far they are --------------------------------------------------------------------------
+    # --- progress ----------------------------------------------------------------------------------
 
     def indexed(self, position: int) -> bool:
-        """Whether the index has come so far."""
+        """Whether the index has reached a position."""
         return self.index.place is not None and self.index.place.position >= position
 
     def slowest(self) -> int:
-        """How far both have come; 0 while one of them has not said."""
+        """Position that both have reached; 0 until both have reported."""
         return min(0 if item.place is None else item.place.position for item in self.both)
 
     def tree_lags_beyond(self, bytes_max: int) -> bool:
-        """Whether stores wait for the tree. One that is stuck, rather than slow, holds up nobody."""
+        """Whether stores wait for the tree (backpressure). A tree that is blocked delays no store."""
         tree = self.tree
         if tree.fault or tree.place is None or time.monotonic() - tree.heard > _TREE_STUCK_SECONDS:
             return False
         return self._journal.bytes_between(tree.place) > bytes_max
 
     def await_tree(self, position: int, *, until: Callable[[], bool]) -> None:
-        """Wait until the tree has come so far, or can't, or `until` says that nobody wants it any more."""
+        """Wait until the tree has reached a position, or can't, or until `until` returns true."""
         began = last_logged = time.monotonic()
         before = None
         while not until():
@@ -82,10 +82,10 @@ class ProjectionCoordinator:
                 _log.info("tree_catching_up", to=position, stats=self._status.projection(self.tree))
             time.sleep(_CATCH_UP_POLL_SECONDS)
 
-    # --- what they are told ------------------------------------------------------------------------
+    # --- feed and restart --------------------------------------------------------------------------
 
     def follow(self, *, hurry: bool = False) -> None:
-        """Take in how far they are, pass on how far they may go, start again what has ended.
+        """Collect reports, send the synced position to the workers, restart those that ended.
 
         `hurry`: a read waits for the index.
         """
@@ -99,18 +99,18 @@ class ProjectionCoordinator:
             if self.tree.due():
                 self.tree.start()
                 self._tree_from = self._journal.mark.position
-            # An index that fell behind, by a power cut or built anew, doesn't name all that the tree may hold
-            # already: told too early, the tree would put older versions in the place of newer ones.
+            # A rebuilt index, or one that a power cut took back, may not know all that the tree holds.
+            # A tree fed too early would replace newer versions of files by older ones.
             if self.index.place.position >= self._tree_from:
                 self.tree.send(self.index.place)
         self._send_index(hurry=hurry)
-        # By start too: the line of a new process may have the descriptor of the old one's.
+        # Compared with the start too: the channel of a new process may reuse the old descriptor.
         channels = [(projection.starts, projection.fileno()) for projection in self.both]
         if channels != self._channels:
             self._watch(channels)
 
     def _hear(self) -> None:
-        """Take in reports; what has ended is gone, and so is an index that can't be used."""
+        """Collect reports; handle workers that ended, and an index that can't be used."""
         for projection in self.both:
             if projection.receive():
                 status = projection.reap()
@@ -125,14 +125,14 @@ class ProjectionCoordinator:
             self._index_stopped()
 
     def _index_stopped(self) -> None:
-        """Neither the tree nor reads go on with an index that may be made anew."""
+        """Stop tree and reads while the index may be rebuilt."""
         self.tree.stop()
         self._reads.index_stopped()
 
     def _send_index(self, *, hurry: bool) -> None:
-        """Pass on how far the index may go: every so often only, unless somebody waits for new records.
+        """Send the synced position to the index: at intervals only, unless a read waits for new records.
 
-        A transaction of the index for a few records costs many times more than one for many.
+        A transaction of the index for a few records costs many times more per record than one for many.
         """
         mark, sent, now = self._journal.mark, self.index.sent, time.monotonic()
         if (

@@ -1,4 +1,4 @@
-"""What the daemon says of itself: the answers to `hello` and `stats`. Nothing here changes anything."""
+"""Reports the daemon's state: the answers to `hello` and `stats`. It changes nothing."""
 
 import time
 from collections import Counter
@@ -16,7 +16,7 @@ from .parts import Projection, ServerParts
 
 
 class StatusReporter:
-    """Looks at the parts of a server."""
+    """Reads counters and gauges from the parts of a server."""
 
     def __init__(
         self,
@@ -107,12 +107,12 @@ class StatusReporter:
         }
 
     def refused(self) -> dict[str, int]:
-        """Errors by code, of stores, of items of batches, and of reads. May be called in another thread."""
+        """Count errors by code: stores, items of batches, and reads. May be called from another thread."""
         counts = Counter({str(code): count for code, count in self._committer.refused.copy().items()})
         return dict(counts + Counter(self._reads.refused()))
 
     def line(self) -> str:
-        """The most important figures in a line for people; rates are since the last line."""
+        """Return the main counters in one line for people; rates are since the last line."""
         now, position = time.monotonic(), self._journal.mark.position
         before, from_position = self._line_at
         self._line_at = now, position
@@ -134,7 +134,7 @@ class StatusReporter:
         )
 
     def projection(self, projection: Projection) -> dict[str, Any]:
-        """How far index or tree is."""
+        """Return progress and state of index or tree."""
         mark, place = self._journal.mark, projection.place
         return {
             "position": None if place is None else place.position,

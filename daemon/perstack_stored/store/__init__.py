@@ -1,7 +1,7 @@
 """The write path: stores are admitted, wait in the commit queue, are checked and appended in batches.
 
-Entry points: `commit_queue.HeldStores`, `commit.Stores`, `large_values.Apart`. Read them in this order, then
-`journal/writer.py`.
+Entry point: `group_commit.GroupCommit`. Read on in this order: `commit_queue.CommitQueue`,
+`large_values.LargeValueQueue`, `commit.Committer`, then `journal/writer.py`.
 
 Invariant: an acknowledgement means that the record is on disk, once. Imports: `journal`, `access`, `process`.
 """

@@ -1,4 +1,4 @@
-"""The way of a store: admitted by its session, checked, appended with the rest of its batch, answered."""
+"""Commits stores: admission by session (deduplication), check, append with the batch, answer."""
 
 import time
 from collections import Counter
@@ -19,7 +19,7 @@ from .requests import StoreRequest
 
 
 class _Group(NamedTuple):
-    """Items of a request that became one entry: `first` and those behind it, in append number `append`."""
+    """Items of a request that became one entry: `first` and the following ones, in append number `append`."""
 
     append: int
     first: int
@@ -29,13 +29,13 @@ class _Plan(NamedTuple):
     request: StoreRequest
     session: Session | None
     last_before: int
-    repeats: int  # so many items, from the front, were seen before
+    repeats: int  # items at the front that were seen before (deduplication)
     refusals: dict[int, Refusal]
     groups: list[_Group]
 
 
 class Committer:
-    """Commits batches of requests to the journal, in the order in which they came."""
+    """Commits batches of requests to the journal in their order."""
 
     def __init__(self, journal: JournalWriter, sessions: Sessions) -> None:
         self.journal = journal
@@ -46,10 +46,10 @@ class Committer:
         self.counter = RequestCounter()
 
     def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
-        """Write what can be stored; the answers may be sent when the journal has synced what is written now.
+        """Write the stores of a batch; send the answers once the journal has synced what is written now.
 
         Raises:
-            JournalFailedError: nobody may be answered; the process must end.
+            JournalFailedError: no store may be answered; the process must end.
         """
         replies: list[Reply] = []
         plans: list[_Plan] = []
@@ -73,7 +73,7 @@ class Committer:
         return replies
 
     def refuse(self, id: int | None, refusal: Refusal, op: str) -> bytes:
-        """The answer to a request that is refused as a whole; it is counted."""
+        """Return the answer to a request that is refused as a whole, and count it."""
         self.refused[refusal.code] += 1
         self.counter.note(op, refusal.code.value)
         return frames.error_answer(id, refusal)
@@ -112,7 +112,7 @@ class Committer:
         return _Plan(request, session, last_before, repeats, refusals, groups)
 
     def _undo(self, plans: list[_Plan], reason: str) -> list[Reply]:
-        """Nothing was written: as if none of the requests had come."""
+        """Undo the admission of a batch that was not written."""
         for plan in reversed(plans):
             if plan.session is not None:
                 plan.session.last = plan.last_before
@@ -159,7 +159,7 @@ class Committer:
         return results
 
     def _repeated(self, plan: _Plan, i: int) -> int | Refusal:
-        """What to say to a store whose number was seen before."""
+        """Return the first position of a repeated store (deduplication), or why there is none."""
         assert plan.session is not None
         seq = plan.request.seq + i
         position = plan.session.position_of(seq)

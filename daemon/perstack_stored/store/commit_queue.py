@@ -1,4 +1,4 @@
-"""Stores that wait to be written: those of each client in their order, within a window and a budget."""
+"""The commit queue: admitted stores wait here, in order for each client, within a window and a budget."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,39 +11,39 @@ from perstack_stored.protocol.messages import RoutingId
 
 from .requests import StoreRequest
 
-# What a request and an item take beside their values. Counted too, so that a crowd of tiny stores, or of
-# empty ones, finds a bound as well.
+# Memory that a request and an item take besides their values. It is counted too, so that many tiny or empty
+# stores are bounded as well.
 REQUEST_BYTES = 512
 ITEM_BYTES = 128
 
 
 def memory_of(request: StoreRequest) -> int:
-    """Bytes that a request takes while it waits."""
+    """Bytes of memory that a request takes while it waits."""
     return request.size + REQUEST_BYTES + ITEM_BYTES * len(request.items)
 
 
 class _Line:
-    """The stores of one client, in the order of their coming."""
+    """The stores of one client, in the order of their arrival."""
 
     __slots__ = ("bytes", "client", "requests")
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.requests: deque[tuple[int, StoreRequest]] = deque()  # with the number of its coming
+        self.requests: deque[tuple[int, StoreRequest]] = deque()  # each with its arrival number
         self.bytes = 0
 
 
 class CommitQueue:
-    """A queue of stores for each client; they are taken from each in turn.
+    """A queue of stores for each client; batches take from each in turn.
 
     Attributes:
-        bytes: what they take.
-        came: how many have come so far.
+        bytes: memory of the stores in the queue.
+        came: count of all stores ever admitted.
     """
 
     def __init__(self) -> None:
         self._lines: dict[Client, _Line] = {}
-        self._turns: deque[_Line] = deque()  # all lines, the next one to be served first
+        self._turns: deque[_Line] = deque()  # all lines, the next one to serve first
         self._most: _Line | None = None  # the one that gave way last
         self._by_peer: dict[RoutingId, int] = {}
         self._count = 0
@@ -58,21 +58,21 @@ class CommitQueue:
             yield from [request for _, request in line.requests]
 
     def passed(self) -> int:
-        """How many of those that came have left, without one of them that is still here."""
+        """Return the count of stores up to the oldest one in the queue: all before it have left."""
         return min([line.requests[0][0] for line in self._turns], default=self.came)
 
     def admit(self, request: StoreRequest, bounds: Settings) -> list[StoreRequest]:
-        """Append a store.
+        """Append a store (admission).
 
         Returns:
-            stores that gave way to it, which are to be refused: the last ones of the client that has most.
+            the stores that give way, the last ones of the client that has most; the caller refuses them.
 
         Raises:
             Refusal: BUSY.
         """
         peer, size = request.envelope[0], memory_of(request)
         own_bytes = self._by_peer.get(peer, 0)
-        # What a client may have under way by its window, each record in a request of its own, and a frame.
+        # The window of a client, each record in a request of its own, and one frame more.
         window = bounds.window_bytes + bounds.window_records * (REQUEST_BYTES + ITEM_BYTES)
         if own_bytes and own_bytes + size > window + bounds.frame_bytes_max:
             raise _busy()
@@ -84,7 +84,7 @@ class CommitQueue:
         return evicted
 
     def next_batch(self, bounds: Settings) -> list[StoreRequest]:
-        """Take out the next ones, as many as one commit may have."""
+        """Remove and return the next batch, at most as many as one commit may have."""
         batch: list[StoreRequest] = []
         records = size = 0
         turns = self._turns
@@ -106,10 +106,10 @@ class CommitQueue:
         return batch
 
     def _make_room(self, newcomer: Client, size: int, bytes_max: int) -> list[StoreRequest]:
-        """Take out the last stores of those that have most, until there is room for a client that has less.
+        """Evict the last stores of the clients that have most, until a client that has less finds room.
 
         Raises:
-            Refusal: BUSY; the client has most itself.
+            Refusal: BUSY; the newcomer has most itself.
         """
         mine = self._lines.get(newcomer)
         wanted = size + (0 if mine is None else mine.bytes)
@@ -120,7 +120,7 @@ class CommitQueue:
             if most is None or most.bytes <= share or self._lines.get(most.client) is not most:
                 most = self._most = max(self._lines.values(), key=lambda line: line.bytes)
             if most is mine or most.bytes <= wanted:
-                # It stays as it was: what was taken out for nothing goes back to its end.
+                # The newcomer is refused: the evicted stores go back to the ends of their lines.
                 for number, request in reversed(evicted):
                     self._append(number, request, memory_of(request))
                 raise _busy()

@@ -52,15 +52,15 @@ class GroupCommit:
         sink: ReplySink,
         wake: Callable[[], None],
     ) -> None:
-        """Prepares it; nothing waits yet.
+        """Prepare it; no store waits yet.
 
         Args:
             committer: writes a batch to the journal.
-            large_values: takes the stores that are checked outside of the calling thread.
-            counters: commits and syncs are counted there.
-            settings: the bounds of a batch, and of what waits.
-            sink: takes the answers.
-            wake: called from another thread when a sync ends.
+            large_values: queue of the stores that are checked outside of the calling thread.
+            counters: counts commits and syncs.
+            settings: bounds of a batch, and of the stores that wait.
+            sink: sends the answers.
+            wake: called from another thread when a sync has ended.
         """
         self.committer = committer
         self._journal = committer.journal
@@ -73,7 +73,7 @@ class GroupCommit:
         self._pending: deque[PendingBatch] = deque()
         self._arrivals = ArrivalTimes()
         self._arrivals_noted = 0
-        self._evicted = 0  # since arrivals were noted
+        self._evicted = 0  # since the last noted arrivals
         self._syncs_noted = 0
 
     def __len__(self) -> int:
@@ -90,17 +90,17 @@ class GroupCommit:
 
     @property
     def has_unanswered(self) -> bool:
-        """Whether a batch is written whose answers wait for a sync."""
+        """Whether written batches wait for a sync before they are answered."""
         return bool(self._pending)
 
     def apply_settings(self, settings: Settings) -> None:
-        """Use other bounds from now on."""
+        """Apply changed bounds."""
         self._settings = settings
 
-    # --- in ----------------------------------------------------------------------------------------
+    # --- admission ---------------------------------------------------------------------------------
 
     def admit(self, request: StoreRequest) -> list[StoreRequest]:
-        """Let a store wait for a commit.
+        """Admit a store, which then waits for a commit.
 
         Returns:
             The stores that give way to it. They belong to a client that has more waiting; the caller refuses
@@ -117,7 +117,7 @@ class GroupCommit:
         return evicted
 
     def note_arrivals(self, since: float) -> None:
-        """Take the stores that were admitted since the last call as arrived at `since`, a monotonic time."""
+        """Set the arrival of the stores admitted since the last call to `since`, a monotonic time."""
         count = self._queue.came - self._arrivals_noted
         if count:
             self._arrivals_noted = self._queue.came
@@ -129,10 +129,10 @@ class GroupCommit:
     # --- commit ------------------------------------------------------------------------------------
 
     def commit_next(self) -> bool:
-        """Write the next batch, and see that it gets synced. Returns whether there was one.
+        """Write the next batch and start its sync. Returns whether there was one.
 
         Raises:
-            JournalFailedError: nobody may be answered; the process must end.
+            JournalFailedError: no store may be answered; the process must end.
         """
         journal = self._journal
         if not (self._queue or self._large_values):
@@ -152,7 +152,7 @@ class GroupCommit:
         self._counters.commit_records.add(sum([len(request.items) for request in batch]))
         self._pending.append(PendingBatch(journal.written.position, replies, arrivals))
         if journal.mark == journal.written:
-            self.answer_synced()  # repeats and refusals only: no sync will come for them
+            self.answer_synced()  # only repeats and refusals: no sync will come for them
         elif (
             len(batch) <= _INLINE_REQUESTS_MAX
             and not journal.syncing
@@ -165,7 +165,7 @@ class GroupCommit:
         return True
 
     def collect_sync(self) -> None:
-        """Answer what a sync that has ended covers, and begin the next one."""
+        """Answer the batches that a finished sync covers, and start the next sync."""
         if self._journal.collect_sync():
             self.answer_synced()
             self._journal.sync_soon(self._wake)

@@ -1,4 +1,4 @@
-"""Stores that are too large to be checked in the serving loop, and those of their sessions that follow them.
+"""Queue of stores too large to check in the serving loop, and of later stores of their sessions.
 
 A process of its own (`store/value_checker.py`) checks the large ones, one at a time, clients in turn. A large
 store keeps its place in the order of its session: later stores of the session wait for it, those of other
@@ -20,14 +20,14 @@ from .requests import StoreRequest
 from .value_checker import ValueChecker
 
 LARGE_VALUE_BYTES = 256 << 10
-"""From this size on. Below it, a check takes milliseconds at worst."""
+"""Bytes from which a value is large. Below it, a check takes milliseconds at worst."""
 
 
 class _Waiting:
-    """A store that waits: for its check, for one before it, or for its commit.
+    """A store that waits for its check, for an earlier store, or for its commit.
 
     Attributes:
-        after: so many of the stores that are held elsewhere came before it, and leave before it.
+        after: count of the stores in the commit queue that came before it, and leave before it.
     """
 
     __slots__ = ("after", "checked", "owner", "released", "request", "since")
@@ -42,22 +42,22 @@ class _Waiting:
 
 
 class LargeValueQueue:
-    """Used by the serving loop.
+    """Checks large values one at a time. Used by the serving loop.
 
     Attributes:
-        bytes: what the stores take that are here.
+        bytes: memory of the stores in the queue.
     """
 
     def __init__(self, wake: Callable[[], None], owner_of: Callable[[RoutingId], Client]) -> None:
-        """Nothing is started before it is needed.
+        """Prepare it; thread and process start when they are needed.
 
         Args:
             wake: wakes the loop; called from a thread.
-            owner_of: the client that a connection is of.
+            owner_of: returns the client of a connection.
         """
         self._checker = ValueChecker(wake)
         self._owner_of = owner_of
-        # By session, or by itself: stores in order, the first of which is large.
+        # By session, or for a store without session by itself: stores in order, the first of which is large.
         self._lines: dict[object, deque[_Waiting]] = {}
         self._turns: OrderedDict[Client, deque[_Waiting]] = OrderedDict()
         self._under_way: _Waiting | None = None
@@ -76,16 +76,16 @@ class LargeValueQueue:
             yield from [waiting.request for waiting in line]
 
     def has(self, request: StoreRequest) -> bool:
-        """Whether a store belongs here."""
+        """Whether a store must go through this queue."""
         return request.size > LARGE_VALUE_BYTES or request.key in self._lines
 
     def admit(self, request: StoreRequest, bounds: Settings, after: int) -> None:
-        """Take in a store, and see that it is checked if it is large.
+        """Append a store, and have it checked if it is large.
 
         Args:
             request: the store.
-            bounds: how much there may be.
-            after: so many of the stores that are held elsewhere came before it.
+            bounds: bounds of the memory.
+            after: count of the stores in the commit queue that came before it.
 
         Raises:
             Refusal: BUSY.
@@ -108,7 +108,7 @@ class LargeValueQueue:
             self._next()
 
     def collect_check(self) -> None:
-        """Take notice of a check that has ended, and begin the next one."""
+        """Collect a finished check, and start the next one."""
         done = self._under_way
         refusals = None if done is None else self._checker.finished()
         if done is None or refusals is None:
@@ -120,11 +120,11 @@ class LargeValueQueue:
         self._next()
 
     def next_batch(self, bounds: Settings, taken: int) -> list[tuple[float, StoreRequest]]:
-        """Take out what can be committed, as much as one commit may have, and since when each was here.
+        """Remove and return stores that are ready to commit, at most one batch, each with its arrival time.
 
         Args:
-            bounds: how much that is.
-            taken: so many of those that came first have left.
+            bounds: bounds of a batch.
+            taken: count of the stores that have left the commit queue.
         """
         batch: list[tuple[float, StoreRequest]] = []
         records = size = 0

@@ -1,4 +1,4 @@
-"""A request to store: one record or a batch of them, as it comes out of a frame."""
+"""A request to store: one record or a batch, as parsed from a frame."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ Payload = bytes | bytearray
 
 
 class StoreRequest(NamedTuple):
-    """A frame with one store, or a batch of them."""
+    """A frame with one store or a batch of stores."""
 
     envelope: Envelope
     id: int
@@ -26,13 +26,13 @@ class StoreRequest(NamedTuple):
     size: int  # bytes of the values
     op: str
     client: Client = NOBODY
-    refusals: dict[int, Refusal] | None = None  # what is wrong with its values, where they were checked
+    refusals: dict[int, Refusal] | None = None  # by item: what the check found wrong; None if not checked
 
 
 def open_request(
     envelope: Envelope, header: RequestHeader, body: Payload, *, items_max: int, client: Client = NOBODY
 ) -> StoreRequest:
-    """The stores of a frame, not checked yet.
+    """Parse the stores of a frame; values are not checked yet.
 
     Raises:
         Refusal: BAD_REQUEST or TOO_LARGE.
@@ -61,7 +61,7 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
     start = 0
     for op, length in header.items:
         kind = frames.STORE_KINDS.get(op)
-        # Beyond the protocol's integers a sum may have more digits than can be shown.
+        # A sum of larger integers may have more digits than Python formats.
         if kind is None or not 0 <= length <= values.SAFE_INTEGER_MAX:
             raise Refusal(
                 ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items"

@@ -1,6 +1,6 @@
-"""A process that checks large values: that can take seconds, in which the serving loop serves the others.
+"""Checks large values in a process of its own: a check can take seconds, and the loop serves meanwhile.
 
-A thread of the daemon sends it one request's values at a time and waits for what is wrong with them.
+A thread of the daemon sends it the values of one request at a time, and waits for the result.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _log = structlog.get_logger()
 
 
 class _Wrong(msgspec.Struct, array_like=True):
-    """What is wrong with one of the values."""
+    """What is wrong with one value of a request."""
 
     item: int
     code: str
@@ -46,10 +46,10 @@ class _Wrong(msgspec.Struct, array_like=True):
 
 
 class ValueChecker:
-    """The daemon's side: one request at a time. Starts thread and process when they are first needed."""
+    """The daemon's side: checks one request at a time. Thread and process start when they are needed."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """`wake` is called from the thread when something is done."""
+        """`wake` is called from the thread when a check has ended."""
         self._wake = wake
         self._work: queue.SimpleQueue[Items | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Refusals] = queue.SimpleQueue()
@@ -58,28 +58,28 @@ class ValueChecker:
         self._stopping = False
 
     def start(self, items: Items) -> None:
-        """Begin to check; nothing may be under way."""
+        """Start a check; none may be in progress."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="check", daemon=True)
             self._thread.start()
         self._work.put(items)
 
     def finished(self) -> Refusals | None:
-        """What is wrong, by the number of the item; None if that is not known yet."""
+        """Return what is wrong, by the index of the item; None while the check runs."""
         try:
             return self._done.get_nowait()
         except queue.Empty:
             return None
 
     def stop(self) -> None:
-        """End thread and process, whatever is under way."""
+        """End thread and process, even during a check."""
         self._stopping = True
         self._work.put(None)
         helper = self._helper
         if helper is not None:
             helper.interrupt()
         if self._thread is not None:
-            self._thread.join(_STOP_SECONDS)  # a check in the thread itself can't be cut short
+            self._thread.join(_STOP_SECONDS)  # a check in the thread itself can't be interrupted
             self._thread = None
 
     def _run(self) -> None:
@@ -104,7 +104,7 @@ class ValueChecker:
             try:
                 if self._helper is None:
                     self._helper = _Helper()
-                if self._stopping:  # looked at after it is there for `stop` to see
+                if self._stopping:  # tested after it is set, so that `stop` sees it
                     return {}
                 return self._helper.check(items)
             except OSError as error:
@@ -112,7 +112,7 @@ class ValueChecker:
                 if self._stopping:
                     return {}
                 _log.warning("checker_ended", reason=str(error))
-        # Slower for everybody, but nothing is refused for a fault of ours.
+        # Slower for all clients, but a failed helper process refuses no store.
         return refusals_of(items)
 
     def _let_go(self) -> None:
@@ -122,7 +122,7 @@ class ValueChecker:
 
 
 class _Helper:
-    """The process and the line to it."""
+    """The process and the socket to it."""
 
     def __init__(self) -> None:
         self._line, theirs = socket.socketpair()
@@ -138,10 +138,10 @@ class _Helper:
             theirs.close()
 
     def check(self, items: Items) -> Refusals:
-        """Let it check the values of a request.
+        """Have the values of a request checked.
 
         Raises:
-            OSError: it has ended, or hangs.
+            OSError: the process has ended, or hangs.
         """
         self._line.sendall(_COUNT.pack(len(items)))
         for kind, payload in items:
@@ -153,7 +153,7 @@ class _Helper:
 
     def interrupt(self) -> None:
         """Make `check` raise; may be called from another thread."""
-        with contextlib.suppress(OSError):  # it has just been let go
+        with contextlib.suppress(OSError):  # it was closed already
             self._line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class _Helper:
 
 
 def refusals_of(items: Items) -> Refusals:
-    """What is wrong with values, by their number."""
+    """Return what is wrong with values, by their index."""
     refusals: Refusals = {}
     for i, (kind, payload) in enumerate(items):
         try:
@@ -186,7 +186,7 @@ def _receive(line: socket.socket, size: int) -> bytearray:
 
 
 def serve(line: socket.socket) -> None:
-    """The process's side: check until the line ends."""
+    """The process's side: check until the socket closes."""
     while True:
         (count,) = _COUNT.unpack(_receive(line, _COUNT.size))
         found = []
@@ -200,13 +200,13 @@ def serve(line: socket.socket) -> None:
 
 
 def main() -> None:
-    """Entry of the process: the descriptor of the line."""
+    """Entry point of the process; its argument is the descriptor of the socket."""
     interpreter.ignore_group_signals()
     os.nice(_NICE)
     try:
         serve(socket.socket(fileno=int(sys.argv[1])))
     except OSError:
-        sys.exit(0)  # the daemon is gone, or has no use for it
+        sys.exit(0)  # the daemon has ended, or closed the socket
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ def _existing(
     return existing
 
 
-def _store_all(storing: "Storing", plan: Plan, held: Counter[bytes], account: Account) -> None:
-    """Store all files but those that are held already."""
+def _store_all(storing: "Storing", plan: Plan, existing: Counter[bytes], account: Account) -> None:
+    """Store all files that are not in the journal yet."""
     for done, planned in enumerate(plan):
         account.progress("storing", files=done, of=len(plan))
         if existing[planned.digest]:
