@@ -1,4 +1,4 @@
-"""CURVE keys in files: key pairs, and the list of the clients that may connect. A secret key is never shown.
+"""CURVE keys in files: key pairs, and the list of clients that may connect. A secret key is never shown.
 
 A key pair is a ZeroMQ certificate, as zmq.auth and CZMQ write it. The list has a line for each client:
 its name, `read-write` or `read-only`, and its public key; `#` begins a comment line.
@@ -52,20 +52,20 @@ class ListedClient(NamedTuple):
 
 
 def is_name(text: str) -> bool:
-    """Whether a client may be called so in the list."""
+    """Whether a text may be a client's name in the list."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_key(text: str) -> bool:
-    """Whether this could be a public or secret key."""
+    """Whether a text has the form of a public or secret key."""
     return _KEY.fullmatch(text) is not None
 
 
 def generate(path: str) -> KeyPair:
-    """Make a key pair and write it to a new file that only its owner can read.
+    """Generate a key pair, and write it to a new file that only its owner can read.
 
     Raises:
-        ConfigError: there is something, or the file can't be written.
+        ConfigError: the path exists, or the file can't be written.
     """
     pair = KeyPair(*zmq.curve_keypair())
     text = (
@@ -90,11 +90,11 @@ def generate(path: str) -> KeyPair:
 
 
 def load(path: str) -> KeyPair:
-    """The key pair of a file.
+    """Load the key pair of a file.
 
     Raises:
         ConfigError: it can't be read, others may read it, or it holds no pair.
-        StartFailedError: it can't be read now.
+        StartFailedError: it can't be read at the moment.
     """
     try:
         with open(path, encoding="ascii", errors="strict") as file:
@@ -118,11 +118,11 @@ def load(path: str) -> KeyPair:
 
 
 def load_clients(path: str) -> dict[str, ListedClient]:
-    """The clients that may connect, by public key.
+    """Load the clients that may connect, by public key.
 
     Raises:
-        ConfigError: the list can't be read, or a line of it is wrong; nothing of it is used then.
-        StartFailedError: it can't be read now.
+        ConfigError: the list can't be read, or has an invalid line; none of it is used.
+        StartFailedError: it can't be read at the moment.
     """
     try:
         with open(path, encoding="utf-8", errors="strict") as file:
@@ -153,5 +153,5 @@ def load_clients(path: str) -> dict[str, ListedClient]:
 
 
 def _shown(path: str) -> str:
-    """A path for a message, unless it is a key put where its file's name should be."""
+    """A path for a message, unless it is a key given instead of a path."""
     return "(a key stands where the name of its file should)" if is_key(path) else path

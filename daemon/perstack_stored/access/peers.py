@@ -1,8 +1,8 @@
-"""Who sent a message: told by the kernel (ipc) or by its key (CURVE), never by the client's own word.
+"""Identity and access of peers: given by the kernel (ipc) or by the key (CURVE), never by the client itself.
 
-Who connected by ipc is known as long as the connection is open. To a message by tcp libzmq attaches it;
-looking there costs as much as reading the message, so it is remembered by routing id. Only for a moment: an
-id may be claimed by another client once its owner is gone.
+The identity of an ipc connection holds as long as it is open. For tcp, libzmq attaches it to each message;
+reading it costs as much as reading the message, so it is cached by routing id, but only briefly: an id
+may be claimed by another client once its owner is gone.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ from .rules import AccessRules
 _AUTOMATIC_ID_BYTES = 5
 _REMEMBERED_MAX = 50_000
 _OP_CHARS_MAX = 40
-_SO_PEERPIDFD = 77  # Python does not name it; the same on all machines but PA-RISC and SPARC
+_SO_PEERPIDFD = 77  # Python has no name for it; the same on all machines but PA-RISC and SPARC
 
 _log = structlog.get_logger()
 
 
 class Peer(NamedTuple):
-    """A client, as far as it is known."""
+    """Identity and access of a client."""
 
     access: Access
     client: str = ""  # name in the list of keys
@@ -43,37 +43,37 @@ class Peer(NamedTuple):
     gid: int | None = None
     pid: int | None = None
     address: str = ""
-    reason: str = ""  # why it may do nothing
-    process: str = ""  # its name where many are told apart, if it has no pid here
+    reason: str = ""  # why it has no access
+    process: str = ""  # key of its process, if it has no pid in the daemon's namespace
 
     def as_log_fields(self) -> dict[str, Any]:
-        """What logs say of it."""
+        """Fields of a log event that identify it."""
         if self.uid is not None:
             return {"uid": self.uid, "pid": self.pid}
         return {"client": self.client or None, "address": self.address}
 
     @property
     def key(self) -> Client:
-        """What stands for this client where many are told apart: process, key, or address."""
+        """The client's key for shares and rates: process, CURVE key, or address."""
         if self.pid is not None:
             return client_of(self.pid, self.process)
         return f"client {self.client}" if self.client else f"address {self.address}"
 
 
-_UNKNOWN = Peer(Access.NONE, reason="who you are can't be told")
+_UNKNOWN = Peer(Access.NONE, reason="the client could not be identified")
 
 
 class Peers:
-    """The clients that are connected by ipc, and those by tcp that were heard of lately. The loop's.
+    """The clients that are connected by ipc, and those by tcp that were seen lately. Used by the loop.
 
     Attributes:
-        strict: some clients may do less than others, so each must be looked at.
+        strict: some clients may do less than others, so each request must be checked.
     """
 
     def __init__(self, rules: AccessRules, rates: RateLimiter) -> None:
         self._local: dict[RoutingId, Peer] = {}
         self._remote: dict[RoutingId, Peer] = {}
-        self._keys: dict[RoutingId, Client] = {}  # of those by ipc
+        self._keys: dict[RoutingId, Client] = {}  # of ipc connections
         self._parting: list[Callable[[RoutingId], None]] = []
         self.rates = rates
         self.refused = 0
@@ -81,7 +81,7 @@ class Peers:
         self.apply_rules(rules)
 
     def apply_rules(self, rules: AccessRules) -> None:
-        """Apply new rules, to those that are connected as well."""
+        """Apply new rules, also to open connections."""
         self._rules = rules
         self.strict = rules.lists_users or rules.clients is not None
         self._remote.clear()
@@ -92,32 +92,32 @@ class Peers:
             self._local[number] = self._user(peer.uid, peer.gid, peer.pid, peer.process)
 
     def on_tick(self) -> None:
-        """Forget what may be no longer so; to be called each second."""
+        """Forget what may have changed; called about once a second."""
         if self.strict or len(self._remote) > _REMEMBERED_MAX:
             self._remote.clear()
 
     def arrived(self, number: int, uid: int, gid: int, pid: int, process: str = "") -> Client:
-        """Note who has connected by ipc, as the kernel says; what stands for it where many are told apart."""
+        """Note an ipc connection with the identity that the kernel gives; return its client key."""
         peer = self._local[number] = self._user(uid, gid, pid, process)
         key = self._keys[number] = peer.key
         return key
 
     def left(self, number: int) -> None:
-        """Forget one who had, and let all who keep something for the connection free it."""
+        """Forget a connection that ended, and call the functions of `on_leaving`."""
         for part in self._parting:
             part(number)
         del self._local[number], self._keys[number]
 
     def on_leaving(self, free: Callable[[RoutingId], None]) -> None:
-        """Call this with the number of each connection over ipc that ends; by tcp nothing tells of an end."""
+        """Call `free` with the number of each ipc connection that ends; for tcp no end is reported."""
         self._parting.append(free)
 
     def is_here(self, routing_id: RoutingId) -> bool:
-        """Whether an answer may still be wanted; of tcp that can't be told. May be called in any thread."""
+        """Whether a connection may still be open; for tcp this is unknown. May be called from any thread."""
         return routing_id in self._local or not isinstance(routing_id, int)
 
     def client(self, routing_id: RoutingId) -> Client:
-        """What stands for this client where many are told apart: process, key, or address."""
+        """The client's key for shares and rates: process, CURVE key, or address."""
         key = self._keys.get(routing_id)
         if key is None:
             peer = self._remote.get(routing_id)
@@ -125,19 +125,19 @@ class Peers:
         return key
 
     def knows(self, routing_id: bytes) -> bool:
-        """Whether a client by tcp needs no `meet`."""
+        """Whether a tcp client needs no `meet`."""
         return routing_id in self._remote
 
     def meet(self, routing_id: bytes, frame: "zmq.Frame") -> None:
-        """Find out who sent a message by tcp, by a frame of it."""
+        """Identify the sender of a tcp message by a frame of it."""
         self._remote[routing_id] = self._identify(routing_id, frame)
 
     def of(self, routing_id: RoutingId) -> Peer | None:
-        """Who it is, if that is known."""
+        """The peer, if it is known."""
         return self._local.get(routing_id) or self._remote.get(routing_id)
 
     def authorize(self, routing_id: RoutingId, access: Access, op: str, id: int | None) -> None:
-        """Check that a client may do something.
+        """Check that a client has the access that an operation needs.
 
         Raises:
             Refusal: FORBIDDEN.
@@ -165,7 +165,7 @@ class Peers:
         self.rates.charge(self.client(routing_id), records, size)
 
     def must_mask(self, routing_id: RoutingId) -> bool:
-        """Whether secrets are hidden from this client."""
+        """Whether secrets are masked for this client."""
         return self.strict and (self.of(routing_id) or _UNKNOWN).access < Access.WRITE
 
     def _user(self, uid: int, gid: int, pid: int, process: str) -> Peer:
@@ -181,9 +181,9 @@ class Peers:
         if self.strict and claimed:
             return Peer(Access.NONE, address=address, reason="a client must not set a routing id of its own")
         if self._rules.clients is None:
-            # Plain tcp, which goes with no lists: anyone of this machine.
+            # Plain tcp can't go with lists of users: any user of this machine.
             return Peer(Access.NONE if self.strict else Access.WRITE, address=address, reason=_UNKNOWN.reason)
-        # Every tcp connection is a CURVE one here, so this property is from our own gate.
+        # Every tcp connection is a CURVE one here, so this property comes from the daemon's ZAP handler.
         listed = self._rules.of_key(_property(frame, "User-Id"))
         if listed is None:
             return Peer(Access.NONE, address=address, reason="this client's key is not on the daemon's list")
@@ -191,11 +191,11 @@ class Peers:
 
 
 def process_of(sock: socket.socket, number: int, uid: int) -> str:
-    """A name for the process that connected, where it has no number in the daemon's namespace of processes.
+    """A key for a process that connected, if it has no number in the daemon's pid namespace.
 
-    All such processes have the number 0. The kernel's handle of a process (Linux 6.5) is a file of its own
-    for each process (6.9), whose inode tells them apart; where that can't be had, each connection counts as a
-    client, and no two users are ever one.
+    All such processes have the number 0. The kernel's handle of a process (Linux 6.5) is a file with an inode
+    for each process (6.9), which identifies it; without it each connection counts as a
+    client, and two users never share one.
     """
     with contextlib.suppress(OSError):
         fd = int(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
@@ -210,7 +210,7 @@ def process_of(sock: socket.socket, number: int, uid: int) -> str:
 
 @functools.cache
 def _anonymous_device() -> int:
-    """Where files without an inode of their own are; before Linux 6.9 the handles of processes as well."""
+    """Device of files without an inode of their own; before Linux 6.9 also of process handles."""
     with select.epoll() as plain:
         return os.fstat(plain.fileno()).st_dev
 

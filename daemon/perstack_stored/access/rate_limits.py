@@ -1,4 +1,4 @@
-"""How much each client may store in a second: a token bucket for records, and one for bytes. No I/O."""
+"""Rate limits of stores by client: a token bucket for records, and one for bytes. No I/O."""
 
 import time
 
@@ -9,7 +9,7 @@ _BUCKETS_MAX = 20_000
 
 
 class _Bucket:
-    """Holds what may be stored at once, a second's worth; a store of more leaves a debt."""
+    """A token bucket of one second's worth; a larger store leaves a debt."""
 
     __slots__ = ("bytes", "records", "seen")
 
@@ -20,7 +20,7 @@ class _Bucket:
 
 
 class RateLimiter:
-    """The rates of all clients. 0 is no limit."""
+    """The rates of all clients. 0 means no limit."""
 
     def __init__(self, records_per_second: int, bytes_per_second: int) -> None:
         self._buckets: dict[str, _Bucket] = {}
@@ -34,10 +34,10 @@ class RateLimiter:
         self._buckets.clear()
 
     def charge(self, client: str, records: int, size: int) -> None:
-        """Count a store.
+        """Charge a store to its client.
 
         Raises:
-            Refusal: BUSY, with the time after which there is room.
+            Refusal: BUSY, with the time until there is room.
         """
         now = time.monotonic()
         bucket = self._buckets.get(client)
@@ -49,7 +49,7 @@ class RateLimiter:
         bucket.seen = now
         bucket.records = min(self._records, bucket.records + passed * self._records)
         bucket.bytes = min(self._bytes, bucket.bytes + passed * self._bytes)
-        # A store of more than a second's worth goes when the bucket is full.
+        # A store of more than a second's worth is admitted when the bucket is full.
         wait = max(
             _wait(bucket.records, min(records, self._records), self._records),
             _wait(bucket.bytes, min(size, self._bytes), self._bytes),
@@ -75,5 +75,5 @@ class RateLimiter:
 
 
 def _wait(there: float, wanted: float, rate: float) -> float:
-    """Seconds until there is enough; none without a limit."""
+    """Seconds until there is enough; 0 without a limit."""
     return (wanted - there) / rate if rate and there < wanted else 0.0

@@ -1,4 +1,4 @@
-"""Who may do what: users and groups of this machine, and clients known by their key. In doubt: nothing."""
+"""Access rules: users and groups of this machine, and clients known by their key. In doubt: no access."""
 
 import grp
 import os
@@ -16,10 +16,10 @@ _ALL_IDS = 2**32 - 1
 
 @dataclass(frozen=True)
 class AccessRules:
-    """The rules in force; made anew at a reload.
+    """The rules in force; replaced at a reload.
 
     Attributes:
-        clients: those that may connect with CURVE, by public key; None without CURVE.
+        clients: clients that may connect with CURVE, by public key; None without CURVE.
     """
 
     users: frozenset[int] = frozenset()
@@ -31,11 +31,11 @@ class AccessRules:
 
     @property
     def lists_users(self) -> bool:
-        """Whether somebody of this machine is kept out, or may only read."""
+        """Whether some user of this machine has no access, or may only read."""
         return bool(self.users or self.groups or self.reading_users or self.reading_groups)
 
     def of_user(self, uid: int, gid: int) -> Access:
-        """What a user of this machine may do; reading only goes before writing."""
+        """Access of a user of this machine; a list of readers takes precedence over one of writers."""
         if not self.lists_users:
             return Access.WRITE
         groups = self._groups(uid) | {gid}
@@ -50,7 +50,7 @@ class AccessRules:
         return self.clients.get(key) if self.clients is not None else None
 
     def _groups(self, uid: int) -> frozenset[int]:
-        """Groups of a user as the system's database has them; looked up once for each reload."""
+        """Groups of a user in the system's database; looked up once for each reload."""
         known = self._groups_of.get(uid)
         if known is None:
             try:
@@ -63,10 +63,10 @@ class AccessRules:
 
 
 def rules_of(settings: Settings) -> AccessRules:
-    """The rules that the settings name.
+    """Build the rules from the settings.
 
     Raises:
-        ConfigError: a user or group is unknown, a list is wrong, or they contradict each other.
+        ConfigError: a user or group is unknown, a list is invalid, or rules contradict each other.
     """
     rules = AccessRules(
         users=frozenset(_user(name) for name in settings.allow_users),
@@ -87,15 +87,15 @@ def rules_of(settings: Settings) -> AccessRules:
 
 
 def curve_key_of(settings: Settings) -> KeyPair | None:
-    """The daemon's own key pair, None without CURVE.
+    """Load the daemon's own key pair; None without CURVE.
 
     Raises:
-        ConfigError: only one of key and list is named, or the key can't be had.
+        ConfigError: only one of key and list is set, or the key can't be read.
     """
     if bool(settings.curve_key) != bool(settings.curve_clients):
         raise ConfigError("curve-key and curve-clients go together: without a list, anyone could connect")
     if settings.curve_key and settings.insecure_tcp:
-        raise ConfigError("insecure-tcp can't go with curve-key: nobody could tell who is who")
+        raise ConfigError("insecure-tcp can't go with curve-key: clients without a key have no identity")
     return load(settings.curve_key) if settings.curve_key else None
 
 
@@ -114,7 +114,7 @@ def _group(name: str) -> int:
 
 
 def _sees_all_users(lines: Iterable[str] | None = None) -> bool:
-    """Whether every user id of the machine is seen as what it is."""
+    """Whether the process sees the real number of every user of the machine (user namespaces)."""
     if lines is None:
         try:
             with open("/proc/self/uid_map", encoding="ascii") as file:

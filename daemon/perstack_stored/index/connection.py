@@ -1,4 +1,4 @@
-"""Connections to the index: how it is opened, what its errors mean, and how far it is."""
+"""Connections to the index: opens it, classifies its errors, and reads its cursor."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _PROGRESS_OPCODES = 100_000  # some milliseconds of a statement
 
 _WORKER_LOCK_SECONDS = 1  # a worker that waits for a lock shows no progress, and says so soon
 
-# Errors of the caller, or of a value that is too long: they tell nothing of the database.
+# Errors of the caller, or of a value that is too long: they are no sign of damage.
 _OURS = (sqlite3.ProgrammingError, sqlite3.NotSupportedError, sqlite3.DataError)
 
 _PASSING = {
@@ -30,26 +30,26 @@ _PASSING = {
 
 
 def may_pass(error: sqlite3.Error) -> bool:
-    """Whether it is for want of room, descriptors or permission, and no reason to throw the index away."""
+    """Whether the cause is a lack of room, descriptors or permission, so that the index is kept."""
     code = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in _PASSING and code != sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether it tells that the index can't be used any more."""
+    """Whether the error means that the index can't be used any more."""
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OURS) and not may_pass(error)
 
 
 def connect(
     path: str, *, read_only: bool, lock_seconds: float = 30, status: WorkerStatus | None = None
 ) -> sqlite3.Connection:
-    """Open the index; the writer makes it if it is not there.
+    """Open the index; a writer creates it if there is none.
 
     Args:
-        path: of the index.
-        read_only: nothing will be written.
-        lock_seconds: how long a statement waits for the lock of somebody else.
-        status: where a worker shows that a long statement makes progress.
+        path: path of the index.
+        read_only: the connection only reads.
+        lock_seconds: how long a statement waits for another connection's lock.
+        status: shows the progress of a worker's long statements.
     """
     uri = f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
     database = sqlite3.connect(
@@ -66,14 +66,14 @@ def connect(
 
 
 def connect_worker(path: str, *, read_only: bool, status: WorkerStatus | None) -> sqlite3.Connection:
-    """Open the index in a worker, which must not wait long without a sign of life."""
+    """Open the index in a worker: its statements wait for a lock only briefly, and show progress."""
     if status is None:
         return connect(path, read_only=read_only)
     return connect(path, read_only=read_only, lock_seconds=_WORKER_LOCK_SECONDS, status=status)
 
 
 def position_of(path: str, store: bytes) -> int | None:
-    """Position up to which an index of this journal is complete; None if there is none that can be read."""
+    """Position up to which an index of this journal is complete; None if there is no readable one."""
     if not os.path.exists(path):
         return None
     try:
@@ -84,10 +84,10 @@ def position_of(path: str, store: bytes) -> int | None:
 
 
 def read_cursor(database: sqlite3.Connection, store: bytes | None = None) -> LogPosition:
-    """The place up to which an index is complete; with `store`, if it is of that journal.
+    """Read the log position up to which an index is complete; with `store`, check its journal.
 
     Raises:
-        IndexUnusableError: it belongs to another journal, or is damaged.
+        IndexUnusableError: the index belongs to another journal, or is damaged.
     """
     row = database.execute("SELECT store, position, segment, offset, crc FROM cursor").fetchone()
     if row is None:
@@ -107,7 +107,7 @@ def cursor_crc(store: bytes, mark: LogPosition) -> int:
 
 
 def remove(path: str) -> None:
-    """Remove an index with the files beside it."""
+    """Remove an index and the files beside it."""
     for file in _files_of(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(file)

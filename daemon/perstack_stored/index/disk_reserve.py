@@ -1,8 +1,8 @@
-"""Room kept for the index: on a full disk it still comes to the end of the journal, so that reads go on.
+"""Disk space reserved for the index: on a full disk it still reaches the end of the journal, so reads go on.
 
-The journal has its room before it needs it, so it may take records for which the index has none. The room is
-kept where nobody else can take it: behind the end of SQLite's log file, to which each transaction goes first.
-Where it can't be had any more, stores are refused.
+The journal preallocates its room, so it may take records for which the index has none. The reserve lies where
+no other file can take it: after the end of SQLite's log file, to which each transaction goes first.
+While it can't be allocated, stores are refused.
 """
 
 import ctypes
@@ -13,11 +13,11 @@ import time
 import structlog
 
 RESERVE_BYTES = 16 << 20
-# What was acknowledged and is not indexed yet must fit in here.
+# Records that are acknowledged and not indexed yet must fit in here.
 MARGIN_BYTES = 6 << 20
 _EVERY_SECONDS = 0.1
 _KEEP_SIZE = 1
-# The file system can't reserve any; other errors may pass.
+# The file system can't reserve room; other errors may be temporary.
 _NEVER = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 
 
 class DiskReserve:
-    """The room behind the end of the log of an open index. `short` says that it could not be had."""
+    """The reserve after the end of the log of an open index. `out_of_space`: it could not be allocated."""
 
     def __init__(self, index_path: str) -> None:
         # Not the index itself: SQLite has locks on it, which closing another descriptor would drop.
@@ -35,7 +35,7 @@ class DiskReserve:
         self.out_of_space = False
 
     def keep(self) -> None:
-        """See, every so often, that the room is there."""
+        """Check the reserve, and allocate it again if needed; does so at intervals only."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -44,7 +44,7 @@ class DiskReserve:
         if error in _NEVER:
             self._next = float("inf")
         if error != self._error and error not in {0, errno.ENOSPC, errno.EDQUOT}:
-            # Not for want of room: the index does without it.
+            # For another reason than lack of room: the index works without a reserve.
             _log.warning("no_reserve", reason=os.strerror(error))
         self._error = error
         out_of_space = error in {errno.ENOSPC, errno.EDQUOT}
@@ -53,7 +53,7 @@ class DiskReserve:
             _log.warning("disk_full" if out_of_space else "disk_has_room", reserve_bytes=RESERVE_BYTES)
 
     def _allocate(self) -> int:
-        """Number of the error, 0 if the room is there now."""
+        """Allocate the reserve. Returns the error number, 0 on success."""
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Tells when somebody else has written to the index's files, removed them, or put others in their place.
+"""Detects that another program wrote to the index's files, removed or replaced them.
 
 SQLite would not notice: it goes on from its cache, and with files that have no name any more, while new
-readers find other ones. Whoever writes without leaving a new time at the file is found by who reads.
+readers find other ones. Reads detect a write that leaves the file's time unchanged.
 """
 
 import errno
@@ -22,25 +22,25 @@ _Look = tuple[int, ...]
 
 
 class FileWatch:
-    """Looks at the files of an index whose only writer is this process."""
+    """Watches the files of an index whose only writer is this process."""
 
     def __init__(self, path: str, checkpoints: Callable[[], int]) -> None:
-        """Take the files as they are for what they should be.
+        """Take the current files as the expected ones.
 
         Args:
-            path: of the index, which is open.
-            checkpoints: how many have been begun.
+            path: path of the index, which is open.
+            checkpoints: returns the count of checkpoints begun.
         """
         self._path = path
         self._checkpoints = checkpoints
         self._seen = self._look()
 
     def check(self) -> None:
-        """See that nobody else has touched the files, and that they could be opened again, as readers must.
+        """Check that no other program changed the files, and that readers can open them.
 
         Raises:
-            IndexUnusableError: somebody has.
-            PermissionError: they could not.
+            IndexUnusableError: the files have changed.
+            PermissionError: readers could not open them.
         """
         found = self._look()
         if self._seen:
@@ -53,17 +53,17 @@ class FileWatch:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """What we write to the files meanwhile is as it should be.
+        """Context in which this process writes to the files.
 
         Raises:
-            IndexUnusableError: somebody else has touched them.
+            IndexUnusableError: another program has changed them.
         """
         self.check()
         before, seen = self._checkpoints(), self._seen
         try:
             yield
         finally:
-            self._seen = {}  # what was written is not seen yet, and where the folder is closed, it can't be
+            self._seen = {}  # the result is not known yet, and can't be if the folder is closed
             found = self._look()
             self._compare(found, seen, _STEADY if self._checkpoints() == before else ())
             self._seen = found

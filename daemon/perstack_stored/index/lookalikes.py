@@ -1,7 +1,7 @@
-"""Events that share name, length and checksum, told apart by a digest; no I/O.
+"""Digests that distinguish events with the same name, length and checksum. No I/O.
 
-A checksum is no secret: anybody can make thousands of different events that share it. To compare each new
-one with all before it costs by their square: 2,500 of them kept the index busy for 40 s.
+A checksum is no secret: a client can make thousands of different events that share it. Comparing each new
+one with all earlier ones costs their square: 2,500 of them kept the index busy for 40 s.
 """
 
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from hashlib import blake2b
 
 GROUP_MIN = 8
-"""So few events are compared by their bytes."""
+"""Up to this count events are compared by their bytes."""
 _DIGEST_BYTES = 16
 _DIGESTS_MAX = 65_536  # of all groups together: some 8 MiB
 
@@ -17,7 +17,7 @@ Bytes = bytes | bytearray | memoryview
 
 
 class Lookalikes:
-    """The digests of such events, by group; the group used longest ago is forgotten first."""
+    """Digests of such events by group; the least recently used group is forgotten first."""
 
     def __init__(self) -> None:
         self._groups: OrderedDict[Hashable, set[bytes]] = OrderedDict()
@@ -28,7 +28,7 @@ class Lookalikes:
         return group in self._groups
 
     def has(self, group: Hashable, event: Bytes) -> bool:
-        """Whether a group that is known has this very event. If not, it has it from now on."""
+        """Whether a known group has this event. If not, it is added."""
         digests = self._groups[group]
         self._groups.move_to_end(group)
         digest = _digest(event)
@@ -40,7 +40,7 @@ class Lookalikes:
         return False
 
     def learn(self, group: Hashable, events: Iterable[Bytes]) -> None:
-        """All events of a group."""
+        """Learn all events of a group."""
         digests = self._groups[group] = {_digest(event) for event in events}
         self._count += len(digests)
         self._make_room()

@@ -1,13 +1,13 @@
-"""Checksums of the index's pages: SQLite has none, and a changed byte at rest would change answers unnoticed.
+"""Checksums of the index's pages: SQLite has none, and a byte changed at rest would change answers unnoticed.
 
      0               8          12         16   17        28        32
      +---------------+----------+----------+----+---------+---------+-- … --+
      | "PSTKIDX1"    |page size | pages    |busy| 0       | crc32c  | crc32c of each page, u32
      +---------------+----------+----------+----+---------+---------+-- … --+
 
-The database's file changes in checkpoints only, which the index asks for itself. `busy` 1: one is under way.
-Before a daemon's first follower opens the index, the file must be as the last checkpoint left it; what is in
-SQLite's log beyond that is thrown away, and followed again.
+The database's file changes in checkpoints only, which the index requests itself. `busy` 1: one is under way.
+Before a daemon's first index worker opens the index, the file must be as the last checkpoint left it. Later
+transactions in SQLite's log are discarded, and indexed again from the journal.
 """
 
 import errno
@@ -29,19 +29,19 @@ _MAGIC = b"PSTKIDX1"
 _READ_PAGES = 256
 _WAL_HEAD_BYTES = 32
 _FRAME_HEAD_BYTES = 24
-# A log of so many bytes is brought into the database's file; some 2,000 pages.
+# A log of this size is checkpointed into the database's file; some 2,000 pages.
 WAL_BYTES = 8 << 20
 _AGAIN_BYTES = 1 << 20
 _PATIENCE_MS = 50
 
 
 def verify_at_rest(path: str, on_progress: Callable[[], None] = lambda: None) -> None:
-    """Test an index that nobody has open, and leave it as of its last checkpoint.
+    """Check an index that no process has open, and reset it to its last checkpoint.
 
-    `on_progress` is called every so often: a large index takes long.
+    `on_progress` is called at intervals: a large index takes long.
 
     Raises:
-        IndexUnusableError: it is not as it was written.
+        IndexUnusableError: its bytes have changed.
     """
     if not os.path.exists(path):
         return
@@ -52,7 +52,7 @@ def verify_at_rest(path: str, on_progress: Callable[[], None] = lambda: None) ->
                 raise IndexUnusableError("the checksums of the index are damaged")
             _, page_bytes, pages, is_busy = _HEAD.unpack_from(head)
             if is_busy:
-                return  # SQLite goes on with the checkpoint, from its own log
+                return  # SQLite continues the checkpoint from its own log
             _compare(path, sums.read(), page_bytes, pages, on_progress)
     except FileNotFoundError:
         raise IndexUnusableError("the index has no checksums") from None
@@ -80,7 +80,7 @@ def _pages(path: str, page_bytes: int) -> Iterator[memoryview]:
 
 
 class CheckpointedChecksums:
-    """Brings SQLite's log into the database's file, and keeps the checksums in step."""
+    """Checkpoints SQLite's log into the database's file, and updates the checksums."""
 
     def __init__(self, path: str, database: sqlite3.Connection) -> None:
         self._path = path
@@ -92,12 +92,12 @@ class CheckpointedChecksums:
         self._pages_fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._due = WAL_BYTES
         self.begun = 0
-        # Autocheckpoints would change pages behind our back.
+        # SQLite's own checkpoints would change pages without new checksums.
         database.execute("PRAGMA wal_autocheckpoint = 0")
         self.run()
 
     def run_if_due(self) -> None:
-        """Make a checkpoint if the log has become long; where there is no room for it, the log grows on.
+        """Checkpoint if the log is long enough; without room for a checkpoint the log keeps growing.
 
         Raises:
             OSError, sqlite3.Error: it failed, and can be tried again.
@@ -116,7 +116,7 @@ class CheckpointedChecksums:
             self._due = self._wal_size() + _AGAIN_BYTES
 
     def run(self) -> None:
-        """Make a checkpoint."""
+        """Run a checkpoint."""
         self.begun += 1
         touched = self._touched()
         self._put_head(is_busy=True)
@@ -127,7 +127,7 @@ class CheckpointedChecksums:
             self._database.execute(f"PRAGMA busy_timeout = {self._lock_wait_ms}")
         self._due = self._wal_size() + WAL_BYTES
         if is_blocked and logged != done:
-            return  # a reader holds it up; the pages stay in the log, and so with the next one
+            return  # a reader blocks it; its pages stay in the log until the next one
         self._put_sums(touched)
         self._put_head(is_busy=False)
 
@@ -143,7 +143,7 @@ class CheckpointedChecksums:
             return 0
 
     def _touched(self) -> set[int] | None:
-        """Numbers of the pages in the log; None for all, where no checksums are known yet."""
+        """Numbers of the pages in the log; None means all, while there are no checksums yet."""
         if os.fstat(self._fd).st_size < _HEAD_BYTES:
             return None
         touched: set[int] = set()
@@ -156,7 +156,7 @@ class CheckpointedChecksums:
             offset = _WAL_HEAD_BYTES
             while len(head := os.pread(fd, _FRAME_HEAD_BYTES, offset)) == _FRAME_HEAD_BYTES:
                 if head[8:16] != salts:
-                    break  # of an earlier round of the log
+                    break  # belongs to an earlier round of the log
                 touched.add(int.from_bytes(head[:4], "big"))
                 offset += _FRAME_HEAD_BYTES + self._page_bytes
         finally:

@@ -3,7 +3,7 @@
 SCHEMA_VERSION = 3
 
 VOUCHING_VERSIONS = frozenset({2, 3})
-"""Versions that tell a repair of lost records alike: after an update, an older index is all there is."""
+"""Versions whose lost records a repair can read: after an update, an older index is all there is."""
 
 LOST_SEGMENT = 0
 

@@ -1,7 +1,7 @@
-"""Values by the place that a row of the index names, and whose fault it is where something else stands there.
+"""Reads values by the addresses in index rows, and decides whether a mismatch is of index or journal.
 
-The journal's entries have checksums of their own. Where they are right, and the row still does not match, the
-row has changed: the index is damaged, and not the journal.
+The journal's entries have checksums of their own. Where they match, and the row still does not, the row has
+changed: the index is damaged, not the journal.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ PIECE_BYTES = 1 << 19
 
 
 class ValueAddress(NamedTuple):
-    """Where the bytes of a value stand, and their checksum."""
+    """Address of a value in the journal: segment, offset, length in bytes, and checksum."""
 
     segment: int
     offset: int
@@ -26,11 +26,11 @@ class ValueAddress(NamedTuple):
 
 
 def read_value(reader: JournalReader, place: ValueAddress, indexed: Callable[[], LogPosition]) -> bytes:
-    """One value, checked against the index; `indexed` tells how far that is complete.
+    """Read one value, checked against the index; `indexed` returns the index's cursor.
 
     Raises:
         Refusal: DAMAGED.
-        IndexUnusableError: the row is not as it was written.
+        IndexUnusableError: the row has changed.
     """
     try:
         payload = reader.payload(place.segment, place.offset, place.length)
@@ -45,13 +45,13 @@ def read_value(reader: JournalReader, place: ValueAddress, indexed: Callable[[],
 def pieces_at(
     reader: JournalReader, place: ValueAddress, indexed: Callable[[], LogPosition]
 ) -> Iterator[bytes]:
-    """One value in pieces, each read when it is wanted: memory holds one of them, however large the value is.
+    """Read one value in pieces, each on demand: memory holds one piece, for a value of any size.
 
-    A value of more than one piece is checked as it is read. If it does not match, the last piece never comes.
+    A value of several pieces is checked as it is read. If it does not match, the last piece never comes.
 
     Raises:
         Refusal: DAMAGED.
-        IndexUnusableError: the row is not as it was written.
+        IndexUnusableError: the row has changed.
     """
     if not is_large(place):
         yield read_value(reader, place, indexed)
@@ -73,24 +73,24 @@ def pieces_at(
 
 def is_large(place: ValueAddress) -> bool:
     """Whether a value is read in pieces."""
-    length: object = place.length  # as it stands in the row, which may have changed
+    length: object = place.length  # as stored in the row, which may have changed
     return isinstance(length, int) and length > PIECE_BYTES
 
 
 Values = list[memoryview] | Iterator[bytes | memoryview]
-"""Some small values, or the pieces of a large one, which must be taken before the next values."""
+"""Some small values, or the pieces of a large one, which must be consumed before the next values."""
 
 
 def values_at(
     reader: JournalReader, rows: list[list[Any]], indexed: Callable[[], LogPosition]
 ) -> Iterator[Values]:
-    """The values of rows that begin with a place: what lies close together is read at once.
+    """Read the values of rows that begin with an address; adjacent values are read at once.
 
-    The interpreter's lock is let go with each block, so a long listing does not hold up the serving loop.
+    The interpreter's lock is released with each block, so a long listing does not delay the serving loop.
 
     Raises:
         Refusal: DAMAGED.
-        IndexUnusableError: a row is not as it was written.
+        IndexUnusableError: a row has changed.
     """
     places: list[ValueAddress] = []
     size = 0
@@ -113,7 +113,7 @@ def values_at(
 
 
 class _MismatchError(Exception):
-    """What stands at a place is not what the index has the checksum of."""
+    """The bytes at an address do not match the index's checksum."""
 
     def __init__(self, place: ValueAddress) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class _MismatchError(Exception):
 
 
 def _read_at(reader: JournalReader, places: list[ValueAddress]) -> list[memoryview]:
-    """So many values as memory holds easily; newest first, they stand in the journal the other way round."""
+    """Read the values of a portion that fits in memory; newest first means backwards in the journal."""
     payloads = [memoryview(b"")] * len(places)
     order = sorted(range(len(places)), key=places.__getitem__)
     i = 0
@@ -149,8 +149,8 @@ def _read_at(reader: JournalReader, places: list[ValueAddress]) -> list[memoryvi
 def _find_fault(
     reader: JournalReader, error: Exception, rows: Sequence[Sequence[Any]], until: LogPosition
 ) -> None:
-    """Raise what is known better of an error that came of reading what rows name."""
-    # A row that has changed may name what can't be read at all: no number, no segment, no end of it.
+    """Raise a more precise error where one came from reading an address of a row."""
+    # A changed row may hold anything: no number, no segment, no end of it.
     for row in rows:
         segment, offset, length = row[:3]
         if not reader.has(segment, offset, length, until):

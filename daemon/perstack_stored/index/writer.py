@@ -1,7 +1,7 @@
-"""The index: an SQLite projection of the journal that says where each value stands. It can be rebuilt.
+"""The index writer: an SQLite projection of the journal that records where each value stands.
 
 Values stay in the journal; a row holds segment, offset, length and crc32c of the bytes. The cursor moves in
-the transaction of the rows, so after any crash the index is as of some position, and goes on from there.
+the transaction of the rows, so after any crash the index matches some position, and goes on from there.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from .value_lookup import ValueAddress, read_value
 _PLACE_EVERY_BYTES = 256 << 10
 _RUNS_CACHED_MAX = 4096
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# What most events are: the first of their name, with a whole timestamp. sqlite3 takes long over None.
+# Most events are the first of their name, with a whole timestamp. sqlite3 takes long over None.
 _INSERT_FRESH = "INSERT INTO event VALUES (?, ?, ?, ?, 1, NULL, ?, ?, ?, ?, ?)"
 _GAP = int(Kind.GAP)
 _BRING_BACK = (
@@ -45,7 +45,7 @@ _TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHER
 class _Latest:
     """The newest timestamp of a run, and the steps and types that it has there; None: not known.
 
-    And the greatest step of the run.
+    Also the greatest step of the run.
     """
 
     __slots__ = ("names", "step", "timestamp")
@@ -60,18 +60,18 @@ class IndexWriter:
     """The writing end of the index.
 
     Attributes:
-        names_records: each record is named in the worker's status before it is taken up.
+        names_records: name each record in the worker's status before it is indexed.
     """
 
     def __init__(
         self, path: str, reader: JournalReader, store: bytes, status: WorkerStatus | None = None
     ) -> None:
-        """Open or make the index at `path` for the journal that `reader` reads.
+        """Open or create the index at `path` for the journal that `reader` reads.
 
-        `status`: where a worker shows its progress.
+        `status` shows the worker's progress.
 
         Raises:
-            IndexUnusableError: what is there can't be used.
+            IndexUnusableError: the existing index can't be used.
         """
         self._reader = reader
         self._store = store
@@ -86,11 +86,11 @@ class IndexWriter:
         for file in _files_of(path):
             if os.path.islink(file):  # SQLite would follow it
                 raise IndexUnusableError(f"{os.path.basename(file)} is a symbolic link")
-            # SQLite opens what it may only read, and never writes to it then; what it makes beside is alike.
+            # SQLite opens a file that it may not write read-only, and never writes to it; so does it beside.
             if os.path.exists(file) and not os.access(file, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
         with contextlib.suppress(FileExistsError):
-            # SQLite would make it for everybody, and what it makes beside has the mode of this one.
+            # SQLite would make it readable for all, and the files beside it get the mode of this one.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
         try:
             self._database = connect_worker(path, read_only=False, status=status)
@@ -106,7 +106,7 @@ class IndexWriter:
     def _open(self, store: bytes) -> LogPosition:
         database = self._database
         database.execute("PRAGMA journal_mode = WAL")
-        # Not synced at each commit: a power cut takes the index back to an earlier position, no more.
+        # Not synced at each commit: a power cut only takes the index back to an earlier position.
         database.execute("PRAGMA synchronous = NORMAL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version == 0:
@@ -121,14 +121,14 @@ class IndexWriter:
 
     @property
     def place(self) -> LogPosition:
-        """The place in the journal up to which the index is complete."""
+        """Log position up to which the index is complete."""
         return self._place
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Take up entries in one transaction.
+        """Index entries in one transaction.
 
         Raises:
-            sqlite3.Error, OSError: the database failed; nothing of the entries was taken up.
+            sqlite3.Error, OSError: the database failed; none of the entries is indexed.
         """
         self._checkpoints.run_if_due()
         database = self._database
@@ -168,20 +168,20 @@ class IndexWriter:
                 database.execute("ROLLBACK")
             self._place, self._last_place = before
             self._gaps.clear()
-            self._forget()  # the numbers of runs that are not there now go to others
+            self._forget()  # numbers of runs that are rolled back go to other runs
             raise
 
     @property
     def checkpoints(self) -> int:
-        """How many checkpoints were begun."""
+        """Count of checkpoints begun."""
         return self._checkpoints.begun
 
     def checkpoint(self) -> None:
-        """Bring what is in SQLite's log into the database's file."""
+        """Checkpoint SQLite's log into the database's file."""
         self._checkpoints.run()
 
     def close(self) -> None:
-        """Close the database, with a last checkpoint."""
+        """Close the database after a last checkpoint."""
         self.checkpoint()
         self._database.close()
         self._checkpoints.close()
@@ -288,7 +288,7 @@ class IndexWriter:
         return latest
 
     def _note_step(self, run: int, latest: _Latest, step: int, position: int) -> None:
-        """Where an event of an earlier step is added, listings that were made are no longer whole."""
+        """An event of an earlier step invalidates the cached listings of its run."""
         if step >= latest.step:
             latest.step = step
         else:
@@ -304,7 +304,7 @@ class IndexWriter:
 
     @staticmethod
     def _is_fresh(latest: _Latest, key: tuple[int, int, int, str]) -> bool:
-        """Whether no event can have this name yet, as for most; those are inserted many at a time."""
+        """Whether no event can have this name yet, as for most; such rows are inserted many at a time."""
         _, timestamp, step, type_ = key
         if timestamp > latest.timestamp:
             latest.timestamp, latest.names = timestamp, {(step, type_)}
@@ -339,10 +339,10 @@ class IndexWriter:
     def _held_as(
         self, key: tuple[int, int, int, str], payload: memoryview, where: tuple[int, int, int, int, int]
     ) -> int | None:
-        """What an event is whose bytes, and so job, run and id, were stored before: None if they were not.
+        """Find an earlier event with the same bytes, hence the same job, run and id; None if there is none.
 
         Returns:
-            0 for a repeat of one that is there; the number of a lost one, which is brought back.
+            0 for a repeat of an event that is there; the number of a lost event, which is brought back.
         """
         _, _, _, length, crc = where
         group = (*key, length, crc)
@@ -353,7 +353,7 @@ class IndexWriter:
             "SELECT n, segment, offset FROM event{}"
             " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
         )
-        # Told which index, since left alone it walks through all events of the name.
+        # With a named index: otherwise SQLite walks through all events of the name.
         for by, condition in (("", "n = 1"), (" INDEXED BY event_twin", "n > 1")):
             found = self._database.execute(select.format(by, condition), (*key, crc, length))
             for n, segment, offset in found:
@@ -372,15 +372,15 @@ class IndexWriter:
         try:
             return read_value(self._reader, place, lambda: self._place)
         except Refusal:
-            return None  # the journal is damaged there: nobody can tell
+            return None  # the journal is damaged there: the bytes can't be compared
 
     def _gap(self, gap: Gap) -> None:
-        """A lost event keeps its name, so that those behind it keep theirs; settings keep their time."""
+        """A lost event keeps its name, so that later ones keep theirs; settings keep their time."""
         for job, run, updated_at in gap.touched:
             self._database.execute(_TOUCH, (updated_at, self._run(job, run)))
         if not gap.n:
             return
-        self._lookalikes.clear()  # a lost one can be brought back
+        self._lookalikes.clear()  # a lost event can be brought back
         self._insert_fresh()
         run_id = self._run(gap.jobId, gap.runId)
         timestamp = int(gap.timestamp)
@@ -418,7 +418,7 @@ class IndexWriter:
         if flags & (entry_format.FLAG_IMPORTED | entry_format.FLAG_RESTORED):
             self._database.execute("INSERT OR REPLACE INTO " + _SETTING_ROW, row)
             return
-        # Not the latest of all times: one that a wrong clock gave would stay.
+        # Not the maximum of all times: a time from a wrong clock would stay.
         self._database.execute(
             f"INSERT INTO {_SETTING_ROW} ON CONFLICT (run) DO UPDATE SET"
             " updated_at = max(CAST(sent_at AS NUMERIC), ?), rewritten = 1",

@@ -1,7 +1,8 @@
-"""The workers that keep index and tree in step with the journal, each a process of its own.
+"""The workers that keep index and tree in step with the journal, each in a process of its own.
 
-Entry points: `worker` (the process), `process.Follower` (the server's side: start, feed, watch, restart),
-`channel` (the line between both).
+Entry points: `worker` (the process), `process.ProjectionProcess` (its supervisor in the server: start, feed,
+watch, restart), `channel` (the socket between both).
 
+Invariant: a worker reads only what the server has synced, and goes on from its own cursor after any crash.
 Imports: `index`, `tree`, `journal`, `process`.
 """

@@ -1,7 +1,7 @@
-"""The line between the server and a follower: marks go down, reports come up, each a packet of its own.
+"""The channel between server and worker: log positions go down, reports come up, each a packet of its own.
 
-A mark says up to where the journal is synced. A report says how far the follower has come. Only the newest
-of either counts, so a full line loses nothing that matters.
+A log position says up to where the journal is synced; a report says how far the worker has come. Only the
+newest of either counts, so a full socket loses nothing that matters.
 """
 
 import os
@@ -18,10 +18,10 @@ _PACKET_BYTES_MAX = 2048
 
 
 class Report(NamedTuple):
-    """How far a follower has come.
+    """Progress of a worker.
 
-    `blocked` counts files it couldn't have, `fault` is what stops it; `short`: the disk has no room for more;
-    `rebuilt`: this process made the index anew, since the one before could not be used.
+    `blocked` counts files that it can't write, `fault` stops it; `out_of_space`: the disk has no room for it;
+    `rebuilt`: this process rebuilt the index, because the earlier one could not be used.
     """
 
     place: LogPosition
@@ -33,7 +33,7 @@ class Report(NamedTuple):
 
 
 class SupervisorChannel:
-    """The server's end: never blocks."""
+    """The server's end; it never blocks."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -45,7 +45,7 @@ class SupervisorChannel:
         return self._socket.fileno()
 
     def send(self, mark: LogPosition) -> None:
-        """Tell the follower up to where it may read; when the line is full, the next call tries again."""
+        """Send the worker the log position up to which it may read; if the socket is full, later."""
         if mark == self.sent:
             return
         try:
@@ -55,7 +55,7 @@ class SupervisorChannel:
             pass
 
     def receive(self) -> tuple[Report | None, bool]:
-        """The newest report, if any came, and whether the follower is gone."""
+        """Return the newest report, if any came, and whether the worker is gone."""
         newest = None
         is_reset = False
         while True:
@@ -66,7 +66,7 @@ class SupervisorChannel:
             except ConnectionError:
                 if is_reset:
                     return newest, True
-                # It ended with marks unread: that is told first, and its last reports behind it.
+                # It ended with positions unread: the kernel reports that first, its last reports after it.
                 is_reset = True
                 continue
             if not packet:
@@ -76,16 +76,16 @@ class SupervisorChannel:
             newest = Report(LogPosition(*place), blocked, idle, fault, out_of_space, rebuilt)
 
     def finish(self) -> None:
-        """Let the follower come to the last mark and end."""
+        """Let the worker reach the last position, and end."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Cut the line."""
+        """Close the socket."""
         self._socket.close()
 
 
 class WorkerChannel:
-    """The follower's end."""
+    """The worker's end."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -95,7 +95,7 @@ class WorkerChannel:
         self.finishing = False
 
     def wait(self, seconds: float) -> None:
-        """Take in the newest mark; wait for one at most so long (0: don't wait)."""
+        """Receive the newest log position; wait for one at most this long (0: don't wait)."""
         while not self.finishing and self._poll.poll(seconds * 1000):
             packet = self._socket.recv(_PACKET_BYTES_MAX)
             if not packet:
@@ -105,7 +105,7 @@ class WorkerChannel:
             seconds = 0
 
     def report(self, report: Report) -> None:
-        """Say how far we are. A server that is gone ends the follower."""
+        """Send a report. If the server is gone, the worker ends."""
         fault = report.fault.encode()[: _PACKET_BYTES_MAX - _REPORT.size]
         try:
             facts = _REPORT.pack(

@@ -1,4 +1,4 @@
-"""The index as a projection: how a worker brings it up to date, and when it is built again."""
+"""The index as a projection: how a worker brings it up to date, and when it rebuilds it."""
 
 from typing import NamedTuple
 
@@ -23,11 +23,11 @@ INDEX_SLICE = (2048, 4 << 20)  # records, bytes
 
 
 class IndexOpening(NamedTuple):
-    """What is known of an index before it is opened.
+    """State of an index before it is opened.
 
     Attributes:
         at_rest: no process has had it open since the last daemon ended.
-        rebuild_reason: why the index that is there is not used; empty if it is.
+        rebuild_reason: why the existing index is not used; empty if it is.
     """
 
     at_rest: bool = False
@@ -35,7 +35,7 @@ class IndexOpening(NamedTuple):
 
 
 class IndexProjection:
-    """The index. What makes it unusable makes it be built anew."""
+    """The index as a projection. An index that can't be used is rebuilt."""
 
     def __init__(
         self,
@@ -46,15 +46,15 @@ class IndexProjection:
         reserve: DiskReserve | None = None,
         status: WorkerStatus | None = None,
     ) -> None:
-        """Open the index, or build it.
+        """Open the index, or rebuild it.
 
         Args:
             path: of the index.
             reader: of the journal.
             store: the journal's identity.
-            opening: what is known of the index that is there.
-            reserve: room that is kept for it.
-            status: where this process shows its progress.
+            opening: state of the existing index.
+            reserve: disk space reserved for the index.
+            status: shows the worker's progress.
         """
         self._reserve = reserve
         beat = (status or WorkerStatus()).beat
@@ -73,44 +73,44 @@ class IndexProjection:
         self._watch = FileWatch(path, lambda: self._index.checkpoints)
 
     def name_records(self, *, wanted: bool) -> None:
-        """Whether each record is named before it is taken up."""
+        """Name each record before it is indexed, or don't."""
         self._index.names_records = wanted
 
     def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
-        """The place from which to go on."""
+        """Return the log position from which to go on."""
         place = self._index.place
         end = reader.chain.end_of(place.segment)
-        # Recovery wrote records again, and the place lies in what is void now.
+        # Recovery wrote records again, and this position lies in bytes that are void now.
         return place if end is None or place.offset <= end else reader.seek(place.position, mark)
 
     def slice(self, _lag: int, /) -> tuple[int, int]:
-        """Records and bytes to take up at a time, where it lags so many records behind."""
+        """Records and bytes per slice at a lag of this many records."""
         return INDEX_SLICE
 
     def apply(self, entries: list[Entry]) -> None:
-        """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
+        """Index a slice of entries; raises OSError or OperationalError if a retry may help."""
         with self._watch.writing():
             if self._reserve is not None:
                 self._reserve.keep()
-            # Tried again, maybe, because only what came behind the transaction failed.
+            # Maybe a retry, because only a step after the transaction failed.
             position = self._index.place.position
             self._index.apply([entry for entry in entries if entry.header.position > position])
 
     def idle(self, _seconds: float, /) -> None:
-        """Nothing to write: each transaction is complete."""
+        """Nothing to sync: each transaction is complete."""
         with self._watch.writing():
             if self._reserve is not None:
                 self._reserve.keep()
 
     def out_of_space(self) -> bool:
-        """Whether the disk has no room for more."""
+        """Whether the disk has no room for the index."""
         return self._reserve is not None and self._reserve.out_of_space
 
     def blocked(self) -> int:
-        """How many files could not be had."""
+        """Count of files that can't be written."""
         return 0
 
     def close(self) -> None:
-        """Make durable what was done, and end."""
+        """Checkpoint and close the index."""
         self._watch.check()
         self._index.close()

@@ -1,4 +1,4 @@
-"""The server's side of the followers: starting, feeding and watching them."""
+"""Supervisor of a worker process, in the server: starts, feeds, watches and restarts it."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from .worker import DAMAGE_STATUS, INDEX_STATUS, WORKER_MODULE
 
 _BACKOFF_SECONDS = (0.1, 0.5, 2.0, 10.0)
 _STABLE_SECONDS = 30.0
-# An index takes long to build: where it fails again and again, most of the time is left to the stores.
+# An index takes long to rebuild: where it fails repeatedly, most of the time is left to the stores.
 _REBUILD_BACKOFF_SECONDS = (0.1, 2.0, 10.0, 60.0)
 _REBUILD_STABLE_SECONDS = 600.0
 _ENDING_SECONDS = 0.5
@@ -33,7 +33,7 @@ _log = structlog.get_logger()
 
 
 class Backoff:
-    """Pauses before another try, longer each time, until one has gone well for some time."""
+    """Pauses between retries, longer each time, until one has lasted for some time."""
 
     def __init__(self, seconds: tuple[float, ...], stable_seconds: float) -> None:
         self._seconds = seconds
@@ -41,7 +41,7 @@ class Backoff:
         self._failures = 0
 
     def pause(self, went_well_seconds: float) -> float:
-        """How long to wait now; the last try has gone well for so long."""
+        """Return the next pause in seconds; the last try lasted for `went_well_seconds`."""
         if went_well_seconds > self._stable_seconds:
             self._failures = 0
         pause = self._seconds[min(self._failures, len(self._seconds) - 1)]
@@ -50,15 +50,15 @@ class Backoff:
 
 
 class ProjectionProcess:
-    """One follower process. `place` is how far it has come, None until its first report."""
+    """Supervises one worker. `place` is the log position of its last report, None until the first."""
 
     def __init__(self, kind: str, config: WorkerConfig, lock_fd: int) -> None:
-        """Nothing is started yet.
+        """Prepare it; no process starts yet.
 
         Args:
             kind: "index" or "tree".
             config: given to each process; some fields are set at each start.
-            lock_fd: the lock of the base, which each process holds as well.
+            lock_fd: the lock of the base, which each worker holds as well.
         """
         self.kind = kind
         self.place: LogPosition | None = None
@@ -81,15 +81,15 @@ class ProjectionProcess:
         self._rebuild_reason = ""
         self._given_up = 0.0
         self._is_rebuilt = False
-        self._reported = ""  # the fault that this process told of last
-        self._was_open = False  # a process had all that it needs, and wrote maybe
+        self._reported = ""  # the fault that this process reported last
+        self._was_open = False  # a process has opened its files, and maybe written
         self._restart_at = 0.0
         self._status: WorkerStatus | None = None
         self._silence: HangDetector | None = None
         self._silence_fault = ""
         self._look_at = 0.0
         self._deaths = Deaths()
-        self._blocked: dict[int, BlockedRecord] = {}  # not written down by a process yet
+        self._blocked: dict[int, BlockedRecord] = {}  # not saved by a process yet
         self._dying: tuple[subprocess.Popen[bytes], SupervisorChannel | None] | None = (
             None  # killed, still there
         )
@@ -105,7 +105,7 @@ class ProjectionProcess:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the process. Where the system has no room for one, it is tried again."""
+        """Start the process. If the system has no room for one, it is tried again later."""
         try:
             self._process, line = self._spawn()
         except OSError as error:
@@ -124,7 +124,7 @@ class ProjectionProcess:
         self.starts += 1
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """The process, and our end of the line to it."""
+        """Start the process. Returns it with the server's end of the channel."""
         self._status, status_fd = WorkerStatus.shared()
         try:
             ours, theirs = pair()
@@ -147,7 +147,7 @@ class ProjectionProcess:
                 self.kind,
                 str(theirs.fileno()),
                 arguments,
-                # With the lock, so that no other daemon starts while a follower still writes.
+                # It holds the lock, so that no other daemon starts while a worker still writes.
                 pass_fds=[theirs.fileno(), status_fd, self._lock_fd],
             )
         except OSError:
@@ -164,16 +164,16 @@ class ProjectionProcess:
 
     @property
     def sent(self) -> LogPosition | None:
-        """The newest mark that it was told."""
+        """The newest log position sent to it."""
         return None if self._line is None else self._line.sent
 
     def send(self, mark: LogPosition) -> None:
-        """Tell it up to where the journal is synced."""
+        """Send it the log position up to which the journal is synced."""
         if self._line is not None:
             self._line.send(mark)
 
     def receive(self) -> bool:
-        """Take in reports, and see whether it hangs. True if the process is gone."""
+        """Collect reports, and check whether it hangs. Returns whether the process is gone."""
         if self._line is None:
             return False
         report, gone = self._line.receive()
@@ -184,7 +184,7 @@ class ProjectionProcess:
         return gone
 
     def _look(self) -> None:
-        """Kill a process that hangs. Another one is started when this one is really gone."""
+        """Kill a process that hangs. The next one starts when this one is really gone."""
         assert self._silence is not None
         assert self._process is not None
         now = time.monotonic()
@@ -219,7 +219,7 @@ class ProjectionProcess:
             self.place = report.place
             self._was_open = True
             self._rebuild_reason = ""
-            self._blocked.clear()  # it has written them down
+            self._blocked.clear()  # the worker has saved them
 
     def _note_fault(self, fault: str) -> None:
         if fault and fault != self.fault:
@@ -227,10 +227,10 @@ class ProjectionProcess:
         self.fault = fault
 
     def reap(self) -> int:
-        """Clean up behind a process that is gone, and plan to start it again. Its exit status."""
+        """Collect the status of a process that is gone, and plan the next start. Returns the exit status."""
         assert self._process is not None
         try:
-            # The line is closed a moment before the process has ended, and its status says why it did.
+            # The channel closes a moment before the process has ended; its status says why it ended.
             status = self._process.wait(timeout=_ENDING_SECONDS)
             self._drop_line()
         except subprocess.TimeoutExpired:
@@ -257,7 +257,7 @@ class ProjectionProcess:
         return status
 
     def _note_death(self) -> None:
-        """It did not say why it ended. If that was twice at one record, that record is to blame."""
+        """Note a death without a reason. After two deaths at one record, that record is blocked."""
         assert self._status is not None
         if self._status.position:
             self.fault = f"{self.fault}, at record {self._status.position}"
@@ -269,13 +269,13 @@ class ProjectionProcess:
             self._blocked[record.position] = record
             _log.error("record_passed_over", follower=self.kind, **facts, file=record.file)
         else:
-            # A read must not miss what was acknowledged: so the index waits here, and says where.
+            # A read must not miss acknowledged records: so the index waits here, and reports where.
             _log.error("record_stops_index", follower=self.kind, **facts)
 
     def _await_end(self) -> None:
-        """Wait until a process that was killed is gone, and its helper, which has the line open as well.
+        """Wait until a killed process is gone, and its helper, which holds the channel open as well.
 
-        If the kernel can't end them yet, as while the disk hangs, the next process waits until it has.
+        If the kernel can't end them yet, as while the disk hangs, the next process waits as well.
         """
         assert self._process is not None
         deadline = time.monotonic() + _ENDING_SECONDS
@@ -300,7 +300,7 @@ class ProjectionProcess:
         return False
 
     def rebuild_index(self, reason: str) -> None:
-        """The index can't be used: end its process, and let the next one make it anew."""
+        """Kill the process of an index that can't be used, and have the next one rebuild it."""
         self.stop()
         self._note_fault(reason)
         if not self._rebuild_reason:
@@ -315,7 +315,7 @@ class ProjectionProcess:
         return self._process is None and time.monotonic() >= self._restart_at and not self._is_dying()
 
     def stop(self) -> None:
-        """End it at once; it goes on from its cursor."""
+        """Kill it; the next one goes on from its cursor."""
         if self._process is not None:
             self._process.kill()
             self._await_end()
@@ -324,7 +324,7 @@ class ProjectionProcess:
             self.place = None
 
     def finish(self) -> None:
-        """Let it come to the last mark, within its own bound of time."""
+        """Let it reach the last log position, within its own time limit."""
         if self._line is not None:
             self._line.finish()
 
@@ -334,16 +334,16 @@ class ProjectionProcess:
             self._line = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a process that was told to finish. False if it had to be killed."""
+        """Wait for a process that was asked to finish. False if it had to be killed."""
         if self._process is None:
             return True
         deadline = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < deadline:
-            self.receive()  # or it would block on a full line
+            self.receive()  # otherwise it would block on a full channel
             time.sleep(0.005)
         self.receive()
         done = self._process.poll() == 0
         place = self.place
         self.stop()
-        self.place = place  # the follower behind this one goes as far
+        self.place = place  # the worker after this one goes as far
         return done

@@ -1,4 +1,4 @@
-"""The tree as a projection: how a worker brings it up to date, alone or with a helper."""
+"""The tree as a projection: how a worker brings it up to date, alone or with a helper process."""
 
 import structlog
 
@@ -15,7 +15,7 @@ TREE_SLICE = (256, 4 << 20)
 
 
 class TreeProjection:
-    """The tree. It follows the index, which numbers the events that would share a file."""
+    """The tree as a projection. It follows the index, which numbers the events that would share a file."""
 
     rebuilt = False
 
@@ -29,44 +29,44 @@ class TreeProjection:
         tree.on_blocked = log_blocked
 
     def name_records(self, *, wanted: bool) -> None:
-        """Whether each record is named before it is written."""
+        """Name each record before it is written, or don't."""
         self._tree.names_records = wanted
 
     def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
-        """The place from which to go on."""
+        """Return the log position from which to go on."""
         self._passing.begin(mark)
         place = reader.seek(self._tree.position, mark)
         self._tree.plan_replay(reader.entries(place, mark))
         return place
 
     def slice(self, lag: int) -> tuple[int, int]:
-        """Records and bytes to take up at a time, where it lags so many records behind."""
+        """Records and bytes per slice at a lag of this many records."""
         self._lags = lag > HELPED_LAG_RECORDS
         return TREE_SLICE_HELPED if self._lags else TREE_SLICE
 
     def apply(self, entries: list[Entry]) -> None:
-        """Take up a slice of entries; raises OSError or OperationalError where trying again may help."""
+        """Write a slice of entries; raises OSError or OperationalError if a retry may help."""
         self._tree.apply(entries, self._helper if self._lags else None)
         self._passing.keep()
 
     def idle(self, seconds: float) -> None:
-        """There has been nothing to do for so long."""
+        """Sync when idle; `seconds` is how long it has been."""
         if seconds >= TREE_IDLE_SECONDS:
             self._tree.sync(clean=True)
         if self._helper is not None and seconds >= HELPER_IDLE_SECONDS:
             self._helper.stop()
 
     def blocked(self) -> int:
-        """How many files could not be had."""
+        """Count of files that can't be written."""
         helped = 0 if self._helper is None else self._helper.blocked
         return self._tree.blocked + helped + len(self._tree.passed_over)
 
     def out_of_space(self) -> bool:
-        """Of the tree nobody waits for room."""
+        """Never: no store waits for room for the tree."""
         return False
 
     def close(self) -> None:
-        """Make durable what was done, and end."""
+        """Sync, and close the tree."""
         if self._helper is not None:
             self._helper.stop()
         self._tree.sync(clean=True)
@@ -74,7 +74,7 @@ class TreeProjection:
 
 
 def log_blocked(write: Write, error: OSError) -> None:
-    """Say which file of the tree could not be had."""
+    """Log a file of the tree that can't be written."""
     _log.error(
         "tree_file_blocked",
         position=write.position,

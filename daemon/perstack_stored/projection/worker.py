@@ -55,22 +55,22 @@ FINISH_SECONDS = 3.0
 WORKER_MODULE = __name__
 DAMAGE_STATUS = 3
 INDEX_STATUS = 4
-"""The index can't be used any more, and is to be made anew."""
+"""Exit status: the index can't be used any more, and must be rebuilt."""
 CRASH_STATUS = 5
-"""An error that nobody expected, as by one record."""
+"""Exit status: an unexpected error, as by one record."""
 _PR_SET_PDEATHSIG = 1
 
 _log = structlog.get_logger()
 
 
 def help_with(tree: TreeWriter, line: socket.socket) -> None:
-    """Be the helper of the process at the other end of the line."""
+    """Run as the helper of the process at the other end of the socket."""
     tree.on_blocked = log_blocked
 
     def write_slice(piece: Slice) -> int | None:
         try:
             return tree.write_part(piece)
-        except (OSError, sqlite3.Error, StoredError) as error:  # the other one meets it as well
+        except (OSError, sqlite3.Error, StoredError) as error:  # the first process meets it as well
             _log.warning("tree_help_failed", reason=str(error))
             return None
 
@@ -84,14 +84,14 @@ def follow(
     status: WorkerStatus | None = None,
     careful_until: int = 0,
 ) -> None:
-    """Follow the marks until the server has said that it is finishing, and all is done.
+    """Follow the log positions until the server asks to finish, and all is done.
 
     Args:
-        projection: what is kept in step.
+        projection: index or tree.
         reader: of the journal.
-        link: to the server.
-        status: where this process shows its progress.
-        careful_until: up to this position go in small steps, and name each record before it is taken up.
+        link: channel to the server.
+        status: shows this process's progress.
+        careful_until: up to this position take small steps, and name each record before it is taken.
     """
     status = status or WorkerStatus()
     while not link.mark.segment and not link.finishing:
@@ -138,7 +138,7 @@ def _insist(
     work: Callable[[], None],
     status: WorkerStatus,
 ) -> bool:
-    """Do a piece of work; what stops it is reported, and tried again until it is gone. Whether it was."""
+    """Run a step; report an error and retry until it succeeds. Returns whether there was an error."""
     fault = ""
     while True:
         try:
@@ -187,14 +187,14 @@ def _slice(entries: Iterator[Entry], records_max: int, bytes_max: int) -> list[E
 
 
 def die_with(parent: int) -> None:
-    """A follower must not outlive its server: the next one would write beside it."""
+    """Die with the server: a worker that outlives it would write beside the next one."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChannel) -> None:
-    """Open what there is to follow and to write, and follow."""
+    """Open journal and projection, and follow."""
     status = WorkerStatus() if config.status_fd < 0 else WorkerStatus.of(config.status_fd)
     status.beat()
     files = _files_showing(status)
@@ -234,7 +234,7 @@ def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChann
 
 
 def _files_showing(status: WorkerStatus) -> FileSystem:
-    """Files whose syncs can be seen from outside: the disk may take long for one."""
+    """A file system whose syncs show in the status: the disk may take long for one."""
 
     def showing(call: Callable[[int], None]) -> Callable[[int], None]:
         def shown(fd: int) -> None:
@@ -252,9 +252,9 @@ def _files_showing(status: WorkerStatus) -> FileSystem:
 def _start_helper(
     config: WorkerConfig, server_fd: int, line_fd: int, status_fd: int
 ) -> "subprocess.Popen[bytes]":
-    """Start the tree's helper. It has our niceness, and the lock.
+    """Start the tree's helper. It inherits the niceness and the lock of this worker.
 
-    It has our end of the line to the server open as well: so the server sees that both of us are gone.
+    It inherits the channel to the server as well: so the server sees when both are gone.
     """
     config = msgspec.structs.replace(config, parent=os.getpid(), nice=0, status_fd=status_fd)
     arguments = msgspec.json.encode(config).decode()
@@ -263,7 +263,7 @@ def _start_helper(
 
 
 def _ended(error: Exception) -> tuple[str, int]:
-    """Event for the log, and exit status, of a process that an error ends."""
+    """Return log event and exit status of a process that an error ends."""
     if isinstance(error, (DamageError, NewerFormatError)):
         return "journal_damaged", DAMAGE_STATUS
     if isinstance(error, TreeUnsyncedError):
@@ -276,32 +276,32 @@ def _ended(error: Exception) -> tuple[str, int]:
 
 
 def _crash(error: Exception) -> NoReturn:
-    """End by an error that nobody expected. Its text is not logged: it may hold a piece of a value."""
+    """End by an unexpected error. Its text is not logged: it may hold a piece of a value."""
     where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-4:]]
     _log.critical("worker_crashed", error=type(error).__name__, at=where)
     sys.exit(CRASH_STATUS)
 
 
 def main() -> None:
-    """Entry of the process: kind, descriptor of the link, and the place as JSON."""
+    """Entry point of the process; arguments: kind, descriptor of the channel, `WorkerConfig` as JSON."""
     kind, link_fd, text = sys.argv[1:]
-    # Ctrl-C, systemd's stop and the end of a terminal reach the whole group; the server decides when we end.
+    # Ctrl-C, systemd's stop and a closed terminal signal the whole group; the server decides when to end.
     interpreter.ignore_group_signals()
     config = msgspec.json.decode(text, type=WorkerConfig)
     die_with(config.parent)
     log.configure(json=config.log_json, level=config.log_level)
     structlog.contextvars.bind_contextvars(process=kind)
     os.nice(config.nice)
-    if kind != "index":  # it makes nothing that is for others
+    if kind != "index":  # it makes no files for other users
         umask_for(TreeModes(config.file_mode, config.folder_mode))
     sock = socket.socket(fileno=int(link_fd))
-    # Only the end of the process closes this one: the server that sees the line closed finds the exit status.
+    # Only the end of the process closes this one: a server that sees the channel close finds the exit status.
     os.dup(sock.fileno())
     line = WorkerChannel(sock)
     try:
         _run(kind, config, sock, line)
     except Refusal as error:
-        _crash(error)  # a value that was stored is not accepted any more
+        _crash(error)  # a stored value is not accepted any more
     except (OSError, sqlite3.Error, StoredError) as error:
         event, status = _ended(error)
         (_log.critical if status == DAMAGE_STATUS else _log.error)(event, reason=str(error))

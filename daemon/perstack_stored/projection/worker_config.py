@@ -1,4 +1,4 @@
-"""What a worker process is started with."""
+"""Configuration of a worker process."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ SILENCE_SECONDS = 20.0
 
 
 class WorkerConfig(msgspec.Struct):
-    """What a follower is told on its command line, as JSON."""
+    """Configuration of a worker, passed as JSON on its command line."""
 
     base: str
     store: str
@@ -18,12 +18,12 @@ class WorkerConfig(msgspec.Struct):
     log_json: bool
     log_level: str
     parent: int
-    unnamed: bool = True  # see `tree.Ways`
+    unnamed: bool = True  # see `datadir.layout.FileSystemFeatures`
     exchange: bool = True
     lock_fd: int = -1
-    at_rest: bool = False  # nobody has had the index open since the last daemon ended
-    rebuild_reason: str = ""  # why the index is not to be used, but made anew
+    at_rest: bool = False  # no process has had the index open since the last daemon ended
+    rebuild_reason: str = ""  # why the index must be rebuilt; empty if it is used as it is
     status_fd: int = -1
     silence_seconds: float = SILENCE_SECONDS
-    careful_until: int = 0  # the process before died: small steps up to here, each record named
-    blocked: tuple[BlockedRecord, ...] = ()  # to be passed over from now on
+    careful_until: int = 0  # an earlier process died: take small steps up to here, and name each record
+    blocked: tuple[BlockedRecord, ...] = ()  # pass over these records

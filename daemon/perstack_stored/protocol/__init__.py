@@ -1,4 +1,4 @@
-"""The wire protocol: frames, values in parts, and ZMTP, as `proto/wire.md` describes them.
+"""The wire protocol as in `proto/wire.md`: `frames`, values in parts (`multipart`), and ZMTP (`zmtp`).
 
 Invariant: bytes in, bytes out. No socket is used here. Imports: `model` and `errors`.
 """

@@ -1,4 +1,4 @@
-"""Frames of the protocol, as proto/wire.md describes them: requests opened, answers made. No I/O."""
+"""Frames of the protocol, as in proto/wire.md: decodes requests, encodes answers. No I/O."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -42,7 +42,7 @@ OPERATIONS = frozenset(
 
 
 class RequestHeader(msgspec.Struct, gc=False):
-    """Header of a request; what a field means stands in wire.md, section 2.1."""
+    """Header of a request; wire.md, section 2.1, describes the fields."""
 
     v: int = 0
     op: str = ""
@@ -58,7 +58,7 @@ class RequestHeader(msgspec.Struct, gc=False):
 
 
 class _Rescue(msgspec.Struct):
-    """What is tried to be read of a header that is wrong: its id for the answer, and its version."""
+    """Fields read from an invalid header: its id for the answer, and its version."""
 
     id: Any = None
     v: Any = None
@@ -67,12 +67,12 @@ class _Rescue(msgspec.Struct):
 _header = msgspec.json.Decoder(RequestHeader)
 _rescue = msgspec.json.Decoder(_Rescue)
 encode = msgspec.json.Encoder().encode
-# All that decoding raises: invalid UTF-8 is found only where a string is made of it.
+# All errors of decoding: invalid UTF-8 is found only where a string is made.
 _UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 def split(frame: bytes) -> tuple[bytes, bytes]:
-    """Header and body of a frame, both as bytes.
+    """Split a frame into header and body, both as bytes.
 
     Raises:
         Refusal: BAD_FRAME, without a header of at most `HEADER_BYTES_MAX` bytes.
@@ -88,7 +88,7 @@ def split(frame: bytes) -> tuple[bytes, bytes]:
 
 
 def decode_header(data: bytes) -> RequestHeader:
-    """Open the header of a request.
+    """Decode the header of a request.
 
     Raises:
         Refusal: BAD_FRAME, BAD_REQUEST or UNSUPPORTED_VERSION.
@@ -107,7 +107,7 @@ def decode_header(data: bytes) -> RequestHeader:
 
 
 def _wrong(data: bytes, reason: str) -> Refusal:
-    """Why a header in JSON is refused. Another version may give its fields other types: that counts first."""
+    """Why a header is refused. The version is tested first: another one may have other types of fields."""
     field = _field(reason)
     if field is None:
         return Refusal(ErrorCode.BAD_FRAME, f"the header is not a JSON object: {_plain(reason)}")
@@ -125,7 +125,7 @@ def _unsupported(v: int) -> Refusal:
 
 
 def rescue_id(frame: bytes) -> int | None:
-    """The request's id, where the rest of its header is wrong."""
+    """The request's id, where the rest of its header is invalid."""
     try:
         found = _rescue.decode(frame[:HEADER_BYTES_MAX].split(b"\n", 1)[0]).id
     except _UNREADABLE:
@@ -156,7 +156,7 @@ def session_key(header: RequestHeader) -> bytes | None:
 
 
 def decode_arguments(body: bytes) -> dict[str, Any]:
-    """The argument object of a read.
+    """Decode the argument object of a read.
 
     Raises:
         Refusal: BAD_REQUEST.
@@ -181,7 +181,7 @@ def stored_answer(id: int, position: int) -> bytes:
 
 
 def batch_answer(id: int, position: int, count: int) -> bytes:
-    """Answer to a batch whose items all stand one behind the other."""
+    """Answer to a batch whose items stand at consecutive positions."""
     return b'{"v":1,"id":%d,"ok":true,"position":%d,"count":%d}' % (id, position, count)
 
 
@@ -191,12 +191,12 @@ def results_answer(id: int, results: list[int | dict[str, object]]) -> bytes:
 
 
 def part_answer(id: int, part: int) -> bytes:
-    """A part of a value was taken; the next one may come."""
+    """Answer to a part of a value: the next one may come."""
     return b'{"v":1,"id":%d,"ok":true,"part":%d}' % (id, part)
 
 
 def read_answer(id: int, body: bytes, **fields: object) -> bytes:
-    """Answer to a read: fields of the header that are None are left out."""
+    """Answer to a read; header fields that are None are left out."""
     return joined_answer(id, [body], **fields)
 
 

@@ -1,11 +1,12 @@
-"""What travels between a transport and the serving loop. No I/O."""
+"""Types of the messages between a transport and the serving loop. No I/O."""
 
 from typing import Protocol
 
-# Of ipc a number that the daemon gave, of tcp what ZeroMQ calls it: none can be taken for one of the others.
+# ipc: a number that the daemon assigns; tcp: ZeroMQ's routing id. The types differ, so neither can be
+# mistaken for the other.
 RoutingId = int | bytes
-Envelope = tuple[RoutingId, bool]  # and whether an empty delimiter came with it (REQ)
-Message = tuple[Envelope, bytes | None]  # None: it had more frames than a request may have
+Envelope = tuple[RoutingId, bool]  # with whether an empty delimiter came with it (REQ)
+Message = tuple[Envelope, bytes | None]  # None: the message had more frames than a request may have
 Reply = tuple[Envelope, bytes]
 
 
@@ -16,4 +17,4 @@ class ReplySink(Protocol):
         """Send an answer, at the next `flush` at the latest, or as soon as the client reads."""
 
     def flush(self) -> None:
-        """Send what was put together meanwhile."""
+        """Send the answers that were collected."""

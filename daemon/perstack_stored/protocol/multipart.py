@@ -1,8 +1,8 @@
-"""Values that come in parts: joined under one budget, of which only what has come takes room. No I/O.
+"""Values in parts: assembled under one budget, in which only received bytes count. No I/O.
 
-To announce much costs nobody anything. Where the room is used up, those give way first whose parts come too
-slowly, then those of a client that sends several at once, and then the one that began last. So the value that
-began first is always through in the end, and a client that has sent much and falls silent keeps nobody out.
+Announcing a size takes no room. When the room is used up, values give way in this order: those that come
+too slowly, those of a client that sends several at once, the one that began last. So the value that
+began first always completes, and a client that falls silent blocks no other.
 """
 
 import time
@@ -14,11 +14,11 @@ from perstack_stored.model.shares import NOBODY, Client
 from .frames import RequestHeader
 from .messages import RoutingId
 
-# How slowly a value may come while others have no room for it: it may pause so long, and must otherwise come
+# Minimum speed of a value while others have no room for it: a pause at most this long, and otherwise at
 # as fast as this. A network of 100 Mbit/s gives 12 MB/s.
 GRACE_SECONDS = 2.0
 BYTES_PER_SECOND = 4 << 20
-VALUES_MAX = 256  # at a time; so to look through all of them costs little
+VALUES_MAX = 256  # at a time; a scan of all of them stays cheap
 _STEP_SECONDS = 1.0
 
 
@@ -29,25 +29,25 @@ class _Assembly:
         self.client = client
         self.key = key
         self.size = size
-        self.buffer = bytearray()  # grows with what comes
+        self.buffer = bytearray()  # grows with received bytes
         self.next_part = 0
         self.heard = time.monotonic()
-        self.due = due  # when it is late, on the clock of `MultipartAssembler`
+        self.due = due  # when it is late, by the clock of `MultipartAssembler`
 
 
 class MultipartAssembler:
-    """At most one value for each connection at a time.
+    """Assembles at most one value for each connection at a time.
 
     Attributes:
-        bytes: what has come of all of them.
-        gave_way: values that were forgotten because others needed their room.
+        bytes: received bytes of all values.
+        gave_way: count of values that were dropped to make room.
     """
 
     def __init__(self, *, value_bytes_max: int, budget_bytes: int, silence_seconds: float) -> None:
         self._value_max = value_bytes_max
         self._budget = budget_bytes
         self._silence = silence_seconds
-        self._assemblies: dict[RoutingId, _Assembly] = {}  # the one that began first is the first
+        self._assemblies: dict[RoutingId, _Assembly] = {}  # in the order in which they began
         # A clock that goes only while there is too little room, and no faster than this module is called:
         # parts that lie unread because the daemon is busy don't make their sender late.
         self._clock = 0.0
@@ -58,10 +58,10 @@ class MultipartAssembler:
     def take(
         self, peer: RoutingId, header: RequestHeader, body: bytes, client: Client = NOBODY
     ) -> bytearray | None:
-        """Take a part; the whole value if it was the last one.
+        """Add a part; return the whole value after the last one.
 
         Raises:
-            Refusal: BAD_REQUEST, TOO_LARGE or BUSY; what had come of the value is forgotten.
+            Refusal: BAD_REQUEST, TOO_LARGE or BUSY; the value is dropped.
         """
         try:
             assembly = self._assembly(peer, header, client)
@@ -81,13 +81,13 @@ class MultipartAssembler:
         return assembly.buffer
 
     def forget(self, peer: RoutingId) -> None:
-        """Drop what a connection has sent of a value; also when it has ended."""
+        """Drop the value of a connection, if there is one."""
         assembly = self._assemblies.pop(peer, None)
         if assembly is not None:
             self.bytes -= len(assembly.buffer)
 
     def forget_silent(self) -> int:
-        """Drop the values whose senders fell silent; how many there were."""
+        """Drop the values whose senders fell silent; return their count."""
         limit = time.monotonic() - self._silence
         silent = [peer for peer, assembly in self._assemblies.items() if assembly.heard < limit]
         for peer in silent:
@@ -98,14 +98,14 @@ class MultipartAssembler:
         key = (header.op, header.session, header.seq, header.parts, header.bytes)
         assembly = self._assemblies.get(peer)
         if header.part > 0:
-            if assembly is None:  # as after a restart in between: the sender begins again with part 0
+            if assembly is None:  # e.g. after a restart: the sender begins again with part 0
                 raise Refusal(
                     ErrorCode.SEQUENCE_GAP, f"part {header.part} came without the ones before it", "part"
                 )
             if assembly.key != key:
                 raise Refusal(ErrorCode.BAD_REQUEST, f"part {header.part} is of another value", "part")
             return assembly
-        self.forget(peer)  # the sender begins anew
+        self.forget(peer)  # the sender begins again
         if not 1 < header.parts <= header.bytes:
             raise Refusal(ErrorCode.BAD_REQUEST, "parts must be at least 2, and at most bytes", "parts")
         if header.bytes > self._value_max:
@@ -134,7 +134,7 @@ class MultipartAssembler:
         assembly.heard = time.monotonic()
 
     def _make_room(self, peer: RoutingId, size: int) -> None:
-        """Forget other values until there is room for a part.
+        """Drop other values until there is room for a part.
 
         Raises:
             Refusal: BUSY; the value of this very part is the one that must give way.
@@ -151,7 +151,7 @@ class MultipartAssembler:
             self.forget(victim)
 
     def _victim(self, peer: RoutingId) -> RoutingId:
-        """Whose value gives way to a part of this connection; it may be its own."""
+        """Choose the value that gives way to a part of this connection; it may be its own."""
         full = len(self._assemblies) > VALUES_MAX
         candidates = [(of, one) for of, one in self._assemblies.items() if one.buffer or full or of == peer]
         late = [(one.due, n) for n, (_, one) in enumerate(candidates) if one.due < self._clock]

@@ -1,4 +1,4 @@
-"""ZMTP 3 as a ROUTER without security speaks it: the bytes of one connection become messages. No I/O.
+"""ZMTP 3 for a ROUTER without security: decodes the bytes of one connection into messages. No I/O.
 
 greeting, 64 bytes:  FF 8x00 7F | 03 minor | mechanism, 20 bytes | as-server | 31x00
 frame:               flags, 1 byte | size, 1 byte, or 8 with LONG (big endian) | body
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from perstack_storage.protocol import GREETING_BYTES, command, greeting, metadata
 
 READ_BYTES = 65_536
-"""What is read of a connection at a time; a frame that is larger is collected."""
+"""Bytes read from a connection at a time; a larger frame is collected."""
 
 OPENING = greeting() + command(b"READY", metadata(b"Socket-Type", b"ROUTER") + metadata(b"Identity", b""))
 
@@ -26,26 +26,26 @@ _CONTEXT_BYTES_MAX = 16
 _PEERS = frozenset({b"DEALER", b"REQ", b"ROUTER"})
 _BEGINS = b"\xff"
 
-# What may come next.
+# States: what comes next.
 _GREETING, _READY, _MESSAGE, _DELIMITED, _EXCESS = range(5)
 
 T = TypeVar("T")
 
 
 class ZmtpError(Exception):
-    """The other side breaks the protocol, or a bound: there is nothing to do but to close."""
+    """The peer breaks the protocol or a bound; the connection must be closed."""
 
 
 class TooLargeError(ZmtpError):
-    """A frame is announced that is larger than any that is read."""
+    """The peer announces a frame that is larger than allowed."""
 
 
 class ZmtpDecoder(Generic[T]):
-    """Takes bytes as they come, in any pieces; gives messages, each with one of the two tags.
+    """Decodes bytes in any pieces into messages, each with one of two tags.
 
     Attributes:
         ready: whether the handshake is done.
-        unread: a complete frame waits: `feed` it nothing to go on.
+        unread: a complete frame is left: feed `b""` to go on.
         outgoing: framed commands for the peer; the sender empties it.
     """
 
@@ -55,14 +55,14 @@ class ZmtpDecoder(Generic[T]):
     )  # fmt: skip
 
     def __init__(self, plain: T, delimited: T, frame_bytes_max: int) -> None:
-        """Tags messages `plain`, or `delimited` where an empty frame came before the request."""
+        """Tag messages as `plain`, or `delimited` if an empty frame precedes the request."""
         self._plain = plain
         self._delimited = delimited
         self._frame_bytes_max = frame_bytes_max
         self._next = _GREETING
         self._excess = plain
         self._rest = b""
-        self._large: bytearray | None = None  # grows with what comes: to announce much costs nothing
+        self._large: bytearray | None = None  # grows with received bytes, not with the announced size
         self._large_flags = 0
         self._missing = 0
         self.ready = False
@@ -76,18 +76,18 @@ class ZmtpDecoder(Generic[T]):
 
     @property
     def partial_bytes(self) -> int:
-        """Bytes that wait for the rest of their frame; not those behind complete frames that wait for us."""
+        """Bytes that wait for the rest of their frame, without those after unread complete frames."""
         if self.unread:
             return 0
         return len(self._rest) if self._large is None else len(self._large)
 
     def feed(self, data: bytes, messages: list[tuple[T, bytes | None]], limit: int) -> int:
-        """Take bytes in, at most `limit` frames of them, and append the messages that are complete.
+        """Decode bytes, at most `limit` frames of them, and append the complete messages.
 
-        Appended is the request, or None where the message has another shape than a request may have.
+        Appends the request, or None if the message has another shape than a request.
 
         Returns:
-            How many frames were taken: each costs time, be it a message or a command.
+            Count of frames: each costs time, be it a message or a command.
 
         Raises:
             ZmtpError: the connection can't go on.
@@ -130,10 +130,10 @@ class ZmtpDecoder(Generic[T]):
         return taken
 
     def _greet(self, buffer: bytes) -> int:
-        """Where the first frame begins; 0 when the greeting is not complete."""
+        """Decode the greeting. Returns where the first frame begins; 0 while the greeting is not complete."""
         if buffer[:1] not in {b"", _BEGINS}:
             raise ZmtpError("it does not speak ZeroMQ")
-        # Looked at as soon as they are there: ZMTP 1 and 2 send no more before they are answered.
+        # Tested as soon as they are there: ZMTP 1 and 2 send no more before an answer.
         if len(buffer) > 9 and not buffer[9] & 1:  # noqa: PLR2004 - the signature's last byte
             raise ZmtpError("it speaks ZMTP 1, or no ZeroMQ")
         if len(buffer) > 10 and buffer[10] < 3:  # noqa: PLR2004 - the major version
@@ -146,7 +146,7 @@ class ZmtpDecoder(Generic[T]):
         return GREETING_BYTES
 
     def _begin(self, flags: int, size: int, buffer: bytes, start: int, body: int) -> int:
-        """A frame that is not complete; returns where what is to be kept begins."""
+        """Begin an incomplete frame; return the offset of the bytes to keep."""
         if size > (_COMMAND_BYTES_MAX if flags & _COMMAND or not self.ready else self._frame_bytes_max):
             raise TooLargeError(f"a frame of {size} bytes")
         if size <= READ_BYTES:
@@ -157,7 +157,7 @@ class ZmtpDecoder(Generic[T]):
         return len(buffer)
 
     def _collect(self, data: bytes, messages: list[tuple[T, bytes | None]]) -> bytes:
-        """Add to the large frame; returns what lies behind it."""
+        """Add to the large frame; return the bytes after it."""
         assert self._large is not None
         piece, behind = data[: self._missing], data[self._missing :]
         self._large += piece
@@ -168,7 +168,7 @@ class ZmtpDecoder(Generic[T]):
         return behind
 
     def _take(self, flags: int, body: bytes, messages: list[tuple[T, bytes | None]]) -> None:
-        """A complete frame: the parts of a message are put together, commands followed."""
+        """Handle a complete frame: assemble messages, handle commands."""
         if flags & ~_KNOWN_FLAGS:
             raise ZmtpError(f"a frame with flags {flags:#x}")
         if flags & _COMMAND:
@@ -204,7 +204,7 @@ class ZmtpDecoder(Generic[T]):
             self.ready = True
             self._next = _MESSAGE
         elif name == b"PING":
-            context = data[2:]  # behind the time to live
+            context = data[2:]  # after the time to live
             if len(data) < 2 or len(context) > _CONTEXT_BYTES_MAX:  # noqa: PLR2004 - of two bytes
                 raise ZmtpError("a PING that is none")
             self.outgoing += command(b"PONG", context)
@@ -213,7 +213,7 @@ class ZmtpDecoder(Generic[T]):
 
 
 def _properties(data: bytes) -> dict[bytes, bytes]:
-    """The metadata of a READY; names are told apart without regard to case."""
+    """The metadata of a READY; names are case-insensitive."""
     properties = {}
     while data:
         value = 1 + data[0] + 4
@@ -228,6 +228,6 @@ def _properties(data: bytes) -> dict[bytes, bytes]:
 
 
 def head_of(size: int, *, delimited: bool) -> bytes:
-    """What goes before an answer of so many bytes."""
+    """The bytes before an answer of this size."""
     head = bytes((0, size)) if size <= _SHORT_MAX else struct.pack(">BQ", _LONG, size)
     return b"\x01\x00" + head if delimited else head

@@ -1,6 +1,6 @@
-"""The reads: arguments are checked, answers made from index and journal in threads beside the loop.
+"""The reads: checks arguments, and makes answers from index and journal in threads beside the loop.
 
-Entry points: `executor.ReadExecutor`, `subscriptions.Subscriptions` (long polls), `queries.OPERATIONS`.
+Entry points: `executor.ReadExecutor`, `subscriptions.Subscriptions`, `queries.OPERATIONS`.
 
-Invariant: an answer is never longer in memory than a bounded piece. Imports: `index`, `journal`, `access`.
+Invariant: memory holds a bounded piece of an answer at a time. Imports: `index`, `journal`, `protocol`.
 """

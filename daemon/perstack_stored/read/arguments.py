@@ -1,4 +1,4 @@
-"""Arguments of the reads, checked before anything is asked of the index. No I/O."""
+"""Checks the arguments of reads before the index is queried. No I/O."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _INTEGER_MAX = 2**53 - 1
 
 
 def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a read, checked; unknown ones are ignored.
+    """Check the arguments of a read; unknown ones are ignored.
 
     Raises:
         Refusal: BAD_REQUEST, naming the argument.
@@ -32,7 +32,7 @@ def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_history(arguments: dict[str, Any], store: str, position: int, epochs: Epochs) -> None:
-    """Check that a position to go on from is one of this history.
+    """Check that a position to go on from belongs to this history.
 
     Raises:
         Refusal: POSITION_GONE.
@@ -69,7 +69,7 @@ def _id(name: str, value: object) -> str:
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a number", name)
-    # SQLite's integers have 64 bits; beyond 2^53 there are no steps anyway.
+    # SQLite's integers have 64 bits; steps beyond 2^53 don't exist.
     return max(min(value, 2**60), -(2**60))
 
 

@@ -45,9 +45,9 @@ _CONTENTS_TEXT = as_json_text(f"{ADDRESS}, timestamp, position", _CONTENTS)
 
 
 def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
-    """What every page of a listing of events binds. An event stored meanwhile is in none of them."""
+    """Parameters that every page of a listing of events binds. Events stored later are in no page."""
     after = cursor_of(arguments, int, int) or [-1, -1]
-    # First how far the index is: what it takes up until the next question is left out by that.
+    # The cursor first: events that are indexed before the next query are excluded by it.
     (newest,) = source.database.execute("SELECT position FROM cursor").fetchone()
     run = source.database.execute(
         "SELECT id, stirred FROM run WHERE job = :jobId AND name = :runId", arguments
@@ -71,7 +71,7 @@ def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
 
 
 def _metas(source: Source, bound: dict[str, Any], after: Cursor, listing: Listing | None) -> Iterator[bytes]:
-    """Pieces of the whole listing: pages that are kept, and those that are missing."""
+    """Pieces of the whole listing: cached pages, and missing ones as they are queried."""
     page, before = Page(b"", after, ends=False), b"["
     while not page.ends:
         after = page.last
@@ -87,7 +87,7 @@ def _metas(source: Source, bound: dict[str, Any], after: Cursor, listing: Listin
 
 
 def _meta_page(source: Source, bound: dict[str, Any], after: Cursor, rows: int) -> Page:
-    """So many items behind a cursor."""
+    """A page of at most `rows` items after a cursor."""
     page = {**bound, "a": after[0], "b": after[1], "limit": rows}
     text, count, step = source.database.execute(_META, page).fetchone()
     if count == rows:
@@ -109,7 +109,7 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
 
 
 def _contents(source: Source, bound: dict[str, Any], limit: int = 2**60) -> Iterator[list[list[Any]]]:
-    """Rows of events behind a cursor in portions, as many as `limit`."""
+    """Rows of events after a cursor in portions, at most `limit`."""
     count = portion = 0
     while count == portion < limit:
         limit -= count

@@ -1,7 +1,7 @@
-"""Reads beside the serving loop: two threads ask index and journal, so that no read holds up a store.
+"""Runs reads beside the serving loop: two threads query index and journal, so that no read delays a store.
 
 One thread looks up single values, the other makes listings; each makes the later parts of its own answers. A
-third one has the long polls, which wait for new records.
+third thread serves subscriptions, which wait for new records.
 """
 
 import threading
@@ -28,10 +28,10 @@ from .subscriptions import Subscriptions
 from .thread import Faults, ReadThread, begin, frame_of
 
 _POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint"})
-_POINT, _LISTING = "v", "r"  # of the names of large answers: the thread that makes their parts
+_POINT, _LISTING = "v", "r"  # in names of large answers: the thread that makes their parts
 
 _TAKE_BYTES_MAX = 4 << 20
-_UNTAKEN_BYTES_MAX = 32 << 20  # answers that the loop has not taken; beyond it the threads wait
+_UNTAKEN_BYTES_MAX = 32 << 20  # answers that the loop has not collected; beyond it the threads wait
 _UNTAKEN_WAIT_SECONDS = 0.1
 
 
@@ -39,11 +39,11 @@ class ReadLimits(NamedTuple):
     """Bounds of reads.
 
     Attributes:
-        answer_bytes: of one answer; what is larger goes in parts.
-        open_max: large answers that are kept for their later parts.
+        answer_bytes: of one answer; a larger one goes in parts.
+        open_max: count of large answers that are kept for their later parts.
         open_bytes_max: memory of those.
-        keep_seconds: how long a large answer is kept after its last part was asked for.
-        waits_max: long polls at a time.
+        keep_seconds: time for which a large answer is kept after its last part was pulled.
+        waits_max: count of subscriptions.
         listings_bytes: memory of cached listings.
     """
 
@@ -56,7 +56,7 @@ class ReadLimits(NamedTuple):
 
 
 class ReadExecutor:
-    """Runs reads and hands their answers back through `replies`, telling `wake` that there are some."""
+    """Runs reads and returns their answers through `replies`; calls `wake` when there are some."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class ReadExecutor:
         """Start the threads.
 
         Args:
-            datadir: where index and journal are.
-            epochs: those of the journal.
+            datadir: holds index and journal.
+            epochs: of the journal.
             limits: bounds of answers, and of what is kept for clients.
-            wake: called from the threads when there are answers to take.
+            wake: called from the threads when answers are ready.
             is_here: whether a connection is still open.
         """
         self.is_here = is_here
@@ -85,10 +85,10 @@ class ReadExecutor:
         self._wake = wake
         self._replies: deque[tuple[ReadRequest, bytes]] = deque()
         self._handing = threading.Lock()
-        self._handed = 0  # bytes of answers, in all
+        self._handed = 0  # bytes of all answers so far
         self._taken = 0
         self._room = threading.Event()
-        self._admitted = ByteShares()  # reads that wait for the index or are under way
+        self._admitted = ByteShares()  # reads that wait for the index or run
         self.pending = 0
         self._long_poll_counter = RequestCounter()
         self.open_reads = OpenReads(limits.open_max, limits.open_bytes_max, limits.keep_seconds)
@@ -108,7 +108,7 @@ class ReadExecutor:
         )
 
     def admit(self, client: str, reads_max: int) -> None:
-        """Count a read that came in, until it is answered.
+        """Count a read until it is answered (admission).
 
         Raises:
             Refusal: BUSY.
@@ -118,11 +118,11 @@ class ReadExecutor:
         self._admitted.add(client, 1)
 
     def dismiss(self, client: str) -> None:
-        """A read that was admitted is answered by the caller."""
+        """Release a read that was admitted; the caller answers it."""
         self._admitted.add(client, -1)
 
     def submit(self, request: ReadRequest) -> None:
-        """Run a read that was admitted; the index has come as far as it needs."""
+        """Run a read that was admitted; the index has reached its position."""
         self.pending += 1
         self._thread_of(request).put(request)
 
@@ -133,17 +133,17 @@ class ReadExecutor:
         return self._threads[_POINT if request.op in _POINT_OPS else _LISTING]
 
     def left(self, peer: RoutingId) -> None:
-        """A connection has ended: what is kept for it is freed. What it still waits for is not made."""
+        """Free what is kept for a connection that ended, and drop the reads that it waits for."""
         self.open_reads.left(peer)
         self.long_polls.left(peer)
 
     @property
     def answered(self) -> bool:
-        """Whether there are answers to take."""
+        """Whether answers are ready."""
         return bool(self._replies)
 
     def refused(self) -> Counter[str]:
-        """Reads that were answered with an error, by code."""
+        """Count of reads that were refused, by error code."""
         counts: Counter[str] = Counter()
         for counter in self.counters:
             for (_op, outcome), count in counter.outcomes.copy().items():
@@ -153,11 +153,11 @@ class ReadExecutor:
 
     @property
     def failed(self) -> int:
-        """Reads that met a fault of the daemon."""
+        """Count of reads that failed by a fault of the daemon."""
         return self.faults.failed
 
     def take_replies(self) -> list[Reply]:
-        """Answers that are ready; no more at a time than what is sent quickly. The rest wakes again."""
+        """Return answers that are ready, at most what is sent quickly; wakes the loop again for the rest."""
         replies: list[Reply] = []
         size = 0
         while self._replies and size < _TAKE_BYTES_MAX:
@@ -174,18 +174,18 @@ class ReadExecutor:
         return replies
 
     def index_stopped(self) -> None:
-        """The index may be made anew: what is open of it is of no use, and nothing is opened for now."""
+        """Stop reading the index, which may be rebuilt: drop what is open of it, and open nothing for now."""
         self.index_is_readable = False
         self.faults.generation += 1
         self.long_polls.index_restarted()
 
     def index_started(self) -> None:
-        """The index says how far it is."""
+        """Read the index again: it has reported its position."""
         self.index_is_readable = True
         self.long_polls.index_restarted()
 
     def stop(self) -> None:
-        """Let the threads end after what they have begun; what still waits is not answered."""
+        """Let the threads end after their current step; reads that wait are not answered."""
         self._stopping = True
         self.long_polls.stop()
         for thread in self._threads.values():
@@ -196,7 +196,7 @@ class ReadExecutor:
     # --- in the threads ----------------------------------------------------------------------------
 
     def reply(self, request: ReadRequest, frame: bytes) -> None:
-        """Hand over an answer. Waits while the loop has taken too few of those before it."""
+        """Hand over an answer. Waits while the loop has too many to collect (backpressure)."""
         with self._handing:
             self._handed += len(frame)
         self._replies.append((request, frame))
@@ -206,7 +206,7 @@ class ReadExecutor:
             self._room.wait(_UNTAKEN_WAIT_SECONDS)
 
     def fields(self, request: ReadRequest, answer: Answer) -> dict[str, object]:
-        """What the header of an answer says beside its position; of `readAll` the epochs as well."""
+        """Header fields of an answer besides its position; for `readAll` the epochs as well."""
         if request.op != "readAll":
             return answer.fields
         until, arguments = answer.fields["next"], request.arguments
@@ -231,13 +231,13 @@ class ReadExecutor:
             source.indexed()  # opens all of its files
             if generation == self.faults.generation:
                 return source
-            source.close()  # some of the one before, maybe, and some of the new one
-        raise Refusal(ErrorCode.BUSY, "the index is being built anew")
+            source.close()  # maybe some files of the old index, and some of the new one
+        raise Refusal(ErrorCode.BUSY, "the index is being rebuilt")
 
-    # --- in the thread of the long polls -----------------------------------------------------------
+    # --- in the subscriptions' thread --------------------------------------------------------------
 
     def answer(self, request: ReadRequest, answer: Answer, position: int) -> None:
-        """Answer a read that waited."""
+        """Answer a subscription."""
         read, buffers = begin(request, answer), list[Buffer]()
         try:
             for _ in read.make_part(self._answer_bytes, buffers):
@@ -251,10 +251,10 @@ class ReadExecutor:
         self.reply(request, frame)
 
     def refuse(self, request: ReadRequest, refusal: Refusal) -> None:
-        """Answer a read that waited with an error."""
+        """Answer a subscription with an error."""
         self._long_poll_counter.note(request.op, refusal.code.value)
         self.reply(request, frames.error_answer(request.id, refusal))
 
     def go_on(self, request: ReadRequest) -> None:
-        """Let a read that waited be answered as any other."""
+        """Answer a subscription as a read that does not wait."""
         self._threads[_LISTING].put(request)

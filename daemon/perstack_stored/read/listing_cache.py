@@ -1,8 +1,8 @@
-"""Listings of events that were made before, kept for the next read of the same run; no I/O but one question.
+"""Cache of event listings for the next read of the same run. No I/O but one query.
 
 An event in the index never changes, so neither does what a listing holds of the events up to a position.
-What came since is added behind it, unless it belongs before its end (an earlier step): then it is made anew.
-Text is kept within a bound, and dropped while somebody reads it: the reader goes on from its cursor.
+Newer events are appended, unless one belongs before the end (an earlier step): then the listing is rebuilt.
+Text is kept within a bound, and may be dropped during a read: the reader goes on from its cursor.
 """
 
 import sqlite3
@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 Cursor = tuple[int, int]  # step and position
 START: Cursor = (-1, -1)
-_SHARE = 4  # one listing has at most a quarter of the room
-_LISTING_BYTES = 1024  # what a listing takes beside its text
+_SHARE = 4  # one listing takes at most a quarter of the cache
+_LISTING_BYTES = 1024  # memory of a listing besides its text
 _JOIN_BYTES_MAX = 1 << 18  # pages of a few items are joined up to here
 _SINCE = "SELECT EXISTS (SELECT 1 FROM event WHERE run = ? AND (step, position) > (?, ?) AND position <= ?)"
 
 
 class Page(NamedTuple):
-    """Items of a listing behind a cursor: JSON with commas between, and the cursor to go on from.
+    """Items of a listing after a cursor: JSON with commas between, and the cursor to go on from.
 
-    The cursor of the last page (`ends`) stands behind all events up to the position that the listing is of.
+    The cursor of the last page (`ends`) stands after all events up to the listing's position.
     """
 
     text: bytes
@@ -29,20 +29,20 @@ class Page(NamedTuple):
 
 
 class Listing:
-    """The beginning of one run's listing, as of the events up to the position `newest`."""
+    """The beginning of a run's listing, as of the events up to position `newest`."""
 
     __slots__ = ("last", "newest", "pages", "run", "size")
 
     def __init__(self, run: int, newest: int) -> None:
         self.run = run
         self.newest = newest
-        self.pages: dict[Cursor, Page] = {}  # by the cursor they begin behind, in their order
+        self.pages: dict[Cursor, Page] = {}  # in order, by the cursor before each
         self.last = START
         self.size = 0
 
 
 class ListingCache:
-    """What is kept, the run read last at the end. Used by one thread."""
+    """The cached listings, least recently read first. Used by one thread."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -50,9 +50,9 @@ class ListingCache:
         self.size = 0
 
     def of(self, database: sqlite3.Connection, run: int, newest: int, reordered_at: int) -> Listing:
-        """The listing of a run as of a position, with the pages of it that are known.
+        """The listing of a run as of a position, with its cached pages.
 
-        `stirred` is the position of the last event that came with a step below that of an earlier one.
+        `reordered_at` is the position of the last event that came with a step below that of an earlier one.
         """
         listing = self._listings.get(run)
         if listing is None or not listing.pages:
@@ -69,7 +69,7 @@ class ListingCache:
         return listing
 
     def add(self, listing: Listing, after: Cursor, page: Page) -> None:
-        """Keep a page behind a cursor, if it is the next one and there is room."""
+        """Cache a page after a cursor, if it is the next one and there is room."""
         size = len(page.text)
         if self._listings.get(listing.run) is not listing or after != listing.last:
             return
@@ -100,7 +100,7 @@ class ListingCache:
             self._drop(next(iter(self._listings)))
 
     def _go_on(self, listing: Listing, newest: int) -> Listing:
-        """The same pages as of a later position; who reads it as of the former one does without them."""
+        """The same pages as of a later position; a reader of the earlier one goes on without them."""
         later = Listing(listing.run, newest)
         later.pages, later.last, later.size = listing.pages, listing.last, listing.size
         listing.pages = {}

@@ -1,4 +1,4 @@
-"""Listings in their order: a page of one, or a whole one that is made while it is sent."""
+"""Listings in their order: one page, or a whole listing that is made while it is sent."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,17 +19,17 @@ from perstack_stored.read.source import (
 
 
 class ListingOrder:
-    """The rows of a listing in its order, from the beginning or from behind a cursor.
+    """The rows of a listing in its order, from the beginning or after a cursor.
 
-    Both are asked so that SQLite goes through an index from the place where the page begins: a page costs
-    what it holds, wherever it is.
+    Both queries let SQLite enter an index where the page begins: a page costs its own rows, wherever it
+    is.
     """
 
     def __init__(self, names: str, shown: str, first: str, *behind: tuple[str, str], cursor: int) -> None:
-        """`shown` are the `names` as they are answered; the last `cursor` of them say where to go on.
+        """`shown` are the `names` as they are answered; the last `cursor` of them are the cursor.
 
-        `first` is what to select from, and in which order. `behind` are conditions, and orders: the rows
-        behind a cursor are those of the first condition, and then those of the others.
+        `first` is table and order. `behind` are conditions, each with an order: rows after a cursor are those
+        of the first condition, and then those of the others.
         """
         self.cursor = cursor
         select = f"SELECT {names} FROM "  # noqa: S608 - constants, as below
@@ -54,10 +54,10 @@ def order_page(
 
 
 class ListedTexts:
-    """Rows of a listing, of one moment, that are still to be answered: as lists they take ten times as much.
+    """Rows of a listing, of one moment, as JSON texts: as lists they would take ten times as much memory.
 
     Attributes:
-        size: their bytes.
+        size: bytes of the texts.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class ListedTexts:
     def make(
         self, source: Source, order: ListingOrder, bound: dict[str, Any], after: Sequence[Any] | None
     ) -> Iterator[None]:
-        """Take up all rows, in a step for each page. What is stored meanwhile is in none of them."""
+        """Load all rows, in a step for each page. Records stored meanwhile are in none of them."""
         with source.of_one_moment() as moment:
             count = PLACES_ROWS
             while count == PLACES_ROWS:
@@ -81,7 +81,7 @@ class ListedTexts:
                 yield
 
     def take(self) -> Iterator[list[list[Any]]]:
-        """All of them, page by page."""
+        """Remove and return the rows, page by page."""
         while self._texts:
             text = self._texts.popleft()
             self.size -= len(text)
@@ -96,7 +96,7 @@ def listing(
     after: Sequence[Any] | None,
     made: MakeValues,
 ) -> Answer:
-    """A whole listing, or a page of it; `made` gives the values of rows."""
+    """A whole listing, or a page of it; `made` returns the values of rows."""
     limit = arguments.get("limit")
     if limit is not None:
         limit = min(limit, LIMIT_MAX)
@@ -117,7 +117,7 @@ def listing(
 def some_rows(
     source: Source, order: ListingOrder, bound: dict[str, Any], after: Sequence[Any] | None, limit: int
 ) -> list[list[Any]]:
-    """So many rows of one moment, asked for in portions: as many objects are made at a time."""
+    """Query rows of one moment in portions, which bound the objects made at a time."""
     rows: list[list[Any]] = []
     with source.read_transaction():
         while len(rows) < limit:

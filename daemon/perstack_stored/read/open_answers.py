@@ -1,4 +1,4 @@
-"""Large answers that clients pull part by part: what is kept of each, and how many are kept for whom."""
+"""Large answers that clients pull part by part, with a budget of memory that clients share."""
 
 import threading
 import time
@@ -12,21 +12,21 @@ from perstack_stored.protocol.messages import RoutingId
 
 Buffer = bytes | memoryview
 
-_IDLE_SECONDS = 5.0  # an answer that was not pulled for so long gives way to any other
-_LARGE_BYTES = 1 << 20  # one that takes so much memory is counted while its first part is made
+_IDLE_SECONDS = 5.0  # an answer that was not pulled for this long gives way to any other
+_LARGE_BYTES = 1 << 20  # an answer of this memory is counted while its first part is made
 
 
 class OpenRead:
-    """An answer on its way: the pieces that are still to be made, and what was made and not sent yet.
+    """A large answer in progress: pieces not made yet, and bytes made and not sent yet.
 
     Attributes:
-        peer, client: the connection that asked, and whose it is, by `Peers.client`.
-        name: what the client calls it; "" while it is not kept.
-        part: the number of the part that was made last.
+        peer, client: the connection that asked, and the client that owns it, by `Peers.client`.
+        name: its name for the client; "" while it is not kept.
+        part: number of the part made last.
         is_complete: nothing is left of it.
         is_gone: it gave way to another one, or its client has left.
         used: when it was pulled last.
-        counted: the bytes of memory that it was counted with.
+        counted: bytes of memory that it was counted with.
     """
 
     __slots__ = (
@@ -43,7 +43,7 @@ class OpenRead:
         *,
         masked: bool,
     ) -> None:
-        """`memory` tells how many bytes the pieces take that are still to be made."""
+        """`memory` returns the bytes of the pieces that are not made yet."""
         self.peer = peer
         self.client = client
         self.masked = masked
@@ -64,7 +64,7 @@ class OpenRead:
         return made + (0 if self._memory is None else self._memory())
 
     def make_part(self, size: int, buffers: list[Buffer]) -> Iterator[None]:
-        """Append the next part to `buffers`, in a step for each piece. What is left is not copied."""
+        """Append the next part to `buffers`, in a step for each piece. The rest is not copied."""
         buffers.append(self._left)
         length = len(self._left)
         self._left = memoryview(b"")
@@ -86,9 +86,9 @@ class OpenRead:
 
 
 class OpenReads:
-    """The answers that are kept, the one pulled last at the end. Any thread may use it.
+    """The answers that are kept, least recently pulled first. Any thread may use it.
 
-    When there is no room, the client that holds most loses the answer that it has not pulled for longest.
+    When there is no room, the client that holds most loses its least recently pulled answer.
     """
 
     def __init__(self, count_max: int, bytes_max: int, keep_seconds: float) -> None:
@@ -107,11 +107,11 @@ class OpenReads:
 
     @property
     def bytes(self) -> int:
-        """What they take of memory."""
+        """Memory of the answers that are kept."""
         return self._bytes.total
 
     def note(self, read: OpenRead, prefix: str) -> None:
-        """An answer of which a part is being made may have grown.
+        """Count the memory of an answer while a part is made: it may have grown.
 
         Raises:
             Refusal: BUSY.
@@ -120,7 +120,7 @@ class OpenReads:
             self.keep(read, prefix)
 
     def keep(self, read: OpenRead, prefix: str) -> None:
-        """Keep an answer, or keep it with the memory that it takes now; gives it a name.
+        """Keep an answer, or update its memory; gives it a name.
 
         Raises:
             Refusal: BUSY.
@@ -143,7 +143,7 @@ class OpenReads:
             read.counted += more
 
     def take(self, name: str, peer: RoutingId, part: int, *, masked: bool) -> OpenRead:
-        """An answer whose next part its client wants.
+        """Return an answer for its next part.
 
         Raises:
             Refusal: READ_GONE.
@@ -157,19 +157,19 @@ class OpenReads:
             return read
 
     def drop(self, read: OpenRead) -> None:
-        """Forget an answer, if it is kept."""
+        """Drop an answer, if it is kept."""
         with self._lock:
             self._drop(read)
 
     def left(self, peer: RoutingId) -> None:
-        """A connection has ended: nobody pulls its answers any more."""
+        """Drop the answers of a connection that ended."""
         if peer in self._by_peer:
             with self._lock:
                 for read in self._by_peer.get(peer, ())[:]:
                     self._drop(read)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop all."""
         with self._lock:
             for read in list(self._reads.values()):
                 self._drop(read)
@@ -189,7 +189,7 @@ class OpenReads:
         oldest = [other for other in self._reads.values() if other is not read]
         if greatest != read.client and shares.of(greatest) > shares.of(read.client) + more:
             return next(other for other in oldest if other.client == greatest)
-        # All hold alike, or nobody holds more than the one that asks.
+        # All clients hold the same, or none holds more than the one that asks.
         return oldest[0] if oldest[0].used < time.monotonic() - _IDLE_SECONDS else None
 
     def _drop(self, read: OpenRead) -> None:

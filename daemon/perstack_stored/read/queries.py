@@ -1,7 +1,7 @@
-"""The reads: the index is asked where, the journal for the bytes.
+"""The reads: the index gives addresses, the journal the bytes.
 
-A query gives pieces of a JSON text, lazily, so that an answer of any size needs memory for a part of it
-only. Each SQL statement gives one row, a JSON text: the interpreter's lock is taken once, not once a row.
+A query yields pieces of a JSON text, lazily, so that memory holds only a part of an answer of any
+size. Each SQL statement returns one row, a JSON text: the interpreter's lock is taken once, not once a row.
 """
 
 from collections.abc import Iterator
@@ -135,10 +135,10 @@ def _edits(row: list[Any]) -> list[Edit]:
 
 
 def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
-    """Records behind a position, in order, without events that repeat an earlier one.
+    """Records after a position, in order, without events that repeat an earlier one.
 
-    All records: as many as asked for, read as they are sent. For a follower, or of one job or run: what a
-    stretch of the journal holds, which may be nothing.
+    All records: as many as asked for, read as they are sent. For a subscription, a job or a run: those of
+    one read window, which may be none.
     """
     after = arguments.get("after", 0)
     limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)

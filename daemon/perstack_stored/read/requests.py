@@ -1,4 +1,4 @@
-"""A read that was asked for, with what it needs to be answered."""
+"""A read request with all that is needed to answer it."""
 
 from typing import Any, NamedTuple
 
@@ -13,9 +13,9 @@ class ReadRequest(NamedTuple):
     id: int
     op: str
     arguments: dict[str, Any]
-    position: int  # what it must see
+    position: int  # the index must have reached it
     deadline: float | None  # on time.monotonic
     arrived: float = 0.0  # on time.monotonic
     peer: Peer | None = None
-    client: str = ""  # where shares are counted: `Peers.client`
+    client: str = ""  # by which shares are counted: `Peers.client`
     has_waited: bool = False  # for new records

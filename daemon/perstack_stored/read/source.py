@@ -1,4 +1,4 @@
-"""What every query reads from and answers with, and how rows come out of the index."""
+"""What queries read from and answer with, and how rows come out of the index."""
 
 import contextlib
 import sqlite3
@@ -16,17 +16,17 @@ from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.read.listing_cache import ListingCache
 from perstack_stored.read.open_answers import Buffer
 
-LIMIT_MAX = 10_000  # items that a client gets at most where it asks for a limit
+LIMIT_MAX = 10_000  # items per answer at most where the client gives a limit
 
-PAGE_ROWS = 16_384  # of texts asked for at a time; a run of 10,000 events takes one question
+PAGE_ROWS = 16_384  # of texts queried at a time; a run of 10,000 events takes one query
 
-PLACES_ROWS = 2048  # of places: as many objects are made at a time, holding the interpreter's lock
+PLACES_ROWS = 2048  # of addresses: bounds the objects made at a time under the interpreter's lock
 
 STRETCH_ANSWER_BYTES = 1 << 20
 
 
 class Answer(NamedTuple):
-    """Result of a query: fields for the header, pieces of the body, and what memory those take until made."""
+    """Result of a query: header fields, pieces of the body, and the memory of those not made yet."""
 
     fields: dict[str, object]
     pieces: Iterator[bytes | memoryview]
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a query reads from: the index, the journal, and listings of before; all of the calling thread."""
+    """What a query reads from: the index, the journal, and cached listings; all of the calling thread."""
 
     database: sqlite3.Connection
     reader: JournalReader
@@ -43,7 +43,7 @@ class Source:
     generation: int = 0  # of the index; a later one may be another file
 
     def indexed(self) -> LogPosition:
-        """The place up to which the index is complete.
+        """The log position up to which the index is complete.
 
         Raises:
             IndexUnusableError: it is damaged.
@@ -52,7 +52,7 @@ class Source:
 
     @contextlib.contextmanager
     def read_transaction(self) -> Iterator[None]:
-        """All that is read of the index meanwhile is of one moment."""
+        """Context in which all reads of the index are of one moment."""
         self.database.execute("BEGIN")
         try:
             yield
@@ -62,14 +62,14 @@ class Source:
 
     @contextlib.contextmanager
     def of_one_moment(self) -> Iterator["Source"]:
-        """The same, and what is read of its index is of one moment; others may use this one meanwhile."""
+        """A second source whose reads of the index are of one moment; this one stays usable meanwhile."""
         (_, _, path) = self.database.execute("PRAGMA database_list").fetchone()
         with contextlib.closing(connect(path, read_only=True)) as database:
             database.execute("BEGIN")
             yield replace(self, database=database)
 
     def close(self) -> None:
-        """Close both. Never fails: what is given up may be damaged."""
+        """Close both. Never fails: the files may be damaged."""
         with contextlib.suppress(sqlite3.Error):
             self.database.close()
         self.reader.close()
@@ -96,7 +96,7 @@ def query_text(source: Source, sql: str, bound: dict[str, Any]) -> bytes:
 
 
 def as_json_text(names: str, query: str) -> str:
-    """A query that gives one JSON text of its rows. `names` are the columns that `query` selects."""
+    """A query that returns its rows as one JSON text. `names` are the columns that `query` selects."""
     return f"SELECT CAST(json_group_array(json_array({names})) AS BLOB) FROM ({query})"  # noqa: S608
 
 
@@ -127,5 +127,5 @@ ADDRESS = "segment, offset, length, crc"
 
 
 def values_of(source: Source) -> MakeValues:
-    """Returns what reads the values of rows that begin with `ADDRESS`."""
+    """Return the reader of values for rows that begin with `ADDRESS`."""
     return lambda rows: values_at(source.reader, rows, source.indexed)

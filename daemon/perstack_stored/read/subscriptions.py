@@ -1,7 +1,7 @@
-"""Reads that wait for records that are not stored yet: `readAll` with `waitMs`, close to the end.
+"""Subscriptions: reads that wait for records not stored yet, `readAll` with `waitMs`, close to the end.
 
-One thread serves all of them. When the index has moved, it reads the new records once, for everyone; in
-between it sleeps, and those who wait cost nothing. Who is further behind is served by the reads' threads.
+One thread serves all of them. When the index has advanced, it reads the new records once, for everyone;
+meanwhile it sleeps, and subscribers cost nothing. The read threads serve subscribers that are further back.
 """
 
 import threading
@@ -24,7 +24,7 @@ from .window import Wanted
 
 
 class Replies(Protocol):
-    """Where the answers go. Called in the thread of the long polls."""
+    """Takes the answers. Called in the subscriptions' thread."""
 
     def answer(self, request: ReadRequest, answer: Answer, position: int) -> None:
         """Answer a request."""
@@ -33,7 +33,7 @@ class Replies(Protocol):
         """Answer a request with an error."""
 
     def go_on(self, request: ReadRequest) -> None:
-        """Let a request be answered as one that does not wait."""
+        """Answer a request as one that does not wait."""
 
     @property
     def faults(self) -> Faults:
@@ -41,7 +41,7 @@ class Replies(Protocol):
 
 
 class _Wait:
-    """A read that waits. `after` moves on over records that it does not want."""
+    """A subscription. `after` moves on over records that it does not want."""
 
     __slots__ = ("after", "expires", "limit", "request", "wanted")
 
@@ -57,7 +57,7 @@ class _Wait:
 
 
 class Subscriptions:
-    """The reads that wait, and the thread that serves them."""
+    """The subscriptions, and the thread that serves them."""
 
     def __init__(
         self, open_source: Callable[[], Source], replies: Replies, *, waits_max: int, answer_bytes: int
@@ -67,7 +67,7 @@ class Subscriptions:
         self._waits_max = waits_max
         self._answer_bytes = answer_bytes
         self._changed = threading.Condition()
-        self._waits: dict[_Wait, None] = {}  # in the order of their arrival
+        self._waits: dict[_Wait, None] = {}  # in order of arrival
         self._by_peer: dict[RoutingId, dict[_Wait, None]] = {}
         self._by_client = Shares()
         self._position = 0
@@ -84,10 +84,10 @@ class Subscriptions:
         return len(self._waits)
 
     def add(self, request: ReadRequest) -> ReadRequest | None:
-        """Answer this as soon as there are records for it, or its time is over.
+        """Answer a read as soon as there are records for it, or its time is over.
 
         Returns:
-            One that gives way to it, of the client that has most of them; the caller answers that.
+            A read that gives way to it, of the client that has most; the caller answers that one.
 
         Raises:
             Refusal: BUSY.
@@ -111,14 +111,14 @@ class Subscriptions:
         return next(wait for wait in self._waits if wait.request.client == most)
 
     def left(self, peer: RoutingId) -> None:
-        """A connection has ended: nobody waits there any more."""
+        """Drop the reads of a connection that ended."""
         if peer in self._by_peer:
             with self._changed:
                 for wait in list(self._by_peer.get(peer, ())):
                     self._remove(wait)
 
     def on_indexed(self, position: int) -> None:
-        """The index is complete up to this position."""
+        """Note that the index is complete up to a position."""
         if position == self._position:
             return
         self._position = position
@@ -127,12 +127,12 @@ class Subscriptions:
                 self._stir()
 
     def index_restarted(self) -> None:
-        """The index may be made anew: nobody is served until it tells how far it is."""
+        """Serve no read until the index, which may be rebuilt, reports its position."""
         self._position = 0
         self._stale = True
 
     def release(self) -> list[ReadRequest]:
-        """All that wait, to be answered by the caller."""
+        """Remove and return all reads that wait; the caller answers them."""
         with self._changed:
             waits = list(self._waits)
             for wait in waits:
@@ -140,7 +140,7 @@ class Subscriptions:
         return [wait.request for wait in waits]
 
     def stop(self) -> None:
-        """Let the thread end; what still waits is not answered."""
+        """Let the thread end; reads that wait are not answered."""
         with self._changed:
             self._stopping = True
             self._stir()
@@ -166,12 +166,12 @@ class Subscriptions:
         self._drop_source()
 
     def _sleep_seconds(self) -> float | None:
-        """None: until there is something to do."""
+        """Seconds until the next deadline; None without one."""
         self._next_expiry = min((wait.expires for wait in self._waits), default=float("inf"))
         return max(0.0, self._next_expiry - time.monotonic()) if self._waits else None
 
     def _serve(self, waits: list[_Wait]) -> None:
-        """Answer those for whom there is something behind where they are."""
+        """Answer the reads for which there are new records."""
         behind = [wait for wait in waits if wait.after < self._position]
         try:
             while behind:
@@ -188,7 +188,7 @@ class Subscriptions:
             self._refuse(behind, answer)
 
     def _serve_stretch(self, source: Source, until: LogPosition, behind: list[_Wait]) -> list[_Wait]:
-        """Serve from the next stretch; returns who is still behind `until`."""
+        """Serve from the next read window; return the reads that are still before `until`."""
         start = min(wait.after for wait in behind)
         found = window.read(source.database, source.reader, start, until, self._near)
         self._near = found.place
@@ -221,7 +221,7 @@ class Subscriptions:
             self._replies.answer(wait.request, answer, position)
 
     def _hand_on(self, wait: _Wait) -> None:
-        """A large record is read piece by piece as it is pulled, which this thread has no time for."""
+        """Hand over a large record: the read threads read it in pieces, for which this thread has no time."""
         if self._leave(wait):
             asked = wait.request.arguments
             arguments = {**asked, "after": wait.after, "waitedFrom": asked.get("after", 0)}
@@ -233,7 +233,7 @@ class Subscriptions:
                 self._replies.refuse(wait.request, refusal)
 
     def _leave(self, wait: _Wait) -> bool:
-        """Whether it still waited."""
+        """Remove a read; return whether it still waited."""
         with self._changed:
             return self._remove(wait)
 

@@ -1,4 +1,4 @@
-"""One thread that makes answers to reads: each client in turn, and none for long while others wait."""
+"""A thread that makes answers to reads: clients take turns, and none keeps the others waiting for long."""
 
 import sqlite3
 import threading
@@ -21,18 +21,18 @@ from .open_answers import Buffer, OpenRead, OpenReads
 from .requests import ReadRequest
 from .turns import Task, Turns
 
-# What a client wants is put aside for the others after so long.
+# Work of a client is put back after this time if others wait.
 _TURN_SECONDS = 0.01
 
 _log = structlog.get_logger()
 
 
 class Faults:
-    """What reads found wrong: counted, logged, and told to the server if it is the index.
+    """Faults that reads found: counts and logs them, and reports a damaged index to the server.
 
     Attributes:
-        failed: reads that met a fault of the daemon.
-        generation: of the index: another one may be another file.
+        failed: count of reads that failed by a fault of the daemon.
+        generation: of the index; it changes with the index's file.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -42,12 +42,12 @@ class Faults:
         self.generation = 0
 
     def index_damage(self) -> str:
-        """Why the index, as it is now, can't be read any more, "" if nothing is known against it."""
+        """Why the index, in its current generation, can't be read any more; "" without a known reason."""
         found = self._damage
         return found[1] if found is not None and found[0] == self.generation else ""
 
     def note(self, error: Exception, op: str, source: Source | None, **who: object) -> Refusal:
-        """Log and count a read that met a fault of the daemon; returns its answer."""
+        """Log and count a read that failed by a fault of the daemon; return its answer."""
         self.failed += 1
         is_known = isinstance(error, (sqlite3.Error, OSError, StoredError))
         _log.error("read_failed", op=op, reason=str(error), exc_info=not is_known, **who)
@@ -61,14 +61,14 @@ class Faults:
         if of_index and op == "readPart":
             return Refusal(ErrorCode.READ_GONE, "the index could not be read; the daemon's log says why")
         if damaged or (isinstance(error, sqlite3.Error) and may_pass(error)):
-            # What may pass may do so soon; what may not is built anew.
+            # A temporary fault may pass soon; otherwise the index is rebuilt.
             return Refusal(ErrorCode.BUSY, "the index could not be read; the daemon's log says why")
         code = ErrorCode.DAMAGED if isinstance(error, DamageError) else ErrorCode.INTERNAL
         return Refusal(code, "the read failed; the daemon's log says why")
 
 
 class ReadQueue(Protocol):
-    """Where a thread gets what it reads from, and where its answers go."""
+    """Gives a thread its source, and takes its answers."""
 
     def open_source(self) -> Source:
         """Open index and journal for the calling thread."""
@@ -77,17 +77,17 @@ class ReadQueue(Protocol):
         """Hand over an answer."""
 
     def fields(self, request: ReadRequest, answer: Answer) -> dict[str, object]:
-        """What the header of an answer says."""
+        """Header fields of an answer."""
 
     def is_here(self, peer: RoutingId) -> bool:
-        """Whether somebody still waits for it."""
+        """Whether the connection is still open."""
 
 
 class ReadThread:
-    """Makes the answers to what is put to it, and the later parts of those that it has begun.
+    """Makes answers to requests, and the later parts of those answers.
 
     Attributes:
-        prefix: of the names that its large answers have.
+        prefix: of the names of its large answers.
     """
 
     def __init__(
@@ -112,16 +112,16 @@ class ReadThread:
         self._thread.start()
 
     def put(self, request: ReadRequest) -> None:
-        """Answer this when its client's turn comes."""
+        """Answer a request when its client's turn comes."""
         self._turns.put(request.client, self._serve(request))
 
     def stop(self) -> None:
-        """End after what it has begun; what still waits is not answered."""
+        """End after the current step; reads that wait are not answered."""
         self._stopping = True
         self._turns.end()
 
     def join(self) -> None:
-        """Wait for its end."""
+        """Wait until the thread has ended."""
         self._thread.join()
 
     # --- in the thread -----------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class ReadThread:
         else:
             position = request.position
             if source.indexed().position < position:
-                raise Refusal(ErrorCode.BUSY, "the index is being built anew")
+                raise Refusal(ErrorCode.BUSY, "the index is being rebuilt")
             answer = queries.OPERATIONS[request.op](source, request.arguments)
             fields = self._desk.fields(request, answer)
             read = begin(request, answer)
@@ -185,21 +185,21 @@ class ReadThread:
                 request, read, buffers, self._open_reads, self.prefix, position=position, **fields
             )
         except BaseException:
-            self._open_reads.drop(read)  # what was made of the part is gone
+            self._open_reads.drop(read)  # pieces of the failed part are lost
             raise
 
     def _check(self, request: ReadRequest) -> None:
-        """Whether the answer is still wanted."""
+        """Raise Refusal if the answer is not wanted any more."""
         if request.deadline is not None and time.monotonic() > request.deadline:
             raise Refusal(ErrorCode.DEADLINE, "the time for the answer was over before it was complete")
         if not self._desk.is_here(request.envelope[0]):
             raise Refusal(ErrorCode.READ_GONE, "the connection has ended")
 
     def _check_source(self, source: Source, request: ReadRequest) -> None:
-        """Whether the index is still the one that the answer was begun with."""
+        """Raise Refusal if the index has changed since the answer was begun."""
         if source is not self._source or source.generation != self._faults.generation:
             code = ErrorCode.READ_GONE if request.op == "readPart" else ErrorCode.BUSY
-            raise Refusal(code, "the index is being built anew")
+            raise Refusal(code, "the index is being rebuilt")
 
     def _current_source(self) -> Source:
         if self._source is not None and self._source.generation != self._faults.generation:
@@ -209,7 +209,7 @@ class ReadThread:
         return self._source
 
     def _drop_source(self) -> None:
-        """Close what was read from; what is kept of it can't be made any more."""
+        """Close the source; answers that are kept of it can't be continued."""
         source, self._source = self._source, None
         if source is not None:
             self._open_reads.clear()
@@ -217,7 +217,7 @@ class ReadThread:
 
 
 def begin(request: ReadRequest, answer: Answer) -> OpenRead:
-    """The answer to a request, as it is pulled."""
+    """Open the answer to a request, to be pulled in parts."""
     return OpenRead(
         request.envelope[0],
         request.client,
@@ -236,7 +236,7 @@ def frame_of(
     position: int | None = None,
     **fields: object,
 ) -> bytes:
-    """The frame of a part that was made; what is left of the answer is kept.
+    """The frame of a part that was made; the rest of the answer is kept.
 
     Raises:
         Refusal: BUSY.

@@ -1,4 +1,4 @@
-"""Work that waits for one thread, taken in turn by client. Any thread may add to it."""
+"""Work for one thread, taken in turn by client. Any thread may add to it."""
 
 import queue
 import threading
@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 
 Task = Iterator[None]
-"""Work in steps: what it yields means that others may go first."""
+"""Work in steps: after each step another client may take its turn."""
 
 
 class Turns:
@@ -14,8 +14,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tasks: OrderedDict[str, deque[Task]] = OrderedDict()  # the client whose turn is next goes first
-        self._ready: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one entry a task; False ends it
+        self._tasks: OrderedDict[str, deque[Task]] = OrderedDict()  # by client, in order of turns
+        self._ready: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one entry a task; False ends the thread
 
     def put(self, client: str, task: Task) -> None:
         """Add work to the end of a client's queue."""
@@ -24,7 +24,7 @@ class Turns:
         self._ready.put(True)
 
     def put_back(self, client: str, task: Task) -> None:
-        """Let the others go first; then this goes on, before what else the client wants."""
+        """Put work back before the client's other work; other clients go first."""
         with self._lock:
             self._tasks.setdefault(client, deque()).appendleft(task)
             self._tasks.move_to_end(client)
@@ -49,5 +49,5 @@ class Turns:
         return len(tasks) > (client in tasks)
 
     def end(self) -> None:
-        """Make `take` return None after what is there now."""
+        """Make `take` return None once the current work is taken."""
         self._ready.put(False)

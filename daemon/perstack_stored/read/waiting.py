@@ -1,4 +1,4 @@
-"""Reads that wait until the index has what they must see. One thread uses it."""
+"""Reads that wait until the index has reached their position. Used by one thread."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ class Reads(Protocol):
         """Run a read that was admitted."""
 
     def dismiss(self, client: str) -> None:
-        """A read that was admitted will not be run."""
+        """Release a read that was admitted; it is not run."""
 
 
 class ReadsAwaitingIndex:

@@ -1,6 +1,6 @@
-"""A stretch of the journal: a bounded number of records behind a position, and which are of a job or run.
+"""Read window: a bounded number of records after a position, and their jobs and runs.
 
-It is read once and answers any number of followers: a record is decoded once, and copied once, for all of
+It is read once and answers any number of subscribers: a record is decoded once, and copied once, for all of
 them.
 """
 
@@ -26,13 +26,13 @@ from perstack_stored.protocol import frames
 
 RECORDS_MAX = 10_000
 BYTES_MAX = 8 << 20
-# The interpreter's lock is let go of so often: the serving loop would wait 5 ms for it, at each sync again.
+# Released this often, the interpreter's lock does not make the serving loop wait 5 ms at each sync.
 _REST_EVERY_RECORDS = 256
 _REST_SECONDS = 0.0001
 
 
 class Wanted(NamedTuple):
-    """Which records: all, those of a job, or those of a run of it."""
+    """Filter of records: all, those of a job, or those of a run of it."""
 
     job: str | None
     run: str | None
@@ -49,9 +49,9 @@ class Large(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a stretch holds for one follower: a JSON array, how many records it has, where to go on.
+    """The records of a window for one subscriber: a JSON array, their count, the position to go on from.
 
-    A large record comes by itself, and `body` is empty then.
+    A large record comes alone, with an empty `body`.
     """
 
     body: bytes
@@ -66,7 +66,7 @@ _NO_RUN = ""
 
 
 class _Ids(msgspec.Struct, gc=False):
-    """All that has to be known of a value to tell whose it is."""
+    """Fields of a value by which its job and run are known."""
 
     id: str = ""
     jobId: str = ""  # noqa: N815 - as in the values
@@ -77,7 +77,7 @@ _ids = msgspec.json.Decoder(_Ids)
 
 
 class JournalWindow:
-    """Records up to `place`, without events that repeat an earlier one, and without what was lost."""
+    """Records up to `place`, without events that repeat an earlier one, and without lost ones."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class JournalWindow:
         gaps: list[GapRange],
         owners: dict[int, tuple[str, str]] | None = None,
     ) -> None:
-        """`owners` tells of large records, by position, job and run; of others their values do."""
+        """`owners` gives job and run of large records by position; for others the value does."""
         self.place = place
         self._records = records
         self._gaps = gaps
@@ -96,7 +96,7 @@ class JournalWindow:
         self._taken: dict[tuple[Wanted, int, int], Taken] = {}
 
     def take(self, after: int, wanted: Wanted, limit: int, bytes_max: int) -> Taken:
-        """What is wanted behind `after`: at most `limit` records, and one or no more than `bytes_max`."""
+        """Wanted records after `after`: at most `limit`, and at most `bytes_max` unless there is only one."""
         chosen = self._chosen(wanted)
         first = bisect_right(chosen, after, key=lambda number: self._records[number][0])
         key = (wanted, first, limit)
@@ -110,7 +110,7 @@ class JournalWindow:
         return taken
 
     def gaps(self, after: int, last: int) -> list[GapRange]:
-        """Positions behind `after`, up to `last`, whose records were lost."""
+        """Positions after `after`, up to `last`, whose records were lost."""
         return clip(self._gaps, after, last)
 
     def _collect(self, chosen: list[int], bytes_max: int, *, masked: bool) -> Taken:
@@ -138,7 +138,7 @@ class JournalWindow:
         return item
 
     def _chosen(self, wanted: Wanted) -> list[int]:
-        """Numbers of the wanted records."""
+        """Indices of the wanted records."""
         if wanted.job is None:
             return list(range(len(self._records)))
         if self._groups is None:
@@ -183,7 +183,7 @@ def _owner(kind: int, payload: memoryview) -> tuple[str, str]:
 
 
 def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, masked: bool) -> bytes:
-    """A record as `readAll` gives it."""
+    """A record as an item of `readAll`."""
     value: bytes | memoryview = payload
     if masked and kind == Kind.RUN_SETTING:
         value = mask(bytes(payload))
@@ -197,7 +197,7 @@ def _head(position: int, time_ms: int, kind: int) -> bytes:
 def pieces_of(
     large: Large, reader: JournalReader, indexed: Callable[[], LogPosition], *, masked: bool
 ) -> Iterator[bytes | memoryview]:
-    """A large record as `readAll` gives it."""
+    """A large record as an item of `readAll`, in pieces."""
     yield _head(large.position, large.time_ms, large.kind)
     if masked and large.kind == Kind.RUN_SETTING:
         yield from mask_pieces(joined(pieces_at(reader, large.place, indexed), large.place.length))
@@ -207,7 +207,7 @@ def pieces_of(
 
 
 def large_of(entry: Entry) -> Large:
-    """The record of an entry that was read apart."""
+    """The record of an entry that was read with `split_large`."""
     (item,) = entry_format.record_places(entry.data, entry.header)
     assert entry.payload_crc is not None
     place = ValueAddress(entry.segment, entry.offset + item.start, item.length, entry.payload_crc)
@@ -221,14 +221,14 @@ def read(
     until: LogPosition,
     near: LogPosition | None = None,
 ) -> JournalWindow:
-    """The stretch behind `after`, which lies before `until`, the place up to which the index is complete.
+    """Read the window after `after`, up to `until`, which the index has reached.
 
     Args:
         database: the index.
         reader: of the journal.
-        after: a position.
-        until: where it ends at the latest.
-        near: a place known to the caller; saves some reading where it lies closely before `after`.
+        after: position before the first record of the window.
+        until: log position at which the window ends at the latest.
+        near: a log position known to the caller; saves some reading if it lies closely before `after`.
 
     Raises:
         Refusal: DAMAGED.
@@ -273,9 +273,9 @@ def entries(
     until: LogPosition,
     near: LogPosition | None = None,
 ) -> Iterator[Entry]:
-    """Entries from one that has the record behind `after`, or from before, to `until`; none is left out.
+    """Read the entries from one at or before the record after `after`, up to `until`, without a hole.
 
-    Of a large value it is the head of its entry only.
+    Of a large value only the head of its entry is read.
 
     Raises:
         Refusal: DAMAGED.
@@ -300,7 +300,7 @@ def entries(
 
 
 def _start_of(database: sqlite3.Connection, after: int) -> LogPosition:
-    """A place at or before the record behind `after`."""
+    """A log position at or before the record after `after`."""
     row = database.execute(
         "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1",
         (after + 1,),
@@ -325,7 +325,7 @@ def _led_astray(place: LogPosition) -> IndexUnusableError:
 
 
 def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[int]:
-    """Positions behind `after`, up to `last`, of events that repeat an earlier one."""
+    """Positions after `after`, up to `last`, of events that repeat an earlier one."""
     return {
         position
         for (position,) in database.execute(
@@ -335,7 +335,7 @@ def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[
 
 
 def _owners_between(database: sqlite3.Connection, after: int, last: int) -> dict[int, tuple[str, str]]:
-    """Job and run of large records behind `after`, up to `last`."""
+    """Job and run of large records after `after`, up to `last`, by position."""
     rows = database.execute(
         "SELECT position, job, run FROM large WHERE position > ? AND position <= ?", (after, last)
     )
@@ -343,7 +343,7 @@ def _owners_between(database: sqlite3.Connection, after: int, last: int) -> dict
 
 
 def gaps_between(database: sqlite3.Connection, after: int, last: int) -> list[GapRange]:
-    """Positions behind `after`, up to `last`, whose records were lost."""
+    """Positions after `after`, up to `last`, whose records were lost."""
     rows = database.execute(
         "SELECT first, last FROM gap WHERE last > ? AND first <= ? ORDER BY first", (after, last)
     )
@@ -351,7 +351,7 @@ def gaps_between(database: sqlite3.Connection, after: int, last: int) -> list[Ga
 
 
 def clip(gaps: list[GapRange], after: int, last: int) -> list[GapRange]:
-    """What of some gaps lies behind `after`, up to `last`."""
+    """The parts of gaps after `after`, up to `last`."""
     return [
         GapRange(max(gap.first, after + 1), min(gap.last, last))
         for gap in gaps
@@ -360,5 +360,5 @@ def clip(gaps: list[GapRange], after: int, last: int) -> list[GapRange]:
 
 
 def answer_fields(following: int, gaps: list[GapRange]) -> dict[str, object]:
-    """Fields of the answer's header: where to go on, and what was lost before that."""
+    """Header fields of an answer: where to go on, and which records before that were lost."""
     return {"next": following, "gaps": gaps} if gaps else {"next": following}

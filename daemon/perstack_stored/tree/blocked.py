@@ -1,8 +1,8 @@
-"""Records that the tree passes over, because its process died twice while it was at one of them.
+"""Records that the tree passes over, because a worker died twice while it wrote one of them.
 
-`{base}/.stored/tree.blocked` keeps them over a restart: the next process must not die by them again. They are
-taken up again by a newer version of the program, by `rebuild --retry-blocked`, and where a later value has
-taken the place of theirs there is nothing left to do.
+`{base}/.stored/tree.blocked` keeps them over a restart: the next worker must not die from them. They are
+tried again by a newer version of the program and by `rebuild --retry-blocked`. A record whose value a later
+one has replaced needs no retry.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 
 class BlockedRecord(msgspec.Struct, frozen=True):
-    """One record. `kind` and `file` are "" where the process died before it knew them."""
+    """One record. `kind` and `file` are "" if the worker died before it knew them."""
 
     position: int
     kind: str = ""
@@ -38,14 +38,14 @@ class _File(msgspec.Struct):
 
 
 class BlockedList(NamedTuple):
-    """What the file says. `is_current`: this version of the program has tried the records itself."""
+    """Content of the file. `is_current`: this version of the program has tried the records itself."""
 
     records: tuple[BlockedRecord, ...] = ()
     is_current: bool = True
 
 
 def load(files: FileSystem, stored_dir: int, store: bytes) -> BlockedList:
-    """The records of this journal that are passed over; none where the file can't be used."""
+    """Load the records of this journal that are passed over; none if the file can't be used."""
     data = read_whole(files, FILE_NAME, dir_fd=stored_dir)
     if data is None:
         return BlockedList()
@@ -60,16 +60,16 @@ def load(files: FileSystem, stored_dir: int, store: bytes) -> BlockedList:
 
 
 def save(files: FileSystem, stored_dir: int, store: bytes, records: tuple[BlockedRecord, ...]) -> None:
-    """Write the list down, as tried by this version."""
+    """Save the list, as tried by this version."""
     data = msgspec.json.encode(_File(store.hex(), __version__, sorted(records, key=lambda r: r.position)))
     atomic_replace(files, FILE_NAME, data, 0o600, dir_fd=stored_dir)
 
 
 class Deaths:
-    """At which records a worker died, and how often.
+    """Counts at which records a worker died.
 
     Attributes:
-        careful_until: up to this position the next worker goes in small steps and names each record.
+        careful_until: up to this position the next worker takes small steps and names each record.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Deaths:
         self.careful_until = 0
 
     def note(self, status: WorkerStatus) -> BlockedRecord | None:
-        """Take in a death; returns the record that the worker died at too often."""
+        """Note a death; return the record if the worker died at it too often."""
         position = status.position
         if not position:
             return None

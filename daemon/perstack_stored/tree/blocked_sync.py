@@ -1,4 +1,4 @@
-"""Keeps the list of records that the tree passes over in step with what the tree does."""
+"""Keeps the list of blocked records in step with the tree."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ _log = structlog.get_logger()
 
 
 class BlockedRecords:
-    """What a tree passes over: the records of the list, and those that the server has told in addition."""
+    """The records that a tree passes over: those of the list, and later ones that the server reported."""
 
     def __init__(
         self,
@@ -22,12 +22,12 @@ class BlockedRecords:
         listed: BlockedList | None = None,
         reported: tuple[BlockedRecord, ...] = (),
     ) -> None:
-        """Nothing is written yet.
+        """Prepare it; nothing is written yet.
 
         Args:
-            tree: passes over all of them already.
-            save: writes the list down.
-            listed: what the list says.
+            tree: passes over all of these records already.
+            save: writes the list.
+            listed: content of the list.
             reported: records at which a worker died since.
         """
         self._tree = tree
@@ -36,10 +36,10 @@ class BlockedRecords:
         self._reported = {one.position for one in reported}
 
     def begin(self, mark: LogPosition) -> None:
-        """Write down what is new; take up again what only an older version has tried.
+        """Save new records; retry those that only an older version has tried.
 
         Raises:
-            OSError: the file system refuses.
+            OSError: the file system refuses the write.
             TreeUnsyncedError: what was written may not be on disk.
         """
         tree, listed = self._tree, self._listed
@@ -57,13 +57,13 @@ class BlockedRecords:
                 continue
             _log.info("record_taken_up_again", position=one.position, kind=one.kind, file=one.file)
             if one.position > tree.position:
-                del tree.passed_over[one.position]  # its turn comes
+                del tree.passed_over[one.position]  # it is written in its turn
             else:
                 tree.retry_blocked(one.position, mark)
         tree.sync_files()
 
     def keep(self) -> None:
-        """Write the list down if it has changed.
+        """Save the list if it has changed.
 
         Raises:
             OSError: it can't be written.

@@ -1,4 +1,4 @@
-"""The cursor of the tree: up to which position its files are written and synced."""
+"""The cursor of the tree: the position up to which its files are written and synced."""
 
 import struct
 from typing import NamedTuple
@@ -18,22 +18,22 @@ _UNKNOWN = 2**63
 
 
 class Cursor(NamedTuple):
-    """What the tree's cursor file says: synced up to `position`; `clean` if nothing was written behind it."""
+    """Content of the cursor file: synced up to `position`; `clean` if nothing was written after it."""
 
     position: int
     clean: bool
-    lost: bool = False  # there is no such file, or not a good one for this journal
+    lost: bool = False  # there is no such file, or no valid one for this journal
 
     @property
     def written_max(self) -> int:
-        """Nothing behind this position was written before the last stop."""
+        """No file of a later position was written before the last stop."""
         if self.lost:
             return _UNKNOWN
         return self.position if self.clean else self.position + UNSYNCED_RECORDS_MAX
 
 
 def load_cursor(files: FileSystem, stored_dir: int, store: bytes) -> Cursor:
-    """The durable cursor; where there is no good one for this journal, all is projected again."""
+    """Load the durable cursor; without a valid one for this journal all is projected again."""
     data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
     if data is None or len(data) != _CURSOR.size + 4:
         return Cursor(0, clean=False, lost=True)
@@ -44,7 +44,7 @@ def load_cursor(files: FileSystem, stored_dir: int, store: bytes) -> Cursor:
 
 
 def cursor_store(files: FileSystem, stored_dir: int) -> bytes | None:
-    """The journal that a good cursor is of; None if there is none."""
+    """The journal that a valid cursor belongs to; None if there is none."""
     data = read_whole(files, CURSOR_NAME, dir_fd=stored_dir)
     if (
         data is None

@@ -1,4 +1,4 @@
-"""Every file that the tree should hold, told by an index that has come to the end of the journal."""
+"""Lists every file that the tree should hold, from an index that has reached the end of the journal."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ FROM setting s CROSS JOIN run ON run.id = s.run
 
 
 class ExpectedFile(NamedTuple):
-    """A file of the tree. `position` is that of its record; of a setting, that of the first one stored."""
+    """A file of the tree. `position` is that of its record; for a setting, that of the first one stored."""
 
     position: int
     folders: tuple[str, ...]
@@ -33,7 +33,7 @@ class ExpectedFile(NamedTuple):
 
 
 def count_expected(database: sqlite3.Connection) -> int:
-    """How many files there should be."""
+    """Count the files that the tree should hold."""
     return sum(
         int(database.execute(f"SELECT count(*) FROM {table} WHERE segment > 0").fetchone()[0])  # noqa: S608
         for table in ("job", "checkpoint", "setting", "event")
@@ -41,7 +41,7 @@ def count_expected(database: sqlite3.Connection) -> int:
 
 
 def expected_files(database: sqlite3.Connection, reader: JournalReader) -> Iterator[ExpectedFile]:
-    """Every file that should be there, those of one folder in a row. Contents are read when asked for."""
+    """List the files that the tree should hold, folder by folder. Contents are read on demand."""
 
     def stored(segment: int, offset: int, length: int) -> Callable[[], bytes]:
         return lambda: reader.payload(segment, offset, length)

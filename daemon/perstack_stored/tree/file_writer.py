@@ -1,7 +1,7 @@
-"""Puts the files of the tree in their places, each whole or not at all.
+"""Puts the files of the tree in their places, each complete or not at all.
 
-A file is written without a name and then linked, or written aside and then exchanged with the old one. Where
-the file system can't do that, it is written aside and then renamed (`FileSystemFeatures`). Folders are opened
+A file is written without a name and then linked, or written aside and then exchanged with the old one. On a
+file system without these calls it is written aside and renamed (`FileSystemFeatures`). Folders are opened
 step by step from the data directory, so that no link on the way leads out of it.
 """
 
@@ -19,9 +19,9 @@ from .options import TreeOptions
 from .write import Write
 
 _FOLDERS_OPEN_MAX = 256
-# What a removed folder answers: ENOENT, but ext4 says EPERM where a file without a name is to be made in it.
+# Errors for a removed folder: ENOENT, but ext4 says EPERM where a file without a name is made in it.
 _FOLDER_GONE = (errno.ENOENT, errno.EPERM)
-# The name can't be had in the tree as it is, e.g. because a link or a folder was put in its place. One file
+# The name can't be used in the tree as it is, e.g. because a link or a folder was put in its place. One file
 # must not stop all the others.
 _BLOCKED = (
     errno.ELOOP,
@@ -34,8 +34,8 @@ _BLOCKED = (
 
 
 def unsynced(error: OSError) -> TreeUnsyncedError:
-    """The error of a sync that failed."""
-    # It is told once: the pages count as clean now, and the next sync would report a success.
+    """Return the error for a failed sync."""
+    # The kernel reports it once: the pages count as clean now, and the next sync would report a success.
     return TreeUnsyncedError(f"syncing the tree failed: {error}")
 
 
@@ -52,12 +52,12 @@ class FileWriter:
     """
 
     def __init__(self, datadir: DataDir, options: TreeOptions, before_move: Callable[[], None]) -> None:
-        """Open staging, and remove what an earlier process left there.
+        """Open staging, and remove files that an earlier process left there.
 
         Args:
             datadir: the data directory.
             options: how files are written.
-            before_move: called before `ground` changes; a sync of the old one has to end first.
+            before_move: called before `ground` changes; it completes a sync of the old one.
         """
         self._files = files = datadir.files
         self._base = datadir.folders.base
@@ -69,7 +69,7 @@ class FileWriter:
         files.make_dir(STAGING_NAME, FOLDER_MODE, dir_fd=stored)
         self._own_staging = self._staging = files.open_dir(STAGING_NAME, dir_fd=stored)
         self._aside = ASIDE_NAMES[options.assists]
-        # What is synced: the base's file system, or that of `jobs` once it is seen to have one of its own.
+        # The file system to sync: the base's, or that of `jobs` once that is found to be another one.
         self.ground = self._base
         self._device = 0
         for left in files.list_dir(self._staging):
@@ -77,10 +77,10 @@ class FileWriter:
                 files.unlink(left, dir_fd=self._staging)
 
     def begin(self, jobs: Iterable[tuple[str, ...]]) -> None:
-        """Look again at the folders of some jobs by their names: somebody may have moved one away.
+        """Look up the folders of some jobs by name again: another program may have moved one away.
 
         Raises:
-            OSError: `jobs` can't be had; without it there is no tree.
+            OSError: `jobs` can't be opened; without it there is no tree.
         """
         self._let_go_if_moved(TOP, self._base)
         top = self._folder(TOP)
@@ -88,15 +88,15 @@ class FileWriter:
             self._let_go_if_moved(job, top)
 
     def sync_files(self) -> None:
-        """Sync all that was written.
+        """Sync all files that were written.
 
         Raises:
-            TreeUnsyncedError: it may not be on disk; another process has to write it again.
+            TreeUnsyncedError: they may not be on disk; another process must write them again.
         """
         self._sync_ground(self.ground)
 
     def close(self) -> None:
-        """Close the folders; nothing is being synced."""
+        """Close the folders; no sync may be in progress."""
         while self._folders:
             self._files.close(self._folders.popitem()[1])
         self._files.close(self._own_staging)
@@ -104,13 +104,13 @@ class FileWriter:
             self._files.close(self.ground)
 
     def exists(self, write: Write) -> bool:
-        """Whether there is a file; raises OSError if that can't be told."""
+        """Whether there is a file; raises OSError if that is unknown."""
         try:
             self._files.stat(write.name, dir_fd=self._folder(write.folders))
         except OSError as error:
             if error.errno in {*_FOLDER_GONE, *_BLOCKED}:
                 return False
-            raise  # it may be there, and newer
+            raise  # the file may exist, and be newer
         return True
 
     def write(self, write: Write, *, replay: bool) -> None:
@@ -118,18 +118,18 @@ class FileWriter:
 
         Args:
             write: the file.
-            replay: it may be there already, as it should be.
+            replay: the file may exist already with the right content.
 
         Raises:
-            OSError: it can't be had; `is_blocked` says whether others may still be written.
-            TreeUnsyncedError: `jobs` moved to another file system, and what was written before is not synced.
+            OSError: it can't be written; `is_blocked` says whether others may still be written.
+            TreeUnsyncedError: `jobs` moved to another file system, and earlier files are not synced.
         """
         try:
             self._put(write, replay=replay)
         except OSError as error:
             if error.errno not in _FOLDER_GONE:
                 raise
-            # Somebody removed the folder while we held it open: made again, or the error is another one.
+            # The folder was removed while it was open here: create it again, or raise another error.
             self._forget(write.folders)
             self._put(write, replay=replay)
 
@@ -153,7 +153,7 @@ class FileWriter:
             self._files.close(fd)
 
     def _put_by_rename(self, folder: int, name: str, content: bytes) -> None:
-        """Write a file under a name in staging, then let it take its place, or that of the old one."""
+        """Write a file under a name in staging, then rename it to its place."""
         try:
             fd = self._files.create(self._aside, self._modes.file, dir_fd=self._staging)
         except FileExistsError:  # it could not be removed the last time
@@ -173,21 +173,21 @@ class FileWriter:
         self._files.rename(self._aside, name, source_dir=self._staging, target_dir=folder)
 
     def _is_there(self, folder: int, name: str, content: bytes) -> bool:
-        # Looked at before a file is made: after a crash most are there, and ext4 may take long to make one.
+        # Tested before a file is made: after a crash most are there, and ext4 may take long to make one.
         try:
             return self._holds(folder, name, content)
         except FileNotFoundError:
             return False
 
     def _holds(self, folder: int, name: str, content: bytes) -> bool:
-        """Whether a file is there as it should be, as after a replay."""
+        """Whether a file has this content already, as after a replay."""
         if stat.S_ISDIR(self._files.stat(name, dir_fd=folder).st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         fd = self._files.open(name, dir_fd=folder)
         try:
             if self._files.size(fd) != len(content):
                 return False
-            # After a write-back that failed, the page cache has what the disk has not.
+            # After a failed write-back, the page cache holds bytes that the disk does not.
             self._files.forget_cached(fd)
             return self._files.read(fd, len(content), 0) == content
         finally:
@@ -217,7 +217,7 @@ class FileWriter:
         if fd is not None:
             self._folders.move_to_end(folders)
             return fd
-        # Step by step from the base, so that no link on the way can lead out of it.
+        # Step by step from the base, so that no link on the way leads out of it.
         parent = self._folder(folders[:-1]) if len(folders) > 1 else self._base
         is_new = self._files.make_dir(folders[-1], self._modes.folder, dir_fd=parent)
         fd = self._files.open_dir(folders[-1], dir_fd=parent)
@@ -235,7 +235,7 @@ class FileWriter:
         return fd
 
     def _stand_on(self, top: int) -> None:
-        """Write aside and sync where `jobs` is: it may be a file system or a mount of its own."""
+        """Use the file system of `jobs` for staging and syncs: it may be a mount of its own."""
         files = self._files
         is_apart = files.are_apart(self._own_staging, top)
         device, before = files.device(top), self.ground
@@ -245,7 +245,7 @@ class FileWriter:
         ground = files.open_dir(".", dir_fd=top) if is_apart else self._base
         self._before_move()
         if self._device not in {0, device}:
-            # It was mounted since: what was written to either is on disk before the cursor can say so.
+            # It was mounted since: files on both file systems must be on disk before the cursor moves.
             self._sync_ground(before)
             self._sync_ground(ground)
         if before != self._base:
@@ -255,14 +255,14 @@ class FileWriter:
         self._aside = (ASIDE_PREFIX if is_apart else "") + self._aside.removeprefix(ASIDE_PREFIX)
 
     def _refuse_foreign(self, fd: int, name: str, *, is_new: bool) -> None:
-        """Refuse a folder whose files could not be synced, replaced or told apart."""
+        """Refuse a folder in which files could not be synced, replaced or named exactly."""
         if self._files.device(fd) != self._device:
             raise OSError(errno.EXDEV, "the folder is on another file system than jobs/", name)
         if not is_new and self._files.folds_case(fd):  # a new one is as the one that it is in
             raise OSError(errno.ENOTDIR, "the folder takes names that differ by case only for one", name)
 
     def _let_go_if_moved(self, folders: tuple[str, ...], parent: int) -> None:
-        """Close a folder that somebody has moved away, and all below: nobody would look there for files."""
+        """Close a folder that was moved away, and all below it: files there would not be found."""
         fd = self._folders.get(folders)
         if fd is None or self._files.is_at(fd, folders[-1], dir_fd=parent):
             return

@@ -1,7 +1,7 @@
-"""A second process that makes half of the files while the tree lags: one alone can't use a second core.
+"""A second process that writes half of the files while the tree lags: one process can't use a second core.
 
 Whole jobs are divided, so that within a job files appear in the order of the journal. Both processes read the
-same slice and divide it alike; the next slice is begun when both are done. The cursor stays with the first.
+same slice and divide it alike; the next slice begins when both are done. The first process owns the cursor.
 """
 
 import os
@@ -21,9 +21,9 @@ from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
 
 HELPED_LAG_RECORDS = 2048
-"""Below this the tree does not lag: it comes in small pieces, which are not worth dividing."""
+"""Below this size the tree does not lag: small slices are not worth dividing."""
 IDLE_SECONDS = 10.0
-"""A helper that has had nothing to do for so long is let go."""
+"""A helper is stopped after it was idle this long."""
 _LOOK_MS = 500
 _PAUSE_SECONDS = 60.0
 _SLICE = struct.Struct("<QQQQQQQ")
@@ -35,33 +35,33 @@ _log = structlog.get_logger()
 
 
 class Slice(NamedTuple):
-    """A piece of the journal: what a process has to divide, and behind which position it is to be written."""
+    """A piece of the journal to divide, and the position after which it is written."""
 
     place: LogPosition
     until: LogPosition
     position: int
 
     def pack(self) -> bytes:
-        """As it is sent."""
+        """Encode it for the socket."""
         return _SLICE.pack(*self.place, *self.until, self.position)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Slice":
-        """As it is received."""
+        """Decode it from the socket."""
         numbers = _SLICE.unpack(data)
         return cls(LogPosition(*numbers[:3]), LogPosition(*numbers[3:6]), numbers[6])
 
 
 class ParallelWriter:
-    """The first process's side: starts the helper when it is first wanted, and does without if it fails."""
+    """The first process's side: starts the helper on demand, and works without it if it fails."""
 
     def __init__(self, start: StartHelper, status: WorkerStatus, silence_seconds: float) -> None:
-        """Nothing is started yet.
+        """Prepare it; no process starts yet.
 
         Args:
-            start: starts the process with a descriptor of the line and one of its status.
-            status: that of this process, which makes progress as long as the helper does.
-            silence_seconds: a helper without progress for so long is given up.
+            start: starts the process with descriptors of the socket and of its status.
+            status: of this process; it shows progress as long as the helper does.
+            silence_seconds: a helper without progress for this long is stopped.
         """
         self._start_process = start
         self._status = status
@@ -74,11 +74,11 @@ class ParallelWriter:
 
     @property
     def running(self) -> bool:
-        """Whether there is one."""
+        """Whether a helper runs."""
         return self._process is not None
 
     def ask(self, piece: Slice) -> bool:
-        """Let it write its part of a slice; False if there is no helper to be had."""
+        """Ask the helper to write its part of a slice; False if no helper is available."""
         if self._line is None and not self._start():
             return False
         assert self._line is not None
@@ -90,7 +90,7 @@ class ParallelWriter:
         return True
 
     def finish(self) -> bool:
-        """Wait until it has done what it was asked for; False if that is to be done without it."""
+        """Wait for the helper's part; False if this process must write that part itself."""
         assert self._line is not None
         try:
             if not self._await_answer(self._line):
@@ -107,7 +107,7 @@ class ParallelWriter:
         return bool(done)
 
     def _await_answer(self, line: socket.socket) -> bool:
-        """Wait for its answer as long as it makes progress."""
+        """Wait for the helper's answer while it makes progress."""
         assert self._silence is not None
         poll = select.poll()
         poll.register(line, select.POLLIN)
@@ -116,11 +116,11 @@ class ParallelWriter:
             if hangs:
                 self._give_up(reason)
                 return False
-            self._status.beat()  # we wait for one that works, and that is looked after here
+            self._status.beat()  # this process waits for the helper, which is watched here
         return True
 
     def stop(self) -> None:
-        """Let it go."""
+        """Stop the helper."""
         if self._line is not None:
             self._line.close()
             self._line = None
@@ -162,11 +162,11 @@ class ParallelWriter:
 
 
 def serve(line: socket.socket, write_slice: Callable[[Slice], int | None]) -> None:
-    """The helper's side: take up slices until the line ends.
+    """The helper's side: write slices until the socket closes.
 
     Args:
-        line: the line to the first process.
-        write_slice: writes a part; gives the number of files that could not be had, None if it failed.
+        line: the socket to the first process.
+        write_slice: writes a part; returns the count of files that are blocked, None if it failed.
     """
     while True:
         packet = line.recv(_SLICE.size)

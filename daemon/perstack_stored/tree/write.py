@@ -1,4 +1,4 @@
-"""One file of the tree as it should be: its path and its content."""
+"""A file of the tree to write: its path and its content."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,7 +8,7 @@ SETTING_NAME = "run-setting.json"
 
 
 class Write(NamedTuple):
-    """A file as it should be: where, and what it holds."""
+    """A file of the tree to write: path, content, and the record that it comes from."""
 
     position: int
     folders: tuple[str, ...]
@@ -39,7 +39,7 @@ def event_name(timestamp: float, step: float, type: str, n: int) -> str:
 
 
 def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
-    """The writes of the first process and those of the helper, by job, about as many each."""
+    """Divide writes between the first process and the helper, by job, about as many each."""
     counts = Counter([write.folders[1] for write in writes])
     helped: set[str] = set()
     ours = theirs = 0

@@ -1,8 +1,8 @@
-"""The tree: the documented folders and files, a projection of the journal that Perstack's own tools read.
+"""The tree writer: projects the journal to the documented folders and files, which Perstack's tools read.
 
 `FileWriter` puts each file in its place. The durable cursor moves after a sync of the whole file system, at
-most `UNSYNCED_RECORDS_MAX` records later. After a crash the records that follow it are written again, where
-their file is not there as it should be.
+most `UNSYNCED_RECORDS_MAX` records later. After a crash the following records are written again, where
+their files don't have the right content.
 """
 
 import sqlite3
@@ -32,13 +32,13 @@ from .options import TreeOptions
 
 
 class TreeWriter:
-    """Writes the tree under the base.
+    """Writes the tree of a base.
 
     Attributes:
-        syncer: syncs beside the writing where there is one.
-        names_records: each record is described in the worker's status before it is written.
-        passed_over: records that are not written, since the process died at them; by position.
-        passed_over_changed: that is not what the file of them says any more.
+        syncer: syncs in a thread while the next files are written; optional.
+        names_records: describe each record in the worker's status before it is written.
+        passed_over: blocked records by position, which are not written, because a worker died at them.
+        passed_over_changed: the list on disk does not match `passed_over`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class TreeWriter:
         options: TreeOptions = TreeOptions(),  # noqa: B008 - it can't be changed
         status: WorkerStatus | None = None,
     ) -> None:
-        """Go on with the tree where its cursor says.
+        """Go on with the tree at its cursor.
 
         Args:
             datadir: the data directory.
@@ -58,7 +58,7 @@ class TreeWriter:
             reader: reads the journal.
             store: the journal's identity.
             options: how the tree is written.
-            status: where this process shows its progress.
+            status: shows this process's progress.
         """
         files, stored_dir = datadir.files, datadir.folders.stored
         self._files = files
@@ -83,10 +83,10 @@ class TreeWriter:
         if options.assists:
             self.replay_until = 0
 
-    # --- projecting --------------------------------------------------------------------------------
+    # --- projection --------------------------------------------------------------------------------
 
     def plan_replay(self, entries: Iterable[Entry]) -> None:
-        """Look ahead at what may have been written before a crash, so that no older version comes back."""
+        """Look ahead at entries that were maybe written before a crash, so that no older version returns."""
         last = 0
         for entry in entries:
             if entry.header.position > self.replay_until:
@@ -99,11 +99,11 @@ class TreeWriter:
             self.replay_until = last
 
     def apply(self, entries: list[Entry], helper: ParallelWriter | None = None) -> None:
-        """Write what the entries hold, with a helper if there is one.
+        """Write the entries to the tree, with a helper if there is one.
 
         Raises:
             OSError: the file system refuses, as when it is full; the same entries can be applied again.
-            TreeUnsyncedError: they can't.
+            TreeUnsyncedError: a sync failed; the entries can't be applied again.
             IndexUnusableError: the index is damaged.
         """
         if not entries:
@@ -123,7 +123,7 @@ class TreeWriter:
         self._sync_beside()
 
     def write_part(self, piece: Slice) -> int:
-        """Write the helper's part of a slice; returns how many files could not be had."""
+        """Write the helper's part of a slice; returns the count of files that are blocked."""
         entries = list(self._reader.entries(piece.place, piece.until))
         self.position, self.blocked = piece.position, 0
         self._write_all(divided(self._writes(entries, piece.until.position))[1])
@@ -135,7 +135,7 @@ class TreeWriter:
         try:
             self._write_all(ours)
         finally:
-            # Whatever became of ours: nothing is written by two at a time.
+            # Also after an error in this process's part: two processes never write at the same time.
             done = asked and helper.finish()
         if theirs and not done:
             self._write_all(theirs)
@@ -160,7 +160,7 @@ class TreeWriter:
         self._status.at(0)
 
     def _drop_older(self, write: Write) -> None:
-        """A record that was passed over is not missed any more: a later value of its file is there."""
+        """Forget a record that was passed over: a later value of its file is there."""
         older = [
             one.position
             for one in self.passed_over.values()
@@ -177,11 +177,11 @@ class TreeWriter:
             clean: nothing will be written before the next sync.
 
         Raises:
-            TreeUnsyncedError: what was written behind the cursor is to be written again, by another process.
+            TreeUnsyncedError: files after the cursor must be written again, by another process.
         """
         self._collect_sync(wait=True)
         if self._lost and self.position < self.replay_until:
-            return  # a cursor would say that nothing far behind it was written
+            return  # a cursor states that nothing far after it was written
         if self.position == self.synced and clean == self.clean and not self._lost:
             return
         if self.position != self.synced:
@@ -189,15 +189,15 @@ class TreeWriter:
         self._save_cursor(self.position, clean=clean)
 
     def sync_files(self) -> None:
-        """Sync all that was written; the cursor stays.
+        """Sync all that was written; the cursor does not move.
 
         Raises:
-            TreeUnsyncedError: what was written may not be on disk.
+            TreeUnsyncedError: files that were written may not be on disk.
         """
         self._writer.sync_files()
 
     def _sync_beside(self) -> None:
-        """Begin to sync what was written while the next files are made, if there is enough of it."""
+        """Start to sync what was written while the next files are made, if there is enough of it."""
         syncer = self.syncer
         if syncer is None or syncer.busy or self._lost:
             return
@@ -205,7 +205,7 @@ class TreeWriter:
             syncer.start(self._writer.ground, LogPosition(self.position, 0, 0))
 
     def _collect_sync(self, *, wait: bool) -> None:
-        """Move the cursor behind a sync that has ended."""
+        """Move the cursor after a sync that has ended."""
         if self.syncer is None or not self.syncer.busy:
             return
         try:
@@ -220,7 +220,7 @@ class TreeWriter:
         self.synced, self.clean, self._lost = position, clean, False
 
     def close(self) -> None:
-        """Close the folders; nothing is being synced."""
+        """Close the folders; no sync may be in progress."""
         if self.syncer is not None:
             self.syncer.stop()
         self._writer.close()
@@ -249,7 +249,7 @@ class TreeWriter:
         return writes
 
     def retry_blocked(self, position: int, mark: LogPosition) -> None:
-        """Write a record that was passed over, unless a later one has taken its place.
+        """Write a record that was passed over, unless a later one replaces it.
 
         Raises:
             OSError: the file system refuses.
@@ -266,7 +266,7 @@ class TreeWriter:
             return
 
     def _is_newest(self, write: Write) -> bool:
-        """Whether no later record has the same file, as the index knows it."""
+        """Whether no later record has the same file, according to the index."""
         job = write.folders[1]
         if write.kind == "checkpoint":
             statement = "SELECT position FROM checkpoint WHERE job = ? AND id = ?"
@@ -306,14 +306,14 @@ class TreeWriter:
         )
 
     def _setting(self, job: str, run: str) -> bytes:
-        """The setting as the index has it: as of this record, or newer."""
+        """The setting as indexed: as of this record, or newer."""
         row = self._index.execute(
             "SELECT segment, offset, length, crc, updated_at, rewritten, position FROM setting"
             " JOIN run ON run.id = setting.run WHERE run.job = ? AND run.name = ?",
             (job, run),
         ).fetchone()
         if row is None:
-            raise IndexUnusableError("the index lacks a setting that it has taken up")
+            raise IndexUnusableError("the index lacks a setting that its cursor covers")
         *where, updated_at, rewritten, position = row
         try:
             payload = read_value(self._reader, ValueAddress(*where), lambda: read_cursor(self._index))
@@ -324,7 +324,7 @@ class TreeWriter:
         return setting_text(payload, updated_at, rewritten=bool(rewritten))
 
     def _folded(self, writes: list[Write]) -> list[Write]:
-        """The writes without those that a later one replaces; but a file's first version has its place."""
+        """Drop the writes that a later one replaces; the first write of a file gives the order."""
         replacing = [write for write in writes if write.replaces]
         newest = {(write.folders, write.name): write.position for write in replacing}
         if len(newest) == len(replacing) and not self._replayed:

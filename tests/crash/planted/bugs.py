@@ -187,7 +187,7 @@ _BUGS = (
     _Bug(
         "a file that can't be looked at counts as missing",
         "tree/file_writer.py",
-        "            raise  # it may be there, and newer\n",
+        "            raise  # the file may exist, and be newer\n",
         "            return False\n",
     ),
     _Bug(
