@@ -54,9 +54,9 @@ def _server() -> _Server:
     return _Server()
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run `perstack-stored` with these arguments, in this process's folder and environment."""
-    request = json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode()
+def run(*arguments: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run `perstack-stored` in this process's folder and environment, to which `environment` adds."""
+    request = json.dumps([arguments, os.getcwd(), {**os.environ, **(environment or {})}]).encode()
     server = _server()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:

@@ -6,7 +6,6 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,14 +19,20 @@ pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 PING = b'{"v":1,"op":"ping","id":1}'
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
-    with running_daemon(tmp_path / "base") as running, Raw(running.endpoint) as raw:
-        raw.store("storeEvent", event("first"))
-        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "all followers run")
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
+    """One daemon for all: none of them may harm it."""
+    with running_daemon(tmp_path_factory.mktemp("served") / "base") as running:
         yield running
-        assert running.process is not None
-        assert running.process.poll() is None, running.log.read_text()
+
+
+@pytest.fixture
+def daemon(served: RunningDaemon) -> Iterator[RunningDaemon]:
+    with Raw(served.endpoint) as raw:
+        raw.store("storeEvent", event("first"))
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "all workers run")
+        yield served
+        served.assert_alive()
         assert raw.store("storeEvent", event("last")) > 1
 
 

@@ -19,6 +19,7 @@ import pytest
 import zmq
 
 from perstack_storage import Client, Forbidden
+from tests import commands
 from tests.integration.raw import VALUES, Raw, event, job, session, setting
 from tests.support import RunningDaemon, eventually, running_daemon
 
@@ -188,10 +189,7 @@ def test_a_reload_changes_the_lists_for_those_who_are_connected(place: Path) -> 
 def test_rules_that_can_t_hold_let_it_not_start(
     tmp_path: Path, arguments: tuple[str, ...], says: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base"), *arguments],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = commands.run("serve", "--base-path", str(tmp_path / "base"), *arguments)
     assert done.returncode == 78
     assert says in json.loads(done.stderr.splitlines()[-1])["reason"]
 

@@ -3,19 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+from tests import commands
 from tests.integration.raw import Raw, event
 from tests.support import eventually, running_daemon
-
-
-def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "perstack_stored", *arguments],
-        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **(environment or {})},
-    )  # fmt: skip
 
 
 def test_config_prints_what_is_in_force_and_from_where(tmp_path: Path) -> None:
@@ -23,14 +15,14 @@ def test_config_prints_what_is_in_force_and_from_where(tmp_path: Path) -> None:
     path = tmp_path / "stored.toml"
     path.write_text(f'base-path = "{tmp_path}/base"\nreads-max = 11\n')
     arguments = ("config", "--config", str(path), "--parts-seconds", "5")
-    done = run(*arguments, environment={"PERSTACK_STORED_READ_SECONDS": "7"})
+    done = commands.run(*arguments, environment={"PERSTACK_STORED_READ_SECONDS": "7"})
     assert done.returncode == 0
     lines = {line.split(" = ")[0]: line for line in done.stdout.splitlines()}
     assert lines["reads-max"].split() == ["reads-max", "=", "11", "#", "file", str(path)]
     assert lines["read-seconds"].endswith("# environment PERSTACK_STORED_READ_SECONDS")
     assert lines["parts-seconds"].endswith("# flag --parts-seconds")
     assert f'["ipc://{tmp_path}/base/.stored/stored.sock"]' in lines["bind"]
-    values = json.loads(run(*arguments, "--json").stdout)
+    values = json.loads(commands.run(*arguments, "--json").stdout)
     assert values["reads-max"] == {"value": 11, "text": "11", "from": f"file {path}"}
     assert values["socket-mode"]["text"] == '"0660"'
 
@@ -41,7 +33,7 @@ def test_an_unknown_key_ends_every_command(tmp_path: Path) -> None:
     path.write_text("reads_max = 11\n")
     for command, status in (("serve", 78), ("config", 2), ("check", 2), ("exec", 125)):
         rest = ("--", "true") if command == "exec" else ()
-        done = run(command, "--config", str(path), *rest)
+        done = commands.run(command, "--config", str(path), *rest)
         assert done.returncode == status
         assert "'reads_max'; did you mean 'reads-max'?" in done.stderr
         assert "Traceback" not in done.stderr
@@ -57,9 +49,9 @@ def test_a_daemon_and_the_offline_tools_find_the_base_in_the_file(tmp_path: Path
     (file,) = base.glob("jobs/*/runs/*/event-*")
     assert file.stat().st_mode & 0o777 == 0o600
     file.unlink()
-    assert run("rebuild", "--config", str(path)).returncode == 0
+    assert commands.run("rebuild", "--config", str(path)).returncode == 0
     assert file.stat().st_mode & 0o777 == 0o600
-    done = run("check", environment={"PERSTACK_STORED_CONFIG": str(path)})
+    done = commands.run("check", environment={"PERSTACK_STORED_CONFIG": str(path)})
     assert (done.returncode, done.stdout.split(";")[0]) == (0, "clean")
 
 

@@ -31,6 +31,7 @@ from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import ConfigError, GateFailedError
 from perstack_stored.transport import binding
 from perstack_stored.transport.zap import ZapHandler
+from tests import commands
 from tests.integration.raw import event, setting
 from tests.support import RunningDaemon, eventually, running_daemon
 
@@ -310,12 +311,9 @@ def test_a_daemon_whose_keys_are_wrong_does_not_start(made: Path, tmp_path: Path
         clients.unlink()
     if what == "no key":
         key.unlink()
-    done = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base"),
-         "--bind", f"tcp://127.0.0.1:{free_port()}",
-         "--curve-key", str(key), "--curve-clients", str(clients)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    keys = ("--curve-key", str(key), "--curve-clients", str(clients))
+    bind = f"tcp://127.0.0.1:{free_port()}"
+    done = commands.run("serve", "--base-path", str(tmp_path / "base"), "--bind", bind, *keys)
     assert done.returncode == 78
     assert str(tmp_path) in json.loads(done.stderr.splitlines()[-1])["reason"]
 

@@ -88,11 +88,11 @@ def test_our_own_client_keeps_to_the_rate_by_itself(tmp_path: Path) -> None:
         started = time.monotonic()
         with Client(daemon.endpoint, timeout_s=60) as client:
             with client.pipeline() as pipeline:
-                for n in range(400):
+                for n in range(250):
                     pipeline.store_event(event(f"e{n}"))
-            assert [e["id"] for e in client.get_event_contents("j1", "r1")] == [f"e{n}" for n in range(400)]
+            assert [e["id"] for e in client.get_event_contents("j1", "r1")] == [f"e{n}" for n in range(250)]
         # A hundred at once, the rest at a hundred a second.
-        assert time.monotonic() - started > 2.5
+        assert time.monotonic() - started > 1.2
 
 
 def test_a_batch_counts_by_its_records_and_bytes_by_their_number(tmp_path: Path) -> None:

@@ -385,15 +385,13 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path, flag: str, value: str,
     variable = "PERSTACK_STORED_" + flag.removeprefix("--").replace("-", "_").upper()
     if flag == "--bind":
         variable = "PERSTACK_STORED_ENDPOINT"
-    command = [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base")]
     ways: list[tuple[tuple[str, ...], dict[str, str]]] = [((flag, value), {})]
     if value in {"5", "soon", "888", "nonsense"}:
         ways.append(((), {variable: value}))
     for arguments, environment in ways:
-        done = subprocess.run(
-            [*command, *arguments],
-            capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment},
-        )  # fmt: skip
+        done = commands.run(
+            "serve", "--base-path", str(tmp_path / "base"), *arguments, environment=environment
+        )
         assert done.returncode in {78, 2}
         assert says in done.stderr
         assert "Traceback" not in done.stderr

@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import commands
 from tests.integration.raw import VALUES, Raw, batch, event, job, session, setting
 from tests.support import RunningDaemon, eventually, running_daemon
 
@@ -192,11 +191,7 @@ def test_who_asks_and_says_no_more_holds_up_nobody(daemon: RunningDaemon) -> Non
     ["0.0.0.0:9464", "192.0.2.1:9464", "[::]:9464", "9464", "localhost:x", "127.0.0.1:70000"],
 )
 def test_only_a_loopback_address_is_bound(tmp_path: Path, address: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base"),
-         "--metrics-bind", address],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = commands.run("serve", "--base-path", str(tmp_path / "base"), "--metrics-bind", address)
     assert done.returncode == 78
     assert "metrics-bind" in json.loads(done.stderr.splitlines()[-1])["reason"]
 
