@@ -13,10 +13,10 @@ class Blocking:
 
     def __init__(self, runner: asyncio.Runner, target: Any) -> None:
         self._runner = runner
-        self._target = target
+        self._wrapped = target
 
     def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._target, name)
+        attribute = getattr(self._wrapped, name)
         if not callable(attribute):
             return attribute
         return lambda *args, **kwargs: self._runner.run(self._call(attribute, *args, **kwargs))
@@ -43,11 +43,11 @@ class BlockingContext(Blocking):
     """An asynchronous context manager in a `with` block."""
 
     def __enter__(self) -> Any:
-        self._runner.run(self._target.__aenter__())
+        self._runner.run(self._wrapped.__aenter__())
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        self._runner.run(self._target.__aexit__(*raised))
+        self._runner.run(self._wrapped.__aexit__(*raised))
 
 
 class BlockingClient(BlockingContext):

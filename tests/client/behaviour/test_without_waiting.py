@@ -198,7 +198,7 @@ def test_on_error_may_store(
 ) -> None:
     def on_error(error: StorageError) -> None:
         # The asyncio client itself is called here, not its adapter: the event loop is running.
-        getattr(client, "_target", client).store_event_nowait(event(job_id, 2))
+        getattr(client, "_wrapped", client).store_event_nowait(event(job_id, 2))
 
     client = open_python_client(shared_daemon, on_error=on_error)
     client.store_event_nowait(event(job_id, 1, stepNumber=-1))

@@ -24,9 +24,7 @@ class AsyncPipeline(PipelineOutcomes, Stores[Coroutine[Any, Any, None]]):
     """
 
     def __init__(self, connection: AsyncConnection, max_in_flight: int | None) -> None:
-        if max_in_flight is not None and max_in_flight < 1:
-            raise ValueError("max_in_flight must be at least 1")
-        super().__init__()
+        super().__init__(max_in_flight)
         self._connection = connection
         self._records_max = max_in_flight
         self._queued = 0

@@ -51,7 +51,9 @@ class GivenUp:
 class PipelineOutcomes:
     """Collects the outcomes of a pipeline, and which of its errors were raised."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_in_flight: int | None) -> None:
+        if max_in_flight is not None and max_in_flight < 1:
+            raise ValueError("max_in_flight must be at least 1")
         self._answered = 0  # number of stores that have an outcome
         # By the number of the first store of a batch: what comes twice, after an interruption, counts once.
         self._batches: dict[int, tuple[list[str], list[Outcome | None]]] = {}

@@ -30,9 +30,7 @@ class Pipeline(PipelineOutcomes, Stores[None]):
     """
 
     def __init__(self, connection: Connection, max_in_flight: int | None) -> None:
-        if max_in_flight is not None and max_in_flight < 1:
-            raise ValueError("max_in_flight must be at least 1")
-        super().__init__()
+        super().__init__(max_in_flight)
         self._connection = connection
         self._records_max = math.inf if max_in_flight is None else max_in_flight
 

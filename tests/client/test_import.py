@@ -1,0 +1,37 @@
+"""What an import of the package brings along. Many agents are processes that end soon."""
+
+import subprocess
+import sys
+
+import pytest
+
+import perstack_storage
+
+
+def imported(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_functions_need_neither_asyncio_nor_zmq() -> None:
+    modules = imported("from perstack_storage import store_job")
+    assert "perstack_storage._sync.client" in modules
+    assert not {"asyncio", "zmq", "perstack_storage._async", "perstack_storage._storectl"} & modules
+
+
+def test_the_package_and_its_protocol_import_no_client() -> None:
+    modules = imported("import perstack_storage, perstack_storage.protocol")
+    assert not {"perstack_storage._sync", "perstack_storage._async", "asyncio", "zmq", "orjson"} & modules
+
+
+@pytest.mark.parametrize(
+    "name", ["AsyncClient", "AsyncPipeline", "Client", "CurveKeys", "Record", "store_job"]
+)
+def test_a_name_can_be_imported_before_all_others(name: str) -> None:
+    assert "perstack_storage" in imported(f"from perstack_storage import {name}")
+
+
+def test_the_package_has_all_its_names() -> None:
+    for name in perstack_storage.__all__:
+        assert getattr(perstack_storage, name) is not None
