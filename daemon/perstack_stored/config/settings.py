@@ -1,4 +1,4 @@
-"""Every bound and choice of the daemon, by name and unit.
+"""Every setting of the daemon: name, unit, bounds and default.
 
 A setting is a key of the settings file, an environment variable and a flag of `serve`: `read_seconds` is
 `read-seconds`, `PERSTACK_STORED_READ_SECONDS` and `--read-seconds`. `config/sources.py` finds the values.
@@ -16,7 +16,7 @@ _KIB = 1 << 10
 _MIB = 1 << 20
 _GIB = 1 << 30
 ENVIRONMENT_PREFIX = "PERSTACK_STORED_"
-# Bytes that are not UTF-8 are lone surrogates in Python, in a path, an argument or the environment.
+# Python represents bytes that are not UTF-8 as lone surrogates in paths, arguments and the environment.
 _ODD = re.compile("[\0\ud800-\udfff]")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "console", "json")
@@ -195,10 +195,10 @@ class Settings:
 
 
 def refuse_odd(text: str, name: str) -> None:
-    """Refuse text that no path or name of the system can hold, or no answer to a client.
+    """Refuse text that no path or name of the system may contain, or no answer to a client.
 
     Raises:
-        ConfigError: it has a NUL, or bytes that are not UTF-8; they are not repeated.
+        ConfigError: it has a NUL, or bytes that are not UTF-8; the message does not repeat them.
     """
     odd = _ODD.search(text)
     if odd is not None:
@@ -221,12 +221,12 @@ def variable_of(item: Item) -> str:
 
 
 def reloads(item: Item) -> bool:
-    """Whether SIGHUP takes up a new value."""
+    """Whether SIGHUP applies a new value."""
     return bool(item.metadata.get("reloads"))
 
 
 def show(item: Item, value: Any) -> str:
-    """A value as it would stand in the settings file."""
+    """A value as written in the settings file."""
     kind = item.metadata["kind"]
     if kind == "mode":
         return f'"{value:04o}"'

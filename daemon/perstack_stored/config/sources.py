@@ -1,4 +1,4 @@
-"""Where the values of the settings come from: flags over environment over the settings file over defaults."""
+"""Sources of the settings' values: flags over environment over the settings file over defaults."""
 
 import contextlib
 import dataclasses
@@ -30,18 +30,18 @@ _LIST_ENDS = re.compile(r"[,\s]+")
 
 @dataclass(frozen=True)
 class Config:
-    """The settings in force, and for each of them where its value comes from."""
+    """The settings in force, and the source of each value."""
 
     settings: Settings
     origins: Mapping[str, str]
 
     @property
     def base(self) -> str:
-        """The base, absolute.
+        """Absolute path of the base.
 
         Raises:
-            ConfigError: it can't be used as one.
-            StartFailedError: it can't be told now.
+            ConfigError: the path can't be used.
+            StartFailedError: the working directory is not known at the moment.
         """
         try:
             base = resolve_base(self.settings.base_path or None)
@@ -52,25 +52,25 @@ class Config:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Where to serve."""
+        """Endpoints to serve."""
         return self.settings.bind or (resolve_endpoint(None, self.base),)
 
     def resolved(self) -> "Config":
-        """The same with base and endpoints as they come out."""
+        """The same with resolved base and endpoints."""
         settings = dataclasses.replace(self.settings, base_path=self.base, bind=self.endpoints)
         return Config(settings, self.origins)
 
     def differing(self, other: "Config") -> list[str]:
-        """Names of the settings that have another value there."""
+        """Names of the settings whose values differ."""
         return [name for name in ITEMS if getattr(self.settings, name) != getattr(other.settings, name)]
 
 
 class Sources:
-    """What was given at the start; the file is read anew each time.
+    """The sources given at the start; the file is read again each time.
 
     Args:
         path: the settings file, None without one.
-        flags: values of the flags that were given, by the names of the settings.
+        flags: values of given flags, by the names of the settings.
         environment: the environment variables.
     """
 
@@ -78,17 +78,17 @@ class Sources:
         chosen = path or environment.get(CONFIG_VARIABLE)
         self.path = chosen or None
         if chosen:
-            with contextlib.suppress(OSError):  # the working directory is gone: reading it says so
+            with contextlib.suppress(OSError):  # the working directory is gone: `read` reports it
                 self.path = os.path.abspath(chosen)
         self._flags = flags
         self._environment = environment
 
     def read(self) -> Config:
-        """The settings as they are to be now.
+        """Read the settings that must be in force now.
 
         Raises:
-            ConfigError: a key is unknown, a value is wrong, or the file can't be read.
-            StartFailedError: it can't be read now.
+            ConfigError: a key is unknown, a value is invalid, or the file can't be read.
+            StartFailedError: it can't be read at the moment.
         """
         values: dict[str, Any] = {}
         origins = dict.fromkeys(ITEMS, DEFAULT)
@@ -132,7 +132,7 @@ def _near(key: str, known: list[str]) -> str:
 
 
 def _from_file(item: Item, value: Any, path: str) -> Any:
-    """A value of the file, of the right type. An error does not repeat it: it may be a secret, by mistake."""
+    """Convert a value of the file to its type. Errors do not repeat it: it may be a secret, by mistake."""
     kind = item.metadata["kind"]
     where = f"{path}: {key_of(item)}"
     right = {
@@ -155,7 +155,7 @@ def _from_text(item: Item, text: str) -> Any:
 
 
 def _parse(item: Item, text: str, where: str) -> Any:
-    """A value from its text, as the environment has it."""
+    """Parse a value from text, as in the environment."""
     kind = item.metadata["kind"]
     try:
         if kind == "integer":
@@ -171,7 +171,7 @@ def _parse(item: Item, text: str, where: str) -> Any:
     if kind == "word":
         return text
     if kind == "words":
-        # An endpoint may have spaces in it: the variable, which clients read too, holds one.
+        # An endpoint may contain spaces: the variable, which clients read too, holds one endpoint.
         return (text,) if item.metadata["environment"] else tuple(filter(None, _LIST_ENDS.split(text)))
     raise ConfigError(f"{where} must be {_kind(item)}")
 
@@ -183,7 +183,7 @@ def _kind(item: Item) -> str:
 
 
 def describe(config: Config) -> str:
-    """The settings in force as a settings file, each with where it comes from."""
+    """The settings in force as a settings file, each with its source."""
     lines = []
     for name, item in ITEMS.items():
         assignment = f"{key_of(item)} = {show(item, getattr(config.settings, name))}"
@@ -192,7 +192,7 @@ def describe(config: Config) -> str:
 
 
 def sample() -> str:
-    """A settings file that sets nothing and tells everything."""
+    """A settings file that sets nothing and describes everything."""
     lines = [
         "# Settings of perstack-stored. What is commented out is the default. An environment variable",
         "# (PERSTACK_STORED_READ_SECONDS for read-seconds) goes over this file, a flag of serve over both.",
@@ -213,7 +213,7 @@ def sample() -> str:
 
 
 def reloaded(now: Config, wanted: Config) -> tuple[Config, list[str], list[str]]:
-    """What is in force after a reload, the keys that changed, and those that need a restart to do so."""
+    """Return what is in force after a reload, the keys that changed, and those that need a restart."""
     taken: list[str] = []
     left: list[str] = []
     for name in now.differing(wanted):

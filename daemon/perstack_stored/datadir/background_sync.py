@@ -1,4 +1,4 @@
-"""Syncs in a thread of its own, so that the next batch is made ready while the disk works."""
+"""Syncs in a thread, so that the caller prepares the next batch while the disk works."""
 
 import queue
 import threading
@@ -10,13 +10,13 @@ Token = TypeVar("Token")
 
 
 class BackgroundSync(Generic[Token]):
-    """One sync at a time. What it has finished is fetched by the thread that started it.
+    """Runs one sync at a time. The thread that starts it collects its result.
 
-    A token says what a sync covers; it comes back with the outcome.
+    A token names what a sync covers; it is returned with the result.
     """
 
     def __init__(self, sync: Callable[[int], None]) -> None:
-        """`sync` is given a descriptor, and raises OSError if it failed."""
+        """`sync` takes a descriptor, and raises OSError if it failed."""
         self._sync = sync
         self._work: queue.SimpleQueue[tuple[int, Token] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Token, float, OSError | None]] = queue.SimpleQueue()
@@ -25,7 +25,7 @@ class BackgroundSync(Generic[Token]):
         self.notify: Callable[[], None] = lambda: None
 
     def start(self, fd: int, token: Token) -> None:
-        """Begin to sync a file; nothing may be under way."""
+        """Start to sync a file; no sync may be in progress."""
         assert not self.busy
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
@@ -34,7 +34,7 @@ class BackgroundSync(Generic[Token]):
         self._work.put((fd, token))
 
     def finished(self, *, wait: bool) -> tuple[Token, float] | None:
-        """The token of the sync that has ended and the seconds it took; None if it is still under way.
+        """Return the token of a finished sync and its duration in seconds; None while it runs.
 
         Raises:
             OSError: the sync failed.
@@ -49,7 +49,7 @@ class BackgroundSync(Generic[Token]):
         return token, seconds
 
     def stop(self) -> None:
-        """End the thread; nothing may be under way."""
+        """End the thread; no sync may be in progress."""
         if self._thread is not None:
             self._work.put(None)
             self._thread.join()

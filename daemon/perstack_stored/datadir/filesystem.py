@@ -1,7 +1,7 @@
-"""The one door to the file system for journal, cursors and tree.
+"""The only access to the file system of journal, cursors and tree.
 
-Nothing here decides anything about formats. A directory is named by an open descriptor, so that no step
-can be led outside the base by a symbolic link. Tests put a simulated disk in the place of `FileSystem`.
+It knows no formats. A directory is named by an open descriptor, so that no symbolic link can lead
+outside the base. Tests replace `FileSystem` by a simulated disk.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ WHOLE_BYTES_MAX = 1 << 29  # of a file that is read at once
 
 Buffer = bytes | bytearray | memoryview
 
-# What lies in `.stored` is for the daemon's user alone: who may read a file may also lock it.
+# Files in `.stored` are for the daemon's user alone: a user who may read a file may also lock it.
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 STORED_MODE = 0o710
-"""Of `.stored` itself: the group may pass through it, to the socket, and see nothing on the way."""
+"""Mode of `.stored` itself: the group may pass through it to the socket, and list nothing."""
 
 
 class FileSystem:
-    """Real files. Every method raises OSError as the call beneath it does."""
+    """Real files. Every method raises OSError as its system call does."""
 
     def __init__(self) -> None:
         self._own_fds: int | None = None
@@ -37,11 +37,11 @@ class FileSystem:
     # --- directories -------------------------------------------------------------------------------
 
     def open_dir(self, name: str, *, dir_fd: int | None = None) -> int:
-        """Open a directory; a symbolic link in the last place of the name is refused."""
+        """Open a directory; a symbolic link as the last component is refused."""
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
 
     def make_dir(self, name: str, mode: int, *, dir_fd: int | None = None) -> bool:
-        """Make a directory; True if it was not there before."""
+        """Make a directory; return whether it is new."""
         try:
             os.mkdir(name, mode, dir_fd=dir_fd)
         except FileExistsError:
@@ -50,7 +50,7 @@ class FileSystem:
 
     def list_dir(self, dir_fd: int) -> list[str]:
         """Names in a directory, in no particular order."""
-        # Threads share the descriptor, and with it the place in the directory: each needs one of its own.
+        # Threads share the descriptor, and with it the offset in the directory: each needs its own.
         own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
         try:
             return os.listdir(own)
@@ -58,26 +58,26 @@ class FileSystem:
             os.close(own)
 
     def device(self, fd: int) -> int:
-        """Number of the file system that an open file or directory is on."""
+        """Device number of the file system of an open file or directory."""
         return os.fstat(fd).st_dev
 
     def are_apart(self, source_dir: int, target_dir: int) -> bool:
-        """Whether no name can be moved from one directory to the other: another file system, or mount."""
+        """Whether files can't be renamed between two directories: another file system, or mount."""
         if self.device(source_dir) != self.device(target_dir):
             return True
         try:
-            # The kernel compares the mounts before it looks for the name, which is not there.
+            # The kernel compares the mounts before it looks up the name, which does not exist.
             os.rename(_NO_SUCH_NAME, _NO_SUCH_NAME, src_dir_fd=source_dir, dst_dir_fd=target_dir)
         except OSError as error:
             return error.errno == errno.EXDEV
         return False
 
     def folds_case(self, dir_fd: int) -> bool:
-        """Whether a directory is marked to take names that differ by case only for one (`chattr +F`)."""
+        """Whether a directory ignores the case of names (`chattr +F`)."""
         try:
             flags = fcntl.ioctl(dir_fd, _FS_IOC_GETFLAGS, bytes(8))
         except OSError:
-            return False  # the file system has no such marks
+            return False  # the file system has no such flag
         return bool(int.from_bytes(flags[:4], "little") & _FS_CASEFOLD_FL)
 
     # --- files -------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class FileSystem:
 
     def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
         """Link a file made by `create_unnamed`; FileExistsError if the name is taken."""
-        # Through /proc, since AT_EMPTY_PATH needs a capability on older kernels.
+        # Through /proc, because AT_EMPTY_PATH needs a capability on older kernels.
         if self._own_fds is None:
             self._own_fds = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.link(str(fd), name, src_dir_fd=self._own_fds, dst_dir_fd=dir_fd, follow_symlinks=True)
@@ -116,7 +116,7 @@ class FileSystem:
         return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
 
     def is_at(self, fd: int, name: str, *, dir_fd: int) -> bool:
-        """Whether what a descriptor was opened for has this name now."""
+        """Whether a name refers to the file that a descriptor is open on."""
         try:
             found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class FileSystem:
         return b"".join(pieces)
 
     def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
-        """Write all the buffers one behind the other, however often the kernel stops short."""
+        """Write all buffers in sequence, also after partial writes of the kernel."""
         pending = list(buffers)
         while pending:
             chunk = pending[:_IOV_MAX]
@@ -155,11 +155,11 @@ class FileSystem:
                 pending[0] = memoryview(pending[0])[done:]
 
     def allocate(self, fd: int, offset: int, length: int) -> None:
-        """Reserve space, so that a later write there can't find the disk full."""
+        """Reserve space, so that a later write there can't fail on a full disk."""
         os.posix_fallocate(fd, offset, length)
 
     def forget_cached(self, fd: int) -> None:
-        """Drop what the page cache has of a file but what waits to be written: a read shows the disk then."""
+        """Drop the page cache of a file except unwritten pages: reads then return what is on disk."""
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def truncate(self, fd: int, size: int) -> None:
@@ -189,25 +189,25 @@ class FileSystem:
     # --- durability --------------------------------------------------------------------------------
 
     def sync_data(self, fd: int) -> None:
-        """Fdatasync: content and size are on disk when this returns."""
+        """Fdatasync: content and size are on disk when it returns."""
         os.fdatasync(fd)
 
     def sync(self, fd: int) -> None:
-        """Fsync: of a directory, its names are on disk when this returns."""
+        """Fsync: the names of a directory are on disk when it returns."""
         os.fsync(fd)
 
     def sync_all(self, fd: int) -> None:
-        """Syncfs: everything written to the file system that holds `fd` is on disk when this returns."""
+        """Syncfs: everything written to the file system that holds `fd` is on disk when it returns."""
         if _libc.syncfs(fd):
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
 
 
 def read_whole(files: FileSystem, name: str, *, dir_fd: int, most: int = WHOLE_BYTES_MAX) -> bytes | None:
-    """Content of a small file, or None if there is none.
+    """Read a small file; None if there is none.
 
     Raises:
-        OSError: it can't be read, or is larger than `most`: it is not what was written there.
+        OSError: it can't be read, or is larger than `most`: then this program did not write it.
     """
     try:
         fd = files.open(name, dir_fd=dir_fd)
@@ -223,7 +223,7 @@ def read_whole(files: FileSystem, name: str, *, dir_fd: int, most: int = WHOLE_B
 
 
 def atomic_replace(files: FileSystem, name: str, data: bytes, mode: int, *, dir_fd: int) -> None:
-    """Put `data` under `name` so that after any crash it is there whole, old or new."""
+    """Replace a file so that after any crash it has either its old or its new content."""
     temporary = f"{name}.new"
     with contextlib.suppress(FileNotFoundError):
         files.unlink(temporary, dir_fd=dir_fd)

@@ -1,4 +1,4 @@
-"""The layout of a base: its folders, what they are called, and their modes."""
+"""The layout of a base: its folders, their names and modes."""
 
 import contextlib
 import errno
@@ -14,15 +14,15 @@ STORED_NAME = ".stored"
 STAGING_NAME = "staging"
 INDEX_NAME = "index.sqlite"
 TOP = ("jobs",)
-"""The folders that hold the tree, from the base on."""
+"""Folders that hold the tree, relative to the base."""
 ASIDE_NAMES = ("aside", "aside.helper")
-"""What a file is called that is written aside, by the first process and by its helper."""
+"""Names of files that are written aside, by the first tree process and by its helper."""
 ASIDE_PREFIX = "\\"
-"""Goes before them in `jobs/`, where that is a file system of its own: no id may have a backslash."""
+"""Prefix of these names in `jobs/`, if that is a file system of its own: no id may have a backslash."""
 
 
 class Folders(NamedTuple):
-    """Open folders of a base."""
+    """Descriptors of a base's folders."""
 
     base: int
     stored: int
@@ -30,14 +30,14 @@ class Folders(NamedTuple):
 
 
 def open_folders(files: FileSystem, base: str) -> Folders:
-    """Open the folders of a base that was set up."""
+    """Open the folders of a base that is set up."""
     base_dir = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     stored = files.open_dir(STORED_NAME, dir_fd=base_dir)
     return Folders(base_dir, stored, files.open_dir("journal", dir_fd=stored))
 
 
 class DataDir(NamedTuple):
-    """A data directory that is open: its absolute path, the file system below it, and its folders."""
+    """An open data directory: its absolute path, the file system, and its folders."""
 
     path: str
     files: FileSystem
@@ -50,17 +50,17 @@ class DataDir(NamedTuple):
 
 
 class TreeModes(NamedTuple):
-    """Permissions of what is made in the tree."""
+    """Modes of files and folders of the tree."""
 
     file: int = 0o640
     folder: int = 0o750
 
 
 class FileSystemFeatures(NamedTuple):
-    """What the file system lets the tree do; chosen at the start, see `datadir/probe.py`.
+    """Features of the file system that the tree uses; tested at the start, see `datadir/probe.py`.
 
     Attributes:
-        unnamed: a file can be written without a name and then linked; else it has a name in staging first.
+        unnamed: a file can be written without a name and then linked; else it gets a name in staging first.
         exchange: two names can be exchanged; else the new file is renamed over the old one.
     """
 
@@ -69,7 +69,7 @@ class FileSystemFeatures(NamedTuple):
 
 
 def set_up(base: str, folder_mode: int) -> None:
-    """Make the folders of a base that are missing; `folder_mode` is for the base itself."""
+    """Make missing folders of a base; `folder_mode` is for the base itself."""
     os.makedirs(base, folder_mode, exist_ok=True)
     for name, mode in (("", STORED_MODE), ("journal", FOLDER_MODE), (STAGING_NAME, FOLDER_MODE)):
         path = os.path.join(base, STORED_NAME, name).rstrip("/")
@@ -80,7 +80,7 @@ def set_up(base: str, folder_mode: int) -> None:
 
 
 def not_yours(path: str, error: OSError) -> ConfigError:
-    """The error of a user who may not open a base: the group may connect, and read the tree, no more."""
+    """Error of a user who may not open a base: the group may only connect, and read the tree."""
     try:
         owner = os.stat(os.path.join(path, STORED_NAME), follow_symlinks=False).st_uid
     except OSError:

@@ -12,15 +12,15 @@ from perstack_stored.errors import BaseHeldError, ConfigError
 from .filesystem import FILE_MODE
 
 NAME = "lock"
-# The file system takes no locks: nothing but another place helps. Other errors may pass.
+# The file system has no locks: only another one helps. Other errors may be temporary.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _RETRY_SECONDS = 2.0
-_START_TIME_FIELD = 19  # of /proc/PID/stat, counted from the state on
+_START_TIME_FIELD = 19  # of /proc/PID/stat, counted from the state
 _PID_MAX = 1 << 22  # of Linux
 
 
 class DataDirLock:
-    """An exclusive lock on `{base}/.stored/lock`; the file says who holds it."""
+    """An exclusive lock on `{base}/.stored/lock`; the file names the holder."""
 
     def __init__(self, stored_dir: int) -> None:
         """Take the lock.
@@ -40,7 +40,7 @@ class DataDirLock:
                 holder = describe(os.pread(self._fd, 4096, 0))
                 if not holder[1]:
                     holder = _as_the_kernel_says(self._fd) or holder[0], False
-                # A daemon that was just killed leaves its followers a moment to end.
+                # The workers of a daemon that was just killed need a moment to end.
                 if time.monotonic() > deadline or holder[1]:
                     os.close(self._fd)
                     raise BaseHeldError(
@@ -57,30 +57,30 @@ class DataDirLock:
 
     @property
     def fd(self) -> int:
-        """Descriptor that carries the lock: a process that inherits it holds the lock as well."""
+        """Descriptor that carries the lock: a process that inherits it holds the lock too."""
         return self._fd
 
     def say(self, **facts: object) -> None:
-        """Write down who holds the lock."""
+        """Write down the holder of the lock."""
         own = {"pid": os.getpid(), "process": identity_of(os.getpid())}
         data = json.dumps({**own, **facts}).encode() + b"\n"
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, data, 0)
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 
 def describe(data: bytes) -> tuple[str, bool]:
-    """Holder of the lock for people, and whether its process is alive."""
+    """Describe the holder of the lock for people, and say whether its process is alive."""
     facts = facts_of(data)
     pid = facts.get("pid")
     if pid is None:
         return "another process", False
     if not is_same(pid, facts.get("process")):
-        return "another process", False  # what stands there is of one before
+        return "another process", False  # written by an earlier holder
     role = facts.get("role", "daemon")
     endpoints = ", ".join(map(str, facts.get("endpoints", [])))
     text = f"the {role} with process id {pid}" + (f" on {endpoints}" if endpoints else "")
@@ -88,9 +88,9 @@ def describe(data: bytes) -> tuple[str, bool]:
 
 
 def identity_of(pid: int) -> str:
-    """What tells a process from another one that gets its number later; "" if there is none, or no /proc.
+    """Identity of a process, which distinguishes it from a later one of the same pid; "" if unknown.
 
-    A number comes again: after a restart of a container it is the same one each time.
+    Pids recur: after a restart of a container they are the same each time.
     """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
@@ -103,12 +103,12 @@ def identity_of(pid: int) -> str:
 
 
 def is_same(pid: int, identity: object) -> bool:
-    """Whether the process with this number is the one that was written down; true where nothing was."""
+    """Whether the process with this pid has the recorded identity; true if none was recorded."""
     return not isinstance(identity, str) or not identity or identity == identity_of(pid)
 
 
 def _as_the_kernel_says(fd: int) -> str:
-    """Who has a lock on an open file, where it says nothing itself; "" if that can't be seen from here."""
+    """Holder of a lock on an open file according to the kernel; "" if unknown."""
     found = os.fstat(fd)
     file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     try:
@@ -121,7 +121,7 @@ def _as_the_kernel_says(fd: int) -> str:
 
 
 def _lives(pid: int) -> bool:
-    """Whether a process runs; one that was killed and not yet waited for does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             return stat.read().rpartition(b") ")[2][:1] not in {b"Z", b"X"}
@@ -130,9 +130,9 @@ def _lives(pid: int) -> bool:
 
 
 def facts_of(data: bytes) -> dict[str, Any]:
-    """What a file says of a process, without what can't have been written by this program.
+    """Decode the recorded facts of a process, without values that this program can't have written.
 
-    A number that is no process's could be that of a group, or of all.
+    A pid that is not positive could be that of a group, or of all.
     """
     try:
         found = json.loads(data)
@@ -152,7 +152,7 @@ def facts_of(data: bytes) -> dict[str, Any]:
 
 
 class Holder(NamedTuple):
-    """Who holds the lock of a base, as it says itself; a process that only just took it has said nothing."""
+    """The holder of a base's lock as it recorded itself; one that just took the lock has recorded nothing."""
 
     role: str
     pid: int
@@ -161,19 +161,19 @@ class Holder(NamedTuple):
 
     @property
     def started(self) -> "Started":
-        """The process, as it is written down."""
+        """The process as recorded by `exec`."""
         return Started(self.pid, self.process)
 
 
 class Started(NamedTuple):
-    """A daemon that an `exec` started. Its number alone may be that of another process by now."""
+    """A daemon that an `exec` started. Its pid alone may belong to another process by now."""
 
     pid: int
     process: str
 
 
 def holder_of(stored: int) -> Holder | None:
-    """Who holds the base; None if it is free."""
+    """The holder of the base; None if it is free."""
     try:
         fd = os.open(NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stored)
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def holder_of(stored: int) -> Holder | None:
         pid = facts.get("pid")
         process = facts.get("process", "")
         if not isinstance(pid, int) or not os.path.exists(f"/proc/{pid}") or not is_same(pid, process):
-            return Holder("", 0, ())  # what stands there is of one before
+            return Holder("", 0, ())  # written by an earlier holder
         endpoints = facts.get("endpoints") or ()
         return Holder(str(facts.get("role", "")), pid, tuple(map(str, endpoints)), str(process))
     finally:

@@ -1,4 +1,4 @@
-"""A repair that was cut short: until it is carried out, only `repair` may use the base."""
+"""A repair that was interrupted: until it is completed, only `repair` may use the base."""
 
 from perstack_stored.errors import ConfigError
 
@@ -11,7 +11,7 @@ PLAN_NAME = "plan.json"
 
 
 def is_unfinished(files: FileSystem, stored_dir: int) -> bool:
-    """Whether a repair was cut short when it had begun to change the base."""
+    """Whether a repair was interrupted after it had begun to change the base."""
     try:
         folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
     except FileNotFoundError:
@@ -23,10 +23,10 @@ def is_unfinished(files: FileSystem, stored_dir: int) -> bool:
 
 
 def refuse_unfinished(files: FileSystem, stored_dir: int) -> None:
-    """Keep everything but a repair from a base that is between two states.
+    """Refuse a base between two states to everything but `repair`.
 
     Raises:
-        ConfigError: a repair was cut short.
+        ConfigError: a repair was interrupted.
     """
     if is_unfinished(files, stored_dir):
         raise ConfigError("a repair was cut short; run `perstack-stored repair` again to carry it out")

@@ -1,8 +1,8 @@
-"""What lies in `.stored` is for the daemon's user alone; older versions let the group read it.
+"""Permissions of `.stored`: only the daemon's user may use it; older versions let the group read it.
 
-Who may read a file may lock it as well: a lock on the index or on the base's lock file stops the daemon. So
-the rights of others are taken away at each start. Only `.stored` itself can still be passed through by those
-who could before: it is the way to the socket.
+A user who may read a file may lock it as well: a lock on the index or on the base's lock file stops the
+daemon. So each start removes these permissions. Only passing through `.stored` stays allowed: it is the way
+to the socket.
 """
 
 import os
@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 
 def tighten(stored_dir: int, path: str) -> None:
-    """Take from others what they may do in `.stored`, and log what was changed and what can't be.
+    """Remove permissions of others in `.stored`; log the changes, and what can't be changed.
 
     Args:
         stored_dir: the folder.
@@ -31,7 +31,7 @@ def tighten(stored_dir: int, path: str) -> None:
     left: dict[str, str] = {}
     own = os.geteuid()
     top = os.fstat(stored_dir)
-    # First of all itself: from then on nobody else can put anything there.
+    # First the folder itself: from then on other users can't add anything.
     if top.st_mode & _OTHERS_BUT_WAY:
         _take(".", top.st_mode & ~_OTHERS_BUT_WAY, stored_dir, changed, left)
     for name, found in _below(stored_dir):
@@ -62,7 +62,7 @@ def _take(name: str, mode: int, stored_dir: int, changed: list[str], left: dict[
         try:
             os.chmod(name, stat.S_IMODE(mode), dir_fd=stored_dir)
         except PermissionError:
-            # The unit forbids the bit that hands down a group (RestrictSUIDSGID), even where it is set.
+            # The unit forbids the bit that passes on a group (RestrictSUIDSGID), even where it is set.
             os.chmod(name, stat.S_IMODE(mode) & 0o777, dir_fd=stored_dir)
     except OSError as error:
         left[name] = error.strerror or str(error)
@@ -71,7 +71,7 @@ def _take(name: str, mode: int, stored_dir: int, changed: list[str], left: dict[
 
 
 def _below(stored_dir: int) -> Iterator[tuple[str, os.stat_result]]:
-    """All files and folders below; no links, no sockets, and nothing in staging: that may be the tree's."""
+    """All files and folders below; without links, sockets and staging, which may be the tree's."""
     folders = [""]
     while folders:
         path = folders.pop()
@@ -79,7 +79,7 @@ def _below(stored_dir: int) -> Iterator[tuple[str, os.stat_result]]:
         try:
             fd = os.open(path or ".", flags, dir_fd=stored_dir)
         except OSError:
-            continue  # what we can't open keeps from starting later, with its reason
+            continue  # what can't be opened fails the start later, with its reason
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:

@@ -1,7 +1,7 @@
-"""What the daemon needs of its place, tried at the start: found later, it would stop the work in the middle.
+"""Tests the system's features at the start: a missing one found later would interrupt the work.
 
-What can be done another way is done that way, chosen here once; what can't keeps the daemon from starting,
-with a sentence. `daemon/docs/place.md` lists the needs.
+A feature with a substitute selects it, once, here; a missing feature without one fails the start,
+with one sentence. `daemon/docs/place.md` lists the needs.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from perstack_stored.model.values import ID_BYTES_MAX
 from .filesystem import FILE_MODE, FileSystem
 from .layout import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, STORED_NAME, TOP, FileSystemFeatures, Folders
 
-# In `jobs/` a backslash goes before them, which no id has. Some file systems do not have the second one.
+# In `jobs/` they get a backslash as prefix, which no id has. Some file systems do not allow the second one.
 _NAME = "probe"
 _ODD = 'probe:*?"<>| .'
 _OTHER = "probe.other"
@@ -27,7 +27,7 @@ _LINKED = "probe.linked"
 _ACCENTED, _ACCENTED_APART = "probe-\u00e9", "probe-e\u0301"
 _LONG = "p" * (ID_BYTES_MAX + len(".json"))
 _ALL = (_NAME, _ODD, _OTHER, _LINKED, _ACCENTED, _LONG)
-# What a call answers that the file system does not have. Other errors are failures.
+# Errors of calls that the file system does not have. Other errors are failures.
 _LACKS = frozenset(
     {
         errno.EACCES,
@@ -45,7 +45,7 @@ _NO_MAPPING = frozenset(
     {errno.EACCES, errno.EINVAL, errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 )
 _NO_LOCKS = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
-# Nothing can be tried where nothing can be written: reads go on all the same.
+# A read-only file system can't be tested: reads work all the same.
 _UNTRIED = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS})
 _PROC = "/proc/self/fd"
 
@@ -53,14 +53,14 @@ _log = structlog.get_logger()
 
 
 def probe(files: FileSystem, folders: Folders, base: str) -> FileSystemFeatures:
-    """Try the place; the base must be held, so that nobody else writes there.
+    """Test the base, which must be locked, so that no other process writes there.
 
     Returns:
-        how files of the tree are made here.
+        the features of the file system for the tree's files.
 
     Raises:
-        ConfigError: the daemon can't work here; the message says what is missing.
-        OSError: a call failed as it may fail anywhere.
+        ConfigError: a needed feature is missing; the message names it.
+        OSError: a call failed for another reason.
     """
     if not os.path.isdir(_PROC):
         raise ConfigError(f"{_PROC} is not there: the daemon needs /proc to be mounted")
@@ -93,9 +93,9 @@ def _remove(files: FileSystem, folder: int, name: str) -> None:
 
 
 def refuse_apart(files: FileSystem, folders: Folders, base: str) -> None:
-    """Refuse a base of which a part of `.stored` is on another file system, or a mount of its own.
+    """Refuse a base with a part of `.stored` on another file system, or mounted by itself.
 
-    Files are moved from part to part. Only `jobs` may be one: the tree is written and synced where that is.
+    Files are renamed between parts. Only `jobs` may be one: the tree is written and synced where that is.
 
     Raises:
         ConfigError: names the part.
@@ -112,7 +112,7 @@ def refuse_apart(files: FileSystem, folders: Folders, base: str) -> None:
 
 @contextlib.contextmanager
 def _folder(files: FileSystem, name: str, parent: int) -> Iterator[int | None]:
-    """An open folder; None where it can't be had: who needs it says so."""
+    """An open folder; None if it can't be opened: its user reports that."""
     try:
         fd = files.open_dir(name, dir_fd=parent)
     except OSError as error:
@@ -127,7 +127,7 @@ def _folder(files: FileSystem, name: str, parent: int) -> Iterator[int | None]:
 
 
 def _untried(reason: str) -> FileSystemFeatures:
-    """The way that every file system has."""
+    """The features that every file system has."""
     _log.warning("place_untried", reason=reason, way="files of the tree are written aside and renamed")
     return FileSystemFeatures(unnamed=False, exchange=False)
 
@@ -140,7 +140,7 @@ def _folds(path: str) -> ConfigError:
 
 
 class _Probe:
-    """What is tried in an open folder of ours."""
+    """Tests in one open folder."""
 
     def __init__(self, files: FileSystem, folder: int, path: str, prefix: str) -> None:
         self._files = files
@@ -149,11 +149,11 @@ class _Probe:
         self._prefix = prefix
 
     def run(self) -> FileSystemFeatures:
-        """All that the daemon needs."""
+        """Test all that the daemon needs."""
         return self._run(self._for_index)
 
     def run_for_tree(self) -> FileSystemFeatures:
-        """What the tree needs, where it has a file system of its own."""
+        """Test what the tree needs, if it has a file system of its own."""
         return self._run(dict)
 
     def _run(self, also: Callable[[], dict[str, str]]) -> FileSystemFeatures:
@@ -178,7 +178,7 @@ class _Probe:
         return FileSystemFeatures(unnamed=not unnamed, exchange=not exchange)
 
     def _for_index(self) -> dict[str, str]:
-        """What else lies in the base needs; says what it lacks and can do without."""
+        """Test what the other files of the base need; return missing features that it can do without."""
         fd = self._files.open(_NAME, dir_fd=self._folder, write=True)
         try:
             self._mapping(fd)
@@ -207,7 +207,7 @@ class _Probe:
         return True
 
     def _names(self) -> None:
-        """Names that differ are told apart, whatever characters an id may have."""
+        """Names that differ must be different files, for all characters that an id may have."""
         self._make(_NAME)
         if self._has(_NAME.upper()):
             raise _folds(f"the file system of {self._path}")
@@ -277,7 +277,7 @@ class _Probe:
         return "the call changes nothing" if same else ""
 
     def _unnamed(self) -> str:
-        """Why a file can't be made without a name and then linked; "" if it can."""
+        """Why a file can't be created without a name and then linked; "" if it can."""
         try:
             fd = self._files.create_unnamed(FILE_MODE, dir_fd=self._folder)
             try:

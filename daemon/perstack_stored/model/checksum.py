@@ -1,7 +1,7 @@
-"""CRC-32C, by the extension within the package `crc32c`.
+"""CRC-32C by the extension module of the package `crc32c`.
 
-At its import the package looks its version up in the metadata of everything that is installed. That takes a
-fifth of the time in which a worker starts, so its extension is loaded alone.
+On import the package looks up its version in the metadata of all installed packages, which takes a
+fifth of a worker's start. So the extension is loaded alone.
 """
 
 import importlib.util

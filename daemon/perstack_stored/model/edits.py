@@ -1,12 +1,12 @@
-"""Changes to a large value that is read in pieces: what lies between two places is replaced. No I/O."""
+"""Edits of a large value that is read in pieces: replaces the text between two offsets. No I/O."""
 
 from collections.abc import Iterable, Iterator
 
-Edit = tuple[int, int, bytes]  # start, end, and what stands there instead
+Edit = tuple[int, int, bytes]  # start, end, replacement
 
 
 def edited(pieces: Iterable[bytes | memoryview], edits: list[Edit]) -> Iterator[bytes | memoryview]:
-    """The pieces of a text with all edits made, which are in order and do not overlap."""
+    """Yield the pieces of a text with all edits made; edits are in order and do not overlap."""
     left = list(reversed(edits))
     end = 0
     for piece in pieces:
@@ -23,7 +23,7 @@ def edited(pieces: Iterable[bytes | memoryview], edits: list[Edit]) -> Iterator[
 
 
 def joined(pieces: Iterable[bytes | memoryview], size: int) -> bytearray:
-    """The text of some pieces, `size` bytes at most; copied bit by bit, so that nobody waits for it."""
+    """Join pieces into a text of at most `size` bytes, in small steps, so that no thread waits long."""
     text = bytearray(size)
     end = 0
     for piece in pieces:

@@ -1,6 +1,6 @@
-"""Work on JSON text by its tokens, where decoding and encoding again could change a number. No I/O.
+"""Works on JSON text by its tokens, because decoding and encoding could change a number. No I/O.
 
-The input was checked to be one JSON object when it was stored. All of it is linear in time, and takes no more
+The input was checked to be one JSON object when it was stored. All functions take linear time, and no more
 memory than a copy of the text. The patterns are possessive: others keep 60 bytes for each escape in a string.
 """
 
@@ -22,13 +22,13 @@ _INDENT = b"  "
 LAYOUT_FACTOR = 4
 LAYOUT_BYTES_MORE = 64 << 10
 LAYOUT_BYTES_MAX = 16 << 20
-"""A layout of more bytes than this, or than so many times the value and some more, is not made."""
+"""An indented text of more bytes than this, or than this multiple of the value, is not made."""
 
 _SHALLOW_LEVELS = 8
 
 
 def _shallow() -> bytes:
-    """Pattern of an object or array that is nested no deeper than `_SHALLOW_LEVELS`."""
+    """Pattern of an object or array nested at most `_SHALLOW_LEVELS` deep."""
     plain = rb'[^"{}\[\]]++|%b' % _STRING
     pattern = rb"[{\[](?:%b)*+[}\]]" % plain
     for _ in range(_SHALLOW_LEVELS - 1):
@@ -43,7 +43,7 @@ _FLAT_VALUE = re.compile(rb"%b|%b" % (_STRING, _SCALAR), re.DOTALL)
 
 
 def tokens(text: bytes | bytearray) -> Iterator[tuple[int, int]]:
-    """Start and end of each token, found in short steps, however long the tokens are."""
+    """Start and end of each token, found in short steps for tokens of any length."""
     start, size = 0, len(text)
     while start < size:
         end = start + _WINDOW_BYTES
@@ -63,26 +63,26 @@ def tokens(text: bytes | bytearray) -> Iterator[tuple[int, int]]:
 
 
 def _behind(inside: re.Pattern[bytes], text: bytes | bytearray, start: int) -> int:
-    """The end of what began before `start`, and goes on as long as `inside` matches."""
+    """End of a token that began before `start`, and goes on as long as `inside` matches."""
     while True:
         match = inside.match(text, start, start + _WINDOW_BYTES)
-        assert match is not None, "it matches nothing as well"
+        assert match is not None, "the pattern matches an empty text too"
         if match.end() < min(start + _WINDOW_BYTES - 1, len(text)) or match.end() == start:
             return match.end()
         start = match.end()
 
 
 def indent(text: bytes) -> bytes:
-    """A job as its file holds it: the same tokens, laid out as JSON.stringify(value, null, 2) does.
+    """Indent a job for its file: the same tokens, laid out as JSON.stringify(value, null, 2) does.
 
-    The layout of what is nested deeply can be many times as large. Beyond a bound the text stays as it is.
+    Deep nesting can make the layout many times larger. Beyond a bound the text stays as it is.
     """
     most = min(LAYOUT_FACTOR * len(text) + LAYOUT_BYTES_MORE, LAYOUT_BYTES_MAX)
     if len(text) > most:
         return text
     out = bytearray()
     depth = 0
-    opened = False  # the last token opened an object or array: an empty one stays on its line
+    opened = False  # the last token opened an object or array: an empty one stays on one line
     for match in TOKEN.finditer(text):
         token = match.group()
         if token in (b"}", b"]"):
@@ -120,9 +120,9 @@ def compact(text: bytes) -> bytes:
 
 
 def layouts(text: bytes) -> Iterator[bytes]:
-    """The same tokens, as they are laid out usually: as they stand, compact, and as Python's json does it.
+    """Yield usual layouts of the same tokens: unchanged, compact, and as Python's json writes them.
 
-    The text may be anything: it is of a file that anybody may have changed.
+    The text may be anything, as other programs may have changed the file.
     """
     yield text
     for between in (b"", b" "):
@@ -130,7 +130,7 @@ def layouts(text: bytes) -> Iterator[bytes]:
         for match in _TOKEN_OR_QUOTE.finditer(text):
             token = match.group()
             if token == b'"':
-                return  # a string without an end; to go on would look through the rest for each quote in it
+                return  # a string without an end; going on would search the rest for each quote in it
             out += token
             if token in (b",", b":"):
                 out += between
@@ -154,7 +154,7 @@ def span(text: bytes, key: str) -> tuple[int, int] | None:
 
 
 def _members(text: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The same, with the keys as they stand there."""
+    """The same, with the keys in their encoded form."""
     end = text.index(b"{") + 1
     while (key := _KEY.match(text, end)) is not None:
         start = key.end()

@@ -1,10 +1,10 @@
-"""What a record stores. No I/O."""
+"""Kinds of records. No I/O."""
 
 from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """What a record stores. Numbers are for ever; new ones are added behind."""
+    """Kind of a record. Numbers never change; new kinds get the next number."""
 
     JOB = 1
     CHECKPOINT = 2

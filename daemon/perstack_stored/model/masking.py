@@ -1,6 +1,6 @@
-"""Secrets in run settings, hidden for people who look at what is stored. No I/O.
+"""Masks secrets in run settings, for people who look at stored values. No I/O.
 
-Works on the tokens of the text, so that everything that is no secret stays byte for byte as it was stored.
+Works on the tokens of the text, so that all other text stays byte for byte as stored.
 """
 
 import json
@@ -17,8 +17,8 @@ _BEFORE_USER = re.compile(rb":(?:\\?/){2}\Z")
 _BEFORE_USER_BYTES = 5
 _STOPS = (b"/", b"?", b"#", b'"', b"\\")
 _STOP = re.compile(rb'[/?#"\\]')
-_KEY_BYTES_MAX = 1024  # a longer key is none of those that tell of a secret, however it is escaped
-_STEP_BYTES = 1 << 16  # a search holds the interpreter's lock for no more than so much
+_KEY_BYTES_MAX = 1024  # a longer key is none of those that name a secret, in any escaping
+_STEP_BYTES = 1 << 16  # a search holds the interpreter's lock for at most this much text
 _PIECE_BYTES = 1 << 18
 _TOKENS_PER_STEP = 4096
 _OBJECT, _COMMA, _COLON, _QUOTE = b'{,:"'
@@ -28,12 +28,12 @@ Span = tuple[int, int]
 
 
 def mask(setting: bytes) -> bytes:
-    """A run setting, checked when it was stored, with `"***"` in the place of each secret."""
+    """Mask a stored run setting: `"***"` replaces each secret."""
     return b"".join(mask_pieces(setting))
 
 
 def mask_pieces(setting: Text) -> Iterator[bytes | memoryview]:
-    """The same in pieces, with a step after each: a setting may be as large as any value."""
+    """Mask in pieces, with a step after each: a setting may be as large as any value."""
     view = memoryview(setting)
     copied = 0
     out: list[bytes | memoryview] = []
@@ -45,7 +45,7 @@ def mask_pieces(setting: Text) -> Iterator[bytes | memoryview]:
             yield b"".join(out)
             out, size = [], 0
         if not instead:
-            yield b""  # a step only: a piece may hold so many tokens that others would wait for it
+            yield b""  # a step only: a piece may hold so many tokens that other threads would wait for it
             continue
         out += (view[copied:start], instead)
         size += start - copied + len(instead)
@@ -70,7 +70,7 @@ class _Masker:
         self._hidden: Span | None = None  # depth and start of a container that is left out
 
     def hidden(self) -> Iterator[tuple[int, int, bytes]]:
-        """What is hidden, in order: start, end, and what stands there instead. With b"" it is a step only."""
+        """Yield replacements in order: start, end, replacing text. With b"" it is a step only."""
         text = self._text
         for steps, (start, end) in enumerate(json_text.tokens(text)):
             first = text[start]
@@ -101,7 +101,7 @@ class _Masker:
 
     @property
     def _is_secret(self) -> bool:
-        """Whether the value that begins here is one."""
+        """Whether the value that begins here is secret."""
         in_object = bool(self._is_object) and self._is_object[-1]
         return in_object and (self._all_secret[-1] or self._key in SECRETS)
 
@@ -114,7 +114,7 @@ class _Masker:
         self._expects_key = is_object
 
     def _users(self, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
-        """Where a string holds URLs with a user and password in them."""
+        """Ranges in a string with the user and password of URLs."""
         text, place = self._text, start
         steps = 0
         while (at := text.find(b"@", place, end)) >= 0:

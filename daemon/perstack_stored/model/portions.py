@@ -1,7 +1,7 @@
-"""How much each client holds of a pool that all clients share: bytes, say. No I/O.
+"""Byte shares: how much of a pool each client holds. No I/O.
 
-A client is a process (ipc), a key (CURVE) or an address: `Peers.client` says which. To open more connections
-gives a client no more of a pool.
+A client is a process (ipc), a key (CURVE) or an address: see `Peers.client`. More connections give a
+client no more of a pool.
 """
 
 
@@ -9,7 +9,7 @@ class ByteShares:
     """Counts what each client holds, in the unit of the pool.
 
     Attributes:
-        total: what all of them hold.
+        total: sum over all clients.
     """
 
     def __init__(self) -> None:
@@ -17,11 +17,11 @@ class ByteShares:
         self.total = 0
 
     def of(self, client: str) -> int:
-        """What a client holds."""
+        """Amount that a client holds."""
         return self._held.get(client, 0)
 
     def add(self, client: str, amount: int) -> None:
-        """A client holds so much more, or less; one that holds nothing is forgotten."""
+        """Add to, or subtract from, a client's amount; a client with 0 is forgotten."""
         held = self._held.get(client, 0) + amount
         self.total += amount
         if held:
@@ -30,11 +30,11 @@ class ByteShares:
             self._held.pop(client, None)
 
     def greatest(self) -> str:
-        """The client that holds most; "" if nobody holds anything."""
+        """The client that holds most; "" if none holds anything."""
         return max(self._held, key=self._held.__getitem__, default="")
 
     def has_room(self, client: str, amount: int, pool: int) -> bool:
-        """Whether a client may have so much more of a pool that empties by itself.
+        """Whether a client may take `amount` more of a pool that empties by itself.
 
         One client alone gets half of the pool, two get a third each, and so on: there is room for the next.
         """

@@ -1,4 +1,4 @@
-"""Run settings as they are read: with the time of the last store, and defaults for what is missing."""
+"""Run settings as clients read them: with the time of the last store, and defaults for missing fields."""
 
 from perstack_stored.model.edits import Edit
 from perstack_stored.model.updated_at import span as updated_at_span
@@ -9,7 +9,7 @@ MISSING_MAX_STEPS = 2
 
 
 def setting_text(payload: bytes, updated_at: float, *, rewritten: bool) -> bytes:
-    """A run setting as it counts now: the first one stored, with the time of the last store."""
+    """A run setting as it is read: the first one stored, with the time of the last store."""
     if not rewritten:
         return payload
     start, end = updated_at_span(payload)
@@ -17,7 +17,7 @@ def setting_text(payload: bytes, updated_at: float, *, rewritten: bool) -> bytes
 
 
 def setting_as_sent(text: bytes, sent_at: str) -> bytes:
-    """The setting as it was sent, from what `setting_text` made of it."""
+    """The setting as it was sent, reconstructed from the result of `setting_text`."""
     start, end = updated_at_span(text)
     return text[:start] + sent_at.encode() + text[end:]
 
@@ -25,9 +25,9 @@ def setting_as_sent(text: bytes, sent_at: str) -> bytes:
 def setting_edits(
     size: int, rewritten: bool, missing_defaults: int, span: tuple[int, int], body_end: int, updated_at: float
 ) -> list[Edit]:
-    """What makes of a run setting as it was stored the one that is read.
+    """Edits that turn a stored run setting into the one that is read.
 
-    It has the time of the last store, and "low" and 100 stand in for what is missing, as in the reference.
+    It gets the time of the last store, and for missing fields the defaults "low" and 100 of the reference.
     """
     edits = [(*span, repr(updated_at).encode())] if rewritten else []
     missing = (b',"reasoningBudget":"low"' if missing_defaults & MISSING_REASONING_BUDGET else b"") + (

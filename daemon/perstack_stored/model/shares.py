@@ -1,7 +1,7 @@
-"""Who holds how many places of a pool that all clients share. No I/O.
+"""Shares of a pool's places by client. No I/O.
 
-The rule is one for all pools: where a pool is full, the client that holds most gives way to one that holds
-less. A client is a process, a key or an address: `Peers.client` says which.
+One rule holds for all pools: when a pool is full, the client that holds most gives way to one that holds
+less. A client is a process, a key or an address: see `Peers.client`.
 """
 
 from collections import OrderedDict
@@ -9,54 +9,54 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 Client = str
-NOBODY: Client = ""  # what belongs to no client that is known, as after a restart
+NOBODY: Client = ""  # owner of things without a known client, as after a restart
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 def client_of(pid: int, process: str) -> Client:
-    """The name of a process; `process` where it has no number here."""
+    """Key of a process; `process` if it has no pid in this namespace."""
     return process or f"pid {pid}"
 
 
 class Shares:
-    """Places by client. Each step takes the same time, however many clients and places there are.
+    """Places by client. Each step takes constant time for any number of clients and places.
 
     Attributes:
-        total: places that are held.
+        total: places that are taken.
     """
 
     def __init__(self) -> None:
         self._held: dict[Client, int] = {}
-        self._holding: dict[int, dict[Client, None]] = {}  # clients by the number of their places
+        self._holding: dict[int, dict[Client, None]] = {}  # clients by their count of places
         self._most = 0
         self.total = 0
 
     def of(self, client: Client) -> int:
-        """How many places a client holds."""
+        """Count of places that a client holds."""
         return self._held.get(client, 0)
 
     def add(self, client: Client) -> None:
-        """A client takes one more."""
+        """Give a client one more place."""
         self._move(client, self.of(client), 1)
         self._most = max(self._most, self._held[client])
 
     def remove(self, client: Client) -> None:
-        """A client gives one back."""
+        """Take one place back from a client."""
         self._move(client, self._held[client], -1)
         if self._most not in self._holding:
             self._most -= 1
 
     def most(self) -> tuple[Client, int]:
-        """The client that holds most, and how many places those are; of several, who came to it first."""
+        """The client that holds most, and its count; of several, the one that reached it first."""
         if not self._most:
             return NOBODY, 0
         return next(iter(self._holding[self._most])), self._most
 
     def must_yield(self, newcomer: Client) -> Client | None:
-        """The client that gives way to a newcomer where all places are held; None: the newcomer waits.
+        """The client that gives way to a newcomer when all places are taken; None: the newcomer waits.
 
-        The newcomer must hold less than the other will, or the two would take turns for ever.
+        The newcomer must hold less than the other will, or the two would alternate for ever.
         """
         client, held = self.most()
         return client if held > self.of(newcomer) + 1 else None
@@ -77,10 +77,10 @@ class Shares:
 
 
 class Owned(Generic[Key]):
-    """Things of a pool by the client that holds them, and in the order of their use.
+    """Things of a pool by the client that holds them, in the order of their use.
 
     Attributes:
-        shares: how many each client holds.
+        shares: count of things by client.
     """
 
     def __init__(self) -> None:
@@ -88,12 +88,12 @@ class Owned(Generic[Key]):
         self._of: dict[Client, OrderedDict[Key, None]] = {}
 
     def add(self, key: Key, client: Client) -> None:
-        """A client takes one."""
+        """Add a thing to a client's."""
         self.shares.add(client)
         self._of.setdefault(client, OrderedDict())[key] = None
 
     def remove(self, key: Key, client: Client) -> None:
-        """A client gives one back."""
+        """Remove a thing from a client's."""
         self.shares.remove(client)
         mine = self._of[client]
         del mine[key]
@@ -101,13 +101,13 @@ class Owned(Generic[Key]):
             del self._of[client]
 
     def use(self, key: Key, client: Client) -> None:
-        """It is the one used last now."""
+        """Mark a thing as most recently used."""
         self._of[client].move_to_end(key)
 
     def oldest(self, client: Client) -> Key:
-        """The one of a client's that was used longest ago; it must have one."""
+        """The client's least recently used thing; it must have one."""
         return next(iter(self._of[client]))
 
     def newest(self, client: Client) -> Key:
-        """The one of a client's that was used last; it must have one."""
+        """The client's most recently used thing; it must have one."""
         return next(reversed(self._of[client]))

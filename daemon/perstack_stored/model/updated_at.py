@@ -1,8 +1,8 @@
-"""Finds where `updatedAt` stands in the text of a run setting, as fast for every shape of it. No I/O.
+"""Finds `updatedAt` in the text of a run setting, in the same time for every shape of it. No I/O.
 
-A look at each token costs a hundred times as much where brackets or members are dense: a setting of 60 MB
-kept the index busy for a minute, which passes for a hang. The decoder goes through all shapes alike, but
-tells no places. What it gives is a view of the text, though; so the text is overwritten, slice by slice,
+Testing each token costs a hundred times as much where brackets or members are dense: a setting of 60 MB
+kept the index busy for a minute, which counts as a hang. The decoder takes all shapes alike, but returns
+no offsets. It returns a view of the text, though; so the text is overwritten, slice by slice,
 until the view changes.
 """
 
@@ -18,7 +18,7 @@ def span(setting: bytes) -> tuple[int, int]:
     """Start and end of the value of `updatedAt`; of the last one, if there are two."""
     try:
         text, found = raw_updated_at(setting)
-    except (msgspec.DecodeError, RecursionError):  # an older daemon took deeper values
+    except (msgspec.DecodeError, RecursionError):  # an older daemon accepted deeper values
         tokens = json_text.span(setting, "updatedAt")
         assert tokens is not None, "updatedAt was required when it was stored"
         return tokens
@@ -27,7 +27,7 @@ def span(setting: bytes) -> tuple[int, int]:
 
 
 def _start_of(view: memoryview, text: bytearray) -> int:
-    """Where a view of `text` begins. Overwrites the text."""
+    """Offset at which a view of `text` begins. Overwrites the text."""
     first, last = 0, len(text)
     while last - first > 1:
         middle = first + min((last - first + 1) // 2, _SLICE_BYTES)

@@ -1,11 +1,11 @@
 # ruff: noqa: N815 - fields are named as in the values
-"""What a value must be to be stored, as wire.md, section 6, says. No I/O; the bytes are never changed.
+"""Checks values before they are stored, as wire.md, section 6, specifies. No I/O; bytes never change.
 
-msgspec checks the fields that are required and skips the rest. It refuses some legal JSON (lone surrogate
-escapes) and takes some bytes that are no UTF-8, so there is a UTF-8 test before it and a second opinion
-after it. How deeply it can go depends on the Python, so nesting is counted before it (`model/nesting.py`).
+msgspec checks the required fields and skips the rest. It refuses some legal JSON (lone surrogate
+escapes) and accepts some bytes that are not UTF-8, so a UTF-8 test comes before it and a second decoding
+after it. Its maximum depth depends on the Python, so nesting is counted first (`model/nesting.py`).
 
-Each step is linear in the size of the value, whatever it holds, and copies it at most once.
+Each step is linear in the size of any value, and copies it at most once.
 """
 
 import codecs
@@ -44,7 +44,7 @@ class Usage(msgspec.Struct):
 
 
 class Expert(msgspec.Struct):
-    """Who made a checkpoint."""
+    """The expert that made a checkpoint."""
 
     key: str
     name: str
@@ -108,13 +108,13 @@ class RunSetting(msgspec.Struct):
 
 
 class _LargeCheckpoint(Checkpoint):
-    """A large one: millions of small messages would take 30 times their bytes as objects."""
+    """A large checkpoint: millions of small messages would take 30 times their bytes as objects."""
 
     messages: msgspec.Raw  # type: ignore[assignment]
 
 
 class _LargeRunSetting(RunSetting):
-    """The same with members."""
+    """A large run setting: its members stay text."""
 
     providerConfig: msgspec.Raw  # type: ignore[assignment]
     input: msgspec.Raw  # type: ignore[assignment]
@@ -123,7 +123,7 @@ class _LargeRunSetting(RunSetting):
 
 
 class _Sent(msgspec.Struct):
-    """A time as it stands in a run setting."""
+    """The time of a run setting as text."""
 
     updatedAt: msgspec.Raw
 
@@ -164,16 +164,16 @@ _NAMES = {
 
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
-# Ids that were found right: jobs and runs come again with each event.
+# Ids that passed the check: jobs and runs recur with each event.
 _known_ids: set[str] = set()
 _KNOWN_IDS_MAX = 4096
 
-# Without these an event is refused: its required fields, written as shortly as can be.
+# The shortest possible required fields of an event.
 _REQUIRED_BYTES_MIN = 88
 _SHALLOW_BYTES = 2 * NESTING_MAX + _REQUIRED_BYTES_MIN
 _PRUNED_LEVELS = 64  # far below all required fields
 _SLICE_BYTES = 1 << 20
-# Escapes of U+D000 to U+DFFF, all surrogates among them, and what stands in for them: private characters.
+# Escapes of U+D000 to U+DFFF, which include all surrogates, and the private characters that replace them.
 _ESCAPES = (rb"\ud", rb"\uD")
 _STAND_IN, _OTHER_STAND_IN = rb"\ue", rb"\uf"
 _PRIVATE = re.compile("[\ue000-\uefff]")
@@ -181,7 +181,7 @@ _FROM_STAND_IN = 0xE000 - 0xD000
 
 
 def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
-    """The required fields of a value that was checked when it was stored, or of one to be checked.
+    """Decode the required fields of a value that was checked when it was stored, or is being checked.
 
     Raises:
         Refusal: BAD_JSON or BAD_VALUE.
@@ -192,7 +192,7 @@ def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
         _refuse(kind, error)
     except msgspec.DecodeError:
         return _second_opinion(kind, payload)
-    except RecursionError:  # an older daemon took deeper values; and the caller's own calls count as well
+    except RecursionError:  # an older daemon accepted deeper values; the caller's own calls count as well
         return decode(kind, pruned(payload, _PRUNED_LEVELS))
 
 
@@ -201,10 +201,10 @@ def _small(kind: int, payload: bytes | bytearray | memoryview) -> Value:
 
 
 def _large(kind: int, payload: bytes | bytearray | memoryview) -> Value:
-    """The same of a large value: what its arrays and objects hold stays text.
+    """Decode a large value: its large arrays and objects stay text.
 
     Raises:
-        msgspec.DecodeError: as the decoders do.
+        msgspec.DecodeError: as from the decoders.
     """
     value = _LARGE_DECODERS[kind].decode(payload)
     opening, due, names = _LARGE_FIELDS.get(Kind(kind), (b"", "", ()))
@@ -218,7 +218,7 @@ def _large(kind: int, payload: bytes | bytearray | memoryview) -> Value:
 
 
 def updated_at_as_sent(setting: bytes | memoryview) -> str:
-    """The text of the number that is a stored setting's `updatedAt`."""
+    """The text of the number in a stored setting's `updatedAt`."""
     try:
         found = _SENT.decode(setting)
     except (msgspec.DecodeError, RecursionError):  # see decode
@@ -227,10 +227,10 @@ def updated_at_as_sent(setting: bytes | memoryview) -> str:
 
 
 def raw_updated_at(setting: bytes) -> tuple[bytearray, msgspec.Raw]:
-    """A copy of a stored setting, as long as it, and the view of it that is its `updatedAt`.
+    """A copy of a stored setting, and the view of its `updatedAt` in the copy.
 
     Raises:
-        msgspec.DecodeError, RecursionError: it is nested more deeply than is stored today, or no setting.
+        msgspec.DecodeError, RecursionError: it is nested more deeply than is stored today, or is no setting.
     """
     text = bytearray(setting)
     try:
@@ -241,7 +241,7 @@ def raw_updated_at(setting: bytes) -> tuple[bytearray, msgspec.Raw]:
 
 
 def check(kind: int, payload: bytes | bytearray) -> Value:
-    """Check a value that is to be stored.
+    """Check a value before it is stored.
 
     Raises:
         Refusal: BAD_JSON or BAD_VALUE, naming the field.
@@ -254,7 +254,7 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
         try:
             value = decode(kind, payload)
         except Refusal:
-            _check_nesting(kind, payload)  # what is nested too deeply is called so, whatever else it lacks
+            _check_nesting(kind, payload)  # too deep nesting is reported before any other fault
             raise
         assert isinstance(value, Checkpoint)
         if not are_shallow(value.messages, len(payload)):
@@ -283,7 +283,7 @@ def _check_nesting(kind: int, payload: bytes | bytearray) -> None:
 
 
 def _check_utf8(kind: int, payload: bytes | bytearray) -> None:
-    """Refuse what is not UTF-8. A slice at a time: text takes up to four times its bytes when decoded."""
+    """Refuse bytes that are not UTF-8. In slices: decoded text takes up to four times its bytes."""
     start = 0
     while start < len(payload):
         piece = payload[start : start + _SLICE_BYTES]
@@ -297,7 +297,7 @@ def _check_utf8(kind: int, payload: bytes | bytearray) -> None:
 
 
 def check_id(value: str, field: str) -> None:
-    """Refuse what can't be a path component, or is longer than `ID_BYTES_MAX` bytes."""
+    """Refuse an id that can't be a path component, or is longer than `ID_BYTES_MAX` bytes."""
     if value in _known_ids:
         return
     _check_name(value, field, ID_BYTES_MAX)
@@ -308,7 +308,7 @@ def check_id(value: str, field: str) -> None:
 
 
 def check_type(value: str) -> None:
-    """Refuse an event type that the name of its file can't carry."""
+    """Refuse an event type that can't be part of a file name."""
     _check_name(value, "type", TYPE_BYTES_MAX)
     if "." in value:
         raise Refusal(ErrorCode.BAD_VALUE, "type must not contain a dot", "type")
@@ -348,7 +348,7 @@ def _finite(usage: Usage) -> None:
 
 
 def _refuse(kind: int, error: msgspec.ValidationError) -> Never:
-    """Turn msgspec's complaint into ours; it never quotes the value."""
+    """Turn an error of msgspec into a Refusal, which never quotes the value."""
     text = str(error)
     place = _PATH.search(text)
     reason = _PATH.sub("", text)
@@ -365,11 +365,11 @@ def _refuse(kind: int, error: msgspec.ValidationError) -> Never:
 
 
 def _second_opinion(kind: int, payload: bytes | bytearray | memoryview) -> Value:
-    """Decode a value whose lone surrogates msgspec refuses and JSON allows.
+    """Decode a value with lone surrogates, which msgspec refuses and JSON allows.
 
-    A private character stands in for each escaped surrogate, be it alone or one of a pair, and for its
-    neighbours from U+D000 on. That changes no length, and nothing but text: a backslash that was escaped
-    itself stays one. Where ids may have been meant, a second stand-in tells which characters were replaced.
+    A private character replaces each escaped surrogate, alone or one of a pair, and its
+    neighbours from U+D000 on. That changes no length and only text: an escaped backslash
+    stays one. Where ids may be affected, a second replacement shows which characters were replaced.
     """
     try:
         decoded = _large if len(payload) > _LARGE_BYTES else _small
@@ -401,7 +401,7 @@ def _with_stand_in(payload: bytes | bytearray | memoryview, stand_in: bytes) -> 
 
 
 def _as_sent(text: str, other: str) -> str:
-    """A string as it was sent, from what it is with the one stand-in and with the other."""
+    """Reconstruct a string as sent, from its texts with both replacements."""
     if len(text) > ID_BYTES_MAX:
         return text  # refused for its length
     units = [a if a == b else chr(ord(a) - _FROM_STAND_IN) for a, b in zip(text, other, strict=True)]

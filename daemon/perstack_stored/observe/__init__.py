@@ -1,8 +1,8 @@
-"""What operators see: counters, logs, metrics, the HTTP port, and notifications to systemd.
+"""Observability: counters, logs, metrics, the HTTP port, and notifications to systemd.
 
-Entry points: `counters` (plain numbers that the serving loop adds to), `log.set_up`, `prometheus.Metrics`,
-`http.Exposition`, `systemd.Notifier`.
+Entry points: `counters` (plain numbers that the serving loop adds to), `log.configure`, `prometheus.Metrics`,
+`http.MetricsServer`, `systemd.Notifier`.
 
-Invariant: no payload and no secret is logged or exported. Imports: `model` and `errors`; it knows neither the
-server nor the workers, only the shapes of what it shows.
+Invariant: no payload and no secret is logged or exported. Imports: `model` and `errors`; it knows the
+server and the workers only by Protocols.
 """

@@ -1,6 +1,6 @@
-"""What is counted on the way of a request: plain numbers that one thread adds to, and another looks at.
+"""Counters of requests: plain numbers that one thread adds to and another reads.
 
-Whoever looks copies first; a copy is made without letting the owner run, so it is whole.
+A reader copies first; a copy is made in one step of the interpreter, so it is consistent.
 """
 
 from bisect import bisect_left
@@ -16,7 +16,7 @@ _SAMPLES_MAX = 4096
 
 
 class Histogram:
-    """How many values fell between bounds; `counts` has one more for those beyond the last."""
+    """Counts values between bounds; `counts` has one more item for those beyond the last."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -32,7 +32,7 @@ class Histogram:
 
 
 class RequestCounter:
-    """Requests by operation and outcome, and how long they took. Each thread has its own."""
+    """Requests by operation and outcome, and their duration. Each thread has its own."""
 
     __slots__ = ("outcomes", "seconds")
 
@@ -41,22 +41,22 @@ class RequestCounter:
         self.seconds = Histogram(SECONDS_BOUNDS)
 
     def note(self, op: str, outcome: str = "ok") -> None:
-        """Count a request that was answered: `outcome` is "ok" or the code of the error."""
+        """Count an answered request: `outcome` is "ok" or the code of the error."""
         self.outcomes[op, outcome] += 1
 
 
 class ArrivalTimes:
-    """When the stores that wait came in: one entry for all that were drained together."""
+    """Arrival times of the stores that wait: one entry for all that were drained together."""
 
     def __init__(self) -> None:
         self._rounds: deque[tuple[float, int]] = deque()
 
     def came(self, now: float, count: int) -> None:
-        """So many more wait since now."""
+        """Add `count` stores that arrived at `now`."""
         self._rounds.append((now, count))
 
     def take(self, count: int) -> list[tuple[float, int]]:
-        """The oldest so many are on their way: since when, and how many of them each."""
+        """Remove the oldest `count` stores; return their arrival times, each with a count."""
         taken = []
         while count:
             since, there = self._rounds.popleft()
@@ -69,13 +69,13 @@ class ArrivalTimes:
 
 
 class PositionHistory:
-    """The journal's end over time, as far back as somebody still is: tells a lag in seconds."""
+    """The journal's end over time, as far back as the slowest worker: converts a lag to seconds."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
     def note(self, now: float, position: int, slowest: int) -> None:
-        """The end is at `position`; nobody asks for what is not above `slowest` any more."""
+        """Note the end at `position`; entries not above `slowest` are dropped."""
         samples = self._samples
         while samples and samples[0][1] <= slowest:
             samples.popleft()
@@ -87,7 +87,7 @@ class PositionHistory:
             self._samples = deque(list(samples)[::2])
 
     def lag_seconds(self, now: float, position: int) -> float:
-        """Since when there has been something behind a position."""
+        """Seconds since the first record after a position was stored."""
         for since, end in list(self._samples):
             if end > position:
                 return max(0.0, now - since)
@@ -96,18 +96,18 @@ class PositionHistory:
 
 @dataclass
 class LoopCounters:
-    """What the serving loop counts itself."""
+    """Counters of the serving loop."""
 
     messages: int = 0
     slow_syncs: int = 0
     syncs: Histogram = field(default_factory=lambda: Histogram(SECONDS_BOUNDS))
     commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
     course: PositionHistory = field(default_factory=PositionHistory)
-    seen: float = 0.0  # when the loop came by last, on time.monotonic
+    seen: float = 0.0  # last turn of the loop, on time.monotonic
 
 
 class ProjectionStatus(Protocol):
-    """What is shown of a worker: its kind, and its process if there is one."""
+    """A worker as metrics see it: its kind, and its process if there is one."""
 
     @property
     def kind(self) -> str:
@@ -121,7 +121,7 @@ class ProjectionStatus(Protocol):
 
 
 class MetricsSource(NamedTuple):
-    """What is looked at; nothing of it is changed."""
+    """Sources of the metrics; they are only read."""
 
     journal: str  # path of its folder
     store: str

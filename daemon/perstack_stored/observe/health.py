@@ -1,4 +1,4 @@
-"""What the health checks say: whether the daemon serves, and whether its loop is stuck."""
+"""Health checks: whether the daemon serves, and whether its loop is stuck."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,10 @@ STUCK_SECONDS = 10.0
 
 
 class Health:
-    """What /healthz and /readyz say, from what the loop leaves behind.
+    """Answers of /healthz and /readyz, from the loop's last turn.
 
     Args:
-        seen: when the loop came by last, on time.monotonic.
+        seen: last turn of the loop, on time.monotonic.
         index_fault: why reads can't be answered, or "".
     """
 

@@ -1,4 +1,4 @@
-"""The HTTP port for those who watch: /metrics, /healthz and /readyz. It has threads of its own."""
+"""The HTTP port of monitoring: /metrics, /healthz and /readyz. It has threads of its own."""
 
 import contextlib
 import http.server
@@ -22,15 +22,15 @@ from .health import Health
 
 _CONNECTIONS_MAX = 8
 _SILENCE_SECONDS = 5.0
-_WHOLE_SECONDS = 10.0  # a connection ends after these, however it goes on
-_RENDERING_PAUSE_SECONDS = 0.05  # between two: figures are made at the cost of the serving loop
+_WHOLE_SECONDS = 10.0  # maximum duration of a connection
+_RENDERING_PAUSE_SECONDS = 0.05  # between two: metrics are made at the cost of the serving loop
 _PORT_MAX = 65_535
 
 _log = structlog.get_logger()
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of `metrics-bind`.
+    """Parse host and port of `metrics-bind`.
 
     Raises:
         ConfigError: it is not a loopback address and a port.
@@ -65,13 +65,13 @@ class MetricsServer:
         """Bind the port.
 
         Args:
-            address: as `metrics-bind` has it.
-            collector: gives the metrics.
-            health: tells whether it is well.
+            address: value of `metrics-bind`.
+            collector: collects the metrics.
+            health: state of the daemon.
 
         Raises:
-            ConfigError: the address can't be had.
-            StartFailedError: the same, for a reason that may pass.
+            ConfigError: the address can't be bound.
+            StartFailedError: likewise, for a reason that may pass.
         """
         host, port = parse_address(address)
         registry = CollectorRegistry()
@@ -89,16 +89,16 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
-        """The port that is bound."""
+        """The bound port."""
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Serve from now on."""
+        """Start to serve."""
         self._thread.start()
         _log.info("metrics_ready", url=f"http://{self._server.host_text}:{self.port}/metrics")
 
     def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -123,7 +123,7 @@ class _Server(http.server.ThreadingHTTPServer):
     def process_request(
         self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
     ) -> None:
-        """In a thread, unless too many are at it already: then the connection is closed."""
+        """Serve in a thread; with too many threads the connection is closed."""
         if isinstance(request, socket.socket) and self._places.take(request):
             super().process_request(request, client_address)
         else:
@@ -142,7 +142,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self._places.end_late_ones()
 
     def render(self, request: socket.socket, make: Callable[[], bytes]) -> bytes:
-        """Make an answer; one at a time, and not one upon the other."""
+        """Make an answer; one at a time, with a pause between two."""
         with self._places.working(request), self._rendering:
             try:
                 return make()
@@ -150,21 +150,21 @@ class _Server(http.server.ThreadingHTTPServer):
                 time.sleep(_RENDERING_PAUSE_SECONDS)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        """A fault of ours is logged; that who asked is gone, or was ended, is no news."""
+        """Log a fault of the daemon, but not a client that has left or was ended."""
         if not isinstance(sys.exception(), OSError):
             _log.warning("metrics_failed", exc_info=True)
 
 
 class _Places:
-    """Connections that are open. A newcomer takes the place of the one that has been idle for longest."""
+    """Open connections. A newcomer takes the place of the one that has been idle longest."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._since: dict[socket.socket, float] = {}  # the oldest first
+        self._since: dict[socket.socket, float] = {}  # oldest first
         self._working: set[socket.socket] = set()
 
     def take(self, connection: socket.socket) -> bool:
-        """Whether there is a place for it."""
+        """Return whether there is a place for a connection."""
         with self._lock:
             if len(self._since) >= _CONNECTIONS_MAX:
                 idle = next((one for one in self._since if one not in self._working), None)
@@ -175,13 +175,13 @@ class _Places:
         return True
 
     def give_back(self, connection: object) -> None:
-        """It is closed."""
+        """Remove a closed connection."""
         with self._lock:
             self._since.pop(connection, None)  # type: ignore[call-overload]
 
     @contextlib.contextmanager
     def working(self, connection: socket.socket) -> Iterator[None]:
-        """It waits for us, not for its client."""
+        """Context in which the connection waits for the daemon, not for its client."""
         with self._lock:
             self._working.add(connection)
         try:
@@ -191,7 +191,7 @@ class _Places:
                 self._working.discard(connection)
 
     def end_late_ones(self) -> None:
-        """End those that have been there too long: a client that reads or sends a byte now and then."""
+        """End connections that take too long: a client may read or send a byte now and then."""
         with self._lock:
             late = time.monotonic() - _WHOLE_SECONDS
             for connection in [one for one, since in self._since.items() if since < late]:
@@ -199,7 +199,7 @@ class _Places:
 
     def _end(self, connection: socket.socket) -> None:
         del self._since[connection]
-        with contextlib.suppress(OSError):  # its thread meets the end, and closes it
+        with contextlib.suppress(OSError):  # its thread sees the end, and closes it
             connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -230,4 +230,4 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Scrapes are no news."""
+        """Log no scrapes."""

@@ -11,14 +11,14 @@ import structlog
 
 from perstack_storage.protocol import escaped, escaped_lines
 
-# Of each kind of warning or error so many lines at once, then one in so many seconds: whoever can cause one
+# Lines of each kind of warning or error allowed at once, and seconds for one more: a client that causes one
 # can cause any number of them, and the log is on a disk.
 BURST_LINES = 10
 LINE_SECONDS = 10.0
 TEXT_CHARS_MAX = 1000
 TRACE_CHARS_MAX = 8000
 _BOUNDED = ("warning", "error", "exception")
-_WHOLE = "import_"  # names each file that was left out, once, when a person takes a tree over
+_WHOLE = "import_"  # names each skipped file once, while a person imports a tree
 
 _level = logging.INFO
 
@@ -30,7 +30,7 @@ def set_level(level: str) -> None:
 
 
 def is_debug() -> bool:
-    """Whether everything is logged; spares the making of lines that are not."""
+    """Whether debug lines are logged; saves making them otherwise."""
     return _level <= logging.DEBUG
 
 
@@ -41,11 +41,11 @@ def _filter(_logger: object, method: str, event: structlog.typing.EventDict) -> 
 
 
 class ThrottledLog:
-    """Lets through what is within the bounds; the next line that is let through says how many were not."""
+    """Bounds lines by event; the next line that is logged has the count of suppressed ones."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kinds: dict[str, tuple[float, float, int]] = {}  # lines that may come, as of when, and left out
+        self._kinds: dict[str, tuple[float, float, int]] = {}  # tokens, their time, suppressed lines
 
     def __call__(
         self, _logger: object, method: str, event: structlog.typing.EventDict
@@ -79,7 +79,7 @@ class LogThrottle:
         self._logged: dict[str, tuple[float, int]] = {}  # by key: when, and lines left out since
 
     def admit(self, key: str) -> int | None:
-        """Returns how many lines were left out since the last one; None: leave this one out as well."""
+        """Returns the count of lines suppressed since the last one; None: suppress this one as well."""
         now = time.monotonic()
         at, left_out = self._logged.get(key, (-LINE_SECONDS, 0))
         if now - at < LINE_SECONDS:
@@ -92,7 +92,7 @@ class LogThrottle:
 
 
 def shorten(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Cut what is too long for a line. A processor of structlog."""
+    """Shorten long values. A processor of structlog."""
     for key, value in event.items():
         most = TRACE_CHARS_MAX if key == "exception" else TEXT_CHARS_MAX
         if isinstance(value, str) and len(value) > most:
@@ -101,7 +101,7 @@ def shorten(_logger: object, _method: str, event: structlog.typing.EventDict) ->
 
 
 def _escape(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """For people: what others chose must not pass for a line, or be acted on by a terminal."""
+    """Escape text for people: a value must not look like a line, or control a terminal."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = escaped_lines(value) if key in {"exception", "stack"} else escaped(value)

@@ -1,6 +1,6 @@
-"""What Prometheus scrapes: the daemon's figures under their names, made at a scrape from what was counted.
+"""Metrics for Prometheus: made at each scrape from the daemon's counters.
 
-Runs in the threads of `observe/http.py`. Every metric stands in daemon/docs/metrics.md.
+Runs in the threads of `observe/http.py`. daemon/docs/metrics.md lists every metric.
 """
 
 import os
@@ -21,13 +21,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Metrics(Collector):
-    """Gives the registry all metrics but those of the interpreter's process."""
+    """Collects all metrics but those of the interpreter's process."""
 
     def __init__(self, watched: MetricsSource) -> None:
         self._watched = watched
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as of now."""
+        """All metrics at this moment."""
         stats = self._watched.stats()
         yield _labelled(
             GaugeMetricFamily, "info", "Version, and the history that is served.",
@@ -116,14 +116,12 @@ class Metrics(Collector):
         yield each("follower_position", "How far it is.", {k: v["position"] for k, v in known.items()})
         yield each(
             "follower_lag_records",
-            "Records that it is behind.",
+            "Records that it lags.",
             {k: v["lagRecords"] for k, v in known.items()},
         )
+        yield each("follower_lag_bytes", "Bytes that it lags.", {k: v["lagBytes"] for k, v in known.items()})
         yield each(
-            "follower_lag_bytes", "Bytes that it is behind.", {k: v["lagBytes"] for k, v in known.items()}
-        )
-        yield each(
-            "follower_lag_seconds", "Age of the oldest record that it has not taken up.",
+            "follower_lag_seconds", "Age of the oldest record that it has not applied.",
             {k: course.lag_seconds(now, v["position"]) for k, v in known.items()},
         )  # fmt: skip
         yield each(
@@ -138,12 +136,12 @@ class Metrics(Collector):
             ("follower",), {(kind,): facts["faults"] for kind, facts in workers.items()},
         )  # fmt: skip
         yield _counter(
-            "index_rebuilds", "Times that the index could not be used, and was made anew.",
+            "index_rebuilds", "Times that the index could not be used, and was rebuilt.",
             stats["index"]["rebuilds"],
         )  # fmt: skip
         yield _gauge(
             "tree_blocked_files",
-            "Paths of the tree that somebody else's thing is in.",
+            "Paths of the tree that another file or folder occupies.",
             stats["tree"]["blocked"],
         )
 
@@ -231,7 +229,7 @@ def _sum_of(parts: Iterable[Histogram]) -> Histogram:
     return result
 
 
-# --- what the system tells -------------------------------------------------------------------------
+# --- values from the system ------------------------------------------------------------------------
 
 
 def _sizes(folder: str) -> list[int]:
@@ -246,7 +244,7 @@ def _sizes(folder: str) -> list[int]:
 
 
 def memory_bytes(pid: int) -> int:
-    """Memory of a process: its share of what is shared included, if the kernel tells, else all of it."""
+    """Memory of a process in bytes: PSS, which counts its share of shared pages, or RSS where unknown."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:

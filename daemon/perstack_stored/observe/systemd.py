@@ -1,7 +1,7 @@
-"""What the service manager is told, as sd_notify(3) has it: datagrams to the socket that it names.
+"""Notifications to the service manager, sd_notify(3): datagrams to the socket that it names.
 
-Without such a socket every call does nothing. The watchdog is fed by the serving loop alone, and more time
-is asked for by the work that takes it: a thread for either would go on telling while the daemon hangs.
+Without such a socket every call does nothing. Only the serving loop feeds the watchdog, and only long work
+asks for more time: a thread for either would go on while the daemon hangs.
 """
 
 import os
@@ -19,7 +19,7 @@ _SEND_SECONDS = 2.0
 _STATUS_SECONDS = 5.0
 _EXTEND_SECONDS = 120
 _EXTEND_EVERY_SECONDS = 2.0
-# A loop that does nothing comes by twice a second: two turns and a lost datagram fit into a second.
+# An idle loop takes two turns a second: two turns and a lost datagram fit into a second.
 _PINGS_IN_A_PERIOD = 3
 
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger()
 
 
 class Notifier:
-    """The line to the service manager; used by one thread."""
+    """The socket to the service manager; used by one thread."""
 
     def __init__(self, address: str = "", watchdog_seconds: float = 0.0) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
@@ -40,7 +40,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> "Notifier":
-        """The line that the environment names. It is taken out: child processes have no business there."""
+        """Open the socket named in the environment. Removes the variable: child processes must not use it."""
         address = environment.pop(SOCKET_VARIABLE, "")
         usec, pid = (environment.pop(name, "") for name in _WATCHDOG_VARIABLES)
         if address and address[0] not in "/@":
@@ -50,23 +50,23 @@ class Notifier:
         return cls(address, int(usec) / 1e6 if ours else 0.0)
 
     def ready(self) -> None:
-        """It answers, or has reloaded."""
+        """Report that it serves, or has reloaded."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """A line for people."""
+        """Report a line for people."""
         self._send(f"STATUS={_line(text)}")
 
     def reloading(self) -> None:
-        """Configuration is read again; to be followed by `ready`."""
+        """Report a reload; `ready` must follow."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, seconds: float) -> None:
-        """It stops, and may take so long."""
+        """Report a stop that may take this many seconds."""
         self._send(f"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def working(self, status: str) -> None:
-        """Something long goes on and has just come further. Cheap: to be called at each step."""
+        """Report progress of long work. Cheap: call it at each step."""
         if self._socket is None:
             return
         now = time.monotonic()
@@ -75,7 +75,7 @@ class Notifier:
             self._send(f"EXTEND_TIMEOUT_USEC={_EXTEND_SECONDS * 1_000_000}\nSTATUS={_line(status)}")
 
     def beat(self, now: float, describe: Callable[[], str]) -> None:
-        """A turn of the serving loop: feeds the watchdog, and says now and then how it goes."""
+        """Feed the watchdog at each turn of the serving loop, and report the status at intervals."""
         if self._socket is None:
             return
         if self._ping_seconds and now >= self._next_ping and self._send("WATCHDOG=1", wait=False):
@@ -85,7 +85,7 @@ class Notifier:
             self._send(f"STATUS={_line(describe())}", wait=False)
 
     def close(self) -> None:
-        """End the line."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -106,5 +106,5 @@ class Notifier:
 
 
 def _line(text: str) -> str:
-    """One line, whatever the text holds: a line break would begin another assignment."""
+    """Make one line of any text: a line break would begin another assignment."""
     return escaped(" ".join(text.split()))

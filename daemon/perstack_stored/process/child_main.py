@@ -1,6 +1,6 @@
-"""First code of a child process; `interpreter` starts it by this file's path, isolated.
+"""First code of a child process; `interpreter` starts it by the path of this file, isolated.
 
-Arguments: the folders to import from, as JSON; the module whose `main` is called; the arguments of that.
+Arguments: the import folders as JSON; the module whose `main` is called; the arguments of that.
 """
 
 import json
@@ -11,7 +11,7 @@ from importlib import import_module
 
 
 def main() -> None:
-    """Take the folders in, and go on in the module."""
+    """Set the import path, and call the module's `main`."""
     folders, module = sys.argv[1:3]
     sys.argv[:] = [module, *sys.argv[3:]]
     sys.path[:] = merged(sys.path, json.loads(folders))
@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:
-    """The interpreter's own library first: no folder that was given can shadow it."""
+    """The interpreter's own library first: no given folder can shadow it."""
     library = os.path.dirname(os.__file__)
     first = [
         entry

@@ -1,7 +1,7 @@
-"""Notices that a worker process hangs: it is there, and shows no progress.
+"""Detects a worker process that hangs: it runs, and shows no progress.
 
-A worker that waits for the disk is left alone, and so is one that syncs: killed, it would have to begin that
-wait once more. That it waits is shown. What counts is the time in which the watching process ran itself.
+A worker that waits for the disk is not killed, nor is one that syncs: the next one would begin the same
+wait again. The wait is reported instead. Only the time in which the watching process itself ran counts.
 """
 
 import os
@@ -9,14 +9,14 @@ import time
 
 from .worker_status import WorkerStatus
 
-_LOOK_SECONDS = 1.0  # a longer pause between two looks is our own standstill, and does not count
-_START_FACTOR = 3  # a start has to load the interpreter first
+_LOOK_SECONDS = 1.0  # a longer pause between two looks is a standstill of the watcher, and does not count
+_START_FACTOR = 3  # a start must load the interpreter first
 _STOPPED = (b"T", b"t")
 _DISK = b"D"
 
 
 class HangDetector:
-    """How long a worker has shown no progress."""
+    """Measures how long a worker has shown no progress."""
 
     def __init__(self, pid: int, status: WorkerStatus, seconds_max: float) -> None:
         self._pid = pid
@@ -29,7 +29,7 @@ class HangDetector:
         self._has_begun = False
 
     def seconds(self) -> float:
-        """Seconds without progress, until now."""
+        """Seconds without progress until now."""
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             pause = now - self._looked - _LOOK_SECONDS
@@ -43,7 +43,7 @@ class HangDetector:
         return now - self._began
 
     def look(self) -> tuple[str, bool]:
-        """What is wrong, or "", and whether the worker hangs and is to be killed."""
+        """Return the problem, or "", and whether the worker hangs and must be killed."""
         silent = self.seconds()
         limit = self._seconds_max * (1 if self._has_begun else _START_FACTOR)
         if silent < limit / 2:
@@ -67,7 +67,7 @@ class HangDetector:
 
 
 def thread_states(pid: int) -> list[bytes]:
-    """The state of each thread of a process, as /proc names it."""
+    """State of each thread of a process, as in /proc."""
     states = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):

@@ -1,8 +1,8 @@
-"""Starts an interpreter that runs our own code, whatever lies in the working directory or the environment.
+"""Starts an interpreter that runs this program's code, whatever the working directory or environment hold.
 
-`python -m` looks for every module in the working directory first, and that is often the agents' workspace: a
+`python -m` searches the working directory first, and that is often the agents' workspace: a
 `queue.py` there would run as the daemon's user. So a child is isolated (`-I`: no working directory, no
-PYTHON* variables, no per-user customization). It gets the folders from which this process imports, since the
+PYTHON* variables, no per-user customization). It gets this process's import folders, because the
 package may be installed where an isolated interpreter does not look (`pip install --user`, `--target`).
 """
 
@@ -38,7 +38,7 @@ def command(module: str, *arguments: str) -> list[str]:
 def start(module: str, *arguments: str, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
     """Start a worker process. It begins with `GROUP_SIGNALS` blocked, and calls `ignore_group_signals`.
 
-    Ctrl-C reaches the whole group. A worker must not end by it before it can say that it ignores it.
+    Ctrl-C reaches the whole group. A worker must not die of it before it ignores it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     try:
@@ -50,17 +50,17 @@ def start(module: str, *arguments: str, pass_fds: Sequence[int]) -> subprocess.P
 
 
 def ignore_group_signals() -> None:
-    """In a worker: the server decides when it ends. What came since its start is dropped."""
+    """Ignore these signals in a worker: the server decides when it ends. Pending ones are dropped."""
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
 
 
 def import_path() -> list[str]:
-    """The folders from which a child may import: ours, without the working directory.
+    """Import folders for a child: those of this process, without the working directory.
 
-    If our own packages lie in the working directory, it comes last: no name that is found elsewhere is taken
-    from there.
+    If this program's packages lie in the working directory, it comes last: other modules are
+    found elsewhere first.
     """
     here = _real(os.curdir)
     kept = [entry for entry in sys.path if os.path.isabs(entry) and _real(entry) != here]
@@ -76,7 +76,7 @@ def _real(path: str) -> str:
 
 
 def _options() -> list[str]:
-    """Options of this interpreter that a child would have had from the environment."""
+    """Options of this interpreter that a child would have taken from the environment."""
     options = ["-X", f"utf8={int(sys.flags.utf8_mode)}"]
     if sys.flags.dont_write_bytecode:
         options.append("-B")

@@ -1,4 +1,4 @@
-"""A socket pair whose other end a child process gets."""
+"""A socket pair whose other end a child process inherits."""
 
 import socket
 

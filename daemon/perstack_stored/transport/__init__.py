@@ -1,6 +1,6 @@
-"""The transports: clients over ipc (our own ZMTP) and over tcp (libzmq with CURVE).
+"""The transports: clients over ipc (the daemon's own ZMTP) and over tcp (libzmq with CURVE).
 
-Entry points: `endpoints.Doors` is what the serving loop sees of both.
+Entry point: `endpoints.Endpoints` joins both for the serving loop.
 
 Invariant: every pool has a bound, and each client a share of it. Imports: `access`, `protocol`.
 """

@@ -1,4 +1,4 @@
-"""Where clients connect: a Unix socket that takes over no living daemon's path, and destroys no file; or tcp.
+"""Binds endpoints: a Unix socket, without taking a living daemon's path or destroying a file; or tcp.
 
 A Unix socket is bound and listens under a temporary name, gets its mode, and is renamed into place.
 """
@@ -26,18 +26,18 @@ _LOOPBACK = ("tcp://127.0.0.1:", "tcp://[::1]:", "tcp://localhost:")
 def seed_routing_ids() -> None:
     """Make the ids that libzmq gives to peers unpredictable.
 
-    It never seeds rand() (libzmq#4633), so a peer that claims the next ids aborts the process. To be called
+    libzmq never seeds rand() (libzmq#4633), so a peer that claims the next ids aborts the process. Call this
     before the ROUTER is made.
     """
     ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
 
 
 def listen_ipc(path: str, mode: int) -> socket.socket:
-    """A listening Unix socket at `path`; a stale one is replaced.
+    """Return a listening Unix socket at `path`; a stale one is replaced.
 
     Raises:
-        ConfigError: a living daemon answers there, it is not a socket, or the path can't be used.
-        StartFailedError: the system has no room, descriptors or memory for it; that may pass.
+        ConfigError: a living daemon answers there, the path is no socket, or it can't be used.
+        StartFailedError: the system lacks room, descriptors or memory at the moment.
     """
     if len(os.fsencode(path)) > IPC_PATH_BYTES_MAX:
         raise ConfigError(f"the socket's path is longer than {IPC_PATH_BYTES_MAX} bytes: {path}")
@@ -64,7 +64,7 @@ def _listening(path: str, mode: int) -> socket.socket:
         temporary = f".{secrets.token_hex(4)}"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # Through the descriptor: the temporary name may be longer than the path that is allowed.
+            # Through the descriptor: the temporary name may be longer than the longest allowed path.
             listener.bind(f"/proc/self/fd/{folder}/{temporary}")
             os.chmod(temporary, mode, dir_fd=folder)
             take_no_descriptors(listener)
@@ -72,7 +72,7 @@ def _listening(path: str, mode: int) -> socket.socket:
             os.rename(temporary, os.path.basename(path), src_dir_fd=folder, dst_dir_fd=folder)
         except OSError:
             listener.close()
-            with contextlib.suppress(OSError):  # it may not be there; the error that counts is the first
+            with contextlib.suppress(OSError):  # it may be missing; the first error counts
                 os.unlink(temporary, dir_fd=folder)
             raise
     finally:
@@ -81,9 +81,9 @@ def _listening(path: str, mode: int) -> socket.socket:
 
 
 def take_no_descriptors(listener: socket.socket) -> None:
-    """Let nobody who connects there hand over open files (SCM_RIGHTS); before Linux 6.16 that can't be had.
+    """Refuse open files sent with a message (SCM_RIGHTS); possible from Linux 6.16 on.
 
-    They are closed in the thread that receives, and a TCP socket with SO_LINGER takes as long for that as
+    The receiving thread closes such files, and closing a TCP socket with SO_LINGER takes as long as
     the sender likes.
     """
     with contextlib.suppress(OSError):
@@ -98,7 +98,7 @@ def _answers(path: str) -> bool:
     except (ConnectionRefusedError, FileNotFoundError):
         return False
     except OSError:
-        return True  # a full backlog is somebody's as well
+        return True  # a full backlog has an owner as well
     finally:
         probe.close()
     return True
@@ -111,13 +111,13 @@ def bind_tcp(
 
     Args:
         router: the socket.
-        endpoint: where.
-        curve: the daemon's key pair; with it, tcp is open to clients that the gate lets in.
-        insecure_tcp: without it, let anyone of this machine in.
+        endpoint: the address.
+        curve: the daemon's key pair; with it, tcp is open to the clients on the list.
+        insecure_tcp: without a key pair, admit any user of this machine.
 
     Raises:
         ConfigError: the endpoint can't be used; the message says why.
-        StartFailedError: the same, for a reason that may pass.
+        StartFailedError: likewise, for a reason that may pass.
     """
     if curve is not None:
         _secure(router, curve)
@@ -127,7 +127,7 @@ def bind_tcp(
             " anyone of this machine, insecure-tcp"
         )
     port = endpoint.rpartition(":")[2]
-    if port.isdecimal() and int(port) > PORT_MAX:  # libzmq would bind another one
+    if port.isdecimal() and int(port) > PORT_MAX:  # libzmq would bind another port
         raise ConfigError(f"can't bind {endpoint}: a port is at most {PORT_MAX}")
     try:
         router.bind(endpoint)
@@ -136,10 +136,10 @@ def bind_tcp(
 
 
 def _secure(router: zmq.Socket[bytes], pair: KeyPair) -> None:
-    """What is bound from now on takes CURVE clients only, whom somebody has to let in.
+    """Require CURVE, and a decision of the ZAP handler, for addresses bound from now on.
 
-    The domain that is enforced makes libzmq refuse everybody when nobody can be asked: without it, it would
-    take any key then.
+    With an enforced domain libzmq refuses every client while no ZAP handler answers: without it, it would
+    accept any key then.
     """
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     router.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)

@@ -1,4 +1,4 @@
-"""One client's connection over ipc: its decoder, and the answers that its socket has no room for yet."""
+"""A client's connection over ipc: its decoder, and the answers that its socket has no room for yet."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ _LARGE_BODY_BYTES = 16_384
 
 
 class Newcomer(NamedTuple):
-    """A connection that is accepted, and not served yet."""
+    """A connection that is accepted and not served yet."""
 
     sock: socket.socket
     number: int
@@ -26,11 +26,11 @@ class Newcomer(NamedTuple):
 
     @property
     def client(self) -> Client:
-        """Who connected, where many are told apart."""
+        """The client's key for shares: `Peers.client`."""
         return client_of(self.pid, self.process)
 
     def has_left(self) -> bool:
-        """Whether the other end was closed."""
+        """Whether the other end is closed."""
         try:
             return not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -40,16 +40,16 @@ class Newcomer(NamedTuple):
 
 
 class IpcConnection:
-    """Sends and receives without blocking; what it means is `transport/ipc.py`'s affair.
+    """Sends and receives without blocking. `transport/ipc.py` decides what it means.
 
     Attributes:
-        number: its routing id; never used twice, unlike its descriptor.
-        client: who connected, where many are told apart: `Peers.client`.
-        since: when it came.
+        number: its routing id; unlike the descriptor never reused.
+        client: the client's key for shares: `Peers.client`.
+        since: monotonic time of its arrival.
         send_closed: it takes no more answers.
         partial_bytes: bytes of an unfinished frame, as they were counted last.
         waiting: bytes of answers that wait to be sent.
-        answers: how many answers that are, nearly: those that are sent in part count.
+        answers: count of those answers, nearly: ones that are sent in part count.
         blocked: the socket is full; it is watched for room.
     """
 
@@ -74,21 +74,21 @@ class IpcConnection:
         self.blocked = self.send_closed = False
 
     def put(self, head: bytes, body: bytes) -> None:
-        """Append to what waits."""
+        """Append an answer to those that wait."""
         if len(body) >= _LARGE_BODY_BYTES:
             self._out += (head, body)
         elif self.blocked and len(self._out[-1]) < _LARGE_BODY_BYTES:
-            # Each by itself, they would take a multiple of their bytes, and long to be sent.
+            # Separate small buffers would take a multiple of their bytes, and long to send.
             self._out[-1] = b"".join((self._out[-1], head, body))
         else:
             self._out.append(head + body)
         self.waiting += len(head) + len(body)
 
     def push(self) -> bool:
-        """Send as much as the socket takes; whether nothing is left.
+        """Send as much as the socket takes; return whether nothing is left.
 
         Raises:
-            OSError: the client does not read any more, nor will it; or the machine has no memory for it.
+            OSError: the client will not read any more, or the machine lacks memory.
         """
         while self._out:
             if len(self._out) > 1 and self.waiting <= _JOIN_BYTES_MAX:
@@ -106,7 +106,7 @@ class IpcConnection:
         return True
 
     def _drop(self, sent: int) -> None:
-        """Take off the front what was sent."""
+        """Remove sent bytes from the front."""
         out = self._out
         whole = 0
         while whole < len(out) and sent >= len(out[whole]):
@@ -117,15 +117,15 @@ class IpcConnection:
             out[0] = memoryview(out[0])[sent:]
 
     def discard(self) -> int:
-        """Drop the answers that wait; how many there were."""
+        """Drop the answers that wait; return their count."""
         answers, self.answers = self.answers, 0
         self._out.clear()
         self.waiting = 0
         return answers
 
     def end(self) -> None:
-        """Say that no more answers come."""
-        with contextlib.suppress(OSError):  # it has left
+        """Shut down sending: no more answers come."""
+        with contextlib.suppress(OSError):  # the client has left
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Facade over the ipc and tcp transports: takes requests, sends answers, waits for events."""
+"""Facade over the ipc and tcp transports: receives requests, sends answers, waits for events."""
 
 import contextlib
 import select
@@ -18,7 +18,7 @@ _IN = select.EPOLLIN
 
 
 class Endpoints:
-    """Used by the serving loop; the figures may be looked at from other threads."""
+    """All listeners. Used by the serving loop; other threads may read the counters."""
 
     def __init__(self, peers: Peers, settings: Settings, connections_max: int) -> None:
         self._epoll = select.epoll()
@@ -27,30 +27,30 @@ class Endpoints:
         self._watched: set[int] = set()
 
     def serve_ipc(self, listener: socket.socket) -> None:
-        """Let clients in there from now on."""
+        """Accept clients at a listener from now on."""
         self._ipc.listen(listener)
 
     def serve_tcp(self, tcp: TcpTransport) -> None:
-        """Take what comes by tcp, too."""
+        """Receive by tcp, too."""
         self._tcp = tcp
         self._epoll.register(tcp.fd, _IN)
         self._watched.add(tcp.fd)
 
     def watch(self, fd: int) -> None:
-        """End a wait when this one becomes readable."""
+        """End a wait when a descriptor becomes readable."""
         self._watched.add(fd)
         self._epoll.register(fd, _IN)
 
     def unwatch(self, fd: int) -> None:
-        """Undo `watch`; before the descriptor is closed or after it."""
+        """Undo `watch`, before or after the descriptor is closed."""
         self._watched.discard(fd)
-        with contextlib.suppress(OSError):  # closed: the kernel has forgotten it by itself
+        with contextlib.suppress(OSError):  # closed: the kernel has forgotten it already
             self._epoll.unregister(fd)
 
     def wait(self, seconds: float) -> set[int] | None:
-        """Sleep until something happens: those of the watched ones that are readable; None: nothing did.
+        """Sleep until something happens. Returns the readable watched descriptors; None if nothing happened.
 
-        It does not sleep while something that has come before is left to be taken.
+        It does not sleep while received requests wait to be taken.
         """
         tcp = self._tcp
         busy = self._ipc.busy or (tcp is not None and tcp.pending)
@@ -62,7 +62,7 @@ class Endpoints:
         return {fd for fd, _ in events if fd in watched}
 
     def take(self, limit: int, bytes_max: int) -> list[Message]:
-        """What has arrived, by each way at most so many messages, and nearly so many bytes."""
+        """Return requests that arrived: from each transport at most `limit`, and nearly `bytes_max` bytes."""
         messages: list[Message] = []
         self._ipc.take(messages, limit, bytes_max)
         if self._tcp is not None:
@@ -77,21 +77,21 @@ class Endpoints:
             self._tcp.outbox.send(envelope, frame)
 
     def flush(self) -> None:
-        """Send what was put together meanwhile."""
+        """Send the answers that were collected."""
         self._ipc.flush()
 
     def retry(self) -> bool:
-        """Try again what libzmq had no room for; whether there is such: nothing tells when there is some."""
+        """Retry what libzmq had no room for; return whether there is any: no event reports new room."""
         if self._tcp is None or not self._tcp.outbox.stalled:
             return False
         self._tcp.outbox.flush()
         return True
 
     def on_tick(self, now: float) -> None:
-        """To be called about each second.
+        """Handle timeouts; called about once a second.
 
         Raises:
-            GateFailedError: nobody watches who connects by tcp.
+            GateFailedError: the ZAP handler failed, so tcp clients can't be authenticated.
         """
         self._ipc.on_tick(now)
         if self._tcp is not None:
@@ -104,19 +104,19 @@ class Endpoints:
             self._tcp.outbox.bytes_max = settings.outbox_bytes_max
 
     def close(self) -> None:
-        """Let in nobody, give clients a moment to take their last answers, and close ipc's connections."""
+        """Accept no more clients, give them a moment to read their last answers, close the connections."""
         self._ipc.close(_LAST_ANSWERS_SECONDS)
         self._epoll.close()
 
-    # --- figures -----------------------------------------------------------------------------------
+    # --- counters ----------------------------------------------------------------------------------
 
     def answers(self) -> dict[str, int]:
-        """Clients that don't read, and answers that were not sent."""
+        """Count clients that don't read, and answers that were not sent."""
         boxes = [self._ipc, *([] if self._tcp is None else [self._tcp.outbox])]
         return {name: sum(getattr(box, name) for box in boxes) for name in ("stalled", "dropped", "gone")}
 
     def connections(self) -> dict[str, Any]:
-        """Connections: open ones, and what became of others."""
+        """Count open connections, and closed ones by reason."""
         ipc, gate = self._ipc, None if self._tcp is None else self._tcp.gate
         failures: Mapping[str, int] = {} if gate is None else gate.failures
         return {

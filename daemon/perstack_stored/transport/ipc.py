@@ -1,8 +1,8 @@
-"""The Unix sockets that clients of this machine connect to: accepted, read and answered in the loop's thread.
+"""The ipc transport: accepts, reads and answers connections to Unix sockets in the loop's thread.
 
-libzmq ends the process where `accept` finds no descriptor left, and bounds what has come of a frame by the
-connection only. Here everything has a bound; whoever goes beyond one is closed, counted, and logged once in
-a while.
+libzmq ends the process where `accept` finds no descriptor left, and bounds partial frames by
+connection only. Here everything has a bound; a connection that exceeds one is closed, counted, and logged
+at intervals.
 """
 
 import errno
@@ -25,9 +25,9 @@ from .connection import IpcConnection, Newcomer
 from .partial_frames import PartialFrameBudget
 
 _ACCEPTED_MAX = 64  # in a round
-_WAITING_MAX = 16  # accepted ones that wait for a place
+_WAITING_MAX = 16  # accepted connections that wait for a place
 _FRAMES_MAX = 64  # of one connection in a round
-_PUSHED_BYTES = 262_144  # so much of one round's answers to a client waits for the round's end
+_PUSHED_BYTES = 262_144  # beyond this, a round's answers to a client don't wait for its end
 _PAUSE_SECONDS = 0.5
 _UCRED = struct.Struct("3i")
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
@@ -36,22 +36,22 @@ _log = structlog.get_logger()
 
 
 class IpcTransport:
-    """All connections over ipc. Their descriptors, and the listeners', are watched by the loop's epoll.
+    """All connections over ipc. The loop's epoll watches their descriptors and the listeners'.
 
     Attributes:
         accepted: connections since the start.
-        failures: handshakes that came to nothing, by reason.
-        cut: connections that were closed by us after their handshake, by reason.
-        pauses: times that no more were accepted for a moment, by reason.
-        halves: what has come of frames that are not complete.
-        dropped, gone: answers that were not sent: the client did not read, or was no longer there.
+        failures: count of failed handshakes, by reason.
+        cut: count of connections that the daemon closed after their handshake, by reason.
+        pauses: how often accepting paused for a moment, by reason.
+        halves: budget of partial frames.
+        dropped, gone: count of answers that were not sent: the client did not read, or had left.
     """
 
     def __init__(self, epoll: select.epoll, peers: Peers, settings: Settings, connections_max: int) -> None:
         self._epoll = epoll
         self._peers = peers
         self._connections_max = connections_max
-        self._frame_bytes_max = 2 * settings.frame_bytes_max  # beyond our own limit there is an answer
+        self._frame_bytes_max = 2 * settings.frame_bytes_max  # beyond the limit a frame still gets an answer
         self._handshake_seconds = settings.handshake_seconds
         self.apply_settings(settings)
         self._listeners: dict[int, socket.socket] = {}
@@ -62,9 +62,9 @@ class IpcTransport:
         self._owned: Owned[int] = Owned()
         self._waiting: dict[Client, Newcomer] = {}  # accepted, and waiting for a place
         self._waiting_max = min(_WAITING_MAX, max(1, connections_max // 8))
-        self._greeting: dict[int, IpcConnection] = {}  # the oldest first
+        self._greeting: dict[int, IpcConnection] = {}  # oldest first
         self._unread: dict[int, IpcConnection] = {}  # with complete frames that were not taken
-        self._taken = 0  # frames, in this round
+        self._taken = 0  # frames in this round
         self._answered: list[IpcConnection] = []
         self._blocked: dict[int, IpcConnection] = {}
         self._unread_answers = 0  # their bytes
@@ -81,17 +81,17 @@ class IpcTransport:
 
     @property
     def connections(self) -> int:
-        """Connections that are open."""
+        """Count of open connections."""
         return len(self._by_fd)
 
     @property
     def stalled(self) -> int:
-        """Clients with answers waiting."""
+        """Count of clients with answers waiting."""
         return len(self._blocked)
 
     @property
     def busy(self) -> bool:
-        """Whether there is something to take without waiting."""
+        """Whether requests can be taken without waiting."""
         return bool(self._events or self._unread)
 
     def apply_settings(self, settings: Settings) -> None:
@@ -100,26 +100,26 @@ class IpcTransport:
         self._unread_answers_max = settings.unread_answers_bytes_max
 
     def listen(self, listener: socket.socket) -> None:
-        """Accept clients there from now on."""
+        """Accept clients at a listener from now on."""
         listener.setblocking(False)
         self._listeners[listener.fileno()] = listener
         self._epoll.register(listener, _IN)
 
     def happened(self, events: list[tuple[int, int]]) -> None:
-        """Events of our descriptors; `take` follows them, bit by bit.
+        """Note events of the transport's descriptors, for `take`.
 
-        While older ones are left, new ones are dropped: what they tell is still so at the next wait.
+        While older events are left, new ones are dropped: the next wait reports them again.
         """
         if not self._events:
             self._events.extend(events)
 
-    # --- in ----------------------------------------------------------------------------------------
+    # --- receive -----------------------------------------------------------------------------------
 
     def take(self, messages: list[Message], limit: int, bytes_max: int) -> None:
-        """Append what has come, bounded in frames and nearly in bytes; everyone gets a turn."""
+        """Append requests, bounded in frames and nearly in bytes; each connection gets a turn."""
         self._taken = 0
         if self._unread:
-            # Half of the room: who has sent more than a round takes must not keep out all others.
+            # Half of the room: a client that has sent more than a round takes must not keep out the others.
             half = (limit + 1) // 2
             self._go_on(messages, half)
             limit = self._taken + half
@@ -172,14 +172,14 @@ class IpcTransport:
                 self._cut(one, "memory", "unfinished frames take more than half-frames-bytes-max")
 
     def _go_on(self, messages: list[Message], limit: int) -> None:
-        """Decode what was read before, in turns."""
+        """Decode bytes read before, in turns."""
         for number, connection in list(self._unread.items()):
             if self._taken >= limit:
                 return
             del self._unread[number]
-            self._feed(connection, b"", messages)  # goes to the end of the queue if there is still more
+            self._feed(connection, b"", messages)  # goes to the end of the queue if frames are left
 
-    # --- out ---------------------------------------------------------------------------------------
+    # --- send --------------------------------------------------------------------------------------
 
     def send(self, envelope: Envelope, frame: bytes) -> None:
         """Send an answer at the next `flush`, or as soon as the client reads."""
@@ -193,7 +193,7 @@ class IpcTransport:
             self.dropped += 1  # the client's retry brings an ack back
 
     def _put(self, connection: IpcConnection, head: bytes, body: bytes) -> bool:
-        """Whether there is room."""
+        """Queue an answer; return whether there was room."""
         waiting = connection.waiting
         if connection.blocked:
             if waiting + len(body) > self._answers_max:
@@ -207,7 +207,7 @@ class IpcTransport:
         return True
 
     def flush(self) -> None:
-        """Send what was put: one call for all answers to a client."""
+        """Send queued answers: one call for all answers to a client."""
         if self._answered:
             answered, self._answered = self._answered, []
             for connection in answered:
@@ -218,7 +218,7 @@ class IpcTransport:
             self._cut(most, "memory", "answers that are not read take more than unread-answers-bytes-max")
 
     def _most_unread(self) -> IpcConnection:
-        """Of the client that leaves most unread, the connection that leaves most."""
+        """The connection with most unread answers, of the client that has most."""
         left: Counter[Client] = Counter()
         for one in self._blocked.values():
             left[one.client] += one.waiting
@@ -229,7 +229,7 @@ class IpcTransport:
         before = connection.waiting if connection.blocked else 0
         try:
             sent = connection.push()
-        except OSError:  # it has left, or reads no more; what it has sent before is still taken
+        except OSError:  # it has left, or reads no more; its earlier requests are still taken
             self._give_up(connection)
             sent = True
         self._unread_answers += connection.waiting - before
@@ -242,12 +242,12 @@ class IpcTransport:
                 self._blocked[connection.number] = connection
 
     def _give_up(self, connection: IpcConnection) -> None:
-        """Send no more answers there; a client that does read sees the end, and connects anew."""
+        """Send no more answers there; a client that does read sees the end, and connects again."""
         connection.send_closed = True
         connection.end()
         self.gone += connection.discard()
 
-    # --- come and go -------------------------------------------------------------------------------
+    # --- connections -------------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTED_MAX):
@@ -258,7 +258,7 @@ class IpcTransport:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                # Descriptors or memory: of the process or of the machine. Who waits goes on waiting.
+                # Descriptors or memory, of the process or of the machine: clients stay in the backlog.
                 self._pause(errno.errorcode.get(error.errno or 0, "other").lower(), error)
                 return
             try:
@@ -270,10 +270,10 @@ class IpcTransport:
                 return
 
     def _let_in(self, sock: socket.socket) -> bool:
-        """Serve a new connection, or make it wait for a place; whether to accept more.
+        """Serve a new connection, or make it wait for a place; return whether to accept more.
 
-        Where all places are taken, the client that holds most gives one up to one that holds less. Who has to
-        wait does so here, once for each client, so that others who wait are seen and get their share.
+        If all places are taken, the client with most gives one up to a client with less. Else the newcomer
+        waits, one connection for each client, so that other waiting clients are seen and get their share.
         """
         self._numbers += 1
         pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
@@ -312,7 +312,7 @@ class IpcTransport:
 
     def _welcome(self, newcomer: Newcomer) -> None:
         sock, number, uid, gid, pid, process = newcomer
-        self._epoll.register(sock, _IN)  # what may fail comes first: then nobody has arrived
+        self._epoll.register(sock, _IN)  # the step that may fail comes first: then no arrival must be undone
         client = self._peers.arrived(number, uid, gid, pid, process)
         connection = IpcConnection(sock, number, client, self._frame_bytes_max)
         self._owned.add(number, client)
@@ -322,13 +322,13 @@ class IpcTransport:
         self._put(connection, OPENING, b"")
 
     def _end(self, connection: IpcConnection) -> None:
-        """Nothing more comes, and what had come is taken: before that, it is not read."""
+        """Close a connection whose requests are all taken: after its end no more come."""
         if not connection.decoder.ready:
             self.failures["broken"] += 1
         self._close(connection)
 
     def _cut(self, connection: IpcConnection, reason: str, error: object) -> None:
-        """Close one that breaks the protocol, or a bound."""
+        """Close a connection that breaks the protocol or a bound."""
         if connection.decoder.ready:
             self.cut[reason] += 1
             self._warn("connection_cut", reason, error, connection)
@@ -365,11 +365,11 @@ class IpcTransport:
             newcomer.sock.close()
 
     def _pause(self, reason: str, error: object) -> None:
-        """Accept nobody for a moment: they wait in the listener's queue. Watched, it would wake the loop."""
+        """Stop accepting for a moment: clients stay in the backlog. If watched, it would wake the loop."""
         self.pauses[reason] += 1
         self._paused, self._paused_until = reason, time.monotonic() + _PAUSE_SECONDS
         for fd in self._listeners:
-            self._epoll.modify(fd, 0)  # not less: to watch it anew could fail
+            self._epoll.modify(fd, 0)  # not unregistered: watching it again could fail
         self._warn("accepting_paused", reason, error, None)
 
     def _resume(self) -> None:
@@ -378,7 +378,7 @@ class IpcTransport:
             self._epoll.modify(fd, _IN)
 
     def on_tick(self, now: float) -> None:
-        """Close those that do not greet, accept again after a pause; to be called about each second."""
+        """Close connections without a handshake, accept again after a pause; called about once a second."""
         if self._paused and self._paused != "full" and now >= self._paused_until:
             self._resume()
         for client, newcomer in list(self._waiting.items()):
@@ -392,7 +392,7 @@ class IpcTransport:
             self._cut(connection, "timeout", "the handshake was not complete in time")
 
     def _warn(self, event: str, reason: str, error: object, connection: IpcConnection | None) -> None:
-        """Log a warning, but not each one; `more` counts those that were left out."""
+        """Log a warning, throttled; `more` counts suppressed ones."""
         more = self._throttle.admit(f"{event} {reason}")
         if more is None:
             return
@@ -401,7 +401,7 @@ class IpcTransport:
         _log.warning(event, reason=reason, error=str(error), more=more, **who)
 
     def close(self, seconds: float) -> None:
-        """Accept no more, wait a little for clients to take their last answers, and close everything."""
+        """Accept no more, wait briefly for clients to read their last answers, and close everything."""
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()

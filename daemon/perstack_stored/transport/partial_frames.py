@@ -1,4 +1,4 @@
-"""What has come over ipc of frames that are not complete: bounded over all clients, fair to each client."""
+"""Global budget for partially received IPC frames, shared fairly between clients."""
 
 from collections import Counter
 
@@ -8,20 +8,20 @@ from .connection import IpcConnection
 
 
 class PartialFrameBudget:
-    """Counts them by the client that sent them: whoever opens many connections gets no more room for it.
+    """Counts partial frames by client: a client that opens many connections gets no more room.
 
     Attributes:
-        bytes: what has come in all.
+        bytes: total of all connections.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._of: Counter[Client] = Counter()  # bytes
-        self._by_client: dict[Client, dict[int, IpcConnection]] = {}  # the one that moved last is the last
+        self._by_client: dict[Client, dict[int, IpcConnection]] = {}  # least recently received first
         self.bytes = 0
 
     def note(self, connection: IpcConnection, partial_bytes: int) -> None:
-        """So many bytes are kept for a connection now; none once it is closed."""
+        """Set the bytes of a connection's partial frame; 0 once it is closed."""
         client = connection.client
         self.bytes += partial_bytes - connection.partial_bytes
         self._of[client] += partial_bytes - connection.partial_bytes
@@ -34,7 +34,7 @@ class PartialFrameBudget:
             del self._by_client[client], self._of[client]
 
     def excess(self) -> IpcConnection | None:
-        """One to close where there is too much: of the client that has most, the one that stands longest."""
+        """The connection to close if the budget is exceeded: the longest idle one of the client with most."""
         if self.bytes <= self._bytes_max:
             return None
         client = max(self._of, key=self._of.__getitem__)

@@ -1,4 +1,4 @@
-"""Answers on their way out. A client that doesn't read, or is gone, holds up nobody else."""
+"""Send queue of the ROUTER: a client that doesn't read, or has left, delays no other."""
 
 from collections import deque
 
@@ -9,10 +9,10 @@ from perstack_stored.protocol.messages import Envelope, RoutingId
 
 
 class SendQueue:
-    """Sends on the ROUTER, never blocking; what a peer's queue doesn't take waits here, within a bound."""
+    """Sends on the ROUTER without blocking; answers that a peer's queue refuses wait here, within a bound."""
 
     def __init__(self, socket: "zmq.backend.Socket", *, bytes_max: int) -> None:
-        self._send = zmq.backend.Socket.send.__get__(socket)  # without the public one's overhead
+        self._send = zmq.backend.Socket.send.__get__(socket)  # without the overhead of the public method
         self.bytes_max = bytes_max
         self._waiting: dict[RoutingId, deque[tuple[Envelope, bytes]]] = {}
         self._waiting_bytes: dict[RoutingId, int] = {}
@@ -21,7 +21,7 @@ class SendQueue:
 
     @property
     def stalled(self) -> int:
-        """Clients with answers waiting."""
+        """Count of clients with answers waiting."""
         return len(self._waiting)
 
     def send(self, envelope: Envelope, frame: bytes) -> None:
@@ -31,7 +31,7 @@ class SendQueue:
             self._keep(envelope, frame)
 
     def flush(self) -> None:
-        """Try again what waits."""
+        """Retry the answers that wait."""
         for peer in list(self._waiting):
             queue = self._waiting[peer]
             while queue and self._try(*queue[0]):
@@ -40,7 +40,7 @@ class SendQueue:
                 del self._waiting[peer], self._waiting_bytes[peer]
 
     def _try(self, envelope: Envelope, frame: bytes) -> bool:
-        """True if the answer is out of our hands: sent, or for nobody."""
+        """Return whether an answer is done with: it is sent, or its client has left."""
         peer, delimited = envelope
         try:
             self._send(peer, zmq.SNDMORE | zmq.NOBLOCK)

@@ -1,4 +1,4 @@
-"""Listening sockets that the service manager holds and hands over: sd_listen_fds(3)."""
+"""Socket activation: listening sockets that the service manager passes, sd_listen_fds(3)."""
 
 import os
 import socket
@@ -13,10 +13,10 @@ _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 def inherited_listeners(environment: MutableMapping[str, str] = os.environ) -> dict[str, socket.socket]:
-    """The sockets by endpoint; none if they are another process's. The variables are taken out.
+    """Inherited sockets by endpoint; none if they are for another process. Removes the variables.
 
     Raises:
-        ConfigError: what is handed over can't be served.
+        ConfigError: an inherited socket can't be served.
     """
     pid, count, _ = (environment.pop(name, "") for name in _VARIABLES)
     if pid != str(os.getpid()) or not count.isdecimal():

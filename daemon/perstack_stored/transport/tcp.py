@@ -1,4 +1,4 @@
-"""The ROUTER that clients connect to by tcp: libzmq speaks for it, CURVE included, in a thread of its own."""
+"""The tcp transport: a ROUTER socket. libzmq handles the protocol and CURVE in a thread of its own."""
 
 import zmq
 import zmq.backend
@@ -17,7 +17,7 @@ _HANDSHAKE_MS = 5000
 
 
 class TcpTransport:
-    """Receives and sends without blocking. Without a tcp endpoint there is none, and no thread of libzmq.
+    """Receives and sends without blocking. Only made for a tcp endpoint, as it starts a thread of libzmq.
 
     Attributes:
         fd: becomes readable when `pending` may have changed.
@@ -31,10 +31,10 @@ class TcpTransport:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.RCVHWM, settings.receive_queue_messages)
         socket.setsockopt(zmq.SNDHWM, settings.send_queue_messages)
-        # Beyond our own limit there is an answer; beyond this wall the connection is cut.
+        # Larger frames than the limit get an answer up to this size; beyond it, libzmq closes the connection.
         socket.setsockopt(zmq.MAXMSGSIZE, 2 * settings.frame_bytes_max)
         socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
-        # The binding's own method: the public one costs as much again as the call itself.
+        # The binding's own method: the public one costs as much again.
         self._recv = zmq.backend.Socket.recv.__get__(socket)
         self._peers = peers
         self.gate = ZapHandler(self._context, socket, rules)
@@ -43,11 +43,11 @@ class TcpTransport:
 
     @property
     def pending(self) -> bool:
-        """Whether a message has arrived. To be asked before each wait: `fd` may be silent about it."""
+        """Whether a message has arrived. Call it before each wait: `fd` may not report it."""
         return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def take(self, messages: list[Message], limit: int, bytes_max: int) -> None:
-        """Append what has arrived, bounded in messages and nearly in bytes."""
+        """Append requests, bounded in messages and nearly in bytes."""
         recv, more, nowait = self._recv, self.socket.getsockopt, zmq.NOBLOCK
         size = 0
         while len(messages) < limit and size < bytes_max:
@@ -79,6 +79,6 @@ class TcpTransport:
         self.socket.close(linger=_LINGER_MS)
 
     def stop(self) -> None:
-        """End what is left of it."""
+        """Stop the ZAP handler and libzmq's thread."""
         self.gate.stop()
         self._context.destroy(linger=_LINGER_MS)

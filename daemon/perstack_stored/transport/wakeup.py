@@ -1,4 +1,4 @@
-"""What ends the serving loop's sleep from outside of it."""
+"""Wakes the serving loop from another thread or a signal handler."""
 
 import contextlib
 import os

@@ -1,7 +1,7 @@
-"""Watches who connects, in a thread of its own: lets CURVE clients in by their keys, counts connections.
+"""The ZAP handler, in a thread of its own: admits CURVE clients by their keys, and counts connections.
 
-libzmq asks here (ZAP, RFC 27) before a client with a key gets any further. Who is not on the list, and who
-asks while nobody answers, is refused. For ipc it is not asked: there, `access/peers.py` looks at each client.
+libzmq asks it (ZAP, RFC 27) before a client with a key gets any further. A client that is not on the list, or
+gets no decision, is refused. For ipc it is not asked: there, `access/peers.py` identifies each client.
 """
 
 import threading
@@ -19,7 +19,7 @@ ZAP_DOMAIN = b"perstack-stored"
 _ZAP = "inproc://zeromq.zap.01"
 _ZAP_VERSION = b"1.0"
 _KEY_BYTES = 32
-_ZAP_FRAMES = 9  # with the route; libzmq is the only one who asks
+_ZAP_FRAMES = 9  # with the route; only libzmq asks
 _REFUSED_LOGS_MAX = 1000
 _MONITOR = "inproc://connections"
 _STOP = "inproc://gate"
@@ -35,7 +35,7 @@ _log = structlog.get_logger()
 
 
 class ZapHandler:
-    """Made before the router is bound; stopped after it was closed and before the context ends."""
+    """Created before the router is bound; stopped after it is closed and before the context ends."""
 
     def __init__(
         self, context: "zmq.Context[zmq.Socket[bytes]]", router: "zmq.Socket[bytes]", rules: AccessRules
@@ -61,20 +61,20 @@ class ZapHandler:
 
     @property
     def connections(self) -> int:
-        """Connections that are open."""
+        """Count of open connections."""
         return len(self._open)
 
     def check(self) -> None:
-        """See that it is at its work.
+        """Check that the thread runs.
 
         Raises:
-            GateFailedError: it is not; without it nobody knows who connects.
+            GateFailedError: it does not; without it clients can't be authenticated.
         """
         if self._fault is not None or not self._thread.is_alive():
             raise GateFailedError(f"the thread that watches connections ended: {self._fault!r}")
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the thread."""
         self._stop.send(b"")
         self._thread.join()
         for socket in (self._asked, self._monitor, self._stop, self._stopped):
@@ -96,14 +96,14 @@ class ZapHandler:
             self._fault = fault
 
     def _answer(self, frames: list[bytes]) -> None:
-        """Let a client in or not; what is not exactly as it should be is refused."""
+        """Decide about a client; an unexpected request is refused."""
         *route, delimiter, version, request, domain, address, _, mechanism, credentials = _padded(frames)
         status, reason, user = b"400", b"refused", b""
         if (delimiter, version, domain, mechanism) == (b"", _ZAP_VERSION, ZAP_DOMAIN, b"CURVE"):
             key = z85.encode(credentials).decode() if len(credentials) == _KEY_BYTES else ""
             if self.rules.of_key(key) is not None:
                 status, reason, user = b"200", b"", key.encode()
-            elif self._throttle.admit(key) is not None:  # a client may knock again and again
+            elif self._throttle.admit(key) is not None:  # a client may connect again and again
                 _log.warning("key_refused", key=key, address=address.decode(errors="replace"))
         self._asked.send_multipart([*route, b"", _ZAP_VERSION, request, status, reason, user, b""])
 
@@ -120,5 +120,5 @@ class ZapHandler:
 
 
 def _padded(frames: list[bytes]) -> list[bytes]:
-    """The frames of a ZAP request, made to be as many as one with a key has."""
+    """Pad the frames of a ZAP request to the count of one with a key."""
     return frames + [b""] * (_ZAP_FRAMES - len(frames)) if len(frames) < _ZAP_FRAMES else frames[:_ZAP_FRAMES]
