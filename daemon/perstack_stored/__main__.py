@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command, or say what is missing."""
+    """Run the command, or name a missing package."""
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before there is anything to stop: no traceback

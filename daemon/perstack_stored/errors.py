@@ -1,4 +1,4 @@
-"""Errors of the daemon. All share one base; those that reach a client carry a code of the wire."""
+"""Errors of the daemon. All have one base class; those sent to a client have a code of the protocol."""
 
 import errno
 import os
@@ -10,11 +10,11 @@ class StoredError(Exception):
     """Base of every error that the daemon raises on purpose."""
 
     exit_status = 1
-    """Of a daemon that it ends: 1, or 78 (EX_CONFIG) where another start would end the same way."""
+    """Exit status of the daemon: 1, or 78 (EX_CONFIG) if another start would end the same way."""
 
 
 class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
-    """A request is answered with an error, and nothing of it is stored. Raised by any check."""
+    """A request is answered with an error, and none of it is stored. Raised by any check."""
 
     def __init__(
         self, code: ErrorCode, message: str, field: str | None = None, *, retry_after_ms: int | None = None
@@ -26,10 +26,10 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
         self.retry_after_ms = retry_after_ms
 
     def alone(self) -> "Refusal":
-        """This one, to be kept: with its traceback it would keep all frames that it came through.
+        """This error without its traceback, to be kept: a traceback keeps all frames that it came through.
 
-        What these hold, such as a whole request, would form a circle with it, and stay until the collector
-        comes by.
+        Such frames, with a whole request for example, would form a cycle with the error until a garbage
+        collection.
         """
         self.__context__ = None
         return self.with_traceback(None)
@@ -46,17 +46,17 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
 
 
 class ConfigError(StoredError):
-    """A setting or the place to run in is not usable. The message says which and why."""
+    """A setting or the environment is not usable. The message says which and why."""
 
     exit_status = 78
 
 
 class StartFailedError(StoredError):
-    """The disk failed or was full while the daemon started. Another start may fare better."""
+    """The disk failed or was full during the start. Another start may succeed."""
 
 
-# What the system answers where a person is needed: the next start would meet the same. All others may pass:
-# no room, no descriptors, no memory, a disk that fails, an address that the machine does not have yet.
+# Errors of the system that only a person can correct. All others may pass: no room, no descriptors,
+# no memory, a disk that fails, an address that the machine does not have yet.
 _NEEDS_A_PERSON = frozenset(
     {
         errno.EACCES,
@@ -84,10 +84,10 @@ _NEEDS_A_PERSON = frozenset(
 
 
 def start_error(sentence: str, error: Exception) -> ConfigError | StartFailedError:
-    """What a failed system call at the start ends it with.
+    """Return the error of a start that a failed system call ends.
 
     Args:
-        sentence: what could not be done.
+        sentence: the step that failed.
         error: an OSError or a ZMQError.
     """
     number = getattr(error, "errno", None)
@@ -97,7 +97,7 @@ def start_error(sentence: str, error: Exception) -> ConfigError | StartFailedErr
 
 
 class BaseHeldError(StoredError):
-    """Another process holds the base. Raised at start; stop the other one or use another base."""
+    """Another process holds the base. Raised at start; stop that process or use another base."""
 
 
 class StorageFullError(StoredError):
@@ -109,21 +109,21 @@ class JournalFailedError(StoredError):
 
 
 class GateFailedError(StoredError):
-    """Nobody watches any more who connects. The process must end: what it lets in is unknown."""
+    """The ZAP handler failed. The process must end: clients can't be authenticated."""
 
 
 class TreeUnsyncedError(StoredError):
-    """Files of the tree may not be on disk. Its process must end: the next one goes through them again."""
+    """Files of the tree may not be on disk. Its process must end: the next one checks them again."""
 
 
 class NewerFormatError(StoredError):
-    """The journal holds what only a newer version of the program can read. Nothing is changed."""
+    """The journal holds entries that only a newer version of the program can read. Nothing is changed."""
 
     exit_status = 78
 
 
 class IndexUnusableError(StoredError):
-    """The index is damaged, of another version, or of another journal. Remove it and build it again."""
+    """The index is damaged, of another version, or of another journal. It must be removed and rebuilt."""
 
 
 class LostEndError(StoredError):
@@ -133,14 +133,14 @@ class LostEndError(StoredError):
 
 
 class DamageError(StoredError):
-    """Bytes of the journal that were proven to be on disk are not what was written. Nothing is deleted."""
+    """Bytes of the journal that were proven to be on disk have changed. Nothing is deleted."""
 
     exit_status = 78
 
     def __init__(self, segment: str, offset: int, position: int, reason: str) -> None:
         super().__init__(
             f"damage in journal segment {segment} at offset {offset}, position {position}: {reason}."
-            " `perstack-stored repair --dry-run` tells what can be taken back, without it the repair is done"
+            " `perstack-stored repair --dry-run` reports what can be restored; without it the repair is done"
         )
         self.segment = segment
         self.offset = offset

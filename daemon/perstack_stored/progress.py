@@ -1,10 +1,10 @@
-"""How long work at the start and offline says that it goes on."""
+"""Progress reports of long work at the start and in offline tools."""
 
 from collections.abc import Callable
 
 Working = Callable[[str], None]
-"""Told by long work that it has come further, and where it is; see `Notifier.working`."""
+"""Called by long work with its progress; see `Notifier.working`."""
 
 
 def to_nobody(status: str) -> None:
-    """The `Working` of tools, which no service manager waits for."""
+    """The `Working` of tools, which report to no service manager."""

@@ -1,4 +1,4 @@
-"""Steps of a start that the daemon and the offline tools share: sessions, journal, the import of a tree."""
+"""Steps of a start that the daemon and the offline tools share: sessions, journal, import of a tree."""
 
 import structlog
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 
 
 def known_position(datadir: DataDir, store: bytes) -> int:
-    """The highest position that index or tree know: they only follow what is on disk."""
+    """The highest position that index or tree know: they only hold what is on disk."""
     indexed = position_of(datadir.index_path, store)
     return max(load_cursor(datadir.files, datadir.folders.stored, store).position, indexed or 0)
 
@@ -46,17 +46,17 @@ def open_journal(
 
 
 def import_at_first_start(datadir: DataDir, journal: JournalWriter, working: Working = to_nobody) -> None:
-    """Import a tree that is older than the journal; after this the cursor says what there is to wait for."""
+    """Import a tree older than the journal; after it, the cursor says what the start must wait for."""
     imported = import_wanted(datadir, journal)
     if imported:
         import_tree(datadir, journal, working)
     if imported or not journal.mark.position:
-        # The tree is as the journal has it. Without a cursor, the next start would go through all of it.
+        # The tree matches the journal. Without a cursor, the next start would check all of it.
         save_cursor(datadir.files, datadir.folders.stored, journal.store, Cursor(0, clean=True))
 
 
 def make_sessions(settings: Settings) -> Sessions:
-    """The sessions, empty."""
+    """Empty sessions with the bounds of the settings."""
     return Sessions(
         sessions_max=settings.sessions_max,
         session_seconds=settings.session_seconds,

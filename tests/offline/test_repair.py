@@ -287,7 +287,7 @@ def test_the_report_for_people_names_what_is_gone(base_of_segments: Path) -> Non
         in lines
     )
     assert "finding older_gone first=9 last=9" in lines
-    assert any(line.startswith("made anew: ") and ".stored/repaired-0001" in line for line in lines)
+    assert any(line.startswith("rewritten: ") and ".stored/repaired-0001" in line for line in lines)
     assert lines[-1] == "2 findings; now: 4 segments, 20 records, 4 restored, 2 gone"
 
 

@@ -69,7 +69,7 @@ def generate(path: str) -> KeyPair:
     """
     pair = KeyPair(*zmq.curve_keypair())
     text = (
-        "# A CURVE key pair of perstack-stored. Keep it to yourself: whoever has it is you.\n"
+        "# A CURVE key pair of perstack-stored. Keep it secret: it gives your access.\n"
         f'curve\n    public-key = "{pair.public.decode()}"\n    secret-key = "{pair.secret.decode()}"\n'
     )
     before = os.umask(0o077)

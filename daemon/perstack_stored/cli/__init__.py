@@ -1,4 +1,4 @@
-"""The command `perstack-stored`: flags, output and exit statuses. The work is done in the packages below.
+"""The command `perstack-stored`: flags, output and exit statuses. The packages below do the work.
 
 Entry point: `main.main`.
 """

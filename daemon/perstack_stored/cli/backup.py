@@ -1,4 +1,4 @@
-"""What `backup` and `restore` print, and their exit statuses. The work is done in modules of their own."""
+"""Output and exit statuses of `backup` and `restore`. Other modules do the work."""
 
 import json
 

@@ -45,7 +45,7 @@ class _Octal(click.ParamType[int]):
 
 
 def _option(item: Item) -> Callable[[_Command], _Command]:
-    """The flag of a setting. Its value is None if it is not given: environment and file come behind it."""
+    """The flag of a setting. Its value is None if it is not given: environment and file come next."""
     about, kind = item.metadata, item.metadata["kind"]
     key = key_of(item)
     names = (f"--{key}/--no-{key}" if kind == "flag" else f"--{key}", item.name)
@@ -62,7 +62,7 @@ def _option(item: Item) -> Callable[[_Command], _Command]:
 
 
 def _configured(*names: str) -> Callable[[_Command], _Command]:
-    """`--config` and the flags of the settings named, or of all; the command gets the `Sources` they make."""
+    """Add `--config` and the flags of the named settings, or of all; the command gets their `Sources`."""
 
     def decorate(command: _Command) -> _Command:
         chosen = [ITEMS[name] for name in names] if names else list(ITEMS.values())
@@ -86,7 +86,7 @@ def _configured(*names: str) -> Callable[[_Command], _Command]:
 
 
 def _read(sources: Sources, status: int = 2, *, resolve: bool = False) -> Config:
-    """The settings for a command that ends with `status` if they are wrong."""
+    """Read the settings for a command that exits with `status` if they are invalid."""
     try:
         found = sources.read()
         return found.resolved() if resolve else found
@@ -112,11 +112,11 @@ def serve(sources: Sources) -> None:
 
     Each setting below can also be given as an environment variable (--frame-bytes-max is
     PERSTACK_STORED_FRAME_BYTES_MAX, --base-path PERSTACK_STORED_BASE, --bind PERSTACK_STORED_ENDPOINT), and
-    in the settings file, where it is named as its flag. Sizes are in bytes. SIGHUP reads the file anew: the
-    log level and most limits are taken up, the log says what needs a restart.
+    in the settings file, with the name of its flag. Sizes are in bytes. SIGHUP reads the file again: the
+    log level and most limits apply at once, the log says what needs a restart.
 
-    Under systemd it says when it is ready and feeds the watchdog (Type=notify), and serves the sockets that
-    it is handed. The exit status is 0 after a stop, 1 after a failure that another start may mend, 78 where a
+    Under systemd it reports when it is ready and feeds the watchdog (Type=notify), and serves sockets that
+    it inherits. The exit status is 0 after a stop, 1 after a failure that another start may mend, 78 where a
     person is needed (settings, permissions, damage; the log says what), 2 for a wrong flag.
     """
     log.configure(json=not sys.stderr.isatty(), level="info")
@@ -155,9 +155,9 @@ def keygen(file: str, name: str, *, read_only: bool) -> None:
 @click.option("--sample", is_flag=True, help="Print a settings file that explains all settings instead.")
 @_configured()
 def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
-    """Print what would be in force if `serve` were started so, and where each value comes from.
+    """Print the settings that `serve` would use, and the source of each value.
 
-    The output is a settings file itself. Secrets are not in it: settings only name the files that hold them.
+    The output is a settings file itself. It has no secrets: settings only name the files that hold them.
     """
     if sample:
         click.echo(config_module.sample(), nl=False)
@@ -183,8 +183,8 @@ def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
 def check(sources: Sources, *, as_json: bool) -> None:
     """Compare journal, index and tree of a base that is not served, and change nothing.
 
-    The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes tell
-    what the next start puts right, and what is not ours. It makes an index in a temporary folder (TMPDIR).
+    The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes name
+    what the next start corrects, and foreign files. It builds an index in a temporary folder (TMPDIR).
     """
     offline_cli.check(_settings(sources).base_path or None, as_json=as_json)
 
@@ -193,11 +193,11 @@ def check(sources: Sources, *, as_json: bool) -> None:
 @_configured("base_path", "file_mode", "folder_mode")
 @click.option("--index", "index_only", is_flag=True, help="Rebuild the index only.")
 @click.option("--tree", "tree_only", is_flag=True, help="Rebuild the tree only.")
-@click.option("--retry-blocked", is_flag=True, help="Try the records again that the tree passes over.")
+@click.option("--retry-blocked", is_flag=True, help="Write again the records that the tree passes over.")
 def rebuild(sources: Sources, *, index_only: bool, tree_only: bool, retry_blocked: bool) -> None:
-    """Make index and tree of a base that is not served anew from its journal.
+    """Build index and tree of a base that is not served again from its journal.
 
-    In the tree it writes what is missing or differs, and removes nothing. A record at which the process that
+    In the tree it writes missing or differing files, and removes nothing. A record at which the process that
     writes the tree died twice is passed over, and named. The exit status is 1 if the journal is damaged, a
     file can't be written or a record was passed over, 2 if the base can't be rebuilt.
     """
@@ -212,18 +212,18 @@ def rebuild(sources: Sources, *, index_only: bool, tree_only: bool, retry_blocke
 
 @main.command()
 @_configured("base_path")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be taken back, and what is gone.")
+@click.option("--dry-run", is_flag=True, help="Only report what would be restored, and what is lost.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 def repair(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
     """Repair the damaged journal of a base that is not served.
 
-    Segments that are damaged or missing are made anew. They hold what is whole in the old ones, at its
-    position. What the damage took is taken back from the tree, or from the journal's own bytes, where the
-    index vouches for it by a checksum. What nothing vouches for becomes a gap, and is named; its position is
-    never given out again. The damaged segments are kept in .stored/repaired-0001 (0002, …), with the index,
-    which the next start builds anew. The tree is not touched. Cut short, it goes on when it is run again.
+    Segments that are damaged or missing are rewritten. They hold the valid records of the old ones, at their
+    positions. Damaged records are restored from the tree, or from the journal's own bytes, where the
+    index confirms them by a checksum. A record without evidence becomes a gap, and is named; its position is
+    never reused. The damaged segments are kept in .stored/repaired-0001 (0002, …), with the index,
+    which the next start rebuilds. The tree does not change. After an interruption, run it again.
 
-    The exit status is 0 if nothing is gone, 1 if records are gone, 2 if the journal can't be repaired.
+    The exit status is 0 if nothing is lost, 1 if records are lost, 2 if the journal can't be repaired.
     """
     offline_cli.repair(_settings(sources).base_path or None, dry_run=dry_run, as_json=as_json)
 
@@ -235,9 +235,9 @@ def repair(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
     type=click.IntRange(min=0),
     default=0,
     metavar="POSITION",
-    help="Only records behind this position.",
+    help="Only records after this position.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many records.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N records.")
 @click.option("--job", metavar="ID", help="Only records of this job.")
 @click.option(
     "--show-secrets", is_flag=True, help="Don't hide keys, tokens, headers and env in run settings."
@@ -253,7 +253,7 @@ def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, sh
 @main.command()
 @_configured("base_path")
 @click.option(
-    "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: as it says in the base]"
+    "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: as recorded in the base]"
 )
 @click.option("--verify-all", is_flag=True, help="Read back what earlier backups copied, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -261,10 +261,10 @@ def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, sh
 def backup(sources: Sources, target: str, *, endpoint: str | None, verify_all: bool, as_json: bool) -> None:
     """Back up a base, served or not, into the folder TARGET.
 
-    TARGET then holds all records up to one position: what is acknowledged when it begins is in it. A TARGET
-    that holds an earlier backup of the same base is brought up to date, and only what is new is copied. What
-    was copied is read back from the disk and tested. Cut short at any moment, the backup before it still
-    counts, and the next run tidies up. Keys and settings are in it as they were stored: guard it as the base.
+    TARGET then holds all records up to one position: all that is acknowledged before it begins. A TARGET
+    that holds an earlier backup of the same base is brought up to date; only new segments are copied. Each
+    copy is read back from the disk and tested. After an interruption the earlier backup still
+    counts, and the next run cleans up. Keys and settings are in it as they were stored: guard it as the base.
 
     The exit status is 0 if TARGET is complete, 1 if the journal is damaged, 2 if it can't be done.
     """
@@ -291,8 +291,8 @@ def restore(sources: Sources, source: str, *, to_position: int | None, as_json: 
     """Make a base from the backup in the folder SOURCE.
 
     The base must be an empty folder, or not there yet. All of the backup that is needed is tested on the way.
-    Positions stay as they were; the history gets a new id (`store` in hello), so that followers of the old
-    one notice. Index and tree are made when a daemon serves the base. Cut short, there is no base, and it
+    Positions stay as they were; the history gets a new id (`store` in hello), so that subscribers of the old
+    one notice. A daemon builds index and tree at its start. After an interruption there is no base, and it
     can be run again.
 
     The exit status is 0 if the base was made, 2 if not.
@@ -311,7 +311,7 @@ def import_(sources: Sources, source: str, *, force: bool, as_json: bool) -> Non
     The base must not be served; it is made if there is none. SOURCE is not changed. Events are added, but for
     those that the base holds byte for byte. A job or checkpoint that a client stored in the base, or that was
     imported after the file was last written, is kept where it differs, and named; so is a run setting.
-    Cut short, it goes on when it is run again. Index and tree of the base follow at the next start.
+    After an interruption, run it again. Index and tree of the base follow at the next start.
 
     The exit status is 0 if the base now holds all there is, 1 if a file was left out or its value not taken,
     2 if nothing can be imported.
@@ -323,10 +323,10 @@ def import_(sources: Sources, source: str, *, force: bool, as_json: bool) -> Non
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 @click.argument("tree", type=click.Path(file_okay=False))
 def audit(tree: str, *, as_json: bool) -> None:
-    """Look through any tree that Perstack wrote: TREE is the folder that holds its jobs/. Nothing is changed.
+    """Audit any tree that Perstack wrote: TREE is the folder that holds its jobs/. Nothing is changed.
 
-    Names torn, invalid and misplaced files, links, what is foreign, and gaps that point to lost events.
-    Gaps are signs, not proofs, and what leaves no gap is not seen; of a run that goes on, the last step is
+    Names torn, invalid and misplaced files, links, foreign files, and gaps that point to lost events.
+    Gaps are signs, not proofs, and a loss without a gap is not seen; in a run that goes on, the last step is
     spared. In a tree that is being written, a file may be read half-written.
 
     The exit status is 0 if all is well, 1 if there are findings, 2 if the tree can't be read.
@@ -345,7 +345,7 @@ def audit(tree: str, *, as_json: bool) -> None:
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(sources: Sources, command: tuple[str, ...], drain_seconds: float) -> None:
-    """Run COMMAND with a daemon on the base, and stop that behind it.
+    """Run COMMAND with a daemon on the base, and stop the daemon after it.
 
     COMMAND finds the daemon by PERSTACK_STORED_BASE and PERSTACK_STORED_ENDPOINT. One that serves the base
     already is joined, and left running, unless another exec started it and ended before. Its log is

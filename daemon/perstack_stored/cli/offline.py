@@ -1,4 +1,4 @@
-"""What the offline commands print, and their exit statuses. The work is done in modules of their own."""
+"""Output and exit statuses of the offline commands. Other modules do the work."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from perstack_stored.offline.repair.repair import repair as repair_base
 
 from .output import complain, say
 
-# Beyond so many lines of one name only their number is told, but for --json.
+# Maximum of lines of one name; beyond it only their count is printed, except with --json.
 LINES_OF_A_NAME_MAX = 1000
 STATUS_FINDINGS = 1
 STATUS_UNUSABLE = 2
@@ -34,11 +34,11 @@ STATUS_UNUSABLE = 2
 
 @contextmanager
 def exit_status() -> Iterator[None]:
-    """Turn an error into a sentence and an exit status: 1 for a damaged journal, 2 for what can't be used."""
+    """Turn an error into a sentence and an exit status: 1 for a damaged journal, 2 for an unusable base."""
     try:
         yield
     except BrokenPipeError:
-        # Whoever reads our output has enough. The interpreter must not try to flush it once more.
+        # The reader of the output has closed it. The interpreter must not try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except DamageError as error:
         _fail(str(error), STATUS_FINDINGS)
@@ -89,7 +89,7 @@ def conclude(report: Report, done: str, *, as_json: bool) -> None:
 
 def _show_json(finding: Finding) -> None:
     clear_bar()
-    # A damaged index may give bytes.
+    # Rows of a damaged index may have bytes.
     click.echo(json.dumps({"name": finding.name, "note": finding.is_note, **finding.facts}, default=str))
 
 
@@ -159,15 +159,15 @@ def _tell_recovery(done: Rebuilt) -> None:
 
 
 def repair(base_path: str | None, *, dry_run: bool, as_json: bool) -> None:
-    """Repair the journal of a base, and print what was found, taken back and lost."""
+    """Repair the journal of a base, and print what was found, restored and lost."""
     with exit_status():
         report = Report(printer(as_json=as_json), FINDINGS, NOTES)
         with locked_datadir(base_path, "repair", reads_only=dry_run, repairs=True) as base:
             done = repair_base(base, report, dry_run=dry_run)
         if done is not None and not as_json:
-            say(f"made anew: {', '.join(done.segments)}; the old ones are kept in .stored/{done.kept_in}")
+            say(f"rewritten: {', '.join(done.segments)}; the old ones are kept in .stored/{done.kept_in}")
             click.echo(
-                "the next start builds the index; `perstack-stored check` tells what in the tree differs"
+                "the next start builds the index; `perstack-stored check` reports what in the tree differs"
             )
         conclude(report, "would be then" if dry_run else "now", as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""What the commands print for people: no name and no value in it is acted on by a terminal."""
+"""Output of the commands for people: no name or value in it can control a terminal."""
 
 import click
 
@@ -11,12 +11,12 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def complain(reason: object) -> None:
-    """Print what is wrong to standard error."""
+    """Print an error to standard error."""
     say(f"perstack-stored: {reason}", err=True)
 
 
 class Commands(click.Group):
-    """A group of commands whose complaints about arguments, which may be names of files, are escaped."""
+    """A group of commands that escapes its errors about arguments, which may be file names."""
 
     def make_context(self, *args: object, **kwargs: object) -> click.Context:
         """As that of `click.Group`."""

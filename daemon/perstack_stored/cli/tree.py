@@ -1,4 +1,4 @@
-"""What `import`, `audit` and `exec` print, and their exit statuses. The work is done in other modules."""
+"""Output and exit statuses of `import`, `audit` and `exec`. Other modules do the work."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ EXEC_FAILED_STATUS = 125  # as env, timeout and docker have it: what was asked t
 
 
 def import_tree(settings: Settings, source: str, *, force: bool, as_json: bool) -> None:
-    """Import a tree and print what was left out."""
+    """Import a tree and print what was skipped."""
     log.configure(json=as_json, level="warning")
     with exit_status():
         report = Report(printer(as_json=as_json), import_later.FINDINGS, import_later.NOTES)
@@ -47,7 +47,7 @@ def audit(tree: str, *, as_json: bool) -> None:
 
 
 def run(config: Config, command: Sequence[str], drain_seconds: float) -> None:
-    """Run a command with a daemon beside it, and exit as it did."""
+    """Run a command with a daemon beside it, and exit with its status."""
     try:
         base, endpoint = config.base, config.endpoints[0]
         status = execute(base, endpoint, command, config.settings, drain_seconds=drain_seconds, say=complain)

@@ -46,7 +46,7 @@ class Config:
         try:
             base = resolve_base(self.settings.base_path or None)
         except OSError as error:
-            raise start_error("can't tell where the base is, from the working directory", error) from error
+            raise start_error("can't find the base from the working directory", error) from error
         refuse_odd(base, "the path of the base")
         return base
 

@@ -29,4 +29,4 @@ def refuse_unfinished(files: FileSystem, stored_dir: int) -> None:
         ConfigError: a repair was interrupted.
     """
     if is_unfinished(files, stored_dir):
-        raise ConfigError("a repair was cut short; run `perstack-stored repair` again to carry it out")
+        raise ConfigError("a repair was interrupted; run `perstack-stored repair` again to complete it")

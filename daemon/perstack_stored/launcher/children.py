@@ -1,21 +1,21 @@
-"""The children of `exec`. As process 1 of a container it inherits those that lost their parent as well."""
+"""The children of `exec`. As process 1 of a container it inherits orphans as well."""
 
 import os
 
 
 class Children:
-    """Waits for every child, ours or inherited, so that none stays as a zombie."""
+    """Waits for every child, its own or inherited, so that none stays as a zombie."""
 
     def __init__(self) -> None:
         self._ended: dict[int, int] = {}
         self._ours: set[int] = set()
 
     def add(self, pid: int) -> None:
-        """A child whose status will be asked for."""
+        """Add a child whose status is needed."""
         self._ours.add(pid)
 
     def status_of(self, pid: int) -> int | None:
-        """Status with which a child ended, as `os.waitpid` gives it; None while it runs. Asked for once."""
+        """Status of a child that ended, as from `os.waitpid`; None while it runs. It is returned once."""
         self.reap()
         status = self._ended.pop(pid, None)
         if status is not None:
@@ -23,7 +23,7 @@ class Children:
         return status
 
     def reap(self) -> None:
-        """Wait for all that have ended."""
+        """Collect the status of all children that have ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

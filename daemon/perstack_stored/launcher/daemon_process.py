@@ -1,4 +1,4 @@
-"""The daemon beside a command that `exec` runs: started or joined, and stopped by the last that leaves."""
+"""The daemon beside a command of `exec`: started or joined, and stopped by the last user."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 
 class SignalledError(Exception):
-    """One of `FORWARDED` came while the daemon was waited for."""
+    """A signal of `FORWARDED` arrived during the wait for the daemon."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
@@ -53,19 +53,19 @@ class CompanionDaemon:
         self._drain_seconds = drain_seconds
         self._say = say
         self._users = LauncherLock(stored)
-        self._started: int | None = None  # process id of our child, until it was waited for
-        self._is_new = False  # what we started serves the base, or did
+        self._started: int | None = None  # process id of the child, until its status is collected
+        self._is_new = False  # the daemon started here serves the base, or did
         self._status = 0
 
     # --- before the command ------------------------------------------------------------------------
 
     def enter(self) -> str:
-        """Wait until a daemon serves the base; returns its endpoint.
+        """Wait until a daemon serves the base; return its endpoint.
 
         Raises:
             ConfigError: it does not start.
             BaseHeldError: an offline tool holds the base.
-            SignalledError: it is not to be waited for any longer.
+            SignalledError: a signal ends the wait.
         """
         while not self._users.join():
             _pause()
@@ -79,7 +79,7 @@ class CompanionDaemon:
             _pause()
 
     def _start(self) -> None:
-        # Its log goes to a file: it may outlive us, and whoever reads our output waits for the end of it.
+        # Its log goes to a file: it may outlive this process, and a reader of the output waits for its end.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         log = os.open(LOG_NAME, flags, FILE_MODE, dir_fd=self._stored)
         arguments = ["serve", "--base-path", self._base, "--bind", self._endpoint, "--log-format", "console"]
@@ -102,7 +102,7 @@ class CompanionDaemon:
         self._children.add(self._started)
 
     def _watch_start(self) -> None:
-        """What to do when the daemon that we started has ended: nothing, if another one was faster."""
+        """Check a daemon that ended during the start: it is no error if another one was faster."""
         if self._started is None or not self._reap():
             return
         holder = holder_of(self._stored)
@@ -131,19 +131,19 @@ class CompanionDaemon:
         return True
 
     def _note(self, holder: Holder | None) -> None:
-        """Write down that the daemon is one that `exec` started."""
+        """Record that `exec` started the daemon."""
         if holder is not None and self._is_ours(holder):
             self._is_new = True
             self._users.started(holder.started)
 
     def _is_ours(self, holder: Holder) -> bool:
-        """Whether it is our child: another one's number may be of another PID namespace."""
+        """Whether the holder is the child started here: a pid may be of another PID namespace."""
         return holder.pid == self._started and holder.process == identity_of(holder.pid)
 
-    # --- behind the command ------------------------------------------------------------------------
+    # --- after the command -------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Stop the daemon, if an `exec` started it and nobody else uses it."""
+        """Stop the daemon, if an `exec` started it and it has no other user."""
         holder = holder_of(self._stored)
         if self._started is not None:
             self._look_after(holder)
@@ -160,7 +160,7 @@ class CompanionDaemon:
             self._say(f"the daemon failed, with status {how}; see {self._base}/{STORED_NAME}/{LOG_NAME}")
 
     def _look_after(self, holder: Holder | None) -> None:
-        """Our own daemon may have ended early, or not have come so far as to hold the base."""
+        """Handle a daemon that ended early, or does not hold the base yet."""
         assert self._started is not None
         if self._reap():
             return
@@ -170,7 +170,7 @@ class CompanionDaemon:
             os.kill(self._started, signal.SIGTERM)
 
     def _drain(self, holder: Holder) -> None:
-        """Wait until the tree has followed: whoever looks at it behind us finds it whole."""
+        """Wait until the tree has caught up, so that programs after the command find it complete."""
         deadline = time.monotonic() + self._drain_seconds
         try:
             with Client(holder.endpoints[0], timeout_s=_ANSWER_SECONDS) as client:
@@ -180,20 +180,20 @@ class CompanionDaemon:
                     if not behind:
                         return
                     if stats["tree"]["fault"] or time.monotonic() > deadline:
-                        self._say(f"the tree lags {behind} records behind; the next start goes on with it")
+                        self._say(f"the tree lags by {behind} records; the next start goes on with it")
                         return
                     _pause()
         except (SignalledError, StorageError, IndexError):
-            return  # in a hurry, or it is ending already
+            return  # a signal came, or it is ending already
 
     def _end(self, started: Started) -> None:
-        """Stop the daemon: that process, and no other one that has its number since."""
+        """Stop the daemon: that process, and no later one with its pid."""
         try:
             fd = os.pidfd_open(started.pid)
         except ProcessLookupError:
             return  # it has ended
         try:
-            # The number can't change its process any more while it is looked at: the descriptor is of one.
+            # From here on the descriptor identifies the process, even if its pid is reused.
             if is_same(started.pid, started.process):
                 signal.pidfd_send_signal(fd, signal.SIGTERM)
         except ProcessLookupError:
@@ -213,7 +213,7 @@ class CompanionDaemon:
             time.sleep(_POLL_SECONDS)
 
     def _reap(self) -> bool:
-        """Whether our child has ended."""
+        """Whether the child has ended."""
         if self._started is not None:
             status = self._children.status_of(self._started)
             if status is not None:

@@ -1,4 +1,4 @@
-"""`exec`: runs a command with a daemon beside it, which is there before the command and stops behind it."""
+"""`exec`: runs a command with a daemon beside it, started before the command and stopped after it."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from .daemon_process import FORWARDED, IGNORED_BY_PYTHON, CompanionDaemon, Say, 
 NOT_EXECUTABLE_STATUS = 126
 NOT_FOUND_STATUS = 127
 SIGNALLED_STATUS = 128
-_FROM_KERNEL = 0x80  # SI_KERNEL: a key on the terminal, which the command has been told as well
+_FROM_KERNEL = 0x80  # SI_KERNEL: a key on the terminal, which signals the command as well
 
 
 def execute(
@@ -24,20 +24,20 @@ def execute(
 
     Args:
         base: the base, absolute.
-        endpoint: where a daemon that is started serves.
+        endpoint: where a new daemon serves.
         command: the program, looked for in PATH, and its arguments.
-        settings: the modes, should the base be new.
-        drain_seconds: how long the tree may take to follow, before a daemon is stopped.
+        settings: the modes, if the base is new.
+        drain_seconds: how long to wait for the tree before the daemon stops.
         say: takes sentences for people.
 
     Returns:
         The exit status of the command; 128 and the number of the signal that ended it.
 
     Raises:
-        ConfigError: the daemon does not start; the message tells its last words.
+        ConfigError: the daemon does not start; the message has its last log line.
         BaseHeldError: an offline tool holds the base.
     """
-    # Signals are taken where it suits, so that nothing is left half done.
+    # Signals are handled at safe points only, so that no step is left half done.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     try:
         set_up(base, settings.folder_mode)
@@ -58,7 +58,7 @@ def execute(
 def _run(command: Sequence[str], variables: dict[str, str], say: Say, children: Children) -> int:
     name, environment = command[0], {**os.environ, **variables}
     try:
-        # Python ignores SIGPIPE; the command must not inherit that, nor what we block.
+        # Python ignores SIGPIPE; the command must not inherit that, nor the blocked signals.
         pid = os.posix_spawnp(name, list(command), environment, setsigmask=(), setsigdef=IGNORED_BY_PYTHON)
     except OSError as error:
         say(f"{name}: {error.strerror}")

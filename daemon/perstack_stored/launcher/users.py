@@ -1,7 +1,7 @@
-"""Who serves a base, and who uses a daemon that `exec` started. The kernel gives up what a dead process held.
+"""Lock of the users of a daemon that `exec` started. The kernel releases locks of dead processes.
 
 Every `exec` holds a shared lock on `{base}/.stored/exec` while its command runs. The last one to leave stops
-the daemon, if an `exec` had started it; the file says which process that was, by more than its number.
+the daemon, if an `exec` had started it; the file identifies that process by more than its pid.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ class LauncherLock:
         self._fd = os.open(NAME, flags, FILE_MODE, dir_fd=stored)
 
     def join(self) -> bool:
-        """Take the lock; False while the last user before stops the daemon."""
+        """Take the lock; False while the last user stops the daemon."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -31,12 +31,12 @@ class LauncherLock:
         return True
 
     def started(self, daemon: Started) -> None:
-        """Write down the daemon that an `exec` started."""
+        """Record a daemon that an `exec` started."""
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, json.dumps(daemon._asdict()).encode() + b"\n", 0)
 
     def last(self) -> Started | None:
-        """The daemon that an `exec` started, if nobody else uses it; nobody can join then."""
+        """The daemon that an `exec` started, if it has no other user; none can join then."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,9 +46,9 @@ class LauncherLock:
         return Started(pid, process) if isinstance(pid, int) and isinstance(process, str) else None
 
     def forget(self) -> None:
-        """The daemon that was written down has ended."""
+        """Forget the recorded daemon, which has ended."""
         os.ftruncate(self._fd, 0)
 
     def leave(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         os.close(self._fd)

@@ -17,7 +17,7 @@ from perstack_stored.protocol import frames
 
 
 class Wanted(NamedTuple):
-    """Which records are dumped, and how."""
+    """Filter and options of a dump."""
 
     after: int = 0
     limit: int | None = None
@@ -26,11 +26,11 @@ class Wanted(NamedTuple):
 
 
 def dump(base: DataDir, wanted: Wanted) -> Iterator[bytes]:
-    """Records as lines of JSON; values are the bytes as they were stored, but for line breaks and secrets.
+    """Yield records as lines of JSON; values are as stored, except for line breaks and secrets.
 
     Raises:
         ConfigError: there is no journal.
-        DamageError: the journal is damaged; all lines before the damage were given.
+        DamageError: the journal is damaged; all lines before the damage were yielded.
     """
     with contextlib.closing(JournalReader(base.files, base.folders.journal)) as reader:
         if not reader.chain.last:
@@ -60,7 +60,7 @@ def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[byt
 
 
 def _end(base: DataDir, reader: JournalReader) -> tuple[LogPosition, DamageError | None]:
-    """Up to where the journal can be read, and what stands there if it goes on behind it."""
+    """Log position up to which the journal can be read, and the damage there, if any."""
     try:
         found = recover_only(base.files, base.folders.journal)
     except DamageError as error:
@@ -76,7 +76,7 @@ def _is_of_job(kind: int, payload: bytes, job: str | None) -> bool:
 
 
 def _gap_line(entry: Entry, number: int, payload: bytes) -> bytes:
-    """What is known of a record that was lost."""
+    """The line of a lost record, with what is known of it."""
     head = frames.encode({"position": entry.header.position + number, "time": entry.header.time_ms})
     return head[:-1] + b',"gap":' + (payload or b"{}") + b"}\n"
 

@@ -1,12 +1,12 @@
-"""What `check`, `audit` and `import` can say, by name. No I/O: findings go to whoever wants to print them."""
+"""Findings of `check`, `audit` and `import`, by name. No I/O: the caller prints them."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 CHECK_FINDINGS = {
-    "journal_damage": "what stands in the journal is not what was written; the daemon does not go past it",
-    "journal_missing": "the journal is gone, but what was made of it is there",
+    "journal_damage": "bytes of the journal have changed; the daemon does not go past them",
+    "journal_missing": "the journal is gone, but its index or tree is there",
     "index_unusable": "the index can't be read, or is of another journal",
     "index_damage": "SQLite finds the index damaged",
     "index_ahead": "the index knows records that the journal lacks: the journal lost its end",
@@ -33,7 +33,7 @@ CHECK_NOTES = {
     "index_behind": "the index ends before the journal; the next start goes on from there",
     "index_not_compared": "the index was not compared with a damaged journal",
     "tree_behind": "files beyond the tree's cursor are missing or old; the next start writes them",
-    "tree_foreign_file": "not ours; left alone",
+    "tree_foreign_file": "a file that is not the tree's; left alone",
     "tree_not_compared": "the tree was not compared with a damaged journal",
 }
 
@@ -60,7 +60,7 @@ class Report:
         Args:
             show: takes each thing as it is found.
             findings: what can be wrong, and what that means.
-            notes: the same for what is nothing to worry about.
+            notes: the same for findings that need no action.
         """
         self._show = show
         self._findings = findings
@@ -81,10 +81,10 @@ class Report:
 
     @property
     def findings(self) -> int:
-        """How many of what was found is no note."""
+        """Count of findings that are no notes."""
         return sum(count for name, count in self.counts.items() if name in self._findings)
 
     @property
     def notes(self) -> int:
-        """How many notes there are."""
+        """Count of notes."""
         return sum(count for name, count in self.counts.items() if name in self._notes)

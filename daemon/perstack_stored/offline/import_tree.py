@@ -1,7 +1,7 @@
-"""`import`: takes another tree that Perstack wrote into a base that nobody serves.
+"""`import`: stores another tree that Perstack wrote in a base that is not served.
 
 The files are checked, ordered and stored as at the first start of a daemon; here the journal may hold other
-values of the same jobs, which are kept.
+values of the same jobs, which it keeps.
 """
 
 import os
@@ -35,10 +35,10 @@ NOTES = {
 
 
 def open_source(path: str) -> int:
-    """A descriptor of the folder that holds the `jobs` of another tree.
+    """Return a descriptor of the folder that holds the `jobs` of another tree.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there is no such folder.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -51,7 +51,7 @@ def open_source(path: str) -> int:
 
 
 class ImportResult(Account):
-    """Tells a report what a survey leaves out, and a bar how far it is."""
+    """Reports what a survey skips, and advances a progress bar."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()
@@ -68,34 +68,34 @@ class ImportResult(Account):
         self._report.add("import_name_differs", path="/".join(path), due=due)
 
     def progress(self, step: str, *, files: int, of: int | None = None) -> None:
-        """One file more."""
+        """Ignore the step: `skip`, `seen` and the bar count files themselves."""
         del step, files, of  # a bar counts itself
         self.advance(1)
 
 
 def import_later(base: DataDir, settings: Settings, source: int, report: Report, *, force: bool) -> None:
-    """Take a tree into a base that this process holds; what was taken is on disk when this returns.
+    """Import a tree into a locked base; imported records are on disk when it returns.
 
     Args:
-        base: held by this process.
+        base: locked by this process.
         settings: sizes of segments, and the modes.
         source: descriptor of the folder that holds `jobs`.
-        report: takes what was left out; `compared` tells what was taken.
+        report: takes skipped files; `compared` counts imported ones.
         force: let values of the tree replace those of the base.
 
     Raises:
-        StorageFullError: there is no room; run again, it goes on.
+        StorageFullError: there is no room; the next run goes on.
         DamageError: the journal is damaged.
         StoredError: the journal can't be used.
     """
     umask_for(TreeModes(settings.file_mode, settings.folder_mode))
     journal = open_journal(base, keeping_sessions(settings), settings)
     if import_wanted(base, journal):
-        # Its own tree first: a base that holds records is never looked through again.
+        # The base's own tree first: once the base holds records, it is never imported.
         import_tree(base, journal)
         save_cursor(base.files, base.folders.stored, journal.store, Cursor(0, clean=True))
     _Later(base, journal, source, report, force=force).run()
-    # Behind an error it stays as a crash leaves it: after a failed write nothing may be written.
+    # After an error the journal stays as a crash leaves it: after a failed write nothing may be written.
     journal.close()
 
 
@@ -148,7 +148,7 @@ class _Later:
 
     def _store(self, storing: Storing, existing: ExistingRecords, planned: Planned) -> Verdict:
         if planned.kind == Kind.EVENT and existing.has(planned.digest):
-            return Verdict.HELD  # spares reading what an earlier attempt stored
+            return Verdict.HELD  # saves reading what an earlier attempt stored
         payload, written_ms = storing.read(planned)
         verdict = existing.verdict(planned.kind, payload, written_ms, force=self._force)
         path = "/".join(planned.path)

@@ -1,4 +1,4 @@
-"""What the offline tools share: a base that is there and that nobody else has open, and progress bars."""
+"""Shared by the offline tools: opens and locks a base, and shows progress bars."""
 
 import errno
 import os
@@ -33,17 +33,17 @@ Advance = Callable[[int], None]
 def locked_datadir(
     base_path: str | None, role: str, *, reads_only: bool, repairs: bool = False
 ) -> Iterator[DataDir]:
-    """Hold a base that was set up before. Nothing is created in a folder that is no base.
+    """Lock a base that was set up before. Nothing is created in a folder that is no base.
 
     Args:
         base_path: as given to the command; None for the default.
-        role: what this process is, told to whoever finds the base held.
-        repairs: a repair that was cut short may have left the base between two states.
-        reads_only: the base may also lie on a file system that is mounted read-only, as a snapshot does.
+        role: name of this tool, reported to other processes that want the base.
+        repairs: allow a base between two states, as an interrupted repair leaves it.
+        reads_only: the base may lie on a file system that is mounted read-only, as a snapshot does.
 
     Raises:
         ConfigError: the folder is no base, or can't be used.
-        BaseHeldError: a daemon or another tool holds it; the message names it.
+        BaseHeldError: a daemon or another tool holds the base; the message names it.
     """
     path = resolve_base(base_path)
     files = FileSystem()
@@ -74,7 +74,7 @@ def _lock(path: str, folders: Folders, *, reads_only: bool) -> DataDirLock | Non
     try:
         return DataDirLock(folders.stored)
     except OSError as error:
-        # No daemon can work where nothing can be written.
+        # On a read-only file system no daemon can run.
         if error.errno == errno.EROFS and reads_only:
             return None
         if isinstance(error, PermissionError):
@@ -83,7 +83,7 @@ def _lock(path: str, folders: Folders, *, reads_only: bool) -> DataDirLock | Non
 
 
 def keeping_sessions(settings: Settings) -> Sessions:
-    """Sessions, empty. A tool that opens the journal must forget none, whatever the daemon's bounds."""
+    """Empty sessions that forget none, whatever the daemon's bounds: for tools that open the journal."""
     return Sessions(
         sessions_max=_SESSIONS_MAX,
         session_seconds=settings.session_seconds,
@@ -93,14 +93,14 @@ def keeping_sessions(settings: Settings) -> Sessions:
 
 
 def count_files(tree: int) -> int:
-    """How many files a tree has, for a bar; 0 where there is none."""
+    """Count the files of a tree for a progress bar; 0 if there is none."""
     if not sys.stderr.isatty():
         return 0
     return sum(len(files) for _, _, files, _ in os.fwalk("jobs", dir_fd=tree))
 
 
 def slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries in portions of bounded size, as the projections take them up."""
+    """Entries in portions of bounded size, for the projections."""
     taken: list[Entry] = []
     records = size = 0
     for entry in entries:
@@ -116,7 +116,7 @@ def slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 @contextmanager
 def progress(label: str, length: int) -> Iterator[Advance]:
-    """A bar on standard error, if that is a terminal; yields what is called with each step done."""
+    """A bar on standard error, if that is a terminal; yields a function to call for each step."""
     if not sys.stderr.isatty():
         yield lambda _steps: None
         return
@@ -128,7 +128,7 @@ def progress(label: str, length: int) -> Iterator[Advance]:
 
 
 def clear_bar() -> None:
-    """Make room for a line of output where a bar may stand."""
+    """Clear the bar's line for other output."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()

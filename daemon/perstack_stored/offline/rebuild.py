@@ -1,7 +1,7 @@
-"""`rebuild`: index and tree are made anew from the journal, which is the record of truth.
+"""`rebuild`: builds index and tree again from the journal, which is the record of truth.
 
-The new index is made beside the old one and put in its place when it is whole: should the journal turn out to
-be damaged, nothing that still works was thrown away. In the tree only files that are missing or differ are
+The new index is built beside the old one and replaces it when it is complete: if the journal turns out to
+be damaged, the old index stays. In the tree only files that are missing or differ are
 written; nothing is removed.
 """
 
@@ -41,7 +41,7 @@ _NEW_NAME = "rebuild.sqlite"
 
 
 class Rebuilt(NamedTuple):
-    """What was done: up to which position, what recovery found, and the files that could not be written."""
+    """Result: last position, what recovery found, and the files that could not be written."""
 
     position: int
     recovered: Recovered
@@ -57,7 +57,7 @@ class Written(NamedTuple):
 
 
 class Do(Protocol):
-    """Does a piece of the work, and returns what it returns."""
+    """Runs a step of the rebuild, and returns its result."""
 
     def __call__(self, work: Callable[[Step], Any], /, *, passes_over: bool) -> Any: ...  # noqa: D102
 
@@ -71,21 +71,21 @@ def rebuild(
     retries: bool = False,
     do: Do | None = None,
 ) -> Rebuilt:
-    """Make index and tree, or one of them, as the journal says; all is synced when this returns.
+    """Rebuild index and tree, or one of them, from the journal; all is synced when it returns.
 
     Args:
-        base: held by this process.
+        base: locked by this process.
         settings: the modes of files and folders, and the size of a segment.
-        index_too: make the index anew; otherwise the one that is there goes on to the end of the journal.
+        index_too: rebuild the index; otherwise the existing one is brought to the end of the journal.
         tree_too: write the tree.
-        retries: try the records again that the tree passes over.
-        do: does a piece of the work: in this process, or in a child that may die.
+        retries: write again the records that the tree passes over.
+        do: runs a step: in this process, or in a child that may die.
 
     Raises:
-        ConfigError: there is no journal, it does not hold the whole tree yet, or an index can't be used.
-        DamageError: the journal is damaged; index and tree are as they were before, or further.
-        LostEndError: it lost its end; nothing was changed.
-        OSError: something can't be read or written.
+        ConfigError: there is no journal, the tree's import is unfinished, or the index can't be used.
+        DamageError: the journal is damaged; index and tree did not change, or are further than before.
+        LostEndError: the journal lost its end; nothing was changed.
+        OSError: a file can't be read or written.
     """
     do = do or here
     modes = TreeModes(settings.file_mode, settings.folder_mode)
@@ -108,7 +108,7 @@ def rebuild(
 
 
 def here(work: Callable[[Step], Any], *, passes_over: bool) -> Any:  # noqa: ARG001 - as `in_child` has it
-    """Do the work in this process."""
+    """Run a step in this process."""
     return work(Step(WorkerStatus(), names_records=False, blocked=()))
 
 
@@ -122,11 +122,11 @@ def _reading(base: DataDir, step: Step) -> Iterator[JournalReader]:
 
 
 def _open_and_close(base: DataDir, settings: Settings) -> tuple[Recovered, bytes, LogPosition]:
-    """Recover the journal, as a start of the daemon does: what is read behind this is synced."""
+    """Recover the journal, as a start of the daemon does: what is read after it is synced."""
     if not _segments(base.files, base.folders.journal):
         raise ConfigError(f"{base.path} has no journal to rebuild anything from")
     if first_start.MARKER_NAME in base.files.list_dir(base.folders.stored):
-        raise ConfigError("the import of the tree was cut short; start the daemon, which goes on with it")
+        raise ConfigError("the import of the tree was interrupted; start the daemon, which goes on with it")
     journal = JournalWriter(
         base.files,
         base.folders.journal,
@@ -152,7 +152,7 @@ def _rebuild_index(
     base: DataDir, path: str, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> None:
     new_path = os.path.join(base.path, STORED_NAME, _NEW_NAME)
-    remove(new_path)  # of a rebuild that did not come to its end
+    remove(new_path)  # of an unfinished rebuild
     try:
         new = IndexWriter(new_path, reader, store, step.status)
         new.names_records = step.names_records
@@ -208,7 +208,7 @@ def _sync_file(files: FileSystem, name: str, dir_fd: int) -> None:
 def _make_tree(
     base: DataDir, modes: TreeModes, reader: JournalReader, store: bytes, mark: LogPosition, step: Step
 ) -> Written:
-    """Write the tree; what is passed over is written down before, so that the daemon passes over it too."""
+    """Write the tree; blocked records are saved first, so that the daemon passes over them too."""
     files, stored = base.files, base.folders.stored
     listed = blocked.load(files, stored, store)
     kept = listed.records if listed.is_current and not step.retries else ()
@@ -227,14 +227,14 @@ def _make_tree(
 
 
 def _rebuild_tree(tree: TreeWriter, reader: JournalReader, mark: LogPosition) -> list[tuple[str, str]]:
-    """Write what is missing or differs, from a cursor at 0; returns the files that could not be had."""
+    """Write missing and differing files, from a cursor at 0; return the files that can't be written."""
     could_not: list[tuple[str, str]] = []
 
     def note(write: Write, error: OSError) -> None:
         could_not.append(("/".join((*write.folders, write.name)), error.strerror or str(error)))
 
     tree.on_blocked = note
-    # The files may be there already, up to the end: no older version of one may come back in between.
+    # The files may be there already, up to the end: no older version may replace one meanwhile.
     tree.replay_until = mark.position
     with progress("tree (looking ahead)", mark.position) as advance:
         tree.plan_replay(_counted(reader.entries(reader.start(), mark), advance))

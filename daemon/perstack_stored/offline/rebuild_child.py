@@ -1,7 +1,7 @@
-"""Work of `rebuild` in a child process: one record may kill it, as when memory is short.
+"""Runs steps of `rebuild` in a child process: one record may kill it, as when memory is short.
 
-A record of the tree at which it dies twice is passed over, as by the daemon. One of the index can't be: the
-index would miss what was acknowledged. So the old index stays, and the error names the record.
+A record of the tree at which it dies twice is passed over, as in the daemon. One of the index can't be: the
+index would miss an acknowledged record. So the old index stays, and the error names the record.
 """
 
 import os
@@ -22,12 +22,12 @@ from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
 
 class Step(NamedTuple):
-    """What a child needs to know.
+    """Options of a child.
 
     Attributes:
-        names_records: the child before died; go in small steps, and name each record.
+        names_records: an earlier child died; take small steps, and name each record.
         blocked: records at which children died.
-        retries: write the records again that the tree passes over.
+        retries: write again the records that the tree passes over.
     """
 
     status: WorkerStatus
@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 class _Raised(NamedTuple):
-    """An error of the child: not all of ours can be pickled themselves."""
+    """An error of the child in a form that can be pickled."""
 
     kind: type[Exception]
     arguments: tuple[Any, ...]
@@ -53,15 +53,15 @@ class _Raised(NamedTuple):
 
 
 def in_child(work: Callable[[Step], Any], *, passes_over: bool) -> Any:
-    """Do the work in a child, and again if it dies at a record; returns what the work returns.
+    """Run a step in a child, again if it dies at a record; return the step's result.
 
     Args:
-        work: what is to be done.
+        work: the step.
         passes_over: whether it can go on without a record.
 
     Raises:
-        StartFailedError: it died, and goes on doing so.
-        StoredError, OSError, sqlite3.Error: as the work raises it.
+        StartFailedError: the child died repeatedly.
+        StoredError, OSError, sqlite3.Error: as raised by the step.
     """
     deaths = Deaths()
     blocked: dict[int, BlockedRecord] = {}
@@ -86,7 +86,7 @@ def in_child(work: Callable[[Step], Any], *, passes_over: bool) -> Any:
 
 
 def _run(work: Callable[[Step], Any], step: Step) -> tuple[int, bytes | None]:
-    """Exit status of a child, and what it has to say if it came to that."""
+    """Return the exit status of a child, and its pickled answer, if any."""
     sys.stdout.flush()
     sys.stderr.flush()
     ours, theirs = os.pipe()
@@ -109,7 +109,7 @@ def _run(work: Callable[[Step], Any], step: Step) -> tuple[int, bytes | None]:
 
 
 def _child(pipe: int, work: Callable[[Step], Any], step: Step) -> NoReturn:
-    """Runs in the child, and ends it."""
+    """Run in the child, and end it."""
     code = 1
     try:
         answer = _answer(work, step)

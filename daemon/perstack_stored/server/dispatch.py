@@ -101,7 +101,7 @@ class RequestDispatcher:
                 self._answer(envelope, header)
         except Refusal as refusal:
             self.refuse(envelope, id, refusal, op)
-        except Exception:  # noqa: BLE001 - a fault of ours in one request must not end everybody's daemon
+        except Exception:  # noqa: BLE001 - a fault of the daemon in one request must not end it for all clients
             _log.exception("request_failed", id=id)
             fault = Refusal(ErrorCode.INTERNAL, "a fault of the daemon; its log says more")
             self.refuse(envelope, id, fault, op)

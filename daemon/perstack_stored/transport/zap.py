@@ -91,7 +91,7 @@ class ZapHandler:
                     self._note(self._monitor.recv_multipart())
                 if self._asked in ready:
                     self._answer(self._asked.recv_multipart())
-        except Exception as fault:  # noqa: BLE001 - told by `check`, which the loop asks
+        except Exception as fault:  # noqa: BLE001 - reported by `check`, which the loop calls
             _log.exception("gate_failed")
             self._fault = fault
 

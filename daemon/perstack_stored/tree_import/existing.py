@@ -1,7 +1,7 @@
-"""What the journal holds of the jobs that are to be imported, and what that means for a file. No writing.
+"""Existing records of the jobs to import, and the verdict on a file that follows from them. No writing.
 
-A file whose value is there already is never stored again, so an import that was cut short is taken up by
-running it again.
+A file whose value is stored already is never stored again, so an import that was interrupted goes on when
+it is run again.
 """
 
 from collections.abc import Iterator
@@ -19,26 +19,26 @@ from .plan import digest_of
 
 
 class Verdict(StrEnum):
-    """What is to be done with a file."""
+    """What the import does with a file."""
 
     TAKE = "take"
-    HELD = "held"  # the journal has this value, as the newest one or before it
+    HELD = "held"  # the journal has this value, as the newest one or an earlier one
     KEEP = "keep"  # the journal has another value, and keeps it
-    OVERWRITE = "overwrite"  # the same, but it was asked for the file's
+    OVERWRITE = "overwrite"  # likewise, but the import was asked to prefer the file's
 
 
 class _Newest(NamedTuple):
-    """The value that counts under an identity."""
+    """The newest value of an identity."""
 
     digest: bytes
     time_ms: int
     imported: bool
     updated_at: float  # of settings
-    sent_at: float  # the same as it was sent
+    sent_at: float  # the same as sent
 
 
 class ExistingRecords:
-    """The values of some jobs in the journal."""
+    """Values of some jobs in the journal."""
 
     def __init__(self, jobs: set[str]) -> None:
         self._jobs = jobs
@@ -46,10 +46,10 @@ class ExistingRecords:
         self._newest: dict[tuple[str, ...], _Newest] = {}
 
     def collect(self, reader: JournalReader, until: LogPosition) -> Iterator[int]:
-        """Take up the journal; yields how many records each entry has.
+        """Read the journal; yields the count of records of each entry.
 
         Raises:
-            DamageError: an entry on the way is not valid.
+            DamageError: an entry is not valid.
         """
         for entry in reader.entries(reader.start(), until):
             for place in entry_format.record_places(entry.data, entry.header):
@@ -70,7 +70,7 @@ class ExistingRecords:
         return digest in self._digests
 
     def stored(self, kind: int, payload: bytes, time_ms: int) -> None:
-        """Note what has just been imported."""
+        """Note a value that was just imported."""
         self._note(kind, values.decode(kind, payload), payload, time_ms, imported=True)
 
     def _note(self, kind: int, value: Value, payload: bytes, time_ms: int, *, imported: bool) -> None:
@@ -82,16 +82,16 @@ class ExistingRecords:
         updated_at = value.updatedAt if isinstance(value, values.RunSetting) else 0
         before = self._newest.get(identity)
         if before is not None and isinstance(value, values.RunSetting) and not imported:
-            # The first one counts; storing it again only changed its time.
+            # The first one counts; storing it again changed only its time.
             self._newest[identity] = before._replace(updated_at=max(before.sent_at, time_ms))
             return
         self._newest[identity] = _Newest(digest, time_ms, imported, updated_at, updated_at)
 
     def verdict(self, kind: int, payload: bytes, written_ms: int, *, force: bool) -> Verdict:
-        """What is to be done with a file of a plan.
+        """The verdict on a planned file.
 
-        A newer value of the journal is never overwritten without `force`. What a client stored counts as
-        newer than any file; what was imported, as newer than files that were last written before that.
+        Without `force` a newer value of the journal is never overwritten. A client's value counts as
+        newer than any file, an imported one as newer than files last written before the import.
         """
         digest = _digest(kind, payload)
         if kind == Kind.EVENT:
@@ -116,7 +116,7 @@ def job_of(value: Value) -> str:
 
 
 def identity_of(value: Value) -> tuple[str, ...]:
-    """What names a job, a checkpoint or a run setting: a later value of one identity replaces the earlier."""
+    """Identity of a job, checkpoint or run setting: a later value of an identity replaces the earlier."""
     if isinstance(value, values.Job):
         return (value.id,)
     if isinstance(value, values.Checkpoint):
@@ -125,7 +125,7 @@ def identity_of(value: Value) -> tuple[str, ...]:
 
 
 def _digest(kind: int, payload: bytes) -> bytes:
-    """The same for the same value: a job may be laid out anew in the tree, a setting have a newer time."""
+    """Equal for equal values: the tree may format a job differently, and give a setting a newer time."""
     if kind == Kind.JOB:
         payload = json_text.compact(payload)
     elif kind == Kind.RUN_SETTING:

@@ -1,7 +1,7 @@
-"""Takes over a tree that Perstack wrote itself, at the first start of the daemon on its base.
+"""Imports a tree that Perstack wrote itself, at the first start of the daemon on its base.
 
-Every file that is whole becomes a record of the journal; the tree stays as it is. An import that was cut
-short is taken up again: a marker says that it was begun, the journal what it holds already.
+Every valid file becomes a record of the journal; the tree does not change. An interrupted import is
+resumed: a marker states that it began, the journal what is stored already.
 """
 
 import time
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 def import_wanted(datadir: DataDir, journal: JournalWriter) -> bool:
-    """Whether there is a tree to take over: an import was begun, or nothing was stored yet beside it.
+    """Whether there is a tree to import: an import was begun, or the journal is empty.
 
     Raises:
         ConfigError: there may be a tree, but it can't be read.
@@ -49,7 +49,7 @@ def import_wanted(datadir: DataDir, journal: JournalWriter) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        # Once something is stored there is no import any more: better not to start.
+        # Once a record is stored the tree is never imported: refusing to start is better.
         raise ConfigError(f"jobs/ in the base must be a folder, and not a link: {error.strerror}") from error
     try:
         return bool(files.list_dir(jobs))
@@ -58,12 +58,12 @@ def import_wanted(datadir: DataDir, journal: JournalWriter) -> bool:
 
 
 def import_tree(datadir: DataDir, journal: JournalWriter, working: Working = to_nobody) -> None:
-    """Store what the tree holds. Nobody is served meanwhile, and no projection runs.
+    """Store the files of the tree. The daemon serves no client meanwhile, and no worker runs.
 
     Raises:
         StorageFullError: the journal has no room; the next start goes on.
         JournalFailedError: writing the journal failed.
-        DamageError: an import is taken up, and the journal is damaged.
+        DamageError: an import is resumed, and the journal is damaged.
     """
     files, folders = datadir.files, datadir.folders
     started = time.monotonic()
@@ -91,7 +91,7 @@ def import_tree(datadir: DataDir, journal: JournalWriter, working: Working = to_
 def _existing(
     files: FileSystem, folders: Folders, journal: JournalWriter, working: Working
 ) -> Counter[bytes]:
-    """Digests of what an import that was cut short has stored."""
+    """Digests of what an interrupted import has stored."""
     existing: Counter[bytes] = Counter()
     if not journal.mark.position:
         return existing
@@ -106,8 +106,8 @@ def _existing(
             digest = digest_of(place.kind, payload)
             if place.kind != Kind.EVENT:
                 identity = identity_of(values.decode(place.kind, payload))
-                # Where a file changed between two attempts, only what was stored last counts: the file
-                # may have become again what it was before.
+                # If a file changed between two attempts, only the last stored value counts: the file
+                # may have changed back.
                 existing.pop(newest.get(identity, b""), None)
                 newest[identity] = digest
             existing[digest] += 1
@@ -132,7 +132,7 @@ def _store_all(storing: "Storing", plan: Plan, existing: Counter[bytes], account
 
 
 class Storing:
-    """Reads planned files again and stores them, in batches of bounded size; the last one when it is left."""
+    """Reads planned files again, and stores them in batches of bounded size; the exit stores the last one."""
 
     def __init__(self, files: FileSystem, base_dir: int, journal: JournalWriter, account: Account) -> None:
         self._files = files
@@ -155,10 +155,10 @@ class Storing:
                 self._files.close(self._folders.popitem()[1])
 
     def read(self, planned: Planned) -> tuple[bytes, int]:
-        """The content, as the survey saw it or as it has become, and the time of the last write in ms.
+        """Content as surveyed, or as changed since, and the time of the last write in ms.
 
         Raises:
-            SkipError: it is no longer fit to be stored.
+            SkipError: it can't be stored any more.
         """
         payload, written_ms = read_file(self._files, self._folder(planned.path[:-1]), planned.path[-1])
         if digest_of(planned.kind, payload) != planned.digest:
@@ -166,7 +166,7 @@ class Storing:
         return payload, written_ms
 
     def add(self, kind: int, payload: bytes) -> None:
-        """Store a value, with others."""
+        """Add a value to the batch."""
         full = len(self._batch) >= BATCH_RECORDS_MAX or self._batch_bytes + len(payload) > BATCH_BYTES_MAX
         if self._batch and full:
             self._flush()

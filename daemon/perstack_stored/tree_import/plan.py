@@ -1,4 +1,4 @@
-"""The files of an existing tree that are to be imported, in the order in which they are. No I/O.
+"""The plan of an import: the files of an existing tree in the order in which they are stored. No I/O.
 
 A plan takes some 150 bytes a file, so that a million of them fit.
 """
@@ -24,8 +24,8 @@ _DUPLICATE = re.compile(r"(event-.*)\.n(\d{4,9})\.json", re.DOTALL)
 #     | time u64| folder u32| misnamed u8  | plain name | 0 | n u32  | digest (16 bytes)   | own name |
 #     +---------+-----------+--------------+------------+---+--------+---------------------+----------+
 #
-# Big-endian. The plain name lacks ".n0002"; the own name is there only where the plain one is another. The
-# digest comes behind what makes an item different from all others, so it never decides.
+# Big-endian. The plain name lacks ".n0002"; the own name is there only if it differs from the plain one.
+# The digest comes after all that distinguishes items, so it never decides.
 _HEAD = struct.Struct(">QIB")
 _NUMBER = struct.Struct(">I")
 
@@ -33,7 +33,7 @@ Path = tuple[str, ...]
 
 
 class Order(NamedTuple):
-    """Where a file stands in its folder's part of the import."""
+    """Sort key of a file within its folder."""
 
     time_ms: int
     plain: str
@@ -42,7 +42,7 @@ class Order(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """A file that is to be imported, and the digest that its content had."""
+    """A planned file, and the digest of its content."""
 
     kind: Kind
     path: Path
@@ -50,7 +50,7 @@ class Planned(NamedTuple):
 
 
 class Plan:
-    """The files to import in their order: (time, path). It is the same for the same tree."""
+    """The planned files in order of time and path. It is the same for the same tree."""
 
     def __init__(self) -> None:
         self._folders: list[Path] = []
@@ -60,7 +60,7 @@ class Plan:
         return len(self._items)
 
     def folder(self, path: Path) -> int:
-        """A number for a folder; they must come in the order of their paths."""
+        """Number of a folder; folders must come in the order of their paths."""
         self._folders.append(path)
         return len(self._folders) - 1
 
@@ -71,7 +71,7 @@ class Plan:
         self._items.append(head + os.fsencode(order.plain) + b"\0" + _NUMBER.pack(order.n) + digest + own)
 
     def sort(self) -> None:
-        """Bring the files into their order."""
+        """Sort the files."""
         self._items.sort()
 
     def __iter__(self) -> Iterator[Planned]:
@@ -87,7 +87,7 @@ class Plan:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file with this path holds; None if it is none of the tree's files."""
+    """Kind of the value in a file with this path; None if the tree has no such file."""
     name = path[-1]
     match path[:-1]:
         case ("jobs", _) if name == "job.json":
@@ -102,15 +102,15 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def order_of(name: str, value: Value, written_ms: int) -> Order:
-    """Where a file stands, by its content; a checkpoint says no time, so the file's own one counts."""
+    """Sort key of a file from its content; a checkpoint has no time, so the file's time counts."""
     if isinstance(value, values.Checkpoint):
         return Order(max(0, written_ms), name, 1, misnamed=False)
     if not isinstance(value, values.Event):
         return Order(int(value.startedAt), name, 1, misnamed=False)
     duplicate = _DUPLICATE.fullmatch(name)
     plain, n = (name, 1) if duplicate is None else (f"{duplicate[1]}.json", int(duplicate[2]))
-    # Whole ms, as in names: the events that share one are numbered again in this order, and must keep their
-    # files. Those that have the name of another event come behind all that have their own.
+    # Whole ms, as in names: events that share one are numbered again in this order, and must keep their
+    # files. Events with the name of another one come after those with their own.
     time_ms = int(value.timestamp)
     if name == event_name(value.timestamp, value.stepNumber, value.type, n):
         return Order(time_ms, plain, n, misnamed=False)
@@ -118,5 +118,5 @@ def order_of(name: str, value: Value, written_ms: int) -> Order:
 
 
 def digest_of(kind: int, payload: bytes | memoryview) -> bytes:
-    """What tells contents apart; among a million of them two checksums would be the same."""
+    """Digest that distinguishes contents; among a million of them two checksums would be equal."""
     return blake2b(payload, digest_size=DIGEST_BYTES, person=bytes([kind])).digest()

@@ -1,6 +1,6 @@
-"""Looks through an existing tree: every file is checked, and what is whole and in its place is planned.
+"""Surveys an existing tree: checks every file, and plans the valid ones in their right place.
 
-Nothing is changed here, and no link is followed.
+It changes nothing, and follows no link.
 """
 
 import errno
@@ -24,14 +24,14 @@ from .plan import Path, Plan, digest_of, kind_of, order_of
 
 VALUE_BYTES_MAX = 256 << 20
 PROGRESS_SECONDS = 2.0
-# No fault of the file at hand: going on would skip all the others as well.
+# Errors that are not about one file: going on would skip all the others as well.
 _OUR_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _log = structlog.get_logger()
 
 
 class Reason(StrEnum):
-    """Why a file is not imported."""
+    """Why a file is skipped."""
 
     EMPTY = "empty"
     NOT_JSON = "not_json"
@@ -45,17 +45,17 @@ class Reason(StrEnum):
 
 
 class SkipError(Exception):
-    """A file is left where it is, and not imported."""
+    """The file is not imported, and does not change."""
 
     def __init__(self, reason: Reason, detail: str, payload: bytes | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
-        self.payload = payload  # where the reason is what the file holds
+        self.payload = payload  # if the content is the reason
 
 
 class Account:
-    """What a survey and an import have come to. Names in the log what is left out."""
+    """Counts of a survey and an import. Logs skipped files by name."""
 
     def __init__(self, working: Working = to_nobody) -> None:
         self._working = working
@@ -65,19 +65,19 @@ class Account:
         self._last_reported = time.monotonic()
 
     def skip(self, path: Path, skip: SkipError) -> None:
-        """Count and name a file that is not imported."""
+        """Count and log a file that is not imported."""
         self.skipped[skip.reason.value] += 1
         _log.warning("import_file_skipped", file="/".join(path), reason=skip.reason.value, detail=skip.detail)
 
     def seen(self, path: Path, value: Value, payload: bytes) -> None:
-        """A whole file in its place was read."""
+        """Note a valid file in its place."""
 
     def misnamed(self, path: Path, due: str) -> None:
-        """Name the file of an event whose content asks for another name."""
+        """Log the file of an event whose content asks for another name."""
         _log.warning("import_name_differs", file="/".join(path), due=due)
 
     def progress(self, step: str, *, files: int, of: int | None = None) -> None:
-        """Tell how far it has come, every `PROGRESS_SECONDS`."""
+        """Report progress, every `PROGRESS_SECONDS`."""
         self._working(f"importing the tree: {step}, {files} files" + (f" of {of}" if of else ""))
         now = time.monotonic()
         if now - self._last_reported < PROGRESS_SECONDS:
@@ -96,7 +96,7 @@ class TreeSurvey:
         self._plan = Plan()
 
     def run(self, base_dir: int) -> Plan:
-        """The plan for the tree under the base."""
+        """Return the plan for the tree of a base."""
         self._folder(base_dir, ("jobs",))
         self._plan.sort()
         return self._plan
@@ -176,7 +176,7 @@ def read_file(files: FileSystem, folder: int, name: str) -> tuple[bytes, int]:
 
 
 def checked(kind: int, path: Path, payload: bytes) -> Value:
-    """The value in a file.
+    """Check the value in a file.
 
     Raises:
         SkipError: it can't be stored, or stands in the wrong place.
@@ -193,7 +193,7 @@ def checked(kind: int, path: Path, payload: bytes) -> Value:
     elif isinstance(value, values.Checkpoint):
         due = ("jobs", value.jobId, "checkpoints", f"{value.id}.json")
     else:
-        # An event whose file has another name is still the event that it says it is.
+        # An event in a file with another name is imported by its content.
         due = ("jobs", value.jobId, "runs", value.runId, path[-1])
     if due != path:
         raise SkipError(Reason.WRONG_PLACE, "the ids in it are not those of its path")
@@ -201,10 +201,10 @@ def checked(kind: int, path: Path, payload: bytes) -> Value:
 
 
 def unreadable(error: OSError) -> SkipError:
-    """What an error means for the file at hand.
+    """Return the error for one file.
 
     Raises:
-        OSError: it is not about the file.
+        OSError: it is not about this file.
     """
     if error.errno in _OUR_FAULTS:
         raise error

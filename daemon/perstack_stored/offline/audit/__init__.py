@@ -1,1 +1,1 @@
-"""`audit`: reads a tree that any program wrote, and names what is damaged, misplaced or probably lost."""
+"""`audit`: reads a tree that any program wrote; reports damaged, misplaced and probably lost files."""

@@ -1,4 +1,4 @@
-"""`audit`: reads a tree that anybody wrote, and names what is damaged, misplaced or probably lost.
+"""`audit`: reads a tree of any program; reports damaged, misplaced and probably lost files.
 
 It needs no journal, takes no lock, changes nothing and follows no link.
 """
@@ -21,7 +21,7 @@ from .missing_events import STREAMS, Seen, crowding, signs
 from .torn_files import how_torn
 
 FINDINGS = {
-    "torn_file": "a file holds a part of a value, or parts of two: its writer was cut short, or met another",
+    "torn_file": "a file holds a part of a value, or of two: its writer was interrupted, or met another",
     "invalid_value": "a file holds no value that can stand there",
     "wrong_name": "an event's file has another name than its content asks for; Perstack reads it wrongly",
     "wrong_place": "the ids in a file are not those of its path",
@@ -40,7 +40,7 @@ NOTES = {
     "foreign_file": "the tree has no such name; Perstack does not look at it",
     "no_job": "a job has files, but no job.json; Perstack does not list it",
     "crowded": "an estimate: events of one run, step and type stand so close that some probably shared a"
-    " millisecond, and so a file, of which Perstack keeps the last; bursts make it more than told here",
+    " millisecond, and so a file, of which Perstack keeps the last; bursts make it more than this estimate",
 }
 _SKIPPED = {
     Reason.EMPTY: "torn_file",
@@ -62,7 +62,7 @@ class _Id(msgspec.Struct):
 
 
 class _Parts(msgspec.Struct):
-    """What an event may tell of others. All of it is optional; no event is refused for it."""
+    """Optional fields of an event that refer to others; no event is refused for them."""
 
     delta: str | None = None
     text: str | None = None
@@ -75,7 +75,7 @@ _SIZED = {f"{verb}{kind}" for kind in STREAMS for verb in ("completeStreaming", 
 
 
 class _Job:
-    """What was found of a job. Its checkpoints come before its runs."""
+    """Findings of a job. Its checkpoints come before its runs."""
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -87,10 +87,10 @@ class _Job:
 
 
 def audit(tree: int, report: Report) -> None:
-    """Report what is wrong in the tree below an open folder.
+    """Report what is wrong in the tree of an open folder.
 
     Raises:
-        OSError: descriptors or memory ran out.
+        OSError: no descriptors or memory left.
     """
     result = _AuditResult(report)
     with progress("reading (files)", count_files(tree)) as advance:
@@ -100,7 +100,7 @@ def audit(tree: int, report: Report) -> None:
 
 
 class _AuditResult(Account):
-    """Takes the files in the order of their paths: those of a run, and those of a job, come in a row."""
+    """Takes files in the order of their paths: those of a run, and those of a job, are consecutive."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()
@@ -113,15 +113,15 @@ class _AuditResult(Account):
         self._lost = 0
         self.advance: Advance = lambda _steps: None
 
-    # --- what the survey tells ---------------------------------------------------------------------
+    # --- called by the survey ----------------------------------------------------------------------
 
     def progress(self, step: str, *, files: int, of: int | None = None) -> None:
-        """One file more."""
+        """Ignore the step: the bar counts files itself."""
         del step, files, of  # a bar counts itself
         self.advance(1)
 
     def skip(self, path: Path, skip: SkipError) -> None:
-        """Report a file that is not as it should be."""
+        """Report an invalid file."""
         self._enter(path)
         name, detail = _SKIPPED[skip.reason], skip.detail
         if skip.payload is not None and skip.reason in {Reason.EMPTY, Reason.NOT_JSON}:
@@ -132,7 +132,7 @@ class _AuditResult(Account):
             self._there(path)
 
     def _there(self, path: Path) -> None:
-        """A file that can't be used is damaged, not lost: its name says what it was."""
+        """Note a file that can't be used as damaged, not lost: its name identifies it."""
         job, name = self._enter(path), path[-1]
         match kind_of(path):
             case Kind.JOB:
@@ -147,7 +147,7 @@ class _AuditResult(Account):
         self._report.add("wrong_name", path="/".join(path), due=due)
 
     def seen(self, path: Path, value: Value, payload: bytes) -> None:
-        """Take up a whole file."""
+        """Note a valid file."""
         job = self._enter(path)
         job.is_used = True
         if isinstance(value, values.Job):
@@ -164,14 +164,14 @@ class _AuditResult(Account):
             self._kinds["settings"] += 1
 
     def finish(self) -> None:
-        """Tell what the last job lacks, and what was read."""
+        """Report on the last job, and the counts."""
         self._enter(())
         self._report.compared |= {"files": self.files, **self._kinds, "presumed_lost": self._lost}
 
     # --- runs and jobs -----------------------------------------------------------------------------
 
     def _enter(self, path: Path) -> _Job:
-        """The job of a path; what comes before it is complete."""
+        """The job of a path; earlier ones are complete."""
         run = path[:4] if len(path) == _EVENT_PATH_PARTS and path[2] == "runs" else ()
         if run != self._run:
             self._end_run()
@@ -190,10 +190,10 @@ class _AuditResult(Account):
             text = parts.text if event.type.startswith("complete") else parts.delta
             size = None if text is None else len(text)
         self._events.append(Seen(int(event.timestamp), int(event.stepNumber), event.type, size))
-        # The next one is stored at the end of its step.
+        # The next checkpoint is stored at the end of its step.
         for step, checkpoint in enumerate((parts.checkpoint, parts.nextCheckpoint), int(event.stepNumber)):
             if checkpoint is not None and checkpoint.id and checkpoint.id not in job.checkpoints:
-                job.checkpoints.add(checkpoint.id)  # once is enough
+                job.checkpoints.add(checkpoint.id)  # report it once
                 self._missing.append((step, "/".join(path), checkpoint.id))
 
     def _end_run(self) -> None:
@@ -201,14 +201,14 @@ class _AuditResult(Account):
         missing, self._missing = self._missing, []
         path = "/".join(self._run)
         for step, named_in, checkpoint in missing:
-            if step < max([event.step for event in events]):  # or it may be about to be written
+            if step < max([event.step for event in events]):  # otherwise it may be about to be written
                 self._report.add("gap_checkpoint", path=named_in, checkpoint=checkpoint)
         for sign in signs(events):
             self._lost += sign.events
             self._report.add(sign.name, path=path, step=sign.step, reason=sign.reason)
         crowd = crowding(events)
         self._kinds["numbered"] += crowd.numbered
-        # Where events are numbered, a daemon writes, which overwrites none.
+        # Numbered events were written by a daemon, which overwrites none.
         if not crowd.numbered and crowd.expected_lost >= 1:
             self._report.add(
                 "crowded", path=path, neighbours=crowd.neighbours, estimate=round(crowd.expected_lost)

@@ -1,7 +1,7 @@
-"""Signs that events of a run were lost, told from those that are left. No I/O.
+"""Signs of lost events of a run, derived from the remaining ones. No I/O.
 
-They are signs, no proofs: they know how Perstack's runtime goes from one event to the next, and a newer one
-may go another way. Of the last step of a run nothing is said, as it may be under way.
+They are signs, not proofs: they follow the order in which Perstack's runtime writes events, and a newer one
+may have another. The last step of a run is not judged, as it may be in progress.
 """
 
 import math
@@ -13,9 +13,9 @@ STREAMS = ("Reasoning", "RunResult")
 _STREAMING = {
     f"{verb}{kind}" for kind in STREAMS for verb in ("startStreaming", "completeStreaming", "stream")
 }
-# What may end a step that another one follows.
+# Events that end a step when another one follows.
 _STEP_ENDS = {"continueToNextStep", "retry"}
-# What the model's answer becomes.
+# Events of the model's answer.
 _ANSWERS = {
     "retry", "callTools", "callInteractiveTool", "callDelegate", "attemptCompletion", "completeRun",
     "stopRunByError",
@@ -32,16 +32,16 @@ class Seen(NamedTuple):
 
 
 class Sign(NamedTuple):
-    """Something that points to lost events: a name of the findings, where, and in words what is missing."""
+    """A sign of lost events: name of the finding, step, and what is missing in words."""
 
     name: str
     step: int
     reason: str
-    events: int  # how many are lost at least, by this sign
+    events: int  # minimum of lost events by this sign
 
 
 class _Step:
-    """What a run has in one step."""
+    """The events of a step."""
 
     def __init__(self) -> None:
         self.types: Counter[str] = Counter()
@@ -107,7 +107,7 @@ def _stream_signs(number: int, step: _Step, *, is_open: bool) -> Iterator[Sign]:
             )
         if step.types[delta] and not starts and not completes:
             yield Sign("gap_stream", number, f"{delta} without {start} and {complete}", 2 - is_open)
-        # A completing event holds the whole text: what its deltas lack was lost with some of them.
+        # A completing event holds the whole text: missing characters were in lost deltas.
         lacking = step.sizes[complete] - step.sizes[delta]
         if lacking > 0 and completes and step.sized[complete] == completes:
             deltas = step.sized[delta]
@@ -118,17 +118,17 @@ def _stream_signs(number: int, step: _Step, *, is_open: bool) -> Iterator[Sign]:
 
 
 class Crowding(NamedTuple):
-    """How close to each other events stand whose file names differ in the timestamp only."""
+    """How close together events stand whose file names differ only in the timestamp."""
 
     neighbours: int  # pairs in consecutive milliseconds
-    numbered: int  # kept under a numbered name, as this daemon does
+    numbered: int  # stored under a numbered name, as this daemon does
     expected_lost: float
 
 
 def crowding(events: list[Seen]) -> Crowding:
-    """An estimate of the events that were overwritten by another one of their millisecond.
+    """Estimate the events that were overwritten by another one of the same millisecond.
 
-    With k of T milliseconds occupied, events that fall anywhere in them number -T ln(1 - k/T). Real ones come
+    With k of T milliseconds occupied, randomly placed events number -T ln(1 - k/T). Real ones come
     in bursts, so more than that were lost.
     """
     groups: defaultdict[tuple[int, str], Counter[int]] = defaultdict(Counter)

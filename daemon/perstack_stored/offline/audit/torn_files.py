@@ -1,4 +1,4 @@
-"""How a file came to hold no JSON, guessed from its bytes. No I/O. A mixture may even be JSON by chance."""
+"""Guesses from the bytes of a file why it is no JSON. No I/O. A mixture may be JSON by chance."""
 
 import json
 
@@ -7,7 +7,7 @@ _DECODED_BYTES_MAX = 4 << 20  # decoded, a value takes up to 60 times its bytes
 
 
 def how_torn(payload: bytes) -> str | None:
-    """What a torn write left, in words; None for what does not look like a torn object."""
+    """Describe the result of a torn write; None for bytes that don't look like a torn object."""
     if not payload:
         return "it is empty: made, and never written"
     if not payload.strip(b"\0"):
@@ -21,10 +21,10 @@ def how_torn(payload: bytes) -> str | None:
     try:
         _, end = _DECODER.raw_decode(text.lstrip())
     except json.JSONDecodeError as error:
-        # Of a string without an end the beginning is told.
+        # For a string without an end the error's position is its beginning.
         if error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated string"):
             return "it is cut short"
         return f"parts of two versions, or damage, at character {error.pos}"
-    except (RecursionError, ValueError):  # a number of more digits than Python takes
+    except (RecursionError, ValueError):  # a number with more digits than Python accepts
         return None
-    return "the end of a longer version stands behind the value" if text.lstrip()[end:].strip() else None
+    return "the end of a longer version follows the value" if text.lstrip()[end:].strip() else None

@@ -1,1 +1,1 @@
-"""`backup` and `restore`: a copy of the journal up to one position, and a base made from it."""
+"""`backup` and `restore`: copies the journal up to one position, and makes a base from a copy."""

@@ -1,7 +1,7 @@
-"""`backup`: copies the journal up to one position, beside a daemon or without one. The base is only read.
+"""`backup`: copies the journal up to one position, from a served base or another one. It only reads the base.
 
-What was copied before is not copied again: a segment that has ended never changes. The order of the steps is
-what makes it safe: copies, synced, read back; the manifest that names them; only then what it replaces goes.
+A segment that was copied complete is not copied again: it never changes. The order of the steps makes it
+safe: copies, synced, read back; the manifest that names them; last, removal of what it replaces.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ _DAEMON_SECONDS = 30.0
 
 
 class Done(NamedTuple):
-    """What a backup came to."""
+    """Result of a backup."""
 
     manifest: Manifest
     copied_segments: int
@@ -54,20 +54,20 @@ def backup(
     verify_all: bool,
     files: FileSystem | None = None,
 ) -> Done:
-    """Bring the backup in `target` up to what the base holds now.
+    """Bring the backup in `target` up to date with the base.
 
     Args:
         base_path: the base; None for the default.
         target: a folder of its own, new or with a backup of the same history.
-        endpoint: where the daemon of the base is asked for its last position; None to find it.
+        endpoint: endpoint of the base's daemon, which is asked for its last position; None to find it.
         verify_all: read back what earlier backups copied, too.
         files: the file system, if not the real one.
 
     Raises:
         ConfigError: base or target can't be used; nothing was changed.
         DamageError: the journal is damaged.
-        BackupDamagedError: a copy reads back as something else.
-        OSError: the target can't be written; the backup before this one still counts.
+        BackupDamagedError: a copy differs when it is read back.
+        OSError: the target can't be written; the earlier backup stays valid.
     """
     files = files or FileSystem()
     path = resolve_base(base_path)
@@ -85,7 +85,7 @@ def backup(
 
 @contextmanager
 def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str | None) -> Iterator[_Source]:
-    """The journal, and up to where it is on disk."""
+    """The journal, and the log position up to which it is on disk."""
     with contextlib.ExitStack() as stack:
         try:
             base = stack.enter_context(locked_datadir(base_path, "backup", reads_only=True))
@@ -104,14 +104,14 @@ def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str |
 
 
 def _endpoint_of_holder(stored: int) -> str | None:
-    """Where the daemon serves, as it says itself: under systemd that is not the base's socket."""
+    """Endpoint of the daemon as it recorded itself: under systemd that is not the base's socket."""
     holder = holder_of(stored)
     endpoints = holder.endpoints if holder else ()
     return min(endpoints, key=lambda endpoint: not endpoint.startswith("ipc:"), default=None)
 
 
 def _served_mark(path: str, endpoint: str | None) -> LogPosition:
-    """Up to where the daemon of the base has synced its journal.
+    """Log position up to which the base's daemon has synced its journal.
 
     Raises:
         ConfigError: it does not answer, or serves another base.
@@ -120,7 +120,7 @@ def _served_mark(path: str, endpoint: str | None) -> LogPosition:
         with Client(endpoint, base_path=path, timeout_s=_DAEMON_SECONDS) as client:
             base, stats = client.hello()["base"], client.stats()
     except StorageError as error:
-        raise ConfigError(f"the base {path} is held, but its daemon does not tell: {error}") from error
+        raise ConfigError(f"the base {path} is held, but its daemon gave no position: {error}") from error
     if base != path:
         raise ConfigError(f"the daemon there serves {base}, not {path}; give its --endpoint")
     try:
@@ -137,7 +137,7 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
     if not mark.position:
         raise ConfigError(f"{source.base} holds nothing yet")
     if mark.segment not in chain.headers or mark.offset > folder.files.size(chain.fd(mark.segment)):
-        raise ConfigError(f"the daemon tells of a place that the journal of {source.base} does not have")
+        raise ConfigError(f"the daemon reports a position that the journal of {source.base} does not have")
     store = chain.headers[1].store.hex()
     before = backup_folder.read_manifest(folder)
     left = backup_folder.left_overs(folder, before)
@@ -183,7 +183,7 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
 
 
 def _epochs(chain: Chain, mark: LogPosition) -> Epochs:
-    """The epochs of the journal up to a mark, as its last segment tells them."""
+    """The epochs of the journal up to a mark, from its last segment."""
     epochs = Epochs()
     try:
         for entry in walk(chain.file(mark.segment), entry_format.SEGMENT_HEADER_BYTES, mark.offset):
@@ -219,7 +219,7 @@ def _copy_segment(
 
 
 def _verify(folder: Folder, manifest: Manifest, copies: list[SegmentCopy]) -> int:
-    """Read copies back from the disk; how many bytes there were."""
+    """Read copies back from the disk; return the count of bytes."""
     total = sum(copy.bytes for copy in copies)
     nexts = {copy.number: copy.firstPosition for copy in manifest.segments}
     with progress("read back (bytes)", total) as advance:
@@ -234,7 +234,7 @@ def verify_copy(folder: Folder, copy: SegmentCopy, last: int) -> None:
     """Read a copy from the disk, and test each entry.
 
     Raises:
-        BackupDamagedError: it is not as it was written, or does not reach up to the position `last`.
+        BackupDamagedError: it has changed, or does not reach the position `last`.
     """
     files = folder.files
     with backup_folder.open_copy(folder, copy) as (fd, header):

@@ -1,7 +1,7 @@
-"""The folder of a backup, as proto/journal.md draws it: which files count, and whether they are whole.
+"""The folder of a backup, as in proto/journal.md: its manifest, and the files that it names.
 
-The manifest is replaced in one step, when all that it names is on disk. So whatever a backup that was cut
-short has left, the folder holds the backup before it, whole, or none.
+The manifest is replaced in one step, when all that it names is on disk. So after an interrupted
+backup the folder holds the earlier backup, complete, or none.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ _FOLDER_MODE = 0o700
 
 
 class BackupDamagedError(StoredError):
-    """What the backup's manifest names is not there as it was written. Take another backup."""
+    """A file that the manifest names is missing or has changed. Take another backup."""
 
 
 class SegmentCopy(msgspec.Struct, frozen=True):
@@ -47,14 +47,14 @@ class SegmentCopy(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup holds: all records up to `position` of the history `store`."""
+    """Content of a backup: all records up to `position` of the history `store`."""
 
     format: int
     store: str
     position: int
     timeMs: int  # noqa: N815
     segments: list[SegmentCopy]
-    epoch: str = ""  # of the position; of no older backup
+    epoch: str = ""  # of the position; "" in old backups
 
 
 class _Signed(msgspec.Struct):
@@ -72,10 +72,10 @@ class Folder(NamedTuple):
 
 @contextmanager
 def open_folder(files: FileSystem, path: str, *, make: bool) -> Iterator[Folder]:
-    """Hold a backup folder; nobody else writes there meanwhile.
+    """Open and lock a backup folder.
 
     Raises:
-        ConfigError: it can't be used, or another backup or restore is at it.
+        ConfigError: it can't be used, or another backup or restore uses it.
     """
     path = os.path.abspath(path)
     if make:
@@ -94,11 +94,11 @@ def open_folder(files: FileSystem, path: str, *, make: bool) -> Iterator[Folder]
 
 
 def read_manifest(folder: Folder) -> Manifest | None:
-    """What the folder holds; None where no backup was completed.
+    """Read the manifest; None if no backup was completed.
 
     Raises:
-        BackupDamagedError: the manifest is not as it was written.
-        ConfigError: it was written by a newer version.
+        BackupDamagedError: the manifest has changed.
+        ConfigError: a newer version wrote it.
     """
     try:
         data = read_whole(folder.files, MANIFEST_NAME, dir_fd=folder.fd, most=_MANIFEST_BYTES_MAX)
@@ -124,7 +124,7 @@ def read_manifest(folder: Folder) -> Manifest | None:
 
 
 def _wrong(manifest: Manifest) -> str:
-    """What in a manifest can't be ours: its checksum says nothing of who wrote it. Empty if all is right."""
+    """Describe what in a manifest this program can't have written; empty if nothing."""
     if _STORE.fullmatch(manifest.store) is None:
         return "the name of the history is none"
     if not manifest.segments:
@@ -145,17 +145,17 @@ def _wrong(manifest: Manifest) -> str:
 
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
-    """Let what the manifest names count from now on. It must be on disk."""
+    """Replace the manifest. The files that it names must be on disk."""
     text = msgspec.json.encode(manifest)
     data = msgspec.json.encode(_Signed(crc32c(text), msgspec.Raw(text)))
     atomic_replace(folder.files, MANIFEST_NAME, data, FILE_MODE, dir_fd=folder.fd)
 
 
 def left_overs(folder: Folder, manifest: Manifest | None) -> list[str]:
-    """Files of ours that do not count; those of others are named in the error.
+    """Files of earlier backups that the manifest does not name.
 
     Raises:
-        ConfigError: something else lies in the folder.
+        ConfigError: the folder holds foreign files; the message names one.
     """
     counts = {MANIFEST_NAME, *(copy.file for copy in manifest.segments)} if manifest else set()
     names = set(folder.files.list_dir(folder.fd)) - counts
@@ -168,16 +168,16 @@ def left_overs(folder: Folder, manifest: Manifest | None) -> list[str]:
 
 
 def copy_name(header: SegmentHeader, end: int) -> str:
-    """File name of a copy. A repair, or more records, give it another one."""
+    """File name of a copy. A repair, or more records, give a new name."""
     return f"{header.number:010d}-{header.salt:08x}-{end}.segment"
 
 
 @contextmanager
 def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[int, SegmentHeader]]:
-    """A copy of the length that it must have, and its header.
+    """Open a copy, and check its length and header.
 
     Raises:
-        BackupDamagedError: it is missing, or not as it was written.
+        BackupDamagedError: it is missing, or has changed.
     """
     files = folder.files
     try:
@@ -201,10 +201,10 @@ def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[int, SegmentH
 
 
 def entries_of(folder: Folder, copy: SegmentCopy, fd: int, header: SegmentHeader) -> Iterator[Entry]:
-    """Entries with records of a copy, each tested, and that their positions stand in a row.
+    """Entries with records of a copy; each is tested, and their positions are consecutive.
 
     Raises:
-        BackupDamagedError: one is not as it was written.
+        BackupDamagedError: one has changed.
     """
     due = header.first_position
     try:
@@ -220,5 +220,5 @@ def entries_of(folder: Folder, copy: SegmentCopy, fd: int, header: SegmentHeader
 
 
 def damaged(folder: Folder, copy: SegmentCopy, reason: str) -> BackupDamagedError:
-    """The error that names a copy."""
+    """Return the error that names a copy."""
     return BackupDamagedError(f"the backup is damaged: {folder.path}/{copy.file}: {reason}")

@@ -1,7 +1,7 @@
-"""`restore`: a base made from a backup, up to its end or to any position before. The history gets a new name.
+"""`restore`: makes a base from a backup, up to its end or an earlier position. The history gets a new name.
 
-All is written to a folder beside, synced, and renamed to `.stored` as the last step: a restore that was cut
-short has left no base. Index and tree follow when a daemon is started.
+Everything is written to a temporary folder, synced, and renamed to `.stored` last: an interrupted restore
+leaves no base. A daemon builds index and tree at its start.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _BASE_MODE = 0o750
 
 
 class Restored(NamedTuple):
-    """What a restore came to."""
+    """Result of a restore."""
 
     base: str
     position: int
@@ -40,7 +40,7 @@ class Restored(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """Where a segment ends that is cut: `offset`, and behind it the first `records` records of `entry`."""
+    """Where a segment is cut: at `offset`, and after it the first `records` records of `entry`."""
 
     offset: int
     entry: Entry | None
@@ -50,17 +50,17 @@ class _Cut(NamedTuple):
 def restore(
     source: str, base_path: str | None, *, to_position: int | None, files: FileSystem | None = None
 ) -> Restored:
-    """Make a base of a backup.
+    """Make a base from a backup.
 
     Args:
         source: the folder of the backup; it is only read.
         base_path: the base; None for the default. It must be empty, or not there yet.
-        to_position: the last position that is restored; None for all.
+        to_position: the last position to restore; None for all.
         files: the file system, if not the real one.
 
     Raises:
         ConfigError: the backup has no such position, or the base is not empty.
-        BackupDamagedError: the backup is not as it was written; there is no base then.
+        BackupDamagedError: the backup has changed; there is no base then.
         OSError: the base can't be written.
     """
     files = files or FileSystem()
@@ -83,7 +83,7 @@ def restore(
 
 @contextmanager
 def _new_base(files: FileSystem, path: str) -> Iterator[tuple[int, int]]:
-    """The base's folder and the one that will be its `.stored`; that is gone again if anything fails."""
+    """Folder of the base, and the one that becomes its `.stored`; the latter is removed on an error."""
     os.makedirs(path, _BASE_MODE, exist_ok=True)
     base_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -91,7 +91,7 @@ def _new_base(files: FileSystem, path: str) -> Iterator[tuple[int, int]]:
         if there:
             raise ConfigError(f"{path} is not empty: it holds {there[0]!r}. Restore into a folder of its own")
         part = os.path.join(path, PART_NAME)
-        if os.path.lexists(part):  # left by a restore that was cut short
+        if os.path.lexists(part):  # of an interrupted restore
             shutil.rmtree(part)
         files.make_dir(PART_NAME, STORED_MODE, dir_fd=base_dir)
         part_dir = files.open_dir(PART_NAME, dir_fd=base_dir)
@@ -123,7 +123,7 @@ def _write(
         files.sync(journal_dir)
     finally:
         files.close(journal_dir)
-    # The tree is to be made from its beginning, and nothing of it is there.
+    # The tree must be written from the beginning: it has no files yet.
     save_cursor(files, part_dir, store, Cursor(0, clean=True))
 
 
@@ -146,7 +146,7 @@ def _restore_segment(
                 buffers, size = _beginning(cut.entry, cut.records, header.salt)
                 files.write(fd, buffers, offset)
                 offset += size
-            # On disk before the base is one, so whatever is found bad there later is damage.
+            # On disk before the base exists, so bad bytes found later are damage.
             files.write(
                 fd, [entry_format.encode_segment_header(header._replace(store=store, proven=offset))], 0
             )
@@ -164,7 +164,7 @@ def _cut(folder: Folder, copy: SegmentCopy, source: int, header: SegmentHeader, 
 
 
 def _beginning(entry: Entry, count: int, salt: int) -> tuple[list[bytes | bytearray | memoryview], int]:
-    """An entry of the first `count` records of another one: a batch of a client that is cut in two."""
+    """An entry of the first `count` records of another one: a batch that is cut in two."""
     records = [
         Record(place.kind, place.flags, entry.data[place.start : place.start + place.length])
         for place in entry_format.record_places(entry.data, entry.header)[:count]

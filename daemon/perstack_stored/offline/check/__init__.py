@@ -1,1 +1,1 @@
-"""`check`: journal, index and tree of a base are compared. Nothing in the base changes."""
+"""`check`: compares journal, index and tree of a base. It changes nothing in the base."""

@@ -1,4 +1,4 @@
-"""`check`: journal, index and tree of a base that nobody serves are compared. Nothing in the base changes."""
+"""`check`: compares journal, index and tree of a base that is not served. It changes nothing in the base."""
 
 import tempfile
 
@@ -14,12 +14,12 @@ from .tree import check_tree
 
 
 def check(base: DataDir, report: Report) -> None:
-    """Report everything that is not as the journal says.
+    """Report every difference to the journal.
 
-    A fresh index is made in a temporary folder (TMPDIR), which takes about as much room there as two indexes.
+    A fresh index is built in a temporary folder (TMPDIR), which takes the room of about two indexes.
 
     Raises:
-        OSError: there is no room for that.
+        OSError: there is no room for it.
     """
     files, folders = base.files, base.folders
     if first_start.MARKER_NAME in files.list_dir(folders.stored):

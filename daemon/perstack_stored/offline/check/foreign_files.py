@@ -1,4 +1,4 @@
-"""What lies in the tree and is not ours. Reads names only; follows no link."""
+"""Finds foreign files in the tree. Reads only names; follows no link."""
 
 import os
 import re
@@ -17,7 +17,7 @@ IsOurs = Callable[[str], bool]
 
 
 def report_foreign(base: DataDir, database: sqlite3.Connection, report: Report) -> None:
-    """Report what is in `jobs/` and not expected there; a foreign folder as one thing, whatever is in it."""
+    """Report unexpected files in `jobs/`; a foreign folder counts as one."""
     _Foreign(database, report).base(base.folders.base)
 
 
@@ -52,7 +52,7 @@ class _Foreign:
                 self._files(run_dir, f"{path}/{run}", partial(self._is_of_run, self._run(job, run)))
 
     def _folder(self, fd: int, path: str, is_ours: IsOurs, is_folder: IsOurs) -> Iterator[tuple[str, int]]:
-        """Report what is foreign in a folder and close it; gives the folders of ours in it, to be closed."""
+        """Report foreign files in a folder and close it; yields its known folders, to be closed."""
         try:
             # Not a list: a run may have a million files.
             with os.scandir(fd) as found:
@@ -67,7 +67,7 @@ class _Foreign:
             os.close(fd)
 
     def _files(self, fd: int, path: str, is_ours: IsOurs) -> None:
-        """Report what is foreign in a folder that holds no folders of ours."""
+        """Report foreign files in a folder without known folders."""
         for _ in self._folder(fd, path, is_ours, lambda _: False):
             raise AssertionError("no folders were asked for")
 
@@ -81,7 +81,7 @@ class _Foreign:
             kind = "special file"
         self._report.add("tree_foreign_file", path=f"{path}/{item.name}", kind=kind)
 
-    # --- what is ours ------------------------------------------------------------------------------
+    # --- known names -------------------------------------------------------------------------------
 
     def _has(self, select: str, *bound: object) -> bool:
         return self._database.execute(select, bound).fetchone() is not None
@@ -112,7 +112,7 @@ class _Foreign:
         if match is None:
             return False
         timestamp, step, n = int(match[1]), int(match[2]), int(match[4] or 1)
-        # As it would be written: no zeros in front.
+        # As the tree writes it: without leading zeros.
         if event_name(timestamp, step, match[3], n) != name:
             return False
         key = "run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ? AND segment > 0"
@@ -120,7 +120,7 @@ class _Foreign:
 
 
 def _open(dir_fd: int, name: str) -> int | None:
-    """Open a folder; None for what is none, or is a link: reported where the files in it are looked for."""
+    """Open a folder; None for a link or another file: the check of its files reports it."""
     try:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     except OSError:

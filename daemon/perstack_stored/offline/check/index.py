@@ -1,4 +1,4 @@
-"""The index's part of `check`: a copy of it is compared with a fresh index made of the journal. Reads only.
+"""Compares a copy of the index with a fresh index made from the journal, for `check`. Reads only.
 
 The copy is what SQLite opens: even a read-only connection makes files beside a database. Segments and offsets
 may differ, since recovery writes records again in the next segment; then the bytes at the address count.
@@ -28,12 +28,12 @@ FRESH_NAME = "fresh.sqlite"
 _COPY_NAME = "copy.sqlite"
 _COPY_BYTES = 1 << 20
 _SQLITE_FAULTS_MAX = 20
-# What comes of an address that is none: of another type, negative, or beyond all bounds.
+# Errors of an invalid address: of another type, negative, or out of bounds.
 _NO_ADDRESS = (OSError, TypeError, ValueError, OverflowError)
 
 
 class _Table(NamedTuple):
-    """What of a table is compared: by `key`, the `values`, and the bytes at the address if it has one."""
+    """What is compared of a table: by `key`, the `values`, and the bytes at the address if it has one."""
 
     name: str
     key: tuple[str, ...]
@@ -42,7 +42,7 @@ class _Table(NamedTuple):
 
     @property
     def position(self) -> str:
-        """SQL for the position to name."""
+        """SQL of the position to report."""
         return "position" if "position" in (*self.key, *self.values) else "NULL"
 
 
@@ -59,7 +59,7 @@ _TABLES = (
 
 
 def check_index(base: DataDir, end: JournalEnd, reader: JournalReader, scratch: str, report: Report) -> str:
-    """Report how the index differs from the journal. Returns the path of a fresh index of all of it."""
+    """Report how the index differs from the journal. Returns the path of a complete fresh index."""
     fresh_path = os.path.join(scratch, FRESH_NAME)
     fresh = IndexWriter(fresh_path, reader, end.store)
     with progress("index (records)", end.mark.position) as advance:
@@ -85,7 +85,7 @@ def _apply(fresh: IndexWriter, entries: Iterable[Entry], advance: Advance) -> No
 
 
 def _open_copy(base: DataDir, end: JournalEnd, scratch: str, report: Report) -> LogPosition | None:
-    """Copy the index and return its place; None if it can't be compared."""
+    """Copy the index and return its log position; None if it can't be compared."""
     try:
         path = copy_index(base, scratch)
     except OSError as error:
@@ -124,7 +124,7 @@ def _tell_place(place: LogPosition, end: JournalEnd, report: Report) -> LogPosit
 
 
 def copy_index(base: DataDir, scratch: str) -> str:
-    """Copy the index into a folder, to be opened there; returns the path. There may be no index."""
+    """Copy the index into a folder, to be opened there; return the path. There may be no index."""
     path = os.path.join(scratch, _COPY_NAME)
     for suffix in ("", "-wal"):
         _copy(base, INDEX_NAME + suffix, path + suffix)
@@ -187,7 +187,7 @@ class _Comparison:
             self._report.add("index_wrong", table="cursor", **place._asdict())
 
     def _places(self) -> None:
-        """Where `readAll` begins to read: each place must hold the entry that it names."""
+        """Check the places where `readAll` begins to read: each must hold the entry that it names."""
         first = "SELECT EXISTS (SELECT 1 FROM {}.place WHERE position = 1)"
         wanted, found = (
             self._database.execute(first.format(name)).fetchone()[0] for name in ("main", "copy")
@@ -210,7 +210,7 @@ class _Comparison:
     # --- rows --------------------------------------------------------------------------------------
 
     def _one_sided(self, table: _Table, there: str, lacking: str, name: str) -> None:
-        """Rows of one side whose key the other one lacks."""
+        """Report rows of one side whose key is missing on the other."""
         select = (
             f"SELECT {table.position}, {_list('a', table.key)} FROM {there}.{table.name} a"  # noqa: S608
             f" WHERE NOT EXISTS (SELECT 1 FROM {lacking}.{table.name} b WHERE {_same(table.key)})"
@@ -252,7 +252,7 @@ class _Comparison:
                 )
 
     def _key(self, table: _Table, key: Iterable[object]) -> dict[str, object]:
-        """The key of a row for people: job and run instead of the number of the run."""
+        """The key of a row for people: job and run instead of the run's number."""
         return dict(self._named(zip(table.key, key, strict=True)))
 
     def _named(self, key: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:

@@ -1,4 +1,4 @@
-"""The journal's part of `check`: each entry of each segment, and the chain of segments. Reads only."""
+"""Checks each entry of each segment, and the chain of segments, for `check`. Reads only."""
 
 from typing import NamedTuple
 
@@ -26,14 +26,14 @@ from perstack_stored.offline.locked import Advance, progress
 
 
 class JournalEnd(NamedTuple):
-    """A journal that is whole: its identity, and up to where it can be read."""
+    """A valid journal: its identity, and the log position up to which it can be read."""
 
     store: bytes
     mark: LogPosition
 
 
 def recover_only(files: FileSystem, journal_dir: int) -> Recovered:
-    """Where the journal ends, as the next start will find it. Writes nothing.
+    """Find the end of the journal as the next start does. Writes nothing.
 
     Raises:
         DamageError: the last segment is damaged, or the chain of segments is.
@@ -42,7 +42,7 @@ def recover_only(files: FileSystem, journal_dir: int) -> Recovered:
 
 
 def check_journal(files: FileSystem, journal_dir: int, report: Report) -> JournalEnd | None:
-    """Report what is wrong with the journal; None if nothing can be compared with it."""
+    """Report what is wrong with the journal; None if it is too damaged to compare with."""
     before = report.findings
     numbers = segment_numbers(files.list_dir(journal_dir))
     if not numbers:
@@ -60,7 +60,7 @@ def check_journal(files: FileSystem, journal_dir: int, report: Report) -> Journa
             _tell_tail(report, found)
     lost: list[GapRange] = []
     with progress("journal (bytes)", sum(ends.values())) as advance:
-        last: dict[int, int | None] = {0: 0}  # the last position of each segment that could be read
+        last: dict[int, int | None] = {0: 0}  # last position of each segment that could be read
         for number, header in headers.items():
             position = last.get(number - 1)
             if position is not None and header.first_position != position + 1:
@@ -128,7 +128,7 @@ def _headers(
 
 
 class _Segment:
-    """The entries of one segment, up to its logical end: what stands behind that is void."""
+    """The entries of one segment, up to its logical end: later bytes are void."""
 
     def __init__(
         self, files: FileSystem, journal_dir: int, header: SegmentHeader, report: Report, lost: list[GapRange]
@@ -142,7 +142,7 @@ class _Segment:
         self._position: int | None = header.first_position - 1
 
     def check(self, end: int, advance: Advance) -> int | None:
-        """Check every entry; returns the last position, None if it can't be told."""
+        """Check every entry; return the last position, None if it is unknown."""
         offset: int | None = entry_format.SEGMENT_HEADER_BYTES
         fd = self._files.open(self._name, dir_fd=self._dir)
         try:
@@ -156,7 +156,7 @@ class _Segment:
         return self._position
 
     def _walk(self, fd: int, offset: int, end: int, advance: Advance) -> int | None:
-        """Check entries from `offset` on; returns where it goes on behind a bad place."""
+        """Check entries from `offset` on; return where to go on after a bad place."""
         segment = SegmentFile(self._files, fd, self._header.salt, self._header.number)
         try:
             for entry in walk(segment, offset, end):

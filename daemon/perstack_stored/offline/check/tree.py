@@ -1,4 +1,4 @@
-"""The tree's part of `check`: each file is there and holds what it should. Reads only, follows no link."""
+"""Checks that each file of the tree is there with the right content. Reads only, follows no link."""
 
 import errno
 import os
@@ -21,12 +21,12 @@ from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, coun
 from .foreign_files import report_foreign
 from .journal import JournalEnd
 
-# What the next start puts right by itself, where it lies beyond the tree's cursor.
+# Findings that the next start corrects, if they lie beyond the tree's cursor.
 _WRITTEN_AGAIN = ("tree_missing_file", "tree_wrong_content")
 
 
 class _ObstacleError(Exception):
-    """A file is not as it should be; says under which name it is reported."""
+    """A file is wrong; says under which name it is reported."""
 
     def __init__(self, name: str, path: str, reason: str | None = None) -> None:
         super().__init__(name)
@@ -50,7 +50,7 @@ def check_tree(
     settings = {one.file for one in passed_over if one.kind == "run_setting"}
     with progress("tree (files)", files) as advance:
         for wanted in expected_files(database, reader):
-            # What killed the tree's process might kill this one.
+            # A record that killed the tree's worker might kill this process.
             if wanted.position not in positions and "/".join((*wanted.folders, wanted.name)) not in settings:
                 check.file(wanted)
             advance(1)
@@ -63,7 +63,7 @@ def check_tree(
 
 
 def _cursor(base: DataDir, end: JournalEnd, scratch: str, report: Report) -> Cursor:
-    """The tree's cursor. One that can't be read counts as 0: it is the bytes that tell it from a true 0."""
+    """The tree's cursor. An unreadable one counts as 0: only its bytes distinguish it from a true 0."""
     cursor = load_cursor(base.files, base.folders.stored, end.store)
     found = read_whole(base.files, CURSOR_NAME, dir_fd=base.folders.stored)
     scratch_dir = base.files.open_dir(scratch)
@@ -77,7 +77,7 @@ def _cursor(base: DataDir, end: JournalEnd, scratch: str, report: Report) -> Cur
 
 
 class _Check:
-    """Looks at one file after the other; keeps the last folder open, since its files come in a row."""
+    """Checks files one by one; keeps the last folder open, because its files are consecutive."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class _Check:
         self.behind = 0
 
     def file(self, wanted: ExpectedFile) -> None:
-        """Look at one file."""
+        """Check one file."""
         path = "/".join((*wanted.folders, wanted.name))
         try:
             self._look(wanted, path)
@@ -111,7 +111,7 @@ class _Check:
                 self.behind += 1
                 return
             if obstacle.path != path and obstacle.name not in _WRITTEN_AGAIN:
-                # A folder in the way is one thing, not one for each file in it.
+                # An obstacle in a folder's place is reported once, not for each file.
                 if obstacle.path in self._obstacles:
                     return
                 self._obstacles.add(obstacle.path)
@@ -169,7 +169,7 @@ class _Check:
         self._folder, self._folders = fd, folders
         return fd
 
-    # --- what the next start writes ----------------------------------------------------------------
+    # --- corrected by the next start ---------------------------------------------------------------
 
     def _is_behind(self, wanted: ExpectedFile) -> bool:
         if wanted.position > self._cursor.position:
@@ -185,7 +185,7 @@ class _Check:
         )
 
     def _collect_late_settings(self) -> None:
-        """The runs whose setting was stored again beyond the tree's cursor."""
+        """Collect the runs whose setting was stored again beyond the tree's cursor."""
         self._has_late_settings = True
         self._database.execute(
             "CREATE TEMP TABLE late (job TEXT, run TEXT, PRIMARY KEY (job, run)) WITHOUT ROWID"
@@ -204,7 +204,7 @@ class _Check:
 
 
 def _obstacle(error: OSError, place: str, path: str) -> _ObstacleError:
-    """What hinders us at `place`, on the way to the file `path`."""
+    """The obstacle at `place`, on the way to the file `path`."""
     if error.errno == errno.ENOENT:
         return _ObstacleError("tree_missing_file", path, None if place == path else "its folder is missing")
     if error.errno == errno.ELOOP:

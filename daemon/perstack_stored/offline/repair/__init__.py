@@ -1,1 +1,1 @@
-"""`repair`: makes a damaged journal whole again, with gaps for what is lost."""
+"""`repair`: restores a damaged journal from evidence, with gaps for lost records."""

@@ -1,4 +1,4 @@
-"""What the index knows of lost records, and the bytes that it vouches for by their checksum. Reads only."""
+"""Evidence: what the index knows of lost records, and bytes that it vouches for by checksum. Reads only."""
 
 import os
 import sqlite3
@@ -46,7 +46,7 @@ Row = Sequence[Any]
 
 
 class Known(NamedTuple):
-    """A lost record: what is known of it, and where its bytes may be, if the index has their checksum."""
+    """Facts of a lost record, and where its bytes may be, if the index has their checksum."""
 
     gap: Gap
     kind: int = 0
@@ -55,7 +55,7 @@ class Known(NamedTuple):
     layouts: Callable[[bytes], Iterator[bytes]] = lambda text: iter((text,))
 
     def is_vouched(self, payload: bytes | memoryview) -> bool:
-        """Whether these are the record's bytes."""
+        """Whether these are the record's bytes, by the index's checksum."""
         _, _, length, crc = self.place
         return bool(self.kind) and len(payload) == length and crc32c(payload) == crc
 
@@ -64,7 +64,7 @@ NOTHING_KNOWN = Known(Gap())
 
 
 class IndexEvidence:
-    """The index of a base, if it can be used, and its tree."""
+    """Evidence from the index of a base, if it is usable, and from its tree."""
 
     def __init__(self, base: DataDir, store: bytes | None, scratch: str) -> None:
         self._base = base
@@ -86,7 +86,7 @@ class IndexEvidence:
         if version not in VOUCHING_VERSIONS:
             raise IndexUnusableError(f"the index has version {version}, not {SCHEMA_VERSION}")
         if store is None:
-            raise IndexUnusableError("the journal does not tell whose index it is")
+            raise IndexUnusableError("the journal has no header that identifies the index")
         self.position = read_cursor(database, store).position
         self._database = database
 
@@ -96,9 +96,9 @@ class IndexEvidence:
             self._database.close()
 
     def look_up(self, holes: Sequence[Hole]) -> None:
-        """Find out what is known of the positions of these holes, which are in order.
+        """Look up what is known of the positions of holes, which are in order.
 
-        What a damaged index gives is harmless: bytes count by their checksum only, and a gap only tells.
+        Wrong rows of a damaged index do no harm: bytes count only by their checksum, and a gap only informs.
         """
         holes = [hole for hole in holes if hole.first <= hole.last]
         if self._database is None or not holes:
@@ -119,11 +119,11 @@ class IndexEvidence:
         return i >= 0 and position <= self._holes[i].last
 
     def known(self, position: int) -> Known:
-        """What is known of a lost record."""
+        """Facts of a lost record."""
         found = self._known.get(position)
         if found is not None:
             return found
-        # The index has no row for what was replaced later, but it went over it.
+        # The index has no row for a value replaced later, but it has passed the position.
         return Known(Gap(isOlder=True)) if position <= self.position and not self.reason else NOTHING_KNOWN
 
     def touched(self, from_ms: int, to_ms: int) -> list[tuple[str, str, float]]:
@@ -136,7 +136,7 @@ class IndexEvidence:
             return []
 
     def in_tree(self, known: Known) -> bytes | None:
-        """The bytes of a record, if its file in the tree gives them."""
+        """The bytes of a record, if they can be reconstructed from its file in the tree."""
         text = self._tree_file(known.path) if known.path else None
         if text is None:
             return None
@@ -144,7 +144,7 @@ class IndexEvidence:
 
     def _tree_file(self, path: tuple[str, ...]) -> bytes | None:
         if any(name in {"", ".", ".."} or "/" in name for name in path):
-            return None  # a row of a damaged index: nothing outside of the tree may vouch
+            return None  # a row of a damaged index: nothing outside of the tree may be read
         files = self._base.files
         folder = os.dup(self._base.folders.base)
         try:
@@ -198,7 +198,7 @@ def _setting(place: Place, row: Row) -> Known:
         try:
             yield setting_as_sent(text, sent_at) if rewritten else text
         except (ValueError, AssertionError):
-            return  # the file holds something else
+            return  # the file holds another value
 
     gap = Gap(op="storeRunSetting", jobId=job, runId=run)
     return Known(gap, Kind.RUN_SETTING, place, ("jobs", job, "runs", run, SETTING_NAME), layouts)

@@ -1,7 +1,7 @@
-"""What takes the place of a hole in the journal: records that something vouches for, and gaps. Reads only.
+"""Fills holes in the journal with records for which there is evidence, and with gaps. Reads only.
 
-An entry is taken back whole if its own checksum says so, once bytes that the index vouches for stand in it.
-Otherwise each of its records counts for itself.
+An entry is restored whole if its own checksum matches after bytes with evidence are put in.
+Otherwise each of its records is judged alone.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ FROM_TREE = "tree"
 
 
 class Filled(NamedTuple):
-    """An entry to be written in the place of a hole, or of a part of it."""
+    """An entry to write in place of a hole, or of a part of it."""
 
     position: int
     time_ms: int
@@ -35,17 +35,17 @@ class Filled(NamedTuple):
 
 
 class FillCounts(Protocol):
-    """Hears of each position of a hole, in order."""
+    """Counts each position of a hole, in order."""
 
     def restored(self, position: int, known: Known, kind: int, source: str) -> None:
-        """The record was taken back."""
+        """Count a restored record."""
 
     def gone(self, position: int, known: Known) -> None:
-        """The record is lost."""
+        """Count a lost record."""
 
 
 class _Damaged(NamedTuple):
-    """An entry in a hole whose header looks right: each record with its place."""
+    """An entry in a hole whose header looks valid: each record with its place."""
 
     header: EntryHeader
     data: bytes
@@ -85,7 +85,7 @@ class GapFiller:
     # --- entries -----------------------------------------------------------------------------------
 
     def _damaged(self, segment: Segment, offset: int, position: int, hole: Hole) -> _Damaged | None:
-        """An entry whose header is as it must be at this place; None if there is none to be seen."""
+        """A damaged entry with a plausible header at this place; None if there is none."""
         if segment.fd is None or offset + entry_format.ENTRY_HEADER_BYTES > hole.end:
             return None
         head = (
@@ -98,7 +98,7 @@ class GapFiller:
                 return None
             data = entry_format.ENTRY_MAGIC + self._files.read(segment.fd, header.length, offset)[4:]
             if len(data) < header.length:
-                return None  # the file was cut
+                return None  # the file was truncated
             places = entry_format.record_places(data, header)
         except (NotAnEntryError, NewerFormatError):
             return None
@@ -131,7 +131,7 @@ class GapFiller:
         return Filled(header.position, time_ms, header.seq, header.session, records)
 
     def _best(self, found: _Damaged) -> tuple[list[bytes], list[str]]:
-        """The payloads of an entry: as the tree has them, where the index says that these are wrong."""
+        """The payloads of an entry; from the tree where the index says that they are wrong."""
         payloads, sources = [], []
         for i, place in enumerate(found.places):
             payload, source = found.data[place.start : place.start + place.length], FROM_JOURNAL
@@ -147,7 +147,7 @@ class GapFiller:
     # --- records -----------------------------------------------------------------------------------
 
     def _single(self, position: int, payload: bytes | None, touched: list[tuple[str, str, float]]) -> Record:
-        """A record by itself: as it stands there, in the journal elsewhere, or in the tree; else a gap."""
+        """A single record: from its place, from elsewhere in the journal, or from the tree; else a gap."""
         known = self._vouchers.known(position)
         if known.kind:
             if payload is None or not known.is_vouched(payload):
@@ -166,7 +166,7 @@ class GapFiller:
         return Record(Kind.GAP, 0, gaps.encode(gap))
 
     def _in_journal(self, known: Known) -> bytes | None:
-        """The bytes at the address that the index has: recovery may have left a copy, void now."""
+        """The bytes at the address in the index: recovery may have left a copy there, now void."""
         number, offset, length, _ = known.place
         if not 1 <= number <= len(self._survey.segments):
             return None

@@ -1,7 +1,7 @@
-"""`repair`: a damaged journal is made whole again, with gaps for what nothing vouches for.
+"""`repair`: restores a damaged journal, with gaps for records without evidence.
 
-Only the journal is written; the index is set aside, as its addresses are not right any more. The tree stays
-as it is: `check` names what in it is of lost records, and `rebuild` writes what the journal has.
+It writes only the journal, and sets the index aside, whose addresses are wrong afterwards. The tree does not
+change: `check` names its files of lost records, and `rebuild` writes what the journal has.
 """
 
 import tempfile
@@ -26,36 +26,36 @@ from .survey import DamageSurvey, Segment
 from .swap import Done, carry_out, commit, prepare
 
 FINDINGS = {
-    "record_gone": "nothing vouches for the record any more; its position is a gap",
-    "records_gone": "the same of positions of which nothing is known",
-    "older_gone": "the same of values that were replaced later, or of settings that were stored again",
+    "record_gone": "record lost: no valid copy in index, tree or journal; its position is now a gap",
+    "records_gone": "records lost, of which nothing is known; their positions are now gaps",
+    "older_gone": "lost values that were replaced later, or settings that were stored again",
 }
 NOTES = {
     "journal_damage": "what was found damaged",
-    "record_restored": "taken back at its position, by the checksum in the index or that of its entry",
+    "record_restored": "record restored at its position, by the checksum in the index or of its entry",
     "repeat_gone": "an event that repeated an earlier one; nothing is lost with it",
-    "index_not_usable": "the index could not vouch for anything",
-    "repair_finished": "a repair that was cut short was carried out",
+    "index_not_usable": "the index could not be used as evidence",
+    "repair_finished": "a repair that was interrupted was completed",
 }
 
 
 def repair(base: DataDir, report: Report, *, dry_run: bool) -> Done | None:
-    """Repair the journal of a base that this process holds; None if nothing was written.
+    """Repair the journal of a locked base; returns None if nothing was written.
 
     Args:
         base: the base.
-        report: takes what was damaged, what was taken back, and what is gone.
+        report: takes damage, restored records, and lost ones.
         dry_run: only report.
 
     Raises:
         NewerFormatError: a newer version wrote the journal; nothing was changed.
         ConfigError: it can't be repaired.
-        OSError: something can't be read or written; run again, it begins anew or goes on.
+        OSError: a file can't be read or written; the next run begins again or goes on.
     """
     finished = None
     if is_unfinished(base.files, base.folders.stored):
         if dry_run:
-            raise ConfigError("a repair was cut short; run it without --dry-run to carry it out")
+            raise ConfigError("a repair was interrupted; run it without --dry-run to complete it")
         finished = carry_out(base.files, base.folders)
         report.add("repair_finished", segments=", ".join(finished.segments), kept_in=finished.kept_in)
     survey = DamageSurvey(base.files, base.folders.journal)
@@ -67,7 +67,7 @@ def repair(base: DataDir, report: Report, *, dry_run: bool) -> Done | None:
 
 
 class _ReportedCounts:
-    """Reports what becomes of each position, and remembers which are lost."""
+    """Reports the result for each position, and remembers lost ones."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -78,7 +78,7 @@ class _ReportedCounts:
         self.gone_records = 0
 
     def restored(self, position: int, known: Known, kind: int, source: str) -> None:
-        """The record was taken back."""
+        """Report a restored record."""
         self.flush()
         if kind == Kind.GAP:
             return
@@ -89,7 +89,7 @@ class _ReportedCounts:
         )
 
     def gone(self, position: int, known: Known) -> None:
-        """The record is lost."""
+        """Report a lost record."""
         gap = known.gap
         gaps.add(self.lost, position)
         self.gone_records += 1
@@ -104,14 +104,14 @@ class _ReportedCounts:
         self._pending = self._pending._replace(last=position)
 
     def flush(self) -> None:
-        """Report a range that has come to its end."""
+        """Report a range that has ended."""
         if self._pending is not None:
             self._report.add(self._pending_name, first=self._pending.first, last=self._pending.last)
             self._pending = None
 
 
 class _Repair:
-    """One repair, from a survey on."""
+    """One repair, from the survey on."""
 
     def __init__(self, base: DataDir, report: Report, survey: DamageSurvey, scratch: str) -> None:
         self._base = base
@@ -169,19 +169,19 @@ class _Repair:
             )
 
     def _write(self, writer: SegmentRewriter) -> list[str]:
-        """Make what has to be made anew; returns the names."""
+        """Rewrite the segments that need it; return their names."""
         survey, lost = self._survey, self._counts.lost
         names = []
         previous_end = 0
         for segment in survey.segments:
             is_last = segment.number == len(survey.segments)
-            # A segment whose end nothing tells is written, and so synced, once more.
+            # A segment with an unproven end is rewritten, and so synced.
             is_rewritten = segment.is_damaged or not (is_last or survey.segments[segment.number].header)
             sessions = keeping_sessions(Settings())
             if is_rewritten or is_last:
                 sessions_before(survey, segment, sessions)
                 holes = [GapRange(hole.first, hole.last) for hole in segment.holes if hole.first <= hole.last]
-                # What is taken back whole tells its session again.
+                # A restored entry carries its session again.
                 is_rewritten |= sessions.forget_positions(lost + holes)
             if is_rewritten:
                 previous_end = writer.rewrite(segment, previous_end, sessions)

@@ -1,4 +1,4 @@
-"""Segments that a repair makes anew: what is whole is copied, holes are filled. Each is synced once made."""
+"""Rewrites segments for a repair: copies valid entries and fills holes. Each file is synced when complete."""
 
 import secrets
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ _LATEST_MS = 2**62
 
 
 class SegmentRewriter:
-    """Makes segments in a folder, from the first one that needs it to the last."""
+    """Rewrites segments into a folder, from the first that needs it to the last."""
 
     def __init__(
         self, files: FileSystem, folder: int | None, survey: DamageSurvey, filler: GapFiller, store: bytes
     ) -> None:
-        """A writer. Without a folder it writes nothing, and goes through all that it would.
+        """Prepare it. Without a folder it goes through all steps, and writes nothing.
 
         Args:
             files: the file system.
-            folder: where the files are made.
-            survey: with its holes found.
+            folder: folder of the new files.
+            survey: the survey, with holes found.
             filler: fills them.
             store: the journal's identity.
         """
@@ -45,12 +45,12 @@ class SegmentRewriter:
         self._next_epoch = 0
 
     def rewrite(self, segment: Segment, previous_end: int, sessions: Sessions) -> int:
-        """Make a segment of what is whole in it, with its holes filled; returns where it ends.
+        """Rewrite a segment: its valid entries, with holes filled; return the offset of its end.
 
         Args:
             segment: the segment.
-            previous_end: the end of the one before it.
-            sessions: as they were when it was begun.
+            previous_end: end of the segment before it.
+            sessions: state at the beginning of the segment.
         """
         self._begin(segment.name)
         self._salt = secrets.randbits(32)
@@ -81,7 +81,7 @@ class SegmentRewriter:
         return end
 
     def with_end_before(self, segment: Segment, previous_end: int) -> None:
-        """Make a segment that is whole once more, since the one before it ends elsewhere now."""
+        """Rewrite a valid segment with another end of the segment before it."""
         assert segment.header is not None
         assert segment.fd is not None
         self._begin(segment.name)
@@ -98,7 +98,7 @@ class SegmentRewriter:
             self._fd = self._files.create(name, FILE_MODE, dir_fd=self._folder)
 
     def _begin_epochs(self, position: int) -> None:
-        """Tell of the epochs that begin at a position or before, and were not told of in this segment."""
+        """Write the epochs that begin at a position or before, and are not in this segment yet."""
         while self._next_epoch < len(self._epochs) and self._epochs[self._next_epoch].first <= position:
             first, number, id = self._epochs[self._next_epoch]
             self._entry(Filled(first - 1, self._time_ms, number, id, []), EntryType.MARK)
@@ -127,7 +127,7 @@ class SegmentRewriter:
 
 
 def _first_time(survey: DamageSurvey, segment: Segment, behind: int = 0) -> int:
-    """When the first entry behind an offset was written, 0 if there is none."""
+    """Time of the first entry after an offset, 0 if there is none."""
     run = next((p for p in segment.pieces if isinstance(p, WholeEntries) and p.start >= behind), None)
     return 0 if run is None else next(survey.entries(segment, run)).header.time_ms
 
@@ -141,7 +141,7 @@ def _as_filled(header: EntryHeader, data: memoryview) -> Filled:
 
 
 def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) -> None:
-    """Fill in the sessions as of when a segment was begun, as it tells itself, or as those before it give."""
+    """Restore the sessions at the beginning of a segment, from its snapshot or from earlier segments."""
     if segment.has_snapshot:
         sessions.restore(survey.snapshot(segment))
         return

@@ -1,7 +1,7 @@
-"""What is left of a damaged journal: runs of entries that are whole, and holes between them. Reads only.
+"""Survey of a damaged journal: runs of valid entries, and holes between them. Reads only.
 
-Where the end of a segment is told by a good header behind it, all before that end was on disk. Otherwise its
-end is judged as a start judges it: what lies behind the proven offset may be a torn tail, which is no damage.
+If a valid header of the next segment states the end of a segment, all before it was on disk. Otherwise the
+end is judged as at a start: bytes after the proven offset may be a torn tail, which is no damage.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,22 +23,22 @@ from perstack_stored.journal.reader import (
 )
 from perstack_stored.model.checksum import crc32c
 
-# No value that is stored takes less, with its place in the table.
+# Minimum size of a stored value with its place in the table.
 _RECORD_BYTES_MIN = 64
 _SALT_OFFSET = 56
 
 
 class WholeEntries(NamedTuple):
-    """Valid entries one behind the other, between two offsets."""
+    """Consecutive valid entries between two offsets."""
 
     start: int
     end: int
 
 
 class Hole(NamedTuple):
-    """Bytes between two offsets that are no valid entries; positions `first` to `last` are missing there.
+    """Bytes between two offsets without valid entries; the positions `first` to `last` are missing.
 
-    There may be none (last < first): an entry that held no records was damaged.
+    None may be missing (last < first): the damaged entry held no records.
     """
 
     start: int
@@ -49,7 +49,7 @@ class Hole(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """A valid entry, or bytes that are none; the header is None then."""
+    """A valid entry, or other bytes, with None as header."""
 
     start: int
     end: int
@@ -58,7 +58,7 @@ class _Item(NamedTuple):
 
 
 class Segment:
-    """A number in the row of segments, and what was found there."""
+    """A segment number in sequence, and what was found there."""
 
     def __init__(self, number: int, fd: int | None) -> None:
         self.number = number
@@ -66,7 +66,7 @@ class Segment:
         self.fd = fd
         self.header: SegmentHeader | None = None
         self.salt: int | None = None
-        self.reason = "the segment is missing" if fd is None else ""  # of what is wrong with the header
+        self.reason = "the segment is missing" if fd is None else ""  # what is wrong with the header
         self.first_position = 0
         self.pieces: list[WholeEntries | Hole] = []
         self.items: list[_Item] = []
@@ -77,17 +77,17 @@ class Segment:
 
     @property
     def holes(self) -> list[Hole]:
-        """Its holes, in order."""
+        """Its holes in order."""
         return [piece for piece in self.pieces if isinstance(piece, Hole)]
 
     @property
     def is_damaged(self) -> bool:
-        """Whether it has to be made anew."""
+        """Whether it must be rewritten."""
         return self.header is None or not self.has_snapshot or bool(self.holes)
 
     @property
     def stated_first(self) -> int | None:
-        """Its first position, as the segment itself tells it."""
+        """Its first position according to its own header."""
         if self.header is not None:
             return self.header.first_position
         first = self.items[0].header if self.items else None
@@ -126,7 +126,7 @@ class DamageSurvey:
 
     @property
     def epochs(self) -> list[Epoch]:
-        """The epochs that marks tell of, in order."""
+        """The epochs that marks begin, in order."""
         return sorted(self._epochs.values())
 
     def close(self) -> None:
@@ -145,21 +145,21 @@ class DamageSurvey:
         return SegmentFile(self._files, segment.fd, salt, segment.number)
 
     def snapshot(self, segment: Segment) -> memoryview:
-        """The sessions known when a segment was begun; it must have them."""
+        """The sessions at the beginning of a segment; it must have a snapshot."""
         start = entry_format.SEGMENT_HEADER_BYTES
         entry = next(self.entries(segment, WholeEntries(start, segment.items[0].end)))
         return entry.data[entry_format.ENTRY_HEADER_BYTES :]
 
     def find_holes(self, known_position: int) -> Iterator[Segment]:
-        """Fill in the pieces of all segments; yields each when that is done.
+        """Determine the pieces of all segments; yields each segment when it is done.
 
         Args:
-            known_position: the highest position that anybody has seen: what is missing up to there was lost.
+            known_position: highest position known to index or tree: missing positions up to there were lost.
         """
         for segment in self.segments:
             self._scan(segment)
             self._cut_into_pieces(segment, known_position)
-            del segment.items[1:], segment.torn[:]  # many, in a long history
+            del segment.items[1:], segment.torn[:]  # may be many, in a long history
             yield segment
 
     # --- headers -----------------------------------------------------------------------------------
@@ -182,9 +182,9 @@ class DamageSurvey:
         segment.header, segment.salt = header, header.salt
 
     def _salvage_salt(self, segment: Segment, head: bytes) -> int | None:
-        """The salt behind a damaged header, if entries vouch for it by their checksums.
+        """The salt of a damaged header, if entries confirm it by their checksums.
 
-        It is the one that stands there, or the one that the first entry asks for.
+        It is the one in the header, or the one that the first entry requires.
         """
         fd = segment.fd
         assert fd is not None
@@ -205,7 +205,7 @@ class DamageSurvey:
     # --- entries -----------------------------------------------------------------------------------
 
     def _scan(self, segment: Segment) -> None:
-        """List what is there, up to the end of what was proven to be on disk and what is whole behind it."""
+        """List the items up to the proven end, and valid ones after it."""
         if segment.is_scanned:
             return
         segment.is_scanned = True
@@ -237,7 +237,7 @@ class DamageSurvey:
         segment.end = max(end, proven) if segment.fd is not None else start
 
     def _proven_end(self, segment: Segment) -> int | None:
-        """The end of a segment, if the one behind it tells it."""
+        """The end of a segment as stated by the next one, if any."""
         header = self.segments[segment.number].header if segment.number < len(self.segments) else None
         return None if header is None else header.previous_end
 
@@ -262,7 +262,7 @@ class DamageSurvey:
             self._take_item(item, builder)
         if segment.number == len(self.segments):
             for item in segment.torn:
-                # What index or tree know was on disk, and is no torn tail.
+                # Records known to index or tree were on disk, and are no torn tail.
                 if builder.position >= known_position:
                     break
                 self._take_item(item, builder)
@@ -283,7 +283,7 @@ class DamageSurvey:
             self._epochs[epoch.id] = epoch
 
     def _last_of(self, segment: Segment, builder: "_Pieces") -> int:
-        """The last position that a segment had, as those behind it tell."""
+        """The last position of a segment, as stated by later ones."""
         for following in self.segments[segment.number :]:
             if following.header is None:
                 self._scan(following)
@@ -291,12 +291,12 @@ class DamageSurvey:
                 return following.stated_first - 1
             has_entries = any(item.header is not None for item in following.items)
             if has_entries or (builder.bad_bytes == 0 and segment.fd is not None):
-                break  # what is missing, is missing there
+                break  # the missing positions belong to that segment
         return builder.position
 
 
 class _Pieces:
-    """Makes runs and holes of items, in order."""
+    """Builds runs and holes from items, in order."""
 
     def __init__(self, segment: Segment, position: int) -> None:
         self._segment = segment
@@ -307,27 +307,27 @@ class _Pieces:
 
     @property
     def bad_bytes(self) -> int:
-        """Bytes that are no entries, behind the last one."""
+        """Bytes without entries after the last one."""
         return 0 if self._bad is None else self._bad.end - self._bad.start
 
     def bad(self, item: _Item) -> None:
-        """Bytes that are no entries."""
+        """Add bytes without entries."""
         self._end_run()
         self._bad = item
 
     def entry(self, item: _Item, header: EntryHeader) -> None:
-        """A valid entry."""
+        """Add a valid entry."""
         if header.type == EntryType.RECORDS:
             before, last = header.position - 1, header.position + header.count - 1
             if last <= self.position:
-                self._end_run()  # kept by recovery, and written again: the segment before has it
+                self._end_run()  # recovery wrote it again: the segment before has it
                 return
         else:
             before = last = header.position - (header.type in entry_format.SNAPSHOTS)
         if before < self.position and header.type == EntryType.RECORDS:
             raise ConfigError(
-                f"position {header.position} stands at offset {item.start} of {self._segment.name}, behind"
-                f" position {self.position}: it can't be told what is right"
+                f"position {header.position} stands at offset {item.start} of {self._segment.name}, after"
+                f" position {self.position}: which one is right is unknown"
             )
         if self._bad is not None or before > self.position:
             self._hole(before, item.start)
@@ -335,7 +335,7 @@ class _Pieces:
         self._run = WholeEntries(item.start if self._run is None else self._run.start, item.end)
 
     def finish(self, last: int) -> None:
-        """The end of the segment, which was to come up to position `last`."""
+        """End the segment, which should reach the position `last`."""
         if self._bad is not None or last > self.position:
             self._hole(last, self._segment.end)
         self._end_run()
@@ -359,7 +359,7 @@ def _is_snapshot(item: _Item) -> bool:
 
 
 def solve_salt(data: bytes, crc: int) -> int:
-    """The start value from which the crc32c of `data` is `crc`: there is one, as it enters linearly."""
+    """The start value for which the crc32c of `data` is `crc`: it is unique, as crc is linear in it."""
     zero = crc32c(data, 0)
     wanted = crc ^ zero
     rows: list[tuple[int, int]] = []  # (image of a combination of bits, the combination), by highest bit

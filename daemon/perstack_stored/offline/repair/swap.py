@@ -1,10 +1,10 @@
-"""The last step of a repair: what was made ready takes its place. Cut short, it can be run again.
+"""The last step of a repair: prepared segments replace the old ones. It can be repeated if interrupted.
 
-.stored/repair/            in the making; without plan.json it is thrown away by the next repair
-├── 0000000003.segment             made anew
-├── 0000000003.segment.damaged     second name of the one that it replaces
-├── plan.json                      from now on, nothing but the repair may use the base
-└── index.sqlite                   the old one, whose addresses are not right any more
+.stored/repair/            in progress; without plan.json the next repair removes it
+├── 0000000003.segment             rewritten
+├── 0000000003.segment.damaged     second name of the segment that it replaces
+├── plan.json                      from now on, only the repair may use the base
+└── index.sqlite                   the old one, whose addresses are wrong now
 .stored/repaired-0001/     what is kept of it
 """
 
@@ -26,14 +26,14 @@ DAMAGED_SUFFIX = ".damaged"
 
 
 class Done(NamedTuple):
-    """A repair that was carried out: the segments made anew, and the folder that keeps the old ones."""
+    """A completed repair: the rewritten segments, and the folder that keeps the old ones."""
 
     segments: list[str]
     kept_in: str
 
 
 def prepare(files: FileSystem, stored_dir: int) -> int:
-    """A descriptor of an empty folder to make things ready in."""
+    """Return a descriptor of an empty folder for new segments."""
     files.make_dir(REPAIR_NAME, FOLDER_MODE, dir_fd=stored_dir)
     folder = files.open_dir(REPAIR_NAME, dir_fd=stored_dir)
     for left in files.list_dir(folder):
@@ -42,7 +42,7 @@ def prepare(files: FileSystem, stored_dir: int) -> int:
 
 
 def commit(files: FileSystem, folders: Folders, folder: int, names: list[str]) -> Done:
-    """Let the segments made in the folder take their places."""
+    """Replace segments by those prepared in the folder."""
     there = set(files.list_dir(folders.journal))
     for name in names:
         if name in there:
@@ -58,7 +58,7 @@ def commit(files: FileSystem, folders: Folders, folder: int, names: list[str]) -
 
 
 def carry_out(files: FileSystem, folders: Folders) -> Done:
-    """Do what the plan says, or the rest of it."""
+    """Carry out the plan, or the rest of it."""
     folder = files.open_dir(REPAIR_NAME, dir_fd=folders.stored)
     try:
         names = _names(files, folder)
@@ -95,5 +95,5 @@ def _names(files: FileSystem, folder: int) -> list[str]:
             if not isinstance(name, str) or not is_segment_name(name):
                 raise ValueError(f"{name!r} is no name of a segment")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"the plan of a repair that was cut short can't be read: {error}") from error
+        raise ConfigError(f"the plan of a repair that was interrupted can't be read: {error}") from error
     return list(names)
