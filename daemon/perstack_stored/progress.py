@@ -6,5 +6,5 @@ Working = Callable[[str], None]
 """Called by long work with its progress; see `Notifier.working`."""
 
 
-def to_nobody(status: str) -> None:
+def no_progress(status: str) -> None:
     """The `Working` of tools, which report to no service manager."""

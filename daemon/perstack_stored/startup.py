@@ -7,7 +7,7 @@ from perstack_stored.datadir.layout import DataDir
 from perstack_stored.index.connection import position_of
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalOptions, JournalWriter
-from perstack_stored.progress import Working, to_nobody
+from perstack_stored.progress import Working, no_progress
 from perstack_stored.tree.cursor import Cursor, load_cursor, save_cursor
 from perstack_stored.tree_import.first_start import import_tree, import_wanted
 
@@ -21,7 +21,7 @@ def known_position(datadir: DataDir, store: bytes) -> int:
 
 
 def open_journal(
-    datadir: DataDir, sessions: Sessions, settings: Settings, working: Working = to_nobody
+    datadir: DataDir, sessions: Sessions, settings: Settings, working: Working = no_progress
 ) -> JournalWriter:
     """Open the journal, and log what recovery found."""
     journal = JournalWriter(
@@ -45,7 +45,7 @@ def open_journal(
     return journal
 
 
-def import_at_first_start(datadir: DataDir, journal: JournalWriter, working: Working = to_nobody) -> None:
+def import_at_first_start(datadir: DataDir, journal: JournalWriter, working: Working = no_progress) -> None:
     """Import a tree older than the journal; after it, the cursor says what the start must wait for."""
     imported = import_wanted(datadir, journal)
     if imported:

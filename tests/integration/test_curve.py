@@ -137,8 +137,8 @@ def test_keygen_makes_a_file_for_its_owner_alone_and_shows_no_secret(tmp_path: P
     [
         ("", 0o600, "no CURVE key pair"),
         ('public-key = "short"\nsecret-key = "short"', 0o600, "no CURVE key pair"),
-        (None, 0o644, "anybody may read"),
-        (None, 0o602, "anybody may read"),
+        (None, 0o644, "others may read"),
+        (None, 0o602, "others may read"),
         ("other", 0o600, "no pair"),
         ("\xff\xfe", 0o600, "no key file"),
     ],

@@ -127,7 +127,7 @@ def test_a_whole_listing_costs_by_its_rows(base: Base, monkeypatch: pytest.Monke
 def test_nothing_is_sorted(base: Base, order: ListingOrder) -> None:
     """SQLite goes through an index; a sort would take all rows for each page."""
     bound = {"job": "j", "a": 0, "b": "", "c": "", "limit": 10}
-    for sql in (order.first, order.behind):
+    for sql in (order.first, order.following):
         plan = [row[3] for row in base.database.execute(f"EXPLAIN QUERY PLAN {sql}", bound)]
         assert not any("TEMP B-TREE" in step for step in plan), plan
         assert any("order" in step for step in plan), plan

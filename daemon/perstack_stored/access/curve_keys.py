@@ -105,9 +105,7 @@ def load(path: str) -> KeyPair:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no key file") from None
     if mode & stat.S_IRWXO:
-        raise ConfigError(
-            f"anybody may read the key file {path}; take it from others: chmod o= {shell_word(path)}"
-        )
+        raise ConfigError(f"others may read the key file {path}; deny it: chmod o= {shell_word(path)}")
     fields = dict(_FIELD.findall(text))
     public, secret = fields.get("public-key", ""), fields.get("secret-key", "")
     if not is_key(public) or not is_key(secret):

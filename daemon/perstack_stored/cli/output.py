@@ -35,7 +35,7 @@ class Commands(click.Group):
 
 def _escaped(error: click.ClickException) -> click.ClickException:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return error  # is the help, in lines of our own
+        return error  # is the help, which has lines
     message = escaped(error.format_message())
     if isinstance(error, click.UsageError):
         return click.UsageError(message, error.ctx)

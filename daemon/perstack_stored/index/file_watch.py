@@ -77,7 +77,7 @@ class FileWatch:
             if now[:_IDENTITY] != before[:_IDENTITY]:
                 raise IndexUnusableError(f"{name} {'is another file than it was' if now else 'was removed'}")
             if suffix in unchanged and now != before:
-                raise IndexUnusableError(f"{name} was written to by somebody else")
+                raise IndexUnusableError(f"{name} was written to by another program")
 
 
 def _look(path: str) -> _Look:

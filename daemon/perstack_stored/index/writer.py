@@ -154,7 +154,7 @@ class IndexWriter:
                     if large and value is not None:
                         self._note_large(position, value)
                     position += 1
-                self._place = self._reader.behind(entry)
+                self._place = self._reader.place_after(entry)
             self._insert_fresh()
             self._insert_gaps()
             self._note_reordered()

@@ -80,7 +80,7 @@ class EntryHeader(NamedTuple):
 
     crc: int
     length: int
-    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which is unused
     type: int
     flags: int
     position: int

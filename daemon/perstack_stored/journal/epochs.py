@@ -80,11 +80,11 @@ class Epochs:
 
     def upto(self, position: int) -> list[Epoch]:
         """Epochs that begin at a position or before."""
-        return self._epochs[: self._behind(position)]
+        return self._epochs[: self._count_upto(position)]
 
-    def behind(self, position: int) -> list[Epoch]:
+    def after(self, position: int) -> list[Epoch]:
         """Epochs that begin after a position."""
-        return self._epochs[self._behind(position) :]
+        return self._epochs[self._count_upto(position) :]
 
     @property
     def newest(self) -> Epoch:
@@ -93,7 +93,7 @@ class Epochs:
 
     def at(self, position: int) -> str | None:
         """Name of the epoch in which a position was given; None if it is not known (any more)."""
-        number = self._behind(position)
+        number = self._count_upto(position)
         if position < 1:
             return None
         if number:
@@ -102,13 +102,13 @@ class Epochs:
 
     def between(self, after: int, last: int) -> dict[str, object]:
         """Fields of an answer that holds the records after `after`, up to `last`."""
-        begun = self._epochs[self._behind(after + 1) : self._behind(last)]
+        begun = self._epochs[self._count_upto(after + 1) : self._count_upto(last)]
         if not begun:
             return {"epoch": self.at(last)}
         starts = [[epoch.first, epoch.name] for epoch in begun]
         return {"epoch": begun[-1].name, "epochs": [[after + 1, self.at(after + 1)], *starts]}
 
-    def _behind(self, position: int) -> int:
+    def _count_upto(self, position: int) -> int:
         """Count of epochs that begin at a position or before."""
         return bisect_right(self._epochs, position, key=_first)
 

@@ -15,7 +15,7 @@ class PositionRun(NamedTuple):
 
     seq: int
     position: int
-    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which is unused
 
 
 class PositionRuns:

@@ -282,7 +282,7 @@ class JournalReader:
         for entry in self.entries(place, until):
             if entry.header.position + entry.header.count > position + 1:
                 return LogPosition(position, entry.segment, entry.offset)
-            place = self.behind(entry)
+            place = self.place_after(entry)
         return place
 
     def entries(
@@ -311,7 +311,7 @@ class JournalReader:
                 raise DamageError(segment_name(number), error.offset, position + 1, error.reason) from None
             number, offset = number + 1, entry_format.SEGMENT_HEADER_BYTES
 
-    def behind(self, entry: Entry) -> LogPosition:
+    def place_after(self, entry: Entry) -> LogPosition:
         """Return the place after an entry."""
         last = entry.header.position + max(entry.header.count, 1) - 1
         return LogPosition(last, entry.segment, entry.offset + entry_format.padded(entry.header.length))

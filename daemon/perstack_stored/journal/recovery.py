@@ -13,7 +13,7 @@ from typing import NamedTuple
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError
 from perstack_stored.model.kinds import Kind
-from perstack_stored.progress import Working, to_nobody
+from perstack_stored.progress import Working, no_progress
 
 from . import entry_format
 from .entry_format import EntryType, Record, SegmentHeader
@@ -61,7 +61,7 @@ class Recovered(NamedTuple):
         return b"".join(pieces)
 
 
-def recover(files: FileSystem, dir_fd: int, sessions: Sessions, working: Working = to_nobody) -> Recovered:
+def recover(files: FileSystem, dir_fd: int, sessions: Sessions, working: Working = no_progress) -> Recovered:
     """Read the last segment, fill the sessions, and return where and how to go on. Writes nothing.
 
     Raises:
@@ -85,7 +85,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
     time_ms = 0
     end = entry_format.SEGMENT_HEADER_BYTES
     # (end offset, position, candidate to keep) of each entry that may lie after the proven offset
-    behind: list[tuple[int, int, Entry]] = []
+    unproven: list[tuple[int, int, Entry]] = []
     clean = False
     epochs = Epochs()
     torn_at: int | None = None
@@ -95,7 +95,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
             _follow(entry, position, header)
             if entry.header.synced > proven:
                 proven = entry.header.synced
-                behind = [item for item in behind if item[0] > proven]
+                unproven = [item for item in unproven if item[0] > proven]
             position = max(position, entry.header.position + entry.header.count - 1)
             time_ms = entry.header.time_ms
             end = entry.offset + entry_format.padded(entry.header.length)
@@ -103,7 +103,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
             clean = entry.header.type == EntryType.MARK and entry.header.synced == entry.offset
             replay_entry(entry, sessions)
             epochs.apply(entry.header)
-            behind.append((end, position, entry._replace(data=_own(entry, proven))))
+            unproven.append((end, position, entry._replace(data=_own(entry, proven))))
     except BadEntryError as error:
         end = torn_at = error.offset
         _judge(segment, error, size, proven, position)
@@ -112,7 +112,7 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
             segment_name(header.number), end, position + 1, "the segment is shorter than it was"
         )
     kept = [
-        _keep(item[2]) for item in behind if item[0] > proven and item[2].header.type == EntryType.RECORDS
+        _keep(item[2]) for item in unproven if item[0] > proven and item[2].header.type == EntryType.RECORDS
     ]
     torn = 0 if torn_at is None else _torn_bytes(files, segment.fd, torn_at, size)
     resume = header if clean and not kept and not torn else None

@@ -17,7 +17,7 @@ import structlog
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.errors import JournalFailedError, LostEndError, StorageFullError
-from perstack_stored.progress import Working, to_nobody
+from perstack_stored.progress import Working, no_progress
 
 from . import entry_format, session_snapshot
 from .entry_format import EntryFields, EntryType, Record, SegmentHeader
@@ -68,7 +68,7 @@ class JournalWriter:
         options: JournalOptions,
         *,
         known_position: Callable[[bytes], int] = lambda _store: 0,
-        working: Working = to_nobody,
+        working: Working = no_progress,
     ) -> None:
         """Open the journal in `dir_fd`, or create one there.
 
@@ -341,10 +341,10 @@ class JournalWriter:
         first = header.first_position
         before, before_size = encode_epochs(self.epochs.upto(first), header.salt, self._time_ms)
         # Kept entries belong to the earlier epoch: a subscriber may have read them.
-        behind, behind_size = encode_epochs(self.epochs.behind(first), header.salt, self._time_ms)
-        end = entry_format.SEGMENT_HEADER_BYTES + size + before_size + len(kept) + behind_size
+        later, later_size = encode_epochs(self.epochs.after(first), header.salt, self._time_ms)
+        end = entry_format.SEGMENT_HEADER_BYTES + size + before_size + len(kept) + later_size
         header = header._replace(proven=end)
-        head = [entry_format.encode_segment_header(header), *snapshot, *before, kept, *behind]
+        head = [entry_format.encode_segment_header(header), *snapshot, *before, kept, *later]
         self._files.write(fd, head, 0)
         self._files.sync_data(fd)
         return end

@@ -176,11 +176,11 @@ class CompanionDaemon:
             with Client(holder.endpoints[0], timeout_s=_ANSWER_SECONDS) as client:
                 while True:
                     stats = client.stats()
-                    behind = stats["position"] - (stats["tree"]["position"] or 0)
-                    if not behind:
+                    lag = stats["position"] - (stats["tree"]["position"] or 0)
+                    if not lag:
                         return
                     if stats["tree"]["fault"] or time.monotonic() > deadline:
-                        self._say(f"the tree lags by {behind} records; the next start goes on with it")
+                        self._say(f"the tree lags by {lag} records; the next start goes on with it")
                         return
                     _pause()
         except (SignalledError, StorageError, IndexError):

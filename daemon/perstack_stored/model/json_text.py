@@ -50,11 +50,11 @@ def tokens(text: bytes | bytearray) -> Iterator[tuple[int, int]]:
         for match in _TOKEN_OR_QUOTE.finditer(text, start, end):
             first, last = match.span()
             if last - first == 1 and text[first] == _QUOTE:
-                start = _behind(_IN_STRING, text, last) + 1
+                start = _end_of(_IN_STRING, text, last) + 1
                 yield first, start
                 break
             if last == end < size and text[first] not in _ALONE:
-                start = _behind(_IN_WORD, text, last)
+                start = _end_of(_IN_WORD, text, last)
                 yield first, start
                 break
             yield first, last
@@ -62,7 +62,7 @@ def tokens(text: bytes | bytearray) -> Iterator[tuple[int, int]]:
             start = end
 
 
-def _behind(inside: re.Pattern[bytes], text: bytes | bytearray, start: int) -> int:
+def _end_of(inside: re.Pattern[bytes], text: bytes | bytearray, start: int) -> int:
     """End of a token that began before `start`, and goes on as long as `inside` matches."""
     while True:
         match = inside.match(text, start, start + _WINDOW_BYTES)

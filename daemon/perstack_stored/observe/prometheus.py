@@ -38,7 +38,7 @@ class Metrics(Collector):
         yield from self._connections()
         yield from self._journal(stats)
         yield from _queues(stats)
-        yield from self._followers(stats)
+        yield from self._workers(stats)
         yield from self._processes()
 
     def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:
@@ -103,10 +103,10 @@ class Metrics(Collector):
         disk = os.statvfs(self._watched.journal)
         yield _gauge("disk_free_bytes", "Free on the base's file system.", disk.f_bavail * disk.f_frsize)
 
-    def _followers(self, stats: dict[str, Any]) -> Iterator[Metric]:
+    def _workers(self, stats: dict[str, Any]) -> Iterator[Metric]:
         now = time.monotonic()
         course = self._watched.loop.course
-        workers = {follower.kind: stats[follower.kind] for follower in self._watched.projections}
+        workers = {worker.kind: stats[worker.kind] for worker in self._watched.projections}
         known = {kind: facts for kind, facts in workers.items() if facts["position"] is not None}
 
         def each(name: str, help: str, values: dict[str, float]) -> Metric:  # noqa: A002
@@ -147,9 +147,7 @@ class Metrics(Collector):
 
     def _processes(self) -> Iterator[Metric]:
         pids = {"server": os.getpid()}
-        pids |= {
-            follower.kind: follower.pid for follower in self._watched.projections if follower.pid is not None
-        }
+        pids |= {worker.kind: worker.pid for worker in self._watched.projections if worker.pid is not None}
         memory, cpu = {}, {}
         for name, pid in pids.items():
             try:

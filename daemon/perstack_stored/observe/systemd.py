@@ -46,8 +46,8 @@ class Notifier:
         if address and address[0] not in "/@":
             _log.warning("notify_unusable", reason=f"{SOCKET_VARIABLE} is no Unix socket: {address}")
             address = ""
-        ours = usec.isdecimal() and pid in {"", str(os.getpid())}
-        return cls(address, int(usec) / 1e6 if ours else 0.0)
+        is_own = usec.isdecimal() and pid in {"", str(os.getpid())}
+        return cls(address, int(usec) / 1e6 if is_own else 0.0)
 
     def ready(self) -> None:
         """Report that it serves, or has reloaded."""

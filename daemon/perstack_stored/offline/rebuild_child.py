@@ -71,7 +71,7 @@ def in_child(work: Callable[[Step], Any], *, passes_over: bool) -> Any:
         os.close(fd)
         code, answer_text = _run(work, Step(status, names_records, tuple(blocked.values())))
         if answer_text is not None:
-            answer = pickle.loads(answer_text)  # noqa: S301 - our own child
+            answer = pickle.loads(answer_text)  # noqa: S301 - from the child of this process
             if isinstance(answer, _Raised):
                 raise answer.again()
             return answer
@@ -89,16 +89,16 @@ def _run(work: Callable[[Step], Any], step: Step) -> tuple[int, bytes | None]:
     """Return the exit status of a child, and its pickled answer, if any."""
     sys.stdout.flush()
     sys.stderr.flush()
-    ours, theirs = os.pipe()
+    own, other = os.pipe()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        os.close(ours)
+        os.close(own)
         die_with(parent)
-        _child(theirs, work, step)
-    os.close(theirs)
+        _child(other, work, step)
+    os.close(other)
     try:
-        with open(ours, "rb") as pipe:
+        with open(own, "rb") as pipe:
             answer_text = pipe.read()
     finally:
         _, ended = os.waitpid(pid, 0)

@@ -42,7 +42,7 @@ def start(module: str, *arguments: str, pass_fds: Sequence[int]) -> subprocess.P
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     try:
-        return subprocess.Popen(  # noqa: S603 - our own module
+        return subprocess.Popen(  # noqa: S603 - a module of this program
             command(module, *arguments), pass_fds=pass_fds, stdin=subprocess.DEVNULL
         )
     finally:

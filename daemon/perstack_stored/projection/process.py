@@ -127,7 +127,7 @@ class ProjectionProcess:
         """Start the process. Returns it with the server's end of the channel."""
         self._status, status_fd = WorkerStatus.shared()
         try:
-            ours, theirs = pair()
+            own, other = pair()
         except OSError:
             os.close(status_fd)
             raise
@@ -145,18 +145,18 @@ class ProjectionProcess:
             process = interpreter.start(
                 WORKER_MODULE,
                 self.kind,
-                str(theirs.fileno()),
+                str(other.fileno()),
                 arguments,
                 # It holds the lock, so that no other daemon starts while a worker still writes.
-                pass_fds=[theirs.fileno(), status_fd, self._lock_fd],
+                pass_fds=[other.fileno(), status_fd, self._lock_fd],
             )
         except OSError:
-            ours.close()
+            own.close()
             raise
         finally:
-            theirs.close()
+            other.close()
             os.close(status_fd)
-        return process, ours
+        return process, own
 
     def fileno(self) -> int | None:
         """Descriptor to poll, None if the process does not run."""

@@ -122,7 +122,7 @@ def follow(
         status.read(place.position + 1)
         entries = _slice(reader.entries(place, until), *((1, 1) if is_careful else size))
         status.has_read()
-        place = reader.behind(entries[-1]) if entries else until
+        place = reader.place_after(entries[-1]) if entries else until
         _insist(projection, link, place, partial(projection.apply, entries), status)
         status.at(0)
         reported = _send_report(projection, link, place, idle=place == until)

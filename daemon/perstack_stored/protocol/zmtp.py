@@ -159,13 +159,13 @@ class ZmtpDecoder(Generic[T]):
     def _collect(self, data: bytes, messages: list[tuple[T, bytes | None]]) -> bytes:
         """Add to the large frame; return the bytes after it."""
         assert self._large is not None
-        piece, behind = data[: self._missing], data[self._missing :]
+        piece, rest = data[: self._missing], data[self._missing :]
         self._large += piece
         self._missing -= len(piece)
         if not self._missing:
             frame, self._large = bytes(self._large), None
             self._take(self._large_flags, frame, messages)
-        return behind
+        return rest
 
     def _take(self, flags: int, body: bytes, messages: list[tuple[T, bytes | None]]) -> None:
         """Handle a complete frame: assemble messages, handle commands."""

@@ -25,11 +25,11 @@ class ListingOrder:
     is.
     """
 
-    def __init__(self, names: str, shown: str, first: str, *behind: tuple[str, str], cursor: int) -> None:
+    def __init__(self, names: str, shown: str, first: str, *following: tuple[str, str], cursor: int) -> None:
         """`shown` are the `names` as they are answered; the last `cursor` of them are the cursor.
 
-        `first` is table and order. `behind` are conditions, each with an order: rows after a cursor are those
-        of the first condition, and then those of the others.
+        `first` is table and order. `following` are conditions, each with an order: rows after a cursor are
+        those of the first condition, and then those of the others.
         """
         self.cursor = cursor
         select = f"SELECT {names} FROM "  # noqa: S608 - constants, as below
@@ -38,9 +38,9 @@ class ListingOrder:
         word = "AND" if " WHERE " in table else "WHERE"
         legs = [
             f"SELECT * FROM ({select} {table} {word} {condition} ORDER BY {order} LIMIT :limit)"  # noqa: S608
-            for condition, order in behind
+            for condition, order in following
         ]
-        self.behind = as_json_text(shown, f"{' UNION ALL '.join(legs)} LIMIT :limit")
+        self.following = as_json_text(shown, f"{' UNION ALL '.join(legs)} LIMIT :limit")
 
 
 def order_page(
@@ -50,7 +50,7 @@ def order_page(
     if after is None:
         return query_text(source, order.first, {**bound, "limit": limit})
     cursor = dict(zip("abc", after, strict=False))
-    return query_text(source, order.behind, {**bound, **cursor, "limit": limit})
+    return query_text(source, order.following, {**bound, **cursor, "limit": limit})
 
 
 class ListedTexts:

@@ -172,28 +172,28 @@ class Subscriptions:
 
     def _serve(self, waits: list[_Wait]) -> None:
         """Answer the reads for which there are new records."""
-        behind = [wait for wait in waits if wait.after < self._position]
+        lagging = [wait for wait in waits if wait.after < self._position]
         try:
-            while behind:
+            while lagging:
                 source = self._current_source()
                 until = source.indexed()
-                if until.position <= min(wait.after for wait in behind):
+                if until.position <= min(wait.after for wait in lagging):
                     return
-                behind = self._serve_stretch(source, until, behind)
+                lagging = self._serve_window(source, until, lagging)
         except Refusal as refusal:
-            self._refuse(behind, refusal)
+            self._refuse(lagging, refusal)
         except Exception as error:  # noqa: BLE001 - a thread that ended would leave everyone waiting
             answer = self._replies.faults.note(error, "readAll", self._source)
             self._drop_source()
-            self._refuse(behind, answer)
+            self._refuse(lagging, answer)
 
-    def _serve_stretch(self, source: Source, until: LogPosition, behind: list[_Wait]) -> list[_Wait]:
+    def _serve_window(self, source: Source, until: LogPosition, lagging: list[_Wait]) -> list[_Wait]:
         """Serve from the next read window; return the reads that are still before `until`."""
-        start = min(wait.after for wait in behind)
+        start = min(wait.after for wait in lagging)
         found = window.read(source.database, source.reader, start, until, self._near)
         self._near = found.place
         left = []
-        for wait in behind:
+        for wait in lagging:
             if wait.after < found.place.position:
                 taken = found.take(wait.after, wait.wanted, wait.limit, self._answer_bytes)
                 if taken.large is not None:

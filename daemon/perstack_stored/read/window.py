@@ -247,7 +247,7 @@ def read(
             large = large_of(entry)
             if large.kind != Kind.GAP:
                 records.append(large)
-            place = reader.behind(entry)
+            place = reader.place_after(entry)
             break
         for kind, _, start, length in entry_format.record_places(data, header):
             if position > after and kind != Kind.GAP:
@@ -257,7 +257,7 @@ def read(
             rested = len(records)
             time.sleep(_REST_SECONDS)
         if len(records) >= RECORDS_MAX or size >= BYTES_MAX:
-            place = reader.behind(entry)
+            place = reader.place_after(entry)
             break
     repeats = repeats_between(database, after, place.position)
     if repeats:

@@ -117,14 +117,14 @@ class StatusReporter:
         before, from_position = self._line_at
         self._line_at = now, position
         rate = (position - from_position) / max(now - before, 1e-3)
-        behind = ", ".join(f"{item.kind} {self._behind(item)}" for item in (self._index, self._tree))
+        lags = ", ".join(f"{item.kind} {self._lag_text(item)}" for item in (self._index, self._tree))
         refused = sum(self.refused().values())
         return (
             f"position {position}; {rate:.0f} records/s; {len(self._sessions)} sessions;"
-            f" {refused} refused; behind: {behind}"
+            f" {refused} refused; behind: {lags}"
         )
 
-    def _behind(self, projection: Projection) -> str:
+    def _lag_text(self, projection: Projection) -> str:
         if projection.fault:
             return f"stopped by: {projection.fault}"
         return (

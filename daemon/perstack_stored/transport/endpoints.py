@@ -128,5 +128,5 @@ class Endpoints:
             },
             "cut": dict(ipc.cut),
             "paused": dict(ipc.pauses),
-            "halfBytes": ipc.halves.bytes,
+            "halfBytes": ipc.partial_frames.bytes,
         }

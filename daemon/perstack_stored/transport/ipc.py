@@ -43,7 +43,7 @@ class IpcTransport:
         failures: count of failed handshakes, by reason.
         cut: count of connections that the daemon closed after their handshake, by reason.
         pauses: how often accepting paused for a moment, by reason.
-        halves: budget of partial frames.
+        partial_frames: budget of partial frames.
         dropped, gone: count of answers that were not sent: the client did not read, or had left.
     """
 
@@ -75,7 +75,7 @@ class IpcTransport:
         self.failures = {"broken": 0, "protocol": 0, "timeout": 0}
         self.cut = {"memory": 0, "protocol": 0, "share": 0, "too_large": 0}
         self.pauses: Counter[str] = Counter(full=0, emfile=0)
-        self.halves = PartialFrameBudget(settings.half_frames_bytes_max)
+        self.partial_frames = PartialFrameBudget(settings.half_frames_bytes_max)
         self.dropped = 0
         self.gone = 0
 
@@ -167,8 +167,8 @@ class IpcTransport:
         if not was_ready and decoder.ready:
             self._greeting.pop(connection.number, None)
         if decoder.partial_bytes != connection.partial_bytes:
-            self.halves.note(connection, decoder.partial_bytes)
-            while (one := self.halves.excess()) is not None:
+            self.partial_frames.note(connection, decoder.partial_bytes)
+            while (one := self.partial_frames.excess()) is not None:
                 self._cut(one, "memory", "unfinished frames take more than half-frames-bytes-max")
 
     def _go_on(self, messages: list[Message], limit: int) -> None:
@@ -345,7 +345,7 @@ class IpcTransport:
             self._unread_answers -= connection.waiting
         self.gone += connection.discard()
         if connection.partial_bytes:
-            self.halves.note(connection, 0)
+            self.partial_frames.note(connection, 0)
         connection.close()
         del self._by_fd[connection.fd], self._by_number[number]
         for group in (self._greeting, self._unread, self._blocked):

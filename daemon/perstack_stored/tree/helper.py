@@ -142,18 +142,18 @@ class ParallelWriter:
     def _spawn(self) -> tuple["subprocess.Popen[bytes]", socket.socket]:
         status, status_fd = WorkerStatus.shared()
         try:
-            ours, theirs = pair()
+            own, other = pair()
             try:
-                process = self._start_process(theirs.fileno(), status_fd)
+                process = self._start_process(other.fileno(), status_fd)
             except OSError:
-                ours.close()
+                own.close()
                 raise
             finally:
-                theirs.close()
+                other.close()
         finally:
             os.close(status_fd)
         self._silence = HangDetector(process.pid, status, self._silence_seconds)
-        return process, ours
+        return process, own
 
     def _give_up(self, reason: str) -> None:
         _log.warning("tree_helper_ended", reason=reason)

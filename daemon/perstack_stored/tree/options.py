@@ -27,4 +27,6 @@ class TreeOptions(NamedTuple):
 
 def umask_for(modes: TreeModes) -> None:
     """Let the modes be exactly what was asked for."""
-    os.umask(0o777 & ~(modes.file | modes.folder | FOLDER_MODE))  # our own files take what the owner may
+    os.umask(
+        0o777 & ~(modes.file | modes.folder | FOLDER_MODE)
+    )  # the daemon's own files get the owner's permissions

@@ -42,13 +42,13 @@ def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
     """Divide writes between the first process and the helper, by job, about as many each."""
     counts = Counter([write.folders[1] for write in writes])
     helped: set[str] = set()
-    ours = theirs = 0
+    own = others = 0
     for job, count in counts.most_common():
-        if theirs < ours:
+        if others < own:
             helped.add(job)
-            theirs += count
+            others += count
         else:
-            ours += count
+            own += count
     return (
         [write for write in writes if write.folders[1] not in helped],
         [write for write in writes if write.folders[1] in helped],

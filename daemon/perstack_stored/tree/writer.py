@@ -108,7 +108,7 @@ class TreeWriter:
         """
         if not entries:
             return
-        until = self._reader.behind(entries[-1])
+        until = self._reader.place_after(entries[-1])
         self._collect_sync(wait=until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX)
         if self.clean or self._lost or until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
@@ -130,15 +130,15 @@ class TreeWriter:
         return self.blocked
 
     def _write_divided(self, writes: list[Write], helper: ParallelWriter, piece: Slice) -> None:
-        ours, theirs = divided(writes)
-        asked = bool(theirs) and helper.ask(piece)
+        own, helped = divided(writes)
+        asked = bool(helped) and helper.ask(piece)
         try:
-            self._write_all(ours)
+            self._write_all(own)
         finally:
             # Also after an error in this process's part: two processes never write at the same time.
             done = asked and helper.finish()
-        if theirs and not done:
-            self._write_all(theirs)
+        if helped and not done:
+            self._write_all(helped)
 
     def _write_all(self, writes: list[Write]) -> None:
         if not writes:

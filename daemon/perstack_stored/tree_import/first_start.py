@@ -18,7 +18,7 @@ from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
-from perstack_stored.progress import Working, to_nobody
+from perstack_stored.progress import Working, no_progress
 
 from .existing import identity_of
 from .plan import Path, Plan, Planned, digest_of
@@ -57,7 +57,7 @@ def import_wanted(datadir: DataDir, journal: JournalWriter) -> bool:
         files.close(jobs)
 
 
-def import_tree(datadir: DataDir, journal: JournalWriter, working: Working = to_nobody) -> None:
+def import_tree(datadir: DataDir, journal: JournalWriter, working: Working = no_progress) -> None:
     """Store the files of the tree. The daemon serves no client meanwhile, and no worker runs.
 
     Raises:

@@ -17,7 +17,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
-from perstack_stored.progress import Working, to_nobody
+from perstack_stored.progress import Working, no_progress
 from perstack_stored.tree.write import event_name
 
 from .plan import Path, Plan, digest_of, kind_of, order_of
@@ -57,7 +57,7 @@ class SkipError(Exception):
 class Account:
     """Counts of a survey and an import. Logs skipped files by name."""
 
-    def __init__(self, working: Working = to_nobody) -> None:
+    def __init__(self, working: Working = no_progress) -> None:
         self._working = working
         self.files = 0
         self.imported: Counter[str] = Counter()

@@ -55,8 +55,8 @@ def check_tree(
                 check.file(wanted)
             advance(1)
     check.close()
-    if check.behind:
-        report.add("tree_behind", position=cursor.position, journal=end.mark.position, files=check.behind)
+    if check.late:
+        report.add("tree_behind", position=cursor.position, journal=end.mark.position, files=check.late)
     report_foreign(base, database, report)
     report.compared["files"] = files
     database.close()
@@ -99,7 +99,7 @@ class _Check:
         self._folder: int | None = None
         self._obstacles: set[str] = set()
         self._has_late_settings = False
-        self.behind = 0
+        self.late = 0
 
     def file(self, wanted: ExpectedFile) -> None:
         """Check one file."""
@@ -107,8 +107,8 @@ class _Check:
         try:
             self._look(wanted, path)
         except _ObstacleError as obstacle:
-            if obstacle.name in _WRITTEN_AGAIN and self._is_behind(wanted):
-                self.behind += 1
+            if obstacle.name in _WRITTEN_AGAIN and self._is_late(wanted):
+                self.late += 1
                 return
             if obstacle.path != path and obstacle.name not in _WRITTEN_AGAIN:
                 # An obstacle in a folder's place is reported once, not for each file.
@@ -171,7 +171,7 @@ class _Check:
 
     # --- corrected by the next start ---------------------------------------------------------------
 
-    def _is_behind(self, wanted: ExpectedFile) -> bool:
+    def _is_late(self, wanted: ExpectedFile) -> bool:
         if wanted.position > self._cursor.position:
             return True
         if wanted.name != SETTING_NAME or self._cursor.position >= self._end.mark.position:

@@ -64,7 +64,7 @@ class SegmentRewriter:
         self._begin_epochs(segment.first_position)
         for piece in segment.pieces:
             if isinstance(piece, Hole):
-                until = _first_time(self._survey, segment, behind=piece.end) or _LATEST_MS
+                until = _first_time(self._survey, segment, after=piece.end) or _LATEST_MS
                 between = sorted((self._time_ms, until))  # the clock may have been put back
                 for filled in self._filler.fill(segment, piece, between[0], between[1]):
                     self._begin_epochs(filled.position)
@@ -126,9 +126,9 @@ class SegmentRewriter:
         self._files.close(self._fd)
 
 
-def _first_time(survey: DamageSurvey, segment: Segment, behind: int = 0) -> int:
+def _first_time(survey: DamageSurvey, segment: Segment, after: int = 0) -> int:
     """Time of the first entry after an offset, 0 if there is none."""
-    run = next((p for p in segment.pieces if isinstance(p, WholeEntries) and p.start >= behind), None)
+    run = next((p for p in segment.pieces if isinstance(p, WholeEntries) and p.start >= after), None)
     return 0 if run is None else next(survey.entries(segment, run)).header.time_ms
 
 
