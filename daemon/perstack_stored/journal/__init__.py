@@ -4,5 +4,5 @@ Entry points: `writer.JournalWriter` (one writer; a batch is one write and one f
 `reader.JournalReader`, `recovery.recover` (state after the last stop), `sessions.Sessions` (deduplication).
 
 Invariants: a record that was acknowledged is synced; positions have no holes; what is proven to be on disk is
-never cut. Imports: `datadir`, `protocol`, `model`.
+never cut. Imports: `datadir`, `model`.
 """

@@ -1,4 +1,4 @@
 """`exec`: runs a command with a daemon beside it, which the last user stops.
 
-Imports: `datadir`, `process`, `startup`; never `server`: the daemon is a process of its own.
+Imports: `datadir`, `config`, `process`; never `server`: the daemon is a process of its own.
 """

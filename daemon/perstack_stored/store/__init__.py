@@ -3,5 +3,5 @@
 Entry point: `group_commit.GroupCommit`. Read on in this order: `commit_queue.CommitQueue`,
 `large_values.LargeValueQueue`, `commit.Committer`, then `journal/writer.py`.
 
-Invariant: an acknowledgement means that the record is on disk, once. Imports: `journal`, `access`, `process`.
+Invariant: an acknowledgement means that the record is on disk, once. Imports: `journal`, `protocol`.
 """

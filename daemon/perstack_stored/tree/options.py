@@ -27,6 +27,4 @@ class TreeOptions(NamedTuple):
 
 def umask_for(modes: TreeModes) -> None:
     """Let the modes be exactly what was asked for."""
-    os.umask(
-        0o777 & ~(modes.file | modes.folder | FOLDER_MODE)
-    )  # the daemon's own files get the owner's permissions
+    os.umask(0o777 & ~(modes.file | modes.folder | FOLDER_MODE))  # the daemon's own: as the owner

@@ -1,4 +1,4 @@
-"""Guesses from the bytes of a file why it is no JSON. No I/O. A mixture may be JSON by chance."""
+"""Guesses from the bytes of a file why it is no JSON; a mixture may be JSON by chance. No I/O."""
 
 import json
 
