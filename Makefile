@@ -78,7 +78,7 @@ soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for
 	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick) $(if $(FIGURES),--figures $(FIGURES))
 
 planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught
-	@$(BIN)/python -m tests.crash.planted
+	@$(BIN)/python -m tests.mutation
 
 damage: $(STAMP) ## damage a base at PLACES=5000 places; SEED=1
 	@$(BIN)/python -m tests.offline.damage --places $(or $(PLACES),5000) --seed $(or $(SEED),1)

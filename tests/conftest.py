@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.support import open_files
+from tests.helpers.daemon import open_files
 
 # A machine that is busy with something else makes no test wrong: none is timed.
 settings.register_profile("untimed", deadline=None)

@@ -16,8 +16,8 @@ from perstack_storage import Client
 from tests.bench.load import event, percentile
 from tests.bench.results import Results
 from tests.bench.run_agents import HERE
-from tests.integration.raw import job, setting
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.raw_client import job, setting
 
 PART = "reads"
 READS = ("getEventsByRun", "getEventContents", "getAllJobs", "getAllRuns", "getCheckpointsByJobId")

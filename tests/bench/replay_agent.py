@@ -5,7 +5,7 @@ import sys
 import time
 
 from perstack_storage import Client
-from tests.support import captured_run, under_other_job
+from tests.helpers.daemon import captured_run, under_other_job
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from perstack_storage import Client
 from tests.bench.load import Load, percentile
 from tests.bench.results import Results
 from tests.bench.run_agents import HERE, ROOT, gathered, python_agents
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
 
 TREE_SECONDS = 900.0
 

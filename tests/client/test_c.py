@@ -18,7 +18,7 @@ from perstack_storage import Client
 from perstack_storage._core.errors import ErrorCode
 from tests.client.behaviour.values import event
 from tests.client.fake_daemon import FakeDaemon, frame
-from tests.support import RunningDaemon, running_daemon
+from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.vectors.vectors import exchanges
 
 SOURCES = Path(__file__).parents[2] / "client" / "c"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.behaviour import node
-from tests.support import RunningDaemon, running_daemon
+from tests.helpers.daemon import RunningDaemon, running_daemon
 
 CLIENTS = Path(__file__).parents[2] / "client"
 PYTHON, TYPESCRIPT = CLIENTS / "python" / "examples", CLIENTS / "typescript" / "examples"

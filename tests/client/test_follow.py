@@ -26,8 +26,8 @@ from perstack_storage._core.epochs import SeenEpochs, spans_of
 from perstack_storage._core.follow import WAIT_MAX_S, Follow
 from perstack_storage._core.frames import Answer
 from perstack_storage._core.reads import Read
-from tests.integration.replay import METHODS, calls_of
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.replay import METHODS, calls_of
 
 FOLLOWERS = 50
 

@@ -13,8 +13,8 @@ import pytest
 
 import perstack_storage
 from perstack_storage import Client
-from tests.support import RunningDaemon, running_daemon
-from tests.unit.support import checkpoint, event, job, setting
+from tests.helpers.daemon import RunningDaemon, running_daemon
+from tests.helpers.datadir import checkpoint, event, job, setting
 
 NAMES = """
     createInitialJob storeJob retrieveJob getAllJobs getJobDir getJobsDir defaultStoreCheckpoint
@@ -139,7 +139,8 @@ def test_what_is_stored_is_read_back_by_the_other_functions(daemon: RunningDaemo
         print(json.dumps([
             default_retrieve_checkpoint("fj", "cp-1"), get_checkpoints_by_job_id("fj"),
             get_events_by_run("fj", "fr"), get_event_contents("fj", "fr", 1), get_event_contents("fj", "fr"),
-            [run["jobId"] for run in get_all_runs() if run["jobId"] == "fj"], retrieve_job("unknown"), missing,
+            [run["jobId"] for run in get_all_runs() if run["jobId"] == "fj"],
+            retrieve_job("unknown"), missing,
         ]))
         """,
         parent,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import running_daemon
+from tests.helpers.daemon import running_daemon
 
 ROOT = Path(__file__).parents[2]
 GREEN = """

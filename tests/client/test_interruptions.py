@@ -19,7 +19,7 @@ import pytest
 from perstack_storage import ClosedError, close_default_client
 from tests.client import interruptions
 from tests.client.interruptions import Steps, Trial, event, interrupt
-from tests.support import RunningDaemon, running_daemon
+from tests.helpers.daemon import RunningDaemon, running_daemon
 
 ROOT = Path(__file__).parents[2]
 ALL = os.environ.get("INTERRUPTIONS") == "all"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import RunningDaemon, running_daemon
+from tests.helpers.daemon import RunningDaemon, running_daemon
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 3.0

@@ -17,10 +17,10 @@ from perstack_storage import Client
 from perstack_storage._core.masking import masked
 from perstack_storage._storectl import cli, completion, tables
 from perstack_stored.model.masking import mask
+from tests.helpers.daemon import RunningDaemon, captured_run, eventually, golden, running_daemon
+from tests.helpers.replay import METHODS
 from tests.hostile.texts import HOSTILE, acted_on
-from tests.integration.replay import METHODS
 from tests.offline.bases import USAGE
-from tests.support import RunningDaemon, captured_run, eventually, golden, running_daemon
 
 CANARY = "canary-7f3a"
 COMMAND = [sys.executable, "-m", "perstack_storage"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from perstack_storage import Client, StoreFuture
 from tests.crash.recorder import LAST_ANSWER_SECONDS, Log, values
-from tests.integration.raw import session
+from tests.helpers.raw_client import session
 
 OUTSTANDING_MAX = 200
 METHODS = {

@@ -12,10 +12,10 @@ import os
 import signal
 from pathlib import Path
 
-from tests.crash.image import image
 from tests.crash.judge import Verdict
 from tests.crash.rounds import SETTINGS, Rounds, campaign_of, ready_again
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.image import image
 
 IMAGE_BYTES = 1 << 30
 

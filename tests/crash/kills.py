@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.crash.judge import Verdict
 from tests.crash.rounds import SETTINGS, Rounds, campaign_of, ready_again
-from tests.support import RunningDaemon
+from tests.helpers.daemon import RunningDaemon
 
 FOLLOWER_EVERY = 5
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from tests.crash.observed import Observer, digest
-from tests.integration.raw import checkpoint, event, job, session, setting
+from tests.helpers.raw_client import checkpoint, event, job, session, setting
 
 PATIENCE_SECONDS = 1.0
 LAST_ANSWER_SECONDS = 180.0

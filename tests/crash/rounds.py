@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tests.crash.judge import Verdict, judge
 from tests.crash.load import ALL_KINDS, Load, load
 from tests.crash.progress import Figures, Progress, add
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
 
 # Small segments: a campaign passes from one to the next many times.
 SETTINGS = ("--segment-bytes", str(1 << 20), "--first-segment-bytes", str(256 << 10))

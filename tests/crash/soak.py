@@ -51,10 +51,10 @@ class Campaign(NamedTuple):
 CAMPAIGNS = {
     "kills": Campaign("tests.crash.kills:campaign", "kills", 1000, 10, lanes=2, nice=4),
     "cuts": Campaign("tests.crash.cuts:campaign", "power cuts", 200, 4, nice=4),
-    "simulation": Campaign("tests.crash.sim.soak:campaign", "simulated histories", 40, 1, nice=15),
+    "simulation": Campaign("tests.simulation.soak:campaign", "simulated histories", 40, 1, nice=15),
     "fuzz": Campaign("tests.hostile.soak:campaign", "fuzzed frames", 200_000, 4000),
     "damage": Campaign("tests.offline.damage:campaign", "damaged places", 5000, 60, nice=4),
-    "planted": Campaign("tests.crash.planted.soak:campaign", "planted bugs", 400, 6, minutes=44),
+    "planted": Campaign("tests.mutation.soak:campaign", "planted bugs", 400, 6, minutes=44),
 }
 
 

@@ -13,8 +13,8 @@ from tests.crash.judge import Verdict, judge, judge_records, judge_tree, read_hi
 from tests.crash.load import load
 from tests.crash.observed import Record, digest
 from tests.crash.projection import Projection
-from tests.integration.raw import checkpoint, event, job, setting
-from tests.support import eventually, running_daemon
+from tests.helpers.daemon import eventually, running_daemon
+from tests.helpers.raw_client import checkpoint, event, job, setting
 
 Line = dict[str, Any]
 VALUES = [

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.cuts import power_cuts
-from tests.crash.image import image, needs_images
 from tests.crash.rounds import Rounds
+from tests.helpers.image import image, needs_images
 
 
 def test_a_cut_takes_what_was_not_synced_and_nothing_else(tmp_path: Path) -> None:

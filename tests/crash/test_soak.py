@@ -12,7 +12,7 @@ import pytest
 from tests.crash import soak
 from tests.crash.progress import Figures, Progress
 from tests.crash.soak import CAMPAIGNS, Campaign, Soak, table
-from tests.support import eventually
+from tests.helpers.daemon import eventually
 
 
 def losing(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:

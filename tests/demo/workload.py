@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from tests.support import captured_run
+from tests.helpers.daemon import captured_run
 
 COPIES = {"a": 3, "b": 3, "c": 1}
 """How many copies of each captured run an agent replays at the same time."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import running_daemon
+from tests.helpers.daemon import running_daemon
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {"README.md": "1 100", "client/python/README.md": "1 1 writer"}

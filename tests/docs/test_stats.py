@@ -7,7 +7,7 @@ from typing import Any
 
 from perstack_storage import Client
 from tests.docs.pages import ROOT, cells
-from tests.support import running_daemon
+from tests.helpers.daemon import running_daemon
 
 PAGE = ROOT / "daemon/docs/stats.md"
 BY_NAME = {"stored", "refused", "connections.failed", "connections.cut", "connections.paused"}

@@ -5,7 +5,7 @@ import string
 from random import Random
 from typing import Any
 
-from tests.integration.raw import VALUES
+from tests.helpers.raw_client import VALUES
 
 STORES = tuple(VALUES)
 READS = (

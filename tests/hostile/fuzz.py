@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import Raw, event
+from tests.helpers.replay import check_command
+from tests.helpers.watching import MEMORY_MIB_MAX, Pings, memory_mib
 from tests.hostile.frames import Frames
-from tests.integration.raw import Raw, event
-from tests.integration.replay import check_command
-from tests.integration.watching import MEMORY_MIB_MAX, Pings, memory_mib
-from tests.support import RunningDaemon, eventually, running_daemon
 
 # As proto/wire.md lists them; DAMAGED and INTERNAL would be faults of the daemon.
 REFUSALS = {

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from perstack_storage import Client
-from tests.integration.raw import Raw, event, session, setting
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.raw_client import Raw, event, session, setting
 
 HOUR_MS = 3_600_000
 RUN = {"jobId": "j1", "runId": "r1"}

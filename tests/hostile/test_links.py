@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.raw import Raw, checkpoint, event, job, setting
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.raw_client import Raw, checkpoint, event, job, setting
 
 EVENT = "jobs/j/runs/r1/event-1717171717200-0-startRun.json"
 # What is planted together; a start that is refused tells nothing of others.

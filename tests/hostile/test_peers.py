@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import MIB, Raw, event, session
+from tests.helpers.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
 from tests.hostile.peers import Peer
-from tests.integration.raw import MIB, Raw, event, session
-from tests.integration.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
-from tests.support import RunningDaemon, eventually, running_daemon
 
 pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 

@@ -19,9 +19,9 @@ import pytest
 import zmq
 
 from perstack_storage import Client, Forbidden
-from tests import commands
-from tests.integration.raw import VALUES, Raw, event, job, session, setting
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers import commands
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import VALUES, Raw, event, job, session, setting
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users can be tried by root only")
 OTHER = pwd.getpwnam("nobody")

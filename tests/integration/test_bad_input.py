@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import zmq
 
-from tests.integration.raw import (
+from tests.helpers.daemon import RunningDaemon, eventually, files_of, running_daemon
+from tests.helpers.raw_client import (
     MIB,
     USAGE,
     VALUES,
@@ -24,8 +25,7 @@ from tests.integration.raw import (
     setting,
     without,
 )
-from tests.integration.replay import check_command
-from tests.support import RunningDaemon, eventually, files_of, running_daemon
+from tests.helpers.replay import check_command
 
 FRAME_BYTES_MAX = 256 * 1024
 VALUE_BYTES_MAX = MIB

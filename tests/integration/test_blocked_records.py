@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from tests.integration.raw import event, job
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import event, job
 from tests.offline.bases import Checked, run
-from tests.support import RunningDaemon, eventually, running_daemon
 
 MIB = 1 << 20
 LARGE = 16 * MIB

@@ -5,9 +5,9 @@ import os
 import signal
 from pathlib import Path
 
-from tests import commands
-from tests.integration.raw import Raw, event
-from tests.support import eventually, running_daemon
+from tests.helpers import commands
+from tests.helpers.daemon import eventually, running_daemon
+from tests.helpers.raw_client import Raw, event
 
 
 def test_config_prints_what_is_in_force_and_from_where(tmp_path: Path) -> None:

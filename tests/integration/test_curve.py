@@ -31,9 +31,9 @@ from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import ConfigError, GateFailedError
 from perstack_stored.transport import binding
 from perstack_stored.transport.zap import ZapHandler
-from tests import commands
-from tests.integration.raw import event, setting
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers import commands
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import event, setting
 
 SECRET = "sk-PLANTED-curve"
 

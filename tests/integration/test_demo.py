@@ -19,7 +19,7 @@ from tests.demo.compare import (
 )
 from tests.demo.readers import read_answers, read_listings, read_tree
 from tests.demo.workload import Jobs, interleaved, jobs_of_agents
-from tests.support import eventually, running_daemon
+from tests.helpers.daemon import eventually, running_daemon
 
 JOB = "agent1-a1"
 RUN = "run1"

@@ -16,7 +16,7 @@ import pytest
 
 from perstack_storage import Client
 from perstack_stored.datadir.lock import describe, holder_of, identity_of
-from tests.support import eventually, files_of, running_daemon
+from tests.helpers.daemon import eventually, files_of, running_daemon
 
 PROGRAM = """
 import sys

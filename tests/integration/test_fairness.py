@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from tests.integration.raw import Raw, event, job, session
-from tests.support import eventually, running_daemon
+from tests.helpers.daemon import eventually, running_daemon
+from tests.helpers.raw_client import Raw, event, job, session
 
 pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 

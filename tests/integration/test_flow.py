@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from tests.integration.raw import MIB, Raw, event, job, session
-from tests.integration.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
-from tests.support import RunningDaemon, eventually, files_of, running_daemon
+from tests.helpers.daemon import RunningDaemon, eventually, files_of, running_daemon
+from tests.helpers.raw_client import MIB, Raw, event, job, session
+from tests.helpers.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
 
 pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 
@@ -68,7 +68,7 @@ def _reads_done(raw: Raw, messages: int) -> bool:
 _AGENT = """
 import sys
 from perstack_storage import Client
-from tests.integration.raw import event
+from tests.helpers.raw_client import event
 with Client(sys.argv[1], timeout_s=60) as client:
     with client.pipeline() as pipeline:
         for n in range(6000):

@@ -19,9 +19,9 @@ import pytest
 import zmq
 
 from perstack_storage import Client
+from tests.helpers.daemon import RunningDaemon, eventually, refuses_descriptors, running_daemon
+from tests.helpers.raw_client import MIB, Raw, event
 from tests.hostile.peers import GREETING, Peer, is_closed
-from tests.integration.raw import MIB, Raw, event
-from tests.support import RunningDaemon, eventually, refuses_descriptors, running_daemon
 
 PING = b'{"v":1,"op":"ping","id":7}'
 

@@ -15,8 +15,8 @@ import perstack_storage
 import perstack_stored
 from perstack_storage import Client
 from perstack_stored.process import child_main, interpreter
-from tests.integration.raw import event
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.raw_client import event
 
 COMMAND = Path(sys.executable).with_name("perstack-stored")
 # All that is imported by server, workers and tools, and names that are looked for in vain.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from tests.integration.raw import Raw, batch, event, session
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import Raw, batch, event, session
 
 LARGE = "x" * 400_000
 

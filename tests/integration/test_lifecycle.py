@@ -21,9 +21,9 @@ import zmq
 from perstack_storage import Client, socket_path_of
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.tree.cursor import Cursor, load_cursor
-from tests import commands
-from tests.integration.raw import Raw, checkpoint, event, job, session, setting
-from tests.support import RunningDaemon, eventually, files_of, running_daemon
+from tests.helpers import commands
+from tests.helpers.daemon import RunningDaemon, eventually, files_of, running_daemon
+from tests.helpers.raw_client import Raw, checkpoint, event, job, session, setting
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from perstack_storage import Client
-from tests.support import RunningDaemon, running_daemon
+from tests.helpers.daemon import RunningDaemon, running_daemon
 
 
 def _job(n: int) -> dict[str, object]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import commands
-from tests.integration.raw import VALUES, Raw, batch, event, job, session, setting
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers import commands
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import VALUES, Raw, batch, event, job, session, setting
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "daemon/docs/metrics.md"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 
 
 @pytest.fixture(scope="module")

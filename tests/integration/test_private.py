@@ -15,8 +15,8 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError
 from perstack_stored.launcher.run import execute
 from perstack_stored.offline.locked import locked_datadir
-from tests.integration.raw import Raw, event, job
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import Raw, event, job
 
 GROUP, MEMBER = 60_001, 60_002
 _needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: takes the ids of other users")

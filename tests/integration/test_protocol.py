@@ -12,7 +12,8 @@ import pytest
 import zmq
 
 from perstack_storage import Client
-from tests.integration.raw import (
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import (
     MIB,
     VALUES,
     Answer,
@@ -24,7 +25,6 @@ from tests.integration.raw import (
     session,
     setting,
 )
-from tests.support import RunningDaemon, eventually, running_daemon
 
 _EVENT = json.dumps(event()).encode()
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.raw import Raw, event, job
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import Raw, event, job
 
 RUN = {"jobId": "j1", "runId": "r1"}
 
@@ -24,7 +24,7 @@ def holder(
     """A process that has sent a request so many times, and had so many answers."""
     request = [daemon.endpoint, op, json.dumps(arguments), str(count), str(answers)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.holder", *request],
+        [sys.executable, "-m", "tests.helpers.holder", *request],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],

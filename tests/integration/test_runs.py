@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import CheckpointNotFound, Client
-from tests.integration.replay import (
+from tests.helpers.daemon import eventually, files_of, golden, running_daemon
+from tests.helpers.replay import (
     METHODS,
     Agents,
     assert_all_stored_once_in_order,
@@ -15,7 +16,6 @@ from tests.integration.replay import (
     expected_tree,
     tree_is_complete,
 )
-from tests.support import eventually, files_of, golden, running_daemon
 
 READS = {
     "retrieveJob": "retrieve_job",

@@ -19,9 +19,9 @@ from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.worker_status import BYTES, WorkerStatus
 from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker_config import WorkerConfig
-from tests.integration.raw import Raw, event
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import Raw, event
 from tests.integration.test_tree_helper import JOBS, ROUNDS, helper_of, store_much
-from tests.support import RunningDaemon, eventually, running_daemon
 
 QUICK = ("--worker-silence-seconds", "2")
 

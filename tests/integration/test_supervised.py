@@ -15,8 +15,8 @@ import pytest
 
 from perstack_storage import Client
 from perstack_stored.process.hang_detector import thread_states
-from tests.integration.raw import Raw, event, session
-from tests.support import eventually, refuses_descriptors
+from tests.helpers.daemon import eventually, refuses_descriptors
+from tests.helpers.raw_client import Raw, event, session
 
 # Passes a listening socket on as descriptor 3, with its own process id, as a service manager does.
 HAND_OVER = """

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.raw import Raw, event
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.raw_client import Raw, event
 
 # The real daemon, whose syncs beside the loop wait for as long as a file is there.
 _PROGRAM = """

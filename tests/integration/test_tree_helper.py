@@ -11,9 +11,9 @@ import pytest
 from perstack_storage import Client
 from perstack_stored.tree.helper import HELPED_LAG_RECORDS
 from perstack_stored.tree.write import Write, divided
-from tests.integration.raw import Raw, checkpoint, event, job, setting
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.raw_client import Raw, checkpoint, event, job, setting
 from tests.integration.test_lifecycle import assert_checked, children
-from tests.support import RunningDaemon, eventually, running_daemon
 
 JOBS = 7
 ROUNDS = HELPED_LAG_RECORDS // JOBS + 300

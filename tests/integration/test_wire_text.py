@@ -15,7 +15,7 @@ import zmq
 from perstack_storage._core.errors import RETRYABLE
 from perstack_stored.protocol import frames
 from perstack_stored.read.arguments import ARGUMENTS
-from tests.support import RunningDaemon, running_daemon
+from tests.helpers.daemon import RunningDaemon, running_daemon
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "proto" / "wire.md").read_text()

@@ -10,8 +10,8 @@ from typing import Any
 
 import zmq
 
-from tests import commands
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers import commands
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 
 # The least that the daemon takes: a few hundred KB make several segments.
 SMALL_SEGMENTS = ("--segment-bytes", str(1 << 20), "--first-segment-bytes", str(64 << 10))

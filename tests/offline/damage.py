@@ -35,10 +35,10 @@ from perstack_stored.protocol.frames import STORE_KINDS
 from perstack_stored.tree.cursor import Cursor, save_cursor
 from perstack_stored.tree.writer import TreeWriter
 from tests.crash.progress import Figures, Progress, add
+from tests.helpers.daemon import captured_run, under_other_job
+from tests.helpers.datadir import dumps
 from tests.offline.bases import one_of_each
 from tests.offline.inprocess import Checked, EndingFiles, Repaired, Started
-from tests.support import captured_run, under_other_job
-from tests.unit.support import dumps
 
 _RECORDS_OF_A_RUN = 60
 _BATCH = 7

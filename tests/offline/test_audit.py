@@ -15,11 +15,11 @@ from perstack_stored.offline.audit import audit as audit_module
 from perstack_stored.offline.audit.missing_events import Seen, crowding, signs
 from perstack_stored.offline.audit.torn_files import how_torn
 from perstack_stored.offline.findings import Report
-from tests import commands
-from tests.importing.test_import import DAMAGED
-from tests.importing.trees import START_MS, path_of, put, put_golden, snapshot, store
-from tests.support import captured_run, eventually, running_daemon
-from tests.unit.support import checkpoint, dumps, event, job, setting
+from tests.helpers import commands
+from tests.helpers.daemon import captured_run, eventually, running_daemon
+from tests.helpers.datadir import checkpoint, dumps, event, job, setting
+from tests.import_tree.test_first_start import DAMAGED
+from tests.import_tree.trees import START_MS, path_of, put, put_golden, snapshot, store
 
 Call = tuple[str, dict[str, Any]]
 RUN = "jobs/job-1/runs/run-1"

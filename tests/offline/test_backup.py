@@ -23,7 +23,9 @@ from perstack_stored.offline.backup.restore import restore
 from perstack_stored.offline.dump import Wanted, dump
 from perstack_stored.offline.locked import locked_datadir
 from tests.crash.load import load
-from tests.integration.raw import Raw, batch, event, session
+from tests.helpers.daemon import eventually, files_of, running_daemon
+from tests.helpers.datadir import Died, SimulatedDisk
+from tests.helpers.raw_client import Raw, batch, event, session
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,
@@ -37,8 +39,6 @@ from tests.offline.bases import (
 from tests.offline.bases import (
     event as event_call,
 )
-from tests.support import eventually, files_of, running_daemon
-from tests.unit.support import Died, SimulatedDisk
 
 
 @pytest.fixture(scope="module")

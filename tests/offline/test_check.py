@@ -16,6 +16,7 @@ import pytest
 from perstack_stored.index.connection import cursor_crc
 from perstack_stored.index.schema import SCHEMA_VERSION
 from perstack_stored.journal.reader import LogPosition
+from tests.helpers.daemon import eventually, files_of, running_daemon
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,
@@ -29,7 +30,6 @@ from tests.offline.bases import (
     setting,
     store,
 )
-from tests.support import eventually, files_of, running_daemon
 
 RUN = "jobs/j1/runs/r1"
 Damage = Callable[[Path], object]

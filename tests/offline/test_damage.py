@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.helpers.daemon import open_files
 from tests.offline.damage import HOWS, Made, Place, damages, make, run
-from tests.support import open_files
 
 PLACES = 60
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import zmq
 
+from tests.helpers.daemon import running_daemon
 from tests.offline.bases import SECRETS, event, make_base, one_of_each, run, segments, store
-from tests.support import running_daemon
 
 
 def dumped(base: Path, *arguments: str) -> list[dict[str, Any]]:

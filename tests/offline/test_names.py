@@ -20,9 +20,9 @@ from perstack_stored.offline.backup.manifest import BackupDamagedError
 from perstack_stored.offline.backup.restore import restore
 from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.repair.evidence import IndexEvidence, Known
+from tests.helpers.daemon import running_daemon
 from tests.offline.bases import event, segments, store
 from tests.offline.inprocess import Checked, Repaired
-from tests.support import running_daemon
 
 Change = Callable[[dict[str, Any]], object]
 

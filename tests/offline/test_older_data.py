@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.raw import Raw, event
+from tests.helpers.daemon import DATA, eventually, files_of, running_daemon
+from tests.helpers.raw_client import Raw, event
 from tests.offline.bases import Checked, answers, run
-from tests.support import DATA, eventually, files_of, running_daemon
 
 SESSION = "5e" * 16  # stored the positions 21 to 25
 

@@ -15,6 +15,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import rebuild
 from perstack_stored.tree.cursor import Cursor, cursor_store, load_cursor
+from tests.helpers.daemon import files_of, running_daemon
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Checked,
@@ -29,7 +30,6 @@ from tests.offline.bases import (
     setting,
     store,
 )
-from tests.support import files_of, running_daemon
 
 RUN = "jobs/j1/runs/r1"
 

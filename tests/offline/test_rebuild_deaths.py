@@ -16,8 +16,8 @@ from perstack_stored.offline.rebuild import Rebuilt, rebuild
 from perstack_stored.offline.rebuild_child import in_child
 from perstack_stored.tree.file_writer import FileWriter
 from perstack_stored.tree.write import Write
+from tests.helpers.daemon import files_of
 from tests.offline.bases import Checked, make_base, one_of_each
-from tests.support import files_of
 
 POSITION = 3
 

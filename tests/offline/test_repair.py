@@ -15,6 +15,8 @@ from crc32c import crc32c
 from perstack_storage import Client
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, StoredError
+from tests.helpers.daemon import files_of, running_daemon
+from tests.helpers.datadir import SimulatedDisk
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     copy_base,
@@ -27,8 +29,6 @@ from tests.offline.bases import (
 )
 from tests.offline.inprocess import Checked, Items, Repaired, Started
 from tests.offline.test_check import contents, flip, flip_payload
-from tests.support import files_of, running_daemon
-from tests.unit.support import SimulatedDisk
 
 RUN = "jobs/j1/runs/r1"
 CONFIG_STATUS = 78

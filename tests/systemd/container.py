@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from tests.support import eventually
+from tests.helpers.daemon import eventually
 from tests.systemd.debian import ROOT, Parts
 
 _BOOT_SECONDS = 90.0

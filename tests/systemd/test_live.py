@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import eventually
+from tests.helpers.daemon import eventually
 from tests.systemd.container import Container
 from tests.systemd.debian import BUILD, parts
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from tests.support import running_daemon
+from tests.helpers.daemon import running_daemon
 from tests.vectors.vectors import FILES, exchanges, load, settled
 
 ANSWER_MS = 10_000

@@ -7,7 +7,7 @@ from perstack_storage import Client, __version__
 from tests.bench.contenders.base import Server, count_files
 from tests.bench.load import Load
 from tests.bench.run_agents import ROOT, Worked, node_agents, python_agents
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
 
 TREE_SECONDS = 900.0
 

@@ -13,7 +13,7 @@ from perstack_storage import Client
 from tests.client.behaviour import node
 from tests.client.behaviour.adapter import BlockingClient
 from tests.client.behaviour.node import NodeClient
-from tests.support import RunningDaemon, running_daemon
+from tests.helpers.daemon import RunningDaemon, running_daemon
 
 OpenClient = Callable[..., Client]
 PYTHON: dict[str, Any] = {"sync": Client, "asyncio": BlockingClient}

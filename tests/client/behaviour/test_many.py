@@ -10,7 +10,7 @@ from typing import Any
 from perstack_storage import AsyncClient, Client, StorageError
 from tests.client.behaviour.test_without_waiting import position_of
 from tests.client.behaviour.values import event
-from tests.support import RunningDaemon, eventually, running_daemon
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 
 TASKS = 200
 PROCESSES = 16

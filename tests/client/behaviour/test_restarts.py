@@ -14,7 +14,7 @@ from perstack_storage import Client, DaemonUnavailable, OutcomeUnknown
 from tests.client.behaviour.conftest import OpenClient
 from tests.client.behaviour.test_without_waiting import numbers_of, position_of
 from tests.client.behaviour.values import event
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
 
 
 @contextmanager

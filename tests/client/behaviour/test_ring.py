@@ -18,7 +18,7 @@ import pytest
 from perstack_storage import Client
 from tests.client.behaviour import node
 from tests.client.behaviour.values import checkpoint, event, job, setting
-from tests.support import eventually, running_daemon
+from tests.helpers.daemon import eventually, running_daemon
 
 pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
 

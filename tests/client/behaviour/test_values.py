@@ -7,7 +7,7 @@ import pytest
 from perstack_storage import CheckpointNotFound, Client, Refused
 from tests.client.behaviour.conftest import OpenClient
 from tests.client.behaviour.values import checkpoint, event, job, setting
-from tests.support import RunningDaemon
+from tests.helpers.daemon import RunningDaemon
 
 
 def test_a_job_is_read_as_it_was_stored_last(client: Client, job_id: str) -> None:

@@ -15,7 +15,7 @@ from perstack_storage import (
 )
 from tests.client.behaviour.conftest import OpenClient
 from tests.client.behaviour.values import checkpoint, event, job, setting
-from tests.support import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually
 
 
 def position_of(client: Client) -> int:

@@ -1,0 +1,248 @@
+"""Bugs that a hurried hand could make, each as a change of the daemon's text."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.mutation.sites import PACKAGE, Mutant
+
+
+class _Bug(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+_BUGS = (
+    _Bug(
+        "answered before the sync",
+        "store/group_commit.py",
+        "synced = self._journal.mark.position\n        while",
+        "synced = self._journal.written.position\n        while",
+    ),
+    _Bug(
+        "a sync counts for what came while it ran",
+        "journal/writer.py",
+        "self._note_synced(*done)",
+        "self._note_synced(self.written, done[1])",
+    ),
+    _Bug(
+        "repeats alone are never answered",
+        "store/group_commit.py",
+        "if journal.mark == journal.written:",
+        "if False:",
+    ),
+    _Bug(
+        "a failed sync of the journal is tried again",
+        "journal/writer.py",
+        "            self._files.sync_data(self._fd)\n        except OSError as error:\n"
+        "            raise _failed(error) from error",
+        "            self._files.sync_data(self._fd)\n        except OSError:\n"
+        "            self._files.sync_data(self._fd)",
+    ),
+    _Bug(
+        "a repeat is stored again",
+        "journal/sessions.py",
+        "return min(max(0, expected - seq), count)",
+        "return 0",
+    ),
+    _Bug(
+        "a gap is accepted",
+        "journal/sessions.py",
+        "if seq > expected and settled < seq - 1:",
+        "if False:",
+    ),
+    _Bug(
+        "numbers of stores that found the disk full stay taken",
+        "store/commit.py",
+        "plan.session.last = plan.last_before",
+        "pass",
+    ),
+    _Bug(
+        "a segment begins without the sessions",
+        "journal/writer.py",
+        "sessions = self._sessions.snapshot()",
+        'sessions = b""',
+    ),
+    _Bug(
+        "the snapshot of sessions has numbers that are not in the journal",
+        "journal/sessions.py",
+        "(key, one.written, one.used_ms, one.runs)",
+        "(key, one.last, one.used_ms, one.runs)",
+    ),
+    _Bug(
+        "what recovery keeps is not written again",
+        "journal/writer.py",
+        "self._write_head(fd, header, found.kept_entries(header.salt))",
+        'self._write_head(fd, header, b"")',
+    ),
+    _Bug(
+        "recovery trusts the page cache",
+        "journal/recovery.py",
+        "    if end < proven:\n",
+        "    proven = max(proven, end)\n    if end < proven:\n",
+    ),
+    _Bug(
+        "a start goes on behind a torn tail",
+        "journal/recovery.py",
+        "resume = header if clean and not kept and not torn else None",
+        "resume = header if clean and not kept else None",
+    ),
+    _Bug(
+        "the proven offset is ignored",
+        "journal/recovery.py",
+        "    if error.offset < proven:\n",
+        "    if False:\n",
+    ),
+    _Bug(
+        "proofs behind a bad place are ignored",
+        "journal/recovery.py",
+        "if found.synced > error.offset:",
+        "if False:",
+    ),
+    _Bug(
+        "the end that the next segment tells is ignored",
+        "journal/reader.py",
+        "return None if following is None else following.previous_end",
+        "return None if following is None else self._files.size(self.fd(number))",
+    ),
+    _Bug(
+        "time goes back with the clock",
+        "journal/writer.py",
+        "elif self._time_ms - now > CLOCK_STEP_MS:",
+        "else:",
+    ),
+    _Bug(
+        "an entry says that it was synced itself",
+        "journal/writer.py",
+        "        synced = self._synced.offset\n",
+        "        synced = self._offset\n",
+    ),
+    _Bug(
+        "a lost end of the journal is accepted",
+        "journal/writer.py",
+        "    if known > found.position:\n",
+        "    if False:\n",
+    ),
+    _Bug(
+        "the index is told of what is not synced",
+        "server/projections.py",
+        "            self.index.send(mark)\n",
+        "            self.index.send(self._journal.written)\n",
+    ),
+    _Bug(
+        "the index goes on from a place that is void",
+        "projection/index_projection.py",
+        "return place if end is None or place.offset <= end else reader.seek(place.position, mark)",
+        "return place",
+    ),
+    _Bug(
+        "the tree is told before the index knows all that may be there",
+        "server/projections.py",
+        "if self.index.place.position >= self._tree_from:",
+        "if True:",
+    ),
+    _Bug(
+        "ready before the tree is whole",
+        "server/daemon.py",
+        "        server.await_tree(min(journal.mark.position, cursor.written_max))",
+        "        pass",
+    ),
+    _Bug(
+        "the tree's cursor is ahead",
+        "tree/writer.py",
+        "self._store, Cursor(position, clean))",
+        "self._store, Cursor(position + 1, clean))",
+    ),
+    _Bug(
+        "the tree's cursor is clean while files are written",
+        "tree/writer.py",
+        "self._store, Cursor(position, clean))",
+        "self._store, Cursor(position, True))",
+    ),
+    _Bug(
+        "a failed sync of the tree is tried again",
+        "tree/file_writer.py",
+        'return TreeUnsyncedError(f"syncing the tree failed: {error}")',
+        "return error",
+    ),
+    _Bug(
+        "a replay of the tree trusts the page cache",
+        "tree/file_writer.py",
+        "            self._files.forget_cached(fd)\n",
+        "",
+    ),
+    _Bug(
+        "a replay of the tree does not look at what is there",
+        "tree/file_writer.py",
+        "return self._files.read(fd, len(content), 0) == content",
+        "return True",
+    ),
+    _Bug(
+        "a replay brings back older versions",
+        "tree/writer.py",
+        "                    self._replayed[write.folders, write.name] = write.position\n",
+        "                    pass\n",
+    ),
+    _Bug(
+        "a file that can't be looked at counts as missing",
+        "tree/file_writer.py",
+        "            raise  # the file may exist, and be newer\n",
+        "            return False\n",
+    ),
+    _Bug(
+        "a collision of names overwrites",
+        "tree/write.py",
+        'duplicate = "" if n == 1 else',
+        'duplicate = "" if n else',
+    ),
+    _Bug(
+        "a file is replaced in two steps",
+        "tree/file_writer.py",
+        "            self._files.exchange(self._aside, name, source_dir=self._staging, target_dir=folder)\n",
+        "            self._files.unlink(name, dir_fd=folder)\n"
+        "            self._files.give_name(fd, name, dir_fd=folder)\n",
+    ),
+    _Bug(
+        "a file appears before it is written",
+        "tree/file_writer.py",
+        "            self._files.write(fd, [content], 0)\n            try:\n"
+        "                self._files.give_name(fd, write.name, dir_fd=folder)\n",
+        "            try:\n                self._files.give_name(fd, write.name, dir_fd=folder)\n"
+        "                self._files.write(fd, [content], 0)\n",
+    ),
+    _Bug(
+        "a file is renamed before it is written",
+        "tree/file_writer.py",
+        "                self._files.write(fd, [content], 0)\n            finally:\n"
+        "                self._files.close(fd)\n            self._rename_aside(folder, name)\n",
+        "                self._rename_aside(folder, name)\n"
+        "                self._files.write(fd, [content], 0)\n            finally:\n"
+        "                self._files.close(fd)\n",
+    ),
+    _Bug(
+        "a tree on a file system of its own is not synced there",
+        "tree/file_writer.py",
+        "        self.ground, self._device = ground, device\n",
+        "        self._device = device\n",
+    ),
+    _Bug(
+        "a short write counts as a whole one",
+        "datadir/filesystem.py",
+        "            if done == sum(map(len, chunk)):",
+        "            if done:",
+    ),
+)
+
+
+def bugs() -> Iterator[Mutant]:
+    """The daemon with each of the bugs in turn.
+
+    Raises:
+        LookupError: the daemon's text has changed, and the bug is to be planted anew.
+    """
+    for bug in _BUGS:
+        source = (PACKAGE / bug.file).read_text()
+        if source.count(bug.old) != 1:
+            raise LookupError(f"{bug.name}: {bug.file} holds its text {source.count(bug.old)} times")
+        yield Mutant(bug.name, bug.file, source.replace(bug.old, bug.new))

@@ -1,0 +1,123 @@
+"""Runs the simulation, or a named test, on a daemon with one bug, and tells whether it noticed.
+
+Who hangs has not noticed: whether the daemon or the harness stands still, nobody can tell. Such a bug wants a
+test that fails.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.mutation.bugs import bugs
+from tests.mutation.sites import PACKAGE, Mutant, sites
+from tests.mutation.verdicts import ARGUED, TESTS, TESTS_OF_FILE
+
+REPOSITORY = Path(__file__).parents[2]
+HISTORIES = 60
+"""Short ones, from the first seed on: what is caught does not depend on the machine's speed."""
+_THOROUGH = 8
+"""So many are crashed at more of their calls before: some bugs show between two calls of a history only."""
+_SECONDS_MAX = 900
+_END_SECONDS = 10
+
+
+class Verdict(NamedTuple):
+    """Who noticed a planted bug: `how` is one of CAUGHT, "argued" or "hangs"; "" if nobody did."""
+
+    name: str
+    how: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.how or 'NOT CAUGHT':<11} {self.name}: {self.reason}"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was caught, or nobody can."""
+        return self.how in {*CAUGHT, "argued"}
+
+
+CAUGHT = ("simulation", "test")
+
+
+def planted() -> list[Mutant]:
+    """All daemons with a bug."""
+    return [*sites(), *bugs()]
+
+
+def try_out(mutant: Mutant, *, first: int = 1) -> Verdict:
+    """See who notices a planted bug; the histories begin with a seed."""
+    with tempfile.TemporaryDirectory(prefix="planted-") as folder:
+        package = Path(folder) / PACKAGE.name
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / mutant.file).write_text(mutant.source)
+        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY}"}
+        try:
+            return _try_out(mutant, environment, first)
+        except subprocess.TimeoutExpired as over:
+            return Verdict(
+                mutant.name, "hangs", f"no end after {over.timeout:.0f} s: {' '.join(over.cmd[1:])}"
+            )
+
+
+def _try_out(mutant: Mutant, environment: dict[str, str], first: int) -> Verdict:
+    tests = TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file)
+    if tests is not None:
+        return _by_tests(mutant, tests, environment)
+    found = _by_simulation(environment, first, _THOROUGH, sample=0.3)
+    found = found or _by_simulation(environment, first, HISTORIES, sample=0.08)
+    if found:
+        return Verdict(mutant.name, "simulation", found)
+    if mutant.name in ARGUED:
+        return Verdict(mutant.name, "argued", ARGUED[mutant.name])
+    return Verdict(mutant.name, "", f"{HISTORIES} histories went well")
+
+
+def _by_simulation(environment: dict[str, str], first: int, histories: int, *, sample: float) -> str:
+    command = [sys.executable, "-m", "tests.simulation", "run", "--until-found"]
+    command += ["--first", str(first), "--seeds", str(histories)]
+    command += ["--requests", "12", "--sample", str(sample), "--nested", "0.001", "--jobs", "1"]
+    done = _run(command, environment)
+    broken = re.search(r"^(seed \d+, crash at .*)$", done.stdout, re.MULTILINE)
+    assert done.returncode in {0, 1}, done.stderr
+    assert bool(broken) == bool(done.returncode), done.stderr
+    return broken.group(1)[:160] if broken else ""
+
+
+def _by_tests(mutant: Mutant, tests: tuple[str, ...], environment: dict[str, str]) -> Verdict:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    done = _run(command, environment)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    assert done.returncode in {0, 1}, f"{done.stdout}\n{done.stderr}"
+    if failed is None:
+        if mutant.name in ARGUED:
+            return Verdict(mutant.name, "argued", ARGUED[mutant.name])
+        return Verdict(mutant.name, "", f"{' '.join(tests)} passed")
+    return Verdict(mutant.name, "test", failed.group(1))
+
+
+def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            said = process.communicate(timeout=_SECONDS_MAX)
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # it ends what it has started, and takes its folders away
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, *said)

@@ -1,0 +1,75 @@
+"""The harness is itself tested: bugs are planted in a copy of the daemon, and must be caught.
+
+All of them, with the list of who caught which, are for `python -m tests.mutation`; here are some.
+"""
+
+import re
+from collections import Counter
+
+import pytest
+
+from tests.crash.soak import CAMPAIGNS
+from tests.mutation import runner
+from tests.mutation.bugs import bugs
+from tests.mutation.runner import planted, try_out
+from tests.mutation.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS, Mutant, sites
+from tests.mutation.verdicts import ARGUED, TESTS
+
+# With a seed whose history finds it soon: the whole run takes them from the first on.
+SAMPLE = {
+    "journal/writer.py: sync: sync_data": 1,
+    "tree/file_writer.py: _sync_ground: sync_all": 11,
+    "answered before the sync": 17,
+    "a repeat is stored again": 1,
+}
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_planted_bug_is_caught(name: str) -> None:
+    """A daemon with the bug breaks a promise in the simulation."""
+    mutant = next(mutant for mutant in planted() if mutant.name == name)
+    verdict = try_out(mutant, first=SAMPLE[name])
+    assert verdict.how == "simulation"
+    assert ": Violation: " in verdict.reason
+
+
+def test_a_hang_is_no_catch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as what it is, and is not good, by the simulation or by a named test."""
+    monkeypatch.setattr(runner, "_SECONDS_MAX", 2)
+    endless = "while True:\n    pass\n"
+    for name in ("an endless loop", next(iter(TESTS))):
+        verdict = try_out(Mutant(name, "datadir/filesystem.py", endless))
+        assert (verdict.how, verdict.is_good) == ("hangs", False)
+
+
+def test_every_bug_can_still_be_planted() -> None:
+    """Each change of the text applies, makes sense as Python, and has a name of its own."""
+    mutants = planted()
+    for mutant in mutants:
+        compile(mutant.source, mutant.file, "exec")
+        assert mutant.source != (PACKAGE / mutant.file).read_text()
+    names = [mutant.name for mutant in mutants]
+    assert len(set(names)) == len(names)
+    assert set(TESTS) | set(ARGUED) <= set(names)
+    assert not set(TESTS) & set(ARGUED)
+    assert len(list(bugs())) > 30
+    assert CAMPAIGNS["planted"].rounds >= len(mutants)
+
+
+def test_no_file_is_left_out() -> None:
+    """As many places are found as a search of the text finds, in whatever folder a module lies."""
+    names = "|".join(sorted(SYNCS | NAMES | LOCKS | {"entry_matches"}))
+    call = re.compile(rf"(?<!def )\b(?:{names})\(")
+    texts = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in PACKAGE.glob("**/*.py")}
+    expected = {file: len(call.findall(text)) for file, text in texts.items()}
+    found = Counter(mutant.file for mutant in sites() if not mutant.name.split(" (")[0].endswith("checksum"))
+    assert found == Counter({file: count for file, count in expected.items() if count})
+    assert found.total() > 60
+
+
+def test_every_call_that_counts_is_among_the_planted_ones() -> None:
+    """Each sync, rename, link, exchange, lock and checksum of the daemon's text is taken out once."""
+    found = {mutant.name.split(": ")[2].split(" ")[0] for mutant in planted() if ".py: " in mutant.name}
+    assert {"sync_data", "sync", "sync_all", "rename", "give_name", "exchange", "flock"} <= found
+    assert {"checksum", "entry_matches"} <= found
+    assert found <= SYNCS | NAMES | LOCKS | CHECKSUMS | {"checksum"}

@@ -1,0 +1,131 @@
+"""Of the planted bugs that the simulation can't see: the test that does, or why nobody can."""
+
+_RECOVERY = "tests/unit/journal/test_recovery.py"
+_EXEC = ("tests/integration/test_exec.py", "-k", "several or many or killed or joined")
+_LIFECYCLE = "tests/integration/test_lifecycle.py"
+_REBUILD = "tests/offline/test_rebuild.py"
+_DAMAGED_VALUE = "tests/unit/index/test_writer.py::test_a_damaged_value_is_reported_not_answered"
+_DAMAGED_LARGE_VALUE = (
+    "tests/unit/read/test_large_values.py::test_damage_in_a_large_value_is_told_before_its_end"
+)
+_PLACES = "tests/faults/test_places.py"
+_SUMS = "tests/unit/index/test_page_checksums.py"
+_BACKUP = "tests/offline/test_backup.py"
+_REPAIR = "tests/offline/test_repair.py"
+_CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one"
+_NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
+
+# Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
+TESTS: dict[str, tuple[str, ...]] = {
+    "journal/preallocation.py: write_zeros: sync_data": (
+        "tests/unit/journal/test_writer.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
+    ),
+    "transport/binding.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
+    "offline/check/index.py: _addresses: checksum": (
+        "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
+    ),
+    "datadir/lock.py: holder_of: flock": _EXEC,
+    "launcher/users.py: join: flock": _EXEC,
+    "launcher/users.py: last: flock": _EXEC,
+    "datadir/filesystem.py: are_apart: rename": (f"{_PLACES}::test_a_folder_bound_to_jobs_is_served",),
+    "a tree on a file system of its own is not synced there": (
+        "tests/unit/tree/test_file_writer.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
+    ),
+    "datadir/lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
+    "tree/blocked.py: save: atomic_replace": ("tests/unit/tree/test_blocked.py",),
+    "tree/cursor.py: cursor_store: checksum": (
+        "tests/unit/tree/test_writer.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
+    ),
+    "offline/backup/manifest.py: read_manifest: checksum": (
+        f"{_BACKUP}::test_a_manifest_with_another_time_or_position_is_refused",
+    ),
+    "offline/backup/restore.py: restore: rename": (_CUT_RESTORE,),
+    "offline/backup/restore.py: restore: sync (2)": (_CUT_RESTORE,),
+    "offline/backup/restore.py: _write: sync": (_CUT_RESTORE,),
+    "offline/backup/restore.py: _restore_segment: sync_data": (_CUT_RESTORE,),
+    "index/page_checksums.py: verify_at_rest: checksum": (
+        f"{_SUMS}::test_checksums_that_were_changed_are_not_believed",
+    ),
+    "index/page_checksums.py: _compare: checksum": (f"{_SUMS}::test_every_page_is_tested",),
+    "index/page_checksums.py: _put_head: fdatasync": (
+        f"{_SUMS}::test_a_power_cut_behind_a_checkpoint_takes_no_checksums",
+    ),
+    "offline/repair/rewrite.py: _finish: sync_data": (
+        f"{_REPAIR}::test_what_a_repair_wrote_outlives_a_power_cut",
+    ),
+    # The clients of the simulation send again what is not answered, and that makes up for it.
+    "store/group_commit.py: collect_sync: sync_soon": ("tests/integration/test_syncs.py",),
+    "the tree is told before the index knows all that may be there": (
+        "tests/unit/server/test_projections.py::test_a_tree_that_begins_waits_for_an_index_that_fell_behind",
+    ),
+    "offline/rebuild.py: _rebuild_index: rename": (_NEW_INDEX,),
+    "offline/rebuild.py: _rebuild_index: sync": (_NEW_INDEX,),
+    "offline/rebuild.py: _sync_file: sync_data": (_NEW_INDEX,),
+    "offline/rebuild.py: _rebuild_tree: sync": (
+        f"{_REBUILD}::test_a_rebuilt_tree_is_synced_and_its_cursor_says_so",
+    ),
+    "journal/entry_format.py: decode_segment_header: checksum": (
+        f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
+    ),
+    "tree/cursor.py: load_cursor: checksum": (
+        "tests/unit/tree/test_writer.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
+    ),
+    "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
+    "numbers of stores that found the disk full stay taken": ("tests/unit/store/test_commit.py",),
+    "journal/reader.py: _tested_large: checksum": (_DAMAGED_LARGE_VALUE,),
+    "a failed sync of the journal is tried again": (
+        "tests/unit/journal/test_writer.py::test_a_failed_write_or_sync_ends_the_journal",
+    ),
+    "the index goes on from a place that is void": (
+        "tests/unit/projection/test_index_projection.py"
+        "::test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now",
+    ),
+    "a failed sync of the tree is tried again": (
+        "tests/unit/tree/test_writer.py::test_a_sync_that_failed_is_not_tried_again",
+    ),
+    "a replay of the tree trusts the page cache": (
+        "tests/unit/tree/test_writer.py::test_a_replay_reads_what_is_on_the_disk",
+    ),
+    "a file that can't be looked at counts as missing": (
+        "tests/unit/tree/test_writer.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
+    ),
+    "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_behind_a_clean_stop_stays_void",),
+    "a lost end of the journal is accepted": (
+        f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
+    ),
+}
+
+TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
+    "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
+    "datadir/probe.py": ("tests/unit/datadir/test_probe.py",),
+    "offline/backup/copy.py": (_BACKUP,),
+    "offline/backup/manifest.py": (_BACKUP,),
+    "offline/backup/restore.py": (_BACKUP,),
+    "offline/repair/swap.py": ("tests/simulation/test_simulated_repair.py", _REPAIR),
+    "offline/repair/evidence.py": (_REPAIR,),
+    "offline/repair/rewrite.py": (_REPAIR,),
+}
+
+ARGUED: dict[str, str] = {
+    "journal/writer.py: close: sync": "the mark's own sync, right behind, covers all that was written before",
+    "the proven offset is ignored": (
+        "the end that was reached is held against the proven offset once more, right behind, and named alike"
+    ),
+    "access/curve_keys.py: generate: fsync": (
+        "a key pair that a power cut takes is made anew; nobody has it yet"
+    ),
+    "offline/repair/swap.py: carry_out: sync": (
+        "the sync of the folder that the segments were renamed from, a few calls behind, covers the same"
+        " renames; until then the plan is there, and is carried out again"
+    ),
+    "offline/backup/restore.py: restore: sync": (
+        "the tree's cursor, saved right before, has synced the same folder"
+    ),
+    "tree/file_writer.py: _replace: give_name (2)": (
+        "the exchange finds nothing aside then, and the file is put once more from the beginning, as where a"
+        " folder is gone"
+    ),
+    "tree_import/first_start.py: import_tree: sync": (
+        "the tree's cursor is saved right behind, which syncs the same folder"
+    ),
+}

@@ -1,0 +1,165 @@
+"""Clients of a simulated history, and what they know: all that was sent, and all that was answered.
+
+They do what wire.md asks of a client: numbers, retries in order, nothing forgotten. They are plain data, so
+that a crash can be tried on a copy while the history goes on.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from hashlib import blake2b
+from random import Random
+from typing import Any, NamedTuple
+
+from tests.simulation.expected import Stored
+from tests.simulation.workload import Value, Workload
+
+
+class Request(NamedTuple):
+    """A frame of one store or several; `seq` 0 without a session."""
+
+    seq: int
+    values: tuple[Value, ...]
+    bad: frozenset[int]  # indices of values that are to be refused
+
+    def frame(self, id: int, session: bytes, settled: int) -> bytes:
+        """The bytes on the wire."""
+        header: dict[str, Any] = {"v": 1, "id": id, "op": self.values[0].op}
+        if len(self.values) > 1:
+            header |= {"op": "store", "items": [[value.op, len(value.payload)] for value in self.values]}
+        if self.seq:
+            header |= {"session": session.hex(), "seq": self.seq, "settled": settled}
+        return json.dumps(header).encode() + b"\n" + b"".join(value.payload for value in self.values)
+
+
+class Violation(AssertionError):  # noqa: N818 - it is what was found
+    """A promise was broken."""
+
+
+class Ledger:
+    """What was sent, acknowledged and seen, by everybody, over all crashes."""
+
+    def __init__(self) -> None:
+        self.sent: dict[tuple[bytes, int], Value] = {}  # by session and number
+        self.loose: set[Value] = set()  # without a session
+        self.acknowledged: dict[int, Value] = {}  # by position
+        self.numbers: dict[tuple[bytes, int], int] = {}  # position by session and number
+        self.seen: dict[int, Stored] = {}  # by position: what a reader was shown
+        self.imported: set[bytes] = set()
+        self.starts: set[int] = set()  # last positions that daemons found when they started
+
+    def copy(self) -> "Ledger":
+        new = Ledger()
+        new.sent, new.loose, new.acknowledged = dict(self.sent), set(self.loose), dict(self.acknowledged)
+        new.numbers, new.seen, new.imported = dict(self.numbers), dict(self.seen), set(self.imported)
+        new.starts = set(self.starts)
+        return new
+
+    def acknowledge(self, session: bytes, seq: int, value: Value, position: int) -> None:
+        """A client was told that its value stands at a position."""
+        known = self.acknowledged.setdefault(position, value)
+        if known != value:
+            raise Violation(f"position {position} was given to two different stores")
+        if seq and self.numbers.setdefault((session, seq), position) != position:
+            was = self.numbers[session, seq]
+            raise Violation(f"store {seq} of {session.hex()} was at {was}, and is now at {position}")
+
+    def show(self, stored: Stored) -> None:
+        """A reader was shown a record."""
+        known = self.seen.setdefault(stored.position, stored)
+        if known != stored:
+            raise Violation(f"position {stored.position} was shown with one value, and now has another")
+
+
+class Client:
+    """A client with a session, or without one."""
+
+    def __init__(self, name: int, session: bytes) -> None:
+        self.name = name
+        self.session = session
+        self.next_seq = 1
+        self.settled = 0
+        self.unanswered: deque[Request] = deque()
+        self.must_retry = False
+
+    def copy(self) -> "Client":
+        new = Client(self.name, self.session)
+        new.next_seq, new.settled, new.must_retry = self.next_seq, self.settled, self.must_retry
+        new.unanswered = deque(self.unanswered)
+        return new
+
+    def make(self, workload: Workload, random: Random) -> Request:
+        """A new request, which is now unanswered."""
+        count = 1 if random.random() < 0.6 else random.randint(2, 5)
+        bad = frozenset(i for i in range(count) if self.session and random.random() < 0.05)
+        values = tuple(workload.bad_value() if i in bad else workload.value() for i in range(count))
+        if not self.session:
+            request = Request(0, values, frozenset())
+        else:
+            request = Request(self.next_seq, values, bad)
+            self.next_seq += count
+        self.unanswered.append(request)
+        return request
+
+    def frame(self, request: Request) -> bytes:
+        return request.frame(self._id(request), self.session, self.settled)
+
+    def give_up(self) -> None:
+        """Stop waiting for the oldest request; nobody knows what has become of it."""
+        request = self.unanswered.popleft()
+        if request.seq:
+            self.settled = max(self.settled, request.seq + len(request.values) - 1)
+
+    def answer(self, frame: bytes, ledger: Ledger) -> None:
+        """Take in an answer. An old one, to a request that was answered before, tells nothing new."""
+        header = json.loads(frame.split(b"\n")[0])
+        request = next((r for r in self.unanswered if self._id(r) == header["id"]), None)
+        if request is None:
+            return
+        if not header["ok"]:
+            if header["error"]["retryable"]:
+                self.must_retry = True
+                return
+            if len(request.values) > 1 or not request.bad:
+                raise Violation(f"refused for good: {header['error']}")
+            results: list[Any] = [header["error"]]
+        elif "results" in header:
+            results = header["results"]
+        else:
+            results = [header["position"] + i for i in range(len(request.values))]
+        if len(results) != len(request.values):
+            raise Violation(f"{len(request.values)} values, {len(results)} results")
+        for i, (value, result) in enumerate(zip(request.values, results, strict=True)):
+            if isinstance(result, int) == (i in request.bad):
+                raise Violation(f"item {i} of {request.values}: {result}")
+            if isinstance(result, int):
+                ledger.acknowledge(self.session, request.seq + i if request.seq else 0, value, result)
+        self.unanswered.remove(request)
+        if self.unanswered and self.session:
+            self.settled = max(self.settled, self.unanswered[0].seq - 1)
+        elif self.session:
+            self.settled = self.next_seq - 1
+
+    def note_sent(self, request: Request, ledger: Ledger) -> None:
+        """Before a request leaves."""
+        for i, value in enumerate(request.values):
+            if request.seq:
+                ledger.sent[self.session, request.seq + i] = value
+            else:
+                ledger.loose.add(value)
+
+    def _id(self, request: Request) -> int:
+        return request.seq or 1 + hash_of(request.values)
+
+
+def hash_of(values: tuple[Value, ...]) -> int:
+    """A number that is the same in every run."""
+    data = b"".join(value.payload for value in values)
+    return int.from_bytes(blake2b(data, digest_size=6).digest(), "big")
+
+
+def sessions_of(seed: int) -> Iterator[bytes]:
+    """Session keys without end."""
+    random = Random(seed)
+    while True:
+        yield random.randbytes(16)

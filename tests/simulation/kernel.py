@@ -1,0 +1,398 @@
+"""A simulated machine: system calls on a simulated disk, each a place to crash, to fail, to let others run.
+
+`simulated()` puts it beneath the class `Files`, so that all of the daemon's own code runs: its
+loops around short writes, too. One machine runs at a time; `Kernel.current` is it.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from itertools import count
+from random import Random
+from typing import Any, ClassVar
+
+from tests.simulation.disk import Disk, File, Folder, Node
+from tests.simulation.tasks import Scheduler
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+# What each call may fail with. A close that fails has closed, and nobody asks.
+FAULTS: dict[str, tuple[int, ...]] = {
+    "open": (errno.EMFILE, errno.EIO),
+    "create": (errno.EMFILE, *_FULL),
+    "mkdir": _FULL,
+    "listdir": (errno.EIO,),
+    "link": _FULL,
+    "stat": (errno.EIO,),
+    "pread": (errno.EIO,),
+    "pwritev": _FULL,
+    "fallocate": _FULL,
+    "truncate": (errno.EIO,),
+    "rename": _FULL,
+    "exchange": _FULL,
+    "unlink": (errno.EIO,),
+    "fdatasync": (errno.EIO, errno.ENOSPC),
+    "fsync": (errno.EIO,),
+    "syncfs": (errno.EIO,),
+}
+# How much more often than others a call fails: what is rare, and what matters most when it fails.
+_OFTEN = {"fallocate": 60, "fdatasync": 5, "syncfs": 5}
+Tear = Callable[[Disk, Random], None]
+_fds = count(1_000_000)
+_OWN_FDS = -2  # /proc/self/fd
+_MTIME_NS = 1_700_000_000_000_000_000
+
+
+class Clock:
+    """Stands in for the module `time`; moves when it is looked at."""
+
+    def __init__(self, start_ms: int = 1_800_000_000_000) -> None:
+        self.ms = float(start_ms)
+        self.up = 0.0
+
+    def time_ns(self) -> int:
+        self.ms += 0.25
+        return int(self.ms * 1_000_000)
+
+    def monotonic(self) -> float:
+        self.up += 0.0001
+        return self.up
+
+    perf_counter = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.up += seconds
+        Kernel.current.scheduler.pause(waits=True)
+
+
+class Kernel:
+    """One boot of a machine, until it is killed or its power is cut."""
+
+    current: ClassVar["Kernel"]
+
+    def __init__(self, disk: Disk, random: Random) -> None:
+        self.disk = disk
+        self.random = random
+        self.scheduler = Scheduler()
+        self.clock = Clock()
+        self.calls = 0
+        self.fault_odds = 0.0
+        self.faults: list[tuple[str, int]] = []
+        self.switch_odds = 0.0
+        # Called before each system call with its name and what a half-done one would leave behind.
+        self.before: Callable[[str, Tear | None], None] = lambda _name, _tear: None
+        self.changed: Callable[[], None] = lambda: None
+        self.errors = 0  # write-backs that failed anywhere; syncfs tells each descriptor once
+        self._open: dict[int, Node | int] = {}
+        self._heard: dict[int, int] = {}  # errors of the file, by descriptor
+        self._heard_all: dict[int, int] = {}
+
+    # --- what every call does ----------------------------------------------------------------------
+
+    def enter(self, name: str, tear: Tear | None = None) -> None:
+        """Let others run, note a place to crash, and fail where the seed says so."""
+        scheduler, random = self.scheduler, self.random
+        if scheduler.current is not None:
+            scheduler.pause()
+        elif self.switch_odds and random.random() < self.switch_odds and scheduler.tasks:
+            scheduler.run(random.choice(scheduler.tasks), random.randint(1, 6))
+        self.calls += 1
+        self.before(name, tear)
+        odds = self.fault_odds * _OFTEN.get(name, 1)
+        if odds and name in FAULTS and random.random() < odds:
+            number = random.choice(FAULTS[name])
+            self.faults.append((name, number))
+            raise OSError(number, os.strerror(number), name)
+
+    def new_fd(self, node: Node | int) -> int:
+        """A descriptor of a node."""
+        fd = next(_fds)
+        self._open[fd] = node
+        if isinstance(node, File):
+            self._heard[fd] = node.errors if node.reported else node.errors - 1
+        self._heard_all[fd] = self.errors
+        return fd
+
+    def fail_write_back(self, odds: float) -> None:
+        """Write-back of some files fails: what was to be written is gone, and the pages count as clean."""
+        for node in self.disk.nodes():
+            if isinstance(node, File) and node.dirty and self.random.random() < odds:
+                node.drop(self.random)
+                self.errors += 1
+
+    def report_errors(self, fd: int, file: File) -> None:
+        """As fsync on Linux: a failed write-back is told once to each descriptor that was open."""
+        if self._heard[fd] < file.errors:
+            self._heard[fd] = file.errors
+            file.reported = True
+            self.faults.append(("fsync", errno.EIO))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def report_all_errors(self, fd: int) -> None:
+        """As syncfs on Linux, since 5.8."""
+        if self._heard_all[fd] < self.errors:
+            self._heard_all[fd] = self.errors
+            self.faults.append(("syncfs", errno.EIO))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def node(self, fd: int) -> Node | int:
+        """What a descriptor stands for."""
+        try:
+            return self._open[fd]
+        except KeyError:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+
+    def file(self, fd: int) -> File:
+        node = self.node(fd)
+        if not isinstance(node, File):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return node
+
+    def folder(self, fd: int | None) -> Folder:
+        assert fd is not None, "every name is looked up in an open folder"
+        node = self.node(fd)
+        if not isinstance(node, Folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return node
+
+    def look_up(self, fd: int | None, name: str) -> Node:
+        found = self.folder(fd).names.get(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return found
+
+    def close(self, fd: int) -> None:
+        self.node(fd)
+        del self._open[fd]
+
+    @property
+    def open_count(self) -> int:
+        """Descriptors that are open."""
+        return len(self._open)
+
+
+def _kernel() -> Kernel:
+    return Kernel.current
+
+
+class SimulatedOs:
+    """Stands in for the module `os` beneath `Files`; what does no I/O is the real one's."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(os, name)
+        assert not callable(value) or name in {"strerror", "fsencode", "stat_result"}, (
+            f"os.{name} is not simulated"
+        )
+        return value
+
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        kernel = _kernel()
+        making = flags & (os.O_CREAT | os.O_TMPFILE & ~os.O_DIRECTORY)
+        kernel.enter("create" if making else "open")
+        if path == "/proc/self/fd":
+            return kernel.new_fd(_OWN_FDS)
+        folder = kernel.folder(dir_fd)
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            if not kernel.disk.ways.unnamed:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+            return kernel.new_fd(File(stat.S_IFREG | mode))
+        if path == ".":
+            return kernel.new_fd(folder)
+        found = folder.names.get(path)
+        if flags & os.O_CREAT:
+            if found is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            found = File(stat.S_IFREG | mode)
+            kernel.disk.change((folder, path, found))
+            kernel.changed()
+        found = kernel.look_up(dir_fd, path)
+        if flags & os.O_DIRECTORY and not isinstance(found, Folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return kernel.new_fd(found)
+
+    def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        kernel = _kernel()
+        kernel.enter("mkdir")
+        folder = kernel.folder(dir_fd)
+        if path in folder.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        kernel.disk.change((folder, path, Folder(stat.S_IFDIR | mode)))
+
+    def listdir(self, path: int) -> list[str]:
+        kernel = _kernel()
+        kernel.enter("listdir")
+        names = list(kernel.folder(path).names)
+        kernel.random.shuffle(names)
+        return names
+
+    def link(self, src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int, follow_symlinks: bool) -> None:
+        kernel = _kernel()
+        kernel.enter("link")
+        assert kernel.node(src_dir_fd) == _OWN_FDS
+        assert follow_symlinks
+        folder = kernel.folder(dst_dir_fd)
+        if dst in folder.names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), dst)
+        kernel.disk.change((folder, dst, kernel.file(int(src))))
+        kernel.changed()
+
+    def close(self, fd: int) -> None:
+        kernel = _kernel()
+        kernel.enter("close")
+        kernel.close(fd)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        kernel = _kernel()
+        kernel.enter("stat")
+        return _stat(kernel.node(fd))
+
+    def stat(self, path: str, *, dir_fd: int, follow_symlinks: bool) -> os.stat_result:
+        kernel = _kernel()
+        kernel.enter("stat")
+        return _stat(kernel.look_up(dir_fd, path))
+
+    def pread(self, fd: int, length: int, offset: int) -> bytes:
+        kernel = _kernel()
+        kernel.enter("pread")
+        if kernel.fault_odds and length > 1 and kernel.random.random() < kernel.fault_odds:
+            length = kernel.random.randint(1, length)
+        return bytes(kernel.file(fd).data[offset : offset + length])
+
+    def pwritev(self, fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        kernel = _kernel()
+        data = b"".join(buffers)
+        file = kernel.file(fd)
+
+        def tear(disk: Disk, random: Random) -> None:
+            for node in disk.nodes():
+                if isinstance(node, File) and node.number == file.number:
+                    node.write(data[: random.randint(0, len(data))], offset)
+
+        before = len(kernel.faults)
+        try:
+            kernel.enter("pwritev", tear)
+        except OSError:
+            if len(kernel.faults) > before and kernel.random.random() < 0.5:
+                file.write(data[: kernel.random.randint(0, len(data))], offset)
+            raise
+        if kernel.fault_odds and len(data) > 1 and kernel.random.random() < 3 * kernel.fault_odds:
+            data = data[: kernel.random.randint(1, len(data))]  # a short write
+        file.write(data, offset)
+        kernel.changed()
+        return len(data)
+
+    def posix_fallocate(self, fd: int, offset: int, length: int) -> None:
+        kernel = _kernel()
+        kernel.enter("fallocate")
+        file = kernel.file(fd)
+        if offset + length > len(file.data):
+            file.resize(offset + length)
+
+    def posix_fadvise(self, fd: int, offset: int, length: int, advice: int) -> None:
+        kernel = _kernel()
+        kernel.enter("fadvise")
+        assert (offset, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        kernel.file(fd).forget()
+
+    def ftruncate(self, fd: int, length: int) -> None:
+        kernel = _kernel()
+        kernel.enter("truncate")
+        kernel.file(fd).resize(length)
+        kernel.changed()
+
+    def rename(self, src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        kernel = _kernel()
+        kernel.enter("rename")
+        node = kernel.look_up(src_dir_fd, src)
+        kernel.disk.change((kernel.folder(src_dir_fd), src, None), (kernel.folder(dst_dir_fd), dst, node))
+        kernel.changed()
+
+    def exchange(self, src_dir: int, src: str, dst_dir: int, dst: str) -> None:
+        kernel = _kernel()
+        kernel.enter("exchange")
+        if not kernel.disk.ways.exchange:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), dst)
+        one, other = kernel.look_up(src_dir, src), kernel.look_up(dst_dir, dst)
+        kernel.disk.change((kernel.folder(src_dir), src, other), (kernel.folder(dst_dir), dst, one))
+        kernel.changed()
+
+    def unlink(self, path: str, *, dir_fd: int) -> None:
+        kernel = _kernel()
+        kernel.enter("unlink")
+        kernel.look_up(dir_fd, path)
+        kernel.disk.change((kernel.folder(dir_fd), path, None))
+        kernel.changed()
+
+    def fdatasync(self, fd: int) -> None:
+        self._sync("fdatasync", fd)
+
+    def fsync(self, fd: int) -> None:
+        self._sync("fsync", fd)
+
+    def _sync(self, name: str, fd: int) -> None:
+        kernel = _kernel()
+        node = kernel.node(fd)
+        if isinstance(node, Folder):
+            kernel.enter(name)
+            kernel.disk.sync_names(node)
+            return
+        file = kernel.file(fd)
+        sync = file.begin_sync()
+        try:
+            kernel.enter(name)
+        except OSError:
+            file.drop(kernel.random)
+            kernel.errors += 1
+            with contextlib.suppress(OSError):
+                kernel.report_errors(fd, file)
+            raise
+        kernel.report_errors(fd, file)
+        sync.end()
+
+    def syncfs(self, fd: int) -> None:
+        kernel = _kernel()
+        kernel.node(fd)
+        try:
+            kernel.enter("syncfs")
+        except OSError:
+            kernel.fail_write_back(0.7)
+            with contextlib.suppress(OSError):
+                kernel.report_all_errors(fd)
+            raise
+        kernel.disk.sync_all()
+        kernel.report_all_errors(fd)
+
+
+class SimulatedLibc:
+    """Stands in for libc beneath `Files`."""
+
+    def __init__(self, system: SimulatedOs) -> None:
+        self._os = system
+
+    def renameat2(self, src_dir: int, src: bytes, dst_dir: int, dst: bytes, flags: int) -> int:
+        assert flags == 2, "only RENAME_EXCHANGE is simulated"
+        return _as_c(lambda: self._os.exchange(src_dir, os.fsdecode(src), dst_dir, os.fsdecode(dst)))
+
+    def syncfs(self, fd: int) -> int:
+        return _as_c(lambda: self._os.syncfs(fd))
+
+
+def _as_c(call: Callable[[], None]) -> int:
+    try:
+        call()
+    except OSError as error:
+        ctypes.set_errno(error.errno or errno.EIO)
+        return -1
+    return 0
+
+
+def _stat(node: Node | int) -> os.stat_result:
+    assert not isinstance(node, int)
+    size = len(node.data) if isinstance(node, File) else 0
+    mode = node.mode if stat.S_IFMT(node.mode) else node.mode | stat.S_IFDIR
+    seconds = _MTIME_NS // 1_000_000_000
+    return os.stat_result(
+        (mode, node.number, 0, 1, 0, 0, size, seconds, seconds, seconds), {"st_mtime_ns": _MTIME_NS}
+    )

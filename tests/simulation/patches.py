@@ -1,0 +1,90 @@
+"""Puts a simulated machine beneath the daemon's code, and small bounds in the place of large ones."""
+
+import queue
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+
+from perstack_stored.datadir import background_sync as syncer
+from perstack_stored.datadir import filesystem as files
+from perstack_stored.journal import preallocation as prepare
+from perstack_stored.journal import sessions
+from perstack_stored.journal import writer as journal
+from perstack_stored.projection import index_projection, tree_projection
+from perstack_stored.projection import worker as follower
+from perstack_stored.server import dispatch, loop, projections, status
+from perstack_stored.store import commit, group_commit
+from perstack_stored.tree import cursor as tree_cursor
+from perstack_stored.tree import file_writer
+from perstack_stored.tree_import import first_start
+from perstack_stored.tree_import import survey as import_survey
+from tests.simulation.kernel import Kernel, SimulatedLibc, SimulatedOs
+from tests.simulation.tasks import FakeQueue, FakeThread
+
+_SILENT = 50  # only what is critical
+
+
+class _Time:
+    """The module `time` of the machine that runs."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(Kernel.current.clock, name)
+
+
+def _randbits(bits: int) -> int:
+    return Kernel.current.random.getrandbits(bits)
+
+
+def _uuid4() -> uuid.UUID:
+    return uuid.UUID(bytes=Kernel.current.random.randbytes(16))
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """The daemon's modules run on the machine `Kernel.current`."""
+    system = SimulatedOs()
+    clock = _Time()
+    FakeThread.scheduler = lambda: Kernel.current.scheduler
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_SILENT))
+    with ExitStack() as stack:
+
+        def put(module: Any, name: str, value: Any) -> None:
+            stack.enter_context(patch.object(module, name, value))
+
+        put(files, "os", system)
+        put(files, "_libc", SimulatedLibc(system))
+        for module in (
+            commit, dispatch, follower, group_commit, import_survey, first_start, journal, loop, prepare,
+            projections, sessions, status, syncer,
+        ):  # fmt: skip
+            put(module, "time", clock)
+        put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
+        put(syncer, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
+        put(prepare, "threading", SimpleNamespace(Thread=FakeThread))
+        put(journal, "secrets", SimpleNamespace(randbits=_randbits))
+        put(journal, "uuid", SimpleNamespace(uuid4=_uuid4))
+        # Bounds so small that a short history reaches them.
+        put(journal, "GROWTH_BYTES", 4096)
+        put(tree_cursor, "UNSYNCED_RECORDS_MAX", 6)
+        put(file_writer, "_FOLDERS_OPEN_MAX", 3)
+        put(group_commit, "_INLINE_REQUESTS_MAX", 1)
+        put(index_projection, "INDEX_SLICE", (3, 1 << 12))
+        put(tree_projection, "TREE_SLICE", (2, 1 << 12))
+        put(tree_projection, "TREE_SLICE_HELPED", (5, 1 << 13))
+        put(tree_projection, "HELPED_LAG_RECORDS", 3)
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
+
+
+def random_of(*parts: object) -> Random:
+    """Random numbers that depend on the parts alone."""
+    return Random("/".join(map(str, parts)))

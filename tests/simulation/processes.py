@@ -1,0 +1,237 @@
+"""The follower processes of a simulated machine: the daemon's own `follow`, on a line without a socket."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from perstack_stored.datadir.background_sync import BackgroundSync
+from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
+from perstack_stored.index.connection import connect, remove
+from perstack_stored.journal.entry_format import record_places
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.projection.channel import Report
+from perstack_stored.projection.index_projection import IndexProjection
+from perstack_stored.projection.tree_projection import TreeProjection
+from perstack_stored.projection.worker import follow
+from perstack_stored.tree.helper import Slice
+from perstack_stored.tree.options import TreeOptions
+from perstack_stored.tree.writer import TreeWriter
+from tests.simulation.clients import Violation
+from tests.simulation.expected import Stored
+from tests.simulation.kernel import Kernel
+from tests.simulation.tasks import Task
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_EXPECTED = (OSError, sqlite3.Error, IndexUnusableError, TreeUnsyncedError)
+WAIT_SECONDS_MAX = 0.3
+
+
+def stored_in(entries: Iterable[Entry]) -> Iterator[Stored]:
+    """The records of entries."""
+    for entry in entries:
+        head = entry.header
+        for i, place in enumerate(record_places(entry.data, head)):
+            payload = bytes(entry.data[place.start : place.start + place.length])
+            seq = head.seq + i if head.seq else 0
+            yield Stored(head.position + i, head.session, seq, place.kind, place.flags, head.time_ms, payload)
+
+
+class WatchedIndex(IndexProjection):
+    """The index; what it takes up is what readers are shown."""
+
+    def __init__(self, path: str, reader: JournalReader, store: bytes, world: "World") -> None:
+        super().__init__(path, reader, store)
+        self._world = world
+
+    def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
+        """Readers can see what is there already."""
+        place = super().start(reader, mark)
+        until = LogPosition(place.position, place.segment, place.offset)
+        self._world.show(stored_in(reader.entries(reader.start(), until)))
+        self._world.note_index()
+        return place
+
+    def apply(self, entries: list[Entry]) -> None:
+        """Take up entries; the seed may say that the database fails."""
+        kernel = self._world.kernel
+        if kernel.fault_odds and kernel.random.random() < kernel.fault_odds:
+            full = sqlite3.OperationalError("database or disk is full")
+            full.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise full
+        super().apply(entries)
+        self._world.show(stored_in(entries))
+        self._world.note_index()
+
+    def abandon(self) -> None:
+        """Close what the end of a real process would close: the database is the one thing that is real."""
+        self._index._database.close()
+        self._index._checkpoints.close()
+
+
+class SimulatedHelper:
+    """The second process that makes files while the tree lags, and the first one's side of it."""
+
+    running = True
+    blocked = 0
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._task: Task | None = None
+
+    def ask(self, piece: Slice) -> bool:
+        if self._world.random.random() < 0.2:
+            return False  # there is none to be had
+        self._task = Kernel.current.scheduler.spawn("helper", lambda: self._write(piece))
+        return True
+
+    def finish(self) -> bool:
+        scheduler = Kernel.current.scheduler
+        assert self._task is not None
+        if self._world.random.random() < 0.1:
+            self.stop()  # it is killed, wherever it stands
+            return False
+        while not self._task.done:
+            scheduler.pause(waits=True)
+        return self._task.error is None
+
+    def stop(self) -> None:
+        if self._task is not None:
+            Kernel.current.scheduler.kill(self._task)
+            self._task = None
+
+    def _write(self, piece: Slice) -> None:
+        world = self._world
+        reader = JournalReader(world.files, world.folders.journal)
+        with closing(connect(world.index_path, read_only=True)) as database:
+            tree = TreeWriter(
+                world.datadir, database, reader, world.store,
+                TreeOptions(features=world.kernel.disk.ways, assists=True),
+            )  # fmt: skip
+            self.blocked += tree.write_part(piece)
+
+
+class SimulatedFollower:
+    """Both ends of the line: what the server knows of a follower, and what the follower is told."""
+
+    def __init__(self, kind: str, world: "World") -> None:
+        self.kind = kind
+        self.pid: int | None = None
+        self.place: LogPosition | None = None
+        self.sent: LogPosition | None = None
+        self.fault = ""
+        self.out_of_space = False
+        self.blocked = self.starts = self.generation = self.faults = self.rebuilds = 0
+        self.idle = False
+        self.heard = 0.0
+        self.mark = LogPosition(0, 0, 0)
+        self.finishing = False
+        self._world = world
+        self._task: Task | None = None
+        self._helper: SimulatedHelper | None = None
+
+    # --- the server's end --------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None
+
+    def start(self) -> None:
+        self.mark, self.sent, self.finishing = LogPosition(0, 0, 0), None, False
+        self.starts += 1
+        self._task = Kernel.current.scheduler.spawn(self.kind, self._main)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def send(self, mark: LogPosition) -> None:
+        if self._task is not None:
+            self.mark = self.sent = mark
+
+    def receive(self) -> bool:
+        return self._task is not None and self._task.done
+
+    def reap(self) -> int:
+        assert self._task is not None
+        error = self._task.error
+        if error is not None and not isinstance(error, _EXPECTED):
+            raise error
+        if error is not None and not isinstance(error, IndexUnusableError) and not self._world.kernel.faults:
+            raise error
+        self._gone()
+        self.fault = "ended"
+        return 0
+
+    def rebuild_index(self, reason: str) -> None:
+        raise NotImplementedError
+
+    def due(self) -> bool:
+        return self._task is None
+
+    def stop(self) -> None:
+        """End it at once, wherever it stands."""
+        if self._task is not None:
+            scheduler = Kernel.current.scheduler
+            scheduler.kill(self._task)
+            self._gone()
+
+    def finish(self) -> None:
+        """Let it come to the last mark."""
+        self.finishing = True
+
+    @property
+    def ended(self) -> bool:
+        return self._task is None or self._task.done
+
+    def _gone(self) -> None:
+        self._task = None
+        self.generation += 1
+        self.place = None
+        if self._helper is not None:
+            self._helper.stop()
+            self._helper = None
+
+    # --- the follower's end ------------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> None:
+        kernel = Kernel.current
+        kernel.clock.up += min(seconds, WAIT_SECONDS_MAX)
+        kernel.scheduler.pause(waits=bool(seconds) and not self.finishing)
+
+    def report(self, report: Report) -> None:
+        self.fault, self.blocked, self.idle = report.fault, report.blocked, report.idle
+        self.out_of_space = report.out_of_space
+        self.heard = Kernel.current.clock.up
+        if report.blocked:
+            raise Violation("a file of the tree was given up as blocked")
+        if not report.fault:
+            self.place = report.place
+
+    def _main(self) -> None:
+        """As `follower.main` does."""
+        world = self._world
+        reader = JournalReader(world.files, world.folders.journal)
+        path = world.index_path
+        try:
+            if self.kind == "index":
+                projection = WatchedIndex(path, reader, world.store, world)
+                try:
+                    follow(projection, reader, self)  # type: ignore[arg-type]
+                except BaseException:
+                    projection.abandon()
+                    raise
+                return
+            with closing(connect(path, read_only=True)) as database:
+                options = TreeOptions(features=world.kernel.disk.ways)
+                tree = TreeWriter(world.datadir, database, reader, world.store, options)
+                tree.syncer = BackgroundSync(world.files.sync_all)
+                self._helper = SimulatedHelper(world)
+                follow(TreeProjection(tree, self._helper), reader, self)  # type: ignore[arg-type]
+        except DamageError as error:
+            raise Violation(f"a follower found damage: {error}") from error
+        except (IndexUnusableError, sqlite3.DatabaseError):
+            if self.kind == "index":
+                remove(path)
+            raise

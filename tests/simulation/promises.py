@@ -1,0 +1,67 @@
+"""The promises about a journal, checked against all that clients sent, were answered, and were shown."""
+
+from perstack_stored.journal.writer import CLOCK_STEP_MS
+from tests.simulation.clients import Ledger, Violation
+from tests.simulation.expected import IMPORTED, Stored
+from tests.simulation.workload import KINDS, Value
+
+_OPS = {kind: op for op, kind in KINDS.items()}
+
+
+def check_records(records: list[Stored], ledger: Ledger) -> None:
+    """Acknowledged, whole, once, in order, nothing invented, nothing that was shown taken back.
+
+    Raises:
+        Violation: a promise was broken.
+    """
+    _check_row(records, ledger)
+    _check_sent(records, ledger)
+    _check_kept(records, ledger)
+
+
+def _check_row(records: list[Stored], ledger: Ledger) -> None:
+    time_ms = 0
+    for i, stored in enumerate(records):
+        if stored.position != i + 1:
+            raise Violation(f"position {stored.position} stands where {i + 1} is due")
+        # A start, and the stop before it, write entries without records: the clock may have been put back
+        # far by then, and forward since.
+        if 0 < time_ms - stored.time_ms <= CLOCK_STEP_MS and i not in ledger.starts:
+            raise Violation(f"the time of position {stored.position} is before that of the one before")
+        time_ms = stored.time_ms
+
+
+def _check_sent(records: list[Stored], ledger: Ledger) -> None:
+    last_seq: dict[bytes, int] = {}
+    imported: set[bytes] = set()
+    for stored in records:
+        position = stored.position
+        value = Value(_OPS.get(stored.kind, "?"), stored.payload)
+        if stored.flags & IMPORTED:
+            if stored.payload in imported or stored.payload not in ledger.imported:
+                raise Violation(f"position {position} was imported twice, or was in no file")
+            imported.add(stored.payload)
+        elif stored.seq:
+            if ledger.sent.get((stored.session, stored.seq)) != value:
+                raise Violation(f"position {position} holds what was never sent as number {stored.seq}")
+            if stored.seq <= last_seq.get(stored.session, 0):
+                raise Violation(f"number {stored.seq} of a session is there twice, or too late: {position}")
+            last_seq[stored.session] = stored.seq
+        elif value not in ledger.loose:
+            raise Violation(f"position {position} holds what was never sent")
+
+
+def _check_kept(records: list[Stored], ledger: Ledger) -> None:
+    for position, value in ledger.acknowledged.items():
+        if position > len(records):
+            raise Violation(f"position {position} was acknowledged and is lost")
+        found = records[position - 1]
+        if (found.kind, found.payload) != (KINDS[value.op], value.payload):
+            raise Violation(f"position {position} was acknowledged with another value")
+    for (session, seq), position in ledger.numbers.items():
+        found = records[position - 1]
+        if (found.session, found.seq) != (session, seq):
+            raise Violation(f"position {position} belongs to another store than was said")
+    for position, stored in ledger.seen.items():
+        if position > len(records) or records[position - 1] != stored:
+            raise Violation(f"position {position} was shown to a reader and is lost or changed")

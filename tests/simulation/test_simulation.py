@@ -1,0 +1,79 @@
+"""The daemon on a simulated machine: crashed at its system calls, recovered, and held to its promises.
+
+Many more seeds, and more of their calls, are for `python -m tests.simulation run`.
+"""
+
+import os
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from perstack_stored.journal.writer import JournalWriter
+from tests.simulation.campaign import FoundError, Plan, run
+from tests.simulation.workload import Workload
+
+
+def test_a_history_survives_a_crash_at_every_call() -> None:
+    """A short history is crashed before each of its system calls, and recovers each time."""
+    counts = run(22, Plan(requests=3, fault_odds=0.0))
+    assert counts.points == counts.calls > 100
+    assert counts.recoveries > 2 * counts.points
+    assert counts.acknowledged > 3
+    assert counts.looks > counts.points
+
+
+@pytest.mark.parametrize("seed", [2, 4, 5, 7])
+def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
+    """Longer histories, with failing calls and several lives, are crashed at some of their calls."""
+    counts = run(seed, Plan(sample=0.015))
+    assert counts.points > 5
+    assert counts.recoveries > 2 * counts.points
+
+
+def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken promise names seed and place; that place alone breaks it again, in the same words."""
+    monkeypatch.setattr(JournalWriter, "sync", _syncs_nothing)
+    monkeypatch.setattr(JournalWriter, "sync_soon", _syncs_nothing_soon)
+    plan = Plan(requests=8, nested=0.0, fault_odds=0.0)
+    with pytest.raises(FoundError) as found:
+        run(4, plan)
+    where = str(found.value).split("--at ")[1].split()[0]
+    seed = int(str(found.value).split("replay ")[1].split()[0])
+    with pytest.raises(FoundError) as again:
+        run(seed, plan._replace(only=where))
+    assert str(again.value).splitlines()[0] == str(found.value).splitlines()[0]
+
+
+def _syncs_nothing(journal: JournalWriter) -> None:
+    """Any history shows it at once: what is acknowledged does not outlive the first power cut."""
+    if journal.mark != journal.written:
+        journal._note_synced(journal.written, 0.0)
+
+
+def _syncs_nothing_soon(journal: JournalWriter, notify: Callable[[], None]) -> None:
+    _syncs_nothing(journal)
+    notify()
+
+
+def test_a_seed_gives_the_same_history_in_every_run() -> None:
+    """Two runs of a seed make the same calls, crash at the same places and check as much."""
+    first, second = (vars(run(11, Plan(requests=8, sample=0.05))) for _ in range(2))
+    assert first == second
+
+
+def test_a_history_leaves_nothing_open() -> None:
+    """`make soak` runs hundreds of histories, of thousands of killed indexes, in one process."""
+    run(11, Plan(requests=4, sample=0.05))
+    before = len(os.listdir("/proc/self/fd"))
+    run(11, Plan(requests=8, sample=0.05))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_workload_has_what_the_promises_are_about() -> None:
+    """All kinds, events that share a name, repeats, files that are rewritten, values beyond a page."""
+    workload = Workload(Random(1))
+    values = [workload.value() for _ in range(300)]
+    assert {value.op for value in values} == {"storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting"}
+    assert len(set(values)) < len(values)
+    assert max(len(value.payload) for value in values) > 4096

@@ -1,0 +1,598 @@
+"""A base and its daemon on a simulated machine, from a start to a crash or a stop, with clients that store.
+
+All decisions are the daemon's own code: journal, sessions, stores, the server's commit and answers, the
+followers. The index is a real SQLite file; as its commits are not synced, a power cut takes it back to any
+earlier one, or away.
+"""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Iterator
+from random import Random
+from typing import Any, NamedTuple
+
+from crc32c import crc32c
+
+from perstack_stored.access.peers import Peers
+from perstack_stored.access.rate_limits import RateLimiter
+from perstack_stored.access.rules import AccessRules
+from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, Folders
+from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
+from perstack_stored.index.connection import connect
+from perstack_stored.journal.reader import JournalReader
+from perstack_stored.observe.counters import RequestCounter
+from perstack_stored.protocol.messages import Envelope, Message, Reply, RoutingId
+from perstack_stored.read.requests import ReadRequest
+from perstack_stored.server.assembly import assemble
+from perstack_stored.server.daemon import await_whole_tree
+from perstack_stored.server.loop import Server
+from perstack_stored.server.parts import ServerParts
+from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
+from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor
+from tests.simulation.clients import Client, Ledger, Violation
+from tests.simulation.disk import Disk, File
+from tests.simulation.expected import Projection, Stored
+from tests.simulation.kernel import Kernel
+from tests.simulation.processes import SimulatedFollower, stored_in
+from tests.simulation.promises import check_records
+from tests.simulation.workload import Workload
+
+SEGMENT_BYTES = 8192
+ROUNDS_MAX = 3_000
+
+
+class NoLongPolls:
+    """Reads that wait for new records: there are none."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def add(self, request: ReadRequest) -> ReadRequest | None:
+        raise NotImplementedError
+
+    def on_indexed(self, position: int) -> None:
+        """Nobody waits for it."""
+
+    def release(self) -> list[ReadRequest]:
+        """Nobody waits."""
+        return []
+
+
+class NoReads:
+    """Reads: the simulated clients make none."""
+
+    index_is_readable = True
+    pending = failed = 0
+    answered = False
+
+    def __init__(self) -> None:
+        self.long_polls = NoLongPolls()
+        self.faults = self
+        self.counters: list[RequestCounter] = []
+
+    def submit(self, request: ReadRequest) -> None:
+        raise NotImplementedError
+
+    def dismiss(self, client: str) -> None:
+        raise NotImplementedError
+
+    def admit(self, client: str, reads_max: int) -> None:
+        raise NotImplementedError
+
+    def take_replies(self) -> list[Reply]:
+        return []
+
+    def refused(self) -> dict[str, int]:
+        return {}
+
+    def left(self, peer: RoutingId) -> None:
+        """Nothing is kept for it."""
+
+    def index_started(self) -> None:
+        """Nobody reads it."""
+
+    def index_stopped(self) -> None:
+        """Nobody reads it."""
+
+    def index_damage(self) -> str:
+        return ""
+
+
+class NoWakeup:
+    """The loop does not sleep."""
+
+    fd = -1
+
+    def wake(self) -> None:
+        """It is awake."""
+
+    def clear(self) -> None:
+        """Nothing came."""
+
+
+class CrashedError(Exception):
+    """The daemon ended: writing the journal failed, or the start did. The machine goes on."""
+
+
+class State:
+    """What outlives a crash: the disk, the commits of the index, the clients, and what is known of them."""
+
+    def __init__(
+        self, disk: Disk, index_states: list[bytes | None], clients: list[Client], ledger: Ledger
+    ) -> None:
+        self.disk = disk
+        self.index_states = index_states  # oldest first; the last one is what a kill leaves
+        self.clients = clients
+        self.ledger = ledger
+
+    def after_kill(self) -> "State":
+        """A copy, as after a kill of all processes."""
+        clients = [client.copy() for client in self.clients]
+        return State(self.disk.copy(), self.index_states[-1:], clients, self.ledger.copy())
+
+    def after_power_cut(self, random: Random, disk: Disk | None = None) -> "State":
+        """A copy, as after a power cut."""
+        state = random.choice([*self.index_states, self.index_states[-1], None])
+        if state is not None and random.random() < 0.05:
+            state = random.choice([b"", bytes(4096) + state[4096:], random.randbytes(4096) + state[4096:]])
+        clients = [client.copy() for client in self.clients]
+        return State((disk or self.disk).after_power_cut(random), [state], clients, self.ledger.copy())
+
+
+class _Seen(NamedTuple):
+    """A file of the tree as it was at the last look."""
+
+    number: int
+    version: int
+    content: bytes
+
+
+class SimulatedEndpoints:
+    """Gives the server what has arrived, and takes its answers to the clients at once."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.messages: deque[Message] = deque()
+
+    def take(self, limit: int, bytes_max: int) -> list[Message]:
+        return [self.messages.popleft() for _ in range(min(limit, len(self.messages)))]
+
+    def wait(self, seconds: float) -> set[int] | None:
+        return None
+
+    def watch(self, fd: int) -> None:
+        pass
+
+    def unwatch(self, fd: int) -> None:
+        pass
+
+    def retry(self) -> bool:
+        return False
+
+    def on_tick(self, now: float) -> None:
+        pass
+
+    def apply_settings(self, settings: Settings) -> None:
+        pass
+
+    def answers(self) -> dict[str, int]:
+        return {}
+
+    def connections(self) -> dict[str, Any]:
+        return {}
+
+    def send(self, envelope: Envelope, frame: bytes) -> None:
+        world = self._world
+        world.answers += 1
+        number = envelope[0]
+        assert isinstance(number, int)
+        world.clients[number].answer(frame, world.ledger)
+
+    def flush(self) -> None:
+        pass
+
+
+class World:
+    """One life of a daemon."""
+
+    def __init__(self, state: State, random: Random, folder: str, workload: Workload | None = None) -> None:
+        self.random = random
+        self.kernel = Kernel(state.disk, random)
+        self.clients, self.ledger = state.clients, state.ledger
+        self.index_states = list(state.index_states)
+        self.workload = workload
+        self.to_make = 0  # requests that the clients will still make up
+        self.answers = 0
+        self.store = b""
+        # What readers were shown before is on disk, so it is what the tree may hold.
+        self.projection = Projection()
+        self.shown = len(self.ledger.seen)
+        self.projection.extend(self.ledger.seen[position] for position in sorted(self.ledger.seen))
+        self.ready = False
+        self.looks = 0
+        self._last_seen = {
+            path: _Seen(f.number, f.version, bytes(f.data)) for path, f in self._visible().items()
+        }
+        os.makedirs(os.path.join(folder, ".stored"))
+        self.base = folder
+        self.index_path = os.path.join(folder, ".stored", INDEX_NAME)
+        if self.index_states[-1] is not None:
+            with open(self.index_path, "wb") as file:
+                file.write(self.index_states[-1])
+        self.cursor_was_there = state.disk.find(STORED_NAME, CURSOR_NAME) is not None
+        self._outer: Kernel | None = None
+
+    def __enter__(self) -> "World":
+        self._outer = getattr(Kernel, "current", None)
+        Kernel.current = self.kernel
+        self.kernel.changed = self.look
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kernel.before = lambda _name, _tear: None
+        self.kernel.scheduler.kill_all()
+        shutil.rmtree(self.base)
+        if self._outer is not None:
+            Kernel.current = self._outer
+
+    @property
+    def state(self) -> State:
+        """What a crash now would leave, before anything is lost."""
+        return State(self.kernel.disk, self.index_states, self.clients, self.ledger)
+
+    # --- start and stop ----------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start the daemon, as `Daemon.run` does, until it is ready.
+
+        Raises:
+            CrashedError: an injected fault made the start fail.
+        """
+        kernel = self.kernel
+        disk = kernel.disk
+        self.files = FileSystem()
+        settings = Settings()
+        for name in ("segment_bytes", "first_segment_bytes"):
+            object.__setattr__(settings, name, SEGMENT_BYTES)
+        self.folders = Folders(
+            kernel.new_fd(disk.root),
+            kernel.new_fd(disk.folder(STORED_NAME)),
+            kernel.new_fd(disk.folder(STORED_NAME, "journal")),
+        )
+        self.datadir = DataDir(self.base, self.files, self.folders)
+        self.sessions = make_sessions(settings)
+        try:
+            self.journal = open_journal(self.datadir, self.sessions, settings)
+            self.store = self.journal.store
+            self.ledger.starts.add(self.journal.written.position)
+            import_at_first_start(self.datadir, self.journal)
+            self.server = self._server(settings)
+            self.index.start()
+            with _letting_others_run(kernel):
+                await_whole_tree(self.server, self.datadir, self.journal)
+        except (OSError, ConfigError, StorageFullError, JournalFailedError) as error:
+            if not kernel.faults:
+                raise
+            raise CrashedError(str(error)) from error
+        if self.cursor_was_there and self._cursor().lost:
+            raise Violation("the tree's cursor is torn")
+        self.ready = not self.tree.fault
+        if self.ready:
+            self._check_ready_tree()
+        for client in self.clients:
+            client.must_retry = bool(client.unanswered)
+
+    def _server(self, settings: Settings) -> Server:
+        self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
+        self.endpoints = SimulatedEndpoints(self)
+        return assemble(
+            ServerParts(
+                base=self.base,
+                journal=self.journal,
+                sessions=self.sessions,
+                peers=Peers(AccessRules(), RateLimiter(0, 0)),
+                endpoints=self.endpoints,
+                reads=NoReads(),
+                projections=(self.index, self.tree),
+                wakeup=NoWakeup(),
+                settings=settings,
+                read_settings=lambda: settings,
+            )
+        )
+
+    def stop(self) -> None:
+        """A clean stop, as `Daemon._stop` does it."""
+        server = self.server
+        with self._may_fail():
+            server.finish()
+            if server._group_commit.has_unanswered:
+                raise Violation("a stop leaves stores that had arrived without an answer")
+            self.journal.close()
+            self.index.send(self.journal.mark)
+            self.index.finish()
+            self._wait_for(self.index)
+            if self.index.place == self.journal.mark:
+                if not self.tree.running:
+                    self.tree.start()
+                self.tree.send(self.index.place)
+            self.tree.finish()
+            self._wait_for(self.tree)
+        # Unless the time for a stop was up before they had come to the end.
+        in_time = not self.kernel.faults and self.tree.place == self.journal.mark
+        if in_time and self._cursor() != Cursor(self.journal.mark.position, clean=True):
+            raise Violation(f"after a clean stop the tree's cursor says {self._cursor()}")
+
+    def _wait_for(self, follower: SimulatedFollower) -> None:
+        for _ in range(ROUNDS_MAX):
+            if follower.ended:
+                return
+            self.run_tasks(20)
+        raise Violation(f"the {follower.kind} does not end")
+
+    # --- life --------------------------------------------------------------------------------------
+
+    def live(self, steps: int) -> None:
+        """So many random steps.
+
+        Raises:
+            CrashedError: an injected fault ended the daemon.
+        """
+        for _ in range(steps):
+            self.step()
+
+    def step(self) -> None:
+        """One thing that happens."""
+        random, server = self.random, self.server
+        what = random.random()
+        with self._may_fail():
+            if what < 0.3:
+                self._send(random.choice(self.clients))
+            elif what < 0.5:
+                server.commit_next()
+            elif what < 0.65:
+                server._group_commit.collect_sync()
+            elif what < 0.75:
+                server._projections.follow()
+            elif what < 0.98:
+                self.run_tasks(random.randint(1, 12))
+            else:
+                self._surprise()
+
+    def _send(self, client: Client) -> None:
+        random = self.random
+        if client.must_retry or (client.unanswered and random.random() < 0.05):
+            client.must_retry = False
+            for request in list(client.unanswered):
+                self._deliver(client, client.frame(request))
+        elif self.to_make > 0 and len(client.unanswered) < 6 and self.workload is not None:
+            self.to_make -= 1
+            request = client.make(self.workload, random)
+            client.note_sent(request, self.ledger)
+            if random.random() < 0.03:
+                return
+            self._deliver(client, client.frame(request))
+
+    def _deliver(self, client: Client, frame: bytes) -> None:
+        self.endpoints.messages.append(((client.name, False), frame))
+        self.server.drain()
+
+    def _surprise(self) -> None:
+        random, clock = self.random, self.kernel.clock
+        which = random.randrange(4)
+        if which == 0:
+            clock.ms += random.choice([-3_600_000, -5_000, 60_000])
+        elif which == 1:
+            self.tree.stop()
+        elif which == 2:
+            self.index.stop()
+            self.tree.stop()
+        else:
+            client = random.choice(self.clients)
+            if client.unanswered:
+                client.give_up()
+        if self.kernel.fault_odds:
+            self.kernel.fail_write_back(0.3)
+
+    def run_tasks(self, calls: int) -> None:
+        """Let all other threads and processes run for a while."""
+        scheduler = self.kernel.scheduler
+        for task in list(scheduler.tasks):
+            if task in scheduler.tasks:
+                scheduler.run(task, calls)
+
+    def settle(self) -> None:
+        """Until all clients have their answers, and index and tree have come to the end."""
+        server = self.server
+        with self._may_fail():
+            for patience in range(ROUNDS_MAX):
+                for client in self.clients:
+                    client.must_retry |= bool(client.unanswered) and patience % 20 == 19
+                    if client.must_retry:
+                        self._send(client)
+                while server.commit_next():
+                    pass
+                server._group_commit.collect_sync()
+                server._projections.follow()
+                self.run_tasks(50)
+                end = self.journal.mark
+                if (
+                    not any(client.unanswered for client in self.clients)
+                    and end == self.journal.written == self.index.place == self.tree.place
+                ):
+                    return
+        unanswered = [len(client.unanswered) for client in self.clients]
+        raise Violation(
+            f"no end: unanswered {unanswered}, journal {self.journal.written}, index {self.index.place}, tree"
+            f" {self.tree.place} {self.tree.fault!r}"
+        )
+
+    @contextlib.contextmanager
+    def _may_fail(self) -> Iterator[None]:
+        try:
+            yield
+        except (JournalFailedError, OSError) as error:
+            if not self.kernel.faults:
+                raise
+            raise CrashedError(str(error)) from error
+
+    # --- looking -----------------------------------------------------------------------------------
+
+    def show(self, records: Iterable[Stored]) -> None:
+        """Records that readers can see now."""
+        for stored in records:
+            self.ledger.show(stored)
+            if stored.position > self.shown:
+                self.shown = stored.position
+                self.projection.extend([stored])
+
+    def note_index(self) -> None:
+        """The index has committed."""
+        with contextlib.closing(sqlite3.connect(self.index_path)) as database:
+            self.index_states.append(database.serialize())
+        del self.index_states[:-30]
+
+    def _visible(self) -> dict[str, File]:
+        return self.kernel.disk.files_under("jobs")
+
+    def look(self) -> None:
+        """Somebody looks at the tree: each file is whole, none has vanished or become older."""
+        visible = self._visible()
+        for path, file in visible.items():
+            before = self._last_seen.get(path)
+            if before is not None and before[:2] == (file.number, file.version):
+                continue
+            self.looks += 1
+            known = self.projection.versions.get(path, [])
+            seen = _Seen(file.number, file.version, bytes(file.data))
+            if seen.content not in known:
+                raise Violation(f"{path} holds what it never should: {seen.content[:80]!r}")
+            if before is not None and before.content in known:
+                newest = max(i for i, version in enumerate(known) if version == seen.content)
+                if newest < known.index(before.content):
+                    raise Violation(
+                        f"{path} became older: version {newest} after {known.index(before.content)}"
+                    )
+            self._last_seen[path] = seen
+        gone = self._last_seen.keys() - visible.keys()
+        if gone:
+            raise Violation(f"{min(gone)} vanished")
+
+    def _check_ready_tree(self) -> None:
+        """Once ready, the tree is as of some position or newer, and nothing in it is torn."""
+        reached = self._cursor().position
+        if self.tree.place is not None:
+            reached = max(reached, self.tree.place.position)
+        least = Projection()
+        least.extend(stored for stored in self.records() if stored.position <= reached)
+        full = Projection()
+        full.extend(self.records())
+        visible = self._visible()
+        for path, file in visible.items():
+            if bytes(file.data) not in full.versions.get(path, []):
+                raise Violation(f"{path} is torn, or foreign, when the daemon is ready")
+        for path, versions in least.versions.items():
+            if path not in visible:
+                raise Violation(f"{path} is missing when the daemon is ready")
+            content = bytes(visible[path].data)
+            every = full.versions[path]
+            if max(i for i, version in enumerate(every) if version == content) < len(versions) - 1:
+                raise Violation(f"{path} is older than it should be when the daemon is ready")
+
+    def _cursor(self) -> Cursor:
+        with _quiet(self.kernel):
+            return load_cursor(self.files, self.folders.stored, self.store)
+
+    def records(self) -> list[Stored]:
+        """All that is synced in the journal, read anew."""
+        with _quiet(self.kernel):
+            reader = JournalReader(self.files, self.folders.journal)
+            try:
+                return list(stored_in(reader.entries(reader.start(), self.journal.mark)))
+            finally:
+                reader.close()
+
+    def check_end(self) -> None:
+        """All promises, once everything has come to rest."""
+        records = self.records()
+        check_records(records, self.ledger)
+        wanted = Projection()
+        wanted.extend(records)
+        tree = {path: bytes(file.data) for path, file in self._visible().items()}
+        if tree != wanted.files:
+            differ = sorted(
+                p for p in tree.keys() | wanted.files.keys() if tree.get(p) != wanted.files.get(p)
+            )
+            raise Violation(f"the tree is not what the journal says: {differ[:3]}")
+        self._check_index(wanted)
+        self._await_clean_cursor()
+        left = self.kernel.disk.find(STORED_NAME, "staging")
+        if left is not None and not isinstance(left, File) and left.names:
+            raise Violation(f"left in staging: {list(left.names)}")
+
+    def _await_clean_cursor(self) -> None:
+        """When nothing is left to do, the tree is synced, and says so."""
+        for _ in range(50):
+            if self._cursor() == Cursor(self.journal.mark.position, clean=True):
+                return
+            self.run_tasks(20)
+        raise Violation(f"at rest the tree's cursor says {self._cursor()}, at {self.journal.mark.position}")
+
+    def _check_index(self, wanted: Projection) -> None:
+        payloads = []
+        with (
+            _quiet(self.kernel),
+            contextlib.closing(connect(self.index_path, read_only=True)) as database,
+        ):
+            reader = JournalReader(self.files, self.folders.journal)
+            for table in ("job", "checkpoint", "setting", "event"):
+                for segment, offset, length, crc in database.execute(
+                    f"SELECT segment, offset, length, crc FROM {table}"
+                ):
+                    payload = reader.payload(segment, offset, length)
+                    if crc32c(payload) != crc:
+                        raise Violation(f"the index names bytes that are not there: {segment}, {offset}")
+                    payloads.append(payload)
+            reader.close()
+        if sorted(payloads) != wanted.payloads:
+            raise Violation("the index is not what the journal says")
+
+
+@contextlib.contextmanager
+def _letting_others_run(kernel: Kernel) -> Iterator[None]:
+    """While the server sleeps, everybody else runs."""
+    clock, sleep = kernel.clock, kernel.clock.sleep
+
+    def run_others(seconds: float) -> None:
+        if kernel.scheduler.current is not None:
+            sleep(seconds)
+            return
+        clock.up += seconds
+        for task in list(kernel.scheduler.tasks):
+            kernel.scheduler.run(task, 50)
+        rounds.append(1)
+        if len(rounds) > ROUNDS_MAX:
+            raise Violation("it never becomes ready")
+
+    rounds: list[int] = []
+    clock.sleep = run_others  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del clock.sleep
+
+
+@contextlib.contextmanager
+def _quiet(kernel: Kernel) -> Iterator[None]:
+    """Calls of the one who checks: nothing fails, nobody else runs, nothing is counted."""
+    saved = kernel.before, kernel.fault_odds, kernel.switch_odds, kernel.calls, kernel.scheduler.current
+    kernel.before, kernel.fault_odds, kernel.switch_odds = (lambda _name, _tear: None), 0.0, 0.0
+    kernel.scheduler.current = None
+    try:
+        yield
+    finally:
+        kernel.before, kernel.fault_odds, kernel.switch_odds, kernel.calls, kernel.scheduler.current = saved

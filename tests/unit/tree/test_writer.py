@@ -1,0 +1,762 @@
+"""The tree: the documented files, whole, never older than what was shown, and never outside the base."""
+
+import errno
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from perstack_stored.datadir.background_sync import BackgroundSync
+from perstack_stored.datadir.filesystem import Buffer, FileSystem
+from perstack_stored.errors import TreeUnsyncedError
+from perstack_stored.model import json_text
+from perstack_stored.model.kinds import Kind
+from perstack_stored.tree import cursor as tree_cursor
+from perstack_stored.tree import file_writer
+from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, cursor_store, load_cursor, save_cursor
+from perstack_stored.tree.write import Write, event_name
+from perstack_stored.tree.writer import TreeWriter
+from tests.helpers.datadir import (
+    Base,
+    Died,
+    FailingFiles,
+    SimulatedDisk,
+    checkpoint,
+    dumps,
+    event,
+    job,
+    setting,
+)
+
+RUN = "jobs/job-1/runs/run-1"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Base:
+    return Base(tmp_path / "base")
+
+
+def grown(base: Base) -> TreeWriter:
+    """A tree that has come up to the end, opened anew."""
+    made = base.open_tree()
+    base.grow(made)
+    return made
+
+
+# --- names and content -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "step", "type", "n", "name"),
+    [
+        (1700000000000, 3, "startRun", 1, "event-1700000000000-3-startRun.json"),
+        (1700000000000.75, 3.0, "a-b", 1, "event-1700000000000-3-a-b.json"),
+        (0, 0, "x", 2, "event-0-0-x.n0002.json"),
+        (-0.0, 0, "x", 12345, "event-0-0-x.n12345.json"),
+        (
+            9007199254740991.0,
+            9007199254740991,
+            "y" * 100,
+            9999,
+            f"event-9007199254740991-9007199254740991-{'y' * 100}.n9999.json",
+        ),
+    ],
+)
+def test_an_event_is_named_as_the_reference_names_it(
+    timestamp: float, step: float, type: str, n: int, name: str
+) -> None:
+    """Timestamp by its whole part, step, type; a twin has its number before the suffix; any name fits."""
+    assert event_name(timestamp, step, type, n) == name
+    assert len(name) < 255
+
+
+def test_the_files_are_the_documented_ones(base: Base) -> None:
+    """job.json is indented, all else is byte for byte what was sent, each at its place, with its modes."""
+    odd = b' {"x" : 1e400, "y":"\\ud800", ' + dumps(event(id="odd", type="a-b"))[1:] + b"\n"
+    a_job = b'{"big":123456789012345678901234567890,' + dumps(job())[1:]
+    base.store((Kind.JOB, a_job), (Kind.CHECKPOINT, checkpoint()), (Kind.EVENT, event()), (Kind.EVENT, odd))
+    base.store((Kind.RUN_SETTING, setting()), (Kind.EVENT, event(id="twin")), (Kind.EVENT, event()))
+    grown(base)
+    assert base.files() == {
+        "jobs/job-1/job.json": json_text.indent(a_job),
+        "jobs/job-1/checkpoints/cp-1.json": dumps(checkpoint()),
+        f"{RUN}/run-setting.json": dumps(setting()),
+        f"{RUN}/event-1700000000000-0-startRun.json": dumps(event()),
+        f"{RUN}/event-1700000000000-0-startRun.n0002.json": dumps(event(id="twin")),
+        f"{RUN}/event-1700000000000-0-a-b.json": odd,
+    }
+    for path in (base.path / "jobs").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640)
+    assert not list((base.path / ".stored" / "staging").iterdir())
+
+
+def test_of_a_setting_the_tree_has_what_the_index_has(base: Base) -> None:
+    """A setting stored again has its first content, the time of the last store, and no defaults."""
+    first = {k: v for k, v in setting().items() if k != "maxSteps"}
+    base.store((Kind.RUN_SETTING, first))
+    made = grown(base)
+    base.store((Kind.RUN_SETTING, setting(model="other")))
+    base.grow(made)
+    (updated_at,) = base.database.execute("SELECT updated_at FROM setting").fetchone()
+    assert base.files() == {f"{RUN}/run-setting.json": dumps(first | {"updatedAt": updated_at})}
+    assert updated_at > first["updatedAt"]
+
+
+def test_any_id_that_is_allowed_has_a_file(base: Base) -> None:
+    """The longest ids, dots, spaces, quotes and other scripts all work as names."""
+    for i, name in enumerate(
+        ["x" * 200, "é" * 100, "...", ".hidden", "a b", "a'\"b", "日本", "-rf", "~", "%2F", "job.json"]
+    ):
+        base.store(
+            (Kind.JOB, job(id=name)),
+            (Kind.CHECKPOINT, checkpoint(id=name, jobId=name)),
+            (Kind.EVENT, event(jobId=name, runId=name)),
+        )
+        grown(base)
+        assert {f"jobs/{name}/job.json", f"jobs/{name}/checkpoints/{name}.json"} <= set(base.files())
+        assert len(base.files()) == 3 * (i + 1)
+
+
+# --- folding and replay ----------------------------------------------------------------------------
+
+
+class Recorder(FileSystem):
+    """Real files that tell which names appear, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
+        super().give_name(fd, name, dir_fd=dir_fd)
+        if name != "aside":
+            self.names.append(name)
+
+    def exchange(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        super().exchange(source, target, source_dir=source_dir, target_dir=target_dir)
+        self.names.append(f"again {target}")
+
+
+def test_of_many_versions_the_first_appears_in_its_place_and_the_newest_wins(base: Base) -> None:
+    """A job stored over and over is written twice: where it first stood in the order, and as it is last."""
+    for i in range(10):
+        base.store((Kind.JOB, job(n=i)), (Kind.EVENT, event(id=str(i), timestamp=i)))
+    files = Recorder()
+    made = base.open_tree(files)
+    base.grow(made)
+    assert files.names == [
+        "job.json", *(f"event-{i}-0-startRun.json" for i in range(9)),
+        "again job.json", "event-9-0-startRun.json"
+    ]  # fmt: skip
+    assert base.files()["jobs/job-1/job.json"] == json_text.indent(dumps(job(n=9)))
+    for i in range(3):
+        base.store((Kind.JOB, job(n=10 + i)))
+    files.names.clear()
+    base.grow(made)
+    assert files.names == ["again job.json"]  # it was there: only the newest counts
+
+
+def versions(base: Base) -> list[int]:
+    return [
+        int(text.split(b'"n": ')[1][:3].strip(b",\n }")) for text in base.files().values() if b'"n": ' in text
+    ]
+
+
+@pytest.mark.parametrize("slice_", [1, 2, 3, 50])
+def test_a_replay_never_brings_back_an_older_version(base: Base, slice_: int) -> None:
+    """After a crash a file that was newer than the durable cursor stays as it is until it is newer still."""
+    for i in range(1, 20):
+        base.store(
+            (Kind.JOB, job(n=i, startedAt=1)),
+            (Kind.CHECKPOINT, checkpoint(n=i)),
+            (Kind.RUN_SETTING, setting(n=i)),
+        )
+    made = base.open_tree()
+    base.grow(made, slice_=slice_)
+    newest = base.files()
+
+    class Watcher(FileSystem):
+        """Real files that look, after each change, whether a file has become older."""
+
+        def exchange(self, *args: Any, **kwargs: Any) -> None:
+            super().exchange(*args, **kwargs)
+            assert all(base.files()[name] == newest[name] for name in before)
+
+    before = dict(newest)
+    made = base.open_tree(Watcher())  # the first one was never synced: its cursor stands at 0
+    assert made.position == 0
+    assert not made.clean
+    base.grow(made, slice_=slice_)
+    assert base.files() == newest
+    made.sync(clean=True)
+
+
+def test_a_replay_puts_back_whatever_was_lost(base: Base) -> None:
+    """Files written since the cursor moved may be gone, empty or cut: replay makes them whole."""
+    random = Random(4)
+    base.store(*((Kind.EVENT, event(id=str(i), timestamp=i)) for i in range(10)), (Kind.JOB, job(n=1)))
+    made = grown(base)
+    made.sync(clean=False)
+    synced = set(base.files())
+    for i in range(40):
+        base.store((Kind.EVENT, event(id=f"b{i}", timestamp=20 + i // 3)), (Kind.EVENT, event(runId=f"r{i}")))
+        base.store(
+            (Kind.JOB, job(id=f"job-{i % 5}", n=i)), (Kind.CHECKPOINT, checkpoint(id=f"cp-{i % 7}", n=i))
+        )
+        base.store((Kind.RUN_SETTING, setting(runId=f"r{i % 3}")))
+    base.grow(made)
+    whole = base.files()
+    for round_ in range(6):
+        for name in sorted(set(whole) - synced):
+            path = base.path / name
+            how = random.randrange(5) if round_ else 1
+            if how == 1:
+                path.unlink()
+            elif how == 2:
+                path.write_bytes(b"")
+            elif how == 3:
+                path.write_bytes(whole[name][:-1])
+            elif how == 4:
+                path.write_bytes(bytes(len(whole[name])))
+        if round_ == 3:
+            shutil.rmtree(base.path / "jobs" / "job-1" / "runs" / "r5")
+        (base.path / ".stored" / "staging" / "aside").write_bytes(b"left by a crash")
+        made = base.open_tree()
+        assert made.position == 11
+        base.grow(made, slice_=random.choice([1, 7, 1000]))
+        assert base.files() == whole
+    made.sync(clean=True)
+    assert base.open_tree().position == base.journal.mark.position
+
+
+def test_a_replay_makes_no_file_that_is_there_as_it_should_be(base: Base) -> None:
+    """After a kill, what was written already is compared only: making files may be slow just then."""
+    base.store(*((Kind.EVENT, event(id=str(i), timestamp=i)) for i in range(20)), (Kind.JOB, job(n=1)))
+    made = grown(base)
+    whole = base.files()
+    (base.path / RUN / "event-7-0-startRun.json").unlink()
+
+    class Counting(FileSystem):
+        made = 0
+
+        def create_unnamed(self, mode: int, *, dir_fd: int) -> int:
+            self.made += 1
+            return super().create_unnamed(mode, dir_fd=dir_fd)
+
+    files = Counting()
+    made = base.open_tree(files)
+    base.grow(made)
+    assert files.made == 1
+    assert base.files() == whole
+
+
+def test_a_crash_at_any_call_is_repaired_by_the_next_start(tmp_path: Path) -> None:
+    """Wherever the tree's process dies, the next one ends with the same files, nothing left aside."""
+    base = Base(tmp_path / "base")
+    base.store((Kind.JOB, job(n=1)), (Kind.EVENT, event(id="a")), (Kind.EVENT, event(id="b")))
+    base.store(
+        (Kind.JOB, job(n=2)),
+        (Kind.CHECKPOINT, checkpoint()),
+        (Kind.RUN_SETTING, setting()),
+        (Kind.EVENT, event()),
+    )
+    made = grown(base)
+    whole = base.files()
+    calls = 0
+    while True:
+        shutil.rmtree(base.path / "jobs")
+        (base.path / ".stored" / CURSOR_NAME).unlink(missing_ok=True)
+        disk = SimulatedDisk(dies_at=calls)
+        died = False
+        try:
+            made = base.open_tree(disk)
+            base.grow(made, slice_=1)
+            made.sync(clean=True)
+        except Died:
+            died = True
+        for path, content in base.files().items():
+            older = json_text.indent(dumps(job(n=1))) if path.endswith("job.json") else None
+            assert content in (whole[path], older), path  # whole at any moment
+        made = base.open_tree()
+        base.grow(made)
+        made.sync(clean=True)
+        assert base.files() == whole
+        assert not list((base.path / ".stored" / "staging").iterdir())
+        if not died:
+            break
+        calls += 1
+    assert calls > 40
+
+
+# --- the cursor ------------------------------------------------------------------------------------
+
+
+def test_the_cursor_moves_behind_a_sync_only(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the cursor says that files are there they were synced; never more than the bound is unsynced."""
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 10)
+    log: list[str] = []
+
+    class Logged(FileSystem):
+        def sync_all(self, fd: int) -> None:
+            log.append("syncfs")
+
+        def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+            super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
+            log.append(f"cursor {load_cursor(FileSystem(), base.stored_dir, base.journal.store).position}")
+
+        def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
+            super().give_name(fd, name, dir_fd=dir_fd)
+            log.append("file")
+
+    for i in range(12):
+        base.store(*((Kind.EVENT, event(id=f"{i}-{k}", timestamp=i * 10 + k)) for k in range(3)))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    made = base.open_tree(Logged())
+    base.grow(made, slice_=1)
+    made.sync(clean=True)
+    made.sync(clean=True)
+    assert log[0] == "cursor 0"
+    assert log[-2:] == ["syncfs", "cursor 36"]
+    unsynced = 0
+    for i, what in enumerate(log):
+        if what == "file":
+            unsynced += 1
+            assert unsynced <= 10
+        elif what.startswith("cursor") and what != "cursor 0":
+            assert log[i - 1] == "syncfs"
+            unsynced = 0
+
+
+def test_a_sync_beside_the_writing_covers_what_the_cursor_says(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are made meanwhile; the cursor says no more than was written when the sync began."""
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 10)
+    made_files = 0
+    covered: list[int] = []
+    beside: list[int] = []
+    growing = True
+
+    class Slow(FileSystem):
+        def sync_all(self, fd: int) -> None:
+            before = made_files
+            time.sleep(0.02)
+            for _ in range(200):  # on a busy machine it takes longer until a file is made beside one of them
+                if made_files > before or any(beside) or not growing:
+                    break
+                time.sleep(0.005)
+            beside.append(made_files - before)
+            covered.append(before)
+
+        def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
+            nonlocal made_files
+            super().give_name(fd, name, dir_fd=dir_fd)
+            made_files += 1
+            cursor = load_cursor(FileSystem(), base.stored_dir, base.journal.store)
+            assert made_files <= cursor.position + 10
+            assert cursor.position <= max(covered, default=0)
+
+    for i in range(40):
+        base.store(*((Kind.EVENT, event(id=f"{i}-{k}", timestamp=i * 10 + k)) for k in range(3)))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    made = base.open_tree(Slow())
+    made.syncer = BackgroundSync(made._files.sync_all)
+    base.grow(made, slice_=1)
+    growing = False
+    made.sync(clean=True)
+    made.syncer.stop()
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(120, clean=True)
+    assert max(beside) > 0
+
+
+def test_a_sync_beside_the_writing_that_fails_ends_the_writing(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is waited for: the next process compares what is there."""
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 10)
+    for i in range(20):
+        base.store((Kind.EVENT, event(id=f"{i}", timestamp=i)))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    files = FailingFiles()
+    files.errors["sync_all"] = errno.EIO
+    made = base.open_tree(files)
+    made.syncer = BackgroundSync(lambda fd: files.sync_all(fd))  # noqa: PLW0108 - it fails when looked up
+    with pytest.raises(TreeUnsyncedError):
+        base.grow(made, slice_=1)
+    made.syncer.stop()
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).position == 0
+
+
+def test_a_clean_cursor_is_taken_back_before_anything_is_written(base: Base) -> None:
+    """What is written behind a clean cursor must be replayed after a crash, so the cursor says so first."""
+    base.store((Kind.EVENT, event()))
+    made = grown(base)
+    made.sync(clean=True)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(1, clean=True)
+    base.store((Kind.EVENT, event(id="b")))
+    files = FailingFiles(create_unnamed=errno.EIO)
+    made = base.open_tree(files)
+    with pytest.raises(OSError, match="Input/output"):
+        base.grow(made)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(1, clean=False)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "longer", "other store"])
+def test_a_cursor_that_is_not_right_means_all_is_projected_again(base: Base, damage: str) -> None:
+    """A damaged cursor, or one of another journal, is not believed."""
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(77, clean=True))
+    path = base.path / ".stored" / CURSOR_NAME
+    data = path.read_bytes()
+    if damage == "flip":
+        for i in range(len(data)):
+            path.write_bytes(data[:i] + bytes([data[i] ^ 4]) + data[i + 1 :])
+            assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(
+                0, clean=False, lost=True
+            )
+        return
+    path.write_bytes({"cut": data[:-1], "empty": b"", "longer": data + b"x", "other store": data}[damage])
+    store = bytes(16) if damage == "other store" else base.journal.store
+    assert load_cursor(FileSystem(), base.stored_dir, store) == Cursor(0, clean=False, lost=True)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).position == (
+        77 if damage == "other store" else 0
+    )
+
+
+# --- what others do to the tree --------------------------------------------------------------------
+
+
+def test_a_file_that_is_there_as_it_should_be_is_left_alone(base: Base) -> None:
+    """The same bytes are not written again: the file keeps its inode."""
+    base.store((Kind.EVENT, event()))
+    made = grown(base)
+    path = base.path / RUN / "event-1700000000000-0-startRun.json"
+    inode = path.stat().st_ino
+    del made
+    grown(base)
+    assert path.stat().st_ino == inode
+
+
+def test_a_file_with_other_content_is_replaced_whole(base: Base) -> None:
+    """Whatever stands under a name of ours is exchanged for what the journal says, not rewritten."""
+    base.store((Kind.EVENT, event()))
+    path = base.path / RUN / "event-1700000000000-0-startRun.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * len(dumps(event())))
+    before = path.open("rb")
+    grown(base)
+    assert path.read_bytes() == dumps(event())
+    assert before.read() == b"x" * len(dumps(event()))
+    before.close()
+
+
+@pytest.mark.parametrize("level", ["jobs/job-1", "jobs/job-1/runs", RUN])
+def test_no_link_leads_out_of_the_base(base: Base, tmp_path: Path, level: str) -> None:
+    """A folder that is a link is never followed: the file is blocked and named, others are written."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = base.path / level
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside)
+    base.store((Kind.EVENT, event()), (Kind.JOB, job(id="other")))
+    blocked: list[Write] = []
+    made = base.open_tree()
+    made.on_blocked = lambda write, _error: blocked.append(write)
+    base.grow(made)
+    assert not list(outside.iterdir())
+    assert blocked[0].name == "event-1700000000000-0-startRun.json"
+    assert made.blocked == len(blocked)
+    assert "jobs/other/job.json" in base.files()
+    assert made.position == base.journal.mark.position
+
+
+@pytest.mark.parametrize("what", ["link", "file"])
+def test_a_tree_whose_top_is_something_else_waits_for_it(base: Base, tmp_path: Path, what: str) -> None:
+    """Nothing counts as blocked, and so as done: when the place is free, all of it is written."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    top = base.path / "jobs"
+    if what == "link":
+        top.symlink_to(outside)
+    else:
+        top.write_bytes(b"")
+    base.store((Kind.EVENT, event()), (Kind.JOB, job(id="other")))
+    made = base.open_tree()
+    with pytest.raises(NotADirectoryError, match="jobs"):
+        base.grow(made)
+    assert made.blocked == 0
+    assert not list(outside.iterdir())
+    top.unlink()
+    base.grow(made)
+    assert "jobs/other/job.json" in base.files()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("level", ["jobs", "jobs/job-1"])
+def test_a_folder_that_was_moved_is_not_written_to_any_more(
+    base: Base, tmp_path: Path, level: str, *, replaced: bool
+) -> None:
+    """What belongs in the tree is made where people look for it."""
+    base.store((Kind.EVENT, event()))
+    made = grown(base)
+    (base.path / level).rename(tmp_path / "moved")
+    if replaced:
+        (base.path / level).mkdir()
+    before = sorted((tmp_path / "moved").rglob("*"))
+    base.store((Kind.EVENT, event(timestamp=1700000000001)))
+    base.grow(made)
+    assert sorted((tmp_path / "moved").rglob("*")) == before
+    assert [name for name in base.files() if name.startswith("jobs/")] == [
+        f"{RUN}/event-1700000000001-0-startRun.json"
+    ]
+
+
+@pytest.mark.parametrize("what", ["link", "dangling link", "folder", "full folder", "same size folder"])
+def test_what_stands_in_the_place_of_a_file_stays(base: Base, tmp_path: Path, what: str) -> None:
+    """A link or folder under the name of a file blocks this file, is left as it is, and stops no other."""
+    target = tmp_path / "target"
+    target.write_bytes(b"not ours")
+    path = base.path / "jobs" / "job-1" / "job.json"
+    path.parent.mkdir(parents=True)
+    base.store((Kind.JOB, job()), (Kind.JOB, job(id="other")))
+    if what == "link":
+        path.symlink_to(target)
+    elif what == "dangling link":
+        path.symlink_to(tmp_path / "nowhere")
+    else:
+        path.mkdir()
+        if what == "full folder":
+            (path / "x").write_bytes(b"x")
+        if what == "same size folder":
+            filler = path.stat().st_size - len(json_text.indent(dumps(job(text=""))))
+            base.store((Kind.JOB, job(text="x" * filler)))
+    for _ in range(2):
+        made = base.open_tree()
+        base.grow(made)
+        assert made.blocked == 1
+        assert made.position == base.journal.mark.position
+    base.store((Kind.JOB, job(n=2)), (Kind.JOB, job(id="another")))
+    base.grow(made)
+    assert made.blocked == 2
+    assert {"jobs/other/job.json", "jobs/another/job.json"} <= set(base.files())
+    assert target.read_bytes() == b"not ours"
+    assert not (tmp_path / "nowhere").exists()
+    assert path.is_symlink() or path.is_dir()
+    assert not list((base.path / ".stored" / "staging").iterdir())
+
+
+def test_a_fifo_in_the_place_of_a_file_stops_nothing(base: Base) -> None:
+    """Opening what isn't a file must not wait."""
+    base.store((Kind.JOB, job()), (Kind.JOB, job(id="other")))
+    path = base.path / "jobs" / "job-1" / "job.json"
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    grown(base)
+    assert "jobs/other/job.json" in base.files()
+
+
+@pytest.mark.parametrize("gone", ["jobs", "jobs/job-1", "jobs/job-1/runs", RUN])
+def test_a_folder_that_is_removed_underneath_is_made_again(base: Base, gone: str) -> None:
+    """Deleting a job while the daemon runs does not stop what is stored later, in old folders and new."""
+    base.store((Kind.EVENT, event()), (Kind.JOB, job()), (Kind.EVENT, event(runId="run-2")))
+    made = grown(base)
+    later: list[dict[str, Any]] = [
+        event(id="b", timestamp=2), event(id="c", runId="run-3"),
+        event(id="d", runId="run-2", timestamp=3), event(jobId="new")
+    ]  # fmt: skip
+    for i, value in enumerate(later):
+        shutil.rmtree(base.path / gone, ignore_errors=True)
+        base.store((Kind.EVENT, value), (Kind.JOB, job(n=i)))
+        base.grow(made)
+        name = event_name(value["timestamp"], 0, "startRun", 1)
+        assert base.files()[f"jobs/{value['jobId']}/runs/{value['runId']}/{name}"] == dumps(value)
+        assert base.files()["jobs/job-1/job.json"] == json_text.indent(dumps(job(n=i)))
+
+
+def test_a_full_disk_stops_the_tree_and_the_same_entries_succeed_later(base: Base) -> None:
+    """An error that is not about one name stops the tree where it is; applied again everything is there."""
+    base.store(*((Kind.EVENT, event(id=str(i), timestamp=i)) for i in range(5)), (Kind.JOB, job()))
+    for call in ("write", "create_unnamed", "give_name", "make_dir"):
+        files = FailingFiles()
+        made = base.open_tree(files)
+        files.errors[call] = errno.ENOSPC
+        with pytest.raises(OSError, match="No space"):
+            base.grow(made)
+        assert made.position == 0
+        assert not made.blocked
+    files.errors.clear()
+    base.grow(made)
+    assert len(base.files()) == 6
+
+
+def test_a_replacement_that_fails_can_be_tried_again(base: Base) -> None:
+    """When the exchange with the old file fails, nothing is left aside that would stop the next one."""
+    base.store((Kind.JOB, job(n=1)))
+    files = FailingFiles()
+    made = base.open_tree(files)
+    base.grow(made)
+    base.store((Kind.JOB, job(n=2)))
+    files.errors["exchange"] = errno.ENOSPC
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            base.grow(made)
+    assert base.files() == {"jobs/job-1/job.json": json_text.indent(dumps(job(n=1)))}
+    files.errors.clear()
+    base.grow(made)
+    assert base.files() == {"jobs/job-1/job.json": json_text.indent(dumps(job(n=2)))}
+
+
+def test_descriptors_are_bounded(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many folders there are, few are open at a time, and none after the close."""
+    monkeypatch.setattr(file_writer, "_FOLDERS_OPEN_MAX", 8)
+    before = len(os.listdir("/proc/self/fd"))
+    base.store(*((Kind.EVENT, event(jobId=f"j{i}", runId=f"r{i}")) for i in range(40)))
+    made = base.open_tree()
+    opened = len(os.listdir("/proc/self/fd"))
+    base.grow(made)
+    assert len(os.listdir("/proc/self/fd")) <= opened + 10
+    made.close()
+    assert len(os.listdir("/proc/self/fd")) <= before + 4
+    assert len(base.files()) == 40
+
+
+def test_a_sync_that_failed_is_not_tried_again(base: Base) -> None:
+    """Linux tells of a failed write-back once: a second sync would report a success, and move the cursor."""
+    base.store((Kind.JOB, job(n=1)))
+    files = FailingFiles()
+    made = base.open_tree(files)
+    base.grow(made)
+    files.errors["sync_all"] = errno.EIO
+    with pytest.raises(TreeUnsyncedError):
+        made.sync(clean=True)
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).position == 0
+
+
+def test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one(base: Base) -> None:
+    """During a replay, a disk error while looking for a file does not mean that it is not there."""
+    for i in range(3):
+        base.store((Kind.JOB, job(n=i)))
+    grown(base)
+    newest = base.files()
+
+    class OnceUnreadable(FileSystem):
+        looks = 0
+
+        def stat(self, name: str, *, dir_fd: int) -> os.stat_result:
+            if name == "job.json":
+                self.looks += 1
+                if self.looks == 1:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+            return super().stat(name, dir_fd=dir_fd)
+
+    files = OnceUnreadable()
+    made = base.open_tree(files)
+    with pytest.raises(OSError, match=r"job\.json"):
+        base.grow(made, slice_=1)
+    assert base.files() == newest
+    base.grow(made, slice_=1)
+    assert files.looks > 1
+    assert base.files() == newest
+
+
+def test_a_replay_reads_what_is_on_the_disk(base: Base) -> None:
+    """Before a file is taken for right, its clean pages are dropped: after a failed write-back they lie."""
+    forgotten: list[str] = []
+
+    class Forgetful(FileSystem):
+        def forget_cached(self, fd: int) -> None:
+            forgotten.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+            super().forget_cached(fd)
+
+    base.store((Kind.JOB, job(n=1)), (Kind.CHECKPOINT, checkpoint()))
+    grown(base)
+    base.grow(base.open_tree(Forgetful()))
+    assert sorted(forgotten) == ["cp-1.json", "job.json"]
+
+
+def test_a_left_over_in_staging_does_not_stop_the_tree(base: Base) -> None:
+    """When what was exchanged could not be removed once, the next replacement removes it."""
+    base.store((Kind.JOB, job(n=0)))
+    files = FailingFiles()
+    made = base.open_tree(files)
+    base.grow(made)
+    base.store((Kind.JOB, job(n=1)))
+    files.errors["unlink"] = errno.EIO
+    with pytest.raises(OSError, match="unlink"):
+        base.grow(made)
+    files.errors.clear()
+    base.store((Kind.JOB, job(n=2)))
+    base.grow(made)
+    assert base.files()["jobs/job-1/job.json"] == json_text.indent(dumps(job(n=2)))
+    assert not list((base.path / ".stored" / "staging").iterdir())
+
+
+def test_a_reader_never_sees_half_a_file(base: Base) -> None:
+    """Between any two calls of the writer each file in the tree is whole."""
+    checked = 0
+
+    class Looking(FileSystem):
+        def write(self, fd: int, buffers: list[Buffer], offset: int) -> None:  # type: ignore[override]
+            super().write(fd, buffers, offset)
+            look()
+
+        def give_name(self, fd: int, name: str, *, dir_fd: int) -> None:
+            look()
+            super().give_name(fd, name, dir_fd=dir_fd)
+            look()
+
+        def exchange(self, *args: Any, **kwargs: Any) -> None:
+            look()
+            super().exchange(*args, **kwargs)
+            look()
+
+    def look() -> None:
+        nonlocal checked
+        for name, content in base.files().items():
+            assert content in allowed, name
+            checked += 1
+
+    values = [job(n=i) for i in range(5)]
+    allowed = {json_text.indent(dumps(v)) for v in values} | {dumps(checkpoint(n=i)) for i in range(5)}
+    for i, value in enumerate(values):
+        base.store((Kind.JOB, value), (Kind.CHECKPOINT, checkpoint(n=i)))
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(0, clean=True))
+    base.grow(base.open_tree(Looking()), slice_=1)
+    assert checked > 50
+
+
+def test_a_cursor_with_any_bad_byte_counts_as_lost(base: Base) -> None:
+    """Wherever the cursor's file is damaged or cut, it is not believed."""
+    save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(7, clean=True))
+    assert load_cursor(FileSystem(), base.stored_dir, base.journal.store) == Cursor(7, clean=True)
+    path = base.path / ".stored" / CURSOR_NAME
+    good = path.read_bytes()
+    damaged = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(len(good))]
+    assert cursor_store(FileSystem(), base.stored_dir) == base.journal.store
+    for data in (*damaged, good[:-1], good + b"\0", b""):
+        path.write_bytes(data)
+        assert load_cursor(FileSystem(), base.stored_dir, base.journal.store).lost
+        assert cursor_store(FileSystem(), base.stored_dir) is None
+
+
+def test_a_lost_cursor_brings_back_no_older_version(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a cursor that can be believed all is projected again, and no file becomes older on the way."""
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 4)
+    for i in range(30):
+        base.store((Kind.JOB, job(n=i)))
+    made = grown(base)
+    made.sync(clean=True)
+    newest = base.files()
+    cursor = base.path / ".stored" / CURSOR_NAME
+    for damage in (lambda: cursor.write_bytes(b"damaged"), cursor.unlink):
+        damage()
+        made = base.open_tree()
+        place = base.reader.start()
+        for entry in base.reader.entries(place, base.journal.mark):
+            made.apply([entry])
+            assert base.files() == newest
+        made.sync(clean=True)
