@@ -23,7 +23,7 @@ from perstack_storage import (
     StorageError,
 )
 from perstack_storage._core.epochs import SeenEpochs, spans_of
-from perstack_storage._core.follow import WAIT_MAX_S, Follow
+from perstack_storage._core.follow import WAIT_MAX_S, Follow, Start
 from perstack_storage._core.frames import Answer
 from perstack_storage._core.reads import Read
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
@@ -100,8 +100,9 @@ class Follower:
 
 
 def follow_of(**arguments: Any) -> Follow:
-    given: dict[str, Any] = {"idle_s": None, "store": "s", "timeout_s": 30.0} | arguments
-    return Follow(given.pop("after", 0), given.pop("job_id", None), given.pop("run_id", None), **given)
+    given: dict[str, Any] = {"idle_s": None, "timeout_s": 30.0} | arguments
+    start = Start(given.pop("after", 0), given.pop("store", "s"), given.pop("epoch", None))
+    return Follow(start, given.pop("job_id", None), given.pop("run_id", None), **given)
 
 
 def answered(follow: Follow, now: float, records: list[int], upto: int, position: int) -> dict[str, Any]:

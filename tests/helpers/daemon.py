@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 START_SECONDS = 120.0
 # Most conditions cost CPU time of a daemon: a longer wait asks less often.
 _POLL_SECONDS, _POLL_FACTOR, _POLL_SECONDS_MAX = 0.01, 1.2, 0.05

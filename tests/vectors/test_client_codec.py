@@ -68,7 +68,7 @@ def test_the_parts_of_a_value_are_made_byte_for_byte() -> None:
         assert header["part"] == number
         part = (number, len(sides[0].body) if sides[0] else 0)
         made = frames.part_request(
-            header["op"], header["id"], header["session"], 1, 0, part, memoryview(value)
+            header["op"], header["id"], frames.StoreNumber(header["session"], 1, 0), part, memoryview(value)
         )
         assert made == side.frame
 

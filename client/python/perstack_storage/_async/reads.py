@@ -7,7 +7,7 @@ from typing import Any, cast
 from perstack_storage._core.answers import Page, arguments_of, page_of, records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError
-from perstack_storage._core.follow import Follow
+from perstack_storage._core.follow import Follow, Start
 from perstack_storage._core.shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
 
 from .connection import AsyncConnection
@@ -138,13 +138,11 @@ class Reads:
             ValueError: `run_id` without `job_id`, or a negative `idle_s`.
         """
         follow = Follow(
-            after,
+            Start(after, store, epoch),
             job_id,
             run_id,
             idle_s=idle_s,
-            store=store,
             timeout_s=self.timeout_s,
-            epoch=epoch,
             seen=self._seen,
         )
         return self._follow(follow)

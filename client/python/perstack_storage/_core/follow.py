@@ -1,5 +1,7 @@
 """Following the store by position: what to ask next, and what an answer means. No sockets, no clocks."""
 
+from typing import NamedTuple
+
 from perstack_storage._core.answers import checked_records, value_of
 from perstack_storage._core.epochs import SeenEpochs, name_epochs, spans_of
 from perstack_storage._core.errors import ProtocolError
@@ -9,6 +11,14 @@ from perstack_storage._core.shapes import Record
 
 WAIT_MAX_S = 2.0
 """So long the daemon is asked to wait. One that was killed is missed a little later than that."""
+
+
+class Start(NamedTuple):
+    """Where a subscription begins: after a position of a history, and the epoch of the record there."""
+
+    after: int = 0
+    store: str | None = None
+    epoch: str | None = None
 
 
 class Follow:
@@ -21,16 +31,14 @@ class Follow:
         done: nothing new has come for `idle_s`.
     """
 
-    def __init__(  # noqa: PLR0913 - the options of a subscription
+    def __init__(
         self,
-        after: int,
+        start: Start,
         job_id: str | None,
         run_id: str | None,
         *,
         idle_s: float | None,
-        store: str | None,
         timeout_s: float,
-        epoch: str | None = None,
         seen: SeenEpochs | None = None,
     ) -> None:
         if run_id is not None and job_id is None:
@@ -38,12 +46,12 @@ class Follow:
         if idle_s is not None and not idle_s >= 0:
             raise ValueError("idle_s must not be negative")
         self.done = False
-        self._after = after
+        self._after = start.after
         self._filter = {"jobId": job_id, "runId": run_id}
         self._idle_s = idle_s
-        self._store = store
+        self._store = start.store
         self._seen = SeenEpochs() if seen is None else seen
-        self._epoch = self._seen.at(after) if epoch is None else epoch
+        self._epoch = self._seen.at(start.after) if start.epoch is None else start.epoch
         self._wait_max_s = min(WAIT_MAX_S, timeout_s / 4)
         self._quiet_since: float | None = None
         self._last_look = False

@@ -1,7 +1,7 @@
 """The bytes of requests and answers (`proto/wire.md`, sections 2 and 4); no state, no I/O."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -111,27 +111,34 @@ def batch_item(op: str, size_bytes: int) -> str:
     return f'["{op}",{size_bytes}]'
 
 
-def part_request(  # noqa: PLR0913, PLR0917 - the fields of a header
-    op: str, request_id: int, session: str, seq: int, settled: int, part: tuple[int, int], value: memoryview
+class StoreNumber(NamedTuple):
+    """What numbers a store: its session, its number there, and up to which number all are settled."""
+
+    session: str
+    seq: int
+    settled: int
+
+
+def part_request(
+    op: str, request_id: int, number: StoreNumber, part: tuple[int, int], value: memoryview
 ) -> bytes:
     """Returns the frame of one part of a value.
 
     Args:
         op: the operation that the whole value is for.
         request_id: of this part.
-        session: see wire.md, as the next two.
-        seq: number of the store.
-        settled: see wire.md.
+        number: of the store.
         part: number of the part, from 0, and bytes in each part but the last.
         value: the whole value.
     """
-    number, part_bytes = part
+    session, seq, settled = number
+    index, part_bytes = part
     parts = -(-len(value) // part_bytes)
     head = (
         f'{{"v":{VERSION},"op":"{op}","id":{request_id},"session":"{session}","seq":{seq},'
-        f'"settled":{settled},"part":{number},"parts":{parts},"bytes":{len(value)}}}\n'
+        f'"settled":{settled},"part":{index},"parts":{parts},"bytes":{len(value)}}}\n'
     )
-    return b"".join((head.encode(), value[number * part_bytes : (number + 1) * part_bytes]))
+    return b"".join((head.encode(), value[index * part_bytes : (index + 1) * part_bytes]))
 
 
 class Limits:

@@ -176,7 +176,8 @@ class StoreQueue:
         op, body, _ = pending[0]
         if batch.parts > 1:
             part, value = (batch.next_part, self._part_bytes), memoryview(body)
-            return frames.part_request(op, request_id, session, first, settled, part, value)
+            number = frames.StoreNumber(session, first, settled)
+            return frames.part_request(op, request_id, number, part, value)
         if len(pending) == 1:
             return frames.store_request(op, request_id, session, first, settled, body)
         items = batch.items[len(batch.outcomes) :] if batch.outcomes else batch.items
