@@ -130,7 +130,7 @@ class ProjectionCoordinator:
         self._reads.index_stopped()
 
     def _send_index(self, *, hurry: bool) -> None:
-        """Send the synced position to the index: at intervals only, unless a read waits for new records.
+        """Send the synced position to the index: at intervals, or at once if a read waits.
 
         A transaction of the index for a few records costs many times more per record than one for many.
         """

@@ -312,7 +312,7 @@ class IpcTransport:
 
     def _welcome(self, newcomer: Newcomer) -> None:
         sock, number, uid, gid, pid, process = newcomer
-        self._epoll.register(sock, _IN)  # the step that may fail comes first: then no arrival must be undone
+        self._epoll.register(sock, _IN)  # this may fail: then there is no arrival to undo
         client = self._peers.arrived(number, uid, gid, pid, process)
         connection = IpcConnection(sock, number, client, self._frame_bytes_max)
         self._owned.add(number, client)

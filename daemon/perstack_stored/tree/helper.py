@@ -21,7 +21,7 @@ from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
 
 HELPED_LAG_RECORDS = 2048
-"""Below this size the tree does not lag: small slices are not worth dividing."""
+"""The helper is used only if the tree lags by more records: small slices are not worth dividing."""
 IDLE_SECONDS = 10.0
 """A helper is stopped after it was idle this long."""
 _LOOK_MS = 500

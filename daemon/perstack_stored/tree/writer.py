@@ -135,7 +135,7 @@ class TreeWriter:
         try:
             self._write_all(own)
         finally:
-            # Also after an error in this process's part: two processes never write at the same time.
+            # Also after an error in this process's part: never go on while the helper still writes.
             done = asked and helper.finish()
         if helped and not done:
             self._write_all(helped)
