@@ -4,7 +4,7 @@ import time
 
 TICK_MAX_S = 0.05
 LATE_TICKS_MAX = 10
-"""After so many late ticks in a row limits hold all the same: a loop may be busy all the time."""
+"""Late ticks in a row after which limits hold all the same: a loop may be busy all the time."""
 
 
 class ListeningClock:

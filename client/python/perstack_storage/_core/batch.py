@@ -58,7 +58,7 @@ class Batch:
         self.items: list[str] = []  # of each store, what stands in the header
         self.outcomes: list[Outcome] = []  # of its first stores
         self.size = 0  # of those that have no final outcome
-        self.taken = 0  # so many no longer count for the window, although the batch is not done
+        self.taken = 0  # stores that no longer count for the window, although the batch is not done
         self.parts = 1
         self.next_part = 0
         self.sent_at = 0.0

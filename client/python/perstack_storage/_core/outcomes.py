@@ -59,8 +59,8 @@ class PipelineOutcomes:
         self._batches: dict[int, tuple[list[str], list[Outcome | None]]] = {}
         self._positions: list[int | None] = []
         self._refusals: list[Refused] = []
-        self._flat = (0, 0, 0)  # so many batches are in the two lists, and make so many entries of each
-        self._raised = 0  # so many of the refusals have been raised
+        self._flat = (0, 0, 0)  # batches that are in the two lists, and the entries of each list
+        self._raised = 0  # count of refusals that have been raised
         self._refused = False
         self._unheard: StorageError | None = None
 

@@ -139,7 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
         return added
 
     def paged(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added.add_argument("--limit", type=_from(1), metavar="N", help="at most so many; all by default")
+        added.add_argument("--limit", type=_from(1), metavar="N", help="at most N; all by default")
         added.add_argument(
             "--after", type=_cursor, metavar="CURSOR", help="go on there; printed where --limit has cut"
         )
@@ -197,7 +197,7 @@ def _add_follow(follow: argparse.ArgumentParser) -> None:
     )
     follow.add_argument("--job", metavar="ID", help="only what belongs to this job")
     follow.add_argument("--run", metavar="ID", help="with --job: only what belongs to this run")
-    follow.add_argument("--limit", type=_from(1), metavar="N", help="end after so many records")
+    follow.add_argument("--limit", type=_from(1), metavar="N", help="end after N records")
     follow.add_argument("--idle", type=_seconds, metavar="S", help="end when nothing came for so long")
 
 

@@ -12,7 +12,7 @@ from perstack_storage._core.jsonio import dumps
 GAP = "  "
 CELL_WIDTH_MIN = 8
 SAMPLE_ROWS = 500
-"""The widths of the columns are made for so many rows; later ones are cut to them."""
+"""Rows that set the widths of the columns; later rows are cut to them."""
 FLAT_LEVELS_MAX = 100
 """What is nested more deeply is shown as JSON: names that grow with each level take too much."""
 _WIDE = frozenset("WF")
