@@ -4,8 +4,8 @@ from typing import Any
 
 from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
 from perstack_stored.model.json_text import LAYOUT_BYTES_MAX
+from perstack_stored.model.names import ID_BYTES_MAX, TYPE_BYTES_MAX
 from perstack_stored.model.nesting import NESTING_MAX
-from perstack_stored.model.values import ID_BYTES_MAX, TYPE_BYTES_MAX
 from perstack_stored.protocol.frames import ARGUMENTS_BYTES_MAX, HEADER_BYTES_MAX
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import VALUES_MAX

@@ -6,7 +6,7 @@ import pytest
 
 from perstack_storage._core.errors import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.model import values
+from perstack_stored.model import value_check
 from perstack_stored.protocol import frames
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments
 from perstack_stored.store.requests import open_request
@@ -31,7 +31,7 @@ def _open(frame: bytes) -> frames.RequestHeader:
     if header.op in frames.STORE_KINDS or header.op == frames.BATCH_OP:
         request = open_request((b"", False), header, body, items_max=BATCH_ITEMS_MAX)
         if header.op in frames.STORE_KINDS and not header.parts:
-            values.check(*request.items[0])
+            value_check.check(*request.items[0])
     elif header.op in ARGUMENTS:
         check_arguments(header.op, frames.decode_arguments(body))
     elif header.op not in {"hello", "ping", "stats"}:

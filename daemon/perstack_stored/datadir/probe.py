@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from perstack_stored.errors import ConfigError
-from perstack_stored.model.values import ID_BYTES_MAX
+from perstack_stored.model.names import ID_BYTES_MAX
 
 from .filesystem import FILE_MODE, FileSystem
 from .layout import ASIDE_NAMES, ASIDE_PREFIX, STAGING_NAME, STORED_NAME, TOP, FileSystemFeatures, Folders

@@ -6,7 +6,7 @@ from typing import Any
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import Epochs
-from perstack_stored.model import values
+from perstack_stored.model import names
 
 WAIT_MS_MAX = 60_000
 _INTEGER_MAX = 2**53 - 1
@@ -60,7 +60,7 @@ def _id(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a string", name)
     try:
-        values.check_id(value, name)
+        names.check_id(value, name)
     except Refusal as refusal:
         raise Refusal(ErrorCode.BAD_REQUEST, refusal.message, name) from None
     return value
@@ -104,7 +104,7 @@ def _is_cursor_part(part: object) -> bool:
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or len(value) > values.ID_BYTES_MAX:
+    if not isinstance(value, str) or len(value) > names.ID_BYTES_MAX:
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a short string", name)
     return value
 

@@ -10,7 +10,7 @@ from perstack_stored.errors import Refusal, StorageFullError
 from perstack_stored.journal.entry_format import NO_SESSION, Record
 from perstack_stored.journal.sessions import Session, Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
-from perstack_stored.model import values
+from perstack_stored.model import value_check
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply
@@ -98,7 +98,7 @@ class Committer:
             kind, payload = items[i]
             try:
                 if request.refusals is None:
-                    values.check(kind, payload)
+                    value_check.check(kind, payload)
                 elif i in request.refusals:
                     raise request.refusals[i]
             except Refusal as refusal:
@@ -172,7 +172,7 @@ class Committer:
                 return known[i]
         else:
             try:
-                values.check(*plan.request.items[i])
+                value_check.check(*plan.request.items[i])
             except Refusal as refusal:
                 return refusal.alone()
         return Refusal(

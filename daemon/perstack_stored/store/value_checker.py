@@ -17,7 +17,7 @@ import structlog
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.model import values
+from perstack_stored.model import value_check
 from perstack_stored.process import interpreter
 
 Items = Sequence[tuple[int, bytes | bytearray]]
@@ -168,7 +168,7 @@ def refusals_of(items: Items) -> Refusals:
     refusals: Refusals = {}
     for i, (kind, payload) in enumerate(items):
         try:
-            values.check(kind, payload)
+            value_check.check(kind, payload)
         except Refusal as refusal:
             refusals[i] = refusal
     return refusals

@@ -14,7 +14,7 @@ import structlog
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import Refusal
-from perstack_stored.model import values
+from perstack_stored.model import names, value_check, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 from perstack_stored.progress import Working, no_progress
@@ -184,7 +184,7 @@ def checked(kind: int, path: Path, payload: bytes) -> Value:
     if not payload:
         raise SkipError(Reason.EMPTY, "it is empty", payload)
     try:
-        value = values.check(kind, payload)
+        value = value_check.check(kind, payload)
     except Refusal as refusal:
         reason = Reason.NOT_JSON if refusal.code is ErrorCode.BAD_JSON else Reason.BAD_VALUE
         raise SkipError(reason, refusal.message, payload) from None
@@ -216,7 +216,7 @@ def _is_folder(path: Path) -> bool:
     match path:
         case ("jobs", name) | ("jobs", _, "runs", name):
             try:
-                values.check_id(name, "jobId")
+                names.check_id(name, "jobId")
             except Refusal:
                 return False
             return True

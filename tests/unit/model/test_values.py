@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perstack_stored.errors import Refusal
-from perstack_stored.model import nesting, values
+from perstack_stored.model import names, nesting, value_check, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.nesting import NESTING_MAX
 from tests.helpers.datadir import SAMPLES, USAGE, checkpoint, dumps, event, job, setting
@@ -38,13 +38,13 @@ def changed(value: dict[str, Any], path: str, new: object) -> dict[str, Any]:
 
 def refusal(kind: Kind, payload: bytes) -> Refusal:
     with pytest.raises(Refusal) as caught:
-        values.check(kind, payload)
+        value_check.check(kind, payload)
     return caught.value
 
 
 def refusal_or_none(kind: Kind, payload: bytes) -> Refusal | None:
     try:
-        values.check(kind, payload)
+        value_check.check(kind, payload)
     except Refusal as refused:
         return refused
     return None
@@ -137,7 +137,7 @@ def test_a_bad_id_is_refused_by_name(kind: Kind, field: str, bad: object, extra:
 @pytest.mark.parametrize("good", GOOD_IDS, ids=repr)
 def test_a_good_id_is_taken(kind: Kind, field: str, good: str, extra: dict[str, Any]) -> None:
     """Ids of up to 200 bytes of UTF-8 with dots, spaces, quotes and any script are fine."""
-    value = values.check(kind, dumps(extra | SAMPLES[kind] | {field: good}))
+    value = value_check.check(kind, dumps(extra | SAMPLES[kind] | {field: good}))
     assert getattr(value, field) == good
 
 
@@ -160,7 +160,7 @@ def test_a_bad_event_type_is_refused(bad: object, extra: dict[str, Any]) -> None
 @pytest.mark.parametrize("good", ["startRun", "with-dash", "n0002", "x" * 100, "new type", "é" * 50])
 def test_any_other_event_type_is_taken(good: str) -> None:
     """Types that are not known yet, also with a dash, are fine: a newer Perstack keeps working."""
-    value = values.check(Kind.EVENT, dumps(event(type=good)))
+    value = value_check.check(Kind.EVENT, dumps(event(type=good)))
     assert isinstance(value, values.Event)
     assert value.type == good
 
@@ -181,7 +181,7 @@ def test_a_number_in_its_range_is_taken_however_it_is_written(
     kind: Kind, field: str, text: bytes, extra: dict[str, Any]
 ) -> None:
     """JSON has one kind of number: 1.0 and 1e3 are integers as well."""
-    value = values.check(kind, raw(extra | SAMPLES[kind], field, text))
+    value = value_check.check(kind, raw(extra | SAMPLES[kind], field, text))
     assert getattr(value, field) == float(text)
 
 
@@ -199,7 +199,7 @@ def test_a_step_with_a_fraction_is_refused(
 def test_a_time_with_a_fraction_is_taken(kind: Kind, field: str) -> None:
     """performance.now() gives fractions of milliseconds."""
     assert (
-        getattr(values.check(kind, raw(SAMPLES[kind], field, b"1700000000000.123")), field)
+        getattr(value_check.check(kind, raw(SAMPLES[kind], field, b"1700000000000.123")), field)
         == 1700000000000.123
     )
 
@@ -220,7 +220,7 @@ def test_expert_keys_and_other_strings_are_no_ids(kind: Kind, field: str, good: 
     """Strings that are not ids may hold slashes, nothing at all, lone surrogates, and be long."""
     if field != "type":
         payload = json.dumps(changed(SAMPLES[kind], field, good)).encode()
-        values.check(kind, payload)
+        value_check.check(kind, payload)
 
 
 @pytest.mark.parametrize(("kind", "field"), OBJECT_FIELDS)
@@ -238,7 +238,7 @@ def test_messages_must_be_an_array(bad: object, extra: dict[str, Any]) -> None:
     """The messages of a checkpoint are an array; what is in it is not looked at."""
     refused = refusal(Kind.CHECKPOINT, dumps(changed(extra | checkpoint(), "messages", bad)))
     assert (refused.code, refused.field) == ("BAD_VALUE", "messages")
-    values.check(Kind.CHECKPOINT, dumps(extra | checkpoint(messages=[1, "x", {"": [None]}])))
+    value_check.check(Kind.CHECKPOINT, dumps(extra | checkpoint(messages=[1, "x", {"": [None]}])))
 
 
 @pytest.mark.parametrize("kind", [Kind.JOB, Kind.CHECKPOINT])
@@ -258,7 +258,7 @@ def test_usage_must_be_five_finite_numbers(
 @pytest.mark.parametrize("text", [b"-1", b"1.5", b"1e300", b"123456789012345678901234567890", b"0"])
 def test_usage_may_be_any_finite_number(text: bytes, extra: dict[str, Any]) -> None:
     """Counters are not judged: negative, fractional and huge ones are numbers."""
-    values.check(
+    value_check.check(
         Kind.JOB, dumps(extra | job() | {"usage": USAGE | {"totalTokens": "@@"}}).replace(b'"@@"', text)
     )
 
@@ -278,7 +278,7 @@ def test_each_required_field_is_required(kind: Kind, extra: dict[str, Any]) -> N
     for field in SAMPLES[kind]:
         payload = dumps(changed(extra | SAMPLES[kind], field, DELETE))
         if field in optional:
-            values.check(kind, payload)
+            value_check.check(kind, payload)
         else:
             refused = refusal(kind, payload)
             assert (refused.code, refused.field, refused.message) == (
@@ -294,9 +294,9 @@ def test_it_is_seen_whether_a_setting_has_its_defaults(
     field: str, text: bytes, extra: dict[str, Any]
 ) -> None:
     """Whatever stands in a field with a default counts as there; only a missing one gets the default."""
-    present = values.check(Kind.RUN_SETTING, raw(extra | setting(), field, text))
+    present = value_check.check(Kind.RUN_SETTING, raw(extra | setting(), field, text))
     assert getattr(present, field) is not values.UNSET
-    missing = values.check(Kind.RUN_SETTING, dumps(changed(extra | setting(), field, DELETE)))
+    missing = value_check.check(Kind.RUN_SETTING, dumps(changed(extra | setting(), field, DELETE)))
     assert getattr(missing, field) is values.UNSET
 
 
@@ -383,23 +383,23 @@ LEGAL = {
 @pytest.mark.parametrize("kind", list(SAMPLES))
 def test_legal_json_in_fields_that_nobody_looks_at_is_taken(kind: Kind, text: bytes) -> None:
     """What JavaScript can write or read is stored as it is, however odd, in unknown fields at any level."""
-    value = values.check(kind, raw(SAMPLES[kind], "unknown", text))
-    again = values.check(kind, raw(SLOW | SAMPLES[kind], "unknown", text))
+    value = value_check.check(kind, raw(SAMPLES[kind], "unknown", text))
+    again = value_check.check(kind, raw(SLOW | SAMPLES[kind], "unknown", text))
     assert value.__struct_fields__ == again.__struct_fields__
     for name in ("usage", "expert"):
         if name in SAMPLES[kind]:
             nested = dumps(SAMPLES[kind] | {name: SAMPLES[kind][name] | {"unknown": "@@"}}).replace(
                 b'"@@"', text
             )
-            values.check(kind, nested)
+            value_check.check(kind, nested)
 
 
 @pytest.mark.parametrize("text", list(LEGAL.values()), ids=list(LEGAL))
 def test_legal_json_inside_messages_and_settings_is_taken(text: bytes) -> None:
     """The insides of messages, input, env and the rest of a setting are kept, whatever they are."""
-    values.check(Kind.CHECKPOINT, raw(checkpoint(), "messages", b"[" + text + b"]"))
+    value_check.check(Kind.CHECKPOINT, raw(checkpoint(), "messages", b"[" + text + b"]"))
     for field in ("providerConfig", "input", "experts", "env"):
-        values.check(Kind.RUN_SETTING, raw(setting(), field, b'{"a":' + text + b"}"))
+        value_check.check(Kind.RUN_SETTING, raw(setting(), field, b'{"a":' + text + b"}"))
 
 
 @pytest.mark.parametrize("place", ["usage", "expert", "messages", "top"])
@@ -410,13 +410,13 @@ def test_a_lone_surrogate_as_a_key_is_taken_anywhere(place: str) -> None:
         payload = dumps(checkpoint() | {"@@": 1})
     elif place != "messages":
         payload = dumps(checkpoint() | {place: checkpoint()[place] | {"@@": 1}})
-    values.check(Kind.CHECKPOINT, payload.replace(b"@@", b"\\ud800"))
+    value_check.check(Kind.CHECKPOINT, payload.replace(b"@@", b"\\ud800"))
 
 
 def test_of_a_key_that_stands_twice_the_last_one_counts(extra: dict[str, Any]) -> None:
     """Both ways of decoding agree with JSON.parse about repeated keys."""
     payload = b'{"id":"first",' + dumps(extra | event(id="last"))[1:]
-    assert values.check(Kind.EVENT, payload).id == "last"  # type: ignore[union-attr]
+    assert value_check.check(Kind.EVENT, payload).id == "last"  # type: ignore[union-attr]
     bad = dumps(extra | event())[:-1] + b',"id":""}'
     assert refusal(Kind.EVENT, bad).field == "id"
 
@@ -424,23 +424,23 @@ def test_of_a_key_that_stands_twice_the_last_one_counts(extra: dict[str, Any]) -
 def test_a_key_may_be_escaped(extra: dict[str, Any]) -> None:
     """The key written as an escape is the same key."""
     payload = dumps(extra | event()).replace(b'"jobId"', b'"\\u006aobId"')
-    assert values.check(Kind.EVENT, payload).jobId == "job-1"  # type: ignore[union-attr]
+    assert value_check.check(Kind.EVENT, payload).jobId == "job-1"  # type: ignore[union-attr]
 
 
 def test_a_value_that_came_in_parts_is_checked_like_any(extra: dict[str, Any]) -> None:
     """A bytearray is taken and refused as bytes are."""
-    values.check(Kind.EVENT, bytearray(dumps(extra | event())))
+    value_check.check(Kind.EVENT, bytearray(dumps(extra | event())))
     with pytest.raises(Refusal):
-        values.check(Kind.EVENT, bytearray(b"\xff"))
+        value_check.check(Kind.EVENT, bytearray(b"\xff"))
 
 
 def test_many_ids_take_bounded_memory() -> None:
     """The memory of ids found right does not grow with history."""
     for i in range(10_000):
-        values.check_id(f"job-{i}", "jobId")
-    assert len(values._known_ids) <= 4096
+        names.check_id(f"job-{i}", "jobId")
+    assert len(names._known_ids) <= 4096
     with pytest.raises(Refusal):
-        values.check_id("..", "jobId")
+        names.check_id("..", "jobId")
 
 
 def deeper(levels: int, payload: bytes | memoryview) -> values.Value:
@@ -473,7 +473,7 @@ def test_a_value_has_at_most_so_many_levels(
     """860 objects and arrays within each other are taken, itself included; 861 are not, on any Python."""
     for extra in ({}, SLOW):
         most = NESTING_MAX - 1 - levels
-        values.check(kind, raw(extra | SAMPLES[kind], "deep", left * most + inside + right * most))
+        value_check.check(kind, raw(extra | SAMPLES[kind], "deep", left * most + inside + right * most))
         payload = raw(extra | SAMPLES[kind], "deep", left * (most + 1) + inside + right * (most + 1))
         assert refusal(kind, payload).message.endswith("is nested too deeply")
 
@@ -495,16 +495,16 @@ def test_the_levels_of_a_checkpoint_are_counted_in_its_messages_and_beside_them(
         return payload.replace(b'"##"', deep)
 
     most = NESTING_MAX - (1 if place == "beside" else 2)
-    values.check(Kind.CHECKPOINT, shaped(most))
+    value_check.check(Kind.CHECKPOINT, shaped(most))
     assert refusal(Kind.CHECKPOINT, shaped(most + 1)).message == "the checkpoint is nested too deeply"
     assert refusal(Kind.CHECKPOINT, shaped(20_000)).message == "the checkpoint is nested too deeply"
 
 
 def test_a_checkpoint_of_small_messages_is_not_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is decoded anyway shows that it is not deep."""
-    monkeypatch.setattr(values, "is_too_deep", lambda _: pytest.fail("it was scanned"))
+    monkeypatch.setattr(value_check, "is_too_deep", lambda _: pytest.fail("it was scanned"))
     small = [{"type": "text", "text": 'a "quoted" text' * 20}] * 1000
-    values.check(Kind.CHECKPOINT, dumps(checkpoint(messages=[*small, {"text": "long" * 5000}])))
+    value_check.check(Kind.CHECKPOINT, dumps(checkpoint(messages=[*small, {"text": "long" * 5000}])))
 
 
 def nesting_of(value: object) -> int:
@@ -603,7 +603,8 @@ def test_a_large_value_is_refused_as_a_small_one(
     kind: Kind, odd: object, extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Field by field, with the same words."""
-    monkeypatch.setattr(values, "_LARGE_BYTES", len(_PAD))
+    for module in (values, value_check):
+        monkeypatch.setattr(module, "LARGE_BYTES", len(_PAD))
     for field in SAMPLES[kind]:
         small = extra | changed(SAMPLES[kind], field, odd)
         found = [refusal_or_none(kind, dumps(value)) for value in (small, small | {"zzz": _PAD})]
@@ -624,7 +625,7 @@ def test_many_messages_or_members_take_no_multiple_of_their_bytes(
     """They are not looked at, so nothing is made of them."""
     payload = raw(SAMPLES[kind], field, text)
     tracemalloc.start()
-    values.check(kind, payload)
+    value_check.check(kind, payload)
     values.decode(kind, memoryview(payload))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -637,7 +638,7 @@ def test_many_messages_or_members_take_no_multiple_of_their_bytes(
 def test_an_id_is_taken_as_it_was_sent_beside_a_lone_surrogate(id_: str, lone: str, ascii_only: bool) -> None:
     """Escaped or not, private characters, pairs and Hangul in ids are what they are."""
     text = json.dumps(event(id=id_, runId=f"r{id_}", zz="@@"), ensure_ascii=ascii_only)
-    value = values.check(Kind.EVENT, text.replace('"@@"', json.dumps(lone)).encode())
+    value = value_check.check(Kind.EVENT, text.replace('"@@"', json.dumps(lone)).encode())
     assert isinstance(value, values.Event)
     assert (value.id, value.runId) == (id_, f"r{id_}")
 
@@ -653,7 +654,7 @@ def test_the_text_of_a_setting_s_time_is_found(text: bytes, beside: bytes) -> No
 def test_what_is_taken_can_be_decoded_with_a_deeper_stack() -> None:
     """A projection may stand on a deeper stack than the check, and the check on a deep one."""
     payload = raw(event(), "zz", b"[" * 850 + b"]" * 850)
-    values.check(Kind.EVENT, payload)
+    value_check.check(Kind.EVENT, payload)
     deeper(40, payload)
     deeper(300, payload)
 
