@@ -14,6 +14,16 @@ def imported(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_the_package_alone_imports_next_to_nothing() -> None:
+    """`typing` and `re` take as long as the interpreter takes to start."""
+    assert not {"typing", "re", "orjson"} & imported("import perstack_storage") - imported("pass")
+
+
+def test_the_client_comes_without_what_it_does_not_use() -> None:
+    modules = imported("from perstack_storage import Client, StorageError")
+    assert not {"asyncio", "zmq", "perstack_storage._functions", "perstack_storage._wire.keys"} & modules
+
+
 def test_the_functions_need_neither_asyncio_nor_zmq() -> None:
     modules = imported("from perstack_storage import store_job")
     assert "perstack_storage._sync.client" in modules

@@ -7,21 +7,28 @@ _module_start.leave_working_directory()
 # isort: split
 # ruff: noqa: E402, F403 - the line above comes before what could be found in the working directory
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers know it: `typing` takes as long to import as Python takes to start
 if TYPE_CHECKING:
+    from typing import Any
+
     from perstack_storage._exports import *
     from perstack_storage._exports import __all__ as __all__
 
-# Imported when they are first used: asyncio takes longer to import than all the rest, which many short-lived
-# agents don't use, and the daemon's processes use `perstack_storage.protocol` alone.
-_ASYNC = {"AsyncClient": "_async.client", "AsyncPipeline": "_async.pipeline"}
+# Names are imported when they are first used: many agents are processes that end soon, and the daemon's
+# processes use `perstack_storage.protocol` alone. These come without all the others.
+_ALONE = {
+    "AsyncClient": "_async.client",
+    "AsyncPipeline": "_async.pipeline",
+    "Client": "_sync.client",
+    "StorageError": "_core.errors",
+}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name.startswith("__") and name not in {"__all__", "__version__"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module(f"{__name__}.{_ASYNC.get(name, '_exports')}")
+    home = import_module(f"{__name__}.{_ALONE.get(name, '_exports')}")
     try:
         found = globals()[name] = getattr(home, name)
     except AttributeError:

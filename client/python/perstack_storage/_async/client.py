@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._async.pipeline import AsyncPipeline
@@ -13,8 +13,10 @@ from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError, NotFlushed, StorageError
 from perstack_storage._core.outstanding import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
-from perstack_storage._wire.keys import CurveKeys
 from perstack_storage._wire.target import TIMEOUT_DEFAULT_S, target_of
+
+if TYPE_CHECKING:
+    from perstack_storage._wire.keys import CurveKeys
 
 
 class AsyncClient(Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio.Future[int]"]):
@@ -36,7 +38,7 @@ class AsyncClient(Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio
         timeout_s: float = TIMEOUT_DEFAULT_S,
         max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
         on_error: ErrorHandler | None = None,
-        keys: CurveKeys | None = None,
+        keys: "CurveKeys | None" = None,
     ) -> None:
         """Prepares a client; nothing is connected yet.
 

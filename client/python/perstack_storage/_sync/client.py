@@ -2,6 +2,7 @@
 
 import os
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.epochs import SeenEpochs
@@ -12,8 +13,10 @@ from perstack_storage._sync.future import StoreFuture
 from perstack_storage._sync.pipeline import Pipeline
 from perstack_storage._sync.process import ProcessState
 from perstack_storage._sync.reads import Reads
-from perstack_storage._wire.keys import CurveKeys
 from perstack_storage._wire.target import TIMEOUT_DEFAULT_S, target_of
+
+if TYPE_CHECKING:
+    from perstack_storage._wire.keys import CurveKeys
 
 
 class Client(Reads, Stores[int], NowaitStores[StoreFuture]):
@@ -43,7 +46,7 @@ class Client(Reads, Stores[int], NowaitStores[StoreFuture]):
         timeout_s: float = TIMEOUT_DEFAULT_S,
         max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
         on_error: ErrorHandler | None = None,
-        keys: CurveKeys | None = None,
+        keys: "CurveKeys | None" = None,
     ) -> None:
         """Prepares a client; nothing is connected yet.
 

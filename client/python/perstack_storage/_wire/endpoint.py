@@ -7,6 +7,7 @@ from perstack_storage._core.errors import EndpointError
 BASE_VARIABLE = "PERSTACK_STORED_BASE"
 ENDPOINT_VARIABLE = "PERSTACK_STORED_ENDPOINT"
 BASE_DEFAULT = "./perstack"
+IPC = "ipc://"
 SOCKET_PATH_BYTES_MAX = 107
 """The most that sockaddr_un takes on Linux beside the closing NUL."""
 
@@ -56,7 +57,7 @@ def resolve_endpoint(endpoint: str | None, base_path: str | os.PathLike[str] | N
         EndpointError: see `socket_path_of`.
     """
     chosen = endpoint or os.environ.get(ENDPOINT_VARIABLE)
-    return chosen or f"ipc://{socket_path_of(resolve_base(base_path))}"
+    return chosen or IPC + socket_path_of(resolve_base(base_path))
 
 
 def _too_long(path: str, reason: str) -> str:

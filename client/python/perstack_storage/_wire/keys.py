@@ -51,17 +51,13 @@ class CurveKeys:
         return cls(server_key, fields["public-key"], fields["secret-key"])
 
 
-def keys_of(
-    endpoint: str, given: CurveKeys | None, environment: Mapping[str, str] = os.environ
-) -> CurveKeys | None:
-    """Returns the keys for an endpoint: those given, else those that the environment names; none for ipc.
+def keys_of(given: CurveKeys | None, environment: Mapping[str, str] = os.environ) -> CurveKeys | None:
+    """Returns the keys for tcp: those given, else those that the environment names.
 
     Raises:
         EndpointError: the environment names only one of the daemon's key and the client's file, or a file
             that is no key file.
     """
-    if endpoint.startswith("ipc://"):
-        return None
     if given is not None:
         return given
     server_key, path = environment.get(SERVER_KEY_VARIABLE), environment.get(KEY_FILE_VARIABLE)

@@ -1,16 +1,17 @@
 """Which daemon a client talks to, how it gets in, and how long it waits."""
 
 import os
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
-from perstack_storage._wire.keys import CurveKeys, keys_of
+from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, IPC, resolve_base, resolve_endpoint
+
+if TYPE_CHECKING:
+    from perstack_storage._wire.keys import CurveKeys
 
 TIMEOUT_DEFAULT_S = 30.0
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """What all connections of a client share.
 
     Attributes:
@@ -23,11 +24,11 @@ class Target:
     endpoint: str
     base: str | None
     timeout_s: float
-    keys: CurveKeys | None
+    keys: "CurveKeys | None"
 
 
 def target_of(
-    endpoint: str | None, base_path: str | os.PathLike[str] | None, timeout_s: float, keys: CurveKeys | None
+    endpoint: str | None, base_path: str | os.PathLike[str] | None, timeout_s: float, keys: "CurveKeys | None"
 ) -> Target:
     """Returns what the arguments of a client, and the environment, name.
 
@@ -39,4 +40,10 @@ def target_of(
         raise ValueError("timeout_s must be positive")
     named = bool(endpoint or os.environ.get(ENDPOINT_VARIABLE))
     resolved = resolve_endpoint(endpoint, base_path)
-    return Target(resolved, None if named else resolve_base(base_path), timeout_s, keys_of(resolved, keys))
+    if resolved.startswith(IPC):
+        keys = None
+    else:
+        from perstack_storage._wire.keys import keys_of  # noqa: PLC0415 - few agents use tcp
+
+        keys = keys_of(keys)
+    return Target(resolved, None if named else resolve_base(base_path), timeout_s, keys)

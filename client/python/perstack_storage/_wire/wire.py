@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.endpoint import IPC
 from perstack_storage._wire.zmtp import ZmtpWire
 
 if TYPE_CHECKING:
     import zmq
 
+    from perstack_storage._wire.keys import CurveKeys
+
 RECONNECT_MIN_S = 0.02
 RECONNECT_MAX_S = 0.1
-IPC = "ipc://"
 
 
 class Wire(Protocol):
@@ -45,7 +46,9 @@ class Wire(Protocol):
         """Closes it."""
 
 
-def open_wire(endpoint: str, context: "Callable[[], zmq.SyncContext]", keys: CurveKeys | None = None) -> Wire:
+def open_wire(
+    endpoint: str, context: "Callable[[], zmq.SyncContext]", keys: "CurveKeys | None" = None
+) -> Wire:
     """Connects.
 
     Raises:
