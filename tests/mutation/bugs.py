@@ -108,7 +108,7 @@ _BUGS = (
     ),
     _Bug(
         "time goes back with the clock",
-        "journal/writer.py",
+        "journal/clock.py",
         "elif self._time_ms - now > CLOCK_STEP_MS:",
         "else:",
     ),
@@ -120,7 +120,7 @@ _BUGS = (
     ),
     _Bug(
         "a lost end of the journal is accepted",
-        "journal/writer.py",
+        "journal/recovery.py",
         "    if known > found.position:\n",
         "    if False:\n",
     ),

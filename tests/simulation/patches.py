@@ -13,6 +13,7 @@ import structlog
 
 from perstack_stored.datadir import background_sync as syncer
 from perstack_stored.datadir import filesystem as files
+from perstack_stored.journal import clock as journal_clock
 from perstack_stored.journal import preallocation as prepare
 from perstack_stored.journal import sessions
 from perstack_stored.journal import writer as journal
@@ -61,8 +62,8 @@ def simulated() -> Iterator[None]:
         put(files, "os", system)
         put(files, "_libc", SimulatedLibc(system))
         for module in (
-            commit, dispatch, follower, group_commit, import_survey, first_start, journal, loop, prepare,
-            projections, sessions, status, syncer,
+            commit, dispatch, follower, group_commit, import_survey, first_start, journal, journal_clock,
+            loop, prepare, projections, sessions, status, syncer,
         ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))

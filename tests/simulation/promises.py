@@ -1,6 +1,6 @@
 """The promises about a journal, checked against all that clients sent, were answered, and were shown."""
 
-from perstack_stored.journal.writer import CLOCK_STEP_MS
+from perstack_stored.journal.clock import CLOCK_STEP_MS
 from tests.simulation.clients import Ledger, Violation
 from tests.simulation.expected import IMPORTED, Stored
 from tests.simulation.workload import KINDS, Value

@@ -7,11 +7,12 @@ beginning is kept, but written again into a new segment, because bytes that read
 cache only. Nothing is ever erased.
 """
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.errors import DamageError
+from perstack_stored.errors import DamageError, LostEndError
 from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, no_progress
 
@@ -215,3 +216,18 @@ def _keep(entry: Entry) -> Kept:
         for place in entry_format.record_places(entry.data, found)
     ]
     return Kept(found.position, found.time_ms, found.seq, found.session, records)
+
+
+def refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -> None:
+    """Refuse a journal that ends before what index or tree know of it.
+
+    Raises:
+        LostEndError: `known_position` is beyond the journal's end.
+    """
+    known = 0 if found.store is None else known_position(found.store)
+    if known > found.position:
+        raise LostEndError(
+            f"the journal ends at position {found.position}, but records up to {known} were stored: its"
+            " end is lost. Put the missing segments back, or let `perstack-stored repair` take back what it"
+            " can and go on without the rest; with --dry-run it only reports"
+        )

@@ -12,27 +12,24 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import structlog
-
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
-from perstack_stored.errors import JournalFailedError, LostEndError, StorageFullError
+from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.progress import Working, no_progress
 
-from . import entry_format, session_snapshot
+from . import entry_format
+from .clock import JournalClock
 from .entry_format import EntryFields, EntryType, Record, SegmentHeader
-from .epochs import Epoch, encode_epochs
+from .epochs import Epoch
 from .preallocation import NEXT_NAME, SegmentPreallocator, fill, write_zeros
 from .reader import LogPosition, segment_name
-from .recovery import Recovered, recover
+from .recovery import Recovered, recover, refuse_lost_end
+from .segment_head import encode_head
 from .sessions import Sessions
 
 NEW_NAME = "new.segment.part"
 GROWTH_BYTES = 1 << 20
-CLOCK_STEP_MS = 60_000  # a clock may be set back this far, and the time waits for it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-_log = structlog.get_logger()
 
 
 class Append(NamedTuple):
@@ -97,10 +94,9 @@ class JournalWriter:
         self._synced = LogPosition(0, 0, 0)
         found = recover(files, dir_fd, sessions, working)
         self.recovered: Recovered = found
-        _refuse_lost_end(found, known_position)
+        refuse_lost_end(found, known_position)
         self.store = found.store or uuid.uuid4().bytes
-        self._time_ms: int = found.time_ms
-        self._clock_at: tuple[int, float] | None = None
+        self.clock = JournalClock(found.time_ms)
         self._position: int = found.position
         self._ends = dict(found.ends)
         self.epochs = found.epochs
@@ -143,29 +139,6 @@ class JournalWriter:
             number += 1
         return total + self._offset
 
-    def now_ms(self) -> int:
-        """The daemon's time in ms since 1970: the clock's, but it stands still while a small step back lasts.
-
-        After a larger step back the clock was wrong before: the time follows it, because otherwise records
-        until the clock catches up would have a wrong time.
-        """
-        now = time.time_ns() // 1_000_000
-        if now >= self._time_ms:
-            self._time_ms = now
-        elif self._time_ms - now > CLOCK_STEP_MS:
-            _log.warning("clock_put_back", by_ms=self._time_ms - now, time=now)
-            self._time_ms = now
-        return self._time_ms
-
-    def watch_clock(self) -> None:
-        """Log a leap of the clock, if there was one; called at intervals."""
-        now, up = time.time_ns() // 1_000_000, time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
-        if self._clock_at is not None:
-            leapt = now - self._clock_at[0] - (up - self._clock_at[1])
-            if leapt > CLOCK_STEP_MS:
-                _log.warning("clock_leapt", by_ms=round(leapt), time=now)
-        self._clock_at = now, up
-
     def append(self, batch: Sequence[Append]) -> list[int]:
         """`write` and `sync`."""
         firsts = self.write(batch)
@@ -183,7 +156,7 @@ class JournalWriter:
             JournalFailedError: writing failed; the process must end.
         """
         self._make_room(sum([entry_format.entry_size(item.records) for item in batch]))
-        time_ms = self.now_ms()
+        time_ms = self.clock.now_ms()
         synced = self._synced.offset
         offset = self._offset
         position = self._position
@@ -272,7 +245,7 @@ class JournalWriter:
             [],
             EntryFields(
                 self._position,
-                self.now_ms(),
+                self.clock.now_ms(),
                 self._offset,
                 begins.number if begins else 0,
                 begins.id if begins else entry_format.NO_SESSION,
@@ -331,20 +304,9 @@ class JournalWriter:
         return SegmentHeader(number, self.store, self._position + 1, previous_end, 0, secrets.randbits(32))
 
     def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
-        """Write header, snapshot of the sessions, epochs and kept entries, synced; returns the end offset."""
+        """Write a segment's head and kept entries, synced; returns the end offset."""
         sessions = self._sessions.snapshot()
-        snapshot, size = entry_format.encode_entry(
-            header.salt,
-            [Record(0, 0, sessions)],
-            EntryFields(header.first_position, self._time_ms, type=session_snapshot.entry_type(sessions)),
-        )
-        first = header.first_position
-        before, before_size = encode_epochs(self.epochs.upto(first), header.salt, self._time_ms)
-        # Kept entries belong to the earlier epoch: a subscriber may have read them.
-        later, later_size = encode_epochs(self.epochs.after(first), header.salt, self._time_ms)
-        end = entry_format.SEGMENT_HEADER_BYTES + size + before_size + len(kept) + later_size
-        header = header._replace(proven=end)
-        head = [entry_format.encode_segment_header(header), *snapshot, *before, kept, *later]
+        head, end = encode_head(header, sessions, self.epochs, self.clock.latest_ms, kept)
         self._files.write(fd, head, 0)
         self._files.sync_data(fd)
         return end
@@ -407,13 +369,3 @@ def _failed(error: OSError) -> JournalFailedError:
     # After a failed sync the kernel may have dropped the pages: a retry could report a success that is
     # none. Only a start that reads what is on disk can go on.
     return JournalFailedError(f"writing the journal failed: {error}")
-
-
-def _refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -> None:
-    known = 0 if found.store is None else known_position(found.store)
-    if known > found.position:
-        raise LostEndError(
-            f"the journal ends at position {found.position}, but records up to {known} were stored: its"
-            " end is lost. Put the missing segments back, or let `perstack-stored repair` take back what it"
-            " can and go on without the rest; with --dry-run it only reports"
-        )

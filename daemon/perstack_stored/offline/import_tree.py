@@ -158,5 +158,5 @@ class _Later:
             self._report.add("import_overwritten", path=path)
         if verdict in {Verdict.TAKE, Verdict.OVERWRITE}:
             storing.add(planned.kind, payload)
-            existing.stored(planned.kind, payload, self._journal.now_ms())
+            existing.stored(planned.kind, payload, self._journal.clock.now_ms())
         return verdict

@@ -174,7 +174,7 @@ class Server:
     def _tick(self, now: float) -> None:
         self._endpoints.on_tick(now)
         self._peers.on_tick()
-        self._journal.watch_clock()
+        self._journal.clock.watch()
         self._dispatcher.on_tick()
         evicted = self._sessions.gave_way - self._evicted_sessions
         if evicted:

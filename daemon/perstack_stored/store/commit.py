@@ -54,7 +54,7 @@ class Committer:
         replies: list[Reply] = []
         plans: list[_Plan] = []
         appends: list[Append] = []
-        now_ms, now = self.journal.now_ms(), time.monotonic()
+        now_ms, now = self.journal.clock.now_ms(), time.monotonic()
         for request in requests:
             try:
                 plans.append(self._plan(request, appends, now_ms, now))

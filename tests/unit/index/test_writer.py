@@ -350,10 +350,10 @@ def test_of_a_setting_the_first_counts_with_the_time_of_the_last_store(base: Bas
     base.store((Kind.RUN_SETTING, first))
     answer = queries.get_all_runs(Source(base.database, base.reader), {})
     assert b"".join(answer.pieces) == b"[" + first + b"]"
-    before = base.journal.now_ms()
+    before = base.journal.clock.now_ms()
     base.store((Kind.RUN_SETTING, setting(model="other")))
     (found,), _ = base.ask("getAllRuns")
-    assert before <= found["updatedAt"] <= base.journal.now_ms()
+    assert before <= found["updatedAt"] <= base.journal.clock.now_ms()
     assert found == json.loads(first) | {"updatedAt": found["updatedAt"]}
 
 
