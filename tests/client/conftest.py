@@ -40,5 +40,4 @@ def client(endpoint: str) -> Iterator[Client]:
 @pytest.fixture
 def _quick_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed after 0.1 s instead of 1 s."""
-    for module in ("stores", "reads"):
-        monkeypatch.setattr(f"perstack_storage._core.{module}.PATIENCE_MIN_S", 0.1)
+    monkeypatch.setattr("perstack_storage._core.patience.PATIENCE_MIN_S", 0.1)

@@ -9,7 +9,7 @@ import pytest
 from perstack_storage import AnswerTooLarge, Client, ProtocolError, StorageError
 from perstack_storage._core import reads
 from perstack_storage._core.errors import refused
-from perstack_storage._core.frames import FRAME_BYTES_MIN, Limits, parse_answer, retry_after_s
+from perstack_storage._core.frames import FRAME_BYTES_MIN, Answer, Limits, parse_answer, retry_after_s
 from perstack_storage._core.reads import Read
 from tests.client.behaviour.adapter import BlockingClient
 from tests.client.fake_daemon import FakeDaemon, frame
@@ -134,6 +134,11 @@ def test_a_header_of_another_shape_is_an_error_of_the_library(header: dict[str, 
 def test_a_wait_that_is_none_is_bounded(after: Any) -> None:
     assert 0 <= retry_after_s({"retryAfterMs": after}) <= 3600
     assert refused({"code": after, "message": after}).code
+    read = Read("getAllJobs", b"{}", 100.0)
+    read.sent(1, 0)
+    busy = {"code": "BUSY", "retryable": True, "retryAfterMs": after}
+    assert read.answered(1, Answer({"id": 1, "ok": False, "error": busy}, b""), 0)
+    assert 0 < read.due() <= 3600
 
 
 def test_a_read_takes_no_memory_for_parts_that_are_empty() -> None:

@@ -340,11 +340,11 @@ class AsyncConnection(Transport):
             self._zmq = zmq.Context()
         return self._zmq
 
-    def _opened(self, wire: Wire) -> None:
+    def _opened(self, wire: "Wire") -> None:
         self._descriptor = wire.fd
         self.loop.add_reader(self._descriptor, self._turn)
 
-    def _closing(self, _wire: Wire, /) -> None:
+    def _closing(self, _wire: "Wire", /) -> None:
         self.loop.remove_reader(self._descriptor)
         self.loop.remove_writer(self._descriptor)
         self._writing = False

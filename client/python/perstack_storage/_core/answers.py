@@ -56,34 +56,23 @@ def value_of(read: Read) -> Any:
 
 def page_of(read: Read) -> Page[Any]:
     """Returns the listing that a request was answered with; raises as `value_of`."""
-    return Page(items_of(read), read.next, read.position)
-
-
-def items_of(read: Read) -> list[Any]:
-    """Returns the array that a request was answered with; raises as `value_of`."""
-    value = value_of(read)
-    if type(value) is not list:
+    items = value_of(read)
+    if type(items) is not list:
         raise ProtocolError(f"the answer to {read.op} is no array")
-    return value
+    return Page(items, read.next, read.position)
 
 
 def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
     """Returns the records that a `readAll` after `after` was answered with; raises as `value_of`."""
-    page = Page(checked_records(read), read.next, read.position)
+    page: Page[Record] = page_of(read)
+    if type(page.next) is not int or not all(
+        type(record) is dict and type(record.get("position")) is int for record in page
+    ):
+        raise ProtocolError("an answer to readAll that can't be followed")
     spans = spans_of(after, page.next, read.epoch, read.epochs)
     name_epochs(page, spans)
     seen.note(spans)
     return page
-
-
-def checked_records(read: Read) -> list[Record]:
-    """Returns the records that a `readAll` was answered with, which have what it takes to follow them."""
-    records = items_of(read)
-    if type(read.next) is not int or not all(
-        type(record) is dict and type(record.get("position")) is int for record in records
-    ):
-        raise ProtocolError("an answer to readAll that can't be followed")
-    return records
 
 
 def _checked(read: Read) -> Read:

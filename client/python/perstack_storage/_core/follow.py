@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from perstack_storage._core.answers import checked_records, value_of
-from perstack_storage._core.epochs import SeenEpochs, name_epochs, spans_of
+from perstack_storage._core.answers import records_of, value_of
+from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ProtocolError
 from perstack_storage._core.jsonio import dumps
 from perstack_storage._core.reads import Read
@@ -91,10 +91,7 @@ class Follow:
                 raise ProtocolError("an answer to hello that does not name the history")
             self._store = str(hello["store"])
             return []
-        records = checked_records(read)
-        spans = spans_of(self._after, read.next, read.epoch, read.epochs)
-        name_epochs(records, spans)
-        self._seen.note(spans)
+        records = records_of(read, self._after, self._seen)
         self._after, self._epoch = read.next, read.epoch
         if records:
             self._quiet_since = None

@@ -9,7 +9,7 @@ from typing import Any
 from perstack_storage._core import frames
 from perstack_storage._core.errors import AnswerTooLarge, ProtocolError, StorageError
 from perstack_storage._core.jsonio import dumps
-from perstack_storage._core.patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MAX_S, PATIENCE_MIN_S
+from perstack_storage._core.patience import Patience
 
 ANSWER_BYTES_MAX = 1 << 30
 """More a client takes of no answer: a listing that has more is read in pages."""
@@ -51,8 +51,7 @@ class Read:
         self._id: int | None = None
         self._send_at: float | None = 0.0  # None: sent, the answer is waited for
         self._sent_at = 0.0
-        self._patience_s = PATIENCE_MIN_S
-        self._backoff_s = BACKOFF_MIN_S
+        self._patience = Patience()
 
     @property
     def body(self) -> bytes:
@@ -90,7 +89,7 @@ class Read:
         if request_id != self._id:
             return False
         self._id = None
-        self._patience_s = PATIENCE_MIN_S
+        self._patience.answered()
         self.error = answer.error
         if self.error is None:
             self._take(answer)
@@ -150,19 +149,19 @@ class Read:
             self._part = self._size = 0
             self._pieces.clear()
             self.position = self.next = self.epochs = self.epoch = None
-        self._send_at = now + max(self._backoff_s, error.get("retryAfterMs", 0) / 1000)
-        self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
+        self._send_at = now + self._patience.retry_s(error)
 
     def due(self) -> float:
         """Returns when something has to be done although nothing came in."""
         if self.done:
             return math.inf
-        patience_s = self._patience_s + self.wait_s
-        return self._sent_at + patience_s if self._send_at is None else self._send_at
+        if self._send_at is not None:
+            return self._send_at
+        return self._sent_at + self._patience.answer_s + self.wait_s
 
     def silent(self, now: float) -> bool:
         """Whether an answer is overdue; if so, the next one is waited for twice as long."""
         if self.done or self._send_at is not None or now < self.due():
             return False
-        self._patience_s = min(self._patience_s * 2, PATIENCE_MAX_S)
+        self._patience.missed()
         return True

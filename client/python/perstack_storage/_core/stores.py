@@ -11,7 +11,7 @@ from typing import Any
 from perstack_storage._core import frames
 from perstack_storage._core.batch import Batch, Outcome, Sink, Store
 from perstack_storage._core.errors import ProtocolError
-from perstack_storage._core.patience import BACKOFF_MAX_S, BACKOFF_MIN_S, PATIENCE_MAX_S, PATIENCE_MIN_S
+from perstack_storage._core.patience import Patience
 
 BATCH_ITEMS_MAX = 64
 BATCH_BYTES_MAX = 262_144
@@ -38,8 +38,7 @@ class StoreQueue:
         self._open: Batch | None = None
         self._next_seq = 1
         self._resend_at: float | None = None
-        self._backoff_s = BACKOFF_MIN_S
-        self._patience_s = PATIENCE_MIN_S
+        self._patience = Patience()
         self.progress_at = 0.0
         self.finished = 0  # number of stores that were settled or given up
         self.records = 0
@@ -249,9 +248,7 @@ class StoreQueue:
     def _retry(self, batch: Batch, error: dict[str, Any], now: float) -> None:
         batch.error = error
         if self._resend_at is None:  # the first one of a transmission; the others follow from it
-            wait_s = max(self._backoff_s, frames.retry_after_s(error))
-            self._resend_at = now + wait_s
-            self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
+            self._resend_at = now + self._patience.retry_s(error)
 
     def _pop_settled(self, now: float) -> None:
         waiting = self._unanswered
@@ -261,8 +258,7 @@ class StoreQueue:
                 batch.sink.settled(batch)
             self._take_off()
         self.progress_at = now
-        self._backoff_s = BACKOFF_MIN_S
-        self._patience_s = PATIENCE_MIN_S
+        self._patience = Patience()
 
     def _drop_parts(self, batch: Batch) -> None:
         """Leaves off with a value that has its answer: those to its other parts mean nothing."""
@@ -330,13 +326,13 @@ class StoreQueue:
             return self._resend_at
         if not self.under_way:
             return math.inf
-        return max(self._unanswered[0].sent_at, self.progress_at) + self._patience_s
+        return max(self._unanswered[0].sent_at, self.progress_at) + self._patience.answer_s
 
     def silent(self, now: float) -> bool:
         """Whether an answer is overdue; if so, the next one is waited for twice as long."""
         if self._resend_at is not None or now < self.due():
             return False
-        self._patience_s = min(self._patience_s * 2, PATIENCE_MAX_S)
+        self._patience.missed()
         return True
 
 

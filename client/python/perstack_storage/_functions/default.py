@@ -12,38 +12,17 @@ class _Made:
     """A client, and the base where it is known."""
 
     def __init__(self) -> None:
-        self.base: str | None = None
-        if not os.environ.get(ENDPOINT_VARIABLE):
-            self.base = resolve_base(None)
+        self.base = None if os.environ.get(ENDPOINT_VARIABLE) else resolve_base(None)
         self.client = Client(base_path=self.base)
 
 
-class _Default:
-    """What the first call found, for all later ones. It may be used by threads, and on after a fork.
-
-    There is no lock: a signal handler may come at any step. Of two that are made at a time, one is used.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[str, _Made] = {}
-
-    def made(self) -> _Made:
-        return self._made.get(_MADE) or self._made.setdefault(_MADE, _Made())
-
-    def base(self) -> str:
-        made = self.made()
-        if made.base is None:
-            # Only the daemon knows which base belongs to an endpoint that was named.
-            made.base = str(made.client.hello()["base"])
-        return made.base
-
-    def close(self) -> None:
-        made = self._made.pop(_MADE, None)
-        if made is not None:
-            made.client.close()
+# What the first call found, for all later ones, in all threads, and on after a fork. There is no lock: a
+# signal handler may come at any step. Of two that are made at a time, one is used.
+_made: dict[str, _Made] = {}
 
 
-_default = _Default()
+def _default() -> _Made:
+    return _made.get(_MADE) or _made.setdefault(_MADE, _Made())
 
 
 def default_client() -> Client:
@@ -52,12 +31,16 @@ def default_client() -> Client:
     PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the current directory are looked at when it is first
     needed; a later change of them, or of the directory, changes nothing until `close_default_client`.
     """
-    return _default.made().client
+    return _default().client
 
 
 def default_base() -> str:
     """Returns the absolute base that the module-level functions store into."""
-    return _default.base()
+    default = _default()
+    if default.base is None:
+        # Only the daemon knows which base belongs to an endpoint that was named.
+        default.base = str(default.client.hello()["base"])
+    return default.base
 
 
 def close_default_client() -> None:
@@ -65,4 +48,6 @@ def close_default_client() -> None:
 
     Calls under way in other threads end with ClosedError.
     """
-    _default.close()
+    default = _made.pop(_MADE, None)
+    if default is not None:
+        default.client.close()

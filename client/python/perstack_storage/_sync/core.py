@@ -140,10 +140,13 @@ class Core(Transport):
     def queue_nowait(self, store: Store) -> None:
         """Queues a store that has a future."""
         now = self.watch.now()
+        self._append(store, now)
+        self.push(now)
+
+    def _append(self, store: Store, now: float) -> None:
         self._protocol.backlog.append(store, self.outstanding, now)
         self.common.last = store[2]
         self.outstanding.count_in(len(store[1]))
-        self.push(now)
 
     def add_read(self, read: Read) -> None:
         """Takes a request that this call waits for."""
@@ -281,9 +284,7 @@ class Core(Transport):
         for number in list(self.late):
             store = self.late.get(number)
             if store is not None:
-                self._protocol.backlog.append(store, self.outstanding, self.watch.now())
-                self.common.last = store[2]
-                self.outstanding.count_in(len(store[1]))
+                self._append(store, self.watch.now())
                 self.late.pop(number, None)  # only when queued: an interrupt loses none
 
     def _send(self, now: float) -> None:
@@ -306,7 +307,7 @@ class Core(Transport):
     def _now(self) -> float:
         return self.watch.now()
 
-    def _connect(self, now: float) -> Wire | None:
+    def _connect(self, now: float) -> "Wire | None":
         if self.superseded:  # its numbers may be those of other stores by now
             raise Superseded
         return super()._connect(now)

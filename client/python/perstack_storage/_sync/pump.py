@@ -6,10 +6,13 @@ import queue
 import threading
 import time
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from perstack_storage._core.errors import StorageError
 from perstack_storage._wire.readiness import wait_ready
+
+if TYPE_CHECKING:
+    from perstack_storage._sync.connection import Connection
 
 LOOK_EVERY_MS = 20
 """While something is outstanding, the pump looks at least this often: that bounds the delay of a retry whose
@@ -19,13 +22,6 @@ _RUNS = "runs"
 _log = logging.getLogger("perstack_storage")
 
 
-class Pumped(Protocol):
-    """A connection, as the pump knows it."""
-
-    def tend(self) -> tuple[int, int] | None:
-        """Does what is due; returns what to wait for, see `Connection.tend`."""
-
-
 class Pump:
     """One thread for one connection, started when first needed; it sleeps while nothing is outstanding.
 
@@ -33,9 +29,9 @@ class Pump:
         awake: it looks after the connection.
     """
 
-    def __init__(self, connection: Pumped) -> None:
+    def __init__(self, connection: "Connection") -> None:
         self._connection = weakref.ref(connection)
-        self._held: Pumped | None = None  # what is outstanding must outlive the thread that called
+        self._held: Connection | None = None  # what is outstanding must outlive the thread that called
         self.awake = False
         # Not an Event: a destructor calls `stop`, also at the end of the interpreter. By then the thread may
         # have been ended within any of its steps, and a lock that it held is never let go.

@@ -44,10 +44,10 @@ class Transport:
         """Returns the time by the clock of this connection."""
         return time.monotonic()
 
-    def _opened(self, wire: Wire) -> None:
+    def _opened(self, wire: "Wire") -> None:
         """A new wire is in use from now on."""
 
-    def _closing(self, _wire: Wire, /) -> None:
+    def _closing(self, _wire: "Wire", /) -> None:
         """The wire is about to be closed."""
 
     def release(self) -> None:
@@ -111,7 +111,7 @@ class Transport:
             return self._protocol.due()
         return self._connect_at if self._wire is None else now + BLOCKED_WAIT_MAX_S
 
-    def _connect(self, now: float) -> Wire | None:
+    def _connect(self, now: float) -> "Wire | None":
         """Returns a new wire; None if nobody listens there, or it is too early to try again."""
         if self.closed:
             raise ClosedError("the client was closed during the call")
