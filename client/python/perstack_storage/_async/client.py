@@ -4,22 +4,17 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._async.pipeline import AsyncPipeline
 from perstack_storage._async.reads import Reads
 from perstack_storage._core.calls import NowaitStores, Stores
-from perstack_storage._core.epochs import SeenEpochs
-from perstack_storage._core.errors import ClosedError, NotFlushed, StorageError
-from perstack_storage._core.outstanding import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
-from perstack_storage._wire.target import TIMEOUT_DEFAULT_S, target_of
-
-if TYPE_CHECKING:
-    from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._core.errors import ClosedError, NotFlushed, noting
+from perstack_storage._wire.client import ClientBase
 
 
-class AsyncClient(Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio.Future[int]"]):
+class AsyncClient(ClientBase, Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio.Future[int]"]):
     """`Client` for asyncio: the same calls, to be awaited; values, answers and errors are the same.
 
     All tasks of an event loop share one connection and one order of stores: that of the calls, whether they
@@ -30,36 +25,7 @@ class AsyncClient(Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio
     It belongs to the event loop in which it was first used, until that is closed, and to one thread.
     """
 
-    def __init__(
-        self,
-        endpoint: str | None = None,
-        *,
-        base_path: str | os.PathLike[str] | None = None,
-        timeout_s: float = TIMEOUT_DEFAULT_S,
-        max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
-        on_error: ErrorHandler | None = None,
-        keys: "CurveKeys | None" = None,
-    ) -> None:
-        """Prepares a client; nothing is connected yet.
-
-        Args:
-            endpoint: see `Client`, as the next two.
-            base_path: see `Client`.
-            timeout_s: see `Client`.
-            max_outstanding: number of stores that may be unanswered for `…_nowait` to take one more; beyond
-                it, and beyond 64 MiB, that raises TooMuchOutstanding. `ready` waits for room.
-            on_error: called, in the event loop, with the error of each store that failed and that nobody
-                waited for: `…_nowait`, or awaited by a task that was cancelled. It may call the client.
-            keys: see `Client`.
-
-        Raises:
-            EndpointError: no endpoint can be derived from the base, or there are no such keys.
-            ValueError: `timeout_s` or `max_outstanding` is not positive.
-        """
-        self._target = target_of(endpoint, base_path, timeout_s, keys)
-        self.endpoint, self.timeout_s = self._target.endpoint, timeout_s
-        self._seen = SeenEpochs()
-        self._nowait = NowaitSettings(max_outstanding, on_error)
+    def _prepare(self) -> None:
         self._current: AsyncConnection | None = None
         self._parents: list[AsyncConnection] = []
         self._closed = False
@@ -114,12 +80,9 @@ class AsyncClient(Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._current is not None:
-                await self.flush()
-        except StorageError as problem:
-            if error is None:
-                raise
-            error.add_note(f"and the client, while it stored what was outstanding: {problem}")
+            with noting(error, "the client, while it stored what was outstanding"):
+                if self._current is not None:
+                    await self.flush()
         finally:
             await self.close()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._core.calls import Stores
-from perstack_storage._core.errors import StorageError
+from perstack_storage._core.errors import noting
 from perstack_storage._core.outcomes import PipelineOutcomes
 
 
@@ -57,9 +57,5 @@ class AsyncPipeline(PipelineOutcomes, Stores[Coroutine[Any, Any, None]]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with noting(error, "the pipeline, while it stored what was queued"):
             await self.flush()
-        except StorageError as problem:
-            if error is None:
-                raise
-            error.add_note(f"and the pipeline, while it stored what was queued: {problem}")

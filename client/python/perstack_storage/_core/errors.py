@@ -1,7 +1,8 @@
 """The errors of the client, and the codes of the wire (`proto/wire.md`, section 5)."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -195,6 +196,22 @@ class Forbidden(Refused):
 
     Ask the operator of the daemon; the same call will be refused again.
     """
+
+
+@contextmanager
+def noting(error: BaseException | None, what: str) -> Iterator[None]:
+    """Notes an error of the block in the one that ended what is left by it, if there is one.
+
+    Args:
+        error: what the block around this one was ended by.
+        what: what failed, as the note says it.
+    """
+    try:
+        yield
+    except StorageError as problem:
+        if error is None:
+            raise
+        error.add_note(f"and {what}: {problem}")
 
 
 def refused(error: Mapping[str, Any], *, op: str | None = None, index: int | None = None) -> Refused:

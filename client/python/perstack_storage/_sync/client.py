@@ -2,24 +2,18 @@
 
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from perstack_storage._core.calls import NowaitStores, Stores
-from perstack_storage._core.epochs import SeenEpochs
-from perstack_storage._core.errors import StorageError
-from perstack_storage._core.outstanding import MAX_OUTSTANDING_DEFAULT, ErrorHandler, NowaitSettings
+from perstack_storage._core.errors import noting
 from perstack_storage._sync.connection import Connection
 from perstack_storage._sync.future import StoreFuture
 from perstack_storage._sync.pipeline import Pipeline
 from perstack_storage._sync.process import ProcessState
 from perstack_storage._sync.reads import Reads
-from perstack_storage._wire.target import TIMEOUT_DEFAULT_S, target_of
-
-if TYPE_CHECKING:
-    from perstack_storage._wire.keys import CurveKeys
+from perstack_storage._wire.client import ClientBase
 
 
-class Client(Reads, Stores[int], NowaitStores[StoreFuture]):
+class Client(ClientBase, Reads, Stores[int], NowaitStores[StoreFuture]):
     """Stores and reads jobs, checkpoints, events and run settings.
 
     It connects when first used, rides out a restart of the daemon within `timeout_s`, and may be shared by
@@ -38,38 +32,7 @@ class Client(Reads, Stores[int], NowaitStores[StoreFuture]):
     the process stands still (stopped, suspended, in a debugger) does not count for `timeout_s`.
     """
 
-    def __init__(
-        self,
-        endpoint: str | None = None,
-        *,
-        base_path: str | os.PathLike[str] | None = None,
-        timeout_s: float = TIMEOUT_DEFAULT_S,
-        max_outstanding: int = MAX_OUTSTANDING_DEFAULT,
-        on_error: ErrorHandler | None = None,
-        keys: "CurveKeys | None" = None,
-    ) -> None:
-        """Prepares a client; nothing is connected yet.
-
-        Args:
-            endpoint: the daemon's; else PERSTACK_STORED_ENDPOINT, else the socket of the base.
-            base_path: the base; else PERSTACK_STORED_BASE, else ./perstack.
-            timeout_s: how long a call waits before it gives up; stores that nobody waits for, and those of a
-                pipeline, are given up when none was answered for so long.
-            max_outstanding: number of a thread's `…_nowait` stores that may be unanswered; beyond it, and
-                beyond 64 MiB, the next one blocks.
-            on_error: called with the error of each `…_nowait` store that failed, in a thread of the client's
-                or within a call. It should be quick; it may call the client, but not `flush` or `close`.
-            keys: for a daemon that is reached by tcp with CURVE; else what PERSTACK_STORED_SERVER_KEY (the
-                daemon's public key) and PERSTACK_STORED_KEY_FILE (a file of `perstack-stored keygen`) name.
-
-        Raises:
-            EndpointError: no endpoint can be derived from the base, or there are no such keys.
-            ValueError: `timeout_s` or `max_outstanding` is not positive.
-        """
-        self._target = target_of(endpoint, base_path, timeout_s, keys)
-        self.endpoint, self.timeout_s = self._target.endpoint, timeout_s
-        self._seen = SeenEpochs()
-        self._nowait = NowaitSettings(max_outstanding, on_error)
+    def _prepare(self) -> None:
         self._state = self._new_state()
         self._states = {self._state.pid: self._state}
 
@@ -107,11 +70,8 @@ class Client(Reads, Stores[int], NowaitStores[StoreFuture]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.flush()
-        except StorageError as problem:
-            if error is None:
-                raise
-            error.add_note(f"and the client, while it stored what was outstanding: {problem}")
+            with noting(error, "the client, while it stored what was outstanding"):
+                self.flush()
         finally:
             self.close()
 

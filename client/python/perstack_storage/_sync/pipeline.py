@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from perstack_storage._core.calls import Stores
-from perstack_storage._core.errors import StorageError
+from perstack_storage._core.errors import noting
 from perstack_storage._core.jsonio import dumps
 from perstack_storage._core.outcomes import PipelineOutcomes
 from perstack_storage._core.shapes import RunEvent
@@ -55,12 +55,8 @@ class Pipeline(PipelineOutcomes, Stores[None]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with noting(error, "the pipeline, while it stored what was queued"):
             self.flush()
-        except StorageError as problem:
-            if error is None:
-                raise
-            error.add_note(f"and the pipeline, while it stored what was queued: {problem}")
 
     def _store(self, op: str, body: bytes) -> None:
         self._connection.submit(op, body, self, self._records_max)
