@@ -4,9 +4,9 @@
 
 Each is a process of its own, forked from this one before anything is connected. It says "ready" when all are
 connected, begins at a line on stdin, and prints JSON: for each agent the events acknowledged, its last
-answer's time (of the steady clock), and a sample of latencies in ms. With a RATE above 0 an agent stores so
-many events a second, one after the other, and latencies count from the moment each was due: waiting for a
-late one before counts.
+answer's time (of the steady clock), and a sample of latencies in ms. With a RATE above 0 an agent stores RATE
+events a second, one after the other, and a latency counts from the moment at which its event was due: it
+includes the wait for a late event before it.
 """
 
 import asyncio

@@ -26,7 +26,7 @@ CHECKPOINT_BYTES = 200_000
 
 
 def fill(client: Client, number: int) -> None:
-    """Stores so many events of one run, jobs and runs, and the checkpoints."""
+    """Stores events of one run, jobs, runs and checkpoints, in the given numbers."""
     with client.pipeline() as pipeline:
         for i in range(number):
             pipeline.store_event(event(0, i))
@@ -73,7 +73,7 @@ def drop_caches() -> bool:
     return True
 
 
-def start_anew(daemon: RunningDaemon, client: Client) -> None:
+def restart(daemon: RunningDaemon, client: Client) -> None:
     """Restarts the daemon, so that it holds nothing of earlier reads; its index is there."""
     daemon.stop()
     daemon.start(wait=False)
@@ -117,12 +117,12 @@ def measure(root: Path, results: Results, *, rounds: int, number: int, seconds: 
                 client_ms(daemon.endpoint, name, number)
                 results.sample(PART, f"{name} client warm", client_ms(daemon.endpoint, name, number))
             for name, _ in itertools.product(READS, range(rounds)):
-                start_anew(daemon, client)
+                restart(daemon, client)
                 results.sample(PART, f"{name} client first", client_ms(daemon.endpoint, name, number))
             for name in READS if drop_caches() else ():
                 drop_caches()
                 results.sample(PART, f"{name} direct cold", direct_ms(base, name, 1)[0])
-                start_anew(daemon, client)
+                restart(daemon, client)
                 drop_caches()
                 results.sample(PART, f"{name} client cold", client_ms(daemon.endpoint, name, number))
             for _ in range(rounds):

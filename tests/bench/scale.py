@@ -54,9 +54,9 @@ def first_ack_s(daemon: RunningDaemon, number: int) -> float:
 
 
 def pss_mib(daemon: RunningDaemon) -> float:
-    """PSS of the daemon and its followers."""
+    """PSS of the daemon and its workers."""
     total = 0
-    for pid in (daemon.pid, *daemon.followers().values()):
+    for pid in (daemon.pid, *daemon.workers().values()):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
@@ -136,7 +136,7 @@ def settle(client: Client) -> None:
 
 
 def fill(daemon: RunningDaemon, client: Client, size: int) -> None:
-    """Stores so many events from two processes, with small bodies for speed's sake left as they are."""
+    """Stores a number of events from two processes."""
     agents = 100
     each = size // agents
     program = (

@@ -19,7 +19,7 @@ class Target(NamedTuple):
         return {"text": self.text, "wanted": self.wanted, "found": list(self.found), "met": self.met}
 
 
-# work, figure of ours, contender, its figure, at least (or at most) so much
+# work, figure of ours, contender, its figure, the least (or most) ratio
 WORK = (
     ("32 x 1", "rate", "direct", "rate", ">=", 3.0),
     ("32 x 1", "rate", "direct-timed", "rate", ">=", 3.0),
@@ -41,7 +41,7 @@ WORK = (
     ("8 x 64", "rate", "redis", "rate", ">=", 1.0),
     ("8 x 64", "rate", "limit-sync", "rate", ">=", 0.6),
 )
-# part, ours, theirs, at most so much; without theirs the value itself
+# part, ours, theirs, the most ratio; without theirs the most of ours
 SAMPLES = (
     ("replay 1", "perstack s", "direct s", 1 / 3),
     ("replay 16", "perstack s", "direct s", 1 / 3),

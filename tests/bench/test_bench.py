@@ -66,7 +66,7 @@ class Sound(Broken):
 def test_a_contender_that_fails_leaves_the_others_their_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is told and takes part no longer; what it did before stays paired with the rounds it was done in."""
+    """The report names it, and it takes part no longer; its earlier results stay paired with their rounds."""
     broken, sound = Broken(), Sound()
     monkeypatch.setattr(main, "CONTENDERS", {"redis": broken, "perstack": sound})
     results = Results()
@@ -80,7 +80,7 @@ def test_a_contender_that_fails_leaves_the_others_their_figures(
     assert target.found.median == 10.0 / 5.0
 
 
-def test_an_audit_that_disagrees_is_told() -> None:
+def test_an_audit_that_disagrees_is_reported() -> None:
     """What is acknowledged and not stored stands in the report."""
     results = Results()
     results.add("w", Load(1, 1, 1.0), "redis", Round(10, 1.0, 1.0, [], 9))

@@ -1,7 +1,7 @@
 """Processes that end while the pump's thread stands somewhere on its way to rest.
 
-`python -m tests.client.ending_process ENDPOINT STEPS SECONDS`: nobody listens at the endpoint. Prints after
-which steps of the thread's, out of so many, a process that came to its end did not end within the seconds.
+`python -m tests.client.ending_process ENDPOINT STEPS SECONDS`: nobody listens at the endpoint. STEPS is a
+number of steps of the thread. Prints the steps after which a process at its end did not end within SECONDS.
 """
 
 import os
@@ -18,7 +18,7 @@ _STANDS_SECONDS = 2.0
 
 
 class Halt:
-    """Lets the pump's thread go so many lines after it found that nothing is outstanding, and no further."""
+    """Lets the pump's thread run `lines` lines after it found nothing outstanding, and no further."""
 
     def __init__(self, lines: int) -> None:
         self._left = lines

@@ -75,7 +75,7 @@ async def _no_complaints() -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_call_that_is_cancelled_at_any_step_harms_no_other(endpoint: str, name: str) -> None:
-    """After each of so many turns of the loop: the next calls work, queued stores settle, `close` returns."""
+    """After any number of turns of the loop: the next calls work, queued stores settle, `close` returns."""
     fake = Store()
     fake.records = [("storeEvent", b'{"n":0}')] * 3
 

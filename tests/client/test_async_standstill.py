@@ -24,7 +24,7 @@ def stand_still(seconds: float = STANDSTILL_S) -> None:
 
 
 async def turns(count: int) -> None:
-    """Lets the event loop turn so many times."""
+    """Lets the event loop turn a number of times."""
     for _ in range(count):
         await asyncio.sleep(0)
 

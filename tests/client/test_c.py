@@ -100,7 +100,7 @@ def test_what_is_stored_is_listed(program: str, daemon: RunningDaemon) -> None:
     assert _run(program, daemon.endpoint, "events", JOB, "another") == (0, "[]\n", "")
 
 
-def test_an_error_is_told_and_the_next_store_follows(program: str, daemon: RunningDaemon) -> None:
+def test_an_error_is_reported_and_the_next_store_follows(program: str, daemon: RunningDaemon) -> None:
     """Code and field; the refused one's number is settled."""
     given = _lines(event(JOB, 0), event(JOB, 1, stepNumber=-1), event(JOB, 2)) + "{\n" + _lines(event(JOB, 3))
     status, output, complaints = _run(program, daemon.endpoint, "store", given=given)
@@ -190,7 +190,7 @@ def test_a_store_without_an_answer_is_sent_again_and_stored_once(program: str, d
 
 
 def test_without_an_answer_in_time_it_says_so_and_goes_on(program: str, daemon: RunningDaemon) -> None:
-    """The outcome is unknown, and the store never comes behind a later one."""
+    """The outcome is unknown, and the store never comes after a later one."""
     client = _Interactive(program, daemon.endpoint, timeout_ms=500)
     client.send(event(JOB, 0))
     assert client.position() == 1
@@ -206,7 +206,7 @@ def test_without_an_answer_in_time_it_says_so_and_goes_on(program: str, daemon: 
 
 
 def test_answers_are_hostile(program: str, tmp_path: Path) -> None:
-    """Whatever answers there: an error or a fault is told, and the sanitizers find nothing."""
+    """With any answer there, an error or a fault is reported, and the sanitizers find nothing."""
     answers = [e.answer.frame for e in exchanges("answers")]
     answers += [
         b"",

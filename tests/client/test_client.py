@@ -1,4 +1,4 @@
-"""The client against a small daemon in a thread that speaks wire.md, well or badly as told."""
+"""The client against a small daemon in a thread that speaks wire.md, well or badly as the test asks."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Following the store: the state machine alone, then real daemons, restarts, many followers."""
+"""Following the store: the state machine alone, then real daemons, restarts, many subscribers."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ from perstack_storage._core.reads import Read
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.replay import METHODS, calls_of
 
-FOLLOWERS = 50
+SUBSCRIBERS = 50
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def event(number: int, job: str = "j", run: str = "r") -> dict[str, Any]:
     }
 
 
-class Follower:
+class Subscriber:
     """A thread that follows with a client of its own, and what it got."""
 
     def __init__(self, endpoint: str, **arguments: Any) -> None:
@@ -178,10 +178,10 @@ def test_arguments_that_make_no_sense_are_refused_at_once(client: Client, argume
 
 @pytest.mark.usefixtures("_short_waits")
 def test_each_record_comes_once_and_in_order_over_two_restarts(daemon: RunningDaemon, client: Client) -> None:
-    """A follower that starts in the middle of a replay of run b, with a kill -9 and a stop in between."""
+    """A subscriber that starts in the middle of a replay of run b, with a kill -9 and a stop in between."""
     calls = calls_of("b", "job")
     stored: list[int] = []
-    follower: Follower | None = None
+    subscriber: Subscriber | None = None
 
     def restart(number: int) -> None:
         if number == len(calls) // 2:
@@ -193,50 +193,50 @@ def test_each_record_comes_once_and_in_order_over_two_restarts(daemon: RunningDa
 
     for number, (op, value) in enumerate(calls):
         if number == len(calls) // 4:
-            follower = Follower(daemon.endpoint)
+            subscriber = Subscriber(daemon.endpoint)
         restart(number)
         stored.append(getattr(client, METHODS[op])(value))
-    assert follower is not None
-    eventually(lambda: len(follower.records) >= len(calls), "everything has come")
-    follower.stop()
-    assert follower.positions == stored
-    assert [(record["op"], record["value"]) for record in follower.records] == calls
+    assert subscriber is not None
+    eventually(lambda: len(subscriber.records) >= len(calls), "everything has come")
+    subscriber.stop()
+    assert subscriber.positions == stored
+    assert [(record["op"], record["value"]) for record in subscriber.records] == calls
 
 
 def test_a_restart_while_all_is_quiet_is_ridden_out(daemon: RunningDaemon, client: Client) -> None:
-    follower = Follower(daemon.endpoint)
+    subscriber = Subscriber(daemon.endpoint)
     eventually(lambda: client.stats()["reads"]["following"] == 1, "it waits")
     daemon.kill()
     daemon.start()
     client.store_event(event(1))
-    eventually(lambda: follower.positions == [1], "it goes on")
-    follower.stop()
+    eventually(lambda: subscriber.positions == [1], "it goes on")
+    subscriber.stop()
 
 
-def test_fifty_followers_get_everything_while_it_is_stored(daemon: RunningDaemon, client: Client) -> None:
+def test_fifty_subscribers_get_everything_while_it_is_stored(daemon: RunningDaemon, client: Client) -> None:
     positions = [client.store_event(event(number)) for number in (9_998, 9_999)]
-    followers = [Follower(daemon.endpoint, after=n % 3) for n in range(FOLLOWERS)]
+    subscribers = [Subscriber(daemon.endpoint, after=n % 3) for n in range(SUBSCRIBERS)]
     for start in range(0, 2000, 100):
         with client.pipeline() as pipeline:
             for number in range(start, start + 100):
                 pipeline.store_event(event(number))
         positions += [position for position in pipeline.positions if position is not None]
-    eventually(lambda: all(f.error or f.positions[-1:] == [2002] for f in followers), "all have it", 30)
-    for number, follower in enumerate(followers):
-        follower.stop()
-        assert follower.positions == positions[number % 3 :]
+    eventually(lambda: all(f.error or f.positions[-1:] == [2002] for f in subscribers), "all have it", 30)
+    for number, subscriber in enumerate(subscribers):
+        subscriber.stop()
+        assert subscriber.positions == positions[number % 3 :]
 
 
 def test_a_record_comes_soon_after_it_was_acknowledged(daemon: RunningDaemon, client: Client) -> None:
     """The median is some milliseconds; the bound leaves room for a busy machine."""
-    follower = Follower(daemon.endpoint)
+    subscriber = Subscriber(daemon.endpoint)
     delays = []
     for number in range(30):
         client.store_event(event(number))
         acknowledged = time.monotonic()
-        eventually(lambda count=number + 1: len(follower.records) == count, "it has come")  # type: ignore[misc]
-        delays.append(follower.arrived[-1] - acknowledged)
-    follower.stop()
+        eventually(lambda count=number + 1: len(subscriber.records) == count, "it has come")  # type: ignore[misc]
+        delays.append(subscriber.arrived[-1] - acknowledged)
+    subscriber.stop()
     assert sorted(delays)[15] < 0.1
 
 
@@ -244,31 +244,31 @@ def test_many_that_wait_delay_nobody(daemon: RunningDaemon, client: Client) -> N
     """One hundred waits, half of them for runs where nothing happens, while pings and stores go on."""
     client.store_event(event(0))
     endpoint = daemon.endpoint
-    quiet = [Follower(endpoint, job_id="j", run_id=f"quiet-{n}") for n in range(FOLLOWERS)]
-    idle = [Follower(endpoint, after=1, job_id="none") for _ in range(FOLLOWERS)]
-    eventually(lambda: client.stats()["reads"]["following"] == 2 * FOLLOWERS, "all wait")
+    quiet = [Subscriber(endpoint, job_id="j", run_id=f"quiet-{n}") for n in range(SUBSCRIBERS)]
+    idle = [Subscriber(endpoint, after=1, job_id="none") for _ in range(SUBSCRIBERS)]
+    eventually(lambda: client.stats()["reads"]["following"] == 2 * SUBSCRIBERS, "all wait")
     pings = sorted(client.ping() for _ in range(500))
     assert pings[int(len(pings) * 0.99)] < 0.1
     with client.pipeline() as pipeline:
         for number in range(1, 3001):
             pipeline.store_event(event(number))
     assert client.ping() < 1
-    for follower in quiet + idle:
-        follower.stop()
-        assert follower.records == []
+    for subscriber in quiet + idle:
+        subscriber.stop()
+        assert subscriber.records == []
     assert client.stats()["reads"]["failed"] == 0
 
 
 def test_waiting_costs_the_daemon_next_to_nothing(daemon: RunningDaemon, client: Client) -> None:
-    followers = [Follower(daemon.endpoint) for _ in range(FOLLOWERS)]
-    eventually(lambda: client.stats()["reads"]["following"] == FOLLOWERS, "all wait")
+    subscribers = [Subscriber(daemon.endpoint) for _ in range(SUBSCRIBERS)]
+    eventually(lambda: client.stats()["reads"]["following"] == SUBSCRIBERS, "all wait")
     before, start = _cpu_seconds(daemon.pid), time.monotonic()
     # A silence can only be watched for a while: until every one of them has asked again.
     messages = client.stats()["messages"]
-    eventually(lambda: client.stats()["messages"] > messages + 2 * FOLLOWERS, "they ask again")
+    eventually(lambda: client.stats()["messages"] > messages + 2 * SUBSCRIBERS, "they ask again")
     share = (_cpu_seconds(daemon.pid) - before) / (time.monotonic() - start)
-    for follower in followers:
-        follower.stop()
+    for subscriber in subscribers:
+        subscriber.stop()
     assert share < 0.3  # the questions of this test included
 
 
@@ -277,7 +277,7 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def test_a_follower_of_a_run_or_job_gets_what_is_of_it(client: Client) -> None:
+def test_a_subscriber_of_a_run_or_job_gets_what_is_of_it(client: Client) -> None:
     calls = calls_of("b", "job")
     with client.pipeline() as pipeline:
         for op, value in calls:
@@ -298,7 +298,7 @@ def test_a_follower_of_a_run_or_job_gets_what_is_of_it(client: Client) -> None:
     assert list(client.follow(job_id="nobody", idle_s=0)) == []
 
 
-def test_a_quiet_run_is_found_behind_more_than_one_stretch(client: Client) -> None:
+def test_a_quiet_run_is_found_after_more_than_one_read_window(client: Client) -> None:
     with client.pipeline() as pipeline:
         for number in range(25_000):
             pipeline.store_event(event(number))
@@ -307,26 +307,26 @@ def test_a_quiet_run_is_found_behind_more_than_one_stretch(client: Client) -> No
     assert sum(1 for _ in client.follow(idle_s=0)) == 25_001
 
 
-def test_a_new_record_wakes_the_follower_of_its_run_only(daemon: RunningDaemon, client: Client) -> None:
-    mine, other = (Follower(daemon.endpoint, job_id="j", run_id=run) for run in ("r1", "r2"))
+def test_a_new_record_wakes_the_subscriber_of_its_run_only(daemon: RunningDaemon, client: Client) -> None:
+    mine, other = (Subscriber(daemon.endpoint, job_id="j", run_id=run) for run in ("r1", "r2"))
     eventually(lambda: client.stats()["reads"]["following"] == 2, "both wait")
     client.store_event(event(1, run="r1"))
     eventually(lambda: len(mine.records) == 1, "it has come")
     client.store_event(event(2, run="r2"))
     eventually(lambda: len(other.records) == 1, "it has come")
-    for follower in (mine, other):
-        follower.stop()
+    for subscriber in (mine, other):
+        subscriber.stop()
     assert (mine.positions, other.positions) == ([1], [2])
 
 
 def test_a_large_record_comes_in_parts(daemon: RunningDaemon, client: Client) -> None:
-    follower = Follower(daemon.endpoint, job_id="j")
+    subscriber = Subscriber(daemon.endpoint, job_id="j")
     large = event(1) | {"text": "x" * 9_000_000}
     client.store_event(large)
     client.store_event(event(2))
-    eventually(lambda: follower.positions == [1, 2], "both have come")
-    follower.stop()
-    assert follower.records[0]["value"] == large
+    eventually(lambda: subscriber.positions == [1, 2], "both have come")
+    subscriber.stop()
+    assert subscriber.records[0]["value"] == large
 
 
 def test_events_that_repeat_an_earlier_one_are_left_out(client: Client) -> None:
@@ -359,9 +359,9 @@ def test_the_client_can_be_used_while_it_follows(client: Client) -> None:
 
 
 def test_closing_the_client_ends_it(daemon: RunningDaemon, client: Client) -> None:
-    follower = Follower(daemon.endpoint)
+    subscriber = Subscriber(daemon.endpoint)
     eventually(lambda: client.stats()["reads"]["following"] == 1, "it waits")
-    follower.stop()
+    subscriber.stop()
     with Client(daemon.endpoint) as other:
         pass
     with pytest.raises(ClosedError):
@@ -386,10 +386,10 @@ def test_tasks_follow_over_one_connection_while_others_store(daemon: RunningDaem
 
     async def run() -> None:
         async with AsyncClient(daemon.endpoint, timeout_s=20) as client:
-            busy = [asyncio.create_task(_collect(client, idle_s=3)) for _ in range(FOLLOWERS // 2)]
+            busy = [asyncio.create_task(_collect(client, idle_s=3)) for _ in range(SUBSCRIBERS // 2)]
             quiet = [
                 asyncio.create_task(_collect(client, job_id="j", run_id=f"q{n}", idle_s=3))
-                for n in range(FOLLOWERS // 2)
+                for n in range(SUBSCRIBERS // 2)
             ]
             stored = [await client.store_event(event(number)) for number in range(100)]
             daemon.kill()
@@ -461,7 +461,7 @@ def _older_copy_that_went_on(daemon: RunningDaemon, base: Path) -> None:
 
 @pytest.mark.usefixtures("_short_waits")
 @pytest.mark.parametrize("lose", [_another_history, _older_copy, _older_copy_that_went_on])
-def test_a_follower_is_told_that_the_history_changed(
+def test_a_subscriber_learns_that_the_history_changed(
     tmp_path: Path, lose: Callable[[RunningDaemon, Path], None]
 ) -> None:
     base = tmp_path / "perstack"
@@ -471,14 +471,14 @@ def test_a_follower_is_told_that_the_history_changed(
         shutil.copytree(base, tmp_path / "copy", symlinks=True)
         daemon.start()
         client.store_event(event(2))
-        follower = Follower(daemon.endpoint)
-        eventually(lambda: follower.positions == [1, 2], "it is up to date")
+        subscriber = Subscriber(daemon.endpoint)
+        eventually(lambda: subscriber.positions == [1, 2], "it is up to date")
         daemon.stop()
         lose(daemon, base)
         daemon.start()
-        follower.join()
-    assert isinstance(follower.error, PositionGone)
-    assert follower.positions == [1, 2]
+        subscriber.join()
+    assert isinstance(subscriber.error, PositionGone)
+    assert subscriber.positions == [1, 2]
 
 
 @pytest.fixture
@@ -499,7 +499,7 @@ def two_continuations(tmp_path: Path) -> Iterator[tuple[RunningDaemon, RunningDa
 def test_a_position_of_another_continuation_is_refused_by_its_epoch(
     two_continuations: tuple[RunningDaemon, RunningDaemon],
 ) -> None:
-    """What was read before the copy was made goes on in both; behind it only where it was read."""
+    """A position from before the copy continues in both; one from after it only where it was read."""
     original, copy = two_continuations
     with Client(original.endpoint, timeout_s=20) as client, Client(copy.endpoint, timeout_s=20) as other:
         store = client.hello()["store"]
@@ -532,7 +532,7 @@ def test_a_position_of_another_continuation_is_refused_by_its_epoch(
 def test_a_client_remembers_the_epochs_that_it_saw(
     two_continuations: tuple[RunningDaemon, RunningDaemon],
 ) -> None:
-    """The same client is told that a copy was put back, though its program keeps positions only."""
+    """The same client learns that a copy was put back, though its program keeps positions only."""
     original, copy = two_continuations
     with Client(original.endpoint, timeout_s=20) as client:
         store = client.hello()["store"]
@@ -569,7 +569,7 @@ def test_a_session_goes_on_in_a_base_that_was_put_back(tmp_path: Path) -> None:
         assert [r["value"]["stepNumber"] for r in client.follow(idle_s=0)] == [1, 3, 4]
 
 
-def test_seen_epochs_are_what_was_told_last() -> None:
+def test_seen_epochs_are_those_of_the_last_answer() -> None:
     """A later answer counts more, and what stood behind in another history is forgotten."""
     seen = SeenEpochs()
     seen.note(spans_of(0, 10, "b", [[1, "a"], [6, "b"]]))

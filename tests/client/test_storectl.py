@@ -525,7 +525,7 @@ def test_help_names_every_option_with_what_it_does(run: Run, command: str | None
 
 
 def _completed(script: str, *words: str) -> list[str]:
-    """What bash would offer behind these words."""
+    """What bash would offer after these words."""
     line = " ".join(f"'{word}'" for word in ("perstack-storectl", *words))
     text = (
         f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words)}\n"

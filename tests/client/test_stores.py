@@ -17,7 +17,7 @@ BAD = {"code": "BAD_VALUE", "message": "m", "retryable": False, "field": "f"}
 
 
 class Outcomes:
-    """Sink that remembers what it is told."""
+    """Sink that remembers the outcomes it gets."""
 
     def __init__(self) -> None:
         self.seen: list[int | dict[str, Any]] = []
@@ -146,7 +146,7 @@ def sent_three_frames() -> Driver:
 @pytest.mark.parametrize(
     ("answers", "outcomes", "settled", "resent"),
     [
-        # (id, answer) in the order of arrival; outcomes told; settled then; what is sent again a second later
+        # (id, answer) as they arrive; outcomes reported; settled then; what is sent again a second later
         ([], [], 0, []),
         ([(1, {"position": 7, "count": 2})], [7, 8], 2, []),
         ([(2, {"position": 9, "count": 2})], [], 0, []),
@@ -210,7 +210,7 @@ def test_settled_tells_what_was_answered() -> None:
     assert driver.send()[0]["settled"] == 1
 
 
-def test_a_wait_after_errors_doubles_from_10_ms_to_1_s_and_starts_anew_after_progress() -> None:
+def test_a_wait_after_errors_doubles_from_10_ms_to_1_s_and_starts_again_after_progress() -> None:
     driver = Driver()
     driver.add()
     waits = []

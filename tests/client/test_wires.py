@@ -164,7 +164,7 @@ def test_frames_that_come_byte_by_byte_are_put_together(path: str) -> None:
 
 
 def test_heartbeats_of_the_other_side_are_answered(path: str) -> None:
-    """A ROUTER that asks whether its peer lives keeps the connection while it is told so."""
+    """A ROUTER that asks whether its peer lives keeps the connection while it gets answers."""
     with router(f"ipc://{path}", heartbeat_ivl=30, heartbeat_timeout=300) as bound:
         wire = finished(ZmtpWire(path))
         wire.send(b"here")
@@ -319,8 +319,8 @@ def breaking_off() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_a_handshake_that_is_broken_off_is_told_with_what_may_be_wrong(keyed: bool) -> None:
-    """Who has no key is not asked for the daemon's."""
+def test_a_handshake_that_is_broken_off_is_reported_with_what_may_be_wrong(keyed: bool) -> None:
+    """A client without a key is not asked for the daemon's."""
     public, secret = (key.decode() for key in zmq.curve_keypair())
     keys = CurveKeys(public, public, secret) if keyed else None
     wanted = "is the server key the daemon's own" if keyed else "does the daemon want CURVE keys"

@@ -3,7 +3,7 @@
 The daemon is stopped a moment before, as no program runs on without power. Were it to run on, ext4 would lie
 to it. Measured on Linux 6.18, three writers running on, 25 cuts for each kind of space and flag: fdatasync
 returned 0 for 20 writes into reserved space and 2 at the end of a growing file that were gone after the mount
-(the extent could not be marked as written any more, which nobody is told), each after the ioctl had begun;
+(the extent could not be marked as written any more, which nobody learns), each after the ioctl had begun;
 for none into written zeros, and for none with the writers stopped first.
 """
 
@@ -31,7 +31,7 @@ def power_cuts(folder: Path, rounds: Rounds) -> Verdict:
             disk.cut_power()
             daemon.kill()
             for pid in pids:
-                kill(pid)  # a follower that has just been started does not yet die with its daemon
+                kill(pid)  # a worker that has just been started does not yet die with its daemon
             disk.unmount()
             disk.check()
             disk.mount()
@@ -43,21 +43,21 @@ def power_cuts(folder: Path, rounds: Rounds) -> Verdict:
 
 
 def halt(daemon: RunningDaemon) -> list[int]:
-    """Stop a daemon and its followers: when this returns, none of their threads runs a step further.
+    """Stop a daemon and its workers: when this returns, none of their threads runs a step further.
 
     Returns:
-        process ids of the followers.
+        process ids of the workers.
     """
     os.kill(daemon.pid, signal.SIGSTOP)
-    followers = list(daemon.followers().values())
-    for pid in followers:
+    workers = list(daemon.workers().values())
+    for pid in workers:
         kill(pid, signal.SIGSTOP)
-    eventually(lambda: all(map(_stands_still, [daemon.pid, *followers])), "it stands still", 60)
-    return followers
+    eventually(lambda: all(map(_stands_still, [daemon.pid, *workers])), "it stands still", 60)
+    return workers
 
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to a follower, which may have ended."""
+    """Send a signal to a worker, which may have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
 

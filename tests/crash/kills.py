@@ -1,4 +1,4 @@
-"""SIGKILL of the daemon, or of one of its followers, at random moments under load; the judge decides."""
+"""SIGKILL of the daemon, or of one of its workers, at random moments under load; the judge decides."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ FOLLOWER_EVERY = 5
 
 
 def kill_rounds(folder: Path, rounds: Rounds) -> Verdict:
-    """Kill a daemon on one base again and again, then judge. Every few rounds it is a follower instead."""
+    """Kill a daemon on one base again and again, then judge. Every few rounds it is a worker instead."""
     daemon = RunningDaemon(folder / "base", *SETTINGS)
 
     def kill(number: int) -> float:
         if number % FOLLOWER_EVERY == FOLLOWER_EVERY - 1:
-            _kill_follower(daemon, rounds.rng.choice(("index", "tree")))
+            _kill_worker(daemon, rounds.rng.choice(("index", "tree")))
             return 0
         daemon.kill()
         return ready_again(daemon)
@@ -25,9 +25,9 @@ def kill_rounds(folder: Path, rounds: Rounds) -> Verdict:
     return rounds.run(daemon, folder, kill, look=daemon.base)
 
 
-def _kill_follower(daemon: RunningDaemon, kind: str) -> None:
+def _kill_worker(daemon: RunningDaemon, kind: str) -> None:
     """It may be down already, and waits to be started again."""
-    if (pid := daemon.followers().get(kind)) is not None:
+    if (pid := daemon.workers().get(kind)) is not None:
         os.kill(pid, signal.SIGKILL)
 
 

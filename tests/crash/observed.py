@@ -111,7 +111,7 @@ class Observer:
             time.sleep(0.02)
 
     def read_all(self, after: int = 0) -> list[Record]:
-        """Every record behind a position."""
+        """Every record after a position."""
         records: list[Record] = []
         while True:
             page, next_after = self.page(after)
@@ -121,7 +121,7 @@ class Observer:
             after = next_after
 
     def page(self, after: int, **arguments: Any) -> tuple[list[Record], int]:
-        """Some records behind a position, and where to go on."""
+        """Some records after a position, and where to go on."""
         header, body = self.ask("readAll", after=after, **({"limit": _PAGE_RECORDS} | arguments))
         if not header["ok"]:
             raise ValueError(f"readAll from {after}: {header['error']}")
@@ -131,7 +131,7 @@ class Observer:
 def _records(text: str) -> list[Record]:
     """Records of an answer, without a change to the bytes of their values."""
     records = []
-    at = 1  # behind the bracket
+    at = 1  # after the bracket
     while text[at] == "{":
         fields: dict[str, Any] = {}
         while text[at] in "{,":

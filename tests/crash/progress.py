@@ -1,4 +1,4 @@
-"""What a campaign of the soak says while it runs, and how it is told that its time is up."""
+"""What a campaign of the soak says while it runs, and how it learns that its time is up."""
 
 import math
 import time
@@ -11,18 +11,18 @@ FINDINGS = ("lost", "doubled", "reordered", "torn", "invented", "broken", "wrong
 
 
 class Progress:
-    """Rounds that are done, and the figures so far: what was told last counts, however the campaign ends."""
+    """Rounds that are done, and the figures so far: the last report counts, however the campaign ends."""
 
     def __init__(self, say: Callable[..., None] = lambda **_: None, seconds: float = math.inf) -> None:
         self._say = say
         self._deadline = time.monotonic() + seconds
 
     def __call__(self, done: int) -> None:
-        """So many rounds are done."""
+        """Report the count of rounds that are done."""
         self._say(round=done)
 
     def after(self, before: int) -> Callable[[int], None]:
-        """For a part that counts its own rounds, behind so many."""
+        """For a part that counts its own rounds, after the given ones."""
         return lambda done: self(before + done)
 
     def tell(self, figures: Figures) -> None:

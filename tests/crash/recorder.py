@@ -92,7 +92,7 @@ def values(name: str, rng: random.Random, large_bytes: int) -> Iterator[tuple[st
 
 
 class Recorder:
-    """Stores until told to end."""
+    """Stores until it is asked to end."""
 
     def __init__(self, endpoint: str, log: Log, name: str, seed: int, temper: Temper) -> None:
         self._endpoint = endpoint

@@ -17,7 +17,7 @@ SETTINGS = ("--segment-bytes", str(1 << 20), "--first-segment-bytes", str(256 <<
 
 
 class Rounds(NamedTuple):
-    """How many blows there are to be; `over` ends them before, `on_round` hears what each blow returned."""
+    """How many blows there should be; `over` ends them earlier, `on_round` gets what each blow returned."""
 
     blows: int
     rng: random.Random

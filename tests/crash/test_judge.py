@@ -197,7 +197,7 @@ def one_left_out(case: Case) -> None:
     case.last = 7
 
 
-def behind_what_was_acknowledged_before(case: Case) -> None:
+def after_what_was_acknowledged_before(case: Case) -> None:
     case.sent(1, "storeJob", job("j7"), t=0.1, session="other")
     case.stored(1, 9, t=0.2, session="other")
     case.records.append(Record(9, 1009, "storeJob", _text(job("j7")).encode()))
@@ -239,7 +239,7 @@ def refused_and_stored(case: Case) -> None:
         (doubled_where_the_answer_was_lost, {"doubled"}),
         (swapped, {"reordered"}),
         (one_left_out, {"reordered"}),
-        (behind_what_was_acknowledged_before, {"reordered"}),
+        (after_what_was_acknowledged_before, {"reordered"}),
         (positions_back, {"reordered"}),
         (torn_record, {"torn"}),
         (torn_file_seen, {"torn"}),

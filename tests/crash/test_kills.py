@@ -11,7 +11,7 @@ from tests.crash.rounds import Rounds
 
 @pytest.mark.timeout(300)
 def test_kills_in_the_middle_of_a_load_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Of the daemon or a follower, at random moments; raw clients and ours go on through all of them."""
+    """Of the daemon or a worker, at random moments; raw clients and ours go on through all of them."""
     verdict = kill_rounds(tmp_path, Rounds(8, random.Random(20)))
     assert not verdict.kinds, str(verdict)
     assert verdict.acknowledged > 300

@@ -21,7 +21,7 @@ import orjson  # noqa: E402
 from perstack_storage import Client, StorageError, __version__, resolve_endpoint  # noqa: E402
 from tests.demo import compare, readers, screen, workload  # noqa: E402
 from tests.demo.agents import AgentFailed, Agents, Witnessed  # noqa: E402
-from tests.demo.service import DemoFailed, Service, check, make_anew  # noqa: E402
+from tests.demo.service import DemoFailed, Service, check, make_empty  # noqa: E402
 
 BASE = ROOT / "demo-run"
 AGENTS = 8
@@ -100,7 +100,7 @@ def _demo() -> list[str]:
     screen.heading(f"perstack-stored {__version__}: {AGENTS} agent processes replay captured Perstack runs")
     agents = workload.jobs_of_agents(AGENTS)
     jobs = {job: calls for of_agent in agents for job, calls in of_agent.items()}
-    make_anew(BASE)
+    make_empty(BASE)
     endpoint = resolve_endpoint(None, BASE)
     with ExitStack() as stack:
         # Before anything that a fork should not copy.

@@ -1,4 +1,4 @@
-"""The daemon that the demo starts, on a folder made anew, and the offline check of that folder."""
+"""The daemon that the demo starts, on a new folder, and the offline check of that folder."""
 
 import fcntl
 import os
@@ -23,7 +23,7 @@ class DemoFailed(Exception):  # noqa: N818 - what happened
     """The demo can't go on; the message is for the person in front of it."""
 
 
-def make_anew(base: Path) -> None:
+def make_empty(base: Path) -> None:
     """Make the folder empty; the disk is done with the last demo's before the new one begins."""
     if base.exists():
         if any(base.iterdir()) and not (base / ".stored").is_dir():

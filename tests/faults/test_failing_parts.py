@@ -87,7 +87,7 @@ def loaded(tmp_path: Path, daemon: RunningDaemon) -> Iterator[Load]:
 def test_a_journal_that_fails_ends_the_daemon_and_nothing_acknowledged_is_lost(
     tmp_path: Path, call: str, says: str
 ) -> None:
-    """Status 1 and the reason; what was not synced is gone, and nobody had been told otherwise."""
+    """Status 1 and the reason; what was not synced is gone, and was never acknowledged."""
     trigger = tmp_path / "failing"
     daemon = RunningDaemon(tmp_path / "base", *SETTINGS)
     start_failing(daemon, call, trigger)

@@ -70,7 +70,7 @@ class Served:
         return found
 
     def await_rebuilt(self) -> None:
-        """The index was made anew, once, and is as far as the journal; that was logged and counted."""
+        """The index was rebuilt, once, and is as far as the journal; that was logged and counted."""
         eventually(lambda: self.stats("index")["rebuilds"] == 1, "the index is made anew", 60)
         eventually(lambda: self.stats("index")["fault"] == "", "and nothing is wrong with it", 60)
         stats = self.stats("index")
@@ -79,7 +79,7 @@ class Served:
         assert len(self.daemon.events("index_given_up")) == 1
 
     def reasons(self) -> list[str]:
-        """Why an index was made anew."""
+        """Why an index was rebuilt."""
         return [str(event["reason"]) for event in self.daemon.events("index_rebuilt")]
 
     def ask(self, op: str, **arguments: Any) -> tuple[dict[str, Any], bytes]:
@@ -163,7 +163,7 @@ def _exchange(path: Path) -> None:
         (Path.unlink, "-wal", r"index\.sqlite-wal was removed|disk I/O error"),
     ],
 )
-def test_an_index_that_is_tampered_with_is_made_anew(
+def test_an_index_that_is_tampered_with_is_rebuilt(
     tmp_path: Path, used: Used, harm: Callable[[Path], None], suffix: str, says: str
 ) -> None:
     """Noticed under a load within a moment; no read gets a wrong answer, or one that it must not repeat."""
@@ -175,7 +175,7 @@ def test_an_index_that_is_tampered_with_is_made_anew(
 
 
 def test_an_overwritten_log_of_the_index_is_no_more_than_another_rebuild(tmp_path: Path, used: Used) -> None:
-    """Whoever meets it first, the writer, the tree or a read: the index is made anew."""
+    """The writer, the tree or a read meets it first; in each case the index is rebuilt."""
     with served(tmp_path, used) as found:
         _overwrite(_beside(found.index, "-wal"))
         found.await_rebuilt()
@@ -183,7 +183,7 @@ def test_an_overwritten_log_of_the_index_is_no_more_than_another_rebuild(tmp_pat
 
 @contextmanager
 def at_rest(folder: Path, used: Used) -> Iterator[Served]:
-    """Serve a copy whose followers have nothing to do."""
+    """Serve a copy whose workers have nothing to do."""
     shutil.copytree(used.base, folder / "base")
     daemon = RunningDaemon(folder / "base").start()
     try:
@@ -206,10 +206,10 @@ def _overwrite_unseen(index: Path, writer: int) -> None:
 
 
 @pytest.mark.parametrize("op", ["retrieveJob", "getAllJobs", "readAll"])
-def test_a_read_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used: Used, op: str) -> None:
+def test_a_read_that_meets_a_damaged_index_has_it_rebuilt(tmp_path: Path, used: Used, op: str) -> None:
     """Its answer is to try again, and then it is answered."""
     with at_rest(tmp_path, used) as found:
-        writer = found.daemon.followers()["index"]
+        writer = found.daemon.workers()["index"]
         _overwrite_unseen(found.index, writer)
         os.kill(writer, signal.SIGCONT)
         header, body = found.ask(op, **({"jobId": "none"} if op == "retrieveJob" else {}))
@@ -231,7 +231,7 @@ def test_a_flipped_bit_in_a_row_of_the_index_is_not_taken_for_damage_of_the_jour
             job, run, crc = database.execute(
                 "SELECT job, name, crc FROM event JOIN run ON run.id = event.run WHERE crc > ?", (1 << 24,)
             ).fetchone()
-        writer, before, data = found.daemon.followers()["index"], found.index.stat(), found.index.read_bytes()
+        writer, before, data = found.daemon.workers()["index"], found.index.stat(), found.index.read_bytes()
         os.kill(writer, signal.SIGSTOP)
         with found.index.open("r+b") as file:
             file.seek(data.index(crc.to_bytes(4, "big")))
@@ -246,16 +246,16 @@ def test_a_flipped_bit_in_a_row_of_the_index_is_not_taken_for_damage_of_the_jour
         _judge(used.histories, found.daemon)
 
 
-def test_a_tree_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used: Used) -> None:
+def test_a_tree_that_meets_a_damaged_index_has_it_rebuilt(tmp_path: Path, used: Used) -> None:
     """While nobody reads, it is the only one who can."""
     with at_rest(tmp_path, used) as found:
-        followers = found.daemon.followers()
-        os.kill(followers["tree"], signal.SIGSTOP)
+        workers = found.daemon.workers()
+        os.kill(workers["tree"], signal.SIGSTOP)
         with Raw(found.daemon.endpoint) as raw:
             raw.store("storeEvent", event(jobId="new"))
         eventually(lambda: found.stats("index")["lagRecords"] == 0, "it is indexed", 60)
-        _overwrite_unseen(found.index, followers["index"])
-        os.kill(followers["tree"], signal.SIGCONT)
+        _overwrite_unseen(found.index, workers["index"])
+        os.kill(workers["tree"], signal.SIGCONT)
         found.await_rebuilt()
         assert "tree" in {event["process"] for event in found.daemon.events("index_damaged")}
         assert not found.daemon.events("read_failed")
@@ -264,7 +264,7 @@ def test_a_tree_that_meets_a_damaged_index_has_it_made_anew(tmp_path: Path, used
 
 
 def test_an_answer_that_broke_off_is_not_taken_for_whole(tmp_path: Path) -> None:
-    """Who asks for the same part again, as after an answer that was lost, is told that the rest is gone."""
+    """A client that asks for the same part again, as after a lost answer, learns that the rest is gone."""
     daemon = RunningDaemon(tmp_path / "base", "--answer-bytes", str(64 << 10)).start()
     try:
         with Raw(daemon.endpoint) as raw:
@@ -284,7 +284,7 @@ def test_an_answer_that_broke_off_is_not_taken_for_whole(tmp_path: Path) -> None
         daemon.make_sure_it_ended()
 
 
-def test_an_index_that_is_damaged_again_and_again_is_made_anew_less_and_less_often(
+def test_an_index_that_is_damaged_again_and_again_is_rebuilt_less_and_less_often(
     tmp_path: Path, used: Used
 ) -> None:
     """Building it takes what stores need: the second time it waits."""

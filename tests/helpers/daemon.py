@@ -102,8 +102,8 @@ class RunningDaemon:
         if self.process is not None and self.process.poll() is None:
             self.kill()
 
-    def followers(self) -> dict[str, int]:
-        """Process ids of the followers that run now, by kind."""
+    def workers(self) -> dict[str, int]:
+        """Process ids of the workers that run now, by kind."""
         found = {}
         for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):

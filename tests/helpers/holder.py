@@ -7,7 +7,7 @@ from tests.helpers.raw_client import Raw
 
 
 def main(endpoint: str, op: str, arguments: str, count: int, answers: int) -> None:
-    """Send a request so many times, wait for so many answers, say so, and do nothing more."""
+    """Send a request a number of times, wait for a number of answers, report it, and do nothing more."""
     with Raw(endpoint, sndhwm=0, rcvhwm=0) as raw:
         for _ in range(count):
             raw.send(op, json.loads(arguments))

@@ -1,7 +1,7 @@
 """File systems of their own in image files: they can be cut from power, filled up, or given nothing.
 
 Needs root and loop devices. The mounts lie in a mount namespace of this process, and the loop devices detach
-themselves: whatever happens to the process, the kernel cleans up behind it.
+themselves: whatever happens to the process, the kernel cleans up after it.
 """
 
 import ctypes
@@ -90,7 +90,7 @@ class Image:
             os.close(fd)
 
     def unmount(self) -> None:
-        """Unmount it; whoever used it must have ended."""
+        """Unmount it; every process that used it must have ended."""
         deadline = time.monotonic() + _BUSY_SECONDS
         while self._mounted:
             if _libc.umount2(os.fsencode(self.path), 0) == 0:

@@ -48,7 +48,7 @@ class Pings:
 
 
 def memory_mib(daemon: RunningDaemon) -> float:
-    """Memory of the daemon and its followers: their own, and their share of what they have in common."""
+    """Memory of the daemon and its workers: their own, and their share of what they have in common."""
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
     total = 0
     for pid in (str(daemon.pid), *children):

@@ -11,9 +11,9 @@ _FRAMES_A_BASE = 10_000
 
 
 def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
-    """So many messages, none of which may harm the daemon or a client beside it.
+    """Send a number of messages, none of which may harm the daemon or a client beside it.
 
-    The ping's p99 is told and not held against a bound: what runs beside it takes the machine's time.
+    The ping's p99 is reported and not held against a bound: what runs beside it takes the machine's time.
 
     Raises:
         AssertionError: one did; says with which seed.

@@ -16,7 +16,7 @@ from tests.helpers.raw_client import Raw, event, session, setting
 HOUR_MS = 3_600_000
 RUN = {"jobId": "j1", "runId": "r1"}
 
-# The real daemon, whose process sees the clock through a file: so many ms beside the truth.
+# The real daemon, whose process sees the clock through a file: its difference from the true time in ms.
 _PROGRAM = """
 import runpy, sys, time
 real, path = time.time_ns, sys.argv.pop(1)
@@ -37,7 +37,7 @@ class Clock:
         self.set(0)
 
     def set(self, shift_ms: int) -> None:
-        """Let it be so many ms beside the truth from now on."""
+        """Let it differ from the true time by `shift_ms` from now on."""
         new = self.path.with_suffix(".new")
         new.write_text(str(shift_ms))
         new.rename(self.path)

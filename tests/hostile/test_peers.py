@@ -150,7 +150,7 @@ def test_a_frame_of_300_mib_cuts_its_connection_only(daemon: RunningDaemon) -> N
             peer.begin(300 * MIB, bytes(MIB))
         assert peer.closed()
         peer.close()
-        with Raw(daemon.endpoint) as raw:  # and as libzmq sends it; it connects anew by itself
+        with Raw(daemon.endpoint) as raw:  # and as libzmq sends it; it connects again by itself
             raw.socket.send(bytes(300 * MIB), copy=False)
             eventually(lambda: _answered(raw), "the next connection is served", 30)
     assert max(memory) < memory[0] + MEMORY_MIB_MAX

@@ -291,7 +291,7 @@ def test_an_empty_base_is_not_imported(tmp_path: Path) -> None:
 
 
 def test_a_link_for_jobs_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
-    """Going on would leave the tree behind it out for ever."""
+    """Going on would leave out the rest of the tree for ever."""
     base = tmp_path / "base"
     base.mkdir()
     put_golden(tmp_path / "elsewhere")

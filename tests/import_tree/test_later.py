@@ -115,7 +115,7 @@ def test_a_second_import_finds_everything_held(base: Path, source: Path) -> None
     assert records(base) == stored
 
 
-def test_records_are_added_behind_those_that_are_there(ours: Path, source: Path) -> None:
+def test_records_are_added_after_those_that_are_there(ours: Path, source: Path) -> None:
     """Nothing that the base holds changes its position."""
     before = records(ours)
     store(source, "storeJob", job(id="there"))
@@ -147,7 +147,7 @@ def test_the_base_s_own_tree_is_taken_first(base: Path, source: Path) -> None:
 
 
 def test_files_written_past_the_daemon_are_taken_from_the_base_s_own_tree(base: Path) -> None:
-    """What the daemon wrote there itself is known, with settings stored again and jobs laid out anew."""
+    """What the daemon wrote there itself is known, with settings stored again and jobs laid out again."""
     with running_daemon(base) as daemon, Asker(daemon.endpoint) as asker:
         stored = [("storeJob", job()), ("storeRunSetting", setting()), ("storeRunSetting", setting())]
         for op, value in [*stored, ("storeCheckpoint", checkpoint()), ("storeEvent", event())]:

@@ -217,7 +217,7 @@ def test_running_out_of_descriptors_ends_the_import_and_skips_nothing(tmp_path: 
     assert [kind for kind, _, _ in found] == [Kind.JOB]
 
 
-def test_progress_is_told_in_both_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_in_both_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many files of how many, how many records, how many skipped."""
     monkeypatch.setattr(import_survey, "PROGRESS_SECONDS", 0)
     base = tmp_path / "base"
@@ -235,7 +235,7 @@ def test_progress_is_told_in_both_steps(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def cut_after(base: Path, records: int) -> None:
-    """An import that ends with at least so many records stored."""
+    """An import that ends with at least `records` records stored."""
     for changes in range(1000):
         with contextlib.suppress(PowerCutError):
             start(base, FailingFiles(changes))
@@ -280,7 +280,7 @@ def test_a_job_that_changed_and_changed_back_between_attempts_counts_as_it_is(tm
 
 
 def test_an_event_that_came_between_attempts_is_imported(tmp_path: Path) -> None:
-    """Behind what is stored already, and nothing else twice."""
+    """After what is stored already, and nothing else twice."""
     base = tmp_path / "base"
     for number in range(12):
         store(base, "storeEvent", event(id=f"e{number}", timestamp=START_MS + number))

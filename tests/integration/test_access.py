@@ -298,7 +298,7 @@ def test_what_a_client_says_of_itself_counts_for_nothing(place: Path, claims: di
 
 @pytest.mark.parametrize("identity", [b"chosen", b"\0", b"\0abc", b"\0abcde", b"x" * 255])
 def test_a_claimed_routing_id_gives_and_takes_no_rights(place: Path, identity: bytes) -> None:
-    """It is not looked at: who connects is told by the kernel."""
+    """It is not looked at: the kernel says which user connects."""
     with (
         serving(place, "--read-only-users", str(os.geteuid())),
         Raw(f"ipc://{place}/sock", routing_id=identity) as raw,  # type: ignore[arg-type]

@@ -166,7 +166,7 @@ def test_a_header_field_that_is_wrong_is_named(
     refused(raw, code, field, "storeEvent", event(), **changes)
 
 
-def test_an_unknown_version_is_told_which_are_spoken(raw: Raw) -> None:
+def test_an_answer_to_an_unknown_version_names_those_that_are_spoken(raw: Raw) -> None:
     """UNSUPPORTED_VERSION lists the versions."""
     assert raw.ask("ping", v=2).error["versions"] == [1]
 

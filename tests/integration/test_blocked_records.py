@@ -30,13 +30,13 @@ class ShortOfMemory:
 
     def __init__(self, daemon: RunningDaemon) -> None:
         self._daemon = daemon
-        eventually(lambda: "tree" in daemon.followers(), "the tree's process runs", 60)
-        self.limit = data_bytes(daemon.followers()["tree"]) + ROOM
+        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs", 60)
+        self.limit = data_bytes(daemon.workers()["tree"]) + ROOM
         self._limited: set[int] = set()
 
     def keep(self) -> bool:
         """Call it again and again; true, so that it can stand in a condition."""
-        tree = self._daemon.followers().get("tree")
+        tree = self._daemon.workers().get("tree")
         if tree is not None and tree not in self._limited:
             resource.prlimit(tree, resource.RLIMIT_DATA, (self.limit, self.limit))
             self._limited.add(tree)

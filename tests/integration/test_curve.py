@@ -239,7 +239,7 @@ def test_who_is_not_on_the_list_learns_that_it_is_refused(site: Site) -> None:
     assert site.daemon.events("key_refused")[0]["address"] == "127.0.0.1"
 
 
-def test_a_wrong_server_key_and_a_missing_one_are_told_apart(site: Site) -> None:
+def test_a_wrong_server_key_and_a_missing_one_are_distinguished(site: Site) -> None:
     """Neither gets any further; nothing is stored."""
     wrong = CurveKeys.from_file(zmq.curve_keypair()[0].decode(), site.folder / "writer.key")
     told = pytest.raises(DaemonUnavailable, match="is the server key the daemon's own")
@@ -391,7 +391,7 @@ def test_with_an_empty_list_nobody_is_heard(context: "zmq.Context[zmq.Socket[byt
 def test_a_gate_whose_rules_break_lets_nobody_in_and_says_so(
     context: "zmq.Context[zmq.Socket[bytes]]",
 ) -> None:
-    """The daemon asks it each second, and ends: a daemon that lets nobody in any more is to be restarted."""
+    """The daemon asks it each second, and ends: a daemon that admits no client any more must be restarted."""
     router, endpoint, gate = bound(context, _Failing(clients={}))
     assert gate is not None
     gate.check()

@@ -1,4 +1,4 @@
-"""`perstack-stored exec` gives a command a daemon, and takes it away behind it. Real processes throughout."""
+"""`perstack-stored exec` gives a command a daemon, and stops it afterwards. Real processes throughout."""
 
 import contextlib
 import fcntl
@@ -137,7 +137,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_a_program_that_stores_needs_no_other_set_up(base: Path) -> None:
-    """Behind it everything is in the tree, nobody serves the base, and it is as it should be."""
+    """After it everything is in the tree, no daemon serves the base, and `check` finds nothing."""
     done = run(None, *python(PROGRAM, "job-1"), cwd=base.parent)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{base}/jobs\n"
@@ -210,7 +210,7 @@ def test_the_last_of_several_stops_the_daemon(base: Path) -> None:
 
 
 def test_many_at_once_share_one_daemon(base: Path) -> None:
-    """Whoever comes first starts it; nobody fails, and in the end it is gone."""
+    """The first of them starts it; none fails, and in the end it is gone."""
     names = [f"job-{n}" for n in range(4)]
     started = [Running(base, *python(WAITING, name)) for name in names]
     assert [one.line() for one in started] == ["stored"] * 4
@@ -235,7 +235,7 @@ def test_what_a_killed_exec_left_running_is_stopped_by_the_next(base: Path) -> N
     assert not is_served(base)
 
 
-def test_a_daemon_that_dies_under_the_command_is_told(base: Path) -> None:
+def test_a_daemon_that_dies_under_the_command_is_reported(base: Path) -> None:
     """The status is the command's all the same; the next exec finds a base to serve."""
     killing = 'kill -KILL $(sed "s/[^0-9]*\\([0-9]*\\).*/\\1/" $PERSTACK_STORED_BASE/.stored/exec); exit 3'
     done = run(base, "sh", "-c", killing)
@@ -259,7 +259,7 @@ signal.pause()
 
 
 def test_a_signal_is_passed_on_and_the_command_may_still_store(base: Path) -> None:
-    """The daemon outlives the command, and stops behind it."""
+    """The daemon outlives the command, and stops after it."""
     with running(base, *python(TRAP)) as started:
         assert started.line() == "ready"
         started.process.send_signal(signal.SIGINT)
@@ -277,7 +277,7 @@ def test_a_command_that_a_signal_ends_gives_its_number(base: Path) -> None:
 
 
 def test_a_key_on_the_terminal_reaches_the_command_once(base: Path) -> None:
-    """Ctrl-C is told to the whole group by the kernel: it is not passed on, and not heard by the daemon."""
+    """The kernel sends Ctrl-C to the whole group: it is not passed on, and the daemon does not get it."""
     counting = """
 import signal, sys
 from perstack_storage import create_initial_job, store_job
@@ -319,7 +319,7 @@ print(f"heard {count}", flush=True)
 # --- no daemon -------------------------------------------------------------------------------------
 
 
-def test_the_last_words_of_a_daemon_that_does_not_start_are_told(base: Path) -> None:
+def test_the_last_words_of_a_daemon_that_does_not_start_are_shown(base: Path) -> None:
     """Nothing is run then."""
     base.mkdir()
     (base / "jobs").symlink_to("/etc")
@@ -388,8 +388,8 @@ def test_a_daemon_that_has_the_number_of_one_that_exec_started_is_left_running(
         assert is_served(base)
 
 
-def test_a_lock_that_names_a_process_of_before_is_not_believed(base: Path) -> None:
-    """Whoever has that number now does not hold the base."""
+def test_a_lock_that_names_an_earlier_process_is_not_believed(base: Path) -> None:
+    """The process that has that number now does not hold the base."""
     assert run(base, "true").returncode == 0
     folder = os.open(base / ".stored", os.O_RDONLY)
     with (base / ".stored/lock").open("r+") as lock:

@@ -1,4 +1,4 @@
-"""A rate for each client: one that floods is held to it, and another is never told to wait."""
+"""A rate for each client: one that floods is held to it, and another never gets BUSY."""
 
 import json
 import os
@@ -52,7 +52,7 @@ print(json.dumps({"sent": n, "answered": answered, "stored": stored, "limited": 
 
 
 def test_a_client_that_floods_is_held_to_its_rate_and_starves_nobody(tmp_path: Path) -> None:
-    """It sends a thousand at a time and waits for nothing; a polite one beside it is never told to wait."""
+    """It sends a thousand at a time and waits for nothing; a polite one beside it never gets BUSY."""
     with running_daemon(tmp_path / "base", "--rate-records-per-second", str(RATE)) as daemon:
         flood = subprocess.Popen(
             [sys.executable, "-c", FLOOD, daemon.endpoint, json.dumps(event(jobId="flood", runId="r"))],
@@ -83,7 +83,7 @@ def test_a_client_that_floods_is_held_to_its_rate_and_starves_nobody(tmp_path: P
 
 
 def test_our_own_client_keeps_to_the_rate_by_itself(tmp_path: Path) -> None:
-    """It waits as it is told and sends again: all is stored, in order, and no call fails."""
+    """It waits as the answer says and sends again: all is stored, in order, and no call fails."""
     with running_daemon(tmp_path / "base", "--rate-records-per-second", "100") as daemon:
         started = time.monotonic()
         with Client(daemon.endpoint, timeout_s=60) as client:

@@ -28,7 +28,7 @@ def settled_tree(raw: Raw) -> bool:
 
 
 def child_of(daemon: RunningDaemon, kind: str) -> int:
-    """Process id of a follower."""
+    """Process id of a worker."""
     for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
         if kind.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             return int(pid)
@@ -235,7 +235,7 @@ def test_a_storm_of_connections_leaves_nothing_behind(tmp_path: Path) -> None:
     """Two hundred and fifty come and go, half of them without waiting: no descriptor and no queue stays."""
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
         raw.store("storeEvent", event("first", text="x" * 100_000))
-        eventually(lambda: settled_tree(raw), "all followers run")
+        eventually(lambda: settled_tree(raw), "all workers run")
         before = sockets(daemon)
         for n in range(250):
             with Raw(daemon.endpoint) as client:
@@ -267,7 +267,7 @@ def test_bytes_that_are_no_zeromq_harm_nobody(tmp_path: Path) -> None:
         *[rng.randbytes(rng.randrange(1, 3000)) for _ in range(30)],
     ]
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
-        eventually(lambda: settled_tree(raw), "all followers run")
+        eventually(lambda: settled_tree(raw), "all workers run")
         before = sockets(daemon)
         connections = []
         for noise in noises:

@@ -272,7 +272,7 @@ def test_a_flood_of_tiny_messages_leaves_room_for_others(daemon: RunningDaemon) 
 
 @pytest.mark.skipif(not refuses_descriptors(), reason="needs Linux 6.16")
 def test_open_files_of_clients_are_not_taken(daemon: RunningDaemon) -> None:
-    """A TCP socket that lingers takes as long to close as its owner likes, and whoever received it waits."""
+    """A TCP socket that lingers takes as long to close as its owner likes, and the receiver waits for it."""
     with stranger(daemon) as peer, pytest.raises(PermissionError):
         socket.send_fds(peer, [GREETING], [0])
 
@@ -293,7 +293,7 @@ def test_with_few_descriptors_a_crowd_waits_and_nobody_else(tmp_path: Path) -> N
         eventually(lambda: b'"ready"' in daemon.log.read_bytes(), "the daemon is ready", 60)
         with Client(daemon.endpoint) as client:
             client.store_event(event("first"))
-            # Before the crowd: a client that waits for the index to come up connects anew, and has no place.
+            # Before the crowd: a client that waits for the index to come up connects again, and has no place.
             assert len(client.get_event_contents("j1", "r1")) == 1
             for _ in range(300):
                 crowd.append(stranger(daemon))
@@ -347,15 +347,15 @@ def test_without_any_descriptor_the_daemon_stays_up(daemon: RunningDaemon) -> No
         assert connections(daemon)["paused"]["emfile"] >= 1
 
 
-def test_a_follower_that_finds_no_descriptor_is_started_later(daemon: RunningDaemon) -> None:
+def test_a_worker_that_finds_no_descriptor_is_started_later(daemon: RunningDaemon) -> None:
     """Its process was killed; stores go on meanwhile, and the tree follows when there is room again."""
     with Client(daemon.endpoint) as client:
         client.store_event(event("first"))
-        eventually(lambda: "tree" in daemon.followers(), "the tree's process runs", 30)
+        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs", 30)
         before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
         used = 1 + max(int(fd) for fd in os.listdir(f"/proc/{daemon.pid}/fd"))
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (used, before[1]))
-        os.kill(daemon.followers()["tree"], signal.SIGKILL)
+        os.kill(daemon.workers()["tree"], signal.SIGKILL)
         eventually(lambda: bool(daemon.events("follower_not_started")), "it is noticed", 30)
         for n in range(50):
             client.store_event(event(f"e{n}"))
@@ -370,7 +370,7 @@ def _cpu_seconds(daemon: RunningDaemon) -> float:
 
 
 def test_a_bound_of_connections_is_kept(tmp_path: Path) -> None:
-    """Who comes when all places are taken waits for one."""
+    """A client that comes when all places are taken waits for one."""
     with running_daemon(tmp_path / "base", "--connections-max", "3") as daemon:
         peers = [Peer(daemon.endpoint) for _ in range(3)]
         with stranger(daemon, GREETING) as late:

@@ -239,8 +239,8 @@ def test_the_end_of_a_terminal_does_not_take_the_workers(tmp_path: Path) -> None
     """SIGHUP reaches the group: the daemon reads its settings again, and its workers go on."""
     with served_from(tmp_path, tmp_path / "base", str(COMMAND)) as daemon:
         store_and_await_tree(daemon.endpoint)
-        before = daemon.followers()
+        before = daemon.workers()
         os.killpg(daemon.pid, signal.SIGHUP)
         eventually(lambda: bool(daemon.events("reloaded")), "it has read its settings", 30)
         store_and_await_tree(daemon.endpoint)
-        assert daemon.followers() == before
+        assert daemon.workers() == before

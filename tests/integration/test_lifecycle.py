@@ -50,7 +50,7 @@ def load(endpoint: str, clients: int = 3) -> Iterator[dict[int, str]]:
                     if n % 10 == 0:
                         client.store_checkpoint(checkpoint(f"c{step % 3}", jobId=name, stepNumber=step))
                         client.store_job(job(name, totalSteps=step))
-        except Exception as error:  # noqa: BLE001 - told by the thread that waits
+        except Exception as error:  # noqa: BLE001 - raised by the thread that waits
             failures.append(error)
 
     threads = [threading.Thread(target=store, args=(f"job{n}",)) for n in range(clients)]
@@ -96,7 +96,7 @@ def refusal(base: Path, *arguments: str, status: int = 78, **environment: str) -
 
 
 def children(daemon: RunningDaemon) -> dict[str, int]:
-    """Process ids of the followers."""
+    """Process ids of the workers."""
     found = {}
     for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
         try:
@@ -455,11 +455,11 @@ def test_a_signal_while_the_daemon_starts_ends_it(tmp_path: Path) -> None:
         raw.store("storeEvent", event())
 
 
-# --- followers -------------------------------------------------------------------------------------
+# --- workers ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["index", "tree"])
-def test_a_follower_that_is_killed_is_started_again(tmp_path: Path, kind: str) -> None:
+def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, kind: str) -> None:
     """Under load, twice: reads work again, the stores go on all the while, the tree is complete."""
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
         with load(daemon.endpoint, 2) as acknowledged:
@@ -486,17 +486,17 @@ def test_a_follower_that_is_killed_is_started_again(tmp_path: Path, kind: str) -
     assert_checked(daemon.base)
 
 
-def test_followers_end_with_their_daemon(tmp_path: Path) -> None:
+def test_workers_end_with_their_daemon(tmp_path: Path) -> None:
     """Otherwise the next one's would write beside them; the base can be served again at once."""
     with running_daemon(tmp_path / "base") as daemon:
         eventually(lambda: set(children(daemon)) == {"index", "tree"}, "both run")
         pids = children(daemon)
         daemon.kill()
         daemon.start()
-        eventually(lambda: not any(_runs_follower(pid) for pid in pids.values()), "they are gone")
+        eventually(lambda: not any(_runs_worker(pid) for pid in pids.values()), "they are gone")
 
 
-def _runs_follower(pid: int) -> bool:
+def _runs_worker(pid: int) -> bool:
     try:
         return b"perstack_stored.projection.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
@@ -626,7 +626,7 @@ def test_damage_in_the_journal_stops_the_start(tmp_path: Path) -> None:
         assert raw.ask("ping").header["position"] == 240
 
 
-def test_damage_behind_the_last_segment_is_told_while_it_runs(tmp_path: Path, filled: Filled) -> None:
+def test_damage_before_the_last_segment_is_reported_while_it_runs(tmp_path: Path, filled: Filled) -> None:
     """The index can't be built over it: stats and log say so, stores go on, reads are given up in time."""
     base = filled.copy(tmp_path / "base")
     segment, _ = sorted((base / ".stored" / "journal").glob("*.segment"))
@@ -637,7 +637,7 @@ def test_damage_behind_the_last_segment_is_told_while_it_runs(tmp_path: Path, fi
     with running_daemon(base) as daemon:
         with Raw(daemon.endpoint) as raw:
             eventually(
-                lambda: raw.ask("stats").value["index"]["fault"] == "the journal is damaged", "it is told"
+                lambda: raw.ask("stats").value["index"]["fault"] == "the journal is damaged", "it is reported"
             )
             assert segment.name in daemon.events("journal_damaged")[-1]["reason"]
             assert raw.store("storeEvent", event("behind")) == 241

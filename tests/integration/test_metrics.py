@@ -65,7 +65,7 @@ def lag(daemon: RunningDaemon, unit: str = "records") -> float:
 
 
 def test_a_scrape_tells_what_was_done(daemon: RunningDaemon) -> None:
-    """Requests by operation and outcome, records, refusals, latencies, batches, followers, memory."""
+    """Requests by operation and outcome, records, refusals, latencies, batches, workers, memory."""
     with Raw(daemon.endpoint) as raw:
         for n in range(5):
             raw.store("storeEvent", event(f"e{n}"))
@@ -109,7 +109,7 @@ def test_a_scrape_tells_what_was_done(daemon: RunningDaemon) -> None:
         assert value(samples, "cpu_seconds_total", process=process) > 0
 
 
-def test_a_follower_that_stands_still_lags_in_records_and_seconds(daemon: RunningDaemon) -> None:
+def test_a_worker_that_stands_still_lags_in_records_and_seconds(daemon: RunningDaemon) -> None:
     """And no more when it goes on."""
     with Raw(daemon.endpoint) as raw:
         raw.store("storeEvent", event("e0"))

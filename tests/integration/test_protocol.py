@@ -169,7 +169,7 @@ def test_a_number_that_was_settled_is_old(raw: Raw) -> None:
 
 
 def test_a_refused_number_is_used_up_and_refused_again(raw: Raw) -> None:
-    """The next number goes on behind it, and a repeat is told the same reason."""
+    """The next number continues after it, and a repeat gets the same reason."""
     name = session()
     for _ in range(2):
         refused = raw.ask("storeEvent", event(stepNumber=-1), session=name, seq=1)
@@ -287,7 +287,7 @@ def test_an_unused_session_makes_room_for_another(tmp_path: Path) -> None:
 
 
 def test_the_place_of_a_session_is_free_when_its_time_is_up(tmp_path: Path) -> None:
-    """A client that has begun more than can be told apart is BUSY until the oldest is so old."""
+    """A client that has begun more than are kept gets BUSY until the oldest has expired."""
     limits = ("--sessions-max", "1", "--session-seconds", "1")
     with running_daemon(tmp_path / "base", *limits) as daemon, Raw(daemon.endpoint) as raw:
         for n in range(12):
@@ -355,7 +355,7 @@ def test_a_part_out_of_order_is_refused_and_the_whole_is_forgotten(raw: Raw) -> 
     assert len(raw.ask("getEventContents", {"jobId": "job-order", "runId": "r1"}).value) == 1
 
 
-def test_parts_may_begin_anew(raw: Raw) -> None:
+def test_parts_may_begin_again(raw: Raw) -> None:
     """After a retryable error, or when an answer was lost, all parts are sent again from 0."""
     name = session()
     parts = _parts(_large("anew", 3000), 1000)

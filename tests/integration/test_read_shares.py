@@ -21,7 +21,7 @@ RUN = {"jobId": "j1", "runId": "r1"}
 def holder(
     daemon: RunningDaemon, op: str, arguments: dict[str, Any], count: int, answers: int = 0
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has sent a request so many times, and had so many answers."""
+    """A process that has sent a request a number of times, and had a number of answers."""
     request = [daemon.endpoint, op, json.dumps(arguments), str(count), str(answers)]
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.holder", *request],

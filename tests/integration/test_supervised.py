@@ -1,4 +1,4 @@
-"""The daemon under a service manager: what it is told, the watchdog, and sockets that are handed over."""
+"""The daemon under a service manager: its notifications, the watchdog, and sockets that are handed over."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Manager:
     def start(
         self, *arguments: str, listener: socket.socket | None = None, watchdog: float = 30.0
     ) -> subprocess.Popen[bytes]:
-        """A daemon that is told of this manager."""
+        """A daemon that knows this manager."""
         command = ["serve", "--base-path", str(self.base), *arguments]
         start = [sys.executable, "-m", "perstack_stored", *command]
         if listener is not None:
@@ -115,7 +115,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 
 def test_it_says_that_it_is_ready_how_it_goes_and_that_it_stops(manager: Manager) -> None:
-    """READY no earlier than it answers, figures behind it, STOPPING once."""
+    """READY no earlier than it answers, figures after it, STOPPING once."""
     process = manager.start()
     manager.wait_for("READY=1")
     with Raw(f"ipc://{manager.base}/.stored/stored.sock") as raw:
@@ -180,7 +180,7 @@ def test_a_recovery_asks_for_more_time(manager: Manager) -> None:
     assert "EXTEND_TIMEOUT_USEC=120000000" in words
 
 
-def test_why_it_does_not_start_is_told_with_a_status_of_its_own(manager: Manager) -> None:
+def test_why_it_does_not_start_is_reported_with_a_status_of_its_own(manager: Manager) -> None:
     """What a person must look at is not to be started again and again."""
     manager.base.mkdir()
     (manager.base / "jobs").symlink_to("elsewhere")
@@ -190,7 +190,7 @@ def test_why_it_does_not_start_is_told_with_a_status_of_its_own(manager: Manager
     )
 
 
-def test_a_reload_is_told_from_begin_to_end(manager: Manager, tmp_path: Path) -> None:
+def test_a_reload_is_reported_from_begin_to_end(manager: Manager, tmp_path: Path) -> None:
     """Also one that fails: a manager that waits for the end would call the daemon dead."""
     settings = tmp_path / "settings.toml"
     settings.write_text("slow-sync-ms = 50\n")
@@ -225,7 +225,7 @@ def test_early_clients_wait_and_are_served(manager: Manager, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_the_path_survives_restarts(manager: Manager, tmp_path: Path, end: signal.Signals) -> None:
-    """Clients find the same socket behind a stop and behind a crash, and wait there meanwhile."""
+    """Clients find the same socket after a stop and after a crash, and wait there meanwhile."""
     path = tmp_path / "stored.sock"
     with listening(path) as listener:
         inode = path.stat().st_ino
@@ -285,7 +285,7 @@ def _datagrams() -> socket.socket:
 
 @pytest.mark.parametrize("make", [_tcp, _not_listening, _datagrams])
 def test_a_socket_of_another_kind_is_refused(manager: Manager, make: Callable[[], socket.socket]) -> None:
-    """Over tcp nobody can be told apart: it is not served just because it is handed over."""
+    """Over tcp clients can't be distinguished: it is not served just because it is handed over."""
     with make() as listener:
         assert manager.start(listener=listener).wait(SECONDS) == 78
     assert "Traceback" not in manager.log.read_text()

@@ -42,7 +42,7 @@ def _nothing_held(raw: Raw, answered: set[int]) -> bool:
     return bool(answer.value["held"]["requests"] == 0)
 
 
-def test_stores_behind_a_sync_that_is_under_way_are_answered_without_another_one_coming(
+def test_stores_after_a_sync_that_is_under_way_are_answered_without_another_one_coming(
     tmp_path: Path,
 ) -> None:
     """Two bursts, the second while the first one is synced, and then silence: both are answered."""

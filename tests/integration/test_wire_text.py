@@ -84,7 +84,7 @@ def _hello(endpoint: str, session: str) -> bytes:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Who speaks, and what: C, D, S, or -- for what happens."""
+    """The side that speaks, and its text: C, D, S, or -- for an event."""
     for line in text.splitlines():
         if match := re.match(r"     (C|D|S|--):? (.*)", line):
             yield match.group(1), match.group(2)
@@ -113,7 +113,7 @@ def _without_message(frame: bytes) -> bytes:
 
 
 class _Conversation:
-    """Two connections to a daemon, and the one that is to be answered."""
+    """Two connections to a daemon, and the one that awaits an answer."""
 
     def __init__(self, daemon: RunningDaemon) -> None:
         self._daemon = daemon

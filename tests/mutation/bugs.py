@@ -239,7 +239,7 @@ def bugs() -> Iterator[Mutant]:
     """The daemon with each of the bugs in turn.
 
     Raises:
-        LookupError: the daemon's text has changed, and the bug is to be planted anew.
+        LookupError: the daemon's text has changed, and the bug must be written again.
     """
     for bug in _BUGS:
         source = (PACKAGE / bug.file).read_text()

@@ -1,7 +1,7 @@
-"""Runs the simulation, or a named test, on a daemon with one bug, and tells whether it noticed.
+"""Runs the simulation, or a named test, on a daemon with one bug, and reports whether it noticed.
 
-Who hangs has not noticed: whether the daemon or the harness stands still, nobody can tell. Such a bug wants a
-test that fails.
+A test that hangs has not noticed: either the daemon or the harness may stand still. Such a bug needs a test
+that fails.
 """
 
 import os
@@ -28,7 +28,7 @@ _END_SECONDS = 10
 
 
 class Verdict(NamedTuple):
-    """Who noticed a planted bug: `how` is one of CAUGHT, "argued" or "hangs"; "" if nobody did."""
+    """The test that noticed a planted bug: `how` is one of CAUGHT, "argued" or "hangs"; "" if none did."""
 
     name: str
     how: str

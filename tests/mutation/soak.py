@@ -8,7 +8,7 @@ from tests.mutation.runner import CAUGHT, planted, try_out
 
 
 def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
-    """Plant so many of the bugs, one at a time; the list with who caught each goes to the folder.
+    """Plant a number of the bugs, one at a time; the list with the test that caught each goes to the folder.
 
     Raises:
         AssertionError: one was not caught, or hangs.

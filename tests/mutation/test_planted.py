@@ -1,6 +1,6 @@
 """The harness is itself tested: bugs are planted in a copy of the daemon, and must be caught.
 
-All of them, with the list of who caught which, are for `python -m tests.mutation`; here are some.
+`python -m tests.mutation` plants all of them, and lists what caught each; here are some.
 """
 
 import re
@@ -34,7 +34,7 @@ def test_a_planted_bug_is_caught(name: str) -> None:
 
 
 def test_a_hang_is_no_catch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told as what it is, and is not good, by the simulation or by a named test."""
+    """It is reported as a hang, and is not good, in the simulation and in a named test."""
     monkeypatch.setattr(runner, "_SECONDS_MAX", 2)
     endless = "while True:\n    pass\n"
     for name in ("an endless loop", next(iter(TESTS))):

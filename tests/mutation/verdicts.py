@@ -6,7 +6,7 @@ _LIFECYCLE = "tests/integration/test_lifecycle.py"
 _REBUILD = "tests/offline/test_rebuild.py"
 _DAMAGED_VALUE = "tests/unit/index/test_writer.py::test_a_damaged_value_is_reported_not_answered"
 _DAMAGED_LARGE_VALUE = (
-    "tests/unit/read/test_large_values.py::test_damage_in_a_large_value_is_told_before_its_end"
+    "tests/unit/read/test_large_values.py::test_damage_in_a_large_value_is_reported_before_its_end"
 )
 _PLACES = "tests/faults/test_places.py"
 _SUMS = "tests/unit/index/test_page_checksums.py"
@@ -48,7 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "index/page_checksums.py: _compare: checksum": (f"{_SUMS}::test_every_page_is_tested",),
     "index/page_checksums.py: _put_head: fdatasync": (
-        f"{_SUMS}::test_a_power_cut_behind_a_checkpoint_takes_no_checksums",
+        f"{_SUMS}::test_a_power_cut_after_a_checkpoint_takes_no_checksums",
     ),
     "offline/repair/rewrite.py: _finish: sync_data": (
         f"{_REPAIR}::test_what_a_repair_wrote_outlives_a_power_cut",
@@ -89,7 +89,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a file that can't be looked at counts as missing": (
         "tests/unit/tree/test_writer.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
     ),
-    "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_behind_a_clean_stop_stays_void",),
+    "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_after_a_clean_stop_stays_void",),
     "a lost end of the journal is accepted": (
         f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
     ),

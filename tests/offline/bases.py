@@ -156,7 +156,7 @@ def make_base(base: Path, calls: Iterable[Call]) -> None:
 
 
 def make_base_of_segments(base: Path) -> None:
-    """The same, with four segments: each start behind a crash begins a new one."""
+    """The same, with four segments: each start after a crash begins a new one."""
     calls = one_of_each()
     for part in (calls[:5], calls[5:12], calls[12:15]):
         with running_daemon(base, *SMALL_SEGMENTS) as daemon:
@@ -207,7 +207,7 @@ class Checked:
 
 
 def change_index(base: Path, *statements: str) -> None:
-    """Change rows of the index behind the daemon's back."""
+    """Change rows of the index without the daemon's knowledge."""
     database = sqlite3.connect(base / ".stored/index.sqlite")
     for statement in statements:
         assert database.execute(statement).rowcount, f"no row was changed by {statement}"

@@ -3,7 +3,7 @@
     python -m tests.offline.damage --places 5000 --seed 7
 
 A base is made once, damaged at one place at a time, started and asked, checked, and repaired: one that was
-stopped in order, and one that was killed with a torn tail. What is wrong is told with the seed of its place.
+stopped in order, and one that was killed with a torn tail. A fault is reported with the seed of its place.
 """
 
 import argparse
@@ -351,7 +351,7 @@ class Trial:
             places = [facts for found, facts in checked.lines if found == "journal_damage"]
             named = any(facts["segment"] == name and facts["offset"] <= self._first for facts in places)
             is_end = checked.findings & {"index_ahead", "tree_ahead"} and self._place.how != "flip"
-            # Of a header that is damaged, the end of the segment before may be all that is told.
+            # Of a header that is damaged, the end of the segment before may be all that is reported.
             _expect(named or is_end, f"check names another place: {checked.lines[:3]}")
 
     def _repair(self, error: Started | StoredError) -> str:
@@ -415,7 +415,7 @@ def run(made: Made, place: Place, folder: Path, seed: int) -> str:
 
 
 def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
-    """For `make soak`: damage at so many places; raises if anything was wrong."""
+    """For `make soak`: damage at a number of places; raises if anything was wrong."""
     total: Figures = {"wrong": 0}
     done = 0
     while done < rounds and not progress.time_is_up:
@@ -438,7 +438,7 @@ def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figure
 def damages(
     count: int, seed: int, folder: Path, on_round: Callable[[int], None]
 ) -> tuple[Counter[str], list[str]]:
-    """Damage two bases at so many places; returns what came of it, and what was wrong."""
+    """Damage two bases at a number of places; returns what came of it, and what was wrong."""
     bases = [make(folder / "clean", clean=True), make(folder / "crashed", clean=False)]
     pick = random.Random(seed)
     outcomes: Counter[str] = Counter()

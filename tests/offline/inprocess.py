@@ -178,7 +178,7 @@ class Started:
             tree.close()
 
     def _ask(self, path: str, reader: JournalReader) -> dict[str, Items]:
-        """Every read there is, of everything there is. What is refused is told by its code."""
+        """Every read there is, of everything there is. A refusal appears as its code."""
         with closing(connect(path, read_only=True)) as database:
             return self._asked(Source(database, reader))
 

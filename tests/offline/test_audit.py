@@ -253,7 +253,7 @@ def test_what_several_writers_of_one_file_tore_is_named(tmp_path: Path) -> None:
         (b'{"a":' * 5000, None),
     ],
 )
-def test_how_a_file_was_torn_is_told_from_its_bytes(payload: bytes, says: str | None) -> None:
+def test_how_a_file_was_torn_is_seen_from_its_bytes(payload: bytes, says: str | None) -> None:
     told = how_torn(payload)
     assert (told is None) if says is None else (told is not None and says in told)
 

@@ -82,7 +82,7 @@ def followed(base: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 def test_a_restored_base_has_the_same_answers_and_tree(original: Path, tmp_path: Path) -> None:
-    """By the commands; it is clean for check, and another history: a follower of the old one is told."""
+    """By the commands; it is clean for check, and another history: a subscriber of the old one learns it."""
     source = copy_base(original, tmp_path / "source")
     taken = run("backup", source, str(tmp_path / "backup"))
     assert (taken.returncode, taken.stderr) == (0, "")
@@ -110,7 +110,7 @@ def test_any_position_can_be_restored(original: Path, tmp_path: Path, to: int) -
 
 
 def test_a_restore_may_end_within_a_batch(tmp_path: Path) -> None:
-    """The records of one message are cut; a daemon goes on behind them, and knows the session so far."""
+    """The records of one message are cut; a daemon goes on after them, and knows the session so far."""
     name = session()
     values = [json.dumps(event(f"e{n}", timestamp=n)).encode() for n in range(10)]
     items, body = batch([("storeEvent", value) for value in values])
@@ -360,7 +360,7 @@ class _Folders(SimulatedDisk):
 def test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one(
     original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At any call, and right behind the last one; then it is there, whatever was not synced is lost."""
+    """At any call, and right after the last one; then it is there, whatever was not synced is lost."""
     back_up(original, tmp_path / "backup")
     expected = records(original)[:17]
     # A process without power cleans up nothing.

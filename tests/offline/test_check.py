@@ -73,7 +73,7 @@ def test_a_base_of_several_segments_is_clean(base_of_segments: Path) -> None:
     assert (checked.status, checked.findings, checked.notes) == (0, [], [])
 
 
-def test_what_lies_behind_the_logical_end_of_a_segment_is_ignored(base_of_segments: Path) -> None:
+def test_what_lies_after_the_logical_end_of_a_segment_is_ignored(base_of_segments: Path) -> None:
     change_index(base_of_segments, "DELETE FROM cursor")  # or addresses there would be looked up
     first = segments(base_of_segments)[0]
     first.write_bytes(first.read_bytes() + b"PSE1 of long ago")
@@ -473,7 +473,7 @@ def test_bytes_of_an_unfinished_write_at_the_end_are_a_note(base: Path) -> None:
     path = segments(base)[0]
     data = path.read_bytes()
     with path.open("r+b") as file:
-        file.seek(data.rindex(b"PSE1") + 64)  # behind the mark of the stop
+        file.seek(data.rindex(b"PSE1") + 64)  # after the mark of the stop
         file.write(b"PSE1" + bytes(range(1, 200)))
     checked = Checked(base)
     assert (checked.status, checked.note_names) == (0, {"journal_torn_tail"})
@@ -522,7 +522,7 @@ def test_a_tree_without_its_cursor_is_written_by_the_next_start(base: Path) -> N
     assert checked.only("tree_behind")["files"] == 16
 
 
-def test_a_tree_that_is_behind_is_told_from_one_that_lost_a_file(base: Path, tmp_path: Path) -> None:
+def test_a_tree_that_lags_is_distinguished_from_one_that_lost_a_file(base: Path, tmp_path: Path) -> None:
     """The tree's folder and cursor of an earlier moment stand for a daemon that was killed."""
     later = [setting(), job(status="failed"), event("late", stepNumber=9), checkpoint("c1", stepNumber=5)]
     old = tmp_path / "old"
@@ -660,7 +660,7 @@ def _small_files_only() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
-def test_checkpoints_are_told_by_their_job(base: Path) -> None:
+def test_checkpoints_are_identified_by_their_job(base: Path) -> None:
     """The same checkpoint id in two jobs is two files."""
     with running_daemon(base) as daemon:
         store(daemon.endpoint, [checkpoint("c1", jobId="spaced")])

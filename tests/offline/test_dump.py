@@ -48,7 +48,7 @@ def test_a_value_with_line_breaks_is_one_line(base: Path) -> None:
     assert record["value"]["id"] == "spaced"
 
 
-def test_segments_are_dumped_one_behind_the_other(base_of_segments: Path) -> None:
+def test_segments_are_dumped_one_after_the_other(base_of_segments: Path) -> None:
     assert positions(base_of_segments) == list(range(1, 21))
 
 
@@ -85,7 +85,7 @@ def test_what_was_imported_says_so(base: Path) -> None:
     assert all(record["imported"] is True for record in records)
 
 
-def test_a_session_is_told_with_the_number_of_each_store(tmp_path: Path) -> None:
+def test_a_session_is_shown_with_the_number_of_each_store(tmp_path: Path) -> None:
     base = tmp_path / "base"
     values = [event("a")[1], event("b", stepNumber=3)[1]]
     with running_daemon(base) as daemon:
@@ -149,7 +149,7 @@ def test_a_torn_tail_is_not_dumped(base: Path) -> None:
     assert positions(base)[-1] == 19
 
 
-def test_a_dump_behind_a_kill_holds_all_that_was_acknowledged(tmp_path: Path) -> None:
+def test_a_dump_after_a_kill_holds_all_that_was_acknowledged(tmp_path: Path) -> None:
     base = tmp_path / "base"
     with running_daemon(base) as daemon:
         acknowledged = store(daemon.endpoint, one_of_each())

@@ -2,7 +2,7 @@
 
 `tests/data/base-format-1.tar.gz` was written by version 0.1.0 (journal format 1, index schema 2, backup
 format 1): a base of four segments that holds each kind of record, colliding and repeated events, a session,
-crashes and a gap behind a repair; a backup of it; its answers and files.
+crashes and a gap after a repair; a backup of it; its answers and files.
 """
 
 import json

@@ -157,7 +157,7 @@ def test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one(base:
 
 
 def test_a_rebuilt_tree_is_synced_and_its_cursor_says_so(base: Path) -> None:
-    """The start behind a rebuild has nothing to wait for."""
+    """The start after a rebuild has nothing to wait for."""
     lose_projections(base)
     with locked_datadir(str(base), "test", reads_only=False) as held:
         done = rebuild(held, Settings(), index_too=True, tree_too=True)
@@ -250,7 +250,7 @@ def test_a_base_whose_daemon_was_killed_is_recovered_first(tmp_path: Path) -> No
 
 
 def test_a_rebuild_forgets_no_session(tmp_path: Path) -> None:
-    """A store that is sent again behind a crash and a rebuild gets its first position."""
+    """A store that is sent again after a crash and a rebuild gets its first position."""
     base = tmp_path / "base"
     op, value = event()
 

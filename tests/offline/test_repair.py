@@ -42,7 +42,7 @@ def expected(_stored_in_segments: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def untimed(answers: dict[str, Items]) -> dict[str, Items]:
-    """The answers without the times of records that were written anew."""
+    """The answers without the times of records that were written again."""
     read_all = [
         {name: value for name, value in item.items() if name != "time"} for item in answers["readAll"]
     ]
@@ -124,7 +124,7 @@ RECOVERABLE: dict[str, Damage] = {
 def test_what_the_index_vouches_for_is_taken_back(
     base_of_segments: Path, damage: Damage, expected: dict[str, Items]
 ) -> None:
-    """Behind a repair every answer is what it was, and every position; the damaged bytes are kept."""
+    """After a repair every answer is what it was, and every position; the damaged bytes are kept."""
     base = base_of_segments
     files = files_of(base)
     damage(base)
@@ -204,13 +204,13 @@ def test_what_nothing_vouches_for_is_named_and_becomes_a_gap(
 
 
 def test_a_base_with_gaps_goes_on(base_of_segments: Path) -> None:
-    """New records get new positions; dump, rebuild and check know gaps, and a follower is told of them."""
+    """New records get new positions; dump, rebuild and check know gaps, and a subscriber learns of them."""
     base = base_of_segments
     drop(1)(base)
     (base / f"{RUN}/event-1700000000001-1-stream-Reasoning.json").unlink()
     assert Repaired(base).gone == {8, 9}
     with running_daemon(base, *SMALL_SEGMENTS) as daemon:
-        assert lost_to_a_follower(daemon.endpoint) == {8, 9}
+        assert lost_to_a_subscriber(daemon.endpoint) == {8, 9}
         assert store(daemon.endpoint, [event("new")]) == [21]
         assert daemon.stop() == 0
     dumped = [json.loads(line) for line in run("dump", base).stdout.splitlines()]
@@ -222,7 +222,7 @@ def test_a_base_with_gaps_goes_on(base_of_segments: Path) -> None:
     assert not Checked(base).findings
 
 
-def lost_to_a_follower(endpoint: str) -> set[int]:
+def lost_to_a_subscriber(endpoint: str) -> set[int]:
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.rcvtimeo = 20_000
@@ -234,7 +234,7 @@ def lost_to_a_follower(endpoint: str) -> set[int]:
 
 @pytest.mark.parametrize("damage", [flip_head(0), drop(1), flip_head(3)])
 def test_a_repair_takes_over_the_epochs(base_of_segments: Path, damage: Damage) -> None:
-    """A follower of before goes on behind it; new records are of another epoch."""
+    """An earlier subscriber goes on after it; new records are of another epoch."""
     base = base_of_segments
     with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
         store(daemon.endpoint, [event("of the second start")])
@@ -353,7 +353,7 @@ def talk(endpoint: str, *stores: tuple[int, tuple[str, bytes]]) -> list[dict[str
 def test_a_lost_store_that_is_sent_again_is_not_answered_as_if_it_were_there(
     tmp_path: Path, starts: int
 ) -> None:
-    """It is not stored behind those that came after it either; a record taken back keeps its answer."""
+    """It is not stored after those that came later either; a record taken back keeps its answer."""
     base = tmp_path / "base"
     stores = [(1, event("e1")), (2, job("old")), (3, job("old", totalSteps=5)), (4, event("e4"))]
     with running_daemon(base, *SMALL_SEGMENTS) as daemon:
@@ -379,7 +379,7 @@ def test_a_lost_store_that_is_sent_again_is_not_answered_as_if_it_were_there(
 
 
 def test_what_a_repair_wrote_outlives_a_power_cut(base_of_segments: Path) -> None:
-    """When it says that it is done, the segments made anew are on the disk, not in the page cache alone."""
+    """When it says that it is done, the new segments are on the disk, not in the page cache alone."""
     flip_payload(base_of_segments, b"e3", segment=1)
     disk = SimulatedDisk()
     Repaired(base_of_segments, files=disk)
@@ -476,7 +476,7 @@ def damage_for_kills(base: Path) -> None:
 
 
 def test_a_repair_that_is_killed_anywhere_can_be_run_again(base_of_segments: Path, tmp_path: Path) -> None:
-    """In between a start is refused; behind it all is as if it had not been cut short."""
+    """In between a start is refused; after it all is as if it had not been interrupted."""
     whole = copy_base(base_of_segments, tmp_path / "whole")
     damage_for_kills(whole)
     counting = KilledFiles(None)
@@ -494,7 +494,7 @@ def test_a_repair_that_is_killed_anywhere_can_be_run_again(base_of_segments: Pat
         with pytest.raises(StoredError) as error:
             Started(base)
         refused += "run `perstack-stored repair` again" in str(error.value)
-        with contextlib.suppress(ConfigError):  # it is to be carried out
+        with contextlib.suppress(ConfigError):  # the repair must be carried out first
             assert Repaired(base, dry_run=True).gone == gone
         Repaired(base)
         assert Repaired(base).lines == []

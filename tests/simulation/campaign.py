@@ -209,7 +209,7 @@ class Campaign:
                 world.boot()
                 world.settle()
             except CrashedError:
-                # A write-back had failed before the crash, and is told to the first one who syncs.
+                # A write-back had failed before the crash, and the first sync reports it.
                 state = world.state.after_kill()
             else:
                 kernel.before = lambda _name, _tear: None

@@ -20,7 +20,7 @@ class Request(NamedTuple):
 
     seq: int
     values: tuple[Value, ...]
-    bad: frozenset[int]  # indices of values that are to be refused
+    bad: frozenset[int]  # indices of values that must be refused
 
     def frame(self, id: int, session: bytes, settled: int) -> bytes:
         """The bytes on the wire."""
@@ -56,7 +56,7 @@ class Ledger:
         return new
 
     def acknowledge(self, session: bytes, seq: int, value: Value, position: int) -> None:
-        """A client was told that its value stands at a position."""
+        """A client got the position of its value."""
         known = self.acknowledged.setdefault(position, value)
         if known != value:
             raise Violation(f"position {position} was given to two different stores")

@@ -18,7 +18,7 @@ _numbers = count(2)
 
 
 class File:
-    """A file: `data` is what programs read, `disk` what is on the platter, `dirty` what is to be synced."""
+    """A file: `data` is what programs read, `disk` what is on the platter, `dirty` what is not synced yet."""
 
     __slots__ = ("data", "dirty", "disk", "errors", "mode", "number", "reported", "version")
 

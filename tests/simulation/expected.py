@@ -1,4 +1,4 @@
-"""The tree and the index that a journal must lead to, worked out anew: imports nothing of the daemon."""
+"""The tree and the index that must result from a journal, without any code of the daemon."""
 
 import json
 import re

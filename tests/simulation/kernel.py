@@ -123,7 +123,7 @@ class Kernel:
                 self.errors += 1
 
     def report_errors(self, fd: int, file: File) -> None:
-        """As fsync on Linux: a failed write-back is told once to each descriptor that was open."""
+        """As fsync on Linux: a failed write-back is reported once to each descriptor that was open."""
         if self._heard[fd] < file.errors:
             self._heard[fd] = file.errors
             file.reported = True

@@ -1,4 +1,4 @@
-"""The follower processes of a simulated machine: the daemon's own `follow`, on a line without a socket."""
+"""The worker processes of a simulated machine: the daemon's own code, on a line without a socket."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -114,7 +114,7 @@ class SimulatedHelper:
 
 
 class SimulatedFollower:
-    """Both ends of the line: what the server knows of a follower, and what the follower is told."""
+    """Both ends of the line: what the server knows of a worker, and what the worker gets."""
 
     def __init__(self, kind: str, world: "World") -> None:
         self.kind = kind
@@ -193,7 +193,7 @@ class SimulatedFollower:
             self._helper.stop()
             self._helper = None
 
-    # --- the follower's end ------------------------------------------------------------------------
+    # --- the worker's end --------------------------------------------------------------------------
 
     def wait(self, seconds: float) -> None:
         kernel = Kernel.current
@@ -210,7 +210,7 @@ class SimulatedFollower:
             self.place = report.place
 
     def _main(self) -> None:
-        """As `follower.main` does."""
+        """As `worker.main` does."""
         world = self._world
         reader = JournalReader(world.files, world.folders.journal)
         path = world.index_path

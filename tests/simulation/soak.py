@@ -12,7 +12,7 @@ _KINDS = {"is lost": "lost", "twice": "doubled", "torn": "torn"}
 
 
 def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figures:
-    """So many histories, each crashed at every one of its system calls.
+    """A number of histories, each crashed at every one of its system calls.
 
     Raises:
         FoundError: a promise was broken; says how to see it again.

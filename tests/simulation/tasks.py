@@ -35,7 +35,7 @@ class Task:
         self._thread: threading.Thread | None = None
 
     def run(self, calls: int) -> None:
-        """Let it run for so many system calls, or until it waits or ends."""
+        """Let it run for `calls` system calls, or until it waits or ends."""
         if self.done:
             return
         self.budget = calls
@@ -71,7 +71,7 @@ class Task:
             self._target()
         except DiedError:
             pass
-        except BaseException as error:  # noqa: BLE001 - handed to whoever runs the machine
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that runs the machine
             self.error = error
         finally:
             self.done = True
@@ -79,7 +79,7 @@ class Task:
 
 
 class Scheduler:
-    """All tasks of a machine. Whoever made it is the main task, which is never paused."""
+    """All tasks of a machine. The thread that made it is the main task, which is never paused."""
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []

@@ -1,8 +1,8 @@
 """A base and its daemon on a simulated machine, from a start to a crash or a stop, with clients that store.
 
 All decisions are the daemon's own code: journal, sessions, stores, the server's commit and answers, the
-followers. The index is a real SQLite file; as its commits are not synced, a power cut takes it back to any
-earlier one, or away.
+workers. The index is a real SQLite file; as its commits are not synced, a power cut takes it back to any
+earlier one, or removes it.
 """
 
 import contextlib
@@ -337,7 +337,7 @@ class World:
     # --- life --------------------------------------------------------------------------------------
 
     def live(self, steps: int) -> None:
-        """So many random steps.
+        """Take a number of random steps.
 
         Raises:
             CrashedError: an injected fault ended the daemon.
@@ -508,7 +508,7 @@ class World:
             return load_cursor(self.files, self.folders.stored, self.store)
 
     def records(self) -> list[Stored]:
-        """All that is synced in the journal, read anew."""
+        """All that is synced in the journal, read again."""
         with _quiet(self.kernel):
             reader = JournalReader(self.files, self.folders.journal)
             try:

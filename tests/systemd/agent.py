@@ -1,4 +1,4 @@
-"""Run inside the container by an ordinary user: stores until told to stop, across whatever happens meanwhile.
+"""An ordinary user runs it inside the container: it stores until asked to stop, through any restart.
 
 usage: agent.py ENDPOINT JOB STOP_FILE; prints how many events it stored, each acknowledged once.
 """

@@ -107,7 +107,7 @@ def test_the_units_are_sound_and_tight(installed: Path) -> None:
 
 
 def test_uninstall_removes_exactly_what_install_put(installed: Path, tmp_path: Path) -> None:
-    """Also behind a second install over the first; settings stay if somebody has changed them."""
+    """Also after a second install over the first; settings stay if somebody has changed them."""
     folder = tmp_path / "destination"
     shutil.copytree(installed, folder, symlinks=True)
     settings = folder / "etc/perstack-stored/perstack-stored.toml"

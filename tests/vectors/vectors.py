@@ -25,7 +25,7 @@ class Side(NamedTuple):
 
     @property
     def body(self) -> bytes:
-        """What stands behind the first line feed."""
+        """What comes after the first line feed."""
         return self.frame.partition(b"\n")[2]
 
 

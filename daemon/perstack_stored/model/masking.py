@@ -45,7 +45,7 @@ def mask_pieces(setting: Text) -> Iterator[bytes | memoryview]:
             yield b"".join(out)
             out, size = [], 0
         if not instead:
-            yield b""  # a step only: a piece may hold so many tokens that other threads would wait for it
+            yield b""  # a step only: other threads would wait for a piece that holds many tokens
             continue
         out += (view[copied:start], instead)
         size += start - copied + len(instead)

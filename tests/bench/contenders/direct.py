@@ -102,7 +102,7 @@ class Files:
 
 
 def make_files(base: Path, maker: int, jobs: int, seconds: float) -> None:
-    """Creates event files in the folders of so many jobs, in turn."""
+    """Creates event files in the folders of a number of jobs, in turn."""
     folders = []
     for n in range(jobs):
         path = base / "jobs" / f"job{maker}-{n}" / "runs" / "run1"

@@ -35,7 +35,7 @@ class Perstack(Server):
         self._daemon = RunningDaemon(folder / "base", "--log-level", "warning")
         self._daemon.start(wait=False)
         with Client(self._daemon.endpoint, timeout_s=60) as client:
-            # Ready behind the first answer too: its processes must not start in the time that is measured.
+            # Wait until it is ready, also after the first answer: the time of its start is not measured.
             eventually(
                 lambda: all(client.stats()[f]["position"] is not None for f in ("tree", "index")), "ready", 60
             )

@@ -197,4 +197,4 @@ class Nats(Process):
 
 
 async def unheard(error: Exception) -> None:
-    """Takes what nats-py would print while its server starts: whoever waits hears of it by himself."""
+    """Drops what nats-py prints while its server starts: the caller that waits gets the error itself."""

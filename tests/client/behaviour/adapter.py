@@ -1,4 +1,4 @@
-"""The asyncio client behind the surface of the synchronous one, so that one suite runs on both."""
+"""The asyncio client with the methods of the synchronous one, so that one suite runs on both."""
 
 import asyncio
 import inspect

@@ -1,4 +1,4 @@
-"""The TypeScript client, in a Node process, behind the surface of the Python one: one suite runs on all."""
+"""The TypeScript client, in a Node process, with the methods of the Python one: one suite runs on all."""
 
 import json
 import os

@@ -36,7 +36,7 @@ async def store_in_all_ways(client: AsyncClient, job_id: str, called: list[tuple
 
 
 async def tasks_of(endpoint: str, prefix: str, count: int) -> None:
-    """So many tasks on one client: each finds its own in order, and all of them stand in the order called."""
+    """Many tasks share one client: each finds its stores in order, and all are in the order of the calls."""
     async with AsyncClient(endpoint, timeout_s=60) as client:
         called: list[tuple[str, int]] = []
         jobs = [f"{prefix}-{n}" for n in range(count)]
@@ -82,7 +82,7 @@ def process(endpoint: str, number: int) -> None:
 
 
 def kill_when(daemon: RunningDaemon, *positions: int) -> None:
-    """Kill the daemon when so much is stored, and start it again."""
+    """Kill the daemon when a number of records is stored, and start it again."""
     with Client(daemon.endpoint, timeout_s=60) as watcher:
         for position in positions:
             eventually(lambda wanted=position: position_of(watcher) >= wanted, f"{position} are stored", 60)  # type: ignore[misc]

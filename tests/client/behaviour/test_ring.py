@@ -1,8 +1,8 @@
 """Read your writes across clients and runtimes: 16 Node agents and 16 Python agents in a ring on one daemon.
 
-Every second agent is a Node process; of the Python ones every second runs the asyncio client. An agent is
-told that its neighbour has stored something, reads just that, and stores the next one, of which the agent
-before it is told. All do so at once, with each kind of value in turn.
+Every second agent is a Node process; of the Python ones every second runs the asyncio client. An agent
+learns that its neighbour has stored something, reads just that, stores the next one, and notifies the agent
+before it. All do so at once, with each kind of value in turn.
 """
 
 import json

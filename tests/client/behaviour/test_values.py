@@ -93,7 +93,7 @@ def test_the_daemon_says_who_it_is(client: Client) -> None:
 
 
 def store_changing(client: Client, value: dict[str, Any], count: int) -> None:
-    """Stores that many, un-awaited, and changes the value behind each call."""
+    """Stores that many without awaiting, and changes the value after each call."""
     if hasattr(client, "store_changing"):  # in the Node process, at the calls
         client.store_changing(value, count)
         return

@@ -248,7 +248,7 @@ def test_beyond_the_bound_it_blocks_or_says_so(
     stored_when_it_answers(client, event(job_id, 101))
     problems = [future.exception(0) for future in futures]
     stored = numbers_of(open_python_client(daemon), job_id)
-    # An unknown outcome may be either; everything else is as it was told.
+    # An unknown outcome may be either; every other outcome is as reported.
     assert [n for n in stored if not 0 <= n < 100 or not isinstance(problems[n], OutcomeUnknown)] == [
         -1,
         *(number for number, problem in enumerate(problems) if problem is None),

@@ -1,4 +1,4 @@
-"""Token buckets: what a client may store in a second, and how long it is told to wait."""
+"""Token buckets: what a client may store in a second, and how long it must wait."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def wait_ms(limits: RateLimiter, client: str, records: int, size: int = 0) -> in
 
 
 def test_a_second_s_worth_goes_at_once_and_then_the_rate(clock: Clock) -> None:
-    """Who waits as it was told finds room."""
+    """A client that waits as long as the answer says finds room."""
     limits = RateLimiter(10, 0)
     assert [wait_ms(limits, "a", 1) for _ in range(10)] == [0] * 10
     wait = wait_ms(limits, "a", 1)
@@ -86,7 +86,7 @@ def test_a_refused_store_costs_nothing(clock: Clock) -> None:
         assert wait_ms(limits, "a", 1) == 100
 
 
-def test_new_rates_begin_anew_and_none_is_no_limit(clock: Clock) -> None:
+def test_new_rates_start_afresh_and_none_is_no_limit(clock: Clock) -> None:
     limits = RateLimiter(1, 0)
     assert bool(limits.active)
     wait_ms(limits, "a", 1)

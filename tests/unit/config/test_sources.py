@@ -115,7 +115,7 @@ def test_what_is_wrong_in_the_environment_is_named(tmp_path: Path, value: str) -
         assert read(tmp_path, None, None, PERSTACK_STORED_READ_SECONDS=value).settings == Settings()
 
 
-def test_what_is_told_is_a_settings_file_with_the_same_values(tmp_path: Path) -> None:
+def test_what_is_printed_is_a_settings_file_with_the_same_values(tmp_path: Path) -> None:
     """Also where values hold quotes, backslashes and control characters."""
     flags = {
         "reads_max": 9,
@@ -130,7 +130,7 @@ def test_what_is_told_is_a_settings_file_with_the_same_values(tmp_path: Path) ->
 
 
 def test_the_sample_is_the_one_that_is_deployed() -> None:
-    """`perstack-stored config --sample > deploy/perstack-stored.toml` makes it anew."""
+    """`perstack-stored config --sample > deploy/perstack-stored.toml` writes it."""
     assert SAMPLE.read_text() == sample()
 
 

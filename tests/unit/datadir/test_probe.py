@@ -129,7 +129,7 @@ def test_every_name_that_an_id_may_be_must_be_possible(base: Path) -> None:
     assert "every name" in refused(base, place(create=make))
 
 
-def test_names_that_are_too_long_are_told_of(base: Path) -> None:
+def test_names_that_are_too_long_are_reported(base: Path) -> None:
     """Such files are blocked one by one; all others are served."""
 
     def make(self: FileSystem, name: str, mode: int, *, dir_fd: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from perstack_stored.index.connection import may_pass
 
 
-def test_what_may_pass_is_told_from_damage(tmp_path: Path) -> None:
+def test_what_may_pass_is_distinguished_from_damage(tmp_path: Path) -> None:
     """No room, no permission and no way to open it may pass; other bytes than SQLite's do not."""
     with pytest.raises(sqlite3.OperationalError) as caught:
         sqlite3.connect(tmp_path / "not there" / "index.sqlite")

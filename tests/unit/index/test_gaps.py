@@ -55,7 +55,7 @@ def test_a_gap_without_facts_is_empty() -> None:
 
 
 def test_a_lost_event_keeps_its_name(base: Base) -> None:
-    """Those behind it keep the numbers that they had, and it is in no answer."""
+    """Those after it keep the numbers that they had, and it is in no answer."""
     base.store((Kind.GAP, gap_of(LOST, 1)))
     second = event(id="second")
     base.store((Kind.EVENT, second))
@@ -88,7 +88,7 @@ def test_a_lost_event_that_is_stored_again_gets_its_name_back(base: Base, n: int
     assert [item["id"] for item in contents] == ["first", "behind", "lost"][2 - n :]
 
 
-def test_a_follower_is_told_what_was_lost(base: Base) -> None:
+def test_a_subscriber_learns_what_was_lost(base: Base) -> None:
     base.store((Kind.JOB, job()))
     for _ in range(3):
         base.store((Kind.GAP, b""))

@@ -151,7 +151,7 @@ class _Unsynced:
         self._waiting.clear()
 
 
-def test_a_power_cut_behind_a_checkpoint_takes_no_checksums(
+def test_a_power_cut_after_a_checkpoint_takes_no_checksums(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are on disk before it counts as done; that it is under way, before it changes pages."""

@@ -98,7 +98,7 @@ def test_a_row_that_has_changed_is_no_damage_of_the_journal(base: Base, changed:
     ],
 )
 def test_a_reader_that_the_index_leads_astray_gets_no_answer(base: Base, changed: str) -> None:
-    """Neither damage of the journal, nor a stretch from which records are missing."""
+    """Neither damage of the journal, nor a range in which records are missing."""
     ways: list[dict[str, Any]] = [{"after": 4}, {"after": 4, "jobId": "job-1"}]
     for arguments in ways:
         assert [r["position"] for r in base.ask("readAll", **arguments)[0]] == [5, 6, 8]
@@ -108,7 +108,7 @@ def test_a_reader_that_the_index_leads_astray_gets_no_answer(base: Base, changed
             base.ask("readAll", **arguments)
 
 
-def test_a_place_behind_the_record_that_is_asked_for_leaves_nothing_out(base: Base) -> None:
+def test_a_place_after_the_record_that_is_asked_for_leaves_nothing_out(base: Base) -> None:
     """Its position has changed, so that it seems to lie before."""
     for n in range(40):
         base.store((Kind.JOB, job(id=f"j{n}", text="x" * 20_000)))

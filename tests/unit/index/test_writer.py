@@ -148,7 +148,7 @@ def many_events(count: int, seed: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(params=[3, 20, 10_000])
 def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Listings are made of pages of so many rows."""
+    """Listings are made of pages with this number of rows."""
     set_query_limit(monkeypatch, "PAGE_ROWS", request.param)
     set_query_limit(monkeypatch, "PLACES_ROWS", request.param)
     return int(request.param)
@@ -274,7 +274,7 @@ def test_however_entries_come_together_events_are_numbered_alike(
         assert base.ask("getEventContents", jobId="job-1", runId=f"run-{run}")[0] == of_run
 
 
-def test_a_repeat_is_told_by_its_bytes_not_by_its_checksum(base: Base) -> None:
+def test_a_repeat_is_recognized_by_its_bytes_not_by_its_checksum(base: Base) -> None:
     """Two events with the same crc32c and length and different bytes are both kept."""
     one = dumps(event(id="AAAAAAAAAAAAAAAA"))
     at = one.index(b"AAAAAAAAAAAAAAAA")
@@ -516,7 +516,7 @@ def test_the_index_goes_on_from_its_cursor(base: Base) -> None:
 
 
 def test_an_index_that_can_not_be_used_is_refused(base: Base, tmp_path: Path) -> None:
-    """Of another journal, of another version, or no database: each is told, so that it is built anew."""
+    """Of another journal, of another version, or no database: each is reported, so that it is rebuilt."""
     with pytest.raises(IndexUnusableError, match="another journal"):
         IndexWriter(base.index_path, base.folder.reader(), bytes(16))
     base.index._database.execute("PRAGMA user_version = 99")
@@ -528,7 +528,7 @@ def test_an_index_that_can_not_be_used_is_refused(base: Base, tmp_path: Path) ->
         IndexWriter(str(garbage), base.folder.reader(), base.journal.store)
 
 
-def test_an_index_built_anew_answers_the_same(base: Base) -> None:
+def test_an_index_that_was_rebuilt_answers_the_same(base: Base) -> None:
     """The index can be deleted: a new one gives the same answers to everything."""
     events = many_events(60, 5)
     base.store(*((Kind.EVENT, e) for e in events), (Kind.JOB, job()), (Kind.CHECKPOINT, checkpoint()))

@@ -47,7 +47,7 @@ def test_each_start_begins_an_epoch_and_positions_keep_theirs(folder: JournalFol
 
 
 def test_two_continuations_of_a_copy_part_where_it_was_made(folder: JournalFolder) -> None:
-    """Up to there they have the same epochs, behind it no common one, whichever was stopped or killed."""
+    """Up to there they have the same epochs, after it no common one, whichever was stopped or killed."""
     journal = folder.open()
     journal.append([append(b"a"), append(b"b")])
     copies = [copied(folder, f"copy-{n}") for n in range(2)]
@@ -90,8 +90,8 @@ def test_each_segment_tells_the_epochs_before_it(folder: JournalFolder) -> None:
     assert len(set(expected)) == 4
 
 
-def test_records_of_before_there_were_epochs_have_one_of_their_own(folder: JournalFolder) -> None:
-    """A follower that read them before a copy was put back is told, too."""
+def test_records_older_than_epochs_have_one_of_their_own(folder: JournalFolder) -> None:
+    """A subscriber that read them before a copy was put back learns it, too."""
     journal = folder.open()
     journal.epochs = Epochs()  # the next segment tells of none, as one of an older daemon
     for _ in range(40):

@@ -76,7 +76,7 @@ def last_batch(folder: JournalFolder, items: list[Append], *, segment_bytes: int
 
 
 def check_works_on(folder: JournalFolder, expected: list[bytes]) -> None:
-    """New records stand behind what was recovered, through all stops, and nothing cut comes back."""
+    """New records stand after what was recovered, through all stops, and nothing cut comes back."""
     journal = folder.open(first_segment_bytes=4096)
     assert folder.payloads(journal.mark) == expected
     (first,) = journal.append([append(b"new")])
@@ -145,7 +145,7 @@ def test_a_mark_that_never_reached_the_disk_costs_nothing(folder: JournalFolder,
 
 
 def test_a_mark_that_stood_in_the_page_cache_only_is_no_proof_of_itself(folder: JournalFolder) -> None:
-    """The mark of a clean stop, lost after the next start went on behind it, must not look like damage."""
+    """The mark of a clean stop, lost after the next start went on after it, must not look like damage."""
     journal = folder.open()
     journal.append([append(b"x")])
     journal.close()
@@ -158,8 +158,8 @@ def test_a_mark_that_stood_in_the_page_cache_only_is_no_proof_of_itself(folder: 
     assert folder.payloads(folder.open().mark) == [b"x", b"y"]
 
 
-def test_a_torn_batch_behind_a_mark_is_cut(folder: JournalFolder) -> None:
-    """Going on behind a clean stop does not make the new batch's torn rest look like damage."""
+def test_a_torn_batch_after_a_mark_is_cut(folder: JournalFolder) -> None:
+    """Going on after a clean stop does not make the new batch's torn rest look like damage."""
     folder.open().close()
     journal = folder.open()
     journal.append([append(b"x" * 2000), append(b"y")])
@@ -236,7 +236,7 @@ def test_any_subset_of_an_unsynced_batch_may_be_lost(folder: JournalFolder, garb
 
 
 def test_a_cut_record_stays_void_when_its_place_is_reached_again(folder: JournalFolder) -> None:
-    """A valid entry behind a torn one is not read when new entries fill the file up to where it stands."""
+    """A valid entry after a torn one is not read when new entries fill the file up to where it stands."""
     payloads = [b"a" * 40, b"zombie-1" * 5, b"zombie-2" * 5]
     batch = last_batch(folder, [append(payload) for payload in payloads])
     patch(folder.segments()[0], batch[0].offset, bytes(entry_format.padded(batch[0].header.length)))
@@ -251,7 +251,7 @@ def test_a_cut_record_stays_void_when_its_place_is_reached_again(folder: Journal
         assert folder.payloads(journal.mark) == expected
 
 
-def test_a_cut_record_behind_a_clean_stop_stays_void(folder: JournalFolder) -> None:
+def test_a_cut_record_after_a_clean_stop_stays_void(folder: JournalFolder) -> None:
     """Where nothing has to be kept, the torn rest isn't written over, or it would come back."""
     folder.open().close()
     journal = folder.open()
@@ -273,7 +273,7 @@ def test_a_payload_that_looks_like_an_entry_is_no_proof(folder: JournalFolder) -
 
 
 def test_a_torn_payload_full_of_magic_numbers_is_cut_in_time(folder: JournalFolder) -> None:
-    """A hostile value can't make the search behind a torn place take for ever."""
+    """A hostile value can't make the search after a torn place take for ever."""
     hostile = (entry_format.ENTRY_MAGIC + bytes(4) + (100).to_bytes(4, "little") + bytes(4)) * 60_000
     batch = last_batch(folder, [append(hostile)], segment_bytes=1 << 20)
     patch(folder.segments()[0], batch[0].offset, bytes(8))
@@ -281,7 +281,7 @@ def test_a_torn_payload_full_of_magic_numbers_is_cut_in_time(folder: JournalFold
 
 
 def test_recovering_tells_what_it_found(folder: JournalFolder) -> None:
-    """Kept entries, torn bytes and the place of the cut are told, for the log."""
+    """Kept entries, torn bytes and the place of the cut are returned, for the log."""
     batch = last_batch(folder, [append(b"one"), append(b"two")])
     patch(folder.segments()[0], batch[1].offset, b"\xff" * 8)
     journal = folder.open()
@@ -381,8 +381,8 @@ def test_zeros_in_proven_bytes_are_damage(folder: JournalFolder) -> None:
     assert_damaged(folder, 1, third.offset, 3)
 
 
-def test_a_damaged_length_does_not_hide_the_proof_behind_it(folder: JournalFolder) -> None:
-    """A length that points anywhere is damage still, for the entries behind it are searched for."""
+def test_a_damaged_length_does_not_hide_the_proof_after_it(folder: JournalFolder) -> None:
+    """A length that points anywhere is damage still, for the entries after it are searched for."""
     journal = folder.open()
     for i in range(10):
         journal.append([append(b"payload %d" % i)])
@@ -524,7 +524,7 @@ def test_a_crash_at_any_call_of_a_recovery_changes_nothing(folder: JournalFolder
 
 
 def test_a_crash_at_any_call_of_a_resumption_changes_nothing(folder: JournalFolder) -> None:
-    """The start behind a clean stop may die at any call as well."""
+    """The start after a clean stop may die at any call as well."""
     journal = folder.open()
     journal.append([append(b"one")])
     journal.close()

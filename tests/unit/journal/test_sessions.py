@@ -38,7 +38,7 @@ def keys(count: int) -> list[bytes]:
 def test_a_store_number_is_admitted(
     last: int, seq: int, count: int, settled: int, repeats: int, last_after: int
 ) -> None:
-    """Next numbers, those behind a settled gap, and repeats are taken, as wire.md, section 3, says."""
+    """Next numbers, those after a settled gap, and repeats are taken, as wire.md, section 3, says."""
     session = Session(last)
     assert session.admit(seq, count, settled) == repeats
     assert session.last == last_after
@@ -190,7 +190,7 @@ def test_a_session_that_gave_way_never_stores_twice() -> None:
 
 
 def test_a_client_that_begins_sessions_without_end_waits_in_the_end() -> None:
-    """Twice as many as there may be are told apart. Then it waits, and all others go on."""
+    """Twice as many as there may be are distinguished. Then it waits, and all others go on."""
     known = sessions(sessions_max=20, session_seconds=600)
     begun = 0
     with pytest.raises(Refusal) as caught:  # noqa: PT012 - whichever is refused
@@ -207,7 +207,7 @@ def test_a_client_that_begins_sessions_without_end_waits_in_the_end() -> None:
     store(known, named(3000), 700, "hog")
 
 
-def test_sessions_of_before_a_restart_belong_to_nobody_until_they_are_used() -> None:
+def test_sessions_from_an_earlier_start_belong_to_nobody_until_they_are_used() -> None:
     """They give way to newcomers; one whose client comes back is its own again."""
     before = sessions(sessions_max=10)
     for n in range(10):
@@ -222,7 +222,7 @@ def test_sessions_of_before_a_restart_belong_to_nobody_until_they_are_used() -> 
 
 
 def test_the_positions_of_all_sessions_together_are_bounded() -> None:
-    """Who remembers most forgets those used longest ago; one with a few keeps them."""
+    """The client that has most loses those used longest ago; one with a few keeps them."""
     known = sessions(sessions_max=100, remembered_records_max=1000, runs_max=1000)
     known.open(named(500), 0, "quiet", 0)
     for i in range(50):
@@ -364,7 +364,7 @@ def test_a_snapshot_takes_any_number_of_runs(count: int) -> None:
 
 
 def test_replaying_an_entry_twice_changes_nothing() -> None:
-    """Entries written again behind a snapshot of after them are taken up once more without harm."""
+    """Entries written again after a later snapshot are applied a second time without harm."""
     known = sessions()
     for _ in range(3):
         known.replay(SESSION_A, 1, 10, 3, 500)

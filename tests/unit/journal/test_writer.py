@@ -135,7 +135,7 @@ def test_an_entry_larger_than_a_segment_is_stored_whole(folder: JournalFolder) -
 
 
 def test_a_segment_grows_by_written_zeros(folder: JournalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is only reserved syncs slower: behind the batch that grew it, all that was reserved is written."""
+    """What is only reserved syncs slower: after the batch that grew it, all that was reserved is written."""
     files = FailingFiles()
     journal = folder.open(files, segment_bytes=4096, first_segment_bytes=4096)
     files.errors = {"create": errno.ENOSPC}  # there is no next segment
@@ -291,7 +291,7 @@ def test_rotation_that_fails_for_another_reason_ends_the_journal(folder: Journal
 
 
 def test_a_stop_while_the_disk_is_full_loses_nothing(folder: JournalFolder) -> None:
-    """The mark of a clean stop may find no room behind a full segment; the records are safe all the same."""
+    """The mark of a clean stop may find no room after a full segment; the records are safe all the same."""
 
     class Bounded(FileSystem):
         """A disk that takes what overwrites reserved space, and no byte more."""
@@ -360,7 +360,7 @@ def test_a_segment_that_can_not_be_made_frees_its_room(folder: JournalFolder) ->
     assert made.take() is not None
 
 
-def test_another_failure_of_the_preparer_is_told(folder: JournalFolder) -> None:
+def test_another_failure_of_the_preparer_is_logged(folder: JournalFolder) -> None:
     """An error that is not a lack of room reaches the one who asks."""
     made = preparer(folder, FailingFiles(write=errno.EIO), ahead=False)
     with pytest.raises(OSError, match="Input/output"):

@@ -1,4 +1,4 @@
-"""Who holds most of a pool, and gives way."""
+"""The client that holds most of a pool gives way."""
 
 import os
 import socket
@@ -50,8 +50,8 @@ def test_one_that_holds_less_takes_the_place_of_one_that_holds_most() -> None:
     assert shares.must_yield("new") == "a"
 
 
-def test_processes_of_another_namespace_are_told_apart(tmp_path: Path) -> None:
-    """By the kernel's handle of each: they have no number here. Users are told apart in any case."""
+def test_processes_of_another_namespace_are_distinguished(tmp_path: Path) -> None:
+    """By the kernel's handle of each: they have no number here. Users are distinguished in any case."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "socket"))
     listener.listen()
@@ -79,7 +79,7 @@ def test_processes_of_another_namespace_are_told_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("process", ["", "user 1 process 77"])
 def test_a_client_has_one_name_and_what_it_held_is_freed_when_its_connection_ends(process: str) -> None:
-    """Two connections of one process are one client; the end of each is told by its number."""
+    """Two connections of one process are one client; the end of each is reported by its number."""
     peers = Peers(AccessRules(), RateLimiter(0, 0))
     ended: list[object] = []
     peers.on_leaving(ended.append)

@@ -467,7 +467,7 @@ def test_what_an_older_daemon_stored_can_be_decoded_with_any_stack(levels: int, 
     [(b"[]", 1), (b'["' + b"[" * 5000 + b'"]', 1), (b"[" + b"[],[[]]," * 5000 + b"0]", 3)],
     ids=["empty", "string", "wide"],
 )
-def test_a_value_has_at_most_so_many_levels(
+def test_a_value_has_at_most_860_levels(
     kind: Kind, left: bytes, right: bytes, inside: bytes, levels: int
 ) -> None:
     """860 objects and arrays within each other are taken, itself included; 861 are not, on any Python."""
@@ -515,7 +515,7 @@ def nesting_of(value: object) -> int:
 
 
 def shallower(value: Any, levels: int) -> Any:
-    """A decoded value without what stands below so many levels."""
+    """A decoded value without what is below a number of levels."""
     if isinstance(value, dict):
         return {key: shallower(item, levels - 1) for key, item in value.items()} if levels else {}
     if isinstance(value, list):

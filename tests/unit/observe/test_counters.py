@@ -55,7 +55,7 @@ def test_what_nobody_misses_is_forgotten() -> None:
     assert course.lag_seconds(61.0, 5) == 1.0
 
 
-def test_a_lag_of_days_is_still_told_within_a_bound() -> None:
+def test_a_lag_of_days_is_still_reported_within_a_bound() -> None:
     course = PositionHistory()
     for second in range(100_000):
         course.note(float(second), second + 1, 0)

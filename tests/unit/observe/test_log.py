@@ -1,4 +1,4 @@
-"""The log has a bound: whoever can cause a line can cause any number of them."""
+"""The log has a bound: a client that can cause a line can cause any number of them."""
 
 import logging
 import time

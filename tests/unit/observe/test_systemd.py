@@ -130,7 +130,7 @@ def test_a_manager_that_does_not_read_holds_up_no_turn(address: str, manager: Ma
 
 
 def test_the_environment_is_taken_out(address: str, manager: Manager) -> None:
-    """Followers and commands are not to speak for the daemon."""
+    """Workers and commands must not speak for the daemon."""
     environment = {
         "NOTIFY_SOCKET": address,
         "WATCHDOG_USEC": "3000000",
@@ -168,7 +168,7 @@ def test_without_a_socket_nothing_is_sent(address: str) -> None:
 
 
 def test_sockets_for_another_process_are_left_alone() -> None:
-    """The variables are inherited by whoever runs in between, the descriptors may be anything."""
+    """Any process in between inherits the variables, and the descriptors may be anything."""
     environment = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "HOME": "/"}
     assert inherited_listeners(environment) == {}
     assert environment == {"HOME": "/"}

@@ -20,7 +20,7 @@ from tests.helpers.datadir import Base, event
 def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder is closed in the middle of a slice: what came behind the transaction failed, not itself."""
+    """The folder is closed in the middle of a slice: what came after the transaction failed, not itself."""
     base = Base(tmp_path / "base")
     base.index.close()
     projection = IndexProjection(base.index_path, base.folder.reader(), base.journal.store)
@@ -48,7 +48,7 @@ def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
 
 
 def test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now(tmp_path: Path) -> None:
-    """Recovery writes again what it can't vouch for, in a new segment; what was indexed is not made anew."""
+    """Recovery writes again what it can't vouch for, in a new segment; nothing is indexed twice."""
     base = Base(tmp_path / "base")
     for n in range(3):
         base.store((Kind.EVENT, event(id=f"{n}")))
@@ -69,7 +69,7 @@ def test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now(tmp_pa
 
 
 def test_why_a_process_ended_is_heard_though_it_left_something_unread() -> None:
-    """The kernel tells of that first, and of the last report behind it."""
+    """The kernel reports that first, and the last report after it."""
     ours, theirs = pair()
     server, follower = SupervisorChannel(ours), WorkerChannel(theirs)
     server.send(LogPosition(1, 1, 1))

@@ -55,7 +55,7 @@ def test_senders_do_not_disturb_each_other() -> None:
     assert (bytes(first or b""), bytes(second or b"")) == (b"aabbcc", b"112233")
 
 
-def test_part_0_begins_anew() -> None:
+def test_part_0_begins_again() -> None:
     """All parts sent again from 0 replace what had come."""
     made = parts()
     made.take(b"p", header(0), b"xxxx")
@@ -112,7 +112,7 @@ def test_parts_must_hold_the_bytes_announced(bodies: list[bytes]) -> None:
 
 
 def test_only_what_has_come_takes_room() -> None:
-    """Announcements cost nobody anything; a part that finds no room is told to wait, and room is freed."""
+    """Announcements cost nobody anything; a part that finds no room gets BUSY, and room is freed."""
     made = parts()
     for n in range(50):
         assert made.take(b"hog %d" % n, header(0, bytes=100, parts=2), b"xx", "hog") is None
@@ -196,7 +196,7 @@ def test_a_crowd_of_values_is_bounded_in_number() -> None:
 
 
 def test_a_sender_that_falls_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the silence the value is forgotten; a part before it starts the time anew."""
+    """After the silence the value is forgotten; a part before it restarts the time."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     made = parts(silence_seconds=30)

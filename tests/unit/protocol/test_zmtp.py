@@ -101,7 +101,7 @@ def test_messages_come_out_as_they_went_in_however_they_are_cut(
 
 
 def test_what_is_wanted_ends_with_the_large_frame() -> None:
-    """Nothing behind a large frame is read with it, and what is kept never exceeds what came."""
+    """Nothing after a large frame is read with it, and what is kept never exceeds what came."""
     decoder, messages = fed(HANDSHAKE)
     sent = frame(bytes(300_000)) + frame(b"next")
     while sent:
@@ -135,7 +135,7 @@ def test_a_limit_counts_what_is_no_message(piece: bytes) -> None:
 
 
 def test_complete_frames_that_wait_for_their_turn_are_not_unfinished() -> None:
-    """A client is not blamed for what we have not looked at; what is cut off behind it counts after that."""
+    """A client is not blamed for what we have not looked at; what is cut off after it counts later."""
     decoder, messages = fed(HANDSHAKE)
     decoder.feed(frame(b"one") * 3 + frame(bytes(100))[:50], messages, 2)
     assert (len(messages), decoder.unread, decoder.partial_bytes) == (2, True, 0)
@@ -215,7 +215,7 @@ def test_a_frame_is_refused_by_its_announced_size(sent: bytes, refused: bool) ->
 
 @given(st.binary(max_size=400), st.integers(0, 3))
 def test_noise_is_refused_or_understood_and_nothing_else(noise: bytes, where: int) -> None:
-    """Behind each step of the handshake."""
+    """After each step of the handshake."""
     before = (b"", GREETING, HANDSHAKE, HANDSHAKE + frame(b"", MORE))[where]
     decoder, messages = ZmtpDecoder(PLAIN, DELIMITED, FRAME_BYTES_MAX), Messages()
     try:

@@ -92,13 +92,13 @@ def test_large_values_are_answered_as_small_ones_are(
             monkeypatch.setattr(module, name, 1 << 20, raising=False)
     whole = json.loads(ask(base, op, asked)[0])
     if op == "readAll" and "limit" not in arguments and arguments:
-        # By job, or for a follower, a large record comes by itself.
+        # By job, or for a subscriber, a large record comes by itself.
         assert found == whole[:1]
     else:
         assert found == whole
 
 
-def test_a_follower_gets_each_record_once(base: Base) -> None:
+def test_a_subscriber_gets_each_record_once(base: Base) -> None:
     """Though large ones come one by one."""
     for arguments in ({"waitMs": 0}, {"jobId": "job-1"}, RUN):
         after, found = 0, list[dict[str, Any]]()
@@ -132,10 +132,10 @@ def test_memory_holds_a_piece_of_a_large_value(base: Base, op: str, arguments: d
         ("readAll", {"jobId": "job-1"}, Kind.JOB),
     ],
 )
-def test_damage_in_a_large_value_is_told_before_its_end(
+def test_damage_in_a_large_value_is_reported_before_its_end(
     base: Base, op: str, arguments: dict[str, Any], kind: Kind
 ) -> None:
-    """Whoever joins the parts never has the whole of it."""
+    """A client that joins the parts never has the whole of it."""
     value = next(dumps(value) for found, value in VALUES if found == kind)
     path = next(path for path in base.folder.segments() if value in path.read_bytes())
     data = path.read_bytes()

@@ -91,7 +91,7 @@ def test_a_listing_is_made_once(base: Base) -> None:
 def test_the_end_of_a_listing_is_kept_where_it_fills_its_pages(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That nothing comes behind the last full page is not asked again."""
+    """That nothing comes after the last full page is not asked again."""
     set_query_limit(monkeypatch, "PAGE_ROWS", 3)
     monkeypatch.setattr(listings, "_JOIN_BYTES_MAX", 0)
     stored = store(base, *([1] * 6))
@@ -101,7 +101,7 @@ def test_the_end_of_a_listing_is_kept_where_it_fills_its_pages(
 
 
 def test_an_event_of_an_earlier_step_takes_its_place(base: Base) -> None:
-    """One of the same step comes behind those that were stored before it."""
+    """One of the same step comes after those that were stored before it."""
     store(base, 1, 2, 2)
     assert [meta["stepNumber"] for meta in listing(base)] == [1, 2, 2]
     store(base, 0, 1, start=3)
@@ -123,7 +123,7 @@ def test_a_lost_event_that_is_stored_again_is_in_the_next_listing(base: Base) ->
 def test_readers_beside_each_other_get_what_was_there_when_they_began(
     base: Base, monkeypatch: pytest.MonkeyPatch, step: int, room: int
 ) -> None:
-    """Whether listings are kept, go on, are made anew or dropped while somebody pulls one."""
+    """Listings are kept, continued, made again or dropped while a client pulls one."""
     set_query_limit(monkeypatch, "PAGE_ROWS", 2)
     monkeypatch.setattr(listings, "_JOIN_BYTES_MAX", 100)
     base.listings = ListingCache(room)

@@ -1,4 +1,4 @@
-"""The tree is told of no more than the index, as it is now, can number; and both of them are heard."""
+"""The tree gets no position beyond what the index, as it is now, can number; reports of both arrive."""
 
 import socket
 from types import SimpleNamespace
@@ -13,12 +13,12 @@ from perstack_stored.server.projections import ProjectionCoordinator
 from perstack_stored.transport.endpoints import Endpoints
 
 
-def follower(place: int, *, due: bool = False) -> Any:
-    told: list[int] = []
+def worker(place: int, *, due: bool = False) -> Any:
+    got: list[int] = []
     return SimpleNamespace(
-        kind="", place=LogPosition(place, 1, place), told=told, sent=None, starts=0, fileno=lambda: None,
+        kind="", place=LogPosition(place, 1, place), got=got, sent=None, starts=0, fileno=lambda: None,
         receive=lambda: False, due=lambda: due, start=lambda: None,
-        send=lambda mark: told.append(mark.position),
+        send=lambda mark: got.append(mark.position),
     )  # fmt: skip
 
 
@@ -47,41 +47,41 @@ def coordinator_of(index: Any, tree: Any, endpoints: Any) -> ProjectionCoordinat
 
 def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
     """What the tree may hold already is in the journal: an index that ends before brings older files back."""
-    index, tree = follower(5), follower(0, due=True)
+    index, tree = worker(5), worker(0, due=True)
     endpoints = SimpleNamespace(watch=lambda _fd: None, unwatch=lambda _fd: None)
     coordinator = coordinator_of(index, tree, endpoints)
     coordinator.follow()
-    assert tree.told == []
+    assert tree.got == []
     tree.due = lambda: False
     index.place = LogPosition(8, 1, 8)
     coordinator.follow()
-    assert tree.told == []
+    assert tree.got == []
     index.place = LogPosition(9, 1, 9)
     coordinator.follow()
-    assert tree.told == [9]
+    assert tree.got == [9]
 
 
 def test_a_new_process_is_heard_whatever_descriptor_its_line_has() -> None:
-    """That of the process before, or of the other follower: the kernel has forgotten who was watched."""
+    """That of the process before, or of the other worker: the kernel has forgotten who was watched."""
     endpoints = Endpoints(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 10)
-    followers = follower(9), follower(9)
-    coordinator = coordinator_of(*followers, endpoints)
+    workers = worker(9), worker(9)
+    coordinator = coordinator_of(*workers, endpoints)
 
-    def start_anew(lines: list[tuple[socket.socket, socket.socket]]) -> None:
-        for one, (ours, _theirs) in zip(followers, lines, strict=True):
+    def restart(lines: list[tuple[socket.socket, socket.socket]]) -> None:
+        for one, (ours, _theirs) in zip(workers, lines, strict=True):
             one.starts += 1
             one.fileno = ours.fileno
         coordinator.follow()
 
     lines = [socket.socketpair(), socket.socketpair()]
-    start_anew(lines)
+    restart(lines)
     for _ in range(3):
         for line in lines:
             for end in line:
                 end.close()
         pairs = [socket.socketpair(), socket.socketpair()]
         lines = [pairs[1], pairs[0]]  # the descriptors change places
-        start_anew(lines)
+        restart(lines)
         for ours, theirs in lines:
             theirs.send(b"x")
             assert endpoints.wait(10) == {ours.fileno()} <= coordinator.polled

@@ -205,7 +205,7 @@ def test_a_settled_store_that_comes_late_is_old(daemon: Daemon) -> None:
     assert daemon.stored() == [e(5), e(6)]
 
 
-def test_a_gap_stops_what_comes_behind_it(daemon: Daemon) -> None:
+def test_a_gap_stops_what_comes_after_it(daemon: Daemon) -> None:
     """When a store is missing, the later ones of its session are refused; other sessions go on."""
     answers = daemon.send(
         request(e(1), id=1, seq=1),
@@ -232,7 +232,7 @@ def test_without_a_session_everything_is_stored_as_often_as_it_comes(daemon: Dae
     assert len(daemon.folder.sessions) == 0
 
 
-def test_too_many_sessions_are_told_to_wait(daemon: Daemon) -> None:
+def test_too_many_sessions_get_busy(daemon: Daemon) -> None:
     """With all sessions in use a new one gets BUSY, and leaves nothing behind."""
     daemon.folder.sessions._sessions_max = 1
     daemon.send(request(e(1), seq=1))
@@ -310,7 +310,7 @@ def test_a_full_disk_undoes_everything_and_the_same_requests_succeed_later(tmp_p
 
 
 def test_a_full_disk_at_a_rotation_uses_up_no_number_on_disk(tmp_path: Path) -> None:
-    """If the disk fills behind a rotation, and the daemon is killed, the refused stores are new again."""
+    """If the disk fills after a rotation, and the daemon is killed, the refused stores are new again."""
     files = FailingFiles()
     daemon = Daemon(JournalFolder(tmp_path / "j"), files, segment_bytes=4096)
     for i in range(1, 20):
@@ -403,7 +403,7 @@ def commit(daemon: Daemon, clients: Sequence[Client], random: Random) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_through_kills_and_power_cuts_each_store_is_stored_once_in_order(tmp_path: Path, seed: int) -> None:
-    """Whatever dies when, and whatever the disk forgets: each store once, in order, at the place told."""
+    """Whatever dies and whatever the disk loses: each store once, in order, at the position of its answer."""
     random = Random(seed)
     folder = JournalFolder(tmp_path / "j")
     clients = [Client(SESSION_A, random), Client(SESSION_B, random)]

@@ -26,7 +26,7 @@ BOUNDS = Settings(
 def request(
     id: int = 1, *, peer: bytes = b"a", size: int = 0, items: int = 1, client: str = ""
 ) -> StoreRequest:
-    """A store of so many values, of so many bytes together."""
+    """A store of `items` values, with `size` bytes together."""
     values: list[tuple[int, Payload]] = [(1, bytes(size // items))] * items
     return StoreRequest((peer, False), id, None, 0, 0, values, items > 1, size, BATCH_OP, client)
 

@@ -27,7 +27,7 @@ LARGE, SMALL = LARGE_VALUE_BYTES + 1, 10
 
 
 class FakeChecker:
-    """Checks when it is told to."""
+    """Checks when the test asks for it."""
 
     def __init__(self, _wake: Callable[[], None]) -> None:
         self.begun: list[Items] = []

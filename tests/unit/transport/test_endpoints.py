@@ -1,4 +1,4 @@
-"""Turns at the doors: real Unix sockets, a loop of our own."""
+"""Turns of clients at the endpoints: real Unix sockets, a loop of our own."""
 
 import errno
 import select
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def doors(path: str) -> Iterator[Endpoints]:
+def endpoints(path: str) -> Iterator[Endpoints]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(100)
@@ -42,7 +42,7 @@ def doors(path: str) -> Iterator[Endpoints]:
     made.close()
 
 
-def connected(doors: Endpoints, path: str, count: int) -> list[socket.socket]:
+def connected(endpoints: Endpoints, path: str, count: int) -> list[socket.socket]:
     """Clients that have said READY."""
     clients = []
     for _ in range(count):
@@ -50,29 +50,29 @@ def connected(doors: Endpoints, path: str, count: int) -> list[socket.socket]:
         client.connect(path)
         client.sendall(GREETING + READY)
         clients.append(client)
-    while doors.wait(0.1) is not None:
-        assert doors.take(100, 2**20) == []
-        doors.flush()
+    while endpoints.wait(0.1) is not None:
+        assert endpoints.take(100, 2**20) == []
+        endpoints.flush()
     return clients
 
 
-def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(doors: Endpoints, path: str) -> None:
+def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(endpoints: Endpoints, path: str) -> None:
     """A round takes less than is there; nobody waits for many more rounds than there are clients."""
-    *floods, quiet = connected(doors, path, 12)
+    *floods, quiet = connected(endpoints, path, 12)
     turns: Counter[object] = Counter()
     for _ in range(40):
         for flood in floods:
             flood.sendall(b"\x00\x05flood")
-        doors.wait(1)
-        turns.update({number for (number, _), _ in doors.take(2, 2**20)})
+        endpoints.wait(1)
+        turns.update({number for (number, _), _ in endpoints.take(2, 2**20)})
     assert len(turns) == len(floods)
     assert min(turns.values()) > 1
     quiet.sendall(b"\x00\x05quiet")
     for _ in range(15):
         for flood in floods:
             flood.sendall(b"\x00\x05flood")
-        doors.wait(1)
-        if any(frame == b"quiet" for _, frame in doors.take(2, 2**20)):
+        endpoints.wait(1)
+        if any(frame == b"quiet" for _, frame in endpoints.take(2, 2**20)):
             break
     else:
         pytest.fail("the quiet one had no turn in 15 rounds")
@@ -82,18 +82,18 @@ def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(doors: Endp
 
 @pytest.mark.parametrize("piece", [b"\x01\x00", b"\x04\x07\x04PING\0\0"], ids=["no end", "commands"])
 def test_a_round_is_bounded_where_no_message_comes_of_what_is_sent(
-    doors: Endpoints, path: str, piece: bytes
+    endpoints: Endpoints, path: str, piece: bytes
 ) -> None:
     """Nobody waits for all that others have sent; what is left is not slept over."""
-    *floods, quiet = connected(doors, path, 9)
+    *floods, quiet = connected(endpoints, path, 9)
     for flood in floods:
         flood.sendall(piece * 1000 + b"\x00\x04last")
     quiet.sendall(b"\x00\x05quiet")
     came: list[tuple[int, bytes | None]] = []
     rounds = 0
     while len(came) < 9:
-        assert doors.wait(0) is not None, f"nothing is left after {rounds} rounds"
-        came += [(rounds, frame) for _, frame in doors.take(128, 2**20)]
+        assert endpoints.wait(0) is not None, f"nothing is left after {rounds} rounds"
+        came += [(rounds, frame) for _, frame in endpoints.take(128, 2**20)]
         rounds += 1
     assert rounds >= 8 * 1000 / (2 * 128)
     assert next(at for at, frame in came if frame == b"quiet") <= 8
@@ -102,47 +102,47 @@ def test_a_round_is_bounded_where_no_message_comes_of_what_is_sent(
 
 
 def test_answers_that_nobody_reads_are_bounded_over_all_clients(path: str) -> None:
-    """Who leaves most is closed, and nobody else; what is read, or left behind, counts no longer."""
+    """The client with most unread is closed, and no other; what is read, or dropped, counts no longer."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(100)
-    doors = Endpoints(
+    endpoints = Endpoints(
         Peers(AccessRules(), RateLimiter(0, 0)), Settings(unread_answers_bytes_max=8 << 20), 100
     )
-    doors.serve_ipc(listener)
-    clients = connected(doors, path, 5)
+    endpoints.serve_ipc(listener)
+    clients = connected(endpoints, path, 5)
     envelopes: list[Envelope] = []
     for client in clients:
         client.sendall(b"\0\3who")
-        while not (came := doors.take(100, 2**20)):
-            assert doors.wait(10) is not None
+        while not (came := endpoints.take(100, 2**20)):
+            assert endpoints.wait(10) is not None
         envelopes += [envelope for envelope, _ in came]
 
     def leave(number: int, answers: int) -> None:
         for _ in range(answers):
-            doors.send(envelopes[number], bytes(1 << 20))
-            doors.flush()
+            endpoints.send(envelopes[number], bytes(1 << 20))
+            endpoints.flush()
 
     for number in range(4):
         leave(number, 1)
     leave(4, 6)
-    assert (doors.answers()["stalled"], doors.connections()["cut"]["memory"]) == (4, 1)
+    assert (endpoints.answers()["stalled"], endpoints.connections()["cut"]["memory"]) == (4, 1)
     for client in clients[:4]:
         client.settimeout(10)
         left = len(OPENING) + 9 + (1 << 20)
         while left:
             left -= len(client.recv(min(left, 1 << 20)))
-            doors.wait(0)
-            doors.take(100, 2**20)
-    assert doors.answers()["stalled"] == 0
+            endpoints.wait(0)
+            endpoints.take(100, 2**20)
+    assert endpoints.answers()["stalled"] == 0
     for number in range(4):
         leave(number, 7)
-        assert (doors.answers()["stalled"], doors.connections()["cut"]["memory"]) == (1, 1)
+        assert (endpoints.answers()["stalled"], endpoints.connections()["cut"]["memory"]) == (1, 1)
         clients[number].close()
-        while doors.answers()["stalled"]:
-            assert doors.wait(10) is not None
-            doors.take(100, 2**20)
-    doors.close()
+        while endpoints.answers()["stalled"]:
+            assert endpoints.wait(10) is not None
+            endpoints.take(100, 2**20)
+    endpoints.close()
     clients[4].close()
 
 
@@ -173,27 +173,27 @@ def test_a_listener_is_listened_to_again_where_nothing_more_can_be_watched(path:
 
 
 def test_a_client_to_which_nothing_can_be_sent_sees_the_end(
-    doors: Endpoints, path: str, monkeypatch: pytest.MonkeyPatch
+    endpoints: Endpoints, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel may have no memory for an answer: left open, its client would wait for good."""
-    (client,) = connected(doors, path, 1)
+    (client,) = connected(endpoints, path, 1)
     client.settimeout(10)
     assert len(client.recv(1000)) == len(OPENING)
     client.sendall(b"\0\3who")
-    assert doors.wait(10) is not None
-    ((envelope, _),) = doors.take(100, 2**20)
+    assert endpoints.wait(10) is not None
+    ((envelope, _),) = endpoints.take(100, 2**20)
     monkeypatch.setattr(IpcConnection, "push", Mock(side_effect=OSError(errno.ENOBUFS, "no buffer space")))
-    doors.send(envelope, b"answer")
-    doors.flush()
+    endpoints.send(envelope, b"answer")
+    endpoints.flush()
     assert client.recv(1000) == b""
-    assert doors.answers()["gone"] == 1
+    assert endpoints.answers()["gone"] == 1
     client.sendall(b"\0\4last")
-    assert doors.wait(10) is not None
-    assert [frame for _, frame in doors.take(100, 2**20)] == [b"last"]
+    assert endpoints.wait(10) is not None
+    assert [frame for _, frame in endpoints.take(100, 2**20)] == [b"last"]
     client.close()
-    assert doors.wait(10) is not None
-    doors.take(100, 2**20)
-    assert doors.connections()["open"] == 0
+    assert endpoints.wait(10) is not None
+    endpoints.take(100, 2**20)
+    assert endpoints.connections()["open"] == 0
 
 
 def test_half_frames_of_one_process_are_closed_before_those_of_others() -> None:

@@ -56,7 +56,7 @@ class Lacking(FileSystem):
 
 
 def fill(base: Base) -> dict[str, bytes]:
-    """Some of everything; returns the files as they are to be."""
+    """Some of everything; returns the files as they must become."""
     base.store((Kind.JOB, job(n=1)), (Kind.EVENT, event(id="a")), (Kind.EVENT, event(id="b")))
     base.store((Kind.CHECKPOINT, checkpoint()), (Kind.RUN_SETTING, setting()), (Kind.JOB, job(n=2)))
     made = base.open_tree()
@@ -238,10 +238,10 @@ def test_a_folder_that_can_t_hold_the_tree_s_files_is_blocked_and_no_other(base:
     odd.mkdir(parents=True)
     inode = odd.stat().st_ino
 
-    def told(_self: FileSystem, fd: int) -> Any:
+    def is_odd(_self: FileSystem, fd: int) -> Any:
         return os.fstat(fd).st_ino == inode
 
-    made = base.open_tree(type("Odd", (FileSystem,), {how: told})())
+    made = base.open_tree(type("Odd", (FileSystem,), {how: is_odd})())
     reasons: list[str] = []
     made.on_blocked = lambda _write, error: reasons.append(str(error))
     base.grow(made)

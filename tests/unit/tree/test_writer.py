@@ -42,7 +42,7 @@ def base(tmp_path: Path) -> Base:
 
 
 def grown(base: Base) -> TreeWriter:
-    """A tree that has come up to the end, opened anew."""
+    """A tree that has come up to the end, opened again."""
     made = base.open_tree()
     base.grow(made)
     return made
@@ -296,7 +296,7 @@ def test_a_crash_at_any_call_is_repaired_by_the_next_start(tmp_path: Path) -> No
 # --- the cursor ------------------------------------------------------------------------------------
 
 
-def test_the_cursor_moves_behind_a_sync_only(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cursor_moves_after_a_sync_only(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the cursor says that files are there they were synced; never more than the bound is unsynced."""
     monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 10)
     log: list[str] = []
@@ -393,7 +393,7 @@ def test_a_sync_beside_the_writing_that_fails_ends_the_writing(
 
 
 def test_a_clean_cursor_is_taken_back_before_anything_is_written(base: Base) -> None:
-    """What is written behind a clean cursor must be replayed after a crash, so the cursor says so first."""
+    """What is written after a clean cursor must be replayed after a crash, so the cursor says so first."""
     base.store((Kind.EVENT, event()))
     made = grown(base)
     made.sync(clean=True)

@@ -19,7 +19,7 @@ class ListeningClock:
     """
 
     def __init__(self, limit_s: float) -> None:
-        """The shortest limit that is to be measured decides how often it ticks."""
+        """The shortest limit that must be measured decides how often it ticks."""
         self.tick_s = min(TICK_MAX_S, max(limit_s / 20, 0.001))
         self._shown = 0.0  # at the last tick
         self._ticked_at = time.monotonic()

@@ -86,7 +86,7 @@ class AsyncConnection(Transport):
         self._queue((op, body, None), sink, self.now())
 
     def store(self, op: str, body: bytes) -> Coroutine[Any, Any, int]:
-        """Queues one value; returns what is to be awaited for its position."""
+        """Queues one value; returns the awaitable of its position."""
         self.check_open()
         future, now = self.loop.create_future(), self.now()
         self._awaited.append((now, future))

@@ -59,7 +59,7 @@ class Read:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def ready(self, now: float) -> bool:
-        """Whether it is to be sent now."""
+        """Whether it must be sent now."""
         return self._send_at is not None and now >= self._send_at
 
     def frame(self, request_id: int, now: float) -> bytes:

@@ -18,7 +18,7 @@ class Delivery:
     nothing, so what was interrupted is begun again.
 
     Attributes:
-        collected: what is to be handed out, by ascending numbers.
+        collected: what waits to be handed out, by ascending numbers.
     """
 
     def __init__(self, report: Callable[[StorageError], None]) -> None:
@@ -28,7 +28,7 @@ class Delivery:
         self._turn = Turn(self, _entries)
 
     def add(self, outcomes: Outcomes) -> None:
-        """Takes outcomes, in the order in which they are to be handed out."""
+        """Takes outcomes, in the order in which they must be handed out."""
         self.collected[next(self._numbers)] = outcomes
 
     def is_mine(self) -> bool:
@@ -36,7 +36,7 @@ class Delivery:
         return self._turn.is_mine()
 
     def has(self, future: "concurrent.futures.Future[int] | None") -> bool:
-        """Whether the outcome of a future is to be handed out."""
+        """Whether the outcome of a future waits to be handed out."""
         return any(other is future for outcomes in list(self.collected.values()) for other, _ in outcomes)
 
     def hand_out(self, *, by_all_means: bool = False) -> None:

@@ -20,8 +20,8 @@ class Pipeline(PipelineOutcomes, Stores[None]):
             for event in events:
                 pipeline.store_event(event)
 
-    Each method takes the value as it is at the call and returns at once, unless so many stores are
-    unanswered that the window is used up. What is queued is sent at the latest by a later call, `flush`, or
+    Each method takes the value as it is at the call and returns at once, unless unanswered stores
+    use up the window. What is queued is sent at the latest by a later call, `flush`, or
     leaving; only the last two promise that it is on disk. Leaving the block through an exception still
     stores what was queued; should that fail too, the exception gets a note.
 
