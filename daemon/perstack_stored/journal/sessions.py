@@ -153,7 +153,8 @@ class Sessions:
             now: time.monotonic() of the batch.
 
         Raises:
-            Refusal: BUSY; there are too many sessions, and none may give way to this one.
+            Refusal: BUSY; there are too many sessions and none may give way to this one, or a retry of this
+                client's could not be distinguished from a new session's store.
         """
         if now is None:
             now = time.monotonic()
@@ -192,8 +193,9 @@ class Sessions:
         """Make room for a new session of a client.
 
         Order of eviction: a session that has stored nothing, which a restart would forget too; one that has
-        expired; of the client that holds most, the least recently used. One used at this moment stays, as
-        its stores may be on their way to the journal in the same batch.
+        expired; the least recently used one of the client that holds most, or of this client itself if no
+        other must yield. One used at this moment stays, as its stores may be on their way to the journal in
+        the same batch.
 
         Raises:
             Refusal: BUSY.
@@ -231,10 +233,11 @@ class Sessions:
         self._outlined.add(key, session.client)
 
     def _drop_outline(self, newcomer: Client, now: float) -> bool:
-        """Drop one outline of the client that has most of them; return whether there was one.
+        """Drop one outline of the client that has most of them; return whether it was dropped.
 
         Before it expires, a retry of its stores could not be distinguished from stores of a new session.
-        So the client gets no new session until then. After a restart the owners of outlines are not known.
+        So the client gets no new session until then, and its own new session drops none of its outlines.
+        After a restart the owners of outlines are not known: those stay until they expire.
         """
         client, _ = self._outlined.shares.most()
         key = self._outlined.oldest(client)
@@ -264,7 +267,7 @@ class Sessions:
         self._outlined.remove(key, self._outlines.pop(key).client)
 
     def forget_empty(self, key: bytes) -> None:
-        """Drop a session that was opened for a store that was then refused."""
+        """Drop a session without any admitted number: its first store was refused."""
         session = self._sessions.get(key)
         if session is not None and session.last == 0:
             self._forget(key)
@@ -282,7 +285,7 @@ class Sessions:
                 self._bound_runs()
 
     def _bound_runs(self) -> None:
-        """Bound the runs of all sessions: the clients that have most forget their oldest ones."""
+        """Bound the runs of all sessions: clients above a share lose those of sessions used longest ago."""
         held: dict[Client, int] = {}
         for session in self._sessions.values():
             held[session.client] = held.get(session.client, 0) + len(session.runs)
@@ -350,8 +353,8 @@ class Sessions:
     def snapshot(self) -> bytes:
         """Encode all sessions for the head of a segment; first those that gave way.
 
-        Numbers that are admitted but not in the journal yet are left out, as are sessions without others: a
-        crash before the snapshot is read may have lost their stores.
+        Numbers that are admitted but not in the journal yet are left out, as are sessions that have no
+        other numbers: a crash may still lose their stores.
         """
         none = PositionRuns()
         kept = [(key, one.written, one.used_ms, none) for key, one in self._outlines.items()]

@@ -1,7 +1,7 @@
 """Read window: a bounded number of records after a position, and their jobs and runs.
 
-It is read once and answers any number of subscribers: a record is decoded once, and copied once, for all of
-them.
+It is read once and answers any number of subscribers: the item of a record is made once for all of them, and
+once more if some of them get secrets masked.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ from perstack_stored.protocol import frames
 
 RECORDS_MAX = 10_000
 BYTES_MAX = 8 << 20
-# Released this often, the interpreter's lock does not make the serving loop wait 5 ms at each sync.
+# The thread releases the interpreter's lock this often; else the loop waits 5 ms for it at each sync.
 _REST_EVERY_RECORDS = 256
 _REST_SECONDS = 0.0001
 
@@ -207,7 +207,7 @@ def pieces_of(
 
 
 def large_of(entry: Entry) -> Large:
-    """The record of an entry that was read with `split_large`."""
+    """The record of an entry of which `split_large` has read the head only."""
     (item,) = entry_format.record_places(entry.data, entry.header)
     assert entry.payload_crc is not None
     place = ValueAddress(entry.segment, entry.offset + item.start, item.length, entry.payload_crc)

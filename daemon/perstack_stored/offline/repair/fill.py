@@ -64,7 +64,7 @@ class GapFiller:
         self._counts = counts
 
     def fill(self, segment: Segment, hole: Hole, from_ms: int, to_ms: int) -> Iterator[Filled]:
-        """Entries for all positions of a hole, between two others that were written at these times."""
+        """Entries for all positions of a hole; `from_ms` and `to_ms` are times of the entries around it."""
         touched = self._vouchers.touched(from_ms, to_ms)
         position, offset = hole.first, hole.start
         while position <= hole.last and (found := self._damaged(segment, offset, position, hole)) is not None:
@@ -131,7 +131,7 @@ class GapFiller:
         return Filled(header.position, time_ms, header.seq, header.session, records)
 
     def _best(self, found: _Damaged) -> tuple[list[bytes], list[str]]:
-        """The payloads of an entry; from the tree where the index says that they are wrong."""
+        """The payloads of an entry and their sources: the tree where the index says that they are wrong."""
         payloads, sources = [], []
         for i, place in enumerate(found.places):
             payload, source = found.data[place.start : place.start + place.length], FROM_JOURNAL

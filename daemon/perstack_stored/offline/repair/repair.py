@@ -127,7 +127,7 @@ class _Repair:
         known_position = max(load_cursor(files, folders.stored, store).position, vouchers.position)
         with progress("journal (segments)", len(self._survey.segments)) as advance:
             for segment in self._survey.find_holes(known_position):
-                self._tell_damage(segment)
+                self._report_damage(segment)
                 advance(1)
         damaged = [segment for segment in self._survey.segments if segment.is_damaged]
         self._report.compared["segments"] = len(self._survey.segments)
@@ -154,7 +154,7 @@ class _Repair:
         }
         return done
 
-    def _tell_damage(self, segment: Segment) -> None:
+    def _report_damage(self, segment: Segment) -> None:
         holes = {(hole.start, hole.reason): hole for hole in segment.holes}
         if segment.header is None and not any(reason == segment.reason for _, reason in holes):
             self._report.add("journal_damage", segment=segment.name, offset=0, reason=segment.reason)
@@ -181,7 +181,7 @@ class _Repair:
             if is_rewritten or is_last:
                 sessions_before(survey, segment, sessions)
                 holes = [GapRange(hole.first, hole.last) for hole in segment.holes if hole.first <= hole.last]
-                # A restored entry carries its session again.
+                # Holes are forgotten even if filled: a restored entry carries its session again.
                 is_rewritten |= sessions.forget_positions(lost + holes)
             if is_rewritten:
                 previous_end = writer.rewrite(segment, previous_end, sessions)

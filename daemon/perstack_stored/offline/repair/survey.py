@@ -58,7 +58,7 @@ class _Item(NamedTuple):
 
 
 class Segment:
-    """A segment number in sequence, and what was found there."""
+    """A place in the sequence of segments, and what was found there; the file may be missing."""
 
     def __init__(self, number: int, fd: int | None) -> None:
         self.number = number
@@ -82,12 +82,12 @@ class Segment:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether it must be rewritten."""
+        """Whether its header, its snapshot or any entry is damaged or missing."""
         return self.header is None or not self.has_snapshot or bool(self.holes)
 
     @property
     def stated_first(self) -> int | None:
-        """Its first position according to its own header."""
+        """Its first position according to its header, or else to its first entry."""
         if self.header is not None:
             return self.header.first_position
         first = self.items[0].header if self.items else None
@@ -205,7 +205,7 @@ class DamageSurvey:
     # --- entries -----------------------------------------------------------------------------------
 
     def _scan(self, segment: Segment) -> None:
-        """List the items up to the proven end, and valid ones after it."""
+        """List the items up to the first bad bytes after the proven end; the others are torn."""
         if segment.is_scanned:
             return
         segment.is_scanned = True
