@@ -36,16 +36,20 @@ class _Line:
 class CommitQueue:
     """A queue of stores for each client; batches take from each in turn.
 
+    While all that waits fits into one batch, turns make no difference, and the stores stand in one list.
+
     Attributes:
         bytes: memory of the stores in the queue.
         came: count of all stores ever admitted.
     """
 
     def __init__(self) -> None:
+        self._all: list[StoreRequest] = []  # what waits while it fits into one batch; else it is empty
+        self._records = self._value_bytes = 0  # of the stores in that list
         self._lines: dict[Client, _Line] = {}
         self._turns: deque[_Line] = deque()  # all lines, the next one to serve first
         self._most: _Line | None = None  # the one that gave way last
-        self._by_peer: dict[RoutingId, int] = {}
+        self._by_peer: dict[RoutingId, int] = {}  # bytes in the lines
         self._count = 0
         self.bytes = 0
         self.came = 0
@@ -54,11 +58,14 @@ class CommitQueue:
         return self._count
 
     def __iter__(self) -> Iterator[StoreRequest]:
+        yield from self._all
         for line in self._turns:
             yield from [request for _, request in line.requests]
 
     def passed(self) -> int:
         """Return the count of stores up to the oldest one in the queue: all before it have left."""
+        if self._all:
+            return self.came - len(self._all)
         return min([line.requests[0][0] for line in self._turns], default=self.came)
 
     def admit(self, request: StoreRequest, bounds: Settings) -> list[StoreRequest]:
@@ -70,8 +77,17 @@ class CommitQueue:
         Raises:
             Refusal: BUSY.
         """
-        peer, size = request.envelope[0], memory_of(request)
-        own_bytes = self._by_peer.get(peer, 0)
+        size = memory_of(request)
+        if self._fits_one_batch(request, size, bounds):
+            self._all.append(request)
+            self._records += len(request.items)
+            self._value_bytes += request.size
+            self._count += 1
+            self.bytes += size
+            self.came += 1
+            return []
+        self._form_lines()
+        own_bytes = self._by_peer.get(request.envelope[0], 0)
         # The window of a client, each record in a request of its own, and one frame more.
         window = bounds.window_bytes + bounds.window_records * (REQUEST_BYTES + ITEM_BYTES)
         if own_bytes and own_bytes + size > window + bounds.frame_bytes_max:
@@ -85,7 +101,13 @@ class CommitQueue:
 
     def next_batch(self, bounds: Settings) -> list[StoreRequest]:
         """Remove and return the next batch, at most as many as one commit may have."""
-        batch: list[StoreRequest] = []
+        if self._all:
+            if self._records <= bounds.commit_records_max and self._value_bytes <= bounds.commit_bytes_max:
+                batch, self._all = self._all, []
+                self._count = self.bytes = self._records = self._value_bytes = 0
+                return batch
+            self._form_lines()  # the bounds have changed
+        batch = []
         records = size = 0
         turns = self._turns
         while turns:
@@ -104,6 +126,24 @@ class CommitQueue:
                 turns.popleft()
                 del self._lines[line.client]
         return batch
+
+    def _fits_one_batch(self, request: StoreRequest, size: int, bounds: Settings) -> bool:
+        """Whether a store can join the list: no bound of a client or of a batch is near."""
+        return (
+            not self._turns
+            and self.bytes + size <= min(bounds.window_bytes, bounds.held_bytes_max)
+            and self._records + len(request.items) <= bounds.commit_records_max
+            and self._value_bytes + request.size <= bounds.commit_bytes_max
+        )
+
+    def _form_lines(self) -> None:
+        """Move the stores of the list into a line for each client."""
+        if not self._all:
+            return
+        waiting, self._all = self._all, []
+        self._count = self.bytes = self._records = self._value_bytes = 0
+        for number, request in enumerate(waiting, self.came - len(waiting)):
+            self._append(number, request, memory_of(request))
 
     def _make_room(self, newcomer: Client, size: int, bytes_max: int) -> list[StoreRequest]:
         """Evict the last stores of the clients that have most, until a client that has less finds room.

@@ -1,6 +1,8 @@
 """Stores that wait: in order, within each client's window and the budget of all, whatever their size."""
 
+import dataclasses
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
@@ -152,3 +154,30 @@ def test_what_came_before_is_known_to_have_left() -> None:
         held.next_batch(BOUNDS)
     assert all(passed == ids.isdisjoint(range(10)) for passed, ids in left)
     assert held.passed() == held.came
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_comes_each_client_keeps_its_order_and_the_counts_are_true(seed: int) -> None:
+    """Around the point where the stores stop fitting into one batch, also if the bounds change there."""
+    random = Random(seed)
+    queue = CommitQueue()
+    waiting: dict[str, list[tuple[int, int]]] = {client: [] for client in "abc"}  # number and id
+    admitted = 0
+    bounds = BOUNDS
+    for id in range(300):
+        if random.random() < 0.05:
+            bounds = dataclasses.replace(BOUNDS, commit_records_max=random.choice([3, 10]))
+        if random.random() < 0.8:
+            client = random.choice("aab")
+            one = request(id, peer=client.encode(), items=random.choice([1, 2]), client=client)
+            assert not queue.admit(one, bounds)
+            waiting[client].append((admitted, id))
+            admitted += 1
+        else:
+            for taken in queue.next_batch(bounds):
+                assert waiting[taken.client].pop(0)[1] == taken.id
+        numbers = [number for line in waiting.values() for number, _ in line]
+        assert queue.passed() == min(numbers, default=admitted)
+        assert (len(queue), queue.came) == (len(numbers), admitted)
+        assert queue.bytes == sum(memory_of(one) for one in queue)
+        assert sorted(one.id for one in queue) == sorted(id for line in waiting.values() for _, id in line)
