@@ -75,7 +75,7 @@ def simulated() -> Iterator[None]:
         put(journal, "GROWTH_BYTES", 4096)
         put(tree_cursor, "UNSYNCED_RECORDS_MAX", 6)
         put(file_writer, "_FOLDERS_OPEN_MAX", 3)
-        put(group_commit, "_INLINE_REQUESTS_MAX", 1)
+        put(group_commit, "_FEW_REQUESTS", 1)
         put(group_commit, "_INLINE_SECONDS_MAX", -1.0)
         put(index_projection, "INDEX_SLICE", (3, 1 << 12))
         put(tree_projection, "TREE_SLICE", (2, 1 << 12))

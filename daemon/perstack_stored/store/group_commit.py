@@ -1,6 +1,6 @@
 """Group commit: stores wait in queues, a batch is written, one sync covers it, then they are answered.
 
-The write path reads from here: `admit`, `commit_next`, `Committer.commit`, `JournalWriter.write`, a sync,
+The write path reads from here: `admit`, `commit_batch`, `Committer.commit`, `JournalWriter.write`, a sync,
 `answer_synced`. One thread calls all of it.
 """
 
@@ -21,10 +21,11 @@ from .large_values import LargeValueQueue
 from .requests import StoreRequest
 
 # A sync in the loop costs less processor time than one in a thread: the two would take the interpreter's lock
-# from each other. In a thread, the loop decodes the next stores while a slow disk works.
+# from each other. In a thread, the loop decodes the next stores while the disk works on a long sync.
 _INLINE_SECONDS_MAX = 0.001  # of the sync before
-_INLINE_REQUESTS_MAX = 4  # even if that was slower
-_INLINE_BYTES_MAX = 1 << 20
+_INLINE_BYTES_MAX = 128 << 10
+_FEW_REQUESTS = 4  # so few sync in the loop even after a longer sync, and with more bytes
+_FEW_BYTES_MAX = 1 << 20
 
 _log = structlog.get_logger()
 
@@ -131,7 +132,7 @@ class GroupCommit:
 
     # --- commit ------------------------------------------------------------------------------------
 
-    def commit_next(self) -> bool:
+    def commit_batch(self) -> bool:
         """Write the next batch and start its sync. Returns whether there was one.
 
         Raises:
@@ -193,11 +194,11 @@ class GroupCommit:
 
     def _syncs_inline(self, requests: int) -> bool:
         journal = self._journal
-        return (
-            not journal.syncing
-            and journal.unsynced_bytes <= _INLINE_BYTES_MAX
-            and (requests <= _INLINE_REQUESTS_MAX or journal.sync_seconds <= _INLINE_SECONDS_MAX)
-        )
+        if journal.syncing:
+            return False
+        if requests <= _FEW_REQUESTS:
+            return journal.unsynced_bytes <= _FEW_BYTES_MAX
+        return journal.unsynced_bytes <= _INLINE_BYTES_MAX and journal.sync_seconds <= _INLINE_SECONDS_MAX
 
     def _note_sync(self) -> None:
         if self._journal.syncs == self._syncs_noted:
