@@ -34,7 +34,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "datadir/lock.py: __init__: flock": (f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",),
     "tree/blocked.py: save: atomic_replace": ("tests/unit/tree/test_blocked.py",),
     "tree/cursor.py: cursor_store: checksum": (
-        "tests/unit/tree/test_writer.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
+        "tests/unit/tree/test_writer_and_others.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "offline/backup/manifest.py: read_manifest: checksum": (
         f"{_BACKUP}::test_a_manifest_with_another_time_or_position_is_refused",
@@ -68,7 +68,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
     ),
     "tree/cursor.py: load_cursor: checksum": (
-        "tests/unit/tree/test_writer.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
+        "tests/unit/tree/test_writer_and_others.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
     "numbers of stores that found the disk full stay taken": ("tests/unit/store/test_commit.py",),
@@ -81,13 +81,13 @@ TESTS: dict[str, tuple[str, ...]] = {
         "::test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now",
     ),
     "a failed sync of the tree is tried again": (
-        "tests/unit/tree/test_writer.py::test_a_sync_that_failed_is_not_tried_again",
+        "tests/unit/tree/test_writer_and_others.py::test_a_sync_that_failed_is_not_tried_again",
     ),
     "a replay of the tree trusts the page cache": (
-        "tests/unit/tree/test_writer.py::test_a_replay_reads_what_is_on_the_disk",
+        "tests/unit/tree/test_writer_and_others.py::test_a_replay_reads_what_is_on_the_disk",
     ),
     "a file that can't be looked at counts as missing": (
-        "tests/unit/tree/test_writer.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
+        "tests/unit/tree/test_writer_and_others.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
     ),
     "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_after_a_clean_stop_stays_void",),
     "a lost end of the journal is accepted": (
