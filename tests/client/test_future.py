@@ -1,6 +1,7 @@
 """The futures of stores: no interruption leaves one locked, and the standard library can wait for them."""
 
 import concurrent.futures
+import functools
 import queue
 import sys
 import threading
@@ -94,3 +95,47 @@ def test_the_standard_library_waits_for_it() -> None:
     assert concurrent.futures.wait(futures, SECONDS).not_done == set()
     settler.join()
     assert not futures[0].cancel()
+
+
+LOOKS: dict[str, Callable[[StoreFuture, list[object]], object]] = {
+    "add_done_callback": lambda future, seen: future.add_done_callback(seen.append),
+    "wait": lambda future, seen: seen.extend(concurrent.futures.wait([future], SECONDS).done),
+    "result": lambda future, seen: seen.append(future.result(SECONDS)),
+}
+
+
+@pytest.mark.parametrize("settles_first", [True, False])
+@pytest.mark.parametrize("name", LOOKS)
+def test_one_who_looks_while_it_is_settled_hears_of_it_once(name: str, settles_first: bool) -> None:
+    """Whoever comes first, and at whatever operation of the interpreter the other one comes."""
+    look, at, seen_steps = LOOKS[name], 0, 0
+    while seen_steps >= at:
+        at += 1
+        future, seen = StoreFuture(), list[object]()
+        calls: list[Callable[[], object]] = [
+            functools.partial(settle, future),
+            functools.partial(look, future, seen),
+        ]
+        first, second = calls if settles_first else calls[::-1]
+        other = threading.Thread(target=second, daemon=True)
+
+        def meet(other: threading.Thread = other) -> None:
+            other.start()
+            other.join(0.002)  # it may have to wait for the call that is held here
+
+        steps = Steps(at, meet, opcodes=True)
+        mine = threading.Thread(target=steps.run, args=(first,), daemon=True)
+        mine.start()
+        if name != "add_done_callback" and not settles_first:
+            mine.join(0.01)
+            if steps.seen < at:  # it waits for the outcome, at a later step
+                settle(future)
+        mine.join(SECONDS)
+        seen_steps = steps.seen
+        if seen_steps < at:
+            second()
+        else:
+            other.join(SECONDS)
+        assert len(seen) == 1
+        assert future.result(0) == 7
+    assert at > 5

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 from types import CodeType, FrameType, FunctionType
+from typing import Any
 
 from perstack_storage._sync.turn import Turn
 
@@ -14,6 +15,8 @@ _METHODS = frozenset(
     method.__code__ for method in vars(concurrent.futures.Future).values() if isinstance(method, FunctionType)
 )
 _FINISHED = "FINISHED"  # as the standard library writes it
+_LISTS = frozenset({"_done_callbacks", "_sleepers", "_waiters"})
+_Outcome = tuple[int | None, BaseException | None]
 _SLICE_S = 0.1
 _MODULE = concurrent.futures.Future.result.__code__.co_filename
 
@@ -79,12 +82,32 @@ class _Lock:
 class StoreFuture(concurrent.futures.Future[int]):
     """What becomes of a store: `result()` is its position. It can't be cancelled."""
 
+    _state, _exception, _result = "PENDING", None, None
+    _sleepers: list[threading.Lock]
+
     def __init__(self) -> None:
-        super().__init__()
-        self._sleepers: list[threading.Lock] = []
-        # The lock of the standard library stays held when an exception out of a signal handler comes right
-        # after it was taken; whatever delivers the outcome would wait for it for ever.
-        self._condition = threading.Condition(_Lock(self))  # type: ignore[arg-type]
+        """Makes nothing: what the standard library makes here is made when it is first looked for.
+
+        Most futures get their outcome before. `_first` says which it was: the outcome, or the condition that
+        one who looked made. It is set in one step, so both sides see the same.
+        """
+
+    def __getattr__(self, name: str) -> Any:
+        made: Any
+        if name == "_condition":
+            # The lock of the standard library stays held when an exception out of a signal handler comes
+            # right after it was taken; whatever delivers the outcome would wait for it for ever.
+            made = threading.Condition(_Lock(self))  # type: ignore[arg-type]
+            first = self.__dict__.setdefault("_first", made)
+            if type(first) is tuple:
+                self._finish(first)
+            else:
+                made = first
+        elif name in _LISTS:
+            made = []
+        else:
+            raise AttributeError(f"a future has no {name}")
+        return self.__dict__.setdefault(name, made)
 
     def result(self, timeout: float | None = None) -> int:
         """Returns the position, or raises the error of the store; TimeoutError if there is none in time."""
@@ -102,16 +125,30 @@ class StoreFuture(concurrent.futures.Future[int]):
 
     def set_result(self, result: int) -> None:
         """Takes the position."""
-        super().set_result(result)
+        if not self._settle((result, None)):
+            super().set_result(result)
         self._wake()
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Takes the error."""
-        super().set_exception(exception)
+        if not self._settle((None, exception)):
+            super().set_exception(exception)
         self._wake()
 
+    def _settle(self, outcome: _Outcome) -> bool:
+        """Takes the outcome where nobody has looked yet: without a lock, and with nobody to tell."""
+        first = self.__dict__.setdefault("_first", outcome)
+        if first is outcome:
+            self._finish(outcome)
+        return first is outcome
+
+    def _finish(self, outcome: _Outcome) -> None:
+        """Any thread may do it, any number of times."""
+        self._result, self._exception = outcome
+        self._state = _FINISHED  # last: who sees it reads the others
+
     def _wake(self) -> None:
-        for sleeper in list(self._sleepers):
+        for sleeper in list(self.__dict__.get("_sleepers", ())):
             with contextlib.suppress(RuntimeError):  # woken already
                 sleeper.release()
 
