@@ -32,8 +32,11 @@ _OURS = [exchange for exchange in exchanges() if _is_ours(exchange)]
 def _made(header: dict[str, Any], body: bytes) -> bytes:
     op, id, session = header["op"], header["id"], header.get("session", "")
     if op == "store":
-        items = [frames.batch_item(*item) for item in header["items"]]
-        return frames.batch_request(id, session, header["seq"], header["settled"], items, [body])
+        stores, start = [], 0
+        for item_op, size in header["items"]:
+            stores.append((item_op, body[start : start + size], None))
+            start += size
+        return frames.batch_request(id, session, header["seq"], header["settled"], stores)
     if op in _STORES:
         return frames.store_request(op, id, session, header["seq"], header["settled"], body)
     return frames.request(op, id, body, timeout_ms=header.get("timeoutMs"), session=session or None)

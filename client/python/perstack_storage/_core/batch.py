@@ -36,7 +36,6 @@ class Batch:
         "added_at",
         "done",
         "error",
-        "items",
         "next_part",
         "outcomes",
         "parts",
@@ -55,7 +54,6 @@ class Batch:
         self.sink = sink
         self.added_at = added_at  # when its first store was called for
         self.stores: list[Store] = []
-        self.items: list[str] = []  # of each store, what stands in the header
         self.outcomes: list[Outcome] = []  # of its first stores
         self.size = 0  # of those that have no final outcome
         self.taken = 0  # stores that no longer count for the window, although the batch is not done

@@ -96,19 +96,15 @@ def store_request(op: str, request_id: int, session: str, seq: int, settled: int
 
 
 def batch_request(
-    request_id: int, session: str, seq: int, settled: int, items: Iterable[str], bodies: Iterable[bytes]
+    request_id: int, session: str, seq: int, settled: int, stores: Iterable[tuple[str, bytes, Any]]
 ) -> bytes:
-    """Returns the frame of a batch; `items` are the entries as `batch_item` gives them."""
+    """Returns the frame of a batch; of each store, operation and body."""
+    items = ",".join([f'["{op}",{len(body)}]' for op, body, _ in stores])
     head = (
         f'{{"v":{VERSION},"op":"store","id":{request_id},"session":"{session}",'
-        f'"seq":{seq},"settled":{settled},"items":[{",".join(items)}]}}\n'
+        f'"seq":{seq},"settled":{settled},"items":[{items}]}}\n'
     )
-    return b"".join((head.encode(), *bodies))
-
-
-def batch_item(op: str, size_bytes: int) -> str:
-    """Returns the entry of one value in the header of a batch."""
-    return f'["{op}",{size_bytes}]'
+    return b"".join([head.encode(), *[body for _, body, _ in stores]])
 
 
 class StoreNumber(NamedTuple):

@@ -68,7 +68,6 @@ class StoreQueue:
             or now - batch.added_at > BATCH_AGE_MAX_S
         ):
             batch = self._start_batch(size, sink, now)
-        batch.items.append(f'["{store[0]}",{size}]')
         batch.stores.append(store)  # from here on it is in the queue, at whatever step an exception comes
         batch.size += size
         self._next_seq += 1
@@ -179,9 +178,7 @@ class StoreQueue:
             return frames.part_request(op, request_id, number, part, value)
         if len(pending) == 1:
             return frames.store_request(op, request_id, session, first, settled, body)
-        items = batch.items[len(batch.outcomes) :] if batch.outcomes else batch.items
-        bodies = [body for _, body, _ in pending]
-        return frames.batch_request(request_id, session, first, settled, items, bodies)
+        return frames.batch_request(request_id, session, first, settled, pending)
 
     def sent(self, batch: Batch, request_id: int, now: float) -> None:
         """Notes that the socket took the frame of a batch, or of its next part."""
@@ -292,7 +289,6 @@ class StoreQueue:
                 continue
             same = Batch(batch.start, sink_of(batch.sink), batch.added_at)
             same.stores, same.outcomes = stores, outcomes
-            same.items = [frames.batch_item(store[0], len(store[1])) for store in stores]
             same.done = len(outcomes) >= len(stores)
             same.sent_ever, same.error = batch.sent_ever, batch.error
             same.size = sum(len(store[1]) for store in same.pending)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import zmq
 
 LATE_MAX = 10_000
+BURST_S = 0.0002
+"""A store of a pipeline that comes so soon after the last thing the connection did is one of many."""
 T = TypeVar("T")
 
 
@@ -140,7 +142,8 @@ class Connection:
             try:
                 if before is None or not before.handed_over(store):
                     stores, size, watch, now = core.stores, len(body), self._watch, time.monotonic()
-                    if now - watch.seen > watch.standstill_s:
+                    since = now - watch.seen
+                    if since > watch.standstill_s:
                         now = watch.now()
                     else:
                         watch.seen = now
@@ -148,7 +151,7 @@ class Connection:
                     if size > BATCH_BYTES_MAX or not stores.has_room(size, records_max) or core.waiting:
                         core.make_room(size, records_max, None)
                     stores.append(store, sink, now)
-                    core.push(now)
+                    core.push(now, more_soon=since < BURST_S)
                 if core.outstanding.bytes and core._touched:
                     core.leave_descriptor()
                 core.torn = False

@@ -21,7 +21,7 @@ from perstack_storage._wire.zmtp import WAIT_SLICE_S
 if TYPE_CHECKING:
     import zmq
 
-DRAIN_EVERY_ITEMS = 16
+DRAIN_EVERY_ITEMS = 64
 DRAIN_EVERY_S = 0.001
 
 
@@ -228,11 +228,18 @@ class Core(Transport):
         if self.closed:
             raise ClosedError("the client was closed during the call")
 
-    def push(self, now: float) -> None:
-        """Sends what is worth sending, and takes what has arrived every now and then."""
+    def push(self, now: float, *, more_soon: bool = False) -> None:
+        """Sends what is worth sending, and takes what has arrived every now and then.
+
+        Args:
+            now: the time.
+            more_soon: the next store is about to come: a batch that is not full can wait for it.
+        """
         self._undrained_items += 1
-        if self._stores.worth_sending and not self._blocked:
-            self._send(now)
+        stores = self._stores
+        if stores.worth_sending and not self._blocked:
+            if stores.has_full_batch or not more_soon:
+                self._send(now)
         elif self._undrained_items >= DRAIN_EVERY_ITEMS or now - self._drained_at > DRAIN_EVERY_S:
             self._look_up(now)
 
