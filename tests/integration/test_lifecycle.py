@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import zmq
 
 from perstack_storage import Client, socket_path_of
-from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.tree.cursor import Cursor, load_cursor
 from tests.helpers import commands
 from tests.helpers.daemon import RunningDaemon, eventually, files_of, running_daemon
-from tests.helpers.raw_client import Raw, checkpoint, event, job, session, setting
+from tests.helpers.raw_client import Raw, checkpoint, event, job, setting
+from tests.integration.filled import assert_checked, refusal, settled_tree
 
 
 @contextmanager
@@ -72,96 +69,6 @@ def assert_all_there(raw: Raw, acknowledged: dict[int, str]) -> None:
     found = {record["position"]: record["value"]["id"] for record in events}
     assert {position: found.get(position) for position in acknowledged} == acknowledged
     assert len(set(found.values())) == len(events)
-
-
-def settled_tree(raw: Raw) -> bool:
-    """Whether the tree has come to the journal's end."""
-    stats = raw.ask("stats").value
-    return bool(stats["tree"]["position"] == stats["position"])
-
-
-def assert_checked(base: Path) -> None:
-    """The offline check finds journal, index and tree in agreement."""
-    checked = commands.run("check", "--base-path", str(base))
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-def refusal(base: Path, *arguments: str, status: int = 78, **environment: str) -> str:
-    """A start that must fail; the reason in its log."""
-    daemon = RunningDaemon(base, *arguments, environment=environment).start(wait=False)
-    assert daemon.process is not None
-    assert daemon.process.wait(timeout=120) == status, daemon.log.read_text()
-    assert b"Traceback" not in daemon.log.read_bytes(), daemon.log.read_text()
-    return str(daemon.events("failed")[-1]["reason"])
-
-
-def children(daemon: RunningDaemon) -> dict[str, int]:
-    """Process ids of the workers."""
-    found = {}
-    for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
-        try:
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except FileNotFoundError:
-            continue
-        if b"perstack_stored.projection.worker" in arguments:
-            kind = arguments[arguments.index(b"perstack_stored.projection.worker") + 1]
-            found[kind.decode()] = int(pid)
-    return found
-
-
-def fill(raw: Raw) -> None:
-    """Some of everything."""
-    name = session()
-    for n in range(60):
-        values = [
-            ("storeEvent", event(f"e{n}", jobId=f"j{n % 5}", timestamp=n // 7, stepNumber=n % 3)),
-            ("storeCheckpoint", checkpoint(f"c{n % 9}", jobId=f"j{n % 5}", stepNumber=n)),
-            ("storeJob", job(f"j{n % 5}", totalSteps=n)),
-            ("storeRunSetting", setting(f"r{n % 4}", jobId=f"j{n % 5}")),
-        ]
-        for k, (op, value) in enumerate(values):
-            raw.store(op, value, session=name, seq=4 * n + k + 1)
-
-
-def answers(raw: Raw) -> dict[str, Any]:
-    """Everything that can be read."""
-    found = {op: raw.read(op) for op in ("getAllJobs", "getAllRuns", "readAll")}
-    for n in range(5):
-        found[f"checkpoints{n}"] = raw.read("getCheckpointsByJobId", {"jobId": f"j{n}"})
-        run = {"jobId": f"j{n}", "runId": "r1"}
-        found[f"events{n}"] = raw.read("getEventsByRun", run)
-        found[f"contents{n}"] = raw.read("getEventContents", run)
-    return found
-
-
-class Filled(NamedTuple):
-    """Two bases with the same journal: one whose daemon was killed, and one whose daemon stopped in order."""
-
-    killed: Path
-    stopped: Path
-    answers: dict[str, Any]
-    files: dict[str, bytes]
-
-    def copy(self, target: Path, *, killed: bool = False) -> Path:
-        """A base that a test may change."""
-        source = self.killed if killed else self.stopped
-        return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.sock")))
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
-    """Some of everything, and a whole tree."""
-    folder = tmp_path_factory.mktemp("filled")
-    with running_daemon(folder / "stopped") as daemon:
-        with Raw(daemon.endpoint) as raw:
-            fill(raw)
-            expected = answers(raw)
-            eventually(lambda: settled_tree(raw), "the tree is complete")
-        daemon.kill()
-        shutil.copytree(daemon.base, folder / "killed", ignore=shutil.ignore_patterns("*.sock"))
-        daemon.start()
-        assert daemon.stop() == 0
-        return Filled(folder / "killed", daemon.base, expected, files_of(daemon.base))
 
 
 # --- start -----------------------------------------------------------------------------------------
@@ -464,14 +371,14 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, kind: str) -> 
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
         with load(daemon.endpoint, 2) as acknowledged:
             for _ in range(2):
-                eventually(lambda: kind in children(daemon), "it runs")
-                killed = children(daemon)[kind]
+                eventually(lambda: kind in daemon.workers(), "it runs")
+                killed = daemon.workers()[kind]
                 os.kill(killed, signal.SIGKILL)
                 before = len(acknowledged)
                 eventually(lambda before=before: len(acknowledged) > before + 50, "stores go on")  # type: ignore[misc]
                 assert raw.ask("getEventsByRun", {"jobId": "job0", "runId": "r1"}).value
                 eventually(
-                    lambda killed=killed: children(daemon).get(kind, killed) != killed,  # type: ignore[misc]
+                    lambda killed=killed: daemon.workers().get(kind, killed) != killed,  # type: ignore[misc]
                     "it runs again",
                     20,
                 )
@@ -489,8 +396,8 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path, kind: str) -> 
 def test_workers_end_with_their_daemon(tmp_path: Path) -> None:
     """Otherwise the next one's would write beside them; the base can be served again at once."""
     with running_daemon(tmp_path / "base") as daemon:
-        eventually(lambda: set(children(daemon)) == {"index", "tree"}, "both run")
-        pids = children(daemon)
+        eventually(lambda: set(daemon.workers()) == {"index", "tree"}, "both run")
+        pids = daemon.workers()
         daemon.kill()
         daemon.start()
         eventually(lambda: not any(_runs_worker(pid) for pid in pids.values()), "they are gone")
@@ -509,7 +416,7 @@ def test_a_read_is_given_up_in_time_while_the_index_hangs(tmp_path: Path) -> Non
         raw.store("storeEvent", event("before"))
         run = {"jobId": "j1", "runId": "r1"}
         assert len(raw.ask("getEventsByRun", run).value) == 1
-        index = children(daemon)["index"]
+        index = daemon.workers()["index"]
         os.kill(index, signal.SIGSTOP)
         try:
             raw.store("storeEvent", event("behind", timestamp=2))
@@ -520,211 +427,3 @@ def test_a_read_is_given_up_in_time_while_the_index_hangs(tmp_path: Path) -> Non
         finally:
             os.kill(index, signal.SIGCONT)
         assert len(raw.ask("getEventsByRun", run).value) == 2
-
-
-# --- damage ----------------------------------------------------------------------------------------
-
-
-def _garbage(path: Path) -> None:
-    path.write_bytes(b"no database at all" * 500)
-
-
-def _garbage_within(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(path.stat().st_size - 4096))
-
-
-def _cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _wal(path: Path) -> None:
-    path.with_name("index.sqlite-wal").write_bytes(os.urandom(50_000))
-
-
-@pytest.mark.parametrize(
-    ("damage", "kill"),
-    [
-        (_garbage, False),
-        (_garbage_within, False),
-        (_cut, True),
-        (_wal, True),
-        (Path.unlink, False),
-    ],
-)
-def test_a_damaged_index_is_built_again(
-    tmp_path: Path, filled: Filled, damage: Callable[[Path], None], *, kill: bool
-) -> None:
-    """Deleted, cut or overwritten while nothing runs: all answers are the same, and no file changes."""
-    base = filled.copy(tmp_path / "base", killed=kill)
-    damage(base / ".stored" / "index.sqlite")
-    with running_daemon(base) as daemon:
-        with Raw(daemon.endpoint) as raw:
-            assert answers(raw) == filled.answers
-            eventually(lambda: settled_tree(raw), "the tree is complete")
-            assert files_of(daemon.base) == filled.files
-            raw.store("storeEvent", event("new", jobId="j0"))
-            eventually(lambda: len(files_of(daemon.base)) == len(filled.files) + 1, "the tree goes on")
-        assert daemon.stop() == 0
-    assert_checked(daemon.base)
-
-
-@pytest.mark.parametrize("damage", [Path.unlink, _empty, _garbage])
-def test_a_lost_tree_cursor_makes_the_tree_be_written_again(
-    tmp_path: Path, filled: Filled, damage: Callable[[Path], None]
-) -> None:
-    """What was removed from the tree meanwhile is there again; the rest is as it was."""
-    base = filled.copy(tmp_path / "base")
-    damage(base / ".stored" / "tree.cursor")
-    shutil.rmtree(base / "jobs" / "j1")
-    with running_daemon(base) as daemon:
-        with Raw(daemon.endpoint) as raw:
-            eventually(lambda: settled_tree(raw), "the tree is complete")
-        assert files_of(base) == filled.files
-        assert daemon.stop() == 0
-    assert_checked(daemon.base)
-
-
-def test_a_new_base_has_a_tree_cursor_from_the_start(tmp_path: Path) -> None:
-    """A crash before the tree was begun leaves nothing to go through before the next start is ready."""
-    with running_daemon(tmp_path / "base") as daemon:
-        with Client(daemon.endpoint) as client:
-            store = bytes.fromhex(client.hello()["store"])
-        stored_dir = os.open(daemon.base / ".stored", os.O_RDONLY)
-        try:
-            assert load_cursor(FileSystem(), stored_dir, store) == Cursor(0, clean=True)
-        finally:
-            os.close(stored_dir)
-
-
-def test_damage_in_the_journal_stops_the_start(tmp_path: Path) -> None:
-    """Status 1 names segment, offset and position; nothing is changed, and no socket appears."""
-    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
-        fill(raw)
-        assert daemon.stop() == 0
-    segment = max((daemon.base / ".stored" / "journal").glob("*.segment"))
-    data = segment.read_bytes()
-    entries = [n for n in range(0, len(data), 8) if data[n : n + 4] == b"PSE1"]
-    # Two entries in the head of a segment, and a mark at its end, hold no records.
-    for victim in (entries[2], entries[len(entries) // 2], entries[-2]):
-        position = int.from_bytes(data[victim + 16 : victim + 24], "little")
-        damaged = bytearray(data)
-        damaged[victim + 70] ^= 1
-        segment.write_bytes(damaged)
-        reason = refusal(daemon.base)
-        for word in (segment.name, f"offset {victim}", f"position {position}"):
-            assert word in reason
-        assert segment.read_bytes() == damaged
-        assert not (daemon.base / ".stored" / "stored.sock").exists()
-    segment.write_bytes(data)
-    with running_daemon(daemon.base) as again, Raw(again.endpoint) as raw:
-        assert raw.ask("ping").header["position"] == 240
-
-
-def test_damage_before_the_last_segment_is_reported_while_it_runs(tmp_path: Path, filled: Filled) -> None:
-    """The index can't be built over it: stats and log say so, stores go on, reads are given up in time."""
-    base = filled.copy(tmp_path / "base")
-    segment, _ = sorted((base / ".stored" / "journal").glob("*.segment"))
-    data = bytearray(segment.read_bytes())
-    data[len(data) // 2] ^= 1
-    segment.write_bytes(data)
-    (base / ".stored" / "index.sqlite").unlink()
-    with running_daemon(base) as daemon:
-        with Raw(daemon.endpoint) as raw:
-            eventually(
-                lambda: raw.ask("stats").value["index"]["fault"] == "the journal is damaged", "it is reported"
-            )
-            assert segment.name in daemon.events("journal_damaged")[-1]["reason"]
-            assert raw.store("storeEvent", event("behind")) == 241
-            assert raw.ask("getAllJobs", timeoutMs=100).code == "DEADLINE"
-        assert daemon.stop() == 0
-        assert segment.read_bytes() == data
-
-
-def test_left_overs_of_a_crash_are_no_hindrance(tmp_path: Path, filled: Filled) -> None:
-    """Half-made segments, staged files and a half-written cursor."""
-    daemon = RunningDaemon(filled.copy(tmp_path / "base", killed=True))
-    stored = daemon.base / ".stored"
-    try:
-        for name in ("next.segment.part", "new.segment.part", "other.part", "0000000099.segment.part"):
-            (stored / "journal" / name).write_bytes(b"half")
-        (stored / "staging").mkdir(exist_ok=True)
-        for name in ("aside", "x.json"):
-            (stored / "staging" / name).write_bytes(b"half")
-        (stored / "tree.cursor.new").write_bytes(b"half")
-        for _ in range(2):
-            daemon.start()
-            with Raw(daemon.endpoint) as raw:
-                assert answers(raw) == filled.answers
-                eventually(lambda: settled_tree(raw), "the tree is complete")
-            assert list((stored / "staging").iterdir()) == []
-            assert daemon.stop() == 0
-    finally:
-        daemon.make_sure_it_ended()
-    assert_checked(daemon.base)
-
-
-# --- foreign things in the tree --------------------------------------------------------------------
-
-
-def test_a_planted_link_leads_nowhere(tmp_path: Path) -> None:
-    """In the place of a job's folder, of a run's and of a file: counted, logged, nothing written outside."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "precious.json").write_text("precious")
-    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
-        jobs = daemon.base / "jobs"
-        (jobs / "k" / "runs").mkdir(parents=True)
-        (jobs / "j").symlink_to(outside)
-        (jobs / "k" / "runs" / "r1").symlink_to(outside)
-        (jobs / "k" / "job.json").symlink_to(outside / "precious.json")
-        raw.store("storeEvent", event(jobId="j"))
-        raw.store("storeEvent", event(jobId="k"))
-        raw.store("storeJob", job("k"))
-        raw.store("storeEvent", event(jobId="fine"))
-        eventually(lambda: settled_tree(raw), "the tree is complete")
-        assert raw.ask("stats").value["tree"]["blocked"] == 3
-        blocked = {line["file"] for line in daemon.events("tree_file_blocked")}
-        assert "jobs/k/job.json" in blocked
-        assert {path.name: path.read_text() for path in outside.iterdir()} == {"precious.json": "precious"}
-        assert len(list((jobs / "fine").rglob("event-*"))) == 1
-        assert len(raw.read_all()) == 4
-
-
-def test_a_folder_in_the_place_of_a_file_stops_nothing_else(tmp_path: Path) -> None:
-    """It is left where it is; later versions, other files and a restart go on."""
-    with running_daemon(tmp_path / "base") as daemon:
-        jobs = daemon.base / "jobs"
-        (jobs / "j" / "job.json" / "within").mkdir(parents=True)
-        with Raw(daemon.endpoint) as raw:
-            for n in range(3):
-                raw.store("storeJob", job("j", totalSteps=n))
-                raw.store("storeJob", job("fine", totalSteps=n))
-                eventually(lambda: settled_tree(raw), "the tree is complete")
-            assert raw.ask("stats").value["tree"]["blocked"] == 3
-            assert raw.ask("stats").value["tree"]["fault"] == ""
-        assert (jobs / "j" / "job.json" / "within").is_dir()
-        assert daemon.stop() == 0
-        daemon.start()
-        with Raw(daemon.endpoint) as raw:
-            raw.store("storeJob", job("fine", totalSteps=7))
-            eventually(lambda: settled_tree(raw), "the tree is complete")
-            assert raw.ask("stats").value["tree"]["starts"] == 1
-        assert json.loads((jobs / "fine" / "job.json").read_text())["totalSteps"] == 7
-
-
-def test_a_folder_that_somebody_removes_is_made_again(tmp_path: Path) -> None:
-    """While the daemon holds it open: what is stored later is there."""
-    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
-        fill(raw)
-        eventually(lambda: settled_tree(raw), "the tree is complete")
-        shutil.rmtree(daemon.base / "jobs")
-        raw.store("storeJob", job("j1", totalSteps=99))
-        raw.store("storeEvent", event("late", jobId="j1"))
-        eventually(lambda: settled_tree(raw), "the tree is complete")
-        assert len(files_of(daemon.base)) == 2

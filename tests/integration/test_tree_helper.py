@@ -13,7 +13,7 @@ from perstack_stored.tree.helper import HELPED_LAG_RECORDS
 from perstack_stored.tree.write import Write, divided
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import Raw, checkpoint, event, job, setting
-from tests.integration.test_lifecycle import assert_checked, children
+from tests.integration.filled import assert_checked
 
 JOBS = 7
 ROUNDS = HELPED_LAG_RECORDS // JOBS + 300
@@ -38,7 +38,7 @@ def test_whole_jobs_are_divided_about_evenly_and_in_order(counts: dict[str, int]
 
 def helper_of(daemon: RunningDaemon) -> int | None:
     """Process id of the tree's helper."""
-    tree = children(daemon).get("tree")
+    tree = daemon.workers().get("tree")
     if tree is None:
         return None
     found = Path(f"/proc/{tree}/task/{tree}/children").read_text().split()
@@ -62,8 +62,8 @@ def complete_after(
 ) -> None:
     """Lets the tree lag, disturbs the helper when there is one, and waits for the whole tree."""
     with running_daemon(base) as daemon, Raw(daemon.endpoint) as raw:
-        eventually(lambda: "tree" in children(daemon), "the tree's process runs")
-        tree = children(daemon)["tree"]
+        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs")
+        tree = daemon.workers()["tree"]
         os.kill(tree, signal.SIGSTOP)
         store_much(daemon.endpoint)
         os.kill(tree, signal.SIGCONT)
