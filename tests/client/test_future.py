@@ -107,7 +107,7 @@ LOOKS: dict[str, Callable[[StoreFuture, list[object]], object]] = {
 @pytest.mark.parametrize("settles_first", [True, False])
 @pytest.mark.parametrize("name", LOOKS)
 def test_one_who_looks_while_it_is_settled_hears_of_it_once(name: str, settles_first: bool) -> None:
-    """Whoever comes first, and at whatever operation of the interpreter the other one comes."""
+    """Either may come first, and the other at any operation of the interpreter."""
     look, at, seen_steps = LOOKS[name], 0, 0
     while seen_steps >= at:
         at += 1
