@@ -1,6 +1,6 @@
 """What an agent process does with each contender that has a Python client.
 
-The packages of the other stores are no dependencies of the project, so they are imported when they are used.
+The packages of the other stores are not dependencies of the project: they are imported on use.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
     python -m tests.bench.echo_router ENDPOINT FILE|-
 
-It drains what is there, appends the frames to FILE (written with zeros beforehand, as the daemon's segments),
-syncs once, and answers. At the end it prints how many events it took.
+In each round it takes the messages that have arrived, appends their frames to FILE (filled with zeros
+beforehand, as the daemon's segments are), syncs once, and answers. At the end it prints the count of events.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Medians, what the rounds say about how sure they are, and ratios of rounds that belong together."""
+"""Medians with confidence intervals, and ratios of paired rounds."""
 
 import math
 import random
@@ -38,7 +38,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number as short as its size allows."""
+    """A number, with fewer decimals the larger it is."""
     if math.isnan(value):
         return "-"
     if abs(value) >= 100:

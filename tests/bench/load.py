@@ -1,4 +1,4 @@
-"""What is asked of a contender in one round, and what came of it."""
+"""The work of a contender in one round, and its figures."""
 
 import math
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ class Load(NamedTuple):
     Attributes:
         processes: agents, each a process of its own.
         in_flight: how many events each has under way.
-        seconds: how long each goes on.
+        seconds: how long each works.
         rate: events/s that each agent offers, 0 for as many as it can.
     """
 

@@ -1,4 +1,4 @@
-"""Where the rounds run, and what that machine is."""
+"""The folder of the rounds, and a description of the machine."""
 
 import os
 import statistics
@@ -14,7 +14,7 @@ from tests.bench.contenders.base import output
 
 @contextmanager
 def place(folder: str | None, image: str | None) -> Iterator[tuple[Path, str]]:
-    """A fresh folder for all rounds, and how to call it; emptied at the very end.
+    """A fresh folder for all rounds, and its description; emptied at the end.
 
     With an image, a file whose blocks were written beforehand, a new ext4 is made on it and mounted.
     Otherwise the folder lies in the one given, or beside this file. Nothing is deleted between rounds: ext4
@@ -41,7 +41,7 @@ def place(folder: str | None, image: str | None) -> Iterator[tuple[Path, str]]:
 
 
 def described(root: Path, kind: str) -> dict[str, str]:
-    """What is printed at the head of a report."""
+    """The head of a report."""
     growing, zeros = sync_ms(root / "growing", zeros=False), sync_ms(root / "zeros", zeros=True)
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

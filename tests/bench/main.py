@@ -24,7 +24,7 @@ PARTS = "abedfgco"
 
 
 def works(options: argparse.Namespace) -> dict[str, tuple[str, Load, tuple[str, ...]]]:
-    """By name: the part, the load, who takes part."""
+    """By name: the part, the load, the contenders."""
     s = options.seconds
     full = {
         "32 x 1": ("a", Load(32, 1, s), ALL),
@@ -43,14 +43,14 @@ def works(options: argparse.Namespace) -> dict[str, tuple[str, Load, tuple[str, 
 
 
 def note(text: str) -> None:
-    """Says on stderr what goes on."""
+    """Prints progress to stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def measure_works(
     root: Path, results: Results, options: argparse.Namespace, chosen: list[str], wanted: str
 ) -> None:
-    """Rounds in turn; who begins changes from round to round."""
+    """Rounds in turn; another contender begins each round."""
     for work, (part, load, names) in works(options).items():
         if part != wanted or (options.works and work not in options.works.split(",")):
             continue
@@ -125,7 +125,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run, print, write, even where it is ended early."""
+    """Run, print and write, also after an interrupt."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = arguments()
     results = Results()

@@ -74,7 +74,7 @@ def drop_caches() -> bool:
 
 
 def restart(daemon: RunningDaemon, client: Client) -> None:
-    """Restarts the daemon, so that it holds nothing of earlier reads; its index is there."""
+    """Restarts the daemon, so that no earlier read is cached; its index is complete."""
     daemon.stop()
     daemon.start(wait=False)
     client.retrieve_job("none")
@@ -100,7 +100,7 @@ def direct_ms(base: Path, name: str, times: int) -> list[float]:
 
 
 def measure(root: Path, results: Results, *, rounds: int, number: int, seconds: float) -> None:
-    """All of it."""
+    """Measures all of (e)."""
     if shutil.which("node") is None:
         results.left_out.append("reads: node is not installed (Debian: apt-get install nodejs)")
         return
@@ -133,7 +133,7 @@ def measure(root: Path, results: Results, *, rounds: int, number: int, seconds: 
 
 
 def stores_beside(endpoint: str, client: Client, results: Results, seconds: float) -> None:
-    """p99 of a store, alone and while another client reads 10,000 events again and again."""
+    """p99 of a store, alone and while another client reads 10,000 events in a loop."""
     latencies = stores(client, seconds)
     results.sample(PART, "store p50 alone", percentile(latencies, 0.5))
     results.sample(PART, "store p99 alone", percentile(latencies, 0.99))
@@ -145,7 +145,7 @@ def stores_beside(endpoint: str, client: Client, results: Results, seconds: floa
 
 
 def reader(endpoint: str) -> "subprocess.Popen[bytes]":
-    """A client that reads all events of the run again and again; it has begun."""
+    """A client that reads all events of the run in a loop; it has begun."""
     program = (
         "import sys, perstack_storage\n"
         "client = perstack_storage.Client(sys.argv[1])\n"

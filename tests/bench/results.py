@@ -1,4 +1,4 @@
-"""Everything that was measured, and where it goes: one JSON file."""
+"""All measured figures, and the JSON file that holds them."""
 
 import json
 import math
@@ -12,7 +12,7 @@ class Results:
     """The rounds by work and contender, and the figures of the other parts.
 
     Attributes:
-        head: what machine, which versions.
+        head: the machine and the versions.
         rounds: by name of the work, then by contender.
         samples: values of the rounds of other parts, by part, then by name.
         left_out: sentences.

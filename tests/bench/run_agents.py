@@ -1,4 +1,4 @@
-"""Starts the agents of a round at once, and puts what they say together."""
+"""Starts the agents of a round at once, and joins their figures."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def node_agents(script: str, address: str, load: Load, *more: str) -> Worked:
 
 
 def gathered(commands: list[list[str]]) -> Worked:
-    """Starts all, waits until all are ready, lets them go and collects what they print."""
+    """Starts all, waits until all are ready, lets them begin, and collects what they print."""
     running = [
         subprocess.Popen(c, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for c in commands
@@ -92,5 +92,5 @@ def gathered(commands: list[list[str]]) -> Worked:
 
 
 def thinned(values: list[float]) -> list[float]:
-    """A sample small enough to be written down."""
+    """A sample that is small enough for the report."""
     return values if len(values) <= RESERVOIR else random.sample(values, RESERVOIR)

@@ -17,7 +17,7 @@ TREE_SECONDS = 900.0
 
 
 def ready_client(daemon: RunningDaemon) -> Client:
-    """A client that had an answer."""
+    """A client that is connected and had its first answer."""
     client = Client(daemon.endpoint, timeout_s=120)
     client.ping()
     return client
@@ -130,7 +130,7 @@ def scale(root: Path, results: Results, *, sizes: list[int], rounds: int, second
 
 
 def settle(client: Client) -> None:
-    """Wait until what was stored before is in the tree, and no longer on its way to the disk."""
+    """Wait until all earlier stores are in the tree and on the disk."""
     complete(client)
     os.sync()
 
@@ -169,7 +169,7 @@ def first_start(root: Path, results: Results, *, rounds: int) -> None:
 
 
 def replay(root: Path, results: Results, *, rounds: int) -> None:
-    """(c): the captured runs, called as they were and as fast as they go, from 1 and 16 processes."""
+    """(c): the captured runs, in their order and as fast as possible, from 1 and 16 processes."""
     if shutil.which("node") is None:
         results.left_out.append("(c): node is not installed (Debian: apt-get install nodejs)")
         return

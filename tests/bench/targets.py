@@ -1,4 +1,4 @@
-"""The targets, as ratios of rounds that belong together."""
+"""The targets, as ratios of paired rounds."""
 
 from typing import Any, NamedTuple
 

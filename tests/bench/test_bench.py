@@ -28,7 +28,7 @@ def results_of(ours: float, theirs: float) -> Results:
 
 
 def test_a_short_run_writes_rounds_that_passed_their_audit(tmp_path: Path) -> None:
-    """Two contenders of 0.3 s; the JSON has their rounds, and nothing acknowledged is missing."""
+    """Two contenders of 0.3 s; the JSON has their rounds, and no acknowledged event is missing."""
     command = [sys.executable, "-m", "tests.bench.main", "--quick", "--only", "b", "--rounds", "1"]
     options = ["--seconds", "0.3", "--contenders", "perstack,sqlite", "--out", str(tmp_path / "out")]
     folder = ["--folder", tempfile.gettempdir()]  # the path of a socket is short
@@ -81,7 +81,7 @@ def test_a_contender_that_fails_leaves_the_others_their_figures(
 
 
 def test_an_audit_that_disagrees_is_reported() -> None:
-    """What is acknowledged and not stored stands in the report."""
+    """The report names events that are acknowledged and not stored."""
     results = Results()
     results.add("w", Load(1, 1, 1.0), "redis", Round(10, 1.0, 1.0, [], 9))
     assert results.left_out == ["w, redis: 10 acknowledged, 9 stored"]
@@ -89,19 +89,19 @@ def test_an_audit_that_disagrees_is_reported() -> None:
 
 @pytest.mark.parametrize(("ours", "theirs", "met"), [(200.0, 100.0, True), (99.0, 100.0, False)])
 def test_a_target_is_judged_by_the_ratio_of_paired_rounds(ours: float, theirs: float, met: bool) -> None:
-    """Ahead is met, behind is missed."""
+    """A ratio above the target meets it, one below misses it."""
     (target,) = judged(results_of(ours, theirs))
     assert target.met is met
     assert target.found.median == ours / theirs
 
 
 def test_an_interval_holds_its_median_and_pairs_stay_pairs() -> None:
-    """Rounds that all doubled give exactly 2, however much they differ from each other."""
+    """If each round doubles, the ratio is exactly 2, however much the rounds differ."""
     assert estimate(ratios([2.0, 20.0, 200.0], [1.0, 10.0, 100.0])) == (2.0, 2.0, 2.0)
     low = estimate([1.0, 2.0, 3.0, 4.0, 100.0])
     assert low.low < low.median == 3.0 < low.high
 
 
-def test_every_contender_tells_what_it_syncs() -> None:
-    """A rate without its promise says nothing."""
+def test_every_contender_says_what_it_syncs() -> None:
+    """A rate is of no use without its promise."""
     assert all(contender.sync_mode() for contender in CONTENDERS.values())

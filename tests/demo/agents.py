@@ -1,4 +1,4 @@
-"""The demo's processes: agents that store, and readers that read back what the agents had acknowledged."""
+"""The demo's processes: agents that store, and readers that read back what was acknowledged to the agents."""
 
 import multiprocessing
 import random
@@ -33,7 +33,7 @@ class Witnessed(NamedTuple):
 
 
 class Agents:
-    """All processes: made before the daemon is there, let go when it is."""
+    """All processes: forked before the daemon starts; they begin when it is ready."""
 
     def __init__(self, endpoint: str, agents: list[Jobs]) -> None:
         turns = [interleaved(jobs) for jobs in agents]
@@ -68,7 +68,7 @@ class Agents:
         return process
 
     def go(self) -> float:
-        """Let them all begin once each has met the daemon; returns when, by the monotonic clock."""
+        """Let all begin once each is connected; returns the time of it, by the monotonic clock."""
         for _ in self._processes:
             while not self._ready.acquire(timeout=0.1):
                 self._fail_if_ended()
@@ -81,7 +81,7 @@ class Agents:
         return sum(self._acknowledged)
 
     def stop_reading(self) -> None:
-        """Let the readers come to an end."""
+        """Ask the readers to end."""
         self._stop.set()
 
     def finish(self) -> tuple[float, Witnessed]:
@@ -111,7 +111,7 @@ class Agents:
         return result
 
     def terminate(self) -> None:
-        """End what still runs."""
+        """End the processes that still run."""
         for process in self._processes:
             if process.is_alive():
                 process.terminate()
@@ -159,7 +159,7 @@ def _store(
 def _witness(
     client: Client, stop: Event, agents: list[list[tuple[str, Call]]], acknowledged: Any, seed: int
 ) -> Witnessed:
-    """A reader: whatever an agent had acknowledged before the read has to be in the answer."""
+    """A reader: each value that was acknowledged before the read must be in the answer."""
     choice = random.Random(seed)
     reads = values = 0
     differences: list[Difference] = []

@@ -1,4 +1,4 @@
-"""What was sent against what was found: both are named sections of items in order, compared byte for byte."""
+"""Compares what was sent and what was found byte for byte: both are named sections of items in order."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Sections = dict[str, list[Item]]
 
 
 class Difference(NamedTuple):
-    """One thing that is not as it was sent."""
+    """An item that differs from what was sent."""
 
     kind: str
     section: str
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
 
 
 def compare(sent: Sections, found: Sections) -> list[Difference]:
-    """Everything that differs, in all sections of either side."""
+    """All differences, in all sections of both sides."""
     sections = sent if sent.keys() == found.keys() else {**sent, **found}
     return [each for name in sections for each in _differences(name, sent.get(name, []), found.get(name, []))]
 

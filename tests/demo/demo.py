@@ -43,7 +43,7 @@ END"""
 
 
 class Replay(NamedTuple):
-    """Figures of the writing; times in seconds."""
+    """Figures of the stores; times in seconds."""
 
     stores: int
     seconds: float
@@ -53,7 +53,7 @@ class Replay(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What reading back gave."""
+    """The result of reading back."""
 
     through_client: list[compare.Difference]
     in_tree: list[compare.Difference]
@@ -72,7 +72,7 @@ def main() -> int:
         print("Stopped.")
         return INTERRUPTED_STATUS
     except (DemoFailed, AgentFailed, StorageError, OSError) as error:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the interrupt hit somebody's cleaning up
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # it came during a clean-up
             return INTERRUPTED_STATUS
         screen.clear()
         print(f"The demo could not be finished: {error}", file=sys.stderr)
@@ -96,14 +96,14 @@ def _interrupt(*_: Any) -> None:
 
 
 def _demo() -> list[str]:
-    """The whole show; returns what went wrong."""
+    """Run the demo; returns the problems found."""
     screen.heading(f"perstack-stored {__version__}: {AGENTS} agent processes replay captured Perstack runs")
     agents = workload.jobs_of_agents(AGENTS)
     jobs = {job: calls for of_agent in agents for job, calls in of_agent.items()}
     make_empty(BASE)
     endpoint = resolve_endpoint(None, BASE)
     with ExitStack() as stack:
-        # Before anything that a fork should not copy.
+        # Before threads and sockets, which a fork must not copy.
         processes = Agents(endpoint, agents)
         stack.callback(processes.terminate)
         service = Service(BASE)
@@ -133,7 +133,7 @@ def _demo() -> list[str]:
 
 
 def _replay(client: Client, processes: Agents) -> Replay:
-    """Let the agents go; watch until the last store is acknowledged and the tree has it."""
+    """Let the agents begin; watch until the last store is acknowledged and the tree has it."""
     client.ping()
     began = processes.go()
     progress = screen.Progress("storing", processes.total, "acknowledged")
@@ -156,7 +156,7 @@ def _replay(client: Client, processes: Agents) -> Replay:
 
 
 def _tree_lag(client: Client) -> int:
-    """How many records the tree is behind: all, as long as the process that writes it has not reported."""
+    """The tree's lag in records: all, as long as the tree worker has not reported."""
     stats = client.stats()
     lag = stats["tree"]["lagRecords"]
     return int(stats["position"] if lag is None else lag)

@@ -1,4 +1,4 @@
-"""Two readers of what was stored: one asks the client, one knows only what `proto/tree.md` says."""
+"""Two readers of what was stored: one uses the client, one reads the tree by `proto/tree.md` alone."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def jobs_in_tree(base: Path) -> list[str]:
 
 
 def read_tree(base: Path, job: str) -> Sections:
-    """What the tree holds of a job; files that do not belong where they lie are a section of their own."""
+    """What the tree holds of a job; misplaced files are a section of their own."""
     folder = base / "jobs" / job
     checkpoints = sorted((folder / "checkpoints").glob("*"))
     sections: Sections = {
@@ -66,7 +66,7 @@ def read_tree(base: Path, job: str) -> Sections:
 
 
 def _events(files: list[tuple[tuple[int, int, str, int], Path]], misnamed: list[Path]) -> list[Item]:
-    """The events of a run by name of file, and which files' names don't fit what they hold."""
+    """The events of a run by name of file, and the files whose names don't fit their content."""
     items = []
     before: tuple[int, int, str, int] = (0, 0, "", 0)
     for name, path in files:

@@ -1,4 +1,4 @@
-"""What the demo shows: progress that moves on a terminal, and grows by a line a second elsewhere."""
+"""The demo's output: progress in one line on a terminal, or as a line each second elsewhere."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ _COLOUR = _TERMINAL and "NO_COLOR" not in os.environ
 
 
 class Progress:
-    """How far a stage has come."""
+    """The progress of a stage."""
 
     def __init__(self, label: str, total: int, unit: str) -> None:
         self._label = label
@@ -22,7 +22,7 @@ class Progress:
         self._shown_at = time.monotonic() - (_REDRAW_SECONDS if _TERMINAL else 0)
 
     def show(self, done: int) -> None:
-        """Draw, where it is time to."""
+        """Print the progress if the last output is old enough."""
         now = time.monotonic()
         if now - self._shown_at < (_REDRAW_SECONDS if _TERMINAL else _LINE_SECONDS):
             return
@@ -42,7 +42,7 @@ def passing(text: str) -> None:
 
 
 def clear() -> None:
-    """Take away what is only passing."""
+    """Remove the line that `passing` has written."""
     if _TERMINAL:
         print("\r\x1b[K", end="", flush=True)
 
@@ -58,7 +58,7 @@ def row(label: str, text: str) -> None:
 
 
 def verdict(text: str, *, good: bool) -> None:
-    """The last word."""
+    """The result of the demo."""
     print(f"\n{_painted(text, '1;32' if good else '1;31')}", flush=True)
 
 

@@ -20,11 +20,11 @@ _LOG_BYTES_SHOWN = 2000
 
 
 class DemoFailed(Exception):  # noqa: N818 - what happened
-    """The demo can't go on; the message is for the person in front of it."""
+    """The demo can't go on; the message is for its user."""
 
 
 def make_empty(base: Path) -> None:
-    """Make the folder empty; the disk is done with the last demo's before the new one begins."""
+    """Make the folder empty, and wait until the disk has written all of the last demo."""
     if base.exists():
         if any(base.iterdir()) and not (base / ".stored").is_dir():
             raise DemoFailed(f"{base.name}/ is not a demo's: move it away")
@@ -64,7 +64,7 @@ class Service:
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> str | None:
-        """SIGTERM; returns what was not clean about its end."""
+        """Send SIGTERM; returns what was wrong with its end, or nothing."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -84,7 +84,7 @@ class Service:
 
 
 def check(base: Path) -> tuple[str, list[str]]:
-    """What `perstack-stored check` says of a base that nobody serves: its last line, and its findings."""
+    """The last line and the findings of `perstack-stored check` on a base that no daemon serves."""
     done = subprocess.run(
         [COMMAND, "check", "--base-path", base],
         capture_output=True,

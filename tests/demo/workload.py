@@ -55,7 +55,7 @@ def _calls(captured: list[tuple[str, dict[str, Any]]], job: str) -> Iterator[Cal
 
 
 def run_setting(job: str, first_event: dict[str, Any]) -> dict[str, Any]:
-    """A setting as Perstack stores one when a run starts; the key in it opens nothing."""
+    """A setting as Perstack stores one when a run starts; its API key is a dummy."""
     return {
         "jobId": job,
         "runId": first_event["runId"],
@@ -76,7 +76,7 @@ def run_setting(job: str, first_event: dict[str, Any]) -> dict[str, Any]:
 
 
 def interleaved(jobs: Jobs) -> list[tuple[str, Call]]:
-    """Job and call, as an agent makes them that has all its jobs under way at the same time."""
+    """Job and call, in the order of an agent that runs all its jobs at the same time."""
     turns = zip_longest(*([(job, call) for call in calls] for job, calls in jobs.items()))
     return [turn for turns_at_once in turns for turn in turns_at_once if turn is not None]
 
@@ -87,7 +87,7 @@ def count(agents: list[Jobs]) -> Counter[str]:
 
 
 def loss_of_direct_writing(agents: list[Jobs]) -> Loss:
-    """Events whose file name another event of their run has too, and what was lost in the capture."""
+    """Events that share a file name with another event of their run, and those lost in the capture."""
     taken = 0
     for jobs in agents:
         for calls in jobs.values():

@@ -1,4 +1,4 @@
-"""What every contender can do."""
+"""The interface of all contenders."""
 
 import os
 import subprocess
@@ -17,20 +17,20 @@ class Contender(Protocol):
     name: str
 
     def missing(self) -> str | None:
-        """What is not installed, with the command that installs it."""
+        """Names what is not installed, with the command that installs it."""
 
     def sync_mode(self) -> str:
         """What is on disk when an event counts as acknowledged, and how that is set."""
 
     def version(self) -> str:
-        """What it is."""
+        """Its version."""
 
     def round(self, folder: Path, load: Load) -> Round:
         """Runs one round on a folder of its own; counts what is stored at the end."""
 
 
 class Server:
-    """A contender with agents: started, worked with, settled, audited, stopped."""
+    """A contender with agents: it is started, loaded, settled, audited and stopped."""
 
     name: str
 
@@ -54,7 +54,7 @@ class Server:
         raise NotImplementedError
 
     def settle(self, address: str) -> float:
-        """Waits for what goes on after the last answer; returns when it ended, 0 if nothing does."""
+        """Waits for work after the last answer; returns the time of its end, 0 if there is none."""
         return 0.0
 
     def audit(self, folder: Path, address: str) -> int:
@@ -87,7 +87,7 @@ def count_files(base: Path) -> int:
 
 
 def output(*command: str) -> str:
-    """What a command prints, in one line; what is wrong if it can't be run."""
+    """What a command prints, in one line; the reason if it can't be run."""
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
@@ -96,7 +96,7 @@ def output(*command: str) -> str:
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Polls until the condition holds, errors being no."""
+    """Polls until the condition holds; an error counts as false."""
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Files without any store: what an agent does today, and what the file system could do."""
+"""Files without a store: as an agent writes them today, and as fast as the file system allows."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ class Direct:
 
 
 class DirectTimed:
-    """The same calls, begun by all processes at once, with the latency of each event."""
+    """The same calls, with a common start of all processes and the latency of each event."""
 
     def __init__(self, name: str, mode: str) -> None:
         self.name = name
@@ -73,7 +73,7 @@ class DirectTimed:
 
 
 class Files:
-    """Creating the same files under their names, and nothing else: the limit of the tree."""
+    """Creates the same files and does nothing else: the limit of the tree."""
 
     def __init__(self, name: str, processes: int) -> None:
         self.name = name

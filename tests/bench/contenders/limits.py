@@ -1,4 +1,4 @@
-"""The limit of the way of a store: an echo ROUTER, with a synced append or without."""
+"""The limit of any daemon with this protocol: an echo ROUTER, with a synced append or without."""
 
 import subprocess
 import sys

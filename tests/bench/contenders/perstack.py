@@ -13,7 +13,7 @@ TREE_SECONDS = 900.0
 
 
 class Perstack(Server):
-    """A daemon with its defaults; without a driver the agents are TypeScript's."""
+    """A daemon with its defaults; without a driver the agents use the TypeScript client."""
 
     def __init__(self, name: str, driver: str | None) -> None:
         self.name = name
