@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LATE_MAX = 10_000
 BURST_S = 0.0002
 """A store of a pipeline that comes so soon after the last thing the connection did is one of many."""
+_NO_MAX = float("inf")
+_ENTRIES: set[CodeType] = set()
 T = TypeVar("T")
 
 
@@ -54,7 +56,7 @@ class Connection:
         self._nowait = nowait
         self._thread = threading.get_ident()
         self._pid = os.getpid()
-        self._turn = Turn(self, _entries)
+        self._turn = Turn(self, _ENTRIES)
         self._holder = self._turn.holder
         self._delivery = Delivery(nowait.failures.report)
         self._collected = self._delivery.collected
@@ -376,8 +378,7 @@ class Connection:
         self._core.interrupt()
 
 
-_NO_MAX = float("inf")
-_ENTRIES = frozenset(
+_ENTRIES.update(
     method.__code__
     for method in (
         Connection.store,
@@ -390,7 +391,3 @@ _ENTRIES = frozenset(
         Connection.tend,
     )
 )
-
-
-def _entries() -> frozenset[CodeType]:
-    return _ENTRIES

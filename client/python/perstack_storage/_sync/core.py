@@ -235,11 +235,12 @@ class Core(Transport):
             now: the time.
             more_soon: the next store is about to come: a batch that is not full can wait for it.
         """
-        self._undrained_items += 1
         stores = self._stores
+        if more_soon and not stores.under_way and not stores.has_full_batch:
+            return
+        self._undrained_items += 1
         if stores.worth_sending and not self._blocked:
-            if stores.has_full_batch or not more_soon:
-                self._send(now)
+            self._send(now)
         elif self._undrained_items >= DRAIN_EVERY_ITEMS or now - self._drained_at > DRAIN_EVERY_S:
             self._look_up(now)
 

@@ -10,6 +10,8 @@ from perstack_storage._core.outcomes import GivenUp
 from perstack_storage._core.outstanding import NowaitSettings, Outcomes, Outstanding
 from perstack_storage._sync.turn import Turn
 
+_ENTRIES: set[CodeType] = set()
+
 
 class Delivery:
     """What was collected under the turn of a connection, and is handed out without it.
@@ -25,7 +27,7 @@ class Delivery:
         self._report = report
         self.collected: dict[int, Outcomes] = {}
         self._numbers = itertools.count()
-        self._turn = Turn(self, _entries)
+        self._turn = Turn(self, _ENTRIES)
 
     def add(self, outcomes: Outcomes) -> None:
         """Takes outcomes, in the order in which they must be handed out."""
@@ -91,8 +93,4 @@ class ThreadOutstanding(Outstanding):
         self._delivery.add(outcomes)
 
 
-_ENTRIES = frozenset({Delivery.hand_out.__code__})
-
-
-def _entries() -> frozenset[CodeType]:
-    return _ENTRIES
+_ENTRIES.add(Delivery.hand_out.__code__)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from types import CodeType, FrameType, FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 from perstack_storage._sync.turn import Turn
@@ -19,10 +19,6 @@ _LISTS = frozenset({"_done_callbacks", "_sleepers", "_waiters"})
 _Outcome = tuple[int | None, BaseException | None]
 _SLICE_S = 0.1
 _MODULE = concurrent.futures.Future.result.__code__.co_filename
-
-
-def _methods() -> frozenset[CodeType]:
-    return _METHODS
 
 
 class _LockTurn(Turn):
@@ -44,7 +40,7 @@ class _Lock:
     __slots__ = ("_on_top", "_turn")
 
     def __init__(self, future: "StoreFuture") -> None:
-        self._turn = _LockTurn(future, _methods)
+        self._turn = _LockTurn(future, _METHODS)
         self._on_top: list[None] = []  # of calls of signal handlers, which found it held below them
 
     def acquire(self) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from types import CodeType, FrameType
 from typing import cast
 
@@ -33,12 +33,13 @@ class Turn:
             calls that come by for each store do that themselves, in one step each.
     """
 
-    def __init__(self, of: object, entries: Callable[[], frozenset[CodeType]]) -> None:
+    def __init__(self, of: object, entries: Set[CodeType]) -> None:
         """Prepares a turn.
 
         Args:
             of: what it is for.
-            entries: the methods of `of` that hold it; a thread that is in none of them does not.
+            entries: the methods of `of` that hold it; a thread that is in none of them does not. The set may
+                be filled later, when the class is there.
         """
         self.holder: dict[str, Token] = {}
         self.wanted = False
@@ -136,7 +137,7 @@ class Turn:
         return frame is None or not self._entries_in(frame)
 
     def _entries_in(self, frame: FrameType | None) -> int:
-        entries, count = self._entries(), 0
+        entries, count = self._entries, 0
         while frame is not None:
             if frame.f_code in entries and id(frame.f_locals.get("self")) == self._of:
                 count += 1
