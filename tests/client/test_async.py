@@ -60,7 +60,7 @@ def test_both_clients_have_the_same_surface() -> None:
     assert public(AsyncPipeline) == public(Pipeline)
 
 
-def test_who_is_ready_has_room_for_half_of_the_bound(endpoint: str) -> None:
+def test_a_ready_client_has_room_for_half_of_the_bound(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
         for number in range(2000):
             if number % 50 == 0:

@@ -90,7 +90,7 @@ def test_a_flush_whose_limit_is_over_says_so_and_gives_nothing_up(endpoint: str)
     asyncio.run(main())
 
 
-def test_a_loop_that_often_stands_still_gives_up_all_the_same(endpoint: str) -> None:
+def test_a_loop_that_often_stalls_still_gives_up(endpoint: str) -> None:
     """Where nobody answers, the time limit holds in the end."""
 
     async def main() -> None:

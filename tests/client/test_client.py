@@ -91,7 +91,7 @@ def test_reads_answer_values_none_and_not_found(client: Client, endpoint: str) -
         assert client.hello()["server"] == "fake"
 
 
-def test_a_listing_with_a_limit_tells_where_to_go_on(client: Client, endpoint: str) -> None:
+def test_a_listing_with_a_limit_says_where_to_continue(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint):
         for number in range(5):
             client.store_event({"n": number})

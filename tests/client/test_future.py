@@ -106,7 +106,7 @@ LOOKS: dict[str, Callable[[StoreFuture, list[object]], object]] = {
 
 @pytest.mark.parametrize("settles_first", [True, False])
 @pytest.mark.parametrize("name", LOOKS)
-def test_one_who_looks_while_it_is_settled_hears_of_it_once(name: str, settles_first: bool) -> None:
+def test_a_look_while_it_is_settled_gets_the_outcome_once(name: str, settles_first: bool) -> None:
     """Either may come first, and the other at any operation of the interpreter."""
     look, at, seen_steps = LOOKS[name], 0, 0
     while seen_steps >= at:

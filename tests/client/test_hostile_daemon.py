@@ -131,7 +131,7 @@ def test_a_header_of_another_shape_is_an_error_of_the_library(header: dict[str, 
 
 
 @pytest.mark.parametrize("after", ["x", None, [], -1, 1e300, float("nan"), True])
-def test_a_wait_that_is_none_is_bounded(after: Any) -> None:
+def test_an_invalid_wait_is_bounded(after: Any) -> None:
     assert 0 <= retry_after_s({"retryAfterMs": after}) <= 3600
     assert refused({"code": after, "message": after}).code
     read = Read("getAllJobs", b"{}", 100.0)

@@ -40,7 +40,7 @@ def test_a_value_comes_back_equal(value: object) -> None:
 
 
 @pytest.mark.parametrize("lead", range(40))
-def test_a_long_integer_is_found_wherever_it_stands(lead: int) -> None:
+def test_a_long_integer_is_found_at_any_place(lead: int) -> None:
     for number in (2**64, -(2**63) - 1, HUGE):
         text = json.dumps([" " * lead, number, "x"], separators=(",", ":")).encode()
         assert loads(text) == [" " * lead, number, "x"]

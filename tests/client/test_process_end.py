@@ -9,7 +9,7 @@ STEPS = 60
 END_SECONDS = 30
 
 
-def test_a_process_ends_wherever_its_pump_stands_just_then(endpoint: str) -> None:
+def test_a_process_ends_at_any_step_of_its_pump(endpoint: str) -> None:
     """The interpreter ends daemon threads within any step; what one held then, nobody may wait for."""
     command = [sys.executable, "-m", "tests.client.ending_process", endpoint, str(STEPS), str(END_SECONDS)]
     told = subprocess.run(

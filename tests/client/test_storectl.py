@@ -313,7 +313,7 @@ def test_put_of_what_is_no_value_says_so(run: Run, given: bytes, sentence: str) 
         (["--timeout", "0.2", "--endpoint", "ipc:///nowhere/none.sock", "ping"], 3, "perstack-stored serve"),
     ],
 )
-def test_the_exit_status_tells_what_happened(
+def test_the_exit_status_says_what_happened(
     run: Run, arguments: list[str], status: int, sentence: str
 ) -> None:
     ran = run(*arguments)
@@ -383,7 +383,7 @@ def test_on_a_terminal_a_listing_goes_through_the_pager(daemon: RunningDaemon) -
     assert (status, text.split()[0]) == (0, "JOB")
 
 
-def test_a_reader_who_leaves_the_pipe_is_no_matter(daemon: RunningDaemon) -> None:
+def test_a_reader_that_closes_the_pipe_causes_no_error(daemon: RunningDaemon) -> None:
     place = ["--base-path", str(daemon.base)]
     with subprocess.Popen(
         [*COMMAND, *place, "follow", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -117,7 +117,7 @@ def test_with_nothing_under_way_a_store_goes_at_once_and_then_they_gather() -> N
         (4, b" " * 300_000, [(1, 1), (2, 1), (3, 1), (4, 1)]),
     ],
 )
-def test_a_full_batch_goes_whatever_is_under_way(
+def test_a_full_batch_is_sent_with_any_number_under_way(
     count: int, body: bytes, frames: list[tuple[int, int]]
 ) -> None:
     driver = Driver()
@@ -201,7 +201,7 @@ def test_answers_to_an_earlier_transmission_are_ignored() -> None:
     assert driver.sink.seen == [1, 2]
 
 
-def test_settled_tells_what_was_answered() -> None:
+def test_settled_has_the_number_of_the_last_answer() -> None:
     driver = Driver()
     driver.add()
     driver.send()
@@ -278,7 +278,7 @@ def test_what_was_given_up_counts_as_settled() -> None:
     assert not driver.answer(1, position=1, count=2)
 
 
-def test_giving_up_tells_what_was_never_sent_and_what_was_refused_for_now() -> None:
+def test_giving_up_reports_what_was_never_sent_and_what_was_refused_for_now() -> None:
     driver = Driver()
     driver.add(2)
     assert given_up(driver.queue.abandon()) == (2, False, None)

@@ -103,9 +103,7 @@ def test_a_journal_that_fails_ends_the_daemon_and_nothing_acknowledged_is_lost(
 
 
 @pytest.mark.parametrize("call", ["list_dir", "open", "read", "write"])
-def test_a_disk_that_fails_at_the_start_is_tried_again_by_who_starts_the_daemon(
-    tmp_path: Path, call: str
-) -> None:
+def test_a_start_on_a_failing_disk_ends_with_a_status_for_another_try(tmp_path: Path, call: str) -> None:
     """Status 1, as when it fails later: 78 would say that settings or damage want a person."""
     trigger = tmp_path / "failing"
     daemon = RunningDaemon(tmp_path / "base", *SETTINGS).start()

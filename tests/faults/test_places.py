@@ -263,7 +263,7 @@ def test_a_socket_s_folder_without_an_inode_left_is_tried_again(tmp_path: Path) 
         assert "No space left" in str(daemon.events("failed")[-1]["reason"])
 
 
-def test_the_kernel_tells_mounts_apart_without_a_name_being_moved(tmp_path: Path) -> None:
+def test_mounts_are_distinguished_without_moving_a_name(tmp_path: Path) -> None:
     """What the checks of mounts are built on."""
     (tmp_path / "one").mkdir()
     files = FileSystem()

@@ -147,7 +147,7 @@ def test_a_member_of_a_group_is_let_in_by_the_system_s_database(place: Path) -> 
 
 
 @needs_root
-def test_a_reload_changes_the_lists_for_those_who_are_connected(place: Path) -> None:
+def test_a_reload_changes_the_lists_for_connected_clients(place: Path) -> None:
     """And a list that is wrong changes nothing."""
     path = place / "stored.toml"
     path.write_text('allow-users = ["root"]\n')
@@ -198,7 +198,7 @@ def test_rules_that_can_t_hold_let_it_not_start(
 
 
 @needs_root
-def test_who_may_only_read_sees_settings_with_secrets_masked(place: Path) -> None:
+def test_a_read_only_client_sees_settings_with_secrets_masked(place: Path) -> None:
     """By every way that leads to a setting, waiting and large answers in parts included; others see them."""
     planted = setting(env={"KEY": SECRET}, providerConfig={"providerName": "p", "apiKey": SECRET})
     large = [setting(f"r{n}", env={"KEY": SECRET * 3000}) for n in range(5)]
@@ -227,7 +227,7 @@ def test_who_may_only_read_sees_settings_with_secrets_masked(place: Path) -> Non
 
 
 @needs_root
-def test_the_client_tells_a_refusal_by_its_class(place: Path) -> None:
+def test_the_client_distinguishes_refusals_by_class(place: Path) -> None:
     with serving(place, "--read-only-users", "root"), Client(f"ipc://{place}/sock") as client:
         with pytest.raises(Forbidden, match="only read") as caught:
             client.store_event(event())
@@ -237,7 +237,7 @@ def test_the_client_tells_a_refusal_by_its_class(place: Path) -> None:
 
 
 @pytest.mark.parametrize("op", VALUES)
-def test_every_store_is_refused_of_one_who_may_only_read(place: Path, op: str) -> None:
+def test_every_store_of_a_read_only_client_is_refused(place: Path, op: str) -> None:
     """Alone, in a batch, in parts and in a session; nothing is stored."""
     with serving(place, "--read-only-users", str(os.geteuid())), Raw(f"ipc://{place}/sock") as raw:
         body = json.dumps(VALUES[op]()).encode()
@@ -316,7 +316,7 @@ def test_a_routing_id_whose_owner_is_gone_gives_its_rights_to_nobody(place: Path
                 assert raw.ask("getAllJobs").value == []
 
 
-def test_without_lists_everyone_writes_whatever_its_id(place: Path) -> None:
+def test_without_lists_every_client_writes(place: Path) -> None:
     with serving(place), Raw(f"ipc://{place}/sock", routing_id=b"chosen") as raw:  # type: ignore[arg-type]
         assert raw.store("storeEvent", event()) == 1
 

@@ -284,7 +284,7 @@ def test_a_batch_that_does_not_fit_is_refused_as_a_whole(
     assert raw.ask("hello", session=name).value["session"] == {"last": 0}
 
 
-def test_a_batch_of_bad_values_tells_of_each(raw: Raw) -> None:
+def test_a_batch_of_bad_values_names_each(raw: Raw) -> None:
     """Each item has an error of its own, in the order of the items."""
     items, body = batch([("storeEvent", b"{}"), ("storeJob", b"[]"), ("storeJob", b""), ("storeEvent", b"x")])
     results = raw.ask("store", body, items=items).header["results"]
@@ -379,7 +379,7 @@ def test_a_good_event_in_bad_wrapping_is_refused(raw: Raw, body: bytes) -> None:
     refused(raw, "BAD_JSON", None, "storeEvent", body)
 
 
-def test_bytes_that_are_not_utf_8_are_refused_in_fields_that_nobody_looks_at(raw: Raw) -> None:
+def test_bytes_that_are_not_utf_8_are_refused_in_skipped_fields(raw: Raw) -> None:
     """The typed decoder skips such a field unread, so a check of its own stands before it."""
     refused(raw, "BAD_JSON", None, "storeEvent", _GOOD_EVENT[:-1] + b', "x": ["\xff"]}')
 

@@ -228,7 +228,7 @@ def test_an_asyncio_client_is_let_in_and_refused_alike(site: Site) -> None:
     asyncio.run(store())
 
 
-def test_who_is_not_on_the_list_learns_that_it_is_refused(site: Site) -> None:
+def test_a_client_that_is_not_on_the_list_learns_that_it_is_refused(site: Site) -> None:
     """By the error's class, for stores and reads; the log has the key, the metrics count it."""
     with site.client("stranger", 2) as stranger:
         with pytest.raises(KeyRefused, match="does not let this client's key in"):
@@ -361,7 +361,7 @@ def is_heard(router: "zmq.Socket[bytes]", endpoint: str, seconds: float) -> bool
         return bool(router.poll(int(seconds * 1000)))
 
 
-def test_with_its_gate_a_listed_client_is_heard(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+def test_with_its_gate_a_listed_client_is_admitted(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     """The tests below take something away from this."""
     router, endpoint, gate = bound(context, LISTED)
     assert gate is not None
@@ -371,13 +371,13 @@ def test_with_its_gate_a_listed_client_is_heard(context: "zmq.Context[zmq.Socket
     gate.stop()
 
 
-def test_without_a_gate_nobody_is_heard(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+def test_without_a_gate_no_client_is_admitted(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     """Libzmq alone would take any key then."""
     router, endpoint, _ = bound(context, None)
     assert not is_heard(router, endpoint, 2.5)
 
 
-def test_with_an_empty_list_nobody_is_heard(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+def test_with_an_empty_list_no_client_is_admitted(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     for rules in (AccessRules(), AccessRules(clients={})):
         made = zmq.Context()
         router, endpoint, gate = bound(made, rules)

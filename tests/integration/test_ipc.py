@@ -151,7 +151,7 @@ def test_what_is_no_zmtp_3_is_closed_and_counted(daemon: RunningDaemon, said: by
     assert 1 <= len(daemon.events("handshake_failed")) <= 2
 
 
-def test_who_does_not_finish_the_handshake_is_closed(tmp_path: Path) -> None:
+def test_an_unfinished_handshake_is_closed(tmp_path: Path) -> None:
     """Silent, in the middle of the greeting, or byte by byte; who is ready may be silent for ever."""
     with running_daemon(tmp_path / "base", "--handshake-seconds", "2") as daemon:
         quiet = Peer(daemon.endpoint)

@@ -64,7 +64,7 @@ def lag(daemon: RunningDaemon, unit: str = "records") -> float:
     return scrape(daemon).get(key, -1)
 
 
-def test_a_scrape_tells_what_was_done(daemon: RunningDaemon) -> None:
+def test_a_scrape_has_counts_of_all_work(daemon: RunningDaemon) -> None:
     """Requests by operation and outcome, records, refusals, latencies, batches, workers, memory."""
     with Raw(daemon.endpoint) as raw:
         for n in range(5):
@@ -109,7 +109,7 @@ def test_a_scrape_tells_what_was_done(daemon: RunningDaemon) -> None:
         assert value(samples, "cpu_seconds_total", process=process) > 0
 
 
-def test_a_worker_that_stands_still_lags_in_records_and_seconds(daemon: RunningDaemon) -> None:
+def test_a_stopped_worker_lags_in_records_and_seconds(daemon: RunningDaemon) -> None:
     """And no more when it goes on."""
     with Raw(daemon.endpoint) as raw:
         raw.store("storeEvent", event("e0"))
@@ -168,7 +168,7 @@ def test_health_and_readiness(daemon: RunningDaemon) -> None:
     assert get(url_of(daemon, "/metrics?x=1"))[0] == 200
 
 
-def test_who_asks_and_says_no_more_holds_up_nobody(daemon: RunningDaemon) -> None:
+def test_a_client_that_falls_silent_after_a_request_delays_no_other(daemon: RunningDaemon) -> None:
     """More connections than are served at a time, all silent: the daemon serves, and later answers again."""
     host, port = url_of(daemon, "").removeprefix("http://").split(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(20)]

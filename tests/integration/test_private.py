@@ -174,7 +174,7 @@ def test_rights_that_an_operator_took_are_not_given_back(tmp_path: Path) -> None
         assert daemon.events("stored_tightened") == []
 
 
-def test_who_only_locks_the_base_is_named(tmp_path: Path) -> None:
+def test_a_process_that_only_locks_the_base_is_named(tmp_path: Path) -> None:
     """As one could who had the file open before the base was tightened."""
     with running_daemon(tmp_path / "base") as daemon:
         assert daemon.stop() == 0

@@ -66,7 +66,7 @@ def test_unknown_header_fields_and_an_empty_body_are_taken(raw: Raw) -> None:
         assert raw.frames(frame).value == runs
 
 
-def test_hello_tells_the_settings(tmp_path: Path) -> None:
+def test_hello_has_the_settings(tmp_path: Path) -> None:
     """Each bound that hello grants is the one that the daemon was started with."""
     flags = {
         "--frame-bytes-max": 200_000,
@@ -137,7 +137,7 @@ def test_a_burst_of_repeats_is_answered_though_nothing_is_written(raw: Raw) -> N
         assert positions == list(range(positions[0], positions[0] + count))
 
 
-def test_a_gap_is_refused_unless_what_lies_between_is_settled(raw: Raw) -> None:
+def test_a_gap_is_refused_unless_the_numbers_between_are_settled(raw: Raw) -> None:
     """SEQUENCE_GAP is retryable, and stores nothing; the same number is taken later."""
     name = session()
     gap = raw.ask("storeEvent", event("gap"), session=name, seq=3)
@@ -178,7 +178,7 @@ def test_a_refused_number_is_used_up_and_refused_again(raw: Raw) -> None:
     assert raw.ask("storeEvent", event(stepNumber=-1), session=name, seq=1).code == "BAD_VALUE"
 
 
-def test_a_batch_tells_of_each_item_where_some_are_refused(raw: Raw) -> None:
+def test_a_batch_has_a_result_for_each_item_if_some_are_refused(raw: Raw) -> None:
     """Positions run on over the refusals in between; a repeat of the frame gives the same results."""
     name = session()
     good = [json.dumps(event(f"batch-{n}")).encode() for n in range(6)]

@@ -130,7 +130,7 @@ def test_it_says_that_it_is_ready_how_it_goes_and_that_it_stops(manager: Manager
     assert figures.endswith(" records/s; 1 sessions; 0 refused; behind: index 0, tree 0")
 
 
-def test_the_watchdog_hears_of_a_loop_that_turns_and_of_none_that_hangs(manager: Manager) -> None:
+def test_the_watchdog_is_notified_by_a_running_loop_only(manager: Manager) -> None:
     """A thread of its own would go on feeding; SIGABRT then tells where the loop hung."""
     period = 1.5
     process = manager.start(watchdog=period)

@@ -78,7 +78,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "the index goes on from a place that is void": (
         "tests/unit/projection/test_index_projection.py"
-        "::test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now",
+        "::test_an_index_whose_place_is_void_continues_at_the_new_place_of_its_records",
     ),
     "a failed sync of the tree is tried again": (
         "tests/unit/tree/test_writer_and_others.py::test_a_sync_that_failed_is_not_tried_again",

@@ -65,7 +65,7 @@ def test_a_base_of_several_segments_is_clean(base_of_segments: Path) -> None:
     assert (checked.status, checked.findings, checked.notes) == (0, [], [])
 
 
-def test_what_lies_after_the_logical_end_of_a_segment_is_ignored(base_of_segments: Path) -> None:
+def test_bytes_after_the_logical_end_of_a_segment_are_ignored(base_of_segments: Path) -> None:
     change_index(base_of_segments, "DELETE FROM cursor")  # or addresses there would be looked up
     first = segments(base_of_segments)[0]
     first.write_bytes(first.read_bytes() + b"PSE1 of long ago")

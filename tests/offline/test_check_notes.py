@@ -240,7 +240,7 @@ def test_without_a_journal_there_is_nothing_to_do(base: Path, command: str) -> N
     assert after == before
 
 
-def test_no_room_for_the_temporary_index_is_said(base: Path) -> None:
+def test_no_room_for_the_temporary_index_is_reported(base: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "perstack_stored", "check", "--base-path", str(base)],
         capture_output=True,
@@ -268,7 +268,7 @@ def test_checkpoints_are_identified_by_their_job(base: Path) -> None:
 
 @pytest.mark.parametrize("value", ["'x'", "-1", "9223372036854775807", "x'00'"])
 @pytest.mark.parametrize("column", ["segment", "offset"])
-def test_an_address_that_is_none_is_named(base: Path, column: str, value: str) -> None:
+def test_an_invalid_address_is_named(base: Path, column: str, value: str) -> None:
     """Found by the campaign: a damaged index may hold anything, of any type."""
     change_index(base, f"UPDATE place SET {column} = {value}", f"UPDATE job SET {column} = {value}")
     checked = Checked(base)

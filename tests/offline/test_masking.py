@@ -114,7 +114,7 @@ def test_dense_text_is_masked_in_many_steps(text: bytes) -> None:
     [b'{"a":"%s@"}' % (b"x" * 1000), b'{"a":"://%s@b"}' % (b"x" * 1000), b'{"a":"%s@"}' % (b"://" * 400)],
     ids=["no URL", "a long user", "many URLs"],
 )
-def test_what_stands_before_an_at_may_be_long(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+def test_text_before_an_at_may_be_long(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
     """A user and password of any length are hidden, and nothing else."""
     expected = mask(text)
     assert (b"***" in expected) == (b"://x" in text or b"://@" in text)

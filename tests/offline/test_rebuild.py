@@ -208,7 +208,7 @@ def test_modes_are_those_of_the_daemon(base: Path) -> None:
     assert (base / "jobs/j1/job.json").stat().st_mode & 0o7777 == 0o644
 
 
-def test_what_stands_in_the_way_is_named_and_all_else_is_written(base: Path, tmp_path: Path) -> None:
+def test_an_obstacle_is_named_and_all_else_is_written(base: Path, tmp_path: Path) -> None:
     before = files_of(base)
     shutil.rmtree(base / "jobs/j1/runs")
     (base / "jobs/j1/runs").symlink_to(tmp_path)

@@ -230,7 +230,7 @@ class SimulatedFollower:
                 self._helper = SimulatedHelper(world)
                 follow(TreeProjection(tree, self._helper), reader, self)  # type: ignore[arg-type]
         except DamageError as error:
-            raise Violation(f"a follower found damage: {error}") from error
+            raise Violation(f"a worker found damage: {error}") from error
         except (IndexUnusableError, sqlite3.DatabaseError):
             if self.kind == "index":
                 remove(path)

@@ -145,7 +145,7 @@ def test_untouched_settings_go_too(installed: Path, tmp_path: Path) -> None:
     ("variables", "says"),
     [({"PREFIX": "usr"}, "absolute"), ({"PYTHON": "/bin/false"}, "PYTHON=/path/to/python3")],
 )
-def test_what_can_not_work_is_said_before_anything_is_put(
+def test_what_can_not_work_is_reported_before_anything_is_installed(
     tmp_path: Path, variables: dict[str, str], says: str
 ) -> None:
     """With nothing left behind."""

@@ -123,7 +123,7 @@ def test_an_inherited_descriptor_that_is_no_socket_needs_a_person(monkeypatch: p
             inherited_listeners(dict(environment))
 
 
-def test_a_port_that_is_none_is_refused() -> None:
+def test_an_invalid_port_is_refused() -> None:
     """ZeroMQ would bind 34463 for it, and say nothing."""
     with (
         zmq.Context() as context,

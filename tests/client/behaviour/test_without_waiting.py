@@ -38,7 +38,7 @@ def test_a_pipeline_stores_everything_in_order(python_client: Client, job_id: st
     assert positions == sorted(set(positions))
 
 
-def test_a_pipeline_tells_which_was_refused_and_stores_the_others(python_client: Client, job_id: str) -> None:
+def test_a_pipeline_names_the_refused_store_and_stores_the_others(python_client: Client, job_id: str) -> None:
     pipeline = python_client.pipeline()
     for number in range(200):
         pipeline.store_event(event(job_id, number, stepNumber=-1 if number in {50, 60} else 1))
@@ -72,9 +72,7 @@ def test_a_future_gives_the_position(client: Client, job_id: str) -> None:
     assert numbers_of(client, job_id) == [1]
 
 
-def test_the_order_of_the_calls_is_the_order_stored_whatever_the_way(
-    python_client: Client, job_id: str
-) -> None:
+def test_the_order_of_the_calls_is_the_order_stored_in_any_way(python_client: Client, job_id: str) -> None:
     numbers = iter(range(10_000))
     futures = []
     with python_client.pipeline() as pipeline:

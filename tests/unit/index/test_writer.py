@@ -245,7 +245,7 @@ def test_events_that_share_one_name_cost_no_more_the_more_there_are(base: Base) 
 
 @pytest.mark.parametrize("cached", [1, 2, 4096])
 @pytest.mark.parametrize("slice_", [1, 3, 10_000])
-def test_however_entries_come_together_events_are_numbered_alike(
+def test_events_are_numbered_alike_in_slices_of_any_size(
     base: Base, monkeypatch: pytest.MonkeyPatch, cached: int, slice_: int
 ) -> None:
     """Many runs, in one transaction or many, with a small memory of runs: only the journal's order counts."""

@@ -77,7 +77,7 @@ def test_what_a_recovery_keeps_stays_of_its_epoch(folder: JournalFolder) -> None
     assert found[0] == found[1] == journal.epochs.at(1) != found[2]
 
 
-def test_each_segment_tells_the_epochs_before_it(folder: JournalFolder) -> None:
+def test_each_segment_lists_the_epochs_before_it(folder: JournalFolder) -> None:
     """So the last one is enough, however many there are."""
     expected: list[str | None] = []
     for _ in range(4):
@@ -123,7 +123,7 @@ def test_the_epochs_that_are_kept_have_a_bound() -> None:
         assert (caught.value.code, caught.value.field) == ("POSITION_GONE", "epoch")
 
 
-def test_an_answer_tells_the_epoch_of_each_position() -> None:
+def test_an_answer_has_the_epoch_of_each_position() -> None:
     """One where there is one, else where each begins."""
     epochs = Epochs()
     for position in (0, 3, 3, 7):

@@ -280,7 +280,7 @@ def test_a_torn_payload_full_of_magic_numbers_is_cut_in_time(folder: JournalFold
     check_works_on(folder, PROVEN)
 
 
-def test_recovering_tells_what_it_found(folder: JournalFolder) -> None:
+def test_recovering_returns_what_it_found(folder: JournalFolder) -> None:
     """Kept entries, torn bytes and the place of the cut are returned, for the log."""
     batch = last_batch(folder, [append(b"one"), append(b"two")])
     patch(folder.segments()[0], batch[1].offset, b"\xff" * 8)

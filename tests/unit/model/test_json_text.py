@@ -61,7 +61,7 @@ def test_a_deep_text_is_indented_without_recursion() -> None:
 
 
 @given(_OBJECTS, st.booleans(), st.sampled_from([None, 2, "\t"]))
-def test_each_member_is_found_where_it_stands(
+def test_each_member_is_found_at_its_place(
     value: dict[str, Any], ascii_only: bool, indent: str | int | None
 ) -> None:
     """The span of each key, and of no other, is the text of its value."""
@@ -221,7 +221,7 @@ def test_the_end_of_a_deep_member_is_found(levels: int, value: dict[str, Any]) -
 
 
 @given(_OBJECTS, st.booleans(), st.sampled_from([None, 0, 1, 9, "\t"]), st.sampled_from([2, 3, 8, 1 << 16]))
-def test_tokens_are_the_same_however_short_the_steps_are(
+def test_tokens_are_the_same_with_steps_of_any_length(
     value: dict[str, Any], ascii_only: bool, indent: str | int | None, step: int
 ) -> None:
     """A step may end within a string, an escape, a number or white space."""

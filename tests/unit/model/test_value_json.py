@@ -93,7 +93,7 @@ LEGAL = {
 
 @pytest.mark.parametrize("text", list(LEGAL.values()), ids=list(LEGAL))
 @pytest.mark.parametrize("kind", list(SAMPLES))
-def test_legal_json_in_fields_that_nobody_looks_at_is_taken(kind: Kind, text: bytes) -> None:
+def test_legal_json_in_skipped_fields_is_taken(kind: Kind, text: bytes) -> None:
     """What JavaScript can write or read is stored as it is, however odd, in unknown fields at any level."""
     value = value_check.check(kind, raw(SAMPLES[kind], "unknown", text))
     again = value_check.check(kind, raw(SLOW | SAMPLES[kind], "unknown", text))
@@ -125,7 +125,7 @@ def test_a_lone_surrogate_as_a_key_is_taken_anywhere(place: str) -> None:
     value_check.check(Kind.CHECKPOINT, payload.replace(b"@@", b"\\ud800"))
 
 
-def test_of_a_key_that_stands_twice_the_last_one_counts(extra: dict[str, Any]) -> None:
+def test_of_a_repeated_key_the_last_one_counts(extra: dict[str, Any]) -> None:
     """Both ways of decoding agree with JSON.parse about repeated keys."""
     payload = b'{"id":"first",' + dumps(extra | event(id="last"))[1:]
     assert value_check.check(Kind.EVENT, payload).id == "last"  # type: ignore[union-attr]

@@ -129,7 +129,7 @@ def test_a_number_out_of_its_range_is_refused(
 
 @pytest.mark.parametrize(("kind", "field"), TIME_FIELDS + STEP_FIELDS)
 @pytest.mark.parametrize("text", GOOD_NUMBERS)
-def test_a_number_in_its_range_is_taken_however_it_is_written(
+def test_a_number_in_its_range_is_taken_in_any_notation(
     kind: Kind, field: str, text: bytes, extra: dict[str, Any]
 ) -> None:
     """JSON has one kind of number: 1.0 and 1e3 are integers as well."""
@@ -158,7 +158,9 @@ def test_a_time_with_a_fraction_is_taken(kind: Kind, field: str) -> None:
 
 @pytest.mark.parametrize(("kind", "field"), STRING_FIELDS)
 @pytest.mark.parametrize("bad", [None, 1, True, [], {}, DELETE], ids=repr)
-def test_a_string_that_is_none_is_refused(kind: Kind, field: str, bad: object, extra: dict[str, Any]) -> None:
+def test_a_value_that_is_not_a_string_is_refused(
+    kind: Kind, field: str, bad: object, extra: dict[str, Any]
+) -> None:
     """Required strings must be strings; the field is named with its path."""
     refused = refusal(kind, dumps(changed(extra | SAMPLES[kind], field, bad)))
     assert (refused.code, refused.field) == ("BAD_VALUE", field)
@@ -177,7 +179,7 @@ def test_expert_keys_and_other_strings_are_no_ids(kind: Kind, field: str, good: 
 
 @pytest.mark.parametrize(("kind", "field"), OBJECT_FIELDS)
 @pytest.mark.parametrize("bad", [None, 1, "x", [], DELETE], ids=repr)
-def test_an_object_that_is_none_is_refused(
+def test_a_value_that_is_not_an_object_is_refused(
     kind: Kind, field: str, bad: object, extra: dict[str, Any]
 ) -> None:
     """A checkpoint without usage, or settings without their objects, would be unreadable."""
@@ -261,7 +263,9 @@ _FIELDS = [(kind, field) for kind in SAMPLES for field in SAMPLES[kind]]
 @pytest.mark.parametrize(
     "shape", [SECRET, [SECRET], {SECRET: SECRET}, f"{SECRET}/", {"apiKey": {SECRET: [SECRET]}}], ids=str
 )
-def test_an_error_never_tells_a_value(kind: Kind, field: str, shape: object, extra: dict[str, Any]) -> None:
+def test_an_error_never_contains_a_value(
+    kind: Kind, field: str, shape: object, extra: dict[str, Any]
+) -> None:
     """Errors are logged and shown: neither a value nor a key inside one is ever in their text."""
     refused = refusal_or_none(kind, dumps(extra | SAMPLES[kind] | {field: shape}))
     if refused is not None:
@@ -270,7 +274,7 @@ def test_an_error_never_tells_a_value(kind: Kind, field: str, shape: object, ext
 
 
 @pytest.mark.parametrize("tail", [b"x", b",", b'"', b'\\q"', b"\xff", b"\x01", b"NaN", b"}}", b'":'])
-def test_an_error_about_json_never_tells_a_value(tail: bytes, extra: dict[str, Any]) -> None:
+def test_an_error_about_json_never_contains_a_value(tail: bytes, extra: dict[str, Any]) -> None:
     """Broken JSON is described by what is wrong, not by what stands there."""
     for cut in (b'"' + SECRET.encode() + b'":"' + SECRET.encode(), b'"a":"' + SECRET.encode()):
         payload = dumps(extra | event())[:-1] + b"," + cut + tail

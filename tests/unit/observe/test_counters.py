@@ -62,7 +62,7 @@ def test_a_lag_of_days_is_still_reported_within_a_bound() -> None:
     assert course.lag_seconds(100_000.0, 0) > 99_990
 
 
-def test_health_tells_a_loop_that_hangs_from_one_that_starts() -> None:
+def test_health_distinguishes_a_hanging_loop_from_a_starting_one() -> None:
     """Before it serves it is not ready, but must not be restarted either."""
     seen = [time.monotonic()]
     fault = [""]

@@ -47,7 +47,7 @@ def test_entries_that_were_taken_up_before_a_fault_are_not_taken_up_again(
     projection.close()
 
 
-def test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now(tmp_path: Path) -> None:
+def test_an_index_whose_place_is_void_continues_at_the_new_place_of_its_records(tmp_path: Path) -> None:
     """Recovery writes again what it can't vouch for, in a new segment; nothing is indexed twice."""
     base = Base(tmp_path / "base")
     for n in range(3):
@@ -68,7 +68,7 @@ def test_an_index_whose_place_is_void_goes_on_where_its_records_stand_now(tmp_pa
     projection.close()
 
 
-def test_why_a_process_ended_is_heard_though_it_left_something_unread() -> None:
+def test_the_reason_of_an_end_arrives_though_something_was_left_unread() -> None:
     """The kernel reports that first, and the last report after it."""
     ours, theirs = pair()
     server, follower = SupervisorChannel(ours), WorkerChannel(theirs)

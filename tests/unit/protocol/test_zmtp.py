@@ -83,7 +83,7 @@ def test_every_shape_is_understood_cut_at_every_byte(sent: bytes, messages: Mess
     ),
     cuts=st.lists(st.integers(0, 300_000), max_size=30),
 )
-def test_messages_come_out_as_they_went_in_however_they_are_cut(
+def test_messages_come_out_as_they_went_in_with_any_cuts(
     bodies: list[tuple[bool, int]], cuts: list[int]
 ) -> None:
     """Small and large ones, as DEALER and as REQ sends them."""

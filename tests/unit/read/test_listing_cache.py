@@ -55,7 +55,7 @@ def statements(base: Base, run: str = "run-1") -> list[str]:
 
 @pytest.mark.parametrize("page_rows", [1, 2, 5, 1000])
 @pytest.mark.parametrize("join_bytes", [0, 150, 1 << 18])
-def test_a_listing_that_grows_is_the_one_that_the_index_gives(
+def test_a_growing_listing_equals_that_of_the_index(
     base: Base, monkeypatch: pytest.MonkeyPatch, page_rows: int, join_bytes: int
 ) -> None:
     """Read after each few events, of later steps mostly and at times of earlier ones, nothing is missing."""

@@ -87,7 +87,7 @@ def last_page(base: Base, op: str, arguments: dict[str, Any], limit: int) -> int
 
 @pytest.mark.parametrize("kinds", [KINDS, IN_STEPS], ids=["alike", "in steps"])
 @pytest.mark.parametrize("op", KINDS)
-def test_a_page_costs_the_same_however_long_the_listing_is(
+def test_a_page_costs_the_same_in_a_listing_of_any_length(
     base: Base, kinds: dict[str, tuple[Kind, Any, dict[str, Any]]], op: str
 ) -> None:
     """With five times as many rows, neither the first page nor the last one takes more steps of SQLite."""

@@ -23,7 +23,7 @@ def run(turns: Turns) -> None:
                 break
 
 
-def test_clients_are_served_in_turn_however_much_one_wants() -> None:
+def test_clients_are_served_in_turn_with_any_demand_of_one() -> None:
     """A client with a thousand requests holds up another one's by one of them."""
     turns, done = Turns(), list[str]()
     for i in range(1000):

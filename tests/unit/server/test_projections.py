@@ -61,7 +61,7 @@ def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
     assert tree.got == [9]
 
 
-def test_a_new_process_is_heard_whatever_descriptor_its_line_has() -> None:
+def test_reports_of_a_new_process_arrive_with_any_descriptor() -> None:
     """That of the process before, or of the other worker: the kernel has forgotten who was watched."""
     endpoints = Endpoints(Peers(AccessRules(), RateLimiter(0, 0)), Settings(), 10)
     workers = worker(9), worker(9)

@@ -92,7 +92,7 @@ def test_a_crowd_of_empty_stores_finds_the_budget(items: int) -> None:
     assert held == BOUNDS.held_bytes_max // (REQUEST_BYTES + items * ITEM_BYTES)
 
 
-def test_what_is_alone_is_held_however_large() -> None:
+def test_a_single_value_of_any_size_is_held() -> None:
     """It could never be stored otherwise."""
     held = CommitQueue()
     held.admit(request(size=20 * MIB), BOUNDS)
@@ -157,7 +157,7 @@ def test_what_came_before_is_known_to_have_left() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_comes_each_client_keeps_its_order_and_the_counts_are_true(seed: int) -> None:
+def test_each_client_keeps_its_order_and_the_counts_are_true(seed: int) -> None:
     """Around the point where the stores stop fitting into one batch, also if the bounds change there."""
     random = Random(seed)
     queue = CommitQueue()

@@ -56,7 +56,7 @@ def connected(endpoints: Endpoints, path: str, count: int) -> list[socket.socket
     return clients
 
 
-def test_who_has_said_little_gets_a_turn_beside_those_who_never_stop(endpoints: Endpoints, path: str) -> None:
+def test_a_quiet_client_gets_a_turn_beside_busy_ones(endpoints: Endpoints, path: str) -> None:
     """A round takes less than is there; nobody waits for many more rounds than there are clients."""
     *floods, quiet = connected(endpoints, path, 12)
     turns: Counter[object] = Counter()

@@ -11,8 +11,10 @@ import pytest
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import FileSystemFeatures
 from perstack_stored.errors import TreeUnsyncedError
+from perstack_stored.journal.reader import Entry
 from perstack_stored.model import json_text
 from perstack_stored.model.kinds import Kind
+from perstack_stored.tree.writer import TreeWriter
 from tests.helpers.datadir import (
     Base,
     Died,
@@ -125,7 +127,7 @@ def test_what_can_t_be_written_aside_leaves_nothing_there(base: Base, call: str)
     assert base.files() == whole
 
 
-def test_a_thing_that_stands_in_the_way_is_blocked_in_any_way(base: Base) -> None:
+def test_an_obstacle_is_blocked_in_any_way(base: Base) -> None:
     """A folder, or a link, where a file belongs: the others are written."""
     whole = fill(base)
     run = base.path / "jobs/job-1/runs/run-1"
@@ -192,8 +194,8 @@ def test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there(
     made.close()
 
 
-def test_a_file_system_that_is_mounted_while_it_writes_is_synced_with_the_one_before(base: Base) -> None:
-    """The cursor says of no file that it is on disk before both were synced."""
+def mounted_after_all_but_one(base: Base) -> tuple[Mounts, TreeWriter, list[Entry]]:
+    """A tree whose `jobs` gets a file system of its own before the last entry, which is returned."""
     fill(base)
     base.store((Kind.EVENT, event(id="c", timestamp=7)))
     files = Mounts(base.path / "jobs", since=False)
@@ -203,7 +205,13 @@ def test_a_file_system_that_is_mounted_while_it_writes_is_synced_with_the_one_be
     (base.path / "jobs").rename(base.path / "hidden")
     (base.path / "jobs").mkdir()
     files.mounted = True
-    made.apply(entries[-1:])
+    return files, made, entries[-1:]
+
+
+def test_a_file_system_that_is_mounted_while_it_writes_is_synced_with_the_one_before(base: Base) -> None:
+    """The cursor says of no file that it is on disk before both were synced."""
+    files, made, last = mounted_after_all_but_one(base)
+    made.apply(last)
     assert files.synced == ["base", "jobs"]
     made.sync(clean=True)
     assert files.synced == ["base", "jobs", "jobs"]
@@ -211,22 +219,15 @@ def test_a_file_system_that_is_mounted_while_it_writes_is_synced_with_the_one_be
 
 
 def test_a_sync_that_fails_when_it_is_mounted_ends_the_process(base: Base) -> None:
-    """What was written before may be lost then, and is compared by the next one."""
-    fill(base)
-    base.store((Kind.EVENT, event(id="c", timestamp=7)))
-    files = Mounts(base.path / "jobs", since=False)
-    made = base.open_tree(files)
-    entries = list(base.reader.entries(base.reader.seek(0, base.index.place), base.index.place))
-    made.apply(entries[:-1])
-    (base.path / "jobs").rename(base.path / "hidden")
-    files.mounted = True
+    """Earlier files may be lost then, and the next process compares them."""
+    files, made, last = mounted_after_all_but_one(base)
 
     def fails(_fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     files.sync_all = fails  # type: ignore[method-assign, assignment]
     with pytest.raises(TreeUnsyncedError):
-        made.apply(entries[-1:])
+        made.apply(last)
     made.close()
 
 

@@ -194,7 +194,7 @@ def test_a_replay_never_brings_back_an_older_version(base: Base, slice_: int) ->
     made.sync(clean=True)
 
 
-def test_a_replay_puts_back_whatever_was_lost(base: Base) -> None:
+def test_a_replay_restores_each_lost_file(base: Base) -> None:
     """Files written since the cursor moved may be gone, empty or cut: replay makes them whole."""
     random = Random(4)
     base.store(*((Kind.EVENT, event(id=str(i), timestamp=i)) for i in range(10)), (Kind.JOB, job(n=1)))

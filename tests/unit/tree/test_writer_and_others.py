@@ -127,7 +127,7 @@ def test_a_folder_that_was_moved_is_not_written_to_any_more(
 
 
 @pytest.mark.parametrize("what", ["link", "dangling link", "folder", "full folder", "same size folder"])
-def test_what_stands_in_the_place_of_a_file_stays(base: Base, tmp_path: Path, what: str) -> None:
+def test_an_obstacle_in_the_place_of_a_file_stays(base: Base, tmp_path: Path, what: str) -> None:
     """A link or folder under the name of a file blocks this file, is left as it is, and stops no other."""
     target = tmp_path / "target"
     target.write_bytes(b"not ours")
