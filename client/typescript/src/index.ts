@@ -16,7 +16,7 @@ export {
   StorageError,
   TooMuchOutstanding,
 } from "./core/errors.js"
-export type { FileSystem, GetRunDir } from "./functions/adapter.js"
+export type { FileSystem, GetRunDirFn } from "./functions/adapter.js"
 export type { StoreOp } from "./core/batch.js"
 export type { CurveKeys } from "./wire/keys.js"
 export type { FollowOptions } from "./core/follow.js"
@@ -39,16 +39,29 @@ export { defaultGetRunDir, getCheckpointDir, getCheckpointPath, getJobDir, getJo
 export { closeSharedClient } from "./functions/default.js"
 export type { ListOp, PageArguments, StorageOptions } from "./async/client.js"
 export { createStorage, DaemonStorage } from "./async/client.js"
+export type { FileSystemStorageConfig } from "./functions/class.js"
+export { FileSystemStorage } from "./functions/class.js"
+export type { EventOf, EventType, OtherEvent, RunEvent, Step } from "./core/events.js"
 export type {
   Checkpoint,
+  CheckpointFields,
+  CheckpointStatus,
+  DelegationTarget,
   EventMeta,
   ExpertRef,
   Hello,
   Job,
+  JobFields,
+  JobStatus,
+  Opaque,
   Page,
-  RunEvent,
+  RunError,
   RunEventFields,
+  RunInput,
   RunSetting,
+  RunSettingFields,
   StoredRecord,
+  ToolCall,
+  ToolResult,
   Usage,
 } from "./core/shapes.js"

@@ -7,20 +7,18 @@ import { pathToFileURL } from "node:url"
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads"
 
 import { ClosedError, messageOf, StorageError } from "./core/errors.js"
+import { WORKER_SOURCE } from "./worker-source.js"
 
 /** A wait for the thread looks so often whether it still lives. */
 const SLICE_MS = 250
 /** So long it may take to start; mostly it takes a tenth of a second. */
 const START_MS = 10_000
-const HINT =
-  "A bundled program needs worker.js beside the bundle: leave perstack-storage-client out of the bundle " +
-  "(esbuild: --external:perstack-storage-client), or build perstack-storage-client/worker as worker.js next to it"
 
 /**
- * Loads the worker, and says why where that fails or the thread ends: the owner may be blocked, and its event loop,
- * which would hear of it, does not turn then. As a text it needs no file that could be missing.
+ * Runs the program, and says why where that fails or the thread ends: the owner may be blocked, and its event loop,
+ * which would hear of it, does not turn then. All of it is a text: there is no file that a bundle could lack.
  */
-const BOOTSTRAP = `
+const PROGRAM = `
   const { workerData } = require("node:worker_threads")
   const state = new Int32Array(workerData.state)
   let posted = false
@@ -33,10 +31,8 @@ const BOOTSTRAP = `
   }
   process.on("uncaughtExceptionMonitor", tell)
   process.on("exit", (code) => tell("it ended with status " + code))
-  import(workerData.module).catch((error) => {
-    tell(error)
-    throw error
-  })`
+  ;((require) => { ${WORKER_SOURCE}
+  })(require("node:module").createRequire(workerData.from))`
 
 /** What the thread posts when it ends, instead of an answer. */
 interface Farewell {
@@ -49,7 +45,6 @@ export class WorkerThread {
   readonly #answers: MessagePort
   /** Whether an answer to a synchronous call is there, and whether the thread is up. */
   readonly #state = new Int32Array(new SharedArrayBuffer(8))
-  readonly #module: string
   /** The system's numbers of it; none where they can't be found out. */
   readonly #numbers: string[]
 
@@ -63,14 +58,13 @@ export class WorkerThread {
     this.#answers = port1
     const state = this.#state.buffer as SharedArrayBuffer
     const before = new Set(threadNumbers())
-    this.#module = ""
     try {
-      // Bundlers that make CommonJS leave `import.meta` empty.
-      this.#module = new URL("./worker.js", import.meta.url ?? pathToFileURL(__filename)).href
-      const data: WorkerData & { module: string } = { target, answers: port2, state, module: this.#module }
+      // Bundlers that make CommonJS leave `import.meta` empty. Modules outside of a bundle are found from here.
+      const from = import.meta.url ?? pathToFileURL(__filename).href
+      const data: WorkerData & { from: string } = { target, answers: port2, state, from }
       // Nothing of the program's own flags, such as --require hooks, belongs into this thread.
       const options = { eval: true, workerData: data, transferList: [port2], execArgv: [], name: "perstack-storage" }
-      this.#worker = new Worker(BOOTSTRAP, options)
+      this.#worker = new Worker(PROGRAM, options)
     } catch (error) {
       port1.close()
       throw this.#reason(messageOf(error), error)
@@ -138,9 +132,7 @@ export class WorkerThread {
   }
 
   #reason(reason: string, cause?: unknown): StorageError {
-    const message = this.#isUp
-      ? `the client's thread failed: ${reason}`
-      : `the client's thread can't be started from ${this.#module || "worker.js"}: ${reason}. ${HINT}`
+    const message = `the client's thread ${this.#isUp ? "failed" : "can't be started"}: ${reason}`
     return new StorageError(message, cause === undefined ? undefined : { cause })
   }
 }

@@ -9,6 +9,7 @@ import {
   ClosedError,
   createStorage,
   DaemonStorage,
+  FileSystemStorage,
   InvalidArgument,
   PositionGone,
   Refused,
@@ -30,7 +31,8 @@ import {
 
 test("the reference's calls give the reference's files and answers", async (context) => {
   const daemon = await Daemon.on(context)
-  const storage = new DaemonStorage({ basePath: daemon.base })
+  const storage = new FileSystemStorage({ basePath: daemon.base })
+  assert.ok(storage instanceof DaemonStorage)
   const expected = golden()
   for (const { op, value } of expected.calls) assert.equal(await storage[op](value), undefined)
   for (const { op, args, ok, error } of expected.reads) {

@@ -250,6 +250,58 @@ describe("on a daemon of its folder", () => {
     assert.equal(statSync(path).mode & 0o777, 0o640)
   })
 
+  test("a file system of the caller's is asked for the folder of the run, as the reference asks it", async () => {
+    const seen = await program(
+      folder,
+      `${USES}
+      const setting = { jobId: "j", runId: "r", maxRetries: 3, updatedAt: 1 }
+      const seen = {}
+      for (const [name, there, holds] of [["nothing", [], ""], ["a setting", ["/runs/r", "/runs/r/run-setting.json"],
+          '{"maxRetries":10,"updatedAt":1}'], ["events only", ["/runs/r"], ""]]) {
+        const calls = []
+        const fs = {
+          existsSync: (path) => (calls.push(["existsSync", path]), there.includes(path)),
+          mkdir: async (...args) => void calls.push(["mkdir", ...args]),
+          readFile: async (...args) => (calls.push(["readFile", ...args]), holds),
+          writeFile: async (...args) => void calls.push(["writeFile", ...args]),
+        }
+        await storage.storeRunSetting(setting, fs, () => "/runs/r")
+        seen[name] = calls
+      }
+      console.log(JSON.stringify(seen))`,
+    )
+    const path = "/runs/r/run-setting.json"
+    const written = [
+      ["mkdir", "/runs/r", { recursive: true }],
+      ["writeFile", path, '{"jobId":"j","runId":"r","maxRetries":3,"updatedAt":1}', "utf-8"],
+    ]
+    assert.deepEqual(seen["nothing"], [["existsSync", "/runs/r"], ...written])
+    assert.deepEqual(seen["events only"], [["existsSync", "/runs/r"], ["existsSync", path], ...written])
+    const [first, , read, write] = seen["a setting"]
+    assert.deepEqual([first, read], [["existsSync", "/runs/r"], ["readFile", path, "utf-8"]])
+    const kept = JSON.parse(write[2])
+    assert.deepEqual([write[1], write[3], kept.maxRetries], [path, "utf-8", 10])
+    assert.ok(kept.updatedAt > 1_700_000_000_000)
+  })
+
+  test("the base is that of PERSTACK_STORED_BASE, else of PERSTACK_STORAGE_PATH, and paths need no thread", async () => {
+    const seen = await program(
+      folder,
+      `${USES}
+      import { readdirSync } from "node:fs"
+      const threads = () => readdirSync("/proc/self/task").length
+      const before = threads()
+      const { endpoint } = new storage.FileSystemStorage()
+      console.log(JSON.stringify([storage.getJobsDir(), endpoint, threads() - before]))`,
+      { env: { PERSTACK_STORAGE_PATH: join(folder, "other") } },
+    )
+    assert.deepEqual(seen, [join(folder, "other/jobs"), `ipc://${folder}/other/.stored/stored.sock`, 0])
+    const first = await program(folder, `${USES}console.log(JSON.stringify(storage.getJobsDir()))`, {
+      env: { PERSTACK_STORAGE_PATH: "/nowhere", PERSTACK_STORED_BASE: daemon.base },
+    })
+    assert.equal(first, join(daemon.base, "jobs"))
+  })
+
   test("paths are those of the base, whatever the directory is later", async () => {
     const paths = await program(
       folder,

@@ -91,7 +91,7 @@ export class Daemon {
 /** Runs a Node program; returns its exit code, standard output and standard error. */
 export async function run(args, options = {}) {
   const environment = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/^(PERSTACK_STORED_|NODE_)/.test(name)),
+    Object.entries(process.env).filter(([name]) => !/^(PERSTACK_STOR|NODE_)/.test(name)),
   )
   const child = spawn(options.command ?? process.execPath, args, {
     cwd: options.cwd,

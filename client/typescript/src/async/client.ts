@@ -5,15 +5,18 @@ import { InvalidArgument, messageOf } from "../core/errors.js"
 import { type FollowOptions, Follow } from "../core/follow.js"
 import { arrayOf, textOf, valueOf } from "../core/jsonio.js"
 import { checked, type Read, type ReadOp } from "../core/reads.js"
+import type { RunEvent } from "../core/events.js"
 import type {
   Checkpoint,
+  CheckpointFields,
   EventMeta,
   Hello,
   Job,
+  JobFields,
   Page,
-  RunEvent,
   RunEventFields,
   RunSetting,
+  RunSettingFields,
   StoredRecord,
 } from "../core/shapes.js"
 import type { CurveKeys } from "../wire/keys.js"
@@ -100,7 +103,7 @@ export class DaemonStorage {
   }
 
   /** Stores a job; of one id the last one counts. */
-  async storeJob<T extends Job>(job: T): Promise<void> {
+  async storeJob<T extends JobFields>(job: T): Promise<void> {
     await this.store("storeJob", job)
   }
 
@@ -115,7 +118,7 @@ export class DaemonStorage {
   }
 
   /** Stores a checkpoint; of one id the last one counts. */
-  async storeCheckpoint<T extends Checkpoint>(checkpoint: T): Promise<void> {
+  async storeCheckpoint<T extends CheckpointFields>(checkpoint: T): Promise<void> {
     await this.store("storeCheckpoint", checkpoint)
   }
 
@@ -146,7 +149,7 @@ export class DaemonStorage {
   }
 
   /** Stores the setting of a run; where there is one, only `updatedAt` changes. */
-  async storeRunSetting<T extends RunSetting>(setting: T): Promise<void> {
+  async storeRunSetting<T extends RunSettingFields>(setting: T): Promise<void> {
     await this.store("storeRunSetting", setting)
   }
 

@@ -9,8 +9,16 @@ export interface Usage {
   cachedInputTokens: number
 }
 
-/** A job; times in milliseconds since 1970. */
-export interface Job {
+/**
+ * A part of a value that only Perstack looks into, such as a message or an expert. It fits Perstack's own type of it,
+ * whichever version that is of; `unknown` would not, when it is read.
+ */
+export type Opaque = any
+
+export type JobStatus = "running" | "completed" | "stoppedByMaxSteps" | "stoppedByInteractiveTool" | "stoppedByError"
+
+/** What a job must have to be stored; times in milliseconds since 1970. Any status is taken. */
+export interface JobFields {
   id: string
   status: string
   coordinatorExpertKey: string
@@ -21,6 +29,13 @@ export interface Job {
   finishedAt?: number | undefined
 }
 
+/** A job as Perstack makes it. A newer Perstack may have more statuses. */
+export interface Job extends JobFields {
+  status: JobStatus
+  maxSteps?: number
+  finishedAt?: number
+}
+
 /** Which expert; `key` looks like `name`, `name@1.0.0` or `@scope/name@1.0.0`. */
 export interface ExpertRef {
   key: string
@@ -28,8 +43,47 @@ export interface ExpertRef {
   version: string
 }
 
-/** The state of a run after a step. */
-export interface Checkpoint {
+/** A run that an expert asks another expert for. */
+export interface DelegationTarget {
+  expert: ExpertRef
+  toolCallId: string
+  toolName: string
+  query: string
+}
+
+export interface ToolCall {
+  id: string
+  skillName: string
+  toolName: string
+  args: Record<string, unknown>
+}
+
+export interface ToolResult {
+  id: string
+  skillName: string
+  toolName: string
+  result: Opaque[]
+}
+
+/** Why a run stopped. */
+export interface RunError {
+  name: string
+  message: string
+  statusCode?: number
+  isRetryable: boolean
+}
+
+export type CheckpointStatus =
+  | "init"
+  | "proceeding"
+  | "completed"
+  | "stoppedByInteractiveTool"
+  | "stoppedByDelegate"
+  | "stoppedByExceededMaxSteps"
+  | "stoppedByError"
+
+/** What a checkpoint must have to be stored. Any status is taken. */
+export interface CheckpointFields {
   id: string
   jobId: string
   runId: string
@@ -49,6 +103,21 @@ export interface Checkpoint {
   retryCount?: number | undefined
 }
 
+/** The state of a run after a step, as Perstack makes it. A newer Perstack may have more statuses. */
+export interface Checkpoint extends CheckpointFields {
+  status: CheckpointStatus
+  messages: Opaque[]
+  delegateTo?: DelegationTarget[]
+  delegatedBy?: { expert: ExpertRef; toolCallId: string; toolName: string; checkpointId: string; runId: string }
+  contextWindow?: number
+  contextWindowUsage?: number
+  pendingToolCalls?: ToolCall[]
+  partialToolResults?: ToolResult[]
+  metadata?: { [field: string]: Opaque }
+  error?: RunError
+  retryCount?: number
+}
+
 /** What `getEventsByRun` gives of an event; `timestamp` in milliseconds since 1970. */
 export interface EventMeta {
   timestamp: number
@@ -56,7 +125,7 @@ export interface EventMeta {
   type: string
 }
 
-/** What all events have. */
+/** What all events have. With it any event can be stored, whatever its type. */
 export interface RunEventFields extends EventMeta {
   id: string
   expertKey: string
@@ -64,11 +133,8 @@ export interface RunEventFields extends EventMeta {
   runId: string
 }
 
-/** An event: the rest depends on `type`. */
-export type RunEvent = RunEventFields & { [field: string]: unknown }
-
-/** The settings of a run; times in milliseconds. Keys of APIs stand in it, and the environment. */
-export interface RunSetting {
+/** What a run setting must have to be stored; times in milliseconds. Keys of APIs stand in it, and the environment. */
+export interface RunSettingFields {
   model: string
   providerConfig: object
   jobId: string
@@ -88,6 +154,25 @@ export interface RunSetting {
   env: Record<string, string>
   proxyUrl?: string | undefined
   verbose?: boolean | undefined
+}
+
+/** What a run was asked for. */
+export interface RunInput {
+  text?: string
+  interactiveToolCallResult?: { toolCallId: string; toolName: string; skillName: string; text: string }
+}
+
+/** The setting of a run as it is read: where `reasoningBudget` or `maxSteps` was left out, it is "low" or 100. */
+export interface RunSetting extends RunSettingFields {
+  providerConfig: Opaque
+  input: RunInput
+  experts: Record<string, Opaque>
+  reasoningBudget: "none" | "minimal" | "low" | "medium" | "high" | number
+  maxSteps: number
+  perstackApiKey?: string
+  perstackBaseSkillCommand?: string[]
+  proxyUrl?: string
+  verbose?: boolean
 }
 
 /**

@@ -21,7 +21,7 @@ export interface FileSystem {
 }
 
 /** Tells the folder of a run. */
-export type GetRunDir = (jobId: string, runId: string) => string
+export type GetRunDirFn = (jobId: string, runId: string) => string
 
 /** The file system of the operating system; files are replaced whole. */
 export const DEFAULT_FILE_SYSTEM: FileSystem = {
@@ -46,7 +46,8 @@ export const DEFAULT_FILE_SYSTEM: FileSystem = {
 export async function writeSetting(setting: object, fileSystem: FileSystem, runDir: string): Promise<void> {
   const text = textOf(setting) // before anything is made
   const path = join(runDir, "run-setting.json")
-  if (!fileSystem.existsSync(path)) {
+  // The folder is asked for first, as the reference does; it may be there with events only.
+  if (!fileSystem.existsSync(runDir) || !fileSystem.existsSync(path)) {
     await fileSystem.mkdir(runDir, { recursive: true })
     await fileSystem.writeFile(path, text, "utf-8")
     return

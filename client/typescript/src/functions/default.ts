@@ -34,26 +34,34 @@ type Call = WorkerCall extends infer C ? (C extends WorkerCall ? Omit<C, "id"> :
  * asynchronous call is unanswered.
  */
 class DefaultClient {
-  readonly #thread: WorkerThread
+  readonly #target: Target
+  #started: WorkerThread | undefined
   readonly #waiters = new Map<number, Waiter>()
   #calls = 0
   #base: string | undefined
   #gone: StorageError | undefined
 
   constructor() {
-    const target: Target = {
+    this.#target = {
       ...resolveEndpoint(),
       timeoutMs: TIMEOUT_DEFAULT_MS,
       maxOutstanding: MAX_OUTSTANDING_DEFAULT,
       maxOutstandingBytes: MAX_OUTSTANDING_BYTES_DEFAULT,
     }
-    this.#base = target.base
-    this.#thread = new WorkerThread(
-      target,
-      (answer) => this.#take(answer),
-      (reason) => this.#end(reason),
-    )
-    process.once("exit", this.#leave)
+    this.#base = this.#target.base
+  }
+
+  /** The thread; it starts with the first call that needs it. Throws StorageError if none can be made. */
+  get #thread(): WorkerThread {
+    if (this.#started === undefined) {
+      this.#started = new WorkerThread(
+        this.#target,
+        (answer) => this.#take(answer),
+        (reason) => this.#end(reason),
+      )
+      process.once("exit", this.#leave)
+    }
+    return this.#started
   }
 
   /** The absolute base. Of an endpoint that was named, only the daemon knows it. */
@@ -85,6 +93,7 @@ class DefaultClient {
 
   /** Lets what is under way come to its end, then ends the thread. */
   async close(): Promise<void> {
+    if (this.#started === undefined) return
     await this.#post({ close: true })
     process.off("exit", this.#leave)
     await this.#thread.end()
@@ -119,11 +128,12 @@ class DefaultClient {
   }
 
   #ask(call: Call, milliseconds: number): WorkerAnswer {
+    const thread = this.#thread
     try {
-      return this.#thread.ask({ ...call, id: 0 }, milliseconds)
+      return thread.ask({ ...call, id: 0 }, milliseconds)
     } catch (error) {
       this.#end(error as StorageError)
-      this.#thread.abandon() // what came later would be taken for the answer to another call
+      thread.abandon() // what came later would be taken for the answer to another call
       throw error
     }
   }
@@ -132,9 +142,10 @@ class DefaultClient {
     return new Promise((resolve, reject) => {
       if (this.#gone !== undefined) throw this.#gone
       const id = ++this.#calls
-      if (this.#waiters.size === 0) this.#thread.holds(true)
+      const thread = this.#thread
+      if (this.#waiters.size === 0) thread.holds(true)
       this.#waiters.set(id, { resolve, reject })
-      this.#thread.post({ ...call, id })
+      thread.post({ ...call, id })
     })
   }
 

@@ -1,9 +1,19 @@
-// The functions of `@perstack/storage` under their own names; each is synchronous or asynchronous as it is there.
+// The functions of `@perstack/filesystem-storage` under their own names; each is synchronous or asynchronous as it is there.
 // They all share one client, so their calls keep their order. What they throw is what the same call of
 // `DaemonStorage` rejects with.
 
-import type { Checkpoint, EventMeta, Job, RunEvent, RunEventFields, RunSetting } from "../core/shapes.js"
-import { DEFAULT_FILE_SYSTEM, type FileSystem, type GetRunDir, writeSetting } from "./adapter.js"
+import type { RunEvent } from "../core/events.js"
+import type {
+  Checkpoint,
+  CheckpointFields,
+  EventMeta,
+  Job,
+  JobFields,
+  RunEventFields,
+  RunSetting,
+  RunSettingFields,
+} from "../core/shapes.js"
+import { DEFAULT_FILE_SYSTEM, type FileSystem, type GetRunDirFn, writeSetting } from "./adapter.js"
 import { defaultClient } from "./default.js"
 import { defaultGetRunDir } from "./paths.js"
 
@@ -21,7 +31,7 @@ export function createInitialJob(jobId: string, expertKey: string, maxSteps?: nu
 }
 
 /** Stores a job, and blocks until it is on disk; of one id the last one counts. */
-export function storeJob<T extends Job>(job: T): void {
+export function storeJob<T extends JobFields>(job: T): void {
   defaultClient().store("storeJob", job)
 }
 
@@ -36,7 +46,7 @@ export function getAllJobs<T extends object = Job>(): T[] {
 }
 
 /** Stores a checkpoint; of one id the last one counts. */
-export async function defaultStoreCheckpoint<T extends Checkpoint>(checkpoint: T): Promise<void> {
+export async function defaultStoreCheckpoint<T extends CheckpointFields>(checkpoint: T): Promise<void> {
   await defaultClient().storeLater("storeCheckpoint", checkpoint)
 }
 
@@ -78,10 +88,10 @@ export function getEventContents<T extends object = RunEvent>(
  * With a file system other than that of `createDefaultFileSystem`, or another folder than that of
  * `defaultGetRunDir`, it is written there as the reference does: the daemon does not see it.
  */
-export async function storeRunSetting<T extends RunSetting>(
+export async function storeRunSetting<T extends RunSettingFields>(
   setting: T,
   fs?: FileSystem,
-  getRunDir: GetRunDir = defaultGetRunDir,
+  getRunDir: GetRunDirFn = defaultGetRunDir,
 ): Promise<void> {
   if (getRunDir === defaultGetRunDir && (fs === undefined || fs === DEFAULT_FILE_SYSTEM)) {
     return await defaultClient().storeLater("storeRunSetting", setting)

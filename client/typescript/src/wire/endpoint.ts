@@ -8,6 +8,8 @@ import { env } from "node:process"
 import { EndpointError } from "../core/errors.js"
 
 export const BASE_VARIABLE = "PERSTACK_STORED_BASE"
+/** Where `perstack log` looks for the base. */
+const PERSTACK_BASE_VARIABLE = "PERSTACK_STORAGE_PATH"
 export const ENDPOINT_VARIABLE = "PERSTACK_STORED_ENDPOINT"
 const BASE_DEFAULT = "./perstack"
 /** The most that sockaddr_un takes on Linux beside the closing NUL. */
@@ -15,12 +17,12 @@ const SOCKET_PATH_BYTES_MAX = 107
 const LINKS_MAX = 40
 
 /**
- * Returns the base folder: the argument, else PERSTACK_STORED_BASE, else ./perstack.
+ * Returns the base folder: the argument, else PERSTACK_STORED_BASE, PERSTACK_STORAGE_PATH, ./perstack.
  *
  * It need not exist. The answer is absolute, with symbolic links resolved.
  */
 export function resolveBase(basePath?: string): string {
-  return realPath(resolve(basePath || env[BASE_VARIABLE] || BASE_DEFAULT), LINKS_MAX)
+  return realPath(resolve(basePath || env[BASE_VARIABLE] || env[PERSTACK_BASE_VARIABLE] || BASE_DEFAULT), LINKS_MAX)
 }
 
 /** Resolves links in the part of a path that exists, also those that lead to nothing yet. */
