@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -55,9 +55,11 @@ coverage: $(STAMP) ## lines and branches that unit, vector and integration tests
 	@$(BIN)/coverage run -m pytest -q -m "not alone" tests/unit tests/vectors tests/integration $(PYTEST)
 	@$(BIN)/coverage combine -q; $(BIN)/coverage report
 
-wheel: $(STAMP) ## build the package into dist/
-	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
-	@ls dist/*.whl
+wheel: $(STAMP) ## build the Python package into dist/
+	@$(BIN)/python -m hatchling build -t wheel
+
+sdist: $(STAMP) ## build its source archive into dist/
+	@$(BIN)/python -m hatchling build -t sdist
 
 typescript: ## build the TypeScript client, where Node is
 	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi

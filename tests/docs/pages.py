@@ -13,7 +13,7 @@ _SEPARATOR = re.compile(r"(?<!\\)\|")
 
 def pages() -> list[str]:
     """Every Markdown file that is written by hand, relative to the top."""
-    left_out = {".venv", "node_modules", ".pytest_cache"}
+    left_out = {".venv", "node_modules", ".pytest_cache", "build", "dist"}
     found = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
     return sorted(str(path) for path in found if not left_out & set(path.parts))
 

@@ -1,0 +1,100 @@
+"""Wheel and sdist: what is in them, what they say of themselves, and that both hold the same program."""
+
+import email
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+from perstack_storage import __version__
+from tests.docs.pages import ROOT
+
+PACKAGES = {"perstack_stored": "daemon", "perstack_storage": "client/python"}
+INFO = f"perstack_stored-{__version__}.dist-info"
+COMMANDS = "[console_scripts]\nperstack-storectl = perstack_storage.__main__:main\n"
+
+
+def build(source: Path, folder: Path, kind: str) -> Path:
+    """Build a wheel or an sdist, as the make targets do."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)],
+        cwd=source, check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, tmp_path_factory.mktemp("wheel"), "wheel")
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, tmp_path_factory.mktemp("sdist"), "sdist")
+
+
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        return email.message_from_bytes(archive.read(f"{INFO}/METADATA"))
+
+
+def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
+    """Every module, and the marker by which type checkers use its types; no test, no compiled file."""
+    wanted = {
+        str(path.relative_to(ROOT / folder))
+        for package, folder in PACKAGES.items()
+        for path in (ROOT / folder / package).rglob("*.py")
+    }
+    wanted |= {f"{package}/py.typed" for package in PACKAGES}
+    wanted |= {f"{INFO}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
+    with zipfile.ZipFile(wheel) as archive:
+        found = set(archive.namelist())
+    assert found == wanted | {f"{INFO}/licenses/LICENSE"}
+
+
+def test_the_metadata_says_what_a_user_needs(wheel: Path) -> None:
+    """Version, Python, licence, a readme; each Python that is tried; no address that is not ours."""
+    said = metadata(wheel)
+    assert (said["Name"], said["Version"]) == ("perstack-stored", __version__)
+    assert (said["Requires-Python"], said["License-Expression"]) == (">=3.11", "Apache-2.0")
+    assert said["Description-Content-Type"] == "text/markdown"
+    readme = said.get_payload(decode=True)
+    assert isinstance(readme, bytes)
+    assert readme.decode().strip() == (ROOT / "README.md").read_text().strip()
+    pythons = {
+        line.rpartition(":: ")[2] for line in said.get_all("Classifier", []) if ":: Python :: 3." in line
+    }
+    assert pythons == {"3.11", "3.12", "3.13", "3.14"}
+    assert said.get_all("Project-URL") is None
+
+
+def test_the_client_alone_needs_no_server(wheel: Path) -> None:
+    """What only the daemon needs is behind its extra."""
+    needs = metadata(wheel).get_all("Requires-Dist", [])
+    assert {need for need in needs if "extra" not in need} == {"orjson>=3.10", "pyzmq>=27.0"}
+    daemon = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][
+        "daemon"
+    ]
+    assert {need.partition(";")[0] for need in needs if "extra == 'daemon'" in need} == set(daemon)
+
+
+def test_the_wheel_brings_the_commands(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        said = archive.read(f"{INFO}/entry_points.txt").decode()
+    assert said == f"{COMMANDS}perstack-stored = perstack_stored.__main__:main\n"
+
+
+def test_the_sdist_builds_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    """Byte for byte, without a repository around it; and it holds what a packager needs."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = tmp_path / f"perstack_stored-{__version__}"
+    assert build(source, tmp_path / "again", "wheel").read_bytes() == wheel.read_bytes()
+    for name in ("LICENSE", "CHANGELOG.md", "requirements.lock", "deploy/install.sh", "tests/conftest.py"):
+        assert (source / name).is_file(), name
