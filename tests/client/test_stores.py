@@ -27,7 +27,7 @@ class Outcomes:
         self.seen += batch.outcomes
 
     def abandoned(self, batch: Batch) -> None:
-        self.gone += len(batch.bodies)
+        self.gone += len(batch.pending)
 
     def unheard(self, error: StorageError) -> None:
         raise AssertionError("only a driver calls this")
@@ -47,7 +47,7 @@ class Driver:
 
     def add(self, count: int = 1, body: bytes = b"{}") -> None:
         for _ in range(count):
-            self.queue.add("storeEvent", body, self.sink, self.now)
+            self.queue.append(("storeEvent", body, None), self.sink, self.now)
 
     def send(self) -> list[dict[str, Any]]:
         """Sends all that may be sent; returns the headers."""
@@ -72,7 +72,7 @@ def seqs(headers: list[dict[str, Any]]) -> list[tuple[int, int]]:
 
 def given_up(batches: list[Batch]) -> tuple[int, bool, Any]:
     """Number of stores, whether any was sent, the error of the first."""
-    count = sum(len(batch.bodies) for batch in batches)
+    count = sum(len(batch.pending) for batch in batches)
     return count, any(batch.sent_ever for batch in batches), batches[0].error
 
 
@@ -89,7 +89,7 @@ def test_a_single_store_is_the_plain_frame_of_wire_md() -> None:
 def test_a_batch_is_the_frame_of_wire_md() -> None:
     driver = Driver()
     driver.add(body=b'{"a":1}')
-    driver.queue.add("storeJob", b'{"b":22}', driver.sink, driver.now)
+    driver.queue.append(("storeJob", b'{"b":22}', None), driver.sink, driver.now)
     batch = driver.queue.next_batch(0)
     assert batch is not None
     assert driver.queue.frame(batch, 8) == (
@@ -244,7 +244,7 @@ def test_silence_is_noticed_after_a_second_then_two_then_four() -> None:
         assert not driver.queue.silent(driver.now + wait - 0.01)
         driver.now += wait
         assert driver.queue.silent(driver.now)
-        driver.queue.disconnected()
+        driver.queue.resend_all()
     assert seqs(driver.send()) == [(1, 1)]
 
 
@@ -254,7 +254,7 @@ def test_a_later_answer_does_not_hide_that_an_earlier_one_is_missing() -> None:
     driver.answer(2, position=3, count=2)
     driver.now += 0.2
     assert driver.queue.silent(driver.now)
-    driver.queue.disconnected()
+    driver.queue.resend_all()
     assert seqs(driver.send()) == [(1, 2), (5, 2)]
 
 

@@ -138,7 +138,7 @@ def _with_a_store_as_request_7(sink: _Sink) -> tuple[ClientProtocol, bytes]:
     protocol.sent(0.0)
     (hello,) = [e.answer.frame for e in exchanges("operations") if e.name == "hello"]
     protocol.receive(hello.replace(b'"id":1', b'"id":6'), 0.0)
-    protocol.stores.add("storeEvent", b"{}", sink, 0.0)
+    protocol.stores.append(("storeEvent", b"{}", None), sink, 0.0)
     protocol.stores.seal()
     frame = protocol.next_frame(0.0)
     assert frame is not None

@@ -75,16 +75,6 @@ class Batch:
         """The stores that have no final outcome."""
         return self.stores[len(self.outcomes) :] if self.outcomes and not self.done else self.stores
 
-    @property
-    def ops(self) -> list[str]:
-        """The operation of each store."""
-        return [store[0] for store in self.stores]
-
-    @property
-    def bodies(self) -> list[bytes]:
-        """The body of each store that has no final outcome."""
-        return [store[1] for store in self.pending]
-
     def take(self, outcomes: list[Outcome]) -> dict[str, Any] | None:
         """Takes outcomes of its stores from the first on; returns the error that asks for a retry, if any."""
         for count, outcome in enumerate(outcomes):

@@ -109,7 +109,7 @@ class PipelineOutcomes:
         refused = dict in set(map(type, outcomes))
         if refused:
             self._refused = True
-        taken = batch.ops if refused else [], outcomes
+        taken = [store[0] for store in batch.stores] if refused else [], outcomes
         if self._batches.setdefault(batch.start, taken) is taken:
             self._answered += len(outcomes)
 

@@ -97,7 +97,7 @@ class ClientProtocol:
         """A new connection: everything without an answer is sent again, after a `hello`."""
         self._hello = self._new_hello()
         self._hello_done = False
-        self.stores.disconnected()
+        self.stores.resend_all()
         for read in self.reads:
             read.disconnected()
 

@@ -53,12 +53,8 @@ class StoreQueue:
             and self.bytes + size <= limits.window_bytes
         )
 
-    def add(self, op: str, body: bytes, sink: Sink | None, now: float) -> Batch:
-        """Appends a store, to the batch that still takes some or to a new one; returns the batch."""
-        return self.append((op, body, None), sink, now)
-
     def append(self, store: Store, sink: Sink | None, now: float) -> Batch:
-        """The same with a store that may have a future."""
+        """Appends a store, to the batch that still takes some or to a new one; returns the batch."""
         size = len(store[1])
         batch = self._open
         if (
@@ -129,7 +125,7 @@ class StoreQueue:
             gone.append(batch)
         if self._open in gone:
             self._open = None
-        self._forget_transmission()
+        self.resend_all()
         return gone
 
     def _take_off(self) -> None:
@@ -158,7 +154,7 @@ class StoreQueue:
         if self._resend_at is not None:
             if now < self._resend_at:
                 return None
-            self._forget_transmission()
+            self.resend_all()
         if not self._waiting:
             return None
         batch, under_way = self._waiting[0], len(self.under_way)
@@ -192,11 +188,8 @@ class StoreQueue:
         if batch is self._open:
             self._open = None
 
-    def disconnected(self) -> None:
-        """Everything unanswered waits to be sent again, on a new connection."""
-        self._forget_transmission()
-
-    def _forget_transmission(self) -> None:
+    def resend_all(self) -> None:
+        """Everything unanswered waits to be sent again, in a new transmission."""
         # Answers to what was sent so far name ids that nobody knows any more: they are ignored.
         self.under_way.clear()
         self._resend_at = None
@@ -299,7 +292,7 @@ class StoreQueue:
             new.bytes += same.size
             new._unanswered.append(same)
             batch.successor = same
-        new._forget_transmission()
+        new.resend_all()
         return new
 
     def settle(self, now: float) -> None:
