@@ -1,0 +1,37 @@
+"""Events with ties and repeats, and how the index numbers them."""
+
+from random import Random
+from typing import Any
+
+from tests.helpers.datadir import Base, event
+
+
+def many_events(count: int, seed: int) -> list[dict[str, Any]]:
+    """Events with many ties, fractions and repeats."""
+    random = Random(seed)
+    times = [
+        7,
+        7.0,
+        7.5,
+        7.25,
+        8,
+        1700000000000.123,
+        1700000000000.1235,
+        1700000000000,
+        1700000000000.9998,
+        0.00001,
+        0,
+    ]
+    events: list[dict[str, Any]] = []
+    for i in range(count):
+        if events and random.random() < 0.1:
+            events.append(random.choice(events))
+            continue
+        step, type_ = random.randint(0, 4), random.choice(["a", "b-c", 'q"uote', "é"])
+        events.append(event(id=f"e{i}", timestamp=random.choice(times), stepNumber=step, type=type_))
+    return events
+
+
+def twins(base: Base) -> dict[int, int]:
+    """Positions of events without their plain file name."""
+    return dict(base.database.execute("SELECT position, n FROM twin").fetchall())
