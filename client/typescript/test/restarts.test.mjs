@@ -73,14 +73,14 @@ test("stores one after the other, a large one, and a read ride out a kill", asyn
 })
 
 test("with a daemon that never was, calls end in time and say what to do", async (context) => {
-  const base = join(temporaryFolder(context), "nobody")
-  const storage = createStorage({ basePath: base, timeoutMs: 300 })
+  const folder = temporaryFolder(context)
+  const storage = createStorage({ endpoint: `ipc://${folder}/nobody.sock`, timeoutMs: 300 })
   const start = performance.now()
   for (const call of [storage.storeEvent(event("j", 1)), storage.retrieveJob("j"), storage.ping()]) {
     const failed = await call.catch((error) => error)
     assert.ok(failed instanceof DaemonUnavailable && failed instanceof StorageError)
     assert.ok(failed.message.includes(storage.endpoint), failed.message)
-    assert.ok(failed.message.includes(`perstack-stored serve --base-path ${base}`), failed.message)
+    assert.ok(failed.message.includes(`perstack-stored serve --bind ${storage.endpoint}`), failed.message)
   }
   assert.ok(performance.now() - start >= 300)
   await storage.close()

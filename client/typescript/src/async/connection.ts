@@ -10,7 +10,6 @@ import {
   StorageError,
   TooMuchOutstanding,
 } from "../core/errors.js"
-import { shellWord } from "../core/escape.js"
 import { ANSWER_FRAME_BYTES_MAX } from "../core/frames.js"
 import { ClientProtocol } from "../core/protocol.js"
 import { Read, type ReadOp } from "../core/reads.js"
@@ -19,6 +18,7 @@ import { randomBytes } from "node:crypto"
 import { Dealer } from "zeromq"
 
 import type { Batch, Outcome, StoreOp } from "../core/batch.js"
+import { Absence } from "./absence.js"
 import { ListeningClock } from "./clock.js"
 
 const RECONNECT_MIN_MS = 20
@@ -41,6 +41,7 @@ export class Connection {
   readonly #target: Target
   readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
   readonly #clock: ListeningClock
+  readonly #absence: Absence
   #socket: Dealer | undefined
   /** The socket has not taken a frame yet: it is not connected at the moment. */
   #sending = false
@@ -62,6 +63,7 @@ export class Connection {
   constructor(target: Target) {
     this.#target = target
     this.#clock = new ListeningClock(target.timeoutMs)
+    this.#absence = new Absence(target)
   }
 
   /** The time that limits on the daemon's silence are measured in. */
@@ -85,7 +87,7 @@ export class Connection {
       const now = this.#clock.now()
       this.#protocol.backlog.append({ op, body, calledAt: now, settle })
       this.#turnSoon() // not now: the calls of all tasks that are ready travel together
-      if (this.#protocol.stores.hasFullBatch) this.#send(now)
+      if (this.#socket !== undefined && this.#protocol.stores.hasFullBatch) this.#send(now)
     })
   }
 
@@ -171,13 +173,27 @@ export class Connection {
         this.#giveUpOverdue(limitsAt)
       }
       this.#startReads()
-      this.#send(now)
+      if (this.#mayConnect(now)) this.#send(now)
     } catch (error) {
-      this.#failAll(asStorageError(error))
+      const failed = asStorageError(error)
+      this.#failAll(() => failed)
     }
     this.#endFlushes()
     this.#rest()
+    if (this.#sending) this.#absence.waits(now)
     this.#setTimer(now)
+  }
+
+  /** Whether there is a connection, or one may be tried. Where no daemon can be, everything fails. */
+  #mayConnect(now: number): boolean {
+    if (this.#socket !== undefined || (this.#protocol.idle && this.#readsWaiting.length === 0)) return true
+    const what = this.#absence.look(now)
+    if (what === "never") {
+      const { endpoint } = this.#target
+      const message = `no daemon at ${endpoint}: there is no socket; a daemon is started with: ${this.#absence.command}`
+      this.#failAll(() => new DaemonUnavailable(message))
+    }
+    return what === "try"
   }
 
   #giveUpOverdue(now: number): void {
@@ -203,12 +219,11 @@ export class Connection {
   }
 
   #unavailable(): DaemonUnavailable {
-    const { endpoint, base, timeoutMs, keys } = this.#target
+    const { endpoint, timeoutMs, keys } = this.#target
     const refused = keys === undefined ? "" : "the daemon's key is another one, or it does not let ours in; or "
-    const start = base === undefined ? `--bind ${shellWord(endpoint)} --base-path ...` : `--base-path ${shellWord(base)}`
     return new DaemonUnavailable(
       `no answer from ${endpoint} within ${timeoutMs / 1000} s; ` +
-        `${refused}a daemon is started with: perstack-stored serve ${start}`,
+        `${refused}a daemon is started with: ${this.#absence.command}`,
     )
   }
 
@@ -243,6 +258,7 @@ export class Connection {
         this.#sendWhenConnected(socket, frame)
         break
       }
+      if (protocol.offersHello) this.#absence.met()
       protocol.sent(now)
       socket.send(frame).catch(() => this.#lost(socket)) // taken at once, or not at all
     }
@@ -256,6 +272,7 @@ export class Connection {
       () => {
         if (socket !== this.#socket) return
         this.#sending = false
+        this.#absence.met()
         this.#protocol.sent(this.#clock.now())
         this.#turn()
       },
@@ -284,7 +301,8 @@ export class Connection {
     try {
       for (const frame of frames) this.#protocol.receive(frame, now)
     } catch (error) {
-      this.#failAll(asStorageError(error))
+      const failed = asStorageError(error)
+      this.#failAll(() => failed)
     }
     for (const read of this.#protocol.reads) if (read.done) this.#endRead(read, read.failure)
     this.#turnSoon()
@@ -297,15 +315,16 @@ export class Connection {
     this.#turnSoon()
   }
 
-  #failAll(error: StorageError): void {
+  #failAll(reason: () => StorageError): void {
     this.#dropSocket()
-    for (const batch of this.#protocol.abandon(Infinity)) batch.settle(() => error)
-    for (const read of this.#waiters.keys()) this.#endRead(read, error)
+    for (const batch of this.#protocol.abandon(Infinity)) batch.settle(reason)
+    for (const read of this.#waiters.keys()) this.#endRead(read, reason())
   }
 
   /** Leaves nothing under way that would keep the process alive when nothing is outstanding. */
   #rest(): void {
     if (!this.#protocol.idle || this.#readsWaiting.length > 0) return
+    this.#absence.rests()
     if (this.#receiving || this.#sending) this.#dropSocket()
     if (this.#closing === undefined) return
     this.#closed = true
@@ -317,7 +336,7 @@ export class Connection {
     const { timeoutMs } = this.#target
     let due = this.#protocol.givesUpAt(timeoutMs)
     for (const read of this.#waiters.keys()) due = Math.min(due, read.deadline)
-    if (!this.#sending && due < Infinity) due = Math.min(due, this.#protocol.due())
+    if (this.#socket !== undefined && !this.#sending && due < Infinity) due = Math.min(due, this.#protocol.due())
     if (due === Infinity) {
       clearTimeout(this.#timer)
       this.#timer = undefined

@@ -60,7 +60,8 @@ export class ClosedError extends StorageError {}
 export class ProtocolError extends StorageError {}
 
 /**
- * Nobody answered within `timeoutMs`. A store that ends so was not sent, so nothing of it is stored.
+ * Nobody answered within `timeoutMs`, or nobody can: there is no socket. A store that ends so was not sent, so
+ * nothing of it is stored.
  *
  * Start a daemon, or wait for one, and call again. The message names the endpoint and the command.
  */
