@@ -214,7 +214,7 @@ class Core(Transport):
                 if self.superseded:
                     raise Superseded from None
                 raise ClosedError("the client was closed during the call") from error
-            now = watch.now(wait_s)
+            now = self._drained_at = watch.now(wait_s)
             if arrived:
                 self._drain()
             elif self._protocol.silent(now):
@@ -233,10 +233,11 @@ class Core(Transport):
 
         Args:
             now: the time.
-            more_soon: the next store is about to come: a batch that is not full can wait for it.
+            more_soon: the next store is about to come: a batch that is not full waits for it, but not long.
         """
         stores = self._stores
-        if more_soon and not stores.under_way and not stores.has_full_batch:
+        gathers = more_soon and not (stores.under_way or stores.has_full_batch)
+        if gathers and now - self._drained_at < DRAIN_EVERY_S:
             return
         self._undrained_items += 1
         if stores.worth_sending and not self._blocked:
