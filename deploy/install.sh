@@ -75,7 +75,7 @@ put() { # SOURCE PATH: put a file
 }
 
 unit() { # SOURCE PATH TITLE FOLDER SETTINGS SOCKET: put a unit made from its source
-    sed -e "s|@PREFIX@|$PREFIX|g" -e "s|@SYSCONFDIR@|$SYSCONFDIR|g" -e "s|@TITLE@|$3|" -e "s|@FOLDER@|$4|" \
+    sed -e "s|@PREFIX@|$PREFIX|g" -e "s|@SYSCONFDIR@|$SYSCONFDIR|g" -e "s|@TITLE@|$3|" -e "s|@FOLDER@|$4|g" \
         -e "s|@SETTINGS@|$5|" -e "s|@SOCKET@|$6|" "$here/systemd/$1" >"$work/unit"
     put "$work/unit" "$2"
 }
@@ -93,6 +93,12 @@ for kind in service socket; do
     unit "perstack-stored.$kind.in" "$units/perstack-stored@.$kind" \
         ' (%i)' perstack-stored-%i %i perstack-stored@%i.socket
     unit "user/perstack-stored.$kind.in" "$PREFIX/lib/systemd/user/perstack-stored.$kind" '' '' '' ''
+done
+for kind in service timer; do
+    unit "perstack-stored-backup.$kind.in" "$units/perstack-stored-backup.$kind" \
+        '' perstack-stored perstack-stored ''
+    unit "perstack-stored-backup.$kind.in" "$units/perstack-stored-backup@.$kind" \
+        ' (%i)' perstack-stored-%i %i ''
 done
 put "$here/systemd/sysusers.conf" "$PREFIX/lib/sysusers.d/perstack-stored.conf"
 put "$here/systemd/tmpfiles.conf" "$PREFIX/lib/tmpfiles.d/perstack-stored.conf"

@@ -15,7 +15,7 @@ live=no
 if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
     live=yes
     running=$(systemctl list-units --plain --no-legend --state=active 'perstack-stored*.service' \
-        'perstack-stored*.socket' | cut -d ' ' -f 1 | tr '\n' ' ')
+        'perstack-stored*.socket' 'perstack-stored*.timer' | cut -d ' ' -f 1 | tr '\n' ' ')
     if [ -n "$running" ]; then
         echo "make uninstall: these run; first: systemctl disable --now $running" >&2
         exit 1

@@ -99,6 +99,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "datadir/probe.py": ("tests/unit/datadir/test_probe.py",),
     "offline/backup/copy.py": (_BACKUP,),
+    "offline/backup/generations.py": ("tests/offline/test_backup_generations.py",),
     "offline/backup/manifest.py": (_BACKUP,),
     "offline/backup/restore.py": (_BACKUP,),
     "offline/repair/swap.py": ("tests/simulation/test_simulated_repair.py", _REPAIR),

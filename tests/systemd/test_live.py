@@ -44,6 +44,7 @@ def test_the_life_of_an_installation(tmp_path: Path) -> None:
             _a_failure_for_a_person,
             _switch_over_from_a_tree,
             _back_up_and_drill,
+            _back_up_by_the_timer,
             _lists_of_users,
             _one_store_per_project,
             _for_a_developer,
@@ -237,6 +238,27 @@ def _back_up_and_drill(container: Container) -> None:
     assert "clean" in container.run("perstack-stored check --base-path /var/tmp/drill")
     owners = f"find {base} -not -user perstack-stored -o -not -group perstack"
     assert not container.run(owners), "root has made something in the base that the daemon could not write"
+
+
+def _back_up_by_the_timer(container: Container) -> None:
+    """Beside the running daemon, as its user, in the sandbox of its unit; the newest stay."""
+    unit, folder = "perstack-stored-backup", "/var/lib/perstack-stored.backups"
+    edited = f"/etc/systemd/system/{unit}.service.d"
+    container.run(f"systemctl enable --now {unit}.timer && systemctl list-timers --no-pager {unit}.timer")
+    container.run(
+        f"mkdir -p {edited} && printf '[Service]\\nEnvironment=BACKUP_KEEP=2\\n' > {edited}/keep.conf"
+    )
+    container.run("systemctl daemon-reload")
+    for _ in range(3):
+        container.run(f"systemctl start {unit}.service")
+    taken = container.run(f"ls {folder}").splitlines()
+    assert len(taken) == 2
+    assert container.run(f"stat --format='%U:%G %a' {folder}") == "perstack-stored:perstack 750"
+    container.run(f"perstack-stored restore --base-path /var/tmp/kept {folder}/{taken[-1]}")
+    base = "/var/lib/perstack-stored/perstack/jobs"
+    container.run(f"perstack-stored exec --base-path /var/tmp/kept -- perstack-storectl jobs && ls {base}")
+    assert "removed" in container.run(f"journalctl --no-pager --output=cat --unit={unit}.service")
+    container.run(f"systemctl disable --now {unit}.timer && rm -r {edited} && systemctl daemon-reload")
 
 
 def _lists_of_users(container: Container) -> None:

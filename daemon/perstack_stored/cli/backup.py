@@ -1,42 +1,60 @@
 """Output and exit statuses of `backup` and `restore`. Other modules do the work."""
 
 import json
+from typing import Any, NamedTuple
 
 import click
 
+from perstack_stored.offline.backup.copy import Done
 from perstack_stored.offline.backup.copy import backup as take_backup
+from perstack_stored.offline.backup.generations import backup_and_keep
 from perstack_stored.offline.backup.restore import restore as restore_base
 
 from .offline import exit_status
 from .output import say
 
 
-def backup(
-    base_path: str | None, target: str, *, endpoint: str | None, verify_all: bool, as_json: bool
-) -> None:
+class Options(NamedTuple):
+    """How a backup is taken. `keep`: count of the backups that stay in the target; None: it is one itself."""
+
+    endpoint: str | None
+    keep: int | None
+    verify_all: bool
+
+
+def backup(base_path: str | None, target: str, options: Options, *, as_json: bool) -> None:
     """Take a backup, and print what it holds."""
     with exit_status():
-        done = take_backup(base_path, target, endpoint=endpoint, verify_all=verify_all)
-        manifest = done.manifest
-        if as_json:
-            click.echo(
-                json.dumps(
-                    {
-                        "position": manifest.position,
-                        "store": manifest.store,
-                        "segments": len(manifest.segments),
-                        "copiedSegments": done.copied_segments,
-                        "copiedBytes": done.copied_bytes,
-                        "checkedBytes": done.checked_bytes,
-                    }
-                )
+        path, removed = target, None
+        if options.keep is None:
+            done = take_backup(base_path, target, endpoint=options.endpoint, verify_all=options.verify_all)
+        else:
+            done, path, removed = backup_and_keep(
+                base_path, target, keep=options.keep, endpoint=options.endpoint, verify_all=options.verify_all
             )
+        if as_json:
+            click.echo(json.dumps(_as_json(done, path, removed)))
             return
+        manifest = done.manifest
+        also = f"; removed {', '.join(removed)}" if removed else ""
         say(
-            f"{target} holds all records up to position {manifest.position}: copied {done.copied_segments}"
+            f"{path} holds all records up to position {manifest.position}: copied {done.copied_segments}"
             f" of {len(manifest.segments)} segments ({done.copied_bytes} bytes), read back"
-            f" {done.checked_bytes} bytes"
+            f" {done.checked_bytes} bytes{also}"
         )
+
+
+def _as_json(done: Done, path: str, removed: tuple[str, ...] | None) -> dict[str, Any]:
+    """What a backup has done; `path` and `removed` only of one that was taken with --keep."""
+    said: dict[str, Any] = {
+        "position": done.manifest.position,
+        "store": done.manifest.store,
+        "segments": len(done.manifest.segments),
+        "copiedSegments": done.copied_segments,
+        "copiedBytes": done.copied_bytes,
+        "checkedBytes": done.checked_bytes,
+    }
+    return said if removed is None else {**said, "path": path, "removed": list(removed)}
 
 
 def restore(source: str, base_path: str | None, *, to_position: int | None, as_json: bool) -> None:

@@ -255,10 +255,18 @@ def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, sh
 @click.option(
     "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: as recorded in the base]"
 )
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the N newest backups in TARGET, each in a folder named by its time (UTC).",
+)
 @click.option("--verify-all", is_flag=True, help="Read back what earlier backups copied, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.argument("target", type=click.Path(file_okay=False))
-def backup(sources: Sources, target: str, *, endpoint: str | None, verify_all: bool, as_json: bool) -> None:
+def backup(
+    sources: Sources, target: str, *, endpoint: str | None, keep: int | None, verify_all: bool, as_json: bool
+) -> None:
     """Back up a base, served or not, into the folder TARGET.
 
     TARGET then holds all records up to one position: all that is acknowledged before it begins. A TARGET
@@ -266,13 +274,15 @@ def backup(sources: Sources, target: str, *, endpoint: str | None, verify_all: b
     copy is read back from the disk and tested. After an interruption the earlier backup still
     counts, and the next run cleans up. Keys and settings are in it as they were stored: guard it as the base.
 
+    With --keep, each run makes a backup of its own in TARGET, such as TARGET/20260131T020000Z, and then
+    removes the oldest. They share the files that did not change by hard links.
+
     The exit status is 0 if TARGET is complete, 1 if the journal is damaged, 2 if it can't be done.
     """
     backup_cli.backup(
         _settings(sources).base_path or None,
         target,
-        endpoint=endpoint,
-        verify_all=verify_all,
+        backup_cli.Options(endpoint, keep, verify_all),
         as_json=as_json,
     )
 

@@ -182,6 +182,10 @@ class FileSystem:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error), target)
 
+    def link(self, name: str, *, source_dir: int, target_dir: int) -> None:
+        """Give a file the same name in a second directory."""
+        os.link(name, name, src_dir_fd=source_dir, dst_dir_fd=target_dir, follow_symlinks=False)
+
     def unlink(self, name: str, *, dir_fd: int) -> None:
         """Remove a name."""
         os.unlink(name, dir_fd=dir_fd)

@@ -1,1 +1,4 @@
-"""`backup` and `restore`: copies the journal up to one position, and makes a base from a copy."""
+"""`backup` and `restore`: copies the journal up to one position, and makes a base from a copy.
+
+`generations` keeps several backups in one folder.
+"""

@@ -71,16 +71,19 @@ def backup(
     """
     files = files or FileSystem()
     path = resolve_base(base_path)
-    if (
-        os.path.realpath(target).startswith((f"{path}/jobs", f"{path}/.stored"))
-        or os.path.realpath(target) == path
-    ):
-        raise ConfigError(f"a backup within the base itself is none: {target}")
+    refuse_within_base(path, target)
     with (
         _source(files, base_path, path, endpoint) as source,
         backup_folder.open_folder(files, target, make=True) as folder,
     ):
         return _copy(source, folder, verify_all=verify_all)
+
+
+def refuse_within_base(path: str, target: str) -> None:
+    """Raise ConfigError if a folder for backups is the base `path`, or in what the daemon keeps there."""
+    real = os.path.realpath(target)
+    if real.startswith((f"{path}/jobs", f"{path}/.stored")) or real == path:
+        raise ConfigError(f"a backup within the base itself is none: {target}")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from perstack_stored.tree.cursor import Cursor, save_cursor
 
 from . import manifest as backup_folder
 from .copy import verify_copy
+from .generations import newest as newest_in
 from .manifest import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
 
 PART_NAME = ".stored.restore"
@@ -68,7 +69,7 @@ def restore(
     with backup_folder.open_folder(files, source, make=False) as folder:
         manifest = backup_folder.read_manifest(folder)
         if manifest is None:
-            raise ConfigError(f"{folder.path} holds no backup that was completed")
+            raise ConfigError(_no_backup(folder))
         last = manifest.position if to_position is None else to_position
         if not 1 <= last <= manifest.position:
             raise ConfigError(f"the backup holds the positions 1 to {manifest.position}, not {last}")
@@ -79,6 +80,14 @@ def restore(
             files.rename(PART_NAME, STORED_NAME, source_dir=base_dir, target_dir=base_dir)
             files.sync(base_dir)
     return Restored(path, last, store.hex(), manifest.store)
+
+
+def _no_backup(folder: Folder) -> str:
+    """Say what a folder holds instead of a backup."""
+    newest = newest_in(folder)
+    if newest is None:
+        return f"{folder.path} holds no backup that was completed"
+    return f"{folder.path} holds several backups: name one, such as {folder.path}/{newest}, the newest"
 
 
 @contextmanager
