@@ -24,6 +24,7 @@ if ((EUID == 0)); then # these tests mount images, boot containers and change us
     need debootstrap debootstrap
     need systemd-nspawn systemd-container
     need systemd-analyze systemd
+    need promtool prometheus
 fi
 ((${#missing[@]})) || exit 0
 

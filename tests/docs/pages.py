@@ -1,5 +1,6 @@
 """What the tests of the documentation share: the pages, and the parts of their Markdown."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,12 @@ _SEPARATOR = re.compile(r"(?<!\\)\|")
 
 def pages() -> list[str]:
     """Every Markdown file that is written by hand, relative to the top."""
-    left_out = {".venv", "node_modules", ".pytest_cache", "build", "dist"}
-    found = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
-    return sorted(str(path) for path in found if not left_out & set(path.parts))
+    left_out = {".git", ".venv", "node_modules", ".pytest_cache", "build", "dist"}
+    found = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in left_out]
+        found += [os.path.relpath(os.path.join(folder, name), ROOT) for name in names if name.endswith(".md")]
+    return sorted(found)
 
 
 def text_lines(text: str) -> Iterator[tuple[int, str]]:
