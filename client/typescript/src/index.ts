@@ -39,6 +39,8 @@ export { defaultGetRunDir, getCheckpointDir, getCheckpointPath, getJobDir, getJo
 export { closeSharedClient } from "./functions/default.js"
 export type { ListOp, PageArguments, StorageOptions } from "./async/client.js"
 export { createStorage, DaemonStorage } from "./async/client.js"
+export { Pipeline } from "./async/pipeline.js"
+export type { ProjectionStats, Stats } from "./core/stats.js"
 export type { FileSystemStorageConfig } from "./functions/class.js"
 export { FileSystemStorage } from "./functions/class.js"
 export type { EventOf, EventType, OtherEvent, RunEvent, Step } from "./core/events.js"

@@ -217,6 +217,63 @@ describe("on a shared daemon", () => {
     assert.ok((await storage.stats()).position >= 0)
   })
 
+  test("a read sees what was called for before it, awaited or not", async () => {
+    const own = createStorage({ endpoint: daemon.endpoint })
+    const seen = []
+    for (const round of range(20)) {
+      for (const n of range(100)) void own.storeEvent(event(jobId, round * 100 + n))
+      const reads = [own.getEventContents(jobId, "r"), own.page("getEventsByRun", { jobId, runId: "r" })]
+      void own.storeJob(job(jobId, { totalSteps: round }))
+      reads.push(own.retrieveJob(jobId))
+      const [events, page, found] = await Promise.all(reads)
+      seen.push([events.length, page.items.length, found.totalSteps])
+    }
+    assert.deepEqual(seen, range(20).map((round) => [100 * round + 100, 100 * round + 100, round]))
+    const refused = assert.rejects(own.storeEvent(event(jobId, 0, { stepNumber: -1 })), Refused)
+    assert.equal((await own.getEventsByRun(jobId, "r")).length, 2000) // no read waits for ever for one that failed
+    await refused
+    await own.close()
+  })
+
+  test("a pipeline knows the position of each store, and its errors come up when it is flushed", async () => {
+    const pipeline = storage.pipeline()
+    pipeline.storeJob(job(jobId))
+    for (const n of range(200)) pipeline.storeEvent(event(jobId, n, { stepNumber: n === 100 ? -1 : 1 }))
+    pipeline.storeCheckpoint(checkpoint(jobId, "c"))
+    pipeline.storeRunSetting(setting(jobId))
+    await assert.rejects(pipeline.flush(), { code: "BAD_VALUE" })
+    const positions = await pipeline.flush()
+    assert.equal(positions, pipeline.positions)
+    assert.deepEqual(positions.flatMap((position, i) => (position === undefined ? [i] : [])), [101])
+    assert.deepEqual(pipeline.refusals.map(({ index, error }) => [index, error.field]), [[101, "stepNumber"]])
+    const [first] = positions
+    const stored = (await storage.readAll({ after: first - 1, limit: 203 })).items
+    assert.deepEqual(
+      stored.flatMap(({ position, value }) => ((value.jobId ?? value.id) === jobId ? [position] : [])),
+      positions.filter((position) => position !== undefined),
+    )
+    pipeline.storeEvent({ ...event(jobId, 1), bad: 1n })
+    await assert.rejects(pipeline.flush(), InvalidArgument)
+  })
+
+  test("an error's stack names the call that it comes of", async () => {
+    async function theCaller(call) {
+      return await call().catch((error) => error)
+    }
+    const bad = event(jobId, 1, { stepNumber: -1 })
+    for (const call of [
+      () => storage.storeEvent(bad),
+      () => storage.store("storeEvent", bad),
+      () => storage.retrieveCheckpoint(jobId, "no"),
+      () => storage.page("getEventsByRun", {}),
+    ]) {
+      const error = await theCaller(call)
+      assert.ok(error.stack.startsWith(`${error.name}: ${error.message}\n    at `), error.stack)
+      assert.match(error.stack, /at (async )?theCaller \(.*class\.test\.mjs:\d+:\d+\)/)
+    }
+    assert.ok(Error.stackTraceLimit >= 10)
+  })
+
   test("closing lets un-awaited stores and reads under way come to their end, and nothing after", async () => {
     const closing = createStorage({ endpoint: daemon.endpoint })
     const stores = range(500).map((n) => closing.store("storeEvent", event(jobId, n)))

@@ -230,6 +230,32 @@ describe("on a daemon of its folder", () => {
     assert.equal(seen[5], true)
   })
 
+  test("an unhandled rejection names the line of the program, of the class and of the functions", async () => {
+    for (const call of ["storage.defaultStoreEvent({ id: 5 })", "new storage.FileSystemStorage().storeEvent({ id: 5 })"]) {
+      const file = join(folder, `unhandled-${Math.random()}.mjs`)
+      writeFileSync(file, `${USES}\nfunction theCaller() {\n  void ${call}\n}\ntheCaller()`)
+      const done = await run([file], { cwd: folder })
+      assert.equal(done.code, 1)
+      assert.match(done.stderr, /Refused: storeEvent refused: /)
+      assert.match(done.stderr, /at theCaller \(.*unhandled-.*:4:\d+\)/)
+    }
+  })
+
+  test("a synchronous read sees what was stored before it without waiting", async () => {
+    const counts = await program(
+      folder,
+      `${USES}
+      const event = (n) => ({ id: "e" + n, type: "t", expertKey: "k", timestamp: n, stepNumber: 0, jobId: "own", runId: "r", n })
+      const counts = []
+      for (let n = 0; n < 300; n++) {
+        storage.defaultStoreEvent(event(n))
+        if (n % 100 === 99) counts.push(storage.getEventsByRun("own", "r").length)
+      }
+      console.log(JSON.stringify(counts))`,
+    )
+    assert.deepEqual(counts, [100, 200, 300])
+  })
+
   test("a setting goes elsewhere through a file system or a folder of the caller's", async () => {
     const elsewhere = temporaryFolder(shared)
     const count = await program(

@@ -19,6 +19,7 @@ import type {
   RunSettingFields,
   StoredRecord,
 } from "../core/shapes.js"
+import type { Stats } from "../core/stats.js"
 import type { CurveKeys } from "../wire/keys.js"
 import {
   MAX_OUTSTANDING_BYTES_DEFAULT,
@@ -30,6 +31,7 @@ import { performance } from "node:perf_hooks"
 
 import type { StoreOp } from "../core/batch.js"
 import { Connection } from "./connection.js"
+import { Pipeline } from "./pipeline.js"
 
 /** How a storage is made; everything may be left out. */
 export interface StorageOptions {
@@ -73,7 +75,8 @@ export type ListOp = Extract<ReadOp, `get${string}`>
  * while something is outstanding.
  *
  * A store takes the value, and its place in the order, at the call, awaited or not; its promise resolves when
- * it is on disk. A read sees every store that was acknowledged to anybody before. Every call may reject with
+ * it is on disk. A read sees every store that was called for before through this storage, awaited or not, and those of
+ * others that were acknowledged before. Every call may reject with
  * DaemonUnavailable, Refused or ClosedError; a store also with OutcomeUnknown, InvalidArgument or
  * TooMuchOutstanding. All of them are StorageErrors.
  */
@@ -167,6 +170,11 @@ export class DaemonStorage {
     }
   }
 
+  /** Returns something to store much with: its stores return at once, and it knows their positions. */
+  pipeline(): Pipeline {
+    return new Pipeline(this)
+  }
+
   /** Waits until every store called for so far is on disk or has failed; it rejects for none of them. */
   flush(): Promise<void> {
     return this.#connection.flush()
@@ -208,8 +216,8 @@ export class DaemonStorage {
   }
 
   /** Returns the daemon's counters and gauges. */
-  async stats(): Promise<Record<string, unknown>> {
-    return (await this.#value("stats", {})) as Record<string, unknown>
+  async stats(): Promise<Stats> {
+    return (await this.#value("stats", {})) as Stats
   }
 
   /** Returns the time that a message takes to the daemon and back, in milliseconds. */

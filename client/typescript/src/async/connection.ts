@@ -1,5 +1,6 @@
 // The connection of a client: one socket and one session for all calls of a thread.
 
+import { blamed, type Caller, callerOf } from "../core/caller.js"
 import {
   ClosedError,
   DaemonUnavailable,
@@ -26,9 +27,15 @@ const RECONNECT_MAX_MS = 500
 /** More reads wait here for their turn; those that wait for new records don't count. */
 const READS_IN_FLIGHT_MAX = 32
 
+/** With more stores unanswered their callers are not noted: in a large burst that is a third of what a store costs. */
+const CALLERS_NOTED_MAX = 1000
+/** These tell of the daemon, not of what is stored: they don't wait for the client's own stores. */
+const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
+
 interface Waiter {
   resolve: (read: Read) => void
   reject: (error: Error) => void
+  caller: Caller | undefined
 }
 
 /**
@@ -56,7 +63,7 @@ export class Connection {
   /** Each waits until so many stores are finished; in order. */
   #flushes: { finished: number; resolve: () => void }[] = []
   readonly #waiters = new Map<Read, Waiter>()
-  #readsWaiting: Read[] = []
+  #readsHeld: Read[] = []
   #closing: (() => void)[] | undefined
   #closed = false
 
@@ -73,6 +80,7 @@ export class Connection {
 
   /** Queues one value, of which the bytes are not to change any more; resolves to its position. */
   store(op: StoreOp, body: Uint8Array): Promise<number> {
+    const caller = this.#called - this.#finished < CALLERS_NOTED_MAX ? callerOf(this.store) : undefined
     return new Promise((resolve, reject) => {
       this.#checkOpen()
       this.#checkRoom()
@@ -82,7 +90,7 @@ export class Connection {
         this.#finished += 1
         this.#outstandingBytes -= body.length
         if (typeof outcome === "number") resolve(outcome)
-        else reject(outcome instanceof Error ? outcome : refused(op, outcome))
+        else reject(blamed(outcome instanceof Error ? outcome : refused(op, outcome), caller))
       }
       const now = this.#clock.now()
       this.#protocol.backlog.append({ op, body, calledAt: now, settle })
@@ -94,15 +102,18 @@ export class Connection {
   /**
    * Sends a request that stores nothing; resolves to it with its complete answer.
    *
-   * With `waitMs` the daemon may take so long longer than usual to answer.
+   * It begins when the stores that were called for before are finished, so that it sees them. With `waitMs` the daemon
+   * may take so long longer than usual to answer.
    */
   call(op: ReadOp, args: string, waitMs = 0): Promise<Read> {
+    const caller = callerOf(this.call)
     return new Promise((resolve, reject) => {
       this.#checkOpen()
       const read = new Read(op, args, this.#clock.now() + this.#target.timeoutMs + waitMs, { waitMs })
-      this.#waiters.set(read, { resolve, reject })
+      this.#waiters.set(read, { resolve, reject, caller })
+      if (waitMs === 0 && !STATES.has(op)) read.after = this.#called
       if (waitMs > 0) this.#protocol.reads.add(read)
-      else this.#readsWaiting.push(read)
+      else this.#readsHeld.push(read)
       this.#turnSoon()
     })
   }
@@ -186,7 +197,7 @@ export class Connection {
 
   /** Whether there is a connection, or one may be tried. Where no daemon can be, everything fails. */
   #mayConnect(now: number): boolean {
-    if (this.#socket !== undefined || (this.#protocol.idle && this.#readsWaiting.length === 0)) return true
+    if (this.#socket !== undefined || (this.#protocol.idle && this.#readsHeld.length === 0)) return true
     const what = this.#absence.look(now)
     if (what === "never") {
       const { endpoint } = this.#target
@@ -204,7 +215,7 @@ export class Connection {
       for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.settle((gone) => this.#givenUp(gone))
     }
     for (const read of this.#waiters.keys()) {
-      if (read.deadline > now) continue
+      if (this.#deadlineOf(read) > now) continue
       this.#endRead(read, read.error === undefined ? this.#unavailable() : refused(read.op, read.error))
     }
   }
@@ -231,15 +242,27 @@ export class Connection {
     const { reads } = this.#protocol
     let room = READS_IN_FLIGHT_MAX
     for (const read of reads) if (read.waitMs === 0) room -= 1
-    for (const read of this.#readsWaiting.splice(0, Math.max(room, 0))) reads.add(read)
+    this.#readsHeld = this.#readsHeld.filter((read) => {
+      if (room <= 0 || read.after > this.#finished) return true
+      room -= 1
+      read.deadline = Math.max(read.deadline, this.#protocol.stores.progressAt + this.#target.timeoutMs)
+      reads.add(read)
+      return false
+    })
+  }
+
+  /** When a read fails. While it waits for stores, and the daemon takes them, its time does not run. */
+  #deadlineOf(read: Read): number {
+    if (read.after <= this.#finished) return read.deadline
+    return Math.max(read.deadline, this.#protocol.stores.progressAt + this.#target.timeoutMs)
   }
 
   #endRead(read: Read, error?: Error): void {
     const waiter = this.#waiters.get(read)
     this.#waiters.delete(read)
-    if (!this.#protocol.reads.delete(read)) this.#readsWaiting = this.#readsWaiting.filter((one) => one !== read)
+    if (!this.#protocol.reads.delete(read)) this.#readsHeld = this.#readsHeld.filter((held) => held !== read)
     if (error === undefined) waiter?.resolve(read)
-    else waiter?.reject(error)
+    else waiter?.reject(blamed(error, waiter.caller))
   }
 
   /** Hands over every frame that may go now. */
@@ -323,7 +346,7 @@ export class Connection {
 
   /** Leaves nothing under way that would keep the process alive when nothing is outstanding. */
   #rest(): void {
-    if (!this.#protocol.idle || this.#readsWaiting.length > 0) return
+    if (!this.#protocol.idle || this.#readsHeld.length > 0) return
     this.#absence.rests()
     if (this.#receiving || this.#sending) this.#dropSocket()
     if (this.#closing === undefined) return
@@ -335,7 +358,7 @@ export class Connection {
   #setTimer(now: number): void {
     const { timeoutMs } = this.#target
     let due = this.#protocol.givesUpAt(timeoutMs)
-    for (const read of this.#waiters.keys()) due = Math.min(due, read.deadline)
+    for (const read of this.#waiters.keys()) due = Math.min(due, this.#deadlineOf(read))
     if (this.#socket !== undefined && !this.#sending && due < Infinity) due = Math.min(due, this.#protocol.due())
     if (due === Infinity) {
       clearTimeout(this.#timer)

@@ -39,7 +39,9 @@ export class Read {
   epoch: string | undefined
   epochs: unknown
   readonly op: ReadOp
-  readonly deadline: number
+  deadline: number
+  /** Number of the client's own stores that it must see: it begins when they are finished. */
+  after = 0
   /** So much longer than usual the daemon may take to answer. */
   readonly waitMs: number
   readonly #arguments: string

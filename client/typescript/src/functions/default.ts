@@ -1,6 +1,7 @@
 // The one client of the module-level functions: made when first used, for the base as it is found then.
 
 import type { StoreOp } from "../core/batch.js"
+import { blamed, type Caller, callerOf } from "../core/caller.js"
 import { ProtocolError, revived, StorageError } from "../core/errors.js"
 import { textOf, valueOf } from "../core/jsonio.js"
 import type { ReadOp } from "../core/reads.js"
@@ -18,12 +19,15 @@ import type { WorkerAnswer, WorkerCall } from "../worker.js"
 /** How long the end of the process is put off for what was not awaited. */
 const EXIT_MS = 5_000
 const DROP_MS = 1_000
+/** With more calls unanswered their callers are not noted: it costs too much in a large burst. */
+const CALLERS_NOTED_MAX = 1000
 /** More than the thread itself takes to give up: it answers unless it is gone. */
 const GRACE_MS = 30_000
 
 interface Waiter {
   resolve: (value: number | Uint8Array | undefined) => void
   reject: (error: Error) => void
+  caller: Caller | undefined
 }
 
 /** A call without its id; `Omit` would lose which fields go together. */
@@ -139,12 +143,13 @@ class DefaultClient {
   }
 
   #post(call: Call): Promise<number | Uint8Array | undefined> {
+    const caller = this.#waiters.size < CALLERS_NOTED_MAX ? callerOf(this.#post) : undefined
     return new Promise((resolve, reject) => {
       if (this.#gone !== undefined) throw this.#gone
       const id = ++this.#calls
       const thread = this.#thread
       if (this.#waiters.size === 0) thread.holds(true)
-      this.#waiters.set(id, { resolve, reject })
+      this.#waiters.set(id, { resolve, reject, caller })
       thread.post({ ...call, id })
     })
   }
@@ -154,7 +159,7 @@ class DefaultClient {
     this.#waiters.delete(id)
     if (this.#waiters.size === 0) this.#thread.holds(false)
     if (error === undefined) waiter?.resolve(value)
-    else waiter?.reject(revived(error))
+    else waiter?.reject(blamed(revived(error), waiter.caller))
   }
 
   /** Whether no call can succeed any more. */

@@ -1,0 +1,42 @@
+// The answer to `stats`; what each field means stands in `daemon/docs/stats.md`.
+
+/** How far index or tree are. */
+export interface ProjectionStats {
+  /** Null while it starts, as the next two. */
+  position: number | null
+  lagRecords: number | null
+  lagBytes: number | null
+  /** "", or what stops it. */
+  fault: string
+  faults: number
+  starts: number
+}
+
+/** Counters and gauges of a daemon; counters begin with its start. A newer one may have more fields. */
+export interface Stats {
+  position: number
+  uptimeSeconds: number
+  sessions: number
+  messages: number
+  journal: { segment: number; offset: number; syncs: number; syncSeconds: number; slowSyncs: number }
+  /** By operation. */
+  stored: { [op: string]: number }
+  repeated: number
+  /** By code. */
+  refused: { [code: string]: number }
+  held: { requests: number; bytes: number }
+  partsBytes: number
+  reads: { waiting: number; pending: number; following: number; failed: number }
+  outbox: { stalled: number; dropped: number; gone: number }
+  connections: {
+    open: number
+    accepted: number
+    /** By reason, as the next two. */
+    failed: { [reason: string]: number }
+    cut: { [reason: string]: number }
+    paused: { [reason: string]: number }
+    halfBytes: number
+  }
+  index: ProjectionStats & { rebuilds: number }
+  tree: ProjectionStats & { blocked: number }
+}
