@@ -1,8 +1,8 @@
 """The tables of the index, and the version of their layout."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-VOUCHING_VERSIONS = frozenset({2, 3})
+VOUCHING_VERSIONS = frozenset({2, 3, 4})
 """Versions whose lost records a repair can read: after an update, an older index is all there is."""
 
 LOST_SEGMENT = 0
@@ -39,7 +39,15 @@ CREATE TABLE setting (
   sent_start INTEGER NOT NULL, body_end INTEGER NOT NULL  -- where that stands, and what is added goes
 );
 CREATE INDEX setting_order ON setting (updated_at DESC, job, name);
--- The key is the name of the event's file. Different events with one name are told apart by n: 1, 2, 3, …
+-- Most events, some hundreds in a row: see event_blocks.py. The columns are those of the last event.
+CREATE TABLE event_block (
+  id INTEGER PRIMARY KEY, run INTEGER NOT NULL,
+  last_step INTEGER NOT NULL, last_timestamp INTEGER NOT NULL, last_position INTEGER NOT NULL,
+  data BLOB NOT NULL
+);
+CREATE UNIQUE INDEX event_block_step ON event_block (run, last_step, last_position);
+CREATE INDEX event_block_time ON event_block (run, last_timestamp, last_position);
+-- The other events. The key is the name of the event's file. Events with one name differ in n: 1, 2, …
 -- A lost event keeps its name: its segment is 0, and its position behind all others.
 CREATE TABLE event (
   run INTEGER NOT NULL, timestamp INTEGER NOT NULL, step INTEGER NOT NULL, type TEXT NOT NULL, n INTEGER NOT
@@ -47,8 +55,9 @@ CREATE TABLE event (
   position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (run, timestamp, step, type, n)
 ) WITHOUT ROWID;
--- The order of getEventsByRun, with all that it answers.
+-- The orders of getEventsByRun, with all that it answers, and of getEventContents.
 CREATE INDEX event_order ON event (run, step, position, at);
+CREATE INDEX event_time ON event (run, coalesce(CAST(at AS REAL), timestamp), position);
 CREATE INDEX event_twin ON event (run, timestamp, step, type, crc) WHERE n > 1;
 -- Events that don't have their plain file name: n as above, or 0 for one that repeats an earlier event.
 CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from perstack_stored.datadir.filesystem import FILE_MODE
 from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index.connection import _files_of, connect_worker, cursor_crc, may_pass, read_cursor
-from perstack_stored.index.schema import _SCHEMA, LOST_POSITION, LOST_SEGMENT, SCHEMA_VERSION
+from perstack_stored.index.schema import _SCHEMA, SCHEMA_VERSION
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
 from perstack_stored.model import gaps, values
@@ -24,36 +24,16 @@ from perstack_stored.model.run_settings import MISSING_MAX_STEPS, MISSING_REASON
 from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
-from .lookalikes import GROUP_MIN, Lookalikes
+from .event_writer import EventWriter
 from .page_checksums import CheckpointedChecksums
 from .value_lookup import ValueAddress, read_value
 
 _PLACE_EVERY_BYTES = 256 << 10
-_RUNS_CACHED_MAX = 4096
-_INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# Most events are the first of their name, with a whole timestamp. sqlite3 takes long over None.
-_INSERT_FRESH = "INSERT INTO event VALUES (?, ?, ?, ?, 1, NULL, ?, ?, ?, ?, ?)"
 _GAP = int(Kind.GAP)
-_BRING_BACK = (
-    "UPDATE event SET position = ?, segment = ?, offset = ?"
-    " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
-)
+_EVENT = int(Kind.EVENT)
+_OFFSET_MAX = (1 << 32) - 1  # of a value in an event block
 _SETTING_ROW = "setting VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHERE run = ?"
-
-
-class _Latest:
-    """The newest timestamp of a run, and the steps and types that it has there; None: not known.
-
-    Also the greatest step of the run.
-    """
-
-    __slots__ = ("names", "step", "timestamp")
-
-    def __init__(self, timestamp: int, step: int) -> None:
-        self.timestamp = timestamp
-        self.step = step
-        self.names: set[tuple[int, str]] | None = None
 
 
 class IndexWriter:
@@ -75,12 +55,9 @@ class IndexWriter:
         """
         self._reader = reader
         self._store = store
-        self._runs: dict[tuple[str, str], int] = {}
-        self._latest: dict[int, _Latest] = {}
-        self._fresh: list[tuple[object, ...]] = []
-        self._reordered: dict[int, int] = {}  # by run
         self._gaps: list[GapRange] = []
-        self._lookalikes = Lookalikes()
+        self._batch: list[tuple[int, int, memoryview]] = []  # events: position, offset, value
+        self._batch_segment = 0
         self._status = status
         self.names_records = False
         for file in _files_of(path):
@@ -99,6 +76,7 @@ class IndexWriter:
             if not may_pass(error):
                 raise IndexUnusableError(f"the index can't be opened: {error}") from error
             raise
+        self._events = EventWriter(self._database, self._value_at)
         self._checkpoints = CheckpointedChecksums(path, self._database)
         os.chmod(path, FILE_MODE)
         self._last_place = (self._place.segment, self._place.offset)
@@ -137,27 +115,11 @@ class IndexWriter:
         try:
             for entry in entries:
                 self._note_place(entry)
-                position = entry.header.position
-                large = is_large(entry.header)
-                for place in entry_format.record_places(entry.data, entry.header):
-                    payload = entry.data[place.start : place.start + place.length]
-                    where = (
-                        position,
-                        entry.segment,
-                        entry.offset + place.start,
-                        place.length,
-                        crc32c(payload),
-                    )
-                    if self.names_records:
-                        self._name(position, place.kind)
-                    value = self._index_record(place.kind, place.flags, payload, entry.header.time_ms, where)
-                    if large and value is not None:
-                        self._note_large(position, value)
-                    position += 1
+                self._index_entry(entry)
                 self._place = self._reader.place_after(entry)
-            self._insert_fresh()
+            self._add_events()
+            self._events.flush()
             self._insert_gaps()
-            self._note_reordered()
             database.execute(
                 "UPDATE cursor SET position = ?, segment = ?, offset = ?, crc = ?",
                 (*self._place, cursor_crc(self._store, self._place)),
@@ -168,7 +130,8 @@ class IndexWriter:
                 database.execute("ROLLBACK")
             self._place, self._last_place = before
             self._gaps.clear()
-            self._forget()  # numbers of runs that are rolled back go to other runs
+            self._batch.clear()
+            self._events.forget()
             raise
 
     @property
@@ -208,6 +171,36 @@ class IndexWriter:
         owner = (value.id, "") if isinstance(value, values.Job) else (value.jobId, value.runId)
         self._database.execute("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (position, *owner))
 
+    def _index_entry(self, entry: Entry) -> None:
+        header, data = entry.header, entry.data
+        position = header.position
+        if entry.segment != self._batch_segment:
+            self._add_events()
+            self._batch_segment = entry.segment
+        in_batch = (
+            not (is_large(header) or self.names_records) and entry.offset + header.length <= _OFFSET_MAX
+        )
+        for kind, flags, start, length in entry_format.record_places(data, header):
+            payload = data[start : start + length]
+            if in_batch and kind == _EVENT:
+                self._batch.append((position, entry.offset + start, payload))
+            else:
+                self._add_events()
+                if self.names_records:
+                    self._name(position, kind)
+                where = (position, entry.segment, entry.offset + start, length, crc32c(payload))
+                value = self._index_record(kind, flags, payload, header.time_ms, where)
+                if is_large(header) and value is not None:
+                    self._note_large(position, value)
+            position += 1
+
+    def _add_events(self) -> None:
+        """Index the events that were collected. One call decodes all."""
+        if self._batch:
+            batch, self._batch = self._batch, []
+            keys = values.event_keys([payload for _, _, payload in batch])
+            self._events.add(self._batch_segment, keys, batch)
+
     def _index_record(
         self, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]
     ) -> values.Value | None:
@@ -217,7 +210,7 @@ class IndexWriter:
             return None
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
-            self._event(value, payload, where)
+            self._events.add_row(value, where, payload)
         elif isinstance(value, values.Checkpoint):
             self._database.execute(
                 "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -231,94 +224,6 @@ class IndexWriter:
             self._setting(value, payload, flags, time_ms, where)
         return value
 
-    def _run(self, job: str, name: str) -> int:
-        found = self._runs.get((job, name))
-        if found is None:
-            self._database.execute(
-                "INSERT INTO run (job, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (job, name)
-            )
-            (found,) = self._database.execute(
-                "SELECT id FROM run WHERE job = ? AND name = ?", (job, name)
-            ).fetchone()
-            if len(self._runs) >= _RUNS_CACHED_MAX:
-                self._insert_fresh()
-                self._note_reordered()
-                self._forget()
-            self._runs[job, name] = found
-        return int(found)
-
-    def _event(self, event: values.Event, payload: memoryview, where: tuple[int, int, int, int, int]) -> None:
-        timestamp = int(event.timestamp)
-        at = None if event.timestamp == timestamp else repr(event.timestamp)
-        run = self._run(event.jobId, event.runId)
-        step = int(event.stepNumber)
-        key = (run, timestamp, step, event.type)
-        latest = self._latest_of(run)
-        if self._is_fresh(latest, key) and at is None:
-            self._fresh.append(key + where)
-            self._note_step(run, latest, step, where[0])
-            return
-        self._insert_fresh()
-        if self._database.execute(_INSERT_EVENT + " ON CONFLICT DO NOTHING", (*key, 1, at, *where)).rowcount:
-            self._note_step(run, latest, step, where[0])
-            return
-        n = self._held_as(key, payload, where)
-        if n is None:
-            n = self._next_n(key)
-            self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
-        if n:
-            self._note_step(run, latest, step, where[0])
-        if n != 1:
-            self._database.execute("INSERT INTO twin VALUES (?, ?)", (where[0], n))
-
-    def _latest_of(self, run: int) -> _Latest:
-        latest = self._latest.get(run)
-        if latest is None:
-            newest = self._database.execute(
-                "SELECT max(timestamp) FROM event WHERE run = ?", (run,)
-            ).fetchone()[0]
-            furthest = self._database.execute(
-                "SELECT step FROM event INDEXED BY event_order WHERE run = ? AND segment > ?"
-                " ORDER BY step DESC LIMIT 1",
-                (run, LOST_SEGMENT),
-            ).fetchone()
-            latest = self._latest[run] = _Latest(
-                -1 if newest is None else newest, -1 if furthest is None else furthest[0]
-            )
-        return latest
-
-    def _note_step(self, run: int, latest: _Latest, step: int, position: int) -> None:
-        """An event of an earlier step invalidates the cached listings of its run."""
-        if step >= latest.step:
-            latest.step = step
-        else:
-            self._reordered[run] = position
-
-    def _note_reordered(self) -> None:
-        if self._reordered:
-            self._database.executemany(
-                "UPDATE run SET stirred = ? WHERE id = ?",
-                [(position, run) for run, position in self._reordered.items()],
-            )
-            self._reordered.clear()
-
-    @staticmethod
-    def _is_fresh(latest: _Latest, key: tuple[int, int, int, str]) -> bool:
-        """Whether no event can have this name yet, as for most; such rows are inserted many at a time."""
-        _, timestamp, step, type_ = key
-        if timestamp > latest.timestamp:
-            latest.timestamp, latest.names = timestamp, {(step, type_)}
-            return True
-        if timestamp < latest.timestamp or latest.names is None or (step, type_) in latest.names:
-            return False
-        latest.names.add((step, type_))
-        return True
-
-    def _insert_fresh(self) -> None:
-        if self._fresh:
-            self._database.executemany(_INSERT_FRESH, self._fresh)
-            self._fresh.clear()
-
     def _insert_gaps(self) -> None:
         if not self._gaps:
             return
@@ -329,45 +234,6 @@ class IndexWriter:
         self._database.executemany("INSERT OR REPLACE INTO gap VALUES (?, ?)", self._gaps)
         self._gaps.clear()
 
-    def _forget(self) -> None:
-        self._runs.clear()
-        self._latest.clear()
-        self._fresh.clear()
-        self._reordered.clear()
-        self._lookalikes.clear()
-
-    def _held_as(
-        self, key: tuple[int, int, int, str], payload: memoryview, where: tuple[int, int, int, int, int]
-    ) -> int | None:
-        """Find an earlier event with the same bytes, hence the same job, run and id; None if there is none.
-
-        Returns:
-            0 for a repeat of an event that is there; the number of a lost event, which is brought back.
-        """
-        _, _, _, length, crc = where
-        group = (*key, length, crc)
-        if self._lookalikes.knows(group):
-            return 0 if self._lookalikes.has(group, payload) else None
-        places: list[ValueAddress] = []
-        select = (
-            "SELECT n, segment, offset FROM event{}"
-            " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
-        )
-        # With a named index: otherwise SQLite walks through all events of the name.
-        for by, condition in (("", "n = 1"), (" INDEXED BY event_twin", "n > 1")):
-            found = self._database.execute(select.format(by, condition), (*key, crc, length))
-            for n, segment, offset in found:
-                if segment == LOST_SEGMENT:
-                    self._database.execute(_BRING_BACK, (*where[:3], *key, n))
-                    return int(n)
-                places.append(ValueAddress(segment, offset, length, crc))
-                held = self._value_at(places[-1])
-                if held is not None and payload == held:
-                    return 0
-        if len(places) >= GROUP_MIN:
-            self._lookalikes.learn(group, (payload, *filter(None, map(self._value_at, places))))
-        return None
-
     def _value_at(self, place: ValueAddress) -> bytes | None:
         try:
             return read_value(self._reader, place, lambda: self._place)
@@ -375,27 +241,11 @@ class IndexWriter:
             return None  # the journal is damaged there: the bytes can't be compared
 
     def _gap(self, gap: Gap) -> None:
-        """A lost event keeps its name, so that later ones keep theirs; settings keep their time."""
+        """Settings keep their time, and a lost event its name."""
         for job, run, updated_at in gap.touched:
-            self._database.execute(_TOUCH, (updated_at, self._run(job, run)))
-        if not gap.n:
-            return
-        self._lookalikes.clear()  # a lost event can be brought back
-        self._insert_fresh()
-        run_id = self._run(gap.jobId, gap.runId)
-        timestamp = int(gap.timestamp)
-        at = None if gap.timestamp == timestamp else repr(gap.timestamp)
-        key = (run_id, timestamp, gap.stepNumber, gap.type, gap.n)
-        where = (LOST_POSITION, LOST_SEGMENT, 0, gap.length, gap.crc)
-        self._database.execute(_INSERT_EVENT, (*key, at, *where))
-        self._latest.pop(run_id, None)
-
-    def _next_n(self, key: tuple[int, int, int, str]) -> int:
-        (n,) = self._database.execute(
-            "SELECT max(n) FROM event WHERE run = ? AND timestamp = ? AND step = ? AND type = ?",
-            key,
-        ).fetchone()
-        return int(n) + 1
+            self._database.execute(_TOUCH, (updated_at, self._events.run(job, run)))
+        if gap.n:
+            self._events.add_gap(gap)
 
     def _setting(
         self,
@@ -405,7 +255,7 @@ class IndexWriter:
         time_ms: int,
         where: tuple[int, int, int, int, int],
     ) -> None:
-        run = self._run(setting.jobId, setting.runId)
+        run = self._events.run(setting.jobId, setting.runId)
         missing_defaults = (MISSING_REASONING_BUDGET if setting.reasoningBudget is values.UNSET else 0) | (
             MISSING_MAX_STEPS if setting.maxSteps is values.UNSET else 0
         )

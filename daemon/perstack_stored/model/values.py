@@ -5,8 +5,10 @@ msgspec decodes the required fields and skips the rest. It refuses some legal JS
 so such a value is decoded a second time (`model/lone_surrogates.py`).
 """
 
+import contextlib
 import re
-from typing import Annotated, Never
+from collections.abc import Sequence
+from typing import Annotated, Never, cast
 
 import msgspec
 from msgspec import Meta
@@ -81,6 +83,16 @@ class Event(msgspec.Struct):
     stepNumber: _Step
 
 
+class EventKey(msgspec.Struct):
+    """What the index needs of an event."""
+
+    jobId: str
+    runId: str
+    type: str
+    timestamp: _Number
+    stepNumber: _Number
+
+
 class RunSetting(msgspec.Struct):
     """Required fields of a run setting, and the two that have a default when read."""
 
@@ -136,6 +148,7 @@ _LARGE_DECODERS: dict[int, msgspec.json.Decoder[Value]] = _DECODERS | {
     Kind.CHECKPOINT: msgspec.json.Decoder(_LargeCheckpoint),
     Kind.RUN_SETTING: msgspec.json.Decoder(_LargeRunSetting),
 }
+_EVENT_KEYS = msgspec.json.Decoder(list[EventKey])
 _LARGE_FIELDS = {
     Kind.CHECKPOINT: (b"[", "array", ("messages",)),
     Kind.RUN_SETTING: (b"{", "object", ("providerConfig", "input", "experts", "env")),
@@ -173,6 +186,20 @@ def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
         return _second_opinion(kind, payload)
     except RecursionError:  # an older daemon accepted deeper values; the caller's own calls count as well
         return decode(kind, pruned(payload, _PRUNED_LEVELS))
+
+
+def event_keys(events: Sequence[bytes | memoryview]) -> Sequence[EventKey | Event]:
+    """Decode what the index needs of events that were checked when they were stored: all in one call.
+
+    Raises:
+        Refusal: BAD_JSON or BAD_VALUE.
+    """
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        keys = _EVENT_KEYS.decode(b"[" + b",".join(events) + b"]")
+        if len(keys) == len(events):
+            return keys
+    # A lone surrogate in one of them, as a rule.
+    return [cast("Event", decode(Kind.EVENT, event)) for event in events]
 
 
 def _small(kind: int, payload: bytes | bytearray | memoryview) -> Value:

@@ -3,45 +3,19 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
+from perstack_stored.index import event_reader
 from perstack_stored.read.listing_cache import START, Cursor, Listing, Page
 from perstack_stored.read.source import (
-    ADDRESS,
     LIMIT_MAX,
     PAGE_ROWS,
-    PLACES_ROWS,
     Answer,
     Source,
-    as_json_text,
     cursor_of,
-    decode_rows,
     json_array,
-    query_text,
     values_of,
 )
-
-_META_ROWS = """
-  FROM event INDEXED BY event_order WHERE run = :run AND position <= :newest AND (step, position) > (:a, :b)
-  ORDER BY step, position"""
-
-_META = f"""
-SELECT CAST(group_concat(printf('{{"timestamp":%s,"stepNumber":%d,"type":%s}}', coalesce(at, timestamp), step,
-  json_quote(type)), ',') AS BLOB), count(*), max(step)
-FROM (SELECT at, timestamp, step, type {_META_ROWS} LIMIT :limit)
-"""  # noqa: S608 - constants
-
-_META_NEXT = f"SELECT step, position {_META_ROWS} LIMIT 1 OFFSET :limit - 1"
-
-_EXACT = "coalesce(CAST(at AS REAL), timestamp)"
-
-_CONTENTS = f"""
-SELECT {ADDRESS}, timestamp, position FROM event
-WHERE run = :run AND position <= :newest AND step <= :step AND timestamp >= :a AND (timestamp > :a
-  OR ({_EXACT}, position) > (SELECT {_EXACT}, position FROM event WHERE run = :run AND timestamp = :a AND
-  position = :b))
-ORDER BY timestamp, {_EXACT}, position LIMIT :limit
-"""  # noqa: S608 - constants
-
-_CONTENTS_TEXT = as_json_text(f"{ADDRESS}, timestamp, position", _CONTENTS)
 
 
 def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +62,19 @@ def _metas(source: Source, bound: dict[str, Any], after: Cursor, listing: Listin
 
 def _meta_page(source: Source, bound: dict[str, Any], after: Cursor, rows: int) -> Page:
     """A page of at most `rows` items after a cursor."""
-    page = {**bound, "a": after[0], "b": after[1], "limit": rows}
-    text, count, step = source.database.execute(_META, page).fetchone()
-    if count == rows:
-        return Page(text, source.database.execute(_META_NEXT, page).fetchone(), ends=False)
-    return Page(text or b"", (after[0] if step is None else step, bound["newest"]), ends=True)
+    texts: list[str] = []
+    last = after
+    for events in event_reader.by_step(source.database, bound["run"], after, bound["newest"], rows):
+        types = {type: msgspec.json.encode(type).decode() for type in {event[3] for event in events}}
+        texts += [
+            f'{{"timestamp":{timestamp},"stepNumber":{step},"type":{types[type]}}}'
+            for step, _, timestamp, type in events
+        ]
+        last = events[-1][:2]
+    text = ",".join(texts).encode()
+    if len(texts) == rows:
+        return Page(text, last, ends=False)
+    return Page(text, (last[0], bound["newest"]), ends=True)
 
 
 def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -109,13 +91,9 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
 
 
 def _contents(source: Source, bound: dict[str, Any], limit: int = 2**60) -> Iterator[list[list[Any]]]:
-    """Rows of events after a cursor in portions, at most `limit`."""
-    count = portion = 0
-    while count == portion < limit:
-        limit -= count
-        portion = min(PLACES_ROWS, limit)
-        rows = decode_rows(query_text(source, _CONTENTS_TEXT, {**bound, "limit": portion}))
-        count = len(rows)
-        if rows:
-            bound = {**bound, "a": rows[-1][4], "b": rows[-1][5]}
-            yield rows
+    """Address, timestamp and position of events after a cursor in portions, at most `limit`."""
+    after = bound["a"], bound["b"]
+    for events in event_reader.by_time(
+        source.database, bound["run"], after, bound["newest"], bound["step"], limit
+    ):
+        yield [[*event[2:], event[1]] for event in events]

@@ -9,12 +9,13 @@ import sqlite3
 from collections import OrderedDict
 from typing import NamedTuple
 
+from perstack_stored.index import event_reader
+
 Cursor = tuple[int, int]  # step and position
 START: Cursor = (-1, -1)
 _SHARE = 4  # one listing takes at most a quarter of the cache
 _LISTING_BYTES = 1024  # memory of a listing besides its text
 _JOIN_BYTES_MAX = 1 << 18  # pages of a few items are joined up to here
-_SINCE = "SELECT EXISTS (SELECT 1 FROM event WHERE run = ? AND (step, position) > (?, ?) AND position <= ?)"
 
 
 class Page(NamedTuple):
@@ -62,8 +63,7 @@ class ListingCache:
             return listing
         if listing.newest < reordered_at:
             return self._begin(run, newest)
-        (added,) = database.execute(_SINCE, (run, *listing.last, newest)).fetchone()
-        if added:
+        if any(event_reader.by_step(database, run, listing.last, newest, 1)):
             return self._go_on(listing, newest)
         listing.newest = newest
         return listing

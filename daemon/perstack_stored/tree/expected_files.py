@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from perstack_stored.index.event_reader import count_events, events_of_run
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import json_text
 from perstack_stored.model.run_settings import setting_text
@@ -12,11 +13,6 @@ from perstack_stored.tree.write import event_name
 JOB_NAME = "job.json"
 SETTING_NAME = "run-setting.json"
 
-_EVENTS = """
-SELECT run.job, run.name, e.timestamp, e.step, e.type, e.n, e.position, e.segment, e.offset, e.length
-FROM event e CROSS JOIN run ON run.id = e.run WHERE e.segment > 0
-ORDER BY e.run, e.timestamp, e.step, e.type, e.n
-"""
 _SETTINGS = """
 SELECT run.job, run.name, s.updated_at, s.rewritten, s.position, s.segment, s.offset, s.length
 FROM setting s CROSS JOIN run ON run.id = s.run
@@ -34,9 +30,9 @@ class ExpectedFile(NamedTuple):
 
 def count_expected(database: sqlite3.Connection) -> int:
     """Count the files that the tree should hold."""
-    return sum(
+    return count_events(database) + sum(
         int(database.execute(f"SELECT count(*) FROM {table} WHERE segment > 0").fetchone()[0])  # noqa: S608
-        for table in ("job", "checkpoint", "setting", "event")
+        for table in ("job", "checkpoint", "setting")
     )
 
 
@@ -62,6 +58,9 @@ def expected_files(database: sqlite3.Connection, reader: JournalReader) -> Itera
             return setting_text(payload(), at, rewritten=bool(again))
 
         yield ExpectedFile(position, ("jobs", job, "runs", run), SETTING_NAME, setting)
-    for job, run, timestamp, step, type, n, position, *place in database.execute(_EVENTS):
+    for id, job, run in database.execute("SELECT id, job, name FROM run"):
         folders = ("jobs", job, "runs", run)
-        yield ExpectedFile(position, folders, event_name(timestamp, step, type, n), stored(*place))
+        for event in events_of_run(database, id):
+            name = event_name(event.timestamp, event.step, event.type, event.n)
+            content = stored(event.segment, event.offset, event.length)
+            yield ExpectedFile(event.position, folders, name, content)

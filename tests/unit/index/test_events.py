@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored.index import writer as index
+from perstack_stored.index import event_writer, writer
 from perstack_stored.index.value_lookup import read_value
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.writer import Append
@@ -144,7 +144,7 @@ def test_events_are_numbered_alike_in_slices_of_any_size(
         same.append(dumps(e))
         if len(same) > 1:
             expected[position] = len(same)
-    monkeypatch.setattr(index, "_RUNS_CACHED_MAX", cached)
+    monkeypatch.setattr(event_writer, "_RUNS_CACHED_MAX", cached)
     for e in events:
         base.journal.append(
             [Append(entry_format.NO_SESSION, 0, [entry_format.Record(Kind.EVENT, 0, dumps(e))])]
@@ -193,7 +193,7 @@ def test_many_events_of_one_checksum_are_not_compared_with_each_other(
         looks += 1
         return read_value(*arguments)
 
-    monkeypatch.setattr(index, "read_value", counted)
+    monkeypatch.setattr(writer, "read_value", counted)
     base.store(*((Kind.EVENT, text) for text in events))
     base.store(*((Kind.EVENT, text) for text in reversed(events)))
     assert looks < len(events)

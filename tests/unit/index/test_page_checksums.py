@@ -14,6 +14,7 @@ from perstack_stored.index.page_checksums import verify_at_rest
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.model.kinds import Kind
 from tests.helpers.datadir import Base, event
+from tests.helpers.index import count_events
 
 
 @pytest.fixture
@@ -23,9 +24,9 @@ def base(tmp_path: Path) -> Base:
 
 def rows(path: Path) -> int:
     database = connect(str(path), read_only=True)
-    (count,) = database.execute("SELECT count(*) FROM event").fetchone()
+    count = count_events(database)
     database.close()
-    return int(count)
+    return count
 
 
 def copy_of(base: Base, target: Path) -> Path:
@@ -118,7 +119,7 @@ def test_one_killed_in_a_checkpoint_is_completed(
         raise KeyboardInterrupt
 
     base.database.execute("BEGIN")  # or the log would be emptied in the same step
-    base.database.execute("SELECT count(*) FROM event").fetchone()
+    base.database.execute("SELECT count(*) FROM event_block").fetchone()
     monkeypatch.setattr(index_sums.CheckpointedChecksums, "_put_sums", die)
     with pytest.raises(KeyboardInterrupt):
         base.index.checkpoint()
@@ -177,7 +178,7 @@ def test_a_power_cut_after_a_checkpoint_takes_no_checksums(
 
 def test_a_reader_holds_up_a_checkpoint_but_not_the_index(base: Base, tmp_path: Path) -> None:
     base.database.execute("BEGIN")
-    base.database.execute("SELECT count(*) FROM event").fetchone()
+    base.database.execute("SELECT count(*) FROM event_block").fetchone()
     store(base, 0, 20)
     base.index.checkpoint()
     store(base, 20, 30)

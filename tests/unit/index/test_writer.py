@@ -21,6 +21,7 @@ from perstack_stored.read import queries
 from perstack_stored.read.listing_cache import ListingCache
 from perstack_stored.read.source import Source
 from tests.helpers.datadir import Base, checkpoint, dumps, event, job, setting
+from tests.helpers.index import count_events
 from tests.unit.index.events import many_events, twins
 
 RUN = {"jobId": "job-1", "runId": "run-1"}
@@ -258,7 +259,7 @@ def test_a_failed_transaction_leaves_nothing_behind(base: Base) -> None:
     with pytest.raises(sqlite3.OperationalError, match="full"):
         base.follow()
     assert base.index.place == before
-    assert base.database.execute("SELECT count(*) FROM event").fetchone() == (1,)
+    assert count_events(base.database) == 1
     # A part goes first, so that a number given to a run in the failed transaction is another's now.
     database.execute("PRAGMA max_page_count = 1000000")
     entries = base.new_entries()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from perstack_stored.datadir.layout import DataDir
+from perstack_stored.index.event_reader import has_event
 from perstack_stored.offline.findings import Report
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
 from perstack_stored.tree.write import event_name
@@ -115,8 +116,7 @@ class _Foreign:
         # As the tree writes it: without leading zeros.
         if event_name(timestamp, step, match[3], n) != name:
             return False
-        key = "run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ? AND segment > 0"
-        return self._has(f"SELECT 1 FROM event WHERE {key}", run, timestamp, step, match[3], n)  # noqa: S608
+        return run is not None and has_event(self._database, run, timestamp, step, match[3], n)
 
 
 def _open(dir_fd: int, name: str) -> int | None:

@@ -22,6 +22,7 @@ from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, progress, slices
 
+from .index_events import EventComparison
 from .journal import JournalEnd
 
 FRESH_NAME = "fresh.sqlite"
@@ -52,7 +53,6 @@ _TABLES = (
     _Table("job", ("id",), ("started_at", *_PLACE)),
     _Table("checkpoint", ("job", "id"), ("step", *_PLACE)),
     _Table("setting", ("run",), ("updated_at", "rewritten", "lacks", "sent_at", *_PLACE)),
-    _Table("event", ("run", "timestamp", "step", "type", "n"), ("at", *_PLACE)),
     _Table("twin", ("position",), ("n",), has_address=False),
     _Table("gap", ("first",), ("last",), has_address=False),
 )
@@ -169,6 +169,7 @@ class _Comparison:
                 if table.has_address:
                     self._addresses(table)
                 rows += self._database.execute(f"SELECT count(*) FROM copy.{table.name}").fetchone()[0]  # noqa: S608
+            rows += self._events()
         except sqlite3.Error as error:
             self._report.add("index_damage", reason=str(error))
         self._report.compared["index rows"] = rows
@@ -250,6 +251,25 @@ class _Comparison:
                 self._report.add(
                     "index_wrong", table=table.name, **named, position=position, columns="segment, offset"
                 )
+
+    def _events(self) -> int:
+        """Compare the events of each run; return the count of those of the copy."""
+        count = 0
+        runs = (
+            "SELECT id FROM main.run UNION SELECT run FROM copy.event UNION SELECT run FROM copy.event_block"
+        )
+        for (run,) in self._database.execute(runs).fetchall():
+            events = EventComparison(self._database, run)
+            try:
+                count += events.run(self._reader)
+            except IndexUnusableError as error:
+                self._report.add("index_damage", reason=str(error))
+            for name, event, differing in events.differences:
+                key = ("run", "timestamp", "step", "type", "n")
+                named = dict(self._named((column, getattr(event, column)) for column in key))
+                columns = {"columns": ", ".join(differing)} if differing else {}
+                self._report.add(name, table="event", **named, position=event.position, **columns)
+        return count
 
     def _key(self, table: _Table, key: Iterable[object]) -> dict[str, object]:
         """The key of a row for people: job and run instead of the run's number."""

@@ -11,6 +11,7 @@ from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.connection import connect, read_cursor
+from perstack_stored.index.event_reader import decode_block
 from perstack_stored.index.schema import SCHEMA_VERSION, VOUCHING_VERSIONS
 from perstack_stored.model import json_text
 from perstack_stored.model.checksum import crc32c
@@ -27,6 +28,10 @@ _EVENTS = """
 SELECT position, segment, offset, length, crc, run.job, run.name, timestamp, step, type, n, at
 FROM event JOIN run ON run.id = event.run WHERE position BETWEEN ? AND ? AND segment > 0
 """
+_BLOCKS = """
+SELECT run.job, run.name, data FROM event_block JOIN run ON run.id = event_block.run WHERE last_position >= ?
+"""
+_BLOCKS_SINCE = 4  # version of the index
 _CHECKPOINTS = """
 SELECT position, segment, offset, length, crc, job, id FROM checkpoint WHERE position BETWEEN ? AND ?
 """
@@ -70,6 +75,7 @@ class IndexEvidence:
         self._base = base
         self._known: dict[int, Known] = {}
         self._database: sqlite3.Connection | None = None
+        self._has_blocks = False
         self.position = 0
         self.reason = ""
         try:
@@ -89,6 +95,7 @@ class IndexEvidence:
             raise IndexUnusableError("the journal has no header that identifies the index")
         self.position = read_cursor(database, store).position
         self._database = database
+        self._has_blocks = version >= _BLOCKS_SINCE
 
     def close(self) -> None:
         """Close the copy of the index."""
@@ -105,14 +112,36 @@ class IndexEvidence:
             return
         self._holes = holes
         self._firsts = [hole.first for hole in holes]
+        first, last = holes[0].first, holes[-1].last
         for select, read in _READERS:
+            self._note(self._database.execute(select, (first, last)), read)
+        if self._has_blocks:
+            self._note(self._rows_of_blocks(self._database, first, last), _event)
+
+    def _note(self, rows: Iterator[Row], read: Callable[[Place, Row], Known]) -> None:
+        try:
+            for position, *row in rows:
+                if self._is_in_hole(position):
+                    segment, offset, length, crc, *facts = row
+                    self._known[position] = read((segment, offset, length, crc), facts)
+        except (sqlite3.Error, TypeError, ValueError) as error:
+            self._note_reason(error)
+
+    def _note_reason(self, error: Exception) -> None:
+        self.reason = f"not all of the index can be read: {error}"
+
+    def _rows_of_blocks(self, database: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
+        for job, run, data in database.execute(_BLOCKS, (first,)):
             try:
-                for position, *row in self._database.execute(select, (holes[0].first, holes[-1].last)):
-                    if self._is_in_hole(position):
-                        segment, offset, length, crc, *facts = row
-                        self._known[position] = read((segment, offset, length, crc), facts)
-            except (sqlite3.Error, TypeError, ValueError) as error:
-                self.reason = f"not all of the index can be read: {error}"
+                block = decode_block(data)
+            except IndexUnusableError as error:
+                self._note_reason(error)
+                continue
+            if block.position > last:
+                continue
+            for position, timestamp, step, offset, length, crc, type in block.rows():
+                address = position, block.segment, offset, length, crc
+                yield (*address, job, run, timestamp, step, type, 1, None)
 
     def _is_in_hole(self, position: int) -> bool:
         i = bisect_right(self._firsts, position) - 1

@@ -1,0 +1,181 @@
+"""Event blocks: up to `EVENTS_MAX` events of a run in one row of the index, as packed columns. No I/O.
+
+     0         4        6         8          16           24         32
+     +---------+--------+---------+----------+------------+----------+-------------+-- … --+
+     | crc32c  | count  | types   | position | timestamp  | step     | segment     | body  |
+     +---------+--------+---------+----------+------------+----------+-------------+-- … --+
+
+Numbers are little-endian. `types` is the size in bytes of the distinct event types, which begin the body,
+separated by line feeds. Columns of `count` unsigned 32-bit numbers follow: position, timestamp and step, each
+less its first one in the header, then offset, length and crc32c of the value in the journal; last a byte for
+each event, the number of its type. The checksum covers all after itself.
+
+In a block, positions increase, timestamps and steps never decrease, and timestamps are whole. All values
+stand in one journal segment.
+"""
+
+import struct
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+from perstack_stored.model.checksum import crc32c
+
+EVENTS_MAX = 512
+_TYPES_MAX = 255
+_U32 = 1 << 32
+_HEAD = struct.Struct("<IHHQQQQ")
+_CRC_BYTES = 4
+_COLUMNS = 6
+
+
+EventRow = tuple[int, int, int, int, int, int, str]
+"""An event: position, timestamp in ms since 1970, step, offset and length and crc32c of its value, type.
+
+A plain tuple: thousands are made at a time.
+"""
+
+
+class BadBlockError(Exception):
+    """The bytes are no event block, or have changed."""
+
+
+class EventBlock:
+    """Columns of some events of a run.
+
+    Attributes:
+        segment: number of the journal segment with the values.
+        position, timestamp, step: of the first event.
+        types: the distinct event types.
+        columns: position, timestamp, step (each less that of the first event), offset, length, crc32c.
+        type_numbers: for each event, where its type stands in `types`.
+    """
+
+    __slots__ = ("columns", "position", "segment", "step", "timestamp", "type_numbers", "types")
+
+    def __init__(self, segment: int, position: int, timestamp: int, step: int) -> None:
+        self.segment = segment
+        self.position = position
+        self.timestamp = timestamp
+        self.step = step
+        self.types: list[str] = []
+        self.columns = [array("I") for _ in range(_COLUMNS)]
+        self.type_numbers = bytearray()
+
+    def __len__(self) -> int:
+        return len(self.type_numbers)
+
+    @property
+    def last(self) -> tuple[int, int, int]:
+        """Step, timestamp and position of the last event."""
+        positions, timestamps, steps = self.columns[:3]
+        return self.step + steps[-1], self.timestamp + timestamps[-1], self.position + positions[-1]
+
+    def extend(self, rows: Sequence[EventRow]) -> int:
+        """Append events from the front of `rows`, which follow the last one; return the count that fit."""
+        rows = rows[: EVENTS_MAX - len(self)]
+        while rows and not self._spans(rows[-1]):
+            rows = rows[: len(rows) // 2]
+        numbers = self._number(rows)
+        if not numbers:
+            return 0
+        positions, timestamps, steps, *others, _ = zip(*rows[: len(numbers)], strict=True)
+        first_position, first_timestamp, first_step = self.position, self.timestamp, self.step
+        columns = self.columns
+        columns[0].extend([value - first_position for value in positions])
+        columns[1].extend([value - first_timestamp for value in timestamps])
+        columns[2].extend([value - first_step for value in steps])
+        for column, values in zip(columns[3:], others, strict=True):
+            column.extend(values)
+        self.type_numbers += numbers
+        return len(numbers)
+
+    def _number(self, rows: Sequence[EventRow]) -> bytes:
+        """The numbers of the types of events, up to one whose type has no number any more."""
+        known = {name: number for number, name in enumerate(self.types)}
+        for row in rows:
+            if row[6] not in known:
+                if len(known) == _TYPES_MAX:
+                    rows = rows[: rows.index(row)]
+                    break
+                known[row[6]] = len(known)
+                self.types.append(row[6])
+        return bytes([known[row[6]] for row in rows])
+
+    def _spans(self, row: EventRow) -> bool:
+        """Whether the differences to the first event fit into 32 bits."""
+        return row[0] - self.position < _U32 and row[1] - self.timestamp < _U32 and row[2] - self.step < _U32
+
+    def encode(self) -> bytes:
+        """The block as bytes."""
+        types = "\n".join(self.types).encode()
+        head = _HEAD.pack(0, len(self), len(types), self.position, self.timestamp, self.step, self.segment)
+        rest = b"".join([head[_CRC_BYTES:], types, *map(_little_endian, self.columns), self.type_numbers])
+        return crc32c(rest).to_bytes(_CRC_BYTES, "little") + rest
+
+    def rows(self, start: int = 0, stop: int | None = None) -> list[EventRow]:
+        """The events from index `start` to before `stop`."""
+        part = slice(start, stop)
+        positions, timestamps, steps, offsets, lengths, crcs = [column[part] for column in self.columns]
+        position, timestamp, step, types = self.position, self.timestamp, self.step, self.types
+        return list(
+            zip(
+                [value + position for value in positions],
+                [value + timestamp for value in timestamps],
+                [value + step for value in steps],
+                offsets,
+                lengths,
+                crcs,
+                [types[number] for number in self.type_numbers[part]],
+                strict=True,
+            )
+        )
+
+    def upto(self, position: int) -> int:
+        """Count of the events up to a position."""
+        return bisect_right(self.columns[0], position - self.position)
+
+    def named(self, timestamp: int, step: int, type: str) -> tuple[int, int, int, int, int] | None:
+        """Position, segment, offset, length and crc32c of the event with a name; None if there is none."""
+        timestamps = self.columns[1]
+        wanted = timestamp - self.timestamp
+        end = bisect_right(timestamps, wanted)
+        for position, _, found, offset, length, crc, name in self.rows(bisect_left(timestamps, wanted), end):
+            if (found, name) == (step, type):
+                return position, self.segment, offset, length, crc
+        return None
+
+
+def decode(data: bytes) -> EventBlock:
+    """Decode a block.
+
+    Raises:
+        BadBlockError: the bytes have changed.
+    """
+    if len(data) < _HEAD.size:
+        raise BadBlockError("an event block is too short")
+    crc, count, types_bytes, position, timestamp, step, segment = _HEAD.unpack_from(data)
+    body = memoryview(data)[_HEAD.size :]
+    if crc32c(memoryview(data)[_CRC_BYTES:]) != crc:
+        raise BadBlockError("the checksum of an event block does not match")
+    column_bytes = 4 * count
+    if len(body) != types_bytes + _COLUMNS * column_bytes + count or not count:
+        raise BadBlockError("an event block has another size than it says")
+    block = EventBlock(segment, position, timestamp, step)
+    block.types = bytes(body[:types_bytes]).decode().split("\n")
+    start = types_bytes
+    for column in block.columns:
+        column.frombytes(body[start : start + column_bytes])
+        if sys.byteorder == "big":
+            column.byteswap()
+        start += column_bytes
+    block.type_numbers = bytearray(body[start:])
+    return block
+
+
+def _little_endian(column: "array[int]") -> "array[int]":
+    if sys.byteorder == "big":
+        column = column[:]
+        column.byteswap()
+    return column

@@ -1,0 +1,235 @@
+"""Reads events from the index: from its blocks and its rows, in the orders of the reads.
+
+Nothing is kept open between portions: a long listing holds up no checkpoint. An event that is indexed
+meanwhile has a position after `newest`, and is left out.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from perstack_stored.errors import IndexUnusableError
+from perstack_stored.index.event_blocks import EVENTS_MAX, BadBlockError, EventBlock, decode
+
+_Item = TypeVar("_Item", bound=tuple[Any, ...])
+
+PORTION = 2048
+"""Events in a portion at most: bounds the objects made at a time under the interpreter's lock."""
+
+Meta = tuple[int, int, int | str, str]
+"""Step, position, timestamp (as text if it has a fraction) and type of an event."""
+Content = tuple[float, int, int, int, int, int, int]
+"""Timestamp, position, segment, offset, length, crc32c, timestamp without its fraction."""
+
+_EXACT = "coalesce(CAST(at AS REAL), timestamp)"
+_HAS_ROWS = "SELECT EXISTS (SELECT 1 FROM event WHERE run = ?)"
+_BLOCKS_BY_STEP = (
+    "SELECT data FROM event_block WHERE run = ? AND (last_step, last_position) > (?, ?)"
+    " ORDER BY last_step, last_position LIMIT ?"
+)
+_BLOCKS_BY_TIME = (
+    "SELECT data FROM event_block WHERE run = ? AND (last_timestamp, last_position) > (?, ?)"
+    " ORDER BY last_timestamp, last_position LIMIT ?"
+)
+_ROWS_BY_STEP = (
+    "SELECT step, position, coalesce(at, timestamp), type FROM event INDEXED BY event_order"
+    " WHERE run = ? AND (step, position) > (?, ?) AND position <= ? ORDER BY step, position LIMIT ?"
+)
+# Each leg enters the index where the page begins, however many events share a timestamp.
+_ROWS_BY_TIME = tuple(
+    f"SELECT {_EXACT}, position, segment, offset, length, crc, timestamp"  # noqa: S608 - constants
+    f" FROM event INDEXED BY event_time WHERE run = :run AND {condition} AND position <= :newest"
+    f" AND step <= :step ORDER BY {_EXACT}, position LIMIT :limit"
+    for condition in (f"{_EXACT} = :at AND position > :position", f"{_EXACT} > :at")
+)
+_EXACT_OF = f"SELECT {_EXACT} FROM event WHERE run = ? AND timestamp = ? AND position = ?"  # noqa: S608
+
+
+class IndexedEvent(NamedTuple):
+    """An event with all that the index knows of it: the columns of the table `event`."""
+
+    run: int
+    timestamp: int
+    step: int
+    type: str
+    n: int
+    at: str | None
+    position: int
+    segment: int
+    offset: int
+    length: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Order(Generic[_Item]):
+    """An order of events.
+
+    Attributes:
+        blocks: selects the blocks after a place, at most so many.
+        in_block: the events of a block in the order.
+        rows: the events in rows after a place, at most so many.
+    """
+
+    blocks: str
+    in_block: Callable[[EventBlock], list[_Item]]
+    rows: Callable[[tuple[Any, int], int], list[_Item]]
+
+
+def decode_block(data: object) -> EventBlock:
+    """Decode a block of the index.
+
+    Raises:
+        IndexUnusableError: it has changed.
+    """
+    try:
+        if not isinstance(data, bytes):
+            raise BadBlockError("an event block is no BLOB")
+        return decode(data)
+    except BadBlockError as error:
+        raise IndexUnusableError(str(error)) from error
+
+
+def by_step(
+    database: sqlite3.Connection, run: int, after: tuple[int, int], newest: int, limit: int
+) -> Iterator[list[Meta]]:
+    """The events of a run by step and position, in portions, after a step and position.
+
+    Args:
+        database: the index.
+        run: number of the run.
+        after: step and position.
+        newest: events with a later position are left out.
+        limit: count of events at most.
+
+    Raises:
+        IndexUnusableError: the index is damaged.
+    """
+
+    def in_block(block: EventBlock) -> list[Meta]:
+        return [
+            (step, position, timestamp, type)
+            for position, timestamp, step, _, _, _, type in block.rows(0, block.upto(newest))
+        ]
+
+    def rows(after: tuple[Any, int], count: int) -> list[Meta]:
+        return database.execute(_ROWS_BY_STEP, (run, *after, newest, count)).fetchall()
+
+    return _merged(database, run, after, limit, _Order(_BLOCKS_BY_STEP, in_block, rows))
+
+
+def by_time(
+    database: sqlite3.Connection, run: int, after: tuple[int, int], newest: int, max_step: int, limit: int
+) -> Iterator[list[Content]]:
+    """The events of a run by timestamp and position, in portions; `after` is a timestamp and a position.
+
+    Args and errors are those of `by_step`. Events after `max_step` are left out.
+    """
+
+    def in_block(block: EventBlock) -> list[Content]:
+        segment = block.segment
+        return [
+            (timestamp, position, segment, offset, length, crc, timestamp)
+            for position, timestamp, step, offset, length, crc, _ in block.rows(0, block.upto(newest))
+            if step <= max_step
+        ]
+
+    def rows(after: tuple[Any, int], count: int) -> list[Content]:
+        found: list[Content] = []
+        bound = {"run": run, "at": after[0], "position": after[1], "newest": newest, "step": max_step}
+        for select in _ROWS_BY_TIME:
+            found += database.execute(select, {**bound, "limit": count - len(found)}).fetchall()
+        return found
+
+    exact = database.execute(_EXACT_OF, (run, *after)).fetchone()
+    begin = after if exact is None else (exact[0], after[1])
+    return _merged(database, run, begin, limit, _Order(_BLOCKS_BY_TIME, in_block, rows))
+
+
+def _merged(
+    database: sqlite3.Connection, run: int, after: tuple[Any, int], limit: int, order: "_Order[_Item]"
+) -> Iterator[list[_Item]]:
+    """Merge the events of blocks and rows; the first two members of an item are its place in the order."""
+    (has_rows,) = database.execute(_HAS_ROWS, (run,)).fetchone()
+    while limit > 0:
+        blocks_max = min(PORTION, limit) // EVENTS_MAX + 1
+        blocks = database.execute(order.blocks, (run, *after, blocks_max)).fetchall()
+        items = [
+            item for (data,) in blocks for item in order.in_block(decode_block(data)) if item[:2] > after
+        ]
+        upto = items[-1][:2] if len(blocks) == blocks_max and items else None
+        if has_rows:
+            count = min(PORTION, limit)
+            late = order.rows(after, count)
+            if len(late) == count and (upto is None or late[-1][:2] < upto):
+                upto = late[-1][:2]
+            items = sorted(items + late)
+            if upto is not None:
+                items = [item for item in items if item[:2] <= upto]
+        items = items[:limit]
+        if items:
+            yield items
+            limit -= len(items)
+            after = items[-1][:2]
+        if upto is None:
+            return
+
+
+def find_in_blocks(
+    database: sqlite3.Connection, run: int, timestamp: int, step: int, type: str
+) -> tuple[int, int, int, int, int] | None:
+    """Position, segment, offset, length and crc32c of an event by its name; None if no block holds it."""
+    select = (
+        "SELECT data FROM event_block WHERE run = ? AND last_timestamp >= ?"
+        " ORDER BY last_timestamp, last_position"
+    )
+    for (data,) in database.execute(select, (run, timestamp)):
+        block = decode_block(data)
+        if block.timestamp > timestamp:
+            break
+        found = block.named(timestamp, step, type)
+        if found is not None:
+            return found
+    return None
+
+
+def has_event(database: sqlite3.Connection, run: int, timestamp: int, step: int, type: str, n: int) -> bool:
+    """Whether the run has an event of this name, which is not lost."""
+    key = "run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ? AND segment > 0"
+    select = f"SELECT EXISTS (SELECT 1 FROM event WHERE {key})"  # noqa: S608 - constants
+    if database.execute(select, (run, timestamp, step, type, n)).fetchone()[0]:
+        return True
+    return n == 1 and find_in_blocks(database, run, timestamp, step, type) is not None
+
+
+def count_events(database: sqlite3.Connection) -> int:
+    """Count of the events that are not lost."""
+    (rows,) = database.execute("SELECT count(*) FROM event WHERE segment > 0").fetchone()
+    blocks = database.execute("SELECT data FROM event_block")
+    return int(rows) + sum(len(decode_block(data)) for (data,) in blocks)
+
+
+def events_of_run(database: sqlite3.Connection, run: int) -> Iterator[IndexedEvent]:
+    """The events of a run that are not lost: first those in blocks, each part by position."""
+    yield from block_events(database, run)
+    yield from (event for event in row_events(database, run) if event.segment)
+
+
+def block_events(database: sqlite3.Connection, run: int, schema: str = "main") -> Iterator[IndexedEvent]:
+    """The events of a run in blocks, by position; `schema` names an attached database."""
+    select = f"SELECT data FROM {schema}.event_block WHERE run = ? ORDER BY last_step, last_position"  # noqa: S608
+    for (data,) in database.execute(select, (run,)):
+        yield from _as_events(run, decode_block(data))
+
+
+def row_events(database: sqlite3.Connection, run: int, schema: str = "main") -> Iterator[IndexedEvent]:
+    """The other events of a run by position, the lost ones (their segment is 0) at the end."""
+    select = f"SELECT * FROM {schema}.event WHERE run = ? ORDER BY position"  # noqa: S608
+    yield from map(IndexedEvent._make, database.execute(select, (run,)))
+
+
+def _as_events(run: int, block: EventBlock) -> Iterator[IndexedEvent]:
+    segment = block.segment
+    for position, timestamp, step, offset, length, crc, type in block.rows():
+        yield IndexedEvent(run, timestamp, step, type, 1, None, position, segment, offset, length, crc)
