@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.index.event_reader import block_events
 from tests.crash.judge import judge
 from tests.crash.load import load
 from tests.crash.observed import Observer
@@ -221,27 +222,26 @@ def test_a_read_that_meets_a_damaged_index_has_it_rebuilt(tmp_path: Path, used: 
         _judge(used.histories, found.daemon)
 
 
-def test_a_flipped_bit_in_a_row_of_the_index_is_not_taken_for_damage_of_the_journal(
+def test_a_flipped_bit_in_an_event_block_is_not_taken_for_damage_of_the_journal(
     tmp_path: Path, used: Used
 ) -> None:
-    """SQLite does not see it, but the row does not match a journal that is sound."""
+    """SQLite does not see it, but the block's checksum does not match."""
     with at_rest(tmp_path, used) as found:
         uri = f"file:{found.index}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
-            job, run, crc = database.execute(
-                "SELECT job, name, crc FROM event JOIN run ON run.id = event.run WHERE crc > ?", (1 << 24,)
-            ).fetchone()
+            id, job, run = database.execute("SELECT id, job, name FROM run").fetchone()
+            crc = next(event.crc for event in block_events(database, id) if event.crc > 1 << 24)
         writer, before, data = found.daemon.workers()["index"], found.index.stat(), found.index.read_bytes()
         os.kill(writer, signal.SIGSTOP)
         with found.index.open("r+b") as file:
-            file.seek(data.index(crc.to_bytes(4, "big")))
-            file.write((crc ^ 1).to_bytes(4, "big"))
+            file.seek(data.index(crc.to_bytes(4, "little")))
+            file.write((crc ^ 1).to_bytes(4, "little"))
         os.utime(found.index, ns=(before.st_atime_ns, before.st_mtime_ns))
         os.kill(writer, signal.SIGCONT)
         header, _ = found.ask("getEventContents", jobId=job, runId=run)
         assert header["ok"]
         found.await_rebuilt()
-        assert "a row of the index" in found.reasons()[0]
+        assert "an event block" in found.reasons()[0]
         assert "DAMAGED" not in found.codes()
         _judge(used.histories, found.daemon)
 

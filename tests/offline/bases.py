@@ -12,6 +12,7 @@ import zmq
 
 from tests.helpers import commands
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.index import events_to_rows
 
 # The least that the daemon takes: a few hundred KB make several segments.
 SMALL_SEGMENTS = ("--segment-bytes", str(1 << 20), "--first-segment-bytes", str(64 << 10))
@@ -209,6 +210,7 @@ class Checked:
 def change_index(base: Path, *statements: str) -> None:
     """Change rows of the index without the daemon's knowledge."""
     database = sqlite3.connect(base / ".stored/index.sqlite")
+    events_to_rows(database)
     for statement in statements:
         assert database.execute(statement).rowcount, f"no row was changed by {statement}"
     database.commit()

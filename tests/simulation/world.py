@@ -34,6 +34,7 @@ from perstack_stored.server.loop import Server
 from perstack_stored.server.parts import ServerParts
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
 from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor
+from tests.helpers.index import addresses
 from tests.simulation.clients import Client, Ledger, Violation
 from tests.simulation.disk import Disk, File
 from tests.simulation.expected import Projection, Stored
@@ -549,14 +550,11 @@ class World:
             contextlib.closing(connect(self.index_path, read_only=True)) as database,
         ):
             reader = JournalReader(self.files, self.folders.journal)
-            for table in ("job", "checkpoint", "setting", "event"):
-                for segment, offset, length, crc in database.execute(
-                    f"SELECT segment, offset, length, crc FROM {table}"
-                ):
-                    payload = reader.payload(segment, offset, length)
-                    if crc32c(payload) != crc:
-                        raise Violation(f"the index names bytes that are not there: {segment}, {offset}")
-                    payloads.append(payload)
+            for segment, offset, length, crc in addresses(database):
+                payload = reader.payload(segment, offset, length)
+                if crc32c(payload) != crc:
+                    raise Violation(f"the index names bytes that are not there: {segment}, {offset}")
+                payloads.append(payload)
             reader.close()
         if sorted(payloads) != wanted.payloads:
             raise Violation("the index is not what the journal says")

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 
 from perstack_stored.model.checksum import crc32c
 
-EVENTS_MAX = 512
-_TYPES_MAX = 255
+EVENTS_MAX = 150
+"""A full block takes just a page of SQLite: it is written again each time that its run goes on."""
+assert bytes((EVENTS_MAX - 1,))  # the number of a type has a byte
 _U32 = 1 << 32
 _HEAD = struct.Struct("<IHHQQQQ")
 _CRC_BYTES = 4
@@ -77,10 +78,9 @@ class EventBlock:
         rows = rows[: EVENTS_MAX - len(self)]
         while rows and not self._spans(rows[-1]):
             rows = rows[: len(rows) // 2]
-        numbers = self._number(rows)
-        if not numbers:
+        if not rows:
             return 0
-        positions, timestamps, steps, *others, _ = zip(*rows[: len(numbers)], strict=True)
+        positions, timestamps, steps, *others, _ = zip(*rows, strict=True)
         first_position, first_timestamp, first_step = self.position, self.timestamp, self.step
         columns = self.columns
         columns[0].extend([value - first_position for value in positions])
@@ -88,17 +88,14 @@ class EventBlock:
         columns[2].extend([value - first_step for value in steps])
         for column, values in zip(columns[3:], others, strict=True):
             column.extend(values)
-        self.type_numbers += numbers
-        return len(numbers)
+        self.type_numbers += self._number(rows)
+        return len(rows)
 
     def _number(self, rows: Sequence[EventRow]) -> bytes:
-        """The numbers of the types of events, up to one whose type has no number any more."""
+        """The numbers of the types of events."""
         known = {name: number for number, name in enumerate(self.types)}
         for row in rows:
             if row[6] not in known:
-                if len(known) == _TYPES_MAX:
-                    rows = rows[: rows.index(row)]
-                    break
                 known[row[6]] = len(known)
                 self.types.append(row[6])
         return bytes([known[row[6]] for row in rows])

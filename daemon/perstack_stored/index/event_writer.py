@@ -20,7 +20,7 @@ from perstack_stored.model.gaps import Gap
 from perstack_stored.model.values import Event, EventKey
 
 _RUNS_CACHED_MAX = 4096
-_BLOCKS_CACHED_MAX = 128  # of the runs that were written last; 13 KiB each
+_BLOCKS_CACHED_MAX = 128  # of the runs that were written last; 4 KiB each
 # Of one timestamp in blocks: a search for a name looks into all blocks with its timestamp.
 _NAMES_MAX = 64
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

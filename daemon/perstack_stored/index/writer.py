@@ -108,15 +108,18 @@ class IndexWriter:
         Raises:
             sqlite3.Error, OSError: the database failed; none of the entries is indexed.
         """
+        entries = list(entries)
+        if not entries:
+            return
         self._checkpoints.run_if_due()
         database = self._database
         before = self._place, self._last_place
         database.execute("BEGIN")
+        self._place = self._reader.place_after(entries[-1])
         try:
             for entry in entries:
                 self._note_place(entry)
                 self._index_entry(entry)
-                self._place = self._reader.place_after(entry)
             self._add_events()
             self._events.flush()
             self._insert_gaps()

@@ -15,6 +15,8 @@ from .entry_format import EntryHeader, NotAnEntryError, SegmentHeader
 READ_BYTES = 1 << 20
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
 _PROBE_BYTES = 4096
+_PROGRESS_ENTRIES = 64
+_RECORDS = int(entry_format.EntryType.RECORDS)
 SUFFIX = ".segment"
 _NAME = re.compile(r"[0-9]{10}\.segment")
 
@@ -257,7 +259,7 @@ class JournalReader:
     def __init__(
         self, files: FileSystem, dir_fd: int, on_progress: Callable[[], None] = lambda: None
     ) -> None:
-        """Open a journal for reading; `on_progress` is called for each entry that `entries` has read."""
+        """Open a journal for reading; `on_progress` is called as `entries` goes on, some times a MiB."""
         self._files = files
         self._on_progress = on_progress
         self.chain = Chain(files, dir_fd)
@@ -302,10 +304,14 @@ class JournalReader:
             end = until.offset if number == until.segment else self.chain.end_of(number)
             assert end is not None
             try:
-                for entry in walk(self.chain.file(number), offset, end, split_large=split_large):
-                    self._on_progress()
-                    if entry.header.type == entry_format.EntryType.RECORDS:
-                        position = entry.header.position + entry.header.count - 1
+                for count, entry in enumerate(
+                    walk(self.chain.file(number), offset, end, split_large=split_large)
+                ):
+                    header = entry.header
+                    if not count % _PROGRESS_ENTRIES or header.length > LARGE_BYTES:
+                        self._on_progress()
+                    if header.type == _RECORDS:
+                        position = header.position + header.count - 1
                         yield entry
             except BadEntryError as error:
                 raise DamageError(segment_name(number), error.offset, position + 1, error.reason) from None

@@ -83,7 +83,7 @@ class Event(msgspec.Struct):
     stepNumber: _Step
 
 
-class EventKey(msgspec.Struct):
+class EventKey(msgspec.Struct, gc=False):
     """What the index needs of an event."""
 
     jobId: str
