@@ -4,12 +4,14 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import INDEX_NAME
 from perstack_stored.errors import ConfigError, StartFailedError
+from perstack_stored.index.event_writer import EventWriter
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.offline.locked import locked_datadir
 from perstack_stored.offline.rebuild import Rebuilt, rebuild
@@ -92,7 +94,15 @@ def test_an_index_that_can_t_take_up_a_record_stays_as_it_was(
             os.kill(os.getpid(), signal.SIGKILL)
         index_record(self, kind, flags, payload, time_ms, where)  # type: ignore[arg-type]
 
+    add = EventWriter.add
+
+    def killed_in_batch(self: EventWriter, segment: int, events: Any, places: Any) -> None:
+        if POSITION in [position for position, *_ in places]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        add(self, segment, events, places)
+
     monkeypatch.setattr(IndexWriter, "_index_record", killed)
+    monkeypatch.setattr(EventWriter, "add", killed_in_batch)
     path = base / ".stored" / INDEX_NAME
     before = path.read_bytes()
     with pytest.raises(StartFailedError, match=f"again and again at record {POSITION}$"):
