@@ -129,6 +129,20 @@ class EventBlock:
             )
         )
 
+    def metas(self, stop: int) -> list[tuple[int, int, int, str]]:
+        """Step, position, timestamp and type of the events before index `stop`."""
+        positions, timestamps, steps = [column[:stop] for column in self.columns[:3]]
+        position, timestamp, step, types = self.position, self.timestamp, self.step, self.types
+        return list(
+            zip(
+                [value + step for value in steps],
+                [value + position for value in positions],
+                [value + timestamp for value in timestamps],
+                [types[number] for number in self.type_numbers[:stop]],
+                strict=True,
+            )
+        )
+
     def upto(self, position: int) -> int:
         """Count of the events up to a position."""
         return bisect_right(self.columns[0], position - self.position)

@@ -5,6 +5,7 @@ meanwhile has a position after `newest`, and is left out.
 """
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -108,10 +109,7 @@ def by_step(
     """
 
     def in_block(block: EventBlock) -> list[Meta]:
-        return [
-            (step, position, timestamp, type)
-            for position, timestamp, step, _, _, _, type in block.rows(0, block.upto(newest))
-        ]
+        return list[Meta](block.metas(block.upto(newest)))
 
     def rows(after: tuple[Any, int], count: int) -> list[Meta]:
         return database.execute(_ROWS_BY_STEP, (run, *after, newest, count)).fetchall()
@@ -155,9 +153,8 @@ def _merged(
     while limit > 0:
         blocks_max = min(PORTION, limit) // EVENTS_MAX + 1
         blocks = database.execute(order.blocks, (run, *after, blocks_max)).fetchall()
-        items = [
-            item for (data,) in blocks for item in order.in_block(decode_block(data)) if item[:2] > after
-        ]
+        items = [item for (data,) in blocks for item in order.in_block(decode_block(data))]
+        items = items[bisect_right(items, after, key=_place) :]
         upto = items[-1][:2] if len(blocks) == blocks_max and items else None
         if has_rows:
             count = min(PORTION, limit)
@@ -166,7 +163,7 @@ def _merged(
                 upto = late[-1][:2]
             items = sorted(items + late)
             if upto is not None:
-                items = [item for item in items if item[:2] <= upto]
+                items = items[: bisect_right(items, upto, key=_place)]
         items = items[:limit]
         if items:
             yield items
@@ -174,6 +171,10 @@ def _merged(
             after = items[-1][:2]
         if upto is None:
             return
+
+
+def _place(item: tuple[Any, ...]) -> tuple[Any, ...]:
+    return item[:2]
 
 
 def find_in_blocks(
