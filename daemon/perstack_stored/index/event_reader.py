@@ -68,9 +68,9 @@ class _Order(Generic[_Item]):
     """An order of events.
 
     Attributes:
-        blocks: selects the blocks after a place, at most so many.
+        blocks: selects the blocks after a place, up to a count.
         in_block: the events of a block in the order.
-        rows: the events in rows after a place, at most so many.
+        rows: the events in rows after a place, up to a count.
     """
 
     blocks: str
