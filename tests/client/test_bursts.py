@@ -7,7 +7,7 @@ from tests.client.fake_daemon import FakeDaemon
 
 
 def _frames(endpoint: str, count: int) -> list[int]:
-    """Stores so many events in a pipeline, after a flush; returns how many there were in each frame."""
+    """Store `count` events in a pipeline after a flush; return the count in each frame."""
     with FakeDaemon(endpoint) as daemon, Client(endpoint, timeout_s=20) as client:
         client.store_event({"n": 0})
         begun = len(daemon.requests)
