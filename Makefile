@@ -12,9 +12,11 @@ NODE_WANTED := it needs node 20 or newer, and npm
 # The tests start thousands of interpreters: each would compile the daemon for itself.
 unexport PYTHONDONTWRITEBYTECODE
 
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstack_storage/_version.py)
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist deb test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +62,9 @@ wheel: $(STAMP) ## build the Python package into dist/
 
 sdist: $(STAMP) ## build its source archive into dist/
 	@$(BIN)/python -m hatchling build -t sdist
+
+deb: sdist ## build a Debian package for this distribution and Python into dist/
+	@deploy/deb.sh dist/perstack_stored-$(VERSION).tar.gz dist
 
 typescript: ## build the TypeScript client, where Node is
 	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
