@@ -16,7 +16,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist deb test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist deb image test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ sdist: $(STAMP) ## build its source archive into dist/
 
 deb: sdist ## build a Debian package for this distribution and Python into dist/
 	@deploy/deb.sh dist/perstack_stored-$(VERSION).tar.gz dist
+
+image: wheel ## build a container image into dist/, as root and without Docker; FORMAT=oci or docker
+	@deploy/image.sh dist/perstack_stored-$(VERSION)-py3-none-any.whl dist $(BIN)/python
 
 typescript: ## build the TypeScript client, where Node is
 	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi

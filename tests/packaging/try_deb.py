@@ -115,7 +115,7 @@ def _purge(container: Container) -> None:
 
 
 def _install_again_and_purge_all(container: Container, package: str) -> None:
-    """What was stored is there again; a purge that is told to takes it, and leaves the backups."""
+    """What was stored is there again; a purge that is asked to takes it, and leaves the backups."""
     container.run(f"{INSTALL} {package}")
     assert container.run(CLIENT, user="alice") == "3"
     answer = "perstack-stored perstack-stored/remove-what-is-stored boolean true"
