@@ -16,7 +16,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist deb image test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ wheel: $(STAMP) ## build the Python package into dist/
 
 sdist: $(STAMP) ## build its source archive into dist/
 	@$(BIN)/python -m hatchling build -t sdist
+
+npm: $(TS)/dist/index.js ## pack the TypeScript client into dist/
+	@mkdir -p dist; cd $(TS) && npm pack --silent --ignore-scripts --pack-destination ../../dist | sed 's|^|dist/|'
 
 deb: sdist ## build a Debian package for this distribution and Python into dist/
 	@deploy/deb.sh dist/perstack_stored-$(VERSION).tar.gz dist
