@@ -16,7 +16,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image test test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image release test test-release test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,17 @@ deb: sdist ## build a Debian package for this distribution and Python into dist/
 
 image: wheel ## build a container image into dist/, as root and without Docker; FORMAT=oci or docker
 	@deploy/image.sh dist/perstack_stored-$(VERSION)-py3-none-any.whl dist $(BIN)/python
+
+release: $(STAMP) ## check the versions, and build all of it into dist/ with checksums; as root, on Debian
+	@$(BIN)/python deploy/release.py check
+	@tests/needs.sh release
+	@rm -rf dist
+	@$(MAKE) wheel sdist npm deb image
+	@$(BIN)/python deploy/release.py sums dist
+
+test-release: $(STAMP) ## install what make release has built in bare systems, and use it; as root, on Debian
+	@tests/needs.sh release; cd dist && sha256sum --quiet --check SHA256SUMS; rm -f ../build/release-test/figures
+	@$(BIN)/pytest -q tests/packaging/try_*.py $(PYTEST); cat build/release-test/figures
 
 typescript: ## build the TypeScript client, where Node is
 	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi

@@ -58,7 +58,7 @@ folder "$PREFIX/lib"
 "$PYTHON" -I -m venv --without-pip "$new"
 pip --python "$new/bin/python" install --no-compile --require-hashes -r "$here/../requirements.lock"
 pip --python "$new/bin/python" install --no-compile --no-deps --no-index --find-links "$work/wheel" perstack-stored
-rm -f "$new"/bin/[Aa]ctivate*
+rm -f "$new"/bin/[Aa]ctivate* "$new/.gitignore"
 # It will stand elsewhere than where it was made.
 for file in "$new/pyvenv.cfg" "$new"/bin/*; do
     if [ ! -L "$file" ]; then sed -i "s|$new|$lib|g" "$file"; fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sees to what the tests need of the machine: Debian's packages by name. As root on Debian it installs what is missing. Elsewhere it
+# Sees to what the tests need of the machine: Debian's packages by name; with "release" what make release and make test-release need too. As root on Debian it installs what is missing. Elsewhere it
 # names what is missing and how to get it; the tests that need it are skipped then, except in CI, where nothing may be skipped.
 set -euo pipefail
 
@@ -25,6 +25,17 @@ if ((EUID == 0)); then # these tests mount images, boot containers and change us
     need systemd-nspawn systemd-container
     need systemd-analyze systemd
     need promtool prometheus
+fi
+if [[ ${1:-} == release ]]; then
+    need dh debhelper
+    need dpkg-buildpackage dpkg-dev
+    need fakeroot fakeroot
+    need lintian lintian
+    need mmdebstrap mmdebstrap
+    need buildah buildah
+    need skopeo skopeo
+    need umoci umoci
+    need runc runc
 fi
 ((${#missing[@]})) || exit 0
 
