@@ -14,7 +14,7 @@ const { outputFiles } = await build({
   platform: "node",
   format: "cjs",
   target: "node20",
-  external: ["zeromq"],
+  define: { "import.meta.url": "undefined" }, // a text has no place: it is told where modules are found
 })
 const text = outputFiles[0].text
 writeFileSync("dist/worker-source.js", `export const WORKER_SOURCE = ${JSON.stringify(text)}\n`)

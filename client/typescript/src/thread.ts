@@ -3,7 +3,6 @@
 import type { Target } from "./wire/target.js"
 import type { WorkerAnswer, WorkerCall, WorkerData } from "./worker.js"
 import { readdirSync } from "node:fs"
-import { pathToFileURL } from "node:url"
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads"
 
 import { ClosedError, messageOf, StorageError } from "./core/errors.js"
@@ -31,8 +30,8 @@ const PROGRAM = `
   }
   process.on("uncaughtExceptionMonitor", tell)
   process.on("exit", (code) => tell("it ended with status " + code))
-  ;((require) => { ${WORKER_SOURCE}
-  })(require("node:module").createRequire(workerData.from))`
+  ;(() => { ${WORKER_SOURCE}
+  })()`
 
 /** What the thread posts when it ends, instead of an answer. */
 interface Farewell {
@@ -59,9 +58,7 @@ export class WorkerThread {
     const state = this.#state.buffer as SharedArrayBuffer
     const before = new Set(threadNumbers())
     try {
-      // Bundlers that make CommonJS leave `import.meta` empty. Modules outside of a bundle are found from here.
-      const from = import.meta.url ?? pathToFileURL(__filename).href
-      const data: WorkerData & { from: string } = { target, answers: port2, state, from }
+      const data: WorkerData = { target, answers: port2, state }
       // Nothing of the program's own flags, such as --require hooks, belongs into this thread.
       const options = { eval: true, workerData: data, transferList: [port2], execArgv: [], name: "perstack-storage" }
       this.#worker = new Worker(PROGRAM, options)
@@ -113,7 +110,7 @@ export class WorkerThread {
   }
 
   /**
-   * Leaves a thread that does not answer. One that is up is not ended: the binding aborts the process where a
+   * Leaves a thread that does not answer. One that is up is not ended: zeromq, for tcp, aborts the process where a
    * thread ends while its socket is in use.
    */
   abandon(): void {

@@ -1,2 +1,2 @@
-/** The program of `worker.ts` with all that it imports but `zeromq`; `build.mjs` makes the module. */
+/** The program of `worker.ts` with all that it imports; `build.mjs` makes the module. */
 export const WORKER_SOURCE: string

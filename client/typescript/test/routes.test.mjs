@@ -75,16 +75,11 @@ for (const name of NAMES) {
         "--bundle",
         "--platform=node",
         "--format=esm",
-        "--external:zeromq",
         `--outfile=${bundle}`,
       ],
       { command: join(BIN, "esbuild"), cwd: folder },
     )
     assert.equal(built.code, 0, built.stderr)
-    // zeromq has a native part: it is not in the bundle, and stands where the bundle can find it.
-    const modules = join(folder, "node_modules")
-    mkdirSync(modules, { recursive: true })
-    for (const one of ["zeromq", "cmake-ts"]) cpSync(join(PACKAGE, "node_modules", one), join(modules, one), { recursive: true })
     const file = join(folder, `bundle-${name.length}.mjs`)
     cpSync(bundle, file)
     await stores(`esbuild-${name.length}`, [file])

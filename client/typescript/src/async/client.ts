@@ -24,6 +24,7 @@ import type { CurveKeys } from "../wire/keys.js"
 import {
   MAX_OUTSTANDING_BYTES_DEFAULT,
   MAX_OUTSTANDING_DEFAULT,
+  MODULES,
   resolveEndpoint,
   TIMEOUT_DEFAULT_MS,
 } from "../wire/target.js"
@@ -102,6 +103,7 @@ export class DaemonStorage {
         options.maxOutstandingBytes ?? MAX_OUTSTANDING_BYTES_DEFAULT,
         "maxOutstandingBytes",
       ),
+      modules: MODULES,
     })
   }
 

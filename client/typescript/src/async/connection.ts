@@ -4,19 +4,17 @@ import { blamed, type Caller, callerOf } from "../core/caller.js"
 import {
   ClosedError,
   DaemonUnavailable,
-  EndpointError,
   messageOf,
   OutcomeUnknown,
   refused,
   StorageError,
   TooMuchOutstanding,
 } from "../core/errors.js"
-import { ANSWER_FRAME_BYTES_MAX } from "../core/frames.js"
 import { ClientProtocol } from "../core/protocol.js"
 import { Read, type ReadOp } from "../core/reads.js"
 import type { Target } from "../wire/target.js"
+import { openWire, type Wire } from "../wire/wire.js"
 import { randomBytes } from "node:crypto"
-import { Dealer } from "zeromq"
 
 import type { Batch, Outcome, StoreOp } from "../core/batch.js"
 import { Absence } from "./absence.js"
@@ -49,10 +47,11 @@ export class Connection {
   readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
   readonly #clock: ListeningClock
   readonly #absence: Absence
-  #socket: Dealer | undefined
-  /** The socket has not taken a frame yet: it is not connected at the moment. */
-  #sending = false
-  #receiving = false
+  #wire: Wire | undefined
+  /** The wire has not taken a frame yet: it is not connected at the moment. */
+  #opening = false
+  /** Before the next connection; grows where connections end before anything is answered. */
+  #delayMs = 0
   #turnDue = false
   #timer: NodeJS.Timeout | undefined
   #timerAt = Infinity
@@ -95,7 +94,7 @@ export class Connection {
       const now = this.#clock.now()
       this.#protocol.backlog.append({ op, body, calledAt: now, settle })
       this.#turnSoon() // not now: the calls of all tasks that are ready travel together
-      if (this.#socket !== undefined && this.#protocol.stores.hasFullBatch) this.#send(now)
+      if (this.#wire !== undefined && this.#protocol.stores.hasFullBatch) this.#send(now)
     })
   }
 
@@ -148,7 +147,7 @@ export class Connection {
     this.#closing ??= []
     this.#closed = true
     clearTimeout(this.#timer)
-    this.#dropSocket()
+    this.#dropWire()
   }
 
   #checkOpen(): void {
@@ -180,7 +179,7 @@ export class Connection {
     const now = this.#clock.now()
     try {
       if (limitsAt !== undefined) {
-        if (this.#protocol.silent(limitsAt)) this.#dropSocket()
+        if (this.#protocol.silent(limitsAt)) this.#dropWire()
         this.#giveUpOverdue(limitsAt)
       }
       this.#startReads()
@@ -191,13 +190,13 @@ export class Connection {
     }
     this.#endFlushes()
     this.#rest()
-    if (this.#sending) this.#absence.waits(now)
+    if (this.#opening) this.#absence.waits(now)
     this.#setTimer(now)
   }
 
   /** Whether there is a connection, or one may be tried. Where no daemon can be, everything fails. */
   #mayConnect(now: number): boolean {
-    if (this.#socket !== undefined || (this.#protocol.idle && this.#readsHeld.length === 0)) return true
+    if (this.#wire !== undefined || (this.#protocol.idle && this.#readsHeld.length === 0)) return true
     const what = this.#absence.look(now)
     if (what === "never") {
       const { endpoint } = this.#target
@@ -211,7 +210,7 @@ export class Connection {
     const { timeoutMs } = this.#target
     if (this.#protocol.givesUpAt(timeoutMs) <= now) {
       // With the socket goes what it has not delivered yet: a store given up must not arrive later.
-      this.#dropSocket()
+      this.#dropWire()
       for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.settle((gone) => this.#givenUp(gone))
     }
     for (const read of this.#waiters.keys()) {
@@ -268,59 +267,60 @@ export class Connection {
   /** Hands over every frame that may go now. */
   #send(now: number): void {
     const protocol = this.#protocol
-    if (this.#sending || (this.#socket === undefined && protocol.idle)) return
-    let socket = this.#socket ?? this.#connect()
+    if (this.#opening || (this.#wire === undefined && protocol.idle)) return
+    let wire = this.#wire ?? this.#connect()
     for (let frame = protocol.nextFrame(now); frame !== undefined; frame = protocol.nextFrame(now)) {
-      if (!socket.writable && !protocol.offersHello) {
+      if (!wire.ready && !protocol.offersHello) {
         // The connection is lost. A new one is there sooner than silence is noticed on this one.
-        this.#dropSocket()
-        socket = this.#connect()
+        this.#dropWire()
+        wire = this.#connect()
         continue
       }
-      if (!socket.writable) {
-        this.#sendWhenConnected(socket, frame)
-        break
+      if (!wire.ready) {
+        this.#opening = true
+        wire.open(frame)
+        return
       }
       if (protocol.offersHello) this.#absence.met()
       protocol.sent(now)
-      socket.send(frame).catch(() => this.#lost(socket)) // taken at once, or not at all
+      wire.send(frame)
     }
-    // Not beside a frame that waits for the connection: of two operations that wait, zeromq.js may wake one only.
-    if (!this.#sending) void this.#receive(socket)
+    if (protocol.waiting) wire.expect()
   }
 
-  #sendWhenConnected(socket: Dealer, frame: Buffer): void {
-    this.#sending = true
-    socket.send(frame).then(
-      () => {
-        if (socket !== this.#socket) return
-        this.#sending = false
-        this.#absence.met()
-        this.#protocol.sent(this.#clock.now())
-        this.#turn()
+  #connect(): Wire {
+    const wire: Wire = openWire(
+      this.#target,
+      {
+        opened: () => {
+          if (wire !== this.#wire) return
+          this.#opening = false
+          this.#absence.met()
+          this.#protocol.sent(this.#clock.now())
+          this.#turn()
+        },
+        frames: (frames) => {
+          if (wire === this.#wire) this.#take(frames)
+        },
+        lost: () => {
+          if (wire === this.#wire) this.#lost()
+        },
+        failed: (error) => {
+          if (wire !== this.#wire) return
+          const failed = asStorageError(error)
+          this.#failAll(() => failed)
+          this.#turnSoon()
+        },
       },
-      () => this.#lost(socket),
+      this.#delayMs,
     )
-  }
-
-  /** Takes answers as they arrive, as long as some are due. */
-  async #receive(socket: Dealer): Promise<void> {
-    if (this.#receiving) return
-    try {
-      while (socket === this.#socket && this.#protocol.waiting) {
-        this.#receiving = true
-        const frames = await socket.receive()
-        if (socket !== this.#socket) return
-        this.#receiving = false
-        this.#take(frames)
-      }
-    } catch {
-      this.#lost(socket)
-    }
+    this.#wire = wire
+    return wire
   }
 
   #take(frames: Buffer[]): void {
     const now = this.#clock.now()
+    this.#delayMs = 0
     try {
       for (const frame of frames) this.#protocol.receive(frame, now)
     } catch (error) {
@@ -331,15 +331,14 @@ export class Connection {
     this.#turnSoon()
   }
 
-  /** The socket failed an operation. */
-  #lost(socket: Dealer): void {
-    if (socket !== this.#socket) return
-    this.#dropSocket()
+  #lost(): void {
+    this.#dropWire()
+    this.#delayMs = Math.min(Math.max(2 * this.#delayMs, RECONNECT_MIN_MS), RECONNECT_MAX_MS)
     this.#turnSoon()
   }
 
   #failAll(reason: () => StorageError): void {
-    this.#dropSocket()
+    this.#dropWire()
     for (const batch of this.#protocol.abandon(Infinity)) batch.settle(reason)
     for (const read of this.#waiters.keys()) this.#endRead(read, reason())
   }
@@ -348,10 +347,10 @@ export class Connection {
   #rest(): void {
     if (!this.#protocol.idle || this.#readsHeld.length > 0) return
     this.#absence.rests()
-    if (this.#receiving || this.#sending) this.#dropSocket()
+    if (this.#wire?.rest() === false) this.#dropWire()
     if (this.#closing === undefined) return
     this.#closed = true
-    this.#dropSocket()
+    this.#dropWire()
     for (const resolve of this.#closing) resolve()
   }
 
@@ -359,7 +358,7 @@ export class Connection {
     const { timeoutMs } = this.#target
     let due = this.#protocol.givesUpAt(timeoutMs)
     for (const read of this.#waiters.keys()) due = Math.min(due, this.#deadlineOf(read))
-    if (this.#socket !== undefined && !this.#sending && due < Infinity) due = Math.min(due, this.#protocol.due())
+    if (this.#wire !== undefined && !this.#opening && due < Infinity) due = Math.min(due, this.#protocol.due())
     if (due === Infinity) {
       clearTimeout(this.#timer)
       this.#timer = undefined
@@ -388,42 +387,13 @@ export class Connection {
     setImmediate(() => this.#turn(limitsAt))
   }
 
-  #connect(): Dealer {
-    const { endpoint, keys } = this.#target
-    let socket: Dealer | undefined
-    try {
-      socket = new Dealer({
-        linger: 0,
-        // Frames go to a finished connection only. So what the socket took may have arrived, and what it did
-        // not take has certainly not: that distinguishes DaemonUnavailable from OutcomeUnknown.
-        immediate: true,
-        sendHighWaterMark: 0, // the window and the reads under way bound both queues
-        receiveHighWaterMark: 0,
-        maxMessageSize: ANSWER_FRAME_BYTES_MAX,
-        reconnectInterval: RECONNECT_MIN_MS,
-        reconnectMaxInterval: RECONNECT_MAX_MS,
-        ...(keys !== undefined && {
-          curveServerKey: keys.serverKey,
-          curvePublicKey: keys.publicKey,
-          curveSecretKey: keys.secretKey,
-        }),
-      })
-      socket.connect(endpoint)
-    } catch (error) {
-      socket?.close()
-      throw new EndpointError(`no socket can be connected to ${endpoint}: ${messageOf(error)}`, { cause: error })
-    }
-    this.#socket = socket
-    return socket
-  }
-
-  #dropSocket(): void {
-    const socket = this.#socket
-    if (socket === undefined) return
-    this.#socket = undefined
-    this.#sending = this.#receiving = false
+  #dropWire(): void {
+    const wire = this.#wire
+    if (wire === undefined) return
+    this.#wire = undefined
+    this.#opening = false
     this.#protocol.disconnected()
-    socket.close()
+    wire.close()
   }
 }
 

@@ -10,6 +10,7 @@ import { WorkerThread } from "../thread.js"
 import {
   MAX_OUTSTANDING_BYTES_DEFAULT,
   MAX_OUTSTANDING_DEFAULT,
+  MODULES,
   resolveEndpoint,
   type Target,
   TIMEOUT_DEFAULT_MS,
@@ -51,6 +52,7 @@ class DefaultClient {
       timeoutMs: TIMEOUT_DEFAULT_MS,
       maxOutstanding: MAX_OUTSTANDING_DEFAULT,
       maxOutstandingBytes: MAX_OUTSTANDING_BYTES_DEFAULT,
+      modules: MODULES,
     }
     this.#base = this.#target.base
   }
@@ -105,7 +107,7 @@ class DefaultClient {
 
   /**
    * The process is about to end, by `process.exit` or an exception too: what was not awaited may still be stored.
-   * The binding aborts a process in which a thread ends while its socket is in use, so it is closed in any case.
+   * zeromq, for tcp, aborts a process in which a thread ends while its socket is in use: it is closed in any case.
    */
   readonly #leave = (): void => {
     if (this.#gone !== undefined || this.#waiters.size === 0) return

@@ -2,6 +2,7 @@
 
 import type { CurveKeys } from "./keys.js"
 import { env } from "node:process"
+import { pathToFileURL } from "node:url"
 
 import { ENDPOINT_VARIABLE, resolveBase, socketPathOf } from "./endpoint.js"
 
@@ -18,7 +19,12 @@ export interface Target {
   timeoutMs: number
   maxOutstanding: number
   maxOutstandingBytes: number
+  /** Where modules are found that are loaded only when they are needed. */
+  modules: string
 }
+
+/** For `Target.modules`. Bundlers that make CommonJS leave `import.meta` empty. */
+export const MODULES = import.meta.url ?? pathToFileURL(__filename).href
 
 /** Returns the endpoint: the argument, else PERSTACK_STORED_ENDPOINT, else the socket of the base. */
 export function resolveEndpoint(endpoint?: string, basePath?: string): Pick<Target, "endpoint" | "base"> {
