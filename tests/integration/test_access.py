@@ -213,6 +213,7 @@ def test_a_read_only_client_sees_settings_with_secrets_masked(place: Path) -> No
             frame("readAll", {"jobId": "j1"}),
             frame("readAll", {"waitMs": 2000}),
             frame("readAll", {"jobId": "j1", "runId": "r1", "waitMs": 2000}),
+            frame("getEvent", {"position": 2}),
         )
         answers = as_user(OTHER.pw_uid, OTHER.pw_gid, place, *reads)
         for read, answer in zip(reads, answers, strict=True):

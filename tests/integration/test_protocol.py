@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from perstack_storage import Client
+from perstack_stored.protocol.limits import FEATURES
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import (
     MIB,
@@ -96,6 +97,7 @@ def test_hello_has_the_settings(tmp_path: Path) -> None:
         "versions": [1],
         "base": str(daemon.base),
         "access": "read-write",
+        "features": list(FEATURES),
         "window": {"records": 14, "bytes": 2_000_000},
         "limits": {
             "frameBytes": 200_000,

@@ -65,7 +65,7 @@ def settled(frame: bytes, varies: tuple[str, ...]) -> bytes:
     if "body" in varies:
         frame = frame.partition(b"\n")[0] + b"\n"
     for member in (*ALWAYS_VARIES, *varies):
-        value = rb'("%b":)(?:"(?:[^"\\]|\\.)+"|\d+)' % member.encode()
+        value = rb'("%b":)(?:"(?:[^"\\]|\\.)+"|\d+|\[[^\]]*\])' % member.encode()
         frame = re.sub(value, rb"\1*", frame)
     return frame
 

@@ -33,6 +33,7 @@ OPERATIONS = frozenset(
         "getEventContents",
         "getAllRuns",
         "readAll",
+        "getEvent",
         "readPart",
         "hello",
         "ping",

@@ -1,3 +1,6 @@
-"""Bounds of the protocol that are no settings."""
+"""Bounds of the protocol that are no settings, and what was added to its first version."""
 
 READ_ALL_RECORDS_MAX = 10_000
+
+FEATURES = ("getEvent",)
+"""Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

@@ -128,5 +128,6 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "store": (_text, False),
         "epoch": (_text, False),
     },
+    "getEvent": {"position": (_position, True)},
     "readPart": {"read": (_text, True), "part": (_positive, True)},
 }

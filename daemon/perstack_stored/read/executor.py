@@ -27,7 +27,7 @@ from .requests import ReadRequest
 from .subscriptions import Subscriptions
 from .thread import Faults, ReadThread, begin, frame_of
 
-_POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint"})
+_POINT_OPS = frozenset({"retrieveJob", "retrieveCheckpoint", "getEvent"})
 _POINT, _LISTING = "v", "r"  # in names of large answers: the thread that makes their parts
 
 _TAKE_BYTES_MAX = 4 << 20

@@ -194,6 +194,41 @@ def _records(
             yield items
 
 
+def get_event(source: Source, arguments: dict[str, Any]) -> Answer:
+    """The record at a position, of any kind, as an item of `read_all`.
+
+    Raises:
+        Refusal: NOT_FOUND: nothing was stored there yet, it was lost, or it repeats an earlier event.
+    """
+    position, until = arguments["position"], source.indexed()
+    if 0 < position <= until.position and not window.repeats_between(source.database, position - 1, position):
+        found = _record_at(source, position, until, masked="masked" in arguments)
+        if found is not None:
+            return Answer({}, found)
+    raise Refusal(ErrorCode.NOT_FOUND, f"there is no record at position {position}")
+
+
+def _record_at(
+    source: Source, position: int, until: LogPosition, *, masked: bool
+) -> Iterator[bytes | memoryview] | None:
+    """The pieces of a record; None if it is a gap."""
+    for entry in window.entries(source.database, source.reader, position - 1, until):
+        header, data = entry.header, entry.data
+        if position >= header.position + header.count:
+            continue
+        if entry.payload_crc is not None:
+            large = window.large_of(entry)
+            if large.kind == Kind.GAP:
+                return None
+            return window.pieces_of(large, source.reader, source.indexed, masked=masked)
+        item = entry_format.record_places(data, header)[position - header.position]
+        if item.kind == Kind.GAP:
+            return None
+        payload = data[item.start : item.start + item.length]
+        return iter([window.item_of(position, header.time_ms, item.kind, payload, masked=masked)])
+    return None
+
+
 OPERATIONS = {
     "retrieveJob": retrieve_job,
     "retrieveCheckpoint": retrieve_checkpoint,
@@ -203,4 +238,5 @@ OPERATIONS = {
     "getEventContents": get_event_contents,
     "getAllRuns": get_all_runs,
     "readAll": read_all,
+    "getEvent": get_event,
 }

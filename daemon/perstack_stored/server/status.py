@@ -7,7 +7,7 @@ from typing import Any
 from perstack_stored import __version__
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
-from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.limits import FEATURES, READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.store.group_commit import GroupCommit
@@ -52,6 +52,7 @@ class StatusReporter:
             "store": self._journal.store.hex(),
             **({} if epoch is None else {"epoch": epoch}),
             "access": access,
+            "features": list(FEATURES),
             "window": {"records": settings.window_records, "bytes": settings.window_bytes},
             "limits": {
                 "frameBytes": settings.frame_bytes_max,

@@ -43,6 +43,8 @@ READS: list[tuple[str, dict[str, Any]]] = [
     ("readAll", {"jobId": "job-1"}),
     ("readAll", {**RUN, "after": 3}),
     ("readAll", {"waitMs": 0, "after": 1}),
+    ("getEvent", {"position": 3}),
+    ("getEvent", {"position": 6}),
 ]
 
 

@@ -13,7 +13,7 @@ from perstack_storage._core.patience import Patience
 
 ANSWER_BYTES_MAX = 1 << 30
 """More a client takes of no answer: a listing that has more is read in pages."""
-_SINGLE = frozenset({"retrieveJob", "retrieveCheckpoint"})
+_SINGLE = frozenset({"retrieveJob", "retrieveCheckpoint", "getEvent"})
 _SMALL = frozenset({"hello", "ping", "stats"})
 _SMALL_BYTES_MAX = 1 << 24
 _WITHOUT_DEADLINE = frozenset({"hello", "ping", "stats"})

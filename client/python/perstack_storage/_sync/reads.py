@@ -109,6 +109,14 @@ class Reads:
         read = self._connection().call("readAll", arguments_of(arguments))
         return records_of(read, after, self._seen)
 
+    def get_event(self, position: int) -> Record:
+        """Returns the record at a position, of any kind, without its `epoch`.
+
+        Raises:
+            Refused: `NOT_FOUND`: nothing is there, it was lost, or it repeats an earlier event.
+        """
+        return cast("Record", self._value("getEvent", position=position))
+
     def follow(
         self,
         after: int = 0,
