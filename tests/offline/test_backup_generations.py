@@ -144,13 +144,21 @@ def test_an_old_backup_goes_only_when_the_new_one_is_on_disk(
 
 
 def test_where_there_are_no_hard_links_it_copies(original: Path, grown: Path, tmp_path: Path) -> None:
+    """And has synced each copy before the backup has its name."""
+    synced: set[int] = set()
+
     class Linkless(FileSystem):
         def link(self, name: str, *, source_dir: int, target_dir: int) -> None:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
+        def sync_data(self, fd: int) -> None:
+            super().sync_data(fd)
+            synced.add(os.fstat(fd).st_ino)
+
     old = take(original, tmp_path / "backups", 2)
     new = take(grown, tmp_path / "backups", 2, Linkless())
     assert inodes(old) & inodes(new) == set()
+    assert inodes(new) <= synced
     assert restored(new, tmp_path / "base") == 21
     assert {path.stat().st_mode & 0o777 for path in new.iterdir()} == {0o600}
 
