@@ -52,5 +52,10 @@ store() { buildah --root "$work/storage" --runroot "$work/run" --storage-driver 
 quietly store bud --quiet --isolation chroot --format "$format" --timestamp "$epoch" --build-arg "VERSION=$version" \
     --tag "perstack-stored:$version" "$work/context"
 rm -f "$out/$name"
-quietly store push --quiet "perstack-stored:$version" "$format-archive:$out/$name:perstack-stored:$version"
+if [ "$format" = oci ]; then
+    quietly store push --quiet "perstack-stored:$version" "oci:$work/oci:perstack-stored:$version"
+    tar -C "$work/oci" --sort=name --mtime="@$epoch" --numeric-owner --owner=0 --group=0 -cf "$out/$name" .
+else
+    quietly store push --quiet "perstack-stored:$version" "docker-archive:$out/$name:perstack-stored:$version"
+fi
 echo "dist/$name"

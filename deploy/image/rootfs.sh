@@ -65,3 +65,5 @@ find "$root/usr/bin" "$root/usr/sbin" ! -type d ! -name 'python3*' -delete
 for folder in "$root"/usr/lib/python3.* "$root"/usr/local/lib/python3.*; do
     chroot "$root" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash "${folder#"$root"}"
 done
+# The container's own are put over it; whoever unpacks it without rights can't make devices.
+find "$root/dev" -mindepth 1 -delete

@@ -5,6 +5,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,22 @@ def package() -> Path:
     found = sorted((ROOT / "dist").glob("perstack-stored_*.deb"))
     need(len(found) == 1, f"make deb must have made one package, not {len(found)}")
     return found[0]
+
+
+def test_lintian_finds_nothing(package: Path) -> None:
+    """Beyond what the package overrides, with a reason for each."""
+    need(shutil.which("lintian") is not None, "install lintian")
+    words = [
+        "lintian",
+        "--allow-root",
+        "--tag-display-limit",
+        "0",
+        "--fail-on",
+        "error,warning",
+        str(package),
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def newer(package: Path, folder: Path) -> Path:

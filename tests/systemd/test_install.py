@@ -73,6 +73,10 @@ def test_nothing_points_to_where_it_was_made(installed: Path) -> None:
             content = path.read_bytes()
             assert str(installed).encode() not in content, path
             assert str(ROOT).encode() not in content, path
+    (record,) = installed.glob(
+        "usr/lib/perstack-stored/lib/*/site-packages/perstack_stored-*.dist-info/RECORD"
+    )
+    assert "../../../bin/perstack-stored,,\n" in record.read_text()
     first, *_ = (installed / "usr/lib/perstack-stored/bin/perstack-stored").read_text().splitlines()
     assert first == "#!/usr/lib/perstack-stored/bin/python"
     assert (
