@@ -1,49 +1,28 @@
 """perstack-storectl against a real daemon: each command, on a terminal, in a pipe and as JSON."""
 
-import io
 import json
-import os
-import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from perstack_storage import Client
 from perstack_storage._core.masking import masked
-from perstack_storage._storectl import cli, completion, tables
+from perstack_storage._storectl import cells, completion, units
+from perstack_storage._storectl.arguments import make_parser
 from perstack_stored.model.masking import mask
 from tests.helpers.daemon import RunningDaemon, captured_run, eventually, golden, running_daemon
 from tests.helpers.replay import METHODS
+from tests.helpers.storectl import COMMAND, Run, on_terminal, runner
 from tests.hostile.texts import HOSTILE, acted_on
 from tests.offline.bases import USAGE
 
 CANARY = "canary-7f3a"
-COMMAND = [sys.executable, "-m", "perstack_storage"]
 JOB, RUN = "job1", "run1"
-
-
-class Ran(NamedTuple):
-    """What a command came to."""
-
-    status: int
-    out: str
-    error: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def values(self) -> list[Any]:
-        return [json.loads(line) for line in self.lines]
-
-
-Run = Callable[..., Ran]
 
 
 def setting() -> dict[str, Any]:
@@ -100,15 +79,7 @@ def client(daemon: RunningDaemon) -> Iterator[Client]:
 
 @pytest.fixture
 def run(daemon: RunningDaemon, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    def call(*arguments: str, given: bytes = b"") -> Ran:
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
-        try:
-            status = cli.main(["--base-path", str(daemon.base), *arguments])
-        except SystemExit as left:
-            status = int(left.code or 0)
-        return Ran(status, *capsys.readouterr())
-
-    return call
+    return runner(daemon.base, capsys, monkeypatch)
 
 
 def event(job: str, number: int, **more: Any) -> dict[str, Any]:
@@ -174,7 +145,6 @@ def test_events(run: Run, client: Client) -> None:
     ]
     assert run("events", JOB, RUN, "--json", "--max-step", "0").values == []
     assert contents[0]["id"] in run("events", JOB, RUN, "--contents").lines[1]
-    assert run("events", JOB, "nothing", "--json") == (0, "", "")
 
 
 def test_a_listing_is_cut_and_gone_on_with(run: Run, client: Client) -> None:
@@ -299,6 +269,16 @@ def test_put_of_what_is_no_value_says_so(run: Run, given: bytes, sentence: str) 
     [
         (["job", "none"], 1, "job not found: none"),
         (["checkpoint", JOB, "none"], 1, "checkpoint not found: none"),
+        (["events", JOB, "none"], 1, "run not found: none"),
+        (["checkpoints", "none"], 1, "job not found: none"),
+        (["log", "none"], 1, "job not found: none"),
+        (["log", JOB, "--run", "none"], 1, "run not found: none"),
+        (["job", "jbo1"], 1, "did you mean 'job1'?"),
+        (["jbos"], 2, "did you mean 'jobs'?"),
+        (["log", "--step", "5-1"], 2, "invalid step"),
+        (["log", "--step", "x"], 2, "invalid step"),
+        (["follow", "--since", "yesterday"], 2, "invalid time"),
+        (["follow", "--new", "--last", "3"], 2, "not allowed with"),
         (["job", "a/b"], 1, "BAD_REQUEST"),
         (["follow", "--after", "99999999"], 1, "POSITION_GONE"),
         ([], 2, "usage"),
@@ -345,26 +325,9 @@ def test_the_client_and_the_daemon_s_tools_hide_the_same() -> None:
     assert masked(setting()) == json.loads(mask(json.dumps(setting()).encode()))
 
 
-def _on_terminal(arguments: list[str], columns: int = 60, **environment: str) -> tuple[int, str]:
-    """Run a command on a terminal; its exit status and what the terminal was sent."""
-    ours, theirs = pty.openpty()
-    variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
-    with subprocess.Popen([*COMMAND, *arguments], stdout=theirs, stdin=theirs, env=variables) as process:
-        os.close(theirs)
-        sent = b""
-        try:
-            while piece := os.read(ours, 65536):
-                sent += piece
-        except OSError:  # the other end is closed
-            pass
-        status = process.wait(timeout=120)
-    os.close(ours)
-    return status, sent.decode()
-
-
 def test_a_table_is_no_wider_than_the_terminal(daemon: RunningDaemon) -> None:
     place = ["--base-path", str(daemon.base)]
-    status, text = _on_terminal([*place, "--no-pager", "events", JOB, RUN, "--contents", "--limit", "20"])
+    status, text = on_terminal([*place, "--no-pager", "events", JOB, RUN, "--contents", "--limit", "20"])
     lines = text.splitlines()
     assert (status, len(lines)) == (0, 21)
     assert max(len(line) for line in lines) == 60
@@ -373,13 +336,13 @@ def test_a_table_is_no_wider_than_the_terminal(daemon: RunningDaemon) -> None:
 
 def test_on_a_terminal_a_listing_goes_through_the_pager(daemon: RunningDaemon) -> None:
     place = ["--base-path", str(daemon.base)]
-    status, text = _on_terminal([*place, "events", JOB, RUN], PAGER="sed s/^/paged:/")
+    status, text = on_terminal([*place, "events", JOB, RUN], PAGER="sed s/^/paged:/")
     assert status == 0
     assert len(text.splitlines()) > 300
     assert all(line.startswith("paged:") for line in text.splitlines())
-    status, text = _on_terminal([*place, "events", JOB, RUN, "--contents"], PAGER="head -n 2")
+    status, text = on_terminal([*place, "events", JOB, RUN, "--contents"], PAGER="head -n 2")
     assert (status, len(text.splitlines())) == (0, 2)  # a reader who leaves is no error
-    status, text = _on_terminal([*place, "jobs"], PAGER="no-such-pager")
+    status, text = on_terminal([*place, "jobs"], PAGER="no-such-pager")
     assert (status, text.split()[0]) == (0, "JOB")
 
 
@@ -501,11 +464,11 @@ def checkpoint_of(job: str) -> dict[str, Any]:
     ],
 )
 def test_cells_are_cut_and_filled_by_what_a_terminal_shows(text: str, width: int, fits: str) -> None:
-    assert tables.fitted(text, width) == fits
+    assert cells.fitted(text, width) == fits
 
 
 def test_times_that_are_none_are_shown_as_they_are() -> None:
-    assert [tables.when(value) for value in (None, 1e300, "x")] == ["", "1e+300", "x"]
+    assert [units.when(value) for value in (None, 1e300, "x")] == ["", "1e+300", "x"]
 
 
 # --- help and completion -----------------------------------------------------------------------------
@@ -539,7 +502,7 @@ def _completed(script: str, *words: str) -> list[str]:
 def test_completion_offers_commands_options_and_kinds(run: Run) -> None:
     ran = run("completion", "bash")
     assert ran.status == 0
-    assert ran.out == run("completion", "zsh").out == completion.script(cli.make_parser())
+    assert ran.out == run("completion", "zsh").out == completion.script(make_parser())
     subprocess.run(["bash", "-n"], input=ran.out, text=True, check=True)
     assert set(COMMANDS) < set(_completed(ran.out, ""))
     assert _completed(ran.out, "check") == ["checkpoints", "checkpoint"]

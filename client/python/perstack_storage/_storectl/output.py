@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import IO, Any
 
-from perstack_storage._core.escape import escaped
-from perstack_storage._storectl import tables
+from perstack_storage._storectl import style, tables
+from perstack_storage._storectl.cells import GAP, Span, cell, fitted, width_of
 from perstack_storage._storectl.tables import Column
 
 PAGER_DEFAULT = "less"
@@ -27,11 +27,14 @@ class Output:
     """Lines of tables or JSON. With `paged`, through $PAGER where standard output is a terminal.
 
     Attributes:
+        width: columns of the terminal; None where it is none, and nothing is cut.
+        coloured: whether lines get colours.
         notes: sentences for standard error, for when all is printed.
     """
 
-    def __init__(self, *, as_json: bool, paged: bool) -> None:
+    def __init__(self, *, as_json: bool, paged: bool, color: str = "auto") -> None:
         self.as_json = as_json
+        self.coloured = not as_json and style.wanted(color, os.environ, terminal=sys.stdout.isatty())
         self.width: int | None = None
         self.notes: list[str] = []
         self._paged = paged
@@ -48,26 +51,28 @@ class Output:
             for value in values:
                 self.line(tables.json_line(value))
         else:
-            for line in tables.table(columns, values, self.width):
-                self.line(line)
+            for spans in tables.table(columns, values, self.width):
+                self.spans(spans)
 
     def details(self, value: Any) -> None:
         """One value as a table of its fields, or as a line of JSON."""
         if self.as_json:
             self.line(tables.json_line(value))
             return
-        rows = [(tables.cell(name), tables.cell(item)) for name, item in tables.flat(value)]
-        left = max([tables.width_of(name) for name, _ in rows], default=0)
+        rows = [(cell(name), cell(item)) for name, item in tables.flat(value)]
+        left = max([width_of(name) for name, _ in rows], default=0)
         for name, text in rows:
-            self.line(tables.fitted(name, left) + tables.GAP + text, cut=True)
+            self.spans([Span(fitted(name, left), "dim"), Span(GAP + text)], cut=True)
 
     def line(self, text: str, *, cut: bool = False, flush: bool = False) -> None:
         """One line; with `cut`, of what the terminal has room for."""
-        text = escaped(text)
+        self.spans([Span(text)], cut=cut, flush=flush)
+
+    def spans(self, spans: Iterable[Span], *, cut: bool = False, flush: bool = False) -> None:
+        """One line in pieces with styles; with `cut`, of what the terminal has room for."""
+        text = style.rendered(spans, self.width if cut else None, coloured=self.coloured)
         if self._paged:
             self._open_pager()
-        if cut and self.width is not None and tables.width_of(text) > self.width:
-            text = tables.fitted(text, self.width)
         try:
             self._stream.write(text + "\n")
             if flush:

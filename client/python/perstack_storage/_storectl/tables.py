@@ -1,46 +1,34 @@
-"""Tables and lines for people: cells, widths, what a terminal must not be sent. No I/O."""
+"""Tables, lines of JSON, and the fields of nested values. No I/O."""
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from perstack_storage._core.escape import escaped
 from perstack_storage._core.jsonio import dumps
+from perstack_storage._storectl.cells import GAP, Span, cell, fitted, width_of
 
-GAP = "  "
 CELL_WIDTH_MIN = 8
 SAMPLE_ROWS = 500
 """Rows that set the widths of the columns; later rows are cut to them."""
 FLAT_LEVELS_MAX = 100
 """What is nested more deeply is shown as JSON: names that grow with each level take too much."""
-_WIDE = frozenset("WF")
 
 
 class Column(NamedTuple):
-    """A column: its title, what it shows of a value, and whether it is a number."""
+    """A column: its title, what it shows of a value, and how.
+
+    Attributes:
+        right: whether it is set to the right, as a number.
+        drop: where the terminal is too narrow, the column with the highest number goes first; 0 stays.
+        style: the style of a value.
+    """
 
     title: str
     of: Callable[[Any], object]
     right: bool = False
-
-
-def cell(value: object) -> str:
-    """One value in one line, without anything that a terminal would act on."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else dumps(value).decode()
-    return escaped(text)
-
-
-def when(ms: object) -> str:
-    """A time in milliseconds since 1970, in local time."""
-    try:
-        moment = datetime.fromtimestamp(float(ms) / 1000, UTC).astimezone()  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError, OSError):
-        return cell(ms)
-    return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
+    drop: int = 0
+    style: Callable[[Any], str] | None = None
 
 
 def json_line(value: object) -> str:
@@ -48,45 +36,41 @@ def json_line(value: object) -> str:
     return escaped(dumps(value).decode())
 
 
-def width_of(text: str) -> int:
-    """Columns of a terminal that a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in _WIDE)
-        for char in text
-    )
-
-
-def fitted(text: str, width: int, *, right: bool = False) -> str:
-    """A text cut or filled up to a width."""
-    if width_of(text) > width:
-        kept, room = "", width - 1
-        for char in text:
-            room -= width_of(char)
-            if room < 0:
-                break
-            kept += char
-        text = kept + "…"
-    fill = " " * (width - width_of(text))
-    return fill + text if right else text + fill
-
-
-def table(columns: Sequence[Column], values: Iterable[Any], width: int | None) -> Iterator[str]:
+def table(columns: Sequence[Column], values: Iterable[Any], width: int | None) -> Iterator[list[Span]]:
     """Lines of a table, its titles first; with `width`, none is wider than that."""
-    rows = ([cell(column.of(value)) for column in columns] for value in values)
+    rows = (_cells(columns, value) for value in values)
     sample = list(islice(rows, SAMPLE_ROWS))
     widths = [
-        max([len(column.title), *[width_of(row[number]) for row in sample]])
-        for number, column in enumerate(columns)
+        max([len(column.title), *[width_of(row[index].text) for row in sample]])
+        for index, column in enumerate(columns)
     ]
+    kept = list(range(len(columns)))
+    if width is not None:
+        kept = _kept(columns, widths, width)
+    chosen, widths = [columns[index] for index in kept], [widths[index] for index in kept]
     if width is not None:
         _shrink(widths, width)
-    yield _line([column.title.upper() for column in columns], columns, widths)
-    for row in sample:
-        yield _line(row, columns, widths)
-    for row in rows:
-        yield _line(row, columns, widths)
+    yield _line([Span(column.title.upper(), "bold") for column in chosen], chosen, widths)
+    for row in chain(sample, rows):
+        yield _line([row[index] for index in kept], chosen, widths)
+
+
+def _cells(columns: Sequence[Column], value: Any) -> list[Span]:
+    return [
+        Span(cell(column.of(value)), column.style(value) if column.style is not None else "")
+        for column in columns
+    ]
+
+
+def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Indices of the columns that stay: those without a number, and of the others as many as fit."""
+    kept = list(range(len(columns)))
+    while sum(widths[index] + len(GAP) for index in kept) - len(GAP) > width:
+        last = max(kept, key=lambda index: columns[index].drop)
+        if columns[last].drop == 0:
+            break
+        kept.remove(last)
+    return kept
 
 
 def _shrink(widths: list[int], width: int) -> None:
@@ -101,12 +85,11 @@ def _shrink(widths: list[int], width: int) -> None:
         excess -= taken
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
-    fitting = [
-        fitted(text, width, right=column.right)
-        for text, column, width in zip(cells, columns, widths, strict=True)
-    ]
-    return GAP.join(fitting).rstrip()
+def _line(cells: Sequence[Span], columns: Sequence[Column], widths: Sequence[int]) -> list[Span]:
+    spans: list[Span] = []
+    for (text, style), column, width in zip(cells, columns, widths, strict=True):
+        spans += [Span(fitted(text, width, right=column.right), style), Span(GAP)]
+    return spans[:-1]
 
 
 def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:

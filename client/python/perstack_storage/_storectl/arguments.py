@@ -1,0 +1,223 @@
+"""The command line of `perstack-storectl`: commands, options, and what they mean together. No I/O."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from perstack_storage import __version__
+from perstack_storage._core.escape import escaped
+from perstack_storage._storectl import following, ids, listing, log, storing, style
+from perstack_storage._storectl.call import PROG, Command
+from perstack_storage._storectl.selection import steps
+from perstack_storage._storectl.storing import KINDS
+from perstack_storage._storectl.values import at_least, cursor, moment, seconds
+from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+
+TIMEOUT_DEFAULT_S = 10.0
+_COMMON = {
+    "endpoint": None,
+    "base_path": None,
+    "timeout": TIMEOUT_DEFAULT_S,
+    "json": False,
+    "show_secrets": False,
+    "no_pager": False,
+    "color": "auto",
+}
+_EPILOG = f"""\
+The daemon is found by --endpoint, else {ENDPOINT_VARIABLE}, else by the base: --base-path, else
+{BASE_VARIABLE}, else ./perstack. Options may stand before or after the command. An id may be cut
+to a beginning that no other has. Where JOB may be left out, the newest job is meant.
+
+exit status:
+  0  done
+  1  not found, or refused
+  2  wrong usage
+  3  no daemon answered
+"""
+
+
+def _common() -> argparse.ArgumentParser:
+    """Options of every command; without defaults, or those of a command would undo what stands before it."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("common options")
+    group.add_argument("--endpoint", metavar="ENDPOINT", help="of the daemon, such as ipc:///run/stored.sock")
+    group.add_argument("--base-path", metavar="DIR", help="the base of the daemon")
+    group.add_argument(
+        "--timeout", type=seconds, metavar="S", help=f"wait so long (default: {TIMEOUT_DEFAULT_S:g})"
+    )
+    group.add_argument("--json", action="store_true", help="print JSON, one value a line")
+    group.add_argument(
+        "--show-secrets", action="store_true", help="don't hide keys, tokens, headers and env in run settings"
+    )
+    group.add_argument("--no-pager", action="store_true", help="never print through $PAGER")
+    group.add_argument(
+        "--color",
+        choices=style.CHOICES,
+        metavar="WHEN",
+        help="auto (default: on a terminal, unless NO_COLOR is set), always or never",
+    )
+    return common
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments, which may be the names of files of others."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            known = list(map(str, action.choices or ()))
+            hint = ids.did_you_mean(str(value), known)
+            raise argparse.ArgumentError(action, f"{error.message}{hint}") from None
+
+
+class _Commands:
+    """Adds commands to a parser."""
+
+    def __init__(self, parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+        self._common = common
+        self._subparsers = parser.add_subparsers(
+            title="commands", dest="command", metavar="COMMAND", required=True
+        )
+
+    def add(self, name: str, run: Command | None, text: str, more: str = "") -> argparse.ArgumentParser:
+        """Add a command with its help."""
+        added = self._subparsers.add_parser(
+            name, parents=[self._common], help=text, allow_abbrev=False,
+            description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+        )  # fmt: skip
+        added.set_defaults(handler=run)
+        return added
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    common = _common()
+    parser: argparse.ArgumentParser = _Parser(
+        PROG,
+        description="Look at what perstack-stored has stored, store, and follow.",
+        epilog=_EPILOG,
+        parents=[common],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    commands = _Commands(parser, common)
+    commands.add("ping", listing.ping, "ask the daemon whether it answers")
+    commands.add("stats", listing.stats, "print the daemon's counters", "See daemon/docs/stats.md.")
+    _add_listings(commands)
+    _add_views(commands)
+    added = commands.add(
+        "put", storing.put, "store what comes in on standard input",
+        "One JSON object, or one in each line. The positions are printed when all is on disk.",
+    )  # fmt: skip
+    added.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
+    _add_follow(commands.add(
+        "follow", following.follow, "print every record as it is stored",
+        "From the first record on, unless told otherwise. Ends with Ctrl-C, or as --limit and --idle say.",
+    ))  # fmt: skip
+    added = commands.add("completion", None, "print a script that completes commands and options",
+                         f"bash: source <({PROG} completion bash)")  # fmt: skip
+    added.add_argument("shell", choices=("bash", "zsh"), help="the same script serves both")
+    return parser
+
+
+# --- the commands ------------------------------------------------------------------------------------
+
+
+def _job(added: argparse.ArgumentParser, *, optional: bool = False) -> argparse.ArgumentParser:
+    text = "id of the job (default: the newest)" if optional else "id of the job"
+    added.add_argument("job_id", metavar="JOB", nargs="?" if optional else None, help=text)
+    return added
+
+
+def _paged(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    added.add_argument("--limit", type=at_least(1), metavar="N", help="at most N; all by default")
+    added.add_argument(
+        "--after", type=cursor, metavar="CURSOR", help="go on there; printed where --limit has cut"
+    )
+    return added
+
+
+def _add_listings(commands: _Commands) -> None:
+    _paged(commands.add("jobs", listing.jobs, "list the jobs, newest first"))
+    _job(commands.add("job", listing.job, "print a job"))
+    _paged(commands.add("runs", listing.run_settings, "list the run settings, the one updated last first"))
+    _job(_paged(commands.add("checkpoints", listing.checkpoints, "list the checkpoints of a job by step")))
+    added = _job(commands.add("checkpoint", listing.checkpoint, "print a checkpoint"))
+    added.add_argument("checkpoint_id", metavar="ID", help="of the checkpoint")
+    added = _job(_paged(commands.add(
+        "events", listing.events, "list the events of a run",
+        "By step, or with --contents by time; with --follow in the order stored, first those that are there.",
+    )))  # fmt: skip
+    added.add_argument("run_id", metavar="RUN", help="id of the run")
+    added.add_argument("--contents", action="store_true", help="whole events, not time, step and type only")
+    added.add_argument("--max-step", type=at_least(0), metavar="N", help="only events up to this step")
+    added.add_argument("--follow", action="store_true", help="go on with those stored from now on")
+    added.add_argument(
+        "--idle", type=seconds, metavar="S", help="with --follow: end when nothing came for so long"
+    )
+
+
+def _add_views(commands: _Commands) -> None:
+    added = _job(commands.add(
+        "log", log.log, "print what happened in a job, line by line",
+        "The events of all its runs by time; the deltas of a stream are one line. Of --errors, --tools,"
+        " --delegations and --type each adds lines; --run, --step and --filter take lines away.",
+    ), optional=True)  # fmt: skip
+    added.add_argument("--run", metavar="RUN", help="only this run")
+    added.add_argument("--errors", action="store_true", help="errors, retries, tools that failed")
+    added.add_argument("--tools", action="store_true", help="tool calls and their results")
+    added.add_argument("--delegations", action="store_true", help="delegations and their returns")
+    added.add_argument("--type", action="append", metavar="TYPE", help="this type; may be repeated")
+    added.add_argument("--step", type=steps, metavar="STEP", help="these steps: 5, >5, <=5 or 1-10")
+    added.add_argument("--filter", metavar="TEXT", help="lines with this text, in whatever case")
+    added.add_argument(
+        "--context", type=at_least(0), default=0, metavar="N", help="so many lines around each as well"
+    )
+    added.add_argument("--last", type=at_least(1), metavar="N", help="the last N lines of these")
+    added.add_argument("--summary", action="store_true", help="count them instead")
+    added.add_argument(
+        "--verbose", action="store_true", help="each delta of a stream, and texts that are not cut"
+    )
+
+
+def _add_follow(added: argparse.ArgumentParser) -> None:
+    start = added.add_mutually_exclusive_group()
+    start.add_argument(
+        "--after", type=at_least(0), default=0, metavar="POSITION", help="only records after this position"
+    )
+    start.add_argument("--new", action="store_true", help="only what is stored from now on")
+    start.add_argument("--last", type=at_least(1), metavar="N", help="first the last N records")
+    start.add_argument(
+        "--since", type=moment, metavar="TIME",
+        help="first those since then: 15m, 2h, 1d (ago), or 2026-11-23T04:35",
+    )  # fmt: skip
+    added.add_argument(
+        "--store", metavar="STORE", help="the history that POSITION belongs to; end if it is another one"
+    )
+    added.add_argument(
+        "--epoch", metavar="EPOCH", help="of the record at POSITION, as --json printed it; the same"
+    )
+    added.add_argument("--job", metavar="ID", help="only what belongs to this job")
+    added.add_argument("--run", metavar="ID", help="with --job: only what belongs to this run")
+    added.add_argument("--limit", type=at_least(1), metavar="N", help="end after N records")
+    added.add_argument("--idle", type=seconds, metavar="S", help="end when nothing came for so long")
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What was given; ends the program with status 2 where it is no use of the command."""
+    given = parser.parse_args(arguments, argparse.Namespace(**_COMMON))
+    if not given.timeout > 0:
+        parser.error("--timeout must be more than 0")
+    if given.command == "events":
+        if given.follow and given.after is not None:
+            parser.error("--after has no place beside --follow")
+        if given.idle is not None and not given.follow:
+            parser.error("--idle has a meaning with --follow only")
+    if given.command == "follow" and given.run is not None and given.job is None:
+        parser.error("--run needs --job")
+    return given

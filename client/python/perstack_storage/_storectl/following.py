@@ -1,0 +1,157 @@
+"""The commands that print records as they are stored, and where they begin."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from perstack_storage import Client
+from perstack_storage._core.masking import masked
+from perstack_storage._storectl import style, tables
+from perstack_storage._storectl.call import OK, Call
+from perstack_storage._storectl.cells import GAP, Span, cell
+from perstack_storage._storectl.output import Output
+from perstack_storage._storectl.tables import Column
+from perstack_storage._storectl.units import when
+
+EVENT_COLUMNS = (
+    Column("time", lambda v: when(v["timestamp"]), style=lambda _: "dim"),
+    Column("step", lambda v: v["stepNumber"], right=True),
+    Column("type", lambda v: v["type"]),
+)
+_SHOWN_OF_EVENT = {"timestamp", "stepNumber", "type", "jobId", "runId"}
+CONTENT_COLUMNS = (
+    *EVENT_COLUMNS,
+    Column("content", lambda v: {key: item for key, item in v.items() if key not in _SHOWN_OF_EVENT}),
+)
+_TIME_WIDTH = 29
+_LAST_CHUNK = 1024
+_OP_STYLES = {"storeJob": "bold", "storeCheckpoint": "blue", "storeRunSetting": "yellow"}
+
+
+def is_within(event: Any, max_step: int | None) -> bool:
+    """Whether the step of an event is not above the highest one wanted."""
+    return max_step is None or event["stepNumber"] <= max_step
+
+
+def follow_events(call: Call) -> int:
+    """The events of a run, as they are stored. The ids are taken as they are: the run may come later."""
+    given, out = call.given, call.out
+    columns = CONTENT_COLUMNS if given.contents else EVENT_COLUMNS
+    records = call.client.follow(job_id=given.job_id, run_id=given.run_id, idle_s=given.idle)
+    values: Iterator[Any] = (record["value"] for record in records if record["op"] == "storeEvent")
+    events = (event for event in values if is_within(event, given.max_step))
+    for event in islice(events, given.limit):
+        if out.as_json:
+            out.line(tables.json_line(event if given.contents else _meta(event)), flush=True)
+        else:
+            _line(out, [Span(cell(column.of(event))) for column in columns], (_TIME_WIDTH, 5, 22))
+    return OK
+
+
+def _meta(event: Any) -> dict[str, Any]:
+    return {key: event[key] for key in ("timestamp", "stepNumber", "type")}
+
+
+def follow(call: Call) -> int:
+    """Every record, as it is stored."""
+    given, out = call.given, call.out
+    records = call.client.follow(
+        _start(call),
+        job_id=given.job,
+        run_id=given.run,
+        idle_s=given.idle,
+        store=given.store,
+        epoch=given.epoch,
+    )
+    for record in islice(records, given.limit):
+        value: Any = record["value"]
+        if record["op"] == "storeRunSetting" and not given.show_secrets:
+            value = masked(value)
+        if out.as_json:
+            out.line(tables.json_line({**record, "value": value}), flush=True)
+        else:
+            job = value["id"] if record["op"] == "storeJob" else value["jobId"]
+            place = "/".join(part for part in (job, value.get("runId")) if part)
+            what = value.get("type", value.get("status"))
+            row = [
+                Span(cell(record["position"])),
+                Span(when(record["time"]), "dim"),
+                Span(record["op"], _OP_STYLES.get(record["op"], "")),
+                Span(cell(what), style.of_status(what)),
+                Span(cell(place)),
+            ]
+            _line(out, row, (8, _TIME_WIDTH, 15, 22))
+    return OK
+
+
+def _line(out: Output, row: Sequence[Span], widths: Sequence[int]) -> None:
+    """A line of a table whose later lines are not known yet: a longer cell pushes the others on."""
+    spans: list[Span] = []
+    for number, (text, named) in enumerate(row):
+        spans += [Span(text.ljust(widths[number]) if number < len(widths) else text, named), Span(GAP)]
+    out.spans(spans[:-1], cut=True, flush=True)
+
+
+# --- where to begin ----------------------------------------------------------------------------------
+
+
+def _start(call: Call) -> int:
+    """The position after which the records begin that are wanted."""
+    given, client = call.given, call.client
+    if given.new:
+        return _end(client)
+    if given.last is not None:
+        return before_last(client, given.last, given.job, given.run)
+    if given.since is not None:
+        return before_time(client, given.since)
+    return int(given.after)
+
+
+def _end(client: Client) -> int:
+    return int(client.stats()["position"])
+
+
+def before_last(client: Client, count: int, job: str | None, run: str | None) -> int:
+    """The position before the last `count` records, of a job or run where one is given.
+
+    Looks back in pieces that double, so that what is new costs little to find.
+    """
+    end, back = _end(client), max(count, _LAST_CHUNK)
+    while True:
+        start = max(0, end - back)
+        found = [
+            record["position"]
+            for record in client.follow(start, job_id=job, run_id=run, idle_s=0)
+            if record["position"] <= end
+        ]
+        if len(found) >= count:
+            return found[-count] - 1
+        if start == 0:
+            return 0
+        back *= 2
+
+
+def before_time(client: Client, time_ms: float) -> int:
+    """The position before the first record that was stored at this time or later, in ms since 1970.
+
+    By bisection: where the clock of the daemon's machine went back, it may be another such record.
+    """
+    low, high = 0, _end(client)
+    while low < high:
+        middle = (low + high) // 2
+        record = _first_between(client, middle, high)
+        if record is None or record["time"] >= time_ms:
+            high = middle
+        else:
+            low = int(record["position"])
+    return low
+
+
+def _first_between(client: Client, after: int, last: int) -> Any:
+    """The first record after a position, up to another; None where there is none, but repeats or gaps."""
+    while after < last:
+        page = client.read_all(after, limit=1)
+        if page:
+            return page[0] if page[0]["position"] <= last else None
+        after = page.next
+    return None

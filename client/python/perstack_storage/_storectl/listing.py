@@ -1,0 +1,128 @@
+"""The commands that list and print what is stored as it is, and ask how the daemon does."""
+
+from itertools import takewhile
+from typing import Any
+
+from perstack_storage import Page
+from perstack_storage._core.masking import masked
+from perstack_storage._storectl import ids, runs, style
+from perstack_storage._storectl.call import OK, Call, Missing, pages
+from perstack_storage._storectl.following import CONTENT_COLUMNS, EVENT_COLUMNS, follow_events, is_within
+from perstack_storage._storectl.tables import Column
+from perstack_storage._storectl.units import number, span_of, when_s
+
+# --- the daemon --------------------------------------------------------------------------------------
+
+
+def ping(call: Call) -> int:
+    """How long the daemon takes to answer."""
+    seconds = call.client.ping()
+    if call.out.as_json:
+        call.out.details({"endpoint": call.client.endpoint, "ms": round(seconds * 1000, 3)})
+    else:
+        call.out.line(f"{call.client.endpoint} answered in {seconds * 1000:.1f} ms")
+    return OK
+
+
+def stats(call: Call) -> int:
+    """The daemon's counters and gauges."""
+    call.out.details(call.client.stats())
+    return OK
+
+
+# --- what is stored ----------------------------------------------------------------------------------
+
+
+def _took(job: Any) -> str:
+    end = job.get("finishedAt")
+    return span_of(end - job["startedAt"]) if isinstance(end, int | float) else ""
+
+
+_JOB_COLUMNS = (
+    Column("job", lambda v: v["id"]),
+    Column("status", lambda v: v["status"], style=lambda v: style.of_status(v["status"])),
+    Column("steps", lambda v: v["totalSteps"], right=True, drop=2),
+    Column("tokens", lambda v: number(v["usage"].get("totalTokens")), right=True, drop=1),
+    Column("started", lambda v: when_s(v["startedAt"]), drop=3),
+    Column("took", _took, right=True, drop=4),
+    Column("expert", lambda v: v["coordinatorExpertKey"], drop=5),
+)
+_RUN_COLUMNS = (
+    Column("job", lambda v: v["jobId"]),
+    Column("run", lambda v: v["runId"]),
+    Column("model", lambda v: v["model"], drop=2),
+    Column("started", lambda v: when_s(v["startedAt"]), drop=4),
+    Column("updated", lambda v: when_s(v["updatedAt"]), drop=3),
+    Column("expert", lambda v: v["expertKey"], drop=1),
+)
+_CHECKPOINT_COLUMNS = (
+    Column("checkpoint", lambda v: v["id"]),
+    Column("step", lambda v: v["stepNumber"], right=True),
+    Column("status", lambda v: v["status"], style=lambda v: style.of_status(v["status"])),
+    Column("messages", lambda v: len(v["messages"]), right=True, drop=2),
+    Column("run", lambda v: v["runId"], drop=1),
+    Column("expert", lambda v: v["expert"]["key"], drop=3),
+)
+
+
+def jobs(call: Call) -> int:
+    """All jobs."""
+    call.out.listing(_JOB_COLUMNS, pages(call, call.client.get_all_jobs))
+    return OK
+
+
+def job(call: Call) -> int:
+    """One job."""
+    found = call.client.retrieve_job(ids.job_id(call.client, call.given.job_id))
+    if found is None:
+        raise Missing(f"job not found: {call.given.job_id}: its program stored events, but no job")
+    call.out.details(found)
+    return OK
+
+
+def run_settings(call: Call) -> int:
+    """All run settings."""
+    found = pages(call, call.client.get_all_runs)
+    call.out.listing(_RUN_COLUMNS, found if call.given.show_secrets else map(masked, found))
+    return OK
+
+
+def checkpoints(call: Call) -> int:
+    """The checkpoints of a job."""
+    job = ids.job_id(call.client, call.given.job_id)
+
+    def fetch(limit: int, after: Any) -> Page[Any]:
+        return call.client.get_checkpoints_by_job_id(job, limit, after)
+
+    call.out.listing(_CHECKPOINT_COLUMNS, pages(call, fetch))
+    return OK
+
+
+def checkpoint(call: Call) -> int:
+    """One checkpoint."""
+    job = ids.job_id(call.client, call.given.job_id)
+    id = ids.checkpoint_id(call.client, job, call.given.checkpoint_id)
+    call.out.details(call.client.retrieve_checkpoint(job, id))
+    return OK
+
+
+def events(call: Call) -> int:
+    """The events of a run."""
+    given, client = call.given, call.client
+    if given.follow:
+        return follow_events(call)
+    job = ids.job_id(client, given.job_id)
+    run = runs.run_id(client, job, given.run_id)
+
+    def metas(limit: int, after: Any) -> Page[Any]:
+        return client.get_events_by_run(job, run, limit, after)
+
+    def contents(limit: int, after: Any) -> Page[Any]:
+        return client.get_event_contents(job, run, given.max_step, limit, after)
+
+    if given.contents:
+        call.out.listing(CONTENT_COLUMNS, pages(call, contents))
+    else:
+        found = takewhile(lambda event: is_within(event, given.max_step), pages(call, metas))
+        call.out.listing(EVENT_COLUMNS, found)
+    return OK

@@ -1,0 +1,133 @@
+"""The command `log`: what happened in a job, line by line."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from perstack_storage import Job
+from perstack_storage._storectl import ids, runs, tables, wording
+from perstack_storage._storectl.call import OK, Call, Missing
+from perstack_storage._storectl.cells import GAP, Span, cell, fitted
+from perstack_storage._storectl.folding import Item, folded, merged, plain
+from perstack_storage._storectl.log_summary import Summary
+from perstack_storage._storectl.output import Output
+from perstack_storage._storectl.selection import Selection, selection, with_context
+from perstack_storage._storectl.style import RUN_STYLES, of_status
+from perstack_storage._storectl.units import moment, number, when
+from perstack_storage._storectl.wording import tokens_text
+
+WIDE = 120
+"""Columns of a terminal from which on ids and types are shown whole."""
+_RUN_WIDTH, _RUN_WIDTH_MAX = 6, 26
+_LABEL_WIDTH, _TYPE_WIDTH = 9, 26
+_PIPE_TEXT_MAX = 300
+
+
+def log(call: Call) -> int:
+    """The events of a job across its runs, in time order."""
+    given, client, out = call.given, call.client, call.out
+    job = ids.job_id(client, given.job_id)
+    names = runs.run_ids(client, job) if given.run is None else [runs.run_id(client, job, given.run)]
+    chosen = selection(given)
+    last_step = chosen.steps.max_step if chosen.steps is not None else None
+    if given.context:
+        last_step = None  # what stands after a match may be of a later step
+    if not names and given.job_id is not None and client.retrieve_job(job) is None:
+        raise Missing(f"job not found: {given.job_id}")
+    as_items = plain if given.verbose or given.summary or out.as_json else folded
+    items = merged([as_items(runs.events(client, job, run, last_step)) for run in names])
+    found = _found(items, chosen, given.context)
+    if given.summary:
+        summary = Summary(job)
+        for item in found:
+            if item is not None:
+                summary.add(item)
+        summary.print(out)
+        return OK
+    lines: Iterable[Item | None] = found if given.last is None else deque(found, given.last)
+    if out.as_json:
+        for item in lines:
+            if item is not None:
+                out.line(tables.json_line(item.event))
+        return OK
+    printer = _Printer(out, names, verbose=given.verbose)
+    if out.width is not None:
+        printer.print_head(job, client.retrieve_job(job))
+    printer.print(lines)
+    return OK
+
+
+def _found(items: Iterator[Item], chosen: Selection, around: int) -> Iterator[Item | None]:
+    if chosen.is_all:
+        return items
+    if not around:
+        return (item for item in items if chosen.takes(item))
+    return with_context(items, chosen.takes, around)
+
+
+class _Printer:
+    """Lines of the log. A narrow terminal gets short ids and labels, and the day above its lines."""
+
+    def __init__(self, out: Output, names: list[str], *, verbose: bool) -> None:
+        self._out = out
+        self._terminal = out.width is not None
+        self._wide = out.width is None or out.width >= WIDE
+        self._cut = self._terminal and not verbose
+        self._verbose = verbose
+        shown = {name: name for name in names} if self._wide else ids.shortest(names, _RUN_WIDTH)
+        self._runs = {name: cell(text) for name, text in shown.items()}
+        widest = max(map(len, self._runs.values()), default=0)
+        self._run_width = min(widest, _RUN_WIDTH_MAX)
+        self._styles = {name: RUN_STYLES[n % len(RUN_STYLES)] for n, name in enumerate(names)}
+        self._day = ""
+
+    def print_head(self, job: str, value: Job | None) -> None:
+        """Print which job it is, and what became of it."""
+        spans = [Span(cell(job), "bold")]
+        if value is not None:
+            spans += [
+                Span(GAP + cell(value["status"]), of_status(value["status"])),
+                Span(f"{GAP}{number(value['totalSteps'])} steps{GAP}"),
+                Span(f"{tokens_text(value['usage'])}{GAP}{cell(value['coordinatorExpertKey'])}"),
+            ]
+        self._out.spans(spans, cut=True)
+
+    def print(self, items: Iterable[Item | None]) -> None:
+        """Print them as they come."""
+        for item in items:
+            if item is None:
+                self._out.line("--")
+                continue
+            if self._terminal:
+                self._print_day(item)
+            self._out.spans(self._line(item), cut=self._cut)
+
+    def _print_day(self, item: Item) -> None:
+        found = moment(item.time)
+        day = f"{found:%Y-%m-%d}, UTC{found:%z}" if found is not None else ""
+        if day and day != self._day:
+            self._day = day
+            self._out.spans([Span(f"── {day[:-2]}:{day[-2:]} ──", "dim")])
+
+    def _line(self, item: Item) -> list[Span]:
+        event = item.event
+        run, type = event["runId"], event["type"]
+        style = wording.style_of(event)
+        label, width = (type, _TYPE_WIDTH) if self._wide else (wording.label_of(type), _LABEL_WIDTH)
+        return [
+            Span(self._time(item) + GAP, "dim"),
+            Span(fitted(self._runs.get(run, cell(run)), self._run_width) + GAP, self._styles.get(run, "")),
+            Span(f"{event['stepNumber']!s:>3}{GAP}"),
+            Span(fitted(cell(label), width) + GAP, style),
+            Span(self._text(item), style if style in {"dim", "red", "bold"} else ""),
+        ]
+
+    def _time(self, item: Item) -> str:
+        if not self._terminal:
+            return when(item.time)
+        found = moment(item.time)
+        return f"{found:%H:%M:%S}.{found.microsecond // 1000:03d}" if found is not None else when(item.time)
+
+    def _text(self, item: Item) -> str:
+        if self._verbose or self._terminal:
+            return item.text
+        return wording.cut(item.text, _PIPE_TEXT_MAX)
