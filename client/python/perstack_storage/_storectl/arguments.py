@@ -117,7 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     added.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
     _add_follow(commands.add(
         "follow", following.follow, "print every record as it is stored",
-        "From the first record on, unless told otherwise. Ends with Ctrl-C, or as --limit and --idle say.",
+        "From the first record on, or as the options say. Ends with Ctrl-C, or as --limit and --idle say.",
     ))  # fmt: skip
     added = commands.add("completion", None, "print a script that completes commands and options",
                          f"bash: source <({PROG} completion bash)")  # fmt: skip
@@ -176,7 +176,7 @@ def _add_views(commands: _Commands) -> None:
     added.add_argument("--step", type=steps, metavar="STEP", help="these steps: 5, >5, <=5 or 1-10")
     added.add_argument("--filter", metavar="TEXT", help="lines with this text, in whatever case")
     added.add_argument(
-        "--context", type=at_least(0), default=0, metavar="N", help="so many lines around each as well"
+        "--context", type=at_least(0), default=0, metavar="N", help="N lines before and after each as well"
     )
     added.add_argument("--last", type=at_least(1), metavar="N", help="the last N lines of these")
     added.add_argument("--summary", action="store_true", help="count them instead")

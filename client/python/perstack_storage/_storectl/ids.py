@@ -37,7 +37,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 
 
 def shortest(names: Iterable[str], least: int) -> dict[str, str]:
-    """Each name cut to the beginning by which it is known among these, and to at least so many characters."""
+    """Each name cut to the beginning by which it is known among these, and to at least `least` characters."""
     ordered = sorted(set(names))
     lengths = [least] * len(ordered)
     for number, pair in enumerate(pairwise(ordered)):

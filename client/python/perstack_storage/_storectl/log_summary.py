@@ -38,7 +38,7 @@ class Summary:
         self._last = max(self._last, item.time, float(item.until))
         for call in wording.objects_of(event, "toolCalls"):
             id = (event["runId"], wording.text_in(call, "id"))
-            if id not in self._seen:  # a delegation is told as a call first
+            if id not in self._seen:  # a delegation is first an event of calls
                 self._seen.add(id)
                 self._calls[wording.text_in(call, "toolName")] += 1
         for result in filter(wording.is_failed, wording.results_of(event)):

@@ -99,7 +99,7 @@ def selection(given: argparse.Namespace) -> Selection:
 
 
 def with_context(items: Iterable[Item], takes: Callable[[Item], bool], around: int) -> Iterator[Item | None]:
-    """The wanted items, and so many before and after each; None where some are left out between them."""
+    """The wanted items, and `around` items before and after each; None where items are left out."""
     before: deque[Item] = deque(maxlen=around)
     after = 0
     left_out = shown = False

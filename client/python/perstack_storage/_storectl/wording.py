@@ -53,7 +53,7 @@ def one_line(text: str) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """A text of at most so many characters."""
+    """A text of at most `length` characters."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
