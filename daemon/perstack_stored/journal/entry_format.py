@@ -121,7 +121,9 @@ def padded(length: int) -> int:
 
 def entry_size(records: Sequence[Record]) -> int:
     """Bytes that an entry of these records takes in its segment."""
-    return padded(ENTRY_HEADER_BYTES + sum([RECORD_BYTES + len(r.payload) for r in records]))
+    return padded(
+        ENTRY_HEADER_BYTES + RECORD_BYTES * len(records) + sum([len(payload) for _, _, payload in records])
+    )
 
 
 class EntryFields(NamedTuple):
@@ -149,18 +151,24 @@ def encode_entry(
 ) -> tuple[list[bytes | bytearray | memoryview], int]:
     """Encode an entry. Returns its buffers, ready to be written, and its padded size in bytes."""
     position, time_ms, synced, seq, session, type = fields
+    payloads = [payload for _, _, payload in records]
+    sizes = list(map(len, payloads))
     if type is EntryType.RECORDS:
         count = len(records)
-        table = b"".join([_RECORD.pack(len(r.payload), r.kind, r.flags, 0, 0) for r in records])
+        table = b"".join(
+            [
+                _RECORD.pack(size, kind, flags, 0, 0)
+                for size, (kind, flags, _) in zip(sizes, records, strict=True)
+            ]
+        )
     else:
         count, table = 0, b""
-    length = ENTRY_HEADER_BYTES + len(table) + sum([len(r.payload) for r in records])
+    length = ENTRY_HEADER_BYTES + len(table) + sum(sizes)
     covered = _AFTER_CRC.pack(length, count, type, 0, position, time_ms, synced, seq, session) + table
     crc = crc32c(covered, salt)
-    for record in records:
-        crc = crc32c(record.payload, crc)
-    buffers: list[bytes | bytearray | memoryview] = [ENTRY_MAGIC + _CRC.pack(crc) + covered]
-    buffers.extend([r.payload for r in records])
+    for payload in payloads:
+        crc = crc32c(payload, crc)
+    buffers: list[bytes | bytearray | memoryview] = [ENTRY_MAGIC + _CRC.pack(crc) + covered, *payloads]
     size = padded(length)
     if size > length:
         buffers.append(bytes(size - length))

@@ -9,9 +9,11 @@ ID_BYTES_MAX = 200
 TYPE_BYTES_MAX = 100
 
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
-# Ids that passed the check: jobs and runs recur with each event.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+# Names that passed the check: jobs, runs and types recur with each event.
 _known_ids: set[str] = set()
-_KNOWN_IDS_MAX = 4096
+_known_types: set[str] = set()
+_KNOWN_MAX = 4096
 
 
 def check_id(value: str, field: str) -> None:
@@ -20,9 +22,7 @@ def check_id(value: str, field: str) -> None:
         return
     _check_name(value, field, ID_BYTES_MAX)
     if field != "id":
-        if len(_known_ids) >= _KNOWN_IDS_MAX:
-            _known_ids.clear()
-        _known_ids.add(value)
+        _remember(value, _known_ids)
 
 
 def check_type(value: str) -> None:
@@ -30,6 +30,20 @@ def check_type(value: str) -> None:
     _check_name(value, "type", TYPE_BYTES_MAX)
     if "." in value:
         raise Refusal(ErrorCode.BAD_VALUE, "type must not contain a dot", "type")
+    _remember(value, _known_types)
+
+
+def are_known(job: str, run: str, type: str, id: str) -> bool:
+    """Whether the names of an event need no further check: others with them passed, and the id is plain."""
+    return (
+        job in _known_ids and run in _known_ids and type in _known_types and _PLAIN.fullmatch(id) is not None
+    )
+
+
+def _remember(name: str, known: set[str]) -> None:
+    if len(known) >= _KNOWN_MAX:
+        known.clear()
+    known.add(name)
 
 
 def _check_name(value: str, field: str, bytes_max: int) -> None:

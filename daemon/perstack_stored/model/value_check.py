@@ -9,14 +9,28 @@ Each step is linear in the size of any value, and copies it at most once.
 import codecs
 import sys
 
+import msgspec
+
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 
 from .kinds import Kind
-from .names import check_id, check_type
+from .names import are_known, check_id, check_type
 from .nesting import NESTING_MAX, are_shallow, is_too_deep
-from .values import ID_FIELDS, KIND_NAMES, LARGE_BYTES, Checkpoint, Event, Job, Usage, Value, decode
+from .values import (
+    EVENT_DECODER,
+    ID_FIELDS,
+    KIND_NAMES,
+    LARGE_BYTES,
+    Checkpoint,
+    Event,
+    Job,
+    Usage,
+    Value,
+    decode,
+)
 
+_EVENT = int(Kind.EVENT)
 _FINITE_MAX = sys.float_info.max  # an integer may have any number of digits
 # The shortest possible required fields of an event.
 _REQUIRED_BYTES_MIN = 88
@@ -30,6 +44,18 @@ def check(kind: int, payload: bytes | bytearray) -> Value:
     Raises:
         Refusal: BAD_JSON or BAD_VALUE, naming the field.
     """
+    if kind == _EVENT and len(payload) <= _SHALLOW_BYTES and payload.isascii():
+        try:
+            event = EVENT_DECODER.decode(payload)
+        except (msgspec.DecodeError, RecursionError):
+            return _check_fully(kind, payload)
+        # As most are. The others take the longer way.
+        if type(event.stepNumber) is int and are_known(event.jobId, event.runId, event.type, event.id):
+            return event
+    return _check_fully(kind, payload)
+
+
+def _check_fully(kind: int, payload: bytes | bytearray) -> Value:
     if not payload.isascii():
         _check_utf8(kind, payload)
     if len(payload) <= _SHALLOW_BYTES:

@@ -71,7 +71,7 @@ class Checkpoint(msgspec.Struct):
     usage: Usage
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """Required fields of an event."""
 
     id: str
@@ -148,6 +148,7 @@ _LARGE_DECODERS: dict[int, msgspec.json.Decoder[Value]] = _DECODERS | {
     Kind.CHECKPOINT: msgspec.json.Decoder(_LargeCheckpoint),
     Kind.RUN_SETTING: msgspec.json.Decoder(_LargeRunSetting),
 }
+EVENT_DECODER = msgspec.json.Decoder(Event)
 _EVENT_KEYS = msgspec.json.Decoder(list[EventKey])
 _LARGE_FIELDS = {
     Kind.CHECKPOINT: (b"[", "array", ("messages",)),

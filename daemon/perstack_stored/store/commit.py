@@ -67,8 +67,8 @@ class Committer:
         for (key, seq, records), first in zip(appends, firsts, strict=True):
             if seq:
                 self._sessions.stored(key, seq, first, len(records))
-            for record in records:
-                self.stored[record.kind] += 1
+            for kind, _, _ in records:
+                self.stored[kind] += 1
         replies.extend([(plan.request.envelope, self._answer(plan, firsts)) for plan in plans])
         return replies
 
