@@ -90,12 +90,21 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tree/test_writer_and_others.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
     ),
     "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_after_a_clean_stop_stays_void",),
+    "datadir/filesystem.py: link: link": (
+        "tests/offline/test_backup_generations.py::test_the_newest_stay_and_share_what_did_not_change",
+    ),
+    "a replay brings back older versions": (
+        "tests/unit/tree/test_writer.py::test_a_replay_never_brings_back_an_older_version",
+    ),
     "a lost end of the journal is accepted": (
         f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
     ),
 }
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
+    "access/curve_keys.py": ("tests/integration/test_curve.py",),
+    "index/event_blocks.py": ("tests/unit/index/test_event_blocks.py",),
+    "offline/check/index_events.py": ("tests/offline/test_check.py",),
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "datadir/probe.py": ("tests/unit/datadir/test_probe.py",),
     "offline/backup/copy.py": (_BACKUP,),

@@ -256,6 +256,11 @@ DAMAGES: dict[str, tuple[Damage, str, dict[str, Any]]] = {
         "index_missing_record",
         {"table": "place", "position": 1},
     ),
+    "an index with an event at another place": (
+        sql("UPDATE event SET offset = offset + 8 WHERE position = 15"),
+        "index_wrong",
+        {"table": "event", "run": "rün", "position": 15, "columns": "segment, offset"},
+    ),
     "an index with a place that holds nothing": (
         sql("INSERT INTO place VALUES (7, 1, 1000)"),
         "index_wrong",
