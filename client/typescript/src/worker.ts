@@ -33,7 +33,7 @@ export interface WorkerAnswer {
 
 const { target, answers, state: shared } = workerData as WorkerData
 const state = new Int32Array(shared)
-const connection = new Connection(target)
+const connection = new Connection(target, false)
 
 async function carryOut(call: WorkerCall): Promise<number | Uint8Array | undefined> {
   if ("store" in call) return connection.store(call.store, Buffer.from(call.body))

@@ -1,6 +1,6 @@
 // The connection of a client: one socket and one session for all calls of a thread.
 
-import { blamed, type Caller, callerOf } from "../core/caller.js"
+import { blamed, type Caller, callerOf, CALLERS_NOTED_MAX } from "../core/caller.js"
 import {
   ClosedError,
   DaemonUnavailable,
@@ -25,8 +25,6 @@ const RECONNECT_MAX_MS = 500
 /** More reads wait here for their turn; those that wait for new records don't count. */
 const READS_IN_FLIGHT_MAX = 32
 
-/** With more stores unanswered their callers are not noted: in a large burst that is a third of what a store costs. */
-const CALLERS_NOTED_MAX = 1000
 /** These tell of the daemon, not of what is stored: they don't wait for the client's own stores. */
 const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
 
@@ -47,6 +45,7 @@ export class Connection {
   readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
   readonly #clock: ListeningClock
   readonly #absence: Absence
+  readonly #callersMax: number
   #wire: Wire | undefined
   /** The wire has not taken a frame yet: it is not connected at the moment. */
   #opening = false
@@ -66,8 +65,10 @@ export class Connection {
   #closing: (() => void)[] | undefined
   #closed = false
 
-  constructor(target: Target) {
+  /** Without `notesCallers` errors have stacks of their own: their callers are in another thread. */
+  constructor(target: Target, notesCallers = true) {
     this.#target = target
+    this.#callersMax = notesCallers ? CALLERS_NOTED_MAX : 0
     this.#clock = new ListeningClock(target.timeoutMs)
     this.#absence = new Absence(target)
   }
@@ -79,7 +80,7 @@ export class Connection {
 
   /** Queues one value, of which the bytes are not to change any more; resolves to its position. */
   store(op: StoreOp, body: Uint8Array): Promise<number> {
-    const caller = this.#called - this.#finished < CALLERS_NOTED_MAX ? callerOf(this.store) : undefined
+    const caller = this.#called - this.#finished < this.#callersMax ? callerOf(this.store) : undefined
     return new Promise((resolve, reject) => {
       this.#checkOpen()
       this.#checkRoom()
@@ -105,7 +106,7 @@ export class Connection {
    * may take so long longer than usual to answer.
    */
   call(op: ReadOp, args: string, waitMs = 0): Promise<Read> {
-    const caller = callerOf(this.call)
+    const caller = this.#callersMax > 0 ? callerOf(this.call) : undefined
     return new Promise((resolve, reject) => {
       this.#checkOpen()
       const read = new Read(op, args, this.#clock.now() + this.#target.timeoutMs + waitMs, { waitMs })

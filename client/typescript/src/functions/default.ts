@@ -1,7 +1,7 @@
 // The one client of the module-level functions: made when first used, for the base as it is found then.
 
 import type { StoreOp } from "../core/batch.js"
-import { blamed, type Caller, callerOf } from "../core/caller.js"
+import { blamed, type Caller, callerOf, CALLERS_NOTED_MAX } from "../core/caller.js"
 import { ProtocolError, revived, StorageError } from "../core/errors.js"
 import { textOf, valueOf } from "../core/jsonio.js"
 import type { ReadOp } from "../core/reads.js"
@@ -20,8 +20,6 @@ import type { WorkerAnswer, WorkerCall } from "../worker.js"
 /** How long the end of the process is put off for what was not awaited. */
 const EXIT_MS = 5_000
 const DROP_MS = 1_000
-/** With more calls unanswered their callers are not noted: it costs too much in a large burst. */
-const CALLERS_NOTED_MAX = 1000
 /** More than the thread itself takes to give up: it answers unless it is gone. */
 const GRACE_MS = 30_000
 
