@@ -16,7 +16,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image release test test-release test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image release test test-release test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -115,6 +115,9 @@ bench: $(STAMP) typescript ## against direct files, SQLite, Redis, PostgreSQL, N
 
 bench-quick: $(STAMP) typescript ## the same in about two minutes
 	@$(BIN)/python -m tests.bench.main --quick --only abe --minutes 1.5 --out bench-run $(BENCH)
+
+bench-guard: $(STAMP) ## fail if a ratio is worse than the committed one, beyond the noise; some minutes
+	@$(BIN)/python -m tests.bench.guard $(GUARD)
 
 install: ## put it in place for systemd: PREFIX=/usr/local DESTDIR= (deploy/README.md)
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' SYSCONFDIR='$(SYSCONFDIR)' PYTHON='$(PYTHON)' deploy/install.sh

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import main
+from tests.bench import guard, main
 from tests.bench.contenders import CONTENDERS
 from tests.bench.figures import estimate, ratios
 from tests.bench.load import Load, Round
@@ -105,3 +105,30 @@ def test_an_interval_holds_its_median_and_pairs_stay_pairs() -> None:
 def test_every_contender_says_what_it_syncs() -> None:
     """A rate is of no use without its promise."""
     assert all(contender.sync_mode() for contender in CONTENDERS.values())
+
+
+@pytest.mark.parametrize(
+    ("rates", "status"), [([100.0, 110, 90], 0), ([180, 190, 200], 0), ([40, 45, 50], 1)]
+)
+def test_the_guard_fails_where_a_ratio_is_worse_beyond_the_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rates: list[float], status: int
+) -> None:
+    """A better one passes, and so does one within the noise."""
+    for folder, ours in ((tmp_path / "then", [95.0, 105, 110]), (tmp_path / "now", rates)):
+        folder.mkdir()
+        results = Results()
+        for rate in ours:
+            for name, each in (("perstack", rate), ("redis", 100.0)):
+                results.add("32 x 1", Load(32, 1, 1.0), name, Round(10, each, each, [1.0], 10))
+        results.write(folder / "bench.json", [])
+    monkeypatch.setattr(guard, "RESULTS", tmp_path / "then/bench.json")
+    monkeypatch.setattr(sys, "argv", ["guard", "--no-run", "--out", str(tmp_path / "now")])
+    assert guard.main() == status
+
+
+def test_a_guard_without_anything_to_compare_does_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Results().write(tmp_path / "bench.json", [])
+    monkeypatch.setattr(sys, "argv", ["guard", "--no-run", "--out", str(tmp_path)])
+    assert guard.main() == guard.NOTHING
