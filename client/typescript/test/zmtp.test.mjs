@@ -137,6 +137,18 @@ test("an endpoint that can be none is refused by name", async () => {
   }
 })
 
+test("where the system refuses a connection, the error says why", async (context) => {
+  const file = join(temporaryFolder(context), "file")
+  writeFileSync(file, "")
+  for (const call of [(storage) => storage.storeEvent(event("j", 1)), (storage) => storage.getAllJobs()]) {
+    const storage = createStorage({ endpoint: `ipc://${file}/d.sock`, timeoutMs: 300 })
+    const failed = await call(storage).catch((error) => error)
+    assert.ok(failed instanceof DaemonUnavailable, failed.stack)
+    assert.match(failed.message, /within 0\.3 s \(connect ENOTDIR .*\); a daemon is started with/)
+    await storage.close()
+  }
+})
+
 test("an idle connection lets the process end, and the end of its daemon does no harm", { timeout: 60_000 }, async (context) => {
   const daemon = await Daemon.on(context)
   const storage = createStorage({ endpoint: daemon.endpoint })

@@ -49,6 +49,8 @@ export class Connection {
   #wire: Wire | undefined
   /** The wire has not taken a frame yet: it is not connected at the moment. */
   #opening = false
+  /** Of the last connection. */
+  #trouble = ""
   /** Before the next connection; grows where connections end before anything is answered. */
   #delayMs = 0
   #turnDue = false
@@ -232,8 +234,9 @@ export class Connection {
   #unavailable(): DaemonUnavailable {
     const { endpoint, timeoutMs, keys } = this.#target
     const refused = keys === undefined ? "" : "the daemon's key is another one, or it does not let ours in; or "
+    const trouble = this.#wire?.trouble ?? this.#trouble
     return new DaemonUnavailable(
-      `no answer from ${endpoint} within ${timeoutMs / 1000} s; ` +
+      `no answer from ${endpoint} within ${timeoutMs / 1000} s${trouble && ` (${trouble})`}; ` +
         `${refused}a daemon is started with: ${this.#absence.command}`,
     )
   }
@@ -392,6 +395,7 @@ export class Connection {
     const wire = this.#wire
     if (wire === undefined) return
     this.#wire = undefined
+    this.#trouble = wire.trouble
     this.#opening = false
     this.#protocol.disconnected()
     wire.close()

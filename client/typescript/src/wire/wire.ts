@@ -21,6 +21,8 @@ export interface WireEvents {
 export interface Wire {
   /** Whether a frame is taken at once. */
   readonly ready: boolean
+  /** Why there is no connection, where that is more than that nobody listens; else "". */
+  readonly trouble: string
   /** Hands over the first frame as soon as the connection is finished. */
   open(frame: Buffer): void
   /** Hands over a frame; only where it is ready. */

@@ -13,6 +13,7 @@ const RECONNECT_MAX_MS = 500
 
 /** A DEALER. It connects by itself, and again; so only silence tells that a connection is gone. */
 export class ZmqWire implements Wire {
+  readonly trouble = "" // libzmq keeps it for itself
   readonly #events: WireEvents
   readonly #socket: Dealer
   #opening = false

@@ -10,10 +10,13 @@ import type { Wire, WireEvents } from "./wire.js"
 const RETRY_MIN_MS = 20
 const RETRY_MAX_MS = 100
 const SUN_PATH_BYTES_MAX = 107
+/** These say only that there is no daemon at the moment. */
+const NOBODY: ReadonlySet<string | undefined> = new Set(["ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE", "EAGAIN"])
 
 /** A connection to a Unix socket; it takes frames when the other side has said that it is ready. */
 export class ZmtpWire implements Wire {
   ready = false
+  trouble = ""
   readonly #path: string
   readonly #events: WireEvents
   #socket: Socket | undefined
@@ -88,7 +91,7 @@ export class ZmtpWire implements Wire {
     if (!this.#awaited) socket.unref()
     socket.on("connect", () => socket.write(OPENING))
     socket.on("data", (chunk: Buffer) => this.#take(chunk))
-    socket.on("error", () => {}) // "close" follows
+    socket.on("error", (error: NodeJS.ErrnoException) => (this.trouble = NOBODY.has(error.code) ? "" : error.message))
     socket.on("end", () => socket.destroy()) // half a connection is none
     socket.on("close", () => this.#ended())
   }
