@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from perstack_storage.protocol import ErrorCode
+from perstack_stored.protocol.frames import OPERATIONS
 from tests.helpers import commands
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import VALUES, Raw, batch, event, job, session, setting
@@ -107,6 +109,41 @@ def test_a_scrape_has_counts_of_all_work(daemon: RunningDaemon) -> None:
     for process in ("server", "index", "tree"):
         assert 1 << 20 < value(samples, "memory_bytes", process=process) < 1 << 30
         assert value(samples, "cpu_seconds_total", process=process) > 0
+
+
+def labels_of(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
+    """Values of a metric by the values of its labels."""
+    found = {
+        labels: count for (sample, labels), count in samples.items() if sample == f"perstack_stored_{name}"
+    }
+    return {tuple(text for _, text in labels): count for labels, count in found.items()}
+
+
+def test_counters_of_a_fresh_daemon_are_there_at_zero(daemon: RunningDaemon) -> None:
+    """Each value of a label that is known: `increase` sees no first count that comes with its series."""
+    samples = scrape(daemon)
+    known: dict[str, set[str]] = {
+        "records_stored_total": set(VALUES),
+        "refused_total": set(ErrorCode),
+        "handshakes_failed_total": {"refused", "protocol", "broken", "timeout"},
+        "connections_cut_total": {"protocol", "too_large", "memory", "share"},
+        "accepting_paused_total": {"full", "emfile", "enfile", "enobufs", "enomem", "enospc"},
+        "answers_lost_total": {"dropped", "gone"},
+        "follower_faults_total": {"index", "tree"},
+    }
+    for name, texts in known.items():
+        assert labels_of(samples, name) == {(text,): 0 for text in texts}
+    assert labels_of(samples, "requests_total") == {(op, "ok"): 0 for op in OPERATIONS}
+    started = {"cpu_seconds_total", "follower_starts_total"}
+    counted = {
+        name: count
+        for (name, _), count in samples.items()
+        if name.startswith("perstack_stored_") and name.endswith("_total") and name[16:] not in started
+    }
+    assert set(counted.values()) == {0}
+    with Raw(daemon.endpoint) as raw:
+        assert raw.ask("storeEvent", {"id": 1}).code == "BAD_VALUE"
+    assert value(scrape(daemon), "refused_total", code="BAD_VALUE") == 1
 
 
 def test_a_stopped_worker_lags_in_records_and_seconds(daemon: RunningDaemon) -> None:

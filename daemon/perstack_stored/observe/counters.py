@@ -130,3 +130,4 @@ class MetricsSource(NamedTuple):
     requests: list[RequestCounter]  # of the loop, and of reads
     projections: Sequence[ProjectionStatus]
     connections: Callable[[], dict[str, Any]]
+    operations: frozenset[str]  # those of the protocol

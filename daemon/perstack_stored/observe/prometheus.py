@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from perstack_storage.protocol import ErrorCode
 from perstack_stored import __version__
 
 from .counters import Histogram, MetricsSource
@@ -42,7 +43,9 @@ class Metrics(Collector):
         yield from self._processes()
 
     def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:
-        outcomes: dict[tuple[str, ...], float] = {}
+        # Series begin at 0: `rate` and `increase` don't see a first count that comes with its series.
+        outcomes: dict[tuple[str, ...], float] = {(op, "ok"): 0 for op in self._watched.operations}
+        refused = {(code.value,): 0 for code in ErrorCode}
         seconds: dict[str, list[Histogram]] = {"store": [], "read": []}
         for number, counter in enumerate(self._watched.requests):
             for key, count in dict(counter.outcomes).items():
@@ -66,7 +69,7 @@ class Metrics(Collector):
         )
         yield _labelled(
             CounterMetricFamily, "refused", "Errors by code, items of batches too.",
-            ("code",), {(code,): count for code, count in stats["refused"].items()},
+            ("code",), refused | {(code,): count for code, count in stats["refused"].items()},
         )  # fmt: skip
         yield _counter("reads_failed", "Reads that met a fault of the daemon.", stats["reads"]["failed"])
 

@@ -14,6 +14,7 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import Refusal
 from perstack_stored.observe.counters import MetricsSource
+from perstack_stored.protocol.frames import OPERATIONS
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.store.group_commit import GroupCommit
 
@@ -218,6 +219,7 @@ class Server:
             requests=[self._group_commit.committer.counter, *self._reads.counters],
             projections=self._projections.both,
             connections=self._endpoints.connections,
+            operations=OPERATIONS,
         )
 
     def stats(self) -> dict[str, Any]:

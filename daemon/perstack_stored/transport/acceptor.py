@@ -19,6 +19,7 @@ from .connection import Newcomer
 _ACCEPTED_MAX = 64  # in a round
 _WAITING_MAX = 16  # accepted connections that wait for a place
 _PAUSE_SECONDS = 0.5
+_REASONS = ("full", "emfile", "enfile", "enobufs", "enomem", "enospc")  # of a pause; a system may have more
 _UCRED = struct.Struct("3i")
 _IN = select.EPOLLIN
 
@@ -64,7 +65,7 @@ class Acceptor:
         self._paused = ""
         self._paused_until = 0.0
         self._throttle = LogThrottle()
-        self.pauses: Counter[str] = Counter(full=0, emfile=0)
+        self.pauses: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
 
     def listen(self, listener: socket.socket) -> None:
         """Accept clients at a listener from now on."""
