@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
-from perstack_storage._storectl import following, ids, listing, log, storing, style
+from perstack_storage._storectl import following, ids, listing, log, overview, storing, style
 from perstack_storage._storectl.call import PROG, Command
 from perstack_storage._storectl.selection import steps
 from perstack_storage._storectl.storing import KINDS
@@ -183,6 +183,15 @@ def _add_views(commands: _Commands) -> None:
     added.add_argument(
         "--verbose", action="store_true", help="each delta of a stream, and texts that are not cut"
     )
+
+    _job(commands.add(
+        "tree", overview.tree, "print the runs of a job and their delegations",
+        "A run that goes on after its delegates has an arrow. Tokens are what each run used itself.",
+    ), optional=True)  # fmt: skip
+    _job(commands.add(
+        "usage", overview.usage, "print what a job used, by run, expert and model",
+        "In tokens. A run that goes on for others begins with their sum: it counts with what it used itself.",
+    ), optional=True)  # fmt: skip
 
 
 def _add_follow(added: argparse.ArgumentParser) -> None:

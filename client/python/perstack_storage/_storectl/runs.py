@@ -1,13 +1,15 @@
 """The runs of a job, found by whatever was stored of them, and the events of a run, page by page."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from perstack_storage import Client
+from perstack_storage import Client, Page
 from perstack_storage._storectl import ids
+from perstack_storage._storectl.graph import Run
 
 _FIRST_PAGE, _PAGE = 16, 128
 """Events at a time: few at first, so that the first line comes at once. An event may hold all messages."""
+_METAS, _SETTINGS = 10_000, 500
 
 
 def run_ids(client: Client, job: str) -> list[str]:
@@ -40,3 +42,32 @@ def events(client: Client, job: str, run: str, max_step: int | None = None) -> I
         if after is None:
             return
         limit = min(limit * 2, _PAGE)
+
+
+def graph(client: Client, job: str) -> list[Run]:
+    """The runs of a job, with what is known of each. Of checkpoints and events the messages are let go."""
+    found = {run: Run(run) for run in run_ids(client, job)}
+    for run in found.values():
+        for event in client.get_event_contents(job, run.id, limit=1):
+            run.take_event(event)
+        for page in _pages(lambda limit, after: client.get_events_by_run(job, run.id, limit, after), _METAS):  # noqa: B023
+            for meta in page:
+                run.take_meta(meta)
+    for page in _pages(lambda limit, after: client.get_checkpoints_by_job_id(job, limit, after), _FIRST_PAGE):
+        for checkpoint in page:
+            found.setdefault(checkpoint["runId"], Run(checkpoint["runId"])).take_checkpoint(checkpoint)
+    for page in _pages(client.get_all_runs, _SETTINGS):
+        for setting in page:
+            if setting["jobId"] == job and setting["runId"] in found:
+                found[setting["runId"]].model = setting["model"]
+    return list(found.values())
+
+
+def _pages(fetch: Callable[[int, Any], Page[Any]], limit: int) -> Iterator[Page[Any]]:
+    after = None
+    while True:
+        page = fetch(limit, after)
+        yield page
+        after = page.next
+        if after is None:
+            return
