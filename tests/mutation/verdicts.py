@@ -107,7 +107,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "offline/check/index_events.py": ("tests/offline/test_check.py",),
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "datadir/probe.py": ("tests/unit/datadir/test_probe.py",),
-    "offline/backup/copy.py": (_BACKUP,),
+    "offline/backup/copy.py": (_BACKUP, "tests/offline/test_backup_read_only.py"),
     "offline/backup/generations.py": ("tests/offline/test_backup_generations.py",),
     "offline/backup/manifest.py": (_BACKUP,),
     "offline/backup/restore.py": (_BACKUP,),
