@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
-from perstack_storage._storectl import following, ids, listing, log, overview, storing, style
+from perstack_storage._storectl import diff, following, ids, listing, log, overview, storing, style
 from perstack_storage._storectl.call import PROG, Command
 from perstack_storage._storectl.selection import steps
 from perstack_storage._storectl.storing import KINDS
@@ -192,6 +192,13 @@ def _add_views(commands: _Commands) -> None:
         "usage", overview.usage, "print what a job used, by run, expert and model",
         "In tokens. A run that goes on for others begins with their sum: it counts with what it used itself.",
     ), optional=True)  # fmt: skip
+    added = commands.add(
+        "diff", diff.diff, "print what changed from one checkpoint to another",
+        "Status, step, usage and other fields, and the messages that were added, changed or removed.",
+    )  # fmt: skip
+    added.add_argument("before", metavar="CHECKPOINT", help="id of a checkpoint, or JOB/ID")
+    added.add_argument("after", metavar="CHECKPOINT", help="of the one that it is compared with")
+    added.add_argument("--job", metavar="JOB", help="of both (default: the newest that has them)")
 
 
 def _add_follow(added: argparse.ArgumentParser) -> None:
