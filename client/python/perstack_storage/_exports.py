@@ -22,6 +22,7 @@ from perstack_storage._core.errors import (
     StorageError,
     TooMuchOutstanding,
 )
+from perstack_storage._core.filters import CheckpointFilters, EventFilters
 from perstack_storage._core.shapes import (
     Checkpoint,
     EventMeta,
@@ -73,6 +74,7 @@ __all__ = [
     "AsyncClient",
     "AsyncPipeline",
     "Checkpoint",
+    "CheckpointFilters",
     "CheckpointNotFound",
     "Client",
     "ClosedError",
@@ -81,6 +83,7 @@ __all__ = [
     "DefaultFileSystem",
     "EndpointError",
     "ErrorCode",
+    "EventFilters",
     "EventMeta",
     "ExpertRef",
     "FileSystem",

@@ -37,14 +37,21 @@ _ROWS_BY_STEP = (
     "SELECT step, position, coalesce(at, timestamp), type FROM event INDEXED BY event_order"
     " WHERE run = ? AND (step, position) > (?, ?) AND position <= ? ORDER BY step, position LIMIT ?"
 )
+_CONTENT = f"{_EXACT}, position, segment, offset, length, crc, timestamp"
 # Each leg enters the index where the page begins, however many events share a timestamp.
-_ROWS_BY_TIME = tuple(
-    f"SELECT {_EXACT}, position, segment, offset, length, crc, timestamp"  # noqa: S608 - constants
-    f" FROM event INDEXED BY event_time WHERE run = :run AND {condition} AND position <= :newest"
-    f" AND step <= :step ORDER BY {_EXACT}, position LIMIT :limit"
-    for condition in (f"{_EXACT} = :at AND position > :position", f"{_EXACT} > :at")
+_FORWARD_LEGS = (f"{_EXACT} = :at AND position > :position", f"{_EXACT} > :at")
+_BACKWARD_LEGS = (f"{_EXACT} = :at AND position < :position", f"{_EXACT} < :at")
+_BLOCKS_BACKWARD = (
+    "SELECT data FROM event_block WHERE run = ? AND (last_timestamp, last_position) < (?, ?)"
+    " ORDER BY last_timestamp DESC, last_position DESC LIMIT ?"
+)
+_BLOCK_AT = (
+    "SELECT data FROM event_block WHERE run = ? AND (last_timestamp, last_position) >= (?, ?)"
+    " ORDER BY last_timestamp, last_position LIMIT 1"
 )
 _EXACT_OF = f"SELECT {_EXACT} FROM event WHERE run = ? AND timestamp = ? AND position = ?"  # noqa: S608
+BEFORE_ALL = (-1, -1)
+AFTER_ALL = (2**62, 2**62)
 
 
 class IndexedEvent(NamedTuple):
@@ -63,19 +70,43 @@ class IndexedEvent(NamedTuple):
     crc: int
 
 
+class Wanted(NamedTuple):
+    """Which events of a run are read by time.
+
+    Attributes:
+        newest: events with a later position are left out.
+        min_step, max_step: events of other steps are left out.
+        types: events of other types are left out; None for all.
+        backward: the newest event first.
+    """
+
+    newest: int
+    min_step: float = -(2**60)
+    max_step: float = 2**60
+    types: frozenset[str] | None = None
+    backward: bool = False
+
+
+Place = tuple[Any, int]
+"""Step or timestamp, and position."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Order(Generic[_Item]):
     """An order of events.
 
     Attributes:
-        blocks: selects the blocks after a place, up to a count.
-        in_block: the events of a block in the order.
-        rows: the events in rows after a place, up to a count.
+        blocks: the blocks after a place, at most a count, and the place that they reach; None if they are
+            the last ones.
+        in_block: the events of a block, in the order.
+        rows: the events in rows after a place, at most a count.
+        key: of a place, or of an item, which begins with its place: it ascends in the order.
     """
 
-    blocks: str
+    blocks: Callable[[Place, int], tuple[list[EventBlock], Place | None]]
     in_block: Callable[[EventBlock], list[_Item]]
-    rows: Callable[[tuple[Any, int], int], list[_Item]]
+    rows: Callable[[Place, int], list[_Item]]
+    key: Callable[[tuple[Any, ...]], tuple[Any, ...]]
 
 
 def decode_block(data: object) -> EventBlock:
@@ -108,73 +139,122 @@ def by_step(
         IndexUnusableError: the index is damaged.
     """
 
+    def blocks(after: Place, count: int) -> tuple[list[EventBlock], Place | None]:
+        rows = database.execute(_BLOCKS_BY_STEP, (run, *after, count)).fetchall()
+        found = [decode_block(data) for (data,) in rows]
+        step, _, position = found[-1].last if found else (0, 0, 0)
+        return found, (step, position) if len(found) == count else None
+
     def in_block(block: EventBlock) -> list[Meta]:
         return list[Meta](block.metas(block.upto(newest)))
 
-    def rows(after: tuple[Any, int], count: int) -> list[Meta]:
+    def rows(after: Place, count: int) -> list[Meta]:
         return database.execute(_ROWS_BY_STEP, (run, *after, newest, count)).fetchall()
 
-    return _merged(database, run, after, limit, _Order(_BLOCKS_BY_STEP, in_block, rows))
+    portions = _merged(database, run, after, limit, _Order(blocks, in_block, rows, _place))
+    return (events for events in portions if events)
 
 
 def by_time(
-    database: sqlite3.Connection, run: int, after: tuple[int, int], newest: int, max_step: int, limit: int
+    database: sqlite3.Connection, run: int, after: tuple[int, int], wanted: Wanted, limit: int
 ) -> Iterator[list[Content]]:
-    """The events of a run by timestamp and position, in portions; `after` is a timestamp and a position.
+    """Some events of a run by timestamp and position, in portions; `after` is a timestamp and a position.
 
-    Args and errors are those of `by_step`. Events after `max_step` are left out.
+    Other arguments and errors are those of `by_step`. A portion may be empty: nothing was wanted there.
     """
+    newest, min_step, max_step, types, backward = wanted
+
+    def blocks(after: Place, count: int) -> tuple[list[EventBlock], Place | None]:
+        statement = _BLOCKS_BACKWARD if backward else _BLOCKS_BY_TIME
+        rows = database.execute(statement, (run, *after, count)).fetchall()
+        found = [decode_block(data) for (data,) in rows]
+        reached: Place | None = None
+        if len(found) == count:
+            (step, *end), first = found[-1].last, found[-1]
+            if backward and step >= min_step:
+                reached = first.timestamp, first.position
+            elif not backward and first.step <= max_step:  # steps never decrease from block to block
+                reached = end[0], end[1]
+        if backward:
+            around = database.execute(_BLOCK_AT, (run, *after)).fetchall()
+            found = [decode_block(data) for (data,) in around] + found
+        return found, reached
 
     def in_block(block: EventBlock) -> list[Content]:
         segment = block.segment
-        return [
+        if block.step > max_step or block.last[0] < min_step or not (types is None or types & {*block.types}):
+            return []
+        found: list[Content] = [
             (timestamp, position, segment, offset, length, crc, timestamp)
-            for position, timestamp, step, offset, length, crc, _ in block.rows(0, block.upto(newest))
-            if step <= max_step
+            for position, timestamp, step, offset, length, crc, type in block.rows(0, block.upto(newest))
+            if min_step <= step <= max_step and (types is None or type in types)
         ]
+        return found[::-1] if backward else found
 
-    def rows(after: tuple[Any, int], count: int) -> list[Content]:
+    selects = _row_selects(types, backward=backward)
+
+    def rows(after: Place, count: int) -> list[Content]:
         found: list[Content] = []
-        bound = {"run": run, "at": after[0], "position": after[1], "newest": newest, "step": max_step}
-        for select in _ROWS_BY_TIME:
+        bound = {"run": run, "at": after[0], "position": after[1], "newest": newest}
+        bound |= {"min_step": min_step, "max_step": max_step, **_numbered(types)}
+        for select in selects:
             found += database.execute(select, {**bound, "limit": count - len(found)}).fetchall()
         return found
 
     exact = database.execute(_EXACT_OF, (run, *after)).fetchone()
     begin = after if exact is None else (exact[0], after[1])
-    return _merged(database, run, begin, limit, _Order(_BLOCKS_BY_TIME, in_block, rows))
+    key = _place_backward if backward else _place
+    return _merged(database, run, begin, limit, _Order(blocks, in_block, rows, key))
+
+
+def _row_selects(types: frozenset[str] | None, *, backward: bool) -> list[str]:
+    """Statements for the events in rows after a place."""
+    of_type = "" if types is None else f" AND type IN ({', '.join(f':{name}' for name in _numbered(types))})"
+    order = f"{_EXACT} DESC, position DESC" if backward else f"{_EXACT}, position"
+    return [
+        f"SELECT {_CONTENT} FROM event INDEXED BY event_time WHERE run = :run AND {leg}"  # noqa: S608 - constants
+        f" AND position <= :newest AND step BETWEEN :min_step AND :max_step{of_type}"
+        f" ORDER BY {order} LIMIT :limit"
+        for leg in (_BACKWARD_LEGS if backward else _FORWARD_LEGS)
+    ]
+
+
+def _numbered(types: frozenset[str] | None) -> dict[str, str]:
+    return {f"type{number}": type for number, type in enumerate(sorted(types or ()))}
 
 
 def _merged(
-    database: sqlite3.Connection, run: int, after: tuple[Any, int], limit: int, order: "_Order[_Item]"
+    database: sqlite3.Connection, run: int, after: Place, limit: int, order: "_Order[_Item]"
 ) -> Iterator[list[_Item]]:
     """Merge the events of blocks and rows; the first two members of an item are its place in the order."""
     (has_rows,) = database.execute(_HAS_ROWS, (run,)).fetchone()
+    key = order.key
     while limit > 0:
-        blocks_max = min(PORTION, limit) // EVENTS_MAX + 1
-        blocks = database.execute(order.blocks, (run, *after, blocks_max)).fetchall()
-        items = [item for (data,) in blocks for item in order.in_block(decode_block(data))]
-        items = items[bisect_right(items, after, key=_place) :]
-        upto = items[-1][:2] if len(blocks) == blocks_max and items else None
+        blocks, upto = order.blocks(after, min(PORTION, limit) // EVENTS_MAX + 1)
+        items = [item for block in blocks for item in order.in_block(block)]
+        items = items[bisect_right(items, key(after), key=key) :]
         if has_rows:
             count = min(PORTION, limit)
             late = order.rows(after, count)
-            if len(late) == count and (upto is None or late[-1][:2] < upto):
+            if len(late) == count and (upto is None or key(late[-1]) < key(upto)):
                 upto = late[-1][:2]
-            items = sorted(items + late)
+            items = sorted(items + late, key=key)
             if upto is not None:
-                items = items[: bisect_right(items, upto, key=_place)]
+                items = items[: bisect_right(items, key(upto), key=key)]
         items = items[:limit]
-        if items:
-            yield items
-            limit -= len(items)
-            after = items[-1][:2]
+        yield items
+        limit -= len(items)
         if upto is None:
             return
+        after = upto
 
 
 def _place(item: tuple[Any, ...]) -> tuple[Any, ...]:
     return item[:2]
+
+
+def _place_backward(item: tuple[Any, ...]) -> tuple[Any, ...]:
+    return -item[0], -item[1]
 
 
 def find_in_blocks(

@@ -39,7 +39,7 @@ def is_too_deep(text: bytes | bytearray) -> bool:
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # an escape is not cut in two
             piece = bytes(text[start : start + _SLICE_BYTES + 1])
         start += len(piece)
-        outside, in_string = _steps_outside_strings(piece, in_string=in_string)
+        outside, in_string = steps_outside_strings(piece, in_string=in_string)
         at = 0
         while at < len(outside):
             # At a distance from the bound, brackets are counted in groups; close to it, one by one.
@@ -73,7 +73,7 @@ def _opens_many(text: bytes | bytearray, most: int) -> bool:
     return b"[" in text.replace(b"{", b"[").replace(b"[", b" ", most)
 
 
-def _steps_outside_strings(piece: bytes, *, in_string: bool) -> tuple[bytes, bool]:
+def steps_outside_strings(piece: bytes, *, in_string: bool) -> tuple[bytes, bool]:
     """The steps up and down of a piece, and whether it ends inside a string."""
     if b"\\" in piece:
         piece = piece.replace(rb"\\", b"").replace(rb"\"", b"")

@@ -9,6 +9,9 @@ from perstack_stored.journal.epochs import Epochs
 from perstack_stored.model import names
 
 WAIT_MS_MAX = 60_000
+TYPES_MAX = 100
+OMITTED_MAX = 64
+OMITTED_LEVELS_MAX = 16
 _INTEGER_MAX = 2**53 - 1
 
 
@@ -109,15 +112,58 @@ def _text(name: str, value: object) -> str:
     return value
 
 
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be true or false", name)
+    return value
+
+
+def _types(name: str, value: object) -> list[str]:
+    return _strings(name, value, TYPES_MAX, names.TYPE_BYTES_MAX)
+
+
+def _fields(name: str, value: object) -> list[str]:
+    """Dotted names of fields."""
+    fields = _strings(name, value, OMITTED_MAX, names.ID_BYTES_MAX)
+    if any(field.count(".") >= OMITTED_LEVELS_MAX for field in fields):
+        raise Refusal(
+            ErrorCode.BAD_REQUEST, f"a field in {name} has at most {OMITTED_LEVELS_MAX} levels", name
+        )
+    return fields
+
+
+def _strings(name: str, value: object, count_max: int, length_max: int) -> list[str]:
+    if not (
+        isinstance(value, list)
+        and len(value) <= count_max
+        and all(isinstance(item, str) and len(item) <= length_max for item in value)
+    ):
+        raise Refusal(
+            ErrorCode.BAD_REQUEST,
+            f"{name} must be an array of at most {count_max} strings of at most {length_max} characters",
+            name,
+        )
+    return value
+
+
 _Check = Callable[[str, object], Any]
 _PAGING: dict[str, tuple[_Check, bool]] = {"limit": (_positive, False), "after": (_cursor, False)}
 ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "retrieveJob": {"jobId": (_id, True)},
     "retrieveCheckpoint": {"jobId": (_id, True), "checkpointId": (_id, True)},
     "getAllJobs": _PAGING,
-    "getCheckpointsByJobId": {"jobId": (_id, True), **_PAGING},
+    "getCheckpointsByJobId": {"jobId": (_id, True), "omit": (_fields, False), **_PAGING},
     "getEventsByRun": {"jobId": (_id, True), "runId": (_id, True), **_PAGING},
-    "getEventContents": {"jobId": (_id, True), "runId": (_id, True), "maxStep": (_number, False), **_PAGING},
+    "getEventContents": {
+        "jobId": (_id, True),
+        "runId": (_id, True),
+        "types": (_types, False),
+        "minStep": (_number, False),
+        "maxStep": (_number, False),
+        "newestFirst": (_flag, False),
+        "omit": (_fields, False),
+        **_PAGING,
+    },
     "getAllRuns": _PAGING,
     "readAll": {
         "after": (_position, False),

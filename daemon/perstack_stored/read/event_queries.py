@@ -14,7 +14,7 @@ from perstack_stored.read.source import (
     Source,
     cursor_of,
     json_array,
-    values_of,
+    parts_of,
 )
 
 
@@ -78,22 +78,32 @@ def _meta_page(source: Source, bound: dict[str, Any], after: Cursor, rows: int) 
 
 
 def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
-    """The events of a run up to a step, by timestamp."""
-    bound = _event_bounds(source, arguments) | {"step": arguments.get("maxStep", 2**60)}
+    """Some events of a run by timestamp, or a part of each."""
+    bound = _event_bounds(source, arguments)
+    backward = arguments.get("newestFirst", False)
+    after = event_reader.AFTER_ALL if backward and "after" not in arguments else (bound["a"], bound["b"])
+    types = arguments.get("types")
+    wanted = event_reader.Wanted(
+        bound["newest"],
+        arguments.get("minStep", -(2**60)),
+        arguments.get("maxStep", 2**60),
+        None if types is None else frozenset(types),
+        backward,
+    )
     limit = arguments.get("limit")
-    made = values_of(source)
+    made = parts_of(source, arguments)
     if limit is None:
-        return Answer({}, json_array(values for rows in _contents(source, bound) for values in made(rows)))
+        portions = _contents(source, bound["run"], after, wanted)
+        return Answer({}, json_array(values for rows in portions for values in made(rows)))
     limit = min(limit, LIMIT_MAX)
-    rows = [row for rows in _contents(source, bound, limit + 1) for row in rows]
+    rows = [row for rows in _contents(source, bound["run"], after, wanted, limit + 1) for row in rows]
     rows, more = rows[:limit], len(rows) > limit
     return Answer({"next": rows[-1][4:] if more else None}, json_array(made(rows)))
 
 
-def _contents(source: Source, bound: dict[str, Any], limit: int = 2**60) -> Iterator[list[list[Any]]]:
+def _contents(
+    source: Source, run: int, after: Cursor, wanted: event_reader.Wanted, limit: int = 2**60
+) -> Iterator[list[list[Any]]]:
     """Address, timestamp and position of events after a cursor in portions, at most `limit`."""
-    after = bound["a"], bound["b"]
-    for events in event_reader.by_time(
-        source.database, bound["run"], after, bound["newest"], bound["step"], limit
-    ):
+    for events in event_reader.by_time(source.database, run, after, wanted, limit):
         yield [[*event[2:], event[1]] for event in events]

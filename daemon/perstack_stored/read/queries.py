@@ -28,6 +28,7 @@ from perstack_stored.read.source import (
     cursor_of,
     exact_number,
     json_array,
+    parts_of,
     values_of,
 )
 
@@ -98,7 +99,7 @@ def get_checkpoints_by_job_id(source: Source, arguments: dict[str, Any]) -> Answ
     """All checkpoints of a job by step."""
     after = cursor_of(arguments, int, int)
     bound = {"job": arguments["jobId"]}
-    return listing(source, _CHECKPOINTS, bound, arguments, after, values_of(source))
+    return listing(source, _CHECKPOINTS, bound, arguments, after, parts_of(source, arguments))
 
 
 def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:

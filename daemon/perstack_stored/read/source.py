@@ -13,6 +13,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.value_lookup import Values, values_at
 from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.model.omission import Fields, fields_of, pieces_without, without
 from perstack_stored.read.listing_cache import ListingCache
 from perstack_stored.read.open_answers import Buffer
 
@@ -129,3 +130,19 @@ ADDRESS = "segment, offset, length, crc"
 def values_of(source: Source) -> MakeValues:
     """Return the reader of values for rows that begin with `ADDRESS`."""
     return lambda rows: values_at(source.reader, rows, source.indexed)
+
+
+def parts_of(source: Source, arguments: dict[str, Any]) -> MakeValues:
+    """The same without the fields named by `omit` in the arguments."""
+    fields = fields_of(arguments.get("omit", ()))
+    if not fields:
+        return values_of(source)
+    return lambda rows: _without(values_at(source.reader, rows, source.indexed), fields)
+
+
+def _without(values: Iterable[Values], fields: Fields) -> Iterator[Values]:
+    for some in values:
+        if isinstance(some, list):
+            yield [memoryview(without(bytes(value), fields)) for value in some]
+        else:
+            yield pieces_without(some, fields)

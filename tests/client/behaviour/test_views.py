@@ -1,9 +1,11 @@
 """Reads for those who look at runs, through both Python clients."""
 
+from typing import Any
+
 import pytest
 
 from perstack_storage import Client, Refused
-from tests.client.behaviour.values import event
+from tests.client.behaviour.values import checkpoint, event
 
 
 def test_a_record_is_read_by_its_position(python_client: Client, job_id: str) -> None:
@@ -14,3 +16,39 @@ def test_a_record_is_read_by_its_position(python_client: Client, job_id: str) ->
     with pytest.raises(Refused) as caught:
         python_client.get_event(2**53 - 1)
     assert caught.value.code == "NOT_FOUND"
+
+
+def test_events_are_filtered_and_parts_left_out(python_client: Client, job_id: str) -> None:
+    for n in range(6):
+        more: dict[str, Any] = {
+            "type": "ab"[n % 2],
+            "stepNumber": n,
+            "checkpoint": {"messages": ["m"], "n": n},
+        }
+        python_client.store_event(event(job_id, n) | more)
+    page = python_client.get_event_contents(job_id, "r", newest_first=True, limit=2)
+    assert [dict(found)["n"] for found in page] == [5, 4]
+    page = python_client.get_event_contents(job_id, "r", newest_first=True, limit=2, after=page.next)
+    assert [dict(found)["n"] for found in page] == [3, 2]
+    found = python_client.get_event_contents(
+        job_id, "r", types=["b"], min_step=2, omit=["checkpoint.messages"]
+    )
+    assert [dict(one)["checkpoint"] for one in found] == [{"n": 3}, {"n": 5}]
+    assert python_client.get_event_contents(job_id, "r", max_step=2, min_step=3) == []
+
+
+def test_checkpoints_come_without_their_messages(python_client: Client, job_id: str) -> None:
+    python_client.store_checkpoint(checkpoint(job_id, "c"))
+    (found,) = python_client.get_checkpoints_by_job_id(job_id, omit=["messages", "usage"])
+    assert found == {k: v for k, v in checkpoint(job_id, "c").items() if k not in {"messages", "usage"}}
+
+
+def test_wrong_arguments_are_errors(python_client: Client, job_id: str) -> None:
+    """A string is no list of its characters, and a misspelt name is not passed over."""
+    with pytest.raises(TypeError, match="list of strings"):
+        python_client.get_event_contents(job_id, "r", types="a")
+    with pytest.raises(TypeError, match="ommit"):
+        python_client.get_checkpoints_by_job_id(job_id, ommit=["x"])  # type: ignore[call-arg]
+    with pytest.raises(Refused) as caught:
+        python_client.get_event_contents(job_id, "r", omit=["x"] * 65)
+    assert (caught.value.code, caught.value.field) == ("BAD_REQUEST", "omit")

@@ -11,6 +11,8 @@ from perstack_stored.read.arguments import ARGUMENTS, check_arguments
 from perstack_stored.read.queries import OPERATIONS
 
 EVENTS = {"jobId": "j", "runId": "r"}
+BAD_TYPES: list[Any] = ["a", [1], ["a"] * 101, ["a" * 101], {}]
+BAD_FIELDS: list[Any] = ["a", [1], [None], ["a"] * 65, ["a" * 201], ["." * 16]]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,11 @@ def test_good_arguments_are_taken(op: str, arguments: dict[str, Any], checked: d
         ("readAll", {"runId": "r"}, "jobId"),
         ("readAll", {"jobId": "../x"}, "jobId"),
         ("readAll", {"store": 5}, "store"),
+        *(("getEventContents", EVENTS | {"types": value}, "types") for value in BAD_TYPES),
+        *(("getEventContents", EVENTS | {"omit": value}, "omit") for value in BAD_FIELDS),
+        *(("getCheckpointsByJobId", EVENTS | {"omit": value}, "omit") for value in BAD_FIELDS),
+        ("getEventContents", EVENTS | {"minStep": "1"}, "minStep"),
+        ("getEventContents", EVENTS | {"newestFirst": 1}, "newestFirst"),
         ("getEvent", {}, "position"),
         ("getEvent", {"position": -1}, "position"),
         ("getEvent", {"position": "1"}, "position"),

@@ -70,3 +70,47 @@ def test_every_page_continues_the_one_before(base: Base, seed: int, late: float)
         upto = [one for one in by_time if one["stepNumber"] <= step]
         assert base.ask("getEventContents", **RUN, maxStep=step)[0] == upto
         assert base.walk("getEventContents", limit, **RUN, maxStep=step) == upto
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_filters_and_the_other_direction(base: Base, seed: int, late: float) -> None:
+    """Whole and in pages, whatever the filters leave."""
+    random = Random(seed)
+    events = some_events(random, 90, late)
+    events[40] = events[40] | {"type": "rare"}
+    for start in range(0, len(events), 11):
+        base.store(*((Kind.EVENT, one) for one in events[start : start + 11]))
+    by_time = sorted(kept(events), key=lambda one: one["timestamp"])
+    for _ in range(30):
+        first, last = random.randint(-1, 14), random.randint(-1, 20)
+        types = random.choice((None, [], ["a"], ["rare"], ["a", "b", "none"]))
+        backward = random.random() < 0.6
+        wanted = [
+            one
+            for one in by_time
+            if first <= one["stepNumber"] <= last and (types is None or one["type"] in types)
+        ]
+        arguments = {**RUN, "types": types, "minStep": first, "maxStep": last, "newestFirst": backward}
+        expected = wanted[::-1] if backward else wanted
+        assert base.ask("getEventContents", **arguments)[0] == expected
+        limit = random.choice((1, 2, 5, 7, 100))
+        assert base.walk("getEventContents", limit, **arguments) == expected
+
+
+def test_the_last_events_cost_what_they_are(base: Base) -> None:
+    """Few blocks are decoded for a page at the end."""
+    for i in range(100):
+        base.store(*((Kind.EVENT, event(id=f"e{i}-{j}", timestamp=10 * i + j)) for j in range(4)))
+    decoded: list[object] = []
+    decode = event_reader.decode_block
+
+    def counting(data: object) -> event_blocks.EventBlock:
+        decoded.append(data)
+        return decode(data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_reader, "decode_block", counting)
+        page, _ = base.ask("getEventContents", **RUN, newestFirst=True, limit=2)
+    assert [one["id"] for one in page] == ["e99-3", "e99-2"]
+    assert len(decoded) <= 4

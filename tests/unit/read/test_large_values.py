@@ -12,7 +12,7 @@ from perstack_stored.index import value_lookup as places
 from perstack_stored.journal import reader as segments
 from perstack_stored.journal.entry_format import FLAG_IMPORTED
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.model import masking
+from perstack_stored.model import masking, omission
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
 from perstack_stored.read import queries
@@ -43,6 +43,8 @@ READS: list[tuple[str, dict[str, Any]]] = [
     ("readAll", {"jobId": "job-1"}),
     ("readAll", {**RUN, "after": 3}),
     ("readAll", {"waitMs": 0, "after": 1}),
+    ("getEventContents", {**RUN, "omit": ["id", "pad.x"]}),
+    ("getCheckpointsByJobId", {"jobId": "job-1", "omit": ["pad"]}),
     ("getEvent", {"position": 3}),
     ("getEvent", {"position": 6}),
 ]
@@ -63,7 +65,8 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Base:
     """A base in which all that is longer than 256 bytes is large."""
     for module, name in ((places, "PIECE_BYTES"), (segments, "LARGE_BYTES"), (segments, "READ_BYTES")):
         monkeypatch.setattr(module, name, PIECE)
-    monkeypatch.setattr(masking, "_PIECE_BYTES", PIECE)
+    for editing in (masking, omission):
+        monkeypatch.setattr(editing, "_PIECE_BYTES", PIECE)
     monkeypatch.setitem(segments.walk.__kwdefaults__ or {}, "read_bytes", PIECE)
     base = Base(tmp_path / "base")
     for kind, value in VALUES:

@@ -3,11 +3,12 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from perstack_storage._core.answers import Page, arguments_of, page_of, records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError
+from perstack_storage._core.filters import CheckpointFilters, EventFilters, arguments_of_filters
 from perstack_storage._core.follow import Follow, Start
 from perstack_storage._core.shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
 
@@ -46,13 +47,24 @@ class Reads:
         return cast("Checkpoint", self._value("retrieveCheckpoint", **arguments))
 
     def get_checkpoints_by_job_id(
-        self, job_id: str, limit: int | None = None, after: Any = None
+        self,
+        job_id: str,
+        limit: int | None = None,
+        after: Any = None,
+        **which: Unpack[CheckpointFilters],
     ) -> Page[Checkpoint]:
         """Returns the checkpoints of a job by `stepNumber`, ties in the order stored.
 
         Paged as `get_all_jobs`.
+
+        Args:
+            job_id: the job's id.
+            limit: see `get_all_jobs`.
+            after: see `get_all_jobs`.
+            which: `omit`: fields left out of each checkpoint.
         """
-        return self._page("getCheckpointsByJobId", jobId=job_id, limit=limit, after=after)
+        filters = arguments_of_filters(which, CheckpointFilters)
+        return self._page("getCheckpointsByJobId", jobId=job_id, **filters, limit=limit, after=after)
 
     def get_events_by_run(
         self, job_id: str, run_id: str, limit: int | None = None, after: Any = None
@@ -70,8 +82,12 @@ class Reads:
         max_step: int | None = None,
         limit: int | None = None,
         after: Any = None,
+        **which: Unpack[EventFilters],
     ) -> Page[RunEvent]:
         """Returns the events of a run by `timestamp`, ties in the order stored; paged as `get_all_jobs`.
+
+        A page with the last 20 events: `limit=20, newest_first=True`. A timeline without the messages:
+        `omit=["messages", "checkpoint.messages", "nextCheckpoint"]`.
 
         Args:
             job_id: the job's id.
@@ -79,8 +95,10 @@ class Reads:
             max_step: only events whose `stepNumber` is not above this.
             limit: see `get_all_jobs`.
             after: see `get_all_jobs`.
+            which: `min_step`, `types`, `newest_first`, `omit`, as `EventFilters` says.
         """
-        arguments = {"jobId": job_id, "runId": run_id, "maxStep": max_step}
+        arguments: dict[str, Any] = {"jobId": job_id, "runId": run_id, "maxStep": max_step}
+        arguments |= arguments_of_filters(which, EventFilters)
         return self._page("getEventContents", **arguments, limit=limit, after=after)
 
     def get_all_runs(self, limit: int | None = None, after: Any = None) -> Page[RunSetting]:

@@ -1,0 +1,53 @@
+"""What reads take besides ids and pages: as keyword arguments, and as arguments of the protocol. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+
+class CheckpointFilters(TypedDict, total=False):
+    """What `get_checkpoints_by_job_id` returns of each checkpoint.
+
+    Attributes:
+        omit: fields left out: a key, or keys with dots between, as `messages`.
+    """
+
+    omit: Sequence[str]
+
+
+class EventFilters(TypedDict, total=False):
+    """Which events of a run `get_event_contents` returns, and what of each.
+
+    Attributes:
+        min_step: only events whose `stepNumber` is not below this.
+        types: only events of these types.
+        newest_first: the other way round; with `limit=20` the last 20.
+        omit: fields left out of each event: a key, or keys with dots between, as `checkpoint.messages`.
+    """
+
+    min_step: float
+    types: Sequence[str]
+    newest_first: bool
+    omit: Sequence[str]
+
+
+_NAMES = {"min_step": "minStep", "types": "types", "newest_first": "newestFirst", "omit": "omit"}
+
+
+def arguments_of_filters(given: Mapping[str, Any], filters: type) -> dict[str, Any]:
+    """Returns the arguments of the protocol for keyword arguments that `filters` describes.
+
+    Raises:
+        TypeError: there is no such keyword argument, or a string stands for a list of strings.
+    """
+    unknown = given.keys() - filters.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"there is no argument {', '.join(sorted(unknown))}")
+    return {
+        _NAMES[name]: _listed(value) if name in {"types", "omit"} else value for name, value in given.items()
+    }
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    if isinstance(names, str):
+        raise TypeError(f"a list of strings is needed, not the string {names!r}")
+    return None if names is None else list(names)
