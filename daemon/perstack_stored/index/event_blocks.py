@@ -7,8 +7,8 @@
 
 Numbers are little-endian. `types` is the size in bytes of the distinct event types, which begin the body,
 separated by line feeds. Columns of `count` unsigned 32-bit numbers follow: position, timestamp and step, each
-less its first one in the header, then offset, length and crc32c of the value in the journal; last a byte for
-each event, the number of its type. The checksum covers all after itself.
+less its first one in the header, then offset, length and crc32c of the value in the journal; then a byte for
+each event, the number of its type, and a byte for each, its n. The checksum covers all after itself.
 
 In a block, positions increase, timestamps and steps never decrease, and timestamps are whole. All values
 stand in one journal segment.
@@ -22,17 +22,20 @@ from collections.abc import Sequence
 
 from perstack_stored.model.checksum import crc32c
 
-EVENTS_MAX = 150
+EVENTS_MAX = 144
 """A full block takes just a page of SQLite: it is written again each time that its run goes on."""
 assert bytes((EVENTS_MAX - 1,))  # the number of a type has a byte
+N_MAX = 255
 _U32 = 1 << 32
 _HEAD = struct.Struct("<IHHQQQQ")
 _CRC_BYTES = 4
 _COLUMNS = 6
 
 
-EventRow = tuple[int, int, int, int, int, int, str]
-"""An event: position, timestamp in ms since 1970, step, offset and length and crc32c of its value, type.
+EventRow = tuple[int, int, int, int, int, int, str, int]
+"""An event: position, timestamp in ms since 1970, step, offset and length and crc32c of its value, type, n.
+
+Events with the same timestamp, step and type differ in n: 1, 2, 3, …
 
 A plain tuple: thousands are made at a time.
 """
@@ -51,9 +54,10 @@ class EventBlock:
         types: the distinct event types.
         columns: position, timestamp, step (each less that of the first event), offset, length, crc32c.
         type_numbers: for each event, where its type stands in `types`.
+        ns: for each event, which one of its name it is.
     """
 
-    __slots__ = ("columns", "position", "segment", "step", "timestamp", "type_numbers", "types")
+    __slots__ = ("columns", "ns", "position", "segment", "step", "timestamp", "type_numbers", "types")
 
     def __init__(self, segment: int, position: int, timestamp: int, step: int) -> None:
         self.segment = segment
@@ -63,6 +67,7 @@ class EventBlock:
         self.types: list[str] = []
         self.columns = [array("I") for _ in range(_COLUMNS)]
         self.type_numbers = bytearray()
+        self.ns = bytearray()
 
     def __len__(self) -> int:
         return len(self.type_numbers)
@@ -80,7 +85,7 @@ class EventBlock:
             rows = rows[: len(rows) // 2]
         if not rows:
             return 0
-        positions, timestamps, steps, *others, _ = zip(*rows, strict=True)
+        positions, timestamps, steps, *others, _, ns = zip(*rows, strict=True)
         first_position, first_timestamp, first_step = self.position, self.timestamp, self.step
         columns = self.columns
         columns[0].extend([value - first_position for value in positions])
@@ -89,6 +94,7 @@ class EventBlock:
         for column, values in zip(columns[3:], others, strict=True):
             column.extend(values)
         self.type_numbers += self._number(rows)
+        self.ns += bytes(ns)
         return len(rows)
 
     def _number(self, rows: Sequence[EventRow]) -> bytes:
@@ -108,7 +114,9 @@ class EventBlock:
         """The block as bytes."""
         types = "\n".join(self.types).encode()
         head = _HEAD.pack(0, len(self), len(types), self.position, self.timestamp, self.step, self.segment)
-        rest = b"".join([head[_CRC_BYTES:], types, *map(_little_endian, self.columns), self.type_numbers])
+        rest = b"".join(
+            [head[_CRC_BYTES:], types, *map(_little_endian, self.columns), self.type_numbers, self.ns]
+        )
         return crc32c(rest).to_bytes(_CRC_BYTES, "little") + rest
 
     def rows(self, start: int = 0, stop: int | None = None) -> list[EventRow]:
@@ -125,6 +133,7 @@ class EventBlock:
                 lengths,
                 crcs,
                 [types[number] for number in self.type_numbers[part]],
+                self.ns[part],
                 strict=True,
             )
         )
@@ -147,15 +156,13 @@ class EventBlock:
         """Count of the events up to a position."""
         return bisect_right(self.columns[0], position - self.position)
 
-    def named(self, timestamp: int, step: int, type: str) -> tuple[int, int, int, int, int] | None:
-        """Position, segment, offset, length and crc32c of the event with a name; None if there is none."""
+    def named(self, timestamp: int, step: int, type: str) -> list[EventRow]:
+        """The events with a name."""
         timestamps = self.columns[1]
         wanted = timestamp - self.timestamp
         end = bisect_right(timestamps, wanted)
-        for position, _, found, offset, length, crc, name in self.rows(bisect_left(timestamps, wanted), end):
-            if (found, name) == (step, type):
-                return position, self.segment, offset, length, crc
-        return None
+        same_time = self.rows(bisect_left(timestamps, wanted), end)
+        return [row for row in same_time if (row[2], row[6]) == (step, type)]
 
 
 def decode(data: bytes) -> EventBlock:
@@ -171,7 +178,7 @@ def decode(data: bytes) -> EventBlock:
     if crc32c(memoryview(data)[_CRC_BYTES:]) != crc:
         raise BadBlockError("the checksum of an event block does not match")
     column_bytes = 4 * count
-    if len(body) != types_bytes + _COLUMNS * column_bytes + count or not count:
+    if len(body) != types_bytes + _COLUMNS * column_bytes + 2 * count or not count:
         raise BadBlockError("an event block has another size than it says")
     block = EventBlock(segment, position, timestamp, step)
     block.types = bytes(body[:types_bytes]).decode().split("\n")
@@ -181,7 +188,8 @@ def decode(data: bytes) -> EventBlock:
         if sys.byteorder == "big":
             column.byteswap()
         start += column_bytes
-    block.type_numbers = bytearray(body[start:])
+    block.type_numbers = bytearray(body[start : start + count])
+    block.ns = bytearray(body[start + count :])
     return block
 
 

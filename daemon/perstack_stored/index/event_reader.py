@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.event_blocks import EVENTS_MAX, BadBlockError, EventBlock, decode
+from perstack_stored.index.value_lookup import ValueAddress
 
 _Item = TypeVar("_Item", bound=tuple[Any, ...])
 
@@ -186,7 +187,7 @@ def by_time(
             return []
         found: list[Content] = [
             (timestamp, position, segment, offset, length, crc, timestamp)
-            for position, timestamp, step, offset, length, crc, type in block.rows(0, block.upto(newest))
+            for position, timestamp, step, offset, length, crc, type, _ in block.rows(0, block.upto(newest))
             if min_step <= step <= max_step and (types is None or type in types)
         ]
         return found[::-1] if backward else found
@@ -259,8 +260,9 @@ def _place_backward(item: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def find_in_blocks(
     database: sqlite3.Connection, run: int, timestamp: int, step: int, type: str
-) -> tuple[int, int, int, int, int] | None:
-    """Position, segment, offset, length and crc32c of an event by its name; None if no block holds it."""
+) -> list[tuple[int, ValueAddress]]:
+    """The events of a name that stand in blocks: n and address of each."""
+    events: list[tuple[int, ValueAddress]] = []
     select = (
         "SELECT data FROM event_block WHERE run = ? AND last_timestamp >= ?"
         " ORDER BY last_timestamp, last_position"
@@ -269,10 +271,16 @@ def find_in_blocks(
         block = decode_block(data)
         if block.timestamp > timestamp:
             break
-        found = block.named(timestamp, step, type)
-        if found is not None:
-            return found
-    return None
+        events += addresses_in(block, timestamp, step, type)
+    return events
+
+
+def addresses_in(block: EventBlock, timestamp: int, step: int, type: str) -> list[tuple[int, ValueAddress]]:
+    """The events of a name in a block: n and address of each."""
+    return [
+        (n, ValueAddress(block.segment, offset, length, crc))
+        for _, _, _, offset, length, crc, _, n in block.named(timestamp, step, type)
+    ]
 
 
 def has_event(database: sqlite3.Connection, run: int, timestamp: int, step: int, type: str, n: int) -> bool:
@@ -281,7 +289,7 @@ def has_event(database: sqlite3.Connection, run: int, timestamp: int, step: int,
     select = f"SELECT EXISTS (SELECT 1 FROM event WHERE {key})"  # noqa: S608 - constants
     if database.execute(select, (run, timestamp, step, type, n)).fetchone()[0]:
         return True
-    return n == 1 and find_in_blocks(database, run, timestamp, step, type) is not None
+    return any(n == found for found, _ in find_in_blocks(database, run, timestamp, step, type))
 
 
 def count_events(database: sqlite3.Connection) -> int:
@@ -312,5 +320,5 @@ def row_events(database: sqlite3.Connection, run: int, schema: str = "main") -> 
 
 def _as_events(run: int, block: EventBlock) -> Iterator[IndexedEvent]:
     segment = block.segment
-    for position, timestamp, step, offset, length, crc, type in block.rows():
-        yield IndexedEvent(run, timestamp, step, type, 1, None, position, segment, offset, length, crc)
+    for position, timestamp, step, offset, length, crc, type, n in block.rows():
+        yield IndexedEvent(run, timestamp, step, type, n, None, position, segment, offset, length, crc)

@@ -1,8 +1,9 @@
 """Writes events into the index: most into blocks, the others into rows of the table `event`.
 
-A block takes an event that is the newest of its run: its timestamp is whole and above all others, or equal
-with another name, and its step is not below an earlier one. So the events of a run's blocks are in every
-order that a read needs. Repeats, events with a name that exists, and late ones go into rows.
+A block takes an event that is the newest of its run: its timestamp is whole and not below another, and its
+step is not below an earlier one. So the events of a run's blocks are in every order that a read needs. Many
+share the name of an earlier one of the same millisecond; where length and checksum differ from those of all
+others with the name, it is no repeat. All other events go into rows.
 """
 
 import sqlite3
@@ -10,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from perstack_stored.errors import IndexUnusableError
-from perstack_stored.index.event_blocks import BadBlockError, EventBlock, EventRow, decode
-from perstack_stored.index.event_reader import find_in_blocks
+from perstack_stored.index.event_blocks import N_MAX, BadBlockError, EventBlock, EventRow, decode
+from perstack_stored.index.event_reader import addresses_in, find_in_blocks
 from perstack_stored.index.lookalikes import GROUP_MIN, Lookalikes
 from perstack_stored.index.schema import LOST_POSITION, LOST_SEGMENT
 from perstack_stored.index.value_lookup import ValueAddress
@@ -22,7 +23,7 @@ from perstack_stored.model.values import Event, EventKey
 _RUNS_CACHED_MAX = 4096
 _BLOCKS_CACHED_MAX = 128  # of the runs that were written last; 4 KiB each
 # Of one timestamp in blocks: a search for a name looks into all blocks with its timestamp.
-_NAMES_MAX = 64
+_SAME_TIME_MAX = 256
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_BLOCK = "INSERT OR REPLACE INTO event_block VALUES (?, ?, ?, ?, ?, ?)"
 _BRING_BACK = (
@@ -43,19 +44,21 @@ class _Run:
     Attributes:
         timestamp: the newest one; -1 without an event, None if not known.
         step: the greatest one.
-        name: step and type of the first event with this timestamp; None if not known.
-        names: of all events with it, if there are several; None if there is one, or not known.
+        first: the first event with this timestamp; None if not known.
+        names: lengths and checksums of the events with this timestamp, by step and type; None if there is
+            one event, or not known. An empty set: a row has the name, so all others with it are rows too.
         rows: events that wait to be written into a block.
     """
 
-    __slots__ = ("id", "name", "names", "rows", "step", "timestamp")
+    __slots__ = ("first", "id", "names", "rows", "same_time", "step", "timestamp")
 
     def __init__(self, id: int) -> None:
         self.id = id
         self.timestamp: int | None = None
         self.step = -1
-        self.name: tuple[int, str] | None = None
-        self.names: set[tuple[int, str]] | None = None
+        self.first: EventRow | None = None
+        self.names: dict[tuple[int, str], set[tuple[int, int]]] | None = None
+        self.same_time = 0
         self.rows: list[EventRow] = []
 
 
@@ -74,6 +77,8 @@ class EventWriter:
         self._next_block = 0
         self._segment = 0  # of the rows that wait
         self._reordered: dict[int, int] = {}  # by run
+        self._twins: list[tuple[int, int]] = []  # position and n, which is 0 for a repeat
+        self._late: list[tuple[object, ...]] = []  # rows whose name nothing has
         self._lookalikes = Lookalikes()
 
     def run(self, job: str, name: str) -> int:
@@ -93,25 +98,31 @@ class EventWriter:
             if run is None or run.timestamp is None:
                 run = self._begin(event.jobId, event.runId)
             timestamp, step = event.timestamp, event.stepNumber
-            if type(timestamp) is int and type(step) is int and step >= run.step:
-                newest = run.timestamp
-                assert newest is not None
-                if timestamp > newest:
-                    run.timestamp = timestamp
-                    run.name = (step, event.type)
-                    run.names = None
-                    is_newest = True
+            size, crc = len(payload), crc32c(payload)
+            newest = run.timestamp
+            assert newest is not None
+            if timestamp >= newest and type(timestamp) is int and type(step) is int:
+                row = (position, timestamp, step, offset, size, crc, event.type, 1)
+                if step < run.step:
+                    n = 0
+                    if timestamp > newest:
+                        self._add_late(run, row)
+                        continue
+                elif timestamp > newest:
+                    run.timestamp, run.first, run.names = timestamp, row, None
+                    n = 1
                 else:
-                    is_newest = timestamp == newest and self._is_new_name(run, (step, event.type))
-                if is_newest:
+                    n = self._number(run, row)
+                if n:
                     run.step = step
                     if not run.rows:
                         waiting[run.id] = run
-                    run.rows.append(
-                        (position, timestamp, step, offset, len(payload), crc32c(payload), event.type)
-                    )
+                    if n > 1:
+                        row = (*row[:7], n)
+                        self._twins.append((position, n))
+                    run.rows.append(row)
                     continue
-            self._add_row(run, event, (position, segment, offset, len(payload), crc32c(payload)), payload)
+            self._add_row(run, event, (position, segment, offset, size, crc), payload)
 
     def add_row(self, event: Event, where: Where, payload: memoryview) -> None:
         """Add an event as a row: its value is large, or stands too far from the beginning of its segment."""
@@ -124,6 +135,7 @@ class EventWriter:
         """A lost event keeps its name, so that later ones keep theirs."""
         self._lookalikes.clear()  # a lost event can be brought back
         run = self._run(gap.jobId, gap.runId)
+        self._insert_late()
         self._flush_run(run)
         timestamp = int(gap.timestamp)
         at = None if gap.timestamp == timestamp else repr(gap.timestamp)
@@ -139,6 +151,10 @@ class EventWriter:
         self._waiting.clear()
         while len(self._blocks) > _BLOCKS_CACHED_MAX:
             self._blocks.popitem(last=False)
+        self._insert_late()
+        if self._twins:
+            self._database.executemany("INSERT INTO twin VALUES (?, ?)", self._twins)
+            self._twins.clear()
         if self._reordered:
             self._database.executemany(
                 "UPDATE run SET stirred = ? WHERE id = ?",
@@ -153,6 +169,8 @@ class EventWriter:
         self._blocks.clear()
         self._next_block = 0
         self._reordered.clear()
+        self._twins.clear()
+        self._late.clear()
         self._lookalikes.clear()
 
     # --- runs --------------------------------------------------------------------------------------
@@ -182,7 +200,7 @@ class EventWriter:
         ).fetchone()
         run.timestamp = -1 if newest is None else newest
         run.step = -1 if step is None else step
-        run.name = run.names = None
+        run.first = run.names = None
         found = self._last_block(run)
         if found is not None:
             step, timestamp, _ = found[1].last
@@ -190,16 +208,26 @@ class EventWriter:
         return run
 
     @staticmethod
-    def _is_new_name(run: _Run, name: tuple[int, str]) -> bool:
-        """Whether no event with the run's newest timestamp can have this name yet."""
-        if run.names is None:
-            if run.name is None:
-                return False
-            run.names = {run.name}
-        if name in run.names or len(run.names) >= _NAMES_MAX:
-            return False
-        run.names.add(name)
-        return True
+    def _number(run: _Run, row: EventRow) -> int:
+        """The n of an event with the run's newest timestamp; 0 if it goes into a row."""
+        names = run.names
+        if names is None:
+            if run.first is None:
+                return 0
+            _, _, step, _, size, crc, type, _ = run.first
+            names = run.names = {(step, type): {(size, crc)}}
+            run.same_time = 1
+        if run.same_time >= _SAME_TIME_MAX:
+            return 0
+        _, _, step, _, size, crc, type, _ = row
+        known = names.get((step, type))
+        if known is None:
+            known = names[step, type] = set()
+        elif not known or (size, crc) in known or len(known) == N_MAX:
+            return 0
+        known.add((size, crc))
+        run.same_time += 1
+        return len(known)
 
     # --- blocks ------------------------------------------------------------------------------------
 
@@ -246,36 +274,54 @@ class EventWriter:
 
     # --- rows --------------------------------------------------------------------------------------
 
+    def _add_late(self, run: _Run, row: EventRow) -> None:
+        """Add an event of an earlier step that is newer than all others of its run: nothing has its name."""
+        position, timestamp, step, offset, size, crc, type, n = row
+        run.timestamp, run.first = timestamp, None
+        run.names, run.same_time = {(step, type): set()}, 1
+        self._late.append(
+            (run.id, timestamp, step, type, n, None, position, self._segment, offset, size, crc)
+        )
+        self._reordered[run.id] = position
+
+    def _insert_late(self) -> None:
+        if self._late:
+            self._database.executemany(_INSERT_EVENT, self._late)
+            self._late.clear()
+
     def _add_row(self, run: _Run, event: EventKey | Event, where: Where, payload: memoryview) -> None:
         timestamp, step = int(event.timestamp), int(event.stepNumber)
         at = None if event.timestamp == timestamp else repr(event.timestamp)
         key = (run.id, timestamp, step, event.type)
-        self._note_name(run, timestamp, (step, event.type))
+        self._insert_late()
         if run.rows and timestamp >= run.rows[0][1]:
             self._flush_run(run)
-        held = self._find_in_blocks(key)
-        if held is None:
-            insert = _INSERT_EVENT + " ON CONFLICT DO NOTHING"
-            if self._database.execute(insert, (*key, 1, at, *where)).rowcount:
-                self._note_step(run, step, where[0])
-                return
-        n = self._held_as(key, payload, where, held)
-        if n is None:
-            n = self._next_n(key)
-            self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
+        in_blocks = self._find_in_blocks(key)
+        n: int = 1
+        insert = _INSERT_EVENT + " ON CONFLICT DO NOTHING"
+        if in_blocks or not self._database.execute(insert, (*key, 1, at, *where)).rowcount:
+            held = self._held_as(key, payload, where, in_blocks)
+            n = self._next_n(key, in_blocks) if held is None else held
+            if held is None:
+                self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         if n:
+            self._note_row(run, timestamp, (step, event.type))
             self._note_step(run, step, where[0])
         if n != 1:
-            self._database.execute("INSERT INTO twin VALUES (?, ?)", (where[0], n))
+            self._twins.append((where[0], n))
 
     @staticmethod
-    def _note_name(run: _Run, timestamp: int, name: tuple[int, str]) -> None:
+    def _note_row(run: _Run, timestamp: int, name: tuple[int, str]) -> None:
+        """A row has taken a name."""
         assert run.timestamp is not None
         if timestamp > run.timestamp:
-            run.timestamp, run.name, run.names = timestamp, name, None
-        elif timestamp == run.timestamp and run.name is not None:
-            run.names = run.names or {run.name}
-            run.names.add(name)
+            run.timestamp, run.first, run.names = timestamp, None, None
+        elif timestamp == run.timestamp and run.first is not None:
+            if run.names is None:
+                _, _, step, _, size, crc, type, _ = run.first
+                run.names = {(step, type): {(size, crc)}}
+                run.same_time = 1
+            run.names[name] = set()
 
     def _note_step(self, run: _Run, step: int, position: int) -> None:
         """An event of an earlier step invalidates the cached listings of its run."""
@@ -284,22 +330,20 @@ class EventWriter:
         else:
             self._reordered[run.id] = position
 
-    def _find_in_blocks(self, key: tuple[int, int, int, str]) -> ValueAddress | None:
-        """The event of a name, if a block holds it."""
+    def _find_in_blocks(self, key: tuple[int, int, int, str]) -> list[tuple[int, ValueAddress]]:
+        """The events of a name that stand in blocks: n and address of each."""
         run, timestamp, step, type = key
         last = self._blocks.get(run)
         if last is not None and last[1].timestamp < timestamp:
-            found = last[1].named(timestamp, step, type)  # all other blocks end before
-        else:
-            found = find_in_blocks(self._database, run, timestamp, step, type)
-        return None if found is None else ValueAddress(*found[1:])
+            return addresses_in(last[1], timestamp, step, type)  # all other blocks end before
+        return find_in_blocks(self._database, run, timestamp, step, type)
 
     def _held_as(
         self,
         key: tuple[int, int, int, str],
         payload: memoryview,
         where: Where,
-        in_block: ValueAddress | None,
+        in_blocks: list[tuple[int, ValueAddress]],
     ) -> int | None:
         """Find an earlier event with the same bytes, hence the same job, run and id; None if there is none.
 
@@ -311,10 +355,11 @@ class EventWriter:
         if self._lookalikes.knows(group):
             return 0 if self._lookalikes.has(group, payload) else None
         places: list[ValueAddress] = []
-        if in_block is not None and (in_block.length, in_block.crc) == (length, crc):
-            if self._is_value_at(in_block, payload):
-                return 0
-            places.append(in_block)
+        for _, place in in_blocks:
+            if (place.length, place.crc) == (length, crc):
+                if self._is_value_at(place, payload):
+                    return 0
+                places.append(place)
         select = (
             "SELECT n, segment, offset FROM event{}"
             " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
@@ -337,9 +382,9 @@ class EventWriter:
         value = self._value_at(place)
         return value is not None and payload == value
 
-    def _next_n(self, key: tuple[int, int, int, str]) -> int:
+    def _next_n(self, key: tuple[int, int, int, str], in_blocks: list[tuple[int, ValueAddress]]) -> int:
         (n,) = self._database.execute(
             "SELECT max(n) FROM event WHERE run = ? AND timestamp = ? AND step = ? AND type = ?",
             key,
         ).fetchone()
-        return int(n or 1) + 1
+        return max([n or 0, *(n for n, _ in in_blocks)]) + 1

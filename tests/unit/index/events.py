@@ -1,9 +1,12 @@
 """Events with ties and repeats, and how the index numbers them."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from tests.helpers.datadir import Base, event
+
+MakeEvents = Callable[[int, int], list[dict[str, Any]]]
 
 
 def many_events(count: int, seed: int) -> list[dict[str, Any]]:
@@ -29,6 +32,24 @@ def many_events(count: int, seed: int) -> list[dict[str, Any]]:
             continue
         step, type_ = random.randint(0, 4), random.choice(["a", "b-c", 'q"uote', "é"])
         events.append(event(id=f"e{i}", timestamp=random.choice(times), stepNumber=step, type=type_))
+    return events
+
+
+def streamed_events(count: int, seed: int) -> list[dict[str, Any]]:
+    """Events as a model streams them: many in a millisecond, some late, some of an earlier step."""
+    random = Random(seed)
+    events: list[dict[str, Any]] = []
+    timestamp, step = 1_700_000_000_000, 0
+    for i in range(count):
+        timestamp += random.random() < 0.15
+        step += random.random() < 0.05
+        if events and random.random() < 0.1:
+            events.append(random.choice(events[-20:]))
+            continue
+        at = timestamp - random.choice((0,) * 9 + (3,))
+        number = max(0, step - random.choice((0,) * 9 + (1,)))
+        type_ = random.choice(["streamReasoning", "streamText"])
+        events.append(event(id=f"e{i}", timestamp=at, stepNumber=number, type=type_))
     return events
 
 

@@ -139,9 +139,9 @@ class IndexEvidence:
                 continue
             if block.position > last:
                 continue
-            for position, timestamp, step, offset, length, crc, type in block.rows():
+            for position, timestamp, step, offset, length, crc, type, n in block.rows():
                 address = position, block.segment, offset, length, crc
-                yield (*address, job, run, timestamp, step, type, 1, None)
+                yield (*address, job, run, timestamp, step, type, n, None)
 
     def _is_in_hole(self, position: int) -> bool:
         i = bisect_right(self._firsts, position) - 1
