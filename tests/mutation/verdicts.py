@@ -90,6 +90,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tree/test_writer_and_others.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
     ),
     "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_after_a_clean_stop_stays_void",),
+    "datadir/lock.py: __init__: flock (2)": ("tests/offline/test_backup_read_only.py",),
     "datadir/filesystem.py: link: link": (
         "tests/offline/test_backup_generations.py::test_the_newest_stay_and_share_what_did_not_change",
     ),

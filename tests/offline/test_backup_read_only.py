@@ -26,6 +26,11 @@ def back_up_read_only(base: Path, target: Path, *options: str) -> subprocess.Com
         *options,
         str(target),
     ]
+    return read_only(base, command)
+
+
+def read_only(base: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command for which the base is mounted read-only."""
     return subprocess.run(
         ["unshare", "--mount", "sh", "-c", MOUNTED, str(base), *command],
         capture_output=True, text=True, timeout=60, check=False,
@@ -44,6 +49,18 @@ def test_the_daemon_is_asked_although_the_lock_can_not_be_taken(tmp_path: Path) 
         taken = back_up_read_only(base, tmp_path / "backup")
         assert (taken.returncode, taken.stderr) == (0, "")
         assert "up to position 1:" in taken.stdout
+
+
+def test_a_check_of_a_served_base_is_refused_through_a_read_only_mount(tmp_path: Path) -> None:
+    """What a daemon writes meanwhile would look like damage."""
+    base = tmp_path / "base"
+    command = [sys.executable, "-m", "perstack_stored", "check", "--base-path", str(base)]
+    with running_daemon(base) as daemon:
+        refused = read_only(base, command)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "the base is held by the daemon with process id" in refused.stderr
+        assert daemon.stop() == 0
+    assert read_only(base, command).returncode == 0
 
 
 def test_a_base_that_nobody_serves_can_be_backed_up_from_a_read_only_mount(tmp_path: Path) -> None:

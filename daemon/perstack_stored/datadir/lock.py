@@ -73,6 +73,37 @@ class DataDirLock:
         os.close(self._fd)
 
 
+class ReadOnlyLock:
+    """A shared lock on the lock of a base that is mounted read-only, as in a container.
+
+    A daemon may serve the base through another mount. On a file system that is read-only for all nobody does.
+    """
+
+    def __init__(self, stored_dir: int) -> None:
+        """Take the lock; a base without a lock file needs none.
+
+        Raises:
+            BaseHeldError: another process has the exclusive lock; the message names it.
+        """
+        try:
+            self._fd = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stored_dir)
+        except FileNotFoundError:
+            self._fd = -1
+            return
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder, _ = describe(os.pread(self._fd, 4096, 0))
+            self.release()
+            raise BaseHeldError(f"the base is held by {holder}; stop it, or use another base") from None
+
+    def release(self) -> None:
+        """Release the lock."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def describe(data: bytes) -> tuple[str, bool]:
     """Describe the holder of the lock for people, and say whether its process is alive."""
     facts = facts_of(data)

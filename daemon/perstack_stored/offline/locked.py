@@ -12,7 +12,7 @@ from perstack_storage.protocol import resolve_base
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import DataDir, Folders, not_yours, open_folders
-from perstack_stored.datadir.lock import DataDirLock
+from perstack_stored.datadir.lock import DataDirLock, ReadOnlyLock
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.probe import refuse_apart
 from perstack_stored.errors import ConfigError
@@ -57,26 +57,24 @@ def locked_datadir(
     if not reads_only:
         refuse_apart(files, folders, path)
     lock = _lock(path, folders, reads_only=reads_only)
-    if lock is not None:
+    if isinstance(lock, DataDirLock):
         lock.say(role=role)
     try:
         if not repairs:
             refuse_unfinished(files, folders.stored)
         yield DataDir(path, files, folders)
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
         for fd in folders:
             files.close(fd)
 
 
-def _lock(path: str, folders: Folders, *, reads_only: bool) -> DataDirLock | None:
+def _lock(path: str, folders: Folders, *, reads_only: bool) -> DataDirLock | ReadOnlyLock:
     try:
         return DataDirLock(folders.stored)
     except OSError as error:
-        # On a read-only file system no daemon can run.
         if error.errno == errno.EROFS and reads_only:
-            return None
+            return ReadOnlyLock(folders.stored)
         if isinstance(error, PermissionError):
             raise not_yours(path, error) from error
         raise ConfigError(f"the lock of {path} can't be taken: {error.strerror}") from error

@@ -6,7 +6,6 @@ safe: copies, synced, read back; the manifest that names them; last, removal of 
 
 import contextlib
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -16,8 +15,7 @@ from typing import NamedTuple
 from perstack_storage import Client, StorageError
 from perstack_storage.protocol import resolve_base
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import STORED_NAME, open_folders
-from perstack_stored.datadir.lock import NAME as LOCK_NAME
+from perstack_stored.datadir.layout import open_folders
 from perstack_stored.datadir.lock import holder_of
 from perstack_stored.errors import BaseHeldError, ConfigError, DamageError
 from perstack_stored.journal import entry_format
@@ -94,8 +92,6 @@ def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str |
     """The journal, and the log position up to which it is on disk."""
     with contextlib.ExitStack() as stack:
         try:
-            if _is_held_beside_a_read_only_mount(path):
-                raise BaseHeldError(f"the base {path} is held by a process that may write it")
             base = stack.enter_context(locked_datadir(base_path, "backup", reads_only=True))
         except BaseHeldError:
             folders = open_folders(files, path)
@@ -109,26 +105,6 @@ def _source(files: FileSystem, base_path: str | None, path: str, endpoint: str |
         chain = Chain(files, folders.journal)
         stack.callback(chain.close)
         yield _Source(path, chain, mark)
-
-
-def _is_held_beside_a_read_only_mount(path: str) -> bool:
-    """Whether a daemon serves a base that is mounted read-only for this process alone, as in a container.
-
-    The lock can't be taken there, but be looked at. On a file system that is read-only for all nobody has it.
-    """
-    try:
-        if not os.statvfs(path).f_flag & os.ST_RDONLY:
-            return False
-        fd = os.open(f"{path}/{STORED_NAME}/{LOCK_NAME}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False  # who locks the base says what is wrong
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def _endpoint_of_holder(stored: int) -> str | None:
