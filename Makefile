@@ -16,7 +16,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image release test test-release test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick bench-guard install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ deb: sdist ## build a Debian package for this distribution and Python into dist/
 
 image: wheel ## build a container image into dist/, as root and without Docker; FORMAT=oci or docker
 	@deploy/image.sh dist/perstack_stored-$(VERSION)-py3-none-any.whl dist $(BIN)/python
+
+man: $(STAMP) ## write the man pages of both commands into dist/man/, from their help
+	@$(BIN)/python deploy/man.py dist/man
 
 release: $(STAMP) ## check the versions, and build all of it into dist/ with checksums; as root, on Debian
 	@$(BIN)/python deploy/release.py check

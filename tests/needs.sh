@@ -10,6 +10,9 @@ need() { # COMMAND PACKAGE
 need gcc gcc
 need node nodejs
 need npm npm
+need zsh zsh # completion of the client's command
+need fish fish
+need mandoc mandoc # the man pages
 [[ -e /usr/include/zmq.h ]] || missing+=(libzmq3-dev) # the client in C
 [[ -e /usr/include/stdio.h ]] || missing+=(libc6-dev)
 # `make install` is tried with the system's own Python.

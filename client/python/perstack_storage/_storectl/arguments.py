@@ -8,6 +8,7 @@ from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
 from perstack_storage._storectl import diff, following, ids, listing, log, overview, storing, style
 from perstack_storage._storectl.call import PROG, Command
+from perstack_storage._storectl.completion import SHELLS
 from perstack_storage._storectl.selection import steps
 from perstack_storage._storectl.storing import KINDS
 from perstack_storage._storectl.values import at_least, cursor, moment, seconds
@@ -119,9 +120,11 @@ def make_parser() -> argparse.ArgumentParser:
         "follow", following.follow, "print every record as it is stored",
         "From the first record on, or as the options say. Ends with Ctrl-C, or as --limit and --idle say.",
     ))  # fmt: skip
-    added = commands.add("completion", None, "print a script that completes commands and options",
-                         f"bash: source <({PROG} completion bash)")  # fmt: skip
-    added.add_argument("shell", choices=("bash", "zsh"), help="the same script serves both")
+    added = commands.add(
+        "completion", None, "print a script that completes commands, options and ids",
+        f"bash and zsh: source <({PROG} completion bash); fish: {PROG} completion fish | source",
+    )  # fmt: skip
+    added.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
     return parser
 
 
@@ -148,7 +151,7 @@ def _add_listings(commands: _Commands) -> None:
     _paged(commands.add("runs", listing.run_settings, "list the run settings, the one updated last first"))
     _job(_paged(commands.add("checkpoints", listing.checkpoints, "list the checkpoints of a job by step")))
     added = _job(commands.add("checkpoint", listing.checkpoint, "print a checkpoint"))
-    added.add_argument("checkpoint_id", metavar="ID", help="of the checkpoint")
+    added.add_argument("checkpoint_id", metavar="CHECKPOINT", help="id of the checkpoint")
     added = _job(_paged(commands.add(
         "events", listing.events, "list the events of a run",
         "By step, or with --contents by time; with --follow in the order stored, first those that are there.",
@@ -196,8 +199,8 @@ def _add_views(commands: _Commands) -> None:
         "diff", diff.diff, "print what changed from one checkpoint to another",
         "Status, step, usage and other fields, and the messages that were added, changed or removed.",
     )  # fmt: skip
-    added.add_argument("before", metavar="CHECKPOINT", help="id of a checkpoint, or JOB/ID")
-    added.add_argument("after", metavar="CHECKPOINT", help="of the one that it is compared with")
+    added.add_argument("old_checkpoint", metavar="CHECKPOINT", help="id of a checkpoint, or JOB/ID")
+    added.add_argument("new_checkpoint", metavar="CHECKPOINT", help="of the one that it is compared with")
     added.add_argument("--job", metavar="JOB", help="of both (default: the newest that has them)")
 
 

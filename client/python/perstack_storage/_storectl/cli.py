@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from perstack_storage import Client, DaemonUnavailable, EndpointError, OutcomeUnknown, StorageError
 from perstack_storage._core.escape import escaped
-from perstack_storage._storectl import completion
+from perstack_storage._storectl import complete, completion
 from perstack_storage._storectl.arguments import make_parser, parse
 from perstack_storage._storectl.call import NO_DAEMON, OK, REFUSED, USAGE, Call, Missing, complain
 from perstack_storage._storectl.output import Output
@@ -18,13 +18,16 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # as a shell names the signals
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
     parser = make_parser()
+    if arguments[:1] == [complete.HIDDEN]:
+        complete.print_offered(parser, arguments[1:], sys.stdout.write)
+        return OK
     given = parse(parser, arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
         if given.handler is None:
-            sys.stdout.write(completion.script(parser))
+            sys.stdout.write(completion.script(parser, given.shell))
             return OK
         return _run(given)
     except BrokenPipeError:

@@ -39,7 +39,9 @@ _PIPE_TEXT_MAX = 300
 def diff(call: Call) -> int:
     """What changed between two checkpoints."""
     given = call.given
-    before, after = (_checkpoint(call.client, given.job, text) for text in (given.before, given.after))
+    before, after = (
+        _checkpoint(call.client, given.job, text) for text in (given.old_checkpoint, given.new_checkpoint)
+    )
     found = between(before, after)
     if call.out.as_json:
         call.out.details(_as_json(before, after, found))
