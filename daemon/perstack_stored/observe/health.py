@@ -6,6 +6,16 @@ from collections.abc import Callable
 STUCK_SECONDS = 10.0
 
 
+def why_stuck(silence: float) -> str:
+    """A reason to restart a daemon whose loop was not seen for `silence` seconds, or ""."""
+    return f"the serving loop was not seen for {silence:.1f} s" if silence > STUCK_SECONDS else ""
+
+
+def why_unready(silence: float, index_fault: str) -> str:
+    """A reason to send no requests to a daemon that serves, or ""."""
+    return why_stuck(silence) or (f"index: {index_fault}" if index_fault else "")
+
+
 class Health:
     """Answers of /healthz and /readyz, from the loop's last turn.
 
@@ -21,14 +31,11 @@ class Health:
 
     def stuck(self) -> str:
         """A reason to restart the daemon, or ""."""
-        silence = time.monotonic() - self._seen()
-        if self.serving and silence > STUCK_SECONDS:
-            return f"the serving loop was not seen for {silence:.1f} s"
-        return ""
+        return why_stuck(self._silence()) if self.serving else ""
 
     def unready(self) -> str:
         """A reason to send it no requests, or "": it starts, stops, is stuck, or can't answer reads."""
-        if not self.serving:
-            return "not serving"
-        fault = self._index_fault()
-        return self.stuck() or (f"index: {fault}" if fault else "")
+        return why_unready(self._silence(), self._index_fault()) if self.serving else "not serving"
+
+    def _silence(self) -> float:
+        return time.monotonic() - self._seen()

@@ -98,6 +98,7 @@ class StatusReporter:
                 "waiting": len(self._waiting),
                 "pending": reads.pending,
                 "following": len(reads.long_polls),
+                "answered": sum(sum(counter.outcomes.copy().values()) for counter in reads.counters),
                 "failed": reads.failed,
             },
             "outbox": self._endpoints.answers(),
@@ -137,10 +138,12 @@ class StatusReporter:
     def projection(self, projection: Projection) -> dict[str, Any]:
         """Return progress and state of index or tree."""
         mark, place = self._journal.mark, projection.place
+        lag = 0.0 if place is None else self._counters.course.lag_seconds(time.monotonic(), place.position)
         return {
             "position": None if place is None else place.position,
             "lagRecords": None if place is None else mark.position - place.position,
             "lagBytes": None if place is None else self._journal.bytes_between(place),
+            "lagSeconds": None if place is None else round(lag, 3),
             "fault": projection.fault,
             "faults": projection.faults,
             "starts": projection.starts,

@@ -2,10 +2,11 @@
 
 /** How far index or tree are. */
 export interface ProjectionStats {
-  /** Null while it starts, as the next two. */
+  /** Null while it starts, as the next three. */
   position: number | null
   lagRecords: number | null
   lagBytes: number | null
+  lagSeconds: number | null
   /** "", or what stops it. */
   fault: string
   faults: number
@@ -26,7 +27,7 @@ export interface Stats {
   refused: { [code: string]: number }
   held: { requests: number; bytes: number }
   partsBytes: number
-  reads: { waiting: number; pending: number; following: number; failed: number }
+  reads: { waiting: number; pending: number; following: number; answered: number; failed: number }
   outbox: { stalled: number; dropped: number; gone: number }
   connections: {
     open: number
