@@ -188,6 +188,18 @@ def test_follow_new_prints_only_what_comes(daemon: RunningDaemon, client: Client
     assert json.loads(line)["value"]["jobId"] == "new"
 
 
+@pytest.mark.parametrize("columns", [80, 160])
+def test_on_a_terminal_records_fit_and_tell_what_happened(daemon: RunningDaemon, columns: int) -> None:
+    place = ["--base-path", str(daemon.base), "follow", "--job", JOB, "--limit", "14"]
+    status, text = on_terminal(place, columns)
+    day, *lines = text.splitlines()
+    assert status == 0
+    assert re.fullmatch(r"── \d{4}-\d\d-\d\d, UTC[+-]\d\d:\d\d ──", day)
+    assert max(map(len, lines)) == columns
+    assert lines[1].endswith(f"{JOB}/run1  main: Do it.")
+    assert any("job-beta/bylphijvov" in line and "child-0 for main" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("text", "back_s"),
     [("30s", 30), ("15m", 900), ("15 min", 900), ("2h", 7200), ("1d", 86400), ("1.5h", 5400)],

@@ -6,9 +6,10 @@ from typing import Any
 
 from perstack_storage import Client
 from perstack_storage._core.masking import masked
-from perstack_storage._storectl import style, tables
+from perstack_storage._storectl import style, tables, wording
 from perstack_storage._storectl.call import OK, Call
 from perstack_storage._storectl.cells import GAP, Span, cell
+from perstack_storage._storectl.days import Days
 from perstack_storage._storectl.output import Output
 from perstack_storage._storectl.tables import Column
 from perstack_storage._storectl.units import when
@@ -25,7 +26,14 @@ CONTENT_COLUMNS = (
 )
 _TIME_WIDTH = 29
 _LAST_CHUNK = 1024
-_OP_STYLES = {"storeJob": "bold", "storeCheckpoint": "blue", "storeRunSetting": "yellow"}
+_ID_MAX = 12
+"""Of ids on a narrow terminal."""
+_SHORT_OPS = {
+    "storeJob": "job",
+    "storeCheckpoint": "checkpoint",
+    "storeRunSetting": "setting",
+    "storeEvent": "event",
+}
 
 
 def is_within(event: Any, max_step: int | None) -> bool:
@@ -63,6 +71,7 @@ def follow(call: Call) -> int:
         store=given.store,
         epoch=given.epoch,
     )
+    days = Days(out)
     for record in islice(records, given.limit):
         value: Any = record["value"]
         if record["op"] == "storeRunSetting" and not given.show_secrets:
@@ -70,18 +79,30 @@ def follow(call: Call) -> int:
         if out.as_json:
             out.line(tables.json_line({**record, "value": value}), flush=True)
         else:
-            job = value["id"] if record["op"] == "storeJob" else value["jobId"]
-            place = "/".join(part for part in (job, value.get("runId")) if part)
-            what = value.get("type", value.get("status"))
-            row = [
-                Span(cell(record["position"])),
-                Span(when(record["time"]), "dim"),
-                Span(record["op"], _OP_STYLES.get(record["op"], "")),
-                Span(cell(what), style.of_status(what)),
-                Span(cell(place)),
-            ]
-            _line(out, row, (8, _TIME_WIDTH, 15, 22))
+            _record_line(out, days.time(record["time"]), record["position"], record["op"], value)
     return OK
+
+
+def _record_line(out: Output, time: str, position: int, op: str, value: Any) -> None:
+    """A record; on a terminal with what an event says, as far as there is room."""
+    job = value["id"] if op == "storeJob" else value["jobId"]
+    parts = [part for part in (job, value.get("runId")) if part]
+    what = value.get("type", value.get("status"))
+    is_event = op == "storeEvent"
+    named = wording.style_of(value) if is_event else style.of_status(what)
+    if not out.wide:
+        parts = [wording.cut(part, _ID_MAX) for part in parts]
+        op, what = _SHORT_OPS.get(op, op), wording.label_of(what) if is_event else what
+    row = [
+        Span(cell(position)),
+        Span(time, "dim"),
+        Span(op, "" if is_event else "bold"),
+        Span(cell(what), named),
+        Span(cell("/".join(parts))),
+    ]
+    if is_event and out.width is not None:
+        row.append(Span(wording.text_of(value), "dim"))
+    _line(out, row, (8, len(time), 15, 26, 0) if out.wide else (6, len(time), 10, 10, 0))
 
 
 def _line(out: Output, row: Sequence[Span], widths: Sequence[int]) -> None:

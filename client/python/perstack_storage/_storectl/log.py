@@ -7,16 +7,15 @@ from perstack_storage import Job
 from perstack_storage._storectl import ids, runs, tables, wording
 from perstack_storage._storectl.call import OK, Call, Missing
 from perstack_storage._storectl.cells import GAP, Span, cell, fitted
+from perstack_storage._storectl.days import Days
 from perstack_storage._storectl.folding import Item, folded, merged, plain
 from perstack_storage._storectl.log_summary import Summary
 from perstack_storage._storectl.output import Output
 from perstack_storage._storectl.selection import Selection, selection, with_context
 from perstack_storage._storectl.style import RUN_STYLES, of_status
-from perstack_storage._storectl.units import moment, number, when
+from perstack_storage._storectl.units import number
 from perstack_storage._storectl.wording import tokens_text
 
-WIDE = 120
-"""Columns of a terminal from which on ids and types are shown whole."""
 _RUN_WIDTH, _RUN_WIDTH_MAX = 6, 26
 _LABEL_WIDTH, _TYPE_WIDTH = 9, 26
 _PIPE_TEXT_MAX = 300
@@ -70,7 +69,7 @@ class _Printer:
     def __init__(self, out: Output, names: list[str], *, verbose: bool) -> None:
         self._out = out
         self._terminal = out.width is not None
-        self._wide = out.width is None or out.width >= WIDE
+        self._wide = out.wide
         self._cut = self._terminal and not verbose
         self._verbose = verbose
         shown = {name: name for name in names} if self._wide else ids.shortest(names, _RUN_WIDTH)
@@ -78,7 +77,7 @@ class _Printer:
         widest = max(map(len, self._runs.values()), default=0)
         self._run_width = min(widest, _RUN_WIDTH_MAX)
         self._styles = {name: RUN_STYLES[n % len(RUN_STYLES)] for n, name in enumerate(names)}
-        self._day = ""
+        self._days = Days(out)
 
     def print_head(self, job: str, value: Job | None) -> None:
         """Print which job it is, and what became of it."""
@@ -97,16 +96,7 @@ class _Printer:
             if item is None:
                 self._out.line("--")
                 continue
-            if self._terminal:
-                self._print_day(item)
             self._out.spans(self._line(item), cut=self._cut)
-
-    def _print_day(self, item: Item) -> None:
-        found = moment(item.time)
-        day = f"{found:%Y-%m-%d}, UTC{found:%z}" if found is not None else ""
-        if day and day != self._day:
-            self._day = day
-            self._out.spans([Span(f"── {day[:-2]}:{day[-2:]} ──", "dim")])
 
     def _line(self, item: Item) -> list[Span]:
         event = item.event
@@ -114,18 +104,12 @@ class _Printer:
         style = wording.style_of(event)
         label, width = (type, _TYPE_WIDTH) if self._wide else (wording.label_of(type), _LABEL_WIDTH)
         return [
-            Span(self._time(item) + GAP, "dim"),
+            Span(self._days.time(item.time) + GAP, "dim"),
             Span(fitted(self._runs.get(run, cell(run)), self._run_width) + GAP, self._styles.get(run, "")),
             Span(f"{event['stepNumber']!s:>3}{GAP}"),
             Span(fitted(cell(label), width) + GAP, style),
             Span(self._text(item), style if style in {"dim", "red", "bold"} else ""),
         ]
-
-    def _time(self, item: Item) -> str:
-        if not self._terminal:
-            return when(item.time)
-        found = moment(item.time)
-        return f"{found:%H:%M:%S}.{found.microsecond // 1000:03d}" if found is not None else when(item.time)
 
     def _text(self, item: Item) -> str:
         if self._verbose or self._terminal:

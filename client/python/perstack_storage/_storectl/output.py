@@ -15,6 +15,8 @@ from perstack_storage._storectl.cells import GAP, Span, cell, fitted, width_of
 from perstack_storage._storectl.tables import Column
 
 PAGER_DEFAULT = "less"
+WIDE = 120
+"""Columns of a terminal from which on ids and types are shown whole."""
 LESS_DEFAULT = "FRX"
 """What git gives it: leave when all fits on the screen, colours as they are, no clearing."""
 
@@ -44,6 +46,11 @@ class Output:
             self.width = max(shutil.get_terminal_size().columns, 20)
         else:
             self._paged = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for whole ids and types: in a pipe always."""
+        return self.width is None or self.width >= WIDE
 
     def listing(self, columns: Sequence[Column], values: Iterable[Any]) -> None:
         """Values as a table or as lines of JSON."""
