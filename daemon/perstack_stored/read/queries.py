@@ -157,11 +157,12 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
         large = window.pieces_of(taken.large, source.reader, source.indexed, masked=masked)
         return Answer(fields, json_array([large]))
     last = min(until.position, after + limit)
+    lost = window.gaps_between(source.database, after, last)
+    last = window.reach(lost, last)
     repeats = window.repeats_between(source.database, after, last)
     following = max(last, after)
-    lost = window.gaps_between(source.database, after, last)
     return Answer(
-        window.answer_fields(following, lost),
+        window.answer_fields(following, window.clip(lost, after, last)),
         json_array(_records(source, after, last, until, repeats, masked=masked)),
     )
 

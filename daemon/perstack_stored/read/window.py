@@ -25,6 +25,8 @@ from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol import frames
 
 RECORDS_MAX = 10_000
+GAPS_MAX = 1024
+"""Gaps that an answer names: at most 36 of the 64 KiB of its header."""
 BYTES_MAX = 8 << 20
 # The thread releases the interpreter's lock this often; else the loop waits 5 ms for it at each sync.
 _REST_EVERY_RECORDS = 256
@@ -93,20 +95,24 @@ class JournalWindow:
         self._owners = owners or {}
         self._groups: dict[tuple[str, str], list[int]] | None = None  # by job and run
         self._items: dict[tuple[int, bool], bytes] = {}
-        self._taken: dict[tuple[Wanted, int, int], Taken] = {}
+        self._taken: dict[tuple[Wanted, int, int, int], Taken] = {}
 
     def take(self, after: int, wanted: Wanted, limit: int, bytes_max: int) -> Taken:
         """Wanted records after `after`: at most `limit`, and at most `bytes_max` unless there is only one."""
         chosen = self._chosen(wanted)
-        first = bisect_right(chosen, after, key=lambda number: self._records[number][0])
-        key = (wanted, first, limit)
+        upto = reach(self.gaps(after, self.place.position), self.place.position)
+        first, end = [
+            bisect_right(chosen, position, key=lambda number: self._records[number][0])
+            for position in (after, upto)
+        ]
+        key = (wanted, first, limit, upto)
         taken = self._taken.get(key)
         if taken is None:
             taken = self._taken[key] = self._collect(
-                chosen[first : first + limit], bytes_max, masked=wanted.masked
+                chosen[first : min(end, first + limit)], bytes_max, masked=wanted.masked
             )
-            if taken.records == len(chosen) - first:
-                taken = self._taken[key] = taken._replace(next=self.place.position)
+            if taken.records == end - first:
+                taken = self._taken[key] = taken._replace(next=upto)
         return taken
 
     def gaps(self, after: int, last: int) -> list[GapRange]:
@@ -357,6 +363,11 @@ def clip(gaps: list[GapRange], after: int, last: int) -> list[GapRange]:
         for gap in gaps
         if gap.last > after and gap.first <= last
     ]
+
+
+def reach(gaps: list[GapRange], last: int) -> int:
+    """The position up to which an answer may go: a header has room for `GAPS_MAX` gaps."""
+    return gaps[GAPS_MAX - 1].last if len(gaps) >= GAPS_MAX else last
 
 
 def answer_fields(following: int, gaps: list[GapRange]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from perstack_stored.journal.entry_format import FLAG_RESTORED
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind
+from perstack_stored.read import window
 from tests.helpers.datadir import Base, dumps, event, job, setting
 
 LOST = event(id="lost", note="gone")
@@ -116,3 +117,25 @@ def test_a_restored_setting_is_the_one_that_counts(base: Base) -> None:
     base.store((Kind.RUN_SETTING, setting(model="restored")), flags=FLAG_RESTORED)
     (found,), _ = base.ask("getAllRuns")
     assert (found["model"], found["updatedAt"]) == ("restored", 1700000000000)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"jobId": "job-1"}, {"waitMs": 0}])
+def test_an_answer_names_a_bounded_count_of_gaps_and_the_next_one_the_others(
+    base: Base, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    """Every second record was lost: the header of an answer would outgrow its bound."""
+    monkeypatch.setattr(window, "GAPS_MAX", 7)
+    count = 60
+    for i in range(count):
+        base.store((Kind.EVENT, event(id=f"e{i}", timestamp=i)) if i % 2 else (Kind.GAP, gaps.encode(Gap())))
+    after, found, lost = 0, [], []
+    while after < count:
+        answer: tuple[Any, Any] = base.ask("readAll", after=after, **arguments)
+        records, fields = answer
+        assert len(fields["gaps"]) <= 7
+        assert fields["next"] > after
+        assert all(after < record["position"] <= fields["next"] for record in records)
+        found += [record["position"] for record in records]
+        lost += [gap.first for gap in fields["gaps"]]
+        after = fields["next"]
+    assert (found, lost) == (list(range(2, count + 1, 2)), list(range(1, count + 1, 2)))
