@@ -110,7 +110,14 @@ def test_a_text_is_looked_for_in_whatever_case_with_lines_around(run: Run) -> No
 
 
 def test_the_last_lines_of_those_chosen(run: Run) -> None:
-    assert run("log", "--last", "3").lines == run("log").lines[-3:]
+    """Those are read from the end, and are the same lines."""
+    everything = run("log").lines
+    for count in (1, 3, 60, 9999):
+        assert run("log", "--last", str(count)).lines == everything[-count:]
+    assert run("log", "--verbose", "--last", "99").lines == run("log", "--verbose").lines[-99:]
+    assert run("log", "--json", "--last", "99").values == run("log", "--json").values[-99:]
+    around = ("log", "--context", "1", "--tools")
+    assert run(*around, "--last", "9").lines == run(*around).lines[-9:]
     assert run("log", "--tools", "--last", "2").lines == run("log", "--tools").lines[-2:]
 
 

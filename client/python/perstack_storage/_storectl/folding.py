@@ -58,6 +58,35 @@ def folded(events: Iterable[Any]) -> Iterator[Item]:
         yield stream.item()
 
 
+def folded_back(events: Iterable[Any]) -> Iterator[Item]:
+    """The items of `folded`, newest first, of events that come newest first."""
+    group: list[Any] = []
+    for event in events:
+        if group and not _precedes(event, group[-1]):
+            yield _stream_of(group).item()
+            group = []
+        if event["type"] in wording.DELTAS or (group and event["type"] in wording.STREAM_STARTS):
+            group.append(event)
+        else:
+            yield Item(event, wording.text_of(event))
+    if group:
+        yield _stream_of(group).item()
+
+
+def _precedes(event: Any, later: Any) -> bool:
+    """Whether an event is the delta before this one in its stream, or the start of the stream."""
+    if later["type"] not in wording.DELTAS or event["stepNumber"] != later["stepNumber"]:
+        return False
+    return bool(wording.STREAM_STARTS.get(event["type"], event["type"]) == later["type"])
+
+
+def _stream_of(group: list[Any]) -> "_Stream":
+    stream = _Stream(group.pop())
+    for event in reversed(group):
+        stream.add(event)
+    return stream
+
+
 class _Stream:
     """The start of a stream and its deltas, as far as they follow each other."""
 
@@ -96,6 +125,6 @@ class _Stream:
         return Item(shown, text, "".join(self._texts), self._count, self._until)
 
 
-def merged(runs: Iterable[Iterator[Item]]) -> Iterator[Item]:
+def merged(runs: Iterable[Iterator[Item]], *, newest_first: bool = False) -> Iterator[Item]:
     """The items of all runs by time. Each run is read only as far as it is needed."""
-    return heapq.merge(*runs, key=lambda item: item.time)
+    return heapq.merge(*runs, key=lambda item: item.time, reverse=newest_first)

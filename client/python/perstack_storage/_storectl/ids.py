@@ -94,9 +94,9 @@ def checkpoint_id(client: Client, job: str, given: str) -> str:
 
 def checkpoint_ids(client: Client, job: str) -> Iterator[str]:
     """The ids of the checkpoints of a job, by step."""
-    after, limit = None, 8  # few at a time: each holds all messages up to its step
+    after = None
     while True:
-        page = client.get_checkpoints_by_job_id(job, limit, after)
+        page = client.get_checkpoints_by_job_id(job, PAGE_ITEMS, after, omit=("messages",))
         yield from (checkpoint["id"] for checkpoint in page)
         after = page.next
         if after is None:

@@ -1,17 +1,18 @@
 """The command `log`: what happened in a job, line by line."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import islice
 
 from perstack_storage import Job
 from perstack_storage._storectl import ids, runs, tables, wording
 from perstack_storage._storectl.call import OK, Call, Missing
 from perstack_storage._storectl.cells import GAP, Span, cell, fitted
 from perstack_storage._storectl.days import Days
-from perstack_storage._storectl.folding import Item, folded, merged, plain
+from perstack_storage._storectl.folding import Item, folded, folded_back, merged, plain
 from perstack_storage._storectl.log_summary import Summary
 from perstack_storage._storectl.output import Output
-from perstack_storage._storectl.selection import Selection, selection, with_context
+from perstack_storage._storectl.selection import selection, with_context
 from perstack_storage._storectl.style import RUN_STYLES, of_status
 from perstack_storage._storectl.units import number
 from perstack_storage._storectl.wording import tokens_text
@@ -19,6 +20,7 @@ from perstack_storage._storectl.wording import tokens_text
 _RUN_WIDTH, _RUN_WIDTH_MAX = 6, 26
 _LABEL_WIDTH, _TYPE_WIDTH = 9, 26
 _PIPE_TEXT_MAX = 300
+_BACKWARDS = "eventFilters"  # of the features of a daemon
 
 
 def log(call: Call) -> int:
@@ -26,15 +28,9 @@ def log(call: Call) -> int:
     given, client, out = call.given, call.client, call.out
     job = ids.job_id(client, given.job_id)
     names = runs.run_ids(client, job) if given.run is None else [runs.run_id(client, job, given.run)]
-    chosen = selection(given)
-    last_step = chosen.steps.max_step if chosen.steps is not None else None
-    if given.context:
-        last_step = None  # what stands after a match may be of a later step
     if not names and given.job_id is not None and client.retrieve_job(job) is None:
         raise Missing(f"job not found: {given.job_id}")
-    as_items = plain if given.verbose or given.summary or out.as_json else folded
-    items = merged([as_items(runs.events(client, job, run, last_step)) for run in names])
-    found = _found(items, chosen, given.context)
+    found = _found(call, job, names)
     if given.summary:
         summary = Summary(job)
         for item in found:
@@ -42,25 +38,37 @@ def log(call: Call) -> int:
                 summary.add(item)
         summary.print(out)
         return OK
-    lines: Iterable[Item | None] = found if given.last is None else deque(found, given.last)
     if out.as_json:
-        for item in lines:
+        for item in found:
             if item is not None:
                 out.line(tables.json_line(item.event))
         return OK
     printer = _Printer(out, names, verbose=given.verbose)
     if out.width is not None:
         printer.print_head(job, client.retrieve_job(job))
-    printer.print(lines)
+    printer.print(found)
     return OK
 
 
-def _found(items: Iterator[Item], chosen: Selection, around: int) -> Iterator[Item | None]:
-    if chosen.is_all:
-        return items
-    if not around:
-        return (item for item in items if chosen.takes(item))
-    return with_context(items, chosen.takes, around)
+def _found(call: Call, job: str, names: list[str]) -> Iterable[Item | None]:
+    """The lines that are wanted. None stands where --context leaves some out."""
+    given, client = call.given, call.client
+    chosen = selection(given)
+    back = given.last is not None and not given.context and _BACKWARDS in client.hello().get("features", ())
+    which = runs.Which(newest_first=back, whole=call.out.as_json)
+    if not given.context:  # what stands around a line may be of another step or type
+        steps = chosen.steps
+        which = which._replace(types=chosen.all_types)
+        if steps is not None:
+            which = which._replace(min_step=steps.first, max_step=steps.max_step)
+    unfolded = given.verbose or given.summary or call.out.as_json
+    as_items = plain if unfolded else folded_back if back else folded
+    streams = [as_items(runs.events(client, job, run, which)) for run in names]
+    items = merged(streams[::-1] if back else streams, newest_first=back)
+    found = with_context(items, chosen.takes, given.context)
+    if back:
+        return list(islice(found, given.last))[::-1]
+    return found if given.last is None else deque(found, given.last)
 
 
 class _Printer:

@@ -1,14 +1,24 @@
 """The runs of a job, found by whatever was stored of them, and the events of a run, page by page."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from perstack_storage import Client, Page
+from perstack_storage import Client, EventFilters, Page
 from perstack_storage._storectl import ids
 from perstack_storage._storectl.graph import Run
 
-_FIRST_PAGE, _PAGE = 16, 128
-"""Events at a time: few at first, so that the first line comes at once. An event may hold all messages."""
+_FIRST_PAGE, _PAGE, _WHOLE_PAGE = 16, 500, 128
+"""Events at a time: few at first, so that the first line comes at once. A whole one may hold all messages."""
+_REPEATED = (
+    "messages",
+    "newMessage",
+    "step",
+    "checkpoint.messages",
+    "initialCheckpoint.messages",
+    "nextCheckpoint",
+)
+"""Fields that repeat the messages: most of an event's bytes, and nothing that a line shows."""
+_CHECKPOINTS = 500
 _METAS, _SETTINGS = 10_000, 500
 
 
@@ -32,28 +42,49 @@ def run_id(client: Client, job: str, given: str) -> str:
     return ids.resolved("run", given, run_ids(client, job))
 
 
-def events(client: Client, job: str, run: str, max_step: int | None = None) -> Iterator[Any]:
+class Which(NamedTuple):
+    """Which events of a run are read, in which order, and whether `whole`, with all messages."""
+
+    min_step: int | None = None
+    max_step: int | None = None
+    types: Sequence[str] | None = None
+    newest_first: bool = False
+    whole: bool = False
+
+
+def events(client: Client, job: str, run: str, which: Which) -> Iterator[Any]:
     """The events of a run by time, read as they are taken."""
+    filters: EventFilters = {"newest_first": which.newest_first}
+    if which.min_step is not None:
+        filters["min_step"] = which.min_step
+    if which.types is not None:
+        filters["types"] = which.types
+    if not which.whole:
+        filters["omit"] = _REPEATED
     limit, after = _FIRST_PAGE, None
     while True:
-        page = client.get_event_contents(job, run, max_step, limit, after)
+        page = client.get_event_contents(job, run, which.max_step, limit, after, **filters)
         yield from page
         after = page.next
         if after is None:
             return
-        limit = min(limit * 2, _PAGE)
+        limit = min(limit * 2, _WHOLE_PAGE if which.whole else _PAGE)
 
 
 def graph(client: Client, job: str) -> list[Run]:
     """The runs of a job, with what is known of each. Of checkpoints and events the messages are let go."""
     found = {run: Run(run) for run in run_ids(client, job)}
     for run in found.values():
-        for event in client.get_event_contents(job, run.id, limit=1):
+        for event in client.get_event_contents(job, run.id, limit=1, omit=(*_REPEATED, "inputMessages")):
             run.take_event(event)
         for page in _pages(lambda limit, after: client.get_events_by_run(job, run.id, limit, after), _METAS):  # noqa: B023
             for meta in page:
                 run.take_meta(meta)
-    for page in _pages(lambda limit, after: client.get_checkpoints_by_job_id(job, limit, after), _FIRST_PAGE):
+
+    def checkpoints(limit: int, after: Any) -> Page[Any]:
+        return client.get_checkpoints_by_job_id(job, limit, after, omit=("messages",))
+
+    for page in _pages(checkpoints, _CHECKPOINTS):
         for checkpoint in page:
             found.setdefault(checkpoint["runId"], Run(checkpoint["runId"])).take_checkpoint(checkpoint)
     for page in _pages(client.get_all_runs, _SETTINGS):

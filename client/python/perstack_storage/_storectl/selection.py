@@ -9,6 +9,8 @@ from perstack_storage._storectl import wording
 from perstack_storage._storectl.folding import Item
 
 STEP_MAX = 2**53
+_TYPES_MAX = 100
+"""Types, and characters of one, that a read takes."""
 _NO_RANGE = "no range of steps"
 
 
@@ -65,6 +67,21 @@ class Selection(NamedTuple):
     def is_all(self) -> bool:
         """Whether nothing is left out."""
         return not (self.kinds or self.types or self.steps or self.text)
+
+    @property
+    def all_types(self) -> tuple[str, ...] | None:
+        """The types that may be wanted; None where that is not bounded."""
+        if not (self.kinds or self.types):
+            return None
+        labelled = (name for name, kind in wording.KINDS.items() if kind.label in self.types)
+        found = {
+            *self.types,
+            *labelled,
+            *(name for kind in self.kinds for name in wording.TYPES_OF_KIND[kind]),
+        }
+        return (
+            tuple(sorted(found)) if len(found) <= _TYPES_MAX and max(map(len, found)) <= _TYPES_MAX else None
+        )
 
     def takes(self, item: Item) -> bool:
         """Whether an item is wanted."""

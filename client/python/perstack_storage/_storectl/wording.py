@@ -115,6 +115,8 @@ def _results(event: Any) -> str:
 
 
 def _messages(event: Any) -> str:
+    if "messages" not in event:  # they were not read
+        return ""
     return _counted(len(objects_of(event, "messages")), "message")
 
 
@@ -255,6 +257,7 @@ _ERRORS = frozenset({"retry", "stopRunByError", "stopRunByExceededMaxSteps"})
 _TOOLS = frozenset(
     {"callTools", "callInteractiveTool", "resumeToolCalls", "resolveToolResults", "attemptCompletion"}
 )
+_RESULTS = frozenset({"resolveToolResults", "attemptCompletion"})
 _DELEGATIONS = frozenset({"callDelegate", "stopRunByDelegate", "finishAllToolCalls"})
 
 
@@ -270,12 +273,13 @@ def label_of(type: str) -> str:
 
 def style_of(event: Any) -> str:
     """The style of an event: that of its type, and red where a tool has failed."""
-    return "red" if any(map(is_failed, results_of(event))) else KINDS.get(event["type"], _UNKNOWN).style
+    failed = event["type"] in _RESULTS and is_error(event)
+    return "red" if failed else KINDS.get(event["type"], _UNKNOWN).style
 
 
 def is_error(event: Any) -> bool:
     """Whether an event tells of an error: of a run, a retry, a bound, or a tool."""
-    return event["type"] in _ERRORS or any(map(is_failed, results_of(event)))
+    return event["type"] in _ERRORS or (event["type"] in _RESULTS and any(map(is_failed, results_of(event))))
 
 
 def is_failed(result: dict[str, Any]) -> bool:
@@ -299,3 +303,11 @@ def is_of_delegations(event: Any) -> bool:
     if event["type"] == "completeRun":
         return "delegatedBy" in object_of(event, "checkpoint")
     return event["type"] in _DELEGATIONS
+
+
+TYPES_OF_KIND: dict[Callable[[Any], bool], frozenset[str]] = {
+    is_error: _ERRORS | _RESULTS,
+    is_of_tools: _TOOLS,
+    is_of_delegations: _DELEGATIONS | {"startRun", "completeRun"},
+}
+"""The types that events of a kind may have."""
