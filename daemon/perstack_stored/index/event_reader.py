@@ -50,6 +50,8 @@ _BLOCK_AT = (
     "SELECT data FROM event_block WHERE run = ? AND (last_timestamp, last_position) >= (?, ?)"
     " ORDER BY last_timestamp, last_position LIMIT 1"
 )
+# A cursor holds a timestamp without its fraction. Mostly it has none: then an index finds its event at once.
+_IS_EXACT = f"SELECT EXISTS (SELECT 1 FROM event WHERE run = ? AND {_EXACT} = ? AND position = ?)"  # noqa: S608
 _EXACT_OF = f"SELECT {_EXACT} FROM event WHERE run = ? AND timestamp = ? AND position = ?"  # noqa: S608
 BEFORE_ALL = (-1, -1)
 AFTER_ALL = (2**62, 2**62)
@@ -202,7 +204,8 @@ def by_time(
             found += database.execute(select, {**bound, "limit": count - len(found)}).fetchall()
         return found
 
-    exact = database.execute(_EXACT_OF, (run, *after)).fetchone()
+    (is_exact,) = database.execute(_IS_EXACT, (run, *after)).fetchone()
+    exact = None if is_exact else database.execute(_EXACT_OF, (run, *after)).fetchone()
     begin = after if exact is None else (exact[0], after[1])
     key = _place_backward if backward else _place
     return _merged(database, run, begin, limit, _Order(blocks, in_block, rows, key))
@@ -211,12 +214,17 @@ def by_time(
 def _row_selects(types: frozenset[str] | None, *, backward: bool) -> list[str]:
     """Statements for the events in rows after a place."""
     of_type = "" if types is None else f" AND type IN ({', '.join(f':{name}' for name in _numbered(types))})"
-    order = f"{_EXACT} DESC, position DESC" if backward else f"{_EXACT}, position"
+    # SQLite does not see that the index has the order where the timestamp is given.
+    orders = (
+        ("position DESC", f"{_EXACT} DESC, position DESC")
+        if backward
+        else ("position", f"{_EXACT}, position")
+    )
     return [
         f"SELECT {_CONTENT} FROM event INDEXED BY event_time WHERE run = :run AND {leg}"  # noqa: S608 - constants
         f" AND position <= :newest AND step BETWEEN :min_step AND :max_step{of_type}"
         f" ORDER BY {order} LIMIT :limit"
-        for leg in (_BACKWARD_LEGS if backward else _FORWARD_LEGS)
+        for leg, order in zip(_BACKWARD_LEGS if backward else _FORWARD_LEGS, orders, strict=True)
     ]
 
 

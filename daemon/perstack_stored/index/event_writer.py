@@ -24,6 +24,7 @@ _RUNS_CACHED_MAX = 4096
 _BLOCKS_CACHED_MAX = 128  # of the runs that were written last; 4 KiB each
 # Of one timestamp in blocks: a search for a name looks into all blocks with its timestamp.
 _SAME_TIME_MAX = 256
+_NAMES_MAX = 4096  # of one timestamp that are remembered
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_BLOCK = "INSERT OR REPLACE INTO event_block VALUES (?, ?, ?, ?, ?, ?)"
 _BRING_BACK = (
@@ -38,6 +39,12 @@ Where = tuple[int, int, int, int, int]
 """Position, segment, offset, length, crc32c."""
 
 
+_Name = tuple[int, str]
+"""Step and type."""
+_Look = tuple[int, int]
+"""Length and crc32c of a value."""
+
+
 class _Run:
     """A run, and its newest event.
 
@@ -45,8 +52,9 @@ class _Run:
         timestamp: the newest one; -1 without an event, None if not known.
         step: the greatest one.
         first: the first event with this timestamp; None if not known.
-        names: lengths and checksums of the events with this timestamp, by step and type; None if there is
-            one event, or not known. An empty set: a row has the name, so all others with it are rows too.
+        names: lengths and checksums of the events in blocks with this timestamp, by step and type; None if
+            there is one event, or not known. A frozen set: rows have the name as well, and get all others.
+        same_time: count of events in blocks with this timestamp.
         rows: events that wait to be written into a block.
     """
 
@@ -57,7 +65,7 @@ class _Run:
         self.timestamp: int | None = None
         self.step = -1
         self.first: EventRow | None = None
-        self.names: dict[tuple[int, str], set[tuple[int, int]]] | None = None
+        self.names: dict[_Name, set[_Look] | frozenset[_Look]] | None = None
         self.same_time = 0
         self.rows: list[EventRow] = []
 
@@ -210,21 +218,16 @@ class EventWriter:
     @staticmethod
     def _number(run: _Run, row: EventRow) -> int:
         """The n of an event with the run's newest timestamp; 0 if it goes into a row."""
-        names = run.names
-        if names is None:
-            if run.first is None:
-                return 0
-            _, _, step, _, size, crc, type, _ = run.first
-            names = run.names = {(step, type): {(size, crc)}}
-            run.same_time = 1
-        if run.same_time >= _SAME_TIME_MAX:
+        names = run.names or _names_of(run)
+        if names is None or run.same_time >= _SAME_TIME_MAX:
             return 0
-        _, _, step, _, size, crc, type, _ = row
-        known = names.get((step, type))
+        _, _, step, _, size, crc, kind, _ = row
+        known = names.get((step, kind))
         if known is None:
-            known = names[step, type] = set()
-        elif not known or (size, crc) in known or len(known) == N_MAX:
+            known = names[step, kind] = set()
+        elif type(known) is frozenset or (size, crc) in known or len(known) == N_MAX:
             return 0
+        assert isinstance(known, set)
         known.add((size, crc))
         run.same_time += 1
         return len(known)
@@ -278,7 +281,7 @@ class EventWriter:
         """Add an event of an earlier step that is newer than all others of its run: nothing has its name."""
         position, timestamp, step, offset, size, crc, type, n = row
         run.timestamp, run.first = timestamp, None
-        run.names, run.same_time = {(step, type): set()}, 1
+        run.names, run.same_time = {(step, type): frozenset()}, 0
         self._late.append(
             (run.id, timestamp, step, type, n, None, position, self._segment, offset, size, crc)
         )
@@ -296,12 +299,12 @@ class EventWriter:
         self._insert_late()
         if run.rows and timestamp >= run.rows[0][1]:
             self._flush_run(run)
-        in_blocks = self._find_in_blocks(key)
+        count, places = self._in_blocks(run, key, where[3:])
         n: int = 1
         insert = _INSERT_EVENT + " ON CONFLICT DO NOTHING"
-        if in_blocks or not self._database.execute(insert, (*key, 1, at, *where)).rowcount:
-            held = self._held_as(key, payload, where, in_blocks)
-            n = self._next_n(key, in_blocks) if held is None else held
+        if count or not self._database.execute(insert, (*key, 1, at, *where)).rowcount:
+            held = self._held_as(key, payload, where, places)
+            n = self._next_n(key, count) if held is None else held
             if held is None:
                 self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         if n:
@@ -315,13 +318,12 @@ class EventWriter:
         """A row has taken a name."""
         assert run.timestamp is not None
         if timestamp > run.timestamp:
-            run.timestamp, run.first, run.names = timestamp, None, None
-        elif timestamp == run.timestamp and run.first is not None:
-            if run.names is None:
-                _, _, step, _, size, crc, type, _ = run.first
-                run.names = {(step, type): {(size, crc)}}
-                run.same_time = 1
-            run.names[name] = set()
+            run.timestamp, run.first = timestamp, None
+            run.names, run.same_time = {name: frozenset()}, 0
+        elif timestamp == run.timestamp and (names := _names_of(run)) is not None:
+            names[name] = frozenset(names.get(name, ()))
+            if len(names) > _NAMES_MAX:
+                run.first = run.names = None
 
     def _note_step(self, run: _Run, step: int, position: int) -> None:
         """An event of an earlier step invalidates the cached listings of its run."""
@@ -330,8 +332,20 @@ class EventWriter:
         else:
             self._reordered[run.id] = position
 
+    def _in_blocks(
+        self, run: _Run, key: tuple[int, int, int, str], look: tuple[int, ...]
+    ) -> tuple[int, list[ValueAddress]]:
+        """Count of the events of a name that stand in blocks, and addresses of those that look alike."""
+        _, timestamp, step, type = key
+        names = _names_of(run) if timestamp == run.timestamp else None
+        if names is not None:
+            known = names.get((step, type), ())
+            if look not in known:
+                return len(known), []
+        found = self._find_in_blocks(key)
+        return max([n for n, _ in found], default=0), [place for _, place in found if place[2:] == look]
+
     def _find_in_blocks(self, key: tuple[int, int, int, str]) -> list[tuple[int, ValueAddress]]:
-        """The events of a name that stand in blocks: n and address of each."""
         run, timestamp, step, type = key
         last = self._blocks.get(run)
         if last is not None and last[1].timestamp < timestamp:
@@ -343,7 +357,7 @@ class EventWriter:
         key: tuple[int, int, int, str],
         payload: memoryview,
         where: Where,
-        in_blocks: list[tuple[int, ValueAddress]],
+        in_blocks: list[ValueAddress],
     ) -> int | None:
         """Find an earlier event with the same bytes, hence the same job, run and id; None if there is none.
 
@@ -355,11 +369,10 @@ class EventWriter:
         if self._lookalikes.knows(group):
             return 0 if self._lookalikes.has(group, payload) else None
         places: list[ValueAddress] = []
-        for _, place in in_blocks:
-            if (place.length, place.crc) == (length, crc):
-                if self._is_value_at(place, payload):
-                    return 0
-                places.append(place)
+        for place in in_blocks:
+            if self._is_value_at(place, payload):
+                return 0
+            places.append(place)
         select = (
             "SELECT n, segment, offset FROM event{}"
             " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
@@ -382,9 +395,18 @@ class EventWriter:
         value = self._value_at(place)
         return value is not None and payload == value
 
-    def _next_n(self, key: tuple[int, int, int, str], in_blocks: list[tuple[int, ValueAddress]]) -> int:
+    def _next_n(self, key: tuple[int, int, int, str], in_blocks: int) -> int:
         (n,) = self._database.execute(
             "SELECT max(n) FROM event WHERE run = ? AND timestamp = ? AND step = ? AND type = ?",
             key,
         ).fetchone()
-        return max([n or 0, *(n for n, _ in in_blocks)]) + 1
+        return max(n or 0, in_blocks) + 1
+
+
+def _names_of(run: _Run) -> dict[_Name, set[_Look] | frozenset[_Look]] | None:
+    """The names of the events with a run's newest timestamp; None if they are not known."""
+    if run.names is None and run.first is not None:
+        _, _, step, _, size, crc, type, _ = run.first
+        run.names = {(step, type): {(size, crc)}}
+        run.same_time = 1
+    return run.names

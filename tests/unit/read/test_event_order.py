@@ -114,3 +114,22 @@ def test_the_last_events_cost_what_they_are(base: Base) -> None:
         page, _ = base.ask("getEventContents", **RUN, newestFirst=True, limit=2)
     assert [one["id"] for one in page] == ["e99-3", "e99-2"]
     assert len(decoded) <= 4
+
+
+def test_a_page_costs_itself_however_many_events_share_a_timestamp(base: Base) -> None:
+    """Wherever in the run it begins."""
+    count = 1500
+    base.store(*((Kind.EVENT, event(id=f"e{i}", timestamp=7, type=f"t{i % 50}")) for i in range(count)))
+    steps = [0]
+
+    def step() -> int:
+        steps[0] += 1
+        return 0
+
+    base.database.set_progress_handler(step, 100)
+    for position in (700, 1400):
+        steps[0] = 0
+        found, fields = base.ask("getEventContents", **RUN, limit=5, after=[7, position])
+        assert [one["id"] for one in found] == [f"e{i}" for i in range(position, position + 5)]
+        assert fields == {"next": [7, position + 5]}
+        assert steps[0] < 20
