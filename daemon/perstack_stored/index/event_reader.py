@@ -51,7 +51,8 @@ _BLOCK_AT = (
     " ORDER BY last_timestamp, last_position LIMIT 1"
 )
 # A cursor holds a timestamp without its fraction. Mostly it has none: then an index finds its event at once.
-_IS_EXACT = f"SELECT EXISTS (SELECT 1 FROM event WHERE run = ? AND {_EXACT} = ? AND position = ?)"  # noqa: S608
+_BY_TIME = "event INDEXED BY event_time"
+_IS_EXACT = f"SELECT EXISTS (SELECT 1 FROM {_BY_TIME} WHERE run = ? AND {_EXACT} = ? AND position = ?)"  # noqa: S608
 _EXACT_OF = f"SELECT {_EXACT} FROM event WHERE run = ? AND timestamp = ? AND position = ?"  # noqa: S608
 BEFORE_ALL = (-1, -1)
 AFTER_ALL = (2**62, 2**62)
