@@ -114,6 +114,8 @@ def test_jobs_and_job(run: Run, client: Client) -> None:
     assert run("job", JOB, "--json").values == [client.retrieve_job(JOB)]
     tokens = [line.split()[0] for line in run("job", JOB).lines if "totalTokens" in line]
     assert tokens == ["usage.totalTokens"]
+    (started,) = [line.split() for line in run("job", JOB).lines if line.startswith("startedAt")]
+    assert started[2:] == units.when(int(started[1])).split()
 
 
 def test_runs(run: Run, client: Client) -> None:
@@ -276,6 +278,7 @@ def test_put_of_what_is_no_value_says_so(run: Run, given: bytes, sentence: str) 
         (["job", "jbo1"], 1, "did you mean 'job1'?"),
         (["jbos"], 2, "did you mean 'jobs'?"),
         (["log", "--step", "5-1"], 2, "invalid step"),
+        (["log", "--sumary"], 2, "did you mean '--summary'?"),
         (["log", "--step", "x"], 2, "invalid step"),
         (["follow", "--since", "yesterday"], 2, "invalid time"),
         (["follow", "--new", "--last", "3"], 2, "not allowed with"),

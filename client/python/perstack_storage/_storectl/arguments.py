@@ -8,7 +8,7 @@ from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
 from perstack_storage._storectl import diff, following, ids, listing, log, overview, storing, style
 from perstack_storage._storectl.call import PROG, Command
-from perstack_storage._storectl.completion import SHELLS
+from perstack_storage._storectl.completion import SHELLS, commands_of
 from perstack_storage._storectl.selection import steps
 from perstack_storage._storectl.storing import KINDS
 from perstack_storage._storectl.values import at_least, cursor, moment, seconds
@@ -221,7 +221,9 @@ def _add_follow(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--epoch", metavar="EPOCH", help="of the record at POSITION, as --json printed it; the same"
     )
-    added.add_argument("--job", metavar="ID", help="only what belongs to this job")
+    added.add_argument(
+        "--job", metavar="ID", help="only what belongs to this job; a whole id, as it may come later"
+    )
     added.add_argument("--run", metavar="ID", help="with --job: only what belongs to this run")
     added.add_argument("--limit", type=at_least(1), metavar="N", help="end after N records")
     added.add_argument("--idle", type=seconds, metavar="S", help="end when nothing came for so long")
@@ -229,7 +231,12 @@ def _add_follow(added: argparse.ArgumentParser) -> None:
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """What was given; ends the program with status 2 where it is no use of the command."""
-    given = parser.parse_args(arguments, argparse.Namespace(**_COMMON))
+    given, unknown = parser.parse_known_args(arguments, argparse.Namespace(**_COMMON))
+    if unknown:
+        command = commands_of(parser)[given.command]
+        options = [name for action in command._actions for name in action.option_strings]
+        hint = ids.did_you_mean(unknown[0].partition("=")[0], options)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if not given.timeout > 0:
         parser.error("--timeout must be more than 0")
     if given.command == "events":

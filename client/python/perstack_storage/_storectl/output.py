@@ -13,8 +13,11 @@ from typing import IO, Any
 from perstack_storage._storectl import style, tables
 from perstack_storage._storectl.cells import GAP, Span, cell, fitted, width_of
 from perstack_storage._storectl.tables import Column
+from perstack_storage._storectl.units import when
 
 PAGER_DEFAULT = "less"
+_TIMES = frozenset({"startedAt", "finishedAt", "updatedAt", "timestamp"})
+"""Fields with times in milliseconds: what they mean is added."""
 WIDE = 120
 """Columns of a terminal from which on ids and types are shown whole."""
 LESS_DEFAULT = "FRX"
@@ -69,7 +72,10 @@ class Output:
         rows = [(cell(name), cell(item)) for name, item in tables.flat(value)]
         left = max([width_of(name) for name, _ in rows], default=0)
         for name, text in rows:
-            self.spans([Span(fitted(name, left), "dim"), Span(GAP + text)], cut=True)
+            spans = [Span(fitted(name, left), "dim"), Span(GAP + text)]
+            if name.rpartition(".")[2] in _TIMES:
+                spans.append(Span(f"{GAP}{when(text)}", "dim"))
+            self.spans(spans, cut=True)
 
     def line(self, text: str, *, cut: bool = False, flush: bool = False) -> None:
         """One line; with `cut`, of what the terminal has room for."""
