@@ -20,6 +20,7 @@ from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.offline.dump import Wanted
+from perstack_stored.process.stdin_watch import stop_with_stdin as end_with_stdin
 from perstack_stored.server.daemon import Daemon
 
 from . import backup as backup_cli
@@ -31,6 +32,7 @@ from .tree import EXEC_FAILED_STATUS
 
 _log = structlog.get_logger()
 _Command = Callable[..., None]
+_STDIN_STOP_SECONDS = 30.0  # for the stop; the process ends then, in any case
 
 
 class _Octal(click.ParamType[int]):
@@ -108,7 +110,12 @@ def main() -> None:
 
 @main.command()
 @_configured()
-def serve(sources: Sources) -> None:
+@click.option(
+    "--stop-with-stdin",
+    is_flag=True,
+    help="Stop when standard input ends: for a program that starts a daemon with a pipe, such as a test.",
+)
+def serve(sources: Sources, *, stop_with_stdin: bool) -> None:
     """Serve a base until SIGTERM or SIGINT.
 
     Each setting below can also be given as an environment variable (--frame-bytes-max is
@@ -122,6 +129,8 @@ def serve(sources: Sources) -> None:
     """
     log.configure(json=not sys.stderr.isatty(), level="info")
     notifier = Notifier.from_environment()
+    if stop_with_stdin:
+        end_with_stdin(_STDIN_STOP_SECONDS)
     try:
         Daemon(sources, notifier).run()
     except (StoredError, EndpointError) as error:
