@@ -5,12 +5,17 @@ from typing import Any, NamedTuple
 
 import click
 
+from perstack_stored.config.settings import Settings
+from perstack_stored.observe import log
+from perstack_stored.offline.backup import restore_jobs
 from perstack_stored.offline.backup.copy import Done
 from perstack_stored.offline.backup.copy import backup as take_backup
 from perstack_stored.offline.backup.generations import backup_and_keep
 from perstack_stored.offline.backup.restore import restore as restore_base
+from perstack_stored.offline.backup.restore_jobs import JobsWanted
+from perstack_stored.offline.findings import Report
 
-from .offline import exit_status
+from .offline import conclude, exit_status, printer
 from .output import say
 
 
@@ -55,6 +60,15 @@ def _as_json(done: Done, path: str, removed: tuple[str, ...] | None) -> dict[str
         "checkedBytes": done.checked_bytes,
     }
     return said if removed is None else {**said, "path": path, "removed": list(removed)}
+
+
+def restore_job(source: str, settings: Settings, wanted: JobsWanted, *, as_json: bool) -> None:
+    """Restore some jobs, and print what was stored, kept and replaced."""
+    log.configure(json=as_json, level="warning")
+    with exit_status():
+        report = Report(printer(as_json=as_json), restore_jobs.FINDINGS, restore_jobs.NOTES)
+        restore_jobs.restore_jobs(source, settings.base_path or None, wanted, settings, report)
+        conclude(report, "of the jobs", as_json=as_json)
 
 
 def restore(source: str, base_path: str | None, *, to_position: int | None, as_json: bool) -> None:

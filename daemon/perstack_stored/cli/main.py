@@ -19,6 +19,7 @@ from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import Notifier
+from perstack_stored.offline.backup.restore_jobs import JobsWanted
 from perstack_stored.offline.dump import Wanted
 from perstack_stored.process.stdin_watch import stop_with_stdin as end_with_stdin
 from perstack_stored.server.daemon import Daemon
@@ -342,26 +343,49 @@ def backup(
 
 
 @main.command()
-@_configured("base_path")
+@_configured("base_path", "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
 @click.option(
     "--to-position",
     type=click.IntRange(min=1),
     metavar="N",
     help="Restore the records 1 to N. [default: all]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--job", "jobs", metavar="ID", multiple=True, help="Only this job, into any base; repeatable.")
+@click.option("--force", is_flag=True, help="With --job: let the backup's values replace others of the base.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --job, one for each line.")
 @click.argument("source", type=click.Path(file_okay=False))
-def restore(sources: Sources, source: str, *, to_position: int | None, as_json: bool) -> None:
-    """Make a base from the backup in the folder SOURCE.
+def restore(
+    sources: Sources,
+    source: str,
+    *,
+    to_position: int | None,
+    jobs: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make a base from the backup in the folder SOURCE, or bring back jobs of it.
 
     The base must be an empty folder, or not there yet. All of the backup that is needed is tested on the way.
     Positions stay as they were; the history gets a new id (`store` in hello), so that subscribers of the old
     one notice. A daemon builds index and tree at its start. After an interruption there is no base, and it
     can be run again.
 
-    The exit status is 0 if the base was made, 2 if not.
+    With --job the base may hold records already, and must not be served. What it lacks of the job is stored
+    again, as new records: job, checkpoints, run settings and events, as they were at the end of the backup,
+    or at --to-position. A value that differs in the base is kept, and named, unless --force is given. If it
+    is run again, it stores nothing. Files that are missing in the tree alone come back by `rebuild --tree`.
+
+    The exit status is 0 if the base was made, or holds all there is of the jobs; 1 if a value was kept; 2 if
+    it can't be done.
     """
-    backup_cli.restore(source, _settings(sources).base_path or None, to_position=to_position, as_json=as_json)
+    settings = _settings(sources)
+    if jobs:
+        wanted = JobsWanted(frozenset(jobs), to_position, force)
+        backup_cli.restore_job(source, settings, wanted, as_json=as_json)
+    elif force:
+        raise click.UsageError("--force goes with --job")
+    else:
+        backup_cli.restore(source, settings.base_path or None, to_position=to_position, as_json=as_json)
 
 
 @main.command("import")

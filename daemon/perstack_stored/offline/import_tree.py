@@ -88,15 +88,25 @@ def import_later(base: DataDir, settings: Settings, source: int, report: Report,
         DamageError: the journal is damaged.
         StoredError: the journal can't be used.
     """
+    journal = journal_to_add_to(base, settings)
+    _Later(base, journal, source, report, force=force).run()
+    # After an error the journal stays as a crash leaves it: after a failed write nothing may be written.
+    journal.close()
+
+
+def journal_to_add_to(base: DataDir, settings: Settings) -> JournalWriter:
+    """Open the journal of a locked base, which may be new, to store values of another origin.
+
+    Raises:
+        StorageFullError, DamageError, StoredError: as `import_later`.
+    """
     umask_for(TreeModes(settings.file_mode, settings.folder_mode))
     journal = open_journal(base, keeping_sessions(settings), settings)
     if import_wanted(base, journal):
         # The base's own tree first: once the base holds records, it is never imported.
         import_tree(base, journal)
         save_cursor(base.files, base.folders.stored, journal.store, Cursor(0, clean=True))
-    _Later(base, journal, source, report, force=force).run()
-    # After an error the journal stays as a crash leaves it: after a failed write nothing may be written.
-    journal.close()
+    return journal
 
 
 class _Later:

@@ -87,6 +87,11 @@ class ExistingRecords:
             return
         self._newest[identity] = _Newest(digest, time_ms, imported, updated_at, updated_at)
 
+    def is_newest(self, kind: int, payload: bytes) -> bool:
+        """Whether a job, checkpoint or run setting is the newest value of its identity."""
+        newest = self._newest.get(identity_of(values.decode(kind, payload)))
+        return newest is not None and newest.digest == _digest(kind, payload)
+
     def verdict(self, kind: int, payload: bytes, written_ms: int, *, force: bool) -> Verdict:
         """The verdict on a planned file.
 

@@ -67,12 +67,7 @@ def restore(
     files = files or FileSystem()
     path = resolve_base(base_path)
     with backup_folder.open_folder(files, source, make=False) as folder:
-        manifest = backup_folder.read_manifest(folder)
-        if manifest is None:
-            raise ConfigError(_no_backup(folder))
-        last = manifest.position if to_position is None else to_position
-        if not 1 <= last <= manifest.position:
-            raise ConfigError(f"the backup holds the positions 1 to {manifest.position}, not {last}")
+        manifest, last = what_it_holds(folder, to_position)
         with _new_base(files, path) as (base_dir, part_dir):
             store = uuid.uuid4().bytes
             _write(files, folder, manifest, last, store, part_dir)
@@ -80,6 +75,29 @@ def restore(
             files.rename(PART_NAME, STORED_NAME, source_dir=base_dir, target_dir=base_dir)
             files.sync(base_dir)
     return Restored(path, last, store.hex(), manifest.store)
+
+
+def what_it_holds(folder: Folder, to_position: int | None) -> tuple[Manifest, int]:
+    """The manifest of a backup, and the last position to restore.
+
+    Raises:
+        ConfigError: it is no backup, or does not have the position.
+        BackupDamagedError: the manifest has changed.
+    """
+    manifest = backup_folder.read_manifest(folder)
+    if manifest is None:
+        raise ConfigError(_no_backup(folder))
+    last = manifest.position if to_position is None else to_position
+    if not 1 <= last <= manifest.position:
+        raise ConfigError(f"the backup holds the positions 1 to {manifest.position}, not {last}")
+    return manifest, last
+
+
+def copies_up_to(manifest: Manifest, last: int) -> list[tuple[SegmentCopy, int]]:
+    """The copies that hold the positions 1 to `last`, each with the last position in it."""
+    copies = [copy for copy in manifest.segments if copy.firstPosition <= last or copy.number == 1]
+    ends = [copy.firstPosition - 1 for copy in manifest.segments[1:]] + [manifest.position]
+    return list(zip(copies, ends, strict=False))
 
 
 def _no_backup(folder: Folder) -> str:
@@ -122,10 +140,9 @@ def _write(
     files.make_dir("journal", FOLDER_MODE, dir_fd=part_dir)
     journal_dir = files.open_dir("journal", dir_fd=part_dir)
     try:
-        copies = [copy for copy in manifest.segments if copy.firstPosition <= last or copy.number == 1]
-        ends = [copy.firstPosition - 1 for copy in manifest.segments[1:]] + [manifest.position]
-        with progress("restored (bytes)", sum(copy.bytes for copy in copies)) as advance:
-            for copy, end in zip(copies, ends, strict=False):
+        copies = copies_up_to(manifest, last)
+        with progress("restored (bytes)", sum(copy.bytes for copy, _ in copies)) as advance:
+            for copy, end in copies:
                 verify_copy(folder, copy, end)
                 _restore_segment(files, folder, copy, min(last, end), store, journal_dir)
                 advance(copy.bytes)
