@@ -1,14 +1,21 @@
 """`restore --job` brings a job back as the backup has it, into a new base or another one, and only once."""
 
 import json
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perstack_stored.config.settings import Settings
+from perstack_stored.journal.writer import Append, JournalWriter
+from perstack_stored.offline.backup.restore_jobs import JobsWanted, restore_jobs
 from perstack_stored.offline.dump import Wanted, dump
+from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import locked_datadir
+from perstack_stored.tree_import import first_start
 from tests.helpers import commands
 from tests.helpers.daemon import running_daemon
 from tests.offline.bases import (
@@ -175,6 +182,48 @@ def test_what_can_not_be_restored_is_refused_and_changes_nothing(
     with running_daemon(copy_base(original, tmp_path / "served")) as daemon:
         done = run("restore", daemon.base, "--job", "j1", str(saved))
     assert (done.returncode, "held by the daemon" in done.stderr) == (2, True)
+
+
+def ends_after(appends: int, saved: Path, base: Path) -> bool:
+    """Restore in a process that dies before a later write to the journal; whether it did."""
+    pid = os.fork()
+    if not pid:
+        try:
+            left = [appends]
+            real = JournalWriter.append
+
+            def append(self: JournalWriter, batches: Sequence[Append]) -> object:
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(9)
+                return real(self, batches)
+
+            patch = pytest.MonkeyPatch()  # of this process only
+            patch.setattr(first_start, "BATCH_RECORDS_MAX", 2)
+            patch.setattr(JournalWriter, "append", append)
+            wanted = JobsWanted(frozenset({"j1"}), None, force=False)
+            restore_jobs(str(saved), str(base), wanted, Settings(), Report(lambda _finding: None))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in {0, 9}
+    return status == 9
+
+
+def test_a_restore_that_was_killed_goes_on(saved: Path, tmp_path: Path) -> None:
+    """After each of its writes; in the end the base is that of one run."""
+    whole = tmp_path / "whole"
+    stored = restored(saved, whole, "--job", "j1")["counts"][0]
+    deaths = 0
+    while ends_after(deaths, saved, tmp_path / str(deaths)):
+        base = tmp_path / str(deaths)
+        before = len(records(base))
+        assert before == 2 * deaths
+        assert restored(saved, base, "--job", "j1")["counts"][0] == stored - before
+        assert [one["value"] for one in records(base)] == [one["value"] for one in records(whole)]
+        deaths += 1
+    assert deaths == -(-stored // 2) > 3
 
 
 def test_the_other_ways_to_say_it(saved: Path, tmp_path: Path) -> None:
