@@ -276,6 +276,21 @@ DAMAGES: dict[str, tuple[Damage, str, dict[str, Any]]] = {
         "index_wrong",
         {"table": "job", "id": "j1", "position": 12, "columns": "started_at, length"},
     ),
+    "an index with a wrong count of a run": (
+        sql("UPDATE run_count SET events = events + 1 WHERE run = 1"),
+        "index_wrong",
+        {"table": "run_count", "columns": "events"},
+    ),
+    "an index with a wrong status of a run": (
+        sql("UPDATE run SET status = 'other' WHERE id = (SELECT run FROM checkpoint LIMIT 1)"),
+        "index_wrong",
+        {"table": "run", "columns": "status"},
+    ),
+    "an index that lost a job without a Job": (
+        sql("DELETE FROM known_job WHERE id = 1"),
+        "index_missing_record",
+        {"table": "known_job"},
+    ),
     "an index with a wrong address": (
         sql("UPDATE checkpoint SET offset = offset + 8 WHERE id = 'c2'"),
         "index_wrong",

@@ -22,15 +22,17 @@ from perstack_storage._core.errors import (
     StorageError,
     TooMuchOutstanding,
 )
-from perstack_storage._core.filters import CheckpointFilters, EventFilters
+from perstack_storage._core.filters import CheckpointFilters, EventFilters, JobFilters, RunFilters
 from perstack_storage._core.shapes import (
     Checkpoint,
     EventMeta,
     ExpertRef,
     Job,
+    JobSummary,
     Record,
     RunEvent,
     RunSetting,
+    RunSummary,
     Usage,
 )
 from perstack_storage._functions.adapter import DefaultFileSystem, FileSystem
@@ -89,6 +91,8 @@ __all__ = [
     "FileSystem",
     "Forbidden",
     "Job",
+    "JobFilters",
+    "JobSummary",
     "KeyRefused",
     "NestedTooDeeply",
     "NotFlushed",
@@ -100,7 +104,9 @@ __all__ = [
     "Record",
     "Refused",
     "RunEvent",
+    "RunFilters",
     "RunSetting",
+    "RunSummary",
     "StorageError",
     "StoreFuture",
     "TooMuchOutstanding",

@@ -15,6 +15,7 @@ from perstack_stored.index.event_blocks import N_MAX, BadBlockError, EventBlock,
 from perstack_stored.index.event_reader import addresses_in, find_in_blocks
 from perstack_stored.index.lookalikes import GROUP_MIN, Lookalikes
 from perstack_stored.index.schema import LOST_POSITION, LOST_SEGMENT
+from perstack_stored.index.summaries import RunSummary, SummaryWriter
 from perstack_stored.index.value_lookup import ValueAddress
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap
@@ -56,12 +57,15 @@ class _Run:
             there is one event, or not known. A frozen set: rows have the name as well, and get all others.
         same_time: count of events in blocks with this timestamp.
         rows: events that wait to be written into a block.
+        counted: count of those that the summary has.
     """
 
-    __slots__ = ("first", "id", "names", "rows", "same_time", "step", "timestamp")
+    __slots__ = ("counted", "first", "id", "names", "rows", "same_time", "step", "summary", "timestamp")
 
-    def __init__(self, id: int) -> None:
+    def __init__(self, id: int, summary: RunSummary) -> None:
         self.id = id
+        self.summary = summary
+        self.counted = 0
         self.timestamp: int | None = None
         self.step = -1
         self.first: EventRow | None = None
@@ -88,10 +92,17 @@ class EventWriter:
         self._twins: list[tuple[int, int]] = []  # position and n, which is 0 for a repeat
         self._late: list[tuple[object, ...]] = []  # rows whose name nothing has
         self._lookalikes = Lookalikes()
+        self.summaries = SummaryWriter(database, value_at)
 
     def run(self, job: str, name: str) -> int:
         """The number of a run; it is created if there is none."""
         return self._run(job, name).id
+
+    def summary(self, job: str, name: str) -> RunSummary:
+        """The summary of a run, with all events so far."""
+        run = self._run(job, name)
+        self._count_rows(run)
+        return run.summary
 
     def add(
         self, segment: int, events: Sequence[EventKey | Event], places: Sequence[tuple[int, int, memoryview]]
@@ -169,6 +180,12 @@ class EventWriter:
                 [(position, run) for run, position in self._reordered.items()],
             )
             self._reordered.clear()
+        self.summaries.flush()
+
+    def make_room(self) -> None:
+        """Empty the cache."""
+        self.flush()
+        self.forget()
 
     def forget(self) -> None:
         """Forget the cache and what waits: the numbers of runs that are rolled back go to other runs."""
@@ -180,6 +197,7 @@ class EventWriter:
         self._twins.clear()
         self._late.clear()
         self._lookalikes.clear()
+        self.summaries.forget()
 
     # --- runs --------------------------------------------------------------------------------------
 
@@ -193,9 +211,8 @@ class EventWriter:
                 "SELECT id FROM run WHERE job = ? AND name = ?", (job, name)
             ).fetchone()
             if len(self._runs) >= _RUNS_CACHED_MAX:
-                self.flush()
-                self.forget()
-            run = self._runs[job, name] = _Run(int(id))
+                self.make_room()
+            run = self._runs[job, name] = _Run(int(id), self.summaries.run(int(id), job))
         return run
 
     def _begin(self, job: str, name: str) -> _Run:
@@ -254,7 +271,8 @@ class EventWriter:
             self._write_blocks(run)
 
     def _write_blocks(self, run: _Run) -> None:
-        rows, run.rows = run.rows, []
+        self._count_rows(run)
+        rows, run.rows, run.counted = run.rows, [], 0
         id, block = self._last_block(run) or (0, None)
         while rows:
             count = 0
@@ -267,6 +285,12 @@ class EventWriter:
             else:
                 id, block = self._new_id(), EventBlock(self._segment, *rows[0][:3])
                 self._blocks[run.id] = (id, block)
+
+    def _count_rows(self, run: _Run) -> None:
+        if run.counted < len(run.rows):
+            rows = run.rows[run.counted :] if run.counted else run.rows
+            self.summaries.add_events(run.summary, rows, self._segment)
+            run.counted = len(run.rows)
 
     def _new_id(self) -> int:
         if not self._next_block:
@@ -286,6 +310,8 @@ class EventWriter:
             (run.id, timestamp, step, type, n, None, position, self._segment, offset, size, crc)
         )
         self._reordered[run.id] = position
+        self._count_rows(run)
+        self.summaries.add_events(run.summary, [row], self._segment)
 
     def _insert_late(self) -> None:
         if self._late:
@@ -309,7 +335,7 @@ class EventWriter:
                 self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         if n:
             self._note_row(run, timestamp, (step, event.type))
-            self._note_step(run, step, where[0])
+            self._note_event(run, event, where)
         if n != 1:
             self._twins.append((where[0], n))
 
@@ -325,8 +351,13 @@ class EventWriter:
             if len(names) > _NAMES_MAX:
                 run.first = run.names = None
 
-    def _note_step(self, run: _Run, step: int, position: int) -> None:
-        """An event of an earlier step invalidates the cached listings of its run."""
+    def _note_event(self, run: _Run, event: EventKey | Event, where: Where) -> None:
+        """Count an event; one of an earlier step invalidates the cached listings of its run."""
+        step, (position, segment, offset, length, crc) = int(event.stepNumber), where
+        self._count_rows(run)
+        row = (position, int(event.timestamp), step, offset, length, crc, event.type, 1)
+        expert = event.expertKey if isinstance(event, Event) else None
+        self.summaries.add_events(run.summary, [row], segment, expert)
         if step >= run.step:
             run.step = step
         else:

@@ -1,8 +1,8 @@
 """The tables of the index, and the version of their layout."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
-VOUCHING_VERSIONS = frozenset({2, 3, 4})
+VOUCHING_VERSIONS = frozenset({2, 3, 4, 5})
 """Versions whose lost records a repair can read: after an update, an older index is all there is."""
 
 LOST_SEGMENT = 0
@@ -20,7 +20,7 @@ CREATE TABLE job (
 ) WITHOUT ROWID;
 CREATE INDEX job_order ON job (started_at DESC, id);
 CREATE TABLE checkpoint (
-  job TEXT NOT NULL, id TEXT NOT NULL, step INTEGER NOT NULL,
+  job TEXT NOT NULL, id TEXT NOT NULL, step INTEGER NOT NULL, run INTEGER NOT NULL,
   position INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
   length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (job, id)
 ) WITHOUT ROWID;
@@ -28,8 +28,29 @@ CREATE INDEX checkpoint_order ON checkpoint (job, step, position);
 CREATE TABLE run (
   id INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
   stirred INTEGER NOT NULL DEFAULT 0,  -- position of the last event whose step is below an earlier one's
+  -- The summary of its records: see summaries.py. A run without any has none of it.
+  begun INTEGER, dated INTEGER NOT NULL DEFAULT 0, first_position INTEGER,
+  checkpoints INTEGER NOT NULL DEFAULT 0, status TEXT, expert TEXT, usage TEXT, parent TEXT,
   UNIQUE (job, name)
 );
+-- What changes with each event: a narrow row is written in half the time.
+CREATE TABLE run_count (
+  run INTEGER PRIMARY KEY, last_position INTEGER NOT NULL, last_at INTEGER, events INTEGER NOT NULL,
+  types TEXT NOT NULL, ended TEXT
+);
+CREATE INDEX run_begun ON run (begun) WHERE begun IS NOT NULL;
+CREATE INDEX run_of_job ON run (job, begun) WHERE begun IS NOT NULL;
+CREATE INDEX run_status ON run (status, begun) WHERE begun IS NOT NULL;
+CREATE INDEX run_expert ON run (expert, begun) WHERE begun IS NOT NULL;
+-- Each job that a record names, and what is known of it besides its runs.
+CREATE TABLE known_job (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+  begun INTEGER, dated INTEGER NOT NULL DEFAULT 0, first_position INTEGER,
+  status TEXT, expert TEXT, usage TEXT, stored INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX known_job_begun ON known_job (begun) WHERE begun IS NOT NULL;
+CREATE INDEX known_job_status ON known_job (status, begun) WHERE begun IS NOT NULL;
+CREATE INDEX known_job_expert ON known_job (expert, begun) WHERE begun IS NOT NULL;
 CREATE TABLE setting (
   run INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
   updated_at NUMERIC NOT NULL, rewritten INTEGER NOT NULL, lacks INTEGER NOT NULL,

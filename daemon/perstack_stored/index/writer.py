@@ -33,6 +33,10 @@ _GAP = int(Kind.GAP)
 _EVENT = int(Kind.EVENT)
 _OFFSET_MAX = (1 << 32) - 1  # of a value in an event block
 _SETTING_ROW = "setting VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RUN_OF_CHECKPOINT = (
+    "SELECT run.name FROM checkpoint JOIN run ON run.id = checkpoint.run"
+    " WHERE checkpoint.job = ? AND checkpoint.id = ?"
+)
 _TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHERE run = ?"
 
 
@@ -215,14 +219,9 @@ class IndexWriter:
         if isinstance(value, values.Event):
             self._events.add_row(value, where, payload)
         elif isinstance(value, values.Checkpoint):
-            self._database.execute(
-                "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (value.jobId, value.id, int(value.stepNumber), *where),
-            )
+            self._checkpoint(value, time_ms, where)
         elif isinstance(value, values.Job):
-            self._database.execute(
-                "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?)", (value.id, value.startedAt, *where)
-            )
+            self._job(value, where)
         else:
             self._setting(value, payload, flags, time_ms, where)
         return value
@@ -250,6 +249,31 @@ class IndexWriter:
         if gap.n:
             self._events.add_gap(gap)
 
+    def _job(self, job: values.Job, where: tuple[int, int, int, int, int]) -> None:
+        summaries = self._events.summaries
+        if summaries.is_full:
+            self._events.make_room()
+        summaries.add_job(job)
+        self._database.execute(
+            "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?)", (job.id, job.startedAt, *where)
+        )
+
+    def _checkpoint(
+        self, checkpoint: values.Checkpoint, time_ms: int, where: tuple[int, int, int, int, int]
+    ) -> None:
+        job, id = checkpoint.jobId, checkpoint.id
+        before = self._database.execute(_RUN_OF_CHECKPOINT, (job, id)).fetchone()
+        is_new = before is None or before[0] != checkpoint.runId
+        summaries = self._events.summaries
+        if before is not None and is_new:
+            summaries.drop_checkpoint(self._events.summary(job, before[0]))
+        run = self._events.summary(job, checkpoint.runId)
+        summaries.add_checkpoint(run, checkpoint, where[0], time_ms, is_new=is_new)
+        self._database.execute(
+            "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (job, id, int(checkpoint.stepNumber), run.id, *where),
+        )
+
     def _setting(
         self,
         setting: values.RunSetting,
@@ -258,7 +282,9 @@ class IndexWriter:
         time_ms: int,
         where: tuple[int, int, int, int, int],
     ) -> None:
-        run = self._events.run(setting.jobId, setting.runId)
+        summary = self._events.summary(setting.jobId, setting.runId)
+        self._events.summaries.add_record(summary, setting.expertKey, where[0], time_ms)
+        run = summary.id
         missing_defaults = (MISSING_REASONING_BUDGET if setting.reasoningBudget is values.UNSET else 0) | (
             MISSING_MAX_STEPS if setting.maxSteps is values.UNSET else 0
         )

@@ -59,7 +59,7 @@ class Job(msgspec.Struct):
 
 
 class Checkpoint(msgspec.Struct):
-    """Required fields of a checkpoint."""
+    """Required fields of a checkpoint, and the run that delegated its own, which is not checked."""
 
     id: str
     jobId: str
@@ -69,6 +69,7 @@ class Checkpoint(msgspec.Struct):
     messages: list[msgspec.Raw]
     expert: Expert
     usage: Usage
+    delegatedBy: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, gc=False):

@@ -33,6 +33,8 @@ OPERATIONS = frozenset(
         "getEventContents",
         "getAllRuns",
         "readAll",
+        "listJobs",
+        "listRuns",
         "getEvent",
         "readPart",
         "hello",

@@ -148,6 +148,14 @@ def _strings(name: str, value: object, count_max: int, length_max: int) -> list[
 
 _Check = Callable[[str, object], Any]
 _PAGING: dict[str, tuple[_Check, bool]] = {"limit": (_positive, False), "after": (_cursor, False)}
+_SUMMARIES: dict[str, tuple[_Check, bool]] = {
+    "status": (_text, False),
+    "expertKey": (_text, False),
+    "since": (_number, False),
+    "until": (_number, False),
+    "newestFirst": (_flag, False),
+    **_PAGING,
+}
 ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "retrieveJob": {"jobId": (_id, True)},
     "retrieveCheckpoint": {"jobId": (_id, True), "checkpointId": (_id, True)},
@@ -174,6 +182,8 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "store": (_text, False),
         "epoch": (_text, False),
     },
+    "listJobs": _SUMMARIES,
+    "listRuns": {"jobId": (_id, False), **_SUMMARIES},
     "getEvent": {"position": (_position, True)},
     "readPart": {"read": (_text, True), "part": (_positive, True)},
 }

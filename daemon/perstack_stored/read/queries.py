@@ -31,6 +31,7 @@ from perstack_stored.read.source import (
     parts_of,
     values_of,
 )
+from perstack_stored.read.summary_queries import list_jobs, list_runs
 
 from . import window
 
@@ -240,5 +241,7 @@ OPERATIONS = {
     "getEventContents": get_event_contents,
     "getAllRuns": get_all_runs,
     "readAll": read_all,
+    "listJobs": list_jobs,
+    "listRuns": list_runs,
     "getEvent": get_event,
 }

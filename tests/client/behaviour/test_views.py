@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client, Refused
+from tests.client.behaviour.conftest import OpenClient
 from tests.client.behaviour.values import checkpoint, event
+from tests.helpers.daemon import RunningDaemon
 
 
 def test_a_record_is_read_by_its_position(python_client: Client, job_id: str) -> None:
@@ -35,6 +37,33 @@ def test_events_are_filtered_and_parts_left_out(python_client: Client, job_id: s
     )
     assert [dict(one)["checkpoint"] for one in found] == [{"n": 3}, {"n": 5}]
     assert python_client.get_event_contents(job_id, "r", max_step=2, min_step=3) == []
+
+
+def test_jobs_and_runs_are_found_without_a_job_or_setting(
+    daemon: RunningDaemon, open_python_client: OpenClient
+) -> None:
+    """Of what Perstack's command line stores: events and checkpoints."""
+    client = open_python_client(daemon)
+    for n in range(5):
+        client.store_event(event(f"job-{n}", n) | {"timestamp": 1000 + n})
+    client.store_checkpoint(checkpoint("job-3", "c") | {"status": "completed"})
+    assert client.get_all_jobs() == []
+    assert client.get_all_runs() == []
+    page = client.list_jobs(limit=2)
+    assert [found["jobId"] for found in page] == ["job-4", "job-3"]
+    assert [found["jobId"] for found in client.list_jobs(limit=9, after=page.next)] == [
+        "job-2",
+        "job-1",
+        "job-0",
+    ]
+    (run,) = client.list_runs(job_id="job-3")
+    assert (run["startedAt"], run["status"], run["parent"]) == (1003, "completed", None)
+    assert run["records"] == {"runSettings": 0, "checkpoints": 1, "events": 1}
+    assert [found["jobId"] for found in client.list_runs(status="completed", since=1003, until=1004)] == [
+        "job-3"
+    ]
+    assert client.list_jobs(newest_first=False)[0]["jobId"] == "job-0"
+    assert client.list_jobs(expert_key="nobody") == []
 
 
 def test_checkpoints_come_without_their_messages(python_client: Client, job_id: str) -> None:

@@ -30,7 +30,41 @@ class EventFilters(TypedDict, total=False):
     omit: Sequence[str]
 
 
-_NAMES = {"min_step": "minStep", "types": "types", "newest_first": "newestFirst", "omit": "omit"}
+class JobFilters(TypedDict, total=False):
+    """Which jobs `list_jobs` returns.
+
+    Attributes:
+        status: only those whose status this is.
+        expert_key: only those of this expert.
+        since, until: only those that began at or after the one, and before the other, in ms since 1970.
+        newest_first: False for the other way round.
+    """
+
+    status: str
+    expert_key: str
+    since: float
+    until: float
+    newest_first: bool
+
+
+class RunFilters(JobFilters, total=False):
+    """Which runs `list_runs` returns; the other filters are those of jobs.
+
+    Attributes:
+        job_id: only those of this job.
+    """
+
+    job_id: str
+
+
+_NAMES = {
+    "expert_key": "expertKey",
+    "job_id": "jobId",
+    "min_step": "minStep",
+    "types": "types",
+    "newest_first": "newestFirst",
+    "omit": "omit",
+}
 
 
 def arguments_of_filters(given: Mapping[str, Any], filters: type) -> dict[str, Any]:
@@ -43,7 +77,8 @@ def arguments_of_filters(given: Mapping[str, Any], filters: type) -> dict[str, A
     if unknown:
         raise TypeError(f"there is no argument {', '.join(sorted(unknown))}")
     return {
-        _NAMES[name]: _listed(value) if name in {"types", "omit"} else value for name, value in given.items()
+        _NAMES.get(name, name): _listed(value) if name in {"types", "omit"} else value
+        for name, value in given.items()
     }
 
 

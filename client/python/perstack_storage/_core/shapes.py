@@ -171,3 +171,58 @@ class Record(TypedDict):
     op: str
     value: dict[str, Any]
     epoch: NotRequired[str]
+
+
+class RecordCounts(TypedDict):
+    """How many records a job or run has. Versions of one checkpoint and events that repeat count once."""
+
+    jobs: NotRequired[int]
+    runSettings: int
+    checkpoints: int
+    events: int
+
+
+class ParentRun(TypedDict):
+    """The run that delegated another one, and the checkpoint at which it did."""
+
+    jobId: str
+    runId: str
+    checkpointId: str
+
+
+class JobSummary(TypedDict):
+    """What `list_jobs` gives of a job; times in whole milliseconds since 1970.
+
+    `startedAt` is the first of its events' timestamps and its own; without any, when the daemon stored its
+    first record. `usage` is that of the Job, else of the last checkpoint of a run that nobody delegated.
+    """
+
+    jobId: str
+    startedAt: int
+    lastEventAt: int | None
+    lastPosition: int
+    expertKey: str | None
+    status: str | None
+    end: str | None
+    usage: Usage | None
+    runs: int
+    records: RecordCounts
+    eventTypes: dict[str, int]
+
+
+class RunSummary(TypedDict):
+    """What `list_runs` gives of a run; times as in `JobSummary`, status and usage of the last checkpoint."""
+
+    jobId: str
+    runId: str
+    startedAt: int
+    lastEventAt: int | None
+    firstPosition: int
+    lastPosition: int
+    expertKey: str | None
+    status: str | None
+    end: str | None
+    usage: Usage | None
+    parent: ParentRun | None
+    records: RecordCounts
+    eventTypes: dict[str, int]

@@ -8,9 +8,24 @@ from typing import Any, Unpack, cast
 from perstack_storage._core.answers import Page, arguments_of, page_of, records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError
-from perstack_storage._core.filters import CheckpointFilters, EventFilters, arguments_of_filters
+from perstack_storage._core.filters import (
+    CheckpointFilters,
+    EventFilters,
+    JobFilters,
+    RunFilters,
+    arguments_of_filters,
+)
 from perstack_storage._core.follow import Follow, Start
-from perstack_storage._core.shapes import Checkpoint, EventMeta, Job, Record, RunEvent, RunSetting
+from perstack_storage._core.shapes import (
+    Checkpoint,
+    EventMeta,
+    Job,
+    JobSummary,
+    Record,
+    RunEvent,
+    RunSetting,
+    RunSummary,
+)
 
 from .connection import Connection
 
@@ -104,6 +119,32 @@ class Reads:
     def get_all_runs(self, limit: int | None = None, after: Any = None) -> Page[RunSetting]:
         """Returns the settings of all runs by `updatedAt`, newest first; paged as `get_all_jobs`."""
         return self._page("getAllRuns", limit=limit, after=after)
+
+    def list_jobs(
+        self, limit: int | None = None, after: Any = None, **which: Unpack[JobFilters]
+    ) -> Page[JobSummary]:
+        """Returns summaries of the jobs that any record names, those that began last first.
+
+        Args:
+            limit: number of items at most; 100 by default, and never more than 1,000.
+            after: the `next` of the page before.
+            which: `status`, `expert_key`, `since`, `until`, `newest_first`, as `JobFilters` says.
+        """
+        filters = arguments_of_filters(which, JobFilters)
+        return self._page("listJobs", **filters, limit=limit, after=after)
+
+    def list_runs(
+        self, limit: int | None = None, after: Any = None, **which: Unpack[RunFilters]
+    ) -> Page[RunSummary]:
+        """Returns summaries of the runs that any record names, those that began last first.
+
+        Args:
+            limit: see `list_jobs`.
+            after: see `list_jobs`.
+            which: `job_id`, and what `list_jobs` takes.
+        """
+        filters = arguments_of_filters(which, RunFilters)
+        return self._page("listRuns", **filters, limit=limit, after=after)
 
     def read_all(
         self,

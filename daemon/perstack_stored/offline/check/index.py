@@ -14,6 +14,7 @@ from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.schema import SCHEMA_VERSION
+from perstack_stored.index.summaries import COUNT_COLUMNS, JOB_COLUMNS, RUN_COLUMNS
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import NotAnEntryError
@@ -49,9 +50,11 @@ class _Table(NamedTuple):
 
 _PLACE = ("position", "length", "crc")
 _TABLES = (
-    _Table("run", ("job", "name"), ("id",), has_address=False),
+    _Table("run", ("job", "name"), ("id", *RUN_COLUMNS), has_address=False),
+    _Table("run_count", ("run",), COUNT_COLUMNS, has_address=False),
+    _Table("known_job", ("name",), ("id", *JOB_COLUMNS), has_address=False),
     _Table("job", ("id",), ("started_at", *_PLACE)),
-    _Table("checkpoint", ("job", "id"), ("step", *_PLACE)),
+    _Table("checkpoint", ("job", "id"), ("step", "run", *_PLACE)),
     _Table("setting", ("run",), ("updated_at", "rewritten", "lacks", "sent_at", *_PLACE)),
     _Table("twin", ("position",), ("n",), has_address=False),
     _Table("gap", ("first",), ("last",), has_address=False),
