@@ -106,11 +106,17 @@ def test_stats(run: Run) -> None:
 
 
 def test_jobs_and_job(run: Run, client: Client) -> None:
-    jobs = client.get_all_jobs()
+    client.store_event(event("events-only", 1))
+    jobs = client.list_jobs()
     title, *rows = run("jobs").lines
-    assert title.split()[:2] == ["JOB", "STATUS"]
-    assert [row.split()[0] for row in rows] == [job["id"] for job in jobs]
+    assert title.split()[:3] == ["JOB", "STATUS", "RUNS"]
+    assert [row.split()[0] for row in rows] == [job["jobId"] for job in jobs]
+    assert {JOB, "events-only"} <= {job["jobId"] for job in jobs}
     assert run("jobs", "--json").values == jobs
+    assert run("jobs", "--status", "completed", "--json").values == client.list_jobs(status="completed")
+    assert run("jobs", "--expert", "main", "--json").values == client.list_jobs(expert_key="main")
+    assert [value["jobId"] for value in run("jobs", "--json", "--since", "2026-01-01").values] == [JOB]
+    assert JOB not in run("jobs", "--until", "2026-01-01").out
     assert run("job", JOB, "--json").values == [client.retrieve_job(JOB)]
     tokens = [line.split()[0] for line in run("job", JOB).lines if "totalTokens" in line]
     assert tokens == ["usage.totalTokens"]
@@ -119,10 +125,20 @@ def test_jobs_and_job(run: Run, client: Client) -> None:
 
 
 def test_runs(run: Run, client: Client) -> None:
+    runs = client.list_runs()
     title, *rows = run("runs").lines
     assert title.split()[:2] == ["JOB", "RUN"]
+    assert [row.split()[:2] for row in rows] == [[v["jobId"], v["runId"]] for v in runs]
+    assert run("runs", "--json").values == runs
+    assert [value["runId"] for value in run("runs", JOB, "--json").values] == [RUN]
+    assert run("runs", JOB).lines[1].split()[:3] == [RUN, "main", "completed"]
+
+
+def test_settings(run: Run, client: Client) -> None:
+    title, *rows = run("settings").lines
+    assert title.split()[:2] == ["JOB", "RUN"]
     assert [row.split()[:2] for row in rows] == [[v["jobId"], v["runId"]] for v in client.get_all_runs()]
-    assert run("runs", "--json", "--show-secrets").values == client.get_all_runs()
+    assert run("settings", "--json", "--show-secrets").values == client.get_all_runs()
 
 
 def test_checkpoints_and_checkpoint(run: Run, client: Client) -> None:
@@ -312,13 +328,13 @@ def test_without_a_runtime_folder_a_base_too_deep_is_a_matter_of_usage(
 
 
 def test_no_secret_is_shown_unless_asked_for(run: Run) -> None:
-    for arguments in (["runs"], ["follow", "--job", JOB, "--idle", "0"]):
+    for arguments in (["settings"], ["follow", "--job", JOB, "--idle", "0"]):
         for form in ([], ["--json"]):
             hidden = run(*arguments, *form)
             assert hidden.status == 0
             assert CANARY not in hidden.out + hidden.error
         assert CANARY in run(*arguments, "--json", "--show-secrets").out
-    value = next(value for value in run("runs", "--json").values if value["jobId"] == JOB)
+    value = next(value for value in run("settings", "--json").values if value["jobId"] == JOB)
     assert value["env"] == {"HOME": "***", "OTHER": "***"}
     assert value["providerConfig"]["providerName"] == "amazon-bedrock"
     assert value["proxyUrl"] == "http://***@proxy:80"
@@ -395,7 +411,8 @@ class TestHostileTexts:
         for number, text in enumerate(HOSTILE.values()):
             client.store_event(event(ODD_ID, number, expertKey=text) | nasty)
         for arguments in (
-            ("jobs",), ("job", ODD_ID), ("runs",), ("checkpoints", ODD_ID), ("checkpoint", ODD_ID, "c"),
+            ("jobs",), ("job", ODD_ID), ("runs",), ("runs", ODD_ID), ("settings",),
+            ("checkpoints", ODD_ID), ("checkpoint", ODD_ID, "c"),
             ("events", ODD_ID, "r"), ("events", ODD_ID, "r", "--contents"), ("stats",), ("ping",),
             ("events", ODD_ID, "r", "--follow", "--idle", "0", "--contents"), ("follow", "--idle", "0"),
             ("job", "\u202eunknown"), ("checkpoint", ODD_ID, "\u202eunknown"), ("job", "\x1b[2J"),
@@ -419,10 +436,10 @@ class TestHostileTexts:
         words = subprocess.run(
             ["bash", "-c", f"printf '%s\\0' {hint}"], capture_output=True, check=True, cwd=tmp_path
         ).stdout.split(b"\0")
-        assert json.loads(words[1]) == [2**52, ODD_ID]
+        assert json.loads(words[1])[0] == 2**52
         assert list(tmp_path.iterdir()) == []
         ran = run("jobs", "--json", "--limit", "1", "--after", words[1].decode())
-        assert ran.values[0]["id"] == ODD_ID + "2"
+        assert ran.values[0]["jobId"] == ODD_ID + "2"
 
 
 def test_follow_goes_on_from_a_position_of_the_same_history(run: Run, client: Client) -> None:
@@ -476,7 +493,10 @@ def test_times_that_are_none_are_shown_as_they_are() -> None:
 
 # --- help and completion -----------------------------------------------------------------------------
 
-COMMANDS = ["ping", "stats", "jobs", "job", "runs", "checkpoints", "checkpoint", "events", "put", "follow"]
+COMMANDS = [
+    "ping", "stats", "jobs", "job", "runs", "settings", "checkpoints", "checkpoint", "events", "log", "tree",
+    "usage", "diff", "put", "follow",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS, "completion"])

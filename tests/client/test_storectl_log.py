@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
-from perstack_storage._storectl import folding, ids, selection, style, wording
+from perstack_storage._storectl import folding, ids, runs, selection, style, wording
 from perstack_storage._storectl.cells import Span, width_of
 from tests.helpers.daemon import RunningDaemon, captured_run, running_daemon, under_other_job
 from tests.helpers.replay import METHODS
@@ -119,6 +119,20 @@ def test_the_last_lines_of_those_chosen(run: Run) -> None:
     around = ("log", "--context", "1", "--tools")
     assert run(*around, "--last", "9").lines == run(*around).lines[-9:]
     assert run("log", "--tools", "--last", "2").lines == run("log", "--tools").lines[-2:]
+
+
+def test_pages_are_read_as_they_are_needed(daemon: RunningDaemon) -> None:
+    """Of many events a small page is read for the first line, whatever comes later."""
+    with Client(daemon.endpoint) as client:
+        with client.pipeline() as pipeline:
+            for number in range(3000):
+                pipeline.store_event(_event("long", number))
+        before = client.stats()["reads"]["answered"]
+        events = runs.events(client, "long", "r", runs.Which())
+        assert [next(events)["id"] for _ in range(16)] == [f"e{number}" for number in range(16)]
+        assert client.stats()["reads"]["answered"] == before + 1
+        assert sum(1 for _ in events) == 3000 - 16
+        assert client.stats()["reads"]["answered"] < before + 15
 
 
 def test_a_summary_counts(run: Run, stored: list[Any]) -> None:
@@ -234,6 +248,28 @@ def _event(job: str, number: int, **more: Any) -> Any:
 def test_what_is_no_range_of_steps_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no range of steps"):
         selection.steps(text)
+
+
+def test_a_run_is_read_only_as_far_as_it_is_needed() -> None:
+    """One that begins later is not read before its time has come, from both ends."""
+    read: list[int] = []
+
+    def run(first: int) -> Iterator[folding.Item]:
+        for time in (first, first + 1):
+            read.append(time)
+            yield folding.Item({"timestamp": time}, "")
+
+    items = folding.merged([(20.0, run(20)), (9.0, run(10)), (10.5, run(11))])
+    assert [next(items).time for _ in range(3)] == [10, 11, 11]
+    assert read == [10, 11, 11]
+    assert [item.time for item in items] == [12, 20, 21]
+
+    def back(last: int) -> Iterator[folding.Item]:
+        for time in (last, last - 1):
+            yield folding.Item({"timestamp": time}, "")
+
+    merged = folding.merged([(9, back(8)), (21, back(20)), (8, back(7))], newest_first=True)
+    assert [item.time for item in merged] == [20, 19, 8, 7, 7, 6]
 
 
 def test_context_shows_each_line_once_and_marks_what_is_left_out() -> None:

@@ -145,10 +145,24 @@ def _paged(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return added
 
 
+def _filtered(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    added.add_argument("--status", metavar="STATUS", help="only with this status")
+    added.add_argument("--expert", metavar="KEY", help="only of this expert")
+    since = "only those that began then or later: 15m, 2h, 1d (ago), or 2026-11-23T04:35"
+    added.add_argument("--since", type=moment, metavar="TIME", help=since)
+    added.add_argument("--until", type=moment, metavar="TIME", help="only those that began before")
+    return added
+
+
 def _add_listings(commands: _Commands) -> None:
-    _paged(commands.add("jobs", listing.jobs, "list the jobs, newest first"))
+    _filtered(_paged(commands.add(
+        "jobs", listing.jobs, "list the jobs, newest first",
+        "Each job of which anything is stored; tokens as the job says, else its last checkpoint.",
+    )))  # fmt: skip
     _job(commands.add("job", listing.job, "print a job"))
-    _paged(commands.add("runs", listing.run_settings, "list the run settings, the one updated last first"))
+    added = _filtered(_paged(commands.add("runs", listing.all_runs, "list the runs, newest first")))
+    added.add_argument("job_id", metavar="JOB", nargs="?", help="only runs of this job")
+    _paged(commands.add("settings", listing.settings, "list the run settings, the one updated last first"))
     _job(_paged(commands.add("checkpoints", listing.checkpoints, "list the checkpoints of a job by step")))
     added = _job(commands.add("checkpoint", listing.checkpoint, "print a checkpoint"))
     added.add_argument("checkpoint_id", metavar="CHECKPOINT", help="id of the checkpoint")

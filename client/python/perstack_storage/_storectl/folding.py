@@ -125,6 +125,24 @@ class _Stream:
         return Item(shown, text, "".join(self._texts), self._count, self._until)
 
 
-def merged(runs: Iterable[Iterator[Item]], *, newest_first: bool = False) -> Iterator[Item]:
-    """The items of all runs by time. Each run is read only as far as it is needed."""
-    return heapq.merge(*runs, key=lambda item: item.time, reverse=newest_first)
+def merged(runs: Iterable[tuple[float, Iterator[Item]]], *, newest_first: bool = False) -> Iterator[Item]:
+    """The items of all runs by time. A run is read only as far as it is needed.
+
+    Args:
+        runs: of each run a time before its first item, and its items by time.
+        newest_first: the other way round; the times are those after the last items.
+    """
+    sign = -1 if newest_first else 1
+    heap: list[tuple[float, int, Item | None, Iterator[Item]]] = [
+        (sign * bound, number, None, items) for number, (bound, items) in enumerate(runs)
+    ]
+    heapq.heapify(heap)
+    while heap:
+        _, number, item, items = heap[0]
+        if item is not None:
+            yield item
+        following = next(items, None)
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (sign * following.time, number, following, items))

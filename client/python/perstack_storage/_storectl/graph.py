@@ -13,7 +13,7 @@ from perstack_storage._storectl.wording import error_text, object_of, objects_of
 
 USAGE_FIELDS = ("inputTokens", "outputTokens", "reasoningTokens", "cachedInputTokens", "totalTokens")
 STOPPED = "stoppedByDelegate"
-_STATUS_OF_TYPE = {
+STATUS_OF_TYPE = {
     "completeRun": "completed",
     "stopRunByDelegate": STOPPED,
     "stopRunByInteractiveTool": "stoppedByInteractiveTool",
@@ -96,8 +96,8 @@ class Run:
         self.started = at if self.started is None else min(self.started, at)
         self.ended = at if self.ended is None else max(self.ended, at)
         self._take_step(meta["stepNumber"])
-        if meta["type"] in _STATUS_OF_TYPE and self.reached is None:
-            self.status = _STATUS_OF_TYPE[meta["type"]]
+        if meta["type"] in STATUS_OF_TYPE and self.reached is None:
+            self.status = STATUS_OF_TYPE[meta["type"]]
 
     def _take_step(self, step: int) -> None:
         self.first_step = step if self.first_step is None else min(self.first_step, step)

@@ -48,11 +48,11 @@ def shortest(names: Iterable[str], least: int) -> dict[str, str]:
 
 
 def job_ids(client: Client) -> Iterator[str]:
-    """The ids of all jobs, newest first."""
+    """The ids of all jobs of which anything is stored, newest first."""
     after = None
     while True:
-        page = client.get_all_jobs(PAGE_ITEMS, after)
-        yield from (job["id"] for job in page)
+        page = client.list_jobs(PAGE_ITEMS, after)
+        yield from (job["jobId"] for job in page)
         after = page.next
         if after is None:
             return
@@ -65,19 +65,13 @@ def job_id(client: Client, given: str | None) -> str:
         Missing: there is none, or several fit.
     """
     if given is None:
-        newest = client.get_all_jobs(limit=1)
+        newest = client.list_jobs(1)
         if not newest:
             raise Missing("no job is stored")
-        return newest[0]["id"]
-    if client.retrieve_job(given) is not None:
+        return newest[0]["jobId"]
+    if client.list_runs(1, job_id=given) or client.retrieve_job(given) is not None:
         return given
-    try:
-        return resolved("job", given, job_ids(client))
-    except Missing:
-        # Programs that store no job are known by their events and checkpoints.
-        if next(client.follow(job_id=given, idle_s=0), None) is not None:
-            return given
-        raise
+    return resolved("job", given, job_ids(client))
 
 
 def checkpoint_id(client: Client, job: str, given: str) -> str:

@@ -1,11 +1,12 @@
 """The commands that list and print what is stored as it is, and ask how the daemon does."""
 
+import argparse
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
-from perstack_storage import Page
+from perstack_storage import JobFilters, Page, RunFilters
 from perstack_storage._core.masking import masked
-from perstack_storage._storectl import ids, runs, style
+from perstack_storage._storectl import graph, ids, runs, style
 from perstack_storage._storectl.call import OK, Call, Missing, pages
 from perstack_storage._storectl.following import CONTENT_COLUMNS, EVENT_COLUMNS, follow_events, is_within
 from perstack_storage._storectl.tables import Column
@@ -33,21 +34,42 @@ def stats(call: Call) -> int:
 # --- what is stored ----------------------------------------------------------------------------------
 
 
-def _took(job: Any) -> str:
-    end = job.get("finishedAt")
-    return span_of(end - job["startedAt"]) if isinstance(end, int | float) else ""
+def _took(value: Any) -> str:
+    end = value["lastEventAt"]
+    return "" if end is None else span_of(end - value["startedAt"])
 
 
+def _status(value: Any) -> str:
+    """Of the job or last checkpoint; else of the event that ended the run."""
+    return value["status"] or graph.STATUS_OF_TYPE.get(value["end"], "unknown")
+
+
+_STATUS = Column("status", _status, style=lambda v: style.of_status(_status(v)))
+_EVENTS = Column("events", lambda v: number(v["records"]["events"]), right=True, drop=2)
+_STARTED = Column("started", lambda v: when_s(v["startedAt"]), drop=3)
+_TOOK = Column("took", _took, right=True, drop=4)
+_EXPERT = Column("expert", lambda v: v["expertKey"], drop=5)
 _JOB_COLUMNS = (
-    Column("job", lambda v: v["id"]),
-    Column("status", lambda v: v["status"], style=lambda v: style.of_status(v["status"])),
-    Column("steps", lambda v: v["totalSteps"], right=True, drop=2),
-    Column("tokens", lambda v: number(v["usage"].get("totalTokens")), right=True, drop=1),
-    Column("started", lambda v: when_s(v["startedAt"]), drop=3),
-    Column("took", _took, right=True, drop=4),
-    Column("expert", lambda v: v["coordinatorExpertKey"], drop=5),
+    Column("job", lambda v: v["jobId"]),
+    _STATUS,
+    Column("runs", lambda v: number(v["runs"]), right=True, drop=6),
+    _EVENTS,
+    Column("tokens", lambda v: number((v["usage"] or {}).get("totalTokens")), right=True, drop=1),
+    _STARTED,
+    _TOOK,
+    _EXPERT,
 )
+# Without tokens: those of a run are cumulative, see `usage`.
 _RUN_COLUMNS = (
+    Column("job", lambda v: v["jobId"]),
+    Column("run", lambda v: v["runId"]),
+    _EXPERT._replace(drop=1),
+    _STATUS,
+    _EVENTS,
+    _TOOK,
+    _STARTED._replace(drop=5),
+)
+_SETTING_COLUMNS = (
     Column("job", lambda v: v["jobId"]),
     Column("run", lambda v: v["runId"]),
     Column("model", lambda v: v["model"], drop=2),
@@ -66,9 +88,42 @@ _CHECKPOINT_COLUMNS = (
 
 
 def jobs(call: Call) -> int:
-    """All jobs."""
-    call.out.listing(_JOB_COLUMNS, pages(call, call.client.get_all_jobs))
+    """All jobs of which anything is stored."""
+    given = call.given
+
+    def fetch(limit: int, after: Any) -> Page[Any]:
+        return call.client.list_jobs(limit, after, **_filters(given))
+
+    call.out.listing(_JOB_COLUMNS, pages(call, fetch))
     return OK
+
+
+def all_runs(call: Call) -> int:
+    """All runs of which anything is stored, or those of a job."""
+    given = call.given
+    filters = cast("RunFilters", _filters(given))
+    if given.job_id is not None:
+        filters["job_id"] = ids.job_id(call.client, given.job_id)
+
+    def fetch(limit: int, after: Any) -> Page[Any]:
+        return call.client.list_runs(limit, after, **filters)
+
+    columns = _RUN_COLUMNS if given.job_id is None else _RUN_COLUMNS[1:]
+    call.out.listing(columns, pages(call, fetch))
+    return OK
+
+
+def _filters(given: argparse.Namespace) -> JobFilters:
+    filters: JobFilters = {}
+    if given.status is not None:
+        filters["status"] = given.status
+    if given.expert is not None:
+        filters["expert_key"] = given.expert
+    if given.since is not None:
+        filters["since"] = given.since
+    if given.until is not None:
+        filters["until"] = given.until
+    return filters
 
 
 def job(call: Call) -> int:
@@ -80,10 +135,10 @@ def job(call: Call) -> int:
     return OK
 
 
-def run_settings(call: Call) -> int:
+def settings(call: Call) -> int:
     """All run settings."""
     found = pages(call, call.client.get_all_runs)
-    call.out.listing(_RUN_COLUMNS, found if call.given.show_secrets else map(masked, found))
+    call.out.listing(_SETTING_COLUMNS, found if call.given.show_secrets else map(masked, found))
     return OK
 
 

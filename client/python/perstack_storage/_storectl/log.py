@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
-from perstack_storage import Job
+from perstack_storage import Job, RunSummary
 from perstack_storage._storectl import ids, runs, tables, wording
-from perstack_storage._storectl.call import OK, Call, Missing
+from perstack_storage._storectl.call import OK, Call
 from perstack_storage._storectl.cells import GAP, Span, cell, fitted
 from perstack_storage._storectl.days import Days
 from perstack_storage._storectl.folding import Item, folded, folded_back, merged, plain
@@ -27,10 +27,11 @@ def log(call: Call) -> int:
     """The events of a job across its runs, in time order."""
     given, client, out = call.given, call.client, call.out
     job = ids.job_id(client, given.job_id)
-    names = runs.run_ids(client, job) if given.run is None else [runs.run_id(client, job, given.run)]
-    if not names and given.job_id is not None and client.retrieve_job(job) is None:
-        raise Missing(f"job not found: {given.job_id}")
-    found = _found(call, job, names)
+    known = runs.summaries(client, job)
+    if given.run is not None:
+        wanted = ids.resolved("run", given.run, [run["runId"] for run in known])
+        known = [run for run in known if run["runId"] == wanted]
+    found = _found(call, job, known)
     if given.summary:
         summary = Summary(job)
         for item in found:
@@ -43,6 +44,7 @@ def log(call: Call) -> int:
             if item is not None:
                 out.line(tables.json_line(item.event))
         return OK
+    names = [run["runId"] for run in known]
     printer = _Printer(out, names, verbose=given.verbose)
     if out.width is not None:
         printer.print_head(job, client.retrieve_job(job))
@@ -50,7 +52,7 @@ def log(call: Call) -> int:
     return OK
 
 
-def _found(call: Call, job: str, names: list[str]) -> Iterable[Item | None]:
+def _found(call: Call, job: str, known: list[RunSummary]) -> Iterable[Item | None]:
     """The lines that are wanted. None stands where --context leaves some out."""
     given, client = call.given, call.client
     chosen = selection(given)
@@ -63,7 +65,14 @@ def _found(call: Call, job: str, names: list[str]) -> Iterable[Item | None]:
             which = which._replace(min_step=steps.first, max_step=steps.max_step)
     unfolded = given.verbose or given.summary or call.out.as_json
     as_items = plain if unfolded else folded_back if back else folded
-    streams = [as_items(runs.events(client, job, run, which)) for run in names]
+    streams = [
+        (
+            float(end) + 1 if back else float(run["startedAt"]) - 1,
+            as_items(runs.events(client, job, run["runId"], which)),
+        )
+        for run in known
+        if (end := run["lastEventAt"]) is not None
+    ]
     items = merged(streams[::-1] if back else streams, newest_first=back)
     found = with_context(items, chosen.takes, given.context)
     if back:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from perstack_storage import Client, EventFilters, Page
+from perstack_storage import Client, EventFilters, Page, RunSummary
 from perstack_storage._storectl import ids
 from perstack_storage._storectl.graph import Run
 
@@ -18,17 +18,22 @@ _REPEATED = (
     "nextCheckpoint",
 )
 """Fields that repeat the messages: most of an event's bytes, and nothing that a line shows."""
-_CHECKPOINTS = 500
+_CHECKPOINTS, _RUNS = 500, 1000
 _METAS, _SETTINGS = 10_000, 500
 
 
+def summaries(client: Client, job: str) -> list[RunSummary]:
+    """What is known of the runs of a job of which anything is stored, in the order in which they began."""
+
+    def fetch(limit: int, after: Any) -> Page[Any]:
+        return client.list_runs(limit, after, job_id=job, newest_first=False)
+
+    return [run for page in _pages(fetch, _RUNS) for run in page]
+
+
 def run_ids(client: Client, job: str) -> list[str]:
-    """The ids of the runs of a job, in the order in which they were first stored."""
-    found: dict[str, None] = {}
-    for record in client.follow(job_id=job, idle_s=0):
-        if record["op"] != "storeJob":
-            found[record["value"]["runId"]] = None
-    return list(found)
+    """The ids of these runs."""
+    return [run["runId"] for run in summaries(client, job)]
 
 
 def run_id(client: Client, job: str, given: str) -> str:
@@ -37,8 +42,6 @@ def run_id(client: Client, job: str, given: str) -> str:
     Raises:
         Missing: there is none, or several fit.
     """
-    if client.get_events_by_run(job, given, limit=1):
-        return given
     return ids.resolved("run", given, run_ids(client, job))
 
 
