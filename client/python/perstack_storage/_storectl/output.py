@@ -13,7 +13,7 @@ from typing import IO, Any
 from perstack_storage._storectl import style, tables
 from perstack_storage._storectl.cells import GAP, Span, cell, fitted, width_of
 from perstack_storage._storectl.tables import Column
-from perstack_storage._storectl.units import when
+from perstack_storage._storectl.units import moment, when
 
 PAGER_DEFAULT = "less"
 _TIMES = frozenset({"startedAt", "finishedAt", "updatedAt", "timestamp"})
@@ -73,7 +73,7 @@ class Output:
         left = max([width_of(name) for name, _ in rows], default=0)
         for name, text in rows:
             spans = [Span(fitted(name, left), "dim"), Span(GAP + text)]
-            if name.rpartition(".")[2] in _TIMES:
+            if name.rpartition(".")[2] in _TIMES and moment(text) is not None:
                 spans.append(Span(f"{GAP}{when(text)}", "dim"))
             self.spans(spans, cut=True)
 
