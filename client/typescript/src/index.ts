@@ -37,7 +37,7 @@ export {
 } from "./functions/functions.js"
 export { defaultGetRunDir, getCheckpointDir, getCheckpointPath, getJobDir, getJobsDir } from "./functions/paths.js"
 export { closeSharedClient } from "./functions/default.js"
-export type { ListOp, PageArguments, StorageOptions } from "./async/client.js"
+export type { ListOp, PageArguments, StorageOptions, SummaryArguments } from "./async/client.js"
 export { createStorage, DaemonStorage } from "./async/client.js"
 export { Pipeline } from "./async/pipeline.js"
 export type { ProjectionStats, Stats } from "./core/stats.js"
@@ -55,6 +55,7 @@ export type {
   Job,
   JobFields,
   JobStatus,
+  JobSummary,
   Opaque,
   Page,
   RunError,
@@ -62,7 +63,9 @@ export type {
   RunInput,
   RunSetting,
   RunSettingFields,
+  RunSummary,
   StoredRecord,
+  Summary,
   ToolCall,
   ToolResult,
   Usage,

@@ -82,6 +82,24 @@ describe("on a shared daemon", () => {
     assert.equal(second.next, undefined)
   })
 
+  test("jobs and runs are found by their events, and parts of events are left out", async () => {
+    for (const n of range(3)) {
+      void storage.storeEvent(event(jobId, n, { stepNumber: n, checkpoint: { messages: [n], n } }))
+    }
+    await storage.storeCheckpoint(checkpoint(jobId, "c"))
+    const { items: [run], next } = await storage.listRuns({ jobId, limit: 1 })
+    assert.deepEqual([run.jobId, run.runId, run.parent, next], [jobId, "r", null, undefined])
+    assert.deepEqual(run.records, { runSettings: 0, checkpoints: 1, events: 3 })
+    const jobs = await storage.listJobs({ limit: 1000 })
+    assert.equal(jobs.items.find((found) => found.jobId === jobId)?.runs, 1)
+    const args = { jobId, runId: "r", newestFirst: true, minStep: 1, limit: 1, omit: ["checkpoint.messages"] }
+    const page = await storage.page("getEventContents", args)
+    assert.deepEqual(page.items.map((found) => found.checkpoint), [{ n: 2 }])
+    const record = await storage.getEvent(run.firstPosition)
+    assert.deepEqual([record.position, record.op, record.value.n], [run.firstPosition, "storeEvent", 0])
+    await assert.rejects(storage.getEvent(2 ** 52), { code: "NOT_FOUND" })
+  })
+
   test("events come by time and ties as stored, up to a step", async () => {
     for (const n of [3, 1, 2, 0]) void storage.storeEvent(event(jobId, n))
     await storage.storeEvent(event(jobId, 9, { timestamp: 1.5, stepNumber: 7 }))

@@ -13,10 +13,12 @@ import type {
   Hello,
   Job,
   JobFields,
+  JobSummary,
   Page,
   RunEventFields,
   RunSetting,
   RunSettingFields,
+  RunSummary,
   StoredRecord,
 } from "../core/shapes.js"
 import type { Stats } from "../core/stats.js"
@@ -62,14 +64,37 @@ export interface StorageOptions {
 export interface PageArguments {
   jobId?: string
   runId?: string
+  /** Of `getEventContents`, as the next three. */
   maxStep?: number
+  minStep?: number
+  types?: string[]
+  newestFirst?: boolean
+  /** Fields left out of each event or checkpoint: a key, or keys with dots between, as `checkpoint.messages`. */
+  omit?: string[]
   /** Number of items at most; all by default. */
   limit?: number
   /** The `next` of the page before. */
   after?: unknown
 }
 
-export type ListOp = Extract<ReadOp, `get${string}`>
+/** Which jobs or runs are listed, and in which direction; `jobId` is for runs. */
+export interface SummaryArguments {
+  jobId?: string
+  status?: string
+  expertKey?: string
+  /** Those that began at or after it, in milliseconds since 1970. */
+  since?: number
+  /** Those that began before it. */
+  until?: number
+  /** False for the oldest first. */
+  newestFirst?: boolean
+  /** Number of items at most: 100 by default, and never more than 1,000. */
+  limit?: number
+  /** The `next` of the page before. */
+  after?: unknown
+}
+
+export type ListOp = Exclude<Extract<ReadOp, `get${string}`>, "getEvent">
 
 /**
  * Perstack's `Storage`, through the daemon. It connects when first used, and keeps the process alive only
@@ -185,6 +210,21 @@ export class DaemonStorage {
   /** Returns a piece of a listing: `page("getAllJobs", { limit: 100 })`, then again with its `next` as `after`. */
   async page<T extends object = Record<string, unknown>>(op: ListOp, args: PageArguments = {}): Promise<Page<T>> {
     return pageOf(await this.#connection.call(op, textOf(args)))
+  }
+
+  /** Returns summaries of the jobs that any record names, those that began last first. */
+  async listJobs(args: Omit<SummaryArguments, "jobId"> = {}): Promise<Page<JobSummary>> {
+    return pageOf(await this.#connection.call("listJobs", textOf(args)))
+  }
+
+  /** Returns summaries of the runs that any record names, those that began last first. */
+  async listRuns(args: SummaryArguments = {}): Promise<Page<RunSummary>> {
+    return pageOf(await this.#connection.call("listRuns", textOf(args)))
+  }
+
+  /** Returns the record at a position, of any kind; rejects with Refused (`NOT_FOUND`) where there is none. */
+  async getEvent(position: number): Promise<StoredRecord> {
+    return (await this.#value("getEvent", { position })) as StoredRecord
   }
 
   /**

@@ -14,6 +14,9 @@ export type ReadOp =
   | "getEventContents"
   | "getAllRuns"
   | "readAll"
+  | "listJobs"
+  | "listRuns"
+  | "getEvent"
   | "hello"
   | "ping"
   | "stats"
@@ -23,7 +26,7 @@ export const ANSWER_BYTES_MAX = 1 << 30
 /** The same for what a daemon says of itself. */
 const STATE_BYTES_MAX = 1 << 24
 const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
-const VALUES: ReadonlySet<string> = new Set(["retrieveJob", "retrieveCheckpoint"])
+const VALUES: ReadonlySet<string> = new Set(["retrieveJob", "retrieveCheckpoint", "getEvent"])
 const MORE_CHARS_MAX = 4096
 
 /** The state of a request that may be sent any number of times. */

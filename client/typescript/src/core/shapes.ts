@@ -189,6 +189,37 @@ export interface StoredRecord {
   epoch?: string
 }
 
+/** What `listJobs` and `listRuns` have in common; times in whole milliseconds since 1970. */
+export interface Summary {
+  jobId: string
+  /** The first timestamp of its events, of a job also its own; without any, when its first record was stored. */
+  startedAt: number
+  lastEventAt: number | null
+  lastPosition: number
+  expertKey: string | null
+  /** Of a run that of its last checkpoint; of a job its Job's, else that of a run that nobody delegated. */
+  status: string | null
+  /** Type of the last event that ends a run. */
+  end: string | null
+  /** From where `status` is; never to be added up. */
+  usage: Usage | null
+  eventTypes: { [type: string]: number }
+}
+
+export interface JobSummary extends Summary {
+  /** Count of its runs. */
+  runs: number
+  records: { jobs: number; runSettings: number; checkpoints: number; events: number }
+}
+
+export interface RunSummary extends Summary {
+  runId: string
+  firstPosition: number
+  /** The run that delegated it, and the checkpoint at which it did. */
+  parent: { jobId: string; runId: string; checkpointId: string } | null
+  records: { runSettings: number; checkpoints: number; events: number }
+}
+
 /** A listing, or a piece of it. */
 export interface Page<T> {
   items: T[]
