@@ -11,6 +11,7 @@ STORES = tuple(VALUES)
 READS = (
     "retrieveJob", "getAllJobs", "retrieveCheckpoint", "getCheckpointsByJobId", "getEventsByRun",
     "getEventContents", "getAllRuns", "readAll", "readPart", "hello", "ping", "stats",
+    "getEvent", "listJobs", "listRuns",
 )  # fmt: skip
 NUMBERS = (0, -1, 1, 2, 63, 2**31, 2**32, 2**53 - 1, 2**53, 2**63, 2**64, 10**40, -(2**63), 0.5, -0.0, 1e300)
 TEXTS = (
@@ -85,12 +86,21 @@ class Frames:
         known: dict[str, dict[str, Any]] = {
             "retrieveCheckpoint": {"jobId": job, "checkpointId": f"c{n}"},
             "getEventsByRun": {"jobId": job, "runId": run},
-            "getEventContents": {"jobId": job, "runId": run, "maxStep": n},
+            "getEventContents": {
+                "jobId": job,
+                "runId": run,
+                "maxStep": n,
+                "types": random.choice((None, [], ["startRun"])),
+                "newestFirst": random.random() < 0.5,
+                "omit": random.choice((None, ["id"], ["a.b", "type"])),
+            },
+            "getEvent": {"position": n},
+            "listJobs": {"status": random.choice((None, "running")), "since": n},
             "readAll": {"after": n, "limit": 1 + n, "waitMs": random.choice((0, 0, 5))},
             "readPart": {"read": "k1", "part": n},
         }
         arguments = known.get(op, {"jobId": job})
-        if random.random() < 0.3 and op.startswith("get"):
+        if random.random() < 0.3 and op.startswith(("get", "list")):
             arguments["limit"] = 1 + n
         return arguments if op not in {"hello", "ping", "stats"} else {}
 

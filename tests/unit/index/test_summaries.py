@@ -11,6 +11,8 @@ from perstack_stored.index import event_writer, summaries
 from perstack_stored.journal.entry_format import NO_SESSION, Record
 from perstack_stored.journal.writer import Append
 from perstack_stored.model.kinds import Kind
+from perstack_stored.read import summary_queries
+from perstack_stored.read.source import Source
 from tests.helpers.datadir import USAGE, Base, checkpoint, dumps, event, job, setting
 
 Stored = tuple[Kind, dict[str, Any]]
@@ -162,6 +164,21 @@ def test_a_delegated_run_has_its_parent_and_a_job_is_as_its_own_runs_say(base: B
     base.store((Kind.JOB, job(status="running")))
     (found,) = base.ask("listJobs")[0]
     assert (found["status"], found["usage"], found["expertKey"]) == ("running", USAGE, "@me/expert@1.0.0")
+
+
+def test_a_job_of_many_runs_is_added_up_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between them other clients have their turn."""
+    monkeypatch.setattr(summary_queries, "_RUNS_PER_STEP", 2)
+    for i in range(7):
+        base.store((Kind.EVENT, event(runId=f"r{i}", id=f"e{i}", timestamp=i // 2)))
+        base.store((Kind.EVENT, event(jobId="other", runId=f"r{i}", id=f"e{i}", timestamp=100)))
+    source = Source(base.database, base.reader)
+    pieces = list(summary_queries.list_jobs(source, {}).pieces)
+    assert pieces.count(b"") >= 3
+    other, found = json.loads(b"".join(pieces))
+    for one in (other, found):
+        assert (one["runs"], one["records"]["events"], one["eventTypes"]) == (7, 7, {"startRun": 7})
+    assert (found["startedAt"], found["lastEventAt"], found["lastPosition"]) == (0, 3, 13)
 
 
 def test_odd_values_harm_nothing(base: Base) -> None:

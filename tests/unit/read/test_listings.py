@@ -39,6 +39,12 @@ IN_STEPS = {
 }
 
 
+SUMMARIES: dict[str, tuple[Kind, Any, dict[str, Any]]] = {
+    "listJobs": (Kind.EVENT, lambda i: event(jobId=f"j{i:05}", timestamp=i // 7), {}),
+    "listRuns": (Kind.CHECKPOINT, lambda i: checkpoint(id=f"c{i}", runId=f"r{i:05}"), JOB),
+}
+
+
 @pytest.fixture
 def base(tmp_path: Path) -> Base:
     return Base(tmp_path / "base")
@@ -86,12 +92,12 @@ def last_page(base: Base, op: str, arguments: dict[str, Any], limit: int) -> int
 
 
 @pytest.mark.parametrize("kinds", [KINDS, IN_STEPS], ids=["alike", "in steps"])
-@pytest.mark.parametrize("op", KINDS)
+@pytest.mark.parametrize("op", [*KINDS, *SUMMARIES])
 def test_a_page_costs_the_same_in_a_listing_of_any_length(
     base: Base, kinds: dict[str, tuple[Kind, Any, dict[str, Any]]], op: str
 ) -> None:
     """With five times as many rows, neither the first page nor the last one takes more steps of SQLite."""
-    kind, make, arguments = (kinds if op in kinds else KINDS)[op]
+    kind, make, arguments = (kinds if op in kinds else KINDS | SUMMARIES)[op]
     costs = []
     for start, count in ((0, 500), (500, 2000)):
         store(base, kind, make, count, start)
@@ -119,6 +125,32 @@ def test_a_whole_listing_costs_by_its_rows(base: Base, monkeypatch: pytest.Monke
         assert len(answer) == start + 1000
         costs.append(steps.count)
     assert costs[1] <= 2.5 * costs[0]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize(
+    ("op", "filters"),
+    [
+        ("listJobs", {}),
+        ("listJobs", {"status": "s"}),
+        ("listJobs", {"expertKey": "e"}),
+        ("listRuns", {}),
+        ("listRuns", {"status": "s", "expertKey": "e"}),
+        ("listRuns", {"jobId": "j"}),
+    ],
+)
+def test_no_summaries_are_sorted(base: Base, op: str, filters: dict[str, Any], newest_first: bool) -> None:
+    """Nor from a cursor and within a span of time."""
+    statements: list[str] = []
+    more = {"after": [5, 1], "since": 1, "until": 9, "newestFirst": newest_first}
+    base.database.set_trace_callback(statements.append)
+    base.ask(op, **filters)
+    base.ask(op, **filters, **more)
+    base.database.set_trace_callback(None)
+    assert len(statements) == 2
+    for sql in statements:
+        plan = [row[3] for row in base.database.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
 @pytest.mark.parametrize(
