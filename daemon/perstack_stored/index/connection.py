@@ -50,6 +50,10 @@ def connect(
         read_only: the connection only reads.
         lock_seconds: how long a statement waits for another connection's lock.
         status: shows the progress of a worker's long statements.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+        IndexUnusableError: it is damaged.
     """
     uri = f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
     database = sqlite3.connect(
@@ -61,7 +65,11 @@ def connect(
     )
     if status is not None:
         database.set_progress_handler(status.beat, _PROGRESS_OPCODES)
-    database.execute("PRAGMA cache_size = -8192")
+    try:
+        database.execute("PRAGMA cache_size = -8192")
+    except UnicodeDecodeError as error:  # SQLite's message quotes a damaged schema, and Python decodes it
+        database.close()
+        raise IndexUnusableError("the schema of the index is damaged") from error
     return database
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from perstack_stored.index.connection import may_pass
+from perstack_stored.errors import IndexUnusableError
+from perstack_stored.index.connection import connect, may_pass
 
 
 def test_what_may_pass_is_distinguished_from_damage(tmp_path: Path) -> None:
@@ -27,3 +28,16 @@ def test_what_may_pass_is_distinguished_from_damage(tmp_path: Path) -> None:
         damaged.execute("SELECT * FROM sqlite_master").fetchall()
     damaged.close()
     assert not may_pass(found.value)
+
+
+def test_a_schema_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    """SQLite's message quotes its bytes, and Python fails to decode them."""
+    path = str(tmp_path / "index.sqlite")
+    database = sqlite3.connect(path)
+    database.executescript(
+        "CREATE TABLE a (x); PRAGMA writable_schema = 1;"
+        "UPDATE sqlite_master SET name = CAST(x'61b7' AS TEXT), sql = 'CREATE TABLE ('"
+    )
+    database.close()
+    with pytest.raises(IndexUnusableError):
+        connect(path, read_only=False)
