@@ -309,6 +309,8 @@ static char *resolve(const char *endpoint)
     if (endpoint != NULL && *endpoint != '\0')
         return strdup(endpoint);
     const char *base = getenv("PERSTACK_STORED_BASE");
+    if (base == NULL || *base == '\0')
+        base = getenv("PERSTACK_STORAGE_PATH");
     char *path = realpath(base != NULL && *base != '\0' ? base : "./perstack", NULL);
     if (path == NULL)
         return NULL;

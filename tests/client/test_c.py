@@ -83,6 +83,16 @@ def _numbers(daemon: RunningDaemon) -> list[int]:
         return [found["n"] for found in client.get_event_contents(JOB, RUN)]  # type: ignore[typeddict-item]
 
 
+def test_without_an_endpoint_the_base_is_that_of_the_environment(
+    program: str, daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PERSTACK_STORED_ENDPOINT", raising=False)
+    for ours, perstack in (("", str(daemon.base)), (str(daemon.base), str(tmp_path / "none"))):
+        monkeypatch.setenv("PERSTACK_STORED_BASE", ours)
+        monkeypatch.setenv("PERSTACK_STORAGE_PATH", perstack)
+        assert _run(program, "", "events", JOB, RUN) == (0, "[]\n", "")
+
+
 def test_what_is_stored_is_listed(program: str, daemon: RunningDaemon) -> None:
     """Positions grow by one; the listing is larger than an answer may be, so it comes in parts."""
     count = 2000

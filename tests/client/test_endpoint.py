@@ -11,15 +11,22 @@ from perstack_storage import EndpointError, resolve_base, resolve_endpoint, sock
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("PERSTACK_STORED_BASE", "PERSTACK_STORED_ENDPOINT", "XDG_RUNTIME_DIR"):
+    names = ("PERSTACK_STORED_BASE", "PERSTACK_STORAGE_PATH", "PERSTACK_STORED_ENDPOINT", "XDG_RUNTIME_DIR")
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_base_is_the_argument_then_the_variable_then_perstack_here(
+def test_the_base_is_the_argument_then_a_variable_then_perstack_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert resolve_base(None) == str(tmp_path / "perstack")
+    monkeypatch.setenv("PERSTACK_STORAGE_PATH", "")
+    assert resolve_base(None) == str(tmp_path / "perstack")
+    monkeypatch.setenv("PERSTACK_STORAGE_PATH", "from/perstack")
+    assert resolve_base(None) == str(tmp_path / "from/perstack")
+    monkeypatch.setenv("PERSTACK_STORED_BASE", "")
+    assert resolve_base(None) == str(tmp_path / "from/perstack")
     monkeypatch.setenv("PERSTACK_STORED_BASE", "from/variable")
     assert resolve_base(None) == str(tmp_path / "from/variable")
     assert resolve_base("argument") == str(tmp_path / "argument")

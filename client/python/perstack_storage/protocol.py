@@ -8,12 +8,19 @@ from perstack_storage._core.errors import RETRYABLE, EndpointError, ErrorCode
 from perstack_storage._core.escape import UNSAFE, escaped, escaped_lines, shell_word
 from perstack_storage._core.masking import SECRET_OBJECTS, SECRETS, folded
 from perstack_storage._core.zmtp_frames import GREETING_BYTES, command, greeting, metadata
-from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, resolve_base, resolve_endpoint
+from perstack_storage._wire.endpoint import (
+    BASE_VARIABLE,
+    ENDPOINT_VARIABLE,
+    PERSTACK_BASE_VARIABLE,
+    resolve_base,
+    resolve_endpoint,
+)
 
 __all__ = [
     "BASE_VARIABLE",
     "ENDPOINT_VARIABLE",
     "GREETING_BYTES",
+    "PERSTACK_BASE_VARIABLE",
     "RETRYABLE",
     "SECRETS",
     "SECRET_OBJECTS",

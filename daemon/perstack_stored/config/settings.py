@@ -82,7 +82,9 @@ class Settings:
     """Settings of `serve`. Sizes in bytes, times in the unit of the name."""
 
     base_path: str = _word(
-        "the base: its folder jobs/ is the tree; without one ./perstack", "DIR", BASE_VARIABLE
+        "the base: its folder jobs/ is the tree; else PERSTACK_STORAGE_PATH, else ./perstack",
+        "DIR",
+        BASE_VARIABLE,
     )
     bind: tuple[str, ...] = _words(
         "where to serve; without one, the socket of the base", "ENDPOINT", ENDPOINT_VARIABLE

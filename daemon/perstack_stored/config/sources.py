@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from perstack_storage.protocol import escaped, resolve_base, resolve_endpoint
+from perstack_storage.protocol import PERSTACK_BASE_VARIABLE, escaped, resolve_base, resolve_endpoint
 from perstack_stored.errors import ConfigError, start_error
 
 from .settings import ITEMS, Item, Settings, key_of, refuse_odd, reloads, show, variable_of
@@ -103,6 +103,9 @@ class Sources:
             elif text := self._environment.get(variable_of(item)):
                 values[name] = _from_text(item, text)
                 origins[name] = f"environment {variable_of(item)}"
+        if not values.get("base_path") and (text := self._environment.get(PERSTACK_BASE_VARIABLE)):
+            values["base_path"] = text
+            origins["base_path"] = f"environment {PERSTACK_BASE_VARIABLE}"
         return Config(Settings(**values), origins)
 
 

@@ -44,6 +44,17 @@ def test_flags_go_over_environment_over_file_over_defaults(tmp_path: Path) -> No
     assert found.origins["follows_max"] == "default"
 
 
+def test_the_base_is_found_where_perstack_has_it_if_nothing_else_names_it(tmp_path: Path) -> None:
+    perstack = {"PERSTACK_STORAGE_PATH": "/perstack"}
+    for text, environment, base, origin in (
+        (None, perstack, "/perstack", "environment PERSTACK_STORAGE_PATH"),
+        (None, {**perstack, "PERSTACK_STORED_BASE": "/own"}, "/own", "environment PERSTACK_STORED_BASE"),
+        ('base-path = "/file"', perstack, "/file", f"file {tmp_path}/stored.toml"),
+    ):
+        found = read(tmp_path, text, **environment)
+        assert (found.base, found.origins["base_path"]) == (base, origin)
+
+
 def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
     path = tmp_path / "stored.toml"
     path.write_text("reads-max = 7\n")

@@ -28,8 +28,8 @@ def _default() -> _Made:
 def default_client() -> Client:
     """Returns the client of the module-level functions, e.g. for its pipeline.
 
-    PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE and the current directory are looked at when it is first
-    needed; a later change of them, or of the directory, changes nothing until `close_default_client`.
+    PERSTACK_STORED_ENDPOINT, PERSTACK_STORED_BASE, PERSTACK_STORAGE_PATH and the current directory are looked
+    at when it is first needed; a later change of them changes nothing until `close_default_client`.
     """
     return _default().client
 

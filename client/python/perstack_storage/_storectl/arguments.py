@@ -12,7 +12,7 @@ from perstack_storage._storectl.completion import SHELLS, commands_of
 from perstack_storage._storectl.selection import steps
 from perstack_storage._storectl.storing import KINDS
 from perstack_storage._storectl.values import at_least, cursor, moment, seconds
-from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE
+from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, PERSTACK_BASE_VARIABLE
 
 TIMEOUT_DEFAULT_S = 10.0
 _COMMON = {
@@ -26,8 +26,9 @@ _COMMON = {
 }
 _EPILOG = f"""\
 The daemon is found by --endpoint, else {ENDPOINT_VARIABLE}, else by the base: --base-path, else
-{BASE_VARIABLE}, else ./perstack. Options may stand before or after the command. An id may be cut
-to a beginning that no other has. Where JOB may be left out, the newest job is meant.
+{BASE_VARIABLE}, {PERSTACK_BASE_VARIABLE}, else ./perstack. Options may stand before or after
+the command. An id may be cut to a beginning that no other has. Where JOB may be left out, the
+newest job is meant.
 
 exit status:
   0  done

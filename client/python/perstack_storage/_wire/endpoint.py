@@ -5,6 +5,8 @@ import os
 from perstack_storage._core.errors import EndpointError
 
 BASE_VARIABLE = "PERSTACK_STORED_BASE"
+PERSTACK_BASE_VARIABLE = "PERSTACK_STORAGE_PATH"
+"""Where `perstack log` looks for the base."""
 ENDPOINT_VARIABLE = "PERSTACK_STORED_ENDPOINT"
 BASE_DEFAULT = "./perstack"
 IPC = "ipc://"
@@ -13,12 +15,16 @@ SOCKET_PATH_BYTES_MAX = 107
 
 
 def resolve_base(base_path: str | os.PathLike[str] | None) -> str:
-    """Returns the base folder: the argument, else PERSTACK_STORED_BASE, else ./perstack.
+    """Returns the base folder: the argument, else PERSTACK_STORED_BASE, PERSTACK_STORAGE_PATH, ./perstack.
 
     It need not exist. The answer is absolute, with symbolic links resolved.
     """
-    chosen = os.fspath(base_path) if base_path is not None else os.environ.get(BASE_VARIABLE)
-    return os.path.realpath(chosen or BASE_DEFAULT)
+    if base_path is not None:
+        return os.path.realpath(os.fspath(base_path) or BASE_DEFAULT)
+    environ = os.environ
+    return os.path.realpath(
+        environ.get(BASE_VARIABLE) or environ.get(PERSTACK_BASE_VARIABLE) or BASE_DEFAULT
+    )
 
 
 def socket_path_of(base: str) -> str:
