@@ -125,11 +125,16 @@ def _handlers(trial: Trial, handler: str) -> Any:
             trial.pipeline()
         elif handler == "read":
             assert client.ping() > 0
+        elif handler == "listing":
+            future = client.store_event_nowait(made := event())
+            found = client.get_event_contents(interruptions.JOB, interruptions.RUN)
+            assert found[-1]["id"] == made["id"]
+            trial.futures.append(future)
 
     return call
 
 
-@pytest.mark.parametrize("handler", ["nowait", "nowait and flush", "store", "pipeline", "read"])
+@pytest.mark.parametrize("handler", ["nowait", "nowait and flush", "store", "pipeline", "read", "listing"])
 @pytest.mark.parametrize("name", ["store", "nowait", "flush", "pipeline", "read"])
 def test_a_signal_handler_may_call_the_client_that_it_interrupted(
     daemon: RunningDaemon, name: str, handler: str

@@ -45,7 +45,7 @@ def test_flags_go_over_environment_over_file_over_defaults(tmp_path: Path) -> No
 
 
 def test_the_base_is_found_where_perstack_has_it_if_nothing_else_names_it(tmp_path: Path) -> None:
-    perstack = {"PERSTACK_STORAGE_PATH": "/perstack"}
+    perstack: dict[str, Any] = {"PERSTACK_STORAGE_PATH": "/perstack"}
     for text, environment, base, origin in (
         (None, perstack, "/perstack", "environment PERSTACK_STORAGE_PATH"),
         (None, {**perstack, "PERSTACK_STORED_BASE": "/own"}, "/own", "environment PERSTACK_STORED_BASE"),

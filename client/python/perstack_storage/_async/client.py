@@ -20,7 +20,8 @@ class AsyncClient(ClientBase, Reads, Stores[Coroutine[Any, Any, int]], NowaitSto
     All tasks of an event loop share one connection and one order of stores: that of the calls, whether they
     are awaited or not. A store takes the value, and its place in the order, at the call; what is awaited is
     its outcome. So a task that is cancelled takes no store back that it called: it is stored, or fails, as if
-    nobody waited for it. A read that is cancelled leaves nothing behind.
+    nobody waited for it. A read sees all that was called for before it; one that is cancelled leaves nothing
+    behind.
 
     It belongs to the event loop in which it was first used, until that is closed, and to one thread.
     """

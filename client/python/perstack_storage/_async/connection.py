@@ -116,7 +116,15 @@ class AsyncConnection(Transport):
             raise ClosedError("the client is closed")
 
     async def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:
-        """Sends a request that stores nothing; returns it with its complete answer. See `Connection.call`."""
+        """Sends a request that stores nothing; returns it with its complete answer.
+
+        It begins when the stores that were called for before have their outcomes, so that it sees them.
+
+        Args:
+            op: the operation.
+            arguments: the body.
+            wait_s: how long the daemon may put its answer off.
+        """
         self.check_open()
         deadline = self.now() + self._timeout_s + wait_s
         read = Read(op, arguments, deadline, wait_s=wait_s)
@@ -124,8 +132,11 @@ class AsyncConnection(Transport):
         self._reads_due = min(self._reads_due, deadline)
         if wait_s:
             self._protocol.reads.append(read)
-        else:
+        elif read.sees_stores:
+            read.after = self._protocol.called
             self._reads_waiting.append(read)
+        else:
+            self._reads_waiting.appendleft(read)
         self._turn_soon()
         try:
             await answered
@@ -199,6 +210,8 @@ class AsyncConnection(Transport):
                 self._give_up_overdue(limits_at)
             self._start_reads()
             self._send(now)
+            if self._given_up.hopeless:
+                self._give_up_all()
         except StorageError as error:  # of the protocol: another program listens there
             self._fail(error, now)
         except Exception as error:  # noqa: BLE001 - what an answer may hold has no end; no call may wait for ever
@@ -231,11 +244,29 @@ class AsyncConnection(Transport):
         if (awaited and awaited[0][0] <= overdue) or self._protocol.gives_up_at(self._timeout_s) <= now:
             self._abandon_overdue(overdue)
 
+    def _give_up_all(self) -> None:
+        """No daemon can be there."""
+        self._abandon_overdue(math.inf)
+        for read in self._reading:
+            self._end_read(read, self._given_up.unavailable())
+
     def _start_reads(self) -> None:
-        waiting = self._reads_waiting
-        if waiting:
-            room = READS_IN_FLIGHT_MAX - sum(not read.wait_s for read in self._protocol.reads)
-            self._protocol.reads += [waiting.popleft() for _ in range(min(room, len(waiting)))]
+        waiting, reads = self._reads_waiting, self._protocol.reads
+        if not waiting:
+            return
+        settled, room = self._stores.settled, READS_IN_FLIGHT_MAX - sum(not read.wait_s for read in reads)
+        while waiting and room > 0 and waiting[0].after <= settled:
+            read = waiting.popleft()
+            if read.after:
+                read.deadline = max(read.deadline, self._stores.progress_at + self._timeout_s)
+            reads.append(read)
+            room -= 1
+
+    def _deadline_of(self, read: Read) -> float:
+        """When a read fails. While it waits for stores, and the daemon takes them, its time does not run."""
+        if read.after <= self._stores.settled:
+            return read.deadline
+        return max(read.deadline, self._stores.progress_at + self._timeout_s)
 
     def _finish_reads(self) -> None:
         finished = [read for read in self._protocol.reads if read.done]
@@ -250,8 +281,9 @@ class AsyncConnection(Transport):
         if now >= self._reads_due:
             self._reads_due = math.inf
             for read in list(self._reading):
-                if read.deadline > now:
-                    self._reads_due = min(self._reads_due, read.deadline)
+                deadline = self._deadline_of(read)
+                if deadline > now:
+                    self._reads_due = min(self._reads_due, deadline)
                 elif read.error is None:
                     self._note_trouble()
                     self._end_read(read, self._given_up.unavailable())
@@ -299,7 +331,7 @@ class AsyncConnection(Transport):
         return bool(pending)
 
     def _set_timer(self, now: float) -> None:
-        due = self._due(now)
+        due = math.inf if self._given_up.hopeless else self._due(now)
         due = min(due, self._reads_due, self._waits_due, self._protocol.gives_up_at(self._timeout_s))
         if self._awaited:
             due = min(due, self._awaited[0][0] + self._timeout_s)
@@ -332,6 +364,10 @@ class AsyncConnection(Transport):
                 self.loop.add_writer(self._descriptor, self._turn)
             else:
                 self.loop.remove_writer(self._descriptor)
+
+    def _note_wait(self) -> None:
+        if self._reading or self._stores.settled < self._protocol.called:  # it connects again at rest, too
+            super()._note_wait()
 
     def _context(self) -> "zmq.SyncContext":
         import zmq  # noqa: PLC0415 - a client of a Unix socket needs none

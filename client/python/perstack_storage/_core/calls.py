@@ -40,7 +40,8 @@ class NowaitStores(Generic[F]):
     or of an event loop. A process that is killed loses those whose futures are not done; so does one that
     ends without `flush` and without leaving the client's `with`. The synchronous client blocks, and may
     raise, only if `max_outstanding` is used up; the asyncio client raises TooMuchOutstanding then.
-    Cancelling a future takes nothing back.
+    Cancelling a future takes nothing back. A read of the same thread or event loop waits for what was stored
+    before it, and sees that.
     """
 
     def store_job_nowait(self, job: Job | Mapping[str, Any]) -> F:

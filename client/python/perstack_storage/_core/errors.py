@@ -84,18 +84,31 @@ class NestedTooDeeply(StorageError, ValueError):  # noqa: N818 - a state, not a 
 
 
 class DaemonUnavailable(StorageError):  # noqa: N818 - a state, not a mistake
-    """Nobody answered within `timeout_s`. A store that ends so was not sent, so nothing of it is stored.
+    """Nobody answered within `timeout_s`, or nobody can: there is no socket. Nothing was stored.
 
-    Start a daemon, or wait for one, and call again.
+    Start a daemon, or wait for one, and call again. A client whose endpoint was named waits for the socket.
 
     Attributes:
         endpoint: where an answer was waited for.
     """
 
-    def __init__(self, endpoint: str, timeout_s: float, base: str | None = None, trouble: str = "") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_s: float,
+        base: str | None = None,
+        trouble: str = "",
+        *,
+        no_socket: bool = False,
+    ) -> None:
         self.endpoint = endpoint
         why = trouble or _what_helps(endpoint, base)
-        super().__init__(f"no answer from {endpoint} within {timeout_s:g} s; {why}")
+        what = (
+            f"no daemon at {endpoint}: there is no socket"
+            if no_socket
+            else f"no answer from {endpoint} within {timeout_s:g} s"
+        )
+        super().__init__(f"{what}; {why}")
 
 
 class KeyRefused(DaemonUnavailable):
@@ -117,8 +130,13 @@ def _what_helps(endpoint: str, base: str | None) -> str:
         else:
             if not os.access(path, os.W_OK):
                 return f"this user may not connect to {path}"
-    start = f"--base-path {shell_word(base)}" if base else f"--bind {shell_word(endpoint)} --base-path ..."
-    return f"a daemon is started with: perstack-stored serve {start}"
+    return f"a daemon is started with: {start_command(endpoint, base)}"
+
+
+def start_command(endpoint: str, base: str | None) -> str:
+    """Returns the command that starts a daemon there; `base` is None where the endpoint was named."""
+    where = f"--base-path {shell_word(base)}" if base else f"--bind {shell_word(endpoint)} --base-path ..."
+    return f"perstack-stored serve {where}"
 
 
 class OutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake

@@ -22,6 +22,7 @@ class GivenUp:
     Attributes:
         closed: they were because the client was closed.
         trouble: why there was no connection, where that is known.
+        hopeless: the last try to connect found that no daemon can be there.
     """
 
     def __init__(self, endpoint: str, base: str | None, timeout_s: float) -> None:
@@ -30,6 +31,7 @@ class GivenUp:
         self._timeout_s = timeout_s
         self.closed = False
         self.trouble = ""
+        self.hopeless = False
 
     def error_of(self, gone: list[Batch], count: int | None = None) -> StorageError:
         """Returns what to raise: for all of them, or for `count`."""
@@ -45,7 +47,7 @@ class GivenUp:
     def unavailable(self) -> DaemonUnavailable:
         """Returns what to raise where nothing was sent."""
         kind = KeyRefused if self.trouble == KEY_REFUSED else DaemonUnavailable
-        return kind(self._endpoint, self._timeout_s, self._base, self.trouble)
+        return kind(self._endpoint, self._timeout_s, self._base, self.trouble, no_socket=self.hopeless)
 
 
 class PipelineOutcomes:

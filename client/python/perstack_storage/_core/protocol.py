@@ -85,6 +85,11 @@ class ClientProtocol:
             bool(self.stores.under_way) or not self._hello_done or any(not read.done for read in self.reads)
         )
 
+    @property
+    def called(self) -> int:
+        """Number of stores called for so far; all have outcomes when `stores.settled` is as much."""
+        return self.stores.next_seq - 1 + len(self.backlog)
+
     def gives_up_at(self, timeout_s: float) -> float:
         """Returns when the oldest store will have waited for so long with no store answered since."""
         return max(min(self.stores.oldest_at, self.backlog.oldest_at), self.stores.progress_at) + timeout_s

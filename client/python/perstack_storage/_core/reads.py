@@ -17,6 +17,7 @@ _SINGLE = frozenset({"retrieveJob", "retrieveCheckpoint", "getEvent"})
 _SMALL = frozenset({"hello", "ping", "stats"})
 _SMALL_BYTES_MAX = 1 << 24
 _WITHOUT_DEADLINE = frozenset({"hello", "ping", "stats"})
+_OF_THE_DAEMON = frozenset({"hello", "ping", "stats"})
 
 
 class Read:
@@ -48,10 +49,16 @@ class Read:
         self._pieces: list[bytes] = []
         self._size = 0
         self.value_bytes_max = frames.VALUE_BYTES_DEFAULT  # what the daemon says of a single value
+        self.after = 0  # the number of stores that must be finished before it is sent
         self._id: int | None = None
         self._send_at: float | None = 0.0  # None: sent, the answer is waited for
         self._sent_at = 0.0
         self._patience = Patience()
+
+    @property
+    def sees_stores(self) -> bool:
+        """Whether it must see what was stored before it; not one that waits for news, or asks for a state."""
+        return not self.wait_s and self.op not in _OF_THE_DAEMON
 
     @property
     def body(self) -> bytes:

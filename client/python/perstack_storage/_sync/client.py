@@ -17,7 +17,8 @@ class Client(ClientBase, Reads, Stores[int], NowaitStores[StoreFuture]):
     """Stores and reads jobs, checkpoints, events and run settings.
 
     It connects when first used, rides out a restart of the daemon within `timeout_s`, and may be shared by
-    threads (each has a connection, and an order of stores, of its own) and used on after a fork.
+    threads (each has a connection, and an order of stores, of its own) and used on after a fork. A read sees
+    what its thread stored before it, waited for or not.
 
     Values are any mappings with the fields of section 6 of `proto/wire.md`; they are taken as they are at
     the call. NaN and infinities become null, as in JSON.stringify. Values come back equal, with all their

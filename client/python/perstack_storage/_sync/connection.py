@@ -115,6 +115,8 @@ class Connection:
     def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:
         """Sends a request that stores nothing and waits; returns it with its complete answer.
 
+        It begins when what this thread stored before has its outcomes, so that it sees that.
+
         Args:
             op: the operation.
             arguments: the body.
@@ -126,6 +128,8 @@ class Connection:
             nonlocal deadline
             deadline = deadline or self._watch.now() + self._timeout_s + wait_s
             read = Read(op, arguments, deadline, wait_s=wait_s)
+            if read.sees_stores:
+                read.deadline = deadline = core.finish_earlier(deadline)
             core.add_read(read)
             while not read.done:
                 core.step(deadline)

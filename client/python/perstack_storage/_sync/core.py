@@ -1,6 +1,7 @@
 """What the connection of a thread consists of at a time: a wire, the stores of a session, and how to wait."""
 
 import concurrent.futures
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -172,6 +173,26 @@ class Core(Transport):
             self.give_up_overdue(now)
             self.step(min(deadline, now + WAIT_SLICE_S), gives_up=False)
 
+    def finish_earlier(self, deadline: float) -> float:
+        """Waits until what was called for so far has its outcomes, which `step` gives up itself.
+
+        Its refusals and errors go where they belong, not to the read that waits here.
+
+        Returns:
+            The deadline of the read: `deadline`, or later where stores were answered meanwhile.
+        """
+        if self.late:
+            self._take_late()
+        stores, watch, after = self._stores, self.watch, self._protocol.called
+        if stores.settled >= after:
+            return deadline
+        stores.seal()
+        while stores.settled < after and (now := watch.now()) < deadline:
+            self.give_up_overdue(now)
+            self.step(min(deadline, now + WAIT_SLICE_S), gives_up=False)
+            deadline = max(deadline, stores.progress_at + self._timeout_s)
+        return deadline
+
     def make_room(self, size: int, records_max: float, deadline: float | None) -> None:
         """Waits until the window has room for a store."""
         stores, limits, backlog = self._stores, self._protocol.limits, self._protocol.backlog
@@ -193,7 +214,7 @@ class Core(Transport):
         watch = self.watch
         now = watch.now()
         self._send(now)
-        if now >= deadline:
+        if now >= deadline or self._given_up.hopeless:
             # What has arrived is taken before anything is given up.
             if self._looked_for != deadline:
                 self._looked_for = deadline
@@ -253,12 +274,17 @@ class Core(Transport):
     # --- without waiting -----------------------------------------------------------------------------
 
     def give_up_overdue(self, now: float) -> None:
-        """Gives up the stores that no store was answered for `timeout_s` since; but looks first."""
+        """Gives up the stores that no store was answered for `timeout_s` since; but looks first.
+
+        Where no daemon can be there, gives up all.
+        """
         if self.superseded:
             raise Superseded
-        if now >= self._protocol.gives_up_at(self._timeout_s):
+        if self._given_up.hopeless or now >= self._protocol.gives_up_at(self._timeout_s):
             self.look_up_all(now)
-            if now >= self._protocol.gives_up_at(self._timeout_s):
+            if self._given_up.hopeless:
+                self._abandon_overdue(math.inf)
+            elif now >= self._protocol.gives_up_at(self._timeout_s):
                 self._abandon_overdue(now - self._timeout_s)
 
     def look_up_all(self, now: float) -> None:

@@ -28,7 +28,9 @@ class ClientBase:
 
         Args:
             endpoint: the daemon's; else PERSTACK_STORED_ENDPOINT, else the socket of the base.
-            base_path: the base; else PERSTACK_STORED_BASE, else ./perstack.
+            base_path: the base; else PERSTACK_STORED_BASE, else PERSTACK_STORAGE_PATH, else ./perstack.
+                Where its socket is missing, calls fail at once, or after a second where a daemon has served
+                it before. A client that has met its daemon, or whose endpoint was named, waits.
             timeout_s: how long a call waits before it gives up; stores that nobody waits for, and those of a
                 pipeline, are given up when none was answered for so long.
             max_outstanding: number of `…_nowait` stores, of a thread or an event loop, that may be

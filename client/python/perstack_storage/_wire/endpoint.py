@@ -22,9 +22,7 @@ def resolve_base(base_path: str | os.PathLike[str] | None) -> str:
     if base_path is not None:
         return os.path.realpath(os.fspath(base_path) or BASE_DEFAULT)
     environ = os.environ
-    return os.path.realpath(
-        environ.get(BASE_VARIABLE) or environ.get(PERSTACK_BASE_VARIABLE) or BASE_DEFAULT
-    )
+    return os.path.realpath(environ.get(BASE_VARIABLE) or environ.get(PERSTACK_BASE_VARIABLE) or BASE_DEFAULT)
 
 
 def socket_path_of(base: str) -> str:

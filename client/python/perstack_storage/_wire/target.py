@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from perstack_storage._wire.absence import Absence
 from perstack_storage._wire.endpoint import ENDPOINT_VARIABLE, IPC, resolve_base, resolve_endpoint
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ class Target(NamedTuple):
         base: what the endpoint was derived from; None where it was named.
         timeout_s: how long an answer may take.
         keys: for CURVE; None without.
+        absence: what is known of a daemon that was not reached.
     """
 
     endpoint: str
     base: str | None
     timeout_s: float
     keys: "CurveKeys | None"
+    absence: Absence
 
 
 def target_of(
@@ -46,4 +49,5 @@ def target_of(
         from perstack_storage._wire.keys import keys_of  # noqa: PLC0415 - few agents use tcp
 
         keys = keys_of(keys)
-    return Target(resolved, None if named else resolve_base(base_path), timeout_s, keys)
+    base = None if named else resolve_base(base_path)
+    return Target(resolved, base, timeout_s, keys, Absence(resolved, base))

@@ -73,6 +73,8 @@ class Transport:
                 wire.flush()
         except BlockingIOError:
             self._blocked = True
+            if not wire.ready:
+                self._note_wait()
         except ConnectionError:
             self._lost(now)
         else:
@@ -124,11 +126,20 @@ class Transport:
                 raise EndpointError(
                     f"no socket can be connected to {self._target.endpoint}: {error}"
                 ) from error
-            self._connect_later(now)
+            self._given_up.hopeless = self._target.absence.missed(error)
+            if not self._given_up.hopeless:  # else nobody waits: the next call tries at once
+                self._connect_later(now)
+                self._note_wait()
             return None
+        self._given_up.hopeless = False
+        self._target.absence.met()
         self._wire = wire
         self._opened(wire)
         return wire
+
+    def _note_wait(self) -> None:
+        """A call waits for a connection."""
+        self._target.absence.waits()
 
     def _connect_later(self, now: float) -> None:
         self._connect_at = now + self._reconnect_s

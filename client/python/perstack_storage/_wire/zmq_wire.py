@@ -44,6 +44,7 @@ class ZmqWire:
     """A DEALER of libzmq, which connects again by itself. ConnectionAbortedError: its context has ended."""
 
     unsent = False
+    ready = False  # asked for where it took no frame: then it has no connection
 
     def __init__(self, context: zmq.SyncContext, endpoint: str, keys: CurveKeys | None) -> None:
         """Begins to connect; with `keys`, by CURVE.
