@@ -23,7 +23,7 @@ from .requests import StoreRequest
 # A sync in the loop costs less processor time than one in a thread: the two would take the interpreter's lock
 # from each other. In a thread, the loop decodes the next stores while the disk works on a long sync.
 _INLINE_SECONDS_MAX = 0.001  # of the sync before
-_INLINE_BYTES_MAX = 128 << 10
+_INLINE_BYTES_MAX = 40 << 10
 _FEW_REQUESTS = 4  # so few sync in the loop even after a longer sync, and with more bytes
 _FEW_BYTES_MAX = 1 << 20
 
