@@ -42,8 +42,12 @@ def event(**more: Any) -> dict[str, Any]:
 class Steps:
     """Counts the steps of a call, and does something at one of them."""
 
-    def __init__(self, at: float, action: Callable[[], object], *, opcodes: bool = False) -> None:
+    def __init__(
+        self, at: float, action: Callable[[], object], *, opcodes: bool = False, within: str = ""
+    ) -> None:
+        """With `within`, only those in the module of that name count."""
         self.seen = 0
+        self._within = within
         self._at = at
         self._action = action
         self._opcodes = opcodes
@@ -52,6 +56,8 @@ class Steps:
         if not frame.f_code.co_filename.startswith((_PACKAGE, *_LIBRARY)):
             return None
         frame.f_trace_opcodes = self._opcodes
+        if not frame.f_code.co_filename.endswith(self._within):
+            return self._trace
         if what == ("opcode" if self._opcodes else "line"):
             self.seen += 1
             if self.seen == self._at:
@@ -168,9 +174,9 @@ def prepare(endpoint: str) -> None:
             pipeline.store_event(event(runId="large", text="x" * 300_000))
 
 
-def interrupt(trial: Trial, name: str, at: float, *, opcodes: bool = False) -> int:
+def interrupt(trial: Trial, name: str, at: float, *, opcodes: bool = False, within: str = "") -> int:
     """Raises in a call of a trial at a step of it; returns how many steps there were up to then."""
-    steps = Steps(at, stop, opcodes=opcodes)
+    steps = Steps(at, stop, opcodes=opcodes, within=within)
     with suppress(Stop):
         steps.run(getattr(trial, name))
     return steps.seen

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from perstack_storage import ClosedError, close_default_client
+from perstack_storage import Client, ClosedError, DaemonUnavailable, close_default_client
 from tests.client import interruptions
 from tests.client.interruptions import Steps, Trial, event, interrupt
 from tests.helpers.daemon import RunningDaemon, running_daemon
@@ -87,6 +87,57 @@ def test_a_client_works_on_after_an_exception_at_any_operation_of_a_call(
 def test_a_client_works_on_after_an_exception_in_its_first_call(daemon: RunningDaemon, name: str) -> None:
     """The connection, the pump and all else is made in that call."""
     _try_interrupting(daemon, name, used=False)
+
+
+def test_outcomes_reach_their_futures_without_another_call(daemon: RunningDaemon) -> None:
+    """The call that took the outcomes is interrupted as it hands them out."""
+
+    def trials() -> None:
+        for at in range(1, 61):  # more than there are, if the pump is quicker
+            trial = Trial(daemon.endpoint)
+            interrupt(trial, "store", at, within="delivery.py")
+            assert all(future.result(10) > 0 for future in trial.futures)
+            trial.check()
+
+    _in_a_thread(trials)
+
+
+@pytest.mark.parametrize("name", ["store", "flush", "read", "pipeline"])
+def test_without_a_daemon_all_fails_at_once_also_after_an_exception(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """Where there is no socket; what is outstanding fails without another call."""
+    monkeypatch.delenv("PERSTACK_STORED_ENDPOINT", raising=False)
+
+    def trial(at: float) -> int:
+        client = Client(base_path=tmp_path / "nobody", timeout_s=60, on_error=lambda error: None)
+        futures = [client.store_event_nowait(event()) for _ in range(2)]
+        calls: dict[str, Callable[[], object]] = {
+            "store": lambda: client.store_event(event()),
+            "flush": client.flush,
+            "read": client.get_all_jobs,
+            "pipeline": lambda: _fill(client),
+        }
+        steps = Steps(at, interruptions.stop)
+        with suppress(interruptions.Stop, DaemonUnavailable):
+            steps.run(calls[name])
+        assert all(isinstance(future.exception(10), DaemonUnavailable) for future in futures)
+        with pytest.raises(DaemonUnavailable):
+            client.store_event(event())
+        client.close()
+        return steps.seen
+
+    def trials() -> None:
+        for at in _steps(trial(float("inf")), name):
+            trial(at)
+
+    _in_a_thread(trials)
+
+
+def _fill(client: Client) -> None:
+    with client.pipeline() as pipeline:
+        for _ in range(3):
+            pipeline.store_event(event())
 
 
 def test_the_default_client_works_on_after_an_exception_in_its_first_call(

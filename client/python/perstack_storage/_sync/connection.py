@@ -273,6 +273,8 @@ class Connection:
         finally:
             self._turn.give_back()
         self._delivery.hand_out()
+        if awaited is None and self._collected and not self.closed:
+            return -1, 0  # a call hands them out, or has left by an exception: look again
         return awaited
 
     def _tend(self) -> tuple[int, int] | None:
