@@ -36,10 +36,15 @@ export class Shared {
   }
 }
 
-/** A folder that is removed after the test, or after all tests of the file. */
+const running = new Set()
+
+/** A folder that is removed after the test, or after all tests of the file; the daemons in it end before. */
 export function temporaryFolder(context) {
   const folder = mkdtempSync(join(tmpdir(), "perstack-ts-"))
-  context.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }))
+  context.after(async () => {
+    for (const daemon of running) if (daemon.base.startsWith(folder)) await daemon.kill()
+    rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
+  })
   return folder
 }
 
@@ -61,6 +66,8 @@ export class Daemon {
       stdio: ["ignore", "ignore", log],
     })
     this.ended = new Promise((resolve) => this.process.once("exit", resolve))
+    running.add(this)
+    this.ended.then(() => running.delete(this))
     await eventually(
       () => {
         const text = readFileSync(this.log).subarray(before).toString()
@@ -82,7 +89,7 @@ export class Daemon {
   /** Starts one for a test, or for a file of tests; killed and removed at its end. */
   static async on(context, base) {
     let daemon
-    context.after(() => daemon?.kill()) // before its folder is removed: Node ends things in the order of the calls
+    context.after(() => daemon?.kill())
     daemon = new Daemon(base ?? join(temporaryFolder(context), "perstack"))
     return daemon.start()
   }
