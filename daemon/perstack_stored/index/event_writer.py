@@ -25,7 +25,7 @@ _RUNS_CACHED_MAX = 4096
 _BLOCKS_CACHED_MAX = 128  # of the runs that were written last; 4 KiB each
 # Of one timestamp in blocks: a search for a name looks into all blocks with its timestamp.
 _SAME_TIME_MAX = 256
-_NAMES_MAX = 4096  # of one timestamp that are remembered
+_NAMES_MAX = 65_536  # that are remembered, of all runs together; some 20 MB
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_BLOCK = "INSERT OR REPLACE INTO event_block VALUES (?, ?, ?, ?, ?, ?)"
 _BRING_BACK = (
@@ -91,6 +91,7 @@ class EventWriter:
         self._reordered: dict[int, int] = {}  # by run
         self._twins: list[tuple[int, int]] = []  # position and n, which is 0 for a repeat
         self._late: list[tuple[object, ...]] = []  # rows whose name nothing has
+        self._named = 0  # upper bound of the count of names that are remembered
         self._lookalikes = Lookalikes()
         self.summaries = SummaryWriter(database, value_at)
 
@@ -132,6 +133,7 @@ class EventWriter:
                     n = 1
                 else:
                     n = self._number(run, row)
+                    self._named += 1
                 if n:
                     run.step = step
                     if not run.rows:
@@ -165,6 +167,7 @@ class EventWriter:
 
     def flush(self) -> None:
         """Write what waits."""
+        self._bound_names()
         for run in self._waiting.values():
             self._write_blocks(run)
         self._waiting.clear()
@@ -248,6 +251,13 @@ class EventWriter:
         known.add((size, crc))
         run.same_time += 1
         return len(known)
+
+    def _bound_names(self) -> None:
+        """Forget all names if there are too many. Until a run's next timestamp its events become rows."""
+        if self._named > _NAMES_MAX:
+            self._named = 0
+            for run in self._runs.values():
+                run.first = run.names = None
 
     # --- blocks ------------------------------------------------------------------------------------
 
@@ -335,6 +345,7 @@ class EventWriter:
                 self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         if n:
             self._note_row(run, timestamp, (step, event.type))
+            self._named += 1
             self._note_event(run, event, where)
         if n != 1:
             self._twins.append((where[0], n))
@@ -348,8 +359,6 @@ class EventWriter:
             run.names, run.same_time = {name: frozenset()}, 0
         elif timestamp == run.timestamp and (names := _names_of(run)) is not None:
             names[name] = frozenset(names.get(name, ()))
-            if len(names) > _NAMES_MAX:
-                run.first = run.names = None
 
     def _note_event(self, run: _Run, event: EventKey | Event, where: Where) -> None:
         """Count an event; one of an earlier step invalidates the cached listings of its run."""

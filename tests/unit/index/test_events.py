@@ -140,6 +140,7 @@ def test_events_are_numbered_alike_in_slices_of_any_size(
     events = [e | {"runId": f"run-{random.randrange(4)}"} for e in make(200, 9)]
     monkeypatch.setattr(event_writer, "_SAME_TIME_MAX", 20)
     monkeypatch.setattr(event_writer, "N_MAX", 5)
+    monkeypatch.setattr(event_writer, "_NAMES_MAX", 30)
     expected: dict[int, int] = {}
     kept_before: dict[tuple[Any, ...], list[bytes]] = {}
     for position, e in enumerate(events, 1):
@@ -161,6 +162,18 @@ def test_events_are_numbered_alike_in_slices_of_any_size(
     for run in range(4):
         of_run = sorted(kept([e for e in events if e["runId"] == f"run-{run}"]), key=lambda e: e["timestamp"])
         assert base.ask("getEventContents", jobId="job-1", runId=f"run-{run}")[0] == of_run
+
+
+def test_the_names_of_a_millisecond_are_bounded_over_all_runs(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many types a client makes up, in however many runs."""
+    monkeypatch.setattr(event_writer, "_NAMES_MAX", 20)
+    for i in range(120):
+        base.store((Kind.EVENT, event(id=f"e{i}", runId=f"run-{i % 3}", type=f"t{i}")))
+        runs = base.index._events._runs.values()
+        assert sum(len(run.names or ()) for run in runs) <= 25
+    assert twins(base) == {}
 
 
 def test_a_repeat_is_recognized_by_its_bytes_not_by_its_checksum(base: Base) -> None:
