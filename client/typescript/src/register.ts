@@ -1,4 +1,4 @@
-// `node --import perstack-storage-client/register`: whoever imports Perstack's storage gets this package.
+// `node --import perstack-storage-client/register`: imports of Perstack's storage resolve to this package.
 
 import { register } from "node:module"
 

@@ -19,7 +19,7 @@ from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 
 TYPES_MAX = 64
-"""Events of so many different types are counted by type: those that came first in the run."""
+"""Distinct types that are counted by type: those that came first in the run."""
 TEXT_CHARS_MAX = 200
 """Longer statuses and expert keys are cut."""
 _JOBS_CACHED_MAX = 4096

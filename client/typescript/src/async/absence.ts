@@ -30,7 +30,7 @@ export class Absence {
     this.#told = false
   }
 
-  /** Somebody waits for a connection; it is told after a second of that. */
+  /** Notes that a call waits for a connection; after a second a line says so. */
   waits(now: number): void {
     this.#waitingSince ??= now
     if (now - this.#waitingSince >= TELL_AFTER_MS) this.#tell("waiting for a daemon")

@@ -62,7 +62,7 @@ export interface Arrived {
 export class ZmtpReader {
   #pieces: Buffer[] = []
   #bytes = 0
-  /** So many are needed for the next step. */
+  /** Count of bytes that the next step needs. */
   #wanted = GREETING_BYTES
   #greeted = false
 

@@ -11,9 +11,9 @@ export interface WireEvents {
   /** The frame given to `open` was taken: the connection is finished. */
   opened(): void
   frames(frames: Buffer[]): void
-  /** The connection is gone. Nothing is told after it. */
+  /** The connection is gone. No other call follows. */
   lost(): void
-  /** No connection is possible, and trying again is no use; or what arrived is no ZMTP. Nothing is told after it. */
+  /** No connection is possible, and trying again is no use; or what arrived is no ZMTP. No other call follows. */
   failed(error: unknown): void
 }
 
