@@ -4,9 +4,11 @@ import gc
 import os
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.helpers.daemon import open_files
@@ -46,3 +48,17 @@ def _leaves_no_descriptors(
         if target not in of_others:
             os.close(fd)
     assert len(open_files()) <= len(before), f"left open: {sorted(of_others)}"
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_log_set_up() -> Iterator[None]:
+    """A test that configures the log, or runs a command that does, must not silence those after it."""
+    before = structlog.get_config()
+    yield
+    if structlog.get_config() == before:
+        return
+    structlog.configure(**before)
+    for module in list(sys.modules.values()):
+        logger = vars(module).get("_log")
+        if isinstance(logger, type(structlog.get_logger())):
+            vars(logger).pop("bind", None)  # the set-up that the module's logger keeps from its first line
