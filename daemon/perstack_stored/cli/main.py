@@ -1,11 +1,9 @@
 """The command `perstack-stored`."""
 
-import functools
 import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import click
 import structlog
@@ -14,8 +12,8 @@ from perstack_storage.protocol import EndpointError
 from perstack_stored import __version__
 from perstack_stored.access import curve_keys
 from perstack_stored.config import sources as config_module
-from perstack_stored.config.settings import ITEMS, Item, Settings, key_of, show
-from perstack_stored.config.sources import CONFIG_VARIABLE, Config, Sources
+from perstack_stored.config.settings import ITEMS, key_of, show
+from perstack_stored.config.sources import CONFIG_VARIABLE, Sources
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.observe import log
 from perstack_stored.observe.systemd import Notifier
@@ -28,79 +26,13 @@ from . import backup as backup_cli
 from . import offline as offline_cli
 from . import status as status_cli
 from . import tree as tree_cli
+from .options import read_config, read_settings, with_settings
 from .output import Commands, complain, say
 from .tree import EXEC_FAILED_STATUS
 
 _log = structlog.get_logger()
 _Command = Callable[..., None]
 _STDIN_STOP_SECONDS = 30.0  # for the stop; the process ends then, in any case
-
-
-class _Octal(click.ParamType[int]):
-    name = "octal"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return int(value, 8)
-        except ValueError:
-            self.fail(f"{value!r} is not an octal mode", param, ctx)
-
-
-def _option(item: Item) -> Callable[[_Command], _Command]:
-    """The flag of a setting. Its value is None if it is not given: environment and file come next."""
-    about, kind = item.metadata, item.metadata["kind"]
-    key = key_of(item)
-    names = (f"--{key}/--no-{key}" if kind == "flag" else f"--{key}", item.name)
-    default = "" if item.default in ("", ()) else f"  [default: {show(item, item.default).strip(chr(34))}]"
-    text = about["help"][:1].upper() + about["help"][1:] + "." + default
-    arguments: dict[str, Any] = {"default": None, "help": text}
-    if kind == "choice":
-        arguments["type"] = click.Choice(about["choices"])
-    elif kind in {"integer", "mode"}:
-        arguments["type"] = _Octal() if kind == "mode" else click.INT
-    elif kind != "flag":
-        arguments |= {"metavar": about["metavar"], "multiple": kind == "words", "type": str}
-    return click.option(*names, **arguments)
-
-
-def _configured(*names: str) -> Callable[[_Command], _Command]:
-    """Add `--config` and the flags of the named settings, or of all; the command gets their `Sources`."""
-
-    def decorate(command: _Command) -> _Command:
-        chosen = [ITEMS[name] for name in names] if names else list(ITEMS.values())
-
-        @functools.wraps(command)
-        def configured(config: str | None, **arguments: Any) -> None:
-            given = {item.name: arguments.pop(item.name) for item in chosen}
-            flags = {name: value for name, value in given.items() if value not in (None, ())}
-            command(Sources(config, flags, os.environ), **arguments)
-
-        wrapped: _Command = configured
-        for item in reversed(chosen):
-            wrapped = _option(item)(wrapped)
-        return click.option(
-            "--config",
-            metavar="FILE",
-            help=f"Settings in TOML, under flags and environment. Default: {CONFIG_VARIABLE}, or none.",
-        )(wrapped)
-
-    return decorate
-
-
-def _read(sources: Sources, status: int = 2, *, resolve: bool = False) -> Config:
-    """Read the settings for a command that exits with `status` if they are invalid."""
-    try:
-        found = sources.read()
-        return found.resolved() if resolve else found
-    except (StoredError, EndpointError) as error:
-        complain(error)
-        sys.exit(status)
-
-
-def _settings(sources: Sources) -> Settings:
-    return _read(sources).settings
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -110,7 +42,7 @@ def main() -> None:
 
 
 @main.command()
-@_configured()
+@with_settings()
 @click.option(
     "--stop-with-stdin",
     is_flag=True,
@@ -164,7 +96,7 @@ def keygen(file: str, name: str, *, read_only: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--sample", is_flag=True, help="Print a settings file that explains all settings instead.")
-@_configured()
+@with_settings()
 def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
     """Print the settings that `serve` would use, and the source of each value.
 
@@ -173,7 +105,7 @@ def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
     if sample:
         click.echo(config_module.sample(), nl=False)
         return
-    found = _read(sources, resolve=True)
+    found = read_config(sources, resolve=True)
     if as_json:
         values = {
             key_of(item): {
@@ -189,7 +121,7 @@ def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
 
 
 @main.command()
-@_configured("base_path")
+@with_settings("base_path")
 @click.option(
     "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: as recorded in the base]"
 )
@@ -221,7 +153,7 @@ def status(
     The exit status is 0 if it is healthy, 1 if it is not or is not running (the first line says which), 2 for
     a wrong flag or setting.
     """
-    config = _read(sources)
+    config = read_config(sources)
     try:
         base = config.base
     except StoredError as error:
@@ -233,7 +165,7 @@ def status(
 
 
 @main.command()
-@_configured("base_path")
+@with_settings("base_path")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 def check(sources: Sources, *, as_json: bool) -> None:
     """Compare journal, index and tree of a base that is not served, and change nothing.
@@ -241,11 +173,11 @@ def check(sources: Sources, *, as_json: bool) -> None:
     The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes name
     what the next start corrects, and foreign files. It builds an index in a temporary folder (TMPDIR).
     """
-    offline_cli.check(_settings(sources).base_path or None, as_json=as_json)
+    offline_cli.check(read_settings(sources).base_path or None, as_json=as_json)
 
 
 @main.command()
-@_configured("base_path", "file_mode", "folder_mode")
+@with_settings("base_path", "file_mode", "folder_mode")
 @click.option("--index", "index_only", is_flag=True, help="Rebuild the index only.")
 @click.option("--tree", "tree_only", is_flag=True, help="Rebuild the tree only.")
 @click.option("--retry-blocked", is_flag=True, help="Write again the records that the tree passes over.")
@@ -258,7 +190,7 @@ def rebuild(sources: Sources, *, index_only: bool, tree_only: bool, retry_blocke
     """
     both = index_only == tree_only
     offline_cli.rebuild(
-        _settings(sources),
+        read_settings(sources),
         index_too=both or index_only,
         tree_too=both or tree_only,
         retries=retry_blocked,
@@ -266,7 +198,7 @@ def rebuild(sources: Sources, *, index_only: bool, tree_only: bool, retry_blocke
 
 
 @main.command()
-@_configured("base_path")
+@with_settings("base_path")
 @click.option("--dry-run", is_flag=True, help="Only report what would be restored, and what is lost.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 def repair(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
@@ -280,11 +212,11 @@ def repair(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
 
     The exit status is 0 if nothing is lost, 1 if records are lost, 2 if the journal can't be repaired.
     """
-    offline_cli.repair(_settings(sources).base_path or None, dry_run=dry_run, as_json=as_json)
+    offline_cli.repair(read_settings(sources).base_path or None, dry_run=dry_run, as_json=as_json)
 
 
 @main.command()
-@_configured("base_path")
+@with_settings("base_path")
 @click.option(
     "--after",
     type=click.IntRange(min=0),
@@ -302,11 +234,11 @@ def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, sh
 
     The exit status is 1 if the journal is damaged; the records before the damage are printed.
     """
-    offline_cli.dump(_settings(sources).base_path or None, Wanted(after, limit, job, show_secrets))
+    offline_cli.dump(read_settings(sources).base_path or None, Wanted(after, limit, job, show_secrets))
 
 
 @main.command()
-@_configured("base_path")
+@with_settings("base_path")
 @click.option(
     "--endpoint", metavar="ENDPOINT", help="Of the daemon of the base. [default: as recorded in the base]"
 )
@@ -335,7 +267,7 @@ def backup(
     The exit status is 0 if TARGET is complete, 1 if the journal is damaged, 2 if it can't be done.
     """
     backup_cli.backup(
-        _settings(sources).base_path or None,
+        read_settings(sources).base_path or None,
         target,
         backup_cli.Options(endpoint, keep, verify_all),
         as_json=as_json,
@@ -343,7 +275,7 @@ def backup(
 
 
 @main.command()
-@_configured("base_path", "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
+@with_settings("base_path", "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
 @click.option(
     "--to-position",
     type=click.IntRange(min=1),
@@ -378,7 +310,7 @@ def restore(
     The exit status is 0 if the base was made, or holds all there is of the jobs; 1 if a value was kept; 2 if
     it can't be done.
     """
-    settings = _settings(sources)
+    settings = read_settings(sources)
     if jobs:
         wanted = JobsWanted(frozenset(jobs), to_position, force)
         backup_cli.restore_job(source, settings, wanted, as_json=as_json)
@@ -389,7 +321,7 @@ def restore(
 
 
 @main.command("import")
-@_configured("base_path", "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
+@with_settings("base_path", "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
 @click.option("--force", is_flag=True, help="Let the tree's values replace other, newer ones of the base.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 @click.argument("source", type=click.Path(file_okay=False))
@@ -404,7 +336,7 @@ def import_(sources: Sources, source: str, *, force: bool, as_json: bool) -> Non
     The exit status is 0 if the base now holds all there is, 1 if a file was left out or its value not taken,
     2 if nothing can be imported.
     """
-    tree_cli.import_tree(_settings(sources), source, force=force, as_json=as_json)
+    tree_cli.import_tree(read_settings(sources), source, force=force, as_json=as_json)
 
 
 @main.command()
@@ -423,7 +355,7 @@ def audit(tree: str, *, as_json: bool) -> None:
 
 
 @main.command("exec", context_settings={"allow_interspersed_args": False})
-@_configured("base_path")
+@with_settings("base_path")
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(min=0),
@@ -442,7 +374,7 @@ def exec_(sources: Sources, command: tuple[str, ...], drain_seconds: float) -> N
     SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on. The exit status is that of COMMAND, 128+n if signal n
     ended it, 127 if it is not found, 126 if it can't be run, 125 if there is no daemon.
     """
-    found = _read(sources, EXEC_FAILED_STATUS)
+    found = read_config(sources, EXEC_FAILED_STATUS)
     if sources.path is not None:
         os.environ[CONFIG_VARIABLE] = sources.path  # for the daemon
     tree_cli.run(found, command, drain_seconds)
