@@ -11,9 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from perstack_stored.errors import IndexUnusableError
-from perstack_stored.index.event_blocks import N_MAX, BadBlockError, EventBlock, EventRow, decode
+from perstack_stored.index.event_blocks import BadBlockError, EventBlock, EventRow, decode
 from perstack_stored.index.event_reader import addresses_in, find_in_blocks
 from perstack_stored.index.lookalikes import GROUP_MIN, Lookalikes
+from perstack_stored.index.run_state import RunState
 from perstack_stored.index.schema import LOST_POSITION, LOST_SEGMENT
 from perstack_stored.index.summaries import RunSummary, SummaryWriter
 from perstack_stored.index.value_lookup import ValueAddress
@@ -23,8 +24,6 @@ from perstack_stored.model.values import Event, EventKey
 
 _RUNS_CACHED_MAX = 4096
 _BLOCKS_CACHED_MAX = 128  # of the runs that were written last; 4 KiB each
-# Of one timestamp in blocks: a search for a name looks into all blocks with its timestamp.
-_SAME_TIME_MAX = 256
 _NAMES_MAX = 65_536  # that are remembered, of all runs together; some 20 MB
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_BLOCK = "INSERT OR REPLACE INTO event_block VALUES (?, ?, ?, ?, ?, ?)"
@@ -40,40 +39,6 @@ Where = tuple[int, int, int, int, int]
 """Position, segment, offset, length, crc32c."""
 
 
-_Name = tuple[int, str]
-"""Step and type."""
-_Look = tuple[int, int]
-"""Length and crc32c of a value."""
-
-
-class _Run:
-    """A run, and its newest event.
-
-    Attributes:
-        timestamp: the newest one; -1 without an event, None if not known.
-        step: the greatest one.
-        first: the first event with this timestamp; None if not known.
-        names: lengths and checksums of the events in blocks with this timestamp, by step and type; None if
-            there is one event, or not known. A frozen set: rows have the name as well, and get all others.
-        same_time: count of events in blocks with this timestamp.
-        rows: events that wait to be written into a block.
-        counted: count of those that the summary has.
-    """
-
-    __slots__ = ("counted", "first", "id", "names", "rows", "same_time", "step", "summary", "timestamp")
-
-    def __init__(self, id: int, summary: RunSummary) -> None:
-        self.id = id
-        self.summary = summary
-        self.counted = 0
-        self.timestamp: int | None = None
-        self.step = -1
-        self.first: EventRow | None = None
-        self.names: dict[_Name, set[_Look] | frozenset[_Look]] | None = None
-        self.same_time = 0
-        self.rows: list[EventRow] = []
-
-
 class EventWriter:
     """Writes events. All of it is part of the transaction of the caller, who calls `flush` before its end."""
 
@@ -83,8 +48,8 @@ class EventWriter:
         """`value_at` reads a value of the journal; None if it is damaged."""
         self._database = database
         self._value_at = value_at
-        self._runs: dict[tuple[str, str], _Run] = {}
-        self._waiting: dict[int, _Run] = {}  # with rows, by number
+        self._runs: dict[tuple[str, str], RunState] = {}
+        self._waiting: dict[int, RunState] = {}  # with rows, by number
         self._blocks: OrderedDict[int, tuple[int, EventBlock]] = OrderedDict()  # by run, each with its id
         self._next_block = 0
         self._segment = 0  # of the rows that wait
@@ -132,7 +97,7 @@ class EventWriter:
                     run.timestamp, run.first, run.names = timestamp, row, None
                     n = 1
                 else:
-                    n = self._number(run, row)
+                    n = run.number(row)
                     self._named += 1
                 if n:
                     run.step = step
@@ -204,7 +169,7 @@ class EventWriter:
 
     # --- runs --------------------------------------------------------------------------------------
 
-    def _run(self, job: str, name: str) -> _Run:
+    def _run(self, job: str, name: str) -> RunState:
         run = self._runs.get((job, name))
         if run is None:
             self._database.execute(
@@ -215,10 +180,10 @@ class EventWriter:
             ).fetchone()
             if len(self._runs) >= _RUNS_CACHED_MAX:
                 self.make_room()
-            run = self._runs[job, name] = _Run(int(id), self.summaries.run(int(id), job))
+            run = self._runs[job, name] = RunState(int(id), self.summaries.run(int(id), job))
         return run
 
-    def _begin(self, job: str, name: str) -> _Run:
+    def _begin(self, job: str, name: str) -> RunState:
         """The run, with its newest event."""
         run = self._run(job, name)
         newest, step = self._database.execute(
@@ -235,33 +200,16 @@ class EventWriter:
             run.timestamp, run.step = max(run.timestamp, timestamp), max(run.step, step)
         return run
 
-    @staticmethod
-    def _number(run: _Run, row: EventRow) -> int:
-        """The n of an event with the run's newest timestamp; 0 if it goes into a row."""
-        names = run.names or _names_of(run)
-        if names is None or run.same_time >= _SAME_TIME_MAX:
-            return 0
-        _, _, step, _, size, crc, kind, _ = row
-        known = names.get((step, kind))
-        if known is None:
-            known = names[step, kind] = set()
-        elif type(known) is frozenset or (size, crc) in known or len(known) == N_MAX:
-            return 0
-        assert isinstance(known, set)
-        known.add((size, crc))
-        run.same_time += 1
-        return len(known)
-
     def _bound_names(self) -> None:
-        """Forget all names if there are too many. Until a run's next timestamp its events become rows."""
+        """Forget all names if there are too many."""
         if self._named > _NAMES_MAX:
             self._named = 0
             for run in self._runs.values():
-                run.first = run.names = None
+                run.forget_names()
 
     # --- blocks ------------------------------------------------------------------------------------
 
-    def _last_block(self, run: _Run) -> tuple[int, EventBlock] | None:
+    def _last_block(self, run: RunState) -> tuple[int, EventBlock] | None:
         found = self._blocks.get(run.id)
         if found is not None:
             self._blocks.move_to_end(run.id)
@@ -275,12 +223,12 @@ class EventWriter:
             raise IndexUnusableError(str(error)) from error
         return found
 
-    def _flush_run(self, run: _Run) -> None:
+    def _flush_run(self, run: RunState) -> None:
         if run.rows:
             del self._waiting[run.id]
             self._write_blocks(run)
 
-    def _write_blocks(self, run: _Run) -> None:
+    def _write_blocks(self, run: RunState) -> None:
         self._count_rows(run)
         rows, run.rows, run.counted = run.rows, [], 0
         id, block = self._last_block(run) or (0, None)
@@ -296,7 +244,7 @@ class EventWriter:
                 id, block = self._new_id(), EventBlock(self._segment, *rows[0][:3])
                 self._blocks[run.id] = (id, block)
 
-    def _count_rows(self, run: _Run) -> None:
+    def _count_rows(self, run: RunState) -> None:
         if run.counted < len(run.rows):
             rows = run.rows[run.counted :] if run.counted else run.rows
             self.summaries.add_events(run.summary, rows, self._segment)
@@ -311,7 +259,7 @@ class EventWriter:
 
     # --- rows --------------------------------------------------------------------------------------
 
-    def _add_late(self, run: _Run, row: EventRow) -> None:
+    def _add_late(self, run: RunState, row: EventRow) -> None:
         """Add an event of an earlier step that is newer than all others of its run: nothing has its name."""
         position, timestamp, step, offset, size, crc, type, n = row
         run.timestamp, run.first = timestamp, None
@@ -328,7 +276,7 @@ class EventWriter:
             self._database.executemany(_INSERT_EVENT, self._late)
             self._late.clear()
 
-    def _add_row(self, run: _Run, event: EventKey | Event, where: Where, payload: memoryview) -> None:
+    def _add_row(self, run: RunState, event: EventKey | Event, where: Where, payload: memoryview) -> None:
         timestamp, step = int(event.timestamp), int(event.stepNumber)
         at = None if event.timestamp == timestamp else repr(event.timestamp)
         key = (run.id, timestamp, step, event.type)
@@ -344,23 +292,13 @@ class EventWriter:
             if held is None:
                 self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         if n:
-            self._note_row(run, timestamp, (step, event.type))
+            run.note_row(timestamp, (step, event.type))
             self._named += 1
             self._note_event(run, event, where)
         if n != 1:
             self._twins.append((where[0], n))
 
-    @staticmethod
-    def _note_row(run: _Run, timestamp: int, name: tuple[int, str]) -> None:
-        """A row has taken a name."""
-        assert run.timestamp is not None
-        if timestamp > run.timestamp:
-            run.timestamp, run.first = timestamp, None
-            run.names, run.same_time = {name: frozenset()}, 0
-        elif timestamp == run.timestamp and (names := _names_of(run)) is not None:
-            names[name] = frozenset(names.get(name, ()))
-
-    def _note_event(self, run: _Run, event: EventKey | Event, where: Where) -> None:
+    def _note_event(self, run: RunState, event: EventKey | Event, where: Where) -> None:
         """Count an event; one of an earlier step invalidates the cached listings of its run."""
         step, (position, segment, offset, length, crc) = int(event.stepNumber), where
         self._count_rows(run)
@@ -373,11 +311,11 @@ class EventWriter:
             self._reordered[run.id] = position
 
     def _in_blocks(
-        self, run: _Run, key: tuple[int, int, int, str], look: tuple[int, ...]
+        self, run: RunState, key: tuple[int, int, int, str], look: tuple[int, ...]
     ) -> tuple[int, list[ValueAddress]]:
         """Count of the events of a name that stand in blocks, and addresses of those that look alike."""
         _, timestamp, step, type = key
-        names = _names_of(run) if timestamp == run.timestamp else None
+        names = run.known_names() if timestamp == run.timestamp else None
         if names is not None:
             known = names.get((step, type), ())
             if look not in known:
@@ -441,12 +379,3 @@ class EventWriter:
             key,
         ).fetchone()
         return max(n or 0, in_blocks) + 1
-
-
-def _names_of(run: _Run) -> dict[_Name, set[_Look] | frozenset[_Look]] | None:
-    """The names of the events with a run's newest timestamp; None if they are not known."""
-    if run.names is None and run.first is not None:
-        _, _, step, _, size, crc, type, _ = run.first
-        run.names = {(step, type): {(size, crc)}}
-        run.same_time = 1
-    return run.names

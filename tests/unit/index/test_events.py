@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from perstack_stored.index import event_writer, writer
+from perstack_stored.index import event_writer, run_state, writer
 from perstack_stored.index.value_lookup import read_value
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.writer import Append
@@ -138,8 +138,8 @@ def test_events_are_numbered_alike_in_slices_of_any_size(
     """Many runs, in one transaction or many, with a small memory of runs: only the journal's order counts."""
     random = Random(cached * 100 + slice_)
     events = [e | {"runId": f"run-{random.randrange(4)}"} for e in make(200, 9)]
-    monkeypatch.setattr(event_writer, "_SAME_TIME_MAX", 20)
-    monkeypatch.setattr(event_writer, "N_MAX", 5)
+    monkeypatch.setattr(run_state, "_SAME_TIME_MAX", 20)
+    monkeypatch.setattr(run_state, "N_MAX", 5)
     monkeypatch.setattr(event_writer, "_NAMES_MAX", 30)
     expected: dict[int, int] = {}
     kept_before: dict[tuple[Any, ...], list[bytes]] = {}
