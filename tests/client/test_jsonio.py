@@ -11,7 +11,7 @@ from perstack_storage import NestedTooDeeply
 from perstack_storage._core import deepjson
 from perstack_storage._core.jsonio import _may_hold_long_integer, dumps, loads
 from perstack_storage._core.masking import masked
-from perstack_storage._storectl.tables import flat
+from perstack_storage._views.differences import flat
 
 HUGE = int("123456789" * 3 + "123")
 

@@ -12,8 +12,9 @@ import pytest
 
 from perstack_storage import Client
 from perstack_storage._core.masking import masked
-from perstack_storage._storectl import cells, completion, units
+from perstack_storage._storectl import completion
 from perstack_storage._storectl.arguments import make_parser
+from perstack_storage._views import cells, units
 from perstack_stored.model.masking import mask
 from tests.helpers.daemon import RunningDaemon, captured_run, eventually, golden, running_daemon
 from tests.helpers.replay import METHODS

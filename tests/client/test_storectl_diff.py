@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
-from perstack_storage._storectl import differences, following, values
+from perstack_storage._storectl import following, values
+from perstack_storage._views import differences
 from tests.helpers.daemon import RunningDaemon, captured_run, running_daemon, under_other_job
 from tests.helpers.replay import METHODS
 from tests.helpers.storectl import COMMAND, Run, on_terminal, runner

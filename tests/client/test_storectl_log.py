@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
-from perstack_storage._storectl import folding, ids, runs, selection, style, wording
-from perstack_storage._storectl.cells import Span, width_of
+from perstack_storage._storectl import folding, ids, runs, selection, style
+from perstack_storage._views import wording
+from perstack_storage._views.cells import Span, width_of
 from tests.helpers.daemon import RunningDaemon, captured_run, running_daemon, under_other_job
 from tests.helpers.replay import METHODS
 from tests.helpers.storectl import Run, on_terminal, runner

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
-from perstack_storage._storectl import graph
-from perstack_storage._storectl.graph import Run as Node
+from perstack_storage._views import graph
+from perstack_storage._views.graph import Run as Node
 from tests.helpers.daemon import RunningDaemon, captured_run, running_daemon, under_other_job
 from tests.helpers.replay import METHODS
 from tests.helpers.storectl import Run, on_terminal, runner

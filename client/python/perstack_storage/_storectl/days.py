@@ -1,8 +1,8 @@
 """Times of lines: whole in a pipe; on a terminal the time of the day, below a heading with day and zone."""
 
-from perstack_storage._storectl.cells import Span
 from perstack_storage._storectl.output import Output
-from perstack_storage._storectl.units import moment, when
+from perstack_storage._views.cells import Span
+from perstack_storage._views.units import moment, when
 
 
 class Days:

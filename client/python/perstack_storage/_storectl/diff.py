@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from perstack_storage import CheckpointNotFound, Client
-from perstack_storage._storectl import ids, wording
+from perstack_storage._storectl import ids
 from perstack_storage._storectl.call import OK, Call
-from perstack_storage._storectl.cells import GAP, Span, cell, fitted
-from perstack_storage._storectl.differences import Change, Difference, between
 from perstack_storage._storectl.output import Output
-from perstack_storage._storectl.units import number
+from perstack_storage._views import wording
+from perstack_storage._views.cells import GAP, Span, cell, fitted
+from perstack_storage._views.differences import Change, Difference, between
+from perstack_storage._views.units import number
 
 _NAMES = {
     "id": "checkpoint",

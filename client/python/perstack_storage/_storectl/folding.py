@@ -4,8 +4,8 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from perstack_storage._storectl import wording
-from perstack_storage._storectl.units import size_of, span_of
+from perstack_storage._views import wording
+from perstack_storage._views.units import size_of, span_of
 
 _JOINED_MAX = 1 << 20
 """Characters of the deltas of a stream that are kept for a search."""

@@ -6,13 +6,14 @@ from typing import Any
 
 from perstack_storage import Client
 from perstack_storage._core.masking import masked
-from perstack_storage._storectl import style, tables, wording
+from perstack_storage._storectl import style, tables
 from perstack_storage._storectl.call import OK, Call
-from perstack_storage._storectl.cells import GAP, Span, cell
 from perstack_storage._storectl.days import Days
 from perstack_storage._storectl.output import Output
 from perstack_storage._storectl.tables import Column
-from perstack_storage._storectl.units import when
+from perstack_storage._views import wording
+from perstack_storage._views.cells import GAP, Span, cell
+from perstack_storage._views.units import when
 
 EVENT_COLUMNS = (
     Column("time", lambda v: when(v["timestamp"]), style=lambda _: "dim"),

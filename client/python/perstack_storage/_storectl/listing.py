@@ -6,11 +6,12 @@ from typing import Any, cast
 
 from perstack_storage import JobFilters, Page, RunFilters
 from perstack_storage._core.masking import masked
-from perstack_storage._storectl import graph, ids, runs, style
+from perstack_storage._storectl import ids, runs, style
 from perstack_storage._storectl.call import OK, Call, Missing, pages
 from perstack_storage._storectl.following import CONTENT_COLUMNS, EVENT_COLUMNS, follow_events, is_within
 from perstack_storage._storectl.tables import Column
-from perstack_storage._storectl.units import number, span_of, when_s
+from perstack_storage._views import graph
+from perstack_storage._views.units import number, span_of, when_s
 
 # --- the daemon --------------------------------------------------------------------------------------
 

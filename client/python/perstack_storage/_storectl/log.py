@@ -5,17 +5,18 @@ from collections.abc import Iterable
 from itertools import islice
 
 from perstack_storage import Job, RunSummary
-from perstack_storage._storectl import ids, runs, tables, wording
+from perstack_storage._storectl import ids, runs, tables
 from perstack_storage._storectl.call import OK, Call
-from perstack_storage._storectl.cells import GAP, Span, cell, fitted
 from perstack_storage._storectl.days import Days
 from perstack_storage._storectl.folding import Item, folded, folded_back, merged, plain
 from perstack_storage._storectl.log_summary import Summary
 from perstack_storage._storectl.output import Output
 from perstack_storage._storectl.selection import selection, with_context
 from perstack_storage._storectl.style import RUN_STYLES, of_status
-from perstack_storage._storectl.units import number
-from perstack_storage._storectl.wording import tokens_text
+from perstack_storage._views import wording
+from perstack_storage._views.cells import GAP, Span, cell, fitted
+from perstack_storage._views.units import number
+from perstack_storage._views.wording import tokens_text
 
 _RUN_WIDTH, _RUN_WIDTH_MAX = 6, 26
 _LABEL_WIDTH, _TYPE_WIDTH = 9, 26

@@ -3,11 +3,11 @@
 from collections import Counter
 from typing import Any
 
-from perstack_storage._storectl import wording
-from perstack_storage._storectl.cells import Span, cell
 from perstack_storage._storectl.folding import Item
 from perstack_storage._storectl.output import Output
-from perstack_storage._storectl.units import number, span_of, when
+from perstack_storage._views import wording
+from perstack_storage._views.cells import Span, cell
+from perstack_storage._views.units import number, span_of, when
 
 _ERRORS_MAX = 20
 

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import IO, Any
 
 from perstack_storage._storectl import style, tables
-from perstack_storage._storectl.cells import GAP, Span, cell, fitted, width_of
 from perstack_storage._storectl.tables import Column
-from perstack_storage._storectl.units import moment, when
+from perstack_storage._views.cells import GAP, Span, cell, fitted, width_of
+from perstack_storage._views.differences import flat
+from perstack_storage._views.units import moment, when
 
 PAGER_DEFAULT = "less"
 _TIMES = frozenset({"startedAt", "finishedAt", "updatedAt", "timestamp"})
@@ -69,7 +70,7 @@ class Output:
         if self.as_json:
             self.line(tables.json_line(value))
             return
-        rows = [(cell(name), cell(item)) for name, item in tables.flat(value)]
+        rows = [(cell(name), cell(item)) for name, item in flat(value)]
         left = max([width_of(name) for name, _ in rows], default=0)
         for name, text in rows:
             spans = [Span(fitted(name, left), "dim"), Span(GAP + text)]

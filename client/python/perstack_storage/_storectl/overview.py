@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from perstack_storage import Job
-from perstack_storage._storectl import graph, ids, runs
+from perstack_storage._storectl import ids, runs
 from perstack_storage._storectl.call import OK, Call, Missing
-from perstack_storage._storectl.cells import Span, cell
-from perstack_storage._storectl.graph import Placed, Run, Usage, added, usage_of
 from perstack_storage._storectl.style import of_status
 from perstack_storage._storectl.tables import Column, json_line
-from perstack_storage._storectl.units import number, span_of, when_s
+from perstack_storage._views import graph
+from perstack_storage._views.cells import Span, cell
+from perstack_storage._views.graph import Placed, Run, Usage, added, usage_of
+from perstack_storage._views.units import number, span_of, when_s
 
 _RUN_WIDTH = 6
 _UNKNOWN = "unknown"

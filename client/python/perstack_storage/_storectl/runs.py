@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from perstack_storage import Client, EventFilters, Page, RunSummary
 from perstack_storage._storectl import ids
-from perstack_storage._storectl.graph import Run
+from perstack_storage._views.graph import Run
 
 _FIRST_PAGE, _PAGE, _WHOLE_PAGE = 16, 500, 128
 """Events at a time: few at first, so that the first line comes at once. A whole one may hold all messages."""

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from perstack_storage._storectl import wording
 from perstack_storage._storectl.folding import Item
+from perstack_storage._views import wording
 
 STEP_MAX = 2**53
 _TYPES_MAX = 100

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from perstack_storage._core.escape import escaped
-from perstack_storage._storectl.cells import Span, fitted, width_of
+from perstack_storage._views.cells import Span, fitted, width_of
 
 NO_COLOR = "NO_COLOR"
 CHOICES = ("auto", "always", "never")

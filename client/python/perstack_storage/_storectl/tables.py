@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 
 from perstack_storage._core.escape import escaped
 from perstack_storage._core.jsonio import dumps
-from perstack_storage._storectl.cells import GAP, Span, cell, fitted, width_of
+from perstack_storage._views.cells import GAP, Span, cell, fitted, width_of
 
 CELL_WIDTH_MIN = 8
 SAMPLE_ROWS = 500
 """Rows that set the widths of the columns; later rows are cut to them."""
-FLAT_LEVELS_MAX = 100
-"""What is nested more deeply is shown as JSON: names that grow with each level take too much."""
 
 
 class Column(NamedTuple):
@@ -90,15 +88,3 @@ def _line(cells: Sequence[Span], columns: Sequence[Column], widths: Sequence[int
     for (text, style), column, width in zip(cells, columns, widths, strict=True):
         spans += [Span(fitted(text, width, right=column.right), style), Span(GAP)]
     return spans[:-1]
-
-
-def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """Names and values in nested objects, with the names joined by dots."""
-    todo: list[tuple[str, object]] = [(name, value)]
-    while todo:
-        name, value = todo.pop()
-        if isinstance(value, dict) and value and name.count(".") < FLAT_LEVELS_MAX:
-            inner = [(f"{name}.{key}" if name else str(key), item) for key, item in value.items()]
-            todo.extend(reversed(inner))
-        else:
-            yield name, value

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from perstack_storage._storectl.cells import cell
+from perstack_storage._views.cells import cell
 
 _SPAN_MS_MAX = 1e14
 _NUMBER_MAX = 1e15

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from perstack_storage._core.jsonio import dumps
-from perstack_storage._storectl.units import number
+from perstack_storage._views.units import number
 
 TEXT_MAX = 4000
 """Characters of a value that are looked at for a line."""

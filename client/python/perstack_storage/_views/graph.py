@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from perstack_storage._storectl.wording import error_text, object_of, objects_of, text_in
+from perstack_storage._views.wording import error_text, object_of, objects_of, text_in
 
 USAGE_FIELDS = ("inputTokens", "outputTokens", "reasoningTokens", "cachedInputTokens", "totalTokens")
 STOPPED = "stoppedByDelegate"

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from perstack_storage._core.jsonio import dumps
-from perstack_storage._storectl.graph import Usage, usage_of
-from perstack_storage._storectl.tables import flat
+from perstack_storage._views.graph import Usage, usage_of
 
 _APART = frozenset({"messages", "usage"})
+FLAT_LEVELS_MAX = 100
+"""What is nested more deeply is shown as JSON: names that grow with each level take too much."""
 
 
 class Change(NamedTuple):
@@ -89,3 +90,15 @@ def _keyed(messages: list[Any]) -> Iterator[tuple[tuple[str, int], Any]]:
         key = f"id {id}" if isinstance(id, str) else dumps(message).decode()
         seen[key] = seen.get(key, 0) + 1
         yield (key, seen[key]), message
+
+
+def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """Names and values in nested objects, with the names joined by dots."""
+    todo: list[tuple[str, object]] = [(name, value)]
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, dict) and value and name.count(".") < FLAT_LEVELS_MAX:
+            inner = [(f"{name}.{key}" if name else str(key), item) for key, item in value.items()]
+            todo.extend(reversed(inner))
+        else:
+            yield name, value
