@@ -17,13 +17,20 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
     """A request is answered with an error, and none of it is stored. Raised by any check."""
 
     def __init__(
-        self, code: ErrorCode, message: str, field: str | None = None, *, retry_after_ms: int | None = None
+        self,
+        code: ErrorCode,
+        message: str,
+        field: str | None = None,
+        *,
+        retry_after_ms: int | None = None,
+        item: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.field = field
         self.retry_after_ms = retry_after_ms
+        self.item = item
 
     def alone(self) -> "Refusal":
         """This error without its traceback, to be kept: a traceback keeps all frames that it came through.
@@ -42,6 +49,8 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
         error["retryable"] = RETRYABLE[self.code]
         if self.retry_after_ms is not None:
             error["retryAfterMs"] = self.retry_after_ms
+        if self.item is not None:
+            error["item"] = self.item
         return error
 
 

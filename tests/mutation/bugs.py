@@ -59,6 +59,24 @@ _BUGS = (
         "pass",
     ),
     _Bug(
+        "an atomic batch is stored in part",
+        "store/commit.py",
+        "                if request.atomic:\n                    del appends",
+        "                if False:\n                    del appends",
+    ),
+    _Bug(
+        "recovery forgets that an entry is atomic",
+        "journal/recovery.py",
+        "entry.session, flags=entry.flags",
+        "entry.session, flags=0",
+    ),
+    _Bug(
+        "a restore cuts an atomic batch in two",
+        "offline/backup/restore.py",
+        "is_atomic = entry.header.flags & entry_format.ATOMIC",
+        "is_atomic = False",
+    ),
+    _Bug(
         "a segment begins without the sessions",
         "journal/writer.py",
         "sessions = self._sessions.snapshot()",

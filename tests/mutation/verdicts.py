@@ -24,6 +24,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "offline/check/index.py: _addresses: checksum": (
         "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
     ),
+    "recovery forgets that an entry is atomic": (
+        "tests/unit/store/test_atomic.py::test_recovery_keeps_it_whole_and_marked",
+    ),
+    "a restore cuts an atomic batch in two": (
+        f"{_BACKUP}::test_a_restore_does_not_cut_an_atomic_batch_in_two",
+    ),
     "datadir/lock.py: holder_of: flock": _EXEC,
     "launcher/users.py: join: flock": _EXEC,
     "launcher/users.py: last: flock": _EXEC,

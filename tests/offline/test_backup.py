@@ -130,6 +130,25 @@ def test_a_restore_may_end_within_a_batch(tmp_path: Path) -> None:
     assert Checked(tmp_path / "restored").findings == []
 
 
+def test_a_restore_does_not_cut_an_atomic_batch_in_two(tmp_path: Path) -> None:
+    """Asked for a position within it, the history ends before it; its client stores it once more."""
+    name = session()
+    items, body = batch([("storeEvent", json.dumps(event(f"e{n}", timestamp=n)).encode()) for n in range(4)])
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        raw.store("storeEvent", event("before"))
+        assert raw.ask("store", body, items=items, session=name, seq=1, atomic=True).header["count"] == 4
+        raw.store("storeEvent", event("behind", timestamp=9))
+        assert daemon.stop() == 0
+    back_up(tmp_path / "base", tmp_path / "backup")
+    for to, left in ((4, 1), (5, 5), (6, 6)):
+        base = tmp_path / f"restored{to}"
+        assert restore(str(tmp_path / "backup"), str(base), to_position=to).position == left
+        assert len(records(base)) == left
+    with running_daemon(tmp_path / "restored4") as daemon, Raw(daemon.endpoint) as raw:
+        assert raw.ask("store", body, items=items, session=name, seq=1, atomic=True).header["position"] == 2
+        assert daemon.stop() == 0
+
+
 # --- beside a daemon -------------------------------------------------------------------------------
 
 

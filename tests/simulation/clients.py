@@ -16,17 +16,20 @@ from tests.simulation.workload import Value, Workload
 
 
 class Request(NamedTuple):
-    """A frame of one store or several; `seq` 0 without a session."""
+    """A frame of one store or several; `seq` 0 without a session. An atomic one is all or nothing."""
 
     seq: int
     values: tuple[Value, ...]
     bad: frozenset[int]  # indices of values that must be refused
+    atomic: bool = False
 
     def frame(self, id: int, session: bytes, settled: int) -> bytes:
         """The bytes on the wire."""
         header: dict[str, Any] = {"v": 1, "id": id, "op": self.values[0].op}
         if len(self.values) > 1:
             header |= {"op": "store", "items": [[value.op, len(value.payload)] for value in self.values]}
+        if self.atomic:
+            header["atomic"] = True
         if self.seq:
             header |= {"session": session.hex(), "seq": self.seq, "settled": settled}
         return json.dumps(header).encode() + b"\n" + b"".join(value.payload for value in self.values)
@@ -42,6 +45,8 @@ class Ledger:
     def __init__(self) -> None:
         self.sent: dict[tuple[bytes, int], Value] = {}  # by session and number
         self.loose: set[Value] = set()  # without a session
+        # Atomic requests by session and number: how many values, and whether one of them is bad.
+        self.atomic: dict[tuple[bytes, int], tuple[int, bool]] = {}
         self.acknowledged: dict[int, Value] = {}  # by position
         self.numbers: dict[tuple[bytes, int], int] = {}  # position by session and number
         self.seen: dict[int, Stored] = {}  # by position: what a reader was shown
@@ -52,7 +57,7 @@ class Ledger:
         new = Ledger()
         new.sent, new.loose, new.acknowledged = dict(self.sent), set(self.loose), dict(self.acknowledged)
         new.numbers, new.seen, new.imported = dict(self.numbers), dict(self.seen), set(self.imported)
-        new.starts = set(self.starts)
+        new.starts, new.atomic = set(self.starts), dict(self.atomic)
         return new
 
     def acknowledge(self, session: bytes, seq: int, value: Value, position: int) -> None:
@@ -96,7 +101,7 @@ class Client:
         if not self.session:
             request = Request(0, values, frozenset())
         else:
-            request = Request(self.next_seq, values, bad)
+            request = Request(self.next_seq, values, bad, atomic=count > 1 and random.random() < 0.5)
             self.next_seq += count
         self.unanswered.append(request)
         return request
@@ -116,21 +121,15 @@ class Client:
         request = next((r for r in self.unanswered if self._id(r) == header["id"]), None)
         if request is None:
             return
-        if not header["ok"]:
-            if header["error"]["retryable"]:
-                self.must_retry = True
-                return
-            if len(request.values) > 1 or not request.bad:
-                raise Violation(f"refused for good: {header['error']}")
-            results: list[Any] = [header["error"]]
-        elif "results" in header:
-            results = header["results"]
-        else:
-            results = [header["position"] + i for i in range(len(request.values))]
+        results = self._results(header, request)
+        if results is None:
+            self.must_retry = True
+            return
         if len(results) != len(request.values):
             raise Violation(f"{len(request.values)} values, {len(results)} results")
         for i, (value, result) in enumerate(zip(request.values, results, strict=True)):
-            if isinstance(result, int) == (i in request.bad):
+            must_be_refused = bool(request.bad) if request.atomic else i in request.bad
+            if isinstance(result, int) == must_be_refused:
                 raise Violation(f"item {i} of {request.values}: {result}")
             if isinstance(result, int):
                 ledger.acknowledge(self.session, request.seq + i if request.seq else 0, value, result)
@@ -140,8 +139,26 @@ class Client:
         elif self.session:
             self.settled = self.next_seq - 1
 
+    def _results(self, header: dict[str, Any], request: Request) -> list[Any] | None:
+        """An outcome for each value: a position, or an error; None if it must be sent again."""
+        count = len(request.values)
+        if "results" in header:
+            return list(header["results"])
+        if header["ok"]:
+            return [header["position"] + i for i in range(count)]
+        error = header["error"]
+        if error["retryable"]:
+            return None
+        if (count > 1 and not request.atomic) or not request.bad:
+            raise Violation(f"refused for good: {error}")
+        if request.atomic and error.get("item") != min(request.bad):
+            raise Violation(f"refused as a whole for {error}, but {request.bad} are bad")
+        return [error] * count
+
     def note_sent(self, request: Request, ledger: Ledger) -> None:
         """Before a request leaves."""
+        if request.atomic:
+            ledger.atomic[self.session, request.seq] = len(request.values), bool(request.bad)
         for i, value in enumerate(request.values):
             if request.seq:
                 ledger.sent[self.session, request.seq + i] = value

@@ -9,13 +9,14 @@ _OPS = {kind: op for op, kind in KINDS.items()}
 
 
 def check_records(records: list[Stored], ledger: Ledger) -> None:
-    """Acknowledged, whole, once, in order, nothing invented, nothing that was shown taken back.
+    """Acknowledged, whole, once, in order, all or nothing, nothing invented, nothing shown taken back.
 
     Raises:
         Violation: a promise was broken.
     """
     _check_row(records, ledger)
     _check_sent(records, ledger)
+    _check_atomic(records, ledger)
     _check_kept(records, ledger)
 
 
@@ -49,6 +50,14 @@ def _check_sent(records: list[Stored], ledger: Ledger) -> None:
             last_seq[stored.session] = stored.seq
         elif value not in ledger.loose:
             raise Violation(f"position {position} holds what was never sent")
+
+
+def _check_atomic(records: list[Stored], ledger: Ledger) -> None:
+    numbers = {(stored.session, stored.seq): stored.position for stored in records if stored.seq}
+    for (session, seq), (count, is_refused) in ledger.atomic.items():
+        found = [numbers[session, seq + i] for i in range(count) if (session, seq + i) in numbers]
+        if found and (is_refused or found != list(range(found[0], found[0] + count))):
+            raise Violation(f"of the {count} stores of an atomic batch these positions are there: {found}")
 
 
 def _check_kept(records: list[Stored], ledger: Ledger) -> None:

@@ -23,7 +23,7 @@ def test_a_history_survives_a_crash_at_every_call() -> None:
     assert counts.looks > counts.points
 
 
-@pytest.mark.parametrize("seed", [2, 4, 5, 7])
+@pytest.mark.parametrize("seed", [2, 3, 5, 7])
 def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
     """Longer histories, with failing calls and several lives, are crashed at some of their calls."""
     counts = run(seed, Plan(sample=0.015))

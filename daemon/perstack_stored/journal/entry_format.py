@@ -66,6 +66,7 @@ class EntryType(IntEnum):
 _RECORDS = int(EntryType.RECORDS)
 SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
 _TYPES = frozenset({int(type) for type in EntryType})
+ATOMIC = 1  # flag of an entry: its records were stored all or none, and are restored all or none
 FLAG_IMPORTED = 1  # imported from an existing tree: a run setting counts as it is
 FLAG_RESTORED = 2  # restored from the tree by a repair: likewise, and time and session may be unknown
 
@@ -136,6 +137,7 @@ class EntryFields(NamedTuple):
         seq: number of the first record in its session; 0 without a session.
         session: id of the session, 16 bytes.
         type: what the entry is.
+        flags: `ATOMIC`, or 0.
     """
 
     position: int
@@ -144,13 +146,14 @@ class EntryFields(NamedTuple):
     seq: int = 0
     session: bytes = NO_SESSION
     type: EntryType = EntryType.RECORDS
+    flags: int = 0
 
 
 def encode_entry(
     salt: int, records: Sequence[Record], fields: EntryFields
 ) -> tuple[list[bytes | bytearray | memoryview], int]:
     """Encode an entry. Returns its buffers, ready to be written, and its padded size in bytes."""
-    position, time_ms, synced, seq, session, type = fields
+    position, time_ms, synced, seq, session, type, flags = fields
     payloads = [payload for _, _, payload in records]
     sizes = list(map(len, payloads))
     if type is EntryType.RECORDS:
@@ -164,7 +167,7 @@ def encode_entry(
     else:
         count, table = 0, b""
     length = ENTRY_HEADER_BYTES + len(table) + sum(sizes)
-    covered = _AFTER_CRC.pack(length, count, type, 0, position, time_ms, synced, seq, session) + table
+    covered = _AFTER_CRC.pack(length, count, type, flags, position, time_ms, synced, seq, session) + table
     crc = crc32c(covered, salt)
     for payload in payloads:
         crc = crc32c(payload, crc)
@@ -230,7 +233,7 @@ def record_places(data: bytes | memoryview, header: EntryHeader, offset: int = 0
         start += length
     if header.type == _RECORDS and start != header.length:
         raise NotAnEntryError("its records don't fill it")
-    if header.type not in _TYPES or header.flags:
+    if header.type not in _TYPES or header.flags & ~(ATOMIC if header.type == _RECORDS else 0):
         _refuse_newer(f"an entry of the type {header.type} with flags {header.flags}")
     return places
 

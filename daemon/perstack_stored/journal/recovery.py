@@ -31,6 +31,7 @@ class Kept(NamedTuple):
     seq: int
     session: bytes
     records: list[Record]
+    flags: int
 
 
 class Recovered(NamedTuple):
@@ -56,7 +57,9 @@ class Recovered(NamedTuple):
             buffers, _ = entry_format.encode_entry(
                 salt,
                 entry.records,
-                entry_format.EntryFields(entry.position, entry.time_ms, 0, entry.seq, entry.session),
+                entry_format.EntryFields(
+                    entry.position, entry.time_ms, 0, entry.seq, entry.session, flags=entry.flags
+                ),
             )
             pieces += buffers
         return b"".join(pieces)
@@ -215,7 +218,7 @@ def _keep(entry: Entry) -> Kept:
         Record(place.kind, place.flags, bytes(entry.data[place.start : place.start + place.length]))
         for place in entry_format.record_places(entry.data, found)
     ]
-    return Kept(found.position, found.time_ms, found.seq, found.session, records)
+    return Kept(found.position, found.time_ms, found.seq, found.session, records, found.flags)
 
 
 def refuse_lost_end(found: Recovered, known_position: Callable[[bytes], int]) -> None:

@@ -33,11 +33,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Append(NamedTuple):
-    """The records of one client frame; `seq` numbers the first of them, 0 without a session."""
+    """The records of one client frame; `seq` numbers the first of them, 0 without a session.
+
+    `flags` are those of the entry.
+    """
 
     session: bytes
     seq: int
     records: Sequence[Record]
+    flags: int = 0
 
 
 class JournalOptions(NamedTuple):
@@ -162,12 +166,12 @@ class JournalWriter:
         position = self._position
         buffers: list[bytes | bytearray | memoryview] = []
         firsts = []
-        for session, seq, records in batch:
+        for session, seq, records, flags in batch:
             firsts.append(position + 1)
             encoded, size = entry_format.encode_entry(
                 self._salt,
                 records,
-                EntryFields(position + 1, time_ms, synced, seq, session),
+                EntryFields(position + 1, time_ms, synced, seq, session, EntryType.RECORDS, flags),
             )
             buffers += encoded
             offset += size

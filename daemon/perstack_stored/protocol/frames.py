@@ -54,6 +54,7 @@ class RequestHeader(msgspec.Struct, gc=False):
     seq: int = 0
     settled: int = 0
     items: list[tuple[str, int]] | None = None
+    atomic: bool | None = None
     part: int = 0
     parts: int = 0
     bytes: int = 0

@@ -2,5 +2,5 @@
 
 READ_ALL_RECORDS_MAX = 10_000
 
-FEATURES = ("getEvent", "eventFilters", "omit", "summaries")
+FEATURES = ("getEvent", "eventFilters", "omit", "summaries", "atomic")
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
-from perstack_stored.journal.entry_format import NO_SESSION, Record
+from perstack_stored.journal.entry_format import ATOMIC, NO_SESSION, Record
 from perstack_stored.journal.sessions import Session, Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import value_check
@@ -64,7 +64,7 @@ class Committer:
             firsts = self.journal.write(appends) if appends else []
         except StorageFullError as error:
             return replies + self._undo(plans, str(error))
-        for (key, seq, records), first in zip(appends, firsts, strict=True):
+        for (key, seq, records, _), first in zip(appends, firsts, strict=True):
             if seq:
                 self._sessions.stored(key, seq, first, len(records))
             for kind, _, _ in records:
@@ -87,6 +87,11 @@ class Committer:
             last_before = session.last
             try:
                 repeats = session.admit(request.seq, len(items), request.settled)
+                if request.atomic and 0 < repeats < len(items):
+                    session.last = last_before
+                    raise Refusal(
+                        ErrorCode.BAD_REQUEST, "an atomic batch begins with numbers that were used", "seq"
+                    )
             except Refusal:
                 self._sessions.forget_empty(request.key)
                 raise
@@ -103,11 +108,15 @@ class Committer:
                     raise request.refusals[i]
             except Refusal as refusal:
                 refusals[i] = refusal.alone()
+                if request.atomic:
+                    del appends[len(appends) - len(groups) :], groups[:]
+                    break
                 records = []  # the numbers of an entry have no gap
                 continue
             if not records:
                 groups.append(_Group(len(appends), i))
-                appends.append(Append(key, request.seq + i if request.key else 0, records))
+                flags = ATOMIC if request.atomic else 0
+                appends.append(Append(key, request.seq + i if request.key else 0, records, flags))
             records.append(Record(kind, 0, payload))
         return _Plan(request, session, last_before, repeats, refusals, groups)
 
@@ -129,6 +138,8 @@ class Committer:
             if request.is_batch:
                 return frames.batch_answer(request.id, first, len(request.items))
             return frames.stored_answer(request.id, first)
+        if request.atomic:
+            return self._atomic_answer(plan)
         results = self._results(plan, firsts)
         if request.is_batch:
             self.counter.note(frames.BATCH_OP)
@@ -141,6 +152,23 @@ class Committer:
             return frames.error_answer(request.id, result)
         self.counter.note(request.op)
         return frames.stored_answer(request.id, result)
+
+    def _atomic_answer(self, plan: _Plan) -> bytes:
+        """Answer to an atomic batch that is refused, or was seen before: as a whole."""
+        request, refusals = plan.request, plan.refusals
+        if not refusals:
+            results = [self._repeated(plan, i) for i in range(plan.repeats)]
+            refusals = {i: result for i, result in enumerate(results) if isinstance(result, Refusal)}
+            positions = [result for result in results if isinstance(result, int)]
+            if not refusals:
+                self.counter.note(request.op)
+                if positions == list(range(positions[0], positions[0] + len(positions))):
+                    return frames.batch_answer(request.id, positions[0], len(positions))
+                return frames.results_answer(request.id, list(positions))
+        # What was refused before is refused again for the same reason, if the values tell it.
+        item = min(refusals, key=lambda i: (refusals[i].code is ErrorCode.SEQUENCE_OLD, i))
+        refusals[item].item = item
+        return self.refuse(request.id, refusals[item], request.op)
 
     def _results(self, plan: _Plan, firsts: list[int]) -> list[int | Refusal]:
         request = plan.request

@@ -26,6 +26,7 @@ class StoreRequest(NamedTuple):
     size: int  # bytes of the values
     op: str
     client: Client = NOBODY
+    atomic: bool = False  # all items are stored, or none
     refusals: dict[int, Refusal] | None = None  # by item: what the check found wrong; None if not checked
 
 
@@ -46,7 +47,17 @@ def open_request(
     items = _batch(header, body, items_max) if is_batch else [(int(frames.STORE_KINDS[header.op]), body)]
     assert header.id is not None
     return StoreRequest(
-        envelope, header.id, key, header.seq, header.settled, items, is_batch, len(body), header.op, client
+        envelope,
+        header.id,
+        key,
+        header.seq,
+        header.settled,
+        items,
+        is_batch,
+        len(body),
+        header.op,
+        client,
+        atomic=is_batch and bool(header.atomic),
     )
 
 

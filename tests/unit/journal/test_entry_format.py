@@ -27,7 +27,7 @@ _FIELDS = st.builds(
     entry_format.EntryFields,
     _U64, _U64, _U64, _U64,
     st.binary(min_size=16, max_size=16),
-    type=st.just(EntryType.RECORDS),
+    type=st.just(EntryType.RECORDS), flags=st.sampled_from([0, entry_format.ATOMIC]),
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_an_entry_comes_back_as_it_was_encoded(
     assert len(data) == size == entry_format.entry_size(records)
     assert size % entry_format.ALIGNMENT == 0
     header = entry_format.decode_header(data)
-    assert header[2:] == (len(records), EntryType.RECORDS, 0, *fields[:-1])
+    assert header[2:] == (len(records), EntryType.RECORDS, fields.flags, *fields[:-2])
     assert entry_format.entry_matches(data, header, salt)
     found = [
         Record(p.kind, p.flags, data[p.start : p.start + p.length])

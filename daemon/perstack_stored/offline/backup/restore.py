@@ -41,11 +41,15 @@ class Restored(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """Where a segment is cut: at `offset`, and after it the first `records` records of `entry`."""
+    """Where a segment is cut: at `offset`, and after it the first `records` records of `entry`.
+
+    `last` is the last position before the cut.
+    """
 
     offset: int
     entry: Entry | None
     records: int
+    last: int
 
 
 def restore(
@@ -56,7 +60,8 @@ def restore(
     Args:
         source: the folder of the backup; it is only read.
         base_path: the base; None for the default. It must be empty, or not there yet.
-        to_position: the last position to restore; None for all.
+        to_position: the last position to restore; None for all. In the middle of an atomic batch the
+            restored history ends before the batch.
         files: the file system, if not the real one.
 
     Raises:
@@ -70,7 +75,7 @@ def restore(
         manifest, last = what_it_holds(folder, to_position)
         with _new_base(files, path) as (base_dir, part_dir):
             store = uuid.uuid4().bytes
-            _write(files, folder, manifest, last, store, part_dir)
+            last = _write(files, folder, manifest, last, store, part_dir)
             files.sync(part_dir)
             files.rename(PART_NAME, STORED_NAME, source_dir=base_dir, target_dir=base_dir)
             files.sync(base_dir)
@@ -136,27 +141,29 @@ def _new_base(files: FileSystem, path: str) -> Iterator[tuple[int, int]]:
 
 def _write(
     files: FileSystem, folder: Folder, manifest: Manifest, last: int, store: bytes, part_dir: int
-) -> None:
+) -> int:
+    """Write the journal and an empty cursor; returns the last position that was restored."""
     files.make_dir("journal", FOLDER_MODE, dir_fd=part_dir)
     journal_dir = files.open_dir("journal", dir_fd=part_dir)
     try:
-        copies = copies_up_to(manifest, last)
+        copies, restored = copies_up_to(manifest, last), 0
         with progress("restored (bytes)", sum(copy.bytes for copy, _ in copies)) as advance:
             for copy, end in copies:
                 verify_copy(folder, copy, end)
-                _restore_segment(files, folder, copy, min(last, end), store, journal_dir)
+                restored = _restore_segment(files, folder, copy, min(last, end), store, journal_dir)
                 advance(copy.bytes)
         files.sync(journal_dir)
     finally:
         files.close(journal_dir)
     # The tree must be written from the beginning: it has no files yet.
     save_cursor(files, part_dir, store, Cursor(0, clean=True))
+    return restored
 
 
 def _restore_segment(
     files: FileSystem, folder: Folder, copy: SegmentCopy, last: int, store: bytes, journal_dir: int
-) -> None:
-    """Write a segment that ends with the position `last`."""
+) -> int:
+    """Write a segment that ends with the position `last`, or before; returns its last position."""
     with backup_folder.open_copy(folder, copy) as (source, header):
         cut = _cut(folder, copy, source, header, last)
         fd = files.create(segment_name(copy.number), FILE_MODE, dir_fd=journal_dir)
@@ -179,14 +186,18 @@ def _restore_segment(
             files.sync_data(fd)
         finally:
             files.close(fd)
+    return cut.last
 
 
 def _cut(folder: Folder, copy: SegmentCopy, source: int, header: SegmentHeader, last: int) -> _Cut:
     for entry in backup_folder.entries_of(folder, copy, source, header):
         if entry.header.position + entry.header.count - 1 > last:
-            records = last + 1 - entry.header.position
-            return _Cut(entry.offset, entry if records else None, records)
-    return _Cut(copy.bytes, None, 0)
+            # A batch that is all or nothing is not cut in two: the journal ends before it.
+            is_atomic = entry.header.flags & entry_format.ATOMIC
+            records = 0 if is_atomic else last + 1 - entry.header.position
+            before = entry.header.position - 1
+            return _Cut(entry.offset, entry if records else None, records, before + records)
+    return _Cut(copy.bytes, None, 0, last)
 
 
 def _beginning(entry: Entry, count: int, salt: int) -> tuple[list[bytes | bytearray | memoryview], int]:

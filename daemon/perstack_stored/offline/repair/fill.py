@@ -32,6 +32,7 @@ class Filled(NamedTuple):
     seq: int
     session: bytes
     records: list[Record]
+    flags: int = 0  # of the entry
 
 
 class FillCounts(Protocol):
@@ -122,7 +123,7 @@ class GapFiller:
                 known = self._vouchers.known(header.position + i)
                 self._counts.restored(header.position + i, known, place.kind, sources[i])
                 records.append(Record(place.kind, place.flags, payload))
-            return Filled(header.position, header.time_ms, header.seq, header.session, records)
+            return Filled(header.position, header.time_ms, header.seq, header.session, records, header.flags)
         time_ms = header.time_ms if from_ms <= header.time_ms <= to_ms else from_ms
         records = []
         for i, payload in enumerate(payloads):

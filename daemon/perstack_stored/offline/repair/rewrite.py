@@ -109,7 +109,9 @@ class SegmentRewriter:
         buffers, _ = entry_format.encode_entry(
             self._salt,
             filled.records,
-            entry_format.EntryFields(filled.position, self._time_ms, 0, filled.seq, filled.session, type),
+            entry_format.EntryFields(
+                filled.position, self._time_ms, 0, filled.seq, filled.session, type, filled.flags
+            ),
         )
         self._write(buffers)
 
@@ -137,7 +139,7 @@ def _as_filled(header: EntryHeader, data: memoryview) -> Filled:
         Record(place.kind, place.flags, data[place.start : place.start + place.length])
         for place in entry_format.record_places(data, header)
     ]
-    return Filled(header.position, header.time_ms, header.seq, header.session, records)
+    return Filled(header.position, header.time_ms, header.seq, header.session, records, header.flags)
 
 
 def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) -> None:
