@@ -6,6 +6,7 @@ import pytest
 
 from perstack_storage._core import frames
 from perstack_storage._core.batch import Batch
+from perstack_storage._core.conditions import AllOrNone
 from perstack_storage._core.errors import ProtocolError, StorageError
 from perstack_storage._core.protocol import ClientProtocol
 from perstack_stored.read.arguments import ARGUMENTS
@@ -13,13 +14,17 @@ from tests.vectors.vectors import Exchange, exchanges, name_of
 
 _STORES = {"storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting"}
 _SESSION = "8f" * 16
-_FIELDS = {"v", "op", "id", "session", "seq", "settled", "items", "part", "parts", "bytes", "timeoutMs"}
+_FIELDS = {
+    *("v", "op", "id", "session", "seq", "settled", "items", "atomic", "part", "parts", "bytes", "timeoutMs")
+}
 
 
 def _is_ours(exchange: Exchange) -> bool:
     """Whether this client ever makes such a request: its stores have a session, and `settled` always."""
     header = None if exchange.request is None else exchange.request.header
     if header is None or "part" in header or set(header) - _FIELDS:
+        return False
+    if "atomic" in header and (header["op"] != "store" or header["atomic"] is not True):
         return False
     if header["op"] == "store" and not all(len(item) == 2 for item in header.get("items", [[]])):
         return False
@@ -31,14 +36,17 @@ _OURS = [exchange for exchange in exchanges() if _is_ours(exchange)]
 
 def _made(header: dict[str, Any], body: bytes) -> bytes:
     op, id, session = header["op"], header["id"], header.get("session", "")
+    number = frames.StoreNumber(session, header.get("seq", 0), header.get("settled", 0))
+    if "atomic" in header:
+        return frames.store_request(op, id, number, body, AllOrNone(header["items"]).header())
     if op == "store":
         stores, start = [], 0
         for item_op, size in header["items"]:
             stores.append((item_op, body[start : start + size], None))
             start += size
-        return frames.batch_request(id, session, header["seq"], header["settled"], stores)
+        return frames.batch_request(id, number, stores)
     if op in _STORES:
-        return frames.store_request(op, id, session, header["seq"], header["settled"], body)
+        return frames.store_request(op, id, number, body)
     return frames.request(op, id, body, timeout_ms=header.get("timeoutMs"), session=session or None)
 
 

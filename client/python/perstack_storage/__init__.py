@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Names are imported when they are first used: many agents are processes that end soon, and the daemon's
 # processes use `perstack_storage.protocol` alone. These come without all the others.
 _ALONE = {
+    "AsyncAtomicBatch": "_async.atomic",
     "AsyncClient": "_async.client",
     "AsyncPipeline": "_async.pipeline",
     "Client": "_sync.client",

@@ -59,6 +59,7 @@ from perstack_storage._functions.paths import (
     get_job_dir,
     get_jobs_dir,
 )
+from perstack_storage._sync.atomic import AtomicBatch
 from perstack_storage._sync.client import Client
 from perstack_storage._sync.future import StoreFuture
 from perstack_storage._sync.pipeline import Pipeline
@@ -67,14 +68,17 @@ from perstack_storage._wire.endpoint import resolve_base, resolve_endpoint, sock
 from perstack_storage._wire.keys import CurveKeys
 
 if TYPE_CHECKING:
+    from perstack_storage._async.atomic import AsyncAtomicBatch
     from perstack_storage._async.client import AsyncClient
     from perstack_storage._async.pipeline import AsyncPipeline
 
 __all__ = [
     "RETRYABLE",
     "AnswerTooLarge",
+    "AsyncAtomicBatch",
     "AsyncClient",
     "AsyncPipeline",
+    "AtomicBatch",
     "Checkpoint",
     "CheckpointFilters",
     "CheckpointNotFound",

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from perstack_storage import AsyncClient, AsyncPipeline
+from perstack_storage import AsyncAtomicBatch, AsyncClient, AsyncPipeline
 
 
 class Blocking:
@@ -25,7 +25,7 @@ class Blocking:
         result = method(*args, **kwargs)
         if isinstance(result, asyncio.Future):
             return BlockingFuture(self._runner, result)
-        if isinstance(result, AsyncPipeline):
+        if isinstance(result, (AsyncAtomicBatch, AsyncPipeline)):
             return BlockingContext(self._runner, result)
         if isinstance(result, AsyncIterator):
             return self._iterate(result)

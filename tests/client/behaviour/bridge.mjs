@@ -31,8 +31,8 @@ function say(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`)
 }
 
-function told({ name, message, code, field, retryable }) {
-  return { name, message, code, field, retryable }
+function told({ name, message, code, field, retryable, index }) {
+  return { name, message, code, field, retryable, item: index }
 }
 
 function take(line) {

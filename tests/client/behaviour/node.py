@@ -19,6 +19,7 @@ from perstack_storage import (
     StorageError,
     TooMuchOutstanding,
 )
+from perstack_storage._core.calls import Stores
 
 TYPESCRIPT = Path(__file__).parents[3] / "client" / "typescript"
 BUILT = TYPESCRIPT / "dist" / "index.js"
@@ -135,6 +136,9 @@ class NodeClient:
     def store_changing(self, value: object, count: int) -> None:
         self._call("storeChanging", value, count)
 
+    def atomic(self) -> "NodeBatch":
+        return NodeBatch(self)
+
     def flush(self) -> None:
         self._call("flush")
 
@@ -177,12 +181,31 @@ class NodeClient:
         return float(self._call("ping")) / 1000
 
 
+class NodeBatch(Stores[None]):
+    """An atomic batch of the TypeScript client, as the Python clients have it."""
+
+    def __init__(self, client: NodeClient) -> None:
+        self._client = client
+        self._stores: list[tuple[str, Any]] = []
+        self.positions: list[int] = []
+
+    def _store(self, op: str, body: bytes) -> None:
+        self._stores.append((op, json.loads(body)))
+
+    def __enter__(self) -> "NodeBatch":
+        return self
+
+    def __exit__(self, kind: object, *raised: object) -> None:
+        if kind is None:
+            self.positions = self._client._call("storeAtomic", self._stores)
+
+
 def _raised(call: str, told: dict[str, Any]) -> Exception:
     """The error of the Python client that has the same name."""
     name = told["name"]
     if name in {"Refused", "CheckpointNotFound"}:
         kind = CheckpointNotFound if name == "CheckpointNotFound" else Refused
-        return kind(told, op=call)
+        return kind(told, op=call, index=told.get("item"))
     if name in _STATES:
         state = _STATES[name].__new__(_STATES[name])
         state.args = (told["message"],)

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any
 
+from perstack_storage._async.atomic import AsyncAtomicBatch
 from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._async.pipeline import AsyncPipeline
 from perstack_storage._async.reads import Reads
@@ -62,6 +63,10 @@ class AsyncClient(ClientBase, Reads, Stores[Coroutine[Any, Any, int]], NowaitSto
             max_in_flight: number of its stores that may be unanswered; by default what the daemon grants.
         """
         return AsyncPipeline(self._connection(), max_in_flight)
+
+    def atomic(self) -> AsyncAtomicBatch:
+        """Returns an asynchronous context manager whose stores are stored when it is left: all or none."""
+        return AsyncAtomicBatch(self._store)
 
     async def close(self) -> None:
         """Closes the connection, without a flush. Calls under way, and later ones, end with ClosedError."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from perstack_storage._async.clock import ListeningClock
 from perstack_storage._async.outstanding import TaskOutstanding
 from perstack_storage._core.batch import Sink, Store
+from perstack_storage._core.conditions import check_size
 from perstack_storage._core.errors import (
     ClosedError,
     ProtocolError,
@@ -86,8 +87,9 @@ class AsyncConnection(Transport):
         self._queue((op, body, None), sink, self.now())
 
     def store(self, op: str, body: bytes) -> Coroutine[Any, Any, int]:
-        """Queues one value; returns the awaitable of its position."""
+        """Queues one value, or an atomic batch; returns the awaitable of its (first) position."""
         self.check_open()
+        check_size(body, self._protocol.limits)
         future, now = self.loop.create_future(), self.now()
         self._awaited.append((now, future))
         self._queue((op, body, future), self.outstanding, now)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from perstack_storage._core.batch import Batch, Sink, Store
+from perstack_storage._core.conditions import numbers_of
 from perstack_storage._core.frames import Limits
 from perstack_storage._core.stores import BATCH_BYTES_MAX, StoreQueue
 
@@ -26,6 +27,11 @@ class Backlog:
 
     def __len__(self) -> int:
         return len(self.waiting)
+
+    @property
+    def numbers(self) -> int:
+        """Count of the numbers that the stores in it will take."""
+        return sum(numbers_of(store[1]) for store, _, _ in self.waiting)
 
     @property
     def oldest_at(self) -> float:
@@ -73,6 +79,6 @@ class Backlog:
             batch.stores.append(store)
             gone.append(batch)
             sink.abandoned(batch)  # before it is taken off: an exception here loses no outcome
-            self._stores.pass_number()
+            self._stores.pass_numbers(numbers_of(store[1]))
             waiting.popleft()
         return gone

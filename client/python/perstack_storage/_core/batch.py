@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from perstack_storage._core.conditions import Condition
 from perstack_storage._core.errors import StorageError
 
 Outcome = int | dict[str, Any]
@@ -34,6 +35,7 @@ class Batch:
 
     __slots__ = (
         "added_at",
+        "condition",
         "done",
         "error",
         "next_part",
@@ -49,8 +51,11 @@ class Batch:
         "taken",
     )
 
-    def __init__(self, start: int, sink: Sink | None, added_at: float) -> None:
+    def __init__(
+        self, start: int, sink: Sink | None, added_at: float, condition: Condition | None = None
+    ) -> None:
         self.start = start  # number of the first store
+        self.condition = condition  # of all its stores
         self.sink = sink
         self.added_at = added_at  # when its first store was called for
         self.stores: list[Store] = []
@@ -64,6 +69,11 @@ class Batch:
         self.done = False  # each of its stores has a final outcome
         self.error: dict[str, Any] | None = None
         self.successor: Batch | None = None  # the same one in the state that was made after an interruption
+
+    @property
+    def numbers(self) -> int:
+        """Count of the numbers of its stores: an atomic batch is one store that has several."""
+        return len(self.stores) + (0 if self.condition is None else self.condition.extra)
 
     @property
     def first(self) -> int:

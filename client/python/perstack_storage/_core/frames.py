@@ -87,32 +87,34 @@ def request(
     return f'{{"v":{VERSION},"op":"{op}","id":{request_id}{named}{timeout}}}\n'.encode() + body
 
 
-def store_request(op: str, request_id: int, session: str, seq: int, settled: int, body: bytes) -> bytes:
-    """Returns the frame of one store."""
-    return (
-        f'{{"v":{VERSION},"op":"{op}","id":{request_id},"session":"{session}",'
-        f'"seq":{seq},"settled":{settled}}}\n'
-    ).encode() + body
-
-
-def batch_request(
-    request_id: int, session: str, seq: int, settled: int, stores: Iterable[tuple[str, bytes, Any]]
-) -> bytes:
-    """Returns the frame of a batch; of each store, operation and body."""
-    items = ",".join([f'["{op}",{len(body)}]' for op, body, _ in stores])
-    head = (
-        f'{{"v":{VERSION},"op":"store","id":{request_id},"session":"{session}",'
-        f'"seq":{seq},"settled":{settled},"items":[{items}]}}\n'
-    )
-    return b"".join([head.encode(), *[body for _, body, _ in stores]])
-
-
 class StoreNumber(NamedTuple):
     """What numbers a store: its session, its number there, and up to which number all are settled."""
 
     session: str
     seq: int
     settled: int
+
+
+def store_request(op: str, request_id: int, number: StoreNumber, body: bytes, conditions: str = "") -> bytes:
+    """Returns the frame of one store, or of an atomic batch; `conditions` are fields after commas."""
+    session, seq, settled = number
+    return (
+        f'{{"v":{VERSION},"op":"{op}","id":{request_id},"session":"{session}",'
+        f'"seq":{seq},"settled":{settled}{conditions}}}\n'
+    ).encode() + body
+
+
+def batch_request(
+    request_id: int, number: StoreNumber, stores: Iterable[tuple[str, bytes, Any]], conditions: str = ""
+) -> bytes:
+    """Returns the frame of a batch; of each store, operation and body."""
+    session, seq, settled = number
+    items = ",".join([f'["{op}",{len(body)}]' for op, body, _ in stores])
+    head = (
+        f'{{"v":{VERSION},"op":"store","id":{request_id},"session":"{session}",'
+        f'"seq":{seq},"settled":{settled},"items":[{items}]{conditions}}}\n'
+    )
+    return b"".join([head.encode(), *[body for _, body, _ in stores]])
 
 
 def part_request(

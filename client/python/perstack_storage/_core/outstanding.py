@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from perstack_storage._core.batch import Batch
-from perstack_storage._core.errors import StorageError, refused
+from perstack_storage._core.conditions import refusal_of
+from perstack_storage._core.errors import StorageError
 from perstack_storage._core.outcomes import GivenUp
 
 MAX_OUTSTANDING_DEFAULT = 10_000
@@ -120,7 +121,7 @@ class Outstanding:
 
     def _finish(self, batch: Batch, given_up: list[StorageError]) -> None:
         outcomes: Outcomes = [
-            (store[2], outcome if isinstance(outcome, int) else refused(outcome, op=store[0]))
+            (store[2], outcome if isinstance(outcome, int) else refusal_of(store[0], store[1], outcome))
             for store, outcome in zip(batch.stores, batch.outcomes, strict=False)
         ]
         outcomes += [

@@ -88,7 +88,7 @@ class ClientProtocol:
     @property
     def called(self) -> int:
         """Number of stores called for so far; all have outcomes when `stores.settled` is as much."""
-        return self.stores.next_seq - 1 + len(self.backlog)
+        return self.stores.next_seq - 1 + self.backlog.numbers
 
     def gives_up_at(self, timeout_s: float) -> float:
         """Returns when the oldest store will have waited for so long with no store answered since."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from perstack_storage._core import frames
 from perstack_storage._core.batch import Batch, Outcome, Sink, Store
+from perstack_storage._core.conditions import AllOrNone, Condition, Conditional
 from perstack_storage._core.errors import ProtocolError
 from perstack_storage._core.patience import Patience
 
@@ -55,30 +56,36 @@ class StoreQueue:
 
     def append(self, store: Store, sink: Sink | None, now: float) -> Batch:
         """Appends a store, to the batch that still takes some or to a new one; returns the batch."""
-        size = len(store[1])
+        body = store[1]
+        size = len(body)
+        condition = body.condition if isinstance(body, Conditional) else None
         batch = self._open
         if (
             batch is None
             or batch.sink is not sink
+            or batch.condition is not condition
             or batch.size + size > BATCH_BYTES_MAX
             or now - batch.added_at > BATCH_AGE_MAX_S
         ):
-            batch = self._start_batch(size, sink, now)
+            batch = self._start_batch(size, sink, now, condition)
         batch.stores.append(store)  # from here on it is in the queue, at whatever step an exception comes
         batch.size += size
-        self._next_seq += 1
-        self.records += 1
+        numbers = 1 if condition is None else 1 + condition.extra
+        self._next_seq += numbers
+        self.records += numbers
         self.bytes += size
         if len(batch.stores) >= BATCH_ITEMS_MAX or len(batch.stores) >= self._limits.batch_items:
             self._open = None
         return batch
 
-    def _start_batch(self, size: int, sink: Sink | None, now: float) -> Batch:
-        batch = Batch(self._next_seq, sink, now)
+    def _start_batch(self, size: int, sink: Sink | None, now: float, condition: Condition | None) -> Batch:
+        batch = Batch(self._next_seq, sink, now, condition)
         self._unanswered.append(batch)
         self._waiting.append(batch)
         self._open = batch if size < BATCH_BYTES_MAX else None
-        if size > self._limits.frame_bytes - frames.HEADER_RESERVE_BYTES:
+        if type(condition) is AllOrNone:
+            self._open = None  # it has all its values, and can't come in parts
+        elif size > self._limits.frame_bytes - frames.HEADER_RESERVE_BYTES:
             batch.parts = -(-size // self._part_bytes)
         return batch
 
@@ -91,10 +98,10 @@ class StoreQueue:
         """Number of the next store."""
         return self._next_seq
 
-    def pass_number(self) -> None:
+    def pass_numbers(self, numbers: int) -> None:
         """Counts a store that was given up before it came into the queue. Nothing else is unanswered then."""
-        self._next_seq += 1
-        self.finished += 1
+        self._next_seq += numbers
+        self.finished += numbers
 
     def seal(self) -> None:
         """Makes the batch that still takes some ready to be sent as it is."""
@@ -130,9 +137,10 @@ class StoreQueue:
 
     def _take_off(self) -> None:
         batch = self._unanswered.popleft()
-        self.records -= len(batch.stores) - batch.taken
+        numbers = batch.numbers
+        self.records -= numbers - batch.taken
         self.bytes -= batch.size
-        self.finished += len(batch.stores)
+        self.finished += numbers
 
     @property
     def settled(self) -> int:
@@ -168,13 +176,15 @@ class StoreQueue:
         """Returns the bytes of a batch, or of its next part."""
         session, settled, first, pending = self._session, self.settled, batch.first, batch.pending
         op, body, _ = pending[0]
+        conditions = "" if batch.condition is None else batch.condition.header()
         if batch.parts > 1:
             part, value = (batch.next_part, self._part_bytes), memoryview(body)
             number = frames.StoreNumber(session, first, settled)
             return frames.part_request(op, request_id, number, part, value)
+        number = frames.StoreNumber(session, first, settled)
         if len(pending) == 1:
-            return frames.store_request(op, request_id, session, first, settled, body)
-        return frames.batch_request(request_id, session, first, settled, pending)
+            return frames.store_request(op, request_id, number, body, conditions)
+        return frames.batch_request(request_id, number, pending, conditions)
 
     def sent(self, batch: Batch, request_id: int, now: float) -> None:
         """Notes that the socket took the frame of a batch, or of its next part."""
@@ -208,7 +218,8 @@ class StoreQueue:
             return True
         size, count = batch.size, len(batch.pending)
         position = header.get("position")
-        if type(position) is int and header["ok"] and header.get("count", 1) == count:
+        numbers = batch.numbers - len(batch.outcomes)
+        if type(position) is int and header["ok"] and header.get("count", 1) == numbers:
             batch.outcomes = [*batch.outcomes, *range(position, position + count)]
             batch.done = True
             error = None
@@ -275,20 +286,21 @@ class StoreQueue:
         new.progress_at, new.finished = self.progress_at, self.finished
         for batch in list(self._unanswered):
             stores = list(batch.stores)
-            new._next_seq = max(new._next_seq, batch.start + len(stores))
+            new._next_seq = max(new._next_seq, batch.start + batch.numbers)
             outcomes = batch.outcomes
             heard = keep_unheard or batch.sink is not None or new._unanswered
             if not stores or not (heard or len(outcomes) >= len(stores)):
                 continue
-            same = Batch(batch.start, sink_of(batch.sink), batch.added_at)
+            same = Batch(batch.start, sink_of(batch.sink), batch.added_at, batch.condition)
             same.stores, same.outcomes = stores, outcomes
             same.done = len(outcomes) >= len(stores)
             same.sent_ever, same.error = batch.sent_ever, batch.error
             same.size = sum(len(store[1]) for store in same.pending)
-            if same.size > limits.frame_bytes - frames.HEADER_RESERVE_BYTES:
+            too_large = same.size > limits.frame_bytes - frames.HEADER_RESERVE_BYTES
+            if too_large and type(same.condition) is not AllOrNone:
                 same.parts = -(-same.size // new._part_bytes)
             same.taken = 0 if same.done else len(outcomes)
-            new.records += len(stores) - same.taken
+            new.records += same.numbers - same.taken
             new.bytes += same.size
             new._unanswered.append(same)
             batch.successor = same

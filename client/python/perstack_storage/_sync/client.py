@@ -5,6 +5,7 @@ from types import TracebackType
 
 from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.errors import noting
+from perstack_storage._sync.atomic import AtomicBatch
 from perstack_storage._sync.connection import Connection
 from perstack_storage._sync.future import StoreFuture
 from perstack_storage._sync.pipeline import Pipeline
@@ -56,6 +57,10 @@ class Client(ClientBase, Reads, Stores[int], NowaitStores[StoreFuture]):
             max_in_flight: number of its stores that may be unanswered; by default what the daemon grants.
         """
         return Pipeline(self._connection(), max_in_flight)
+
+    def atomic(self) -> AtomicBatch:
+        """Returns a context manager whose stores are stored together when it is left: all or none."""
+        return AtomicBatch(self._store)
 
     def close(self) -> None:
         """Closes all connections, without a flush.

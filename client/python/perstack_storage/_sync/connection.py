@@ -10,7 +10,8 @@ from types import CodeType
 from typing import TYPE_CHECKING, TypeVar
 
 from perstack_storage._core.batch import Batch, Outcome, Sink, Store
-from perstack_storage._core.errors import ClosedError, StorageError, TooMuchOutstanding, refused
+from perstack_storage._core.conditions import refusal_of
+from perstack_storage._core.errors import ClosedError, StorageError, TooMuchOutstanding
 from perstack_storage._core.outcomes import GivenUp
 from perstack_storage._core.outstanding import NowaitSettings
 from perstack_storage._core.reads import Read
@@ -109,7 +110,7 @@ class Connection:
 
         outcome = self._on_core(work)
         if isinstance(outcome, dict):
-            raise refused(outcome, op=op)
+            raise refusal_of(op, body, outcome)
         return outcome
 
     def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:

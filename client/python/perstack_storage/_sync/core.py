@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from perstack_storage._core.batch import Batch, Sink, Store
+from perstack_storage._core.conditions import check_size
 from perstack_storage._core.errors import ClosedError, refused
 from perstack_storage._core.protocol import ClientProtocol
 from perstack_storage._core.reads import Read
@@ -133,6 +134,7 @@ class Core(Transport):
 
     def queue(self, store: Store) -> Batch:
         """Queues a store that this call waits for."""
+        check_size(store[1], self._protocol.limits)
         self._stores.seal()
         batch = self._stores.append(store, None, self.watch.now())
         self._stores.seal()

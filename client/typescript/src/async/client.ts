@@ -32,7 +32,7 @@ import {
 } from "../wire/target.js"
 import { performance } from "node:perf_hooks"
 
-import type { StoreOp } from "../core/batch.js"
+import { AllOrNone, BATCH_OP, type StoreOp } from "../core/conditions.js"
 import { Connection } from "./connection.js"
 import { Pipeline } from "./pipeline.js"
 
@@ -195,6 +195,19 @@ export class DaemonStorage {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /**
+   * Stores several values all or none, across kinds; resolves to their positions, which follow each other.
+   *
+   * Where one is refused nothing is stored, and `Refused` has its `index`.
+   */
+  async storeAtomic(stores: readonly (readonly [StoreOp, object])[]): Promise<number[]> {
+    const bodies = stores.map(([, value]) => Buffer.from(textOf(value)))
+    if (bodies.length === 0) return []
+    const all = new AllOrNone(stores.map(([op], i) => [op, bodies[i]?.length ?? 0]))
+    const first = await this.#connection.store(BATCH_OP, Buffer.concat(bodies), all)
+    return bodies.map((_, i) => first + i)
   }
 
   /** Returns something to store much with: its stores return at once, and it knows their positions. */

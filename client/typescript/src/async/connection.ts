@@ -17,6 +17,7 @@ import { openWire, type Wire } from "../wire/wire.js"
 import { randomBytes } from "node:crypto"
 
 import type { Batch, Outcome, StoreOp } from "../core/batch.js"
+import { AllOrNone, type Condition } from "../core/conditions.js"
 import { Absence } from "./absence.js"
 import { ListeningClock } from "./clock.js"
 
@@ -80,22 +81,25 @@ export class Connection {
     return this.#clock.now()
   }
 
-  /** Queues one value, of which the bytes are not to change any more; resolves to its position. */
-  store(op: StoreOp, body: Uint8Array): Promise<number> {
+  /** Queues one value, or an atomic batch, of which the bytes are not to change any more; resolves to its position. */
+  store(op: StoreOp | "store", body: Uint8Array, condition?: Condition): Promise<number> {
     const caller = this.#called - this.#finished < this.#callersMax ? callerOf(this.store) : undefined
     return new Promise((resolve, reject) => {
       this.#checkOpen()
       this.#checkRoom()
+      const all = condition instanceof AllOrNone ? condition : undefined
+      all?.check(body.length, this.#protocol.limits)
       this.#called += 1
       this.#outstandingBytes += body.length
       const settle = (outcome: Outcome | Error): void => {
         this.#finished += 1
         this.#outstandingBytes -= body.length
         if (typeof outcome === "number") resolve(outcome)
-        else reject(blamed(outcome instanceof Error ? outcome : refused(op, outcome), caller))
+        else if (outcome instanceof Error) reject(blamed(outcome, caller))
+        else reject(blamed(refused(all?.refusedItem(outcome)?.[0] ?? op, outcome), caller))
       }
       const now = this.#clock.now()
-      this.#protocol.backlog.append({ op, body, calledAt: now, settle })
+      this.#protocol.backlog.append({ op, body, condition, calledAt: now, settle })
       this.#turnSoon() // not now: the calls of all tasks that are ready travel together
       if (this.#wire !== undefined && this.#protocol.stores.hasFullBatch) this.#send(now)
     })

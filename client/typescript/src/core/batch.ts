@@ -1,15 +1,17 @@
 // Stores that travel together, and what became of them.
 
+import type { Condition, StoreOp } from "./conditions.js"
 import type { WireError } from "./errors.js"
 
-export type StoreOp = "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting"
+export type { StoreOp } from "./conditions.js"
 
-/** The position of a store, or what the daemon refused it with. */
+/** The (first) position of a store, or what the daemon refused it with. */
 export type Outcome = number | WireError
 
-/** One store: its bytes are those of the value at the call. */
+/** One store: its bytes are those of the value at the call. An atomic batch is one store. */
 export interface Store {
-  readonly op: StoreOp
+  readonly op: StoreOp | "store"
+  readonly condition?: Condition | undefined
   readonly body: Uint8Array
   /** When it was called for. */
   readonly calledAt: number
@@ -36,7 +38,13 @@ export class Batch {
   constructor(
     public first: number,
     readonly calledAt: number,
+    readonly condition?: Condition,
   ) {}
+
+  /** Count of the numbers of the stores without an outcome. */
+  get numbers(): number {
+    return this.stores.length === 0 ? 0 : this.stores.length + (this.condition?.extra ?? 0)
+  }
 
   add(store: Store): void {
     this.stores.push(store)
@@ -64,8 +72,9 @@ export class Batch {
       this.bytes -= store.body.length
       this.#settled.push([store, outcome])
     }
+    const before = this.numbers
     this.stores.splice(0, outcomes.length)
-    this.first += outcomes.length
+    this.first += before - this.numbers
   }
 
   /** Settles its stores: with what is known, and those without an outcome with `reason`. */

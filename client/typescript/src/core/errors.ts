@@ -85,6 +85,8 @@ export interface WireError {
   field?: string
   retryable?: boolean
   retryAfterMs?: number
+  /** Of an atomic batch: the number of the value that was refused. */
+  item?: number
 }
 
 /**
@@ -102,6 +104,8 @@ export class Refused extends StorageError {
   readonly retryable: boolean
   /** The operation, such as `storeEvent`. */
   readonly op: string
+  /** In an atomic batch, the number of the value that was refused, from 0. */
+  readonly index: number | undefined
 
   constructor(op: string, error: WireError, message = `${op} refused: ${error.message} (${error.code})`) {
     super(message)
@@ -109,6 +113,7 @@ export class Refused extends StorageError {
     this.field = error.field
     this.retryable = error.retryable ?? false
     this.op = op
+    this.index = error.item
   }
 }
 

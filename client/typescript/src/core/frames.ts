@@ -73,7 +73,7 @@ export function parseAnswer(frame: Buffer): Answer {
 /** Returns what an error object of the wire says, whatever it is. */
 export function errorOf(value: unknown): WireError {
   if (!isObject(value)) return { code: "INTERNAL", message: "an error without details" }
-  const { code, message, retryAfterMs } = value
+  const { code, message, retryAfterMs, item } = value
   const error: WireError = {
     code: typeof code === "string" ? code : "INTERNAL",
     message: typeof message === "string" ? message : "",
@@ -81,6 +81,7 @@ export function errorOf(value: unknown): WireError {
   if (typeof value["field"] === "string") error.field = value["field"]
   if (typeof value["retryable"] === "boolean") error.retryable = value["retryable"]
   if (typeof retryAfterMs === "number") error.retryAfterMs = Math.min(Math.max(retryAfterMs, 0), RETRY_AFTER_MAX_MS)
+  if (Number.isSafeInteger(item)) error.item = item as number
   return error
 }
 
@@ -107,15 +108,21 @@ export interface Place {
   settled: number
 }
 
-/** Returns the frame of one store. */
-export function storeRequest(op: string, id: number, place: Place, body: Uint8Array): Buffer {
-  return frame(`"op":"${op}",${placed(id, place)}`, [body])
+/** Returns the frame of one store, or of an atomic batch; `conditions` are fields of the header after commas. */
+export function storeRequest(op: string, id: number, place: Place, body: Uint8Array, conditions = ""): Buffer {
+  return frame(`"op":"${op}",${placed(id, place)}${conditions}`, [body])
 }
 
 /** Returns the frame of a batch of stores: the first one has the number of `place`. */
-export function batchRequest(id: number, place: Place, ops: readonly string[], bodies: readonly Uint8Array[]): Buffer {
+export function batchRequest(
+  id: number,
+  place: Place,
+  ops: readonly string[],
+  bodies: readonly Uint8Array[],
+  conditions = "",
+): Buffer {
   const items = bodies.map((body, i) => `["${ops[i]}",${body.length}]`)
-  return frame(`"op":"store",${placed(id, place)},"items":[${items.join()}]`, bodies)
+  return frame(`"op":"store",${placed(id, place)},"items":[${items.join()}]${conditions}`, bodies)
 }
 
 /** Returns the frame of a part of a value: number `part` of those of `partBytes` each. */

@@ -2,6 +2,7 @@
 // No sockets and no clocks: the time comes in as `now`, in milliseconds of a steady clock.
 
 import { Batch, type Outcome, type Store } from "./batch.js"
+import { AllOrNone, type Condition } from "./conditions.js"
 import { ProtocolError, type WireError } from "./errors.js"
 import * as frames from "./frames.js"
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, PATIENCE_MAX_MS, PATIENCE_MIN_MS } from "./patience.js"
@@ -64,24 +65,28 @@ export class StoreQueue {
     let batch = this.#open
     if (
       batch === undefined ||
+      batch.condition !== store.condition ||
       batch.bytes + size > BATCH_BYTES_MAX ||
       store.calledAt - batch.calledAt > BATCH_AGE_MAX_MS
     ) {
-      batch = this.#startBatch(size, store.calledAt)
+      batch = this.#startBatch(size, store.calledAt, store.condition)
     }
     batch.add(store)
-    this.#nextSeq += 1
-    this.#records += 1
+    const numbers = 1 + (store.condition?.extra ?? 0)
+    this.#nextSeq += numbers
+    this.#records += numbers
     this.#bytes += size
     if (batch.stores.length >= Math.min(BATCH_ITEMS_MAX, this.#limits.batchItems)) this.#open = undefined
   }
 
-  #startBatch(size: number, now: number): Batch {
-    const batch = new Batch(this.#nextSeq, now)
+  #startBatch(size: number, now: number, condition: Condition | undefined): Batch {
+    const batch = new Batch(this.#nextSeq, now, condition)
     this.#unanswered.push(batch)
     this.#waiting.push(batch)
     this.#open = size < BATCH_BYTES_MAX ? batch : undefined
-    if (size > this.#limits.frameBytes - frames.HEADER_RESERVE_BYTES) {
+    if (condition instanceof AllOrNone) {
+      this.#open = undefined // it has all its values, and can't come in parts
+    } else if (size > this.#limits.frameBytes - frames.HEADER_RESERVE_BYTES) {
       batch.parts = Math.ceil(size / this.#partBytes)
     }
     return batch
@@ -102,7 +107,7 @@ export class StoreQueue {
     while (this.#unanswered[count] !== undefined && (this.#unanswered[count]?.calledAt ?? 0) <= through) count += 1
     const gone = this.#unanswered.splice(0, count)
     for (const batch of gone) {
-      this.#records -= batch.stores.length
+      this.#records -= batch.numbers
       this.#bytes -= batch.bytes
       batch.error = gone[0]?.error
     }
@@ -138,9 +143,10 @@ export class StoreQueue {
     if (batch.parts > 1) {
       return frames.partRequest(first.op, id, place, first.body, batch.nextPart, this.#partBytes)
     }
-    if (batch.stores.length === 1) return frames.storeRequest(first.op, id, place, first.body)
+    const conditions = batch.condition?.header() ?? ""
+    if (batch.stores.length === 1) return frames.storeRequest(first.op, id, place, first.body, conditions)
     const ops = batch.stores.map((store) => store.op)
-    return frames.batchRequest(id, place, ops, batch.stores.map((store) => store.body))
+    return frames.batchRequest(id, place, ops, batch.stores.map((store) => store.body), conditions)
   }
 
   /** Every number up to this one has its final answer, or was given up. */
@@ -178,10 +184,10 @@ export class StoreQueue {
       batch.sentAt = this.progressAt = now
       return true
     }
-    const outcomes = outcomesOf(answer, batch.stores.length)
-    const [records, bytes] = [batch.stores.length, batch.bytes]
+    const [records, bytes] = [batch.numbers, batch.bytes]
+    const outcomes = outcomesOf(answer, batch.stores.length, records)
     const error = batch.take(outcomes)
-    this.#records -= records - batch.stores.length
+    this.#records -= records - batch.numbers
     this.#bytes -= bytes - batch.bytes
     if (batch.parts > 1) this.#dropParts(batch)
     if (error !== undefined) this.#retry(batch, error, now)
@@ -224,11 +230,11 @@ export class StoreQueue {
   }
 }
 
-/** Returns the outcome of each of `count` stores; throws ProtocolError if the answer does not fit them. */
-function outcomesOf({ header, error }: frames.Answer, count: number): Outcome[] {
+/** Returns the outcome of each of `count` stores of so many numbers; throws ProtocolError if the answer does not fit. */
+function outcomesOf({ header, error }: frames.Answer, count: number, numbers: number): Outcome[] {
   if (error !== undefined) return new Array<Outcome>(count).fill(error)
   const { position, results } = header
-  if (isPosition(position) && (header.count ?? 1) === count) {
+  if (isPosition(position) && (header.count ?? 1) === numbers) {
     return Array.from({ length: count }, (_, i) => position + i)
   }
   if (!Array.isArray(results) || results.length !== count) {
