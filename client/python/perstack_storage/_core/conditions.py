@@ -47,7 +47,7 @@ class AllOrNone(Condition):
         return f',"items":[{items}],"atomic":true'
 
     def check(self, size: int, limits: "frames.Limits") -> None:
-        """Raises Refused if the daemon takes no frame with so many values, or so many bytes."""
+        """Raises Refused if a daemon with these limits takes no such frame."""
         header = frames.HEADER_RESERVE_BYTES + _ITEM_HEADER_BYTES * len(self.items)
         if len(self.items) > limits.batch_items:
             said = f"an atomic batch holds at most {limits.batch_items} values, not {len(self.items)}"
