@@ -117,7 +117,9 @@ class AsyncConnection(Transport):
         if self.closed:
             raise ClosedError("the client is closed")
 
-    async def call(self, op: str, arguments: bytes = b"", wait_s: float = 0.0) -> Read:
+    async def call(
+        self, op: str, arguments: bytes = b"", wait_s: float = 0.0, bytes_max: int | None = None
+    ) -> Read:
         """Sends a request that stores nothing; returns it with its complete answer.
 
         It begins when the stores that were called for before have their outcomes, so that it sees them.
@@ -126,10 +128,13 @@ class AsyncConnection(Transport):
             op: the operation.
             arguments: the body.
             wait_s: how long the daemon may put its answer off.
+            bytes_max: what is taken of an answer; a larger one fails with AnswerTooLarge.
         """
         self.check_open()
         deadline = self.now() + self._timeout_s + wait_s
         read = Read(op, arguments, deadline, wait_s=wait_s)
+        if bytes_max is not None:
+            read.answer_bytes_max = bytes_max
         answered = self._reading[read] = self.loop.create_future()
         self._reads_due = min(self._reads_due, deadline)
         if wait_s:

@@ -49,6 +49,7 @@ class Read:
         self._pieces: list[bytes] = []
         self._size = 0
         self.value_bytes_max = frames.VALUE_BYTES_DEFAULT  # what the daemon says of a single value
+        self.answer_bytes_max = ANSWER_BYTES_MAX  # what the caller takes
         self.after = 0  # the number of stores that must be finished before it is sent
         self._id: int | None = None
         self._send_at: float | None = 0.0  # None: sent, the answer is waited for
@@ -138,7 +139,8 @@ class Read:
     def _bytes_max(self) -> int:
         if self.op in _SMALL:
             return _SMALL_BYTES_MAX
-        return min(self.value_bytes_max, ANSWER_BYTES_MAX) if self.op in _SINGLE else ANSWER_BYTES_MAX
+        most = min(self.answer_bytes_max, ANSWER_BYTES_MAX)
+        return min(self.value_bytes_max, most) if self.op in _SINGLE else most
 
     def _too_large(self) -> str:
         what = f"the answer to {self.op} has more than {self._bytes_max:,} bytes"

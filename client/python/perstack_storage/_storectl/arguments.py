@@ -6,7 +6,17 @@ from typing import Any, NoReturn
 
 from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
-from perstack_storage._storectl import diff, following, ids, listing, log, overview, storing, style
+from perstack_storage._storectl import (
+    diff,
+    following,
+    ids,
+    inspecting,
+    listing,
+    log,
+    overview,
+    storing,
+    style,
+)
 from perstack_storage._storectl.call import PROG, Command
 from perstack_storage._storectl.completion import SHELLS, commands_of
 from perstack_storage._storectl.selection import steps
@@ -15,6 +25,7 @@ from perstack_storage._storectl.values import at_least, cursor, moment, seconds
 from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, PERSTACK_BASE_VARIABLE
 
 TIMEOUT_DEFAULT_S = 10.0
+PORT_MAX = 65_535
 _COMMON = {
     "endpoint": None,
     "base_path": None,
@@ -121,6 +132,7 @@ def make_parser() -> argparse.ArgumentParser:
         "follow", following.follow, "print every record as it is stored",
         "From the first record on, or as the options say. Ends with Ctrl-C, or as --limit and --idle say.",
     ))  # fmt: skip
+    _add_inspect(commands)
     added = commands.add(
         "completion", None, "print a script that completes commands, options and ids",
         f"bash and zsh: source <({PROG} completion bash); fish: {PROG} completion fish | source",
@@ -219,6 +231,27 @@ def _add_views(commands: _Commands) -> None:
     added.add_argument("--job", metavar="JOB", help="of both (default: the newest that has them)")
 
 
+def _add_inspect(commands: _Commands) -> None:
+    added = commands.add(
+        "inspect", inspecting.inspect, "show all of it in the browser, live",
+        "Serves a page and a read-only gateway (HTTP, JSON, server-sent events) on loopback, and prints the"
+        " address with its token. Ends with Ctrl-C. It needs perstack-stored[inspect].",
+    )  # fmt: skip
+    added.add_argument("--open", action="store_true", help="open it in a browser")
+    added.add_argument(
+        "--port", type=at_least(0), metavar="PORT", help="of loopback (default: 7180, or a free one); 0: free"
+    )
+    added.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="take the token from there; else a new one",
+    )
+    added.add_argument(
+        "--allow-host", action="append", metavar="HOST",
+        help="a name of this host behind a reverse proxy; may be repeated",
+    )  # fmt: skip
+
+
 def _add_follow(added: argparse.ArgumentParser) -> None:
     start = added.add_mutually_exclusive_group()
     start.add_argument(
@@ -259,6 +292,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
             parser.error("--after has no place beside --follow")
         if given.idle is not None and not given.follow:
             parser.error("--idle has a meaning with --follow only")
+    if given.command == "inspect" and given.port is not None and given.port > PORT_MAX:
+        parser.error(f"--port must be at most {PORT_MAX}")
     if given.command == "follow" and given.run is not None and given.job is None:
         parser.error("--run needs --job")
     return given

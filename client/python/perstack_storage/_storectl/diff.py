@@ -9,7 +9,7 @@ from perstack_storage._storectl.call import OK, Call
 from perstack_storage._storectl.output import Output
 from perstack_storage._views import wording
 from perstack_storage._views.cells import GAP, Span, cell, fitted
-from perstack_storage._views.differences import Change, Difference, between
+from perstack_storage._views.differences import Change, Difference, as_json, between
 from perstack_storage._views.units import number
 
 _NAMES = {
@@ -45,7 +45,7 @@ def diff(call: Call) -> int:
     )
     found = between(before, after)
     if call.out.as_json:
-        call.out.details(_as_json(before, after, found))
+        call.out.details(as_json(before, after, found))
         return OK
     rows = list(_rows(before, found))
     width = min(max(len(name) for name, _ in rows), _NAME_WIDTH_MAX)
@@ -157,26 +157,3 @@ def _part_text(part: dict[str, Any]) -> str:
         inner = wording.parts_text(wording.objects_of(part, "contents"))
         return f"{wording.text_in(part, 'toolName')}: {inner}"
     return wording.parts_text([part])
-
-
-def _as_json(before: Any, after: Any, found: Difference) -> dict[str, Any]:
-    messages = found.messages
-    return {
-        "from": {"job": before["jobId"], "checkpoint": before["id"]},
-        "to": {"job": after["jobId"], "checkpoint": after["id"]},
-        "fields": {name: _change_as_json(change) for name, change in found.fields.items()},
-        "usage": {name: _change_as_json(change) for name, change in found.usage.items()},
-        "messages": {
-            "from": messages.before,
-            "to": messages.after,
-            "unchanged": messages.unchanged,
-            "added": messages.added,
-            "removed": messages.removed,
-            "changed": [_change_as_json(change) for change in messages.changed],
-            "moved": messages.moved,
-        },
-    }
-
-
-def _change_as_json(change: Change) -> dict[str, Any]:
-    return {"from": change.before, "to": change.after}

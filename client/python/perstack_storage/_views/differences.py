@@ -102,3 +102,27 @@ def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
             todo.extend(reversed(inner))
         else:
             yield name, value
+
+
+def as_json(before: Any, after: Any, found: Difference) -> dict[str, Any]:
+    """A difference and what it is of, as JSON has it."""
+    messages = found.messages
+    return {
+        "from": {"job": before["jobId"], "checkpoint": before["id"]},
+        "to": {"job": after["jobId"], "checkpoint": after["id"]},
+        "fields": {name: _change_as_json(change) for name, change in found.fields.items()},
+        "usage": {name: _change_as_json(change) for name, change in found.usage.items()},
+        "messages": {
+            "from": messages.before,
+            "to": messages.after,
+            "unchanged": messages.unchanged,
+            "added": messages.added,
+            "removed": messages.removed,
+            "changed": [_change_as_json(change) for change in messages.changed],
+            "moved": messages.moved,
+        },
+    }
+
+
+def _change_as_json(change: Change) -> dict[str, Any]:
+    return {"from": change.before, "to": change.after}

@@ -1,0 +1,34 @@
+"""Bounds of the gateway."""
+
+PORT_DEFAULT = 7180
+CONNECTIONS_MAX = 1024
+"""Open connections; one more is answered with 503."""
+STREAMS_MAX = 600
+"""Streams of server-sent events at a time; one more is answered with 503."""
+REQUESTS_MAX = 16
+"""Requests that are read or sent at a time, without streams; more wait."""
+ANSWER_BYTES_MAX = 64 << 20
+"""Bytes of an answer; a larger one is refused: ask for fewer items, or omit fields."""
+RECORDS_BYTES_MAX = 272 << 20
+"""The same where records are cut before they are sent: one of them alone has 256 MiB at most."""
+RECORD_READS_MAX = 2
+"""Such reads at a time; more wait."""
+PAGE_DEFAULT, PAGE_MAX = 100, 1000
+RECORDS_DEFAULT, RECORDS_MAX = 1000, 10_000
+TYPES_MAX = OMIT_MAX = 64
+NAME_CHARS_MAX = 200
+QUERY_BYTES_MAX = 16 << 10
+"""Bytes of a request's query string."""
+TEXT_CHARS_MAX = 16 << 10
+"""Characters that are left of each text of a record that is larger than `SLIM_BYTES_MAX`."""
+SLIM_BYTES_MAX = 64 << 10
+KEPT_RECORDS_MAX, KEPT_BYTES_MAX = 20_000, 16 << 20
+"""The newest records that are kept for all streams together."""
+CATCH_UP_READS_MAX = 8
+"""Streams that read older records at a time; more wait for their turn."""
+HEARTBEAT_S = 10.0
+"""A stream that has nothing to send tells its position this often."""
+DAEMON_TIMEOUT_S = 10.0
+DAEMON_RETRY_S = 0.5
+WAIT_MS = 2000
+"""How long the daemon holds a read that waits for new records: its end is noticed after that."""

@@ -1,0 +1,80 @@
+"""Records without what repeats the messages, and with long texts cut: what a timeline is made of. No I/O."""
+
+from typing import Any
+
+from perstack_storage._core.jsonio import dumps
+from perstack_storage._core.masking import masked
+from perstack_storage._inspect import limits
+
+TIMELINE_OMIT = (
+    "messages",
+    "newMessage",
+    "newMessages",
+    "step",
+    "checkpoint.messages",
+    "initialCheckpoint.messages",
+    "nextCheckpoint",
+)
+"""Fields that repeat the messages: most of the bytes of events and checkpoints."""
+_TOP = frozenset(name for name in TIMELINE_OMIT if "." not in name)
+_INNER = ("checkpoint", "initialCheckpoint")
+
+
+def record(read: Any) -> bytes:
+    """A record of `readAll` in the form of a timeline; `cut` is true where texts were cut."""
+    value = _without_messages(read["value"])
+    if read["op"] == "storeRunSetting":
+        value = masked(value)
+    item = {"position": read["position"], "time": read["time"], "op": read["op"], "value": value}
+    data = dumps(item)
+    if len(data) <= limits.SLIM_BYTES_MAX:
+        return data
+    return dumps({**item, "value": _Cutter(limits.SLIM_BYTES_MAX).cut(value), "cut": True})
+
+
+def whole(read: Any) -> bytes:
+    """A record of `readAll` with all its fields; secrets of run settings are masked."""
+    value = masked(read["value"]) if read["op"] == "storeRunSetting" else read["value"]
+    return dumps({"position": read["position"], "time": read["time"], "op": read["op"], "value": value})
+
+
+def _without_messages(value: dict[str, Any]) -> dict[str, Any]:
+    if value.get("type") in {"streamReasoning", "streamRunResult"}:
+        return value
+    kept = {key: item for key, item in value.items() if key not in _TOP}
+    for name in _INNER:
+        inner = kept.get(name)
+        if isinstance(inner, dict):
+            kept[name] = {key: item for key, item in inner.items() if key != "messages"}
+    return kept
+
+
+_CUT_ITEMS_MAX, _CUT_LEVELS_MAX = 200, 20
+
+
+class _Cutter:
+    """Cuts texts, lists and levels of a value, and all of it together to a number of characters."""
+
+    def __init__(self, chars: int) -> None:
+        self._left = chars
+
+    def cut(self, value: Any, level: int = 0) -> Any:
+        """The value with what has room of it."""
+        if isinstance(value, str):
+            text = value[: min(limits.TEXT_CHARS_MAX, self._left)]
+            self._left -= len(text)
+            return text
+        if level >= _CUT_LEVELS_MAX and isinstance(value, dict | list):
+            return "…"
+        if isinstance(value, dict):
+            return {key: self.cut(item, level + 1) for key, item in self._items(value)}
+        if isinstance(value, list):
+            return [self.cut(item, level + 1) for item in value[: self._count()]]
+        return value
+
+    def _items(self, value: dict[str, Any]) -> list[tuple[str, Any]]:
+        items = list(value.items())[: self._count()]
+        return [(key, item) for key, item in items if len(key) <= limits.NAME_CHARS_MAX]
+
+    def _count(self) -> int:
+        return _CUT_ITEMS_MAX if self._left > 0 else 0

@@ -1,0 +1,339 @@
+"""The gateway answers what the client reads, says what is wrong, and keeps secrets."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from perstack_storage import Client
+from perstack_storage._inspect.routes import ROUTES
+from tests.helpers.daemon import RunningDaemon, running_daemon
+from tests.helpers.inspector import COMMAND, Inspector, running_inspector, stream, token_file
+from tests.helpers.raw_client import Raw, event, session, setting
+from tests.helpers.replay import METHODS, calls_of
+
+SECRET = "sk-very-secret"
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
+    with running_daemon(tmp_path_factory.mktemp("gateway") / "base") as daemon:
+        with Client(daemon.endpoint) as client, client.pipeline() as pipeline:
+            for run in "ab":
+                for op, value in calls_of(run, f"job-{run}"):
+                    getattr(pipeline, METHODS[op])(value)
+            pipeline.store_run_setting(
+                {**setting("run-s", jobId="job-s"), "env": {"KEY": SECRET}, "perstackApiKey": SECRET}
+            )
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
+    with running_inspector(daemon) as inspector:
+        yield inspector
+
+
+@pytest.fixture
+def client(daemon: RunningDaemon) -> Iterator[Client]:
+    with Client(daemon.endpoint) as client:
+        yield client
+
+
+def pages(inspector: Inspector, path: str) -> list[Any]:
+    items: list[Any] = []
+    after = ""
+    while True:
+        page = inspector.get(f"{path}{after}")
+        items += page["items"]
+        if page["next"] is None:
+            return items
+        after = f"&after={quote(page['next'])}"
+
+
+def test_pages_hold_what_the_client_reads(inspector: Inspector, client: Client) -> None:
+    assert pages(inspector, "/api/jobs?limit=1") == client.list_jobs()
+    assert pages(inspector, "/api/jobs/job-b/runs?limit=2") == client.list_runs(job_id="job-b")
+    assert pages(inspector, "/api/runs?limit=4&order=oldest") == client.list_runs(newest_first=False)
+    whole = pages(inspector, "/api/jobs/job-a/runs/run1/events?limit=100&omit=")
+    assert whole == client.get_event_contents("job-a", "run1")
+    assert pages(
+        inspector, "/api/jobs/job-a/runs/run1/events?limit=9&types=callTools,completeRun&minStep=3"
+    ) == (
+        client.get_event_contents(
+            "job-a", "run1", types=["callTools", "completeRun"], min_step=3,
+            omit=["messages", "newMessage", "newMessages", "step", "checkpoint.messages", "nextCheckpoint"],
+        )
+    )  # fmt: skip
+    assert pages(inspector, "/api/jobs/job-b/checkpoints?limit=3&omit=") == (
+        client.get_checkpoints_by_job_id("job-b")
+    )
+    assert inspector.get("/api/jobs/job-a") == client.retrieve_job("job-a")
+
+
+def test_records_come_by_position_whole_and_slim(inspector: Inspector, client: Client) -> None:
+    expected = [record for record in client.read_all() if record["value"].get("jobId") == "job-b"]
+    for record in expected:
+        record.pop("epoch", None)
+    found: list[Any] = []
+    after = 0
+    while True:
+        page = inspector.get(f"/api/records?job=job-b&form=whole&limit=500&after={after}")
+        found += [record for record in page["items"] if record["op"] != "storeJob"]
+        after = page["next"]
+        if page["end"]:
+            break
+    assert found == expected
+    slim = inspector.get(f"/api/records?job=job-b&after={found[0]['position'] - 1}&limit=10000")["items"]
+    texts = json.dumps(slim)
+    assert '"messages"' not in texts
+    assert '"delta"' in texts
+    assert inspector.get(f"/api/records/{found[3]['position']}") == found[3]
+
+
+def test_a_value_comes_byte_for_byte(daemon: RunningDaemon, inspector: Inspector) -> None:
+    """Numbers that no double holds, lone surrogates, and the order of keys stay as they were stored."""
+    text = json.dumps(event(jobId="job-n", runId="run-n"))[:-1].encode()
+    stored = text + b', "z": 1e400, "n": 123456789012345678901234567890, "a": "\\ud800", "z2": 1.0}'
+    with Raw(daemon.endpoint) as raw:
+        raw.store("storeEvent", stored, session=session(), seq=1)
+    body = inspector.ask("/api/jobs/job-n/runs/run-n/events?omit=").body
+    assert stored in body
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code", "field"),
+    [
+        ("/api/nothing", 404, "NOT_FOUND", None),
+        ("/api/jobs/unknown", 404, "NOT_FOUND", "job"),
+        ("/api/jobs/job-a/checkpoints/unknown", 404, "NOT_FOUND", None),
+        ("/api/jobs/job-a/diff?from=unknown&to=unknown", 404, "NOT_FOUND", None),
+        ("/api/jobs/job-a/diff?from=unknown", 400, "BAD_REQUEST", "to"),
+        ("/api/records/999999999", 404, "NOT_FOUND", None),
+        ("/api/records/0", 400, "BAD_REQUEST", "position"),
+        ("/api/records/1_0", 400, "BAD_REQUEST", "position"),
+        ("/api/jobs?limit=0", 400, "BAD_REQUEST", "limit"),
+        ("/api/jobs?limit=1&limit=2", 400, "BAD_REQUEST", "limit"),
+        ("/api/jobs?since=never", 400, "BAD_REQUEST", "since"),
+        ("/api/jobs?order=up", 400, "BAD_REQUEST", "order"),
+        ("/api/jobs?after=%7B", 400, "BAD_REQUEST", "after"),
+        ("/api/jobs?after=%7B%7D", 400, "BAD_REQUEST", "after"),
+        ("/api/jobs?more=1", 400, "BAD_REQUEST", "more"),
+        ("/api/jobs?status=" + "x" * 201, 400, "BAD_REQUEST", "status"),
+        ("/api/jobs?status=" + "x" * 20_000, 413, "TOO_LARGE", None),
+        ("/api/jobs/" + "x" * 201, 400, "BAD_REQUEST", "job"),
+        ("/api/jobs/%1b", 400, "BAD_REQUEST", "job"),
+        ("/api/records?run=r", 400, "BAD_REQUEST", "job"),
+        ("/api/stream?run=r", 400, "BAD_REQUEST", "job"),
+        ("/api/stream?after=-1", 400, "BAD_REQUEST", "after"),
+        ("/api/records?after=999999999", 410, "POSITION_GONE", "after"),
+    ],
+)
+def test_an_error_has_a_code_and_names_the_field(
+    inspector: Inspector, path: str, status: int, code: str, field: str | None
+) -> None:
+    answer = inspector.ask(path)
+    assert (answer.status, answer.error["code"], answer.error.get("field")) == (status, code, field)
+    assert answer.error["message"]
+
+
+def test_secrets_of_run_settings_never_leave(inspector: Inspector) -> None:
+    """The inspector's own user may read them all: it masks what the daemon would not mask for it."""
+    last = inspector.ask("/api/records?after=0&limit=10000&job=job-s")
+    position = last.json["items"][0]["position"]
+    bodies = [
+        last.body,
+        inspector.ask("/api/records?after=0&limit=10000&job=job-s&form=whole").body,
+        inspector.ask(f"/api/records/{position}").body,
+        inspector.ask("/api/jobs/job-s/usage").body,
+    ]
+    with stream(inspector, f"?after={position - 1}&job=job-s") as events:
+        bodies.append(json.dumps(next(events).data).encode())
+    for body in bodies:
+        assert b"run-s" in body
+        assert SECRET.encode() not in body
+    assert all(b'"***"' in body for body in (*bodies[:3], bodies[4].replace(b'": "', b'":"')))
+
+
+def test_an_etag_saves_the_bytes(inspector: Inspector) -> None:
+    first = inspector.ask("/api/jobs/job-a")
+    again = inspector.ask("/api/jobs/job-a", {"if-none-match": first.headers["etag"]})
+    assert (again.status, again.body, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert inspector.ask("/api/jobs/job-b", {"if-none-match": first.headers["etag"]}).status == 200
+
+
+def test_only_reads_are_served(inspector: Inspector) -> None:
+    for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+        answer = inspector.ask("/api/jobs", method=method)
+        assert (answer.status, answer.error["code"]) == (405, "METHOD_NOT_ALLOWED")
+    head = inspector.ask("/api/jobs", method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+
+
+def test_difference_and_usage_are_those_of_the_command(daemon: RunningDaemon, inspector: Inspector) -> None:
+    checkpoints = pages(inspector, "/api/jobs/job-b/checkpoints?limit=100")
+    first, last = checkpoints[0]["id"], checkpoints[-1]["id"]
+    command = [*COMMAND, "--endpoint", daemon.endpoint, "diff", first, last, "--job", "job-b", "--json"]
+    printed = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    assert inspector.get(f"/api/jobs/job-b/diff?from={first}&to={last}") == json.loads(printed)
+    usage = inspector.get("/api/jobs/job-b/usage")
+    job = inspector.get("/api/jobs/job-b")
+    assert usage["total"]["totalTokens"] == job["usage"]["totalTokens"]
+    assert sum(row["usage"]["totalTokens"] for row in usage["runs"]) == job["usage"]["totalTokens"]
+
+
+def test_the_document_describes_each_route(inspector: Inspector) -> None:
+    paths = inspector.get("/api/openapi.json")["paths"]
+    assert set(paths) == {route.path for route in ROUTES}
+    for route in ROUTES:
+        described = {one["name"] for one in paths[route.path]["get"]["parameters"]} - {"Last-Event-ID"}
+        assert described == {parameter.name for parameter in route.parameters}
+
+
+def test_a_large_record_is_cut_in_the_timeline_and_whole_by_its_position(
+    inspector: Inspector, client: Client
+) -> None:
+    text = "x" * 1_000_000
+    position = client.store_event(event(jobId="job-l", runId="run-l", text=text, deep=[[text]] * 70))
+    page = inspector.ask(f"/api/records?after={position - 1}&job=job-l")
+    assert len(page.body) < 200_000
+    assert page.json["items"][0]["cut"] is True
+    answer = inspector.ask(f"/api/records/{position}")
+    assert (answer.status, answer.error["code"]) == (413, "TOO_LARGE")
+    position = client.store_event(event(jobId="job-l", runId="run-l", text=text))
+    assert inspector.get(f"/api/records/{position}")["value"]["text"] == text
+
+
+# --- who may ask -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1", "localhost.evil.example:{port}", "127.0.0.1:1"]
+)
+def test_another_name_of_the_host_is_refused(inspector: Inspector, host: str) -> None:
+    """DNS rebinding: a foreign name that leads here."""
+    answer = inspector.ask("/api/jobs", {"host": host.format(port=inspector.port)})
+    assert (answer.status, answer.error["field"]) == (403, "host")
+
+
+def test_another_page_may_not_ask(inspector: Inspector) -> None:
+    for headers in (
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://localhost:1"},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"},
+        {"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"},
+    ):
+        assert inspector.ask("/api/jobs", headers).status == 403
+    own = f"http://localhost:{inspector.port}"
+    answer = inspector.ask("/api/jobs", {"host": own.removeprefix("http://"), "origin": own})
+    assert answer.status == 200
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_nothing_is_answered_without_the_token(inspector: Inspector) -> None:
+    cookie = f"perstack-inspect-{inspector.port}=x"
+    for path in ("/", "/page.js", "/api/jobs", "/api/openapi.json", "/api/stream", "/api/nothing"):
+        for wrong in (None, {"authorization": "Bearer wrong"}, {"cookie": cookie}):
+            answer = inspector.ask(path, wrong, token=False)
+            assert answer.status == 401
+            assert inspector.token.encode() not in answer.body
+
+
+def test_the_token_goes_from_the_address_into_a_cookie(inspector: Inspector) -> None:
+    answer = inspector.ask(f"/jobs/a%20b?token={inspector.token}&tab=usage", token=False)
+    cookie = answer.headers["set-cookie"]
+    assert (answer.status, answer.headers["location"]) == (303, "/jobs/a%20b?tab=usage")
+    assert cookie.endswith("; Path=/; HttpOnly; SameSite=Lax")
+    assert inspector.ask("/api/jobs", {"cookie": cookie.partition(";")[0]}, token=False).status == 200
+    assert inspector.ask(f"/api/jobs?limit=1&token={inspector.token}", token=False).status == 200
+    assert inspector.ask(f"//evil.example/?token={inspector.token}", token=False).headers["location"] == (
+        "/evil.example/"
+    )
+
+
+def test_each_answer_forbids_scripts_frames_and_sniffing(inspector: Inspector) -> None:
+    for answer in (
+        inspector.ask("/"), inspector.ask("/api/jobs"), inspector.ask("/api/nothing"),
+        inspector.ask("/api/jobs", token=False), inspector.ask("/", {"host": "evil.example"}),
+    ):  # fmt: skip
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert not {"unsafe-inline", "unsafe-eval", "*", "data:"} & set(policy.replace("'", "").split())
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in policy
+
+
+# --- the program -------------------------------------------------------------------------------------
+
+
+WITHOUT = "import sys; sys.modules['uvicorn'] = None"
+
+
+def run_command(*arguments: str, code: str = "") -> "subprocess.CompletedProcess[str]":
+    start = f"{code}\nimport runpy; runpy.run_module('perstack_storage', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", start, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_missing_extra_is_named(daemon: RunningDaemon) -> None:
+    done = run_command(
+        "inspect", "--endpoint", daemon.endpoint, code="import sys; sys.modules['uvicorn'] = None"
+    )
+    assert done.returncode == 1
+    assert "pip install 'perstack-stored[inspect]'" in done.stderr
+
+
+def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:
+    done = run_command("inspect", "--base-path", str(tmp_path))
+    assert done.returncode == 3
+    assert "perstack-stored serve" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("token", "mode", "reason"),
+    [
+        ("a-token-of-sixteen-characters", 0o644, "others may read"),
+        ("short", 0o600, "16 to 200"),
+        (None, 0, "can't be read"),
+    ],
+)
+def test_a_token_that_others_may_read_or_guess_is_refused(
+    daemon: RunningDaemon, tmp_path: Path, token: str | None, mode: int, reason: str
+) -> None:
+    path = tmp_path / "missing" if token is None else token_file(tmp_path, token, mode)
+    done = run_command("inspect", "--endpoint", daemon.endpoint, "--token-file", str(path))
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(daemon: RunningDaemon, inspector: Inspector) -> None:
+    done = run_command("inspect", "--endpoint", daemon.endpoint, "--port", str(inspector.port))
+    assert done.returncode == 1
+    assert f"port {inspector.port} can't be served" in done.stderr
+
+
+def test_a_proxy_s_name_is_served_where_it_is_allowed_and_a_stop_ends_it(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    path = token_file(tmp_path)
+    arguments = ("--token-file", str(path), "--allow-host", "inspect.example")
+    with running_inspector(daemon, *arguments) as inspector:
+        assert inspector.token == path.read_text().strip()
+        for headers in (
+            {"host": "inspect.example", "origin": "https://inspect.example"},
+            {"host": "INSPECT.example"},
+        ):
+            assert inspector.ask("/api/hello", headers).status == 200
+        with stream(inspector) as events:  # one that listens does not hold up the stop
+            os.kill(inspector.process.pid, 15)
+            codes = [one.data["error"]["code"] for one in events if one.kind == "trouble"]
+            assert codes == ["STOPPING"]
+        assert inspector.process.wait(timeout=60) == 0

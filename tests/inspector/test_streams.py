@@ -1,0 +1,115 @@
+"""Streams of the gateway: each record once, in order, over every kind of interruption."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perstack_storage import Client
+from tests.helpers.daemon import RunningDaemon, running_daemon
+from tests.helpers.inspector import Event, Inspector, running_inspector, stream
+from tests.helpers.raw_client import event
+from tests.helpers.replay import METHODS, calls_of
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
+    with running_daemon(tmp_path / "base") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
+    with running_inspector(daemon, "--timeout", "2") as inspector:
+        yield inspector
+
+
+def store_run(endpoint: str, run: str, job: str) -> int:
+    """Store a captured run; returns the last position."""
+    with Client(endpoint, timeout_s=90) as client, client.pipeline() as pipeline:
+        for op, value in calls_of(run, job):
+            getattr(pipeline, METHODS[op])(value)
+    return max(position for position in pipeline.positions if position is not None)
+
+
+def records_until(events: Iterator[Event], position: int) -> list[Any]:
+    """The records of a stream up to a position."""
+    found = []
+    for one in events:
+        if one.kind == "record":
+            assert one.id == one.data["position"]
+            found.append(one.data)
+        if one.id is not None and one.id >= position:
+            break
+    return found
+
+
+def test_a_stream_goes_on_where_it_ended(daemon: RunningDaemon, inspector: Inspector) -> None:
+    """Again and again from the last id, while agents store: no record is missing, none comes twice."""
+    last = store_run(daemon.endpoint, "a", "job-0")
+    agents = [
+        threading.Thread(target=store_run, args=(daemon.endpoint, "abc"[n], f"job-{n + 1}")) for n in range(3)
+    ]
+    for agent in agents:
+        agent.start()
+    found: list[int] = []
+    end = last + 384 + 869 + 551
+    while not found or found[-1] < end:
+        with stream(inspector, "?after=0", last=found[-1] if found else None) as events:
+            for one in events:
+                if one.kind == "record":
+                    found.append(one.data["position"])
+                    if len(found) % 200 == 0 or found[-1] >= end:
+                        break
+    for agent in agents:
+        agent.join()
+    assert found == list(range(1, end + 1))
+
+
+def test_a_stream_gets_what_it_asks_for(daemon: RunningDaemon, inspector: Inspector) -> None:
+    last = store_run(daemon.endpoint, "b", "job-b")
+    last = store_run(daemon.endpoint, "a", "job-a")
+    with Client(daemon.endpoint) as client:
+        every = client.read_all()
+    of_job = [record["position"] for record in every if record["value"].get("jobId") == "job-b"]
+    with stream(inspector, "?after=0&job=job-b") as events:
+        found = [record["position"] for record in records_until(events, last)]
+    assert [position for position in found if position in of_job] == of_job
+    with stream(inspector, "?after=0&job=job-b&types=callTools,completeRun&form=heads") as events:
+        heads = records_until(events, last)
+    assert {head["type"] for head in heads} == {"callTools", "completeRun"}
+    assert all("value" not in head and head["jobId"] == "job-b" for head in heads)
+
+
+def test_new_records_come_by_themselves(daemon: RunningDaemon, inspector: Inspector) -> None:
+    store_run(daemon.endpoint, "a", "job-0")
+    with stream(inspector) as events, Client(daemon.endpoint) as client:
+        assert next(events).kind == "at"
+        position = client.store_event(event(jobId="job-1"))
+        assert records_until(events, position) == [
+            {**client.get_event(position), "value": event(jobId="job-1")}
+        ]
+
+
+def test_a_kill_of_the_daemon_leaves_no_gap(daemon: RunningDaemon, inspector: Inspector) -> None:
+    with stream(inspector, "?after=0") as events:
+        first = store_run(daemon.endpoint, "a", "job-0")
+        found = records_until(events, first)
+        daemon.kill()
+        trouble = next(one for one in events if one.kind == "trouble")
+        assert trouble.data["error"]["code"] == "DAEMON_UNAVAILABLE"
+        assert inspector.ask("/api/jobs").error["code"] == "DAEMON_UNAVAILABLE"
+        daemon.start()
+        last = store_run(daemon.endpoint, "c", "job-1")
+        found += records_until(events, last)
+    assert [record["position"] for record in found] == list(range(1, last + 1))
+
+
+def test_a_position_that_the_store_does_not_have_ends_the_stream(
+    daemon: RunningDaemon, inspector: Inspector
+) -> None:
+    store_run(daemon.endpoint, "a", "job-0")
+    with stream(inspector, last=10_000_000) as events:
+        assert [(one.kind, one.data["error"]["code"]) for one in events] == [("trouble", "POSITION_GONE")]
