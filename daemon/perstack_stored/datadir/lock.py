@@ -14,7 +14,7 @@ from .filesystem import FILE_MODE
 NAME = "lock"
 # The file system has no locks: only another one helps. Other errors may be temporary.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-_RETRY_SECONDS = 2.0
+_RETRY_SECONDS = 10.0  # a worker may be in the middle of a slice, on a machine that is busy
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted from the state
 _PID_MAX = 1 << 22  # of Linux
 
@@ -31,29 +31,18 @@ class DataDirLock:
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(NAME, flags, FILE_MODE, dir_fd=stored_dir)
-        deadline = time.monotonic() + _RETRY_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                holder = describe(os.pread(self._fd, 4096, 0))
-                if not holder[1]:
-                    holder = _as_the_kernel_says(self._fd) or holder[0], False
-                # The workers of a daemon that was just killed need a moment to end.
-                if time.monotonic() > deadline or holder[1]:
-                    os.close(self._fd)
-                    raise BaseHeldError(
-                        f"the base is held by {holder[0]}; stop it, or use another base"
-                    ) from None
-                time.sleep(0.02)
-            except OSError as error:
-                os.close(self._fd)
-                if error.errno not in _NO_LOCKS:
-                    raise
-                raise ConfigError(
-                    f"the file system of the base takes no locks (flock: {error.strerror}); use another one"
-                ) from error
+        try:
+            _lock(self._fd, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(self._fd)
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise ConfigError(
+                f"the file system of the base takes no locks (flock: {error.strerror}); use another one"
+            ) from error
+        except BaseHeldError:
+            os.close(self._fd)
+            raise
 
     @property
     def fd(self) -> int:
@@ -91,17 +80,38 @@ class ReadOnlyLock:
             self._fd = -1
             return
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder, _ = describe(os.pread(self._fd, 4096, 0))
+            _lock(self._fd, fcntl.LOCK_SH)
+        except BaseException:
             self.release()
-            raise BaseHeldError(f"the base is held by {holder}; stop it, or use another base") from None
+            raise
 
     def release(self) -> None:
         """Release the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _lock(fd: int, kind: int) -> None:
+    """Lock an open file.
+
+    Raises:
+        BaseHeldError: another process has the lock; the message names it.
+        OSError: the file can't be locked.
+    """
+    deadline = time.monotonic() + _RETRY_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder, lives = describe(os.pread(fd, 4096, 0))
+            # The workers of a daemon that was killed hold the lock until they have ended.
+            if lives or time.monotonic() > deadline:
+                if not lives:
+                    holder = _as_the_kernel_says(fd) or holder
+                raise BaseHeldError(f"the base is held by {holder}; stop it, or use another base") from None
+            time.sleep(0.02)
 
 
 def describe(data: bytes) -> tuple[str, bool]:
