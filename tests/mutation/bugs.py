@@ -122,7 +122,7 @@ _BUGS = (
         "the end that the next segment tells is ignored",
         "journal/reader.py",
         "return None if following is None else following.previous_end",
-        "return None if following is None else self._files.size(self.fd(number))",
+        "return None if following is None else self.open(number).size()",
     ),
     _Bug(
         "time goes back with the clock",

@@ -421,13 +421,13 @@ def test_a_journal_of_a_newer_version_is_refused_untouched(
     base_of_segments: Path, command: str, tmp_path: Path
 ) -> None:
     base = base_of_segments
-    change_header(segments(base)[-1], 8, 2)  # its version
+    change_header(segments(base)[-1], 8, 3)  # its version
     before = contents(base)
     (tmp_path / "source/jobs").mkdir(parents=True)
     result = run(command, base, *([str(tmp_path / "source")] if command == "import" else []))
     assert result.returncode == {"serve": CONFIG_STATUS, "check": 1}.get(command, 2)
     assert "Traceback" not in result.stderr
-    assert "version 2 of the journal's format is not known" in result.stdout + result.stderr
+    assert "version 3 of the journal's format is not known" in result.stdout + result.stderr
     after = contents(base)
     before.pop(".stored/lock")
     after.pop(".stored/lock")

@@ -31,6 +31,7 @@ from perstack_stored.model.kinds import Kind
 ENTRY_MAGIC = b"PSE1"
 SEGMENT_MAGIC = b"PSTKJNL1"
 FORMAT_VERSION = 1
+PACKED_VERSION = 2  # of the header of a packed segment's file; the segment in it is of version 1
 ALIGNMENT = 8
 NO_SESSION = bytes(16)
 Buffer = bytes | bytearray | memoryview
@@ -68,6 +69,7 @@ SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
 _TYPES = frozenset({int(type) for type in EntryType})
 ATOMIC = 1  # flag of an entry: its records were stored all or none, and are restored all or none
 FLAG_IMPORTED = 1  # imported from an existing tree: a run setting counts as it is
+SEGMENT_RECYCLED = 1  # flag of a segment: the file held an older one, whose bytes lie after the end
 FLAG_RESTORED = 2  # restored from the tree by a repair: likewise, and time and session may be unknown
 
 
@@ -103,6 +105,7 @@ class SegmentHeader(NamedTuple):
     previous_end: int
     proven: int
     salt: int
+    flags: int = 0
 
 
 class NotAnEntryError(ValueError):
@@ -238,12 +241,12 @@ def record_places(data: bytes | memoryview, header: EntryHeader, offset: int = 0
     return places
 
 
-def encode_segment_header(header: SegmentHeader) -> bytes:
+def encode_segment_header(header: SegmentHeader, version: int = FORMAT_VERSION) -> bytes:
     """The first 64 bytes of a segment."""
     data = _SEGMENT.pack(
         SEGMENT_MAGIC,
-        FORMAT_VERSION,
-        0,
+        version,
+        header.flags,
         header.number,
         header.store,
         header.first_position,
@@ -254,8 +257,8 @@ def encode_segment_header(header: SegmentHeader) -> bytes:
     return data + _CRC.pack(crc32c(data))
 
 
-def decode_segment_header(data: bytes) -> SegmentHeader:
-    """Read the first 64 bytes of a segment.
+def decode_segment_header(data: bytes, expected: int = FORMAT_VERSION) -> SegmentHeader:
+    """Read the first 64 bytes of a segment; `expected` is the only version that is accepted.
 
     Raises:
         NotAnEntryError: it is not a segment header, or is damaged.
@@ -263,9 +266,14 @@ def decode_segment_header(data: bytes) -> SegmentHeader:
     """
     if len(data) < SEGMENT_HEADER_BYTES or not data.startswith(SEGMENT_MAGIC):
         raise NotAnEntryError("it does not begin as a segment does")
-    _, version, _, number, store, first, previous_end, proven, salt = _SEGMENT.unpack_from(data)
+    _, version, flags, number, store, first, previous_end, proven, salt = _SEGMENT.unpack_from(data)
     if crc32c(data[: _SEGMENT.size]) != _CRC.unpack_from(data, _SEGMENT.size)[0]:
         raise NotAnEntryError("the checksum of the segment's header does not match")
-    if version != FORMAT_VERSION:
+    if version != expected:
         _refuse_newer(f"version {version} of the journal's format")
-    return SegmentHeader(number, store, first, previous_end, proven, salt)
+    return SegmentHeader(number, store, first, previous_end, proven, salt, flags)
+
+
+def version_of(data: bytes) -> int:
+    """The version in the first bytes of a segment, untested; 0 if there are too few."""
+    return int.from_bytes(data[8:10], "little") if len(data) >= SEGMENT_HEADER_BYTES else 0

@@ -1,6 +1,7 @@
 """Reads segments: walks the entries of a file, follows the chain of files, and finds a position."""
 
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from perstack_stored.model.checksum import crc32c
 
 from . import entry_format
 from .entry_format import EntryHeader, NotAnEntryError, SegmentHeader
+from .segment_file import OpenSegment, open_segment
 
 READ_BYTES = 1 << 20
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
@@ -78,10 +80,9 @@ def segment_numbers(names: Iterable[str]) -> list[int]:
 
 
 class SegmentFile(NamedTuple):
-    """A segment that is open for reading."""
+    """A segment that is open for reading, with what its entries' checksums need."""
 
-    files: FileSystem
-    fd: int
+    file: OpenSegment
     salt: int
     number: int
 
@@ -101,13 +102,13 @@ def walk(
     Raises:
         BadEntryError: the first place before `end` holds no valid entry.
     """
-    files, fd, salt, number = segment
+    file, salt, number = segment
     data = b""
     base = offset = start
     while offset < end:
         try:
             if offset + entry_format.ENTRY_HEADER_BYTES > base + len(data):
-                data = files.read(fd, min(read_bytes, end - offset), offset)
+                data = file.read(min(read_bytes, end - offset), offset)
                 base = offset
             header = entry_format.decode_header(data, offset - base)
             if offset + header.length > end:
@@ -117,7 +118,7 @@ def walk(
                 offset += entry_format.padded(header.length)
                 continue
             if offset + header.length > base + len(data):
-                data = files.read(fd, max(min(read_bytes, end - offset), header.length), offset)
+                data = file.read(max(min(read_bytes, end - offset), header.length), offset)
                 base = offset
             if not entry_format.entry_matches(data, header, salt, offset - base):
                 raise NotAnEntryError("its checksum does not match")
@@ -134,14 +135,14 @@ def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:
     Raises:
         NotAnEntryError: its checksum does not match.
     """
-    files, fd, salt, _ = segment
+    file, salt, _ = segment
     header, start = entry.header, entry_format.ENTRY_HEADER_BYTES + entry_format.RECORD_BYTES
-    head = files.read(fd, start, entry.offset)
+    head = file.read(start, entry.offset)
     crc, payload_crc = entry_format.crc_of_head(head, salt), 0
     piece = b""
     while start < header.length:
         crc = crc32c(piece, crc)
-        piece = files.read(fd, min(READ_BYTES, header.length - start), entry.offset + start)
+        piece = file.read(min(READ_BYTES, header.length - start), entry.offset + start)
         if not piece:
             raise NotAnEntryError("it runs past the end of the file")
         payload_crc = crc32c(piece, payload_crc)
@@ -153,11 +154,10 @@ def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:
 
 def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int, EntryHeader]]:
     """Find valid entries at any offset from `start` on, which a walk can't reach after a bad place."""
-    files, fd = segment.files, segment.fd
     offset = start
     overlap = len(entry_format.ENTRY_MAGIC) - 1
     while offset < end:
-        data = files.read(fd, min(READ_BYTES + overlap, end - offset), offset)
+        data = segment.file.read(min(READ_BYTES + overlap, end - offset), offset)
         found = data.find(entry_format.ENTRY_MAGIC)
         while found >= 0:
             place = offset + found
@@ -182,8 +182,9 @@ class Chain:
     def __init__(self, files: FileSystem, dir_fd: int, *, open_files_max: int = 64) -> None:
         self._files = files
         self._dir = dir_fd
-        self._fds: OrderedDict[int, int] = OrderedDict()
-        self._fds_max = open_files_max
+        self._open: OrderedDict[int, OpenSegment] = OrderedDict()
+        self._open_max = open_files_max
+        self._lock = threading.Lock()
         self.headers: dict[int, SegmentHeader] = {}
         self.refresh()
 
@@ -207,15 +208,13 @@ class Chain:
             self.headers[number] = header
 
     def _read_header(self, number: int) -> SegmentHeader:
-        fd = self._files.open(segment_name(number), dir_fd=self._dir)
+        file = open_segment(self._files, segment_name(number), dir_fd=self._dir)
         try:
-            header = entry_format.decode_segment_header(
-                self._files.read(fd, entry_format.SEGMENT_HEADER_BYTES, 0)
-            )
+            header = entry_format.decode_segment_header(file.read(entry_format.SEGMENT_HEADER_BYTES, 0))
         except NotAnEntryError as error:
             raise DamageError(segment_name(number), 0, 0, str(error)) from None
         finally:
-            self._files.close(fd)
+            file.close()
         if header.number != number:
             raise DamageError(
                 segment_name(number), 0, header.first_position, f"it says it is number {header.number}"
@@ -233,24 +232,40 @@ class Chain:
         return None if following is None else following.previous_end
 
     def file(self, number: int) -> SegmentFile:
-        """The segment for reading; its descriptor is cached."""
-        return SegmentFile(self._files, self.fd(number), self.headers[number].salt, number)
+        """The segment for reading; it is kept open for the next call."""
+        return SegmentFile(self.open(number), self.headers[number].salt, number)
 
-    def fd(self, number: int) -> int:
-        """A descriptor of the segment, cached for the next call."""
-        fd = self._fds.get(number)
-        if fd is None:
-            fd = self._fds[number] = self._files.open(segment_name(number), dir_fd=self._dir)
-            if len(self._fds) > self._fds_max:
-                self._files.close(self._fds.popitem(last=False)[1])
-        else:
-            self._fds.move_to_end(number)
-        return fd
+    def open(self, number: int) -> OpenSegment:
+        """The open file of a segment, kept for the next call."""
+        with self._lock:
+            file = self._open.get(number)
+            if file is not None:
+                self._open.move_to_end(number)
+                return file
+        file = open_segment(self._files, segment_name(number), dir_fd=self._dir)
+        with self._lock:
+            self._open[number] = file
+            if len(self._open) > self._open_max:
+                self._open.popitem(last=False)
+        return file
+
+    def drop_replaced(self) -> None:
+        """Let go of files that have another one under their name: their segment was packed.
+
+        May be called from another thread: who reads such a file at the moment keeps it open until then.
+        """
+        with self._lock:
+            plain = [(number, file) for number, file in self._open.items() if not file.is_packed]
+        for number, file in plain:
+            if not self._files.is_at(file.fd, segment_name(number), dir_fd=self._dir):
+                with self._lock:
+                    self._open.pop(number, None)
 
     def close(self) -> None:
-        """Close all descriptors."""
-        while self._fds:
-            self._files.close(self._fds.popitem()[1])
+        """Close all files."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
 
 
 class JournalReader:
@@ -260,7 +275,6 @@ class JournalReader:
         self, files: FileSystem, dir_fd: int, on_progress: Callable[[], None] = lambda: None
     ) -> None:
         """Open a journal for reading; `on_progress` is called as `entries` goes on, some times a MiB."""
-        self._files = files
         self._on_progress = on_progress
         self.chain = Chain(files, dir_fd)
 
@@ -326,7 +340,7 @@ class JournalReader:
         """Return the bytes of a record by its address in a segment."""
         if segment not in self.chain.headers:
             self.chain.refresh()
-        return self._files.read(self.chain.fd(segment), length, offset)
+        return self.chain.open(segment).read(length, offset)
 
     def has(self, segment: object, offset: object, length: object, until: LogPosition) -> bool:
         """Whether a record of this length can stand at an address before `until`; any value may be passed."""

@@ -75,15 +75,15 @@ def recover(files: FileSystem, dir_fd: int, sessions: Sessions, working: Working
     if not chain.last:
         return Recovered(None, 0, 0, 0, 0, 0, 0, [], 0, None, {}, Epochs())
     try:
-        return _recover_last(files, chain, sessions, working)
+        return _recover_last(chain, sessions, working)
     finally:
         chain.close()
 
 
-def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: Working) -> Recovered:
+def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recovered:
     header = chain.headers[chain.last]
     segment = chain.file(header.number)
-    size = files.size(segment.fd)
+    size = segment.file.size()
     proven = header.proven
     position = header.first_position - 1
     time_ms = 0
@@ -118,8 +118,8 @@ def _recover_last(files: FileSystem, chain: Chain, sessions: Sessions, working: 
     kept = [
         _keep(item[2]) for item in unproven if item[0] > proven and item[2].header.type == EntryType.RECORDS
     ]
-    torn = 0 if torn_at is None else _torn_bytes(files, segment.fd, torn_at, size)
-    resume = header if clean and not kept and not torn else None
+    torn = 0 if torn_at is None else _torn_bytes(segment, torn_at, size)
+    resume = header if clean and not kept and not torn and not segment.file.is_packed else None
     ends = {number: end_of for number in chain.headers if (end_of := chain.end_of(number)) is not None}
     first_kept = kept[0].position if kept else position + 1
     return Recovered(
@@ -199,12 +199,12 @@ def _judge(segment: SegmentFile, error: BadEntryError, size: int, proven: int, p
         raise DamageError(segment_name(segment.number), error.offset, position + 1, error.reason)
 
 
-def _torn_bytes(files: FileSystem, fd: int, start: int, size: int) -> int:
+def _torn_bytes(segment: SegmentFile, start: int, size: int) -> int:
     """Bytes from `start` to the last one that is not zero."""
     last = start
     offset = start
     while offset < size:
-        data = files.read(fd, min(1 << 20, size - offset), offset)
+        data = segment.file.read(min(1 << 20, size - offset), offset)
         filled = data.rstrip(b"\0")
         if filled:
             last = offset + len(filled)

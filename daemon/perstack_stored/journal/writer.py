@@ -24,6 +24,7 @@ from .epochs import Epoch
 from .preallocation import NEXT_NAME, SegmentPreallocator, fill, write_zeros
 from .reader import LogPosition, segment_name
 from .recovery import Recovered, recover, refuse_lost_end
+from .segment_file import open_segment
 from .segment_head import encode_head
 from .sessions import Sessions
 
@@ -362,7 +363,13 @@ class JournalWriter:
 
     def _cut_zeros(self, found: Recovered) -> None:
         """Free the zeros of a segment that is not continued; its other bytes, void ones too, stay."""
-        fd = self._files.open(segment_name(found.number), dir_fd=self._dir, write=True)
+        name = segment_name(found.number)
+        file = open_segment(self._files, name, dir_fd=self._dir)
+        is_packed = file.is_packed  # the segments after it are lost
+        file.close()
+        if is_packed:
+            return
+        fd = self._files.open(name, dir_fd=self._dir, write=True)
         try:
             self._files.truncate(fd, found.end + found.torn_bytes)
         finally:

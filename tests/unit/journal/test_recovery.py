@@ -46,10 +46,9 @@ def copy(folder: JournalFolder, name: str) -> JournalFolder:
 def entries(folder: JournalFolder, number: int = 1) -> list[Entry]:
     """All valid entries from the head of a segment on."""
     reader = folder.reader()
-    fd = reader.chain.fd(number)
     found: list[Entry] = []
     with contextlib.suppress(BadEntryError):
-        found.extend(walk(reader.chain.file(number), 64, os.fstat(fd).st_size))
+        found.extend(walk(reader.chain.file(number), 64, reader.chain.open(number).size()))
     reader.close()
     return found
 

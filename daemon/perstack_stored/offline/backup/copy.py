@@ -145,7 +145,7 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
     chain, mark = source.chain, source.mark
     if not mark.position:
         raise ConfigError(f"{source.base} holds nothing yet")
-    if mark.segment not in chain.headers or mark.offset > folder.files.size(chain.fd(mark.segment)):
+    if mark.segment not in chain.headers or mark.offset > chain.open(mark.segment).size():
         raise ConfigError(f"the daemon reports a position that the journal of {source.base} does not have")
     store = chain.headers[1].store.hex()
     before = backup_folder.read_manifest(folder)
@@ -171,13 +171,15 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
         for number, header in sorted(chain.headers.items())
         if number <= mark.segment
     ]
-    new = [(header, end) for header, end in wanted if copy_name(header, end) not in had]
+    # Packing changes no logical byte: a segment that was copied before it was packed is not copied again.
+    kept = {(header.number, end): copy for header, end in wanted if (copy := _had(had, header, end))}
+    new = [(header, end) for header, end in wanted if (header.number, end) not in kept]
     with progress("copied (bytes)", sum(end for _, end in new)) as advance:
-        made = {copy.file: copy for copy in [_copy_segment(chain, folder, *item, advance) for item in new]}
+        made = {copy.number: copy for copy in [_copy_segment(chain, folder, *item, advance) for item in new]}
     folder.files.sync(folder.fd)
-    segments = [(made | had)[copy_name(*item)] for item in wanted]
+    segments = [kept.get((header.number, end)) or made[header.number] for header, end in wanted]
     manifest = Manifest(
-        backup_folder.FORMAT,
+        backup_folder.PACKED_FORMAT if any(copy.logicalBytes for copy in segments) else backup_folder.FORMAT,
         store,
         mark.position,
         time.time_ns() // 1_000_000,
@@ -189,6 +191,12 @@ def _copy(source: _Source, folder: Folder, *, verify_all: bool) -> Done:
     for name in had.keys() - {copy.file for copy in segments}:
         folder.files.unlink(name, dir_fd=folder.fd)
     return Done(manifest, len(made), sum(copy.bytes for copy in made.values()), checked)
+
+
+def _had(had: dict[str, SegmentCopy], header: SegmentHeader, end: int) -> SegmentCopy | None:
+    """The copy of a segment that an earlier backup made, packed or not."""
+    plain, packed = copy_name(header, end), copy_name(header, end, packed=True)
+    return had.get(plain) or had.get(packed)
 
 
 def _epochs(chain: Chain, mark: LogPosition) -> Epochs:
@@ -205,26 +213,29 @@ def _epochs(chain: Chain, mark: LogPosition) -> Epochs:
 def _copy_segment(
     chain: Chain, folder: Folder, header: SegmentHeader, end: int, advance: Advance
 ) -> SegmentCopy:
-    name = copy_name(header, end)
-    files, source = folder.files, chain.fd(header.number)
+    files, source = folder.files, chain.open(header.number)
+    is_packed = source.is_packed and source.size() == end
+    name = copy_name(header, end, packed=is_packed)
+    size = source.file_bytes() if is_packed else end
+    read = source.read_file if is_packed else source.read
     fd = files.create(f"{name}.part", backup_folder.FILE_MODE, dir_fd=folder.fd)
     crc = offset = 0
     try:
-        while offset < end:
-            data = files.read(source, min(COPY_BYTES, end - offset), offset)
+        while offset < size:
+            data = read(min(COPY_BYTES, size - offset), offset)
             if not data:
                 raise ConfigError(
-                    f"segment {header.number} is shorter than {end} bytes: run check on the base"
+                    f"segment {header.number} is shorter than {size} bytes: run check on the base"
                 )
             files.write(fd, [data], offset)
             crc = crc32c(data, crc)
             offset += len(data)
-            advance(len(data))
+            advance(len(data) * end // size)
         files.sync_data(fd)
     finally:
         files.close(fd)
     files.rename(f"{name}.part", name, source_dir=folder.fd, target_dir=folder.fd)
-    return SegmentCopy(header.number, name, end, crc, header.first_position)
+    return SegmentCopy(header.number, name, size, crc, header.first_position, end if is_packed else 0)
 
 
 def _verify(folder: Folder, manifest: Manifest, copies: list[SegmentCopy]) -> int:
@@ -245,18 +256,20 @@ def verify_copy(folder: Folder, copy: SegmentCopy, last: int) -> None:
     Raises:
         BackupDamagedError: it has changed, or does not reach the position `last`.
     """
-    files = folder.files
-    with backup_folder.open_copy(folder, copy) as (fd, header):
-        files.forget_cached(fd)
+    with backup_folder.open_copy(folder, copy) as (file, header):
+        file.forget_cached()
         crc = offset = 0
         while offset < copy.bytes:
-            data = files.read(fd, min(COPY_BYTES, copy.bytes - offset), offset)
+            data = file.read_file(min(COPY_BYTES, copy.bytes - offset), offset)
             crc = crc32c(data, crc)
             offset += len(data)
         if crc != copy.crc32c:
             raise backup_folder.damaged(folder, copy, "its checksum does not match")
+        bad = next(file.bad_places(), None)
+        if bad is not None:
+            raise backup_folder.damaged(folder, copy, bad.reason)
         position = header.first_position - 1
-        for entry in backup_folder.entries_of(folder, copy, fd, header):
+        for entry in backup_folder.entries_of(folder, copy, file, header):
             entry_format.record_places(entry.data, entry.header)
             position = entry.header.position + entry.header.count - 1
         if position != last:

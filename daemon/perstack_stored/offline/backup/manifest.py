@@ -19,14 +19,16 @@ from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.reader import BadEntryError, Entry, SegmentFile, walk
+from perstack_stored.journal.segment_file import OpenSegment, open_segment
 from perstack_stored.model.checksum import crc32c
 
 MANIFEST_NAME = "backup.json"
 FORMAT = 1
+PACKED_FORMAT = 2  # of a manifest that names a packed copy
 COPY_BYTES = 1 << 20
 FILE_MODE = 0o600  # as secret as the settings in it
-_OURS = re.compile(r"[0-9]{10}-[0-9a-f]{8}-[0-9]+\.segment(\.part)?|backup\.json\.new")
-_COPY = re.compile(r"([0-9]{10})-[0-9a-f]{8}-([1-9][0-9]{0,18})\.segment")
+_OURS = re.compile(r"[0-9]{10}-[0-9a-f]{8}-[0-9]+(-p)?\.segment(\.part)?|backup\.json\.new")
+_COPY = re.compile(r"([0-9]{10})-[0-9a-f]{8}-([1-9][0-9]{0,18})(-p)?\.segment")
 _STORE = re.compile(r"[0-9a-f]{32}")
 _MANIFEST_BYTES_MAX = 256 << 20  # some 150 bytes a segment
 _FOLDER_MODE = 0o700
@@ -36,14 +38,20 @@ class BackupDamagedError(StoredError):
     """A file that the manifest names is missing or has changed. Take another backup."""
 
 
-class SegmentCopy(msgspec.Struct, frozen=True):
-    """A segment up to its logical end."""
+class SegmentCopy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A segment up to its logical end. `logicalBytes` is that end if the copy is packed, else 0."""
 
     number: int
     file: str
     bytes: int
     crc32c: int
     firstPosition: int  # noqa: N815 - as in the manifest
+    logicalBytes: int = 0  # noqa: N815
+
+    @property
+    def end(self) -> int:
+        """Logical end of the segment."""
+        return self.logicalBytes or self.bytes
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -110,7 +118,7 @@ def read_manifest(folder: Folder) -> Manifest | None:
         signed = msgspec.json.decode(data, type=_Signed)
         if crc32c(bytes(signed.manifest)) != signed.crc32c:
             raise BackupDamagedError(f"{folder.path}/{MANIFEST_NAME} does not match its checksum")
-        if msgspec.json.decode(signed.manifest)["format"] != FORMAT:
+        if msgspec.json.decode(signed.manifest)["format"] not in {FORMAT, PACKED_FORMAT}:
             raise ConfigError(f"the backup {folder.path} was written by a newer version of perstack-stored")
         manifest = msgspec.json.decode(signed.manifest, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
@@ -132,11 +140,17 @@ def _wrong(manifest: Manifest) -> str:
     position = 0
     for number, copy in enumerate(manifest.segments, 1):
         name = _COPY.fullmatch(copy.file)
-        if name is None or (int(name[1]), int(name[2])) != (copy.number, copy.bytes):
+        if (
+            name is None
+            or (int(name[1]), int(name[2])) != (copy.number, copy.end)
+            or bool(name[3]) != bool(copy.logicalBytes)
+        ):
             return f"{copy.file!r} is not the name of the copy of segment {copy.number}"
         if copy.number != number:
             return f"segment {number} is missing in the row"
-        if copy.bytes < entry_format.SEGMENT_HEADER_BYTES or copy.firstPosition < max(1, position):
+        if min(copy.bytes, copy.end) < entry_format.SEGMENT_HEADER_BYTES or copy.firstPosition < max(
+            1, position
+        ):
             return f"size or position of segment {number} can't be"
         position = copy.firstPosition
     if manifest.segments[0].firstPosition != 1 or manifest.position < position - 1:
@@ -167,13 +181,13 @@ def left_overs(folder: Folder, manifest: Manifest | None) -> list[str]:
     return sorted(names)
 
 
-def copy_name(header: SegmentHeader, end: int) -> str:
+def copy_name(header: SegmentHeader, end: int, *, packed: bool = False) -> str:
     """File name of a copy. A repair, or more records, give a new name."""
-    return f"{header.number:010d}-{header.salt:08x}-{end}.segment"
+    return f"{header.number:010d}-{header.salt:08x}-{end}{'-p' if packed else ''}.segment"
 
 
 @contextmanager
-def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[int, SegmentHeader]]:
+def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[OpenSegment, SegmentHeader]]:
     """Open a copy, and check its length and header.
 
     Raises:
@@ -181,26 +195,29 @@ def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[int, SegmentH
     """
     files = folder.files
     try:
-        fd = files.open(copy.file, dir_fd=folder.fd)
+        file = open_segment(files, copy.file, dir_fd=folder.fd)
     except OSError as error:
         raise damaged(folder, copy, str(error.strerror)) from error
     try:
         if not stat.S_ISREG(files.stat(copy.file, dir_fd=folder.fd).st_mode):
             raise damaged(folder, copy, "it is no regular file")
-        if files.size(fd) != copy.bytes:
-            raise damaged(folder, copy, f"it has {files.size(fd)} bytes, not {copy.bytes}")
+        if file.file_bytes() != copy.bytes:
+            raise damaged(folder, copy, f"it has {file.file_bytes()} bytes, not {copy.bytes}")
         try:
-            header = entry_format.decode_segment_header(files.read(fd, entry_format.SEGMENT_HEADER_BYTES, 0))
+            header = entry_format.decode_segment_header(file.read(entry_format.SEGMENT_HEADER_BYTES, 0))
         except NotAnEntryError as error:
             raise damaged(folder, copy, str(error)) from error
-        if copy_name(header, copy.bytes) != copy.file or header.first_position != copy.firstPosition:
+        name = copy_name(header, file.size(), packed=file.is_packed)
+        if name != copy.file or header.first_position != copy.firstPosition:
             raise damaged(folder, copy, "it is another segment")
-        yield fd, header
+        yield file, header
     finally:
-        files.close(fd)
+        file.close()
 
 
-def entries_of(folder: Folder, copy: SegmentCopy, fd: int, header: SegmentHeader) -> Iterator[Entry]:
+def entries_of(
+    folder: Folder, copy: SegmentCopy, file: OpenSegment, header: SegmentHeader
+) -> Iterator[Entry]:
     """Entries with records of a copy; each is tested, and their positions are consecutive.
 
     Raises:
@@ -208,8 +225,8 @@ def entries_of(folder: Folder, copy: SegmentCopy, fd: int, header: SegmentHeader
     """
     due = header.first_position
     try:
-        segment = SegmentFile(folder.files, fd, header.salt, copy.number)
-        for entry in walk(segment, entry_format.SEGMENT_HEADER_BYTES, copy.bytes):
+        segment = SegmentFile(file, header.salt, copy.number)
+        for entry in walk(segment, entry_format.SEGMENT_HEADER_BYTES, copy.end):
             if entry.header.type == EntryType.RECORDS:
                 if entry.header.position != due:
                     raise damaged(folder, copy, f"position {due} is missing")

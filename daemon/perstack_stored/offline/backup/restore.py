@@ -16,9 +16,12 @@ from perstack_storage.protocol import resolve_base
 from perstack_stored.datadir.filesystem import FILE_MODE, FOLDER_MODE, STORED_MODE, FileSystem
 from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.errors import ConfigError
-from perstack_stored.journal import entry_format
+from perstack_stored.journal import entry_format, packed_format
 from perstack_stored.journal.entry_format import Record, SegmentHeader
+from perstack_stored.journal.packed_format import BadBlockError, Block, compressor
 from perstack_stored.journal.reader import Entry, segment_name
+from perstack_stored.journal.segment_file import OpenSegment, PackedSegment
+from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.locked import progress
 from perstack_stored.tree.cursor import Cursor, save_cursor
 
@@ -168,9 +171,15 @@ def _restore_segment(
         cut = _cut(folder, copy, source, header, last)
         fd = files.create(segment_name(copy.number), FILE_MODE, dir_fd=journal_dir)
         try:
+            if isinstance(source, PackedSegment) and cut.offset == copy.end:
+                try:
+                    _write_packed(files, fd, source, header._replace(store=store, proven=copy.end))
+                except BadBlockError as error:
+                    raise backup_folder.damaged(folder, copy, str(error)) from None
+                return cut.last
             offset = entry_format.SEGMENT_HEADER_BYTES
             while offset < cut.offset:
-                data = files.read(source, min(COPY_BYTES, cut.offset - offset), offset)
+                data = source.read(min(COPY_BYTES, cut.offset - offset), offset)
                 if not data:
                     raise BackupDamagedError(f"the backup is damaged: {copy.file} became shorter")
                 files.write(fd, [data], offset)
@@ -189,7 +198,27 @@ def _restore_segment(
     return cut.last
 
 
-def _cut(folder: Folder, copy: SegmentCopy, source: int, header: SegmentHeader, last: int) -> _Cut:
+def _write_packed(files: FileSystem, fd: int, source: PackedSegment, header: SegmentHeader) -> None:
+    """Write a packed segment with another header: the first block is packed again, the others are copied.
+
+    Raises:
+        BadBlockError: a block has changed since the copy was tested.
+    """
+    table = source.table
+    assert table is not None
+    first = entry_format.encode_segment_header(header) + source.unpack(0)[entry_format.SEGMENT_HEADER_BYTES :]
+    start = packed_format.table_bytes(len(table.blocks))
+    blocks: list[Block] = []
+    for number in range(len(table.blocks)):
+        stored = source.stored(number) if number else packed_format.pack_block(first, compressor())
+        offset = packed_format.place_after(blocks, start)
+        files.write(fd, [stored], offset)
+        blocks.append(Block(offset, len(stored), crc32c(stored)))
+    files.write(fd, [packed_format.encode_table(header, table.block_bytes, table.size, blocks)], 0)
+    files.sync_data(fd)
+
+
+def _cut(folder: Folder, copy: SegmentCopy, source: OpenSegment, header: SegmentHeader, last: int) -> _Cut:
     for entry in backup_folder.entries_of(folder, copy, source, header):
         if entry.header.position + entry.header.count - 1 > last:
             # A batch that is all or nothing is not cut in two: the journal ends before it.
@@ -197,7 +226,7 @@ def _cut(folder: Folder, copy: SegmentCopy, source: int, header: SegmentHeader, 
             records = 0 if is_atomic else last + 1 - entry.header.position
             before = entry.header.position - 1
             return _Cut(entry.offset, entry if records else None, records, before + records)
-    return _Cut(copy.bytes, None, 0, last)
+    return _Cut(copy.end, None, 0, last)
 
 
 def _beginning(entry: Entry, count: int, salt: int) -> tuple[list[bytes | bytearray | memoryview], int]:

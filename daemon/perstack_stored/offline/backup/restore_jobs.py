@@ -155,8 +155,8 @@ def _survey(folder: Folder, copies: Copies, jobs: frozenset[str], last: int) -> 
 def _records(folder: Folder, copies: Copies, jobs: frozenset[str], last: int) -> Iterator[_Found]:
     """Records of the jobs, up to a position."""
     for copy, _ in copies:
-        with backup_folder.open_copy(folder, copy) as (fd, header):
-            for entry in backup_folder.entries_of(folder, copy, fd, header):
+        with backup_folder.open_copy(folder, copy) as (file, header):
+            for entry in backup_folder.entries_of(folder, copy, file, header):
                 places = entry_format.record_places(entry.data, entry.header)
                 for position, place in enumerate(places, entry.header.position):
                     if position > last:

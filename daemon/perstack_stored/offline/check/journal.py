@@ -17,6 +17,7 @@ from perstack_stored.journal.reader import (
     walk,
 )
 from perstack_stored.journal.recovery import Recovered, recover
+from perstack_stored.journal.segment_file import OpenSegment, open_segment
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange
@@ -104,13 +105,11 @@ def _headers(
         expected = number + 1
         name = segment_name(number)
         try:
-            fd = files.open(name, dir_fd=journal_dir)
+            file = open_segment(files, name, dir_fd=journal_dir)
             try:
-                header = entry_format.decode_segment_header(
-                    files.read(fd, entry_format.SEGMENT_HEADER_BYTES, 0)
-                )
+                header = entry_format.decode_segment_header(file.read(entry_format.SEGMENT_HEADER_BYTES, 0))
             finally:
-                files.close(fd)
+                file.close()
         except OSError as error:
             _damage(report, name, 0, f"it can't be read: {error.strerror}")
             continue
@@ -144,20 +143,22 @@ class _Segment:
     def check(self, end: int, advance: Advance) -> int | None:
         """Check every entry; return the last position, None if it is unknown."""
         offset: int | None = entry_format.SEGMENT_HEADER_BYTES
-        fd = self._files.open(self._name, dir_fd=self._dir)
+        file = open_segment(self._files, self._name, dir_fd=self._dir)
         try:
+            for bad in file.bad_places():
+                _damage(self._report, self._name, bad.start, bad.reason)
             while offset is not None:
-                offset = self._walk(fd, offset, end, advance)
+                offset = self._walk(file, offset, end, advance)
         except OSError as error:
             _damage(self._report, self._name, 0, f"it can't be read: {error.strerror}")
             return None
         finally:
-            self._files.close(fd)
+            file.close()
         return self._position
 
-    def _walk(self, fd: int, offset: int, end: int, advance: Advance) -> int | None:
+    def _walk(self, file: OpenSegment, offset: int, end: int, advance: Advance) -> int | None:
         """Check entries from `offset` on; return where to go on after a bad place."""
-        segment = SegmentFile(self._files, fd, self._header.salt, self._header.number)
+        segment = SegmentFile(file, self._header.salt, self._header.number)
         try:
             for entry in walk(segment, offset, end):
                 self._entry(entry)

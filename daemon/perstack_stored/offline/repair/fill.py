@@ -7,7 +7,6 @@ Otherwise each of its records is judged alone.
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryHeader, EntryType, NotAnEntryError, Record, RecordPlace
@@ -56,10 +55,7 @@ class _Damaged(NamedTuple):
 class GapFiller:
     """Fills holes."""
 
-    def __init__(
-        self, files: FileSystem, survey: DamageSurvey, vouchers: IndexEvidence, counts: FillCounts
-    ) -> None:
-        self._files = files
+    def __init__(self, survey: DamageSurvey, vouchers: IndexEvidence, counts: FillCounts) -> None:
         self._survey = survey
         self._vouchers = vouchers
         self._counts = counts
@@ -87,17 +83,14 @@ class GapFiller:
 
     def _damaged(self, segment: Segment, offset: int, position: int, hole: Hole) -> _Damaged | None:
         """A damaged entry with a plausible header at this place; None if there is none."""
-        if segment.fd is None or offset + entry_format.ENTRY_HEADER_BYTES > hole.end:
+        if segment.file is None or offset + entry_format.ENTRY_HEADER_BYTES > hole.end:
             return None
-        head = (
-            entry_format.ENTRY_MAGIC
-            + self._files.read(segment.fd, entry_format.ENTRY_HEADER_BYTES, offset)[4:]
-        )
+        head = entry_format.ENTRY_MAGIC + segment.file.read(entry_format.ENTRY_HEADER_BYTES, offset)[4:]
         try:
             header = entry_format.decode_header(head)
             if header.length > hole.end - offset:
                 return None
-            data = entry_format.ENTRY_MAGIC + self._files.read(segment.fd, header.length, offset)[4:]
+            data = entry_format.ENTRY_MAGIC + segment.file.read(header.length, offset)[4:]
             if len(data) < header.length:
                 return None  # the file was truncated
             places = entry_format.record_places(data, header)
@@ -171,10 +164,10 @@ class GapFiller:
         number, offset, length, _ = known.place
         if not 1 <= number <= len(self._survey.segments):
             return None
-        fd = self._survey.segments[number - 1].fd
-        if fd is None or not 0 <= offset <= offset + length <= self._files.size(fd):
+        file = self._survey.segments[number - 1].file
+        if file is None or not 0 <= offset <= offset + length <= file.size():
             return None
-        payload = self._files.read(fd, length, offset)
+        payload = file.read(length, offset)
         return payload if known.is_vouched(payload) else None
 
 

@@ -138,7 +138,7 @@ class _Repair:
         vouchers.look_up([hole for segment in damaged for hole in segment.holes])
         if vouchers.reason:
             self._report.add("index_not_usable", reason=vouchers.reason)
-        filler = GapFiller(files, self._survey, vouchers, self._counts)
+        filler = GapFiller(self._survey, vouchers, self._counts)
         done = None
         if dry_run:
             self._write(SegmentRewriter(files, None, self._survey, filler, store))
@@ -158,6 +158,9 @@ class _Repair:
         holes = {(hole.start, hole.reason): hole for hole in segment.holes}
         if segment.header is None and not any(reason == segment.reason for _, reason in holes):
             self._report.add("journal_damage", segment=segment.name, offset=0, reason=segment.reason)
+        elif segment.bad_packing is not None and not segment.holes:
+            reason = segment.bad_packing.reason
+            self._report.add("journal_damage", segment=segment.name, offset=0, reason=reason)
         for hole in segment.holes:
             position = hole.first if hole.first <= hole.last else None
             self._report.add(

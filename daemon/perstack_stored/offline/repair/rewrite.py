@@ -83,11 +83,11 @@ class SegmentRewriter:
     def with_end_before(self, segment: Segment, previous_end: int) -> None:
         """Rewrite a valid segment with another end of the segment before it."""
         assert segment.header is not None
-        assert segment.fd is not None
+        assert segment.file is not None
         self._begin(segment.name)
-        size = self._files.size(segment.fd)
+        size = segment.file.size()
         while self._offset < size:
-            self._write([self._files.read(segment.fd, min(_COPY_BYTES, size - self._offset), self._offset)])
+            self._write([segment.file.read(min(_COPY_BYTES, size - self._offset), self._offset)])
         self._finish(segment.header._replace(previous_end=previous_end))
 
     # --- the file ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from perstack_stored.journal.reader import (
     segment_numbers,
     walk,
 )
+from perstack_stored.journal.segment_file import BadPlace, OpenSegment, open_segment
 from perstack_stored.model.checksum import crc32c
 
 # Minimum size of a stored value with its place in the table.
@@ -60,13 +61,13 @@ class _Item(NamedTuple):
 class Segment:
     """A place in the sequence of segments, and what was found there; the file may be missing."""
 
-    def __init__(self, number: int, fd: int | None) -> None:
+    def __init__(self, number: int, file: OpenSegment | None) -> None:
         self.number = number
         self.name = segment_name(number)
-        self.fd = fd
+        self.file = file
         self.header: SegmentHeader | None = None
         self.salt: int | None = None
-        self.reason = "the segment is missing" if fd is None else ""  # what is wrong with the header
+        self.reason = "the segment is missing" if file is None else ""  # what is wrong with the header
         self.first_position = 0
         self.pieces: list[WholeEntries | Hole] = []
         self.items: list[_Item] = []
@@ -74,6 +75,7 @@ class Segment:
         self.has_snapshot = False
         self.end = entry_format.SEGMENT_HEADER_BYTES
         self.is_scanned = False
+        self.bad_packing: BadPlace | None = None
 
     @property
     def holes(self) -> list[Hole]:
@@ -82,8 +84,10 @@ class Segment:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether its header, its snapshot or any entry is damaged or missing."""
-        return self.header is None or not self.has_snapshot or bool(self.holes)
+        """Whether its header, its snapshot, its packing or any entry is damaged or missing."""
+        return (
+            self.header is None or not self.has_snapshot or bool(self.holes) or self.bad_packing is not None
+        )
 
     @property
     def stated_first(self) -> int | None:
@@ -104,13 +108,11 @@ class DamageSurvey:
             ConfigError: there are none, or they can't belong together.
             NewerFormatError: a newer version wrote them.
         """
-        self._files = files
-        self._dir = dir_fd
         numbers = set(segment_numbers(files.list_dir(dir_fd)))
         if not numbers:
             raise ConfigError("there is no journal to repair")
         self.segments = [
-            Segment(n, files.open(segment_name(n), dir_fd=dir_fd) if n in numbers else None)
+            Segment(n, open_segment(files, segment_name(n), dir_fd=dir_fd) if n in numbers else None)
             for n in range(1, max(numbers) + 1)
         ]
         for segment in self.segments:
@@ -132,8 +134,8 @@ class DamageSurvey:
     def close(self) -> None:
         """Close the segments."""
         for segment in self.segments:
-            if segment.fd is not None:
-                self._files.close(segment.fd)
+            if segment.file is not None:
+                segment.file.close()
 
     def entries(self, segment: Segment, run: WholeEntries) -> Iterator[Entry]:
         """The entries of a run."""
@@ -141,8 +143,8 @@ class DamageSurvey:
         return walk(self._file(segment, segment.salt), run.start, run.end)
 
     def _file(self, segment: Segment, salt: int) -> SegmentFile:
-        assert segment.fd is not None
-        return SegmentFile(self._files, segment.fd, salt, segment.number)
+        assert segment.file is not None
+        return SegmentFile(segment.file, salt, segment.number)
 
     def snapshot(self, segment: Segment) -> memoryview:
         """The sessions at the beginning of a segment; it must have a snapshot."""
@@ -165,9 +167,9 @@ class DamageSurvey:
     # --- headers -----------------------------------------------------------------------------------
 
     def _read_header(self, segment: Segment) -> None:
-        if segment.fd is None:
+        if segment.file is None:
             return
-        data = self._files.read(segment.fd, entry_format.SEGMENT_HEADER_BYTES, 0)
+        data = segment.file.read(entry_format.SEGMENT_HEADER_BYTES, 0)
         try:
             header = entry_format.decode_segment_header(data)
         except NewerFormatError as error:
@@ -186,19 +188,19 @@ class DamageSurvey:
 
         It is the one in the header, or the one that the first entry requires.
         """
-        fd = segment.fd
-        assert fd is not None
-        start, size = entry_format.SEGMENT_HEADER_BYTES, self._files.size(fd)
+        file = segment.file
+        assert file is not None
+        start, size = entry_format.SEGMENT_HEADER_BYTES, file.size()
         stands_there = int.from_bytes(head[_SALT_OFFSET : _SALT_OFFSET + 4].ljust(4, b"\0"), "little")
         if next(find_entry(self._file(segment, stands_there), start, size), None) is not None:
             return stands_there
         try:
-            header = entry_format.decode_header(self._files.read(fd, entry_format.ENTRY_HEADER_BYTES, start))
+            header = entry_format.decode_header(file.read(entry_format.ENTRY_HEADER_BYTES, start))
         except NotAnEntryError:
             return None
         if start + header.length > size:
             return None
-        salt = solve_salt(self._files.read(fd, header.length, start)[8:], header.crc)
+        salt = solve_salt(file.read(header.length, start)[8:], header.crc)
         others = find_entry(self._file(segment, salt), start + entry_format.padded(header.length), size)
         return None if next(others, None) is None else salt
 
@@ -209,15 +211,17 @@ class DamageSurvey:
         if segment.is_scanned:
             return
         segment.is_scanned = True
+        if segment.file is not None:
+            segment.bad_packing = next(segment.file.bad_places(), None)
         proven = self._proven_end(segment)
         limit = proven
-        if segment.fd is not None and limit is None:
-            limit = self._files.size(segment.fd)
+        if segment.file is not None and limit is None:
+            limit = segment.file.size()
         start = entry_format.SEGMENT_HEADER_BYTES
         if segment.salt is not None:
             segment.items = list(self._items(segment, start, limit or start))
-        elif segment.fd is not None:
-            size = len(self._files.read(segment.fd, self._files.size(segment.fd), 0).rstrip(b"\0"))
+        elif segment.file is not None:
+            size = len(segment.file.read(segment.file.size(), 0).rstrip(b"\0"))
             segment.items = [_Item(start, max(start, size), None, segment.reason)]
             proven = max(start, size)
         if proven is None:
@@ -231,10 +235,10 @@ class DamageSurvey:
         if torn is not None:
             segment.items, segment.torn = segment.items[:torn], segment.items[torn:]
         end = segment.items[-1].end if segment.items else start
-        if segment.fd is not None and end < proven:
+        if segment.file is not None and end < proven:
             segment.items.append(_Item(end, proven, None, "the segment is shorter than it was"))
         segment.has_snapshot = bool(segment.items) and _is_snapshot(segment.items[0])
-        segment.end = max(end, proven) if segment.fd is not None else start
+        segment.end = max(end, proven) if segment.file is not None else start
 
     def _proven_end(self, segment: Segment) -> int | None:
         """The end of a segment as stated by the next one, if any."""
@@ -290,7 +294,7 @@ class DamageSurvey:
             if following.stated_first is not None:
                 return following.stated_first - 1
             has_entries = any(item.header is not None for item in following.items)
-            if has_entries or (builder.bad_bytes == 0 and segment.fd is not None):
+            if has_entries or (builder.bad_bytes == 0 and segment.file is not None):
                 break  # the missing positions belong to that segment
         return builder.position
 

@@ -1,0 +1,36 @@
+"""Packs segments of a journal that nobody serves, as the keeper does."""
+
+import os
+from pathlib import Path
+
+from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
+from perstack_stored.journal import packed_format, packing
+from perstack_stored.journal.reader import Chain, segment_name
+
+
+def pack_segment(journal: Path, number: int, block_bytes: int = packed_format.BLOCK_BYTES) -> Path:
+    """Pack a sealed segment with blocks of a size; returns its path."""
+    files = FileSystem()
+    folder = os.open(journal, os.O_RDONLY | os.O_DIRECTORY)
+    chain = Chain(files, folder)
+    path = journal / segment_name(number)
+    part = Path(f"{path}.part")
+    try:
+        end = chain.end_of(number)
+        assert end is not None, "the last segment has no end yet"
+        fd = files.create(part.name, FILE_MODE, dir_fd=folder)
+        source = chain.open(number)
+        packing.pack_into(files, fd, source, end, block_bytes, lambda _: None)
+        packing.compare(files, fd, source, end, lambda _: None)
+        os.close(fd)
+        part.rename(path)
+    finally:
+        chain.close()
+        os.close(folder)
+    return path
+
+
+def pack_all(journal: Path, block_bytes: int = packed_format.BLOCK_BYTES) -> list[Path]:
+    """Pack all sealed segments of a journal; returns their paths."""
+    count = len(list(journal.glob("*.segment")))
+    return [pack_segment(journal, number, block_bytes) for number in range(1, count)]
