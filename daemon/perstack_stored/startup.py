@@ -5,6 +5,7 @@ import structlog
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.index.connection import position_of
+from perstack_stored.journal.deletion_guards import DeletionGuards
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalOptions, JournalWriter
 from perstack_stored.progress import Working, no_progress
@@ -61,4 +62,5 @@ def make_sessions(settings: Settings) -> Sessions:
         sessions_max=settings.sessions_max,
         session_seconds=settings.session_seconds,
         remembered_records_max=max(settings.window_records, settings.batch_items_max),
+        guards=DeletionGuards(guard_seconds=settings.delete_guard_seconds),
     )

@@ -3,11 +3,13 @@
 from typing import Any
 
 from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
+from perstack_stored.journal.deletion_guards import GUARDS_MAX
+from perstack_stored.model.deletions import DELETION_BYTES_MAX, WHY_CHARS_MAX
 from perstack_stored.model.json_text import LAYOUT_BYTES_MAX
 from perstack_stored.model.names import ID_BYTES_MAX, TYPE_BYTES_MAX
 from perstack_stored.model.nesting import NESTING_MAX
 from perstack_stored.protocol.frames import ARGUMENTS_BYTES_MAX, HEADER_BYTES_MAX
-from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.limits import DELETIONS_MAX, READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import VALUES_MAX
 from tests.docs.pages import ROOT
 
@@ -23,6 +25,10 @@ FIXED = (
     ("bytes of a request's header", HEADER_BYTES_MAX),
     ("bytes of a read's arguments", ARGUMENTS_BYTES_MAX),
     ("records in an answer to `readAll`", READ_ALL_RECORDS_MAX),
+    ("deletions in an answer to `deletions`", DELETIONS_MAX),
+    ("bytes of a deletion", DELETION_BYTES_MAX),
+    ("characters of a deletion's reason", WHY_CHARS_MAX),
+    ("deletions that late stores are guarded against", GUARDS_MAX),
     ("values that are coming in parts at a time", VALUES_MAX),
     ("bytes of a `job.json` with line breaks; a larger one is one line", LAYOUT_BYTES_MAX),
 )

@@ -15,6 +15,7 @@ from perstack_stored.datadir.filesystem import Buffer, FileSystem, read_whole
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir, FileSystemFeatures, Folders
 from perstack_stored.index.connection import connect
 from perstack_stored.index.writer import IndexWriter
+from perstack_stored.journal.deletion_guards import DeletionGuards
 from perstack_stored.journal.entry_format import NO_SESSION, Record, record_places
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
@@ -93,11 +94,10 @@ class Stored(NamedTuple):
     time_ms: int
 
 
-def sessions(**settings: int) -> Sessions:
+def sessions(*, guards: DeletionGuards | None = None, **settings: int) -> Sessions:
     """Sessions with small bounds."""
-    return Sessions(
-        **({"sessions_max": 100, "session_seconds": 3600, "remembered_records_max": 64} | settings)
-    )
+    bounds = {"sessions_max": 100, "session_seconds": 3600, "remembered_records_max": 64}
+    return Sessions(guards=guards, **(bounds | settings))
 
 
 def records(*payloads: bytes, kind: int = Kind.EVENT) -> list[Record]:
@@ -190,7 +190,7 @@ class SimulatedDisk(FileSystem):
 
     CALLS = frozenset(
         {"create", "open", "write", "allocate", "rename", "unlink", "sync_data", "sync", "sync_all",
-        "list_dir",
+        "list_dir", "some_files", "remove_dir",
          "create_unnamed", "give_name", "exchange", "truncate", "make_dir", "open_dir", "read", "stat"}
     )  # fmt: skip
 

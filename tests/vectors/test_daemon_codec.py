@@ -6,7 +6,8 @@ import pytest
 
 from perstack_storage._core.errors import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.model import value_check
+from perstack_stored.model import deletions, value_check
+from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol import frames
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments
 from perstack_stored.store.requests import open_request
@@ -14,7 +15,7 @@ from tests.vectors.vectors import Exchange, Side, exchanges, name_of
 
 BATCH_ITEMS_MAX = 1024
 # What only the state of a daemon, or its settings, can tell.
-_BY_STATE = {"SEQUENCE_GAP", "SEQUENCE_OLD", "NOT_FOUND", "READ_GONE", "POSITION_GONE"}
+_BY_STATE = {"DELETED", "SEQUENCE_GAP", "SEQUENCE_OLD", "NOT_FOUND", "READ_GONE", "POSITION_GONE"}
 _ASKED = [
     exchange for exchange in exchanges() if exchange.request is not None and len(exchange.request.frames) == 1
 ]
@@ -31,7 +32,11 @@ def _open(frame: bytes) -> frames.RequestHeader:
     if header.op in frames.STORE_KINDS or header.op == frames.BATCH_OP:
         request = open_request((b"", False), header, body, items_max=BATCH_ITEMS_MAX)
         if header.op in frames.STORE_KINDS and not header.parts:
-            value_check.check(*request.items[0])
+            kind, payload = request.items[0]
+            if kind == Kind.DELETION:
+                deletions.check_operation(header.op, deletions.check(payload))
+            else:
+                value_check.check(kind, payload)
     elif header.op in ARGUMENTS:
         check_arguments(header.op, frames.decode_arguments(body))
     elif header.op not in {"hello", "ping", "stats"}:
@@ -49,7 +54,7 @@ def test_a_request_is_opened_or_refused_as_the_vector_says(exchange: Exchange) -
     state = error is not None and (
         error["code"] in _BY_STATE
         or exchange.file == "parts"
-        or exchange.name in {"batch-in-parts", "frame-too-large"}
+        or exchange.name in {"batch-in-parts", "deleteJob-in-parts", "frame-too-large"}
     )
     if error is None or state:
         opened = _open(frame) if not state else frames.decode_header(frames.split(frame)[0])

@@ -1,7 +1,7 @@
 """CURVE keys in files: key pairs, and the list of clients that may connect. A secret key is never shown.
 
 A key pair is a ZeroMQ certificate, as zmq.auth and CZMQ write it. The list has a line for each client:
-its name, `read-write` or `read-only`, and its public key; `#` begins a comment line.
+its name, `read-only`, `read-write` or `read-write-delete`, and its public key; `#` begins a comment line.
 """
 
 import enum
@@ -29,9 +29,15 @@ class Access(enum.IntEnum):
     NONE = 0
     READ = 1
     WRITE = 2
+    DELETE = 3
 
 
-ACCESS_NAMES = {"read-only": Access.READ, "read-write": Access.WRITE}
+ACCESS_NAMES = {
+    "read-only": Access.READ,
+    "read-write": Access.WRITE,
+    "read-write-delete": Access.DELETE,
+}
+_ACCESS_WORDS = "read-only, read-write or read-write-delete"
 
 
 class KeyPair(NamedTuple):
@@ -136,12 +142,12 @@ def load_clients(path: str) -> dict[str, ListedClient]:
             continue
         where = f"{path}, line {number}"
         if len(words) != 3:  # noqa: PLR2004 - name, access, key
-            raise ConfigError(f"{where}: a client is a name, read-write or read-only, and a public key")
+            raise ConfigError(f"{where}: a client is a name, {_ACCESS_WORDS}, and a public key")
         name, access, key = words
         if not is_name(name):
             raise ConfigError(f"{where}: {NAME_RULE}")
         if access not in ACCESS_NAMES:
-            raise ConfigError(f"{where}: the second word is read-write or read-only")
+            raise ConfigError(f"{where}: the second word is {_ACCESS_WORDS}")
         if not is_key(key):
             raise ConfigError(f"{where}: the third word is a public key, {KEY_CHARS} characters of Z85")
         if key in clients:

@@ -151,10 +151,15 @@ class Peers:
                 "forbidden",
                 op=op[:_OP_CHARS_MAX],
                 request=id,
-                reason=peer.reason or "read-only",
+                reason=peer.reason or f"it lacks the access {access.name.lower()}",
                 **peer.as_log_fields(),
             )
-        raise Refusal(ErrorCode.FORBIDDEN, peer.reason or "this client may only read")
+        may = "only read" if access is Access.WRITE else "not delete"
+        raise Refusal(ErrorCode.FORBIDDEN, peer.reason or f"this client may {may}")
+
+    def may_delete(self, routing_id: RoutingId) -> bool:
+        """Whether a client may delete jobs and runs."""
+        return (self.of(routing_id) or _UNKNOWN).access >= Access.DELETE
 
     def charge(self, routing_id: RoutingId, records: int, size: int) -> None:
         """Count a store against its client's rate.

@@ -19,6 +19,8 @@ class AccessRules:
     """The rules in force; replaced at a reload.
 
     Attributes:
+        deleting_groups: groups whose members may delete, if they may store.
+        owner: user of the daemon, who may delete as well.
         clients: clients that may connect with CURVE, by public key; None without CURVE.
     """
 
@@ -26,6 +28,8 @@ class AccessRules:
     groups: frozenset[int] = frozenset()
     reading_users: frozenset[int] = frozenset()
     reading_groups: frozenset[int] = frozenset()
+    deleting_groups: frozenset[int] = frozenset()
+    owner: int = field(default_factory=os.geteuid)
     clients: dict[str, ListedClient] | None = None
     _groups_of: dict[int, frozenset[int]] = field(default_factory=dict, compare=False)
 
@@ -37,13 +41,21 @@ class AccessRules:
     def of_user(self, uid: int, gid: int) -> Access:
         """Access of a user of this machine; a list of readers takes precedence over one of writers."""
         if not self.lists_users:
-            return Access.WRITE
+            return self._writing(uid, gid)
         groups = self._groups(uid) | {gid}
         if uid in self.reading_users or groups & self.reading_groups:
             return Access.READ
         if uid in self.users or groups & self.groups or not (self.users or self.groups):
-            return Access.WRITE
+            return self._writing(uid, gid)
         return Access.NONE
+
+    def _writing(self, uid: int, gid: int) -> Access:
+        """Access of a user who may store."""
+        if uid == self.owner:
+            return Access.DELETE
+        if self.deleting_groups and (self._groups(uid) | {gid}) & self.deleting_groups:
+            return Access.DELETE
+        return Access.WRITE
 
     def of_key(self, key: str) -> ListedClient | None:
         """The client with this key, if it may connect."""
@@ -73,16 +85,16 @@ def rules_of(settings: Settings) -> AccessRules:
         groups=frozenset(_group(name) for name in settings.allow_groups),
         reading_users=frozenset(_user(name) for name in settings.read_only_users),
         reading_groups=frozenset(_group(name) for name in settings.read_only_groups),
+        deleting_groups=frozenset(_group(name) for name in settings.delete_groups),
         clients=load_clients(settings.curve_clients) if settings.curve_key else None,
     )
-    if rules.lists_users:
-        if settings.insecure_tcp:
-            raise ConfigError("insecure-tcp lets anyone of this machine in: it can't go with lists of users")
-        if not _sees_all_users():
-            raise ConfigError(
-                "lists of users need to see who connects, and in this user namespace (PrivateUsers=yes?)"
-                " all others look alike"
-            )
+    if rules.lists_users and settings.insecure_tcp:
+        raise ConfigError("insecure-tcp lets anyone of this machine in: it can't go with lists of users")
+    if (rules.lists_users or rules.deleting_groups) and not _sees_all_users():
+        raise ConfigError(
+            "lists of users need to see who connects, and in this user namespace (PrivateUsers=yes?)"
+            " all others look alike"
+        )
     return rules
 
 

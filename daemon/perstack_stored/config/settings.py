@@ -106,6 +106,14 @@ class Settings:
         "users who may only read, secrets masked; goes before the other lists", "USER", reloads=True
     )
     read_only_groups: tuple[str, ...] = _words("groups whose members may only read", "GROUP", reloads=True)
+    delete_groups: tuple[str, ...] = _words(
+        "groups whose members may delete jobs and runs; else the daemon's own user only",
+        "GROUP",
+        reloads=True,
+    )
+    delete_guard_seconds: int = _setting(
+        86_400, "a deleted job or run takes no stores of sessions that began before, for so long", 0
+    )
     curve_key: str = _word(
         "file with the daemon's key pair, for tcp; `perstack-stored keygen` makes one", "FILE"
     )

@@ -9,7 +9,8 @@ import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _RENAME_EXCHANGE = 2
@@ -56,6 +57,28 @@ class FileSystem:
             return os.listdir(own)
         finally:
             os.close(own)
+
+    def some_files(self, dir_fd: int, wanted: Callable[[str], bool], most: int) -> list[str]:
+        """Names of some regular files in a directory: those that are wanted, at most this many."""
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+        try:
+            with os.scandir(own) as entries:
+                files = (e.name for e in entries if wanted(e.name) and e.is_file(follow_symlinks=False))
+                return list(islice(files, most))
+        finally:
+            os.close(own)
+
+    def remove_dir(self, name: str, *, dir_fd: int) -> bool:
+        """Remove a directory if it is empty; return whether it is gone."""
+        try:
+            os.rmdir(name, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY}:
+                return False
+            raise
+        return True
 
     def device(self, fd: int) -> int:
         """Device number of the file system of an open file or directory."""

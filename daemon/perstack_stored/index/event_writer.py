@@ -31,6 +31,10 @@ _BRING_BACK = (
     "UPDATE event SET position = ?, segment = ?, offset = ?"
     " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
 )
+_LAST_RUNS = (
+    "SELECT max(id) FROM run"
+    " UNION ALL SELECT * FROM (SELECT last_run FROM deletion ORDER BY position DESC LIMIT 1)"
+)
 _LAST_BLOCK = (
     "SELECT id, data FROM event_block WHERE run = ? ORDER BY last_step DESC, last_position DESC LIMIT 1"
 )
@@ -52,6 +56,7 @@ class EventWriter:
         self._waiting: dict[int, RunState] = {}  # with rows, by number
         self._blocks: OrderedDict[int, tuple[int, EventBlock]] = OrderedDict()  # by run, each with its id
         self._next_block = 0
+        self._next_run = 0
         self._segment = 0  # of the rows that wait
         self._reordered: dict[int, int] = {}  # by run
         self._twins: list[tuple[int, int]] = []  # position and n, which is 0 for a repeat
@@ -63,6 +68,13 @@ class EventWriter:
     def run(self, job: str, name: str) -> int:
         """The number of a run; it is created if there is none."""
         return self._run(job, name).id
+
+    def last_run(self) -> int:
+        """The greatest number that a run has or had; the number of a deleted run goes to no other."""
+        if not self._next_run:
+            numbers = [number or 0 for (number,) in self._database.execute(_LAST_RUNS)]
+            self._next_run = max(numbers) + 1
+        return self._next_run - 1
 
     def summary(self, job: str, name: str) -> RunSummary:
         """The summary of a run, with all events so far."""
@@ -160,7 +172,7 @@ class EventWriter:
         self._runs.clear()
         self._waiting.clear()
         self._blocks.clear()
-        self._next_block = 0
+        self._next_block = self._next_run = 0
         self._reordered.clear()
         self._twins.clear()
         self._late.clear()
@@ -172,16 +184,22 @@ class EventWriter:
     def _run(self, job: str, name: str) -> RunState:
         run = self._runs.get((job, name))
         if run is None:
-            self._database.execute(
-                "INSERT INTO run (job, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (job, name)
-            )
-            (id,) = self._database.execute(
-                "SELECT id FROM run WHERE job = ? AND name = ?", (job, name)
-            ).fetchone()
+            id = self._number_of(job, name)
             if len(self._runs) >= _RUNS_CACHED_MAX:
                 self.make_room()
-            run = self._runs[job, name] = RunState(int(id), self.summaries.run(int(id), job))
+            run = self._runs[job, name] = RunState(id, self.summaries.run(id, job))
         return run
+
+    def _number_of(self, job: str, name: str) -> int:
+        found = self._database.execute(
+            "SELECT id FROM run WHERE job = ? AND name = ?", (job, name)
+        ).fetchone()
+        if found is not None:
+            return int(found[0])
+        id = self.last_run() + 1
+        self._database.execute("INSERT INTO run (id, job, name) VALUES (?, ?, ?)", (id, job, name))
+        self._next_run = id + 1
+        return id
 
     def _begin(self, job: str, name: str) -> RunState:
         """The run, with its newest event."""

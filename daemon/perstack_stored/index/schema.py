@@ -1,8 +1,8 @@
 """The tables of the index, and the version of their layout."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
-VOUCHING_VERSIONS = frozenset({2, 3, 4, 5})
+VOUCHING_VERSIONS = frozenset({2, 3, 4, 5, 6})
 """Versions whose lost records a repair can read: after an update, an older index is all there is."""
 
 LOST_SEGMENT = 0
@@ -86,4 +86,17 @@ CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);
 CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 -- Whose the records are that are too large to be looked into at each read.
 CREATE TABLE large (position INTEGER PRIMARY KEY, job TEXT NOT NULL, run TEXT NOT NULL);
+CREATE INDEX large_job ON large (job);
+-- Deletions: see deletions.py. Without a run it is the whole job. `value` is the record, `crc` its crc32c.
+CREATE TABLE deletion (
+  position INTEGER PRIMARY KEY, time INTEGER NOT NULL, job TEXT NOT NULL, run TEXT,
+  value BLOB NOT NULL, crc INTEGER NOT NULL,
+  last_run INTEGER NOT NULL,  -- the greatest number that a run had: no later run gets it
+  erased INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX deletion_job ON deletion (job, position);
+-- Checkpoints that went with their run: the tree has their files in the folder of the job.
+CREATE TABLE deleted_checkpoint (
+  deletion INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (deletion, id)
+) WITHOUT ROWID;
 """

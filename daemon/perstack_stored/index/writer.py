@@ -16,7 +16,7 @@ from perstack_stored.index.connection import _files_of, connect_worker, cursor_c
 from perstack_stored.index.schema import _SCHEMA, SCHEMA_VERSION
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
-from perstack_stored.model import gaps, values
+from perstack_stored.model import deletions, gaps, values
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind
@@ -24,6 +24,7 @@ from perstack_stored.model.run_settings import MISSING_MAX_STEPS, MISSING_REASON
 from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
+from .deletions import DeletionWriter
 from .event_writer import EventWriter
 from .page_checksums import CheckpointedChecksums
 from .value_lookup import ValueAddress, read_value
@@ -31,6 +32,7 @@ from .value_lookup import ValueAddress, read_value
 _PLACE_EVERY_BYTES = 256 << 10
 _GAP = int(Kind.GAP)
 _EVENT = int(Kind.EVENT)
+_DELETION = int(Kind.DELETION)
 _OFFSET_MAX = (1 << 32) - 1  # of a value in an event block
 _SETTING_ROW = "setting VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _RUN_OF_CHECKPOINT = (
@@ -81,6 +83,7 @@ class IndexWriter:
                 raise IndexUnusableError(f"the index can't be opened: {error}") from error
             raise
         self._events = EventWriter(self._database, self._value_at)
+        self._deletions = DeletionWriter(self._database, self._events)
         self._checkpoints = CheckpointedChecksums(path, self._database)
         os.chmod(path, FILE_MODE)
         self._last_place = (self._place.segment, self._place.offset)
@@ -214,6 +217,9 @@ class IndexWriter:
         if kind == _GAP:
             gaps.add(self._gaps, where[0])
             self._gap(gaps.decode(payload))
+            return None
+        if kind == _DELETION:
+            self._deletions.apply(deletions.decode(payload), payload, where[0], time_ms)
             return None
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):

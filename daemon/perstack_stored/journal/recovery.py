@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, LostEndError
+from perstack_stored.model import deletions
 from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, no_progress
 
 from . import entry_format
+from .deletion_guards import Guard
 from .entry_format import EntryType, Record, SegmentHeader
 from .epochs import Epochs
 from .reader import BadEntryError, Chain, Entry, SegmentFile, find_entry, segment_name, walk
@@ -161,7 +163,15 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
     if found.type in entry_format.SNAPSHOTS:
         sessions.restore(entry.data[entry_format.ENTRY_HEADER_BYTES :])
         return
+    if found.type == EntryType.GUARDS:
+        sessions.restore_guards(entry.data[entry_format.ENTRY_HEADER_BYTES :])
+        return
     places = entry_format.record_places(entry.data, found)  # refuses records of a newer format
+    for number, place in enumerate(places):
+        if place.kind == Kind.DELETION:
+            deletion = deletions.decode(entry.data[place.start : place.start + place.length])
+            guard = Guard(found.position + number, found.time_ms)
+            sessions.guards.put((deletion.jobId, deletion.runId or ""), guard)
     if found.type != EntryType.RECORDS or found.session == entry_format.NO_SESSION:
         return
     seq, position = found.seq, found.position

@@ -18,9 +18,13 @@ from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.shares import NOBODY, Client, Owned
 
 from . import session_snapshot
+from .deletion_guards import DeletionGuards
 from .position_runs import PositionRun, PositionRuns
 
 RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 MiB at the head of a segment
+
+NEW = -1
+"""Where a session began that has stored nothing yet."""
 
 
 def _without(run: PositionRun, lost: Sequence[GapRange]) -> Iterator[PositionRun]:
@@ -47,15 +51,17 @@ class Session:
         used_ms: the daemon's time of its last store, as journalled.
         used: the same on time.monotonic, by which it ages, so that a changed clock has no effect.
         client: the client that stored last.
+        begun: the position after which it began; 0 if that is not known, `NEW` before its first store.
     """
 
-    __slots__ = ("client", "last", "runs", "used", "used_ms", "written")
+    __slots__ = ("begun", "client", "last", "runs", "used", "used_ms", "written")
 
     def __init__(self, last: int = 0, used_ms: int = 0, used: float = 0.0, client: Client = NOBODY) -> None:
         self.last = self.written = last
         self.used_ms = used_ms
         self.used = used
         self.client = client
+        self.begun = 0
         self.runs = PositionRuns()
 
     def admit(self, seq: int, count: int, settled: int) -> int:
@@ -91,12 +97,13 @@ class Session:
 
 
 class _Outline(NamedTuple):
-    """The last number of a session that gave way."""
+    """The last number of a session that gave way, and where it began."""
 
     written: int
     used_ms: int
     used: float
     client: Client
+    begun: int
 
 
 class Sessions:
@@ -104,6 +111,7 @@ class Sessions:
 
     Attributes:
         gave_way: count of sessions whose positions were forgotten early to make room for others.
+        guards: deletions that stores of sessions from before must not undo.
     """
 
     def __init__(
@@ -113,7 +121,9 @@ class Sessions:
         session_seconds: int,
         remembered_records_max: int,
         runs_max: int = RUNS_MAX,
+        guards: DeletionGuards | None = None,
     ) -> None:
+        self.guards = guards or DeletionGuards()
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._owned: Owned[bytes] = Owned()
         self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # sessions that have stored nothing
@@ -180,9 +190,11 @@ class Sessions:
         if outline is None:
             self._refuse_doubtful(client, now)
             session = self._unwritten[key] = Session(0, now_ms, now, client)
+            session.begun = NEW
         else:
             self._forget_outline(key)
             session = Session(outline.written, now_ms, now, client)
+            session.begun = outline.begun
         self._sessions[key] = session
         self._owned.add(key, client)
         return session
@@ -229,7 +241,8 @@ class Sessions:
 
     def _outline(self, key: bytes, session: Session) -> None:
         self._forget(key)
-        self._outlines[key] = _Outline(session.written, session.used_ms, session.used, session.client)
+        facts = session.written, session.used_ms, session.used, session.client, session.begun
+        self._outlines[key] = _Outline(*facts)
         self._outlined.add(key, session.client)
 
     def _drop_outline(self, newcomer: Client, now: float) -> bool:
@@ -307,10 +320,11 @@ class Sessions:
     def _known(self, key: bytes, time_ms: int) -> Session:
         session = self._sessions.get(key)
         if session is None:
-            last = self.last_of(key)
-            if last:
+            outline = self._outlines.get(key)
+            if outline is not None:
                 self._forget_outline(key)
-            session = self._sessions[key] = Session(last)
+            session = self._sessions[key] = Session(outline.written if outline else 0)
+            session.begun = outline.begun if outline else 0
             self._owned.add(key, NOBODY)
         self._sessions.move_to_end(key)
         self._owned.use(key, session.client)
@@ -346,6 +360,8 @@ class Sessions:
     def replay(self, key: bytes, seq: int, position: int, count: int, time_ms: int) -> None:
         """Replay an entry of the journal during recovery."""
         session = self._known(key, time_ms)
+        if not session.last and seq == 1:
+            session.begun = position - 1
         session.last = max(session.last, seq + count - 1)
         self.stored(key, seq, position, count)
         self._bound()
@@ -363,11 +379,29 @@ class Sessions:
         ]
         return session_snapshot.encode(kept)
 
+    def guards_snapshot(self) -> bytes:
+        """Encode the deletion guards for the head of a segment; nothing if there are none."""
+        begun = [
+            (key, one.begun) for all_of in (self._outlines, self._sessions) for key, one in all_of.items()
+        ]
+        return self.guards.snapshot(begun)
+
+    def restore_guards(self, data: bytes | memoryview) -> None:
+        """Replace the deletion guards by a snapshot whose checksum was tested; the sessions are restored."""
+        for key, begun in self.guards.restore(data).items():
+            session = self._sessions.get(key)
+            outline = self._outlines.get(key)
+            if session is not None:
+                session.begun = begun
+            elif outline is not None:
+                self._outlines[key] = outline._replace(begun=begun)
+
     def restore(self, data: bytes | memoryview) -> None:
         """Replace all sessions by a snapshot whose checksum was tested."""
         for all_of in (self._sessions, self._unwritten, self._outlines, self._doubtful):
             all_of.clear()
         self._owned, self._outlined = Owned(), Owned()
+        self.guards.clear()
         self._runs = 0
         for key, written, used_ms, runs in session_snapshot.decode(data):
             if not written:

@@ -310,8 +310,8 @@ class JournalWriter:
 
     def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
         """Write a segment's head and kept entries, synced; returns the end offset."""
-        sessions = self._sessions.snapshot()
-        head, end = encode_head(header, sessions, self.epochs, self.clock.latest_ms, kept)
+        self._sessions.guards.expire(self.clock.latest_ms)
+        head, end = encode_head(header, self._sessions, self.epochs, self.clock.latest_ms, kept)
         self._files.write(fd, head, 0)
         self._files.sync_data(fd)
         return end

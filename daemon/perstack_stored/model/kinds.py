@@ -11,3 +11,4 @@ class Kind(IntEnum):
     EVENT = 3
     RUN_SETTING = 4
     GAP = 5  # a record was lost here; see gaps.py
+    DELETION = 6  # a job or run was deleted; see deletions.py

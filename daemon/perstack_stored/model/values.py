@@ -168,6 +168,7 @@ KIND_NAMES = {
     Kind.CHECKPOINT: "checkpoint",
     Kind.EVENT: "event",
     Kind.RUN_SETTING: "run setting",
+    Kind.DELETION: "deletion",
 }
 
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
@@ -223,6 +224,11 @@ def _large(kind: int, payload: bytes | bytearray | memoryview) -> Value:
             found = _TYPES_BY_START.get(bytes(text[:1]), number)
             raise msgspec.ValidationError(f"Expected `{due}`, got `{found}` - at `$.{name}`")
     return value
+
+
+def owner_of(value: Value) -> tuple[str, str]:
+    """Job and run that a value belongs to; a job belongs to no run."""
+    return (value.id, "") if isinstance(value, Job) else (value.jobId, value.runId)
 
 
 def updated_at_as_sent(setting: bytes | memoryview) -> str:

@@ -71,6 +71,12 @@ class Metrics(Collector):
             CounterMetricFamily, "refused", "Errors by code, items of batches too.",
             ("code",), refused | {(code,): count for code, count in stats["refused"].items()},
         )  # fmt: skip
+        deletions = stats["deletions"]
+        yield _counter("deletions_stored", "Deletions of jobs and runs stored.", deletions["stored"])
+        yield _gauge("deletion_guards", "Deletions that late stores can't undo.", deletions["guards"])
+        yield _counter(
+            "deletion_guards_ended_early", "Guards that ended early: too many.", deletions["guardsEndedEarly"]
+        )
         yield _counter("reads_failed", "Reads that met a fault of the daemon.", stats["reads"]["failed"])
 
     def _connections(self) -> Iterator[Metric]:

@@ -9,10 +9,11 @@ from perstack_stored.errors import ConfigError, DamageError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import RecordPlace
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
-from perstack_stored.model import gaps, values
+from perstack_stored.model import deletions, gaps, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
 from perstack_stored.offline.check.journal import recover_only
+from perstack_stored.offline.journal_deletions import JournalDeletions
 from perstack_stored.protocol import frames
 
 
@@ -40,6 +41,7 @@ def dump(base: DataDir, wanted: Wanted) -> Iterator[bytes]:
 
 def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[bytes]:
     until, damage = _end(base, reader)
+    deleted = deletions_in(reader, until)
     given = 0
     for entry in reader.entries(reader.seek(wanted.after, until), until):
         for number, place in enumerate(entry_format.record_places(entry.data, entry.header)):
@@ -52,7 +54,7 @@ def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[byt
                 if wanted.job is None or gaps.decode(payload).job == wanted.job:
                     yield _gap_line(entry, number, payload)
                     given += 1
-            elif _is_of_job(place.kind, payload, wanted.job):
+            elif _is_wanted(entry.header.position + number, place.kind, payload, deleted, wanted.job):
                 yield _line(entry, number, place, payload, show_secrets=wanted.show_secrets)
                 given += 1
     if damage is not None and given != wanted.limit:
@@ -68,11 +70,25 @@ def _end(base: DataDir, reader: JournalReader) -> tuple[LogPosition, DamageError
     return LogPosition(found.position, found.number, found.end), None
 
 
-def _is_of_job(kind: int, payload: bytes, job: str | None) -> bool:
-    if job is None:
+def deletions_in(reader: JournalReader, until: LogPosition) -> JournalDeletions:
+    """The deletions of a journal.
+
+    Raises:
+        DamageError: the journal is damaged before `until`.
+    """
+    found = JournalDeletions()
+    for entry in reader.entries(reader.start(), until, split_large=True):
+        found.note_entry(entry)
+    return found
+
+
+def _is_wanted(position: int, kind: int, payload: bytes, deleted: JournalDeletions, job: str | None) -> bool:
+    if job is None and not deleted:
         return True
-    value = values.decode(kind, payload)
-    return job == (value.id if isinstance(value, values.Job) else value.jobId)
+    if kind == Kind.DELETION:
+        return job in {None, deletions.decode(payload).jobId}
+    owner = values.owner_of(values.decode(kind, payload))
+    return job in {None, owner[0]} and not deleted.has(position, *owner)
 
 
 def _gap_line(entry: Entry, number: int, payload: bytes) -> bytes:
@@ -86,7 +102,7 @@ def _line(entry: Entry, number: int, place: RecordPlace, payload: bytes, *, show
     facts: dict[str, object] = {
         "position": header.position + number,
         "time": header.time_ms,
-        "op": frames.STORE_OPS[Kind(place.kind)],
+        "op": frames.op_of(place.kind, payload),
     }
     if header.session != entry_format.NO_SESSION:
         facts |= {"session": header.session.hex(), "seq": header.seq + number}

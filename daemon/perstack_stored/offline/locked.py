@@ -16,6 +16,7 @@ from perstack_stored.datadir.lock import DataDirLock, ReadOnlyLock
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.probe import refuse_apart
 from perstack_stored.errors import ConfigError
+from perstack_stored.journal.deletion_guards import DeletionGuards
 from perstack_stored.journal.reader import Entry
 from perstack_stored.journal.sessions import Sessions
 
@@ -87,6 +88,7 @@ def keeping_sessions(settings: Settings) -> Sessions:
         session_seconds=settings.session_seconds,
         remembered_records_max=_REMEMBERED_RECORDS_MAX,
         runs_max=_RUNS_MAX,
+        guards=DeletionGuards(guard_seconds=settings.delete_guard_seconds),
     )
 
 

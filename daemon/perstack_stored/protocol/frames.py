@@ -7,6 +7,7 @@ import msgspec
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
+from perstack_stored.model import deletions
 from perstack_stored.model.kinds import Kind
 
 PROTOCOL_VERSION = 1
@@ -18,8 +19,11 @@ STORE_KINDS = {
     "storeCheckpoint": Kind.CHECKPOINT,
     "storeEvent": Kind.EVENT,
     "storeRunSetting": Kind.RUN_SETTING,
+    deletions.OF_JOB: Kind.DELETION,
+    deletions.OF_RUN: Kind.DELETION,
 }
-STORE_OPS: dict[int, str] = {kind: op for op, kind in STORE_KINDS.items()}
+STORE_OPS: dict[int, str] = {kind: op for op, kind in STORE_KINDS.items() if kind is not Kind.DELETION}
+"""The operation of each kind but of deletions, of which there are two: see `op_of`."""
 BATCH_OP = "store"
 OPERATIONS = frozenset(
     {
@@ -36,6 +40,7 @@ OPERATIONS = frozenset(
         "listJobs",
         "listRuns",
         "getEvent",
+        "deletions",
         "readPart",
         "hello",
         "ping",
@@ -73,6 +78,11 @@ _rescue = msgspec.json.Decoder(_Rescue)
 encode = msgspec.json.Encoder().encode
 # All errors of decoding: invalid UTF-8 is found only where a string is made.
 _UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
+def op_of(kind: int, payload: bytes | bytearray | memoryview) -> str:
+    """The operation that stored a record."""
+    return deletions.decode(payload).op if kind == Kind.DELETION else STORE_OPS[kind]
 
 
 def split(frame: bytes) -> tuple[bytes, bytes]:

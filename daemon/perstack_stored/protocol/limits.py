@@ -1,6 +1,8 @@
 """Bounds of the protocol that are no settings, and what was added to its first version."""
 
 READ_ALL_RECORDS_MAX = 10_000
+DELETIONS_DEFAULT = 100
+DELETIONS_MAX = 1000
 
-FEATURES = ("getEvent", "eventFilters", "omit", "summaries", "atomic")
+FEATURES = ("getEvent", "eventFilters", "omit", "summaries", "atomic", "deletion")
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

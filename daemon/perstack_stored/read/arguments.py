@@ -185,5 +185,6 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "listJobs": _SUMMARIES,
     "listRuns": {"jobId": (_id, False), **_SUMMARIES},
     "getEvent": {"position": (_position, True)},
+    "deletions": {"after": (_position, False), "limit": (_positive, False)},
     "readPart": {"read": (_text, True), "part": (_positive, True)},
 }

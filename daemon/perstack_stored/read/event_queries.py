@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from perstack_storage.protocol import ErrorCode
+from perstack_stored.errors import Refusal
 from perstack_stored.index import event_reader
 from perstack_stored.read.listing_cache import START, Cursor, Listing, Page
 from perstack_stored.read.source import (
@@ -17,6 +19,8 @@ from perstack_stored.read.source import (
     parts_of,
 )
 
+_NO_RUN = -1
+
 
 def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
     """Parameters that every page of a listing of events binds. Events stored later are in no page."""
@@ -25,7 +29,7 @@ def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
     (newest,) = source.database.execute("SELECT position FROM cursor").fetchone()
     run = source.database.execute(
         "SELECT id, stirred FROM run WHERE job = :jobId AND name = :runId", arguments
-    ).fetchone() or (-1, 0)
+    ).fetchone() or (_NO_RUN, 0)
     return {"run": run[0], "stirred": run[1], "newest": newest, "a": after[0], "b": after[1]}
 
 
@@ -41,6 +45,7 @@ def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
         return Answer({}, _metas(source, bound, after, listing))
     page = _meta_page(source, bound, after, min(limit, LIMIT_MAX))
     more = not page.ends and _meta_page(source, bound, page.last, 1).text
+    _check_run(source, bound["run"])
     return Answer({"next": page.last if more else None}, iter([b"[", page.text, b"]"]))
 
 
@@ -57,6 +62,7 @@ def _metas(source: Source, bound: dict[str, Any], after: Cursor, listing: Listin
             yield before
             yield page.text
             before = b","
+    _check_run(source, bound["run"])
     yield b"]" if before == b"," else b"[]"
 
 
@@ -101,9 +107,22 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
     return Answer({"next": rows[-1][4:] if more else None}, json_array(made(rows)))
 
 
+def _check_run(source: Source, run: int) -> None:
+    """Check, after all rows of a run were read, that it was there: else the answer would lack some silently.
+
+    Raises:
+        Refusal: READ_GONE: it was deleted meanwhile.
+    """
+    if run == _NO_RUN:
+        return
+    if source.database.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is None:
+        raise Refusal(ErrorCode.READ_GONE, "the run was deleted while it was read")
+
+
 def _contents(
     source: Source, run: int, after: Cursor, wanted: event_reader.Wanted, limit: int = 2**60
 ) -> Iterator[list[list[Any]]]:
     """Address, timestamp and position of events after a cursor in portions, at most `limit`."""
     for events in event_reader.by_time(source.database, run, after, wanted, limit):
         yield [[*event[2:], event[1]] for event in events]
+    _check_run(source, run)

@@ -7,16 +7,20 @@ size. Each SQL statement returns one row, a JSON text: the interpreter's lock is
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
+from perstack_stored.index.deletions import Removals
 from perstack_stored.index.value_lookup import PIECE_BYTES, ValueAddress, Values, pieces_at, values_at
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, LogPosition
+from perstack_stored.model import deletions
 from perstack_stored.model.edits import Edit, edited, joined
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.model.run_settings import setting_edits
-from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.limits import DELETIONS_DEFAULT, DELETIONS_MAX, READ_ALL_RECORDS_MAX
 from perstack_stored.read.event_queries import get_event_contents, get_events_by_run
 from perstack_stored.read.listings import ListingOrder, listing
 from perstack_stored.read.source import (
@@ -173,13 +177,15 @@ def _records(
 ) -> Iterator[Values]:
     if after >= last:
         return
+    removals = Removals(source.database, after)
     entries = window.entries(source.database, source.reader, after, until)
     for segment, offset, header, data, payload_crc in entries:
         if header.position > last:
             return
         if payload_crc is not None:
             large = window.large_of(Entry(segment, offset, header, data, payload_crc))
-            if large.position > after and large.position not in repeats and large.kind != Kind.GAP:
+            is_there = large.kind != Kind.GAP and not (removals and _is_large_removed(source, large.position))
+            if large.position > after and large.position not in repeats and is_there:
                 yield window.pieces_of(large, source.reader, source.indexed, masked=masked)
             continue
         items: list[memoryview] = []
@@ -187,6 +193,8 @@ def _records(
         for position, item in enumerate(entry_format.record_places(data, header), header.position):
             if after < position <= last and position not in repeats and item.kind != Kind.GAP:
                 payload = data[item.start : item.start + item.length]
+                if removals and window.is_removed(removals, position, item.kind, payload):
+                    continue
                 text = window.item_of(position, header.time_ms, item.kind, payload, masked=masked)
                 items.append(memoryview(text))
                 size += len(text)
@@ -197,11 +205,17 @@ def _records(
             yield items
 
 
+def _is_large_removed(source: Source, position: int) -> bool:
+    removals = Removals(source.database, position)
+    owners = window.owners_between(source.database, position - 1, position)
+    return bool(removals) and window.is_large_removed(removals, position, owners)
+
+
 def get_event(source: Source, arguments: dict[str, Any]) -> Answer:
     """The record at a position, of any kind, as an item of `read_all`.
 
     Raises:
-        Refusal: NOT_FOUND: nothing was stored there yet, it was lost, or it repeats an earlier event.
+        Refusal: NOT_FOUND: nothing was stored there yet, it was lost or deleted, or repeats an earlier event.
     """
     position, until = arguments["position"], source.indexed()
     if 0 < position <= until.position and not window.repeats_between(source.database, position - 1, position):
@@ -214,25 +228,46 @@ def get_event(source: Source, arguments: dict[str, Any]) -> Answer:
 def _record_at(
     source: Source, position: int, until: LogPosition, *, masked: bool
 ) -> Iterator[bytes | memoryview] | None:
-    """The pieces of a record; None if it is a gap."""
+    """The pieces of a record; None if it is a gap, or was deleted."""
     for entry in window.entries(source.database, source.reader, position - 1, until):
         header, data = entry.header, entry.data
         if position >= header.position + header.count:
             continue
         if entry.payload_crc is not None:
             large = window.large_of(entry)
-            if large.kind == Kind.GAP:
+            if large.kind == Kind.GAP or _is_large_removed(source, position):
                 return None
             return window.pieces_of(large, source.reader, source.indexed, masked=masked)
         item = entry_format.record_places(data, header)[position - header.position]
         if item.kind == Kind.GAP:
             return None
         payload = data[item.start : item.start + item.length]
+        removals = Removals(source.database, position)
+        if removals and window.is_removed(removals, position, item.kind, payload):
+            return None
         return iter([window.item_of(position, header.time_ms, item.kind, payload, masked=masked)])
     return None
 
 
+_DELETIONS = "SELECT position, time, value, erased FROM deletion WHERE position > ? ORDER BY position LIMIT ?"
+
+
+def list_deletions(source: Source, arguments: dict[str, Any]) -> Answer:
+    """The deletions after a position, in order."""
+    limit = min(arguments.get("limit", DELETIONS_DEFAULT), DELETIONS_MAX)
+    rows = source.database.execute(_DELETIONS, (arguments.get("after", 0), limit + 1)).fetchall()
+    items = []
+    for position, time_ms, value, erased in rows[:limit]:
+        found = deletions.decode(value)
+        run = {} if found.runId is None else {"runId": found.runId}
+        facts = {"why": found.why, "erased": bool(erased)}
+        items.append({"position": position, "time": time_ms, "jobId": found.jobId, **run, **facts})
+    following = rows[limit - 1][0] if len(rows) > limit else None
+    return Answer({"next": following}, iter([msgspec.json.encode(items)]))
+
+
 OPERATIONS = {
+    "deletions": list_deletions,
     "retrieveJob": retrieve_job,
     "retrieveCheckpoint": retrieve_checkpoint,
     "getAllJobs": get_all_jobs,

@@ -14,6 +14,7 @@ import msgspec
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
+from perstack_stored.index.deletions import Removals
 from perstack_stored.index.value_lookup import ValueAddress, pieces_at
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_number
@@ -63,7 +64,6 @@ class Taken(NamedTuple):
 
 
 _Stored = tuple[int, int, int, memoryview | ValueAddress]  # position, time in ms, kind, payload
-_OPS = {int(kind): op.encode() for kind, op in frames.STORE_OPS.items()}
 _NO_RUN = ""
 
 
@@ -150,8 +150,15 @@ class JournalWindow:
         if self._groups is None:
             self._groups = self._by_run()
         if wanted.run is not None:
-            return self._groups.get((wanted.job, wanted.run), [])
+            of_run = self._groups.get((wanted.job, wanted.run), [])
+            return sorted(of_run + self._deletions_of_job(wanted.job))
         return sorted(n for (job, _), group in self._groups.items() if job == wanted.job for n in group)
+
+    def _deletions_of_job(self, job: str) -> list[int]:
+        """Deletions of a whole job: they concern each of its runs."""
+        assert self._groups is not None
+        of_job = self._groups.get((job, _NO_RUN), [])
+        return [number for number in of_job if self._records[number][2] == Kind.DELETION]
 
     def _by_run(self) -> dict[tuple[str, str], list[int]]:
         groups: dict[tuple[str, str], list[int]] = {}
@@ -161,7 +168,7 @@ class JournalWindow:
             key = (
                 self._owner_of(position, payload)
                 if isinstance(payload, ValueAddress)
-                else _owner(kind, payload)
+                else owner_of(kind, payload)
             )
             group = groups.get(key)
             if group is None:
@@ -178,7 +185,7 @@ class JournalWindow:
         return owner
 
 
-def _owner(kind: int, payload: memoryview) -> tuple[str, str]:
+def owner_of(kind: int, payload: memoryview) -> tuple[str, str]:
     """Job and run that a value belongs to."""
     try:
         ids = _ids.decode(payload)
@@ -193,18 +200,18 @@ def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, mask
     value: bytes | memoryview = payload
     if masked and kind == Kind.RUN_SETTING:
         value = mask(bytes(payload))
-    return b"".join((_head(position, time_ms, kind), value, b"}"))
+    return b"".join((_head(position, time_ms, frames.op_of(kind, payload)), value, b"}"))
 
 
-def _head(position: int, time_ms: int, kind: int) -> bytes:
-    return b'{"position":%d,"time":%d,"op":"%s","value":' % (position, time_ms, _OPS[kind])
+def _head(position: int, time_ms: int, op: str) -> bytes:
+    return b'{"position":%d,"time":%d,"op":"%s","value":' % (position, time_ms, op.encode())
 
 
 def pieces_of(
     large: Large, reader: JournalReader, indexed: Callable[[], LogPosition], *, masked: bool
 ) -> Iterator[bytes | memoryview]:
     """A large record as an item of `readAll`, in pieces."""
-    yield _head(large.position, large.time_ms, large.kind)
+    yield _head(large.position, large.time_ms, frames.STORE_OPS[large.kind])
     if masked and large.kind == Kind.RUN_SETTING:
         yield from mask_pieces(joined(pieces_at(reader, large.place, indexed), large.place.length))
     else:
@@ -269,7 +276,39 @@ def read(
     if repeats:
         records = [stored for stored in records if stored[0] not in repeats]
     gaps = gaps_between(database, after, place.position)
-    return JournalWindow(records, place, gaps, _owners_between(database, after, place.position))
+    owners = owners_between(database, after, place.position)
+    removals = Removals(database, after)
+    if removals:
+        records = _not_removed(records, removals, owners)
+    return JournalWindow(records, place, gaps, owners)
+
+
+def _not_removed(
+    records: list[_Stored], removals: Removals, owners: dict[int, tuple[str, str]]
+) -> list[_Stored]:
+    """The records that no deletion removed."""
+    wanted = []
+    for number, stored in enumerate(records):
+        if number % _REST_EVERY_RECORDS == 0:
+            time.sleep(_REST_SECONDS)
+        position, _, kind, payload = stored
+        if isinstance(payload, ValueAddress):
+            if not is_large_removed(removals, position, owners):
+                wanted.append(stored)
+        elif not is_removed(removals, position, kind, payload):
+            wanted.append(stored)
+    return wanted
+
+
+def is_removed(removals: Removals, position: int, kind: int, payload: memoryview) -> bool:
+    """Whether a deletion removed a record."""
+    return kind != Kind.DELETION and removals.has(position, *owner_of(kind, payload))
+
+
+def is_large_removed(removals: Removals, position: int, owners: dict[int, tuple[str, str]]) -> bool:
+    """Whether a deletion removed a large record: then the index does not name its owner any more."""
+    owner = owners.get(position)
+    return owner is None or removals.has(position, *owner)
 
 
 def entries(
@@ -340,7 +379,7 @@ def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[
     }
 
 
-def _owners_between(database: sqlite3.Connection, after: int, last: int) -> dict[int, tuple[str, str]]:
+def owners_between(database: sqlite3.Connection, after: int, last: int) -> dict[int, tuple[str, str]]:
     """Job and run of large records after `after`, up to `last`, by position."""
     rows = database.execute(
         "SELECT position, job, run FROM large WHERE position > ? AND position <= ?", (after, last)

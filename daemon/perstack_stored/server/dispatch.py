@@ -8,6 +8,7 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.access.curve_keys import Access
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal
+from perstack_stored.model import deletions
 from perstack_stored.observe import log
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
@@ -91,7 +92,9 @@ class RequestDispatcher:
                 raise
             id, op = header.id, header.op
             stores = op in frames.STORE_KINDS or op == frames.BATCH_OP
-            if self._peers.strict:
+            if op in deletions.OPERATIONS:
+                self._peers.authorize(envelope[0], Access.DELETE, op, id)
+            elif self._peers.strict:
                 self._peers.authorize(envelope[0], Access.WRITE if stores else Access.READ, op, id)
             if stores:
                 self._store(envelope, header, body)
@@ -120,8 +123,8 @@ class RequestDispatcher:
         payload: Payload = body
         client = self._peers.client(envelope[0])
         if header.parts:
-            if header.op == frames.BATCH_OP:
-                raise Refusal(ErrorCode.BAD_REQUEST, "a batch can't come in parts", "parts")
+            if header.op == frames.BATCH_OP or header.op in deletions.OPERATIONS:
+                raise Refusal(ErrorCode.BAD_REQUEST, f"{header.op} can't come in parts", "parts")
             whole = self._multipart.take(envelope[0], header, body, client)
             if whole is None:
                 assert header.id is not None
@@ -181,8 +184,9 @@ class RequestDispatcher:
         if header.op == "ping":
             body = b"{}"
         elif header.op == "hello":
+            may_delete = self._peers.may_delete(envelope[0])
             access = "read-only" if self._peers.must_mask(envelope[0]) else "read-write"
-            body = frames.encode(self._status.hello(header, access))
+            body = frames.encode(self._status.hello(header, access, may_delete=may_delete))
         elif header.op == "stats":
             body = frames.encode(self._status.stats())
         else:

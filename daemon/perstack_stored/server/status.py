@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from perstack_stored import __version__
+from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import FEATURES, READ_ALL_RECORDS_MAX
@@ -40,7 +41,7 @@ class StatusReporter:
         self._started = time.monotonic()
         self._line_at = self._started, self._journal.mark.position
 
-    def hello(self, header: RequestHeader, access: str) -> dict[str, Any]:
+    def hello(self, header: RequestHeader, access: str, *, may_delete: bool) -> dict[str, Any]:
         """The body of the answer to `hello`, wire.md section 4.5."""
         settings = self._settings
         epoch = self._journal.epochs.at(self._journal.mark.position)
@@ -52,6 +53,7 @@ class StatusReporter:
             "store": self._journal.store.hex(),
             **({} if epoch is None else {"epoch": epoch}),
             "access": access,
+            "mayDelete": may_delete,
             "features": list(FEATURES),
             "window": {"records": settings.window_records, "bytes": settings.window_bytes},
             "limits": {
@@ -91,6 +93,11 @@ class StatusReporter:
             "messages": loop.messages,
             "stored": {frames.STORE_OPS[kind]: committer.stored.get(kind, 0) for kind in frames.STORE_OPS},
             "repeated": committer.repeated,
+            "deletions": {
+                "stored": committer.stored.get(Kind.DELETION, 0),
+                "guards": len(committer.guards),
+                "guardsEndedEarly": committer.guards.ended_early,
+            },
             "refused": self.refused(),
             "held": {"requests": len(self._group_commit), "bytes": self._group_commit.bytes},
             "partsBytes": self._multipart.bytes,

@@ -7,15 +7,19 @@ from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
+from perstack_stored.journal.deletion_guards import BEGINS_NOW, Guard, Key
 from perstack_stored.journal.entry_format import ATOMIC, NO_SESSION, Record
-from perstack_stored.journal.sessions import Session, Sessions
+from perstack_stored.journal.sessions import NEW, Session, Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
-from perstack_stored.model import value_check
+from perstack_stored.model import deletions, value_check, values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply
 
-from .requests import StoreRequest
+from .requests import Payload, StoreRequest
+
+_DELETION = int(Kind.DELETION)
 
 
 class _Group(NamedTuple):
@@ -40,6 +44,8 @@ class Committer:
     def __init__(self, journal: JournalWriter, sessions: Sessions) -> None:
         self.journal = journal
         self._sessions = sessions
+        self.guards = sessions.guards
+        self._guards_before: list[tuple[Key, Guard | None]] = []  # of a batch that is not written yet
         self.stored: Counter[int] = Counter()  # records by kind
         self.repeated = 0
         self.refused: Counter[str] = Counter()  # by code
@@ -55,6 +61,8 @@ class Committer:
         plans: list[_Plan] = []
         appends: list[Append] = []
         now_ms, now = self.journal.clock.now_ms(), time.monotonic()
+        self._guards_before.clear()
+        self.guards.expire(now_ms)
         for request in requests:
             try:
                 plans.append(self._plan(request, appends, now_ms, now))
@@ -96,16 +104,21 @@ class Committer:
                 self._sessions.forget_empty(request.key)
                 raise
         key = request.key or NO_SESSION
+        begun = BEGINS_NOW
+        if session is not None:
+            if session.begun == NEW:
+                # A session that is not known, and does not begin with its first number, is an old one.
+                session.begun = self._position_after(appends) if request.seq == 1 else 0
+            begun = session.begun
         refusals: dict[int, Refusal] = {}
         groups: list[_Group] = []
         records: list[Record] = []
         for i in range(repeats, len(items)):
             kind, payload = items[i]
             try:
-                if request.refusals is None:
-                    value_check.check(kind, payload)
-                elif i in request.refusals:
-                    raise request.refusals[i]
+                self._check(request, i, begun)
+                if kind == _DELETION:
+                    self._guard(payload, self._position_after(appends) + 1, now_ms)
             except Refusal as refusal:
                 refusals[i] = refusal.alone()
                 if request.atomic:
@@ -120,11 +133,42 @@ class Committer:
             records.append(Record(kind, 0, payload))
         return _Plan(request, session, last_before, repeats, refusals, groups)
 
+    def _check(self, request: StoreRequest, i: int, begun: int) -> None:
+        """Check an item of a request whose session began after the position `begun`.
+
+        Raises:
+            Refusal: BAD_JSON, BAD_VALUE or DELETED.
+        """
+        kind, payload = request.items[i]
+        if kind == _DELETION:
+            deletions.check_operation(request.op, deletions.check(payload))
+        elif request.refusals is None:
+            value = value_check.check(kind, payload)
+            if self.guards:
+                self.guards.check(*values.owner_of(value), begun)
+        elif i in request.refusals:
+            raise request.refusals[i]
+        elif self.guards:
+            self.guards.check(*request.owners[i], begun)
+
+    def _position_after(self, appends: Sequence[Append]) -> int:
+        """The position of the last record once these are written."""
+        return self.journal.written.position + sum([len(append.records) for append in appends])
+
+    def _guard(self, payload: Payload, position: int, now_ms: int) -> None:
+        """Guard a deletion that gets this position."""
+        deletion = deletions.decode(payload)
+        key = (deletion.jobId, deletion.runId or "")
+        self._guards_before.append((key, self.guards.get(key)))
+        self.guards.put(key, Guard(position, now_ms))
+
     def _undo(self, plans: list[_Plan], reason: str) -> list[Reply]:
         """Undo the admission of a batch that was not written."""
         for plan in reversed(plans):
             if plan.session is not None:
                 plan.session.last = plan.last_before
+        for key, guard in reversed(self._guards_before):
+            self.guards.put(key, guard)
         refusal = Refusal(ErrorCode.STORAGE_FULL, reason)
         return [
             (plan.request.envelope, self.refuse(plan.request.id, refusal, plan.request.op)) for plan in plans
@@ -194,15 +238,10 @@ class Committer:
         if position is not None:
             self.repeated += 1
             return position
-        known = plan.request.refusals
-        if known is not None:
-            if i in known:
-                return known[i]
-        else:
-            try:
-                value_check.check(*plan.request.items[i])
-            except Refusal as refusal:
-                return refusal.alone()
+        try:
+            self._check(plan.request, i, plan.session.begun)
+        except Refusal as refusal:
+            return refusal.alone()
         return Refusal(
             ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq"
         )

@@ -110,11 +110,11 @@ class LargeValueQueue:
     def collect_check(self) -> None:
         """Collect a finished check, and start the next one."""
         done = self._under_way
-        refusals = None if done is None else self._checker.finished()
-        if done is None or refusals is None:
+        checked = None if done is None else self._checker.finished()
+        if done is None or checked is None:
             return
         self._under_way = None
-        done.request = done.request._replace(refusals=refusals)
+        done.request = done.request._replace(refusals=checked.refusals, owners=checked.owners)
         done.checked = True
         self._release(self._lines[done.request.key or done])
         self._next()

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.model import values
+from perstack_stored.model import deletions, values
+from perstack_stored.model.kinds import Kind
 from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
@@ -28,6 +29,7 @@ class StoreRequest(NamedTuple):
     client: Client = NOBODY
     atomic: bool = False  # all items are stored, or none
     refusals: dict[int, Refusal] | None = None  # by item: what the check found wrong; None if not checked
+    owners: dict[int, tuple[str, str]] = {}  # by item that was checked: job and run of the value  # noqa: RUF012 - never changed
 
 
 def open_request(
@@ -43,6 +45,8 @@ def open_request(
         raise Refusal(ErrorCode.BAD_REQUEST, "a store in a session needs seq, an integer from 1 on", "seq")
     if not 0 <= header.settled < 2**53:
         raise Refusal(ErrorCode.BAD_REQUEST, "settled must be an integer from 0 on", "settled")
+    if header.op in deletions.OPERATIONS and len(body) > deletions.DELETION_BYTES_MAX:
+        raise Refusal(ErrorCode.TOO_LARGE, f"a deletion has at most {deletions.DELETION_BYTES_MAX} bytes")
     is_batch = header.op == frames.BATCH_OP
     items = _batch(header, body, items_max) if is_batch else [(int(frames.STORE_KINDS[header.op]), body)]
     assert header.id is not None
@@ -77,6 +81,8 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
             raise Refusal(
                 ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items"
             )
+        if kind is Kind.DELETION:
+            raise Refusal(ErrorCode.BAD_REQUEST, f"{op} can't be in a batch", "items")
         items.append((int(kind), body[start : start + length]))
         start += length
     if start != len(body):

@@ -11,17 +11,19 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.model import value_check
+from perstack_stored.model import value_check, values
 from perstack_stored.process import interpreter
 
 Items = Sequence[tuple[int, bytes | bytearray]]
 Refusals = dict[int, Refusal]
+Owners = dict[int, tuple[str, str]]
 
 CHECKER_MODULE = "perstack_stored.store.value_checker"
 _COUNT = struct.Struct("<I")
@@ -45,6 +47,20 @@ class _Wrong(msgspec.Struct, array_like=True):
     field: str | None
 
 
+class _Found(msgspec.Struct, array_like=True):
+    """What is wrong with the values of a request, and jobs and runs of the others by their index."""
+
+    wrong: list[_Wrong]
+    owners: Owners
+
+
+class Checked(NamedTuple):
+    """Result of a check, by index of the item: what is wrong, and for the others their job and run."""
+
+    refusals: Refusals
+    owners: Owners
+
+
 class ValueChecker:
     """The daemon's side: checks one request at a time. Thread and process start when they are needed."""
 
@@ -52,7 +68,7 @@ class ValueChecker:
         """`wake` is called from the thread when a check has ended."""
         self._wake = wake
         self._work: queue.SimpleQueue[Items | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Refusals] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Checked] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._helper: _Helper | None = None
         self._stopping = False
@@ -64,8 +80,8 @@ class ValueChecker:
             self._thread.start()
         self._work.put(items)
 
-    def finished(self) -> Refusals | None:
-        """Return what is wrong, by the index of the item; None while the check runs."""
+    def finished(self) -> Checked | None:
+        """Return the result; None while the check runs."""
         try:
             return self._done.get_nowait()
         except queue.Empty:
@@ -92,28 +108,28 @@ class ValueChecker:
                     continue
                 if items is None or self._stopping:
                     return
-                refusals = self._check(items)
+                checked = self._check(items)
                 del items
-                self._done.put(refusals)
+                self._done.put(checked)
                 self._wake()
         finally:
             self._let_go()
 
-    def _check(self, items: Items) -> Refusals:
+    def _check(self, items: Items) -> Checked:
         for _ in range(_ATTEMPTS):
             try:
                 if self._helper is None:
                     self._helper = _Helper()
                 if self._stopping:  # tested after it is set, so that `stop` sees it
-                    return {}
+                    return Checked({}, {})
                 return self._helper.check(items)
             except OSError as error:
                 self._let_go()
                 if self._stopping:
-                    return {}
+                    return Checked({}, {})
                 _log.warning("checker_ended", reason=str(error))
         # Slower for all clients, but a failed helper process refuses no store.
-        return refusals_of(items)
+        return check_all(items)
 
     def _let_go(self) -> None:
         helper, self._helper = self._helper, None
@@ -137,7 +153,7 @@ class _Helper:
         finally:
             theirs.close()
 
-    def check(self, items: Items) -> Refusals:
+    def check(self, items: Items) -> Checked:
         """Have the values of a request checked.
 
         Raises:
@@ -148,8 +164,9 @@ class _Helper:
             self._line.sendall(_ITEM.pack(kind, len(payload)))
             self._line.sendall(payload)
         (length,) = _LENGTH.unpack(_receive(self._line, _LENGTH.size))
-        found = msgspec.json.decode(_receive(self._line, length), type=list[_Wrong])
-        return {wrong.item: Refusal(ErrorCode(wrong.code), wrong.message, wrong.field) for wrong in found}
+        found = msgspec.json.decode(_receive(self._line, length), type=_Found)
+        refusals = {one.item: Refusal(ErrorCode(one.code), one.message, one.field) for one in found.wrong}
+        return Checked(refusals, found.owners)
 
     def interrupt(self) -> None:
         """Make `check` raise; may be called from another thread."""
@@ -163,15 +180,18 @@ class _Helper:
         self._process.wait()
 
 
-def refusals_of(items: Items) -> Refusals:
-    """Return what is wrong with values, by their index."""
+def check_all(items: Items) -> Checked:
+    """Check values; a deletion is small, and none of them."""
     refusals: Refusals = {}
+    owners: Owners = {}
     for i, (kind, payload) in enumerate(items):
         try:
-            value_check.check(kind, payload)
+            value = value_check.check(kind, payload)
         except Refusal as refusal:
             refusals[i] = refusal
-    return refusals
+        else:
+            owners[i] = values.owner_of(value)
+    return Checked(refusals, owners)
 
 
 def _receive(line: socket.socket, size: int) -> bytearray:
@@ -189,12 +209,14 @@ def serve(line: socket.socket) -> None:
     """The process's side: check until the socket closes."""
     while True:
         (count,) = _COUNT.unpack(_receive(line, _COUNT.size))
-        found = []
+        found = _Found([], {})
         for i in range(count):
             kind, size = _ITEM.unpack(_receive(line, _ITEM.size))
-            wrong = refusals_of([(kind, _receive(line, size))]).get(0)
-            if wrong is not None:
-                found.append(_Wrong(i, wrong.code.value, wrong.message, wrong.field))
+            checked = check_all([(kind, _receive(line, size))])
+            for wrong in checked.refusals.values():
+                found.wrong.append(_Wrong(i, wrong.code.value, wrong.message, wrong.field))
+            for owner in checked.owners.values():
+                found.owners[i] = owner
         answer = msgspec.json.encode(found)
         line.sendall(_LENGTH.pack(len(answer)) + answer)
 

@@ -264,8 +264,11 @@ class FileWriter:
     def _let_go_if_moved(self, folders: tuple[str, ...], parent: int) -> None:
         """Close a folder that was moved away, and all below it: files there would not be found."""
         fd = self._folders.get(folders)
-        if fd is None or self._files.is_at(fd, folders[-1], dir_fd=parent):
-            return
+        if fd is not None and not self._files.is_at(fd, folders[-1], dir_fd=parent):
+            self.let_go(folders)
+
+    def let_go(self, folders: tuple[str, ...]) -> None:
+        """Close a folder and all below it: files of it were removed, and maybe the folder."""
         for held in [held for held in self._folders if held[: len(folders)] == folders]:
             self._files.close(self._folders.pop(held))
 

@@ -15,6 +15,7 @@ class Write(NamedTuple):
     name: str
     content: Callable[[], bytes]
     replaces: bool  # jobs, checkpoints, settings: the newest one counts
+    run: str = ""  # of all but jobs
 
     @property
     def path(self) -> str:

@@ -14,11 +14,12 @@ from perstack_stored.datadir.layout import (
 )
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.connection import read_cursor
+from perstack_stored.index.deletions import Removals
 from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.index.writer import kind_name
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_name
-from perstack_stored.model import json_text, values
+from perstack_stored.model import deletions, json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text
 from perstack_stored.process.worker_status import WorkerStatus
@@ -29,6 +30,13 @@ from perstack_stored.tree.write import SETTING_NAME, Write, divided, event_name
 from .file_writer import FileWriter, is_blocked, unsynced
 from .helper import ParallelWriter, Slice, slice_of
 from .options import TreeOptions
+from .remover import Remover
+
+_NO_FILE = frozenset({int(Kind.GAP), int(Kind.DELETION)})
+
+
+class _DeletedError(Exception):
+    """A record was deleted while its file was to be written."""
 
 
 class TreeWriter:
@@ -80,6 +88,7 @@ class TreeWriter:
         self.syncer: BackgroundSync[LogPosition] | None = None
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         self._writer = FileWriter(datadir, options, lambda: self._collect_sync(wait=True))
+        self._remover = Remover(files, datadir.folders.base, self._status.beat)
         if options.assists:
             self.replay_until = 0
 
@@ -92,7 +101,7 @@ class TreeWriter:
             if entry.header.position > self.replay_until:
                 break
             last = entry.header.position + entry.header.count - 1
-            for write in self._writes([entry], entry.header.position + entry.header.count - 1):
+            for write in self._not_removed(self._writes([entry], last)):
                 if write.replaces:
                     self._replayed[write.folders, write.name] = write.position
         if self._lost:
@@ -112,6 +121,8 @@ class TreeWriter:
         self._collect_sync(wait=until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX)
         if self.clean or self._lost or until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
+        # First: what the slice stores under the same ids before a deletion is not written at all.
+        self._remove_deleted(entries)
         writes = self._writes(entries, until.position)
         if helper is None or entries[0].header.position <= self.replay_until:
             self._write_all(writes)
@@ -141,6 +152,8 @@ class TreeWriter:
             self._write_all(helped)
 
     def _write_all(self, writes: list[Write]) -> None:
+        # Not before the writes are divided: the index goes on meanwhile, and both must divide alike.
+        writes = self._not_removed(writes)
         if not writes:
             return
         self._writer.begin({write.folders[:2] for write in writes})
@@ -150,6 +163,8 @@ class TreeWriter:
                 self._status.describe(write.kind, write.path)
             try:
                 self._writer.write(write, replay=write.position <= self.replay_until)
+            except _DeletedError:
+                continue
             except OSError as error:
                 if not is_blocked(error):
                     raise
@@ -158,6 +173,47 @@ class TreeWriter:
             if self.passed_over and write.replaces:
                 self._drop_older(write)
         self._status.at(0)
+
+    def _not_removed(self, writes: list[Write]) -> list[Write]:
+        """The writes of records that no deletion has removed, as far as the index knows."""
+        removals = Removals(self._index, writes[0].position) if writes else None
+        if not removals:
+            return writes
+        return [write for write in writes if not removals.has(write.position, write.folders[1], write.run)]
+
+    def _remove_deleted(self, entries: list[Entry]) -> None:
+        """Remove the files of jobs and runs that some entries delete."""
+        for entry in entries:
+            places = entry_format.record_places(entry.data, entry.header)
+            for position, place in enumerate(places, entry.header.position):
+                if place.kind == Kind.DELETION and position > self.position:
+                    payload = entry.data[place.start : place.start + place.length]
+                    self._remove(position, deletions.decode(payload))
+
+    def _remove(self, position: int, deletion: deletions.Deletion) -> None:
+        job, run = deletion.jobId, deletion.runId
+        self._status.at(position)
+        if self.names_records:
+            self._status.describe(kind_name(Kind.DELETION), f"jobs/{job}")
+        if position in self.passed_over:
+            return
+        if run is None:
+            self._remover.remove_job(job)
+        else:
+            select = "SELECT id FROM deleted_checkpoint WHERE deletion = ?"
+            checkpoints = [id for (id,) in self._index.execute(select, (position,))]
+            self._remover.remove_run(job, run, checkpoints)
+        self._writer.let_go(("jobs", job))
+        self._forget_passed_over(position, job, run)
+        self._status.at(0)
+
+    def _forget_passed_over(self, position: int, job: str, run: str | None) -> None:
+        """Forget blocked records of a job or run: they are deleted."""
+        folder = f"jobs/{job}/" if run is None else f"jobs/{job}/runs/{run}/"
+        for one in list(self.passed_over.values()):
+            if one.position < position and one.file.startswith(folder):
+                del self.passed_over[one.position]
+                self.passed_over_changed = True
 
     def _drop_older(self, write: Write) -> None:
         """Forget a record that was passed over: a later value of its file is there."""
@@ -238,7 +294,7 @@ class TreeWriter:
             for place in entry_format.record_places(entry.data, entry.header):
                 payload = entry.data[place.start : place.start + place.length]
                 n = duplicates.get(position, 1)
-                is_wanted = n and position > self.position and place.kind != Kind.GAP
+                is_wanted = n and position > self.position and place.kind not in _NO_FILE
                 if is_wanted and position not in self.passed_over:
                     self._status.at(position)
                     if self.names_records:
@@ -282,12 +338,12 @@ class TreeWriter:
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
             name = event_name(value.timestamp, value.stepNumber, value.type, n)
-            return Write(
-                position, ("jobs", value.jobId, "runs", value.runId), name, payload.tobytes, replaces=False
-            )
+            of_run = ("jobs", value.jobId, "runs", value.runId)
+            return Write(position, of_run, name, payload.tobytes, replaces=False, run=value.runId)
         if isinstance(value, values.Checkpoint):
             folders = ("jobs", value.jobId, "checkpoints")
-            return Write(position, folders, f"{value.id}.json", payload.tobytes, replaces=True)
+            name = f"{value.id}.json"
+            return Write(position, folders, name, payload.tobytes, replaces=True, run=value.runId)
         if isinstance(value, values.Job):
             return Write(
                 position,
@@ -301,25 +357,32 @@ class TreeWriter:
             position,
             ("jobs", job, "runs", run),
             SETTING_NAME,
-            lambda: self._setting(job, run),
+            lambda: self._setting(job, run, position),
             replaces=True,
+            run=run,
         )
 
-    def _setting(self, job: str, run: str) -> bytes:
-        """The setting as indexed: as of this record, or newer."""
+    def _setting(self, job: str, run: str, position: int) -> bytes:
+        """The setting as indexed: as of the record at a position, or newer.
+
+        Raises:
+            _DeletedError: it was deleted after this position.
+        """
         row = self._index.execute(
             "SELECT segment, offset, length, crc, updated_at, rewritten, position FROM setting"
             " JOIN run ON run.id = setting.run WHERE run.job = ? AND run.name = ?",
             (job, run),
         ).fetchone()
         if row is None:
+            if Removals(self._index, position).has(position, job, run):
+                raise _DeletedError
             raise IndexUnusableError("the index lacks a setting that its cursor covers")
-        *where, updated_at, rewritten, position = row
+        *where, updated_at, rewritten, position_of_value = row
         try:
             payload = read_value(self._reader, ValueAddress(*where), lambda: read_cursor(self._index))
         except Refusal as refusal:
             raise DamageError(
-                segment_name(where[0]), where[1], position, "its checksum does not match"
+                segment_name(where[0]), where[1], position_of_value, "its checksum does not match"
             ) from refusal
         return setting_text(payload, updated_at, rewritten=bool(rewritten))
 

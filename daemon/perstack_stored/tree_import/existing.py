@@ -11,7 +11,8 @@ from typing import NamedTuple
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import RecordPlace
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
-from perstack_stored.model import json_text, values
+from perstack_stored.model import deletions, json_text, values
+from perstack_stored.model.deletions import Deletion
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 
@@ -42,8 +43,10 @@ class ExistingRecords:
 
     def __init__(self, jobs: set[str]) -> None:
         self._jobs = jobs
-        self._digests: set[bytes] = set()
+        self._digests: dict[bytes, tuple[str, str]] = {}  # job and run of each
+        self._owners: dict[tuple[str, str], tuple[str, str]] = {}  # one object for each
         self._newest: dict[tuple[str, ...], _Newest] = {}
+        self._runs: dict[tuple[str, ...], str] = {}  # the run of each newest checkpoint
 
     def collect(self, reader: JournalReader, until: LogPosition) -> Iterator[int]:
         """Read the journal; yields the count of records of each entry.
@@ -60,6 +63,9 @@ class ExistingRecords:
         if place.kind == Kind.GAP:
             return
         payload = entry.data[place.start : place.start + place.length]
+        if place.kind == Kind.DELETION:
+            self._forget(deletions.decode(payload))
+            return
         value = values.decode(place.kind, payload)
         if job_of(value) in self._jobs:
             counts = place.flags & (entry_format.FLAG_IMPORTED | entry_format.FLAG_RESTORED)
@@ -75,10 +81,12 @@ class ExistingRecords:
 
     def _note(self, kind: int, value: Value, payload: bytes, time_ms: int, *, imported: bool) -> None:
         digest = _digest(kind, payload)
-        self._digests.add(digest)
+        owner = values.owner_of(value)
+        self._digests[digest] = self._owners.setdefault(owner, owner)
         if isinstance(value, values.Event):
             return
         identity = identity_of(value)
+        self._runs[identity] = owner[1]
         updated_at = value.updatedAt if isinstance(value, values.RunSetting) else 0
         before = self._newest.get(identity)
         if before is not None and isinstance(value, values.RunSetting) and not imported:
@@ -86,6 +94,20 @@ class ExistingRecords:
             self._newest[identity] = before._replace(updated_at=max(before.sent_at, time_ms))
             return
         self._newest[identity] = _Newest(digest, time_ms, imported, updated_at, updated_at)
+
+    def _forget(self, deletion: Deletion) -> None:
+        """Forget what a deletion removed: a file of it may be stored again."""
+        job, run = deletion.jobId, deletion.runId
+        if job not in self._jobs:
+            return
+        self._digests = {
+            digest: owner
+            for digest, owner in self._digests.items()
+            if owner[0] != job or run not in {None, owner[1]}
+        }
+        for identity in list(self._newest):
+            if identity[0] == job and run in {None, self._runs[identity]}:
+                del self._newest[identity], self._runs[identity]
 
     def is_newest(self, kind: int, payload: bytes) -> bool:
         """Whether a job, checkpoint or run setting is the newest value of its identity."""

@@ -100,7 +100,7 @@ def _existing(
     for entry in reader.entries(reader.start(), journal.mark):
         working(f"importing the tree: reading what is stored, position {entry.header.position}")
         for place in entry_format.record_places(entry.data, entry.header):
-            if place.kind == Kind.GAP:
+            if place.kind in {Kind.GAP, Kind.DELETION}:
                 continue
             payload = entry.data[place.start : place.start + place.length]
             digest = digest_of(place.kind, payload)

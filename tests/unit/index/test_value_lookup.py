@@ -140,11 +140,11 @@ def test_a_setting_that_does_not_match_is_not_written_to_the_tree(base: Base) ->
     """Neither what a changed row names, nor what has changed in the journal."""
     tree = base.open_tree()
     write = tree._setting
-    assert write("job-1", "run-1") is not None
+    assert write("job-1", "run-1", 1) is not None
     change(base, "UPDATE setting SET offset = offset + 8")
     with pytest.raises(IndexUnusableError):
-        write("job-1", "run-1")
+        write("job-1", "run-1", 1)
     change(base, "UPDATE setting SET offset = offset - 8")
     flip(base, dumps(setting()))
     with pytest.raises(DamageError, match="checksum"):
-        write("job-1", "run-1")
+        write("job-1", "run-1", 1)

@@ -218,5 +218,9 @@ def test_each_error_says_whether_to_try_again(code: ErrorCode) -> None:
 
 
 def test_each_kind_has_its_operation() -> None:
-    """The four stores of the wire are the kinds of the journal that hold a value."""
-    assert set(frames.STORE_KINDS.values()) == set(Kind) - {Kind.GAP} == set(frames.STORE_OPS)
+    """The stores of the wire are the kinds of the journal but gaps; a deletion has two operations."""
+    assert set(frames.STORE_KINDS.values()) == set(Kind) - {Kind.GAP}
+    assert set(frames.STORE_OPS) == set(Kind) - {Kind.GAP, Kind.DELETION}
+    assert frames.op_of(Kind.DELETION, b'{"jobId":"j"}') == "deleteJob"
+    assert frames.op_of(Kind.DELETION, b'{"jobId":"j","runId":"r"}') == "deleteRun"
+    assert frames.op_of(Kind.JOB, b"") == "storeJob"

@@ -8,7 +8,7 @@ import pytest
 from perstack_stored.journal.entry_format import ATOMIC
 from perstack_stored.model.kinds import Kind
 from perstack_stored.store.requests import StoreRequest
-from perstack_stored.store.value_checker import refusals_of
+from perstack_stored.store.value_checker import check_all
 from tests.helpers.datadir import SESSION_A, SESSION_B, JournalFolder, checkpoint, dumps
 from tests.unit.store.test_commit import BAD, Daemon, e, error, request
 
@@ -98,7 +98,7 @@ def test_values_that_were_checked_elsewhere_are_refused_together(daemon: Daemon)
     """Large values come with what the checker process found."""
     known = atomic(e(1), BAD, BAD)
     items = known.items
-    (answer,) = daemon.send(known._replace(refusals=refusals_of(items)))
+    (answer,) = daemon.send(known._replace(refusals=check_all(items).refusals))
     assert (error(answer), answer["error"]["item"]) == ("BAD_VALUE", 1)
     assert daemon.stored() == []
 

@@ -18,7 +18,7 @@ from perstack_stored.store import large_values as apart
 from perstack_stored.store import value_checker as checker
 from perstack_stored.store.large_values import LARGE_VALUE_BYTES, LargeValueQueue
 from perstack_stored.store.requests import StoreRequest
-from perstack_stored.store.value_checker import Items, Refusals, ValueChecker, refusals_of
+from perstack_stored.store.value_checker import Checked, Items, Refusals, ValueChecker, check_all
 from tests.helpers.daemon import eventually
 from tests.helpers.datadir import SESSION_A, SESSION_B, dumps, event
 
@@ -31,12 +31,12 @@ class FakeChecker:
 
     def __init__(self, _wake: Callable[[], None]) -> None:
         self.begun: list[Items] = []
-        self.done: Refusals | None = None
+        self.done: Checked | None = None
 
     def start(self, items: Items) -> None:
         self.begun.append(items)
 
-    def finished(self) -> Refusals | None:
+    def finished(self) -> Checked | None:
         done, self.done = self.done, None
         return done
 
@@ -64,7 +64,7 @@ def begun(stores: LargeValueQueue) -> list[Any]:
 def pass_next(stores: LargeValueQueue, refusals: Refusals | None = None) -> None:
     fake = stores._checker
     assert isinstance(fake, FakeChecker)
-    fake.done = refusals or {}
+    fake.done = Checked(refusals or {}, {})
     stores.collect_check()
 
 
@@ -175,12 +175,12 @@ def answer(running: ValueChecker, woken: threading.Event, items: Items) -> dict[
     found = running.finished()
     assert found is not None
     assert running.finished() is None
-    return {i: refusal.as_dict() for i, refusal in found.items()}
+    return {i: refusal.as_dict() for i, refusal in found.refusals.items()}
 
 
 def test_the_process_says_what_the_loop_would_say(running: ValueChecker, woken: threading.Event) -> None:
     """Codes, messages and fields, each by its item."""
-    wanted = {i: refusal.as_dict() for i, refusal in refusals_of(ITEMS).items()}
+    wanted = {i: refusal.as_dict() for i, refusal in check_all(ITEMS).refusals.items()}
     assert sorted(wanted) == [1, 2, 3]
     assert answer(running, woken, ITEMS) == wanted
     assert answer(running, woken, [(Kind.EVENT, GOOD)]) == {}

@@ -17,12 +17,14 @@ from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import FLAG_IMPORTED, FLAG_RESTORED
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.writer import JournalWriter
-from perstack_stored.model import values
+from perstack_stored.model import deletions, values
+from perstack_stored.model.deletions import Deletion
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text
 from perstack_stored.model.values import RunSetting, Value
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.import_tree import journal_to_add_to
+from perstack_stored.offline.journal_deletions import JournalDeletions
 from perstack_stored.offline.locked import locked_datadir, progress
 from perstack_stored.tree_import.existing import ExistingRecords, Verdict, identity_of, job_of
 from perstack_stored.tree_import.first_start import Storing
@@ -68,17 +70,20 @@ class _Newest:
     """What counts of jobs, checkpoints and run settings in the backup."""
 
     def __init__(self) -> None:
-        self.jobs: set[str] = set()
+        self._jobs: dict[str, int] = {}  # position of the last record of each
+        self.deletions = JournalDeletions()
         self._positions: dict[tuple[str, ...], int] = {}
         self._updated: dict[tuple[str, ...], float] = {}
+        self._runs: dict[tuple[str, ...], str] = {}
 
     def note(self, found: _Found) -> None:
         """Note a record; they come in order."""
         value = found.value
-        self.jobs.add(job_of(value))
+        self._jobs[job_of(value)] = found.position
         if isinstance(value, values.Event):
             return
         identity = identity_of(value)
+        self._runs[identity] = values.owner_of(value)[1]
         counts = found.flags & (FLAG_IMPORTED | FLAG_RESTORED)
         if isinstance(value, RunSetting) and identity in self._positions and not counts:
             # The first one counts; storing it again changed only its time.
@@ -87,8 +92,23 @@ class _Newest:
         self._positions[identity] = found.position
         self._updated.pop(identity, None)
 
+    def note_deletion(self, position: int, deletion: Deletion) -> None:
+        """Note a deletion: a setting stored after it is a first one again."""
+        self.deletions.note(position, 0, deletion)
+        for identity in list(self._positions):
+            if identity[0] == deletion.jobId and deletion.runId in {None, self._runs[identity]}:
+                del self._positions[identity]
+                self._updated.pop(identity, None)
+
+    @property
+    def jobs(self) -> set[str]:
+        """The jobs that have a record which was not deleted with the whole job."""
+        return {job for job, position in self._jobs.items() if not self.deletions.has(position, job, "")}
+
     def payload(self, found: _Found) -> bytes | None:
-        """What to store of a record; None if a later one counts."""
+        """What to store of a record; None if a later one counts, or it was deleted."""
+        if self.deletions.has(found.position, *values.owner_of(found.value)):
+            return None
         if isinstance(found.value, values.Event):
             return found.payload
         identity = identity_of(found.value)
@@ -146,14 +166,16 @@ def _survey(folder: Folder, copies: Copies, jobs: frozenset[str], last: int) -> 
     with progress("tested (bytes)", sum(copy.bytes for copy, _ in copies)) as advance:
         for copy, end in copies:
             verify_copy(folder, copy, end)
-            for found in _records(folder, [(copy, end)], jobs, last):
+            for found in _records(folder, [(copy, end)], jobs, last, newest):
                 newest.note(found)
             advance(copy.bytes)
     return newest
 
 
-def _records(folder: Folder, copies: Copies, jobs: frozenset[str], last: int) -> Iterator[_Found]:
-    """Records of the jobs, up to a position."""
+def _records(
+    folder: Folder, copies: Copies, jobs: frozenset[str], last: int, newest: _Newest | None = None
+) -> Iterator[_Found]:
+    """Records of the jobs, up to a position; `newest` takes the deletions."""
     for copy, _ in copies:
         with backup_folder.open_copy(folder, copy) as (file, header):
             for entry in backup_folder.entries_of(folder, copy, file, header):
@@ -164,6 +186,10 @@ def _records(folder: Folder, copies: Copies, jobs: frozenset[str], last: int) ->
                     if place.kind == Kind.GAP:
                         continue
                     payload = bytes(entry.data[place.start : place.start + place.length])
+                    if place.kind == Kind.DELETION:
+                        if newest is not None:
+                            newest.note_deletion(position, deletions.decode(payload))
+                        continue
                     value = values.decode(place.kind, payload)
                     if job_of(value) in jobs:
                         yield _Found(position, entry.header.time_ms, place.kind, place.flags, payload, value)

@@ -17,17 +17,22 @@ _EVENT = re.compile(r"event-(\d{1,16})-(\d{1,16})-([^.]+)(?:\.n(\d{4,9}))?\.json
 IsOurs = Callable[[str], bool]
 
 
-def report_foreign(base: DataDir, database: sqlite3.Connection, report: Report) -> None:
-    """Report unexpected files in `jobs/`; a foreign folder counts as one."""
-    _Foreign(database, report).base(base.folders.base)
+def report_foreign(base: DataDir, database: sqlite3.Connection, report: Report, position: int) -> None:
+    """Report unexpected files in `jobs/`; a foreign folder counts as one.
+
+    `position` is the tree's: what is deleted after it has its files still.
+    """
+    _Foreign(database, report, position).base(base.folders.base)
 
 
 class _Foreign:
     """One method for each kind of folder in the tree."""
 
-    def __init__(self, database: sqlite3.Connection, report: Report) -> None:
+    def __init__(self, database: sqlite3.Connection, report: Report, position: int) -> None:
         self._database = database
         self._report = report
+        select = "SELECT job FROM deletion WHERE position > ?"
+        self._late = {f"jobs/{job}" for (job,) in database.execute(select, (position,))}
 
     def base(self, base_dir: int) -> None:
         fd = _open(base_dir, "jobs")
@@ -73,6 +78,8 @@ class _Foreign:
             raise AssertionError("no folders were asked for")
 
     def _foreign(self, item: "os.DirEntry[str]", path: str) -> None:
+        if self._late and "/".join(f"{path}/{item.name}".split("/")[:2]) in self._late:
+            return
         kind = "file"
         if item.is_symlink():
             kind = "symbolic link"

@@ -57,7 +57,7 @@ def check_tree(
     check.close()
     if check.late:
         report.add("tree_behind", position=cursor.position, journal=end.mark.position, files=check.late)
-    report_foreign(base, database, report)
+    report_foreign(base, database, report, cursor.position)
     report.compared["files"] = files
     database.close()
 

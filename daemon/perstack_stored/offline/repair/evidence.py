@@ -41,6 +41,8 @@ SELECT position, segment, offset, length, crc, run.job, run.name, rewritten, sen
 FROM setting JOIN run ON run.id = setting.run WHERE position BETWEEN ? AND ?
 """
 _REPEATS = "SELECT position, 0, 0, 0, 0 FROM twin WHERE n = 0 AND position BETWEEN ? AND ?"
+_DELETIONS = "SELECT position, 0, 0, length(value), crc, value FROM deletion WHERE position BETWEEN ? AND ?"
+_DELETIONS_SINCE = 6  # version of the index
 _TOUCHED = """
 SELECT run.job, run.name, updated_at FROM setting JOIN run ON run.id = setting.run
 WHERE rewritten AND updated_at BETWEEN ? AND ?
@@ -58,6 +60,7 @@ class Known(NamedTuple):
     place: Place = (0, 0, 0, 0)
     path: tuple[str, ...] = ()
     layouts: Callable[[bytes], Iterator[bytes]] = lambda text: iter((text,))
+    content: bytes | None = None  # the record itself, where the index has it
 
     def is_vouched(self, payload: bytes | memoryview) -> bool:
         """Whether these are the record's bytes, by the index's checksum."""
@@ -75,7 +78,7 @@ class IndexEvidence:
         self._base = base
         self._known: dict[int, Known] = {}
         self._database: sqlite3.Connection | None = None
-        self._has_blocks = False
+        self._has_blocks = self._has_deletions = False
         self.position = 0
         self.reason = ""
         try:
@@ -96,6 +99,7 @@ class IndexEvidence:
         self.position = read_cursor(database, store).position
         self._database = database
         self._has_blocks = version >= _BLOCKS_SINCE
+        self._has_deletions = version >= _DELETIONS_SINCE
 
     def close(self) -> None:
         """Close the copy of the index."""
@@ -117,6 +121,8 @@ class IndexEvidence:
             self._note(self._database.execute(select, (first, last)), read)
         if self._has_blocks:
             self._note(self._rows_of_blocks(self._database, first, last), _event)
+        if self._has_deletions:
+            self._note(self._database.execute(_DELETIONS, (first, last)), _deletion)
 
     def _note(self, rows: Iterator[Row], read: Callable[[Place, Row], Known]) -> None:
         try:
@@ -165,7 +171,9 @@ class IndexEvidence:
             return []
 
     def in_tree(self, known: Known) -> bytes | None:
-        """The bytes of a record, if they can be reconstructed from its file in the tree."""
+        """The bytes of a record from its file in the tree, or of a deletion from the index itself."""
+        if known.content is not None:
+            return known.content if known.is_vouched(known.content) else None
         text = self._tree_file(known.path) if known.path else None
         if text is None:
             return None
@@ -231,6 +239,11 @@ def _setting(place: Place, row: Row) -> Known:
 
     gap = Gap(op="storeRunSetting", jobId=job, runId=run)
     return Known(gap, Kind.RUN_SETTING, place, ("jobs", job, "runs", run, SETTING_NAME), layouts)
+
+
+def _deletion(place: Place, row: Row) -> Known:
+    (value,) = row
+    return Known(Gap(op="delete"), Kind.DELETION, place, content=bytes(value))
 
 
 def _repeat(_place: Place, _row: Row) -> Known:

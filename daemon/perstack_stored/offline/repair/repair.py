@@ -83,7 +83,7 @@ class _ReportedCounts:
         if kind == Kind.GAP:
             return
         self.restored_records += 1
-        op = STORE_OPS[Kind(kind)]
+        op = STORE_OPS.get(kind, "delete")
         self._report.add(
             "record_restored", position=position, op=op, file="/".join(known.path) or None, source=source
         )

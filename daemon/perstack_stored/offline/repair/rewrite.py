@@ -4,10 +4,11 @@ import secrets
 from collections.abc import Sequence
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
-from perstack_stored.journal import entry_format, session_snapshot
+from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryHeader, EntryType, Record, SegmentHeader
 from perstack_stored.journal.epochs import EPOCHS_MAX
 from perstack_stored.journal.recovery import replay_entry
+from perstack_stored.journal.segment_head import snapshots_of
 from perstack_stored.journal.sessions import Sessions
 
 from .fill import Filled, GapFiller
@@ -55,11 +56,10 @@ class SegmentRewriter:
         self._begin(segment.name)
         self._salt = secrets.randbits(32)
         self._time_ms = _first_time(self._survey, segment) or self._time_ms
-        data = sessions.snapshot()
-        snapshot = Filled(
-            segment.first_position, self._time_ms, 0, entry_format.NO_SESSION, [Record(0, 0, data)]
-        )
-        self._entry(snapshot, session_snapshot.entry_type(data))
+        first = segment.first_position
+        for type, data in snapshots_of(sessions):
+            record = Record(0, 0, data)
+            self._entry(Filled(first, self._time_ms, 0, entry_format.NO_SESSION, [record]), type)
         self._next_epoch = max(0, sum(e.first <= segment.first_position for e in self._epochs) - EPOCHS_MAX)
         self._begin_epochs(segment.first_position)
         for piece in segment.pieces:
@@ -146,6 +146,9 @@ def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) 
     """Restore the sessions at the beginning of a segment, from its snapshot or from earlier segments."""
     if segment.has_snapshot:
         sessions.restore(survey.snapshot(segment))
+        guards = survey.guards(segment)
+        if guards is not None:
+            sessions.restore_guards(guards)
         return
     before = survey.segments[: segment.number - 1]
     start = max((earlier.number for earlier in before if earlier.has_snapshot), default=1)

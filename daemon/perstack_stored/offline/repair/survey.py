@@ -152,6 +152,14 @@ class DamageSurvey:
         entry = next(self.entries(segment, WholeEntries(start, segment.items[0].end)))
         return entry.data[entry_format.ENTRY_HEADER_BYTES :]
 
+    def guards(self, segment: Segment) -> memoryview | None:
+        """The deletion guards at the beginning of a segment, which has a snapshot; None if there are none."""
+        item = segment.items[1] if len(segment.items) > 1 else None
+        if item is None or item.header is None or item.header.type != EntryType.GUARDS:
+            return None
+        entry = next(self.entries(segment, WholeEntries(item.start, item.end)))
+        return entry.data[entry_format.ENTRY_HEADER_BYTES :]
+
     def find_holes(self, known_position: int) -> Iterator[Segment]:
         """Determine the pieces of all segments; yields each segment when it is done.
 
@@ -327,7 +335,7 @@ class _Pieces:
                 self._end_run()  # recovery wrote it again: the segment before has it
                 return
         else:
-            before = last = header.position - (header.type in entry_format.SNAPSHOTS)
+            before = last = header.position - (header.type in entry_format.AT_HEAD)
         if before < self.position and header.type == EntryType.RECORDS:
             raise ConfigError(
                 f"position {header.position} stands at offset {item.start} of {self._segment.name}, after"

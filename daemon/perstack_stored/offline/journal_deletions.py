@@ -1,0 +1,37 @@
+"""The deletions of a journal or backup, for tools that read records without an index."""
+
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.reader import Entry
+from perstack_stored.model import deletions
+from perstack_stored.model.deletions import Deletion
+from perstack_stored.model.kinds import Kind
+
+
+class JournalDeletions:
+    """Deletions with their positions. False if there are none."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, str | None], int] = {}
+        self.listed: list[tuple[int, int, Deletion]] = []  # position, time in ms, deletion
+
+    def __bool__(self) -> bool:
+        return bool(self._newest)
+
+    def note_entry(self, entry: Entry) -> None:
+        """Note the deletions of an entry; entries come in order."""
+        for position, place in enumerate(
+            entry_format.record_places(entry.data, entry.header), entry.header.position
+        ):
+            if place.kind == Kind.DELETION:
+                payload = entry.data[place.start : place.start + place.length]
+                self.note(position, entry.header.time_ms, deletions.decode(payload))
+
+    def note(self, position: int, time_ms: int, deletion: Deletion) -> None:
+        """Note a deletion."""
+        self._newest[deletion.jobId, deletion.runId] = position
+        self.listed.append((position, time_ms, deletion))
+
+    def has(self, position: int, job: str, run: str) -> bool:
+        """Whether a record of a job, and of a run if it has one, was removed."""
+        newest = self._newest
+        return max(newest.get((job, None), 0), newest.get((job, run), 0) if run else 0) > position

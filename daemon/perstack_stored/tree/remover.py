@@ -1,0 +1,145 @@
+"""Removes the files of a deleted job or run from the tree.
+
+Files go whose names the tree gives, where no other kind of file has that name. All others are foreign and
+stay, and with them their folders. Folders are opened step by step, so that no link leads out of the base.
+"""
+
+import errno
+import re
+import time
+from collections.abc import Callable, Iterable
+
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import TOP
+
+from .expected_files import JOB_NAME
+from .write import SETTING_NAME
+
+UNLINKED_AT_ONCE = 100
+"""After so many files the tree worker pauses: on ext4 a long row of unlinks makes later writes slow."""
+UNLINK_PAUSE_SECONDS = 0.01
+_LISTED_AT_ONCE = 4096
+_OF_RUN = re.compile(r"event-\d{1,16}-\d{1,16}-[^.]+(?:\.n\d{4,9})?\.json")
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+def is_of_run(name: str) -> bool:
+    """Whether the tree gives this name to a file in the folder of a run."""
+    return name == SETTING_NAME or _OF_RUN.fullmatch(name) is not None
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether the tree gives this name to a file in the folder of checkpoints."""
+    return name.endswith(".json") and name != ".json"
+
+
+class Remover:
+    """Removes files below the base. A crash at any moment leaves the rest to be removed again.
+
+    Attributes:
+        removed: count of files.
+    """
+
+    def __init__(self, files: FileSystem, base_dir: int, beat: Callable[[], None]) -> None:
+        """Prepare it; `beat` shows the worker's progress."""
+        self._files = files
+        self._base = base_dir
+        self._beat = beat
+        self.removed = 0
+
+    def remove_job(self, job: str) -> None:
+        """Remove all files of a job.
+
+        Raises:
+            OSError: the file system refuses; the rest can be removed later.
+        """
+        with_job = self._open((*TOP, job))
+        if with_job is None:
+            return
+        try:
+            self._unlink_all(with_job, lambda name: name == JOB_NAME)
+            self._empty(with_job, "checkpoints", is_checkpoint)
+            runs = self._open_in(with_job, "runs")
+            if runs is not None:
+                try:
+                    for run in self._files.list_dir(runs):
+                        self._empty(runs, run, is_of_run)
+                finally:
+                    self._files.close(runs)
+                self._files.remove_dir("runs", dir_fd=with_job)
+        finally:
+            self._files.close(with_job)
+        self._drop((*TOP, job))
+
+    def remove_run(self, job: str, run: str, checkpoints: Iterable[str]) -> None:
+        """Remove the files of a run, and of its checkpoints, which are given by their ids.
+
+        Raises:
+            OSError: the file system refuses; the rest can be removed later.
+        """
+        of_checkpoints = {f"{id}.json" for id in checkpoints}
+        with_job = self._open((*TOP, job))
+        if with_job is None:
+            return
+        try:
+            if of_checkpoints:
+                self._empty(with_job, "checkpoints", of_checkpoints.__contains__)
+            runs = self._open_in(with_job, "runs")
+            if runs is not None:
+                try:
+                    self._empty(runs, run, is_of_run)
+                finally:
+                    self._files.close(runs)
+                self._files.remove_dir("runs", dir_fd=with_job)
+        finally:
+            self._files.close(with_job)
+        self._drop((*TOP, job))
+
+    def _empty(self, parent: int, name: str, is_ours: Callable[[str], bool]) -> None:
+        """Remove our files of a folder, and the folder if it is empty then."""
+        fd = self._open_in(parent, name)
+        if fd is None:
+            return
+        try:
+            self._unlink_all(fd, is_ours)
+        finally:
+            self._files.close(fd)
+        self._files.remove_dir(name, dir_fd=parent)
+
+    def _unlink_all(self, fd: int, is_ours: Callable[[str], bool]) -> None:
+        while names := self._files.some_files(fd, is_ours, _LISTED_AT_ONCE):
+            for name in names:
+                self._files.unlink(name, dir_fd=fd)
+                self.removed += 1
+                if self.removed % UNLINKED_AT_ONCE == 0:
+                    self._beat()
+                    time.sleep(UNLINK_PAUSE_SECONDS)
+
+    def _drop(self, path: tuple[str, ...]) -> None:
+        parent = self._open(path[:-1])
+        if parent is not None:
+            try:
+                self._files.remove_dir(path[-1], dir_fd=parent)
+            finally:
+                self._files.close(parent)
+
+    def _open(self, path: tuple[str, ...]) -> int | None:
+        """Open a folder below the base; None if there is none, or something else stands on the way."""
+        fd: int | None = self._files.open_dir(".", dir_fd=self._base)
+        for name in path:
+            if fd is None:
+                return None
+            parent = fd
+            try:
+                fd = self._open_in(parent, name)
+            finally:
+                self._files.close(parent)
+        return fd
+
+    def _open_in(self, parent: int, name: str) -> int | None:
+        try:
+            return self._files.open_dir(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
+            raise

@@ -1,0 +1,181 @@
+"""Deletions in the tree: our files go, foreign ones stay, and a replay ends in the same state."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from perstack_stored.model.kinds import Kind
+from perstack_stored.tree import remover
+from perstack_stored.tree.write import divided
+from tests.helpers.datadir import Base, Died, SimulatedDisk, checkpoint, event, job, setting
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Base:
+    return Base(tmp_path / "base")
+
+
+def grow(base: Base, *, slice_: int = 1000) -> None:
+    """Bring a tree up to the end, by a process that begins at its cursor."""
+    tree = base.open_tree()
+    base.grow(tree, slice_=slice_)
+    tree.sync(clean=True)
+    tree.close()
+
+
+def fill(base: Base, job_id: str = "job-1") -> None:
+    base.store((Kind.JOB, job(id=job_id)))
+    for run in ("run-1", "run-2"):
+        named = {"jobId": job_id, "runId": run}
+        base.store((Kind.RUN_SETTING, setting(**named)))
+        for n in range(3):
+            base.store((Kind.EVENT, event(id=f"e{n}", **named)))
+        base.store((Kind.CHECKPOINT, checkpoint(id=f"{run}-cp", **named)))
+
+
+def delete(base: Base, job_id: str = "job-1", run: str | None = None) -> int:
+    return base.store((Kind.DELETION, {"jobId": job_id} | ({} if run is None else {"runId": run})))
+
+
+def test_a_deleted_job_leaves_nothing(base: Base) -> None:
+    """No file and no folder of it; other jobs stay."""
+    fill(base)
+    fill(base, "job-2")
+    grow(base)
+    before = base.files()
+    delete(base)
+    grow(base)
+    assert not (base.path / "jobs/job-1").exists()
+    assert base.files() == {path: data for path, data in before.items() if "job-2/" in path}
+
+
+def test_a_deleted_run_takes_its_checkpoints_along(base: Base) -> None:
+    """They lie in the folder of the job, which stays."""
+    fill(base)
+    grow(base)
+    before = base.files()
+    delete(base, run="run-1")
+    grow(base)
+    gone = ("runs/run-1/", "run-1-cp")
+    assert base.files() == {p: data for p, data in before.items() if not any(name in p for name in gone)}
+    assert not (base.path / "jobs/job-1/runs/run-1").exists()
+
+
+def test_foreign_files_stay_and_so_do_their_folders(base: Base) -> None:
+    """A file of another name, a link, a folder under the name of a file of ours."""
+    fill(base)
+    grow(base)
+    run = base.path / "jobs/job-1/runs/run-1"
+    (run / "notes.txt").write_text("mine")
+    (run / "event-1-1-x.json").symlink_to("notes.txt")
+    (run / "event-2-2-y.json").mkdir()
+    (base.path / "jobs/job-1/checkpoints/readme").write_text("mine")
+    delete(base)
+    grow(base)
+    left = sorted(str(p.relative_to(base.path)) for p in (base.path / "jobs").rglob("*"))
+    assert left == [
+        "jobs/job-1",
+        "jobs/job-1/checkpoints",
+        "jobs/job-1/checkpoints/readme",
+        "jobs/job-1/runs",
+        "jobs/job-1/runs/run-1",
+        "jobs/job-1/runs/run-1/event-1-1-x.json",
+        "jobs/job-1/runs/run-1/event-2-2-y.json",
+        "jobs/job-1/runs/run-1/notes.txt",
+    ]
+
+
+def test_no_link_leads_out_of_the_base(base: Base, tmp_path: Path) -> None:
+    """A folder of the job that somebody replaced by a link is not followed."""
+    fill(base)
+    grow(base)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "job.json").write_text("theirs")
+    os.rename(base.path / "jobs/job-1", base.path / "jobs/moved")
+    (base.path / "jobs/job-1").symlink_to(other)
+    delete(base)
+    grow(base)
+    assert (other / "job.json").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("slice_", [1, 2, 1000])
+def test_a_job_that_begins_again_has_its_new_files_only(base: Base, slice_: int) -> None:
+    """Whatever stands in one slice: what was stored before the deletion is not written after it."""
+    fill(base)
+    grow(base, slice_=slice_)
+    fill(base)
+    delete(base)
+    base.store((Kind.JOB, job(status="again")), (Kind.EVENT, event(id="new")))
+    grow(base, slice_=slice_)
+    assert sorted(base.files()) == [
+        "jobs/job-1/job.json",
+        "jobs/job-1/runs/run-1/event-1700000000000-0-startRun.json",
+    ]
+
+
+def test_what_is_deleted_later_is_not_written_at_all(base: Base) -> None:
+    """The index is ahead of the tree: a setting that is gone stops nothing."""
+    fill(base)
+    delete(base)
+    grow(base, slice_=1)
+    assert not (base.path / "jobs/job-1").exists()
+
+
+def test_a_crash_at_any_call_ends_in_the_same_tree(base: Base) -> None:
+    """Killed anywhere, the next process removes the rest, and keeps what came later."""
+    fill(base)
+    fill(base, "job-2")
+    grow(base)
+    delete(base, "job-2", "run-1")
+    delete(base)
+    base.store((Kind.JOB, job(status="again")), (Kind.EVENT, event(id="new")))
+    wanted: dict[str, bytes] | None = None
+    for dies_at in range(10_000):
+        files = SimulatedDisk(dies_at=dies_at)
+        died = False
+        try:
+            tree = base.open_tree(files)
+            base.grow(tree)
+            tree.sync(clean=False)
+        except Died:
+            died = True
+        if not died:
+            break
+        if dies_at % 7 == 0:
+            grow(base)
+            wanted = wanted or base.files()
+            assert base.files() == wanted
+            # Back to where it was, as far as the cursor says: it is replayed over what is there.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(base.path / ".stored/tree.cursor")
+    else:
+        raise AssertionError("it never comes to an end")
+    assert wanted == base.files()
+
+
+def test_both_writers_divide_alike_whatever_the_index_knows_by_then(base: Base) -> None:
+    """Else a file could be left to the other one by both."""
+    for n in range(4):
+        fill(base, f"job-{n}")
+    tree = base.open_tree()
+    entries = list(base.reader.entries(base.reader.start(), base.index.place))
+    before = divided(tree._writes(entries, entries[-1].header.position))
+    delete(base, "job-0")
+    after = divided(tree._writes(entries, entries[-1].header.position))
+    assert [[w.position for w in part] for part in after] == [[w.position for w in part] for part in before]
+    tree.close()
+
+
+def test_it_pauses_between_many_files(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a large job does not take the disk for itself."""
+    pauses: list[float] = []
+    monkeypatch.setattr("perstack_stored.tree.remover.time.sleep", pauses.append)
+    base.store(*[(Kind.EVENT, event(id=f"e{n}", timestamp=n)) for n in range(250)])
+    grow(base)
+    delete(base)
+    grow(base)
+    assert pauses == [remover.UNLINK_PAUSE_SECONDS] * 2
+    assert base.files() == {}
