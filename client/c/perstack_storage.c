@@ -373,11 +373,11 @@ void ps_close(ps_client *client)
     free(client);
 }
 
-ps_result ps_store_event(ps_client *client, const char *event, size_t length, long long *position, ps_error *error)
+/* Carries out a store, which takes the next number. */
+static ps_result store(ps_client *client, ps_call *call, long long *position, ps_error *error)
 {
-    ps_call call = {.op = "storeEvent", .body = event, .length = length, .is_store = 1};
     client->seq++;
-    ps_result result = finish(client, &call, error);
+    ps_result result = finish(client, call, error);
     client->settled = client->seq; /* answered, or given up */
     if (result == PS_OK) {
         *position = json_integer(json_member(client->header, "position"), -1);
@@ -387,19 +387,62 @@ ps_result ps_store_event(ps_client *client, const char *event, size_t length, lo
     return result;
 }
 
+ps_result ps_store_event(ps_client *client, const char *event, size_t length, long long *position, ps_error *error)
+{
+    ps_call call = {.op = "storeEvent", .body = event, .length = length, .is_store = 1};
+    return store(client, &call, position, error);
+}
+
+/* A JSON object with the ids of a job and, unless it is NULL, of a run. The caller frees it; NULL: no memory. */
+static char *named(const char *job_id, const char *run_id, size_t *length)
+{
+    char *text = malloc(6 * (strlen(job_id) + (run_id == NULL ? 0 : strlen(run_id))) + 64);
+    if (text == NULL)
+        return NULL;
+    char *end = text;
+    end += sprintf(end, "{\"jobId\":");
+    end = json_quote(end, job_id);
+    if (run_id != NULL) {
+        end += sprintf(end, ",\"runId\":");
+        end = json_quote(end, run_id);
+    }
+    end += sprintf(end, "}");
+    *length = (size_t)(end - text);
+    return text;
+}
+
+static ps_result delete(ps_client *client, const char *op, char *body, size_t length, long long *position, ps_error *error)
+{
+    if (body == NULL)
+        return say(error, PS_FAULT, "FAULT", "no memory");
+    ps_call call = {.op = op, .body = body, .length = length, .is_store = 1};
+    ps_result result = store(client, &call, position, error);
+    free(body);
+    return result;
+}
+
+ps_result ps_delete_job(ps_client *client, const char *job_id, long long *position, ps_error *error)
+{
+    size_t length = 0;
+    char *body = named(job_id, NULL, &length);
+    return delete(client, "deleteJob", body, length, position, error);
+}
+
+ps_result ps_delete_run(ps_client *client, const char *job_id, const char *run_id, long long *position, ps_error *error)
+{
+    size_t length = 0;
+    char *body = named(job_id, run_id, &length);
+    return delete(client, "deleteRun", body, length, position, error);
+}
+
 ps_result ps_get_events_by_run(ps_client *client, const char *job_id, const char *run_id, char **events,
                                size_t *length, ps_error *error)
 {
-    char *arguments = malloc(6 * (strlen(job_id) + strlen(run_id)) + 64);
+    size_t arguments_length = 0;
+    char *arguments = named(job_id, run_id, &arguments_length);
     if (arguments == NULL)
         return say(error, PS_FAULT, "FAULT", "no memory");
-    char *end = arguments;
-    end += sprintf(end, "{\"jobId\":");
-    end = json_quote(end, job_id);
-    end += sprintf(end, ",\"runId\":");
-    end = json_quote(end, run_id);
-    end += sprintf(end, "}");
-    ps_call call = {.op = "getEventsByRun", .body = arguments, .length = (size_t)(end - arguments)};
+    ps_call call = {.op = "getEventsByRun", .body = arguments, .length = arguments_length};
     ps_result result = finish(client, &call, error);
     free(arguments);
     if (result != PS_OK) {

@@ -37,6 +37,11 @@ void ps_close(ps_client *client);
 /* Stores an event exactly once, after those stored before by this client. PS_OK means that it is on disk. */
 ps_result ps_store_event(ps_client *client, const char *event, size_t length, long long *position, ps_error *error);
 
+/* Deletes a job, or a run of it: all that was stored of it so far. PS_OK means that no read shows it any more. This client
+ * can't store to it after that. The daemon must let it delete: else PS_REFUSED with FORBIDDEN. */
+ps_result ps_delete_job(ps_client *client, const char *job_id, long long *position, ps_error *error);
+ps_result ps_delete_run(ps_client *client, const char *job_id, const char *run_id, long long *position, ps_error *error);
+
 /* Timestamp, step and type of each event of a run: a JSON array, with a closing NUL that `length` does not count. The
  * caller frees it. */
 ps_result ps_get_events_by_run(ps_client *client, const char *job_id, const char *run_id, char **events,

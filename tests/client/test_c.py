@@ -122,6 +122,19 @@ def test_an_error_is_reported_and_the_next_store_follows(program: str, daemon: R
     assert _numbers(daemon) == [0, 2, 3]
 
 
+def test_jobs_and_runs_are_deleted(program: str, daemon: RunningDaemon) -> None:
+    """A run, then its job; an id that none can have is refused."""
+    given = _lines(event(JOB, 1), event(JOB, 2) | {"runId": "other"})
+    assert _run(program, daemon.endpoint, "store", given=given)[0] == 0
+    assert _run(program, daemon.endpoint, "delete", JOB, RUN) == (0, "3\n", "")
+    assert _run(program, daemon.endpoint, "events", JOB, RUN) == (0, "[]\n", "")
+    assert len(json.loads(_run(program, daemon.endpoint, "events", JOB, "other")[1])) == 1
+    assert _run(program, daemon.endpoint, "delete", JOB) == (0, "4\n", "")
+    assert _run(program, daemon.endpoint, "events", JOB, "other") == (0, "[]\n", "")
+    status, _, complaints = _run(program, daemon.endpoint, "delete", "a/b")
+    assert (status, "BAD_VALUE" in complaints) == (1, True)
+
+
 def test_an_argument_is_quoted(program: str, daemon: RunningDaemon) -> None:
     """So a hostile id is refused as an id, and an odd one is one."""
     for id in ('a"b\\c', "a\nb", "..", "x" * 201):

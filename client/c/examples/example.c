@@ -53,12 +53,27 @@ static int list_events(ps_client *client, const char *job, const char *run)
     return 0;
 }
 
+static int delete(ps_client *client, const char *job, const char *run)
+{
+    long long position;
+    ps_error error;
+    ps_result result = run == NULL ? ps_delete_job(client, job, &position, &error)
+                                   : ps_delete_run(client, job, run, &position, &error);
+    if (result != PS_OK)
+        return complain(&error);
+    printf("%lld\n", position);
+    return 0;
+}
+
 int main(int count, char **words)
 {
     const char *timeout = getenv("TIMEOUT_MS");
     int is_store = count == 3 && strcmp(words[2], "store") == 0;
-    if (!is_store && !(count == 5 && strcmp(words[2], "events") == 0)) {
-        fprintf(stderr, "usage: example ENDPOINT store | example ENDPOINT events JOB RUN\n");
+    int is_delete = (count == 4 || count == 5) && strcmp(words[2], "delete") == 0;
+    if (!is_store && !is_delete && !(count == 5 && strcmp(words[2], "events") == 0)) {
+        fprintf(stderr, "usage: example ENDPOINT store\n"
+                        "       example ENDPOINT events JOB RUN\n"
+                        "       example ENDPOINT delete JOB [RUN]\n");
         return 2;
     }
     ps_client *client = ps_open(words[1], timeout != NULL ? atoi(timeout) : TIMEOUT_MS);
@@ -66,7 +81,9 @@ int main(int count, char **words)
         perror(words[1]);
         return 1;
     }
-    int status = is_store ? store_lines(client) : list_events(client, words[3], words[4]);
+    int status = is_store    ? store_lines(client)
+                 : is_delete ? delete(client, words[3], count == 5 ? words[4] : NULL)
+                             : list_events(client, words[3], words[4]);
     ps_close(client);
     return status;
 }

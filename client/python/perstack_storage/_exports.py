@@ -9,6 +9,7 @@ from perstack_storage._core.errors import (
     CheckpointNotFound,
     ClosedError,
     DaemonUnavailable,
+    Deleted,
     EndpointError,
     ErrorCode,
     Forbidden,
@@ -25,6 +26,7 @@ from perstack_storage._core.errors import (
 from perstack_storage._core.filters import CheckpointFilters, EventFilters, JobFilters, RunFilters
 from perstack_storage._core.shapes import (
     Checkpoint,
+    Deletion,
     EventMeta,
     ExpertRef,
     Job,
@@ -87,6 +89,8 @@ __all__ = [
     "CurveKeys",
     "DaemonUnavailable",
     "DefaultFileSystem",
+    "Deleted",
+    "Deletion",
     "EndpointError",
     "ErrorCode",
     "EventFilters",

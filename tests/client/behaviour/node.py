@@ -139,6 +139,16 @@ class NodeClient:
     def atomic(self) -> "NodeBatch":
         return NodeBatch(self)
 
+    def delete_job(self, job_id: str, why: str | None = None) -> int:
+        return int(self._call("deleteJob", job_id, *([] if why is None else [why])))
+
+    def delete_run(self, job_id: str, run_id: str) -> int:
+        return int(self._call("deleteRun", job_id, run_id))
+
+    def deletions(self, after: int = 0, limit: int | None = None) -> Page[Any]:
+        page = self._call("deletions", {"after": after, **({} if limit is None else {"limit": limit})})
+        return Page(page["items"], page.get("next"), page["position"])
+
     def flush(self) -> None:
         self._call("flush")
 
@@ -203,7 +213,7 @@ class NodeBatch(Stores[None]):
 def _raised(call: str, told: dict[str, Any]) -> Exception:
     """The error of the Python client that has the same name."""
     name = told["name"]
-    if name in {"Refused", "CheckpointNotFound"}:
+    if name in {"Refused", "CheckpointNotFound", "Deleted"}:
         kind = CheckpointNotFound if name == "CheckpointNotFound" else Refused
         return kind(told, op=call, index=told.get("item"))
     if name in _STATES:

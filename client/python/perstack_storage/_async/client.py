@@ -11,11 +11,18 @@ from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._async.pipeline import AsyncPipeline
 from perstack_storage._async.reads import Reads
 from perstack_storage._core.calls import NowaitStores, Stores
+from perstack_storage._core.deletions import Deletions
 from perstack_storage._core.errors import ClosedError, NotFlushed, noting
 from perstack_storage._wire.client import ClientBase
 
 
-class AsyncClient(ClientBase, Reads, Stores[Coroutine[Any, Any, int]], NowaitStores["asyncio.Future[int]"]):
+class AsyncClient(
+    ClientBase,
+    Reads,
+    Stores[Coroutine[Any, Any, int]],
+    Deletions[Coroutine[Any, Any, int]],
+    NowaitStores["asyncio.Future[int]"],
+):
     """`Client` for asyncio: the same calls, to be awaited; values, answers and errors are the same.
 
     All tasks of an event loop share one connection and one order of stores: that of the calls, whether they

@@ -17,6 +17,7 @@ from perstack_storage._core.filters import (
 from perstack_storage._core.follow import Follow, Start
 from perstack_storage._core.shapes import (
     Checkpoint,
+    Deletion,
     EventMeta,
     Job,
     JobSummary,
@@ -174,6 +175,15 @@ class Reads:
             Refused: `NOT_FOUND`: nothing is there, it was lost, or it repeats an earlier event.
         """
         return cast("Record", await self._value("getEvent", position=position))
+
+    async def deletions(self, after: int = 0, limit: int | None = None) -> Page[Deletion]:
+        """Returns what was deleted, in the order of the deletions.
+
+        Args:
+            after: a position; 0 for the beginning.
+            limit: number of items at most; 100 by default, and never more than 1,000.
+        """
+        return await self._page("deletions", after=after, limit=limit)
 
     def follow(
         self,

@@ -217,6 +217,13 @@ class Forbidden(Refused):
     """
 
 
+class Deleted(Refused):
+    """A store to a job or run that was deleted after this client's session began. It is not stored.
+
+    Stop. To begin a new job under the id, make a new client.
+    """
+
+
 @contextmanager
 def noting(error: BaseException | None, what: str) -> Iterator[None]:
     """Notes an error of the block in the one that ended what is left by it, if there is one.
@@ -235,8 +242,11 @@ def noting(error: BaseException | None, what: str) -> Iterator[None]:
 
 def refused(error: Mapping[str, Any], *, op: str | None = None, index: int | None = None) -> Refused:
     """Returns the error to raise for an error of the daemon."""
-    kind = Forbidden if error.get("code") == ErrorCode.FORBIDDEN else Refused
+    kind = _KINDS.get(str(error.get("code")), Refused)
     return kind(error, op=op, index=index)
+
+
+_KINDS: Mapping[str, type[Refused]] = {ErrorCode.FORBIDDEN: Forbidden, ErrorCode.DELETED: Deleted}
 
 
 class PositionGone(Refused):

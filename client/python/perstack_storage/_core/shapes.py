@@ -173,6 +173,20 @@ class Record(TypedDict):
     epoch: NotRequired[str]
 
 
+class Deletion(TypedDict):
+    """What `deletions` gives: without `runId` the whole job was deleted, up to `position`.
+
+    `time` is the daemon's, in milliseconds since 1970. `erased`: its bytes are gone from the journal too.
+    """
+
+    position: int
+    time: float
+    jobId: str
+    runId: NotRequired[str]
+    why: str
+    erased: bool
+
+
 class RecordCounts(TypedDict):
     """How many records a job or run has. Versions of one checkpoint and events that repeat count once."""
 

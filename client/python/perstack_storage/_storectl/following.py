@@ -34,6 +34,8 @@ _SHORT_OPS = {
     "storeCheckpoint": "checkpoint",
     "storeRunSetting": "setting",
     "storeEvent": "event",
+    "deleteJob": "delete",
+    "deleteRun": "delete",
 }
 
 
@@ -88,7 +90,7 @@ def _record_line(out: Output, time: str, position: int, op: str, value: Any) -> 
     """A record; on a terminal with what an event says, as far as there is room."""
     job = value["id"] if op == "storeJob" else value["jobId"]
     parts = [part for part in (job, value.get("runId")) if part]
-    what = value.get("type", value.get("status"))
+    what = value.get("type", value.get("status", value.get("why")))
     is_event = op == "storeEvent"
     named = wording.style_of(value) if is_event else style.of_status(what)
     if not out.wide:

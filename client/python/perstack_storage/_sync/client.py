@@ -4,6 +4,7 @@ import os
 from types import TracebackType
 
 from perstack_storage._core.calls import NowaitStores, Stores
+from perstack_storage._core.deletions import Deletions
 from perstack_storage._core.errors import noting
 from perstack_storage._sync.atomic import AtomicBatch
 from perstack_storage._sync.connection import Connection
@@ -14,7 +15,7 @@ from perstack_storage._sync.reads import Reads
 from perstack_storage._wire.client import ClientBase
 
 
-class Client(ClientBase, Reads, Stores[int], NowaitStores[StoreFuture]):
+class Client(ClientBase, Reads, Stores[int], Deletions[int], NowaitStores[StoreFuture]):
     """Stores and reads jobs, checkpoints, events and run settings.
 
     It connects when first used, rides out a restart of the daemon within `timeout_s`, and may be shared by

@@ -9,6 +9,7 @@ import type { RunEvent } from "../core/events.js"
 import type {
   Checkpoint,
   CheckpointFields,
+  Deletion,
   EventMeta,
   Hello,
   Job,
@@ -32,7 +33,7 @@ import {
 } from "../wire/target.js"
 import { performance } from "node:perf_hooks"
 
-import { AllOrNone, BATCH_OP, type StoreOp } from "../core/conditions.js"
+import { Alone, AllOrNone, BATCH_OP, type DeleteOp, type StoreOp } from "../core/conditions.js"
 import { Connection } from "./connection.js"
 import { Pipeline } from "./pipeline.js"
 
@@ -210,6 +211,21 @@ export class DaemonStorage {
     return bodies.map((_, i) => first + i)
   }
 
+  /**
+   * Deletes a job: all that was stored of it so far, in the order of the calls; resolves to the position.
+   *
+   * After it no read shows the job, by any client. Late stores of sessions that began before are refused as
+   * Deleted, this storage's own too. The daemon must let this client delete, else it rejects with Forbidden.
+   */
+  deleteJob(jobId: string, why?: string): Promise<number> {
+    return this.#delete("deleteJob", { jobId, why })
+  }
+
+  /** Deletes a run: its setting, checkpoints and events; the job and its other runs stay. */
+  deleteRun(jobId: string, runId: string, why?: string): Promise<number> {
+    return this.#delete("deleteRun", { jobId, runId, why })
+  }
+
   /** Returns something to store much with: its stores return at once, and it knows their positions. */
   pipeline(): Pipeline {
     return new Pipeline(this)
@@ -233,6 +249,11 @@ export class DaemonStorage {
   /** Returns summaries of the runs that any record names, those that began last first. */
   async listRuns(args: SummaryArguments = {}): Promise<Page<RunSummary>> {
     return pageOf(await this.#connection.call("listRuns", textOf(args)))
+  }
+
+  /** Returns what was deleted after a position, in order: 100 deletions, or at most `limit`, which is 1,000 at most. */
+  async deletions(args: { after?: number; limit?: number } = {}): Promise<Page<Deletion>> {
+    return pageOf(await this.#connection.call("deletions", textOf(args)))
   }
 
   /** Returns the record at a position, of any kind; rejects with Refused (`NOT_FOUND`) where there is none. */
@@ -289,6 +310,14 @@ export class DaemonStorage {
    */
   close(): Promise<void> {
     return this.#connection.close()
+  }
+
+  #delete(op: DeleteOp, what: { jobId: string; runId?: string; why: string | undefined }): Promise<number> {
+    try {
+      return this.#connection.store(op, Buffer.from(textOf(what)), new Alone())
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   async #value(op: ReadOp, args: object): Promise<unknown> {

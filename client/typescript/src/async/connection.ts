@@ -16,8 +16,8 @@ import type { Target } from "../wire/target.js"
 import { openWire, type Wire } from "../wire/wire.js"
 import { randomBytes } from "node:crypto"
 
-import type { Batch, Outcome, StoreOp } from "../core/batch.js"
-import { AllOrNone, type Condition } from "../core/conditions.js"
+import type { Batch, Outcome } from "../core/batch.js"
+import { AllOrNone, type Condition, type FrameOp } from "../core/conditions.js"
 import { Absence } from "./absence.js"
 import { ListeningClock } from "./clock.js"
 
@@ -82,7 +82,7 @@ export class Connection {
   }
 
   /** Queues one value, or an atomic batch, of which the bytes are not to change any more; resolves to its position. */
-  store(op: StoreOp | "store", body: Uint8Array, condition?: Condition): Promise<number> {
+  store(op: FrameOp, body: Uint8Array, condition?: Condition): Promise<number> {
     const caller = this.#called - this.#finished < this.#callersMax ? callerOf(this.store) : undefined
     return new Promise((resolve, reject) => {
       this.#checkOpen()

@@ -1,6 +1,6 @@
 // Stores that travel together, and what became of them.
 
-import type { Condition, StoreOp } from "./conditions.js"
+import type { Condition, FrameOp } from "./conditions.js"
 import type { WireError } from "./errors.js"
 
 export type { StoreOp } from "./conditions.js"
@@ -10,7 +10,7 @@ export type Outcome = number | WireError
 
 /** One store: its bytes are those of the value at the call. An atomic batch is one store. */
 export interface Store {
-  readonly op: StoreOp | "store"
+  readonly op: FrameOp
   readonly condition?: Condition | undefined
   readonly body: Uint8Array
   /** When it was called for. */

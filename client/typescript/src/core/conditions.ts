@@ -4,6 +4,9 @@ import { Refused, type WireError } from "./errors.js"
 import type { Limits } from "./frames.js"
 
 export type StoreOp = "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting"
+export type DeleteOp = "deleteJob" | "deleteRun"
+/** What a frame with a number of the session may ask for. */
+export type FrameOp = StoreOp | DeleteOp | "store"
 
 /** The operation of a frame that holds several values. */
 export const BATCH_OP = "store"
@@ -17,6 +20,15 @@ export interface Condition {
   readonly extra: number
   /** Returns the fields of the frame's header, each after a comma. */
   header(): string
+}
+
+/** Nothing must hold, but nothing else travels along: what shares a frame with a refused deletion is refused too. */
+export class Alone implements Condition {
+  readonly extra = 0
+
+  header(): string {
+    return ""
+  }
 }
 
 /** The values of an atomic batch are stored all or none: it is one store, which has several numbers. */

@@ -30,6 +30,7 @@ export const RETRYABLE = {
   DAMAGED: false,
   INTERNAL: false,
   FORBIDDEN: false,
+  DELETED: false,
 } as const
 
 /** A code of the wire; a newer daemon may know more. */
@@ -125,6 +126,13 @@ export class Refused extends StorageError {
 export class Forbidden extends Refused {}
 
 /**
+ * A store to a job or run that was deleted after this storage's session began. It is not stored.
+ *
+ * Stop. To begin a new job under the id, make a new storage.
+ */
+export class Deleted extends Refused {}
+
+/**
  * `follow` or `readAll` from a position that this history of the daemon does not have.
  *
  * The base is new, or put back from a copy that lacks its newest records, or is a copy that went on by
@@ -144,6 +152,7 @@ export function refused(op: string, error: WireError): Refused {
   if (error.code === "NOT_FOUND" && op === "retrieveCheckpoint") return new CheckpointNotFound(op, error)
   if (error.code === "POSITION_GONE") return new PositionGone(op, error)
   if (error.code === "FORBIDDEN") return new Forbidden(op, error)
+  if (error.code === "DELETED") return new Deleted(op, error)
   return new Refused(op, error)
 }
 
@@ -189,5 +198,6 @@ export function revived(plain: PlainError): StorageError {
   const wire: WireError = { code, message, retryable, ...(field === undefined ? {} : { field }) }
   if (name === "CheckpointNotFound") return new CheckpointNotFound(op, wire)
   if (name === "PositionGone") return new PositionGone(op, wire, message)
+  if (name === "Deleted") return new Deleted(op, wire, message)
   return name === "Forbidden" ? new Forbidden(op, wire, message) : new Refused(op, wire, message)
 }

@@ -17,6 +17,7 @@ export type ReadOp =
   | "listJobs"
   | "listRuns"
   | "getEvent"
+  | "deletions"
   | "hello"
   | "ping"
   | "stats"

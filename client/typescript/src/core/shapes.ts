@@ -184,9 +184,21 @@ export interface RunSetting extends RunSettingFields {
 export interface StoredRecord {
   position: number
   time: number
-  op: "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting"
+  op: "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting" | "deleteJob" | "deleteRun"
   value: { [field: string]: unknown }
   epoch?: string
+}
+
+/** What `deletions` gives: without `runId` the whole job was deleted, up to `position`. */
+export interface Deletion {
+  position: number
+  /** The daemon's, in milliseconds since 1970. */
+  time: number
+  jobId: string
+  runId?: string
+  why: string
+  /** Its bytes are gone from the journal too. */
+  erased: boolean
 }
 
 /** What `listJobs` and `listRuns` have in common; times in whole milliseconds since 1970. */
