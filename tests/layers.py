@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "launcher server offline",
         "startup",
         "tree_import",
-        "projection",
+        "projection keeper",
         "transport store read",
         "tree",
         "index",

@@ -13,11 +13,21 @@ class Reads(msgspec.Struct):
     answered: int | None = None  # older daemons don't count them
 
 
+class PackedSegments(msgspec.Struct, rename="camel"):
+    """Segments that are packed: their bytes before, and now."""
+
+    segments: int = 0
+    bytes: int = 0
+    packed_bytes: int = 0
+    fault: str = ""
+
+
 class Journal(msgspec.Struct, rename="camel"):
-    """Its syncs."""
+    """Its syncs, and its packed segments."""
 
     syncs: int
     slow_syncs: int
+    packed: PackedSegments = msgspec.field(default_factory=PackedSegments)
 
 
 class Held(msgspec.Struct):

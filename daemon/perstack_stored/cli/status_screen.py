@@ -112,6 +112,14 @@ def _of_stats(report: Report, stats: Stats) -> Iterator[tuple[str, str]]:
     yield "position", f"{stats.position:,}{history}"
     yield "index", _lag(stats.index)
     yield "tree", _lag(stats.tree)
+    packed = stats.journal.packed
+    if packed.fault:
+        yield "packing", f"stopped by: {packed.fault}"
+    elif packed.segments:
+        yield (
+            "packed",
+            f"{_count(packed.segments, 'segment')}, {size(packed.bytes)} in {size(packed.packed_bytes)}",
+        )
     if report.rates is not None:
         reads = "" if report.rates.reads is None else f", {_rate(report.rates.reads)} reads/s"
         yield "rates", f"{_rate(report.rates.stores)} records stored/s{reads}"

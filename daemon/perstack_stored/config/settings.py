@@ -47,8 +47,8 @@ def _choice(default: str, help: str, choices: tuple[str, ...], *, reloads: bool 
     )
 
 
-def _flag(help: str) -> Any:  # noqa: A002
-    return field(default=False, metadata={"help": help, "kind": "flag"})
+def _flag(help: str, *, default: bool = False) -> Any:  # noqa: A002
+    return field(default=default, metadata={"help": help, "kind": "flag"})
 
 
 def _word(help: str, metavar: str, environment: str | None = None, *, reloads: bool = False) -> Any:  # noqa: A002
@@ -173,6 +173,12 @@ class Settings:
     segment_bytes: int = _setting(64 * _MIB, "size of a journal segment", _MIB, 4 * _GIB)
     first_segment_bytes: int = _setting(
         4 * _MIB, "size of the journal segment made at start", 64 * _KIB, _GIB
+    )
+    pack: bool = _flag(
+        "pack complete journal segments (zstd); not worth it where the file system compresses", default=True
+    )
+    pack_bytes_per_second: int = _setting(
+        32 * _MIB, "bytes of the journal that are packed in a second", 64 * _KIB
     )
     tree_lag_bytes_max: int = _setting(
         512 * _MIB, "the tree may lag so far before stores are slowed", _MIB, reloads=True

@@ -80,6 +80,11 @@ class FileSystem:
             raise
         return True
 
+    def free_bytes(self, fd: int) -> int:
+        """Bytes that this user may still write to the file system of an open file or directory."""
+        room = os.fstatvfs(fd)
+        return room.f_bavail * room.f_frsize
+
     def device(self, fd: int) -> int:
         """Device number of the file system of an open file or directory."""
         return os.fstat(fd).st_dev

@@ -255,17 +255,20 @@ class Chain:
         May be called from another thread: who reads such a file at the moment keeps it open until then.
         """
         with self._lock:
-            plain = [(number, file) for number, file in self._open.items() if not file.is_packed]
+            plain = [
+                (number, file)
+                for number, file in self._open.items()
+                if not file.is_packed and number < self.last
+            ]
         for number, file in plain:
             if not self._files.is_at(file.fd, segment_name(number), dir_fd=self._dir):
                 with self._lock:
                     self._open.pop(number, None)
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files, once nobody reads them any more."""
         with self._lock:
-            while self._open:
-                self._open.popitem()[1].close()
+            self._open.clear()
 
 
 class JournalReader:

@@ -109,6 +109,11 @@ class Metrics(Collector):
         sizes = _sizes(self._watched.journal)
         yield _gauge("journal_bytes", "Bytes of the journal's files, room made ahead included.", sum(sizes))
         yield _gauge("journal_segments", "Files of the journal.", len(sizes))
+        packed = stats["journal"]["packed"]
+        yield _gauge("packed_segments", "Segments of the journal that are packed.", packed["segments"])
+        yield _gauge("packed_logical_bytes", "Bytes of these before they were packed.", packed["bytes"])
+        yield _gauge("packed_file_bytes", "Bytes of these now.", packed["packedBytes"])
+        yield _gauge("packing_failed", "1 while a segment can't be packed.", int(bool(packed["fault"])))
         disk = os.statvfs(self._watched.journal)
         yield _gauge("disk_free_bytes", "Free on the base's file system.", disk.f_bavail * disk.f_frsize)
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from perstack_stored.errors import StartFailedError, StoredError
+from perstack_stored.process.parent_death import die_with
 from perstack_stored.process.worker_status import WorkerStatus
-from perstack_stored.projection.worker import die_with
 from perstack_stored.tree.blocked import BlockedRecord, Deaths
 
 

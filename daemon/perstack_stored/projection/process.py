@@ -11,6 +11,7 @@ import structlog
 
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.process import interpreter
+from perstack_stored.process.backoff import Backoff
 from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
@@ -30,23 +31,6 @@ _LOOK_SECONDS = 0.1
 _ENDING_POLL_SECONDS = 0.001
 
 _log = structlog.get_logger()
-
-
-class Backoff:
-    """Pauses between retries, longer each time, until one has lasted for some time."""
-
-    def __init__(self, seconds: tuple[float, ...], stable_seconds: float) -> None:
-        self._seconds = seconds
-        self._stable_seconds = stable_seconds
-        self._failures = 0
-
-    def pause(self, went_well_seconds: float) -> float:
-        """Return the next pause in seconds; the last try lasted for `went_well_seconds`."""
-        if went_well_seconds > self._stable_seconds:
-            self._failures = 0
-        pause = self._seconds[min(self._failures, len(self._seconds) - 1)]
-        self._failures += 1
-        return pause
 
 
 class ProjectionProcess:

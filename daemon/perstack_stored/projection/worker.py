@@ -4,9 +4,7 @@ It reads the journal's files itself, never past the position that the server sen
 may die at any moment: the server starts it again, and it goes on from the cursor.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -22,8 +20,8 @@ import msgspec
 import structlog
 
 from perstack_stored.datadir.background_sync import BackgroundSync
-from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import DataDir, FileSystemFeatures, TreeModes, open_folders
+from perstack_stored.datadir.shown_syncs import showing_syncs
 from perstack_stored.errors import (
     DamageError,
     IndexUnusableError,
@@ -37,6 +35,7 @@ from perstack_stored.index.disk_reserve import DiskReserve
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
+from perstack_stored.process.parent_death import die_with
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.projection.index_projection import IndexOpening, IndexProjection
 from perstack_stored.projection.tree_projection import TREE_IDLE_SECONDS, TreeProjection, log_blocked
@@ -52,13 +51,13 @@ from .channel import Report, WorkerChannel
 FAULT_RETRY_SECONDS = 1.0
 WAIT_SECONDS = 0.5
 FINISH_SECONDS = 3.0
+_LOOK_SECONDS = 1.0  # how often files of segments that were packed are let go
 WORKER_MODULE = __name__
 DAMAGE_STATUS = 3
 INDEX_STATUS = 4
 """Exit status: the index can't be used any more, and must be rebuilt."""
 CRASH_STATUS = 5
 """Exit status: an unexpected error, as by one record."""
-_PR_SET_PDEATHSIG = 1
 
 _log = structlog.get_logger()
 
@@ -100,11 +99,14 @@ def follow(
     projection.name_records(wanted=careful_until > 0)
     place = projection.start(reader, link.mark)
     reported = _send_report(projection, link, place, idle=False)
-    idle_since = time.monotonic()
+    idle_since = looked = time.monotonic()
     finish_by = 0.0
     while True:
         status.beat()
         until = link.mark
+        if time.monotonic() - looked > _LOOK_SECONDS:
+            looked = time.monotonic()
+            reader.chain.drop_replaced()
         if link.finishing:
             finish_by = finish_by or time.monotonic() + FINISH_SECONDS
             if place == until or time.monotonic() > finish_by:
@@ -186,18 +188,11 @@ def _slice(entries: Iterator[Entry], records_max: int, bytes_max: int) -> list[E
     return taken
 
 
-def die_with(parent: int) -> None:
-    """Die with the server: a worker that outlives it would write beside the next one."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChannel) -> None:
     """Open journal and projection, and follow."""
     status = WorkerStatus() if config.status_fd < 0 else WorkerStatus.of(config.status_fd)
     status.beat()
-    files = _files_showing(status)
+    files = showing_syncs(status.in_sync)
     folders = open_folders(files, config.base)
     datadir = DataDir(config.base, files, folders)
     reader = JournalReader(files, folders.journal, status.beat)
@@ -231,22 +226,6 @@ def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChann
         save = partial(blocked.save, files, folders.stored, store)
         projection = TreeProjection(tree, helper, BlockedRecords(tree, save, listed, config.blocked))
     follow(projection, reader, line, status, config.careful_until)
-
-
-def _files_showing(status: WorkerStatus) -> FileSystem:
-    """A file system whose syncs show in the status: the disk may take long for one."""
-
-    def showing(call: Callable[[int], None]) -> Callable[[int], None]:
-        def shown(fd: int) -> None:
-            with status.in_sync():
-                call(fd)
-
-        return shown
-
-    files = FileSystem()
-    for name in ("sync_data", "sync", "sync_all"):
-        setattr(files, name, showing(getattr(files, name)))
-    return files
 
 
 def _start_helper(

@@ -5,9 +5,12 @@ third thread serves subscriptions, which wait for new records.
 """
 
 import threading
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import NamedTuple
+
+import structlog
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.layout import DataDir
@@ -33,6 +36,9 @@ _POINT, _LISTING = "v", "r"  # in names of large answers: the thread that makes 
 _TAKE_BYTES_MAX = 4 << 20
 _UNTAKEN_BYTES_MAX = 32 << 20  # answers that the loop has not collected; beyond it the threads wait
 _UNTAKEN_WAIT_SECONDS = 0.1
+
+
+_log = structlog.get_logger()
 
 
 class ReadLimits(NamedTuple):
@@ -95,6 +101,8 @@ class ReadExecutor:
         self.index_is_readable = False
         self._stopping = False
         self.faults = Faults(wake)
+        self._readers: weakref.WeakSet[JournalReader] = weakref.WeakSet()
+        self._readers_lock = threading.Lock()
         self._threads = {
             prefix: ReadThread(name, prefix, self, self.faults, self.open_reads, answer_bytes)
             for prefix, name in ((_POINT, "point"), (_LISTING, "listing"))
@@ -193,6 +201,16 @@ class ReadExecutor:
         for thread in self._threads.values():
             thread.join()
 
+    def drop_replaced(self) -> None:
+        """Let go of files of segments that were packed. Called by the loop."""
+        with self._readers_lock:
+            readers = list(self._readers)
+        for reader in readers:
+            try:
+                reader.chain.drop_replaced()
+            except OSError as error:  # it keeps the old file open, which has the same bytes
+                _log.warning("segment_kept_open", reason=str(error))
+
     # --- in the threads ----------------------------------------------------------------------------
 
     def reply(self, request: ReadRequest, frame: bytes) -> None:
@@ -222,9 +240,12 @@ class ReadExecutor:
         """
         generation = self.faults.generation
         if self.index_is_readable:
+            reader = JournalReader(self._files, self._journal_dir)
+            with self._readers_lock:
+                self._readers.add(reader)
             source = Source(
                 connect(self._path, read_only=True),
-                JournalReader(self._files, self._journal_dir),
+                reader,
                 ListingCache(self._listings_bytes),
                 generation,
             )

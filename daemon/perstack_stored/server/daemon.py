@@ -35,6 +35,8 @@ from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, StartFailedError, StoredError, start_error
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
+from perstack_stored.keeper.channel import KeeperConfig
+from perstack_stored.keeper.process import KeeperProcess
 from perstack_stored.observe import log
 from perstack_stored.observe.health import Health
 from perstack_stored.observe.systemd import Notifier
@@ -52,7 +54,7 @@ from perstack_stored.tree.options import umask_for
 
 from .assembly import assemble
 from .loop import Server
-from .parts import ServerParts
+from .parts import NoKeeper, ServerParts
 
 _STOP_MARGIN_SECONDS = 5
 _OWN_DESCRIPTORS = 256  # at most: segments that readers keep open, metrics, workers
@@ -185,6 +187,7 @@ class Daemon:
                 listings_bytes=settings.listings_bytes_max,
             )
             reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
+            keeper = self._keeper(lock, reads) if settings.pack else None
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
             server = assemble(
@@ -200,6 +203,7 @@ class Daemon:
                     settings=settings,
                     read_settings=self._reread_settings,
                     notifier=self._notifier,
+                    keeper=keeper or NoKeeper(),
                 )
             )
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -229,6 +233,8 @@ class Daemon:
             self._notifier.stopping(2 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
             self._stop(journal, reads, projections, endpoints, tcp)
         finally:
+            if keeper is not None:
+                keeper.stop()
             for projection in projections:
                 projection.stop()
             if tcp is not None:
@@ -306,6 +312,18 @@ class Daemon:
         )
         tree = msgspec.structs.replace(config, nice=self._settings.tree_nice)
         return ProjectionProcess("index", config, lock.fd), ProjectionProcess("tree", tree, lock.fd)
+
+    def _keeper(self, lock: DataDirLock, reads: ReadExecutor) -> KeeperProcess:
+        settings = self._settings
+        config = KeeperConfig(
+            base=self._base,
+            parent=os.getpid(),
+            log_json=self._log_json,
+            log_level=settings.log_level,
+            bytes_per_second=settings.pack_bytes_per_second,
+            segment_bytes=settings.segment_bytes,
+        )
+        return KeeperProcess(config, lock.fd, settings.worker_silence_seconds, reads.drop_replaced)
 
     def _stop(
         self,

@@ -52,6 +52,7 @@ class Server:
         self._reads = parts.reads
         self._wakeup = parts.wakeup
         self._notifier = parts.notifier
+        self._keeper = parts.keeper
         self._read_settings = parts.read_settings
         self._settings = parts.settings
         self._dispatcher = dispatcher
@@ -177,6 +178,7 @@ class Server:
         self._peers.on_tick()
         self._journal.clock.watch()
         self._dispatcher.on_tick()
+        self._keeper.follow(self._journal.mark.segment)
         evicted = self._sessions.gave_way - self._evicted_sessions
         if evicted:
             self._evicted_sessions = self._sessions.gave_way

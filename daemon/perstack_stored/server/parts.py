@@ -181,6 +181,27 @@ class Projection(ProjectionStatus, Protocol):
         """Return the descriptor to poll, None if the process is not running."""
 
 
+class Keeper(Protocol):
+    """Packs complete segments: `keeper.process.KeeperProcess`."""
+
+    def follow(self, segment: int) -> None:
+        """Collect reports, and tell the number of the open segment; called about once a second."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return its state for `stats`."""
+
+
+class NoKeeper:
+    """A keeper that packs nothing."""
+
+    def follow(self, segment: int) -> None:
+        """Do nothing."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the state of a journal that is not packed."""
+        return {"segments": 0, "bytes": 0, "packedBytes": 0, "fault": ""}
+
+
 class Wakeup(Protocol):
     """Ends the loop's sleep from another thread: `transport.wakeup.WakeupPipe`."""
 
@@ -204,6 +225,7 @@ class ServerParts:
         projections: index and tree.
         read_settings: reads the settings file again, and returns the settings in force.
         counters: what the loop counts; metrics read it.
+        keeper: packs complete segments.
     """
 
     base: str
@@ -218,3 +240,4 @@ class ServerParts:
     read_settings: Callable[[], Settings]
     notifier: Notifier = field(default_factory=Notifier)
     counters: LoopCounters = field(default_factory=LoopCounters)
+    keeper: Keeper = field(default_factory=NoKeeper)

@@ -37,6 +37,7 @@ class StatusReporter:
         self._reads = parts.reads
         self._waiting = waiting
         self._endpoints = parts.endpoints
+        self._keeper = parts.keeper
         self._index, self._tree = parts.projections
         self._started = time.monotonic()
         self._line_at = self._started, self._journal.mark.position
@@ -89,6 +90,7 @@ class StatusReporter:
                 "syncs": self._journal.syncs,
                 "syncSeconds": round(loop.syncs.total, 6),
                 "slowSyncs": loop.slow_syncs,
+                "packed": self._keeper.describe(),
             },
             "messages": loop.messages,
             "stored": {frames.STORE_OPS[kind]: committer.stored.get(kind, 0) for kind in frames.STORE_OPS},

@@ -1,0 +1,190 @@
+"""The keeper's process: packs complete segments, the newest first, and ends when there is nothing to do.
+
+It has the lowest priority, keeps to a rate, and waits while the disk is nearly full. A segment that can't be
+packed stays as it is, is reported, and is tried again later.
+"""
+
+import os
+import socket
+import sys
+import time
+
+import msgspec
+import structlog
+
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import open_folders
+from perstack_stored.datadir.shown_syncs import showing_syncs
+from perstack_stored.errors import StoredError
+from perstack_stored.journal.packing import PackingError
+from perstack_stored.journal.reader import Chain, segment_name
+from perstack_stored.observe import log
+from perstack_stored.process import interpreter
+from perstack_stored.process.parent_death import die_with
+from perstack_stored.process.worker_status import WorkerStatus
+
+from .channel import KeeperConfig, KeeperEnd, Report
+from .pack import Pace, pack_segment, remove_left_overs
+
+KEEPER_MODULE = __name__
+LINGER_SECONDS = 60.0
+_WAIT_SECONDS = 0.5
+_RETRY_SECONDS = (10.0, 60.0, 600.0)
+_SMALL_BYTES = 64 << 10  # of a segment that is not worth packing
+_FREE_SEGMENTS = 2
+_NICE = 19
+
+_log = structlog.get_logger()
+
+
+class Keeper:
+    """Packs the segments of one journal."""
+
+    def __init__(
+        self, files: FileSystem, dir_fd: int, config: KeeperConfig, line: KeeperEnd, status: WorkerStatus
+    ) -> None:
+        self._files = files
+        self._dir = dir_fd
+        self._config = config
+        self._line = line
+        self._status = status
+        self._chain: Chain | None = None
+        self._looked_at: set[int] = set()
+        self._report = Report()
+        self._failures = 0
+        self._not_before = 0.0
+        self._ahead = 0.0  # the time up to which the rate allows what was read
+
+    def run(self) -> None:
+        """Pack until there has been nothing to do for some time.
+
+        Raises:
+            StoredError: the journal is damaged, or of a newer version.
+            OSError: its folder can't be read.
+        """
+        remove_left_overs(self._files, self._dir)
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < LINGER_SECONDS:
+            self._status.beat()
+            self._line.wait(_WAIT_SECONDS)
+            if self._line.number > self._report.done_below and time.monotonic() >= self._not_before:
+                self._pack_all()
+                idle_since = time.monotonic()
+
+    def _pack_all(self) -> None:
+        """Pack what is complete, until there is nothing left or something can't be done for now."""
+        while (number := self._next()) is not None:
+            if self._files.free_bytes(self._dir) < _FREE_SEGMENTS * self._config.segment_bytes:
+                self._fail("the disk is nearly full: packing waits", number)
+                return
+            try:
+                self._pack(number)
+            except (OSError, PackingError) as error:
+                self._looked_at.discard(number)
+                self._fail(f"{segment_name(number)}: {error}", number)
+                return
+            self._failures = 0
+            self._tell(fault="")
+        self._tell(done_below=self._line.number, fault="")
+
+    def _next(self) -> int | None:
+        """The newest complete segment that was not looked at, None if there is none."""
+        self._line.wait(0)
+        if self._chain is None:
+            self._chain = Chain(self._files, self._dir, open_files_max=1)
+        self._chain.refresh()
+        for number in range(min(self._line.number, self._chain.last) - 1, 0, -1):
+            if number not in self._looked_at:
+                return number
+        return None
+
+    def _pack(self, number: int) -> None:
+        assert self._chain is not None
+        self._looked_at.add(number)
+        end = self._chain.end_of(number)
+        assert end is not None
+        file = self._chain.open(number)
+        if file.is_packed:
+            self._count(file.size(), file.file_bytes())
+            return
+        if end < _SMALL_BYTES:
+            return
+        began = time.monotonic()
+        packed = pack_segment(self._files, self._dir, number, end, Pace(self._keep_pace, self._beat))
+        self._chain.drop_replaced()
+        self._count(packed.logical_bytes, packed.file_bytes)
+        _log.info(
+            "segment_packed",
+            segment=number,
+            bytes=packed.logical_bytes,
+            packed_bytes=packed.file_bytes,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _count(self, logical_bytes: int, file_bytes: int) -> None:
+        report = self._report
+        self._report = msgspec.structs.replace(
+            report,
+            segments=report.segments + 1,
+            logical_bytes=report.logical_bytes + logical_bytes,
+            file_bytes=report.file_bytes + file_bytes,
+        )
+
+    def _fail(self, reason: str, number: int) -> None:
+        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
+        self._failures += 1
+        self._not_before = time.monotonic() + pause
+        _log.error("segment_not_packed", segment=number, reason=reason, again_in_s=pause)
+        self._tell(fault=reason)
+
+    def _tell(self, **changes: object) -> None:
+        self._report = msgspec.structs.replace(self._report, **changes)
+        self._line.report(self._report)
+
+    def _keep_pace(self, size: int) -> None:
+        """Sleep until the rate allows the bytes that were read."""
+        self._status.beat()
+        now = time.monotonic()
+        self._ahead = max(self._ahead, now) + size / self._config.bytes_per_second
+        while (pause := self._ahead - time.monotonic()) > 0:
+            time.sleep(min(pause, _WAIT_SECONDS))
+            self._line.wait(0)  # ends the process if the server is gone
+            self._status.beat()
+
+    def _beat(self, _size: int) -> None:
+        self._status.beat()
+
+
+def _run_late() -> None:
+    """Run when nobody else wants to."""
+    os.nice(_NICE)
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except OSError as error:  # a container may forbid it: niceness stays
+        _log.debug("keeper_not_idle", reason=str(error))
+
+
+def main() -> None:
+    """Entry point of the process; arguments: descriptor of the line, `KeeperConfig` as JSON."""
+    line_fd, text = sys.argv[1:]
+    interpreter.ignore_group_signals()
+    config = msgspec.json.decode(text, type=KeeperConfig)
+    die_with(config.parent)
+    log.configure(json=config.log_json, level=config.log_level)
+    structlog.contextvars.bind_contextvars(process="keeper")
+    _run_late()
+    line = KeeperEnd(socket.socket(fileno=int(line_fd)))
+    status = WorkerStatus.of(config.status_fd)
+    status.beat()
+    files = showing_syncs(status.in_sync)
+    try:
+        folders = open_folders(files, config.base)
+        Keeper(files, folders.journal, config, line, status).run()
+    except (OSError, StoredError) as error:
+        _log.error("keeper_failed", reason=str(error))
+        line.report(Report(fault=str(error)))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
