@@ -35,6 +35,7 @@ from perstack_storage._core.shapes import (
     RunEvent,
     RunSetting,
     RunSummary,
+    Size,
     Usage,
 )
 from perstack_storage._functions.adapter import DefaultFileSystem, FileSystem
@@ -115,6 +116,7 @@ __all__ = [
     "RunFilters",
     "RunSetting",
     "RunSummary",
+    "Size",
     "StorageError",
     "StoreFuture",
     "TooMuchOutstanding",

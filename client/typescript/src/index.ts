@@ -66,6 +66,7 @@ export type {
   RunSetting,
   RunSettingFields,
   RunSummary,
+  Size,
   StoredRecord,
   Summary,
   ToolCall,

@@ -41,6 +41,7 @@ OPERATIONS = frozenset(
         "listRuns",
         "getEvent",
         "deletions",
+        "sizeOf",
         "readPart",
         "hello",
         "ping",

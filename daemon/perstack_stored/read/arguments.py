@@ -186,5 +186,6 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "listRuns": {"jobId": (_id, False), **_SUMMARIES},
     "getEvent": {"position": (_position, True)},
     "deletions": {"after": (_position, False), "limit": (_positive, False)},
+    "sizeOf": {"jobId": (_id, True), "runId": (_id, False)},
     "readPart": {"read": (_text, True), "part": (_positive, True)},
 }

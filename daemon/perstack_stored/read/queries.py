@@ -7,20 +7,18 @@ size. Each SQL statement returns one row, a JSON text: the interpreter's lock is
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.index.deletions import Removals
 from perstack_stored.index.value_lookup import PIECE_BYTES, ValueAddress, Values, pieces_at, values_at
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, LogPosition
-from perstack_stored.model import deletions
 from perstack_stored.model.edits import Edit, edited, joined
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.model.run_settings import setting_edits
-from perstack_stored.protocol.limits import DELETIONS_DEFAULT, DELETIONS_MAX, READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
+from perstack_stored.read.deletion_queries import list_deletions, size
 from perstack_stored.read.event_queries import get_event_contents, get_events_by_run
 from perstack_stored.read.listings import ListingOrder, listing
 from perstack_stored.read.source import (
@@ -249,25 +247,9 @@ def _record_at(
     return None
 
 
-_DELETIONS = "SELECT position, time, value, erased FROM deletion WHERE position > ? ORDER BY position LIMIT ?"
-
-
-def list_deletions(source: Source, arguments: dict[str, Any]) -> Answer:
-    """The deletions after a position, in order."""
-    limit = min(arguments.get("limit", DELETIONS_DEFAULT), DELETIONS_MAX)
-    rows = source.database.execute(_DELETIONS, (arguments.get("after", 0), limit + 1)).fetchall()
-    items = []
-    for position, time_ms, value, erased in rows[:limit]:
-        found = deletions.decode(value)
-        run = {} if found.runId is None else {"runId": found.runId}
-        facts = {"why": found.why, "erased": bool(erased)}
-        items.append({"position": position, "time": time_ms, "jobId": found.jobId, **run, **facts})
-    following = rows[limit - 1][0] if len(rows) > limit else None
-    return Answer({"next": following}, iter([msgspec.json.encode(items)]))
-
-
 OPERATIONS = {
     "deletions": list_deletions,
+    "sizeOf": size,
     "retrieveJob": retrieve_job,
     "retrieveCheckpoint": retrieve_checkpoint,
     "getAllJobs": get_all_jobs,

@@ -149,6 +149,9 @@ class NodeClient:
         page = self._call("deletions", {"after": after, **({} if limit is None else {"limit": limit})})
         return Page(page["items"], page.get("next"), page["position"])
 
+    def size_of(self, job_id: str, run_id: str | None = None) -> Any:
+        return self._call("sizeOf", job_id, *([] if run_id is None else [run_id]))
+
     def flush(self) -> None:
         self._call("flush")
 

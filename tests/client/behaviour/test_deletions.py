@@ -33,7 +33,12 @@ def test_a_deleted_run_leaves_the_others(client: Client, job_id: str) -> None:
     client.store_event(event(job_id, 1))
     client.store_event(event(job_id, 2) | {"runId": "other"})
     client.store_checkpoint(checkpoint(job_id, "c"))
+    size = client.size_of(job_id, "r")
+    assert (size["jobs"], size["runs"], size["checkpoints"], size["events"]) == (0, 1, 1, 1)
+    assert client.size_of(job_id)["events"] == 2
+    assert client.size_of(job_id)["bytes"] > size["bytes"] > 0
     position = client.delete_run(job_id, "r")
+    assert set(client.size_of(job_id, "r").values()) == {0}
     assert client.get_event_contents(job_id, "r") == []
     assert client.get_checkpoints_by_job_id(job_id) == []
     assert len(client.get_event_contents(job_id, "other")) == 1

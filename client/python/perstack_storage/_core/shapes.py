@@ -187,6 +187,17 @@ class Deletion(TypedDict):
     erased: bool
 
 
+class Size(TypedDict):
+    """What `size_of` gives: counts, and bytes of the values, without versions that were replaced."""
+
+    jobs: int
+    runs: int
+    runSettings: int
+    checkpoints: int
+    events: int
+    bytes: int
+
+
 class RecordCounts(TypedDict):
     """How many records a job or run has. Versions of one checkpoint and events that repeat count once."""
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
 from perstack_storage._storectl import (
+    deleting,
     diff,
     following,
     ids,
@@ -133,6 +134,14 @@ def make_parser() -> argparse.ArgumentParser:
         "From the first record on, or as the options say. Ends with Ctrl-C, or as --limit and --idle say.",
     ))  # fmt: skip
     _add_inspect(commands)
+    added = _job(commands.add(
+        "delete", deleting.delete, "delete a job, or one of its runs",
+        "Says first what would go, in counts and bytes, and asks; elsewhere than on a terminal it needs"
+        " --yes, and whole ids. No read shows it after that.",
+    ))  # fmt: skip
+    added.add_argument("--run", metavar="RUN", help="only this run; the job and its other runs stay")
+    added.add_argument("--yes", action="store_true", help="don't ask")
+    added.add_argument("--why", metavar="TEXT", help="kept with the deletion")
     added = commands.add(
         "completion", None, "print a script that completes commands, options and ids",
         f"bash and zsh: source <({PROG} completion bash); fish: {PROG} completion fish | source",

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    follows = given.command in {"follow", "inspect"} or getattr(given, "follow", False)
+    follows = given.command in {"delete", "follow", "inspect"} or getattr(given, "follow", False)
     status = OK
     try:
         with (

@@ -26,6 +26,7 @@ from perstack_storage._core.shapes import (
     RunEvent,
     RunSetting,
     RunSummary,
+    Size,
 )
 
 from .connection import Connection
@@ -185,6 +186,10 @@ class Reads:
             limit: number of items at most; 100 by default, and never more than 1,000.
         """
         return self._page("deletions", after=after, limit=limit)
+
+    def size_of(self, job_id: str, run_id: str | None = None) -> Size:
+        """Returns how much is stored of a job, or of one of its runs: what a deletion would remove."""
+        return cast("Size", self._value("sizeOf", jobId=job_id, runId=run_id))
 
     def follow(
         self,

@@ -20,6 +20,7 @@ import type {
   RunSetting,
   RunSettingFields,
   RunSummary,
+  Size,
   StoredRecord,
 } from "../core/shapes.js"
 import type { Stats } from "../core/stats.js"
@@ -254,6 +255,11 @@ export class DaemonStorage {
   /** Returns what was deleted after a position, in order: 100 deletions, or at most `limit`, which is 1,000 at most. */
   async deletions(args: { after?: number; limit?: number } = {}): Promise<Page<Deletion>> {
     return pageOf(await this.#connection.call("deletions", textOf(args)))
+  }
+
+  /** Returns how much is stored of a job, or of one of its runs: what a deletion would remove. */
+  async sizeOf(jobId: string, runId?: string): Promise<Size> {
+    return (await this.#value("sizeOf", { jobId, runId })) as Size
   }
 
   /** Returns the record at a position, of any kind; rejects with Refused (`NOT_FOUND`) where there is none. */

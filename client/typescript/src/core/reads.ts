@@ -18,6 +18,7 @@ export type ReadOp =
   | "listRuns"
   | "getEvent"
   | "deletions"
+  | "sizeOf"
   | "hello"
   | "ping"
   | "stats"

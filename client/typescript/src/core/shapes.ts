@@ -201,6 +201,16 @@ export interface Deletion {
   erased: boolean
 }
 
+/** What `sizeOf` gives: counts, and bytes of the values, without versions that were replaced. */
+export interface Size {
+  jobs: number
+  runs: number
+  runSettings: number
+  checkpoints: number
+  events: number
+  bytes: number
+}
+
 /** What `listJobs` and `listRuns` have in common; times in whole milliseconds since 1970. */
 export interface Summary {
   jobId: string

@@ -1,0 +1,65 @@
+"""The command that deletes: it first says what would go, and asks."""
+
+import sys
+
+from perstack_storage import Size
+from perstack_storage._core.escape import escaped
+from perstack_storage._storectl import ids, runs
+from perstack_storage._storectl.call import OK, REFUSED, USAGE, Call, Missing, complain
+from perstack_storage._views.units import number, size_of
+
+_COUNTS = (
+    ("jobs", "job"),
+    ("runs", "run"),
+    ("runSettings", "setting"),
+    ("checkpoints", "checkpoint"),
+    ("events", "event"),
+)
+_YES = frozenset({"y", "yes"})
+
+
+def delete(call: Call) -> int:
+    """Delete a job or run, after a question on a terminal, or with --yes."""
+    client, given, out = call.client, call.given, call.out
+    asks = not given.yes
+    if asks and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        complain("this is no terminal on which to ask: --yes deletes without a question; nothing was deleted")
+        return USAGE
+    job, run = given.job_id, given.run
+    if asks:  # a script must name it in full: a beginning may fit another one tomorrow
+        job = ids.job_id(client, job)
+        run = None if run is None else runs.run_id(client, job, run)
+    size = client.size_of(job, run)
+    if not any(size.values()):
+        raise Missing(f"nothing is stored of {_name(job, run)}")
+    if asks and not _confirmed(call, f"delete {_name(job, run)}: {_said(size)}"):
+        complain("nothing was deleted")
+        return REFUSED
+    position = client.delete_job(job, given.why) if run is None else client.delete_run(job, run, given.why)
+    if out.as_json:
+        named = {"jobId": job} if run is None else {"jobId": job, "runId": run}
+        out.details({"position": position, **named, **size})
+    else:
+        out.line(f"deleted {escaped(_name(job, run))} at position {position}: {_said(size)}")
+    return OK
+
+
+def _confirmed(call: Call, sentence: str) -> bool:
+    call.out.line(escaped(sentence), flush=True)
+    sys.stdout.write("It can't be undone. Delete? [y/N] ")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip().lower() in _YES
+
+
+def _name(job: str, run: str | None) -> str:
+    return f"job {job}" if run is None else f"run {run} of job {job}"
+
+
+def _said(size: Size) -> str:
+    """What goes: counts and bytes."""
+    counts: list[str] = []
+    for key, word in _COUNTS:
+        count = int(size[key])  # type: ignore[literal-required]  # a name of the table above
+        if count:
+            counts.append(f"{number(count)} {word}{'' if count == 1 else 's'}")
+    return f"{', '.join(counts)}; {size_of(size['bytes'])}"
