@@ -6,6 +6,8 @@ BIN   := $(VENV)/bin
 JOBS  := $(shell echo $$((2 * $$(nproc))))
 
 TS    := client/typescript
+PAGE  := client/inspector
+BUILT := client/python/perstack_storage/_inspect/page/index.html
 NODE  := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 NODE_WANTED := it needs node 20 or newer, and npm
 
@@ -16,7 +18,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript test-typescript soak damage planted demo bench bench-quick bench-guard install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage planted demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +31,7 @@ check: $(STAMP) ## lint, formatting, types, and which package may import which
 		|| { echo "To format these files: $(BIN)/ruff format ."; exit 1; }
 	@echo "== mypy";        $(BIN)/mypy
 	@echo "== layers";      $(BIN)/python -m tests.layers
-	@if $(NODE); then $(MAKE) -s $(TS)/node_modules/.checked; else echo "== tsc: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
+	@if $(NODE); then $(MAKE) -s $(TS)/node_modules/.checked $(PAGE)/node_modules/.checked; else echo "== tsc: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
 
 format: $(STAMP) ## format Python and sort its imports
 	@$(BIN)/ruff check --select I --fix --quiet . ; $(BIN)/ruff format --quiet .
@@ -41,7 +43,7 @@ needs: ## what the tests need of the machine: installed, or named
 	@tests/needs.sh
 
 test: ## check, then all tests; a stage that fails does not hide the next ones
-	@tests/stages.sh needs check typescript test-together test-alone test-typescript
+	@tests/stages.sh needs check typescript inspector test-together test-alone test-typescript
 
 test-fast: check ## types, unit tests, vectors and docs, in about a minute
 	@$(BIN)/pytest -q -n $(shell nproc) -m "not alone" tests/unit tests/vectors tests/docs $(PYTEST)
@@ -57,10 +59,10 @@ coverage: $(STAMP) ## lines and branches that unit, vector and integration tests
 	@$(BIN)/coverage run -m pytest -q -m "not alone" tests/unit tests/vectors tests/integration $(PYTEST)
 	@$(BIN)/coverage combine -q; $(BIN)/coverage report
 
-wheel: $(STAMP) ## build the Python package into dist/
+wheel: $(STAMP) inspector ## build the Python package into dist/
 	@$(BIN)/python -m hatchling build -t wheel
 
-sdist: $(STAMP) ## build its source archive into dist/
+sdist: $(STAMP) inspector ## build its source archive into dist/
 	@$(BIN)/python -m hatchling build -t sdist
 
 npm: $(TS)/dist/index.js ## pack the TypeScript client into dist/
@@ -89,11 +91,20 @@ test-release: $(STAMP) ## install what make release has built in bare systems, a
 typescript: ## build the TypeScript client, where Node is
 	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
 
+inspector: ## build the page of the inspector into the Python client, where Node is
+	@if $(NODE); then $(MAKE) $(BUILT); else echo "== inspector: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
+
 test-typescript: $(STAMP) typescript ## its tests, on a real daemon
 	@if $(NODE); then echo "== node --test"; cd $(TS) && node --test --test-concurrency=2 test/*.test.mjs; fi
 
-$(TS)/node_modules/.stamp: $(TS)/package-lock.json
-	@cd $(TS) && npm ci --silent --no-audit --no-fund && touch node_modules/.stamp
+$(PAGE)/node_modules/.checked: $(PAGE)/node_modules/.stamp $(shell find $(PAGE)/src -name "*.ts*") $(wildcard $(PAGE)/*.json)
+	@echo "== tsc, inspector"; cd $(PAGE) && npm run --silent check && touch node_modules/.checked
+
+$(BUILT): $(PAGE)/node_modules/.checked $(wildcard $(PAGE)/src/* $(PAGE)/public/*) $(PAGE)/index.html $(PAGE)/vite.config.js
+	@echo "== vite, inspector"; cd $(PAGE) && npm run --silent build -- --logLevel warn && touch ../../$(BUILT)
+
+%/node_modules/.stamp: %/package-lock.json
+	@cd $* && npm ci --silent --no-audit --no-fund && touch node_modules/.stamp
 
 $(TS)/node_modules/.checked: $(TS)/node_modules/.stamp $(shell find $(TS)/src $(TS)/test -name "*.ts") $(wildcard $(TS)/*.json)
 	@echo "== tsc"; cd $(TS) && npm run --silent check && touch node_modules/.checked
@@ -129,7 +140,7 @@ uninstall: ## take away what install has put there; what is stored stays
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' deploy/uninstall.sh
 
 clean: ## remove .venv, caches and built packages
-	@rm -rf $(TS)/node_modules $(TS)/dist $(VENV) demo-run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(TS)/node_modules $(TS)/dist $(PAGE)/node_modules $(dir $(BUILT)) $(VENV) demo-run dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find daemon client tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Another interpreter: make setup PYTHON=python3.13

@@ -16,6 +16,7 @@ from tests.docs.pages import ROOT
 
 PACKAGES = {"perstack_stored": "daemon", "perstack_storage": "client/python"}
 INFO = f"perstack_stored-{__version__}.dist-info"
+PAGE = "perstack_storage/_inspect/page"
 COMMANDS = "[console_scripts]\nperstack-storectl = perstack_storage.__main__:main\n"
 
 
@@ -45,7 +46,7 @@ def metadata(wheel: Path) -> Message:
 
 
 def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
-    """Every module, and the marker by which type checkers use its types; no test, no compiled file."""
+    """Every module, the marker of types, the inspector's page if it is built; no test, no compiled file."""
     wanted = {
         str(path.relative_to(ROOT / folder))
         for package, folder in PACKAGES.items()
@@ -53,6 +54,9 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
     }
     wanted |= {f"{package}/py.typed" for package in PACKAGES}
     wanted |= {f"{INFO}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
+    page = {path.name for path in (ROOT / "client/python" / PAGE).glob("*")}
+    assert page in (set(), {"index.html", "page.js", "page.css", "icon.svg"})
+    wanted |= {f"{PAGE}/{name}" for name in page}
     with zipfile.ZipFile(wheel) as archive:
         found = set(archive.namelist())
     assert found == wanted | {f"{INFO}/licenses/LICENSE"}

@@ -1,0 +1,103 @@
+// Where the page gets its data: from the gateway, or from the file that a job was exported to.
+
+import type { Value } from "./values"
+
+export type Record = { position: number; time: number; op: string; value: Value; cut?: boolean }
+export type Page<T> = { position: number | null; next: string | null; items: T[] }
+export type RecordPage = { next: number; end: boolean; items: Record[] }
+
+export type Summary = {
+  jobId: string
+  runId?: string
+  startedAt: number
+  lastEventAt: number | null
+  firstPosition?: number
+  lastPosition: number
+  expertKey: string | null
+  status: string | null
+  end: string | null
+  usage: Value | null
+  runs?: number
+  records: { jobs?: number; runSettings: number; checkpoints: number; events: number }
+  eventTypes: { [type: string]: number }
+}
+
+/** What the gateway answered, if it was an error; `code` is OFFLINE where it did not answer. */
+export class ApiError extends Error {
+  constructor(readonly code: string, message: string, readonly status = 0) {
+    super(message)
+  }
+}
+
+export type Exported = { job: string; records: Record[] }
+
+function exportedJob(): Exported | null {
+  const element = document.getElementById("job")
+  return element?.textContent ? (JSON.parse(element.textContent) as Exported) : null
+}
+
+/** The job of this file, where the page is one; the data is dropped from the document. */
+export const exported: Exported | null = exportedJob()
+
+export async function text(path: string, signal?: AbortSignal): Promise<string> {
+  if (exported) throw new ApiError("NOT_FOUND", "This file holds the records of the job, without the messages.")
+  let answer: Response
+  try {
+    answer = await fetch(path, { credentials: "same-origin", ...(signal ? { signal } : {}) })
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error
+    throw new ApiError("OFFLINE", "The inspector does not answer. Is it still running?")
+  }
+  const body = await answer.text()
+  if (!answer.ok) {
+    let error: { code?: string; message?: string } = {}
+    try {
+      error = (JSON.parse(body) as { error: typeof error }).error
+    } catch { /* no JSON: of a proxy */ }
+    throw new ApiError(error.code ?? "BAD_ANSWER", error.message ?? `status ${answer.status}`, answer.status)
+  }
+  return body
+}
+
+export async function json<T>(path: string, signal?: AbortSignal): Promise<T> {
+  return JSON.parse(await text(path, signal)) as T
+}
+
+/** A path of the gateway: parts are escaped, parameters without a value left out. */
+export function path(parts: string[], query: { [name: string]: string | number | null | undefined } = {}): string {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "")
+  const search = given.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&")
+  return `/${parts.map(encodeURIComponent).join("/")}${search ? `?${search}` : ""}`
+}
+
+export const api = (parts: string[], query = {}): string => path(["api", ...parts], query)
+
+export type StreamHandlers = {
+  record: (data: string) => void
+  /** All there was has come. */
+  at?: (position: number) => void
+  trouble: (code: string, message: string) => void
+  ok?: () => void
+}
+
+/** Server-sent events; the browser connects again by itself, from the last position. Returns what ends it. */
+export function stream(query: { [name: string]: string | number | null }, on: StreamHandlers): () => void {
+  if (exported) return () => {}
+  const source = new EventSource(api(["stream"], query))
+  source.addEventListener("open", () => on.ok?.())
+  source.addEventListener("record", event => {
+    on.ok?.()
+    on.record((event as MessageEvent<string>).data)
+  })
+  source.addEventListener("at", event => {
+    on.ok?.()
+    on.at?.(Number((event as MessageEvent<string>).data))
+  })
+  source.addEventListener("trouble", event => {
+    const { error } = JSON.parse((event as MessageEvent<string>).data) as { error: { code: string; message: string } }
+    if (error.code === "POSITION_GONE") source.close()
+    on.trouble(error.code, error.message)
+  })
+  source.addEventListener("error", () => on.trouble("OFFLINE", "The inspector does not answer."))
+  return () => source.close()
+}

@@ -1,0 +1,335 @@
+// A job: its waterfall, runs and delegations, usage, tools, errors; live, and as it was at any position.
+
+import type { JSX } from "preact"
+import { useMemo } from "preact/hooks"
+import { api, exported, path } from "./data"
+import { bytes, byteLength, clock, count, line, short, span } from "./format"
+import { useAsOf, useJob, type Loaded } from "./load"
+import type { Job, Problem, Run, ToolCall } from "./model"
+import { Ago, Empty, Link, Name, Status, Tabs, Text, Trouble, When, useNow } from "./parts"
+import { change, usePlace } from "./router"
+import { added, numberIn, objectsIn, partsText, textIn, USAGE_FIELDS, usageIn, type Usage } from "./values"
+import { Waterfall } from "./waterfall"
+import { Steps } from "./plots"
+
+export function JobPage({ id }: { id: string }): JSX.Element {
+  const { query } = usePlace()
+  const loaded = useJob(id)
+  const now = useNow()
+  const position = query.at ? Number(query.at) : null
+  const job = useAsOf(loaded, position)
+  const tab = query.tab ?? "timeline"
+  const base = path(["jobs", id])
+  const to = (name: string): string => path(["jobs", id], { tab: name === "timeline" ? null : name, at: query.at ?? null })
+  const then = position === null ? now : Math.max(job.to, 0)
+  if (loaded.missing) return <main><Crumbs id={id} /><Empty>Nothing of this job is stored.</Empty></main>
+  return (
+    <main>
+      <Crumbs id={id} />
+      <div class="head">
+        <h1><Name text={id} code /></h1>
+        <Status status={job.status || null} lastAt={Number.isFinite(job.to) ? job.to : null} now={then} />
+        <span class="grow" />
+        <LiveSwitch loaded={loaded} position={position} />
+        {!exported && <a class="button" href={api(["jobs", id, "export"])} download>Export as HTML</a>}
+      </div>
+      <Trouble text={loaded.trouble} />
+      <Figures job={job} now={then} />
+      <TimeTravel loaded={loaded} position={position} />
+      <Tabs current={tab} tabs={[
+        { name: "timeline", label: "Timeline", to: position === null ? base : to("timeline") },
+        { name: "runs", label: `Runs ${count(job.runs.size)}`, to: to("runs") },
+        { name: "usage", label: "Usage", to: to("usage") },
+        { name: "tools", label: `Tools ${count(job.calls.length)}`, to: to("tools") },
+        { name: "errors", label: <>Errors <b class={job.problems.length ? "bad" : ""}>{count(job.problems.length)}</b></>, to: to("errors") },
+        { name: "checkpoints", label: `Checkpoints ${count(job.checkpoints.length)}`, to: to("checkpoints") },
+      ]} />
+      {loaded.state === "loading" && job.runs.size === 0 && <Empty>Loading…</Empty>}
+      {tab === "timeline" && job.runs.size > 0 && (
+        <>
+          <Waterfall job={job} version={position ?? loaded.version} now={then} />
+          <Answer job={job} />
+        </>
+      )}
+      {tab === "runs" && <Runs job={job} now={then} version={position ?? loaded.version} />}
+      {tab === "usage" && <UsageView job={job} />}
+      {tab === "tools" && <Tools job={job} />}
+      {tab === "errors" && <Problems job={job} />}
+      {tab === "checkpoints" && <Checkpoints job={job} />}
+    </main>
+  )
+}
+
+export function Crumbs({ id, more }: { id: string; more?: JSX.Element }): JSX.Element {
+  return (
+    <nav class="crumbs" aria-label="You are here">
+      {!exported && <><Link to="/">Jobs</Link> / </>}
+      {more ? <><Link to={path(["jobs", id])}><Name text={id} code /></Link> / {more}</> : <Name text={id} code />}
+    </nav>
+  )
+}
+
+function LiveSwitch({ loaded, position }: { loaded: ReturnType<typeof useJob>; position: number | null }): JSX.Element | null {
+  if (loaded.state === "done") return <span class="pill">exported</span>
+  if (position !== null) return <button type="button" class="button" onClick={() => change({ at: null })}>Back to now</button>
+  if (loaded.state === "loading") return <span class="pill">loading</span>
+  return (
+    <button type="button" class={`button live ${loaded.paused ? "" : "on"}`} aria-pressed={!loaded.paused}
+      onClick={() => loaded.pause(!loaded.paused)} title={loaded.paused ? "Show what has come meanwhile, and go on" : "Hold the screen still"}>
+      <i aria-hidden="true" />{loaded.paused ? "Paused" : "Live"}
+    </button>
+  )
+}
+
+function Figures({ job, now }: { job: Job; now: number }): JSX.Element {
+  const usage = job.usage
+  const roots = [...job.runs.values()]
+  const steps = roots.reduce((sum, run) => sum + run.bars.filter(bar => bar.kind === "generation" && bar.label !== "result").length, 0)
+  const context = Math.max(0, ...roots.map(run => run.context ?? 0))
+  const began = job.value ? numberIn(job.value, "startedAt") : job.from
+  return (
+    <dl class="figures">
+      <div><dt>Expert</dt><dd><Name text={job.expert || "–"} /></dd></div>
+      <div><dt>Started</dt><dd>{Number.isFinite(began) && began > 0 ? <Ago ms={began} now={now} /> : "–"}</dd></div>
+      <div><dt>Took</dt><dd>{Number.isFinite(job.from) ? span(job.to - job.from) : "–"}</dd></div>
+      <div><dt>Steps</dt><dd>{count(steps)}</dd></div>
+      <div><dt>Tokens</dt><dd title={`${count(usage.inputTokens)} in, ${count(usage.outputTokens)} out`}>{short(usage.totalTokens)}</dd></div>
+      <div><dt>Context</dt><dd>{context ? `${(context * 100).toFixed(1)} %` : "–"}</dd></div>
+      <div><dt>Records</dt><dd>{count(job.records)}</dd></div>
+    </dl>
+  )
+}
+
+function TimeTravel({ loaded, position }: { loaded: Loaded; position: number | null }): JSX.Element | null {
+  const { log } = loaded
+  const first = log[0]
+  const last = log[log.length - 1]
+  if (!first || !last || first === last) return null
+  const index = position === null ? log.length - 1 : Math.max(0, indexOf(log, position))
+  const record = log[index] ?? last
+  const move = (to: number): void => {
+    const target = log[Math.max(0, Math.min(log.length - 1, to))]
+    change({ at: !target || to >= log.length - 1 ? null : String(target.position) })
+  }
+  return (
+    <div class={`travel ${position === null ? "" : "past"}`}>
+      <label>
+        <span>{position === null ? "Now" : "As it was"}</span>
+        <input type="range" min={0} max={log.length - 1} value={index} aria-valuetext={`position ${record.position}`}
+          onInput={event => move(Number(event.currentTarget.value))} />
+      </label>
+      <button type="button" title="One record back" aria-label="One record back" onClick={() => move(index - 1)}>‹</button>
+      <button type="button" title="One record on" aria-label="One record on" disabled={position === null} onClick={() => move(index + 1)}>›</button>
+      <Link to={path(["records", String(record.position)])} class="code">#{record.position}</Link>
+      <span class="dim">{textIn(record.value, "type") || record.op}, {clock(numberIn(record.value, "timestamp") || record.time)}</span>
+    </div>
+  )
+}
+
+function indexOf(log: Loaded["log"], position: number): number {
+  let low = 0
+  let high = log.length - 1
+  while (low < high) {
+    const middle = (low + high + 1) >> 1
+    if ((log[middle]?.position ?? 0) <= position) low = middle
+    else high = middle - 1
+  }
+  return low
+}
+
+/** What was asked, and what came out. */
+function Answer({ job }: { job: Job }): JSX.Element {
+  const roots = [...job.runs.values()].filter(run => run.delegatedBy === null)
+  const asked = roots.find(run => run.query)?.query ?? ""
+  const last = roots[roots.length - 1]
+  const results = last ? [...last.steps.values()].map(step => step.result).filter(Boolean) : []
+  return (
+    <div class="pair">
+      {asked && <section class="card"><h2>Asked</h2><Text text={asked} /></section>}
+      {results.length > 0 && <section class="card"><h2>Result</h2><Text text={results[results.length - 1] ?? ""} /></section>}
+    </div>
+  )
+}
+
+function Runs({ job, now, version }: { job: Job; now: number; version: number }): JSX.Element {
+  const lanes = useMemo(() => job.lanes(), [job, version])
+  return (
+    <div class="scroll">
+      <table>
+        <thead><tr><th>Run</th><th>Status</th><th>Began</th><th class="num">Took</th><th class="num">Steps</th><th class="num">Events</th><th class="num">Tokens</th><th class="num">Context</th></tr></thead>
+        <tbody>
+          {lanes.map(({ run, depth }) => (
+            <tr key={run.id}>
+              <td style={{ paddingLeft: `${12 + Math.min(depth, 10) * 22}px` }}>
+                <span class="branch" aria-hidden="true">{run.continues !== null ? "↳ " : depth ? "└ " : ""}</span>
+                <Link to={path(["jobs", job.id, "runs", run.id])}><Name text={run.expert || run.id} /></Link>
+                <small class="dim"> <Name text={run.id} code />{run.continues !== null && ", goes on after its delegates"}</small>
+                {run.error && <div class="bad"><Text text={run.error} folded={200} /></div>}
+              </td>
+              <td><Status status={run.status || null} lastAt={Number.isFinite(run.to) ? run.to : null} now={now} /></td>
+              <td>{clock(run.from)}</td>
+              <td class="num">{span(run.to - run.from)}</td>
+              <td class="num">{count(run.steps.size)}</td>
+              <td class="num">{count(run.events)}</td>
+              <td class="num">{count(run.own?.totalTokens ?? null)}</td>
+              <td class="num">{run.context === null ? "" : `${(run.context * 100).toFixed(1)} %`}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  )
+}
+
+const FIELD_NAMES: { [name in (typeof USAGE_FIELDS)[number]]: string } = {
+  inputTokens: "input", outputTokens: "output", reasoningTokens: "reasoning", cachedInputTokens: "cached", totalTokens: "total",
+}
+
+export function UsageTable({ title, rows }: { title: string; rows: { name: JSX.Element | string; runs?: number; usage: Usage }[] }): JSX.Element {
+  const most = Math.max(1, ...rows.map(row => row.usage.totalTokens))
+  return (
+    <div class="scroll">
+      <table>
+        <thead><tr><th>{title}</th>{rows[0]?.runs !== undefined && <th class="num">runs</th>}{USAGE_FIELDS.map(name => <th key={name} class="num">{FIELD_NAMES[name]}</th>)}<th class="share"><span class="hidden">share</span></th></tr></thead>
+        <tbody>
+          {rows.map((row, index) => (
+            <tr key={index}>
+              <td>{row.name}</td>
+              {row.runs !== undefined && <td class="num">{count(row.runs)}</td>}
+              {USAGE_FIELDS.map(name => <td key={name} class="num">{count(row.usage[name])}</td>)}
+              <td class="share"><i style={{ width: `${(row.usage.totalTokens / most) * 100}%` }} /></td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  )
+}
+
+function UsageView({ job }: { job: Job }): JSX.Element {
+  const runs = job.lanes().map(lane => lane.run)
+  const grouped = (key: (run: Run) => string): { name: string; runs: number; usage: Usage }[] => {
+    const groups = new Map<string, Run[]>()
+    for (const run of runs) groups.set(key(run), [...(groups.get(key(run)) ?? []), run])
+    return [...groups].map(([name, group]) => ({
+      name: line(name, 80), runs: group.length, usage: added(group.map(run => run.own ?? usageIn({}))),
+    }))
+  }
+  if (!runs.some(run => run.own)) return <Empty>No checkpoint tells of usage yet.</Empty>
+  return (
+    <>
+      <Steps job={job} />
+      <UsageTable title="Expert" rows={grouped(run => run.expert || "?")} />
+      {runs.some(run => run.model) && <UsageTable title="Model" rows={grouped(run => run.model || "unknown")} />}
+      <UsageTable title="Run" rows={runs.map(run => ({
+        name: <Link to={path(["jobs", job.id, "runs", run.id])}><Name text={run.id} code /></Link>, usage: run.own ?? usageIn({}),
+      }))} />
+      <p class="dim">A run that goes on after its delegates begins with their sum; each row counts only what the run used itself.</p>
+    </>
+  )
+}
+
+function sizeOf(call: ToolCall): number {
+  return call.result ? byteLength(partsText(objectsIn(call.result, "result"))) : 0
+}
+
+function quantile(sorted: number[], part: number): number | null {
+  return sorted.length ? (sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * part) - 1)] ?? null) : null
+}
+
+function Tools({ job }: { job: Job }): JSX.Element {
+  const groups = new Map<string, ToolCall[]>()
+  for (const call of job.calls) groups.set(call.name, [...(groups.get(call.name) ?? []), call])
+  const rows = [...groups].sort((a, b) => b[1].length - a[1].length)
+  if (!rows.length) return <Empty>No tool was called.</Empty>
+  return (
+    <>
+      <div class="scroll">
+        <table>
+          <thead><tr><th>Tool</th><th class="num">calls</th><th class="num">failed</th><th class="num">p50</th><th class="num">p95</th><th class="num">largest result</th><th class="num">results</th></tr></thead>
+          <tbody>
+            {rows.map(([name, calls]) => {
+              const took = calls.filter(call => call.resultAt !== undefined).map(call => (call.resultAt ?? 0) - call.at).sort((a, b) => a - b)
+              const failed = calls.filter(call => call.failed).length
+              const sizes = calls.map(sizeOf)
+              return (
+                <tr key={name}>
+                  <td><Name text={name} code /> <small class="dim"><Name text={calls[0]?.skill ?? ""} /></small></td>
+                  <td class="num">{count(calls.length)}</td>
+                  <td class={`num ${failed ? "bad" : "dim"}`}>{failed ? count(failed) : "–"}</td>
+                  <td class="num">{span(quantile(took, 0.5))}</td>
+                  <td class="num">{span(quantile(took, 0.95))}</td>
+                  <td class="num">{bytes(Math.max(...sizes))}</td>
+                  <td class="num">{bytes(sizes.reduce((sum, size) => sum + size, 0))}</td>
+                </tr>
+              )
+            })}
+          </tbody>
+        </table>
+      </div>
+      <h2>Slowest calls</h2>
+      <ol class="list">
+        {[...job.calls].sort((a, b) => (b.resultAt ?? b.at) - b.at - ((a.resultAt ?? a.at) - a.at)).slice(0, 20).map(call => (
+          <li key={`${call.run}/${call.id}`}>
+            <Link to={`${path(["jobs", job.id, "runs", call.run])}?step=${call.step}`}><Name text={call.name} code /></Link>
+            <span class="grow clip dim">{line(JSON.stringify(call.args ?? {}), 160)}</span>
+            <span class={call.failed ? "bad" : "dim"}>{call.resultAt === undefined ? "no result" : span(call.resultAt - call.at)}</span>
+          </li>
+        ))}
+      </ol>
+    </>
+  )
+}
+
+const KINDS: { [kind in Problem["kind"]]: string } = { error: "error", retry: "retry", tool: "tool failed" }
+
+function Problems({ job }: { job: Job }): JSX.Element {
+  if (!job.problems.length) return <Empty>Nothing went wrong.</Empty>
+  return (
+    <ol class="list problems">
+      {job.problems.map(problem => (
+        <li key={`${problem.position}/${problem.kind}/${problem.text}`}>
+          <span class={`status ${problem.kind === "error" ? "bad" : "warn"}`}><i aria-hidden="true">{problem.kind === "error" ? "✕" : "!"}</i>{KINDS[problem.kind]}</span>
+          <div class="grow"><Text text={problem.text} folded={600} />
+            <small class="dim">
+              {clock(problem.at)}, <Link to={`${path(["jobs", job.id, "runs", problem.run])}?step=${problem.step}`}>step {problem.step} of <Name text={job.runs.get(problem.run)?.expert ?? problem.run} /></Link>, <Link to={path(["records", String(problem.position)])}>#{problem.position}</Link>
+            </small>
+          </div>
+        </li>
+      ))}
+    </ol>
+  )
+}
+
+function Checkpoints({ job }: { job: Job }): JSX.Element {
+  if (!job.checkpoints.length) return <Empty>No checkpoint is stored.</Empty>
+  const previous = (index: number): string | null => {
+    const row = job.checkpoints[index]
+    for (let at = index - 1; at >= 0; at--) if (job.checkpoints[at]?.run === row?.run) return job.checkpoints[at]?.id ?? null
+    return job.checkpoints[index - 1]?.id ?? null
+  }
+  return (
+    <div class="scroll">
+      <table>
+        <thead><tr><th>Checkpoint</th><th>Expert</th><th class="num">Step</th><th>Status</th><th>Stored</th><th class="num">Tokens</th><th class="num">Context</th><th><span class="hidden">difference</span></th></tr></thead>
+        <tbody>
+          {job.checkpoints.map((row, index) => {
+            const before = previous(index)
+            return (
+              <tr key={row.id}>
+                <td><Link to={path(["records", String(row.position)])}><Name text={row.id} code /></Link></td>
+                <td><Name text={job.runs.get(row.run)?.expert ?? row.run} /></td>
+                <td class="num">{count(row.step)}</td>
+                <td>{line(row.status, 40)}</td>
+                <td><When ms={row.stored} /></td>
+                <td class="num">{count(row.usage.totalTokens)}</td>
+                <td class="num">{row.context === null ? "" : `${(row.context * 100).toFixed(1)} %`}</td>
+                <td>{before && !exported && <Link to={path(["jobs", job.id, "diff"], { from: before, to: row.id })}>what changed</Link>}</td>
+              </tr>
+            )
+          })}
+        </tbody>
+      </table>
+    </div>
+  )
+}

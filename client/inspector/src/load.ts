@@ -1,0 +1,187 @@
+// The records of a job: read in pages, then followed; the screen is drawn again at most every 100 ms.
+
+import { useEffect, useRef, useState } from "preact/hooks"
+import { api, ApiError, exported, json, stream, type Page, type Record, type RecordPage, type Summary } from "./data"
+import { asOf, Job } from "./model"
+
+const PAGE = 5000
+const BEFORE = 64 // the job itself is stored shortly before its first run
+const DRAW_MS = 100
+
+export type Loaded = {
+  job: Job
+  /** Grows with each change of `job`. */
+  version: number
+  state: "loading" | "live" | "paused" | "done"
+  trouble: string
+  missing: boolean
+  log: Record[]
+}
+
+/** What is kept of a delta: of 50,000 events most are such. */
+function lighter(record: Record): Record {
+  const { value } = record
+  if (record.op !== "storeEvent" || (value.type !== "streamReasoning" && value.type !== "streamRunResult")) return record
+  const { type, runId, stepNumber, timestamp, expertKey, delta } = value
+  return { position: record.position, time: record.time, op: record.op, value: { type, runId, stepNumber, timestamp, expertKey, delta } }
+}
+
+class Loader {
+  readonly job: Job
+  readonly log: Record[] = []
+  version = 0
+  state: Loaded["state"] = "loading"
+  trouble = ""
+  missing = false
+  paused = false
+  private stop: (() => void) | null = null
+  private timer = 0
+  private readonly ending = new AbortController()
+
+  constructor(id: string, private readonly draw: () => void) {
+    this.job = new Job(id)
+  }
+
+  async start(): Promise<void> {
+    if (exported) {
+      for (const record of exported.records) this.take(record)
+      this.state = "done"
+      this.changed(true)
+      return
+    }
+    try {
+      const after = await this.load()
+      this.state = "live"
+      this.changed(true)
+      if (!this.ending.signal.aborted) this.follow(after)
+    } catch (error) {
+      if (this.ending.signal.aborted) return
+      this.trouble = error instanceof Error ? error.message : String(error)
+      this.missing = error instanceof ApiError && error.code === "NOT_FOUND"
+      this.changed(true)
+      if (!this.missing) setTimeout(() => void this.start(), 1000)
+    }
+  }
+
+  private async load(): Promise<number> {
+    const { signal } = this.ending
+    let first = Infinity
+    let cursor: string | null = null
+    do {
+      const page: Page<Summary> = await json(api(["jobs", this.job.id, "runs"], { limit: 1000, order: "oldest", after: cursor }), signal)
+      for (const run of page.items) first = Math.min(first, run.firstPosition ?? Infinity)
+      cursor = page.next
+    } while (cursor !== null)
+    if (first === Infinity) {
+      this.job.value = await json(api(["jobs", this.job.id]), signal)
+      first = 1
+    }
+    let after = Math.max(this.job.position, first - 1 - BEFORE, 0)
+    for (;;) {
+      const page: RecordPage = await json(api(["records"], { job: this.job.id, after, limit: PAGE }), signal)
+      for (const record of page.items) this.take(record)
+      after = page.next
+      this.trouble = ""
+      this.changed()
+      if (page.end) break
+    }
+    if (this.job.value === null) {
+      try {
+        this.job.value = await json(api(["jobs", this.job.id]), signal)
+      } catch (error) {
+        if (!(error instanceof ApiError) || error.code !== "NOT_FOUND") throw error
+      }
+    }
+    return after
+  }
+
+  private take(record: Record): void {
+    if (record.position <= this.job.position) return
+    const light = lighter(record)
+    this.log.push(light)
+    this.job.apply(light)
+  }
+
+  private follow(after: number): void {
+    this.stop = stream({ job: this.job.id, after }, {
+      record: data => {
+        this.take(JSON.parse(data) as Record)
+        this.changed()
+      },
+      trouble: (code, message) => {
+        this.trouble = code === "POSITION_GONE" ? "The store was replaced. Load the page again." : message
+        this.changed(true)
+      },
+      ok: () => {
+        if (!this.trouble) return
+        this.trouble = ""
+        this.changed(true)
+      },
+    })
+  }
+
+  changed(now = false): void {
+    this.version++
+    if (this.paused && !now) return
+    if (now) {
+      this.draw()
+      return
+    }
+    if (this.timer) return
+    this.timer = window.setTimeout(() => {
+      this.timer = 0
+      this.draw()
+    }, DRAW_MS)
+  }
+
+  end(): void {
+    this.ending.abort()
+    clearTimeout(this.timer)
+    this.stop?.()
+  }
+}
+
+/** The records of a job, as they come. */
+export function useJob(id: string): Loaded & { pause: (paused: boolean) => void; paused: boolean } {
+  const [, draw] = useState(0)
+  const loader = useRef<Loader | null>(null)
+  if (loader.current?.job.id !== id) {
+    loader.current?.end()
+    loader.current = new Loader(id, () => draw(n => n + 1))
+  }
+  useEffect(() => {
+    const current = loader.current
+    void current?.start()
+    return () => {
+      current?.end()
+      if (loader.current === current) loader.current = null
+    }
+  }, [id])
+  const current = loader.current
+  return {
+    job: current.job,
+    version: current.version,
+    state: current.paused && current.state === "live" ? "paused" : current.state,
+    trouble: current.trouble,
+    missing: current.missing,
+    log: current.log,
+    paused: current.paused,
+    pause: paused => {
+      current.paused = paused
+      current.changed(true)
+    },
+  }
+}
+
+/** The job as it was at a position; itself where there is none. */
+export function useAsOf(loaded: Loaded, position: number | null): Job {
+  const kept = useRef<{ job: Job; position: number } | null>(null)
+  if (position === null) {
+    kept.current = null
+    return loaded.job
+  }
+  if (kept.current?.position !== position || kept.current.job.id !== loaded.job.id) {
+    kept.current = { job: asOf(loaded.job.id, loaded.log, position), position }
+  }
+  return kept.current.job
+}

@@ -1,0 +1,71 @@
+// Plots in SVG: few marks, each with its figure in words.
+
+import type { JSX } from "preact"
+import { count, line, short } from "./format"
+import type { Job } from "./model"
+import { useWidth } from "./parts"
+
+export type Column = { label: string; title: string; parts: { name: string; value: number }[] }
+
+const HEIGHT = 150
+const FOOT = 20
+const LEFT = 44
+
+/** Columns of parts, one upon the other. */
+export function Columns({ columns, names, title }: { columns: Column[]; names: string[]; title: string }): JSX.Element {
+  const [element, width] = useWidth<HTMLDivElement>()
+  const sums = columns.map(column => column.parts.reduce((sum, part) => sum + part.value, 0))
+  const most = Math.max(1, ...sums)
+  const room = Math.max(1, width - LEFT)
+  const each = room / Math.max(1, columns.length)
+  const tall = HEIGHT - FOOT
+  const every = Math.ceil(90 / each)
+  return (
+    <figure class="plot">
+      <figcaption>{title}
+        <ul class="legend">{names.map((name, index) => <li key={name}><i class={`part${index}`} />{line(name, 40)}</li>)}</ul>
+      </figcaption>
+      <div ref={element}>
+        <svg width={width} height={HEIGHT} role="img" aria-label={`${title}: ${columns.length} columns, at most ${count(most)}`}>
+          {[0, 0.5, 1].map(part => (
+            <g key={part}>
+              <line x1={LEFT} x2={width} y1={tall - part * (tall - 8)} y2={tall - part * (tall - 8)} class="grid" />
+              <text x={LEFT - 6} y={tall - part * (tall - 8) + 4} class="tick" text-anchor="end">{short(most * part)}</text>
+            </g>
+          ))}
+          {columns.map((column, index) => {
+            let top = tall
+            return (
+              <g key={index}>
+                <title>{column.title}</title>
+                {column.parts.map((part, number) => {
+                  const high = (part.value / most) * (tall - 8)
+                  top -= high
+                  return <rect key={number} class={`part${names.indexOf(part.name)}`} x={LEFT + index * each + each * 0.12} width={Math.max(1, each * 0.76)} y={top} height={high} />
+                })}
+                {index % every === 0 && <text class="tick" x={LEFT + index * each + each * 0.12} y={HEIGHT - 4}>{column.label}</text>}
+              </g>
+            )
+          })}
+        </svg>
+      </div>
+    </figure>
+  )
+}
+
+/** Tokens of each step of a job, in order of time. */
+export function Steps({ job }: { job: Job }): JSX.Element | null {
+  const steps = [...job.runs.values()].flatMap(run => [...run.steps.values()].filter(step => step.usage).map(step => ({ run, step })))
+  if (steps.length < 2) return null
+  steps.sort((a, b) => a.step.from - b.step.from)
+  const shown = steps.slice(-400)
+  const columns = shown.map(({ run, step }) => {
+    const usage = step.usage
+    const parts = [{ name: "input", value: usage?.inputTokens ?? 0 }, { name: "output", value: usage?.outputTokens ?? 0 }]
+    return {
+      label: `${step.number}`, parts,
+      title: `step ${step.number} of ${line(run.expert, 60)}: ${parts.map(part => `${count(part.value)} ${part.name}`).join(", ")}`,
+    }
+  })
+  return <Columns columns={columns} names={["input", "output"]} title="Tokens of each step" />
+}
