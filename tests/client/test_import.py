@@ -1,5 +1,6 @@
 """What an import of the package brings along. Many agents are processes that end soon."""
 
+import pickle
 import subprocess
 import sys
 
@@ -45,3 +46,19 @@ def test_a_name_can_be_imported_before_all_others(name: str) -> None:
 def test_the_package_has_all_its_names() -> None:
     for name in perstack_storage.__all__:
         assert getattr(perstack_storage, name) is not None
+
+
+def test_errors_have_the_name_by_which_they_are_imported() -> None:
+    """As a traceback prints it, and as pickle finds it; a program's own error keeps its place."""
+
+    class Own(perstack_storage.StorageError):
+        """Of a program."""
+
+    names = [name for name in perstack_storage.__all__ if name.isidentifier()]
+    errors = [kind for name in names if isinstance(kind := getattr(perstack_storage, name), type)]
+    errors = [kind for kind in errors if issubclass(kind, Exception)]
+    assert len(errors) > 10
+    assert {kind.__module__ for kind in errors} == {"perstack_storage"}
+    assert Own.__module__ == __name__
+    error = pickle.loads(pickle.dumps(perstack_storage.ClosedError("closed")))
+    assert type(error) is perstack_storage.ClosedError

@@ -117,7 +117,7 @@ def slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 @contextmanager
 def progress(label: str, length: int) -> Iterator[Advance]:
     """A bar on standard error, if that is a terminal; yields a function to call for each step."""
-    if not sys.stderr.isatty():
+    if not length or not sys.stderr.isatty():
         yield lambda _steps: None
         return
     steps = max(1, length // _BAR_STEPS)
@@ -125,6 +125,8 @@ def progress(label: str, length: int) -> Iterator[Advance]:
         length=length, label=f"{label:<24}", file=sys.stderr, update_min_steps=steps, show_pos=True
     ) as bar:
         yield bar.update
+        bar.pos = length  # also of what needed no step
+        bar.render_progress()
 
 
 def clear_bar() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from perstack_storage._core.escape import shell_word
 
+_PACKAGE = "perstack_storage"  # where programs import errors from: a traceback names them so
+
 
 class ErrorCode(StrEnum):
     """The codes that stand in `error.code` of an answer; a newer daemon may know more."""
@@ -51,6 +53,12 @@ RETRYABLE: Mapping[ErrorCode, bool] = {code: code in _RETRYABLE_CODES for code i
 
 class StorageError(Exception):
     """The base of every error that this library raises on purpose; catch it to catch them all."""
+
+    __module__ = _PACKAGE
+
+    def __init_subclass__(cls) -> None:
+        if cls.__module__ == __name__:
+            cls.__module__ = _PACKAGE
 
 
 class EndpointError(StorageError):

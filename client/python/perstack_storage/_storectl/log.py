@@ -110,11 +110,15 @@ class _Printer:
 
     def print(self, items: Iterable[Item | None]) -> None:
         """Print them as they come."""
+        empty = True
         for item in items:
+            empty = False
             if item is None:
                 self._out.line("--")
                 continue
             self._out.spans(self._line(item), cut=self._cut)
+        if empty and self._terminal:  # else the job's line looks like an answer that was cut
+            self._out.spans([Span("no such events", "dim")], cut=True)
 
     def _line(self, item: Item) -> list[Span]:
         event = item.event
