@@ -20,6 +20,7 @@ SDIST = f"perstack_stored-{__version__}.tar.gz"
 INSTALL = "python3 -m venv /opt/v && /opt/v/bin/pip install --quiet '/root/{file}[daemon]'"
 USE = """
 cd /srv
+export PERSTACK_STORED_ENDPOINT=ipc:///srv/perstack/.stored/stored.sock  # a named one is waited for
 /opt/v/bin/perstack-stored serve &
 /opt/v/bin/python /root/first_event.py
 /opt/v/bin/perstack-storectl events job-1 run-1
