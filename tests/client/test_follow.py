@@ -50,6 +50,13 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perstack_storage._core.follow.WAIT_MAX_S", 0.3)
 
 
+def job(name: str) -> dict[str, Any]:
+    tokens = ("inputTokens", "outputTokens", "reasoningTokens", "totalTokens", "cachedInputTokens")
+    usage = dict.fromkeys(tokens, 0)
+    value = {"id": name, "status": "running", "coordinatorExpertKey": "k", "totalSteps": 0, "startedAt": 1}
+    return value | {"usage": usage}
+
+
 def event(number: int, job: str = "j", run: str = "r") -> dict[str, Any]:
     return {
         "type": "t",
@@ -102,7 +109,8 @@ class Subscriber:
 def follow_of(**arguments: Any) -> Follow:
     given: dict[str, Any] = {"idle_s": None, "timeout_s": 30.0} | arguments
     start = Start(given.pop("after", 0), given.pop("store", "s"), given.pop("epoch", None))
-    return Follow(start, given.pop("job_id", None), given.pop("run_id", None), **given)
+    filters = {"jobId": given.pop("job_id", None), "runId": given.pop("run_id", None)}
+    return Follow(start, filters, **given)
 
 
 def answered(follow: Follow, now: float, records: list[int], upto: int, position: int) -> dict[str, Any]:
@@ -167,9 +175,11 @@ def test_a_refusal_is_raised_by_its_name(code: str, kind: type[Refused]) -> None
     assert type(caught.value) is kind
 
 
-@pytest.mark.parametrize("arguments", [{"run_id": "r"}, {"idle_s": -1.0}, {"idle_s": float("nan")}])
+@pytest.mark.parametrize(
+    "arguments", [{"run_id": "r"}, {"idle_s": -1.0}, {"idle_s": float("nan")}, {"last": 1, "after": 1}]
+)
 def test_arguments_that_make_no_sense_are_refused_at_once(client: Client, arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"must|needs"):
+    with pytest.raises(ValueError, match=r"must|needs|place"):
         client.follow(**arguments)
 
 
@@ -296,6 +306,49 @@ def test_a_subscriber_of_a_run_or_job_gets_what_is_of_it(client: Client) -> None
         assert [record["position"] for record in found] == expected
         assert [r["position"] for r in client.follow(expected[3], job_id=job, idle_s=0)] == expected[4:]
     assert list(client.follow(job_id="nobody", idle_s=0)) == []
+
+
+def test_a_subscriber_gets_the_types_and_kinds_it_asks_for(daemon: RunningDaemon, client: Client) -> None:
+    """From the last ones on, with what comes; the asyncio client too."""
+    with client.pipeline() as pipeline:
+        for number in range(300):
+            pipeline.store_event(event(number) | {"type": "rare" if number % 100 == 0 else "delta"})
+        pipeline.store_job(job("j"))
+    rare = [1, 101, 201]
+    assert [record["position"] for record in client.follow(types=["rare"], idle_s=0)] == rare
+    assert [record["position"] for record in client.follow(last=2, types=["rare"], idle_s=0)] == rare[-2:]
+    assert [record["position"] for record in client.follow(ops=["storeJob"], job_id="j", idle_s=0)] == [301]
+    assert list(client.follow(last=0, idle_s=0)) == []
+    page = client.read_all(last=1, types=["rare"])
+    assert ([record["position"] for record in page], page.next) == ([201], 301)
+    assert page[0]["epoch"] == client.read_all(200, limit=1)[0]["epoch"]
+    subscriber = Subscriber(daemon.endpoint, last=1, types=["rare"])
+    newer = Subscriber(daemon.endpoint, last=0)
+    eventually(lambda: client.stats()["reads"]["following"] == 2, "both wait")
+    client.store_event(event(301))
+    client.store_event(event(302) | {"type": "rare"})
+    eventually(lambda: subscriber.positions == [201, 303], "it has come")
+    eventually(lambda: newer.positions == [302, 303], "both have come")
+    subscriber.stop()
+    newer.stop()
+
+    async def read() -> list[int]:
+        async with AsyncClient(daemon.endpoint) as asynchronous:
+            return [record["position"] async for record in asynchronous.follow(types=["rare"], idle_s=0)]
+
+    assert asyncio.run(read()) == [*rare, 303]
+
+
+def test_a_daemon_without_filters_is_noticed() -> None:
+    """It would ignore them, and send everything."""
+    follow = Follow(Start(store="s"), {"types": ["x"]}, idle_s=None, timeout_s=30.0)
+    op, arguments, _ = follow.request(0.0)
+    assert op == "hello"
+    read = Read(op, arguments, 30.0)
+    read.sent(1, 0.0)
+    read.answered(1, Answer({"id": 1, "ok": True}, b'{"store":"s","features":["omit"]}'), 0.0)
+    with pytest.raises(ProtocolError, match="older"):
+        follow.take(read)
 
 
 def test_a_quiet_run_is_found_after_more_than_one_read_window(client: Client) -> None:

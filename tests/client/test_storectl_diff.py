@@ -155,13 +155,16 @@ def test_follow_begins_with_the_last_records(run: Run, client: Client) -> None:
     assert [record["position"] for record in many] == everything
 
 
-def test_the_last_records_of_a_run_are_looked_for_as_far_back_as_needed(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "_LAST_CHUNK", 2)
-    of_run = [record["position"] for record in client.follow(job_id=JOB, run_id="run1", idle_s=0)]
-    assert following.before_last(client, 2, JOB, "run1") == of_run[-2] - 1
-    assert following.before_last(client, 999, JOB, "run1") == 0
+def test_follow_begins_with_the_last_events_of_a_type_in_a_run(run: Run, client: Client) -> None:
+    of_run = [
+        record["position"]
+        for record in client.follow(job_id=JOB, run_id="run1", idle_s=0)
+        if record["value"].get("type") == "startRun"
+    ]
+    for count in (1, 2, 999):
+        which = ("--job", JOB, "--run", "run1", "--type", "startRun", "--last", str(count))
+        found = run("follow", *which, "--idle", "0", "--json").values
+        assert [record["position"] for record in found] == of_run[-count:]
 
 
 def test_follow_begins_at_a_time(run: Run, client: Client) -> None:

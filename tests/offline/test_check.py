@@ -291,6 +291,11 @@ DAMAGES: dict[str, tuple[Damage, str, dict[str, Any]]] = {
         "index_missing_record",
         {"table": "known_job"},
     ),
+    "an index that passes over records of a job": (
+        sql("DELETE FROM job_span WHERE job = 'j1'"),
+        "index_missing_record",
+        {"table": "job_span"},
+    ),
     "an index with a wrong address": (
         sql("UPDATE checkpoint SET offset = offset + 8 WHERE id = 'c2'"),
         "index_wrong",

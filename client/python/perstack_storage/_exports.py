@@ -23,7 +23,14 @@ from perstack_storage._core.errors import (
     StorageError,
     TooMuchOutstanding,
 )
-from perstack_storage._core.filters import CheckpointFilters, EventFilters, JobFilters, RunFilters
+from perstack_storage._core.filters import (
+    CheckpointFilters,
+    EventFilters,
+    FollowOptions,
+    JobFilters,
+    RecordFilters,
+    RunFilters,
+)
 from perstack_storage._core.shapes import (
     Checkpoint,
     Deletion,
@@ -98,6 +105,7 @@ __all__ = [
     "EventMeta",
     "ExpertRef",
     "FileSystem",
+    "FollowOptions",
     "Forbidden",
     "Job",
     "JobFilters",
@@ -111,6 +119,7 @@ __all__ = [
     "PositionGone",
     "ProtocolError",
     "Record",
+    "RecordFilters",
     "Refused",
     "RunEvent",
     "RunFilters",

@@ -217,6 +217,11 @@ describe("on a shared daemon", () => {
     const all = []
     for await (const record of storage.follow({ after: first - 1, jobId, idleMs: 0 })) all.push(record.op)
     assert.deepEqual(all, ["storeJob", "storeEvent", "storeCheckpoint"])
+    const some = []
+    for await (const { op } of storage.follow({ last: 99, jobId, ops: ["storeJob"], idleMs: 0 })) some.push(op)
+    assert.deepEqual(some, all.filter((op) => op === "storeJob"))
+    const none = await storage.readAll({ after: first - 1, jobId, types: ["nothing"] })
+    assert.deepEqual([none.items, none.next], [[], none.position])
     await assert.rejects(storage.follow({ after: 1e9, idleMs: 0 }).next(), PositionGone)
     const { epoch } = (await storage.readAll({ after: first - 1, limit: 1 })).items[0]
     assert.equal((await storage.hello()).epoch, epoch)

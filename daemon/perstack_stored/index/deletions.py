@@ -9,6 +9,7 @@ from typing import Any
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.event_blocks import BadBlockError, decode
 from perstack_stored.index.event_writer import EventWriter
+from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.deletions import Deletion
 
@@ -25,7 +26,9 @@ _ROWS_OF_JOB = (
     "DELETE FROM job WHERE id = ?",
     "DELETE FROM known_job WHERE name = ?",
     "DELETE FROM large WHERE job = ?",
+    "DELETE FROM job_span WHERE job = ?",
 )
+_NOTE_SPAN = "INSERT OR IGNORE INTO job_span VALUES (?, ?)"
 _REMAINING = (
     "SELECT begun, dated, first_position, status, expert, usage, parent, last_position FROM run"
     " JOIN run_count ON run_count.run = run.id WHERE job = ? AND begun IS NOT NULL ORDER BY first_position"
@@ -65,6 +68,8 @@ class DeletionWriter:
                 self._delete_run(number)
             for statement in _ROWS_OF_JOB:
                 execute(statement, (job,))
+        execute(_NOTE_SPAN, (job, position // SPAN_POSITIONS))
+        if run is None:
             return
         found = execute(f"{_RUNS} AND name = ?", (job, run)).fetchone()
         if found is None:

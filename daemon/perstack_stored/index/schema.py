@@ -5,6 +5,9 @@ SCHEMA_VERSION = 6
 VOUCHING_VERSIONS = frozenset({2, 3, 4, 5, 6})
 """Versions whose lost records a repair can read: after an update, an older index is all there is."""
 
+SPAN_POSITIONS = 1024
+"""Positions in a span: a read of one job passes over the spans without a record of it."""
+
 LOST_SEGMENT = 0
 
 LOST_POSITION = 2**62
@@ -82,6 +85,10 @@ CREATE INDEX event_time ON event (run, coalesce(CAST(at AS REAL), timestamp), po
 CREATE INDEX event_twin ON event (run, timestamp, step, type, crc) WHERE n > 1;
 -- Events that don't have their plain file name: n as above, or 0 for one that repeats an earlier event.
 CREATE TABLE twin (position INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+-- Spans of 1,024 positions, numbered from 0, in which a job has records: a read of one job goes by them.
+CREATE TABLE job_span (
+  job TEXT NOT NULL, span INTEGER NOT NULL, PRIMARY KEY (job, span)
+) WITHOUT ROWID;
 -- Positions whose records were lost.
 CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 -- Whose the records are that are too large to be looked into at each read.

@@ -14,6 +14,7 @@ import msgspec
 
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.event_blocks import EventRow
+from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.index.value_lookup import ValueAddress
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
@@ -42,6 +43,7 @@ _WRITE_COUNTS = "INSERT OR REPLACE INTO run_count VALUES (?, ?, ?, ?, ?, ?)"
 _WRITE_REST = _update("run", RUN_COLUMNS)
 _WRITE_OF_CHECKPOINT = _update("run", _OF_CHECKPOINT)
 _WRITE_JOB = _update("known_job", JOB_COLUMNS)
+_WRITE_SPAN = "INSERT OR IGNORE INTO job_span VALUES (?, ?)"
 _READ_RUN = f"SELECT {', '.join(_ALL)} FROM run LEFT JOIN run_count ON run = id WHERE id = ?"  # noqa: S608
 _READ_JOB = f"SELECT id, {', '.join(JOB_COLUMNS)} FROM known_job WHERE name = ?"  # noqa: S608 - constants
 
@@ -78,12 +80,14 @@ class JobSummary:
 
     Attributes:
         id: its number in the index.
+        name: its id.
         begun: the least of its events' timestamps and its `startedAt`, in whole ms; without any, the daemon's
             time of its first record.
         dated: whether `begun` is one of the first two.
         first_position: of the first record of one of its runs; None without any.
         stored: whether there is a Job. Then status, expert and usage are the Job's; else those of the last
             checkpoint of a run that nobody delegated, and the expert of its first record.
+        span: that of its newest record, as far as it was noted; -1 if not.
     """
 
     begun: int | None
@@ -93,10 +97,11 @@ class JobSummary:
     expert: str | None
     usage: str | None
     stored: int
-    __slots__ = ("id", *JOB_COLUMNS)
+    __slots__ = ("id", "name", "span", *JOB_COLUMNS)
 
-    def __init__(self, id: int, columns: Sequence[Any]) -> None:
-        self.id = id
+    def __init__(self, id: int, job: str, columns: Sequence[Any]) -> None:
+        self.id, self.name = id, job
+        self.span = -1
         for name, value in zip(JOB_COLUMNS, columns, strict=True):
             setattr(self, name, value)
 
@@ -179,6 +184,7 @@ class SummaryWriter:
         self._jobs: dict[str, JobSummary] = {}
         self._changed: list[RunSummary] = []
         self._changed_jobs: dict[int, JobSummary] = {}
+        self._spans: list[tuple[str, int]] = []  # of jobs, that wait to be written
 
     @property
     def is_full(self) -> bool:
@@ -201,6 +207,7 @@ class SummaryWriter:
             expert: expert key of the first one, if the caller knows it.
         """
         first, last = rows[0], rows[-1]
+        self._note_spans(run.job, [row[0] for row in rows])
         if not run.dated or run.begun is None or first[1] < run.begun:
             self._note_time(run, first[1], dated=True)
         if run.first_position is None:
@@ -240,6 +247,7 @@ class SummaryWriter:
 
     def add_record(self, run: RunSummary, expert: str, position: int, time_ms: int) -> None:
         """Note a record of a run that is no event."""
+        self._note_spans(run.job, (position,))
         if run.begun is None:
             self._note_time(run, time_ms, dated=False)
         if run.first_position is None:
@@ -247,9 +255,10 @@ class SummaryWriter:
         run.last_position = position
         self._note_change(run)
 
-    def add_job(self, value: values.Job) -> None:
+    def add_job(self, value: values.Job, position: int) -> None:
         """Note a Job."""
         job = self._job(value.id)
+        self._note_spans(job, (position,))
         job.note_time(int(value.startedAt), dated=True)
         job.stored = 1
         job.status, job.expert = _cut(value.status), _cut(value.coordinatorExpertKey)
@@ -277,12 +286,15 @@ class SummaryWriter:
         self._write(_WRITE_REST, rest)
         self._write(_WRITE_OF_CHECKPOINT, usual)
         self._write(_WRITE_JOB, jobs)
+        self._write(_WRITE_SPAN, sorted(self._spans))
+        self._spans.clear()
 
     def forget(self) -> None:
         """Forget the cache, and what was not written."""
         self._jobs.clear()
         self._changed.clear()
         self._changed_jobs.clear()
+        self._spans.clear()
 
     def _write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:
@@ -293,8 +305,20 @@ class SummaryWriter:
         if job is None:
             self._database.execute("INSERT INTO known_job (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
             id, *columns = self._database.execute(_READ_JOB, (name,)).fetchone()
-            job = self._jobs[name] = JobSummary(id, columns)
+            job = self._jobs[name] = JobSummary(id, name, columns)
         return job
+
+    def _note_spans(self, job: JobSummary, positions: Sequence[int]) -> None:
+        """Note where a job has records."""
+        first, last = positions[0] // SPAN_POSITIONS, positions[-1] // SPAN_POSITIONS
+        if first == last:
+            if job.span != first:
+                job.span = first
+                self._spans.append((job.name, first))
+            return
+        found = sorted({position // SPAN_POSITIONS for position in positions})
+        job.span = found[-1]
+        self._spans += [(job.name, span) for span in found]
 
     def _note_time(self, run: RunSummary, time_ms: int, *, dated: bool) -> None:
         run.begun, run.dated, run.moved = time_ms, int(dated), True

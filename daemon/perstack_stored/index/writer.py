@@ -259,7 +259,7 @@ class IndexWriter:
         summaries = self._events.summaries
         if summaries.is_full:
             self._events.make_room()
-        summaries.add_job(job)
+        summaries.add_job(job, where[0])
         self._database.execute(
             "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?)", (job.id, job.startedAt, *where)
         )

@@ -7,6 +7,8 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.model import names
+from perstack_stored.protocol import frames
+from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 
 WAIT_MS_MAX = 60_000
 TYPES_MAX = 100
@@ -31,6 +33,10 @@ def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
         checked[name] = check(name, value)
     if "runId" in checked and "jobId" not in checked:
         raise Refusal(ErrorCode.BAD_REQUEST, "runId needs jobId beside it", "jobId")
+    if op == "readAll" and "last" in checked:
+        if "after" in checked:
+            raise Refusal(ErrorCode.BAD_REQUEST, "last stands in the place of after", "last")
+        checked["last"] = min(checked["last"], READ_ALL_RECORDS_MAX)
     return checked
 
 
@@ -122,6 +128,14 @@ def _types(name: str, value: object) -> list[str]:
     return _strings(name, value, TYPES_MAX, names.TYPE_BYTES_MAX)
 
 
+def _ops(name: str, value: object) -> list[str]:
+    """Operations that store one record."""
+    ops = _strings(name, value, len(frames.STORE_KINDS), names.TYPE_BYTES_MAX)
+    if any(op not in frames.STORE_KINDS for op in ops):
+        raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be operations that store a record", name)
+    return ops
+
+
 def _fields(name: str, value: object) -> list[str]:
     """Dotted names of fields."""
     fields = _strings(name, value, OMITTED_MAX, names.ID_BYTES_MAX)
@@ -179,6 +193,9 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "waitMs": (_wait_ms, False),
         "jobId": (_id, False),
         "runId": (_id, False),
+        "ops": (_ops, False),
+        "types": (_types, False),
+        "last": (_position, False),
         "store": (_text, False),
         "epoch": (_text, False),
     },

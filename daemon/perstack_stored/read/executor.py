@@ -230,7 +230,8 @@ class ReadExecutor:
         until, arguments = answer.fields["next"], request.arguments
         assert isinstance(until, int)
         after = arguments.get("waitedFrom", arguments.get("after", 0))
-        return answer.fields | self._epochs.between(after, until)
+        begun = {"after": after} if "last" in arguments else {}
+        return answer.fields | begun | self._epochs.between(after, until)
 
     def open_source(self) -> Source:
         """Open index and journal for the calling thread.

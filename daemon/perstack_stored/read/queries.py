@@ -35,7 +35,8 @@ from perstack_stored.read.source import (
 )
 from perstack_stored.read.summary_queries import list_jobs, list_runs
 
-from . import window
+from . import window, window_reader
+from .record_filter import Wanted, wanted_of
 
 # --- rows from the index ---------------------------------------------------------------------------
 
@@ -141,33 +142,41 @@ def _edits(row: list[Any]) -> list[Edit]:
 def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     """Records after a position, in order, without events that repeat an earlier one.
 
-    All records: as many as asked for, read as they are sent. For a subscription, a job or a run: those of
-    one read window, which may be none.
+    All records: as many as asked for, read as they are sent. For a subscription, or with a filter: those of
+    one read window, which may be none. With `last`, `after` is set in the arguments.
     """
-    after = arguments.get("after", 0)
     limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
-    masked = "masked" in arguments
+    wanted = wanted_of(arguments)
     until = source.indexed()
-    if "waitMs" in arguments or "jobId" in arguments:
-        if after >= until.position:
-            return Answer({"next": after}, iter([b"[]"]))
-        found = window.read(source.database, source.reader, after, until)
-        wanted = window.Wanted(arguments.get("jobId"), arguments.get("runId"), masked)
-        taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
-        fields = window.answer_fields(taken.next, found.gaps(after, taken.next))
-        if taken.large is None:
-            return Answer(fields, iter([taken.body]))
-        large = window.pieces_of(taken.large, source.reader, source.indexed, masked=masked)
-        return Answer(fields, json_array([large]))
+    if "last" in arguments:
+        arguments["after"] = window_reader.before_last(source, until, wanted, arguments["last"])
+    after = arguments.get("after", 0)
+    if "waitMs" in arguments or not wanted.is_all:
+        return _read_window(source, after, until, wanted, limit)
     last = min(until.position, after + limit)
-    lost = window.gaps_between(source.database, after, last)
+    lost = window_reader.gaps_between(source.database, after, last)
     last = window.reach(lost, last)
-    repeats = window.repeats_between(source.database, after, last)
+    repeats = window_reader.repeats_between(source.database, after, last)
     following = max(last, after)
     return Answer(
         window.answer_fields(following, window.clip(lost, after, last)),
-        json_array(_records(source, after, last, until, repeats, masked=masked)),
+        json_array(_records(source, after, last, until, repeats, masked=wanted.masked)),
     )
+
+
+def _read_window(source: Source, after: int, until: LogPosition, wanted: Wanted, limit: int) -> Answer:
+    if after >= until.position:
+        return Answer({"next": after}, iter([b"[]"]))
+    if wanted.job is None:
+        found = window_reader.read(source.database, source.reader, after, until)
+    else:
+        found = window_reader.read_of_job(source.database, source.reader, after, until, wanted.job)
+    taken = found.take(after, wanted, limit, STRETCH_ANSWER_BYTES)
+    fields = window.answer_fields(taken.next, found.gaps(after, taken.next))
+    if taken.large is None:
+        return Answer(fields, iter([taken.body]))
+    large = window.pieces_of(taken.large, source.reader, source.indexed, masked=wanted.masked)
+    return Answer(fields, json_array([large]))
 
 
 def _records(
@@ -176,7 +185,7 @@ def _records(
     if after >= last:
         return
     removals = Removals(source.database, after)
-    entries = window.entries(source.database, source.reader, after, until)
+    entries = window_reader.entries(source.database, source.reader, after, until)
     for segment, offset, header, data, payload_crc in entries:
         if header.position > last:
             return
@@ -191,7 +200,7 @@ def _records(
         for position, item in enumerate(entry_format.record_places(data, header), header.position):
             if after < position <= last and position not in repeats and item.kind != Kind.GAP:
                 payload = data[item.start : item.start + item.length]
-                if removals and window.is_removed(removals, position, item.kind, payload):
+                if removals and window_reader.is_removed(removals, position, item.kind, payload):
                     continue
                 text = window.item_of(position, header.time_ms, item.kind, payload, masked=masked)
                 items.append(memoryview(text))
@@ -205,8 +214,8 @@ def _records(
 
 def _is_large_removed(source: Source, position: int) -> bool:
     removals = Removals(source.database, position)
-    owners = window.owners_between(source.database, position - 1, position)
-    return bool(removals) and window.is_large_removed(removals, position, owners)
+    large = window_reader.facts_of_large(source.database, position - 1, position)
+    return bool(removals) and window_reader.is_large_removed(removals, position, large)
 
 
 def get_event(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -216,7 +225,9 @@ def get_event(source: Source, arguments: dict[str, Any]) -> Answer:
         Refusal: NOT_FOUND: nothing was stored there yet, it was lost or deleted, or repeats an earlier event.
     """
     position, until = arguments["position"], source.indexed()
-    if 0 < position <= until.position and not window.repeats_between(source.database, position - 1, position):
+    if 0 < position <= until.position and not window_reader.repeats_between(
+        source.database, position - 1, position
+    ):
         found = _record_at(source, position, until, masked="masked" in arguments)
         if found is not None:
             return Answer({}, found)
@@ -227,7 +238,7 @@ def _record_at(
     source: Source, position: int, until: LogPosition, *, masked: bool
 ) -> Iterator[bytes | memoryview] | None:
     """The pieces of a record; None if it is a gap, or was deleted."""
-    for entry in window.entries(source.database, source.reader, position - 1, until):
+    for entry in window_reader.entries(source.database, source.reader, position - 1, until):
         header, data = entry.header, entry.data
         if position >= header.position + header.count:
             continue
@@ -241,7 +252,7 @@ def _record_at(
             return None
         payload = data[item.start : item.start + item.length]
         removals = Removals(source.database, position)
-        if removals and window.is_removed(removals, position, item.kind, payload):
+        if removals and window_reader.is_removed(removals, position, item.kind, payload):
             return None
         return iter([window.item_of(position, header.time_ms, item.kind, payload, masked=masked)])
     return None

@@ -17,10 +17,10 @@ from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.messages import RoutingId
 from perstack_stored.read.source import Answer, Source
 
-from . import window
+from . import window, window_reader
+from .record_filter import wanted_of
 from .requests import ReadRequest
 from .thread import Faults
-from .window import Wanted
 
 
 class Replies(Protocol):
@@ -49,7 +49,7 @@ class _Wait:
         arguments = request.arguments
         self.request = request
         self.after: int = arguments.get("after", 0)
-        self.wanted = Wanted(arguments.get("jobId"), arguments.get("runId"), arguments.get("masked", False))
+        self.wanted = wanted_of(arguments)
         self.limit = min(arguments.get("limit", READ_ALL_RECORDS_MAX), READ_ALL_RECORDS_MAX)
         self.expires = time.monotonic() + arguments["waitMs"] / 1000
         if request.deadline is not None:
@@ -190,7 +190,7 @@ class Subscriptions:
     def _serve_window(self, source: Source, until: LogPosition, lagging: list[_Wait]) -> list[_Wait]:
         """Serve from the next read window; return the reads that are still before `until`."""
         start = min(wait.after for wait in lagging)
-        found = window.read(source.database, source.reader, start, until, self._near)
+        found = window_reader.read(source.database, source.reader, start, until, self._near)
         self._near = found.place
         left = []
         for wait in lagging:

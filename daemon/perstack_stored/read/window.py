@@ -4,42 +4,28 @@ It is read once and answers any number of subscribers: the item of a record is m
 once more if some of them get secrets masked.
 """
 
-import sqlite3
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-import msgspec
-
-from perstack_storage.protocol import ErrorCode
-from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
-from perstack_stored.index.deletions import Removals
+from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.value_lookup import ValueAddress, pieces_at
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_number
-from perstack_stored.model import values
+from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol import frames
 
-RECORDS_MAX = 10_000
+from .record_filter import NO_RUN, Facts, Wanted, facts_of
+
 GAPS_MAX = 1024
 """Gaps that an answer names: at most 36 of the 64 KiB of its header."""
-BYTES_MAX = 8 << 20
 # The thread releases the interpreter's lock this often; else the loop waits 5 ms for it at each sync.
-_REST_EVERY_RECORDS = 256
-_REST_SECONDS = 0.0001
-
-
-class Wanted(NamedTuple):
-    """Filter of records: all, those of a job, or those of a run of it."""
-
-    job: str | None
-    run: str | None
-    masked: bool = False  # secrets of run settings are hidden
+REST_EVERY_RECORDS = 256
+REST_SECONDS = 0.0001
 
 
 class Large(NamedTuple):
@@ -63,19 +49,7 @@ class Taken(NamedTuple):
     large: Large | None = None
 
 
-_Stored = tuple[int, int, int, memoryview | ValueAddress]  # position, time in ms, kind, payload
-_NO_RUN = ""
-
-
-class _Ids(msgspec.Struct, gc=False):
-    """Fields of a value by which its job and run are known."""
-
-    id: str = ""
-    jobId: str = ""  # noqa: N815 - as in the values
-    runId: str = ""  # noqa: N815
-
-
-_ids = msgspec.json.Decoder(_Ids)
+Stored = tuple[int, int, int, memoryview | ValueAddress]  # position, time in ms, kind, payload
 
 
 class JournalWindow:
@@ -83,16 +57,18 @@ class JournalWindow:
 
     def __init__(
         self,
-        records: list[_Stored],
+        records: list[Stored],
         place: LogPosition,
         gaps: list[GapRange],
-        owners: dict[int, tuple[str, str]] | None = None,
+        large: dict[int, Facts] | None = None,
     ) -> None:
-        """`owners` gives job and run of large records by position; for others the value does."""
+        """`large` gives the facts of large records by position; those of others stand in the value."""
         self.place = place
         self._records = records
         self._gaps = gaps
-        self._owners = owners or {}
+        self._large = large or {}
+        self._facts: dict[int, Facts] = {}  # as far as a filter has needed them
+        self._selected: dict[Wanted, list[int]] = {}
         self._groups: dict[tuple[str, str], list[int]] | None = None  # by job and run
         self._items: dict[tuple[int, bool], bytes] = {}
         self._taken: dict[tuple[Wanted, int, int, int], Taken] = {}
@@ -114,6 +90,10 @@ class JournalWindow:
             if taken.records == end - first:
                 taken = self._taken[key] = taken._replace(next=upto)
         return taken
+
+    def positions(self, wanted: Wanted) -> list[int]:
+        """Positions of the wanted records."""
+        return [self._records[number][0] for number in self._chosen(wanted)]
 
     def gaps(self, after: int, last: int) -> list[GapRange]:
         """Positions after `after`, up to `last`, whose records were lost."""
@@ -145,54 +125,67 @@ class JournalWindow:
 
     def _chosen(self, wanted: Wanted) -> list[int]:
         """Indices of the wanted records."""
-        if wanted.job is None:
-            return list(range(len(self._records)))
+        which = wanted._replace(masked=False)
+        chosen = self._selected.get(which)
+        if chosen is None:
+            chosen = self._selected[which] = self._select(wanted)
+        return chosen
+
+    def _select(self, wanted: Wanted) -> list[int]:
+        records, kinds, types = self._records, wanted.kinds, wanted.types
+        numbers: Iterable[int] = range(len(records))
+        if wanted.job is not None:
+            numbers = self._of_owner(wanted.job, wanted.run)
+        if kinds is not None:  # known without a look into the values
+            numbers = [number for number in numbers if records[number][2] in kinds]
+        if wanted.deletion is not None:
+            numbers = [number for number in numbers if self._is_deletion(number, wanted.deletion)]
+        if types is not None:
+            numbers = [
+                number
+                for number in numbers
+                if records[number][2] != Kind.EVENT or self._facts_of(number).type in types
+            ]
+        return list(numbers)
+
+    def _is_deletion(self, number: int, op: str) -> bool:
+        """Whether a record is no deletion, or one by this operation."""
+        _, _, kind, payload = self._records[number]
+        return kind != Kind.DELETION or isinstance(payload, ValueAddress) or frames.op_of(kind, payload) == op
+
+    def _of_owner(self, job: str, run: str | None) -> list[int]:
         if self._groups is None:
-            self._groups = self._by_run()
-        if wanted.run is not None:
-            of_run = self._groups.get((wanted.job, wanted.run), [])
-            return sorted(of_run + self._deletions_of_job(wanted.job))
-        return sorted(n for (job, _), group in self._groups.items() if job == wanted.job for n in group)
+            self._groups = {}
+            for number in range(len(self._records)):
+                facts = self._facts_of(number)
+                self._groups.setdefault((facts.job, facts.run), []).append(number)
+        if run is not None:
+            # A deletion of the whole job concerns each of its runs.
+            of_job = self._groups.get((job, NO_RUN), [])
+            deletions = [number for number in of_job if self._records[number][2] == Kind.DELETION]
+            return sorted(self._groups.get((job, run), []) + deletions)
+        return sorted(n for (name, _), group in self._groups.items() if name == job for n in group)
 
-    def _deletions_of_job(self, job: str) -> list[int]:
-        """Deletions of a whole job: they concern each of its runs."""
-        assert self._groups is not None
-        of_job = self._groups.get((job, _NO_RUN), [])
-        return [number for number in of_job if self._records[number][2] == Kind.DELETION]
+    def _facts_of(self, number: int) -> Facts:
+        facts = self._facts.get(number)
+        if facts is None:
+            if len(self._facts) % REST_EVERY_RECORDS == 0:
+                time.sleep(REST_SECONDS)
+            position, _, kind, payload = self._records[number]
+            if isinstance(payload, ValueAddress):
+                facts = self._facts_of_large(position, kind, payload)
+            else:
+                facts = facts_of(kind, payload)
+            self._facts[number] = facts
+        return facts
 
-    def _by_run(self) -> dict[tuple[str, str], list[int]]:
-        groups: dict[tuple[str, str], list[int]] = {}
-        for number, (position, _, kind, payload) in enumerate(self._records):
-            if number % _REST_EVERY_RECORDS == 0:
-                time.sleep(_REST_SECONDS)
-            key = (
-                self._owner_of(position, payload)
-                if isinstance(payload, ValueAddress)
-                else owner_of(kind, payload)
-            )
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = []
-            group.append(number)
-        return groups
-
-    def _owner_of(self, position: int, place: ValueAddress) -> tuple[str, str]:
-        owner = self._owners.get(position)
-        if owner is None:
+    def _facts_of_large(self, position: int, kind: int, place: ValueAddress) -> Facts:
+        facts = self._large.get(position)
+        if facts is None or (kind == Kind.EVENT and not facts.type):
             raise IndexUnusableError(
                 f"the index does not name the large record at segment {place.segment}, offset {place.offset}"
             )
-        return owner
-
-
-def owner_of(kind: int, payload: memoryview) -> tuple[str, str]:
-    """Job and run that a value belongs to."""
-    try:
-        ids = _ids.decode(payload)
-    except (msgspec.DecodeError, RecursionError):  # legal JSON that msgspec refuses
-        value = values.decode(kind, payload)
-        return (value.id, _NO_RUN) if isinstance(value, values.Job) else (value.jobId, value.runId)
-    return (ids.id, _NO_RUN) if kind == Kind.JOB else (ids.jobId, ids.runId)
+        return facts
 
 
 def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, masked: bool) -> bytes:
@@ -225,174 +218,6 @@ def large_of(entry: Entry) -> Large:
     assert entry.payload_crc is not None
     place = ValueAddress(entry.segment, entry.offset + item.start, item.length, entry.payload_crc)
     return Large(entry.header.position, entry.header.time_ms, item.kind, place)
-
-
-def read(
-    database: sqlite3.Connection,
-    reader: JournalReader,
-    after: int,
-    until: LogPosition,
-    near: LogPosition | None = None,
-) -> JournalWindow:
-    """Read the window after `after`, up to `until`, which the index has reached.
-
-    Args:
-        database: the index.
-        reader: of the journal.
-        after: position before the first record of the window.
-        until: log position at which the window ends at the latest.
-        near: a log position known to the caller; saves some reading if it lies closely before `after`.
-
-    Raises:
-        Refusal: DAMAGED.
-        IndexUnusableError: the index is damaged, and not the journal.
-    """
-    place = until
-    records: list[_Stored] = []
-    size = rested = 0
-    for entry in entries(database, reader, after, until, near):
-        header, data = entry.header, entry.data
-        position, time_ms = header.position, header.time_ms
-        if position + header.count <= after + 1:
-            continue
-        size += header.length
-        if entry.payload_crc is not None:
-            large = large_of(entry)
-            if large.kind != Kind.GAP:
-                records.append(large)
-            place = reader.place_after(entry)
-            break
-        for kind, _, start, length in entry_format.record_places(data, header):
-            if position > after and kind != Kind.GAP:
-                records.append((position, time_ms, kind, data[start : start + length]))
-            position += 1
-        if len(records) - rested >= _REST_EVERY_RECORDS:
-            rested = len(records)
-            time.sleep(_REST_SECONDS)
-        if len(records) >= RECORDS_MAX or size >= BYTES_MAX:
-            place = reader.place_after(entry)
-            break
-    repeats = repeats_between(database, after, place.position)
-    if repeats:
-        records = [stored for stored in records if stored[0] not in repeats]
-    gaps = gaps_between(database, after, place.position)
-    owners = owners_between(database, after, place.position)
-    removals = Removals(database, after)
-    if removals:
-        records = _not_removed(records, removals, owners)
-    return JournalWindow(records, place, gaps, owners)
-
-
-def _not_removed(
-    records: list[_Stored], removals: Removals, owners: dict[int, tuple[str, str]]
-) -> list[_Stored]:
-    """The records that no deletion removed."""
-    wanted = []
-    for number, stored in enumerate(records):
-        if number % _REST_EVERY_RECORDS == 0:
-            time.sleep(_REST_SECONDS)
-        position, _, kind, payload = stored
-        if isinstance(payload, ValueAddress):
-            if not is_large_removed(removals, position, owners):
-                wanted.append(stored)
-        elif not is_removed(removals, position, kind, payload):
-            wanted.append(stored)
-    return wanted
-
-
-def is_removed(removals: Removals, position: int, kind: int, payload: memoryview) -> bool:
-    """Whether a deletion removed a record."""
-    return kind != Kind.DELETION and removals.has(position, *owner_of(kind, payload))
-
-
-def is_large_removed(removals: Removals, position: int, owners: dict[int, tuple[str, str]]) -> bool:
-    """Whether a deletion removed a large record: then the index does not name its owner any more."""
-    owner = owners.get(position)
-    return owner is None or removals.has(position, *owner)
-
-
-def entries(
-    database: sqlite3.Connection,
-    reader: JournalReader,
-    after: int,
-    until: LogPosition,
-    near: LogPosition | None = None,
-) -> Iterator[Entry]:
-    """Read the entries from one at or before the record after `after`, up to `until`, without a hole.
-
-    Of a large value only the head of its entry is read.
-
-    Raises:
-        Refusal: DAMAGED.
-        IndexUnusableError: the index is damaged, and not the journal.
-    """
-    place = _start_of(database, after)
-    if near is not None and place.position < near.position <= after:
-        place = near
-    following = after + 1
-    try:
-        for entry in reader.entries(place, until, split_large=True):
-            if entry.header.position > following:
-                raise _led_astray(place)
-            following = entry.header.position + entry.header.count
-            yield entry
-    except DamageError as error:
-        if reader.is_sound(segment_number(error.segment), error.offset, until):
-            raise _led_astray(place) from None
-        raise Refusal(ErrorCode.DAMAGED, str(error)) from None
-    if following <= until.position:
-        raise _led_astray(place)
-
-
-def _start_of(database: sqlite3.Connection, after: int) -> LogPosition:
-    """A log position at or before the record after `after`."""
-    row = database.execute(
-        "SELECT position, segment, offset FROM place WHERE position <= ? ORDER BY position DESC LIMIT 1",
-        (after + 1,),
-    ).fetchone()
-    if row is None:
-        raise IndexUnusableError("the index has no place in the journal from which to read")
-    position, segment, offset = row
-    place = LogPosition(position - 1, segment, offset)
-    if (
-        not all(isinstance(part, int) for part in row)
-        or segment < 1
-        or offset < entry_format.SEGMENT_HEADER_BYTES
-    ):
-        raise _led_astray(place)
-    return place
-
-
-def _led_astray(place: LogPosition) -> IndexUnusableError:
-    return IndexUnusableError(
-        f"the index names a place where there is no entry: segment {place.segment}, offset {place.offset}"
-    )
-
-
-def repeats_between(database: sqlite3.Connection, after: int, last: int) -> set[int]:
-    """Positions after `after`, up to `last`, of events that repeat an earlier one."""
-    return {
-        position
-        for (position,) in database.execute(
-            "SELECT position FROM twin WHERE n = 0 AND position > ? AND position <= ?", (after, last)
-        )
-    }
-
-
-def owners_between(database: sqlite3.Connection, after: int, last: int) -> dict[int, tuple[str, str]]:
-    """Job and run of large records after `after`, up to `last`, by position."""
-    rows = database.execute(
-        "SELECT position, job, run FROM large WHERE position > ? AND position <= ?", (after, last)
-    )
-    return {position: (job, run) for position, job, run in rows}
-
-
-def gaps_between(database: sqlite3.Connection, after: int, last: int) -> list[GapRange]:
-    """Positions after `after`, up to `last`, whose records were lost."""
-    rows = database.execute(
-        "SELECT first, last FROM gap WHERE last > ? AND first <= ? ORDER BY first", (after, last)
-    )
-    return clip([GapRange(*row) for row in rows], after, last)
 
 
 def clip(gaps: list[GapRange], after: int, last: int) -> list[GapRange]:

@@ -1,6 +1,7 @@
 """Dispatch: a store goes to the group commit, a read to the read threads, the loop answers the rest."""
 
 import time
+from typing import Any
 
 import structlog
 
@@ -17,7 +18,7 @@ from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_history
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.waiting import ReadsAwaitingIndex
-from perstack_stored.read.window import RECORDS_MAX as NEAR_THE_END_RECORDS
+from perstack_stored.read.window_reader import RECORDS_MAX as NEAR_THE_END_RECORDS
 from perstack_stored.store.group_commit import GroupCommit
 from perstack_stored.store.requests import Payload, open_request
 
@@ -162,7 +163,7 @@ class RequestDispatcher:
         # Stores in the queue are not acknowledged yet: the read must see only what is synced now.
         position = self._journal.mark.position
         peer, client = self._peers.of(envelope[0]), self._peers.client(envelope[0])
-        waits = bool(arguments.get("waitMs")) and position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS
+        waits = self._waits(arguments, position)
         request = ReadRequest(
             envelope, header.id, header.op, arguments, position, deadline, now, peer, client, waits
         )
@@ -178,6 +179,13 @@ class RequestDispatcher:
         else:
             self._waiting.add(request)
             self._projections.index.send(self._journal.mark)
+
+    @staticmethod
+    def _waits(arguments: dict[str, Any], position: int) -> bool:
+        """Whether a read waits for new records. One that is far back, or looks back, has some now."""
+        if not arguments.get("waitMs") or "last" in arguments:
+            return False
+        return bool(position - arguments.get("after", 0) <= NEAR_THE_END_RECORDS)
 
     def _answer(self, envelope: Envelope, header: RequestHeader) -> None:
         assert header.id is not None

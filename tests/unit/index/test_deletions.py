@@ -45,7 +45,7 @@ def fill(base: Base, job_id: str = "job-1", *runs: str) -> None:
 
 def rows(base: Base) -> dict[str, list[Any]]:
     """All rows but those that tell of positions passed over, or of deletions."""
-    passed = {"cursor", "place", "deletion", "deleted_checkpoint"}
+    passed = {"cursor", "place", "deletion", "deleted_checkpoint", "job_span"}
     names = [name for (name,) in base.database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {
         name: sorted(base.database.execute(f"SELECT * FROM {name}"), key=repr)

@@ -10,7 +10,9 @@ from perstack_storage._core.errors import ClosedError
 from perstack_storage._core.filters import (
     CheckpointFilters,
     EventFilters,
+    FollowOptions,
     JobFilters,
+    RecordFilters,
     RunFilters,
     arguments_of_filters,
 )
@@ -152,20 +154,25 @@ class Reads:
         after: int = 0,
         limit: int | None = None,
         epoch: str | None = None,
+        **which: Unpack[RecordFilters],
     ) -> Page[Record]:
-        """Returns records of all jobs in the order stored, after the position `after`.
+        """Returns records in the order stored, after the position `after`.
 
-        `next` of the page is always the position to go on from; an empty page is the end for now.
+        `next` of the page is always the position to go on from. Without a filter an empty page is the end for
+        now; with one it is where `next` is not below `position`.
 
         Args:
             after: a position; 0 for the beginning.
             limit: number of records at most; by default what the daemon gives at most.
             epoch: of the record at `after`, where it was kept; this client knows those that it has seen.
+            which: `job_id`, `run_id`, `types`, `ops`, `last`, as `RecordFilters` says.
 
         Raises:
             PositionGone: the daemon has lost what was read, or goes on from another copy of the base.
         """
-        arguments = {"after": after, "limit": limit, "epoch": epoch or self._seen.at(after)}
+        filters = arguments_of_filters(which, RecordFilters)
+        start = None if "last" in filters else after
+        arguments = {"after": start, "limit": limit, "epoch": epoch or self._seen.at(after), **filters}
         read = await self._connection().call("readAll", arguments_of(arguments))
         return records_of(read, after, self._seen)
 
@@ -190,16 +197,7 @@ class Reads:
         """Returns how much is stored of a job, or of one of its runs: what a deletion would remove."""
         return cast("Size", await self._value("sizeOf", jobId=job_id, runId=run_id))
 
-    def follow(
-        self,
-        after: int = 0,
-        *,
-        job_id: str | None = None,
-        run_id: str | None = None,
-        idle_s: float | None = None,
-        store: str | None = None,
-        epoch: str | None = None,
-    ) -> AsyncIterator[Record]:
+    def follow(self, after: int = 0, **which: Unpack[FollowOptions]) -> AsyncIterator[Record]:
         """Returns an iterator over the records after a position, then over those stored from now on.
 
         Each record comes once, in the order stored, over restarts of the daemon too. The iterator ends when
@@ -208,26 +206,19 @@ class Reads:
 
         Args:
             after: a position; 0 for the beginning.
-            job_id: only what belongs to this job: itself, its settings, checkpoints and events.
-            run_id: of this job, only what belongs to this run.
-            idle_s: end when nothing new has come for so long; 0 ends where the store ends now.
-            store: `hello()["store"]`: the history that `after` belongs to, where it was kept.
-            epoch: of the record at `after`, where it was kept; this client knows those that it has seen.
+            which: `job_id`, `run_id`, `types`, `ops`, `last`, `idle_s`, `store`, `epoch`, as `FollowOptions`
+                says.
 
         Raises:
             PositionGone: the daemon has lost what was read, serves another history, or another continuation
                 of this one, as of a copy of the base that was put back.
-            ValueError: `run_id` without `job_id`, or a negative `idle_s`.
+            ProtocolError: the daemon is older, and has no `types`, `ops` and `last`.
+            ValueError: `run_id` without `job_id`, `last` beside `after`, or a negative `idle_s`.
         """
-        follow = Follow(
-            Start(after, store, epoch),
-            job_id,
-            run_id,
-            idle_s=idle_s,
-            timeout_s=self.timeout_s,
-            seen=self._seen,
-        )
-        return self._follow(follow)
+        filters = arguments_of_filters(which, FollowOptions)
+        start = Start(after, *(filters.pop(name, None) for name in ("store", "epoch", "last")))
+        idle_s = filters.pop("idle_s", None)
+        return self._follow(Follow(start, filters, idle_s=idle_s, timeout_s=self.timeout_s, seen=self._seen))
 
     async def _follow(self, follow: Follow) -> AsyncIterator[Record]:
         begun = False

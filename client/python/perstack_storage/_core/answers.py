@@ -65,6 +65,8 @@ def page_of(read: Read) -> Page[Any]:
 def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:
     """Returns the records that a `readAll` after `after` was answered with; raises as `value_of`."""
     page: Page[Record] = page_of(read)
+    if type(read.begun_after) is int:
+        after = read.begun_after
     if type(page.next) is not int or not all(
         type(record) is dict and type(record.get("position")) is int for record in page
     ):

@@ -57,9 +57,43 @@ class RunFilters(JobFilters, total=False):
     job_id: str
 
 
+class RecordFilters(TypedDict, total=False):
+    """Which records `read_all` and `follow` return; all by default.
+
+    Attributes:
+        job_id: only what belongs to this job: itself, its settings, checkpoints and events.
+        run_id: of this job, only what belongs to this run.
+        types: of events only those of these types; without `ops` no other records.
+        ops: only what these operations stored, as `storeEvent`.
+        last: in place of `after`: begin with the last N of these records; 0 with those stored from now on.
+            The daemon looks back over 10,000 records or 8 MiB of its journal at most.
+    """
+
+    job_id: str | None
+    run_id: str | None
+    types: Sequence[str] | None
+    ops: Sequence[str] | None
+    last: int | None
+
+
+class FollowOptions(RecordFilters, total=False):
+    """How `follow` goes on, besides which records it returns.
+
+    Attributes:
+        idle_s: end when nothing new has come for so long; 0 ends where the store ends now.
+        store: `hello()["store"]`: the history that `after` belongs to, where it was kept.
+        epoch: of the record at `after`, where it was kept; the client knows those that it has seen.
+    """
+
+    idle_s: float | None
+    store: str | None
+    epoch: str | None
+
+
 _NAMES = {
     "expert_key": "expertKey",
     "job_id": "jobId",
+    "run_id": "runId",
     "min_step": "minStep",
     "types": "types",
     "newest_first": "newestFirst",
@@ -77,7 +111,7 @@ def arguments_of_filters(given: Mapping[str, Any], filters: type) -> dict[str, A
     if unknown:
         raise TypeError(f"there is no argument {', '.join(sorted(unknown))}")
     return {
-        _NAMES.get(name, name): _listed(value) if name in {"types", "omit"} else value
+        _NAMES.get(name, name): _listed(value) if name in {"types", "omit", "ops"} else value
         for name, value in given.items()
     }
 

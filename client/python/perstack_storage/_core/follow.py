@@ -1,6 +1,7 @@
 """Following the store by position: what to ask next, and what an answer means. No sockets, no clocks."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from perstack_storage._core.answers import records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
@@ -9,16 +10,22 @@ from perstack_storage._core.jsonio import dumps
 from perstack_storage._core.reads import Read
 from perstack_storage._core.shapes import Record
 
+_FEATURE = "recordFilters"
+
 WAIT_MAX_S = 2.0
 """So long the daemon is asked to wait. One that was killed is missed a little later than that."""
 
 
 class Start(NamedTuple):
-    """Where a subscription begins: after a position of a history, and the epoch of the record there."""
+    """Where a subscription begins: after a position of a history, and the epoch of the record there.
+
+    With `last` it begins with the last N records, and `after` means nothing.
+    """
 
     after: int = 0
     store: str | None = None
     epoch: str | None = None
+    last: int | None = None
 
 
 class Follow:
@@ -34,20 +41,24 @@ class Follow:
     def __init__(
         self,
         start: Start,
-        job_id: str | None,
-        run_id: str | None,
+        filters: Mapping[str, Any],
         *,
         idle_s: float | None,
         timeout_s: float,
         seen: SeenEpochs | None = None,
     ) -> None:
-        if run_id is not None and job_id is None:
+        """`filters` are arguments of `readAll`; None stands for none."""
+        self._filter = {name: value for name, value in filters.items() if value is not None}
+        if "runId" in self._filter and "jobId" not in self._filter:
             raise ValueError("run_id needs job_id beside it")
         if idle_s is not None and not idle_s >= 0:
             raise ValueError("idle_s must not be negative")
+        if start.last is not None and start.after:
+            raise ValueError("last stands in the place of after")
         self.done = False
         self._after = start.after
-        self._filter = {"jobId": job_id, "runId": run_id}
+        self._last = start.last
+        self._needs = _FEATURE if start.last is not None or self._filter.keys() & {"ops", "types"} else None
         self._idle_s = idle_s
         self._store = start.store
         self._seen = SeenEpochs() if seen is None else seen
@@ -58,7 +69,7 @@ class Follow:
 
     def request(self, now: float) -> tuple[str, bytes, float]:
         """Returns operation and arguments of the next request, and how long its answer may be put off."""
-        if self._store is None:
+        if self._store is None or self._needs is not None:
             return "hello", b"", 0.0
         wait_s = self._wait_max_s
         if self._idle_s is not None:
@@ -66,6 +77,8 @@ class Follow:
                 self._quiet_since = now
             wait_s = max(0.0, min(wait_s, self._quiet_since + self._idle_s - now))
         wait_ms = int(wait_s * 1000)
+        if self._last is not None:
+            return "readAll", dumps({"last": self._last, "store": self._store, **self._filter}), 0.0
         # Only an answer that was not waited for is sure to hold everything that was acknowledged before.
         self._last_look = wait_ms == 0
         arguments = {
@@ -89,8 +102,14 @@ class Follow:
             hello = value_of(read)
             if type(hello) is not dict or "store" not in hello:
                 raise ProtocolError("an answer to hello that does not name the history")
-            self._store = str(hello["store"])
+            if self._needs is not None and self._needs not in hello.get("features", ()):
+                raise ProtocolError(f"the daemon is older: it has no {self._needs}")
+            self._needs = None
+            self._store = self._store or str(hello["store"])
+            if self._last == 0:  # what is stored from now on, also if the next request has to be repeated
+                self._last, self._after = None, read.position or 0
             return []
+        self._last = None
         records = records_of(read, self._after, self._seen)
         self._after, self._epoch = read.next, read.epoch
         if records:

@@ -38,6 +38,7 @@ class Read:
         self.failure: StorageError | None = None  # the answer can't be used
         self.position: int | None = None
         self.next: Any = None
+        self.begun_after: Any = None  # of `readAll`, where the daemon chose the position
         self.epoch: str | None = None  # of `next`, and of all else where there are no `epochs`
         self.epochs: Any = None
         self._arguments = arguments
@@ -118,6 +119,7 @@ class Read:
         if self.position is None:
             self.position = header.get("position")
         self.next = header.get("next", self.next)
+        self.begun_after = header.get("after", self.begun_after)
         epoch = header.get("epoch")
         if isinstance(epoch, str):
             self.epoch = epoch
@@ -157,7 +159,7 @@ class Read:
             self._more = None
             self._part = self._size = 0
             self._pieces.clear()
-            self.position = self.next = self.epochs = self.epoch = None
+            self.position = self.next = self.begun_after = self.epochs = self.epoch = None
         self._send_at = now + self._patience.retry_s(error)
 
     def due(self) -> float:

@@ -267,7 +267,9 @@ def _add_follow(added: argparse.ArgumentParser) -> None:
         "--after", type=at_least(0), default=0, metavar="POSITION", help="only records after this position"
     )
     start.add_argument("--new", action="store_true", help="only what is stored from now on")
-    start.add_argument("--last", type=at_least(1), metavar="N", help="first the last N records")
+    start.add_argument(
+        "--last", type=at_least(1), metavar="N", help="first the last N records, at most 10,000"
+    )
     start.add_argument(
         "--since", type=moment, metavar="TIME",
         help="first those since then: 15m, 2h, 1d (ago), or 2026-11-23T04:35",
@@ -282,6 +284,9 @@ def _add_follow(added: argparse.ArgumentParser) -> None:
         "--job", metavar="ID", help="only what belongs to this job; a whole id, as it may come later"
     )
     added.add_argument("--run", metavar="ID", help="with --job: only what belongs to this run")
+    added.add_argument(
+        "--type", action="append", metavar="TYPE", help="only events of this type; may be repeated"
+    )
     added.add_argument("--limit", type=at_least(1), metavar="N", help="end after N records")
     added.add_argument("--idle", type=seconds, metavar="S", help="end when nothing came for so long")
 

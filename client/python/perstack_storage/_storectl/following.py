@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 from perstack_storage import Client
+from perstack_storage._core.filters import FollowOptions
 from perstack_storage._core.masking import masked
 from perstack_storage._storectl import style, tables
 from perstack_storage._storectl.call import OK, Call
@@ -26,7 +27,6 @@ CONTENT_COLUMNS = (
     Column("content", lambda v: {key: item for key, item in v.items() if key not in _SHOWN_OF_EVENT}),
 )
 _TIME_WIDTH = 29
-_LAST_CHUNK = 1024
 _ID_MAX = 12
 """Of ids on a narrow terminal."""
 _SHORT_OPS = {
@@ -48,8 +48,10 @@ def follow_events(call: Call) -> int:
     """The events of a run, as they are stored. The ids are taken as they are: the run may come later."""
     given, out = call.given, call.out
     columns = CONTENT_COLUMNS if given.contents else EVENT_COLUMNS
-    records = call.client.follow(job_id=given.job_id, run_id=given.run_id, idle_s=given.idle)
-    values: Iterator[Any] = (record["value"] for record in records if record["op"] == "storeEvent")
+    records = call.client.follow(
+        job_id=given.job_id, run_id=given.run_id, ops=["storeEvent"], idle_s=given.idle
+    )
+    values: Iterator[Any] = (record["value"] for record in records)
     events = (event for event in values if is_within(event, given.max_step))
     for event in islice(events, given.limit):
         if out.as_json:
@@ -66,14 +68,17 @@ def _meta(event: Any) -> dict[str, Any]:
 def follow(call: Call) -> int:
     """Every record, as it is stored."""
     given, out = call.given, call.out
-    records = call.client.follow(
-        _start(call),
-        job_id=given.job,
-        run_id=given.run,
-        idle_s=given.idle,
-        store=given.store,
-        epoch=given.epoch,
-    )
+    after = given.after if given.since is None else before_time(call.client, given.since)
+    which: FollowOptions = {
+        "job_id": given.job,
+        "run_id": given.run,
+        "types": given.type,
+        "idle_s": given.idle,
+        "store": given.store,
+        "epoch": given.epoch,
+        "last": 0 if given.new else given.last,
+    }
+    records = call.client.follow(after, **which)
     days = Days(out)
     for record in islice(records, given.limit):
         value: Any = record["value"]
@@ -119,40 +124,8 @@ def _line(out: Output, row: Sequence[Span], widths: Sequence[int]) -> None:
 # --- where to begin ----------------------------------------------------------------------------------
 
 
-def _start(call: Call) -> int:
-    """The position after which the records begin that are wanted."""
-    given, client = call.given, call.client
-    if given.new:
-        return _end(client)
-    if given.last is not None:
-        return before_last(client, given.last, given.job, given.run)
-    if given.since is not None:
-        return before_time(client, given.since)
-    return int(given.after)
-
-
 def _end(client: Client) -> int:
     return int(client.stats()["position"])
-
-
-def before_last(client: Client, count: int, job: str | None, run: str | None) -> int:
-    """The position before the last `count` records, of a job or run where one is given.
-
-    Looks back in pieces that double, so that what is new costs little to find.
-    """
-    end, back = _end(client), max(count, _LAST_CHUNK)
-    while True:
-        start = max(0, end - back)
-        found = [
-            record["position"]
-            for record in client.follow(start, job_id=job, run_id=run, idle_s=0)
-            if record["position"] <= end
-        ]
-        if len(found) >= count:
-            return found[-count] - 1
-        if start == 0:
-            return 0
-        back *= 2
 
 
 def before_time(client: Client, time_ms: float) -> int:

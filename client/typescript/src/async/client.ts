@@ -96,6 +96,14 @@ export interface SummaryArguments {
   after?: unknown
 }
 
+/** Which records `readAll` returns; all by default. */
+export interface ReadAllArguments extends Pick<FollowOptions, "after" | "jobId" | "runId" | "types" | "ops" | "last"> {
+  /** Number of records at most; by default what the daemon gives at most. */
+  limit?: number
+  /** Of the record at `after`, where it was kept. */
+  epoch?: string
+}
+
 export type ListOp = Exclude<Extract<ReadOp, `get${string}`>, "getEvent">
 
 /**
@@ -268,15 +276,16 @@ export class DaemonStorage {
   }
 
   /**
-   * Returns records of all jobs in the order stored; `next` is the position to go on from, no items the end for now.
+   * Returns records in the order stored; `next` is the position to go on from. Without a filter no items are the
+   * end for now; with one it is where `next` is not below `position`.
    *
    * `epoch` is that of the record at `after`, where it was kept; this storage knows those that it has seen.
    */
-  async readAll(args: { after?: number; limit?: number; epoch?: string } = {}): Promise<Page<StoredRecord>> {
+  async readAll(args: ReadAllArguments = {}): Promise<Page<StoredRecord>> {
     const after = args.after ?? 0
     const read = await this.#connection.call("readAll", textOf({ ...args, epoch: args.epoch ?? this.#seen.at(after) }))
     const page = pageOf<StoredRecord>(read)
-    this.#seen.take(read, after, page.items)
+    this.#seen.take(read, read.begunAfter ?? after, page.items)
     return page
   }
 

@@ -1,6 +1,7 @@
 // Following the store by position: what to ask next, and what an answer means.
 
 import type { Connection } from "../async/connection.js"
+import type { StoreOp } from "./batch.js"
 import type { SeenEpochs } from "./epochs.js"
 import { ClosedError, InvalidArgument, ProtocolError } from "./errors.js"
 import { shortened } from "./frames.js"
@@ -10,6 +11,7 @@ import type { Hello, StoredRecord } from "./shapes.js"
 
 /** So long the daemon is asked to wait. One that was killed is missed a little later than that. */
 const WAIT_MAX_MS = 2000
+const FEATURE = "recordFilters"
 
 /** What to follow; everything may be left out. */
 export interface FollowOptions {
@@ -19,6 +21,15 @@ export interface FollowOptions {
   jobId?: string
   /** Of this job, only what belongs to this run. */
   runId?: string
+  /** Of events only those of these types; without `ops` no other records. */
+  types?: string[]
+  /** Only what these operations stored, as `storeEvent`. */
+  ops?: StoreOp[]
+  /**
+   * In place of `after`: begin with the last N of these records; 0 with those stored from now on. The daemon
+   * looks back over 10,000 records or 8 MiB of its journal at most.
+   */
+  last?: number
   /** End when nothing new has come for so long; 0 ends where the store ends now. */
   idleMs?: number
   /** `(await hello()).store`: the history that `after` belongs to, where it was kept. */
@@ -30,10 +41,11 @@ export interface FollowOptions {
 /** The state of a subscription. The first request asks for the name of the history, so that another one is noticed. */
 export class Follow {
   readonly #connection: Connection
-  readonly #filter: { jobId: string | undefined; runId: string | undefined }
+  readonly #filter: Pick<FollowOptions, "jobId" | "runId" | "types" | "ops">
   readonly #idleMs: number
   readonly #waitMaxMs: number
   #after: number
+  #last: number | undefined
   #store: string | undefined
   #epoch: string | undefined
   readonly #seen: SeenEpochs
@@ -45,7 +57,10 @@ export class Follow {
     this.#idleMs = options.idleMs ?? Infinity
     if (!(this.#idleMs >= 0)) throw new InvalidArgument("idleMs must not be negative")
     this.#connection = connection
-    this.#filter = { jobId: options.jobId, runId: options.runId }
+    const { jobId, runId, types, ops, last } = options
+    this.#filter = { ...(jobId && { jobId }), ...(runId && { runId }), ...(types && { types }), ...(ops && { ops }) }
+    if (last !== undefined && options.after) throw new InvalidArgument("last stands in the place of after")
+    this.#last = last
     this.#waitMaxMs = Math.min(WAIT_MAX_MS, timeoutMs / 4)
     this.#after = options.after ?? 0
     this.#store = options.store
@@ -54,9 +69,20 @@ export class Follow {
   }
 
   async *records(): AsyncGenerator<StoredRecord, void, undefined> {
-    if (this.#store === undefined) {
-      const hello = checked(await this.#connection.call("hello", ""))
-      this.#store = (valueOf(hello.body) as Partial<Hello> | null)?.store
+    const { types, ops } = this.#filter
+    const filters = (types ?? ops) !== undefined || this.#last !== undefined
+    if (this.#store === undefined || filters) {
+      const read = checked(await this.#connection.call("hello", ""))
+      const hello = valueOf(read.body) as Partial<Hello> | null
+      if (filters && hello?.features?.includes(FEATURE) !== true) {
+        throw new ProtocolError(`the daemon is older: it has no ${FEATURE}`)
+      }
+      this.#store ??= hello?.store
+      if (this.#last === 0) {
+        // What is stored from now on, also if the next request has to be repeated.
+        this.#last = undefined
+        this.#after = read.position ?? 0
+      }
     }
     let quietSince = this.#connection.now()
     for (;;) {
@@ -66,7 +92,8 @@ export class Follow {
       if (read === undefined) return
       const records = arrayOf(checked(read).body) as StoredRecord[]
       const next = this.#nextOf(read)
-      this.#seen.take(read, this.#after, records)
+      this.#seen.take(read, read.begunAfter ?? this.#after, records)
+      this.#last = undefined
       this.#after = next
       this.#epoch = read.epoch
       yield* records
@@ -84,9 +111,11 @@ export class Follow {
 
   /** Returns the next answer, or nothing where the storage was closed. */
   async #ask(waitMs: number): Promise<Read | undefined> {
-    const args = { after: this.#after, waitMs, store: this.#store, epoch: this.#epoch, ...this.#filter }
+    const last = this.#last
+    const place = last === undefined ? { after: this.#after, waitMs, epoch: this.#epoch } : { last }
+    const args = { ...place, store: this.#store, ...this.#filter }
     try {
-      return await this.#connection.call("readAll", textOf(args), waitMs)
+      return await this.#connection.call("readAll", textOf(args), last === undefined ? waitMs : 0)
     } catch (error) {
       if (error instanceof ClosedError) return undefined
       throw error

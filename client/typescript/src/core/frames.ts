@@ -29,6 +29,7 @@ export interface AnswerHeader {
   part?: number
   more?: unknown
   next?: unknown
+  after?: number
   epoch?: unknown
   epochs?: unknown
   error?: unknown

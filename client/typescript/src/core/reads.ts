@@ -40,6 +40,8 @@ export class Read {
   failure: StorageError | undefined
   position: number | undefined
   next: unknown
+  /** Of `readAll`, where the daemon chose the position. */
+  begunAfter: number | undefined
   /** Of `next`, and of all else where there are no `epochs`. */
   epoch: string | undefined
   epochs: unknown
@@ -120,6 +122,7 @@ export class Read {
     this.#pieces.push(body)
     if (Number.isSafeInteger(header.position)) this.position ??= header.position
     if (header.next !== undefined) this.next = header.next
+    if (Number.isSafeInteger(header.after)) this.begunAfter = header.after
     if (typeof header.epoch === "string") this.epoch = header.epoch
     if (header.epochs !== undefined) this.epochs = header.epochs
     if (more === undefined) {
@@ -148,6 +151,7 @@ export class Read {
       this.#bytes = 0
       this.position = undefined
       this.next = undefined
+      this.begunAfter = undefined
       this.epoch = undefined
       this.epochs = undefined
     }

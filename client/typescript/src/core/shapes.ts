@@ -262,5 +262,7 @@ export interface Hello {
   store: string
   /** Of the newest record, where there is one. */
   epoch?: string
+  /** What was added to version 1 of the protocol. */
+  features?: string[]
   [field: string]: unknown
 }
