@@ -14,6 +14,8 @@ from .entry_format import NO_SESSION, EntryHeader, EntryType
 
 EPOCHS_MAX = 1024
 """Count of the newest epochs that are kept; 64 KiB at the head of each segment."""
+ANSWER_EPOCHS_MAX = 256
+"""Epochs that an answer names: at most 15 of the 64 KiB of its header, where gaps take 36 of them."""
 BEFORE_ALL = "0"
 """The epoch of records from before there were epochs."""
 
@@ -101,12 +103,17 @@ class Epochs:
         return None if self._epochs and self._epochs[0].number > 1 else BEFORE_ALL
 
     def between(self, after: int, last: int) -> dict[str, object]:
-        """Fields of an answer that holds the records after `after`, up to `last`."""
+        """Fields of an answer that holds the records after `after`, up to `last`.
+
+        Of many epochs the newest are named; those of the records before them count as not known.
+        """
         begun = self._epochs[self._count_upto(after + 1) : self._count_upto(last)]
         if not begun:
             return {"epoch": self.at(last)}
-        starts = [[epoch.first, epoch.name] for epoch in begun]
-        return {"epoch": begun[-1].name, "epochs": [[after + 1, self.at(after + 1)], *starts]}
+        named = begun[-ANSWER_EPOCHS_MAX:]
+        starts = [[epoch.first, epoch.name] for epoch in named]
+        before = self.at(after + 1) if len(named) == len(begun) else None
+        return {"epoch": begun[-1].name, "epochs": [[after + 1, before], *starts]}
 
     def _count_upto(self, position: int) -> int:
         """Count of epochs that begin at a position or before."""

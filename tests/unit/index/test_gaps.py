@@ -7,9 +7,11 @@ import pytest
 from crc32c import crc32c
 
 from perstack_stored.journal.entry_format import FLAG_RESTORED
+from perstack_stored.journal.epochs import Epochs
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind
+from perstack_stored.protocol import frames
 from perstack_stored.read import window
 from tests.helpers.datadir import Base, dumps, event, job, setting
 
@@ -139,3 +141,26 @@ def test_an_answer_names_a_bounded_count_of_gaps_and_the_next_one_the_others(
         lost += [gap.first for gap in fields["gaps"]]
         after = fields["next"]
     assert (found, lost) == (list(range(2, count + 1, 2)), list(range(1, count + 1, 2)))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"jobId": "job-1"}, {"types": ["startRun"]}, {"waitMs": 0}])
+def test_scattered_gaps_and_many_epochs_fit_into_the_header_of_an_answer(
+    base: Base, arguments: dict[str, Any]
+) -> None:
+    """As after a repair of a base that was started often. The real header, with the longest positions too."""
+    count = 6_000
+    kinds = [(Kind.EVENT, dumps(event(id=f"e{i}"))) if i % 2 else (Kind.GAP, b"") for i in range(count)]
+    base.store(*kinds)
+    epochs = Epochs()
+    for position in range(0, count, 3):
+        epochs.begin(position)
+    after, lost = 0, []
+    while after < count:
+        answer: tuple[Any, Any] = base.ask("readAll", after=after, **arguments)
+        fields = answer[1] | epochs.between(after, answer[1]["next"])
+        header = frames.read_answer(2**53 - 1, b"", position=count, **fields)
+        longest = len(header) + (2 * len(fields["gaps"]) + len(fields.get("epochs", ()))) * 14
+        assert longest <= frames.HEADER_BYTES_MAX
+        lost += [gap.first for gap in fields["gaps"]]
+        after = fields["next"]
+    assert lost == list(range(1, count + 1, 2))
