@@ -36,7 +36,7 @@ _OURS = [exchange for exchange in exchanges() if _is_ours(exchange)]
 
 def _made(header: dict[str, Any], body: bytes) -> bytes:
     op, id, session = header["op"], header["id"], header.get("session", "")
-    number = frames.StoreNumber(session, header.get("seq", 0), header.get("settled", 0))
+    number = (session, header.get("seq", 0), header.get("settled", 0))
     if "atomic" in header:
         return frames.store_request(op, id, number, body, AllOrNone(header["items"]).header())
     if op == "store":
@@ -79,7 +79,7 @@ def test_the_parts_of_a_value_are_made_byte_for_byte() -> None:
         assert header["part"] == number
         part = (number, len(sides[0].body) if sides[0] else 0)
         made = frames.part_request(
-            header["op"], header["id"], frames.StoreNumber(header["session"], 1, 0), part, memoryview(value)
+            header["op"], header["id"], (header["session"], 1, 0), part, memoryview(value)
         )
         assert made == side.frame
 

@@ -64,8 +64,6 @@ class AsyncConnection(Transport):
         """Returns the time that limits on the daemon's silence are measured in."""
         return self._clock.now()
 
-    _now = now
-
     @property
     def pid(self) -> int:
         """Of the process that made it."""
@@ -210,7 +208,7 @@ class AsyncConnection(Transport):
             return
         now, finished = self.now(), self._stores.finished
         try:
-            self._drain()
+            self._drain(now)
             if limits_at is not None:
                 if self._protocol.silent(limits_at):
                     self._drop_wire()

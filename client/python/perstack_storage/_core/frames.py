@@ -1,7 +1,7 @@
 """The bytes of requests and answers (`proto/wire.md`, sections 2 and 4); no state, no I/O."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -87,12 +87,8 @@ def request(
     return f'{{"v":{VERSION},"op":"{op}","id":{request_id}{named}{timeout}}}\n'.encode() + body
 
 
-class StoreNumber(NamedTuple):
-    """What numbers a store: its session, its number there, and up to which number all are settled."""
-
-    session: str
-    seq: int
-    settled: int
+StoreNumber = tuple[str, int, int]
+"""What numbers a store: its session, its number there, and up to which number all are settled."""
 
 
 def store_request(op: str, request_id: int, number: StoreNumber, body: bytes, conditions: str = "") -> bytes:

@@ -18,13 +18,15 @@ class Patience:
 
     Attributes:
         answer_s: how long an answer is waited for.
+        is_tried: whether one of them has grown.
     """
 
-    __slots__ = ("_retry_s", "answer_s")
+    __slots__ = ("_retry_s", "answer_s", "is_tried")
 
     def __init__(self) -> None:
         self.answer_s = PATIENCE_MIN_S
         self._retry_s = BACKOFF_MIN_S
+        self.is_tried = False
 
     def answered(self) -> None:
         """There was an answer."""
@@ -32,10 +34,12 @@ class Patience:
 
     def missed(self) -> None:
         """There was none in time."""
+        self.is_tried = True
         self.answer_s = min(self.answer_s * 2, PATIENCE_MAX_S)
 
     def retry_s(self, error: dict[str, Any]) -> float:
         """Returns how long to wait after an error of the daemon's before the same is sent again."""
+        self.is_tried = True
         wait_s = max(self._retry_s, retry_after_s(error))
         self._retry_s = min(self._retry_s * 2, BACKOFF_MAX_S)
         return wait_s

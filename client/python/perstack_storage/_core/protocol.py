@@ -45,19 +45,25 @@ class ClientProtocol:
                 self._offered = read
                 read.value_bytes_max = self.limits.value_bytes
                 return read.frame(self._next_id, now)
-        if self.backlog:
+        if self.backlog.waiting:
             self.backlog.move()
         batch = self._offered = self.stores.next_batch(now)
         return None if batch is None else self.stores.frame(batch, self._next_id)
 
-    def sent(self, now: float) -> None:
-        """Notes that the socket took the frame that `next_frame` returned last."""
+    def sent(self, now: float) -> bool:
+        """Notes that the socket took the frame that `next_frame` returned last.
+
+        Returns:
+            Whether there may be another one to send.
+        """
         request_id, offered = self._next_id, self._offered
         self._next_id = request_id + 1
         if type(offered) is Batch:
             self.stores.sent(offered, request_id, now)
-        elif type(offered) is Read:
+            return self.stores.has_waiting or bool(self.backlog.waiting or self.reads)
+        if type(offered) is Read:
             offered.sent(request_id, now)
+        return True
 
     def receive(self, frame: bytes, now: float) -> None:
         """Takes a frame that arrived. Answers to what nobody waits for any more are ignored.
@@ -81,9 +87,9 @@ class ClientProtocol:
     @property
     def waiting(self) -> bool:
         """Whether an answer to a store or read is due to come; that to `hello` is taken along the way."""
-        return (
-            bool(self.stores.under_way) or not self._hello_done or any(not read.done for read in self.reads)
-        )
+        if self.stores.under_way or not self._hello_done:
+            return True
+        return bool(self.reads) and not all(read.done for read in self.reads)
 
     @property
     def called(self) -> int:

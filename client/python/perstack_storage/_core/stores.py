@@ -78,6 +78,25 @@ class StoreQueue:
             self._open = None
         return batch
 
+    def append_alone(self, store: Store, now: float) -> Batch:
+        """Appends a store that a call waits for, in a batch of its own; returns the batch."""
+        body = store[1]
+        size = len(body)
+        condition = body.condition if isinstance(body, Conditional) else None
+        self._open = None
+        batch = Batch(self._next_seq, None, now, condition)
+        batch.stores.append(store)  # first: from the next line on it is in the queue, whatever comes
+        self._unanswered.append(batch)
+        self._waiting.append(batch)
+        if size > self._limits.frame_bytes - frames.HEADER_RESERVE_BYTES and type(condition) is not AllOrNone:
+            batch.parts = -(-size // self._part_bytes)
+        batch.size = size
+        numbers = 1 if condition is None else 1 + condition.extra
+        self._next_seq += numbers
+        self.records += numbers
+        self.bytes += size
+        return batch
+
     def _start_batch(self, size: int, sink: Sink | None, now: float, condition: Condition | None) -> Batch:
         batch = Batch(self._next_seq, sink, now, condition)
         self._unanswered.append(batch)
@@ -153,6 +172,11 @@ class StoreQueue:
         return bool(self._waiting) and self._waiting[0] is not self._open
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether there is one to be sent, now or later."""
+        return bool(self._waiting)
+
+    @property
     def worth_sending(self) -> bool:
         """Whether there is a full batch, or nothing under way, so that any batch should go."""
         return bool(self._waiting) and (self._waiting[0] is not self._open or not self.under_way)
@@ -174,14 +198,12 @@ class StoreQueue:
 
     def frame(self, batch: Batch, request_id: int) -> bytes:
         """Returns the bytes of a batch, or of its next part."""
-        session, settled, first, pending = self._session, self.settled, batch.first, batch.pending
+        number, pending = (self._session, batch.first, self.settled), batch.pending
         op, body, _ = pending[0]
-        conditions = "" if batch.condition is None else batch.condition.header()
         if batch.parts > 1:
             part, value = (batch.next_part, self._part_bytes), memoryview(body)
-            number = frames.StoreNumber(session, first, settled)
             return frames.part_request(op, request_id, number, part, value)
-        number = frames.StoreNumber(session, first, settled)
+        conditions = "" if batch.condition is None else batch.condition.header()
         if len(pending) == 1:
             return frames.store_request(op, request_id, number, body, conditions)
         return frames.batch_request(request_id, number, pending, conditions)
@@ -216,11 +238,12 @@ class StoreQueue:
         if header["ok"] and "part" in header and batch.parts > 1:
             batch.sent_at = self.progress_at = now
             return True
-        size, count = batch.size, len(batch.pending)
+        size, count, taken = batch.size, len(batch.pending), batch.outcomes
         position = header.get("position")
-        numbers = batch.numbers - len(batch.outcomes)
-        if type(position) is int and header["ok"] and header.get("count", 1) == numbers:
-            batch.outcomes = [*batch.outcomes, *range(position, position + count)]
+        if type(position) is int and header["ok"] and header.get("count", 1) == batch.numbers - len(taken):
+            batch.outcomes = (
+                [*taken, *range(position, position + count)] if count > 1 or taken else [position]
+            )
             batch.done = True
             error = None
         else:
@@ -259,7 +282,8 @@ class StoreQueue:
                 batch.sink.settled(batch)
             self._take_off()
         self.progress_at = now
-        self._patience = Patience()
+        if self._patience.is_tried:
+            self._patience = Patience()
 
     def _drop_parts(self, batch: Batch) -> None:
         """Leaves off with a value that has its answer: those to its other parts mean nothing."""

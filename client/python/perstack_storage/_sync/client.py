@@ -94,7 +94,10 @@ class Client(ClientBase, Reads, Stores[int], Deletions[int], NowaitStores[StoreF
         return state
 
     def _connection(self) -> Connection:
-        return self._state_here().connection()
+        state = self._state
+        if state.pid != os.getpid():
+            state = self._state_here()
+        return state.connection()
 
     def _store(self, op: str, body: bytes) -> int:
         return self._connection().store(op, body)

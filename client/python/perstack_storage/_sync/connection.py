@@ -98,14 +98,19 @@ class Connection:
 
         def work(core: Core, _nested: bool) -> Outcome:
             nonlocal batch, deadline
-            deadline = deadline or self._watch.now() + self._timeout_s
+            now = self._watch.now()
+            deadline = deadline or now + self._timeout_s
             if batch is not None:
                 batch = batch.successor
             if batch is None:
-                core.make_room(len(body), _NO_MAX, deadline)
-                batch = core.queue(store)
+                if core.stores.records or core.waiting or len(body) > BATCH_BYTES_MAX:
+                    core.make_room(len(body), _NO_MAX, deadline)
+                    now = self._watch.now()
+                batch = core.queue(store, now)
+            if not batch.done:
+                core.step(deadline, now)
             while not batch.done:
-                core.step(deadline)
+                core.step(deadline, self._watch.now())
             return batch.outcomes[0]
 
         outcome = self._on_core(work)
@@ -133,7 +138,7 @@ class Connection:
                 read.deadline = deadline = core.finish_earlier(deadline)
             core.add_read(read)
             while not read.done:
-                core.step(deadline)
+                core.step(deadline, self._watch.now())
             core.drop_reads()
             return read
 
@@ -311,7 +316,7 @@ class Connection:
             core = self._core
             try:
                 result = work(core, nested)
-                if core._touched:
+                if core._touched and core.outstanding.bytes:
                     core.leave_descriptor()
                 core.torn = False
                 return result

@@ -132,13 +132,10 @@ class Core(Transport):
 
     # --- calls ---------------------------------------------------------------------------------------
 
-    def queue(self, store: Store) -> Batch:
+    def queue(self, store: Store, now: float) -> Batch:
         """Queues a store that this call waits for."""
         check_size(store[1], self._protocol.limits)
-        self._stores.seal()
-        batch = self._stores.append(store, None, self.watch.now())
-        self._stores.seal()
-        return batch
+        return self._stores.append_alone(store, now)
 
     def queue_nowait(self, store: Store) -> None:
         """Queues a store that has a future."""
@@ -173,7 +170,7 @@ class Core(Transport):
         watch = self.watch
         while (self.outstanding.count or self.late) and (now := watch.now()) < deadline:
             self.give_up_overdue(now)
-            self.step(min(deadline, now + WAIT_SLICE_S), gives_up=False)
+            self.step(min(deadline, now + WAIT_SLICE_S), now, gives_up=False)
 
     def finish_earlier(self, deadline: float) -> float:
         """Waits until what was called for so far has its outcomes, which `step` gives up itself.
@@ -191,7 +188,7 @@ class Core(Transport):
         stores.seal()
         while stores.settled < after and (now := watch.now()) < deadline:
             self.give_up_overdue(now)
-            self.step(min(deadline, now + WAIT_SLICE_S), gives_up=False)
+            self.step(min(deadline, now + WAIT_SLICE_S), now, gives_up=False)
             deadline = max(deadline, stores.progress_at + self._timeout_s)
         return deadline
 
@@ -209,18 +206,23 @@ class Core(Transport):
         start = self.watch.now()
         while pending():
             last = max(start, self._stores.progress_at)
-            self.step(last + self._timeout_s if deadline is None else deadline)
+            self.step(last + self._timeout_s if deadline is None else deadline, self.watch.now())
 
-    def step(self, deadline: float, *, gives_up: bool = True) -> None:
-        """Sends what may be sent, then waits until something arrives or has to be done."""
+    def step(self, deadline: float, now: float, *, gives_up: bool = True) -> None:
+        """Sends what may be sent, then waits until something arrives or has to be done.
+
+        Args:
+            deadline: when the call gives up.
+            now: the time.
+            gives_up: whether it gives up itself.
+        """
         watch = self.watch
-        now = watch.now()
         self._send(now)
         if now >= deadline or self._given_up.hopeless:
             # What has arrived is taken before anything is given up.
             if self._looked_for != deadline:
                 self._looked_for = deadline
-                self._drain()
+                self._drain(now)
             elif gives_up:
                 self._give_up()
             return
@@ -239,11 +241,11 @@ class Core(Transport):
                 raise ClosedError("the client was closed during the call") from error
             now = self._drained_at = watch.now(wait_s)
             if arrived:
-                self._drain()
+                self._drain(now)
             elif self._protocol.silent(now):
                 # What arrived in a standstill has to be taken before it is missed.
                 received = self._received
-                self._drain()
+                self._drain(now)
                 if self._received == received:
                     self._drop_wire()
         if self.superseded:
@@ -327,22 +329,19 @@ class Core(Transport):
     def _send(self, now: float) -> None:
         if self.late:
             self._take_late()
-        super()._send(now)
+        Transport._send(self, now)
 
     def _look_up(self, now: float) -> None:
         self._undrained_items = 0
         self._drained_at = now
         received = self._received
-        self._drain()
+        self._drain(now)
         if self._received == received and self._protocol.silent(now):
             self._drop_wire()
         self._send(now)
 
     def _context(self) -> "zmq.SyncContext":
         return self._get_context()
-
-    def _now(self) -> float:
-        return self.watch.now()
 
     def _connect(self, now: float) -> "Wire | None":
         if self.superseded:  # its numbers may be those of other stores by now

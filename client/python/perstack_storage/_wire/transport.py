@@ -1,7 +1,6 @@
 """A wire and the protocol it carries, without any waiting; what both clients' connections share."""
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 from perstack_storage._core.batch import Batch
@@ -40,10 +39,6 @@ class Transport:
     def _context(self) -> "zmq.SyncContext":
         raise NotImplementedError
 
-    def _now(self) -> float:
-        """Returns the time by the clock of this connection."""
-        return time.monotonic()
-
     def _opened(self, wire: "Wire") -> None:
         """A new wire is in use from now on."""
 
@@ -68,7 +63,8 @@ class Transport:
             while (frame := protocol.next_frame(now)) is not None:
                 self._touched = True
                 wire.send(frame)
-                protocol.sent(now)
+                if not protocol.sent(now):
+                    break
             if wire.unsent:
                 wire.flush()
         except BlockingIOError:
@@ -80,13 +76,12 @@ class Transport:
         else:
             self._blocked = False
 
-    def _drain(self) -> None:
+    def _drain(self, now: float) -> None:
         """Takes every answer that has arrived."""
         wire, protocol = self._wire, self._protocol
         if wire is None:
             return
         self._touched = True
-        now = self._now()
         try:
             for _ in range(DRAIN_FRAMES_MAX):
                 protocol.receive(wire.receive(), now)
