@@ -37,6 +37,13 @@ def _open(frame: bytes) -> frames.RequestHeader:
                 deletions.check_operation(header.op, deletions.check(payload))
             else:
                 value_check.check(kind, payload)
+        if request.atomic:
+            for item, (kind, payload) in enumerate(request.items):
+                try:
+                    value_check.check(kind, payload)
+                except Refusal as refusal:
+                    refusal.item = item
+                    raise
     elif header.op in ARGUMENTS:
         check_arguments(header.op, frames.decode_arguments(body))
     elif header.op not in {"hello", "ping", "stats"}:
@@ -54,7 +61,7 @@ def test_a_request_is_opened_or_refused_as_the_vector_says(exchange: Exchange) -
     state = error is not None and (
         error["code"] in _BY_STATE
         or exchange.file == "parts"
-        or exchange.name in {"batch-in-parts", "deleteJob-in-parts", "frame-too-large"}
+        or exchange.name in {"batch-in-parts", "deleteJob-in-parts", "frame-too-large", "partly-used"}
     )
     if error is None or state:
         opened = _open(frame) if not state else frames.decode_header(frames.split(frame)[0])
@@ -67,7 +74,12 @@ def test_a_request_is_opened_or_refused_as_the_vector_says(exchange: Exchange) -
         return
     with pytest.raises(Refusal) as caught:
         _open(frame)
-    assert (caught.value.code, caught.value.field) == (error["code"], error.get("field"))
+    refused = caught.value
+    assert (refused.code, refused.field, refused.item) == (
+        error["code"],
+        error.get("field"),
+        error.get("item"),
+    )
     assert frames.rescue_id(frame[: frames.HEADER_BYTES_MAX]) == answered["id"]
 
 
@@ -78,7 +90,8 @@ def _made(side: Side) -> bytes:
     if not ok:
         error = header["error"]
         return frames.error_answer(
-            id, Refusal(ErrorCode(error["code"]), error["message"], error.get("field"))
+            id,
+            Refusal(ErrorCode(error["code"]), error["message"], error.get("field"), item=error.get("item")),
         )
     if b"\n" in side.frame:
         return frames.read_answer(id, side.body, **header)
