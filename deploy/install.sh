@@ -109,6 +109,22 @@ for file in README.md perstack-stored.toml grafana-dashboard.json systemd/networ
     put "$here/$file" "$PREFIX/share/doc/perstack-stored/$(basename "$file")"
 done
 
+# From their help, so that they name what this version has.
+"$new/bin/python" -I "$here/man.py" "$work/man" >/dev/null
+"$new/bin/python" -I "$here/completions.py" "$work/share"
+for page in "$work"/man/*.1; do
+    put "$page" "$PREFIX/share/man/man1/$(basename "$page")"
+done
+# Packages have a folder of their own for zsh.
+case $PREFIX in
+/usr) rm -r "$work/share/zsh/site-functions" ;;
+*) rm -r "$work/share/zsh/vendor-completions" ;;
+esac
+(cd "$work/share" && find . -type f) | sort >"$work/completions"
+while read -r file; do
+    put "$work/share/$file" "$PREFIX/share/${file#./}"
+done <"$work/completions"
+
 # The settings are the operator's from now on: replaced or removed only where nobody has touched them.
 settings=$SYSCONFDIR/perstack-stored/perstack-stored.toml
 if [ ! -e "$DESTDIR$settings" ] || cmp -s "$DESTDIR$settings" "$DESTDIR$lib/settings"; then

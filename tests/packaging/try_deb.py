@@ -90,6 +90,9 @@ def _install(container: Container, package: str) -> None:
     assert container.run(CLIENT, user="alice") == "1"
     assert container.run(f"stat --format='%U:%G %a' {STATE}") == "perstack-stored:perstack 750"
     assert not container.run("dpkg --verify perstack-stored")
+    listed = container.run("dpkg --listfiles perstack-stored")
+    assert all(f"/man1/{name}.1.gz" in listed for name in ("perstack-stored", "perstack-storectl"))
+    assert all(f"/completions/{name}" in listed for name in ("perstack-stored", "perstack-storectl"))
     container.run("systemctl enable --now perstack-stored-backup.timer")
     container.run("systemctl start perstack-stored-backup.service")
     container.run(f"cp {SETTINGS} /etc/perstack-stored/acme.toml")
@@ -117,7 +120,7 @@ def _remove(container: Container) -> None:
     active = "systemctl list-units --no-legend --state=active 'perstack-stored*'"
     eventually(lambda: not container.run(active), "nothing of it runs", SECONDS)
     container.run(f"test -e {SETTINGS} && test -d {STATE}/perstack/jobs/job-1")
-    assert not container.run("find /usr/bin /usr/lib -name '*perstack*'")
+    assert not container.run("find /usr/bin /usr/lib /usr/share -name '*perstack*'")
 
 
 def _purge(container: Container) -> None:

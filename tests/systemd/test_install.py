@@ -114,6 +114,23 @@ def test_the_units_are_sound_and_tight(installed: Path) -> None:
         assert float(match[1]) <= EXPOSURE_MAX, said
 
 
+def test_man_pages_and_completions_are_where_they_are_looked_for(installed: Path) -> None:
+    """Of both commands; `test_man.py` and `test_completions.py` use them."""
+    share = installed / "usr/share"
+    found = {
+        str(path.relative_to(share))
+        for path in share.rglob("*")
+        if path.is_file() and "doc" not in path.parts
+    }
+    assert found == {
+        "man/man1/perstack-stored.1", "man/man1/perstack-storectl.1",
+        "bash-completion/completions/perstack-stored", "bash-completion/completions/perstack-storectl",
+        "zsh/vendor-completions/_perstack-stored", "zsh/vendor-completions/_perstack-storectl",
+        "fish/vendor_completions.d/perstack-stored.fish", "fish/vendor_completions.d/perstack-storectl.fish",
+    }  # fmt: skip
+    assert "#compdef perstack-storectl" in (share / "zsh/vendor-completions/_perstack-storectl").read_text()
+
+
 def test_uninstall_removes_exactly_what_install_put(installed: Path, tmp_path: Path) -> None:
     """Also after a second install over the first; settings stay if somebody has changed them."""
     folder = tmp_path / "destination"

@@ -8,13 +8,25 @@ import argparse
 from collections.abc import Iterator
 
 SHELLS = ("bash", "zsh", "fish")
-_SCRIPT = """\
+_SOURCED = """\
 # {prog}: completion for bash and zsh. Try it:  source <({prog} completion bash)
 if [ -n "${{ZSH_VERSION-}}" ]; then
     autoload -U +X compinit && compinit
     autoload -U +X bashcompinit && bashcompinit
 fi
 
+{functions}
+complete -F {function} {prog}
+"""
+# zsh runs the whole file at each Tab, within its completion.
+_AUTOLOADED = """\
+#compdef {prog}
+autoload -U +X bashcompinit && bashcompinit
+
+{functions}
+_bash_complete -F {function}
+"""
+_FUNCTIONS = """\
 {function}_ids() {{
     local word
     while IFS= read -r word; do
@@ -47,9 +59,7 @@ fi
         {with_ids}) {function}_ids; return ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$current"))
-}}
-complete -F {function} {prog}
-"""
+}}"""
 _FISH = """\
 # {prog}: completion for fish. Try it:  {prog} completion fish | source
 function {function}
@@ -67,18 +77,32 @@ ID_METAVARS = frozenset({"JOB", "RUN", "CHECKPOINT"})
 
 def script(parser: argparse.ArgumentParser, shell: str = "bash") -> str:
     """The script for a parser with subcommands. That for bash serves zsh too."""
-    function = "_" + parser.prog.replace("-", "_")
+    function = _function_of(parser)
     if shell == "fish":
         return _FISH.format(prog=parser.prog, function=function)
+    return _SOURCED.format(prog=parser.prog, function=function, functions=_functions(parser))
+
+
+def autoloaded_by_zsh(parser: argparse.ArgumentParser) -> str:
+    """The file `_PROGRAM` in a folder of zsh's `fpath`."""
+    names = {"prog": parser.prog, "function": _function_of(parser)}
+    return _AUTOLOADED.format(functions=_functions(parser), **names)
+
+
+def _function_of(parser: argparse.ArgumentParser) -> str:
+    return "_" + parser.prog.replace("-", "_")
+
+
+def _functions(parser: argparse.ArgumentParser) -> str:
     commands = commands_of(parser)
     actions = [action for one in (parser, *commands.values()) for action in one._actions]
     chosen = {name for action in actions if action.choices for name in options_of(action)}
     valued = {name for action in actions if action.nargs != 0 for name in options_of(action)}
     cases = [_case('""', [*commands, *_options(parser)])]
     cases += [_case(name, [*_choices(p), *_options(p)]) for name, p in commands.items()]
-    return _SCRIPT.format(
+    return _FUNCTIONS.format(
         prog=parser.prog,
-        function=function,
+        function=_function_of(parser),
         folders="|".join(_FOLDER_OPTIONS),
         ids="|".join(_ID_OPTIONS),
         chosen="|".join(sorted(chosen)),
