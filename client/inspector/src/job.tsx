@@ -33,7 +33,7 @@ export function JobPage({ id }: { id: string }): JSX.Element {
         <LiveSwitch loaded={loaded} position={position} />
         {!exported && <a class="button" href={api(["jobs", id, "export"])} download>Export as HTML</a>}
       </div>
-      <Trouble text={loaded.trouble} />
+      <Trouble text={loaded.trouble || (job.deleted ? "This job was deleted. What is shown here is no longer stored." : "")} />
       <Figures job={job} now={then} />
       <TimeTravel loaded={loaded} position={position} />
       <Tabs current={tab} tabs={[

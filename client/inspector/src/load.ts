@@ -175,13 +175,15 @@ export function useJob(id: string): Loaded & { pause: (paused: boolean) => void;
 
 /** The job as it was at a position; itself where there is none. */
 export function useAsOf(loaded: Loaded, position: number | null): Job {
-  const kept = useRef<{ job: Job; position: number } | null>(null)
+  const kept = useRef<{ job: Job; position: number; records: number } | null>(null)
   if (position === null) {
     kept.current = null
     return loaded.job
   }
-  if (kept.current?.position !== position || kept.current.job.id !== loaded.job.id) {
-    kept.current = { job: asOf(loaded.job.id, loaded.log, position), position }
+  const { log } = loaded
+  const reached = (log[(kept.current?.records ?? 0) - 1]?.position ?? 0) >= position
+  if (kept.current?.position !== position || kept.current.job.id !== loaded.job.id || (!reached && kept.current.records < log.length)) {
+    kept.current = { job: asOf(loaded.job.id, log, position), position, records: log.length }
   }
   return kept.current.job
 }

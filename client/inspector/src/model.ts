@@ -4,25 +4,25 @@
 import type { Record } from "./data"
 import { byteLength } from "./format"
 import {
-  added, errorText, isFailed, minus, numberIn, objectIn, objectsIn, partsText, textIn, usageIn, type Usage, type Value,
+  added, errorText, isFailed, minus, numberIn, objectIn, objectsIn, partsText, table, textIn, usageIn, type Usage, type Value,
 } from "./values"
 
-export const DELTAS: { [type: string]: string } = {
+export const DELTAS = table<string>({
   streamReasoning: "Reasoning", streamRunResult: "Result",
-}
-const STREAM_STARTS: { [type: string]: string } = {
+})
+const STREAM_STARTS = table<string>({
   startStreamingReasoning: "streamReasoning", startStreamingRunResult: "streamRunResult",
-}
-const STREAM_ENDS: { [type: string]: string } = {
+})
+const STREAM_ENDS = table<string>({
   completeStreamingReasoning: "streamReasoning", completeStreamingRunResult: "streamRunResult",
-}
-const STATUS_OF: { [type: string]: string } = {
+})
+const STATUS_OF = table<string>({
   completeRun: "completed",
   stopRunByDelegate: "stoppedByDelegate",
   stopRunByInteractiveTool: "stoppedByInteractiveTool",
   stopRunByExceededMaxSteps: "stoppedByExceededMaxSteps",
   stopRunByError: "stoppedByError",
-}
+})
 const GENERATION_ENDS = new Set([
   "callTools", "callDelegate", "callInteractiveTool", "attemptCompletion", "retry", "completeRun", "startGeneration",
   ...Object.keys(STATUS_OF),
@@ -156,6 +156,7 @@ export class Job {
   checkpoints: CheckpointRow[] = []
   position = 0
   records = 0
+  deleted = false
   from = Infinity
   to = -Infinity
   private callsById = new Map<string, ToolCall>()
@@ -171,6 +172,8 @@ export class Job {
     else if (record.op === "storeCheckpoint") this.takeCheckpoint(record)
     else if (record.op === "storeRunSetting") this.run(textIn(value, "runId")).model = textIn(value, "model")
     else if (record.op === "storeEvent") this.takeEvent(record)
+    else if (record.op === "deleteJob") this.deleted = true
+    else if (record.op === "deleteRun") this.runs.delete(textIn(value, "runId"))
   }
 
   run(id: string): Run {

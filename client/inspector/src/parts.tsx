@@ -2,15 +2,16 @@
 
 import type { ComponentChildren, JSX } from "preact"
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
-import { ago, bytes, byteLength, exactly, visible, when } from "./format"
+import { ago, bytes, byteLength, exactly, line, visible, when } from "./format"
 import { href } from "./router"
+import { table } from "./values"
 
 /** Status as a word with a colour and a sign: never by colour alone. */
 export type Mood = "good" | "run" | "warn" | "bad" | "idle"
 
 const STALLED_AFTER_MS = 60_000
 
-const MOODS: { [status: string]: [Mood, string] } = {
+const MOODS = table<[Mood, string]>({
   completed: ["good", "completed"],
   running: ["run", "running"],
   proceeding: ["run", "running"],
@@ -20,10 +21,10 @@ const MOODS: { [status: string]: [Mood, string] } = {
   stoppedByExceededMaxSteps: ["warn", "max steps"],
   stoppedByInteractiveTool: ["warn", "waits for a person"],
   stoppedByDelegate: ["idle", "delegated"],
-}
+})
 
 export function moodOf(status: string | null, lastAt: number | null, now: number): [Mood, string] {
-  const known = MOODS[status ?? ""] ?? ["idle", status ? visible(status) : "unknown"]
+  const known = MOODS[status ?? ""] ?? ["idle", status ? line(status, 40) : "unknown"]
   const [mood, word] = known as [Mood, string]
   const goesOn = mood === "run" || !status
   if (goesOn && lastAt !== null) {

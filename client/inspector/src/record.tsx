@@ -8,11 +8,12 @@ import { Copy, Empty, Link, Name, Tabs, Text, Trouble, When } from "./parts"
 import { go, usePlace } from "./router"
 import { Message, Messages } from "./run"
 import { Tree } from "./tree"
-import { numberIn, objectIn, objectsIn, textIn, type Value } from "./values"
+import { numberIn, objectIn, objectsIn, table, textIn, type Value } from "./values"
 
-const OPS: { [op: string]: string } = {
+const OPS = table<string>({
   storeJob: "Job", storeCheckpoint: "Checkpoint", storeEvent: "Event", storeRunSetting: "Run setting",
-}
+  deleteJob: "Deletion of a job", deleteRun: "Deletion of a run",
+})
 
 type Found = { raw: string; record: Record } | { error: string; missing: boolean } | null
 

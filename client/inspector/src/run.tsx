@@ -9,7 +9,7 @@ import type { Item, Job, Run, Step, ToolCall } from "./model"
 import { Empty, Link, Name, Status, Tabs, Text, Trouble, useNow } from "./parts"
 import { usePlace, change } from "./router"
 import { Crumbs } from "./job"
-import { objectIn, objectsIn, partsText, textIn, type Value } from "./values"
+import { objectIn, objectsIn, partsText, table, textIn, type Value } from "./values"
 import { Tree } from "./tree"
 
 const CARDS = 40
@@ -274,9 +274,9 @@ function Deltas({ item }: { item: Item }): JSX.Element {
 
 // --- conversation ------------------------------------------------------------------------------------
 
-const SPEAKERS: { [type: string]: string } = {
+const SPEAKERS = table<string>({
   instructionMessage: "instruction", userMessage: "user", expertMessage: "expert", toolMessage: "tool",
-}
+})
 
 function Conversation({ run, step }: { run: Run; step: number | null }): JSX.Element {
   const seen = [...run.steps.values()].filter(one => one.generationPosition !== null).sort((a, b) => a.number - b.number)

@@ -6,6 +6,11 @@ export function isObject(value: unknown): value is Value {
   return typeof value === "object" && value !== null && !Array.isArray(value)
 }
 
+/** A table without what every object has: a type of others may be called `constructor`. */
+export function table<T>(entries: { [name: string]: T }): { [name: string]: T } {
+  return Object.assign(Object.create(null) as { [name: string]: T }, entries)
+}
+
 /** The object under these names, one in the other; an empty one where there is none. */
 export function objectIn(value: unknown, ...names: string[]): Value {
   let found = value

@@ -14,7 +14,7 @@ _RECORD = {
     "properties": {
         "position": {"type": "integer", "minimum": 1},
         "time": {"type": "number", "description": "When the daemon stored it, in ms since 1970."},
-        "op": {"enum": ["storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting"]},
+        "op": {"type": "string", "description": "storeJob, storeCheckpoint, storeEvent, and others."},
         "value": _ITEM,
         "cut": {"type": "boolean", "description": "Whether long texts of a slim record were cut."},
     },
