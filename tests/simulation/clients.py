@@ -12,7 +12,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 from tests.simulation.expected import Stored
-from tests.simulation.workload import Value, Workload
+from tests.simulation.workload import Value, Workload, job_of
+
+DELETION_ODDS = 0.08
 
 
 class Request(NamedTuple):
@@ -69,6 +71,11 @@ class Ledger:
             was = self.numbers[session, seq]
             raise Violation(f"store {seq} of {session.hex()} was at {was}, and is now at {position}")
 
+    def may_be_deleted(self, job: str) -> bool:
+        """Whether somebody has sent a deletion of a job, or of a run of it."""
+        sent = (value for value in (*self.sent.values(), *self.loose) if value.op.startswith("delete"))
+        return any(job_of(value) == job for value in sent)
+
     def show(self, stored: Stored) -> None:
         """A reader was shown a record."""
         known = self.seen.setdefault(stored.position, stored)
@@ -86,23 +93,38 @@ class Client:
         self.settled = 0
         self.unanswered: deque[Request] = deque()
         self.must_retry = False
+        self.is_stale = False  # what it stored to was deleted
+        self.renewed = 0  # sessions before this one
 
     def copy(self) -> "Client":
         new = Client(self.name, self.session)
         new.next_seq, new.settled, new.must_retry = self.next_seq, self.settled, self.must_retry
-        new.unanswered = deque(self.unanswered)
+        new.unanswered, new.is_stale, new.renewed = deque(self.unanswered), self.is_stale, self.renewed
         return new
 
     def make(self, workload: Workload, random: Random) -> Request:
         """A new request, which is now unanswered."""
         count = 1 if random.random() < 0.6 else random.randint(2, 5)
         bad = frozenset(i for i in range(count) if self.session and random.random() < 0.05)
+        if self.is_stale and self.session and not self.unanswered:
+            self._renew()
+        if not bad and count == 1 and random.random() < DELETION_ODDS:
+            return self._add((workload.deletion(),), bad)
         values = tuple(workload.bad_value() if i in bad else workload.value() for i in range(count))
+        return self._add(values, bad, atomic=count > 1 and random.random() < 0.5)
+
+    def _renew(self) -> None:
+        """Begin a new session: what the old one stored to was deleted."""
+        self.session = blake2b(self.session, digest_size=16).digest()
+        self.next_seq, self.settled, self.is_stale = 1, 0, False
+        self.renewed += 1
+
+    def _add(self, values: tuple[Value, ...], bad: frozenset[int], *, atomic: bool = False) -> Request:
         if not self.session:
             request = Request(0, values, frozenset())
         else:
-            request = Request(self.next_seq, values, bad, atomic=count > 1 and random.random() < 0.5)
-            self.next_seq += count
+            request = Request(self.next_seq, values, bad, atomic=atomic)
+            self.next_seq += len(values)
         self.unanswered.append(request)
         return request
 
@@ -128,6 +150,11 @@ class Client:
         if len(results) != len(request.values):
             raise Violation(f"{len(request.values)} values, {len(results)} results")
         for i, (value, result) in enumerate(zip(request.values, results, strict=True)):
+            if not isinstance(result, int) and result["code"] == "DELETED":
+                if not any(ledger.may_be_deleted(job_of(one)) for one in request.values):
+                    raise Violation(f"item {i} of {request.values} was refused, but its job never deleted")
+                self.is_stale = True
+                continue
             must_be_refused = bool(request.bad) if request.atomic else i in request.bad
             if isinstance(result, int) == must_be_refused:
                 raise Violation(f"item {i} of {request.values}: {result}")
@@ -149,6 +176,8 @@ class Client:
         error = header["error"]
         if error["retryable"]:
             return None
+        if error["code"] == "DELETED" and (count == 1 or request.atomic):
+            return [error] * count
         if (count > 1 and not request.atomic) or not request.bad:
             raise Violation(f"refused for good: {error}")
         if request.atomic and error.get("item") != min(request.bad):
@@ -166,7 +195,7 @@ class Client:
                 ledger.loose.add(value)
 
     def _id(self, request: Request) -> int:
-        return request.seq or 1 + hash_of(request.values)
+        return request.seq + self.renewed * 1_000_000 if request.seq else 1 + hash_of(request.values)
 
 
 def hash_of(values: tuple[Value, ...]) -> int:

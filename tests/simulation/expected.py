@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-JOB, CHECKPOINT, EVENT, SETTING = 1, 2, 3, 4
+JOB, CHECKPOINT, EVENT, SETTING, DELETION = 1, 2, 3, 4, 6
 IMPORTED = 1
 
 
@@ -22,10 +22,15 @@ class Stored(NamedTuple):
 
 
 class Projection:
-    """Files by path, with each content that a file had on the way, in order."""
+    """Files by path, with each content that a file had on the way, in order.
+
+    Attributes:
+        dead: by path of a file that was deleted, the count of its contents before that.
+    """
 
     def __init__(self) -> None:
         self.versions: dict[str, list[bytes]] = {}
+        self.dead: dict[str, int] = {}
         self.values: list[bytes] = []  # what the index has: the payloads that count now
         self._settings: dict[str, tuple[bytes, float]] = {}
         self._names: dict[str, list[bytes]] = {}
@@ -34,7 +39,7 @@ class Projection:
     @property
     def files(self) -> dict[str, bytes]:
         """The files as they are at the end."""
-        return {path: versions[-1] for path, versions in self.versions.items()}
+        return {path: versions[-1] for path, versions in self.versions.items() if path in self._current}
 
     @property
     def payloads(self) -> list[bytes]:
@@ -54,10 +59,27 @@ class Projection:
         elif stored.kind == CHECKPOINT:
             path = f"jobs/{value['jobId']}/checkpoints/{value['id']}.json"
             self._put(path, stored.payload, stored.payload)
+        elif stored.kind == DELETION:
+            self._delete(value["jobId"], value.get("runId"))
         elif stored.kind == EVENT:
             self._event(value, stored.payload)
         else:
             self._setting(value, stored)
+
+    def _delete(self, job: str, run: str | None) -> None:
+        of_job = f"jobs/{job}/"
+        of_run = f"{of_job}runs/{run}/"
+        for path, payload in list(self._current.items()):
+            if not path.startswith(of_job):
+                continue
+            if run is None or path.startswith(of_run) or _is_checkpoint_of(path, payload, run):
+                del self._current[path]
+                self.dead[path] = len(self.versions[path])
+        folder = of_job if run is None else of_run
+        for stem in [stem for stem in self._names if stem.startswith(folder)]:
+            del self._names[stem]
+        for path in [path for path in self._settings if path.startswith(folder)]:
+            del self._settings[path]
 
     def _put(self, path: str, content: bytes, payload: bytes) -> None:
         self.versions.setdefault(path, []).append(content)
@@ -89,3 +111,7 @@ class Projection:
         updated_at = max(sent_at, stored.time_ms)
         text = re.sub(rb'"updatedAt":\d+', b'"updatedAt":%d' % updated_at, first)
         self._put(path, text, first)
+
+
+def _is_checkpoint_of(path: str, payload: bytes, run: str) -> bool:
+    return path.split("/")[2] == "checkpoints" and json.loads(payload)["runId"] == run

@@ -9,10 +9,11 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from tests.simulation.disk import Disk, File, Folder, Node
 from tests.simulation.tasks import Scheduler
@@ -33,6 +34,7 @@ FAULTS: dict[str, tuple[int, ...]] = {
     "rename": _FULL,
     "exchange": _FULL,
     "unlink": (errno.EIO,),
+    "rmdir": (errno.EIO,),
     "fdatasync": (errno.EIO, errno.ENOSPC),
     "fsync": (errno.EIO,),
     "syncfs": (errno.EIO,),
@@ -171,6 +173,17 @@ class Kernel:
     def open_count(self) -> int:
         """Descriptors that are open."""
         return len(self._open)
+
+
+class _DirEntry(NamedTuple):
+    """A name in a folder, and whether it is a file."""
+
+    name: str
+    is_a_file: bool
+
+    def is_file(self, *, follow_symlinks: bool) -> bool:
+        """Whether it is a regular file."""
+        return self.is_a_file
 
 
 def _kernel() -> Kernel:
@@ -324,6 +337,24 @@ class SimulatedOs:
         kernel.look_up(dir_fd, path)
         kernel.disk.change((kernel.folder(dir_fd), path, None))
         kernel.changed()
+
+    def rmdir(self, path: str, *, dir_fd: int) -> None:
+        kernel = _kernel()
+        kernel.enter("rmdir")
+        node = kernel.look_up(dir_fd, path)
+        if not isinstance(node, Folder):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        if node.names:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        kernel.disk.change((kernel.folder(dir_fd), path, None))
+        kernel.changed()
+
+    @contextmanager
+    def scandir(self, fd: int) -> Iterator[Iterator["_DirEntry"]]:
+        kernel = _kernel()
+        kernel.enter("listdir")
+        folder = kernel.folder(fd)
+        yield iter([_DirEntry(name, isinstance(node, File)) for name, node in list(folder.names.items())])
 
     def fdatasync(self, fd: int) -> None:
         self._sync("fdatasync", fd)

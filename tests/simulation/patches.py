@@ -22,7 +22,7 @@ from perstack_stored.projection import worker as follower
 from perstack_stored.server import dispatch, loop, projections, status
 from perstack_stored.store import commit, group_commit
 from perstack_stored.tree import cursor as tree_cursor
-from perstack_stored.tree import file_writer
+from perstack_stored.tree import file_writer, remover
 from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey
 from tests.simulation.kernel import Kernel, SimulatedLibc, SimulatedOs
@@ -63,7 +63,7 @@ def simulated() -> Iterator[None]:
         put(files, "_libc", SimulatedLibc(system))
         for module in (
             commit, dispatch, follower, group_commit, import_survey, first_start, journal, journal_clock,
-            loop, prepare, projections, sessions, status, syncer,
+            loop, prepare, projections, remover, sessions, status, syncer,
         ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
@@ -75,6 +75,8 @@ def simulated() -> Iterator[None]:
         put(journal, "GROWTH_BYTES", 4096)
         put(tree_cursor, "UNSYNCED_RECORDS_MAX", 6)
         put(file_writer, "_FOLDERS_OPEN_MAX", 3)
+        put(remover, "UNLINKED_AT_ONCE", 2)
+        put(remover, "_LISTED_AT_ONCE", 3)
         put(group_commit, "_FEW_REQUESTS", 1)
         put(group_commit, "_INLINE_SECONDS_MAX", -1.0)
         put(index_projection, "INDEX_SLICE", (3, 1 << 12))

@@ -1,11 +1,11 @@
 """The promises about a journal, checked against all that clients sent, were answered, and were shown."""
 
+import json
+
 from perstack_stored.journal.clock import CLOCK_STEP_MS
 from tests.simulation.clients import Ledger, Violation
-from tests.simulation.expected import IMPORTED, Stored
-from tests.simulation.workload import KINDS, Value
-
-_OPS = {kind: op for op, kind in KINDS.items()}
+from tests.simulation.expected import DELETION, IMPORTED, Stored
+from tests.simulation.workload import KINDS, Value, job_of, op_of
 
 
 def check_records(records: list[Stored], ledger: Ledger) -> None:
@@ -18,6 +18,7 @@ def check_records(records: list[Stored], ledger: Ledger) -> None:
     _check_sent(records, ledger)
     _check_atomic(records, ledger)
     _check_kept(records, ledger)
+    _check_deleted(records)
 
 
 def _check_row(records: list[Stored], ledger: Ledger) -> None:
@@ -37,7 +38,7 @@ def _check_sent(records: list[Stored], ledger: Ledger) -> None:
     imported: set[bytes] = set()
     for stored in records:
         position = stored.position
-        value = Value(_OPS.get(stored.kind, "?"), stored.payload)
+        value = Value(op_of(stored.kind, stored.payload), stored.payload)
         if stored.flags & IMPORTED:
             if stored.payload in imported or stored.payload not in ledger.imported:
                 raise Violation(f"position {position} was imported twice, or was in no file")
@@ -74,3 +75,20 @@ def _check_kept(records: list[Stored], ledger: Ledger) -> None:
     for position, stored in ledger.seen.items():
         if position > len(records) or records[position - 1] != stored:
             raise Violation(f"position {position} was shown to a reader and is lost or changed")
+
+
+def _check_deleted(records: list[Stored]) -> None:
+    """No session stores to what was deleted after it began."""
+    begun: dict[bytes, int] = {}
+    deleted: dict[tuple[str, str | None], int] = {}
+    for stored in records:
+        found = json.loads(stored.payload)
+        if stored.seq:
+            begun.setdefault(stored.session, stored.position)
+        if stored.kind == DELETION:
+            deleted[found["jobId"], found.get("runId")] = stored.position
+        elif stored.seq:
+            job = job_of(Value(op_of(stored.kind, stored.payload), stored.payload))
+            last = max(deleted.get((job, None), 0), deleted.get((job, found.get("runId")), 0))
+            if last > begun[stored.session]:
+                raise Violation(f"position {stored.position} brings back what was deleted at {last}")

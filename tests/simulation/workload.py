@@ -4,8 +4,9 @@ import json
 from random import Random
 from typing import Any, NamedTuple
 
-KINDS = {"storeJob": 1, "storeCheckpoint": 2, "storeEvent": 3, "storeRunSetting": 4}
-OPS = tuple(KINDS)
+KINDS = {
+    "storeJob": 1, "storeCheckpoint": 2, "storeEvent": 3, "storeRunSetting": 4, "deleteJob": 6, "deleteRun": 6
+}  # fmt: skip
 _USAGE = dict.fromkeys(
     ("inputTokens", "outputTokens", "reasoningTokens", "totalTokens", "cachedInputTokens"), 1
 )
@@ -16,6 +17,19 @@ class Value(NamedTuple):
 
     op: str
     payload: bytes
+
+
+def op_of(kind: int, payload: bytes) -> str:
+    """The operation that stores a record."""
+    if kind == KINDS["deleteJob"]:
+        return "deleteRun" if "runId" in json.loads(payload) else "deleteJob"
+    return next((op for op, known in KINDS.items() if known == kind), "?")
+
+
+def job_of(value: Value) -> str:
+    """The job that a value belongs to."""
+    found = json.loads(value.payload)
+    return str(found["id"] if value.op == "storeJob" else found["jobId"])
 
 
 def dumps(value: object) -> bytes:
@@ -49,6 +63,13 @@ class Workload:
         """A value that is refused."""
         self._made += 1
         return Value("storeEvent", dumps(event(id=f"bad{self._made}", stepNumber=-1)))
+
+    def deletion(self) -> Value:
+        """A deletion of a job, or of a run."""
+        names = self._names()
+        if self._random.random() < 0.5:
+            return Value("deleteJob", dumps({"jobId": names["jobId"]}))
+        return Value("deleteRun", dumps(names))
 
     def _event(self) -> Value:
         random = self._random

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from crc32c import crc32c
 
+from perstack_stored.access.curve_keys import Access
 from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import AccessRules
@@ -102,6 +103,13 @@ class NoReads:
 
     def index_damage(self) -> str:
         return ""
+
+
+class _OwnersOnly(Peers):
+    """Everybody may delete: the clients of a simulated history have no user."""
+
+    def authorize(self, routing_id: RoutingId, access: Access, op: str, id: int | None) -> None:
+        """Let the request pass."""
 
 
 class NoWakeup:
@@ -296,7 +304,7 @@ class World:
                 base=self.base,
                 journal=self.journal,
                 sessions=self.sessions,
-                peers=Peers(AccessRules(), RateLimiter(0, 0)),
+                peers=_OwnersOnly(AccessRules(), RateLimiter(0, 0)),
                 endpoints=self.endpoints,
                 reads=NoReads(),
                 projections=(self.index, self.tree),
@@ -479,9 +487,10 @@ class World:
                         f"{path} became older: version {newest} after {known.index(before.content)}"
                     )
             self._last_seen[path] = seen
-        gone = self._last_seen.keys() - visible.keys()
-        if gone:
-            raise Violation(f"{min(gone)} vanished")
+        for path in self._last_seen.keys() - visible.keys():
+            if path not in self.projection.dead:
+                raise Violation(f"{path} vanished")
+            del self._last_seen[path]
 
     def _check_ready_tree(self) -> None:
         """Once ready, the tree is as of some position or newer, and nothing in it is torn."""
@@ -494,9 +503,12 @@ class World:
         full.extend(self.records())
         visible = self._visible()
         for path, file in visible.items():
-            if bytes(file.data) not in full.versions.get(path, []):
-                raise Violation(f"{path} is torn, or foreign, when the daemon is ready")
-        for path, versions in least.versions.items():
+            if bytes(file.data) not in full.versions.get(path, [])[least.dead.get(path, 0) :]:
+                raise Violation(f"{path} is torn, foreign, or deleted, when the daemon is ready")
+        for path in least.files:
+            versions = least.versions[path]
+            if full.dead.get(path, 0) >= len(versions):
+                continue  # it is deleted later, and may be gone already
             if path not in visible:
                 raise Violation(f"{path} is missing when the daemon is ready")
             content = bytes(visible[path].data)
