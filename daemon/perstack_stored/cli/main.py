@@ -24,6 +24,7 @@ from perstack_stored.server.daemon import Daemon
 
 from . import backup as backup_cli
 from . import offline as offline_cli
+from . import retention as retention_cli
 from . import status as status_cli
 from . import tree as tree_cli
 from .options import read_config, read_settings, with_settings
@@ -213,6 +214,29 @@ def repair(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
     The exit status is 0 if nothing is lost, 1 if records are lost, 2 if the journal can't be repaired.
     """
     offline_cli.repair(read_settings(sources).base_path or None, dry_run=dry_run, as_json=as_json)
+
+
+@main.command()
+@with_settings(
+    "base_path",
+    "retain_days",
+    "retain_failed_days",
+    "retain_running_days",
+    "retain_jobs",
+    "retain_bytes",
+)
+@click.option("--dry-run", is_flag=True, required=True, help="Only print; a daemon deletes by itself.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each job.")
+def retention(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
+    """Print which jobs a daemon with these settings deletes in its next sweep, the oldest first.
+
+    Nothing is deleted, and the base may be served meanwhile. A daemon with such settings sweeps each hour,
+    at most 1,000 jobs; the first sweep comes an hour after its start, and the log says before what goes.
+
+    The exit status is 2 if the base can't be read, or no setting asks for retention.
+    """
+    assert dry_run
+    retention_cli.dry_run(read_settings(sources), as_json=as_json)
 
 
 @main.command()

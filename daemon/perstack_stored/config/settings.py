@@ -183,6 +183,24 @@ class Settings:
     tree_lag_bytes_max: int = _setting(
         512 * _MIB, "the tree may lag so far before stores are slowed", _MIB, reloads=True
     )
+    retain_days: int = _setting(
+        0, "days after its last record a finished job is deleted; 0: never", 0, 36_500, reloads=True
+    )
+    retain_failed_days: int = _setting(
+        0, "the same for a job that failed; 0: as retain-days", 0, 36_500, reloads=True
+    )
+    retain_running_days: int = _setting(
+        0, "the same for a job that has not ended; 0: never", 0, 36_500, reloads=True
+    )
+    retain_jobs: int = _setting(
+        0, "jobs that are kept; the oldest that have ended are deleted; 0: all", 0, reloads=True
+    )
+    retain_bytes: int = _setting(
+        0, "bytes on disk of the jobs that are kept, tree and journal; 0: no limit", 0, reloads=True
+    )
+    retain_sweep_seconds: int = _setting(
+        3600, "time between two sweeps of retention, each of at most 1,000 jobs", 1, 86_400, reloads=True
+    )
     tree_nice: int = _setting(19, "niceness of the process that writes the tree", 0, 19)
     stop_seconds: int = _setting(5, "a stop takes no longer than this", reloads=True)
     worker_silence_seconds: int = _setting(

@@ -8,7 +8,11 @@ from perstack_stored.index.event_blocks import BadBlockError, decode
 
 _LENGTHS = 4  # column of a block
 _RUN = "SELECT id FROM run WHERE job = ?"
-_ROWS = "SELECT count(*), coalesce(sum(length), 0) FROM {} WHERE {} = ? AND segment > 0"
+_BLOCK = 4096
+_ROWS = (
+    f"SELECT count(*), coalesce(sum(length), 0), coalesce(sum((length + {_BLOCK - 1}) / {_BLOCK}), 0)"  # noqa: S608 - constants
+    " FROM {} WHERE {} = ? AND segment > 0"
+)
 
 
 class Size(NamedTuple):
@@ -20,6 +24,7 @@ class Size(NamedTuple):
     checkpoints: int = 0
     events: int = 0
     bytes: int = 0
+    tree_bytes: int = 0  # of their files, in blocks of 4 KiB
 
 
 def size_of(database: sqlite3.Connection, job: str, run: str | None = None) -> Size:
@@ -29,26 +34,43 @@ def size_of(database: sqlite3.Connection, job: str, run: str | None = None) -> S
         IndexUnusableError: a row has changed.
     """
     execute = database.execute
+    total = _Total(database)
     if run is None:
         runs = [number for (number,) in execute(_RUN, (job,))]
-        jobs, size = execute(_ROWS.format("job", "id"), (job,)).fetchone()
-        checkpoints, more = execute(_ROWS.format("checkpoint", "job"), (job,)).fetchone()
+        jobs = total.rows(_ROWS.format("job", "id"), job)
+        checkpoints = total.rows(_ROWS.format("checkpoint", "job"), job)
     else:
         runs = [number for (number,) in execute(f"{_RUN} AND name = ?", (job, run))]
-        jobs = size = 0
+        jobs = 0
         select = f"{_ROWS.format('checkpoint', 'job')} AND run = ?"
-        checkpoints, more = execute(select, (job, runs[0])).fetchone() if runs else (0, 0)
-    size += more
-    settings = events = 0
-    for number in runs:
-        count, more = execute(_ROWS.format("setting", "run"), (number,)).fetchone()
-        settings, size = settings + count, size + more
-        count, more = execute(_ROWS.format("event", "run"), (number,)).fetchone()
-        events, size = events + count, size + more
-        for (data,) in execute("SELECT data FROM event_block WHERE run = ?", (number,)):
+        checkpoints = sum(total.rows(select, job, number) for number in runs)
+    settings = sum(total.rows(_ROWS.format("setting", "run"), number) for number in runs)
+    events = sum(total.rows(_ROWS.format("event", "run"), number) + total.blocks(number) for number in runs)
+    return Size(jobs, len(runs), settings, checkpoints, events, total.bytes, total.blocks_of_tree * _BLOCK)
+
+
+class _Total:
+    """Adds up bytes."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self.bytes = self.blocks_of_tree = 0
+
+    def rows(self, select: str, *bound: object) -> int:
+        """Add the rows of a query; returns their count."""
+        count, size, blocks = self._database.execute(select, bound).fetchone()
+        self.bytes, self.blocks_of_tree = self.bytes + size, self.blocks_of_tree + blocks
+        return int(count)
+
+    def blocks(self, run: int) -> int:
+        """Add the events in blocks of a run; returns their count."""
+        count = 0
+        for (data,) in self._database.execute("SELECT data FROM event_block WHERE run = ?", (run,)):
             try:
-                block = decode(data)
+                lengths = decode(data).columns[_LENGTHS]
             except (BadBlockError, TypeError) as error:
                 raise IndexUnusableError(str(error)) from error
-            events, size = events + len(block), size + sum(block.columns[_LENGTHS])
-    return Size(jobs, len(runs), settings, checkpoints, events, size)
+            count += len(lengths)
+            self.bytes += sum(lengths)
+            self.blocks_of_tree += sum([(length + _BLOCK - 1) // _BLOCK for length in lengths])
+        return count

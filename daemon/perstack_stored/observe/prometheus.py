@@ -77,6 +77,11 @@ class Metrics(Collector):
         yield _counter(
             "deletion_guards_ended_early", "Guards that ended early: too many.", deletions["guardsEndedEarly"]
         )
+        retention = stats["retention"]
+        yield _counter("retention_deleted", "Jobs that retention deleted.", retention["deleted"])
+        yield _gauge("retention_candidates", "Jobs that it would delete now.", retention["candidates"])
+        yield _gauge("retention_candidate_bytes", "Their bytes on disk.", retention["candidateBytes"])
+        yield _gauge("retention_fault", "1 if a sweep failed.", float(bool(retention["fault"])))
         yield _counter("reads_failed", "Reads that met a fault of the daemon.", stats["reads"]["failed"])
 
     def _connections(self) -> Iterator[Metric]:

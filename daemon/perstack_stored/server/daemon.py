@@ -55,6 +55,7 @@ from perstack_stored.tree.options import umask_for
 from .assembly import assemble
 from .loop import Server
 from .parts import NoKeeper, ServerParts
+from .retention import Retention
 
 _STOP_MARGIN_SECONDS = 5
 _OWN_DESCRIPTORS = 256  # at most: segments that readers keep open, metrics, workers
@@ -204,6 +205,7 @@ class Daemon:
                     read_settings=self._reread_settings,
                     notifier=self._notifier,
                     keeper=keeper or NoKeeper(),
+                    retention=Retention(datadir, settings, journal.clock.now_ms),
                 )
             )
         for number in (signal.SIGTERM, signal.SIGINT):

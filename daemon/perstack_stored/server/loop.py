@@ -53,6 +53,7 @@ class Server:
         self._wakeup = parts.wakeup
         self._notifier = parts.notifier
         self._keeper = parts.keeper
+        self._retention = parts.retention
         self._read_settings = parts.read_settings
         self._settings = parts.settings
         self._dispatcher = dispatcher
@@ -179,6 +180,8 @@ class Server:
         self._journal.clock.watch()
         self._dispatcher.on_tick()
         self._keeper.follow(self._journal.mark.segment)
+        tree = self._projections.tree.place
+        self._retention.follow(now, self._group_commit, 0 if tree is None else tree.position)
         evicted = self._sessions.gave_way - self._evicted_sessions
         if evicted:
             self._evicted_sessions = self._sessions.gave_way
@@ -192,6 +195,7 @@ class Server:
         self._endpoints.apply_settings(self._settings)
         self._dispatcher.apply_settings(self._settings)
         self._group_commit.apply_settings(self._settings)
+        self._retention.apply_settings(self._settings)
 
     def _send_read_answers(self) -> None:
         for envelope, frame in self._reads.take_replies():

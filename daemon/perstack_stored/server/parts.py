@@ -15,6 +15,8 @@ from perstack_stored.protocol.messages import Message, Reply, ReplySink, Routing
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.waiting import Reads
 
+from .retention import NoRetention, Retention
+
 
 class ServerEndpoints(ReplySink, Protocol):
     """All listeners, and the loop's sleep: `transport.endpoints.Endpoints`."""
@@ -226,6 +228,7 @@ class ServerParts:
         read_settings: reads the settings file again, and returns the settings in force.
         counters: what the loop counts; metrics read it.
         keeper: packs complete segments.
+        retention: deletes the jobs that the settings don't keep.
     """
 
     base: str
@@ -241,3 +244,4 @@ class ServerParts:
     notifier: Notifier = field(default_factory=Notifier)
     counters: LoopCounters = field(default_factory=LoopCounters)
     keeper: Keeper = field(default_factory=NoKeeper)
+    retention: Retention | NoRetention = field(default_factory=NoRetention)

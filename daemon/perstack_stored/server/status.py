@@ -38,6 +38,7 @@ class StatusReporter:
         self._waiting = waiting
         self._endpoints = parts.endpoints
         self._keeper = parts.keeper
+        self._retention = parts.retention
         self._index, self._tree = parts.projections
         self._started = time.monotonic()
         self._line_at = self._started, self._journal.mark.position
@@ -100,6 +101,7 @@ class StatusReporter:
                 "guards": len(committer.guards),
                 "guardsEndedEarly": committer.guards.ended_early,
             },
+            "retention": self._retention.describe(),
             "refused": self.refused(),
             "held": {"requests": len(self._group_commit), "bytes": self._group_commit.bytes},
             "partsBytes": self._multipart.bytes,

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
@@ -46,6 +46,7 @@ class Committer:
         self._sessions = sessions
         self.guards = sessions.guards
         self._guards_before: list[tuple[Key, Guard | None]] = []  # of a batch that is not written yet
+        self._quiet: set[str] = set()  # jobs that are watched, and of which nothing came since
         self.stored: Counter[int] = Counter()  # records by kind
         self.repeated = 0
         self.refused: Counter[str] = Counter()  # by code
@@ -110,15 +111,19 @@ class Committer:
                 # A session that is not known, and does not begin with its first number, is an old one.
                 session.begun = self._position_after(appends) if request.seq == 1 else 0
             begun = session.begun
+        is_plain = request.refusals is None and not self.guards and not self._quiet
         refusals: dict[int, Refusal] = {}
         groups: list[_Group] = []
         records: list[Record] = []
         for i in range(repeats, len(items)):
             kind, payload = items[i]
             try:
-                self._check(request, i, begun)
-                if kind == _DELETION:
-                    self._guard(payload, self._position_after(appends) + 1, now_ms)
+                if is_plain and kind != _DELETION:
+                    value_check.check(kind, payload)
+                else:
+                    self._check(request, i, begun)
+                    if kind == _DELETION:
+                        self._guard(payload, self._position_after(appends) + 1, now_ms)
             except Refusal as refusal:
                 refusals[i] = refusal.alone()
                 if request.atomic:
@@ -144,12 +149,39 @@ class Committer:
             deletions.check_operation(request.op, deletions.check(payload))
         elif request.refusals is None:
             value = value_check.check(kind, payload)
-            if self.guards:
-                self.guards.check(*values.owner_of(value), begun)
+            if self.guards or self._quiet:
+                self._check_owner(*values.owner_of(value), begun)
         elif i in request.refusals:
             raise request.refusals[i]
-        elif self.guards:
-            self.guards.check(*request.owners[i], begun)
+        elif self.guards or self._quiet:
+            self._check_owner(*request.owners[i], begun)
+
+    def _check_owner(self, job: str, run: str, begun: int) -> None:
+        self._quiet.discard(job)
+        self.guards.check(job, run, begun)
+
+    def watch(self, jobs: Iterable[str]) -> int:
+        """Watch these jobs from now on, and no others; returns the position of the last record so far."""
+        self._quiet = set(jobs)
+        return self.journal.written.position
+
+    def is_quiet(self, job: str) -> bool:
+        """Whether a job is watched, and no store to it has come since."""
+        return job in self._quiet
+
+    def delete(self, payload: Payload) -> int:
+        """Write a deletion of the daemon's own; returns its position, which is not synced yet.
+
+        Raises:
+            StorageFullError: there is no room; nothing was written.
+            JournalFailedError: the process must end.
+        """
+        now_ms = self.journal.clock.now_ms()
+        (position,) = self.journal.write([Append(NO_SESSION, 0, [Record(_DELETION, 0, payload)])])
+        deletion = deletions.decode(payload)
+        self.guards.put((deletion.jobId, deletion.runId or ""), Guard(position, now_ms))
+        self.stored[_DELETION] += 1
+        return position
 
     def _position_after(self, appends: Sequence[Append]) -> int:
         """The position of the last record once these are written."""

@@ -18,7 +18,7 @@ from perstack_stored.protocol.messages import Reply, ReplySink
 from .commit import Committer
 from .commit_queue import CommitQueue
 from .large_values import LargeValueQueue
-from .requests import StoreRequest
+from .requests import Payload, StoreRequest
 
 # A sync in the loop costs less processor time than one in a thread: the two would take the interpreter's lock
 # from each other. In a thread, the loop decodes the next stores while the disk works on a long sync.
@@ -163,6 +163,18 @@ class GroupCommit:
         else:
             journal.sync_soon(self._wake)
         return True
+
+    def store_deletion(self, payload: Payload) -> int:
+        """Store a deletion of the daemon's own, which nobody waits for; returns its position.
+
+        Raises:
+            StorageFullError: there is no room; nothing was written.
+            JournalFailedError: the process must end.
+        """
+        position = self.committer.delete(payload)
+        self._pending.append(PendingBatch(position, [], []))
+        self._journal.sync_soon(self._wake)
+        return position
 
     def collect_sync(self) -> None:
         """Answer the batches that a finished sync covers, and start the next sync."""

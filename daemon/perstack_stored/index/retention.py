@@ -1,0 +1,204 @@
+"""Which jobs retention deletes: chosen from the index by age, count and bytes, whole jobs only, oldest first.
+
+A job's age is that of its last record, by the daemon's time. A job that may still run is kept, unless it has
+been silent for `running_days`.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from perstack_stored.journal import entry_format
+from perstack_stored.journal.reader import JournalReader, LogPosition
+
+from .connection import read_cursor
+from .sizes import size_of
+
+JOBS_MAX = 1000
+"""Jobs that one sweep deletes at most."""
+_DAY_MS = 86_400_000
+_FAILED = frozenset({"stoppedByError", "stoppedByMaxSteps", "stoppedByExceededMaxSteps", "failed"})
+_FAILED_ENDS = frozenset({"stopRunByError", "stopRunByExceededMaxSteps"})
+_LAST = (
+    "max(coalesce((SELECT position FROM job WHERE job.id = {name}), 0), coalesce((SELECT"
+    " max(last_position) FROM run JOIN run_count ON run_count.run = run.id WHERE run.job = {name}), 0))"
+)
+_JOBS = f"SELECT name, status, {_LAST.format(name='known_job.name')} AS last FROM known_job ORDER BY last"  # noqa: S608
+_LAST_OF = f"SELECT {_LAST.format(name=':job')}"
+_END = (
+    "SELECT ended FROM run JOIN run_count ON run_count.run = run.id WHERE job = ? AND parent IS NULL"
+    " ORDER BY first_position DESC LIMIT 1"
+)
+_PLACE = "SELECT position, segment, offset FROM place WHERE position {} ? ORDER BY position {} LIMIT 1"
+
+
+class Policy(NamedTuple):
+    """What is kept; 0 is no limit.
+
+    Attributes:
+        days: since the last record of a job that does not run.
+        failed_days: the same for one that failed, in place of `days`.
+        running_days: since the last record of one that may still run.
+        jobs: count of jobs.
+        bytes: of all jobs, by their files in the tree and their share of the journal.
+    """
+
+    days: int = 0
+    failed_days: int = 0
+    running_days: int = 0
+    jobs: int = 0
+    bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return any(self)
+
+
+class Candidate(NamedTuple):
+    """A job that goes: why, its last record, and its bytes on disk."""
+
+    job: str
+    why: str
+    last_position: int
+    bytes: int
+
+
+class Selection:
+    """Chooses jobs."""
+
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        policy: Policy,
+        position_at: Callable[[int], int],
+        journal_share: Callable[[], float],
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            database: the index, read only.
+            policy: what is kept.
+            position_at: the position up to which records are older than a time in ms.
+            journal_share: bytes of the journal's files for each byte of it.
+            rest: called now and then, so that other threads get their turn.
+        """
+        self._database = database
+        self._policy = policy
+        self._position_at = position_at
+        self._journal_share = journal_share
+        self._rest = rest
+
+    def candidates(self, now_ms: int, limit: int = JOBS_MAX) -> list[Candidate]:
+        """The jobs that go now, the oldest first.
+
+        Raises:
+            sqlite3.Error, IndexUnusableError, DamageError: index or journal can't be read.
+        """
+        policy = self._policy
+        if not policy:
+            return []
+        share = self._journal_share()
+        rows = self._database.execute(_JOBS).fetchall()
+        sizes = {name: self._bytes(name, share) for name, _, _ in rows} if policy.bytes else {}
+        jobs_over = len(rows) - policy.jobs if policy.jobs else 0
+        bytes_over = sum(sizes.values()) - policy.bytes if policy.bytes else 0
+        ages = _Ages(policy, self._position_at, now_ms)
+        found: list[Candidate] = []
+        for name, status, last in rows:
+            if len(found) == limit:
+                break
+            state = self._state(name, status)
+            why = ages.why(state, last)
+            if not why and state != "running":
+                why = "jobs" if jobs_over > 0 else "bytes" if bytes_over > 0 else ""
+            if not why:
+                continue
+            size = sizes.get(name) if sizes else None
+            found.append(Candidate(name, why, last, self._bytes(name, share) if size is None else size))
+            jobs_over, bytes_over = jobs_over - 1, bytes_over - found[-1].bytes
+        return found
+
+    def unchanged(self, candidates: list[Candidate]) -> Iterator[Candidate]:
+        """Those of which nothing was stored since they were chosen."""
+        for one in candidates:
+            (last,) = self._database.execute(_LAST_OF, {"job": one.job}).fetchone()
+            if last == one.last_position:
+                yield one
+
+    def _state(self, job: str, status: str | None) -> str:
+        if status == "completed":
+            return "finished"
+        if status in _FAILED:
+            return "failed"
+        if status is not None:
+            return "running"  # what is not known to have ended is kept
+        row = self._database.execute(_END, (job,)).fetchone()
+        ended = None if row is None else row[0]
+        return "finished" if ended == "completeRun" else "failed" if ended in _FAILED_ENDS else "running"
+
+    def _bytes(self, job: str, share: float) -> int:
+        self._rest()
+        size = size_of(self._database, job)
+        return size.tree_bytes + int(size.bytes * share)
+
+
+class _Ages:
+    """Positions up to which jobs are too old, by their state."""
+
+    def __init__(self, policy: Policy, position_at: Callable[[int], int], now_ms: int) -> None:
+        def upto(days: int) -> int:
+            return position_at(now_ms - days * _DAY_MS) if days else 0
+
+        self._upto = {
+            "finished": upto(policy.days),
+            "failed": upto(policy.failed_days or policy.days),
+            "running": upto(policy.running_days),
+        }
+
+    def why(self, state: str, last: int) -> str:
+        """Why a job goes, or nothing."""
+        return "age" if last <= self._upto[state] else ""
+
+
+class JournalTimes:
+    """Finds positions by the daemon's time, at the places that the index has of the journal."""
+
+    def __init__(self, database: sqlite3.Connection, reader: JournalReader) -> None:
+        self._database = database
+        self._reader = reader
+
+    def position_at(self, time_ms: int) -> int:
+        """The last position up to which all records were stored by a time.
+
+        Raises:
+            NotAnEntryError, DamageError, OSError: the journal can't be read there.
+        """
+        until = read_cursor(self._database)
+        low, high = 0, until.position + 1  # the entry at `low` is old enough, that at `high` is not
+        start: tuple[int, int] | None = None  # segment and offset of `low`
+        while high - low > 1:
+            place = self._place("<=", "DESC", (low + high) // 2)
+            if place is None or place[0] <= low:
+                place = self._place(">", "ASC", low)
+                if place is None or place[0] >= high:
+                    break
+            if self._time_at(*place[1:]) <= time_ms:
+                low, start = place[0], place[1:]
+            else:
+                high = place[0]
+        if start is None:
+            return 0
+        last = low
+        for entry in self._reader.entries(LogPosition(low - 1, *start), until, split_large=True):
+            if entry.header.position >= high or entry.header.time_ms > time_ms:
+                break
+            last = entry.header.position + entry.header.count - 1
+        return last
+
+    def _place(self, comparison: str, order: str, position: int) -> tuple[int, int, int] | None:
+        row = self._database.execute(_PLACE.format(comparison, order), (position,)).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]), int(row[2]))
+
+    def _time_at(self, segment: int, offset: int) -> int:
+        data = self._reader.payload(segment, offset, entry_format.ENTRY_HEADER_BYTES)
+        return entry_format.decode_header(data).time_ms
