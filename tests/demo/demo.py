@@ -32,6 +32,7 @@ PROBLEMS_SHOWN = 20
 POLL_SECONDS = 0.01
 TRY_NEXT = """\
 .venv/bin/perstack-stored serve --base-path demo-run &    # stop it with: kill %1
+.venv/bin/perstack-storectl inspect --open --base-path demo-run    # in the browser
 find demo-run/jobs/agent1-a1 | sort | head -20
 .venv/bin/python - <<'END'
 from perstack_storage import Client

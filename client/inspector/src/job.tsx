@@ -121,10 +121,12 @@ function TimeTravel({ loaded, position }: { loaded: Loaded; position: number | n
       <button type="button" title="One record back" aria-label="One record back" onClick={() => move(index - 1)}>‹</button>
       <button type="button" title="One record on" aria-label="One record on" disabled={position === null} onClick={() => move(index + 1)}>›</button>
       <Link to={path(["records", String(record.position)])} class="code">#{record.position}</Link>
-      <span class="dim">{textIn(record.value, "type") || record.op}, {clock(numberIn(record.value, "timestamp") || record.time)}</span>
+      <span class="dim">{line(textIn(record.value, "type") || (NOUNS[record.op] ?? record.op), 40)}, {clock(numberIn(record.value, "timestamp") || record.time)}</span>
     </div>
   )
 }
+
+const NOUNS: { [op: string]: string } = { storeJob: "job", storeCheckpoint: "checkpoint", storeRunSetting: "run setting", deleteRun: "deletion of a run" }
 
 function indexOf(log: Loaded["log"], position: number): number {
   let low = 0

@@ -1,0 +1,73 @@
+"""Pictures of each screen, light and dark, for client/inspector/README.md.
+
+python -m tests.inspector.screenshots FOLDER
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
+
+from tests.helpers.daemon import running_daemon
+from tests.helpers.inspector import running_inspector
+from tests.helpers.replay import calls_of
+from tests.inspector import runs
+from tests.inspector.browsing import at, store
+
+SIZE = ViewportSize(width=1180, height=720)
+NARROW = ViewportSize(width=400, height=780)
+CONTENT = "main :is(a.job, canvas, table, .step, .events)"
+SCREENS = {
+    "jobs": "/",
+    "job": "/jobs/job-delegated",
+    "then": "/jobs/job-delegated?at=700",
+    "run": "/jobs/job-completed/runs/run-1?step=2",
+    "events": "/jobs/job-completed/runs/run-1?view=events",
+    "usage": "/jobs/job-delegated?tab=usage",
+}
+
+
+def main(folder: Path) -> None:
+    """Take the pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        running_daemon(Path(temporary) / "base") as daemon,
+        running_inspector(daemon) as inspector,
+        sync_playwright() as playwright,
+    ):
+        for _, calls in runs.every(time.time_ns() // 1_000_000):
+            store(daemon.endpoint, calls)
+        store(daemon.endpoint, calls_of("b", "captured-b"))
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for theme in ("light", "dark"):
+            _take(browser, inspector.address, folder, theme)
+        browser.close()
+
+
+def _take(browser: Browser, address: str, folder: Path, theme: str) -> None:
+    context = browser.new_context(color_scheme="dark" if theme == "dark" else "light", viewport=SIZE)
+    page = context.new_page()
+    page.goto(address)
+    for name, path in SCREENS.items():
+        at(page, path)
+        expect(page.locator(CONTENT).first).to_be_visible()
+        page.screenshot(path=folder / f"{name}-{theme}.png")
+    at(page, "/jobs/job-completed?tab=checkpoints")
+    page.get_by_role("link", name="what changed").nth(1).click()
+    expect(page.locator(".message.plus").first).to_be_visible()
+    page.screenshot(path=folder / f"difference-{theme}.png")
+    page.set_viewport_size(NARROW)
+    at(page, "/jobs/job-delegated")
+    expect(page.locator("canvas")).to_be_visible()
+    page.screenshot(path=folder / f"narrow-{theme}.png")
+    context.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
