@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <zmq.h>
 
@@ -20,6 +21,8 @@
 #define PART_BYTES 4194304
 #define HEADER_ROOM 512
 #define SOCKET_PATH_MAX 107
+/* A daemon that is being started again has so long to make its socket. */
+#define RESTART_MS 1000
 /* A wait is made of slices of so long; a slice counts as twice that at most, however long the process stood still. */
 #define SLICE_MS 100
 /* A listing may have so many bytes. A daemon that never comes to an end must not fill the memory. */
@@ -31,6 +34,8 @@ struct ps_client {
     void *context;
     void *socket; /* NULL: to be connected */
     char *endpoint;
+    char *base; /* NULL where the endpoint was named */
+    int met;    /* the daemon has answered: a socket that is missing later means a restart */
     int timeout_ms;
     long long shown_ms; /* by the clock of `now_ms`, when it was looked at last */
     long long looked_at_ms;
