@@ -42,7 +42,8 @@ def page(context: BrowserContext, inspector: Inspector) -> Page:
 
 def names(page: Page) -> list[str]:
     """The ids in the list of jobs, from top to bottom."""
-    return page.locator("a.job .code").all_inner_texts()
+    found: list[str] = page.locator("a.job .code").all_inner_texts()
+    return found
 
 
 def test_jobs_come_newest_first_with_status_and_figures(page: Page) -> None:
