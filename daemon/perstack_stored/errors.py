@@ -24,6 +24,7 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
         *,
         retry_after_ms: int | None = None,
         item: int | None = None,
+        position: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -31,6 +32,7 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
         self.field = field
         self.retry_after_ms = retry_after_ms
         self.item = item
+        self.position = position
 
     def alone(self) -> "Refusal":
         """This error without its traceback, to be kept: a traceback keeps all frames that it came through.
@@ -51,6 +53,8 @@ class Refusal(StoredError):  # noqa: N818 - an answer, as the protocol has it
             error["retryAfterMs"] = self.retry_after_ms
         if self.item is not None:
             error["item"] = self.item
+        if self.position is not None:
+            error["position"] = self.position
         return error
 
 

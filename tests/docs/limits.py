@@ -11,6 +11,8 @@ from perstack_stored.model.nesting import NESTING_MAX
 from perstack_stored.protocol.frames import ARGUMENTS_BYTES_MAX, HEADER_BYTES_MAX
 from perstack_stored.protocol.limits import DELETIONS_MAX, READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import VALUES_MAX
+from perstack_stored.store.fences import HISTORY_BYTES
+from perstack_stored.store.last_writers import KEYS_MAX
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "daemon/docs/limits.md"
@@ -30,6 +32,8 @@ FIXED = (
     ("characters of a deletion's reason", WHY_CHARS_MAX),
     ("deletions that late stores are guarded against", GUARDS_MAX),
     ("values that are coming in parts at a time", VALUES_MAX),
+    ("jobs and runs whose last writer is known", KEYS_MAX),
+    ("bytes of the journal that tell the last writers after a start, at least", HISTORY_BYTES),
     ("bytes of a `job.json` with line breaks; a larger one is one line", LAYOUT_BYTES_MAX),
 )
 

@@ -65,6 +65,9 @@ class Frames:
             header |= {"session": session, "seq": max(1, seq)}
             if random.random() < 0.7:
                 header["settled"] = max(0, seq - 1)
+            if random.random() < 0.2:
+                position = random.choice((0, 10, 1000, 10_000, 2**53 - 1, 2**53))
+                header["expect"] = {"jobId": f"j{random.randrange(3)}", "position": position}
         elif self._op in READS and random.random() < 0.3:
             header["timeoutMs"] = random.choice((0, 1, 1000))
         return header
@@ -119,6 +122,8 @@ class Frames:
                     "seq",
                     "settled",
                     "items",
+                    "atomic",
+                    "expect",
                     "part",
                     "parts",
                     "bytes",
@@ -209,6 +214,8 @@ class Frames:
                 )
             )
         header |= {"op": "store", "items": items}
+        if random.random() < 0.5:
+            header["atomic"] = random.choice((True, True, False, None, 1))
         return [_frame(header, b"".join(values))]
 
     def _part(self) -> list[bytes]:

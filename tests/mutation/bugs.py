@@ -77,6 +77,48 @@ _BUGS = (
         "is_atomic = False",
     ),
     _Bug(
+        "a store goes on though another session took its job over",
+        "store/fences.py",
+        "if met <= expected.position:",
+        "if True:",
+    ),
+    _Bug(
+        "the last writers miss what is written now",
+        "store/commit.py",
+        "                    self.fences.note(owners[i], key, self._planned)\n",
+        "                    pass\n",
+    ),
+    _Bug(
+        "the last writers miss what is written while the history is read",
+        "store/fences.py",
+        "            self._waiting.append(_Noted(owner, session, position))\n",
+        "            pass\n",
+    ),
+    _Bug(
+        "what is older than the history counts as nothing",
+        "store/last_writers.py",
+        "            return self.floor\n",
+        "            return 0\n",
+    ),
+    _Bug(
+        "a session's own stores count as another's",
+        "store/last_writers.py",
+        "        return writer.other\n",
+        "        return writer.position\n",
+    ),
+    _Bug(
+        "a store that was not written counts as a writer's",
+        "store/commit.py",
+        "        self.fences.forget()\n        for plan in reversed",
+        "        for plan in reversed",
+    ),
+    _Bug(
+        "a settled store is called a conflict",
+        "store/commit.py",
+        "if seq > plan.session.forgotten else None",
+        "if True else None",
+    ),
+    _Bug(
         "a segment begins without the sessions",
         "journal/writer.py",
         "sessions = self._sessions.snapshot()",

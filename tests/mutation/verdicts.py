@@ -1,6 +1,7 @@
 """Of the planted bugs that the simulation can't see: the test that does, or why nobody can."""
 
 _RECOVERY = "tests/unit/journal/test_recovery.py"
+_FENCES = "tests/unit/store/test_fences.py"
 _EXEC = ("tests/integration/test_exec.py", "-k", "several or many or killed or joined")
 _LIFECYCLE = "tests/integration/test_lifecycle.py"
 _REBUILD = "tests/offline/test_rebuild.py"
@@ -27,6 +28,19 @@ TESTS: dict[str, tuple[str, ...]] = {
     "recovery forgets that an entry is atomic": (
         "tests/unit/store/test_atomic.py::test_recovery_keeps_it_whole_and_marked",
     ),
+    "the last writers miss what is written while the history is read": (
+        f"{_FENCES}::test_while_the_history_is_read_stores_are_busy_and_take_no_number",
+    ),
+    "what is older than the history counts as nothing": (
+        f"{_FENCES}::test_what_is_older_than_the_history_is_too_old",
+    ),
+    "a session's own stores count as another's": (
+        f"{_FENCES}::test_the_session_s_own_stores_are_no_conflict",
+    ),
+    "a store that was not written counts as a writer's": (
+        f"{_FENCES}::test_a_full_disk_leaves_no_writer_that_did_not_write",
+    ),
+    "a settled store is called a conflict": (f"{_FENCES}::test_what_was_settled_is_old_and_no_conflict",),
     "a restore cuts an atomic batch in two": (
         f"{_BACKUP}::test_a_restore_does_not_cut_an_atomic_batch_in_two",
     ),

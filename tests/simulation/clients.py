@@ -17,6 +17,10 @@ from tests.simulation.workload import Value, Workload, job_of
 DELETION_ODDS = 0.08
 
 
+# Of a store that does not find what it expects. After a restart the daemon may not know why it refused.
+_NOT_FOUND = frozenset({"CONFLICT", "SEQUENCE_OLD"})
+
+
 class Request(NamedTuple):
     """A frame of one store or several; `seq` 0 without a session. An atomic one is all or nothing."""
 
@@ -24,6 +28,7 @@ class Request(NamedTuple):
     values: tuple[Value, ...]
     bad: frozenset[int]  # indices of values that must be refused
     atomic: bool = False
+    expect: tuple[str, int] | None = None  # nobody else has stored for the job after the position
 
     def frame(self, id: int, session: bytes, settled: int) -> bytes:
         """The bytes on the wire."""
@@ -32,6 +37,8 @@ class Request(NamedTuple):
             header |= {"op": "store", "items": [[value.op, len(value.payload)] for value in self.values]}
         if self.atomic:
             header["atomic"] = True
+        if self.expect:
+            header["expect"] = dict(zip(("jobId", "position"), self.expect, strict=True))
         if self.seq:
             header |= {"session": session.hex(), "seq": self.seq, "settled": settled}
         return json.dumps(header).encode() + b"\n" + b"".join(value.payload for value in self.values)
@@ -49,6 +56,8 @@ class Ledger:
         self.loose: set[Value] = set()  # without a session
         # Atomic requests by session and number: how many values, and whether one of them is bad.
         self.atomic: dict[tuple[bytes, int], tuple[int, bool]] = {}
+        self.expected: dict[tuple[bytes, int], tuple[str, int]] = {}  # by session and number
+        self.conflicts: set[tuple[bytes, int]] = set()  # refused for good
         self.acknowledged: dict[int, Value] = {}  # by position
         self.numbers: dict[tuple[bytes, int], int] = {}  # position by session and number
         self.seen: dict[int, Stored] = {}  # by position: what a reader was shown
@@ -60,6 +69,7 @@ class Ledger:
         new.sent, new.loose, new.acknowledged = dict(self.sent), set(self.loose), dict(self.acknowledged)
         new.numbers, new.seen, new.imported = dict(self.numbers), dict(self.seen), set(self.imported)
         new.starts, new.atomic = set(self.starts), dict(self.atomic)
+        new.expected, new.conflicts = dict(self.expected), set(self.conflicts)
         return new
 
     def acknowledge(self, session: bytes, seq: int, value: Value, position: int) -> None:
@@ -95,23 +105,31 @@ class Client:
         self.must_retry = False
         self.is_stale = False  # what it stored to was deleted
         self.renewed = 0  # sessions before this one
+        self.held = 0  # the position of its last read, or of its last store that was answered
 
     def copy(self) -> "Client":
         new = Client(self.name, self.session)
+        new.held = self.held
         new.next_seq, new.settled, new.must_retry = self.next_seq, self.settled, self.must_retry
         new.unanswered, new.is_stale, new.renewed = deque(self.unanswered), self.is_stale, self.renewed
         return new
 
-    def make(self, workload: Workload, random: Random) -> Request:
-        """A new request, which is now unanswered."""
+    def make(self, workload: Workload, random: Random, end: int) -> Request:
+        """A new request, which is now unanswered; a read at this moment would be answered with `end`."""
         count = 1 if random.random() < 0.6 else random.randint(2, 5)
         bad = frozenset(i for i in range(count) if self.session and random.random() < 0.05)
         if self.is_stale and self.session and not self.unanswered:
             self._renew()
+        expect = None
+        if self.session and random.random() < 0.4:
+            if random.random() < 0.3:
+                self.held = end
+            expect = f"j{random.randrange(2)}", self.held
         if not bad and count == 1 and random.random() < DELETION_ODDS:
-            return self._add((workload.deletion(),), bad)
+            return self._add(Request(0, (workload.deletion(),), bad, expect=expect))
         values = tuple(workload.bad_value() if i in bad else workload.value() for i in range(count))
-        return self._add(values, bad, atomic=count > 1 and random.random() < 0.5)
+        atomic = bool(self.session) and count > 1 and random.random() < 0.5
+        return self._add(Request(0, values, bad, atomic, expect))
 
     def _renew(self) -> None:
         """Begin a new session: what the old one stored to was deleted."""
@@ -119,12 +137,10 @@ class Client:
         self.next_seq, self.settled, self.is_stale = 1, 0, False
         self.renewed += 1
 
-    def _add(self, values: tuple[Value, ...], bad: frozenset[int], *, atomic: bool = False) -> Request:
-        if not self.session:
-            request = Request(0, values, frozenset())
-        else:
-            request = Request(self.next_seq, values, bad, atomic=atomic)
-            self.next_seq += len(values)
+    def _add(self, request: Request) -> Request:
+        if self.session:
+            request = request._replace(seq=self.next_seq)
+            self.next_seq += len(request.values)
         self.unanswered.append(request)
         return request
 
@@ -155,11 +171,15 @@ class Client:
                     raise Violation(f"item {i} of {request.values} was refused, but its job never deleted")
                 self.is_stale = True
                 continue
+            if request.expect and isinstance(result, dict) and result["code"] in _NOT_FOUND:
+                ledger.conflicts.add((self.session, request.seq + i))
+                continue
             must_be_refused = bool(request.bad) if request.atomic else i in request.bad
             if isinstance(result, int) == must_be_refused:
                 raise Violation(f"item {i} of {request.values}: {result}")
             if isinstance(result, int):
                 ledger.acknowledge(self.session, request.seq + i if request.seq else 0, value, result)
+                self.held = max(self.held, result)
         self.unanswered.remove(request)
         if self.unanswered and self.session:
             self.settled = max(self.settled, self.unanswered[0].seq - 1)
@@ -178,6 +198,8 @@ class Client:
             return None
         if error["code"] == "DELETED" and (count == 1 or request.atomic):
             return [error] * count
+        if error["code"] in _NOT_FOUND and request.expect and (request.atomic or count == 1):
+            return [error] * count
         if (count > 1 and not request.atomic) or not request.bad:
             raise Violation(f"refused for good: {error}")
         if request.atomic and error.get("item") != min(request.bad):
@@ -191,6 +213,8 @@ class Client:
         for i, value in enumerate(request.values):
             if request.seq:
                 ledger.sent[self.session, request.seq + i] = value
+                if request.expect:
+                    ledger.expected[self.session, request.seq + i] = request.expect
             else:
                 ledger.loose.add(value)
 

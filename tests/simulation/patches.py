@@ -20,7 +20,7 @@ from perstack_stored.journal import writer as journal
 from perstack_stored.projection import index_projection, tree_projection
 from perstack_stored.projection import worker as follower
 from perstack_stored.server import dispatch, loop, projections, status
-from perstack_stored.store import commit, group_commit
+from perstack_stored.store import commit, fences, group_commit
 from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree import file_writer, remover
 from perstack_stored.tree_import import first_start
@@ -69,10 +69,14 @@ def simulated() -> Iterator[None]:
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
         put(syncer, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
         put(prepare, "threading", SimpleNamespace(Thread=FakeThread))
+        put(fences, "threading", SimpleNamespace(Thread=FakeThread))
+        put(fences, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
         put(journal, "secrets", SimpleNamespace(randbits=_randbits))
         put(journal, "uuid", SimpleNamespace(uuid4=_uuid4))
         # Bounds so small that a short history reaches them.
         put(journal, "GROWTH_BYTES", 4096)
+        put(fences, "AT_ONCE_BYTES", 2048)
+        put(fences, "HISTORY_BYTES", 20_000)
         put(tree_cursor, "UNSYNCED_RECORDS_MAX", 6)
         put(file_writer, "_FOLDERS_OPEN_MAX", 3)
         put(remover, "UNLINKED_AT_ONCE", 2)

@@ -4,12 +4,12 @@ import json
 
 from perstack_stored.journal.clock import CLOCK_STEP_MS
 from tests.simulation.clients import Ledger, Violation
-from tests.simulation.expected import DELETION, IMPORTED, Stored
+from tests.simulation.expected import DELETION, IMPORTED, JOB, Stored
 from tests.simulation.workload import KINDS, Value, job_of, op_of
 
 
 def check_records(records: list[Stored], ledger: Ledger) -> None:
-    """Acknowledged, whole, once, in order, all or nothing, nothing invented, nothing shown taken back.
+    """Acknowledged, whole, once, in order, all or nothing, nothing invented, nothing taken back.
 
     Raises:
         Violation: a promise was broken.
@@ -17,6 +17,7 @@ def check_records(records: list[Stored], ledger: Ledger) -> None:
     _check_row(records, ledger)
     _check_sent(records, ledger)
     _check_atomic(records, ledger)
+    _check_expected(records, ledger)
     _check_kept(records, ledger)
     _check_deleted(records)
 
@@ -59,6 +60,26 @@ def _check_atomic(records: list[Stored], ledger: Ledger) -> None:
         found = [numbers[session, seq + i] for i in range(count) if (session, seq + i) in numbers]
         if found and (is_refused or found != list(range(found[0], found[0] + count))):
             raise Violation(f"of the {count} stores of an atomic batch these positions are there: {found}")
+
+
+def _check_expected(records: list[Stored], ledger: Ledger) -> None:
+    """What was stored found what it expected; what did not find it is not there."""
+    by_job: dict[str, list[Stored]] = {}
+    for stored in records:
+        number = stored.session, stored.seq
+        if number in ledger.conflicts:
+            raise Violation(f"position {stored.position} holds what was refused as a conflict")
+        value = json.loads(stored.payload)
+        of_job = by_job.setdefault(value["id"] if stored.kind == JOB else value["jobId"], [])
+        if number in ledger.expected:
+            job, position = ledger.expected[number]
+            others = [s for s in by_job.get(job, []) if s.position > position and s.session != stored.session]
+            if others:
+                raise Violation(
+                    f"position {stored.position} expected no other store for {job} after {position}, but"
+                    f" {others[0].position} is one"
+                )
+        of_job.append(stored)
 
 
 def _check_kept(records: list[Stored], ledger: Ledger) -> None:

@@ -380,7 +380,7 @@ class World:
                 self._deliver(client, client.frame(request))
         elif self.to_make > 0 and len(client.unanswered) < 6 and self.workload is not None:
             self.to_make -= 1
-            request = client.make(self.workload, random)
+            request = client.make(self.workload, random, self.journal.mark.position)
             client.note_sent(request, self.ledger)
             if random.random() < 0.03:
                 return

@@ -178,8 +178,9 @@ class IndexWriter:
             )
 
     def _note_large(self, position: int, value: values.Value) -> None:
-        owner = (value.id, "") if isinstance(value, values.Job) else (value.jobId, value.runId)
-        self._database.execute("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (position, *owner))
+        self._database.execute(
+            "INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (position, *values.owner_of(value))
+        )
 
     def _index_entry(self, entry: Entry) -> None:
         header, data = entry.header, entry.data

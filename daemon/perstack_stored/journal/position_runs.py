@@ -85,12 +85,23 @@ class PositionRuns:
         if passed:
             del packed[:passed]
 
-    def keep(self, numbers: int) -> None:
-        """Keep the newest `numbers` store numbers, and the last run in any case; forget older runs."""
+    def keep(self, numbers: int) -> int:
+        """Keep the newest `numbers` store numbers, and the last run in any case; forget older runs.
+
+        Returns:
+            the number up to which runs may be forgotten by this.
+        """
         packed = self._packed
-        if len(packed) > 2:  # noqa: PLR2004 - more than one
-            last = packed[-2]
-            self.settle(min(last + (packed[-1] & _COUNT_MASK) - numbers, last - 1))
+        if len(packed) <= 2:  # noqa: PLR2004 - one
+            return 0
+        last = packed[-2]
+        through = max(0, min(last + (packed[-1] & _COUNT_MASK) - numbers, last - 1))
+        self.settle(through)
+        return through
+
+    def before_first(self) -> int | None:
+        """The number before the first run; None without runs."""
+        return self._packed[0] - 1 if self._packed else None
 
     def position_of(self, seq: int) -> int | None:
         """Position of a store, or None."""

@@ -48,16 +48,18 @@ class Session:
     Attributes:
         last: the highest number admitted.
         written: the highest number in the journal: a store may still be on its way there.
+        forgotten: of stores up to this number the positions may be forgotten. A later one without a position
+            was refused, or is new.
         used_ms: the daemon's time of its last store, as journalled.
         used: the same on time.monotonic, by which it ages, so that a changed clock has no effect.
         client: the client that stored last.
         begun: the position after which it began; 0 if that is not known, `NEW` before its first store.
     """
 
-    __slots__ = ("begun", "client", "last", "runs", "used", "used_ms", "written")
+    __slots__ = ("begun", "client", "forgotten", "last", "runs", "used", "used_ms", "written")
 
     def __init__(self, last: int = 0, used_ms: int = 0, used: float = 0.0, client: Client = NOBODY) -> None:
-        self.last = self.written = last
+        self.last = self.written = self.forgotten = last
         self.used_ms = used_ms
         self.used = used
         self.client = client
@@ -72,6 +74,7 @@ class Session:
         """
         if settled:
             self.runs.settle(settled)
+            self.forgotten = max(self.forgotten, settled)
         expected = self.last + 1
         if seq > expected and settled < seq - 1:
             raise Refusal(
@@ -88,7 +91,7 @@ class Session:
         made = self.runs.add(seq, position, count)
         if made:
             # A client with a window of w has at most w unanswered; it can't ask for anything older.
-            self.runs.keep(remembered_max)
+            self.forgotten = max(self.forgotten, self.runs.keep(remembered_max))
         return made
 
     def position_of(self, seq: int) -> int | None:
@@ -312,6 +315,7 @@ class Sessions:
                 held[session.client] -= len(session.runs)
                 self._runs -= len(session.runs)
                 session.runs.clear()
+                session.forgotten = session.written
                 if self._runs <= wanted:
                     return
 
@@ -410,6 +414,8 @@ class Sessions:
             session.last = session.written = written
             for run in runs:
                 self._runs += session.runs.add(*run)
+            before = session.runs.before_first()
+            session.forgotten = written if before is None else before
             self._bound()
         if self._runs > self._runs_max:
             self._bound_runs()

@@ -22,7 +22,7 @@ from .clock import JournalClock
 from .entry_format import EntryFields, EntryType, Record, SegmentHeader
 from .epochs import Epoch
 from .preallocation import NEXT_NAME, SegmentPreallocator, fill, write_zeros
-from .reader import LogPosition, segment_name
+from .reader import JournalReader, LogPosition, segment_name
 from .recovery import Recovered, recover, refuse_lost_end
 from .segment_file import open_segment
 from .segment_head import encode_head
@@ -143,6 +143,10 @@ class JournalWriter:
             total += self._ends[number]
             number += 1
         return total + self._offset
+
+    def open_reader(self) -> JournalReader:
+        """Return a reader of this journal, which may be used in another thread; the caller closes it."""
+        return JournalReader(self._files, self._dir)
 
     def append(self, batch: Sequence[Append]) -> list[int]:
         """`write` and `sync`."""

@@ -50,6 +50,14 @@ OPERATIONS = frozenset(
 )
 
 
+class Expect(msgspec.Struct):
+    """What a store expects; wire.md, section 3.2."""
+
+    jobId: str  # noqa: N815 - as on the wire
+    position: int
+    runId: str | None = None  # noqa: N815
+
+
 class RequestHeader(msgspec.Struct, gc=False):
     """Header of a request; wire.md, section 2.1, describes the fields."""
 
@@ -61,6 +69,7 @@ class RequestHeader(msgspec.Struct, gc=False):
     settled: int = 0
     items: list[tuple[str, int]] | None = None
     atomic: bool | None = None
+    expect: Expect | None = None
     part: int = 0
     parts: int = 0
     bytes: int = 0

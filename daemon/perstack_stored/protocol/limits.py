@@ -4,5 +4,5 @@ READ_ALL_RECORDS_MAX = 10_000
 DELETIONS_DEFAULT = 100
 DELETIONS_MAX = 1000
 
-FEATURES = ("getEvent", "eventFilters", "omit", "summaries", "atomic", "deletion", "recordFilters")
+FEATURES = ("getEvent", "eventFilters", "omit", "summaries", "atomic", "deletion", "recordFilters", "expect")
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

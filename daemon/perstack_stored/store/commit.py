@@ -13,13 +13,18 @@ from perstack_stored.journal.sessions import NEW, Session, Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import deletions, value_check, values
 from perstack_stored.model.kinds import Kind
+from perstack_stored.model.owners import Owner
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply
 
+from .fences import Fences
 from .requests import Payload, StoreRequest
 
 _DELETION = int(Kind.DELETION)
+
+# Errors that say nothing of a value. What is wrong with a value is named first: a retry has the same answer.
+_OF_THE_STATE = {ErrorCode.CONFLICT: 1, ErrorCode.SEQUENCE_OLD: 2}
 
 
 class _Group(NamedTuple):
@@ -51,6 +56,8 @@ class Committer:
         self.repeated = 0
         self.refused: Counter[str] = Counter()  # by code
         self.counter = RequestCounter()
+        self.fences = Fences(journal)
+        self._planned = 0  # while the fences are active: the position of the last record planned
 
     def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
         """Write the stores of a batch; send the answers once the journal has synced what is written now.
@@ -64,6 +71,7 @@ class Committer:
         now_ms, now = self.journal.clock.now_ms(), time.monotonic()
         self._guards_before.clear()
         self.guards.expire(now_ms)
+        self._planned = self.journal.written.position
         for request in requests:
             try:
                 plans.append(self._plan(request, appends, now_ms, now))
@@ -88,22 +96,10 @@ class Committer:
         return frames.error_answer(id, refusal)
 
     def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int, now: float) -> _Plan:
-        session = None
-        last_before = repeats = 0
+        if request.expect is not None:
+            self.fences.prepare()
+        session, last_before, repeats = self._admit(request, now_ms, now)
         items = request.items
-        if request.key is not None:
-            session = self._sessions.open(request.key, now_ms, request.client, now)
-            last_before = session.last
-            try:
-                repeats = session.admit(request.seq, len(items), request.settled)
-                if request.atomic and 0 < repeats < len(items):
-                    session.last = last_before
-                    raise Refusal(
-                        ErrorCode.BAD_REQUEST, "an atomic batch begins with numbers that were used", "seq"
-                    )
-            except Refusal:
-                self._sessions.forget_empty(request.key)
-                raise
         key = request.key or NO_SESSION
         begun = BEGINS_NOW
         if session is not None:
@@ -111,19 +107,19 @@ class Committer:
                 # A session that is not known, and does not begin with its first number, is an old one.
                 session.begun = self._position_after(appends) if request.seq == 1 else 0
             begun = session.begun
-        is_plain = request.refusals is None and not self.guards and not self._quiet
+        noting = self.fences.active
+        is_plain = request.refusals is None and not self.guards and not self._quiet and not noting
         refusals: dict[int, Refusal] = {}
         groups: list[_Group] = []
         records: list[Record] = []
+        owners: dict[int, Owner] = {}
         for i in range(repeats, len(items)):
             kind, payload = items[i]
             try:
                 if is_plain and kind != _DELETION:
                     value_check.check(kind, payload)
                 else:
-                    self._check(request, i, begun)
-                    if kind == _DELETION:
-                        self._guard(payload, self._position_after(appends) + 1, now_ms)
+                    owners[i] = self._check(request, i, begun)
             except Refusal as refusal:
                 refusals[i] = refusal.alone()
                 if request.atomic:
@@ -136,25 +132,73 @@ class Committer:
                 flags = ATOMIC if request.atomic else 0
                 appends.append(Append(key, request.seq + i if request.key else 0, records, flags))
             records.append(Record(kind, 0, payload))
-        return _Plan(request, session, last_before, repeats, refusals, groups)
+        plan = _Plan(request, session, last_before, repeats, refusals, groups)
+        if noting:
+            self._fence(plan, appends, owners)
+        if groups and items[0][0] == _DELETION:
+            self._guard(items[0][1], self._position_after(appends), now_ms)
+        return plan
 
-    def _check(self, request: StoreRequest, i: int, begun: int) -> None:
+    def _admit(self, request: StoreRequest, now_ms: int, now: float) -> tuple[Session | None, int, int]:
+        """Take the numbers of a store; returns its session, the last number before, and its repeats."""
+        if request.key is None:
+            return None, 0, 0
+        session = self._sessions.open(request.key, now_ms, request.client, now)
+        last_before, count = session.last, len(request.items)
+        try:
+            repeats = session.admit(request.seq, count, request.settled)
+            if request.atomic and 0 < repeats < count:
+                session.last = last_before
+                raise Refusal(
+                    ErrorCode.BAD_REQUEST, "an atomic batch begins with numbers that were used", "seq"
+                )
+        except Refusal:
+            self._sessions.forget_empty(request.key)
+            raise
+        return session, last_before, repeats
+
+    def _fence(self, plan: _Plan, appends: list[Append], owners: dict[int, Owner]) -> None:
+        """Refuse what does not find what it expects; note who stores the rest."""
+        request, groups = plan.request, plan.groups
+        key = request.key or NO_SESSION
+        if request.expect is not None and groups:
+            conflict = self.fences.conflict(request.expect, key, self._planned)
+            if conflict is not None:
+                del appends[groups[0].append :], groups[:]
+                new = range(plan.repeats, len(request.items))
+                plan.refusals.update({i: conflict for i in new if i not in plan.refusals})
+        for group in groups:
+            end = group.first + len(appends[group.append].records)
+            for i in range(group.first, end):
+                self._planned += 1
+                # Of stores of one run in a row, as most are, the last one tells all.
+                if i + 1 == end or owners[i] != owners[i + 1]:
+                    self.fences.note(owners[i], key, self._planned)
+
+    def _check(self, request: StoreRequest, i: int, begun: int) -> Owner:
         """Check an item of a request whose session began after the position `begun`.
+
+        Returns:
+            its job and run.
 
         Raises:
             Refusal: BAD_JSON, BAD_VALUE or DELETED.
         """
         kind, payload = request.items[i]
         if kind == _DELETION:
-            deletions.check_operation(request.op, deletions.check(payload))
-        elif request.refusals is None:
+            deletion = deletions.check(payload)
+            deletions.check_operation(request.op, deletion)
+            return deletion.jobId, deletion.runId or ""
+        if request.refusals is None:
             value = value_check.check(kind, payload)
-            if self.guards or self._quiet:
-                self._check_owner(*values.owner_of(value), begun)
+            owner = values.owner_of(value)
         elif i in request.refusals:
             raise request.refusals[i]
-        elif self.guards or self._quiet:
-            self._check_owner(*request.owners[i], begun)
+        else:
+            owner = request.owners[i]
+        if self.guards or self._quiet:
+            self._check_owner(*owner, begun)
+        return owner
 
     def _check_owner(self, job: str, run: str, begun: int) -> None:
         self._quiet.discard(job)
@@ -179,7 +223,10 @@ class Committer:
         now_ms = self.journal.clock.now_ms()
         (position,) = self.journal.write([Append(NO_SESSION, 0, [Record(_DELETION, 0, payload)])])
         deletion = deletions.decode(payload)
-        self.guards.put((deletion.jobId, deletion.runId or ""), Guard(position, now_ms))
+        owner = deletion.jobId, deletion.runId or ""
+        self.guards.put(owner, Guard(position, now_ms))
+        if self.fences.active:
+            self.fences.note(owner, NO_SESSION, position)
         self.stored[_DELETION] += 1
         return position
 
@@ -196,6 +243,7 @@ class Committer:
 
     def _undo(self, plans: list[_Plan], reason: str) -> list[Reply]:
         """Undo the admission of a batch that was not written."""
+        self.fences.forget()
         for plan in reversed(plans):
             if plan.session is not None:
                 plan.session.last = plan.last_before
@@ -242,8 +290,9 @@ class Committer:
                     return frames.batch_answer(request.id, positions[0], len(positions))
                 return frames.results_answer(request.id, list(positions))
         # What was refused before is refused again for the same reason, if the values tell it.
-        item = min(refusals, key=lambda i: (refusals[i].code is ErrorCode.SEQUENCE_OLD, i))
-        refusals[item].item = item
+        item = min(refusals, key=lambda i: (_OF_THE_STATE.get(refusals[i].code, 0), i))
+        if refusals[item].code is not ErrorCode.CONFLICT:  # that is of the whole
+            refusals[item].item = item
         return self.refuse(request.id, refusals[item], request.op)
 
     def _results(self, plan: _Plan, firsts: list[int]) -> list[int | Refusal]:
@@ -274,6 +323,13 @@ class Committer:
             self._check(plan.request, i, plan.session.begun)
         except Refusal as refusal:
             return refusal.alone()
-        return Refusal(
+        conflict = self._conflict_again(plan.request) if seq > plan.session.forgotten else None
+        return conflict or Refusal(
             ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq"
         )
+
+    def _conflict_again(self, request: StoreRequest) -> Refusal | None:
+        """Why a store that was refused before is refused again; what others stored later changes nothing."""
+        if request.expect is None or not self.fences.active:
+            return None
+        return self.fences.conflict(request.expect, request.key or NO_SESSION, self.journal.written.position)

@@ -113,6 +113,8 @@ class GroupCommit:
         Raises:
             Refusal: BUSY.
         """
+        if request.expect is not None:
+            self.committer.fences.begin()
         if self._large_values.has(request):
             self._large_values.admit(request, self._settings, self._queue.came)
             return []
@@ -203,6 +205,7 @@ class GroupCommit:
     def stop(self) -> None:
         """End the thread and the process that check large values."""
         self._large_values.stop()
+        self.committer.fences.stop()
 
     def _syncs_inline(self, requests: int) -> bool:
         journal = self._journal

@@ -6,10 +6,14 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.model import deletions, values
 from perstack_stored.model.kinds import Kind
+from perstack_stored.model.names import check_id
+from perstack_stored.model.owners import NO_RUN
 from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope
+
+from .last_writers import Expectation
 
 Payload = bytes | bytearray
 
@@ -30,6 +34,7 @@ class StoreRequest(NamedTuple):
     atomic: bool = False  # all items are stored, or none
     refusals: dict[int, Refusal] | None = None  # by item: what the check found wrong; None if not checked
     owners: dict[int, tuple[str, str]] = {}  # by item that was checked: job and run of the value  # noqa: RUF012 - never changed
+    expect: Expectation | None = None
 
 
 def open_request(
@@ -62,7 +67,24 @@ def open_request(
         header.op,
         client,
         atomic=is_batch and bool(header.atomic),
+        expect=None if header.expect is None else _expectation(header.expect),
     )
+
+
+def _expectation(expect: frames.Expect) -> Expectation:
+    try:
+        check_id(expect.jobId, "jobId")
+        if expect.runId is not None:
+            check_id(expect.runId, "runId")
+    except Refusal as refusal:
+        raise Refusal(
+            ErrorCode.BAD_REQUEST, f"expect: {refusal.message}", f"expect.{refusal.field}"
+        ) from None
+    if not 0 <= expect.position <= values.SAFE_INTEGER_MAX:
+        raise Refusal(
+            ErrorCode.BAD_REQUEST, "expect.position must be an integer from 0 to 2^53-1", "expect.position"
+        )
+    return Expectation((expect.jobId, NO_RUN if expect.runId is None else expect.runId), expect.position)
 
 
 def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[int, Payload]]:

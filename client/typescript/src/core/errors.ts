@@ -26,6 +26,7 @@ export const RETRYABLE = {
   DEADLINE: true,
   READ_GONE: true,
   POSITION_GONE: false,
+  CONFLICT: false,
   STOPPING: true,
   DAMAGED: false,
   INTERNAL: false,
