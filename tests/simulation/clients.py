@@ -16,7 +16,6 @@ from tests.simulation.workload import Value, Workload, job_of
 
 DELETION_ODDS = 0.08
 
-
 # Of a store that does not find what it expects. After a restart the daemon may not know why it refused.
 _NOT_FOUND = frozenset({"CONFLICT", "SEQUENCE_OLD"})
 
