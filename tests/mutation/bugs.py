@@ -120,9 +120,9 @@ _BUGS = (
     ),
     _Bug(
         "a segment begins without the sessions",
-        "journal/writer.py",
-        "sessions = self._sessions.snapshot()",
-        'sessions = b""',
+        "journal/segment_head.py",
+        "data = sessions.snapshot()",
+        'data = b""',
     ),
     _Bug(
         "the snapshot of sessions has numbers that are not in the journal",

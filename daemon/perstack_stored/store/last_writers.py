@@ -1,4 +1,4 @@
-"""Who stored last for a job or run: the state behind stores that expect it. No I/O.
+"""The last writers of jobs and runs: the state of stores that expect something. No I/O.
 
 For each job, and each run, three facts tell for every session where another one stored last: the session that
 stored last, the position of its last record, and that of the last record by any other session.
@@ -25,7 +25,7 @@ class Expectation(NamedTuple):
 
 
 class _Writer:
-    """Who stored last: at `position`; `other` is where any other session did, or the floor if unknown."""
+    """The session that stored last, at `position`. `other` is where any other one did, or the floor."""
 
     __slots__ = ("other", "position", "session")
 

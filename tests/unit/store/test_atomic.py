@@ -98,7 +98,7 @@ def test_values_that_were_checked_elsewhere_are_refused_together(daemon: Daemon)
     """Large values come with what the checker process found."""
     known = atomic(e(1), BAD, BAD)
     items = known.items
-    (answer,) = daemon.send(known._replace(refusals=check_all(items).refusals))
+    (answer,) = daemon.send(known._replace(**check_all(items)._asdict()))
     assert (error(answer), answer["error"]["item"]) == ("BAD_VALUE", 1)
     assert daemon.stored() == []
 
