@@ -109,6 +109,32 @@ static int reconnect(ps_client *client)
     return zmq_connect(client->socket, client->endpoint);
 }
 
+static int is_there(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+/* Whether a daemon may be listening. None is where the endpoint is that of a base, none was met, and there is no
+ * socket. Where a daemon has served the base before, it may be starting again, and has a second. */
+static int may_be_served(ps_client *client, long long until)
+{
+    char stored[SOCKET_PATH_MAX + 1];
+    const char *socket = client->endpoint + strlen("ipc://");
+    if (client->base == NULL || client->met)
+        return 1;
+    snprintf(stored, sizeof stored, "%s/.stored", client->base);
+    long long restarted = now_ms(client) + RESTART_MS;
+    if (restarted < until)
+        until = restarted;
+    while (!is_there(socket)) {
+        if (!is_there(stored) || now_ms(client) >= until)
+            return 0;
+        pause_ms(client, BACKOFF_MS);
+    }
+    return 1;
+}
+
 /* Waits for the socket until `until`; 0 if it was in vain. After a standstill it waits for another slice in any case:
  * what has arrived must get through libzmq's thread, which stood still as well. */
 static int wait_for(ps_client *client, short events, long long until)
@@ -267,6 +293,13 @@ static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
         long long wait_ms = 0, left_ms = until - now_ms(client);
         if (left_ms < 1)
             left_ms = 1;
+        if (!may_be_served(client, until)) {
+            say(error, PS_NO_ANSWER, "NO_DAEMON", "");
+            snprintf(error->message, sizeof error->message,
+                     "there is no socket; a daemon is started with: perstack-stored serve --base-path %s",
+                     client->base);
+            return PS_NO_ANSWER;
+        }
         if (client->socket == NULL && reconnect(client) != 0)
             return say(error, PS_FAULT, "NO_SOCKET", zmq_strerror(errno));
         long long patience = patience_ms < left_ms ? patience_ms : left_ms;
@@ -275,6 +308,7 @@ static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
         if (result == FAULT)
             return say(error, PS_FAULT, "FAULT", "no memory, no answer of the protocol, or one of more than 1 GiB");
         if (result == ANSWERED) {
+            client->met = 1;
             if (is_ok(client))
                 return PS_OK;
             wait_ms = take_error(client, error);
@@ -306,8 +340,8 @@ static ps_result finish(ps_client *client, ps_call *call, ps_error *error)
 
 /* --- the calls ---------------------------------------------------------------------------------- */
 
-/* The endpoint that section 1 of wire.md names; NULL with errno if there is none. */
-static char *resolve(const char *endpoint)
+/* The endpoint that section 1 of wire.md names, and the base if it is that of one; NULL with errno if there is none. */
+static char *resolve(const char *endpoint, char **of_base)
 {
     if (endpoint == NULL || *endpoint == '\0')
         endpoint = getenv("PERSTACK_STORED_ENDPOINT");
@@ -326,7 +360,10 @@ static char *resolve(const char *endpoint)
         found = NULL;
         errno = ENAMETOOLONG; /* such a base needs an endpoint */
     }
-    free(path);
+    if (found != NULL)
+        *of_base = path;
+    else
+        free(path);
     return found;
 }
 
@@ -353,7 +390,7 @@ ps_client *ps_open(const char *endpoint, int timeout_ms)
     zmq_msg_init(&client->answer);
     client->timeout_ms = timeout_ms;
     client->next_id = 1;
-    client->endpoint = resolve(endpoint);
+    client->endpoint = resolve(endpoint, &client->base);
     client->context = zmq_ctx_new();
     if (client->endpoint == NULL || client->context == NULL || make_session(client->session) != 0 ||
         reconnect(client) != 0) {
@@ -375,6 +412,7 @@ void ps_close(ps_client *client)
     if (client->context != NULL)
         zmq_ctx_term(client->context);
     free(client->endpoint);
+    free(client->base);
     free(client);
 }
 

@@ -13,7 +13,8 @@ typedef struct ps_client ps_client;
 typedef enum {
     PS_OK,
     PS_REFUSED,   /* the daemon says no: `code` and `field` say why, section 5 of wire.md */
-    PS_NO_ANSWER, /* nobody answered in time; whether a store took place is unknown */
+    PS_NO_ANSWER, /* nobody answered in time; whether a store took place is unknown. With the code NO_DAEMON it did not:
+                   * there is no socket */
     PS_FAULT      /* no memory, no socket, or something else than the daemon answers there */
 } ps_result;
 
@@ -24,7 +25,10 @@ typedef struct {
     int retryable;
 } ps_error;
 
-/* The timeout measures the silence of the daemon: time in which the process was stopped hardly counts. An answer may have
+/* A client that was given no endpoint, and has not met its daemon yet, does not wait where the base has no socket; where
+ * a daemon has served it before, for a second.
+ *
+ * The timeout measures the silence of the daemon: time in which the process was stopped hardly counts. An answer may have
  * 1 GiB at most.
  *
  * Connects; that the daemon is there is not needed yet. Without an endpoint it is PERSTACK_STORED_ENDPOINT, else the

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,46 @@ def test_without_an_endpoint_the_base_is_that_of_the_environment(
         monkeypatch.setenv("PERSTACK_STORED_BASE", ours)
         monkeypatch.setenv("PERSTACK_STORAGE_PATH", perstack)
         assert _run(program, "", "events", JOB, RUN) == (0, "[]\n", "")
+
+
+LONG_MS = 3_600_000  # a client that waits for its timeout makes the test fail
+
+
+@pytest.mark.parametrize("served_before", [False, True])
+def test_without_a_socket_and_an_endpoint_it_does_not_wait(
+    program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, served_before: bool
+) -> None:
+    base = tmp_path / "base"
+    (base / ".stored" if served_before else base).mkdir(parents=True)
+    monkeypatch.delenv("PERSTACK_STORED_ENDPOINT", raising=False)
+    monkeypatch.setenv("PERSTACK_STORED_BASE", str(base))
+    for words, given in ((("events", JOB, RUN), ""), (("store",), _lines(event(JOB, 1)))):
+        status, output, complaints = _run(program, "", *words, given=given, timeout_ms=LONG_MS)
+        assert (status, output) == (1, "")
+        assert complaints == (
+            "NO_DAEMON - there is no socket; a daemon is started with: "
+            f"perstack-stored serve --base-path {base}\n"
+        )
+
+
+def test_a_socket_is_waited_for_where_it_was_named_or_the_daemon_was_met(
+    program: str, daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PERSTACK_STORED_ENDPOINT", raising=False)
+    monkeypatch.setenv("PERSTACK_STORED_BASE", str(daemon.base))
+    met, named = _Interactive(program, ""), _Interactive(program, daemon.endpoint)
+    met.send(event(JOB, 0))
+    assert met.position() == 1
+    daemon.kill()
+    (daemon.base / ".stored/stored.sock").unlink()
+    met.send(event(JOB, 1))
+    named.send(event(JOB, 2))
+    complaints = [client.process.stderr for client in (met, named) if client.process.stderr is not None]
+    readable, _, _ = select.select(complaints, [], [], 2.0)
+    assert not readable  # both go on waiting
+    daemon.start()
+    assert {met.position(), named.position()} == {2, 3}
+    assert (met.end(), named.end()) == ("", "")
 
 
 def test_what_is_stored_is_listed(program: str, daemon: RunningDaemon) -> None:
