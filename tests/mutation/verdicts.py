@@ -13,6 +13,7 @@ _PLACES = "tests/faults/test_places.py"
 _SUMS = "tests/unit/index/test_page_checksums.py"
 _BACKUP = "tests/offline/test_backup.py"
 _REPAIR = "tests/offline/test_repair.py"
+_DELETIONS = "tests/unit/store/test_deletions.py"
 _CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
@@ -24,6 +25,29 @@ TESTS: dict[str, tuple[str, ...]] = {
     "transport/binding.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
     "offline/check/index.py: _addresses: checksum": (
         "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
+    ),
+    "a deletion guard is forgotten at a restart": (f"{_DELETIONS}::test_the_guard_outlives_restarts",),
+    "a segment begins without the deletion guards": (f"{_DELETIONS}::test_the_guard_outlives_restarts",),
+    "the number of a deleted run is used again": (
+        "tests/unit/index/test_deletions.py::test_a_run_never_gets_the_number_of_a_deleted_one",
+    ),
+    "a deletion removes what came after it": (
+        "tests/unit/index/test_deletions.py::test_removals_tell_the_record_before_from_the_one_after",
+    ),
+    "the tree writes what its slice deletes later": (
+        "tests/unit/tree/test_deletions.py::test_a_job_that_begins_again_has_its_new_files_only",
+    ),
+    "a deletion that found the disk full guards": (
+        f"{_DELETIONS}::test_a_deletion_that_finds_no_room_guards_nothing",
+    ),
+    "a replayed deletion removes files of later records": (
+        "tests/unit/tree/test_deletions.py::test_a_replay_keeps_the_files_of_later_records",
+    ),
+    "retention deletes a job that went on": (
+        "tests/unit/index/test_retention.py::test_a_job_that_goes_on_is_not_deleted",
+    ),
+    "index/deletions.py: apply: checksum": (
+        "tests/offline/test_deletions.py::test_a_repair_takes_a_lost_deletion_back_from_the_index",
     ),
     "recovery forgets that an entry is atomic": (
         "tests/unit/store/test_atomic.py::test_recovery_keeps_it_whole_and_marked",

@@ -10,6 +10,7 @@ from perstack_stored.observe import log
 from perstack_stored.offline.backup import restore_jobs
 from perstack_stored.offline.backup.copy import Done
 from perstack_stored.offline.backup.copy import backup as take_backup
+from perstack_stored.offline.backup.deletion_list import read_list
 from perstack_stored.offline.backup.generations import backup_and_keep
 from perstack_stored.offline.backup.restore import restore as restore_base
 from perstack_stored.offline.backup.restore_jobs import JobsWanted
@@ -71,10 +72,13 @@ def restore_job(source: str, settings: Settings, wanted: JobsWanted, *, as_json:
         conclude(report, "of the jobs", as_json=as_json)
 
 
-def restore(source: str, base_path: str | None, *, to_position: int | None, as_json: bool) -> None:
+def restore(
+    source: str, base_path: str | None, *, to_position: int | None, deletions: str | None, as_json: bool
+) -> None:
     """Restore a base, and print what it holds."""
     with exit_status():
-        done = restore_base(source, base_path, to_position=to_position)
+        listed = [] if deletions is None else read_list(deletions)
+        done = restore_base(source, base_path, to_position=to_position, deletions=listed)
         if as_json:
             click.echo(json.dumps(done._asdict()))
             return

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 import structlog
@@ -253,12 +254,23 @@ def retention(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
 @click.option(
     "--show-secrets", is_flag=True, help="Don't hide keys, tokens, headers and env in run settings."
 )
-def dump(sources: Sources, after: int, limit: int | None, job: str | None, *, show_secrets: bool) -> None:
+@click.option("--deletions", is_flag=True, help="Only what was deleted: the list for `restore --deletions`.")
+def dump(
+    sources: Sources,
+    after: int,
+    limit: int | None,
+    job: str | None,
+    *,
+    show_secrets: bool,
+    deletions: bool,
+) -> None:
     """Print the records of a base that is not served, in order, as JSON lines.
 
     The exit status is 1 if the journal is damaged; the records before the damage are printed.
     """
-    offline_cli.dump(read_settings(sources).base_path or None, Wanted(after, limit, job, show_secrets))
+    offline_cli.dump(
+        read_settings(sources).base_path or None, Wanted(after, limit, job, show_secrets, deletions)
+    )
 
 
 @main.command()
@@ -307,6 +319,12 @@ def backup(
     help="Restore the records 1 to N. [default: all]",
 )
 @click.option("--job", "jobs", metavar="ID", multiple=True, help="Only this job, into any base; repeatable.")
+@click.option(
+    "--deletions",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Delete what this list names, written by `dump --deletions` of the base that was backed up.",
+)
 @click.option("--force", is_flag=True, help="With --job: let the backup's values replace others of the base.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; with --job, one for each line.")
 @click.argument("source", type=click.Path(file_okay=False))
@@ -316,8 +334,8 @@ def restore(
     *,
     to_position: int | None,
     jobs: tuple[str, ...],
-    force: bool,
     as_json: bool,
+    **more: Any,
 ) -> None:
     """Make a base from the backup in the folder SOURCE, or bring back jobs of it.
 
@@ -325,6 +343,9 @@ def restore(
     Positions stay as they were; the history gets a new id (`store` in hello), so that subscribers of the old
     one notice. A daemon builds index and tree at its start. After an interruption there is no base, and it
     can be run again.
+
+    With --deletions, a list that `dump --deletions` wrote, what was deleted after the backup is deleted in
+    the new base too, before there is one. Without it, it comes back.
 
     With --job the base may hold records already, and must not be served. What it lacks of the job is stored
     again, as new records: job, checkpoints, run settings and events, as they were at the end of the backup,
@@ -335,13 +356,17 @@ def restore(
     it can't be done.
     """
     settings = read_settings(sources)
+    force, deletions = bool(more["force"]), more["deletions"]
+    if jobs and deletions is not None:
+        raise click.UsageError("--deletions has no place beside --job: what it brings back is stored again")
     if jobs:
         wanted = JobsWanted(frozenset(jobs), to_position, force)
         backup_cli.restore_job(source, settings, wanted, as_json=as_json)
     elif force:
         raise click.UsageError("--force goes with --job")
     else:
-        backup_cli.restore(source, settings.base_path or None, to_position=to_position, as_json=as_json)
+        base_path = settings.base_path or None
+        backup_cli.restore(source, base_path, to_position=to_position, deletions=deletions, as_json=as_json)
 
 
 @main.command("import")

@@ -12,6 +12,7 @@ from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model import deletions, gaps, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask
+from perstack_stored.offline.backup.deletion_list import line_of
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.journal_deletions import JournalDeletions
 from perstack_stored.protocol import frames
@@ -24,6 +25,7 @@ class Wanted(NamedTuple):
     limit: int | None = None
     job: str | None = None
     show_secrets: bool = False
+    only_deletions: bool = False
 
 
 def dump(base: DataDir, wanted: Wanted) -> Iterator[bytes]:
@@ -42,6 +44,14 @@ def dump(base: DataDir, wanted: Wanted) -> Iterator[bytes]:
 def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[bytes]:
     until, damage = _end(base, reader)
     deleted = deletions_in(reader, until)
+    if wanted.only_deletions:
+        chosen = [
+            one for one in deleted.listed if one[0] > wanted.after and wanted.job in {None, one[2].jobId}
+        ]
+        yield from (line_of(*one) for one in chosen[: wanted.limit])
+        if damage is not None:
+            raise damage
+        return
     given = 0
     for entry in reader.entries(reader.seek(wanted.after, until), until):
         for number, place in enumerate(entry_format.record_places(entry.data, entry.header)):
@@ -71,14 +81,11 @@ def _end(base: DataDir, reader: JournalReader) -> tuple[LogPosition, DamageError
 
 
 def deletions_in(reader: JournalReader, until: LogPosition) -> JournalDeletions:
-    """The deletions of a journal.
-
-    Raises:
-        DamageError: the journal is damaged before `until`.
-    """
+    """The deletions of a journal, up to `until`, or to the first damage: a dump ends there as well."""
     found = JournalDeletions()
-    for entry in reader.entries(reader.start(), until, split_large=True):
-        found.note_entry(entry)
+    with contextlib.suppress(DamageError):
+        for entry in reader.entries(reader.start(), until, split_large=True):
+            found.note_entry(entry)
     return found
 
 

@@ -7,7 +7,7 @@ stay, and with them their folders. Folders are opened step by step, so that no l
 import errno
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import TOP
@@ -19,6 +19,7 @@ UNLINKED_AT_ONCE = 100
 """After so many files the tree worker pauses: on ext4 a long row of unlinks makes later writes slow."""
 UNLINK_PAUSE_SECONDS = 0.01
 _LISTED_AT_ONCE = 4096
+Path = tuple[str, ...]
 _OF_RUN = re.compile(r"event-\d{1,16}-\d{1,16}-[^.]+(?:\.n\d{4,9})?\.json")
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -31,6 +32,10 @@ def is_of_run(name: str) -> bool:
 def is_checkpoint(name: str) -> bool:
     """Whether the tree gives this name to a file in the folder of checkpoints."""
     return name.endswith(".json") and name != ".json"
+
+
+def _of_run(folder: Path, kept: Container[Path]) -> Callable[[str], bool]:
+    return lambda name: is_of_run(name) and (*folder, name) not in kept
 
 
 class Remover:
@@ -47,8 +52,8 @@ class Remover:
         self._beat = beat
         self.removed = 0
 
-    def remove_job(self, job: str) -> None:
-        """Remove all files of a job.
+    def remove_job(self, job: str, kept: Container[Path] = ()) -> None:
+        """Remove all files of a job but those that are kept.
 
         Raises:
             OSError: the file system refuses; the rest can be removed later.
@@ -57,13 +62,15 @@ class Remover:
         if with_job is None:
             return
         try:
-            self._unlink_all(with_job, lambda name: name == JOB_NAME)
-            self._empty(with_job, "checkpoints", is_checkpoint)
+            folder = (*TOP, job)
+            self._unlink_all(with_job, lambda name: name == JOB_NAME and (*folder, name) not in kept)
+            of_job = (*folder, "checkpoints")
+            self._empty(with_job, "checkpoints", lambda n: is_checkpoint(n) and (*of_job, n) not in kept)
             runs = self._open_in(with_job, "runs")
             if runs is not None:
                 try:
                     for run in self._files.list_dir(runs):
-                        self._empty(runs, run, is_of_run)
+                        self._empty(runs, run, _of_run((*folder, "runs", run), kept))
                 finally:
                     self._files.close(runs)
                 self._files.remove_dir("runs", dir_fd=with_job)
@@ -71,13 +78,15 @@ class Remover:
             self._files.close(with_job)
         self._drop((*TOP, job))
 
-    def remove_run(self, job: str, run: str, checkpoints: Iterable[str]) -> None:
-        """Remove the files of a run, and of its checkpoints, which are given by their ids.
+    def remove_run(self, job: str, run: str, checkpoints: Iterable[str], kept: Container[Path] = ()) -> None:
+        """Remove the files of a run, and of its checkpoints, which are given by their ids, but those kept.
 
         Raises:
             OSError: the file system refuses; the rest can be removed later.
         """
-        of_checkpoints = {f"{id}.json" for id in checkpoints}
+        folder = (*TOP, job)
+        names = (f"{id}.json" for id in checkpoints)
+        of_checkpoints = {name for name in names if (*folder, "checkpoints", name) not in kept}
         with_job = self._open((*TOP, job))
         if with_job is None:
             return
@@ -87,7 +96,7 @@ class Remover:
             runs = self._open_in(with_job, "runs")
             if runs is not None:
                 try:
-                    self._empty(runs, run, is_of_run)
+                    self._empty(runs, run, _of_run((*folder, "runs", run), kept))
                 finally:
                     self._files.close(runs)
                 self._files.remove_dir("runs", dir_fd=with_job)

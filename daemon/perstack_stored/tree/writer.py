@@ -6,7 +6,7 @@ their files don't have the right content.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.layout import (
@@ -80,6 +80,9 @@ class TreeWriter:
         self.replay_until = cursor.written_max
         self._lost = cursor.lost
         self._replayed: dict[tuple[tuple[str, ...], str], int] = {}
+        self._begun_again: dict[
+            tuple[str, ...], int
+        ] = {}  # files of deleted jobs: position of the last record
         self._status = status or WorkerStatus()
         self.names_records = False
         self.passed_over = {one.position: one for one in options.passed_over}
@@ -97,11 +100,15 @@ class TreeWriter:
     def plan_replay(self, entries: Iterable[Entry]) -> None:
         """Look ahead at entries that were maybe written before a crash, so that no older version returns."""
         last = 0
+        deleted: set[str] = set()
         for entry in entries:
             if entry.header.position > self.replay_until:
                 break
             last = entry.header.position + entry.header.count - 1
+            deleted.update(deletion.jobId for _, deletion in self._deletions([entry]))
             for write in self._not_removed(self._writes([entry], last)):
+                if write.folders[1] in deleted:
+                    self._begun_again[*write.folders, write.name] = write.position
                 if write.replaces:
                     self._replayed[write.folders, write.name] = write.position
         if self._lost:
@@ -131,6 +138,7 @@ class TreeWriter:
         self.position = until.position
         if until.position >= self.replay_until:
             self._replayed.clear()
+            self._begun_again.clear()
         self._sync_beside()
 
     def write_part(self, piece: Slice) -> int:
@@ -183,12 +191,18 @@ class TreeWriter:
 
     def _remove_deleted(self, entries: list[Entry]) -> None:
         """Remove the files of jobs and runs that some entries delete."""
+        for position, deletion in self._deletions(entries):
+            if position > self.position:
+                self._remove(position, deletion)
+
+    @staticmethod
+    def _deletions(entries: list[Entry]) -> Iterator[tuple[int, deletions.Deletion]]:
         for entry in entries:
             places = entry_format.record_places(entry.data, entry.header)
             for position, place in enumerate(places, entry.header.position):
-                if place.kind == Kind.DELETION and position > self.position:
+                if place.kind == Kind.DELETION:
                     payload = entry.data[place.start : place.start + place.length]
-                    self._remove(position, deletions.decode(payload))
+                    yield position, deletions.decode(payload)
 
     def _remove(self, position: int, deletion: deletions.Deletion) -> None:
         job, run = deletion.jobId, deletion.runId
@@ -197,12 +211,14 @@ class TreeWriter:
             self._status.describe(kind_name(Kind.DELETION), f"jobs/{job}")
         if position in self.passed_over:
             return
+        # A replay may find files of later records: they are replaced in their turn, and don't vanish before.
+        kept = {path for path, last in self._begun_again.items() if last > position}
         if run is None:
-            self._remover.remove_job(job)
+            self._remover.remove_job(job, kept)
         else:
             select = "SELECT id FROM deleted_checkpoint WHERE deletion = ?"
             checkpoints = [id for (id,) in self._index.execute(select, (position,))]
-            self._remover.remove_run(job, run, checkpoints)
+            self._remover.remove_run(job, run, checkpoints, kept)
         self._writer.let_go(("jobs", job))
         self._forget_passed_over(position, job, run)
         self._status.at(0)

@@ -179,3 +179,22 @@ def test_it_pauses_between_many_files(base: Base, monkeypatch: pytest.MonkeyPatc
     grow(base)
     assert pauses == [remover.UNLINK_PAUSE_SECONDS] * 2
     assert base.files() == {}
+
+
+def test_a_replay_keeps_the_files_of_later_records(base: Base) -> None:
+    """They don't vanish, not even for the moment until they are written again."""
+    fill(base)
+    grow(base)
+    delete(base)
+    base.store((Kind.JOB, job(status="again")), (Kind.EVENT, event(id="new")))
+    later = base.store((Kind.RUN_SETTING, setting()))
+    tree = base.open_tree()
+    base.grow(tree)  # the cursor does not move: a crash before the sync
+    wanted = base.files()
+    tree = base.open_tree()
+    place = base.reader.seek(tree.position, base.index.place)
+    entries = list(base.reader.entries(place, base.index.place))
+    tree._remove_deleted(entries)
+    assert base.files() == wanted
+    tree.apply([entry for entry in entries if entry.header.position <= later])
+    assert base.files() == wanted

@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from perstack_stored.tree.cursor import Cursor, save_cursor
 
 from . import manifest as backup_folder
 from .copy import verify_copy
+from .deletion_list import Listed, apply_list
 from .generations import newest as newest_in
 from .manifest import COPY_BYTES, BackupDamagedError, Folder, Manifest, SegmentCopy
 
@@ -56,7 +57,12 @@ class _Cut(NamedTuple):
 
 
 def restore(
-    source: str, base_path: str | None, *, to_position: int | None, files: FileSystem | None = None
+    source: str,
+    base_path: str | None,
+    *,
+    to_position: int | None,
+    deletions: Sequence[Listed] = (),
+    files: FileSystem | None = None,
 ) -> Restored:
     """Make a base from a backup.
 
@@ -65,6 +71,7 @@ def restore(
         base_path: the base; None for the default. It must be empty, or not there yet.
         to_position: the last position to restore; None for all. In the middle of an atomic batch the
             restored history ends before the batch.
+        deletions: what was deleted since the backup; it is deleted here before there is a base.
         files: the file system, if not the real one.
 
     Raises:
@@ -79,6 +86,7 @@ def restore(
         with _new_base(files, path) as (base_dir, part_dir):
             store = uuid.uuid4().bytes
             last = _write(files, folder, manifest, last, store, part_dir)
+            last += _delete(files, part_dir, deletions)
             files.sync(part_dir)
             files.rename(PART_NAME, STORED_NAME, source_dir=base_dir, target_dir=base_dir)
             files.sync(base_dir)
@@ -140,6 +148,17 @@ def _new_base(files: FileSystem, path: str) -> Iterator[tuple[int, int]]:
             files.close(part_dir)
     finally:
         files.close(base_dir)
+
+
+def _delete(files: FileSystem, part_dir: int, deletions: Sequence[Listed]) -> int:
+    """Delete what was deleted since the backup; returns the count of records."""
+    if not deletions:
+        return 0
+    journal_dir = files.open_dir("journal", dir_fd=part_dir)
+    try:
+        return apply_list(files, journal_dir, deletions)
+    finally:
+        files.close(journal_dir)
 
 
 def _write(
