@@ -46,9 +46,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "retention deletes a job that went on": (
         "tests/unit/index/test_retention.py::test_a_job_that_goes_on_is_not_deleted",
     ),
-    "index/deletions.py: apply: checksum": (
-        "tests/offline/test_deletions.py::test_a_repair_takes_a_lost_deletion_back_from_the_index",
-    ),
     "recovery forgets that an entry is atomic": (
         "tests/unit/store/test_atomic.py::test_recovery_keeps_it_whole_and_marked",
     ),

@@ -246,10 +246,13 @@ def test_removals_tell_the_record_before_from_the_one_after(base: Base) -> None:
     assert removals
     assert removals.has(position - 1, "job-1", "run-1")
     assert not removals.has(position + 1, "job-1", "run-1")
+    later = delete(base, "job-2")
+    assert Removals(base.database, 0).has(position - 1, "job-1", "run-1")
+    assert not Removals(base.database, 0).has(later - 1, "job-1", "run-1")
     assert not removals.has(1, "job-1", "run-2")
     assert not removals.has(1, "job-1", "")
-    assert not removals.has(1, "job-2", "run-1")
-    assert not Removals(base.database, position)
+    assert not removals.has(later, "job-2", "run-1")
+    assert not Removals(base.database, later)
 
 
 def test_a_large_job_goes_in_one_transaction(base: Base) -> None:
