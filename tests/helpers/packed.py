@@ -20,6 +20,7 @@ def pack_segment(journal: Path, number: int, block_bytes: int = packed_format.BL
         assert end is not None, "the last segment has no end yet"
         fd = files.create(part.name, FILE_MODE, dir_fd=folder)
         source = chain.open(number)
+        end = packing.end_to_pack(source, number, end)
         packing.pack_into(files, fd, source, end, block_bytes, lambda _: None)
         packing.compare(files, fd, source, end, lambda _: None)
         os.close(fd)

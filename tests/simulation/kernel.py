@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, ClassVar, NamedTuple
 
 from tests.simulation.disk import Disk, File, Folder, Node
-from tests.simulation.tasks import Scheduler
+from tests.simulation.tasks import Scheduler, Task
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # What each call may fail with. A close that fails has closed, and nobody asks.
@@ -86,8 +86,10 @@ class Kernel:
         # Called before each system call with its name and what a half-done one would leave behind.
         self.before: Callable[[str, Tear | None], None] = lambda _name, _tear: None
         self.changed: Callable[[], None] = lambda: None
+        self.granted = 0  # leases
         self.errors = 0  # write-backs that failed anywhere; syncfs tells each descriptor once
         self._open: dict[int, Node | int] = {}
+        self._owner: dict[int, Task | None] = {}
         self._heard: dict[int, int] = {}  # errors of the file, by descriptor
         self._heard_all: dict[int, int] = {}
 
@@ -112,6 +114,7 @@ class Kernel:
         """A descriptor of a node."""
         fd = next(_fds)
         self._open[fd] = node
+        self._owner[fd] = self.scheduler.current
         if isinstance(node, File):
             self._heard[fd] = node.errors if node.reported else node.errors - 1
         self._heard_all[fd] = self.errors
@@ -167,7 +170,17 @@ class Kernel:
 
     def close(self, fd: int) -> None:
         self.node(fd)
-        del self._open[fd]
+        del self._open[fd], self._owner[fd]
+
+    def is_alone(self, fd: int) -> bool:
+        """Whether no other descriptor is open on a file."""
+        self.enter("lease")
+        node = self.node(fd)
+        # What a task that was killed had open is closed.
+        owners = [self._owner[other] for other, where in self._open.items() if where is node]
+        is_alone = sum(owner is None or not owner.done for owner in owners) == 1
+        self.granted += is_alone
+        return is_alone
 
     @property
     def open_count(self) -> int:

@@ -9,7 +9,10 @@ from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.index.connection import connect, remove
 from perstack_stored.journal.entry_format import record_places
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.preallocation import SPARE_NAME
+from perstack_stored.journal.reader import Chain, Entry, JournalReader, LogPosition, segment_name
+from perstack_stored.journal.segment_file import open_segment
+from perstack_stored.keeper.pack import Options, Pace, pack_segment, remove_left_overs
 from perstack_stored.projection.channel import Report
 from perstack_stored.projection.index_projection import IndexProjection
 from perstack_stored.projection.tree_projection import TreeProjection
@@ -25,6 +28,8 @@ from tests.simulation.tasks import Task
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+SEGMENT_BYTES = 8192
+_NO_PACE = Pace(lambda _size: None, lambda _size: None)
 _EXPECTED = (OSError, sqlite3.Error, IndexUnusableError, TreeUnsyncedError)
 WAIT_SECONDS_MAX = 0.3
 
@@ -111,6 +116,53 @@ class SimulatedHelper:
                 TreeOptions(features=world.kernel.disk.ways, assists=True),
             )  # fmt: skip
             self.blocked += tree.write_part(piece)
+
+
+class SimulatedKeeper:
+    """Packs complete segments beside everybody else; the seed says when it is killed."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._task: Task | None = None
+
+    def follow(self) -> None:
+        """Start it, unless it runs."""
+        if self._task is None or self._task.done:
+            error = None if self._task is None else self._task.error
+            if error is not None and not (isinstance(error, OSError) and self._world.kernel.faults):
+                raise error
+            self._task = Kernel.current.scheduler.spawn("keeper", self._main)
+
+    def stop(self) -> None:
+        """End it at once, wherever it stands."""
+        if self._task is not None:
+            Kernel.current.scheduler.kill(self._task)
+            self._task = None
+
+    def _main(self) -> None:
+        world, looked_at = self._world, set[int]()
+        folder = world.folders.journal
+        remove_left_overs(world.files, folder)
+        chain = Chain(world.files, folder, open_files_max=1)
+        options = Options(world.kernel.disk.ways.exchange, SEGMENT_BYTES)
+        while True:
+            chain.refresh()
+            number = min(chain.last, world.journal.mark.segment) - 1
+            while number in looked_at:
+                number -= 1
+            if number < 1:
+                Kernel.current.scheduler.pause(waits=True)
+                continue
+            looked_at.add(number)
+            with closing(open_segment(world.files, segment_name(number), dir_fd=folder)) as file:
+                is_packed = file.is_packed
+            if not is_packed:
+                end = chain.end_of(number)
+                assert end is not None
+                pack_segment(world.files, folder, (number, end), _NO_PACE, options)
+                world.packed += 1
+            if SPARE_NAME in world.files.list_dir(folder):
+                world.journal.offer_spare()
 
 
 class SimulatedFollower:

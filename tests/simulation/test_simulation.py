@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from perstack_stored.journal.writer import JournalWriter
-from tests.simulation.campaign import FoundError, Plan, run
+from tests.simulation.campaign import Counts, FoundError, Plan, run
 from tests.simulation.workload import Workload
 
 
@@ -29,6 +29,15 @@ def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
     counts = run(seed, Plan(sample=0.015))
     assert counts.points > 5
     assert counts.recoveries > 2 * counts.points
+
+
+def test_histories_pack_segments_and_use_their_files_again() -> None:
+    """The keeper is a part of the machine: its segments, and files that were left over, come to be used."""
+    counts = Counts()
+    for seed in (1, 3, 6):
+        counts.add(run(seed, Plan(sample=0.0, nested=0.0, fault_odds=0.0)))
+    assert counts.packed > 3
+    assert counts.recycled > 1
 
 
 def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> None:

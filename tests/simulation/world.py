@@ -40,11 +40,10 @@ from tests.simulation.clients import Client, Ledger, Violation
 from tests.simulation.disk import Disk, File
 from tests.simulation.expected import Projection, Stored
 from tests.simulation.kernel import Kernel
-from tests.simulation.processes import SimulatedFollower, stored_in
+from tests.simulation.processes import SEGMENT_BYTES, SimulatedFollower, SimulatedKeeper, stored_in
 from tests.simulation.promises import check_records
 from tests.simulation.workload import Workload
 
-SEGMENT_BYTES = 8192
 ROUNDS_MAX = 3_000
 
 
@@ -217,6 +216,7 @@ class World:
         self.workload = workload
         self.to_make = 0  # requests that the clients will still make up
         self.answers = 0
+        self.packed = 0
         self.store = b""
         # What readers were shown before is on disk, so it is what the tree may hold.
         self.projection = Projection()
@@ -298,6 +298,7 @@ class World:
 
     def _server(self, settings: Settings) -> Server:
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
+        self.keeper = SimulatedKeeper(self)
         self.endpoints = SimulatedEndpoints(self)
         return assemble(
             ServerParts(
@@ -321,6 +322,7 @@ class World:
             server.finish()
             if server._group_commit.has_unanswered:
                 raise Violation("a stop leaves stores that had arrived without an answer")
+            self.keeper.stop()
             self.journal.close()
             self.index.send(self.journal.mark)
             self.index.finish()
@@ -365,8 +367,10 @@ class World:
                 server.commit_next()
             elif what < 0.65:
                 server._group_commit.collect_sync()
+                self.keeper.follow()
             elif what < 0.75:
                 server._projections.follow()
+                self.keeper.follow()
             elif what < 0.98:
                 self.run_tasks(random.randint(1, 12))
             else:
@@ -392,7 +396,7 @@ class World:
 
     def _surprise(self) -> None:
         random, clock = self.random, self.kernel.clock
-        which = random.randrange(4)
+        which = random.randrange(5)
         if which == 0:
             clock.ms += random.choice([-3_600_000, -5_000, 60_000])
         elif which == 1:
@@ -400,6 +404,8 @@ class World:
         elif which == 2:
             self.index.stop()
             self.tree.stop()
+        elif which == 3:
+            self.keeper.stop()
         else:
             client = random.choice(self.clients)
             if client.unanswered:
@@ -427,6 +433,7 @@ class World:
                     pass
                 server._group_commit.collect_sync()
                 server._projections.follow()
+                self.keeper.follow()
                 self.run_tasks(50)
                 end = self.journal.mark
                 if (

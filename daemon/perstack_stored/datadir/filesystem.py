@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 from collections.abc import Callable, Sequence
 from itertools import islice
 
@@ -151,6 +152,21 @@ class FileSystem:
             return False
         held = os.fstat(fd)
         return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
+
+    def is_alone(self, fd: int) -> bool:
+        """Whether no other descriptor of any process is open on a file; False where that can't be known.
+
+        The kernel grants a lease to write only then. It is given back at once: a file that has no name that
+        others look up stays alone.
+        """
+        try:
+            # A lease that is broken sends a signal: by default one that would end this process.
+            fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError:
+            return False
+        return True
 
     def read(self, fd: int, length: int, offset: int) -> bytes:
         """Read up to `length` bytes; fewer only at the end of the file."""

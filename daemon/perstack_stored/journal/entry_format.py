@@ -277,6 +277,11 @@ def decode_segment_header(data: bytes, expected: int = FORMAT_VERSION) -> Segmen
     return SegmentHeader(number, store, first, previous_end, proven, salt, flags)
 
 
+def salt_of(data: bytes) -> int:
+    """The salt in the first bytes of a segment, untested."""
+    return int.from_bytes(data[56:60], "little")
+
+
 def version_of(data: bytes) -> int:
     """The version in the first bytes of a segment, untested; 0 if there are too few."""
     return int.from_bytes(data[8:10], "little") if len(data) >= SEGMENT_HEADER_BYTES else 0

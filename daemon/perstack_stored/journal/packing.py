@@ -10,6 +10,7 @@ from perstack_stored.model.checksum import crc32c
 
 from . import entry_format, packed_format
 from .packed_format import BLOCK_BYTES, LARGE_BLOCK_BYTES, BadBlockError, Block
+from .reader import BadEntryError, SegmentFile, walk
 from .segment_file import OpenSegment, PackedSegment, segment_of
 
 # Large blocks are taken where they make the file at least three times smaller: a read of a small value
@@ -21,6 +22,25 @@ OnBytes = Callable[[int], None]
 
 class PackingError(Exception):
     """What was packed is not what was read. The message says where."""
+
+
+def end_to_pack(source: OpenSegment, number: int, end: int) -> int:
+    """The offset up to which a segment has to be packed: its logical end, or that of entries after it.
+
+    Entries that recovery kept stand there, and again in the next segment. The index may name these first
+    copies, since it took them up before the crash.
+
+    Raises:
+        PackingError: the segment has no valid header.
+        OSError: it can't be read.
+    """
+    header = _header_of(source)
+    try:
+        for entry in walk(SegmentFile(source, header.salt, number), end, source.size()):
+            end = entry.offset + entry_format.padded(entry.header.length)
+    except BadEntryError:
+        pass  # zeros, what a crash tore, or bytes of an older segment
+    return end
 
 
 def choose_block_bytes(source: OpenSegment, end: int) -> int:
@@ -50,7 +70,7 @@ def pack_into(
         files: the file system.
         fd: the new file.
         source: the segment.
-        end: its logical end.
+        end: where to stop, see `end_to_pack`.
         block_bytes: of each block but the last.
         on_bytes: called after each block with its logical bytes.
 
@@ -70,11 +90,7 @@ def pack_into(
         files.write(fd, [stored], offset)
         blocks.append(Block(offset, len(stored), crc32c(stored)))
         on_bytes(len(data))
-    try:
-        header = entry_format.decode_segment_header(source.read(entry_format.SEGMENT_HEADER_BYTES, 0))
-    except entry_format.NotAnEntryError as error:
-        raise PackingError(str(error)) from None
-    files.write(fd, [packed_format.encode_table(header, block_bytes, end, blocks)], 0)
+    files.write(fd, [packed_format.encode_table(_header_of(source), block_bytes, end, blocks)], 0)
     return packed_format.place_after(blocks, start)
 
 
@@ -112,6 +128,13 @@ def compare(files: FileSystem, fd: int, source: OpenSegment, end: int, on_bytes:
             on_bytes(len(data))
     finally:
         packed.fd = -1  # the caller's
+
+
+def _header_of(source: OpenSegment) -> entry_format.SegmentHeader:
+    try:
+        return entry_format.decode_segment_header(source.read(entry_format.SEGMENT_HEADER_BYTES, 0))
+    except entry_format.NotAnEntryError as error:
+        raise PackingError(str(error)) from None
 
 
 def _pieces(source: OpenSegment, end: int, block_bytes: int) -> Iterator[bytes]:

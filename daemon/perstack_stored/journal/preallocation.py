@@ -7,10 +7,13 @@ So a segment that must grow because the next one is not ready grows by written z
 import errno
 import threading
 import time
+from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FileSystem
 
 NEXT_NAME = "next.segment.part"
+SPARE_NAME = "spare.segment.part"
+"""The file of a segment that was packed, left over for the next one."""
 _ZEROS = bytes(1 << 20)
 _SYNCED_BYTES = 4 << 20  # a sync of the journal waits for at most these
 _RETRY_SECONDS = 1.0
@@ -30,6 +33,17 @@ def fill(files: FileSystem, fd: int, start: int, end: int) -> None:
         files.write(fd, [_ZEROS[: min(len(_ZEROS), end - offset)]], offset)
 
 
+class Prepared(NamedTuple):
+    """The next segment's file, still named `NEXT_NAME`: open, with its size.
+
+    `is_recycled`: it holds the bytes of an older segment, not zeros.
+    """
+
+    fd: int
+    size: int
+    is_recycled: bool
+
+
 class SegmentPreallocator:
     """Prepares at most one file at a time. `take` returns it, or None if it is not ready."""
 
@@ -40,7 +54,8 @@ class SegmentPreallocator:
         self._mode = mode
         self._ahead = ahead
         self._thread: threading.Thread | None = None
-        self._made: tuple[int, int] | None = None
+        self._made: Prepared | None = None
+        self._spare = False
         self._failed: OSError | None = None
         self._failed_at = 0.0
 
@@ -55,8 +70,12 @@ class SegmentPreallocator:
         self._thread = threading.Thread(target=self._make, name="segment-preparer", daemon=True)
         self._thread.start()
 
-    def take(self) -> tuple[int, int] | None:
-        """Return descriptor and size of the next segment, still named `NEXT_NAME`; None if it is not ready.
+    def offer_spare(self) -> None:
+        """Note that `SPARE_NAME` may be used: the file that replaced it has its name, synced."""
+        self._spare = True
+
+    def take(self) -> Prepared | None:
+        """Return the file of the next segment; None if it is not ready.
 
         Raises:
             OSError: it can't be made, as when the disk is full. The next call tries again.
@@ -82,7 +101,7 @@ class SegmentPreallocator:
         if self._thread is not None:
             self._thread.join()
         if self._made is not None:
-            self._files.close(self._made[0])
+            self._files.close(self._made.fd)
             self._files.unlink(NEXT_NAME, dir_fd=self._dir)
             self._made = None
 
@@ -90,9 +109,13 @@ class SegmentPreallocator:
         try:
             if NEXT_NAME in self._files.list_dir(self._dir):
                 self._files.unlink(NEXT_NAME, dir_fd=self._dir)
+            self._made = self._recycled()
+            if self._made is not None:
+                return
             fd = self._files.create(NEXT_NAME, self._mode, dir_fd=self._dir)
             try:
-                self._made = (fd, write_zeros(self._files, fd, self._segment_bytes))
+                size = write_zeros(self._files, fd, self._segment_bytes)
+                self._made = Prepared(fd, size, is_recycled=False)
             except OSError:
                 # Half a segment must not take room that a growing segment could still use.
                 self._files.close(fd)
@@ -101,3 +124,27 @@ class SegmentPreallocator:
         except OSError as error:
             self._failed = error
             self._failed_at = time.monotonic()
+
+    def _recycled(self) -> Prepared | None:
+        """The file of a packed segment: its blocks are on disk already. None without one.
+
+        A reader that still has it open, as the segment that it was, must not find other bytes in it.
+        """
+        if not self._spare:
+            return None
+        try:
+            fd = self._files.open(SPARE_NAME, dir_fd=self._dir, write=True)
+        except FileNotFoundError:
+            self._spare = False
+            return None
+        try:
+            size = self._files.size(fd)
+            if size >= self._segment_bytes and self._files.is_alone(fd):
+                self._files.rename(SPARE_NAME, NEXT_NAME, source_dir=self._dir, target_dir=self._dir)
+                self._spare = False
+                return Prepared(fd, size, is_recycled=True)
+        except OSError:
+            self._files.close(fd)
+            raise
+        self._files.close(fd)
+        return None

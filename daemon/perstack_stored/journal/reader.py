@@ -152,8 +152,13 @@ def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:
     return entry._replace(data=memoryview(head), payload_crc=payload_crc)
 
 
-def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int, EntryHeader]]:
-    """Find valid entries at any offset from `start` on, which a walk can't reach after a bad place."""
+def find_entry(
+    segment: SegmentFile, start: int, end: int, *, least_position: int = 0
+) -> Iterator[tuple[int, EntryHeader]]:
+    """Find valid entries at any offset from `start` on, which a walk can't reach after a bad place.
+
+    Entries with a position below `least_position` are passed over without a look at their checksum.
+    """
     offset = start
     overlap = len(entry_format.ENTRY_MAGIC) - 1
     while offset < end:
@@ -161,7 +166,7 @@ def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int
         found = data.find(entry_format.ENTRY_MAGIC)
         while found >= 0:
             place = offset + found
-            if place % entry_format.ALIGNMENT == 0:
+            if place % entry_format.ALIGNMENT == 0 and not _is_before(data, found, least_position):
                 try:
                     entry = next(walk(segment, place, end, read_bytes=_PROBE_BYTES))
                 except (BadEntryError, StopIteration):
@@ -170,6 +175,16 @@ def find_entry(segment: SegmentFile, start: int, end: int) -> Iterator[tuple[int
                     yield place, entry.header
             found = data.find(entry_format.ENTRY_MAGIC, found + 1)
         offset += READ_BYTES
+
+
+def _is_before(data: bytes, offset: int, position: int) -> bool:
+    """Whether the whole header of an entry at an offset states a position below this one."""
+    if not position or offset + entry_format.ENTRY_HEADER_BYTES > len(data):
+        return False
+    try:
+        return entry_format.decode_header(data, offset).position < position
+    except NotAnEntryError:
+        return False
 
 
 class Chain:
@@ -243,16 +258,20 @@ class Chain:
                 self._open.move_to_end(number)
                 return file
         file = open_segment(self._files, segment_name(number), dir_fd=self._dir)
+        oldest = None
         with self._lock:
             self._open[number] = file
             if len(self._open) > self._open_max:
-                self._open.popitem(last=False)
+                _, oldest = self._open.popitem(last=False)
+        if oldest is not None:
+            oldest.close()
         return file
 
-    def drop_replaced(self) -> None:
+    def drop_replaced(self, *, closes: bool = True) -> None:
         """Let go of files that have another one under their name: their segment was packed.
 
-        May be called from another thread: who reads such a file at the moment keeps it open until then.
+        Another thread calls it with `closes` false: who reads such a file at the moment keeps it open
+        until then.
         """
         with self._lock:
             plain = [
@@ -264,11 +283,16 @@ class Chain:
             if not self._files.is_at(file.fd, segment_name(number), dir_fd=self._dir):
                 with self._lock:
                     self._open.pop(number, None)
+                if closes:
+                    file.close()
 
     def close(self) -> None:
-        """Close all files, once nobody reads them any more."""
+        """Close all files."""
         with self._lock:
+            files = list(self._open.values())
             self._open.clear()
+        for file in files:
+            file.close()
 
 
 class JournalReader:

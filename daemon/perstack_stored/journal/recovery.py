@@ -95,6 +95,8 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
     clean = False
     epochs = Epochs()
     torn_at: int | None = None
+    torn = 0
+    is_recycled = bool(header.flags & entry_format.SEGMENT_RECYCLED)
     try:
         for entry in walk(segment, end, size):
             working("reading the end of the journal")
@@ -112,7 +114,7 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
             unproven.append((end, position, entry._replace(data=_own(entry, proven))))
     except BadEntryError as error:
         end = torn_at = error.offset
-        _judge(segment, error, size, proven, position)
+        torn = _judge(segment, header, error, Limits(size, proven, position))
     if end < proven:
         raise DamageError(
             segment_name(header.number), end, position + 1, "the segment is shorter than it was"
@@ -120,8 +122,13 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
     kept = [
         _keep(item[2]) for item in unproven if item[0] > proven and item[2].header.type == EntryType.RECORDS
     ]
-    torn = 0 if torn_at is None else _torn_bytes(segment, torn_at, size)
-    resume = header if clean and not kept and not torn and not segment.file.is_packed else None
+    if torn_at is not None and not is_recycled:
+        torn = _torn_bytes(segment, torn_at, size)
+    goes_on = clean and not kept and not torn and not segment.file.is_packed
+    if is_recycled:
+        # Bytes after the end may be old, or torn: nothing is written over them.
+        goes_on &= size == end
+    resume = header if goes_on else None
     ends = {number: end_of for number in chain.headers if (end_of := chain.end_of(number)) is not None}
     first_kept = kept[0].position if kept else position + 1
     return Recovered(
@@ -184,20 +191,36 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
         seq, position = seq + count, position + count
 
 
-def _judge(segment: SegmentFile, error: BadEntryError, size: int, proven: int, position: int) -> None:
-    """Decide whether a bad place is a torn tail or damage.
+class Limits(NamedTuple):
+    """What is known of a segment at its first bad place.
 
-    Args:
-        segment: the last segment of the journal.
-        error: the first bad place.
+    Attributes:
         size: bytes of its file.
         proven: offset up to which it is synced, as proved by the entries before the bad place.
         position: of the last record before the bad place.
+    """
+
+    size: int
+    proven: int
+    position: int
+
+
+def _judge(segment: SegmentFile, header: SegmentHeader, error: BadEntryError, limits: Limits) -> int:
+    """Decide whether a bad place is a torn tail or damage.
+
+    Returns:
+        bytes from the bad place to the end of the last valid entry after it.
 
     Raises:
         DamageError: an entry proves that the bad place had been synced.
     """
-    for place, found in find_entry(segment, error.offset, size):
+    size, proven, position = limits
+    is_recycled = header.flags & entry_format.SEGMENT_RECYCLED
+    # Positions only grow: entries of an older segment are passed over before they are read.
+    least = header.first_position - 1 if is_recycled else 0
+    last = error.offset
+    for place, found in find_entry(segment, error.offset, size, least_position=least):
+        last = place + entry_format.padded(found.length)
         if found.synced > error.offset:
             raise DamageError(
                 segment_name(segment.number),
@@ -207,6 +230,7 @@ def _judge(segment: SegmentFile, error: BadEntryError, size: int, proven: int, p
             )
     if error.offset < proven:
         raise DamageError(segment_name(segment.number), error.offset, position + 1, error.reason)
+    return last - error.offset
 
 
 def _torn_bytes(segment: SegmentFile, start: int, size: int) -> int:

@@ -5,6 +5,7 @@ for the whole process. A block that does not match its checksum reads as zeros o
 it are found to be bad, and those after it are found.
 """
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -108,8 +109,9 @@ class OpenSegment:
             self._files.close(fd)
 
     def __del__(self) -> None:
-        # A chain drops a segment that another thread may still read (`Chain.drop_replaced`).
-        self.close()
+        # A chain lets go of a segment that another thread may still read (`Chain.drop_replaced`).
+        with contextlib.suppress(OSError):  # nobody is left who could be told
+            self.close()
 
 
 class PackedSegment(OpenSegment):

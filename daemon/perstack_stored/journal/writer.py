@@ -21,7 +21,7 @@ from . import entry_format
 from .clock import JournalClock
 from .entry_format import EntryFields, EntryType, Record, SegmentHeader
 from .epochs import Epoch
-from .preallocation import NEXT_NAME, SegmentPreallocator, fill, write_zeros
+from .preallocation import NEXT_NAME, SPARE_NAME, Prepared, SegmentPreallocator, fill, write_zeros
 from .reader import JournalReader, LogPosition, segment_name
 from .recovery import Recovered, recover, refuse_lost_end
 from .segment_file import open_segment
@@ -96,6 +96,7 @@ class JournalWriter:
         self._syncer: BackgroundSync[LogPosition] = BackgroundSync(files.sync_data)
         self._fd = -1
         self._number = self._salt = self._offset = self._capacity = 0
+        self.is_recycled = False  # the open segment's file held an older one
         self._synced = LogPosition(0, 0, 0)
         found = recover(files, dir_fd, sessions, working)
         self.recovered: Recovered = found
@@ -109,6 +110,8 @@ class JournalWriter:
         self._preparer = SegmentPreallocator(
             files, dir_fd, options.segment_bytes, FILE_MODE, ahead=options.ahead
         )
+        if SPARE_NAME in files.list_dir(dir_fd):
+            files.unlink(SPARE_NAME, dir_fd=dir_fd)  # nobody vouches for what an earlier process left
         if found.resume is None:
             self._begin_at_start(found, options.first_segment_bytes)
         else:
@@ -223,7 +226,15 @@ class JournalWriter:
         self.sync()
         self._syncer.stop()
         self._write_mark()
+        if self.is_recycled:
+            # The next start goes on only where nothing old stands after the mark.
+            self._files.truncate(self._fd, self._offset)
+            self._files.sync_data(self._fd)
         self._files.close(self._fd)
+
+    def offer_spare(self) -> None:
+        """Note that the file of a packed segment may become the next one (`preallocation.SPARE_NAME`)."""
+        self._preparer.offer_spare()
 
     # --- writing -----------------------------------------------------------------------------------
 
@@ -273,7 +284,7 @@ class JournalWriter:
         try:
             prepared = self._preparer.take()
             if prepared is not None:
-                self._rotate(*prepared)
+                self._rotate(prepared)
             end = self._offset + size
             if end > self._capacity:
                 # The next segment is not ready, or the batch is larger than one. Allocated room can't meet a
@@ -287,11 +298,12 @@ class JournalWriter:
                 raise StorageFullError(f"no room for the journal: {error.strerror}") from error
             raise JournalFailedError(f"making room in the journal failed: {error}") from error
 
-    def _rotate(self, fd: int, capacity: int) -> None:
+    def _rotate(self, prepared: Prepared) -> None:
         """Switch to a prepared file. It is named when it is complete, and used when the name is synced."""
+        fd = prepared.fd
         self.sync()  # of the segment that ends here; its file is closed below
-        header = self._header(self._number + 1, previous_end=self._offset)
         try:
+            header = self._next_header(prepared)
             end = self._write_head(fd, header, b"")
             self._files.rename(
                 NEXT_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir
@@ -306,11 +318,21 @@ class JournalWriter:
             raise JournalFailedError(f"syncing the journal's folder failed: {error}") from error
         self._files.close(self._fd)
         self._ends[self._number] = self._offset
-        self._use(fd, header, end, max(capacity, end))
+        self._use(fd, header, end, max(prepared.size, end))
         self._preparer.start()
 
-    def _header(self, number: int, previous_end: int) -> SegmentHeader:
-        return SegmentHeader(number, self.store, self._position + 1, previous_end, 0, secrets.randbits(32))
+    def _next_header(self, prepared: Prepared) -> SegmentHeader:
+        """The header of the segment after this one.
+
+        Old entries in a recycled file must not match their checksums: with another salt, none does.
+        """
+        salt, flags = secrets.randbits(32), 0
+        if prepared.is_recycled:
+            head = self._files.read(prepared.fd, entry_format.SEGMENT_HEADER_BYTES, 0)
+            flags = entry_format.SEGMENT_RECYCLED
+            while salt == entry_format.salt_of(head):
+                salt = secrets.randbits(32)
+        return SegmentHeader(self._number + 1, self.store, self._position + 1, self._offset, 0, salt, flags)
 
     def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
         """Write a segment's head and kept entries, synced; returns the end offset."""
@@ -326,6 +348,7 @@ class JournalWriter:
         self._salt = header.salt
         self._offset = offset
         self._capacity = capacity
+        self.is_recycled = bool(header.flags & entry_format.SEGMENT_RECYCLED)
         self._synced = self.written
 
     # --- start -------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ class KeeperConfig(msgspec.Struct):
     log_level: str
     bytes_per_second: int
     segment_bytes: int
+    exchange: bool = True
     status_fd: int = -1
 
 
@@ -33,6 +34,7 @@ class Report(msgspec.Struct, array_like=True):
         logical_bytes: of these.
         file_bytes: of these.
         fault: why a segment could not be packed; empty if nothing is wrong.
+        has_spare: the file of a packed segment is left for the next one.
     """
 
     done_below: int = 0
@@ -40,6 +42,7 @@ class Report(msgspec.Struct, array_like=True):
     logical_bytes: int = 0
     file_bytes: int = 0
     fault: str = ""
+    has_spare: bool = False
 
 
 class ServerEnd:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.journal import packing
+from perstack_stored.journal.preallocation import SPARE_NAME
 from perstack_stored.journal.reader import SUFFIX, segment_name
-from perstack_stored.journal.segment_file import open_segment
+from perstack_stored.journal.segment_file import OpenSegment, open_segment
 
 PART = ".part"
 
@@ -22,6 +23,18 @@ class Pace(NamedTuple):
     compared: packing.OnBytes
 
 
+class Options(NamedTuple):
+    """How a segment is replaced.
+
+    Attributes:
+        exchange: two names can be exchanged in one step; else the plain file is removed.
+        spare_bytes: a plain file of at least this size is left under `SPARE_NAME`, if there is none yet.
+    """
+
+    exchange: bool
+    spare_bytes: int
+
+
 class Packed(NamedTuple):
     """A segment that was packed: its logical bytes, and those of its file."""
 
@@ -30,13 +43,23 @@ class Packed(NamedTuple):
     file_bytes: int
 
 
-def pack_segment(files: FileSystem, dir_fd: int, number: int, end: int, pace: Pace) -> Packed:
-    """Pack a segment up to its logical end, and put it in its place.
+def pack_segment(
+    files: FileSystem, dir_fd: int, segment: tuple[int, int], pace: Pace, options: Options
+) -> Packed:
+    """Pack a segment up to its logical end, and what was kept after it, and put it in its place.
+
+    Args:
+        files: the file system.
+        dir_fd: the journal's folder.
+        segment: number and logical end.
+        pace: called on the way.
+        options: what becomes of the plain file.
 
     Raises:
         PackingError: the segment can't be packed, or what was read back differs; nothing was changed.
         OSError: a file can't be read or written; the segment is as it was, or packed.
     """
+    number, end = segment
     name = segment_name(number)
     part = name + PART
     source = open_segment(files, name, dir_fd=dir_fd)
@@ -45,6 +68,7 @@ def pack_segment(files: FileSystem, dir_fd: int, number: int, end: int, pace: Pa
             files.unlink(part, dir_fd=dir_fd)  # of a process that was killed
         fd = files.create(part, FILE_MODE, dir_fd=dir_fd)
         try:
+            end = packing.end_to_pack(source, number, end)
             block_bytes = packing.choose_block_bytes(source, end)
             size = packing.pack_into(files, fd, source, end, block_bytes, pace.read)
             files.sync_data(fd)
@@ -55,11 +79,33 @@ def pack_segment(files: FileSystem, dir_fd: int, number: int, end: int, pace: Pa
             raise
         finally:
             files.close(fd)
-        files.rename(part, name, source_dir=dir_fd, target_dir=dir_fd)
-        files.sync(dir_fd)
+        if options.exchange and _is_spare_wanted(files, dir_fd, source, options.spare_bytes):
+            _exchange(files, dir_fd, part, name)
+        else:
+            files.rename(part, name, source_dir=dir_fd, target_dir=dir_fd)
+            files.sync(dir_fd)
     finally:
         source.close()
     return Packed(number, end, size)
+
+
+def _is_spare_wanted(files: FileSystem, dir_fd: int, source: OpenSegment, spare_bytes: int) -> bool:
+    return (
+        not source.is_packed
+        and source.file_bytes() >= spare_bytes
+        and SPARE_NAME not in files.list_dir(dir_fd)
+    )
+
+
+def _exchange(files: FileSystem, dir_fd: int, part: str, name: str) -> None:
+    """Put the packed file in its place, and leave the plain one as the spare.
+
+    The server writes into the spare. So it gets that name only when no power cut can bring it back as the
+    segment.
+    """
+    files.exchange(part, name, source_dir=dir_fd, target_dir=dir_fd)
+    files.sync(dir_fd)
+    files.rename(part, SPARE_NAME, source_dir=dir_fd, target_dir=dir_fd)
 
 
 def remove_left_overs(files: FileSystem, dir_fd: int) -> None:

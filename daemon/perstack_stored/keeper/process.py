@@ -33,7 +33,12 @@ class KeeperProcess:
     """The keeper as the server sees it. `follow` is called about once a second."""
 
     def __init__(
-        self, config: KeeperConfig, lock_fd: int, silence_seconds: float, on_packed: Callable[[], None]
+        self,
+        config: KeeperConfig,
+        lock_fd: int,
+        silence_seconds: float,
+        on_packed: Callable[[], None],
+        on_spare: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare it; no process starts yet.
 
@@ -42,11 +47,13 @@ class KeeperProcess:
             lock_fd: the lock of the base: no other daemon starts while the keeper still writes.
             silence_seconds: a process without progress for some times this is killed.
             on_packed: called when segments were replaced, so that readers let go of the old files.
+            on_spare: called when a plain file is left for the next segment.
         """
         self._config = config
         self._lock_fd = lock_fd
         self._silence_seconds = silence_seconds * _SILENCE_FACTOR
         self._on_packed = on_packed
+        self._on_spare = on_spare
         self._process: subprocess.Popen[bytes] | None = None
         self._line: ServerEnd | None = None
         self._hang: HangDetector | None = None
@@ -127,6 +134,8 @@ class KeeperProcess:
         if reports:
             if reports[-1].segments != self._report.segments:
                 self._on_packed()
+            if reports[-1].has_spare:
+                self._on_spare()
             self._report, self._fault = reports[-1], ""
             if self._report.done_below or self._report.segments >= self._shown.segments:
                 self._shown = self._report

@@ -17,6 +17,7 @@ from perstack_stored.datadir.layout import open_folders
 from perstack_stored.datadir.shown_syncs import showing_syncs
 from perstack_stored.errors import StoredError
 from perstack_stored.journal.packing import PackingError
+from perstack_stored.journal.preallocation import SPARE_NAME
 from perstack_stored.journal.reader import Chain, segment_name
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
@@ -24,7 +25,7 @@ from perstack_stored.process.parent_death import die_with
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .channel import KeeperConfig, KeeperEnd, Report
-from .pack import Pace, pack_segment, remove_left_overs
+from .pack import Options, Pace, pack_segment, remove_left_overs
 
 KEEPER_MODULE = __name__
 LINGER_SECONDS = 60.0
@@ -110,7 +111,9 @@ class Keeper:
         if end < _SMALL_BYTES:
             return
         began = time.monotonic()
-        packed = pack_segment(self._files, self._dir, number, end, Pace(self._keep_pace, self._beat))
+        pace = Pace(self._keep_pace, self._beat)
+        options = Options(self._config.exchange, self._config.segment_bytes)
+        packed = pack_segment(self._files, self._dir, (number, end), pace, options)
         self._chain.drop_replaced()
         self._count(packed.logical_bytes, packed.file_bytes)
         _log.info(
@@ -138,7 +141,8 @@ class Keeper:
         self._tell(fault=reason)
 
     def _tell(self, **changes: object) -> None:
-        self._report = msgspec.structs.replace(self._report, **changes)
+        has_spare = SPARE_NAME in self._files.list_dir(self._dir)
+        self._report = msgspec.structs.replace(self._report, has_spare=has_spare, **changes)
         self._line.report(self._report)
 
     def _keep_pace(self, size: int) -> None:

@@ -207,7 +207,7 @@ class ReadExecutor:
             readers = list(self._readers)
         for reader in readers:
             try:
-                reader.chain.drop_replaced()
+                reader.chain.drop_replaced(closes=False)
             except OSError as error:  # it keeps the old file open, which has the same bytes
                 _log.warning("segment_kept_open", reason=str(error))
 

@@ -188,7 +188,7 @@ class Daemon:
                 listings_bytes=settings.listings_bytes_max,
             )
             reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
-            keeper = self._keeper(lock, reads) if settings.pack else None
+            keeper = self._keeper(lock, reads, journal) if settings.pack else None
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
             server = assemble(
@@ -315,7 +315,7 @@ class Daemon:
         tree = msgspec.structs.replace(config, nice=self._settings.tree_nice)
         return ProjectionProcess("index", config, lock.fd), ProjectionProcess("tree", tree, lock.fd)
 
-    def _keeper(self, lock: DataDirLock, reads: ReadExecutor) -> KeeperProcess:
+    def _keeper(self, lock: DataDirLock, reads: ReadExecutor, journal: JournalWriter) -> KeeperProcess:
         settings = self._settings
         config = KeeperConfig(
             base=self._base,
@@ -324,8 +324,11 @@ class Daemon:
             log_level=settings.log_level,
             bytes_per_second=settings.pack_bytes_per_second,
             segment_bytes=settings.segment_bytes,
+            exchange=self._ways.exchange,
         )
-        return KeeperProcess(config, lock.fd, settings.worker_silence_seconds, reads.drop_replaced)
+        return KeeperProcess(
+            config, lock.fd, settings.worker_silence_seconds, reads.drop_replaced, journal.offer_spare
+        )
 
     def _stop(
         self,

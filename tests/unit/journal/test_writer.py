@@ -13,9 +13,16 @@ from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.clock import CLOCK_STEP_MS
-from perstack_stored.journal.preallocation import NEXT_NAME, SegmentPreallocator, write_zeros
+from perstack_stored.journal.preallocation import (
+    NEXT_NAME,
+    SPARE_NAME,
+    Prepared,
+    SegmentPreallocator,
+    write_zeros,
+)
 from perstack_stored.journal.reader import Chain
 from perstack_stored.journal.writer import GROWTH_BYTES, JournalOptions, JournalWriter
+from perstack_stored.keeper.pack import Options, Pace, pack_segment
 from tests.helpers.datadir import (
     SESSION_A,
     Died,
@@ -328,7 +335,7 @@ def preparer(folder: JournalFolder, files: FileSystem, *, ahead: bool = True) ->
     return SegmentPreallocator(files, folder.fd, 4096, 0o640, ahead=ahead)
 
 
-def take(made: SegmentPreallocator) -> tuple[int, int]:
+def take(made: SegmentPreallocator) -> Prepared:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if (taken := made.take()) is not None:
@@ -343,7 +350,7 @@ def test_a_prepared_segment_is_zeros_under_its_own_name(folder: JournalFolder) -
     made = preparer(folder, FileSystem())
     made.start()
     made.start()
-    fd, size = take(made)
+    fd, size, _ = take(made)
     assert size == 4096
     assert os.pread(fd, 9999, 0) == bytes(4096)
     assert (folder.path / NEXT_NAME).read_bytes() == bytes(4096)
@@ -447,3 +454,142 @@ def test_a_segment_made_ahead_leaves_little_unsynced_at_a_time(tmp_path: Path) -
     assert write_zeros(Counting(), fd, 10 << 20) == 10 << 20
     os.close(fd)
     assert unsynced == [4 << 20, 4 << 20, 2 << 20, 0]
+
+
+# --- a file that is used again ---------------------------------------------------------------------
+
+
+def is_recycled(journal: JournalWriter) -> bool:
+    return journal.is_recycled
+
+
+def open_with_spare(folder: JournalFolder, *, payload: bytes = b"old " * 60) -> tuple[JournalWriter, int]:
+    """A journal whose open segment is a recycled file, full of older entries; and its last position.
+
+    The first segment is packed as the keeper does it, and its file is offered.
+    """
+    journal = folder.open(segment_bytes=1 << 13, first_segment_bytes=1 << 13)
+    position, has_spare = 0, False
+    while not is_recycled(journal):
+        (position,) = journal.append([append(payload)])
+        if journal.mark.segment > 1 and not has_spare:
+            end = folder.reader().chain.end_of(1)
+            assert end is not None
+            options = Options(exchange=True, spare_bytes=1 << 13)
+            pack_segment(FileSystem(), folder.fd, (1, end), Pace(ignore, ignore), options)
+            assert (folder.path / SPARE_NAME).exists()
+            journal.offer_spare()
+            has_spare = True
+        assert position < 200
+    assert not (folder.path / SPARE_NAME).exists()
+    return journal, position
+
+
+def ignore(_size: int) -> None:
+    """No pace is kept."""
+
+
+def flags_of(path: Path) -> int:
+    return entry_format.decode_segment_header(path.read_bytes()).flags
+
+
+def test_the_file_of_a_packed_segment_becomes_the_next_one(folder: JournalFolder) -> None:
+    """It says so in its header, has a salt of its own, and old entries stand after its end."""
+    journal, position = open_with_spare(folder)
+    path = folder.segments()[-1]
+    data = path.read_bytes()
+    assert flags_of(path) == entry_format.SEGMENT_RECYCLED
+    assert data[journal.mark.offset :].strip(b"\0")
+    salts = [entry_format.salt_of(segment.read_bytes()) for segment in folder.segments()]
+    assert len(set(salts)) == len(salts)
+    assert len(folder.payloads(journal.mark)) == position
+
+
+def test_old_entries_in_a_file_are_never_taken_for_new_ones(folder: JournalFolder) -> None:
+    """A kill at any size of the last batch: the journal ends where it ended, and goes on in a new segment."""
+    journal, position = open_with_spare(folder)
+    for _ in range(3):
+        journal.append([append(b"new")])
+        position += 1
+        again = JournalFolder(folder.path)
+        opened = again.open(first_segment_bytes=1 << 13)  # as after a kill
+        assert opened.written.position == position
+        assert opened.recovered.torn_bytes == 0
+        assert [entry.position for entry in again.read(opened.mark)] == list(range(1, position + 1))
+        for path in again.segments()[journal.mark.segment :]:
+            path.unlink()
+
+
+def test_a_torn_tail_in_a_recycled_file_is_found(folder: JournalFolder) -> None:
+    """A batch of which the first entry did not reach the disk: what stands after it is void, and named."""
+    journal, position = open_with_spare(folder)
+    offset = journal.written.offset
+    path = folder.segments()[-1]
+    before = path.read_bytes()
+    journal.write([append(b"first" * 20), append(b"second")])
+    data = bytearray(path.read_bytes())
+    size = entry_format.padded(64 + 8 + 100)
+    data[offset : offset + size] = before[offset : offset + size]
+    path.write_bytes(data)
+    again = JournalFolder(folder.path)
+    opened = again.open(first_segment_bytes=1 << 13)
+    assert opened.recovered.torn_bytes == size + entry_format.padded(64 + 8 + 6)
+    assert opened.written.position == position
+    assert opened.append([append(b"third")]) == [position + 1]
+    assert again.payloads(opened.mark)[-1] == b"third"
+
+
+def test_a_clean_stop_in_a_recycled_file_goes_on_there(folder: JournalFolder) -> None:
+    """The old bytes after the mark are cut off first; nothing is written over them."""
+    journal, position = open_with_spare(folder)
+    number = journal.mark.segment
+    journal.close()
+    assert folder.segments()[-1].stat().st_size == journal.written.offset
+    journal = folder.open(first_segment_bytes=1 << 13)
+    assert journal.mark.segment == number
+    assert journal.append([append(b"new")]) == [position + 1]
+    assert folder.payloads(journal.mark)[-1] == b"new"
+
+
+def test_a_clean_stop_that_could_not_cut_the_old_bytes_begins_a_segment(folder: JournalFolder) -> None:
+    """The mark is there, and so are old bytes: what was torn after a mark can't be told from them."""
+    journal, position = open_with_spare(folder)
+    path = folder.segments()[-1]
+    tail = path.read_bytes()[journal.mark.offset + 64 :]
+    journal.close()
+    with path.open("ab") as file:
+        file.write(tail)
+    journal = folder.open(first_segment_bytes=1 << 13)
+    assert journal.recovered.resume is None
+    assert journal.append([append(b"new")]) == [position + 1]
+
+
+def test_a_file_that_a_reader_holds_open_is_not_used_again(folder: JournalFolder) -> None:
+    """It would read other bytes under the name of the old segment."""
+    journal = folder.open(segment_bytes=1 << 13, first_segment_bytes=1 << 13)
+    while journal.mark.segment < 2:
+        journal.append([append(b"old " * 60)])
+    reader = folder.reader()
+    plain = reader.chain.open(1).read(1 << 13, 0)
+    end = reader.chain.end_of(1)
+    assert end is not None
+    options = Options(exchange=True, spare_bytes=1 << 13)
+    pack_segment(FileSystem(), folder.fd, (1, end), Pace(ignore, ignore), options)
+    journal.offer_spare()
+    for _ in range(100):
+        journal.append([append(b"new " * 60)])
+    assert not is_recycled(journal)
+    assert reader.chain.open(1).read(1 << 13, 0) == plain
+    assert (folder.path / SPARE_NAME).exists()
+    reader.chain.drop_replaced()
+    while not is_recycled(journal):
+        journal.append([append(b"new " * 60)])
+    reader.close()
+
+
+def test_a_spare_that_an_earlier_process_left_is_removed(folder: JournalFolder) -> None:
+    """Nobody vouches for it."""
+    folder.open().close()
+    (folder.path / SPARE_NAME).write_bytes(b"left over")
+    folder.open()
+    assert not (folder.path / SPARE_NAME).exists()

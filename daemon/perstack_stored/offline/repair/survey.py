@@ -10,7 +10,13 @@ from typing import NamedTuple
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, NewerFormatError
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.entry_format import EntryHeader, EntryType, NotAnEntryError, SegmentHeader
+from perstack_stored.journal.entry_format import (
+    SEGMENT_RECYCLED,
+    EntryHeader,
+    EntryType,
+    NotAnEntryError,
+    SegmentHeader,
+)
 from perstack_stored.journal.epochs import Epoch, epoch_of
 from perstack_stored.journal.reader import (
     BadEntryError,
@@ -237,6 +243,12 @@ class DamageSurvey:
                 segment.header.proven if segment.header is not None else start,
                 max((item.header.synced for item in segment.items if item.header is not None), default=0),
             )
+        is_recycled = segment.header is not None and segment.header.flags & SEGMENT_RECYCLED
+        if is_recycled and segment.items and segment.items[-1].header is None:
+            # Up to the proven end something is missing; after it old bytes stand, which are no records.
+            last = segment.items.pop()
+            if last.start < proven:
+                segment.items.append(last._replace(end=min(last.end, proven)))
         torn = next(
             (i for i, item in enumerate(segment.items) if item.header is None and item.start >= proven), None
         )
