@@ -193,8 +193,8 @@ _BUGS = (
     _Bug(
         "a start goes on behind a torn tail",
         "journal/recovery.py",
-        "resume = header if clean and not kept and not torn else None",
-        "resume = header if clean and not kept else None",
+        "goes_on = clean and not kept and not torn and not segment",
+        "goes_on = clean and not kept and not segment",
     ),
     _Bug(
         "the proven offset is ignored",
@@ -333,6 +333,42 @@ _BUGS = (
         "tree/file_writer.py",
         "        self.ground, self._device = ground, device\n",
         "        self._device = device\n",
+    ),
+    _Bug(
+        "a packed segment is not compared with the plain one",
+        "keeper/pack.py",
+        "packing.compare(files, fd, source, end, pace.compared)",
+        "pass",
+    ),
+    _Bug(
+        "the table of a packed segment is wrong",
+        "journal/packing.py",
+        "blocks.append(Block(offset, len(stored), crc32c(stored)))",
+        "blocks.append(Block(offset + 1, len(stored), crc32c(stored)))",
+    ),
+    _Bug(
+        "entries that recovery kept are not packed",
+        "keeper/pack.py",
+        "end = packing.end_to_pack(source, number, end)",
+        "end = end + 0",
+    ),
+    _Bug(
+        "a recycled file keeps its salt",
+        "journal/writer.py",
+        "while salt == entry_format.salt_of(head):\n                salt = secrets.randbits(32)\n",
+        "salt = entry_format.salt_of(head)\n",
+    ),
+    _Bug(
+        "a file is recycled while somebody reads it",
+        "journal/preallocation.py",
+        "size >= self._segment_bytes and self._files.is_alone(fd)",
+        "size >= self._segment_bytes",
+    ),
+    _Bug(
+        "a clean stop goes on where old bytes stand",
+        "journal/recovery.py",
+        "        goes_on &= size == end\n",
+        "        goes_on &= True\n",
     ),
     _Bug(
         "a short write counts as a whole one",
