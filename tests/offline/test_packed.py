@@ -98,8 +98,13 @@ def test_a_segment_of_an_older_backup_is_not_copied_again_when_it_is_packed(
 
 
 @pytest.mark.parametrize("to", [None, 1, 5, 9, 12, 17])
-def test_a_packed_backup_is_restored_to_any_position(packed: Path, tmp_path: Path, to: int | None) -> None:
-    """Whole segments stay packed; one that is cut is plain."""
+@pytest.mark.parametrize("with_kept", [True, False])
+def test_a_packed_backup_is_restored_to_any_position(
+    base_of_segments: Path, tmp_path: Path, to: int | None, with_kept: bool
+) -> None:
+    """Whole segments stay packed; one that is cut is plain, as is one with void copies after its end."""
+    packed = base_of_segments
+    pack_all(packed / ".stored/journal", BLOCK_BYTES, with_kept=with_kept)
     back_up(packed, tmp_path / "backup")
     target = tmp_path / "restored"
     restore(str(tmp_path / "backup"), str(target), to_position=to)
@@ -109,7 +114,7 @@ def test_a_packed_backup_is_restored_to_any_position(packed: Path, tmp_path: Pat
     assert not Checked(target).findings
     versions = [int.from_bytes(path.read_bytes()[8:10], "little") for path in segments(target)]
     if to is None:
-        assert versions[:4] == [2, 2, 2, 1]
+        assert versions[:4] == ([1, 1, 1, 1] if with_kept else [2, 2, 2, 1])
 
 
 def test_a_damaged_packed_copy_is_named(packed: Path, tmp_path: Path) -> None:

@@ -97,13 +97,15 @@ class SegmentPreallocator:
         return made
 
     def stop(self) -> None:
-        """Wait for the file in progress, and remove it."""
+        """Wait for the file in progress, and remove it, and the spare."""
         if self._thread is not None:
             self._thread.join()
         if self._made is not None:
             self._files.close(self._made.fd)
             self._files.unlink(NEXT_NAME, dir_fd=self._dir)
             self._made = None
+        if SPARE_NAME in self._files.list_dir(self._dir):
+            self._files.unlink(SPARE_NAME, dir_fd=self._dir)
 
     def _make(self) -> None:
         try:

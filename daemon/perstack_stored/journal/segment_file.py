@@ -110,7 +110,7 @@ class OpenSegment:
 
     def __del__(self) -> None:
         # A chain lets go of a segment that another thread may still read (`Chain.drop_replaced`).
-        with contextlib.suppress(OSError):  # nobody is left who could be told
+        with contextlib.suppress(OSError):  # nobody is left to hear of it
             self.close()
 
 

@@ -233,6 +233,8 @@ class Daemon:
             health.serving = False
             _log.info("stopping")
             self._notifier.stopping(2 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
+            if keeper is not None:
+                keeper.stop()
             self._stop(journal, reads, projections, endpoints, tcp)
         finally:
             if keeper is not None:

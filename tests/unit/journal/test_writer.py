@@ -552,7 +552,7 @@ def test_a_clean_stop_in_a_recycled_file_goes_on_there(folder: JournalFolder) ->
 
 
 def test_a_clean_stop_that_could_not_cut_the_old_bytes_begins_a_segment(folder: JournalFolder) -> None:
-    """The mark is there, and so are old bytes: what was torn after a mark can't be told from them."""
+    """The mark is there, and so are old bytes: what was torn after a mark looks like them."""
     journal, position = open_with_spare(folder)
     path = folder.segments()[-1]
     tail = path.read_bytes()[journal.mark.offset + 64 :]

@@ -214,7 +214,7 @@ def _copy_segment(
     chain: Chain, folder: Folder, header: SegmentHeader, end: int, advance: Advance
 ) -> SegmentCopy:
     files, source = folder.files, chain.open(header.number)
-    is_packed = source.is_packed and source.size() == end
+    is_packed = source.is_packed and source.size() >= end
     name = copy_name(header, end, packed=is_packed)
     size = source.file_bytes() if is_packed else end
     read = source.read_file if is_packed else source.read

@@ -207,8 +207,8 @@ def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[OpenSegment, 
             header = entry_format.decode_segment_header(file.read(entry_format.SEGMENT_HEADER_BYTES, 0))
         except NotAnEntryError as error:
             raise damaged(folder, copy, str(error)) from error
-        name = copy_name(header, file.size(), packed=file.is_packed)
-        if name != copy.file or header.first_position != copy.firstPosition:
+        name = copy_name(header, copy.end, packed=file.is_packed)
+        if name != copy.file or file.size() < copy.end or header.first_position != copy.firstPosition:
             raise damaged(folder, copy, "it is another segment")
         yield file, header
     finally:

@@ -190,7 +190,7 @@ def _restore_segment(
         cut = _cut(folder, copy, source, header, last)
         fd = files.create(segment_name(copy.number), FILE_MODE, dir_fd=journal_dir)
         try:
-            if isinstance(source, PackedSegment) and cut.offset == copy.end:
+            if isinstance(source, PackedSegment) and cut.offset == copy.end == source.size():
                 try:
                     _write_packed(files, fd, source, header._replace(store=store, proven=copy.end))
                 except BadBlockError as error:
