@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from perstack_storage._core.batch import Batch
+from perstack_storage._core.conditions import AllOrNone, Conditional, Fence
 from perstack_storage._core.errors import ProtocolError, StorageError
 from perstack_storage._core.frames import Answer, Limits
 from perstack_storage._core.stores import BATCH_AGE_MAX_S, PART_BYTES_MAX, StoreQueue
@@ -348,3 +349,42 @@ def test_an_error_at_one_part_is_the_answer_to_all(error: dict[str, Any]) -> Non
 def test_an_answer_that_does_not_fit_its_batch_is_an_error(header: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         sent_three_frames().answer(1, **header)
+
+
+# --- conditions ------------------------------------------------------------------------------------
+
+
+def test_a_condition_waits_for_hello_and_is_refused_where_the_daemon_would_ignore_it() -> None:
+    """An older daemon would store it without a fence, or in part; the stores around it go on."""
+    driver = Driver()
+    fence = Fence("j", None, 3)
+    outcomes = Outcomes()
+    driver.queue.append(("storeEvent", Conditional(b"{}", fence), None), outcomes, 0.0)
+    all_or_none = AllOrNone([("storeEvent", 2), ("storeJob", 2)], fence)
+    driver.queue.append(("store", Conditional(b"{}{}", all_or_none), None), outcomes, 0.0)
+    driver.queue.append(("storeEvent", b"{}", None), outcomes, 0.0)
+    assert driver.queue.next_batch(0.0) is None
+    driver.limits.known = True
+    batch = driver.queue.next_batch(0.0)
+    assert batch is not None
+    assert (batch.start, batch.condition) == (4, None)
+    assert [isinstance(one, dict) and one["code"] for one in outcomes.seen] == ["UNKNOWN_OPERATION"] * 2
+    assert driver.queue.records == 1
+
+
+def test_what_is_answered_moves_the_fence() -> None:
+    """Later stores carry the newest position; a batch counts as many numbers as it has values."""
+    driver = Driver()
+    driver.limits.known, driver.limits.features = True, frozenset({"atomic", "expect"})
+    fence = Fence('j"1', "r", 3)
+    all_or_none = AllOrNone([("storeEvent", 2), ("storeJob", 2)], fence)
+    driver.queue.append(("store", Conditional(b"{}{}", all_or_none), None), None, 0.0)
+    batch = driver.queue.next_batch(0.0)
+    assert batch is not None
+    header = json.loads(driver.queue.frame(batch, 1).split(b"\n")[0])
+    assert header["items"] == [["storeEvent", 2], ["storeJob", 2]]
+    assert header["atomic"] is True
+    assert header["expect"] == {"jobId": 'j"1', "runId": "r", "position": 3}
+    driver.queue.sent(batch, 1, 0.0)
+    driver.queue.answered(1, Answer({"id": 1, "ok": True, "position": 8, "count": 2}, b""), 0.0)
+    assert (fence.position, driver.queue.next_seq, driver.queue.settled) == (9, 3, 2)

@@ -21,6 +21,7 @@ _ALONE = {
     "AsyncAtomicBatch": "_async.atomic",
     "AsyncClient": "_async.client",
     "AsyncPipeline": "_async.pipeline",
+    "AsyncResumedJob": "_async.resumed",
     "Client": "_sync.client",
     "StorageError": "_core.errors",
 }

@@ -13,6 +13,7 @@ from perstack_storage._core.errors import (
     EndpointError,
     ErrorCode,
     Forbidden,
+    JobTakenOver,
     KeyRefused,
     NestedTooDeeply,
     NotFlushed,
@@ -73,6 +74,7 @@ from perstack_storage._sync.atomic import AtomicBatch
 from perstack_storage._sync.client import Client
 from perstack_storage._sync.future import StoreFuture
 from perstack_storage._sync.pipeline import Pipeline
+from perstack_storage._sync.resumed import ResumedJob
 from perstack_storage._version import __version__
 from perstack_storage._wire.endpoint import resolve_base, resolve_endpoint, socket_path_of
 from perstack_storage._wire.keys import CurveKeys
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from perstack_storage._async.atomic import AsyncAtomicBatch
     from perstack_storage._async.client import AsyncClient
     from perstack_storage._async.pipeline import AsyncPipeline
+    from perstack_storage._async.resumed import AsyncResumedJob
 
 __all__ = [
     "RETRYABLE",
@@ -88,6 +91,7 @@ __all__ = [
     "AsyncAtomicBatch",
     "AsyncClient",
     "AsyncPipeline",
+    "AsyncResumedJob",
     "AtomicBatch",
     "Checkpoint",
     "CheckpointFilters",
@@ -110,6 +114,7 @@ __all__ = [
     "Job",
     "JobFilters",
     "JobSummary",
+    "JobTakenOver",
     "KeyRefused",
     "NestedTooDeeply",
     "NotFlushed",
@@ -121,6 +126,7 @@ __all__ = [
     "Record",
     "RecordFilters",
     "Refused",
+    "ResumedJob",
     "RunEvent",
     "RunFilters",
     "RunSetting",

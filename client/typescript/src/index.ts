@@ -9,6 +9,7 @@ export {
   EndpointError,
   Forbidden,
   InvalidArgument,
+  JobTakenOver,
   OutcomeUnknown,
   PositionGone,
   ProtocolError,
@@ -41,6 +42,7 @@ export { closeSharedClient } from "./functions/default.js"
 export type { ListOp, PageArguments, ReadAllArguments, StorageOptions, SummaryArguments } from "./async/client.js"
 export { createStorage, DaemonStorage } from "./async/client.js"
 export { Pipeline } from "./async/pipeline.js"
+export { ResumedJob } from "./async/resumed.js"
 export type { ProjectionStats, Stats } from "./core/stats.js"
 export type { FileSystemStorageConfig } from "./functions/class.js"
 export { FileSystemStorage } from "./functions/class.js"

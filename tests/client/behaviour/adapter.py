@@ -5,7 +5,7 @@ import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from perstack_storage import AsyncAtomicBatch, AsyncClient, AsyncPipeline
+from perstack_storage import AsyncAtomicBatch, AsyncClient, AsyncPipeline, AsyncResumedJob
 
 
 class Blocking:
@@ -29,7 +29,8 @@ class Blocking:
             return BlockingContext(self._runner, result)
         if isinstance(result, AsyncIterator):
             return self._iterate(result)
-        return await result if inspect.isawaitable(result) else result
+        found = await result if inspect.isawaitable(result) else result
+        return Blocking(self._runner, found) if isinstance(found, AsyncResumedJob) else found
 
     def _iterate(self, iterator: AsyncIterator[Any]) -> Iterator[Any]:
         async def following() -> Any:

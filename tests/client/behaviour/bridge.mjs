@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url"
 const { createStorage } = await import(pathToFileURL(process.argv[2]).href)
 let storage
 
+const resumed = {}
 const calls = {
   // All of them un-awaited, and the object changes behind each call.
   async storeChanging(value, count) {
@@ -20,6 +21,13 @@ const calls = {
     value.n = -1
     await Promise.all(stored)
   },
+  async resume(key, jobId, runId) {
+    const job = (resumed[key] = await storage.resume(jobId, runId ?? undefined))
+    return { job: job.job ?? null, position: job.position }
+  },
+  async resumedStore(key, op, value) {
+    return [await resumed[key].store(op, value), resumed[key].position]
+  },
   async follow(options) {
     const records = []
     for await (const record of storage.follow(options)) records.push(record)
@@ -31,8 +39,8 @@ function say(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`)
 }
 
-function told({ name, message, code, field, retryable, index }) {
-  return { name, message, code, field, retryable, item: index }
+function told({ name, message, code, field, retryable, index, position }) {
+  return { name, message, code, field, retryable, item: index, position }
 }
 
 function take(line) {

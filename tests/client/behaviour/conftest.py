@@ -72,6 +72,13 @@ def python_client(shared_daemon: RunningDaemon, open_python_client: OpenClient) 
 
 
 @pytest.fixture
+def other_client(shared_daemon: RunningDaemon) -> Iterator[Client]:
+    """Another program's client."""
+    with Client(shared_daemon.endpoint) as client:
+        yield client
+
+
+@pytest.fixture
 def job_id() -> str:
     """A job that no other test has."""
     return f"job-{uuid.uuid4().hex}"

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import threading
+import uuid
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from perstack_storage import (
     CheckpointNotFound,
     ClosedError,
     DaemonUnavailable,
+    JobTakenOver,
     OutcomeUnknown,
     Page,
     Refused,
     StorageError,
     TooMuchOutstanding,
 )
-from perstack_storage._core.calls import Stores
+from perstack_storage._core.calls import NowaitStores, Stores
 
 TYPESCRIPT = Path(__file__).parents[3] / "client" / "typescript"
 BUILT = TYPESCRIPT / "dist" / "index.js"
@@ -152,6 +154,9 @@ class NodeClient:
     def size_of(self, job_id: str, run_id: str | None = None) -> Any:
         return self._call("sizeOf", job_id, *([] if run_id is None else [run_id]))
 
+    def resume(self, job_id: str, run_id: str | None = None) -> "NodeJob":
+        return NodeJob(self, job_id, run_id)
+
     def flush(self) -> None:
         self._call("flush")
 
@@ -213,9 +218,38 @@ class NodeBatch(Stores[None]):
             self.positions = self._client._call("storeAtomic", self._stores)
 
 
+class NodeJob(Stores[int], NowaitStores["Future[int]"]):
+    """A resumed job of the TypeScript client, as the Python clients have it."""
+
+    def __init__(self, client: NodeClient, job_id: str, run_id: str | None) -> None:
+        self._client = client
+        self._key = uuid.uuid4().hex
+        found = client._call("resume", self._key, job_id, run_id)
+        self.job, self.position = found["job"], found["position"]
+
+    def _store(self, op: str, body: bytes) -> int:
+        position, self.position = self._client._call("resumedStore", self._key, op, json.loads(body))
+        return int(position)
+
+    def _store_nowait(self, op: str, body: bytes) -> "Future[int]":
+        stored: Future[int] = Future()
+
+        def settle(outcome: "Future[Any]") -> None:
+            error = outcome.exception()
+            if error is None:
+                stored.set_result(outcome.result()[0])
+            else:
+                stored.set_exception(error)
+
+        self._client._start("resumedStore", self._key, op, json.loads(body)).add_done_callback(settle)
+        return stored
+
+
 def _raised(call: str, told: dict[str, Any]) -> Exception:
     """The error of the Python client that has the same name."""
     name = told["name"]
+    if name == "JobTakenOver":
+        return JobTakenOver(told, op=call)
     if name in {"Refused", "CheckpointNotFound", "Deleted"}:
         kind = CheckpointNotFound if name == "CheckpointNotFound" else Refused
         return kind(told, op=call, index=told.get("item"))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
-from perstack_storage._core.conditions import BATCH_OP, Collected
+from perstack_storage._core.conditions import BATCH_OP, Collected, Fence
 
 
 class AsyncAtomicBatch(Collected):
@@ -19,8 +19,10 @@ class AsyncAtomicBatch(Collected):
     nothing.
     """
 
-    def __init__(self, store: Callable[[str, bytes], Coroutine[Any, Any, int]]) -> None:
-        super().__init__()
+    def __init__(
+        self, store: Callable[[str, bytes], Coroutine[Any, Any, int]], fence: Fence | None = None
+    ) -> None:
+        super().__init__(fence)
         self._store_all = store
 
     async def __aenter__(self) -> "AsyncAtomicBatch":

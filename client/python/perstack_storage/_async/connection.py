@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from perstack_storage._async.clock import ListeningClock
 from perstack_storage._async.outstanding import TaskOutstanding
 from perstack_storage._core.batch import Sink, Store
-from perstack_storage._core.conditions import check_size
 from perstack_storage._core.errors import (
     ClosedError,
     ProtocolError,
@@ -87,7 +86,6 @@ class AsyncConnection(Transport):
     def store(self, op: str, body: bytes) -> Coroutine[Any, Any, int]:
         """Queues one value, or an atomic batch; returns the awaitable of its (first) position."""
         self.check_open()
-        check_size(body, self._protocol.limits)
         future, now = self.loop.create_future(), self.now()
         self._awaited.append((now, future))
         self._queue((op, body, future), self.outstanding, now)

@@ -1,4 +1,4 @@
-"""Conditions of stores: values that are stored all or none. No I/O.
+"""Conditions of stores: values that are stored all or none, and jobs that nobody else stores for. No I/O.
 
 A store with a condition has a `Conditional` as its body. So it is one store in every queue, whatever
 interrupts a call: it travels whole, or not at all.
@@ -10,6 +10,7 @@ from typing import Any
 from perstack_storage._core import frames
 from perstack_storage._core.calls import Stores
 from perstack_storage._core.errors import ClosedError, ErrorCode, Refused, refused
+from perstack_storage._core.jsonio import dumps
 
 BATCH_OP = "store"
 _ITEM_HEADER_BYTES = 40
@@ -21,13 +22,48 @@ class Condition:
 
     Attributes:
         extra: count of the numbers that a store with it takes beyond the first one.
+        features: of the daemon; without them it would ignore the condition.
     """
 
     extra = 0
+    features: tuple[str, ...] = ()
 
     def header(self) -> str:
         """Returns the fields of the frame's header, each after a comma."""
         return ""
+
+    def problem(self, _size: int, limits: "frames.Limits") -> dict[str, Any] | None:
+        """Returns the error of stores of so many bytes that this daemon can't take; None if it can."""
+        missing = [feature for feature in self.features if feature not in limits.features]
+        if not missing:
+            return None
+        said = f"this daemon does not know {missing[0]!r} and would ignore it: update the daemon"
+        return {"code": ErrorCode.UNKNOWN_OPERATION, "message": said, "retryable": False}
+
+    def take(self, outcomes: Sequence[Any]) -> None:
+        """Takes the final outcomes of stores: positions, and errors of the daemon."""
+
+
+class Fence(Condition):
+    """Nobody but this session has stored for a job, or a run of it, after a position.
+
+    Attributes:
+        position: of the read that the program goes by, or of its last store that was answered.
+    """
+
+    def __init__(self, job_id: str, run_id: str | None, position: int) -> None:
+        owner = {"jobId": job_id} if run_id is None else {"jobId": job_id, "runId": run_id}
+        self.features = ("expect",)
+        self._owner = dumps(owner).decode()[:-1]
+        self.position = position
+
+    def header(self) -> str:
+        """Returns the fields of the frame's header, each after a comma."""
+        return f',"expect":{self._owner},"position":{self.position}}}'
+
+    def take(self, outcomes: Sequence[Any]) -> None:
+        """Moves on to the last position."""
+        self.position = max([self.position, *[one for one in outcomes if type(one) is int]])
 
 
 class AllOrNone(Condition):
@@ -37,25 +73,35 @@ class AllOrNone(Condition):
         items: operation and count of bytes of each value.
     """
 
-    def __init__(self, items: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, items: Sequence[tuple[str, int]], fence: Fence | None = None) -> None:
         self.items = items
         self.extra = len(items) - 1
+        self.features = ("atomic",) if fence is None else ("atomic", "expect")
+        self._fence = fence
 
     def header(self) -> str:
         """Returns the fields of the frame's header, each after a comma."""
         items = ",".join([f'["{op}",{size}]' for op, size in self.items])
-        return f',"items":[{items}],"atomic":true'
+        return f',"items":[{items}],"atomic":true' + ("" if self._fence is None else self._fence.header())
 
-    def check(self, size: int, limits: "frames.Limits") -> None:
-        """Raises Refused if a daemon with these limits takes no such frame."""
+    def problem(self, size: int, limits: "frames.Limits") -> dict[str, Any] | None:
+        """Returns the error of a batch that a daemon with these limits would not take, or would cut up."""
+        lacking = super().problem(size, limits)
         header = frames.HEADER_RESERVE_BYTES + _ITEM_HEADER_BYTES * len(self.items)
+        if lacking:
+            return lacking
         if len(self.items) > limits.batch_items:
             said = f"an atomic batch holds at most {limits.batch_items} values, not {len(self.items)}"
         elif header + size > limits.frame_bytes:
             said = f"an atomic batch must fit into a frame of {limits.frame_bytes} bytes"
         else:
-            return
-        raise refused({"code": ErrorCode.TOO_LARGE, "message": said, "retryable": False}, op=BATCH_OP)
+            return None
+        return {"code": ErrorCode.TOO_LARGE, "message": said, "retryable": False}
+
+    def take(self, outcomes: Sequence[Any]) -> None:
+        """Moves the fence on to the last position."""
+        if self._fence is not None:
+            self._fence.take([one + self.extra for one in outcomes if type(one) is int])
 
 
 class Conditional(bytes):
@@ -68,12 +114,6 @@ class Conditional(bytes):
         new = super().__new__(cls, body)
         new.condition = condition
         return new
-
-
-def check_size(body: bytes, limits: "frames.Limits") -> None:
-    """Raises Refused if a body can't be sent to a daemon with these limits."""
-    if isinstance(body, Conditional) and isinstance(body.condition, AllOrNone):
-        body.condition.check(len(body), limits)
 
 
 def numbers_of(body: bytes) -> int:
@@ -98,8 +138,9 @@ class Collected(Stores[None]):
         positions: of the values, in the order of the calls; empty until they are stored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fence: Fence | None = None) -> None:
         self.positions: list[int] = []
+        self._fence = fence
         self._items: list[tuple[str, bytes]] = []
         self._ended = False
 
@@ -114,7 +155,7 @@ class Collected(Stores[None]):
         if error is not None or not self._items:
             return None
         sizes = [(op, len(body)) for op, body in self._items]
-        return Conditional(b"".join([body for _, body in self._items]), AllOrNone(sizes))
+        return Conditional(b"".join([body for _, body in self._items]), AllOrNone(sizes, self._fence))
 
     def _stored(self, first: int) -> None:
         self.positions = list(range(first, first + len(self._items)))

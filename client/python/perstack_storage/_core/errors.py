@@ -233,6 +233,21 @@ class Deleted(Refused):
     """
 
 
+class JobTakenOver(Refused):
+    """Another session has stored for the job that was resumed; nothing was stored.
+
+    Stop working on it, or resume it again and decide by what is there now.
+
+    Attributes:
+        position: where another session stored last, if the daemon says.
+    """
+
+    def __init__(self, error: Mapping[str, Any], *, op: str | None = None, index: int | None = None) -> None:
+        position = error.get("position")
+        self.position: int | None = position if type(position) is int else None
+        super().__init__(error, op=op, index=index)
+
+
 @contextmanager
 def noting(error: BaseException | None, what: str) -> Iterator[None]:
     """Notes an error of the block in the one that ended what is left by it, if there is one.
@@ -255,7 +270,11 @@ def refused(error: Mapping[str, Any], *, op: str | None = None, index: int | Non
     return kind(error, op=op, index=index)
 
 
-_KINDS: Mapping[str, type[Refused]] = {ErrorCode.FORBIDDEN: Forbidden, ErrorCode.DELETED: Deleted}
+_KINDS: Mapping[str, type[Refused]] = {
+    ErrorCode.FORBIDDEN: Forbidden,
+    ErrorCode.DELETED: Deleted,
+    ErrorCode.CONFLICT: JobTakenOver,
+}
 
 
 class PositionGone(Refused):

@@ -16,7 +16,7 @@ WINDOW_BYTES_MAX = 1 << 30
 """A daemon that grants more is not believed: the window bounds what a client holds in memory."""
 FRAME_BYTES_MIN = 65_536
 VALUE_BYTES_DEFAULT = 268_435_456
-HEADER_RESERVE_BYTES = 512
+HEADER_RESERVE_BYTES = 2048
 """More than the header of a store of one value or of one part ever takes."""
 
 
@@ -114,7 +114,12 @@ def batch_request(
 
 
 def part_request(
-    op: str, request_id: int, number: StoreNumber, part: tuple[int, int], value: memoryview
+    op: str,
+    request_id: int,
+    number: StoreNumber,
+    part: tuple[int, int],
+    value: memoryview,
+    conditions: str = "",
 ) -> bytes:
     """Returns the frame of one part of a value.
 
@@ -124,13 +129,14 @@ def part_request(
         number: of the store.
         part: number of the part, from 0, and bytes in each part but the last.
         value: the whole value.
+        conditions: fields of the header after commas.
     """
     session, seq, settled = number
     index, part_bytes = part
     parts = -(-len(value) // part_bytes)
     head = (
         f'{{"v":{VERSION},"op":"{op}","id":{request_id},"session":"{session}","seq":{seq},'
-        f'"settled":{settled},"part":{index},"parts":{parts},"bytes":{len(value)}}}\n'
+        f'"settled":{settled}{conditions},"part":{index},"parts":{parts},"bytes":{len(value)}}}\n'
     )
     return b"".join((head.encode(), value[index * part_bytes : (index + 1) * part_bytes]))
 
@@ -138,10 +144,19 @@ def part_request(
 class Limits:
     """The bounds that a daemon grants; before `hello` is answered, what wire.md gives as usual."""
 
-    __slots__ = ("batch_items", "frame_bytes", "known", "value_bytes", "window_bytes", "window_records")
+    __slots__ = (
+        "batch_items",
+        "features",
+        "frame_bytes",
+        "known",
+        "value_bytes",
+        "window_bytes",
+        "window_records",
+    )
 
     def __init__(self) -> None:
         self.known = False
+        self.features: frozenset[str] = frozenset()
         self.window_records = 1024
         self.window_bytes = 16_777_216
         self.frame_bytes = 16_777_216
@@ -156,7 +171,7 @@ class Limits:
         """
         try:
             body = loads(hello)
-            window, limits = body["window"], body["limits"]
+            window, limits, features = body["window"], body["limits"], body.get("features", [])
             value_bytes = limits.get("valueBytes", VALUE_BYTES_DEFAULT)
             values = (window["records"], window["bytes"], limits["frameBytes"], limits["batchItems"])
             if not all(type(value) is int and value > 0 for value in (*values, value_bytes)):
@@ -170,6 +185,7 @@ class Limits:
         records, self.window_bytes = min(values[0], WINDOW_RECORDS_MAX), min(values[1], WINDOW_BYTES_MAX)
         self.frame_bytes, self.batch_items, self.value_bytes = values[2], values[3], value_bytes
         self.window_records = records
+        self.features = frozenset(name for name in features if isinstance(name, str))
 
     def copy(self) -> "Limits":
         """Returns the same bounds as another object."""

@@ -190,20 +190,37 @@ class StoreQueue:
         if not self._waiting:
             return None
         batch, under_way = self._waiting[0], len(self.under_way)
+        if batch.condition is not None and not self._can_send(batch, batch.condition, now):
+            return self.next_batch(now) if self._limits.known else None
         if batch is self._open and under_way:
             return None  # it gathers more until the answer comes: a frame costs far more than a store in it
         if batch.parts > 1 and under_way >= PARTS_IN_FLIGHT_MAX:
             return None
         return batch
 
+    def _can_send(self, batch: Batch, condition: Condition, now: float) -> bool:
+        """Whether stores with a condition may be sent; refuses them where the daemon can't keep it."""
+        if not self._limits.known:
+            return False  # `hello` tells
+        problem = condition.problem(batch.size, self._limits)
+        if problem is None:
+            return True
+        if batch is self._open:
+            self._open = None
+        self._waiting.popleft()
+        batch.take([problem] * len(batch.pending))
+        if batch is self._unanswered[0]:
+            self._pop_settled(now)
+        return False
+
     def frame(self, batch: Batch, request_id: int) -> bytes:
         """Returns the bytes of a batch, or of its next part."""
         number, pending = (self._session, batch.first, self.settled), batch.pending
         op, body, _ = pending[0]
+        conditions = "" if batch.condition is None else batch.condition.header()
         if batch.parts > 1:
             part, value = (batch.next_part, self._part_bytes), memoryview(body)
-            return frames.part_request(op, request_id, number, part, value)
-        conditions = "" if batch.condition is None else batch.condition.header()
+            return frames.part_request(op, request_id, number, part, value, conditions)
         if len(pending) == 1:
             return frames.store_request(op, request_id, number, body, conditions)
         return frames.batch_request(request_id, number, pending, conditions)
@@ -255,8 +272,11 @@ class StoreQueue:
             batch.taken = len(batch.outcomes)
             self.records -= count - len(batch.pending)
             self._retry(batch, error, now)
-        elif batch is self._unanswered[0]:
-            self._pop_settled(now)
+        else:
+            if batch.condition is not None:
+                batch.condition.take(batch.outcomes)
+            if batch is self._unanswered[0]:
+                self._pop_settled(now)
         return True
 
     def _results(self, batch: Batch, answer: frames.Answer) -> list[Outcome]:

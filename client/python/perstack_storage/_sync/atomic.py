@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from types import TracebackType
 
-from perstack_storage._core.conditions import BATCH_OP, Collected
+from perstack_storage._core.conditions import BATCH_OP, Collected, Fence
 
 
 class AtomicBatch(Collected):
@@ -17,8 +17,8 @@ class AtomicBatch(Collected):
     one is refused, `Refused` has its `index`. A block that ends by an exception stores nothing.
     """
 
-    def __init__(self, store: Callable[[str, bytes], int]) -> None:
-        super().__init__()
+    def __init__(self, store: Callable[[str, bytes], int], fence: Fence | None = None) -> None:
+        super().__init__(fence)
         self._store_all = store
 
     def __enter__(self) -> "AtomicBatch":

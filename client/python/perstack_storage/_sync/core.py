@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from perstack_storage._core.batch import Batch, Sink, Store
-from perstack_storage._core.conditions import check_size
 from perstack_storage._core.errors import ClosedError, refused
 from perstack_storage._core.protocol import ClientProtocol
 from perstack_storage._core.reads import Read
@@ -134,7 +133,6 @@ class Core(Transport):
 
     def queue(self, store: Store, now: float) -> Batch:
         """Queues a store that this call waits for."""
-        check_size(store[1], self._protocol.limits)
         return self._stores.append_alone(store, now)
 
     def queue_nowait(self, store: Store) -> None:

@@ -1,7 +1,7 @@
 // The class: Perstack's eleven calls, and what goes beyond them.
 
 import { SeenEpochs } from "../core/epochs.js"
-import { InvalidArgument, messageOf } from "../core/errors.js"
+import { InvalidArgument, messageOf, ProtocolError } from "../core/errors.js"
 import { type FollowOptions, Follow } from "../core/follow.js"
 import { arrayOf, textOf, valueOf } from "../core/jsonio.js"
 import { checked, type Read, type ReadOp } from "../core/reads.js"
@@ -34,9 +34,10 @@ import {
 } from "../wire/target.js"
 import { performance } from "node:perf_hooks"
 
-import { Alone, AllOrNone, BATCH_OP, type DeleteOp, type StoreOp } from "../core/conditions.js"
+import { Alone, type DeleteOp, type StoreOp } from "../core/conditions.js"
 import { Connection } from "./connection.js"
 import { Pipeline } from "./pipeline.js"
+import { ResumedJob, storeAll } from "./resumed.js"
 
 /** How a storage is made; everything may be left out. */
 export interface StorageOptions {
@@ -213,11 +214,21 @@ export class DaemonStorage {
    * Where one is refused nothing is stored, and `Refused` has its `index`.
    */
   async storeAtomic(stores: readonly (readonly [StoreOp, object])[]): Promise<number[]> {
-    const bodies = stores.map(([, value]) => Buffer.from(textOf(value)))
-    if (bodies.length === 0) return []
-    const all = new AllOrNone(stores.map(([op], i) => [op, bodies[i]?.length ?? 0]))
-    const first = await this.#connection.store(BATCH_OP, Buffer.concat(bodies), all)
-    return bodies.map((_, i) => first + i)
+    return storeAll(this.#connection, stores)
+  }
+
+  /**
+   * Reads a job, to go on with it: its stores reject with JobTakenOver once another session has stored for it (with
+   * `runId`: for that run).
+   *
+   * Two programs that resume one job can't both go on with it: the one whose store comes first does, until the other
+   * resumes it again. All stores of this storage count as its own.
+   */
+  async resume<T extends object = Job>(jobId: string, runId?: string): Promise<ResumedJob<T>> {
+    const read = checked(await this.#connection.call("retrieveJob", textOf({ jobId })))
+    if (read.position === undefined) throw new ProtocolError("an answer to retrieveJob without a position")
+    const job = (valueOf(read.body) as T | null) ?? undefined
+    return new ResumedJob(this.#connection, job, jobId, runId, read.position)
   }
 
   /**

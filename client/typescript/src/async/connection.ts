@@ -88,7 +88,6 @@ export class Connection {
       this.#checkOpen()
       this.#checkRoom()
       const all = condition instanceof AllOrNone ? condition : undefined
-      all?.check(body.length, this.#protocol.limits)
       this.#called += 1
       this.#outstandingBytes += body.length
       const settle = (outcome: Outcome | Error): void => {
@@ -96,7 +95,7 @@ export class Connection {
         this.#outstandingBytes -= body.length
         if (typeof outcome === "number") resolve(outcome)
         else if (outcome instanceof Error) reject(blamed(outcome, caller))
-        else reject(blamed(refused(all?.refusedItem(outcome)?.[0] ?? op, outcome), caller))
+        else reject(blamed(refused(all?.refusedOp(outcome) ?? op, outcome), caller))
       }
       const now = this.#clock.now()
       this.#protocol.backlog.append({ op, body, condition, calledAt: now, settle })

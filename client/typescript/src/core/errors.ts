@@ -89,6 +89,8 @@ export interface WireError {
   retryAfterMs?: number
   /** Of an atomic batch: the number of the value that was refused. */
   item?: number
+  /** Of a conflict: where another session stored last. */
+  position?: number
 }
 
 /**
@@ -141,6 +143,21 @@ export class Deleted extends Refused {}
  */
 export class PositionGone extends Refused {}
 
+/**
+ * Another session has stored for the job that was resumed; nothing was stored.
+ *
+ * Stop working on it, or resume it again and decide by what is there now.
+ */
+export class JobTakenOver extends Refused {
+  /** Where another session stored last, if the daemon says. */
+  readonly position: number | undefined
+
+  constructor(op: string, error: WireError, message?: string) {
+    super(op, error, message)
+    this.position = error.position
+  }
+}
+
 /** `retrieveCheckpoint` of a checkpoint that is not there, or of a job that is unknown. */
 export class CheckpointNotFound extends Refused {
   constructor(op: string, error: WireError) {
@@ -154,6 +171,7 @@ export function refused(op: string, error: WireError): Refused {
   if (error.code === "POSITION_GONE") return new PositionGone(op, error)
   if (error.code === "FORBIDDEN") return new Forbidden(op, error)
   if (error.code === "DELETED") return new Deleted(op, error)
+  if (error.code === "CONFLICT") return new JobTakenOver(op, error)
   return new Refused(op, error)
 }
 
@@ -200,5 +218,6 @@ export function revived(plain: PlainError): StorageError {
   if (name === "CheckpointNotFound") return new CheckpointNotFound(op, wire)
   if (name === "PositionGone") return new PositionGone(op, wire, message)
   if (name === "Deleted") return new Deleted(op, wire, message)
+  if (name === "JobTakenOver") return new JobTakenOver(op, wire, message)
   return name === "Forbidden" ? new Forbidden(op, wire, message) : new Refused(op, wire, message)
 }

@@ -4,7 +4,7 @@ import { ProtocolError, type WireError } from "./errors.js"
 
 export const VERSION = 1
 /** More than the header of a store of one value or of one part ever takes. */
-export const HEADER_RESERVE_BYTES = 512
+export const HEADER_RESERVE_BYTES = 2048
 
 /** A daemon that grants more is not believed: the window bounds what a client holds in memory. */
 const WINDOW_RECORDS_MAX = 1 << 20
@@ -74,7 +74,7 @@ export function parseAnswer(frame: Buffer): Answer {
 /** Returns what an error object of the wire says, whatever it is. */
 export function errorOf(value: unknown): WireError {
   if (!isObject(value)) return { code: "INTERNAL", message: "an error without details" }
-  const { code, message, retryAfterMs, item } = value
+  const { code, message, retryAfterMs, item, position } = value
   const error: WireError = {
     code: typeof code === "string" ? code : "INTERNAL",
     message: typeof message === "string" ? message : "",
@@ -83,6 +83,7 @@ export function errorOf(value: unknown): WireError {
   if (typeof value["retryable"] === "boolean") error.retryable = value["retryable"]
   if (typeof retryAfterMs === "number") error.retryAfterMs = Math.min(Math.max(retryAfterMs, 0), RETRY_AFTER_MAX_MS)
   if (Number.isSafeInteger(item)) error.item = item as number
+  if (Number.isSafeInteger(position)) error.position = position as number
   return error
 }
 
@@ -134,11 +135,12 @@ export function partRequest(
   value: Uint8Array,
   part: number,
   partBytes: number,
+  conditions = "",
 ): Buffer {
   const parts = Math.ceil(value.length / partBytes)
   const piece = value.subarray(part * partBytes, (part + 1) * partBytes)
   return frame(
-    `"op":"${op}",${placed(id, place)},"part":${part},"parts":${parts},"bytes":${value.length}`,
+    `"op":"${op}",${placed(id, place)}${conditions},"part":${part},"parts":${parts},"bytes":${value.length}`,
     [piece],
   )
 }
@@ -170,6 +172,8 @@ export class Limits {
   frameBytes = 16_777_216
   batchItems = 1024
   valueBytes = 268_435_456
+  /** What the daemon knows beyond the first version of the protocol. */
+  features: ReadonlySet<string> = new Set()
 
   /** Takes over what the body of an answer to `hello` grants; throws ProtocolError if it grants nothing usable. */
   learn(hello: Buffer): void {
@@ -181,6 +185,8 @@ export class Limits {
     }
     const window = isObject(body) && isObject(body["window"]) ? body["window"] : {}
     const limits = isObject(body) && isObject(body["limits"]) ? body["limits"] : {}
+    const features: unknown = isObject(body) ? body["features"] : undefined
+    this.features = new Set(Array.isArray(features) ? features.filter((one) => typeof one === "string") : [])
     this.windowRecords = Math.min(bound(window["records"], "window.records"), WINDOW_RECORDS_MAX)
     this.windowBytes = Math.min(bound(window["bytes"], "window.bytes"), WINDOW_BYTES_MAX)
     this.frameBytes = bound(limits["frameBytes"], "limits.frameBytes", FRAME_BYTES_MIN)

@@ -129,10 +129,27 @@ export class StoreQueue {
     }
     const batch = this.#waiting[0]
     if (batch === undefined) return undefined
+    if (batch.condition !== undefined) {
+      if (!this.#limits.known) return undefined // `hello` tells whether the daemon keeps it
+      const problem = batch.condition.problem(batch.bytes, this.#limits)
+      if (problem !== undefined) {
+        this.#refuse(batch, problem, now)
+        return this.nextBatch(now)
+      }
+    }
     // It gathers more until the answer comes: a frame costs far more than a store in it.
     if (batch === this.#open && this.underWay.size > 0) return undefined
     if (batch.parts > 1 && this.underWay.size >= PARTS_IN_FLIGHT_MAX) return undefined
     return batch
+  }
+
+  #refuse(batch: Batch, problem: WireError, now: number): void {
+    if (batch === this.#open) this.#open = undefined
+    this.#waiting.shift()
+    this.#records -= batch.numbers
+    this.#bytes -= batch.bytes
+    batch.take(batch.stores.map(() => problem))
+    if (batch === this.#unanswered[0]) this.#popSettled(now)
   }
 
   /** Returns the bytes of a batch, or of its next part. */
@@ -140,10 +157,10 @@ export class StoreQueue {
     const place = { session: this.#session, seq: batch.first, settled: this.#settled }
     const first = batch.stores[0]
     if (first === undefined) throw new Error("a batch is never empty")
-    if (batch.parts > 1) {
-      return frames.partRequest(first.op, id, place, first.body, batch.nextPart, this.#partBytes)
-    }
     const conditions = batch.condition?.header() ?? ""
+    if (batch.parts > 1) {
+      return frames.partRequest(first.op, id, place, first.body, batch.nextPart, this.#partBytes, conditions)
+    }
     if (batch.stores.length === 1) return frames.storeRequest(first.op, id, place, first.body, conditions)
     const ops = batch.stores.map((store) => store.op)
     return frames.batchRequest(id, place, ops, batch.stores.map((store) => store.body), conditions)
@@ -186,6 +203,7 @@ export class StoreQueue {
     }
     const [records, bytes] = [batch.numbers, batch.bytes]
     const outcomes = outcomesOf(answer, batch.stores.length, records)
+    for (const outcome of outcomes) if (typeof outcome === "number") batch.condition?.stored(outcome)
     const error = batch.take(outcomes)
     this.#records -= records - batch.numbers
     this.#bytes -= bytes - batch.bytes
