@@ -33,7 +33,7 @@ class Condition:
         return ""
 
     def problem(self, _size: int, limits: "frames.Limits") -> dict[str, Any] | None:
-        """Returns the error of stores of so many bytes that this daemon can't take; None if it can."""
+        """Returns the error of stores that this daemon can't take, by their bytes; None if it can."""
         missing = [feature for feature in self.features if feature not in limits.features]
         if not missing:
             return None
