@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from tests.client.behaviour.values import checkpoint, event
+from tests.client.behaviour.values import checkpoint, event, setting
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.storectl import COMMAND, Run, runner
 
@@ -107,3 +107,22 @@ def test_a_yes_deletes(daemon: RunningDaemon) -> None:
     status, said = on_a_terminal(daemon.base, "y", "job-2")
     assert (status, "deleted job job-2" in said) == (0, True)
     assert left(daemon) == {"job-1": 4}
+
+
+def test_redact_masks_what_is_kept(daemon: RunningDaemon, run: Run) -> None:
+    """The run stays, with a setting that has no secret any more; a second time changes nothing."""
+    with Client(daemon.endpoint) as client:
+        client.store_run_setting(setting("job-1"))
+    ran = run("redact", "job-1", "r")
+    assert (ran.status, ran.error) == (0, "")
+    assert ran.out == "masked the secrets of run r of job job-1 at position 8\n"
+    with Client(daemon.endpoint) as client:
+        (kept,) = client.get_all_runs()
+        assert kept["providerConfig"]["apiKey"] == "***"
+        assert kept["input"] == {"text": "hello"}
+        assert not any("secret" in str(record["value"]) for record in client.follow(idle_s=0))
+    assert left(daemon) == {"job-1": 4, "job-2": 1}
+    assert "already" in run("redact", "job-1", "r").out
+    (value,) = run("--json", "redact", "job-1", "r").values
+    assert value == {"position": None, "jobId": "job-1", "runId": "r"}
+    assert run("redact", "job-1", "other").status == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
 from perstack_stored.journal.deletion_guards import GUARDS_MAX
-from perstack_stored.model.deletions import DELETION_BYTES_MAX, WHY_CHARS_MAX
+from perstack_stored.model.deletions import DELETION_BYTES_MAX, REDACTION_BYTES_MAX, WHY_CHARS_MAX
 from perstack_stored.model.json_text import LAYOUT_BYTES_MAX
 from perstack_stored.model.names import ID_BYTES_MAX, TYPE_BYTES_MAX
 from perstack_stored.model.nesting import NESTING_MAX
@@ -29,6 +29,7 @@ FIXED = (
     ("records in an answer to `readAll`", READ_ALL_RECORDS_MAX),
     ("deletions in an answer to `deletions`", DELETIONS_MAX),
     ("bytes of a deletion", DELETION_BYTES_MAX),
+    ("bytes of a redaction", REDACTION_BYTES_MAX),
     ("characters of a deletion's reason", WHY_CHARS_MAX),
     ("deletions that late stores are guarded against", GUARDS_MAX),
     ("values that are coming in parts at a time", VALUES_MAX),

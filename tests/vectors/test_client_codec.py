@@ -12,7 +12,15 @@ from perstack_storage._core.protocol import ClientProtocol
 from perstack_stored.read.arguments import ARGUMENTS
 from tests.vectors.vectors import Exchange, exchanges, name_of
 
-_STORES = {"storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting", "deleteJob", "deleteRun"}
+_STORES = {
+    "storeJob",
+    "storeCheckpoint",
+    "storeEvent",
+    "storeRunSetting",
+    "deleteJob",
+    "deleteRun",
+    "redactRunSetting",
+}
 _SESSION = "8f" * 16
 _FIELDS = {
     *("v", "op", "id", "session", "seq", "settled", "items", "atomic", "part", "parts", "bytes", "timeoutMs")

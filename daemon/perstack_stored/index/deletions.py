@@ -60,9 +60,11 @@ class DeletionWriter:
         job, run = deletion.jobId, deletion.runId
         value = bytes(payload)
         execute(
-            "INSERT OR REPLACE INTO deletion VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-            (position, time_ms, job, run, value, crc32c(value), last_run),
+            "INSERT OR REPLACE INTO deletion VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            (position, time_ms, job, run, value, crc32c(value), last_run, int(deletion.is_redaction)),
         )
+        if deletion.is_redaction:
+            return  # the caller puts its setting in the place of the old one
         if run is None:
             for (number,) in execute(_RUNS, (job,)).fetchall():
                 self._delete_run(number)
@@ -135,18 +137,25 @@ class Removals:
         self._after = after
         (newest,) = database.execute("SELECT max(position) FROM deletion").fetchone()
         self._newest = newest or 0
-        self._of_job: dict[str, list[tuple[int, str | None]]] = {}
+        self._of_job: dict[str, list[tuple[int, str | None, int]]] = {}
 
     def __bool__(self) -> bool:
         return self._newest > self._after
 
-    def has(self, position: int, job: str, run: str) -> bool:
-        """Whether a record of a job, and of a run if it has one, was removed. It is no deletion itself."""
+    def has(self, position: int, job: str, run: str, *, is_setting: bool = False) -> bool:
+        """Whether a record of a job, and of a run if it has one, was removed.
+
+        It is no deletion itself; a redaction counts as a setting.
+        """
         if position >= self._newest:
             return False
         found = self._of_job.get(job)
         if found is None:
             found = self._of_job[job] = self._database.execute(
-                "SELECT position, run FROM deletion WHERE job = ? AND position > ?", (job, self._after)
+                "SELECT position, run, is_redaction FROM deletion WHERE job = ? AND position > ?",
+                (job, self._after),
             ).fetchall()
-        return any(later > position and name in {None, run} for later, name in found)
+        return any(
+            later > position and name in {None, run} and (is_setting or not of_settings)
+            for later, name, of_settings in found
+        )

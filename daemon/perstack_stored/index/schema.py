@@ -99,6 +99,7 @@ CREATE TABLE deletion (
   position INTEGER PRIMARY KEY, time INTEGER NOT NULL, job TEXT NOT NULL, run TEXT,
   value BLOB NOT NULL, crc INTEGER NOT NULL,
   last_run INTEGER NOT NULL,  -- the greatest number that a run had: no later run gets it
+  is_redaction INTEGER NOT NULL DEFAULT 0,  -- only the settings of the run went
   erased INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX deletion_job ON deletion (job, position);

@@ -220,7 +220,7 @@ class IndexWriter:
             self._gap(gaps.decode(payload))
             return None
         if kind == _DELETION:
-            self._deletions.apply(deletions.decode(payload), payload, where[0], time_ms)
+            self._delete(payload, time_ms, where)
             return None
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
@@ -232,6 +232,18 @@ class IndexWriter:
         else:
             self._setting(value, payload, flags, time_ms, where)
         return value
+
+    def _delete(self, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]) -> None:
+        deletion = deletions.decode(payload)
+        self._deletions.apply(deletion, payload, where[0], time_ms)
+        if deletion.is_redaction:
+            position, segment, offset, *_ = where
+            start, length = deletions.place_of_setting(bytes(payload))
+            setting = payload[start : start + length]
+            value = values.decode(Kind.RUN_SETTING, setting)
+            assert isinstance(value, values.RunSetting), "it was decoded as one"
+            of_setting = (position, segment, offset + start, length, crc32c(setting))
+            self._setting(value, setting, entry_format.FLAG_RESTORED, time_ms, of_setting)
 
     def _insert_gaps(self) -> None:
         if not self._gaps:

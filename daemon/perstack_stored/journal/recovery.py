@@ -177,6 +177,8 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
     for number, place in enumerate(places):
         if place.kind == Kind.DELETION:
             deletion = deletions.decode(entry.data[place.start : place.start + place.length])
+            if deletion.is_redaction:
+                continue
             guard = Guard(found.position + number, found.time_ms)
             sessions.guards.put((deletion.jobId, deletion.runId or ""), guard)
     if found.type != EntryType.RECORDS or found.session == entry_format.NO_SESSION:

@@ -1,6 +1,7 @@
 """Deletions: records that remove the earlier records of a job or of one of its runs. No I/O.
 
-A deletion removes what has a lower position. What is stored under the same id later is new.
+A deletion removes what has a lower position. What is stored under the same id later is new. A redaction
+removes the settings of a run, and holds the one that counts instead.
 """
 
 import msgspec
@@ -8,27 +9,48 @@ import msgspec
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 
+from . import value_check, values
+from .kinds import Kind
 from .names import check_id
 
 DELETION_BYTES_MAX = 4096
 """Bytes of a deletion as it is sent."""
+REDACTION_BYTES_MAX = 256 << 10
+"""Bytes of a redaction, which holds a run setting."""
 WHY_CHARS_MAX = 200
 ASKED = "asked"
-OF_JOB, OF_RUN = "deleteJob", "deleteRun"
-OPERATIONS = frozenset({OF_JOB, OF_RUN})
+OF_JOB, OF_RUN, REDACTION = "deleteJob", "deleteRun", "redactRunSetting"
+OPERATIONS = frozenset({OF_JOB, OF_RUN, REDACTION})
 
 
 class Deletion(msgspec.Struct, omit_defaults=True):
-    """A deletion as it is stored: of a job, or with `runId` of a run. `why` says what it came from."""
+    """A deletion as it is stored: of a job, or with `runId` of a run. `why` says what it came from.
+
+    With `setting` it is a redaction: only the settings of the run go, and this one counts.
+    """
 
     jobId: str  # noqa: N815 - as in the values
     runId: str | None = None  # noqa: N815
     why: str = ASKED
+    setting: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def op(self) -> str:
         """The operation that stored it."""
+        if self.is_redaction:
+            return REDACTION
         return OF_JOB if self.runId is None else OF_RUN
+
+    @property
+    def is_redaction(self) -> bool:
+        """Whether only the settings of the run go."""
+        return self.setting is not msgspec.UNSET
+
+    @property
+    def value(self) -> bytes:
+        """The run setting of a redaction, as it was sent."""
+        assert self.setting is not msgspec.UNSET
+        return bytes(self.setting)
 
 
 _decoder = msgspec.json.Decoder(Deletion)
@@ -65,16 +87,31 @@ def check_operation(op: str, deletion: Deletion) -> None:
     """Check that a deletion is what its operation says: a program that forgets a run must not lose a job.
 
     Raises:
-        Refusal: BAD_VALUE.
+        Refusal: BAD_VALUE, or of a redaction BAD_JSON.
     """
-    if op == OF_RUN and deletion.runId is None:
-        raise Refusal(ErrorCode.BAD_VALUE, "runId is missing", "runId")
     if op == OF_JOB and deletion.runId is not None:
         raise Refusal(ErrorCode.BAD_VALUE, "deleteJob has no runId: deleteRun deletes a run", "runId")
+    if op != OF_JOB and deletion.runId is None:
+        raise Refusal(ErrorCode.BAD_VALUE, "runId is missing", "runId")
+    if op != REDACTION:
+        if deletion.is_redaction:
+            raise Refusal(ErrorCode.BAD_VALUE, f"{op} has no setting", "setting")
+        return
+    if not deletion.is_redaction:
+        raise Refusal(ErrorCode.BAD_VALUE, "setting is missing", "setting")
+    value = value_check.check(Kind.RUN_SETTING, deletion.value)
+    if values.owner_of(value) != (deletion.jobId, deletion.runId):
+        raise Refusal(ErrorCode.BAD_VALUE, "the setting is of another job or run", "setting")
+
+
+def place_of_setting(payload: bytes) -> tuple[int, int]:
+    """Offset and length of the run setting in a redaction."""
+    value = decode(payload).value
+    return payload.index(value), len(value)
 
 
 def _invalid(reason: str) -> Refusal:
-    for field in ("jobId", "runId", "why"):
+    for field in ("jobId", "runId", "why", "setting"):
         if f"`{field}`" in reason:
             return Refusal(ErrorCode.BAD_VALUE, f"{field} is missing", field)
         if f"`$.{field}`" in reason:

@@ -92,10 +92,15 @@ def deletions_in(reader: JournalReader, until: LogPosition) -> JournalDeletions:
 def _is_wanted(position: int, kind: int, payload: bytes, deleted: JournalDeletions, job: str | None) -> bool:
     if job is None and not deleted:
         return True
+    is_setting = kind == Kind.RUN_SETTING
     if kind == Kind.DELETION:
-        return job in {None, deletions.decode(payload).jobId}
-    owner = values.owner_of(values.decode(kind, payload))
-    return job in {None, owner[0]} and not deleted.has(position, *owner)
+        deletion = deletions.decode(payload)
+        owner, is_setting = (deletion.jobId, deletion.runId or ""), deletion.is_redaction
+        if not is_setting:
+            return job in {None, owner[0]}
+    else:
+        owner = values.owner_of(values.decode(kind, payload))
+    return job in {None, owner[0]} and not deleted.has(position, *owner, is_setting=is_setting)
 
 
 def _gap_line(entry: Entry, number: int, payload: bytes) -> bytes:
@@ -117,7 +122,7 @@ def _line(entry: Entry, number: int, place: RecordPlace, payload: bytes, *, show
         facts["imported"] = True
     if place.flags & entry_format.FLAG_RESTORED:
         facts["restored"] = True
-    if place.kind == Kind.RUN_SETTING and not show_secrets:
+    if place.kind in {Kind.RUN_SETTING, Kind.DELETION} and not show_secrets:
         payload = mask(payload)
     # A raw line break can only be white space between tokens.
     value = payload.replace(b"\r", b" ").replace(b"\n", b" ")

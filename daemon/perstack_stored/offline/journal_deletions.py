@@ -12,10 +12,11 @@ class JournalDeletions:
 
     def __init__(self) -> None:
         self._newest: dict[tuple[str, str | None], int] = {}
+        self._redacted: dict[tuple[str, str | None], int] = {}
         self.listed: list[tuple[int, int, Deletion]] = []  # position, time in ms, deletion
 
     def __bool__(self) -> bool:
-        return bool(self._newest)
+        return bool(self._newest or self._redacted)
 
     def note_entry(self, entry: Entry) -> None:
         """Note the deletions of an entry; entries come in order."""
@@ -28,10 +29,17 @@ class JournalDeletions:
 
     def note(self, position: int, time_ms: int, deletion: Deletion) -> None:
         """Note a deletion."""
+        if deletion.is_redaction:
+            self._redacted[deletion.jobId, deletion.runId] = position
+            return
         self._newest[deletion.jobId, deletion.runId] = position
         self.listed.append((position, time_ms, deletion))
 
-    def has(self, position: int, job: str, run: str) -> bool:
-        """Whether a record of a job, and of a run if it has one, was removed."""
-        newest = self._newest
-        return max(newest.get((job, None), 0), newest.get((job, run), 0) if run else 0) > position
+    def has(self, position: int, job: str, run: str, *, is_setting: bool = False) -> bool:
+        """Whether a record of a job, and of a run if it has one, was removed; a redaction is a setting."""
+        last = self._newest.get((job, None), 0)
+        if run:
+            last = max(last, self._newest.get((job, run), 0))
+        if is_setting:
+            last = max(last, self._redacted.get((job, run), 0))
+        return last > position

@@ -21,6 +21,7 @@ STORE_KINDS = {
     "storeRunSetting": Kind.RUN_SETTING,
     deletions.OF_JOB: Kind.DELETION,
     deletions.OF_RUN: Kind.DELETION,
+    deletions.REDACTION: Kind.DELETION,
 }
 STORE_OPS: dict[int, str] = {kind: op for op, kind in STORE_KINDS.items() if kind is not Kind.DELETION}
 """The operation of each kind but of deletions, of which there are two: see `op_of`."""

@@ -21,6 +21,8 @@ def list_deletions(source: Source, arguments: dict[str, Any]) -> Answer:
         found = deletions.decode(value)
         run = {} if found.runId is None else {"runId": found.runId}
         facts = {"why": found.why, "erased": bool(erased)}
+        if found.is_redaction:
+            facts["settingOnly"] = True
         items.append({"position": position, "time": time_ms, "jobId": found.jobId, **run, **facts})
     following = rows[limit - 1][0] if len(rows) > limit else None
     return Answer({"next": following}, iter([msgspec.json.encode(items)]))

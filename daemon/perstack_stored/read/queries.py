@@ -191,7 +191,9 @@ def _records(
             return
         if payload_crc is not None:
             large = window.large_of(Entry(segment, offset, header, data, payload_crc))
-            is_there = large.kind != Kind.GAP and not (removals and _is_large_removed(source, large.position))
+            is_there = large.kind != Kind.GAP and not (
+                removals and _is_large_removed(source, large.position, large.kind)
+            )
             if large.position > after and large.position not in repeats and is_there:
                 yield window.pieces_of(large, source.reader, source.indexed, masked=masked)
             continue
@@ -212,10 +214,10 @@ def _records(
             yield items
 
 
-def _is_large_removed(source: Source, position: int) -> bool:
+def _is_large_removed(source: Source, position: int, kind: int) -> bool:
     removals = Removals(source.database, position)
     large = window_reader.facts_of_large(source.database, position - 1, position)
-    return bool(removals) and window_reader.is_large_removed(removals, position, large)
+    return bool(removals) and window_reader.is_large_removed(removals, position, kind, large)
 
 
 def get_event(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -244,7 +246,7 @@ def _record_at(
             continue
         if entry.payload_crc is not None:
             large = window.large_of(entry)
-            if large.kind == Kind.GAP or _is_large_removed(source, position):
+            if large.kind == Kind.GAP or _is_large_removed(source, position, large.kind):
                 return None
             return window.pieces_of(large, source.reader, source.indexed, masked=masked)
         item = entry_format.record_places(data, header)[position - header.position]

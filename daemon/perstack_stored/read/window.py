@@ -25,6 +25,7 @@ GAPS_MAX = 1024
 """Gaps that an answer names: at most 36 of the 64 KiB of its header."""
 # The thread releases the interpreter's lock this often; else the loop waits 5 ms for it at each sync.
 REST_EVERY_RECORDS = 256
+_WITH_SECRETS = frozenset({int(Kind.RUN_SETTING), int(Kind.DELETION)})  # a redaction holds a setting
 REST_SECONDS = 0.0001
 
 
@@ -191,7 +192,7 @@ class JournalWindow:
 def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, masked: bool) -> bytes:
     """A record as an item of `readAll`."""
     value: bytes | memoryview = payload
-    if masked and kind == Kind.RUN_SETTING:
+    if masked and kind in _WITH_SECRETS:
         value = mask(bytes(payload))
     return b"".join((_head(position, time_ms, frames.op_of(kind, payload)), value, b"}"))
 
@@ -205,7 +206,7 @@ def pieces_of(
 ) -> Iterator[bytes | memoryview]:
     """A large record as an item of `readAll`, in pieces."""
     yield _head(large.position, large.time_ms, frames.STORE_OPS[large.kind])
-    if masked and large.kind == Kind.RUN_SETTING:
+    if masked and large.kind in _WITH_SECRETS:
         yield from mask_pieces(joined(pieces_at(reader, large.place, indexed), large.place.length))
     else:
         yield from pieces_at(reader, large.place, indexed)

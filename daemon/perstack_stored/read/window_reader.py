@@ -11,6 +11,7 @@ from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.index.value_lookup import ValueAddress
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_number
+from perstack_stored.model import deletions
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read.source import Source
@@ -89,7 +90,7 @@ def _not_removed(records: list[Stored], removals: Removals, large: dict[int, Fac
             time.sleep(REST_SECONDS)
         position, _, kind, payload = stored
         if isinstance(payload, ValueAddress):
-            if not is_large_removed(removals, position, large):
+            if not is_large_removed(removals, position, kind, large):
                 wanted.append(stored)
         elif not is_removed(removals, position, kind, payload):
             wanted.append(stored)
@@ -98,16 +99,20 @@ def _not_removed(records: list[Stored], removals: Removals, large: dict[int, Fac
 
 def is_removed(removals: Removals, position: int, kind: int, payload: memoryview) -> bool:
     """Whether a deletion removed a record."""
+    is_setting = kind == Kind.RUN_SETTING
     if kind == Kind.DELETION:
-        return False
+        is_setting = deletions.decode(payload).is_redaction
+        if not is_setting:
+            return False
     facts = facts_of(kind, payload)
-    return removals.has(position, facts.job, facts.run)
+    return removals.has(position, facts.job, facts.run, is_setting=is_setting)
 
 
-def is_large_removed(removals: Removals, position: int, large: dict[int, Facts]) -> bool:
+def is_large_removed(removals: Removals, position: int, kind: int, large: dict[int, Facts]) -> bool:
     """Whether a deletion removed a large record: then the index does not name its owner any more."""
     facts = large.get(position)
-    return facts is None or removals.has(position, facts.job, facts.run)
+    is_setting = kind == Kind.RUN_SETTING
+    return facts is None or removals.has(position, facts.job, facts.run, is_setting=is_setting)
 
 
 def read(

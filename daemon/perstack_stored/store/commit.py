@@ -188,7 +188,10 @@ class Committer:
         if kind == _DELETION:
             deletion = deletions.check(payload)
             deletions.check_operation(request.op, deletion)
-            return deletion.jobId, deletion.runId or ""
+            owner = deletion.jobId, deletion.runId or ""
+            if deletion.is_redaction and (self.guards or self._quiet):
+                self._check_owner(*owner, begun)
+            return owner
         if request.refusals is None:
             value = value_check.check(kind, payload)
             owner = values.owner_of(value)
@@ -237,6 +240,8 @@ class Committer:
     def _guard(self, payload: Payload, position: int, now_ms: int) -> None:
         """Guard a deletion that gets this position."""
         deletion = deletions.decode(payload)
+        if deletion.is_redaction:
+            return  # the run goes on
         key = (deletion.jobId, deletion.runId or "")
         self._guards_before.append((key, self.guards.get(key)))
         self.guards.put(key, Guard(position, now_ms))

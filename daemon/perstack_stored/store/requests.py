@@ -50,8 +50,12 @@ def open_request(
         raise Refusal(ErrorCode.BAD_REQUEST, "a store in a session needs seq, an integer from 1 on", "seq")
     if not 0 <= header.settled < 2**53:
         raise Refusal(ErrorCode.BAD_REQUEST, "settled must be an integer from 0 on", "settled")
-    if header.op in deletions.OPERATIONS and len(body) > deletions.DELETION_BYTES_MAX:
-        raise Refusal(ErrorCode.TOO_LARGE, f"a deletion has at most {deletions.DELETION_BYTES_MAX} bytes")
+    if header.op in deletions.OPERATIONS:
+        most = deletions.DELETION_BYTES_MAX
+        if header.op == deletions.REDACTION:
+            most = deletions.REDACTION_BYTES_MAX
+        if len(body) > most:
+            raise Refusal(ErrorCode.TOO_LARGE, f"{header.op} has at most {most} bytes")
     is_batch = header.op == frames.BATCH_OP
     items = _batch(header, body, items_max) if is_batch else [(int(frames.STORE_KINDS[header.op]), body)]
     assert header.id is not None

@@ -32,7 +32,13 @@ from .helper import ParallelWriter, Slice, slice_of
 from .options import TreeOptions
 from .remover import Remover
 
-_NO_FILE = frozenset({int(Kind.GAP), int(Kind.DELETION)})
+_NO_FILE = frozenset({int(Kind.GAP)})
+
+
+def _has_file(kind: int, payload: memoryview) -> bool:
+    if kind == Kind.DELETION:
+        return deletions.decode(payload).is_redaction
+    return kind not in _NO_FILE
 
 
 class _DeletedError(Exception):
@@ -187,12 +193,18 @@ class TreeWriter:
         removals = Removals(self._index, writes[0].position) if writes else None
         if not removals:
             return writes
-        return [write for write in writes if not removals.has(write.position, write.folders[1], write.run)]
+        return [
+            write
+            for write in writes
+            if not removals.has(
+                write.position, write.folders[1], write.run, is_setting=write.name == SETTING_NAME
+            )
+        ]
 
     def _remove_deleted(self, entries: list[Entry]) -> None:
         """Remove the files of jobs and runs that some entries delete."""
         for position, deletion in self._deletions(entries):
-            if position > self.position:
+            if position > self.position and not deletion.is_redaction:
                 self._remove(position, deletion)
 
     @staticmethod
@@ -310,7 +322,7 @@ class TreeWriter:
             for place in entry_format.record_places(entry.data, entry.header):
                 payload = entry.data[place.start : place.start + place.length]
                 n = duplicates.get(position, 1)
-                is_wanted = n and position > self.position and place.kind not in _NO_FILE
+                is_wanted = n and position > self.position and _has_file(place.kind, payload)
                 if is_wanted and position not in self.passed_over:
                     self._status.at(position)
                     if self.names_records:
@@ -351,6 +363,8 @@ class TreeWriter:
         return row is not None and row[0] == write.position
 
     def _as_write(self, position: int, kind: int, payload: memoryview, n: int) -> Write:
+        if kind == Kind.DELETION:  # a redaction: the index has its setting
+            kind, payload = Kind.RUN_SETTING, memoryview(deletions.decode(payload).value)
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
             name = event_name(value.timestamp, value.stepNumber, value.type, n)
@@ -390,7 +404,7 @@ class TreeWriter:
             (job, run),
         ).fetchone()
         if row is None:
-            if Removals(self._index, position).has(position, job, run):
+            if Removals(self._index, position).has(position, job, run, is_setting=True):
                 raise _DeletedError
             raise IndexUnusableError("the index lacks a setting that its cursor covers")
         *where, updated_at, rewritten, position_of_value = row

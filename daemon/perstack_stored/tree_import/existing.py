@@ -64,7 +64,7 @@ class ExistingRecords:
             return
         payload = entry.data[place.start : place.start + place.length]
         if place.kind == Kind.DELETION:
-            self._forget(deletions.decode(payload))
+            self._delete(deletions.decode(payload), entry.header.time_ms)
             return
         value = values.decode(place.kind, payload)
         if job_of(value) in self._jobs:
@@ -94,6 +94,13 @@ class ExistingRecords:
             self._newest[identity] = before._replace(updated_at=max(before.sent_at, time_ms))
             return
         self._newest[identity] = _Newest(digest, time_ms, imported, updated_at, updated_at)
+
+    def _delete(self, deletion: Deletion, time_ms: int) -> None:
+        if not deletion.is_redaction:
+            self._forget(deletion)
+        elif deletion.jobId in self._jobs:
+            value = values.decode(Kind.RUN_SETTING, deletion.value)
+            self._note(Kind.RUN_SETTING, value, deletion.value, time_ms, imported=True)
 
     def _forget(self, deletion: Deletion) -> None:
         """Forget what a deletion removed: a file of it may be stored again."""

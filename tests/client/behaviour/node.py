@@ -147,6 +147,9 @@ class NodeClient:
     def delete_run(self, job_id: str, run_id: str) -> int:
         return int(self._call("deleteRun", job_id, run_id))
 
+    def redact_run_setting(self, setting: object) -> int:
+        return int(self._call("redactRunSetting", setting))
+
     def deletions(self, after: int = 0, limit: int | None = None) -> Page[Any]:
         page = self._call("deletions", {"after": after, **({} if limit is None else {"limit": limit})})
         return Page(page["items"], page.get("next"), page["position"])

@@ -4,7 +4,7 @@ import pytest
 
 from perstack_storage import Client, Refused
 from tests.client.behaviour.conftest import OpenClient
-from tests.client.behaviour.values import checkpoint, event
+from tests.client.behaviour.values import checkpoint, event, setting
 from tests.helpers.daemon import RunningDaemon
 
 
@@ -64,3 +64,17 @@ def test_a_refused_deletion_takes_no_other_store_along(client: Client, job_id: s
     client.flush()
     assert all(future.result(10) for future in stored)
     assert len(client.get_event_contents(job_id, "r")) == 6
+
+
+def test_a_setting_is_redacted(client: Client, job_id: str) -> None:
+    """What was stored before is in no read any more; the run stays."""
+    client.store_event(event(job_id, 1))
+    client.store_run_setting(setting(job_id) | {"env": {"KEY": "secret"}})
+    position = client.redact_run_setting(setting(job_id) | {"env": {"KEY": "***"}})
+    (found,) = [one for one in client.get_all_runs() if one["jobId"] == job_id]
+    assert found["env"] == {"KEY": "***"}
+    assert len(client.get_event_contents(job_id, "r")) == 1
+    records = client.follow(0, job_id=job_id, idle_s=0)
+    assert [one["op"] for one in records] == ["storeEvent", "redactRunSetting"]
+    (listed,) = client.deletions(position - 1, limit=1)
+    assert (listed["position"], listed["settingOnly"]) == (position, True)

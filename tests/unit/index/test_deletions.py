@@ -272,3 +272,52 @@ def test_a_large_job_goes_in_one_transaction(base: Base) -> None:
     connection.set_trace_callback(None)
     assert len(counts) == 1
     assert base.database.execute(select).fetchone() == (0,)
+
+
+# --- redactions ------------------------------------------------------------------------------------
+
+
+def redact(base: Base, run: str = "run-1", **fields: Any) -> int:
+    value = {"jobId": "job-1", "runId": run, "setting": setting(runId=run, **fields)}
+    return base.store((Kind.DELETION, value))
+
+
+def test_a_redacted_setting_takes_the_place_of_all_before(base: Base) -> None:
+    """No read shows the old ones; a later one changes the time only; all else stays."""
+    fill(base)
+    base.store((Kind.RUN_SETTING, setting(env={"KEY": "secret"})))
+    events = base.ask("getEventContents", jobId="job-1", runId="run-1")[0]
+    position = redact(base, env={"KEY": "***"})
+    (found,) = [one for one in base.ask("getAllRuns")[0] if one["runId"] == "run-1"]
+    assert found["env"] == {"KEY": "***"}
+    assert base.ask("getEventContents", jobId="job-1", runId="run-1")[0] == events
+    records = base.ask("readAll", jobId="job-1", runId="run-1")[0]
+    assert [one["op"] for one in records if "etting" in one["op"]] == ["redactRunSetting"]
+    assert len([one for one in base.ask("readAll")[0] if one["op"] == "storeRunSetting"]) == 1
+    base.store((Kind.RUN_SETTING, setting(env={"KEY": "secret"})))
+    (found,) = [one for one in base.ask("getAllRuns")[0] if one["runId"] == "run-1"]
+    assert found["env"] == {"KEY": "***"}
+    (listed,) = base.ask("deletions")[0]
+    assert (listed["position"], listed["settingOnly"], "setting" in listed) == (position, True, False)
+
+
+def test_a_redaction_goes_with_a_later_one_and_with_its_run(base: Base) -> None:
+    """It holds a setting, so it is removed as one."""
+    fill(base)
+    redact(base, env={"KEY": "half"})
+    last = redact(base, env={})
+    found = [one for one in base.ask("readAll")[0] if one["op"] == "redactRunSetting"]
+    assert [one["position"] for one in found] == [last]
+    delete(base, run="run-1")
+    assert not [one for one in base.ask("readAll")[0] if one["op"] == "redactRunSetting"]
+    assert [one["runId"] for one in base.ask("getAllRuns")[0]] == ["run-2"]
+
+
+def test_secrets_of_a_redaction_are_masked_for_readers(base: Base) -> None:
+    """As those of a setting."""
+    redact(base, env={"KEY": "secret"}, providerConfig={"apiKey": "secret"})
+    source = Source(base.database, base.reader, base.listings)
+    for arguments in ({"masked": True}, {"masked": True, "jobId": "job-1"}):
+        answer = b"".join(queries.OPERATIONS["readAll"](source, arguments).pieces)
+        assert b"secret" not in answer
+        assert b"redactRunSetting" in answer

@@ -25,6 +25,7 @@ from tests.helpers.datadir import (
 from tests.unit.store.test_commit import PEER, Daemon, e, error, request
 
 SESSION_C = bytes([7]) * 16
+_OTHER = dumps({"jobId": "j", "runId": "r", "setting": setting()})
 
 
 @pytest.fixture
@@ -142,6 +143,24 @@ def test_a_deletion_that_finds_no_room_guards_nothing(tmp_path: Path) -> None:
     assert store(daemon, SESSION_B, 2, event(id="x")) == 2
 
 
+def test_a_redaction_guards_nothing_and_respects_guards(daemon: Daemon) -> None:
+    """The run goes on; but a deleted run does not come back by its setting."""
+    value = dumps({"jobId": "job-1", "runId": "run-1", "setting": setting()})
+
+    def redact(seq: int) -> dict[str, Any]:
+        items: list[tuple[int, bytes | bytearray]] = [(int(Kind.DELETION), value)]
+        one = StoreRequest(PEER, 9, SESSION_A, seq, seq - 1, items, False, len(value), "redactRunSetting")
+        (answer,) = daemon.send(one)
+        return answer
+
+    assert redact(1)["position"] == 1
+    assert store(daemon, SESSION_A, 2, event()) == 2
+    daemon.start()
+    assert store(daemon, SESSION_A, 3, event(id="x")) == 3
+    daemon.send(deletion(run="run-1", seq=4))
+    assert error(redact(5)) == "DELETED"
+
+
 def test_guards_end_with_their_time_and_when_there_are_too_many() -> None:
     """The oldest one first, which is counted."""
     guards = DeletionGuards(guard_seconds=10, guards_max=2)
@@ -184,6 +203,12 @@ def test_a_snapshot_holds_guards_and_the_sessions_that_began_after_them() -> Non
         ("deleteRun", b'{"jobId":"j"}', "BAD_VALUE", "runId"),
         ("deleteRun", b'{"jobId":"j","runId":"a/b"}', "BAD_VALUE", "runId"),
         ("deleteRun", b'{"jobId":"j","runId":null}', "BAD_VALUE", "runId"),
+        ("deleteRun", b'{"jobId":"j","runId":"r","setting":{}}', "BAD_VALUE", "setting"),
+        ("redactRunSetting", b'{"jobId":"j","runId":"r"}', "BAD_VALUE", "setting"),
+        ("redactRunSetting", b'{"jobId":"j","setting":{}}', "BAD_VALUE", "runId"),
+        ("redactRunSetting", b'{"jobId":"j","runId":"r","setting":{}}', "BAD_VALUE", "jobId"),
+        ("redactRunSetting", b'{"jobId":"j","runId":"r","setting":[]}', "BAD_JSON", None),
+        ("redactRunSetting", _OTHER, "BAD_VALUE", "setting"),
     ],
 )
 def test_a_wrong_deletion_is_refused(op: str, value: bytes, code: str, field: str | None) -> None:

@@ -9,7 +9,7 @@ import pytest
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree import remover
 from perstack_stored.tree.write import divided
-from tests.helpers.datadir import Base, Died, SimulatedDisk, checkpoint, event, job, setting
+from tests.helpers.datadir import Base, Died, SimulatedDisk, checkpoint, dumps, event, job, setting
 
 
 @pytest.fixture
@@ -198,3 +198,17 @@ def test_a_replay_keeps_the_files_of_later_records(base: Base) -> None:
     assert base.files() == wanted
     tree.apply([entry for entry in entries if entry.header.position <= later])
     assert base.files() == wanted
+
+
+@pytest.mark.parametrize("slice_", [1, 1000])
+def test_a_redacted_setting_replaces_the_file(base: Base, slice_: int) -> None:
+    """The run's other files stay."""
+    fill(base)
+    grow(base)
+    before = base.files()
+    value = setting(env={"KEY": "***"})
+    base.store((Kind.RUN_SETTING, setting(env={"KEY": "secret"})))
+    base.store((Kind.DELETION, {"jobId": "job-1", "runId": "run-1", "setting": value}))
+    grow(base, slice_=slice_)
+    path = "jobs/job-1/runs/run-1/run-setting.json"
+    assert base.files() == before | {path: dumps(value)}

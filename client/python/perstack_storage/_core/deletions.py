@@ -1,9 +1,11 @@
 """The names of the deletions, once for both clients."""
 
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 from perstack_storage._core.conditions import Condition, Conditional
 from perstack_storage._core.jsonio import dumps
+from perstack_storage._core.shapes import RunSetting
 
 R = TypeVar("R")
 
@@ -28,6 +30,16 @@ class Deletions(Generic[R]):
     def delete_run(self, job_id: str, run_id: str, why: str | None = None) -> R:
         """Deletes a run: its setting, checkpoints and events; the job and its other runs stay."""
         return self._delete("deleteRun", job_id, run_id, why)
+
+    def redact_run_setting(self, setting: RunSetting | Mapping[str, Any], why: str | None = None) -> R:
+        """Puts a setting in the place of all that were stored of its run, which no read shows any more.
+
+        For secrets that must go while the run stays: `setting` is the stored one without them. A setting
+        that is stored later changes only its `updatedAt`, as ever. At most 256 KiB.
+        """
+        given = {"jobId": setting["jobId"], "runId": setting["runId"], "why": why, "setting": setting}
+        body = dumps({name: value for name, value in given.items() if value is not None})
+        return self._store("redactRunSetting", Conditional(body, Condition()))
 
     def _delete(self, op: str, job_id: str, run_id: str | None, why: str | None) -> R:
         given = {"jobId": job_id, "runId": run_id, "why": why}

@@ -177,6 +177,7 @@ class Deletion(TypedDict):
     """What `deletions` gives: without `runId` the whole job was deleted, up to `position`.
 
     `time` is the daemon's, in milliseconds since 1970. `erased`: its bytes are gone from the journal too.
+    With `settingOnly` only settings of the run went: `redact_run_setting`.
     """
 
     position: int
@@ -185,6 +186,7 @@ class Deletion(TypedDict):
     runId: NotRequired[str]
     why: str
     erased: bool
+    settingOnly: NotRequired[bool]
 
 
 class Size(TypedDict):

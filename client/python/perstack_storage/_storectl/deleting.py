@@ -1,9 +1,11 @@
-"""The command that deletes: it first says what would go, and asks."""
+"""The commands that delete: the first says what would go, and asks."""
 
 import sys
+from typing import Any
 
 from perstack_storage import Size
 from perstack_storage._core.escape import escaped
+from perstack_storage._core.masking import masked
 from perstack_storage._storectl import ids, runs
 from perstack_storage._storectl.call import OK, REFUSED, USAGE, Call, Missing, complain
 from perstack_storage._views.units import number, size_of
@@ -41,6 +43,34 @@ def delete(call: Call) -> int:
         out.details({"position": position, **named, **size})
     else:
         out.line(f"deleted {escaped(_name(job, run))} at position {position}: {_said(size)}")
+    return OK
+
+
+def redact(call: Call) -> int:
+    """Mask the secrets of a run's setting, for good."""
+    client, given, out = call.client, call.given, call.out
+    records = client.follow(
+        job_id=given.job_id, run_id=given.run_id, ops=("storeRunSetting", "redactRunSetting"), idle_s=0
+    )
+    setting: Any = None
+    for record in records:
+        value: Any = record["value"]
+        if record["op"] == "redactRunSetting":
+            setting = value["setting"]
+        elif setting is None:  # the first one counts
+            setting = value
+    if setting is None:
+        raise Missing(f"no setting is stored of {_name(given.job_id, given.run_id)}")
+    redacted = masked(setting)
+    position = None
+    if redacted != setting:
+        position = client.redact_run_setting(redacted, given.why)
+    if out.as_json:
+        out.details({"position": position, "jobId": given.job_id, "runId": given.run_id})
+    elif position is None:
+        out.line("its secrets are masked already; nothing was stored")
+    else:
+        out.line(f"masked the secrets of {escaped(_name(given.job_id, given.run_id))} at position {position}")
     return OK
 
 

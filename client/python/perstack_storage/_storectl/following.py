@@ -36,6 +36,7 @@ _SHORT_OPS = {
     "storeEvent": "event",
     "deleteJob": "delete",
     "deleteRun": "delete",
+    "redactRunSetting": "redact",
 }
 
 

@@ -246,6 +246,15 @@ export class DaemonStorage {
     return this.#delete("deleteRun", { jobId, runId, why })
   }
 
+  /**
+   * Puts a setting in the place of all that were stored of its run, which no read shows any more.
+   *
+   * For secrets that must go while the run stays: `setting` is the stored one without them, at most 256 KiB.
+   */
+  redactRunSetting<T extends RunSettingFields>(setting: T, why?: string): Promise<number> {
+    return this.#delete("redactRunSetting", { jobId: setting.jobId, runId: setting.runId, why, setting })
+  }
+
   /** Returns something to store much with: its stores return at once, and it knows their positions. */
   pipeline(): Pipeline {
     return new Pipeline(this)
@@ -338,7 +347,7 @@ export class DaemonStorage {
     return this.#connection.close()
   }
 
-  #delete(op: DeleteOp, what: { jobId: string; runId?: string; why: string | undefined }): Promise<number> {
+  #delete(op: DeleteOp, what: { jobId: string; runId?: string; why: string | undefined; setting?: object }): Promise<number> {
     try {
       return this.#connection.store(op, Buffer.from(textOf(what)), new Alone())
     } catch (error) {

@@ -4,7 +4,7 @@ import type { WireError } from "./errors.js"
 import type { Limits } from "./frames.js"
 
 export type StoreOp = "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting"
-export type DeleteOp = "deleteJob" | "deleteRun"
+export type DeleteOp = "deleteJob" | "deleteRun" | "redactRunSetting"
 /** What a frame with a number of the session may ask for. */
 export type FrameOp = StoreOp | DeleteOp | "store"
 

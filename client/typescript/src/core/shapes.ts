@@ -184,7 +184,7 @@ export interface RunSetting extends RunSettingFields {
 export interface StoredRecord {
   position: number
   time: number
-  op: "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting" | "deleteJob" | "deleteRun"
+  op: "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting" | "deleteJob" | "deleteRun" | "redactRunSetting"
   value: { [field: string]: unknown }
   epoch?: string
 }
@@ -199,6 +199,8 @@ export interface Deletion {
   why: string
   /** Its bytes are gone from the journal too. */
   erased: boolean
+  /** Only settings of the run went: `redactRunSetting`. */
+  settingOnly?: boolean
 }
 
 /** What `sizeOf` gives: counts, and bytes of the values, without versions that were replaced. */

@@ -95,6 +95,8 @@ class _Newest:
     def note_deletion(self, position: int, deletion: Deletion) -> None:
         """Note a deletion: a setting stored after it is a first one again."""
         self.deletions.note(position, 0, deletion)
+        if deletion.is_redaction:
+            return
         for identity in list(self._positions):
             if identity[0] == deletion.jobId and deletion.runId in {None, self._runs[identity]}:
                 del self._positions[identity]
@@ -186,13 +188,18 @@ def _records(
                     if place.kind == Kind.GAP:
                         continue
                     payload = bytes(entry.data[place.start : place.start + place.length])
-                    if place.kind == Kind.DELETION:
+                    kind, flags = place.kind, place.flags
+                    if kind == Kind.DELETION:
+                        deletion = deletions.decode(payload)
                         if newest is not None:
-                            newest.note_deletion(position, deletions.decode(payload))
-                        continue
-                    value = values.decode(place.kind, payload)
+                            newest.note_deletion(position, deletion)
+                        if not deletion.is_redaction:
+                            continue
+                        # It is restored as the setting that it put in the place of the others.
+                        kind, flags, payload = Kind.RUN_SETTING, FLAG_RESTORED, deletion.value
+                    value = values.decode(kind, payload)
                     if job_of(value) in jobs:
-                        yield _Found(position, entry.header.time_ms, place.kind, place.flags, payload, value)
+                        yield _Found(position, entry.header.time_ms, kind, flags, payload, value)
 
 
 def _existing(base: DataDir, journal: JournalWriter, jobs: frozenset[str]) -> ExistingRecords:

@@ -59,7 +59,12 @@ _TABLES = (
     _Table("setting", ("run",), ("updated_at", "rewritten", "lacks", "sent_at", *_PLACE)),
     _Table("twin", ("position",), ("n",), has_address=False),
     _Table("gap", ("first",), ("last",), has_address=False),
-    _Table("deletion", ("position",), ("time", "job", "run", "value", "crc", "last_run"), has_address=False),
+    _Table(
+        "deletion",
+        ("position",),
+        ("time", "job", "run", "value", "crc", "last_run", "is_redaction"),
+        has_address=False,
+    ),
     _Table("deleted_checkpoint", ("deletion", "id"), ("id",), has_address=False),
 )
 
