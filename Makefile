@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage planted demo bench bench-quick bench-guard install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage planted inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -120,6 +120,15 @@ planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and s
 
 damage: $(STAMP) ## damage a base at PLACES=5000 places; SEED=1
 	@$(BIN)/python -m tests.offline.damage --places $(or $(PLACES),5000) --seed $(or $(SEED),1)
+
+inspect-streams: $(STAMP) ## 500 clients of the inspector's streams come and go; CLIENTS=500 SECONDS=30
+	@$(BIN)/python -m tests.inspector.streams_load --clients $(or $(CLIENTS),500) --seconds $(or $(SECONDS),30)
+
+inspect-fuzz: $(STAMP) ## REQUESTS=10000 to the inspector's gateway, made from its OpenAPI document
+	@REQUESTS=$(or $(REQUESTS),10000) $(BIN)/pytest -q -p no:randomly tests/inspector/test_fuzz.py
+
+inspect-figures: $(STAMP) inspector ## the inspector's page with 100,000 jobs, 50,000 events, and live; in Chromium
+	@$(BIN)/python -m tests.inspector.figures
 
 demo: $(STAMP) ## show it at work: a daemon, eight agents, everything read back
 	@$(BIN)/python tests/demo/demo.py

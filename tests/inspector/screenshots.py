@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
     """Take the pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory() as temporary,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary,
         running_daemon(Path(temporary) / "base") as daemon,
         running_inspector(daemon) as inspector,
         sync_playwright() as playwright,

@@ -10,6 +10,7 @@ import { path } from "./data"
 import { numberIn } from "./values"
 
 const PAGE = 500
+const SEARCHED = 1000
 const FIRST = 100
 const ROW = 56
 const SEARCHED_MAX = 100_000
@@ -45,11 +46,11 @@ class List {
   }
 
   /** Read the next page. */
-  async more(): Promise<void> {
+  async more(size = PAGE): Promise<void> {
     if (this.loading || this.complete) return
     this.loading = true
     try {
-      const page: Page<Summary> = await json(this.query({ limit: this.ready ? PAGE : FIRST, after: this.cursor }))
+      const page: Page<Summary> = await json(this.query({ limit: this.ready ? size : FIRST, after: this.cursor }))
       this.take(page.items)
       this.cursor = page.next
       this.complete = page.next === null
@@ -82,8 +83,14 @@ class List {
   }
 
   private take(items: Summary[]): void {
+    const fresh = items.filter(job => !this.jobs.has(job.jobId))
+    const last = this.order[this.order.length - 1]
+    const first = fresh[0]
     for (const job of items) this.jobs.set(job.jobId, job)
-    this.order = [...this.jobs.values()].sort((a, b) => b.startedAt - a.startedAt || (a.jobId < b.jobId ? -1 : 1))
+    const follows = fresh.length === items.length && (!last || (first !== undefined && last.startedAt >= first.startedAt))
+    this.order = follows // the next page needs no sorting
+      ? this.order.concat(fresh)
+      : [...this.jobs.values()].sort((a, b) => b.startedAt - a.startedAt || (a.jobId < b.jobId ? -1 : 1))
   }
 }
 
@@ -108,7 +115,7 @@ export function Jobs(): JSX.Element {
   }, [list.order, search])
   const searching = search !== "" && !list.complete && list.order.length < SEARCHED_MAX
   useEffect(() => {
-    if (searching && found.length < 200 && !list.loading && !list.trouble) void list.more()
+    if (searching && found.length < 200 && !list.loading && !list.trouble) void list.more(SEARCHED)
   }, [searching, found.length, list.loading, list.order])
   const end = useCallback(() => void (search ? undefined : list.more()), [list, search])
   const input = useRef<HTMLInputElement>(null)

@@ -77,10 +77,13 @@ class Loader {
       first = 1
     }
     let after = Math.max(this.job.position, first - 1 - BEFORE, 0)
+    const read = (from: number): Promise<RecordPage> => json(api(["records"], { job: this.job.id, after: from, limit: PAGE }), signal)
+    let coming = read(after)
     for (;;) {
-      const page: RecordPage = await json(api(["records"], { job: this.job.id, after, limit: PAGE }), signal)
-      for (const record of page.items) this.take(record)
+      const page: RecordPage = await coming
       after = page.next
+      if (!page.end) coming = read(after) // it is read while this page is taken
+      for (const record of page.items) this.take(record)
       this.trouble = ""
       this.changed()
       if (page.end) break

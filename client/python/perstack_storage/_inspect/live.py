@@ -14,8 +14,8 @@ from perstack_storage._inspect.errors import GatewayError, of_storage
 from perstack_storage._inspect.parameters import POSITION_MAX
 from perstack_storage._inspect.source import Source
 
-_STREAMED = 500
-"""Records of one write to a stream."""
+_WRITE_RECORDS, _WRITE_BYTES = 200, 128 << 10
+"""Of one write to a stream, which holds it until its reader has taken it; one record may be larger."""
 
 
 class Filter(NamedTuple):
@@ -36,39 +36,36 @@ class Filter(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A record that is kept for streams; `data` is its slim form."""
+    """A record that is kept for streams: its slim form as `data`, and a `head` without its value."""
 
     position: int
     job: str
     run: str | None
     type: str | None
     data: bytes
+    head: bytes
 
     def message(self, *, heads: bool) -> bytes:
         """The record as a server-sent event."""
-        data = self.data
-        if heads:
-            record = loads(data)
-            head = {"position": self.position, "time": record["time"], "op": record["op"], "jobId": self.job}
-            data = dumps({**head, "runId": self.run, "type": self.type})
-        return b"id: %d\nevent: record\ndata: %b\n\n" % (self.position, data)
+        return b"id: %d\nevent: record\ndata: %b\n\n" % (self.position, self.head if heads else self.data)
 
 
 def item_of(record: Any) -> Item:
     """A record of `readAll` as it is kept."""
-    return _item(record["op"], record["value"], record["position"], slim.record(record))
-
-
-def _item(op: str, value: dict[str, Any], position: int, data: bytes) -> Item:
-    if op == "storeJob":
-        return Item(position, value["id"], None, None, data)
-    event_type = value["type"] if op == "storeEvent" else None
-    return Item(position, value.get("jobId", ""), value.get("runId"), event_type, data)
+    return _item(record, slim.record(record))
 
 
 def _of_slim(data: bytes) -> Item:
-    record = loads(data)
-    return _item(record["op"], record["value"], record["position"], data)
+    return _item(loads(data), data)
+
+
+def _item(record: Any, data: bytes) -> Item:
+    op, value, position = record["op"], record["value"], record["position"]
+    job = value.get("id" if op == "storeJob" else "jobId", "")
+    run = value.get("runId")
+    event_type = value["type"] if op == "storeEvent" else None
+    head = {"position": position, "time": record["time"], "op": op, "jobId": job, "runId": run}
+    return Item(position, job, run, event_type, data, dumps({**head, "type": event_type}))
 
 
 class _Kept:
@@ -82,13 +79,13 @@ class _Kept:
     def add(self, items: list[Item], head: int) -> None:
         """Take records, and forget the oldest beyond the bounds."""
         self._items += items
-        self._bytes += sum(len(item.data) for item in items)
+        self._bytes += sum(len(item.data) + len(item.head) for item in items)
         self.head = head
         gone = 0
         while gone < len(self._items) and (
             len(self._items) - gone > limits.KEPT_RECORDS_MAX or self._bytes > limits.KEPT_BYTES_MAX
         ):
-            self._bytes -= len(self._items[gone].data)
+            self._bytes -= len(self._items[gone].data) + len(self._items[gone].head)
             gone += 1
         if gone:
             self.floor = self._items[gone - 1].position
@@ -150,9 +147,10 @@ class Hub:
                 if position > kept.head and position > await self._end():
                     yield _trouble(GatewayError("POSITION_GONE", "the store lacks this position", "after"))
                     return
-                items, position = await self._next(kept, position, wanted)
-                if items:
-                    yield b"".join([item.message(heads=wanted.heads) for item in items])
+                messages, position = await self._next(kept, position, wanted)
+                if messages:
+                    yield messages
+                    del messages
                 if position < kept.head:
                     continue
                 if told < 0:  # who listens knows now that it has all there is
@@ -166,18 +164,17 @@ class Hub:
             else:
                 yield b": still here\n\n"
 
-    async def _next(self, kept: _Kept, position: int, wanted: Filter) -> tuple[list[Item], int]:
+    async def _next(self, kept: _Kept, position: int, wanted: Filter) -> tuple[bytes, int]:
+        """What is written next after a position, and the position to go on from."""
         if position >= kept.floor:
-            items, position = kept.after(position, _STREAMED)
-        else:
-            try:
-                async with self._catching_up:
-                    found = await self._source.records(position, _STREAMED, wanted.job, wanted.run)
-            except StorageError as error:
-                self._report(of_storage(error))
-                return [], position
-            items, position = list(map(_of_slim, found.items)), found.next
-        return list(filter(wanted.takes, items)), position
+            return _written(*kept.after(position, _WRITE_RECORDS), wanted)
+        try:
+            async with self._catching_up:
+                found = await self._source.records(position, _WRITE_RECORDS, wanted.job, wanted.run)
+                return _written(list(map(_of_slim, found.items)), found.next, wanted)
+        except StorageError as error:
+            self._report(of_storage(error))
+            return b"", position
 
     async def _end(self) -> int:
         """The newest position of the store, which what is kept may not have reached yet."""
@@ -234,6 +231,19 @@ class Hub:
             return
         kept.add(list(map(item_of, page)), page.next)
         self._wake()
+
+
+def _written(items: list[Item], following: int, wanted: Filter) -> tuple[bytes, int]:
+    """The messages of the first of these records, up to a size, and the position to go on from."""
+    messages: list[bytes] = []
+    size = 0
+    for item in items:
+        if size >= _WRITE_BYTES:
+            return b"".join(messages), item.position - 1
+        if wanted.takes(item):
+            messages.append(item.message(heads=wanted.heads))
+            size += len(messages[-1])
+    return b"".join(messages), following
 
 
 def _at(position: int) -> bytes:
