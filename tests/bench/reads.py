@@ -33,7 +33,7 @@ def fill(client: Client, number: int) -> None:
         for i in range(number):
             pipeline.store_job(job(f"jb{i}", startedAt=1000 + i))
             pipeline.store_run_setting(setting("r1", jobId=f"jb{i}"))
-        usage = dict.fromkeys(
+        usage: Any = dict.fromkeys(
             ("inputTokens", "outputTokens", "reasoningTokens", "totalTokens", "cachedInputTokens"), 0
         )
         for i in range(CHECKPOINTS):

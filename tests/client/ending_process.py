@@ -44,7 +44,8 @@ def store_and_end(endpoint: str, lines: int) -> None:
     halt = Halt(lines)
     threading.settrace(halt.trace)
     client = Client(endpoint, timeout_s=0.01, on_error=lambda _error: None)
-    client.store_event_nowait({})
+    nothing: dict[str, Any] = {}
+    client.store_event_nowait(nothing)
     deadline = time.monotonic() + _STANDS_SECONDS  # with many lines, it is at rest before they are gone
     while not halt.stands and time.monotonic() < deadline:
         time.sleep(0.001)

@@ -23,6 +23,7 @@ from perstack_storage import (
 )
 from tests.client.fake_daemon import FakeDaemon, Script, Store, failure
 from tests.client.test_client import once, refuse, run_in_child, silence, wait_until
+from tests.helpers.values import anything
 
 Scenario = Callable[[AsyncClient], Coroutine[Any, Any, None]]
 
@@ -65,7 +66,7 @@ def test_a_ready_client_has_room_for_half_of_the_bound(endpoint: str) -> None:
         for number in range(2000):
             if number % 50 == 0:
                 await client.ready()
-            client.store_event_nowait({"n": number})
+            client.store_event_nowait(anything({"n": number}))
 
     daemon = run(endpoint, scenario, max_outstanding=100)
     assert [body for _, body in daemon.store.records] == [b'{"n":%d}' % n for n in range(2000)]
@@ -80,8 +81,8 @@ def test_lost_answers_are_fetched_again(endpoint: str) -> None:
         return answers[0] if answers else None
 
     async def scenario(client: AsyncClient) -> None:
-        assert await client.store_event({}) == 1
-        assert await client.store_job({}) == 2
+        assert await client.store_event(anything({})) == 1
+        assert await client.store_job(anything({})) == 2
         assert await client.retrieve_job("j") is not None
 
     assert len(run(endpoint, scenario, script=script).store.records) == 2
@@ -90,7 +91,7 @@ def test_lost_answers_are_fetched_again(endpoint: str) -> None:
 @pytest.mark.parametrize("code", ["BUSY", "SEQUENCE_GAP", "STOPPING"])
 def test_retryable_errors_are_ridden_out(endpoint: str, code: str) -> None:
     async def scenario(client: AsyncClient) -> None:
-        assert await asyncio.gather(*(client.store_event({"n": n}) for n in range(300))) == list(
+        assert await asyncio.gather(*(client.store_event(anything({"n": n})) for n in range(300))) == list(
             range(1, 301)
         )
 
@@ -103,14 +104,14 @@ def test_each_store_has_a_time_of_its_own(endpoint: str) -> None:
 
     async def scenario() -> None:
         async with AsyncClient(endpoint, timeout_s=0.8) as client:
-            first = asyncio.create_task(client.store_event({"n": 0}))
+            first = asyncio.create_task(client.store_event(anything({"n": 0})))
             await asyncio.sleep(0.4)
-            second = asyncio.create_task(client.store_event({"n": 1}))
+            second = asyncio.create_task(client.store_event(anything({"n": 1})))
             with pytest.raises(DaemonUnavailable):
                 await first
             assert not second.done()
             with FakeDaemon(endpoint) as daemon:
-                assert await client.store_event({"n": 2}) == 2
+                assert await client.store_event(anything({"n": 2})) == 2
                 assert await second == 1
             assert next(h["seq"] for h in daemon.requests if "seq" in h) == 2
 
@@ -120,9 +121,9 @@ def test_each_store_has_a_time_of_its_own(endpoint: str) -> None:
 def test_a_store_without_an_answer_has_an_unknown_outcome(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
         with pytest.raises(OutcomeUnknown) as caught:
-            await client.store_event({})
+            await client.store_event(anything({}))
         assert caught.value.count == 1
-        assert await client.store_event({}) == 1
+        assert await client.store_event(anything({})) == 1
 
     daemon = run(endpoint, scenario, script=once("storeEvent", silence), timeout_s=0.3)
     assert (daemon.requests[-1]["seq"], daemon.requests[-1]["settled"]) == (2, 1)
@@ -136,7 +137,7 @@ def test_a_store_that_is_refused_for_now_until_the_end_is_refused(endpoint: str)
 
     async def scenario(client: AsyncClient) -> None:
         with pytest.raises(Refused) as caught:
-            await client.store_event({})
+            await client.store_event(anything({}))
         assert (caught.value.code, caught.value.retryable) == ("STORAGE_FULL", True)
 
     run(endpoint, scenario, script=script, timeout_s=0.3)
@@ -144,7 +145,11 @@ def test_a_store_that_is_refused_for_now_until_the_end_is_refused(endpoint: str)
 
 def test_an_answer_that_is_no_answer_is_an_error_of_every_call(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
-        calls: list[Awaitable[Any]] = [client.store_event({}), client.retrieve_job("j"), client.ping()]
+        calls: list[Awaitable[Any]] = [
+            client.store_event(anything({})),
+            client.retrieve_job("j"),
+            client.ping(),
+        ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(outcome, ProtocolError)
         await client.close()
@@ -161,12 +166,17 @@ def test_an_answer_that_is_no_answer_is_an_error_of_every_call(endpoint: str) ->
 def test_closing_ends_every_call(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
         pipeline = client.pipeline()
-        await pipeline.store_event({})
+        await pipeline.store_event(anything({}))
         calls = [
             asyncio.ensure_future(call)
-            for call in (client.store_event({}), client.retrieve_job("j"), client.flush(), pipeline.flush())
+            for call in (
+                client.store_event(anything({})),
+                client.retrieve_job("j"),
+                client.flush(),
+                pipeline.flush(),
+            )
         ]
-        nobody = client.store_event_nowait({})
+        nobody = client.store_event_nowait(anything({}))
         await asyncio.sleep(0.01)
         await client.close()
         for outcome in await asyncio.gather(*calls, nobody, return_exceptions=True):
@@ -192,7 +202,7 @@ def test_it_goes_on_in_a_new_event_loop_when_the_old_one_is_closed(endpoint: str
 
 
 async def store(client: AsyncClient) -> int:
-    return await client.store_event({})
+    return await client.store_event(anything({}))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -229,7 +239,7 @@ def test_waiting_takes_no_processor_time(endpoint: str) -> None:
 
     async def scenario(client: AsyncClient) -> None:
         start = time.thread_time()
-        await client.store_event({})
+        await client.store_event(anything({}))
         assert time.thread_time() - start < 0.1
 
     run(endpoint, scenario, script=script)

@@ -10,6 +10,7 @@ import pytest
 
 from perstack_storage import AsyncClient, StorageError
 from tests.client.fake_daemon import FakeDaemon, Store, failure, frame
+from tests.helpers.values import anything
 
 STEPS = 16
 """More turns of the event loop than any of the operations takes with a daemon that answers at once."""
@@ -20,7 +21,7 @@ Operation = Callable[[AsyncClient], Coroutine[Any, Any, Any]]
 async def _pipeline(client: AsyncClient) -> None:
     async with client.pipeline(max_in_flight=2) as pipeline:
         for n in range(6):
-            await pipeline.store_event({"n": n})
+            await pipeline.store_event(anything({"n": n}))
 
 
 async def _follow(client: AsyncClient) -> None:
@@ -30,25 +31,25 @@ async def _follow(client: AsyncClient) -> None:
 
 async def _nowait(client: AsyncClient) -> None:
     for n in range(5):
-        client.store_event_nowait({"n": n})
+        client.store_event_nowait(anything({"n": n}))
     await client.flush()
 
 
 async def _within_time(client: AsyncClient) -> None:
     async with asyncio.timeout(30):
-        await asyncio.gather(client.store_event({"n": 1}), client.retrieve_job("j"), client.ping())
+        await asyncio.gather(client.store_event(anything({"n": 1})), client.retrieve_job("j"), client.ping())
 
 
 async def _own_client(client: AsyncClient) -> None:
     async with AsyncClient(client.endpoint, timeout_s=5) as own:
-        own.store_event_nowait({"n": 1})
-        await own.store_event({"n": 2})
+        own.store_event_nowait(anything({"n": 1}))
+        await own.store_event(anything({"n": 2}))
 
 
 OPERATIONS: dict[str, Operation] = {
-    "store": lambda client: client.store_event({"n": 1}),
-    "large store": lambda client: client.store_event({"n": "x" * 300_000}),
-    "refused store": lambda client: client.store_event({"bad": 1}),
+    "store": lambda client: client.store_event(anything({"n": 1})),
+    "large store": lambda client: client.store_event(anything({"n": "x" * 300_000})),
+    "refused store": lambda client: client.store_event(anything({"bad": 1})),
     "read": lambda client: client.get_all_jobs(),
     "large read": lambda client: client.get_event_contents("j", "r"),
     "hello": lambda client: client.hello(),
@@ -87,14 +88,14 @@ def test_a_call_that_is_cancelled_at_any_step_harms_no_other(endpoint: str, name
                     client = AsyncClient(endpoint, timeout_s=20, on_error=errors.append)
                     if connected:
                         await client.ping()
-                    queued = [client.store_event_nowait({"queued": n}) for n in range(2)]
+                    queued = [client.store_event_nowait(anything({"queued": n})) for n in range(2)]
                     task = asyncio.create_task(OPERATIONS[name](client))
                     for _ in range(steps):
                         await asyncio.sleep(0)
                     task.cancel()
                     await asyncio.wait([task], timeout=120)
                     assert task.done()
-                    await asyncio.gather(*queued, client.store_event({"next": 1}), client.ping())
+                    await asyncio.gather(*queued, client.store_event(anything({"next": 1})), client.ping())
                     await client.flush()
                     connection = client._current
                     assert connection is not None
@@ -120,7 +121,7 @@ def test_a_store_that_is_cancelled_never_hides_its_failure(endpoint: str) -> Non
                 errors: list[StorageError] = []
                 async with AsyncClient(endpoint, timeout_s=10, on_error=errors.append) as client:
                     await client.ping()
-                    task = asyncio.create_task(client.store_event({"bad": 1}))
+                    task = asyncio.create_task(client.store_event(anything({"bad": 1})))
                     for _ in range(steps):
                         await asyncio.sleep(0)
                     task.cancel()
@@ -141,7 +142,7 @@ def test_an_answer_and_a_cancellation_in_one_turn_hide_no_failure(endpoint: str)
         errors: list[StorageError] = []
         async with _no_complaints(), AsyncClient(endpoint, timeout_s=10, on_error=errors.append) as client:
             await client.ping()
-            task = asyncio.create_task(client.store_event({"bad": 1}))
+            task = asyncio.create_task(client.store_event(anything({"bad": 1})))
             connection = client._current
             assert connection is not None
             (future,) = (future for _, future in connection._awaited)
@@ -160,8 +161,8 @@ def test_waits_that_are_cancelled_leave_nothing_behind(endpoint: str) -> None:
 
     async def main() -> None:
         client = AsyncClient(endpoint, timeout_s=20, max_outstanding=2)
-        client.store_event_nowait({})
-        client.store_event_nowait({})
+        client.store_event_nowait(anything({}))
+        client.store_event_nowait(anything({}))
         for wait in (client.flush, client.ready):
             for _ in range(50):
                 task = asyncio.create_task(wait())
@@ -182,15 +183,15 @@ def test_an_exception_of_on_error_harms_nothing(endpoint: str) -> None:
 
     async def main() -> None:
         def on_error(_: StorageError) -> None:
-            client.store_event_nowait({"from": "the handler"})
+            client.store_event_nowait(anything({"from": "the handler"}))
             raise RuntimeError("mine")
 
         client = AsyncClient(endpoint, timeout_s=10, on_error=on_error)
         async with _no_complaints(), client:
-            client.store_event_nowait({"bad": 1})
+            client.store_event_nowait(anything({"bad": 1}))
             await client.flush()
             await asyncio.sleep(0)
-            assert await client.store_event({"n": 1}) == 2
+            assert await client.store_event(anything({"n": 1})) == 2
 
     with FakeDaemon(endpoint, fake):
         asyncio.run(main())
@@ -211,9 +212,9 @@ def test_an_answer_of_nonsense_ends_the_calls_and_not_the_client(endpoint: str, 
 
     async def main() -> None:
         async with _no_complaints(), AsyncClient(endpoint, timeout_s=1) as client:
-            outcome = (await asyncio.gather(client.store_event({"n": 1}), return_exceptions=True))[0]
-            assert isinstance(outcome, (int, StorageError))
-            assert await client.store_event({"n": 2}) >= 1
+            outcomes = await asyncio.gather(client.store_event(anything({"n": 1})), return_exceptions=True)
+            assert isinstance(outcomes[0], (int, StorageError))
+            assert await client.store_event(anything({"n": 2})) >= 1
 
     with FakeDaemon(endpoint, script=script):
         asyncio.run(main())

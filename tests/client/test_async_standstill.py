@@ -13,6 +13,7 @@ import pytest
 from perstack_storage import AsyncClient, DaemonUnavailable, NotFlushed
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.test_client import wait_until
+from tests.helpers.values import anything
 
 TIMEOUT_S = 1.0
 STANDSTILL_S = 1.4
@@ -42,7 +43,7 @@ def test_a_standstill_beyond_the_timeout_fails_no_call(
         calls: list[asyncio.Task[Any]] = []
         for stage in range(5):
             for client in (clients[stage], clients[5 + stage]):
-                calls.append(asyncio.create_task(client.store_event({"n": stage})))
+                calls.append(asyncio.create_task(client.store_event(anything({"n": stage}))))
                 calls.append(asyncio.create_task(client.retrieve_job("j")))
             await turns(1)
         stand_still()
@@ -66,7 +67,7 @@ def test_a_flush_with_a_limit_of_its_own_takes_what_has_arrived(endpoint: str) -
         async with AsyncClient(endpoint) as client:
             await client.ping()
             for n in range(20):
-                client.store_event_nowait({"n": n})
+                client.store_event_nowait(anything({"n": n}))
             flush = asyncio.create_task(client.flush(TIMEOUT_S))
             await turns(2)
             stand_still()
@@ -81,7 +82,7 @@ def test_a_flush_whose_limit_is_over_says_so_and_gives_nothing_up(endpoint: str)
 
     async def main() -> None:
         async with AsyncClient(endpoint, timeout_s=10) as client:
-            stored = client.store_event_nowait({})
+            stored = client.store_event_nowait(anything({}))
             with pytest.raises(NotFlushed):
                 await client.flush(0.1)
             with FakeDaemon(endpoint):
@@ -95,7 +96,7 @@ def test_a_loop_that_often_stalls_still_gives_up(endpoint: str) -> None:
 
     async def main() -> None:
         async with AsyncClient(endpoint, timeout_s=0.3) as client:
-            store = asyncio.create_task(client.store_event({}))
+            store = asyncio.create_task(client.store_event(anything({})))
             for _ in range(500):
                 await turns(1)
                 if store.done():

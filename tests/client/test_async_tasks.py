@@ -8,11 +8,12 @@ import pytest
 
 from perstack_storage import AsyncClient, StorageError
 from tests.client.test_async import run
+from tests.helpers.values import anything
 
 
 def test_a_store_takes_value_and_place_at_the_call(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
-        value = {"n": 0}
+        value = anything({"n": 0})
         later = client.store_event(value)
         value["n"] = 1
         sooner = client.store_event(value)
@@ -27,7 +28,7 @@ def test_a_store_takes_value_and_place_at_the_call(endpoint: str) -> None:
 def test_the_calls_of_many_tasks_travel_together(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
         await client.ping()
-        positions = await asyncio.gather(*(client.store_event({"n": n}) for n in range(200)))
+        positions = await asyncio.gather(*(client.store_event(anything({"n": n})) for n in range(200)))
         assert positions == list(range(1, 201))
 
     daemon = run(endpoint, scenario)
@@ -38,12 +39,12 @@ def test_the_calls_of_many_tasks_travel_together(endpoint: str) -> None:
 def test_a_cancelled_store_is_settled_and_the_numbers_go_on(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
         await client.ping()
-        tasks = [asyncio.create_task(client.store_event({"n": n})) for n in range(100)]
+        tasks = [asyncio.create_task(client.store_event(anything({"n": n}))) for n in range(100)]
         for delay in range(50):
             tasks[2 * delay].cancel()
             await asyncio.sleep(0)
         await asyncio.wait(tasks)
-        assert await client.store_event({"n": 100}) == 101
+        assert await client.store_event(anything({"n": 100})) == 101
 
     daemon = run(endpoint, scenario)
     assert [body for _, body in daemon.store.records] == [b'{"n":%d}' % n for n in range(101)]
@@ -54,7 +55,7 @@ def test_a_cancelled_store_that_is_refused_goes_to_on_error(endpoint: str) -> No
 
     async def scenario(client: AsyncClient) -> None:
         await client.ping()
-        task = asyncio.create_task(client.store_event({"bad": 1}))
+        task = asyncio.create_task(client.store_event(anything({"bad": 1})))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
@@ -67,9 +68,9 @@ def test_a_cancelled_store_that_is_refused_goes_to_on_error(endpoint: str) -> No
 
 def test_a_cancelled_future_takes_nothing_back(endpoint: str) -> None:
     async def scenario(client: AsyncClient) -> None:
-        future = client.store_event_nowait({"n": 0})
+        future = client.store_event_nowait(anything({"n": 0}))
         assert future.cancel()
-        assert await client.store_event({"n": 1}) == 2
+        assert await client.store_event(anything({"n": 1})) == 2
 
     assert len(run(endpoint, scenario).store.records) == 2
 
@@ -98,7 +99,7 @@ def test_cancelling_a_pipeline_keeps_what_was_queued(endpoint: str) -> None:
         async def work() -> None:
             async with client.pipeline(max_in_flight=10) as pipeline:
                 for number in range(10_000):
-                    await pipeline.store_event({"n": number})
+                    await pipeline.store_event(anything({"n": number}))
                     reached.append(number)
                     if number == 500:
                         enough.set()
@@ -109,7 +110,7 @@ def test_cancelling_a_pipeline_keeps_what_was_queued(endpoint: str) -> None:
         await enough.wait()
         task.cancel()
         await asyncio.wait([task])
-        position = await client.store_event({"n": -1})
+        position = await client.store_event(anything({"n": -1}))
         assert position in {reached[-1] + 2, reached[-1] + 3}
 
     records = [body for _, body in run(endpoint, scenario).store.records]
@@ -119,7 +120,7 @@ def test_cancelling_a_pipeline_keeps_what_was_queued(endpoint: str) -> None:
 def test_two_hundred_tasks_read_and_store_at_once(endpoint: str) -> None:
     async def work(client: AsyncClient, name: int) -> None:
         for number in range(5):
-            await client.store_event({"task": name, "n": number})
+            await client.store_event(anything({"task": name, "n": number}))
             assert len(await client.get_event_contents("j", "r", limit=3)) > 0
 
     async def scenario(client: AsyncClient) -> None:
@@ -141,7 +142,7 @@ def test_a_busy_pipeline_lets_other_tasks_run(endpoint: str) -> None:
         ticker = asyncio.create_task(tick())
         async with client.pipeline() as pipeline:
             for number in range(20_000):
-                await pipeline.store_event({"n": number})
+                await pipeline.store_event(anything({"n": number}))
         ticker.cancel()
         assert len(ticks) > 10
 

@@ -4,16 +4,17 @@ import pytest
 
 from perstack_storage import Client
 from tests.client.fake_daemon import FakeDaemon
+from tests.helpers.values import anything
 
 
 def _frames(endpoint: str, count: int) -> list[int]:
     """Store `count` events in a pipeline after a flush; return the count in each frame."""
     with FakeDaemon(endpoint) as daemon, Client(endpoint, timeout_s=20) as client:
-        client.store_event({"n": 0})
+        client.store_event(anything({"n": 0}))
         begun = len(daemon.requests)
         with client.pipeline(max_in_flight=64) as pipeline:
             for number in range(1, count + 1):
-                pipeline.store_event({"n": number})
+                pipeline.store_event(anything({"n": number}))
         return [len(request.get("items", [1])) for request in daemon.requests[begun:]]
 
 

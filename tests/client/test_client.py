@@ -21,6 +21,7 @@ from perstack_storage import (
     Refused,
 )
 from tests.client.fake_daemon import FakeDaemon, Script, Store, failure, frame
+from tests.helpers.values import anything
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 5) -> None:
@@ -54,10 +55,10 @@ def silence(header: dict[str, Any]) -> list[bytes]:
 
 def test_stores_return_their_positions_in_the_order_of_the_calls(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint) as daemon:
-        assert client.store_job({"id": "j"}) == 1
-        assert client.store_event({"id": "e"}) == 2
-        assert client.store_checkpoint({"id": "c"}) == 3
-        assert client.store_run_setting({"jobId": "j"}) == 4
+        assert client.store_job(anything({"id": "j"})) == 1
+        assert client.store_event(anything({"id": "e"})) == 2
+        assert client.store_checkpoint(anything({"id": "c"})) == 3
+        assert client.store_run_setting(anything({"jobId": "j"})) == 4
     assert [op for op, _ in daemon.store.records] == [
         "storeJob",
         "storeEvent",
@@ -67,7 +68,7 @@ def test_stores_return_their_positions_in_the_order_of_the_calls(client: Client,
 
 
 def test_the_value_at_the_call_is_stored(client: Client, endpoint: str) -> None:
-    event = {"n": 0}
+    event = anything({"n": 0})
     with FakeDaemon(endpoint) as daemon:
         with client.pipeline() as pipeline:
             for number in range(500):
@@ -80,7 +81,7 @@ def test_the_value_at_the_call_is_stored(client: Client, endpoint: str) -> None:
 def test_reads_answer_values_none_and_not_found(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint):
         assert client.retrieve_job("j") is None
-        client.store_job({"id": "j", "": "\ud800", "big": 10**30})
+        client.store_job(anything({"id": "j", "": "\ud800", "big": 10**30}))
         assert client.retrieve_job("j") == {"id": "j", "": "\ud800", "big": 10**30}
         with pytest.raises(CheckpointNotFound) as caught:
             client.retrieve_checkpoint("j", "c9")
@@ -94,7 +95,7 @@ def test_reads_answer_values_none_and_not_found(client: Client, endpoint: str) -
 def test_a_listing_with_a_limit_says_where_to_continue(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint):
         for number in range(5):
-            client.store_event({"n": number})
+            client.store_event(anything({"n": number}))
         first = client.get_event_contents("j", "r", limit=3)
         second = client.get_event_contents("j", "r", limit=3, after=first.next)
         assert [dict(event)["n"] for event in first + second] == [0, 1, 2, 3, 4]
@@ -119,7 +120,7 @@ def test_arguments_that_are_not_given_are_not_sent(client: Client, endpoint: str
 
 def test_reads_say_how_long_they_wait_and_stores_do_not(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint) as daemon:
-        client.store_event({})
+        client.store_event(anything({}))
         client.retrieve_job("j")
     hello, store, read = daemon.requests
     assert "timeoutMs" not in hello
@@ -131,7 +132,7 @@ def test_a_pipeline_stores_everything_in_order_and_in_few_frames(client: Client,
     with FakeDaemon(endpoint) as daemon:
         with client.pipeline() as pipeline:
             for number in range(3000):
-                pipeline.store_event({"n": number})
+                pipeline.store_event(anything({"n": number}))
         assert pipeline.positions == list(range(1, 3001))
         assert [body for _, body in daemon.store.records] == [b'{"n":%d}' % n for n in range(3000)]
         assert len(daemon.requests) < 1500
@@ -141,9 +142,9 @@ def test_a_pipeline_may_mix_with_plain_stores_and_order_is_kept(client: Client, 
     with FakeDaemon(endpoint) as daemon:
         with client.pipeline() as pipeline:
             for number in range(20):
-                pipeline.store_event({"n": number})
-            assert client.store_job({"id": "j"}) == 21
-            pipeline.store_checkpoint({"id": "c"})
+                pipeline.store_event(anything({"n": number}))
+            assert client.store_job(anything({"id": "j"})) == 21
+            pipeline.store_checkpoint(anything({"id": "c"}))
         assert pipeline.positions == [*range(1, 21), 22]
         assert [op for op, _ in daemon.store.records[-2:]] == ["storeJob", "storeCheckpoint"]
 
@@ -157,7 +158,7 @@ def test_max_in_flight_bounds_what_is_unanswered(client: Client, endpoint: str) 
 
     with FakeDaemon(endpoint, script=script), client.pipeline(max_in_flight=10) as pipeline:
         for _ in range(200):
-            pipeline.store_event({})
+            pipeline.store_event(anything({}))
     assert max(unanswered) <= 10
     with pytest.raises(ValueError, match="at least 1"):
         client.pipeline(max_in_flight=0)
@@ -168,10 +169,10 @@ def test_a_granted_window_is_kept(client: Client, endpoint: str) -> None:
     daemon.window = {"records": 5, "bytes": 1000}
     with daemon:
         client.ping()
-        client.store_event({})
+        client.store_event(anything({}))
         with client.pipeline() as pipeline:
             for number in range(50):
-                pipeline.store_event({"n": number})
+                pipeline.store_event(anything({"n": number}))
     assert max(h["seq"] - h["settled"] + len(h.get("items", "1")) - 1 for h in daemon.requests[2:]) <= 5
 
 
@@ -181,7 +182,7 @@ def test_a_refusal_within_a_batch_names_its_item_and_the_later_ones_are_stored(
     with FakeDaemon(endpoint) as daemon:
         pipeline = client.pipeline()
         for number in range(200):
-            pipeline.store_event({"bad": 1} if number in {50, 60} else {"n": number})
+            pipeline.store_event(anything({"bad": 1}) if number in {50, 60} else {"n": number})
         with pytest.raises(Refused) as caught, pipeline:
             pass
         assert (caught.value.index, caught.value.op, caught.value.code) == (50, "storeEvent", "BAD_VALUE")
@@ -198,8 +199,8 @@ def test_leaving_a_pipeline_by_an_exception_still_stores_what_was_queued(
     with FakeDaemon(endpoint) as daemon:
         pipeline = client.pipeline()
         for number in range(100):
-            pipeline.store_event({"n": number})
-        pipeline.store_event({"bad": 1})
+            pipeline.store_event(anything({"n": number}))
+        pipeline.store_event(anything({"bad": 1}))
         with pytest.raises(KeyError, match="mine") as caught, pipeline:
             raise KeyError("mine")
         assert len(daemon.store.records) == 100
@@ -208,10 +209,10 @@ def test_leaving_a_pipeline_by_an_exception_still_stores_what_was_queued(
 
 def test_flush_waits_for_all_and_raises_a_refusal_once(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint), client.pipeline() as pipeline:
-        pipeline.store_event({"bad": 1})
+        pipeline.store_event(anything({"bad": 1}))
         with pytest.raises(Refused):
             pipeline.flush()
-        pipeline.store_event({})
+        pipeline.store_event(anything({}))
         pipeline.flush()
         assert pipeline.positions == [None, 1]
 
@@ -219,15 +220,15 @@ def test_flush_waits_for_all_and_raises_a_refusal_once(client: Client, endpoint:
 def test_a_refused_store_says_why_and_the_next_one_goes_on(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint):
         with pytest.raises(Refused, match=r"storeEvent refused: this is bad \(BAD_VALUE\)"):
-            client.store_event({"bad": 1})
-        assert client.store_event({}) == 1
+            client.store_event(anything({"bad": 1}))
+        assert client.store_event(anything({})) == 1
 
 
 @pytest.mark.parametrize("code", ["BUSY", "SEQUENCE_GAP", "STORAGE_FULL", "STOPPING", "A_CODE_OF_TOMORROW"])
 def test_a_retryable_error_is_ridden_out(client: Client, endpoint: str, code: str) -> None:
     script = once("storeEvent", refuse(failure(code, retryable=True)))
     with FakeDaemon(endpoint, script=script) as daemon:
-        assert client.store_event({}) == 1
+        assert client.store_event(anything({})) == 1
         assert [h["seq"] for h in daemon.requests if h["op"] == "storeEvent"] == [1, 1]
 
 
@@ -251,7 +252,7 @@ def test_a_busy_daemon_in_the_middle_of_a_pipeline_loses_and_doubles_nothing(
     with FakeDaemon(endpoint, script=script) as daemon:
         with client.pipeline() as pipeline:
             for number in range(1000):
-                pipeline.store_event({"n": number})
+                pipeline.store_event(anything({"n": number}))
         assert pipeline.positions == list(range(1, 1001))
         assert [body for _, body in daemon.store.records] == [b'{"n":%d}' % n for n in range(1000)]
 
@@ -267,7 +268,7 @@ def test_a_lost_answer_is_fetched_again_and_nothing_is_stored_twice(client: Clie
         return []
 
     with FakeDaemon(endpoint, store, once("storeEvent", take_in_silence)):
-        assert client.store_event({}) == 1
+        assert client.store_event(anything({})) == 1
     assert len(store.records) == 1
 
 
@@ -277,7 +278,7 @@ def test_a_restart_of_the_daemon_is_ridden_out_by_a_pipeline(client: Client, end
     first = FakeDaemon(endpoint, store).start()
     with client.pipeline() as pipeline:
         for number in range(3000):
-            pipeline.store_event({"n": number})
+            pipeline.store_event(anything({"n": number}))
             if number == 1500:
                 first.stop()
                 second = FakeDaemon(endpoint, store).start()
@@ -291,12 +292,12 @@ def test_a_daemon_that_comes_back_a_second_later_serves_stores_and_reads(
 ) -> None:
     store = Store()
     first = FakeDaemon(endpoint, store).start()
-    assert client.store_event({}) == 1
+    assert client.store_event(anything({})) == 1
     first.stop()
     second = FakeDaemon(endpoint, store)
     starter = threading.Timer(1.0, second.start)
     starter.start()
-    assert client.store_event({}) == 2
+    assert client.store_event(anything({})) == 2
     assert len(client.get_event_contents("j", "r")) == 2
     starter.join()
     second.stop()
@@ -310,10 +311,10 @@ def test_a_read_whose_answer_is_lost_is_sent_again(client: Client, endpoint: str
 
 
 def test_a_value_of_40_mib_travels_in_parts_and_comes_back_in_pieces(client: Client, endpoint: str) -> None:
-    event = {"text": "x" * 41_943_040}
+    event = anything({"text": "x" * 41_943_040})
     with FakeDaemon(endpoint) as daemon:
         assert client.store_event(event) == 1
-        assert client.store_event({}) == 2
+        assert client.store_event(anything({})) == 2
         assert dict(client.get_event_contents("j", "r")[0]) == event
     stores = [h for h in daemon.requests if h["op"] == "storeEvent"]
     assert [h.get("part") for h in stores] == [*range(11), None]
@@ -325,7 +326,7 @@ def test_read_gone_reads_again_from_the_start(client: Client, endpoint: str) -> 
     daemon.answer_bytes = 1000
     with daemon:
         for number in range(20):
-            client.store_event({"n": number, "text": "x" * 100})
+            client.store_event(anything({"n": number, "text": "x" * 100}))
         events = client.get_event_contents("j", "r")
     assert [dict(event)["n"] for event in events] == list(range(20))
     assert sum(h["op"] == "getEventContents" for h in daemon.requests) == 2
@@ -333,7 +334,7 @@ def test_read_gone_reads_again_from_the_start(client: Client, endpoint: str) -> 
 
 def test_without_a_daemon_every_call_fails_in_time_and_says_what_to_do(endpoint: str) -> None:
     with Client(endpoint, timeout_s=0.2) as client:
-        for call in (lambda: client.store_event({}), lambda: client.retrieve_job("j"), client.ping):
+        for call in (lambda: client.store_event(anything({})), lambda: client.retrieve_job("j"), client.ping):
             start = time.monotonic()
             with pytest.raises(DaemonUnavailable, match="perstack-stored serve") as caught:
                 call()
@@ -346,7 +347,7 @@ def test_a_pipeline_without_a_daemon_fails_in_time(endpoint: str) -> None:
         start = time.monotonic()
         pipeline = client.pipeline()
         for _ in range(500):
-            pipeline.store_event({})
+            pipeline.store_event(anything({}))
         with pytest.raises(DaemonUnavailable), pipeline:
             pass
         assert time.monotonic() - start < 2
@@ -357,15 +358,15 @@ def test_a_peer_that_accepts_and_says_nothing_counts_as_no_daemon(endpoint: str)
         listener.bind(endpoint.removeprefix("ipc://"))
         listener.listen()
         with Client(endpoint, timeout_s=0.2) as client, pytest.raises(DaemonUnavailable):
-            client.store_event({})
+            client.store_event(anything({}))
 
 
 def test_a_store_that_was_sent_and_never_answered_has_an_unknown_outcome(endpoint: str) -> None:
     script = once("storeEvent", silence)
     with FakeDaemon(endpoint, script=script) as daemon, Client(endpoint, timeout_s=0.3) as client:
         with pytest.raises(OutcomeUnknown, match="unknown"):
-            client.store_event({})
-        assert client.store_event({}) == 1
+            client.store_event(anything({}))
+        assert client.store_event(anything({})) == 1
         last = daemon.requests[-1]
         assert (last["seq"], last["settled"]) == (2, 1)
 
@@ -377,7 +378,7 @@ def test_a_store_that_was_refused_for_now_until_the_end_is_refused(endpoint: str
 
     with FakeDaemon(endpoint, script=script), Client(endpoint, timeout_s=0.3) as client:
         with pytest.raises(Refused) as caught:
-            client.store_event({})
+            client.store_event(anything({}))
         assert (caught.value.code, caught.value.retryable) == ("STORAGE_FULL", True)
 
 
@@ -390,13 +391,13 @@ def test_a_refusal_of_a_read_is_raised(client: Client, endpoint: str) -> None:
 def test_an_answer_that_is_no_answer_is_an_error(client: Client, endpoint: str) -> None:
     daemon = FakeDaemon(endpoint, script=lambda header, body: [b"HTTP/1.1 400"])
     with daemon, pytest.raises(ProtocolError, match="HTTP"):
-        client.store_event({})
+        client.store_event(anything({}))
 
 
 def test_each_thread_has_a_session_and_an_order_of_its_own(client: Client, endpoint: str) -> None:
     def work(name: int) -> None:
         for number in range(50):
-            client.store_event({"thread": name, "n": number})
+            client.store_event(anything({"thread": name, "n": number}))
 
     with FakeDaemon(endpoint) as daemon:
         threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
@@ -415,7 +416,7 @@ def test_a_pipeline_is_refused_in_another_thread(client: Client, endpoint: str) 
 
     def work() -> None:
         try:
-            pipeline.store_event({})
+            pipeline.store_event(anything({}))
         except ClosedError as error:
             errors.append(error)
 
@@ -451,13 +452,13 @@ def run_in_child(work: Callable[[], object]) -> bool:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_after_a_fork_both_go_on_with_sessions_of_their_own(client: Client, endpoint: str) -> None:
     def work() -> None:
-        client.store_event({"in": "child"})
+        client.store_event(anything({"in": "child"}))
         client.close()
 
     with FakeDaemon(endpoint) as daemon:
-        assert client.store_event({"in": "parent"}) == 1
+        assert client.store_event(anything({"in": "parent"})) == 1
         assert run_in_child(work)
-        assert client.store_event({"in": "parent"}) == 3
+        assert client.store_event(anything({"in": "parent"})) == 3
         assert len(daemon.store.last) == 2
 
 
@@ -465,10 +466,10 @@ def test_after_a_fork_both_go_on_with_sessions_of_their_own(client: Client, endp
 def test_a_pipeline_of_the_parent_is_refused_in_the_child(client: Client, endpoint: str) -> None:
     def work() -> None:
         with pytest.raises(ClosedError):
-            pipeline.store_event({})
+            pipeline.store_event(anything({}))
 
     with FakeDaemon(endpoint), client.pipeline() as pipeline:
-        pipeline.store_event({})
+        pipeline.store_event(anything({}))
         assert run_in_child(work)
 
 
@@ -479,17 +480,17 @@ def test_waiting_for_an_answer_takes_no_processor_time(client: Client, endpoint:
 
     with FakeDaemon(endpoint, script=script):
         start = time.thread_time()
-        client.store_event({})
+        client.store_event(anything({}))
         assert time.thread_time() - start < 0.1
 
 
 def test_a_closed_client_refuses_calls(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint):
         pipeline = client.pipeline()
-        client.store_event({})
+        client.store_event(anything({}))
         client.close()
         client.close()
-        for call in (lambda: client.store_event({}), client.ping, client.pipeline, pipeline.flush):
+        for call in (lambda: client.store_event(anything({})), client.ping, client.pipeline, pipeline.flush):
             with pytest.raises(ClosedError):
                 call()
 
@@ -518,7 +519,7 @@ def test_a_thread_that_ends_leaves_no_socket_open(client: Client, endpoint: str)
         return len(os.listdir("/proc/self/fd"))
 
     with FakeDaemon(endpoint):
-        client.store_event({})
+        client.store_event(anything({}))
         before = open_files()
         for _ in range(10):
             thread = threading.Thread(target=client.store_event, args=({},))

@@ -8,6 +8,7 @@ import pytest
 from perstack_storage import Client, ClosedError, DaemonUnavailable, ProtocolError, StorageError
 from tests.client.fake_daemon import FakeDaemon, Store
 from tests.client.test_client import once, run_in_child, silence, wait_until
+from tests.helpers.values import anything
 
 
 def pumps() -> int:
@@ -22,25 +23,25 @@ def test_no_thread_is_started_before_the_first_nowait(client: Client, endpoint: 
     before = set(threading.enumerate())  # pumps of tests before may be about to end
     with FakeDaemon(endpoint):
         before |= set(threading.enumerate())
-        client.store_event({})
+        client.store_event(anything({}))
         with client.pipeline() as pipeline:
-            pipeline.store_event({})
+            pipeline.store_event(anything({}))
         assert set(threading.enumerate()) <= before
-        future = client.store_event_nowait({})
+        future = client.store_event_nowait(anything({}))
         wait_until(lambda: len(set(threading.enumerate()) - before) == 1)
         assert future.result(10)  # a daemon that ends before leaves its outcome unknown
 
 
 def test_stores_go_on_while_the_thread_does_nothing(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint) as daemon:
-        futures = [client.store_event_nowait({"n": number}) for number in range(3000)]
+        futures = [client.store_event_nowait(anything({"n": number})) for number in range(3000)]
         wait_until(lambda: len(daemon.store.records) == 3000)
         assert [future.result(5) for future in futures] == list(range(1, 3001))
 
 
 def test_a_future_can_not_be_cancelled(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint):
-        future = client.store_event_nowait({})
+        future = client.store_event_nowait(anything({}))
         assert not future.cancel()
         assert future.result(5) == 1
 
@@ -48,7 +49,7 @@ def test_a_future_can_not_be_cancelled(client: Client, endpoint: str) -> None:
 @pytest.mark.usefixtures("_quick_patience")
 def test_a_lost_answer_is_fetched_again_by_the_pump(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint, script=once("storeEvent", silence)) as daemon:
-        assert client.store_event_nowait({}).result(5) == 1
+        assert client.store_event_nowait(anything({})).result(5) == 1
         assert len(daemon.store.records) == 1
 
 
@@ -56,7 +57,7 @@ def test_without_a_daemon_the_future_fails_in_time(endpoint: str) -> None:
     errors: list[StorageError] = []
     with Client(endpoint, timeout_s=0.2, on_error=errors.append) as client:
         start = time.monotonic()
-        assert isinstance(client.store_event_nowait({}).exception(5), DaemonUnavailable)
+        assert isinstance(client.store_event_nowait(anything({})).exception(5), DaemonUnavailable)
         assert 0.15 < time.monotonic() - start < 2
     assert len(errors) == 1
 
@@ -64,8 +65,8 @@ def test_without_a_daemon_the_future_fails_in_time(endpoint: str) -> None:
 def test_what_was_given_up_by_the_pump_is_raised_by_the_pipeline_it_belonged_to(endpoint: str) -> None:
     with Client(endpoint, timeout_s=0.2, on_error=lambda error: None) as client:
         pipeline = client.pipeline()
-        pipeline.store_event({})
-        client.store_event_nowait({}).exception(5)
+        pipeline.store_event(anything({}))
+        client.store_event_nowait(anything({})).exception(5)
         with pytest.raises(DaemonUnavailable):
             pipeline.flush()
         pipeline.flush()
@@ -76,9 +77,9 @@ def test_reads_and_stores_work_while_much_is_outstanding(client: Client, endpoin
     with FakeDaemon(endpoint) as daemon:
         for number in range(300):
             for _ in range(7):
-                client.store_event_nowait({"n": number})
+                client.store_event_nowait(anything({"n": number}))
             client.ping()
-            client.store_event({"n": number})
+            client.store_event(anything({"n": number}))
         client.flush()
         assert bodies(daemon) == [b'{"n":%d}' % number for number in range(300) for _ in range(8)]
 
@@ -86,7 +87,7 @@ def test_reads_and_stores_work_while_much_is_outstanding(client: Client, endpoin
 def test_each_thread_has_its_order_and_flush_waits_for_all(client: Client, endpoint: str) -> None:
     def work(name: int) -> None:
         for number in range(300):
-            client.store_event_nowait({"thread": name, "n": number})
+            client.store_event_nowait(anything({"thread": name, "n": number}))
 
     with FakeDaemon(endpoint) as daemon:
         threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
@@ -103,7 +104,7 @@ def test_each_thread_has_its_order_and_flush_waits_for_all(client: Client, endpo
 
 def test_a_thread_that_ended_leaves_nothing_unstored_and_nothing_open(client: Client, endpoint: str) -> None:
     def work() -> None:
-        futures.extend(client.store_event_nowait({}) for _ in range(100))
+        futures.extend(client.store_event_nowait(anything({})) for _ in range(100))
 
     futures: list[object] = []
     before = pumps()
@@ -120,9 +121,9 @@ def test_a_thread_that_ended_leaves_nothing_unstored_and_nothing_open(client: Cl
 def test_a_daemon_that_comes_back_gets_what_was_outstanding(client: Client, endpoint: str) -> None:
     store = Store()
     first = FakeDaemon(endpoint, store).start()
-    client.store_event({"n": 0})
+    client.store_event(anything({"n": 0}))
     first.stop()
-    futures = [client.store_event_nowait({"n": number}) for number in range(1, 500)]
+    futures = [client.store_event_nowait(anything({"n": number})) for number in range(1, 500)]
     with FakeDaemon(endpoint, store):
         client.flush()
     assert [future.result(0) for future in futures] == list(range(2, 501))
@@ -131,12 +132,12 @@ def test_a_daemon_that_comes_back_gets_what_was_outstanding(client: Client, endp
 
 def test_closing_ends_what_is_outstanding(endpoint: str) -> None:
     client = Client(endpoint)
-    futures = [client.store_event_nowait({}) for _ in range(10)]
+    futures = [client.store_event_nowait(anything({})) for _ in range(10)]
     client.close()
     for future in futures:
         assert isinstance(future.exception(5), ClosedError)
     with pytest.raises(ClosedError):
-        client.store_event_nowait({})
+        client.store_event_nowait(anything({}))
     wait_until(lambda: pumps() == 0)
 
 
@@ -144,7 +145,7 @@ def test_garbage_is_reported_by_the_pump(endpoint: str) -> None:
     errors: list[StorageError] = []
     daemon = FakeDaemon(endpoint, script=lambda header, body: [b"HTTP/1.1 400"])
     with daemon, Client(endpoint, timeout_s=0.5, on_error=errors.append) as client:
-        assert client.store_event_nowait({}).exception(5) is not None
+        assert client.store_event_nowait(anything({})).exception(5) is not None
     assert any(isinstance(error, ProtocolError) for error in errors)
 
 
@@ -153,9 +154,9 @@ def test_callbacks_of_futures_may_use_the_client(client: Client, endpoint: str) 
 
     with FakeDaemon(endpoint):
         for _ in range(20):
-            future = client.store_event_nowait({})
+            future = client.store_event_nowait(anything({}))
             future.add_done_callback(
-                lambda done: answers.append(client.store_event({"after": done.result()}))
+                lambda done: answers.append(client.store_event(anything({"after": done.result()})))
             )
         client.flush()
         wait_until(lambda: len(answers) == 20)
@@ -166,14 +167,14 @@ def test_callbacks_of_futures_may_use_the_client(client: Client, endpoint: str) 
 def test_a_forked_child_has_no_part_in_what_is_outstanding(endpoint: str) -> None:
     def work() -> None:
         client.flush()
-        assert client.store_event_nowait({"in": "child"}).result(5)
+        assert client.store_event_nowait(anything({"in": "child"})).result(5)
         client.flush()
         client.close()
 
     store = Store()
     with Client(endpoint, timeout_s=10) as client:
         for _ in range(100):
-            client.store_event_nowait({"in": "parent"})
+            client.store_event_nowait(anything({"in": "parent"}))
         daemon = FakeDaemon(endpoint, store)
         starter = threading.Timer(0.1, daemon.start)
         starter.start()
@@ -188,7 +189,7 @@ def test_a_forked_child_has_no_part_in_what_is_outstanding(endpoint: str) -> Non
 
 def test_an_idle_pump_takes_no_processor_time(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint):
-        client.store_event_nowait({})
+        client.store_event_nowait(anything({}))
         client.flush()
         start = time.process_time()
         threading.Event().wait(0.3)

@@ -16,6 +16,7 @@ from perstack_storage._wire.wire import open_wire
 from perstack_storage._wire.zmq_wire import ZmqWire
 from perstack_storage._wire.zmtp import BUFFER_BYTES, ZmtpWire
 from tests.client.fake_daemon import FakeDaemon, Store
+from tests.helpers.values import anything
 
 LARGE = 3 * 1024 * 1024 + 7  # more than a socket's buffer takes at once
 
@@ -213,7 +214,7 @@ def test_the_end_of_a_connection_is_noticed_at_once_and_everything_is_sent_again
     silent = FakeDaemon(f"ipc://{path}", store, lambda header, body: [] if "seq" in header else None).start()
     results: list[int] = []
     with Client(f"ipc://{path}") as client:
-        thread = threading.Thread(target=lambda: results.append(client.store_event({"id": "e"})))
+        thread = threading.Thread(target=lambda: results.append(client.store_event(anything({"id": "e"}))))
         thread.start()
         while not any("seq" in request for request in silent.requests):
             time.sleep(0.001)
@@ -230,9 +231,11 @@ def test_a_pipeline_larger_than_the_sockets_buffer_does_not_stall(path: str) -> 
     with FakeDaemon(f"ipc://{path}") as daemon, Client(f"ipc://{path}") as client:
         with client.pipeline() as pipeline:
             for number in range(40):
-                pipeline.store_event({"id": str(number), "delta": "x" * 600_000})
+                pipeline.store_event(anything({"id": str(number), "delta": "x" * 600_000}))
         assert pipeline.positions == list(range(1, 41))
-        futures = [client.store_event_nowait({"id": str(n), "delta": "x" * 600_000}) for n in range(40)]
+        futures = [
+            client.store_event_nowait(anything({"id": str(n), "delta": "x" * 600_000})) for n in range(40)
+        ]
         assert [future.result(20) for future in futures] == list(range(41, 81))
     assert len(daemon.store.records) == 80
 
@@ -241,7 +244,9 @@ async def _store_large(endpoint: str) -> list[int]:
     async with AsyncClient(endpoint) as client:
         large = "x" * 600_000
         return list(
-            await asyncio.gather(*[client.store_event({"id": str(n), "delta": large}) for n in range(40)])
+            await asyncio.gather(
+                *[client.store_event(anything({"id": str(n), "delta": large})) for n in range(40)]
+            )
         )
 
 
@@ -257,7 +262,7 @@ def test_a_name_in_the_abstract_namespace_is_one(path: str) -> None:
     """As libzmq has it: @ stands for the NUL in front."""
     name = f"ipc://@{path}"
     with FakeDaemon(name), Client(name) as client:
-        assert client.store_event({"id": "e"}) == 1
+        assert client.store_event(anything({"id": "e"})) == 1
 
 
 @pytest.fixture
@@ -275,17 +280,17 @@ def test_over_tcp_libzmq_carries_stores_reads_and_a_restart(tcp: str) -> None:
     wire.close()
     with Client(tcp, timeout_s=20) as client:
         with FakeDaemon(tcp, store):
-            assert client.store_event({"id": "a"}) == 1
+            assert client.store_event(anything({"id": "a"})) == 1
             with client.pipeline() as pipeline:
                 for number in range(200):
-                    pipeline.store_event({"id": str(number), "delta": "x" * 5000})
+                    pipeline.store_event(anything({"id": str(number), "delta": "x" * 5000}))
             assert pipeline.positions == list(range(2, 202))
-            assert client.store_event_nowait({"id": "b"}).result(10) == 202
+            assert client.store_event_nowait(anything({"id": "b"})).result(10) == 202
             assert len(client.get_event_contents("j", "r")) == 202
         with FakeDaemon(tcp, store):
-            assert client.store_event({"id": "c"}) == 203
+            assert client.store_event(anything({"id": "c"})) == 203
     with Client(tcp, timeout_s=0.3) as lonely, pytest.raises(DaemonUnavailable):
-        lonely.store_event({"id": "d"})
+        lonely.store_event(anything({"id": "d"}))
 
 
 def test_over_tcp_asyncio_stores_and_closing_ends_a_call(tcp: str) -> None:
@@ -293,7 +298,9 @@ def test_over_tcp_asyncio_stores_and_closing_ends_a_call(tcp: str) -> None:
 
     async def store() -> list[int]:
         async with AsyncClient(tcp) as client:
-            return list(await asyncio.gather(*[client.store_event({"id": str(n)}) for n in range(300)]))
+            return list(
+                await asyncio.gather(*[client.store_event(anything({"id": str(n)})) for n in range(300)])
+            )
 
     with FakeDaemon(tcp):
         assert asyncio.run(store()) == list(range(1, 301))

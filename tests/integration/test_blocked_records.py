@@ -4,6 +4,7 @@ import json
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ class ShortOfMemory:
         return True
 
 
-def poison() -> dict[str, object]:
+def poison() -> dict[str, Any]:
     return event("poison", jobId="poison", timestamp=5, text="x" * LARGE)
 
 

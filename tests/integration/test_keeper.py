@@ -26,14 +26,14 @@ def store_segments(daemon: RunningDaemon, name: str, count: int = 2000) -> None:
         for n in range(count):
             pipeline.store_event(
                 {
-                    "type": "startRun",
+                    "type": "streamReasoning",
                     "id": f"{name}-{n}",
                     "expertKey": "me",
                     "timestamp": 1700000000000 + n,
                     "jobId": name,
                     "runId": "r1",
                     "stepNumber": 1,
-                    "text": f"{n} {TEXT}",
+                    "delta": f"{n} {TEXT}",
                 }
             )
 

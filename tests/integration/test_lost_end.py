@@ -1,12 +1,13 @@
 """A journal whose end is gone must not be taken for a shorter one."""
 
 from pathlib import Path
+from typing import Any
 
 from perstack_storage import Client
 from tests.helpers.daemon import RunningDaemon, running_daemon
 
 
-def _job(n: int) -> dict[str, object]:
+def _job(n: int) -> dict[str, Any]:
     usage = dict.fromkeys(
         ("inputTokens", "outputTokens", "reasoningTokens", "totalTokens", "cachedInputTokens"), 0
     )

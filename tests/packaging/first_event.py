@@ -4,10 +4,11 @@ usage: first_event.py [ENDPOINT]; prints the position.
 """
 
 import sys
+from typing import Any
 
 from perstack_storage import Client
 
-event = {
+event: dict[str, Any] = {
     "id": "e1",
     "jobId": "job-1",
     "runId": "run-1",

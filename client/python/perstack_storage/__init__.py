@@ -24,13 +24,17 @@ _ALONE = {
     "AsyncResumedJob": "_async.resumed",
     "Client": "_sync.client",
     "StorageError": "_core.errors",
+    "JsonObject": "_core.inputs",
+    "Step": "_core.events",
 }
 
 
 def __getattr__(name: str) -> "Any":
     if name.startswith("__") and name not in {"__all__", "__version__"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module(f"{__name__}.{_ALONE.get(name, '_exports')}")
+    # The events' types are for type checkers; few programs that run ask for them.
+    home_of = "_core.events" if name.endswith("Event") and name != "RunEvent" else "_exports"
+    home = import_module(f"{__name__}.{_ALONE.get(name, home_of)}")
     try:
         found = globals()[name] = getattr(home, name)
     except AttributeError:

@@ -1,10 +1,12 @@
 """The names of the four stores, once for both clients and both pipelines."""
 
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from perstack_storage._core.jsonio import dumps
-from perstack_storage._core.shapes import Checkpoint, Job, RunEvent, RunSetting
+
+if TYPE_CHECKING:
+    from perstack_storage._core.inputs import J
+    from perstack_storage._core.shapes import Checkpoint, EventFields, Job, RunEvent, RunSetting
 
 R = TypeVar("R")
 F = TypeVar("F")
@@ -13,19 +15,19 @@ F = TypeVar("F")
 class Stores(Generic[R]):
     """Stores of a client, which return the position, or of a pipeline, which queue the value."""
 
-    def store_job(self, job: Job | Mapping[str, Any]) -> R:
+    def store_job(self, job: "Job | J") -> R:
         """Stores a job; of one id the last one counts."""
         return self._store("storeJob", dumps(job))
 
-    def store_checkpoint(self, checkpoint: Checkpoint | Mapping[str, Any]) -> R:
+    def store_checkpoint(self, checkpoint: "Checkpoint | J") -> R:
         """Stores a checkpoint; of one id the last one counts."""
         return self._store("storeCheckpoint", dumps(checkpoint))
 
-    def store_event(self, event: RunEvent | Mapping[str, Any]) -> R:
+    def store_event(self, event: "RunEvent | EventFields | J") -> R:
         """Stores an event; the same one again, byte for byte, is kept once."""
         return self._store("storeEvent", dumps(event))
 
-    def store_run_setting(self, setting: RunSetting | Mapping[str, Any]) -> R:
+    def store_run_setting(self, setting: "RunSetting | J") -> R:
         """Stores the setting of a run; where there is one, only `updatedAt` changes."""
         return self._store("storeRunSetting", dumps(setting))
 
@@ -44,19 +46,19 @@ class NowaitStores(Generic[F]):
     before it, and sees that.
     """
 
-    def store_job_nowait(self, job: Job | Mapping[str, Any]) -> F:
+    def store_job_nowait(self, job: "Job | J") -> F:
         """Stores a job without waiting; see the class."""
         return self._store_nowait("storeJob", dumps(job))
 
-    def store_checkpoint_nowait(self, checkpoint: Checkpoint | Mapping[str, Any]) -> F:
+    def store_checkpoint_nowait(self, checkpoint: "Checkpoint | J") -> F:
         """Stores a checkpoint without waiting; see the class."""
         return self._store_nowait("storeCheckpoint", dumps(checkpoint))
 
-    def store_event_nowait(self, event: RunEvent | Mapping[str, Any]) -> F:
+    def store_event_nowait(self, event: "RunEvent | EventFields | J") -> F:
         """Stores an event without waiting; see the class."""
         return self._store_nowait("storeEvent", dumps(event))
 
-    def store_run_setting_nowait(self, setting: RunSetting | Mapping[str, Any]) -> F:
+    def store_run_setting_nowait(self, setting: "RunSetting | J") -> F:
         """Stores the setting of a run without waiting; see the class."""
         return self._store_nowait("storeRunSetting", dumps(setting))
 

@@ -1,6 +1,9 @@
 """The shapes of stored values, for type checkers. Fields that are not named here are kept as well."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+
+if TYPE_CHECKING:
+    from perstack_storage._core.events import RunEvent as RunEvent  # noqa: PLC0414 - for others
 
 
 class Usage(TypedDict):
@@ -110,13 +113,25 @@ class EventMeta(TypedDict):
     type: str
 
 
-class RunEvent(EventMeta):
-    """What all events have; the rest depends on `type`."""
+class EventBase(TypedDict):
+    """What all events have beside their type; `timestamp` in milliseconds since 1970."""
 
     id: str
+    timestamp: float
+    stepNumber: int
     expertKey: str
     jobId: str
     runId: str
+
+
+class EventFields(EventBase):
+    """What all events have; the rest depends on `type`. With it, an event of any type can be stored."""
+
+    type: str
+
+
+if not TYPE_CHECKING:
+    RunEvent = EventFields  # a union takes 25 classes, which programs that run have no use for
 
 
 class InteractiveToolCallResult(TypedDict):

@@ -4,13 +4,16 @@ What they raise is what the same call of `Client` raises.
 """
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from perstack_storage._core.shapes import Checkpoint, EventMeta, Job, RunEvent, RunSetting
 from perstack_storage._functions.adapter import DefaultFileSystem, FileSystem, GetRunDir, write_setting
 from perstack_storage._functions.default import default_client
 from perstack_storage._functions.paths import default_get_run_dir
+
+if TYPE_CHECKING:
+    from perstack_storage._core.inputs import J
+    from perstack_storage._core.shapes import EventFields
 
 _DEFAULT_FS = DefaultFileSystem()
 
@@ -38,7 +41,7 @@ def create_initial_job(job_id: str, expert_key: str, max_steps: int | None = Non
     return job
 
 
-def store_job(job: Job | Mapping[str, Any]) -> int:
+def store_job(job: "Job | J") -> int:
     """Stores a job; of one id the last one counts. Returns its position."""
     return default_client().store_job(job)
 
@@ -56,7 +59,7 @@ def get_all_jobs() -> list[Job]:
 # --- checkpoints -----------------------------------------------------------------------------------
 
 
-def default_store_checkpoint(checkpoint: Checkpoint | Mapping[str, Any]) -> int:
+def default_store_checkpoint(checkpoint: "Checkpoint | J") -> int:
     """Stores a checkpoint; of one id the last one counts. Returns its position."""
     return default_client().store_checkpoint(checkpoint)
 
@@ -78,7 +81,7 @@ def get_checkpoints_by_job_id(job_id: str) -> list[Checkpoint]:
 # --- events ----------------------------------------------------------------------------------------
 
 
-def default_store_event(event: RunEvent | Mapping[str, Any]) -> int:
+def default_store_event(event: "RunEvent | EventFields | J") -> int:
     """Stores an event; the same one again, byte for byte, is kept once. Returns its position."""
     return default_client().store_event(event)
 
@@ -97,7 +100,7 @@ def get_event_contents(job_id: str, run_id: str, max_step_number: int | None = N
 
 
 def store_run_setting(
-    setting: RunSetting | Mapping[str, Any],
+    setting: "RunSetting | J",
     fs: FileSystem | None = None,
     get_run_dir: GetRunDir | None = None,
 ) -> int | None:
@@ -115,8 +118,9 @@ def store_run_setting(
     is_default_dir = get_run_dir is None or get_run_dir is default_get_run_dir
     if is_default_dir and (fs is None or type(fs) is DefaultFileSystem):
         return default_client().store_run_setting(setting)
-    where = (get_run_dir or default_get_run_dir)(setting["jobId"], setting["runId"])
-    write_setting(setting, fs or _DEFAULT_FS, where)
+    given = cast("RunSetting", setting)
+    where = (get_run_dir or default_get_run_dir)(given["jobId"], given["runId"])
+    write_setting(given, fs or _DEFAULT_FS, where)
     return None
 
 

@@ -1,16 +1,18 @@
 """Stores that are sent without waiting for each other, in order and in batches."""
 
 import math
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from perstack_storage._core.calls import Stores
 from perstack_storage._core.errors import noting
 from perstack_storage._core.jsonio import dumps
 from perstack_storage._core.outcomes import PipelineOutcomes
-from perstack_storage._core.shapes import RunEvent
 from perstack_storage._sync.connection import Connection
+
+if TYPE_CHECKING:
+    from perstack_storage._core.inputs import J
+    from perstack_storage._core.shapes import EventFields, RunEvent
 
 
 class Pipeline(PipelineOutcomes, Stores[None]):
@@ -34,7 +36,7 @@ class Pipeline(PipelineOutcomes, Stores[None]):
         self._connection = connection
         self._records_max = math.inf if max_in_flight is None else max_in_flight
 
-    def store_event(self, event: RunEvent | Mapping[str, Any]) -> None:
+    def store_event(self, event: "RunEvent | EventFields | J") -> None:
         """Queues an event. Not by `_store`: a call more is 2 % of what an event costs."""
         self._connection.submit("storeEvent", dumps(event), self, self._records_max)
 

@@ -1,19 +1,21 @@
 """A job that a program goes on with, by the synchronous client."""
 
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.errors import noting
 from perstack_storage._core.jsonio import dumps
 from perstack_storage._core.reads import Read
 from perstack_storage._core.resumed import Resumed
-from perstack_storage._core.shapes import RunEvent
 from perstack_storage._sync.atomic import AtomicBatch
 from perstack_storage._sync.connection import Connection
 from perstack_storage._sync.future import StoreFuture
 from perstack_storage._sync.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from perstack_storage._core.inputs import J
+    from perstack_storage._core.shapes import EventFields, RunEvent
 
 
 class ResumedJob(Resumed, Stores[int], NowaitStores[StoreFuture]):
@@ -61,7 +63,7 @@ class _FencedPipeline(Pipeline):
         super().__init__(connection, max_in_flight)
         self._job = job
 
-    def store_event(self, event: RunEvent | Mapping[str, Any]) -> None:
+    def store_event(self, event: "RunEvent | EventFields | J") -> None:
         """Queues an event."""
         self._store("storeEvent", dumps(event))
 

@@ -1,0 +1,121 @@
+"""What a type checker says of a program that uses the client: mypy, as strict as it can be."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.pages import ROOT
+
+# A line that ends with "# refused" has an error, and no other has one.
+PROGRAM = """
+import json
+from collections.abc import Mapping
+from typing import Any
+from perstack_storage import (
+    AsyncClient, Client, EventFields, Job, JsonObject, RunEvent, StreamReasoningEvent, default_store_event,
+)
+
+def literals(client: Client) -> None:
+    client.store_event({"type": 3})  # refused
+    client.store_event({"type": "startRun"})  # refused
+    client.store_event({})  # refused
+    client.store_event([])  # refused
+    client.store_event("startRun")  # refused
+    client.store_event({"type": "own", "id": "e", REST})
+    client.store_event({"type": "own", "id": 7, REST})  # refused
+    client.store_event({"type": "streamReasoning", "delta": "a", "id": "e", REST})
+    client.store_event({"type": "streamReasoning", "delta": 7, "id": "e", REST})  # refused
+    client.store_job({"id": "j"})  # refused
+    client.store_checkpoint({"id": "c", "jobId": "j"})  # refused
+    client.store_run_setting({"jobId": "j"})  # refused
+    client.store_event_nowait({"type": 3})  # refused
+    default_store_event({"type": 3})  # refused
+    with client.pipeline() as pipeline:
+        pipeline.store_event({"type": 3})  # refused
+        pipeline.store_job({"id": 1})  # refused
+    with client.atomic() as batch:
+        batch.store_event({"type": 3})  # refused
+
+async def in_asyncio(client: AsyncClient, event: RunEvent) -> None:
+    await client.store_event({"type": 3})  # refused
+    await client.store_event(event)
+
+def from_json(client: Client, text: str, mapping: Mapping[str, Any], objects: dict[str, object]) -> None:
+    value: dict[str, Any] = json.loads(text)
+    client.store_event(value)
+    client.store_event(json.loads(text))
+    client.store_event(mapping)
+    client.store_event({**value, "id": "another"})
+    client.store_event(value | {"id": "another"})
+    client.store_job(value)
+    client.store_checkpoint(value)
+    client.store_run_setting(value)
+    client.store_event(objects)  # refused
+    given: JsonObject = value
+    client.store_event(given)
+    for record in client.read_all():
+        client.store_event(record["value"])
+
+def read_and_stored_again(client: Client, job: Job, fields: EventFields) -> None:
+    for event in client.get_event_contents("j", "r"):
+        client.store_event(event)
+        if event["type"] == "streamReasoning":
+            delta: str = event["delta"]
+            streamed: StreamReasoningEvent = event
+        elif event["type"] == "completeRun":
+            total: float = event["usage"]["totalTokens"]
+            event["delta"]  # refused
+    found = client.retrieve_job("j")
+    if found is not None:
+        client.store_job(found)
+        client.store_event(found)  # refused
+    client.store_event(fields)
+    client.store_job(job)
+    for checkpoint in client.get_checkpoints_by_job_id("j"):
+        client.store_checkpoint(checkpoint)
+"""
+REST = '"timestamp": 1, "stepNumber": 0, "expertKey": "k", "jobId": "j", "runId": "r"'
+
+
+def errors(file: Path) -> set[int]:
+    """Lines with an error."""
+    words = ["--strict", "--no-error-summary", "--cache-dir", str(file.parent / "cache"), str(file)]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", "/dev/null", "--follow-imports", "silent", *words],
+        cwd=file.parent, env={"MYPYPATH": str(ROOT / "client/python")}, capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode in {0, 1}, done.stdout + done.stderr
+    return {int(number) for number in re.findall(rf"^{file.name}:(\d+): error", done.stdout, re.MULTILINE)}
+
+
+def test_wrong_values_are_refused_and_right_ones_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM.replace("REST", REST))
+    lines = PROGRAM.splitlines()
+    expected = {number for number, line in enumerate(lines, 1) if line.endswith("# refused")}
+    found = errors(file)
+    assert len(expected) > 15
+    assert {lines[number - 1] for number in found ^ expected} == set()
+    for number, page in enumerate(("README.md", "client/python/README.md")):
+        example = re.search(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+        assert example is not None
+        file = tmp_path / f"example{number}.py"
+        file.write_text(example[1])
+        assert errors(file) == set(), page
+
+
+def test_at_run_time_the_names_are_there_and_nothing_more_is_imported() -> None:
+    """An event's base is a TypedDict, as it was: programs may call it, or derive from it."""
+    program = (
+        "import sys\n"
+        "from perstack_storage import Client, Job, RunEvent, Refused\n"
+        "assert not {'perstack_storage._core.events', 'perstack_storage._core.inputs'} & set(sys.modules)\n"
+        "assert RunEvent(type='a', id='e')['type'] == 'a'\n"
+        "class Own(RunEvent): n: int\n"
+        "from perstack_storage import EventFields, JsonObject, StreamReasoningEvent, Step\n"
+        "from perstack_storage import *\n"
+        "assert StreamReasoningEvent(delta='a') == {'delta': 'a'}\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
