@@ -77,7 +77,7 @@ def _store_jobs(client: Client, number: int) -> None:
     started = time.monotonic()
     with client.pipeline() as pipeline:
         for n in range(number):
-            job = {
+            job: Any = {
                 "id": f"job-{n:06}", "coordinatorExpertKey": f"@acme/expert-{n % 40}@1.0.0",
                 "status": STATUSES[n % len(STATUSES)], "totalSteps": n % 30, "startedAt": now - n * 9000,
                 "usage": usage(1000 + n % 50_000),
