@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from perstack_storage import Client
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.offline.backup import manifest
+from perstack_stored.offline.backup.at_time import position_at
 from perstack_stored.offline.backup.copy import backup
 from perstack_stored.offline.backup.manifest import BackupDamagedError, Manifest
 from perstack_stored.offline.backup.restore import restore
@@ -107,6 +109,38 @@ def test_any_position_can_be_restored(original: Path, tmp_path: Path, to: int) -
     back_up(original, tmp_path / "backup")
     bring_back(tmp_path / "backup", tmp_path / "restored", to)
     assert records(tmp_path / "restored") == records(original)[:to]
+
+
+def test_any_time_can_be_restored(original: Path, tmp_path: Path) -> None:
+    """The last record of that time is the last one; the command takes the time, the base holds no more."""
+    target = tmp_path / "backup"
+    back_up(original, target)
+    all_records = records(original)
+    for record in (all_records[0], all_records[len(all_records) // 2], all_records[-1]):
+        last = max(one["position"] for one in all_records if one["time"] <= record["time"])
+        assert position_at(str(target), record["time"]) == last
+    time_ms = all_records[len(all_records) // 2]["time"]
+    text = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
+    done = run("restore", tmp_path / "restored", "--to-time", text, str(target))
+    assert done.returncode == 0, done.stderr
+    assert records(tmp_path / "restored")[-1]["position"] == position_at(str(target), time_ms)
+
+
+def test_a_time_out_of_reach_is_refused_with_the_range(original: Path, tmp_path: Path) -> None:
+    """An operator learns from when to when the backup reaches."""
+    target = tmp_path / "backup"
+    back_up(original, target)
+    taken = manifest_of(target)
+    assert taken is not None
+    first = records(original)[0]["time"]
+    for time_ms in (first - 1, taken.timeMs + 1):
+        with pytest.raises(ConfigError) as caught:
+            position_at(str(target), time_ms)
+        for reach in (first, taken.timeMs):
+            shown = datetime.fromtimestamp(reach / 1000, UTC).isoformat(timespec="milliseconds")
+            assert shown.removesuffix("+00:00") in str(caught.value)
+    assert run("restore", tmp_path / "restored", "--to-time", "yesterday", str(target)).returncode == 2
+    assert not (tmp_path / "restored").exists()
 
 
 def test_a_restore_may_end_within_a_batch(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Output and exit statuses of `backup` and `restore`. Other modules do the work."""
 
 import json
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.observe import log
-from perstack_stored.offline.backup import restore_jobs
+from perstack_stored.offline.backup import at_time, restore_jobs
 from perstack_stored.offline.backup.copy import Done
 from perstack_stored.offline.backup.copy import backup as take_backup
 from perstack_stored.offline.backup.deletion_list import read_list
@@ -61,6 +62,17 @@ def _as_json(done: Done, path: str, removed: tuple[str, ...] | None) -> dict[str
         "checkedBytes": done.checked_bytes,
     }
     return said if removed is None else {**said, "path": path, "removed": list(removed)}
+
+
+def position_at(source: str, text: str) -> int:
+    """The position of a backup that a time stands for, as it was typed."""
+    try:
+        time_ms = round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise click.UsageError(f"--to-time: {text!r} is no time such as 2026-01-31T08:00Z") from None
+    with exit_status():
+        return at_time.position_at(source, time_ms)
+    raise AssertionError("exit_status ends the process")
 
 
 def restore_job(source: str, settings: Settings, wanted: JobsWanted, *, as_json: bool) -> None:

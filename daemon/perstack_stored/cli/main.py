@@ -318,6 +318,11 @@ def backup(
     metavar="N",
     help="Restore the records 1 to N. [default: all]",
 )
+@click.option(
+    "--to-time",
+    metavar="TIME",
+    help="Restore what was stored by then, such as 2026-01-31T08:00Z; without a zone it is local time.",
+)
 @click.option("--job", "jobs", metavar="ID", multiple=True, help="Only this job, into any base; repeatable.")
 @click.option(
     "--deletions",
@@ -349,14 +354,19 @@ def restore(
 
     With --job the base may hold records already, and must not be served. What it lacks of the job is stored
     again, as new records: job, checkpoints, run settings and events, as they were at the end of the backup,
-    or at --to-position. A value that differs in the base is kept, and named, unless --force is given. If it
-    is run again, it stores nothing. Files that are missing in the tree alone come back by `rebuild --tree`.
+    or at --to-position or --to-time. A value that differs in the base is kept, and named, unless --force is
+    given. If it is run again, it stores nothing. Files that are missing in the tree alone come back by
+    `rebuild --tree`.
 
     The exit status is 0 if the base was made, or holds all there is of the jobs; 1 if a value was kept; 2 if
     it can't be done.
     """
     settings = read_settings(sources)
     force, deletions = bool(more["force"]), more["deletions"]
+    if more["to_time"] is not None:
+        if to_position is not None:
+            raise click.UsageError("--to-time has no place beside --to-position")
+        to_position = backup_cli.position_at(source, more["to_time"])
     if jobs and deletions is not None:
         raise click.UsageError("--deletions has no place beside --job: what it brings back is stored again")
     if jobs:

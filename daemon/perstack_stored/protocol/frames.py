@@ -41,6 +41,7 @@ OPERATIONS = frozenset(
         "listJobs",
         "listRuns",
         "getEvent",
+        "positionAt",
         "deletions",
         "sizeOf",
         "readPart",

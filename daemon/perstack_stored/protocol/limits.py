@@ -4,5 +4,15 @@ READ_ALL_RECORDS_MAX = 10_000
 DELETIONS_DEFAULT = 100
 DELETIONS_MAX = 1000
 
-FEATURES = ("getEvent", "eventFilters", "omit", "summaries", "atomic", "deletion", "recordFilters", "expect")
+FEATURES = (
+    "getEvent",
+    "eventFilters",
+    "omit",
+    "summaries",
+    "atomic",
+    "deletion",
+    "recordFilters",
+    "expect",
+    "positionAt",
+)
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

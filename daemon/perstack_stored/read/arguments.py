@@ -202,6 +202,7 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "listJobs": _SUMMARIES,
     "listRuns": {"jobId": (_id, False), **_SUMMARIES},
     "getEvent": {"position": (_position, True)},
+    "positionAt": {"timeMs": (_number, True)},
     "deletions": {"after": (_position, False), "limit": (_positive, False)},
     "sizeOf": {"jobId": (_id, True), "runId": (_id, False)},
     "readPart": {"read": (_text, True), "part": (_positive, True)},

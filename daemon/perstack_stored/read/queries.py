@@ -34,6 +34,7 @@ from perstack_stored.read.source import (
     values_of,
 )
 from perstack_stored.read.summary_queries import list_jobs, list_runs
+from perstack_stored.read.time_queries import position_at
 
 from . import window, window_reader
 from .record_filter import Wanted, wanted_of
@@ -274,4 +275,5 @@ OPERATIONS = {
     "listJobs": list_jobs,
     "listRuns": list_runs,
     "getEvent": get_event,
+    "positionAt": position_at,
 }

@@ -20,6 +20,13 @@ def test_a_record_is_read_by_its_position(python_client: Client, job_id: str) ->
     assert caught.value.code == "NOT_FOUND"
 
 
+def test_a_time_stands_for_a_position(python_client: Client, job_id: str) -> None:
+    position = python_client.store_event(event(job_id, 1))
+    time_ms = python_client.get_event(position)["time"]
+    assert python_client.position_at(time_ms) >= position
+    assert python_client.position_at(0) == 0
+
+
 def test_events_are_filtered_and_parts_left_out(python_client: Client, job_id: str) -> None:
     for n in range(6):
         more: dict[str, Any] = {

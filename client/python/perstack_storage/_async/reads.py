@@ -184,6 +184,13 @@ class Reads:
         """
         return cast("Record", await self._value("getEvent", position=position))
 
+    async def position_at(self, time_ms: float) -> int:
+        """Returns the last position that was stored at a time in ms since 1970 or before it; 0 if none was.
+
+        The time is the daemon's, at which it wrote the record.
+        """
+        return int((await self._value("positionAt", timeMs=time_ms))["position"])
+
     async def deletions(self, after: int = 0, limit: int | None = None) -> Page[Deletion]:
         """Returns what was deleted, in the order of the deletions.
 

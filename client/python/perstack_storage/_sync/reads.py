@@ -185,6 +185,13 @@ class Reads:
         """
         return cast("Record", self._value("getEvent", position=position))
 
+    def position_at(self, time_ms: float) -> int:
+        """Returns the last position that was stored at a time in ms since 1970 or before it; 0 if none was.
+
+        The time is the daemon's, at which it wrote the record.
+        """
+        return int((self._value("positionAt", timeMs=time_ms))["position"])
+
     def deletions(self, after: int = 0, limit: int | None = None) -> Page[Deletion]:
         """Returns what was deleted, in the order of the deletions.
 

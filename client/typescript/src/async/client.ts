@@ -290,6 +290,11 @@ export class DaemonStorage {
     return (await this.#value("sizeOf", { jobId, runId })) as Size
   }
 
+  /** Returns the last position that was stored at a time in ms since 1970 or before it; 0 if none was. */
+  async positionAt(timeMs: number): Promise<number> {
+    return ((await this.#value("positionAt", { timeMs })) as { position: number }).position
+  }
+
   /** Returns the record at a position, of any kind; rejects with Refused (`NOT_FOUND`) where there is none. */
   async getEvent(position: number): Promise<StoredRecord> {
     return (await this.#value("getEvent", { position })) as StoredRecord

@@ -17,6 +17,7 @@ export type ReadOp =
   | "listJobs"
   | "listRuns"
   | "getEvent"
+  | "positionAt"
   | "deletions"
   | "sizeOf"
   | "hello"
