@@ -39,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 # The rooms of the client. What is in no room (`__init__`, `protocol`, ...) may import each of them.
 CLIENT_LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
-    for row in ("_storectl", "_inspect", "_views _functions", "_sync _async", "_wire", "_core")
+    for row in ("_storectl", "_inspect _otlp", "_views _functions", "_sync _async", "_wire", "_core")
 )
 CLIENT_PURE_FORBIDS = frozenset({"asyncio", "select", "socket", "subprocess", "threading", "zmq"})
 # These compute only.

@@ -15,7 +15,8 @@ from tests.helpers.daemon import running_daemon
 from tests.helpers.inspector import running_inspector
 from tests.helpers.replay import calls_of
 from tests.inspector import runs
-from tests.inspector.browsing import at, store
+from tests.inspector.browsing import at
+from tests.inspector.storing import store
 
 SIZE = ViewportSize(width=1180, height=720)
 NARROW = ViewportSize(width=400, height=780)

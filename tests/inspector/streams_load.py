@@ -17,8 +17,8 @@ from pathlib import Path
 from perstack_storage import Client
 from tests.helpers.daemon import running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
-from tests.inspector.browsing import store
 from tests.inspector.runs import completed
+from tests.inspector.storing import store
 
 RATE = 200
 """Jobs of some 200 records are stored one after the other, at most this many records a second."""

@@ -18,7 +18,7 @@ from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
 from tests.helpers.replay import calls_of
 from tests.inspector import runs
-from tests.inspector.browsing import store
+from tests.inspector.storing import store
 
 REQUESTS = int(os.environ.get("REQUESTS", "400"))
 IDS = ("job-completed", "job-delegated", "captured-b", "run-1", "run1", "unknown", "job-completed-c72")

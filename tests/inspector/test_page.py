@@ -14,7 +14,8 @@ from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
 from tests.helpers.replay import calls_of
 from tests.inspector import runs
-from tests.inspector.browsing import at, store
+from tests.inspector.browsing import at
+from tests.inspector.storing import store
 
 
 @pytest.fixture(scope="module")

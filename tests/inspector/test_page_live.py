@@ -10,7 +10,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import running_inspector
 from tests.inspector import runs
-from tests.inspector.browsing import at, store
+from tests.inspector.browsing import at
+from tests.inspector.storing import store
 
 
 @pytest.fixture

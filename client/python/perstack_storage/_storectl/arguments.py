@@ -6,9 +6,11 @@ from typing import Any, NoReturn
 
 from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
+from perstack_storage._otlp.delivery import checked_url
 from perstack_storage._storectl import (
     deleting,
     diff,
+    exporting,
     following,
     ids,
     inspecting,
@@ -134,6 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
         "From the first record on, or as the options say. Ends with Ctrl-C, or as --limit and --idle say.",
     ))  # fmt: skip
     _add_inspect(commands)
+    _add_export(commands)
     added = _job(commands.add(
         "delete", deleting.delete, "delete a job, or one of its runs",
         "Says first what would go, in counts and bytes, and asks; elsewhere than on a terminal it needs"
@@ -265,6 +268,32 @@ def _add_inspect(commands: _Commands) -> None:
         "--allow-host", action="append", metavar="HOST",
         help="a name of this host behind a reverse proxy; may be repeated",
     )  # fmt: skip
+
+
+def _add_export(commands: _Commands) -> None:
+    added = commands.add(
+        "export", exporting.run, "send runs as traces to a receiver of OpenTelemetry (OTLP)",
+        "Each run, step and tool call is a span, sent when it has ended: from the first record on, then as it"
+        f" goes on. Headers, as for authorization, are taken from {exporting.HEADERS_VARIABLE}.",
+    )  # fmt: skip
+    added.add_argument(
+        "--otlp",
+        type=checked_url,
+        required=True,
+        metavar="URL",
+        help="of the receiver, with or without /v1/traces",
+    )
+    added.add_argument("--content", action="store_true", help="with prompts, texts, arguments, results")
+    added.add_argument(
+        "--state", metavar="FILE", help="keep how far it is, and go on there; without it, from the beginning"
+    )
+    added.add_argument(
+        "--new", action="store_true", help="where no state is kept: what is stored from now on"
+    )
+    added.add_argument("--once", action="store_true", help="end where the store ends now")
+    added.add_argument(
+        "--service", default="perstack", metavar="NAME", help="service.name (default: perstack)"
+    )
 
 
 def _add_follow(added: argparse.ArgumentParser) -> None:
