@@ -8,7 +8,7 @@ JSON lines, one file a client:
     {"do": "stored", "t": s, "session": hex, "seq": n, "positions": [p, …]}       null for a refused one
     {"do": "refused", "t": s, "session": hex, "seq": n}                           for good
     {"do": "gave_up", "t": s, "session": hex, "seq": n}                           nobody waits any more
-    {"do": "saw", "t": s, "position": p, "digest": hex}                           shown to a reader
+    {"do": "saw", "t": s, "position": p, "digest": hex, "asked": s}               shown to a reader
     {"do": "torn", "t": s, "path": name, "why": text}                             a file that was not whole
 
 `t` is seconds of one clock of the machine. A batch has the `seq` of its first store. Without a session
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.crash.deleted import OPERATIONS, Deleted
 from tests.crash.observed import Observer, Record, digest, tree_of
 from tests.crash.projection import Projection
 
@@ -55,7 +56,7 @@ class History:
     """Everything that the clients recorded."""
 
     stores: list[Store] = field(default_factory=list)
-    saw: list[tuple[int, str]] = field(default_factory=list)
+    saw: list[tuple[int, str, float]] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
 
@@ -139,7 +140,7 @@ def _take(
             for store in by_number[client, line["session"], line["seq"]]:
                 store.state, store.answered_at = state, line["t"]
         case "saw":
-            history.saw.append((line["position"], line["digest"]))
+            history.saw.append((line["position"], line["digest"], line.get("asked", 0.0)))
         case "torn":
             history.torn.append(f"{line['path']}: {line['why']}")
         case other:
@@ -157,13 +158,20 @@ def judge_records(history: History, records: list[Record], last: int) -> Verdict
     for record in records:
         _attribute(record, by_content, history.stores, verdict)
     holes = [position for position in range(1, last + 1) if position not in by_position]
-    _explain_holes(holes, by_content, verdict)
+    deleted = Deleted(records)
+    over = {
+        id(store): deleted.last_over(store.op, store.value) for store in history.stores if not store.found
+    }
+    _explain_holes(holes, by_content, over, verdict)
     for store in history.stores:
         if store.state == "stored":
             verdict.acknowledged += 1
-            if store.position not in store.found:
+            if store.position not in store.found and (store.position or 0) >= over.get(id(store), 0):
                 verdict.lost.append(f"{store} was acknowledged at {store.position}, and is not there")
-    _find_seen_and_gone(history, by_position, verdict)
+    for record in records:
+        if record.position < (last_over := deleted.last_over(record.op, record.value)):
+            verdict.invented.append(f"the {record.op} at {record.position} was deleted at {last_over}")
+    _find_seen_and_gone(history, by_position, over, verdict)
     _find_disorder(history.stores, verdict)
     return verdict
 
@@ -209,9 +217,12 @@ def _resembles(record: Record, stores: list[Store]) -> bool:
 
 
 def _explain_holes(
-    holes: list[int], by_content: dict[tuple[str, bytes], list[Store]], verdict: Verdict
+    holes: list[int],
+    by_content: dict[tuple[str, bytes], list[Store]],
+    over: dict[int, int],
+    verdict: Verdict,
 ) -> None:
-    """A position that `readAll` leaves out holds an event that repeats an earlier one.
+    """A position that `readAll` leaves out was deleted, or holds an event that repeats an earlier one.
 
     Somebody must have sent it. What was acknowledged there and is gone is lost, and named elsewhere.
     """
@@ -225,6 +236,12 @@ def _explain_holes(
     ]
     answered = {store.position: store for store in repeats if not store.found}
     unknown = [store for store in repeats if not store.found and store.state in {"pending", "gave_up"}]
+    unknown += [
+        store
+        for stores in by_content.values()
+        for store in stores
+        if store.state in {"pending", "gave_up"} and over.get(id(store))
+    ]
     loose = any(store.session is None for store in repeats)
     for hole in holes:
         if hole in answered:
@@ -237,11 +254,30 @@ def _explain_holes(
             verdict.doubled.append(f"position {hole} repeats an event that nobody sent twice")
 
 
-def _find_seen_and_gone(history: History, by_position: dict[int, Record], verdict: Verdict) -> None:
-    for position, seen in history.saw:
+def _find_seen_and_gone(
+    history: History, by_position: dict[int, Record], over: dict[int, int], verdict: Verdict
+) -> None:
+    """What was shown must stand, but for what was deleted later; and that isn't shown to who asks later."""
+    stores = {
+        (digest(Record(0, 0, store.op, store.value))): store
+        for store in history.stores
+        if over.get(id(store))
+    }
+    answered = {
+        store.found[0]: store.answered_at
+        for store in history.stores
+        if store.op in OPERATIONS and store.found
+    }
+    for position, seen, asked in history.saw:
         record = by_position.get(position)
-        if record is None or digest(record) != seen:
+        if record is not None and digest(record) == seen:
+            continue
+        store = stores.get(seen)
+        last_over = over[id(store)] if store is not None else 0
+        if position >= last_over:
             verdict.lost.append(f"a reader was shown another record at {position}")
+        elif 0 < answered.get(last_over, 0.0) < asked:
+            verdict.invented.append(f"{store}, at {position}, was shown after it was deleted at {last_over}")
 
 
 def _find_disorder(stores: list[Store], verdict: Verdict) -> None:

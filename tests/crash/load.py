@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CLIENT = "client"  # ours, for Python; the others speak the protocol themselves
-ALL_KINDS = ("awaiting", "streaming", "batching", "large", CLIENT)
+DELETING = "deleting"
+ALL_KINDS = ("awaiting", "streaming", "batching", "large", DELETING, CLIENT)
 _END_SECONDS = 240
 
 
@@ -38,6 +39,8 @@ class Load:
         module = "tests.crash.recorder"
         if CLIENT in arguments:
             module, arguments = "tests.crash.client_recorder", arguments[:1]
+        elif DELETING in arguments:
+            module, arguments = "tests.crash.deleting", arguments[:1]
         command = [sys.executable, "-X", "faulthandler", "-m", module, endpoint, str(history), *arguments]
         return subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2])
 

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
+from tests.crash.deleted import OF_JOB, OF_RUN, REDACTION, setting_of
 from tests.crash.observed import Observer, Record
 
 _UPDATED_AT = re.compile(rb'("updatedAt":)[0-9.]+')
@@ -19,6 +20,7 @@ class Projection:
         self.checkpoints: dict[str, dict[str, tuple[int, bytes]]] = defaultdict(dict)
         self._first_settings: dict[tuple[str, str], bytes] = {}
         self.settings: dict[tuple[str, str], bytes] = {}
+        self.deleted: set[tuple[str, str | None]] = set()
         self.events: dict[tuple[str, str], list[bytes]] = defaultdict(list)
         for record in records:
             self._take(record, json.loads(record.value))
@@ -33,6 +35,12 @@ class Projection:
                 self._setting((value["jobId"], value["runId"]), record)
             case "storeEvent":
                 self.events[value["jobId"], value["runId"]].append(record.value)
+            case op if op == REDACTION:
+                setting = setting_of(record.value)
+                key = (value["jobId"], value["runId"])
+                self._first_settings[key] = self.settings[key] = setting
+            case op if op in {OF_JOB, OF_RUN}:
+                self.deleted.add((value["jobId"], value.get("runId")))  # the records are gone already
             case other:
                 raise ValueError(f"no such operation: {other}")
 
@@ -92,6 +100,11 @@ class Projection:
             expect(in_order, "getCheckpointsByJobId", jobId=id)
             for checkpoint in in_order:
                 expect(checkpoint, "retrieveCheckpoint", jobId=id, checkpointId=checkpoint["id"])
+        for job_id, run_id in self.deleted:
+            if run_id is None and job_id not in self.jobs:
+                expect(None, "retrieveJob", jobId=job_id)
+            elif run_id is not None and (job_id, run_id) not in self.events:
+                expect([], "getEventContents", jobId=job_id, runId=run_id)
         for (job_id, run_id), values in self.events.items():
             events = [json.loads(value) for value in values]
             by_time = sorted(events, key=lambda event: event["timestamp"])

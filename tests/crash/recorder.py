@@ -34,6 +34,7 @@ class Temper(NamedTuple):
     pause_seconds: float
     parts: bool = False
     large_bytes: int = 0
+    gives_up: bool = True
 
 
 TEMPERS = {
@@ -66,8 +67,17 @@ class Log:
         self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
 
 
-def values(name: str, rng: random.Random, large_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Endless stores: jobs, checkpoints and settings that are stored again, events that share names."""
+def values(
+    name: str, rng: random.Random, large_bytes: int, *, moves: bool = True
+) -> Iterator[tuple[str, bytes]]:
+    """Endless stores: jobs, checkpoints and settings that are stored again, events that share names.
+
+    Args:
+        name: of the job.
+        rng: what is stored depends on it.
+        large_bytes: the most bytes of a value; 0 for small ones.
+        moves: whether a checkpoint may be stored again with another run.
+    """
     n = 0
     while True:
         n += 1
@@ -79,7 +89,8 @@ def values(name: str, rng: random.Random, large_bytes: int) -> Iterator[tuple[st
         if choice < 0.04:
             op, value = "storeJob", job(name, totalSteps=n)
         elif choice < 0.12:
-            op, value = "storeCheckpoint", checkpoint(f"c{rng.randrange(4)}", stepNumber=n % 7, **facts)
+            id = f"c{rng.randrange(4)}" + ("" if moves else run)
+            op, value = "storeCheckpoint", checkpoint(id, stepNumber=n % 7, **facts)
         elif choice < 0.14:
             op, value = "storeRunSetting", setting(run, jobId=name, model=f"m{n}")
         else:
@@ -146,10 +157,17 @@ class Recorder:
                 self._begin_session()
             return
         count = self._rng.randint(1, temper.batch_max)
-        stores = [next(self._values) for _ in range(count)]
         parts = self._rng.randint(2, 4) if temper.parts and count == 1 else 0
+        self._store(self._take_stores(count), parts)
+        if temper.pause_seconds:
+            time.sleep(self._rng.random() * 2 * temper.pause_seconds)
+
+    def _take_stores(self, count: int) -> list[tuple[str, bytes]]:
+        return [next(self._values) for _ in range(count)]
+
+    def _store(self, stores: list[tuple[str, bytes]], parts: int = 0) -> None:
         frame = Frame(self._next_seq, stores, parts)
-        self._next_seq += count
+        self._next_seq += len(stores)
         self._frames += 1
         texts = [[op, value.decode()] for op, value in stores]
         self._log.say("sent", session=self._session, seq=frame.seq, stores=texts)
@@ -157,8 +175,6 @@ class Recorder:
             self._heard = time.monotonic()
         self._unanswered[frame.seq] = frame
         self._send(frame)
-        if temper.pause_seconds:
-            time.sleep(self._rng.random() * 2 * temper.pause_seconds)
 
     def _send(self, frame: Frame) -> None:
         settled = next(iter(self._unanswered)) - 1
@@ -209,7 +225,7 @@ class Recorder:
 
     def _try_again(self) -> None:
         """No answer: on a new connection, sometimes without a store whose caller went away."""
-        if self._rng.randrange(GIVE_UP_EVERY) == 0:
+        if self._temper.gives_up and self._rng.randrange(GIVE_UP_EVERY) == 0:
             seq, _ = self._unanswered.popitem(last=False)
             self._log.say("gave_up", session=self._session, seq=seq)
         self._reconnect()
@@ -227,9 +243,10 @@ def watch(endpoint: str, log: Log, base: Path | None) -> None:
         try:
             with Observer(endpoint, answer_seconds=0.6) as observer:
                 while not select.select([sys.stdin], [], [], 0)[0]:
+                    asked = time.monotonic()
                     page, after = observer.page(after, waitMs=200, limit=500)
                     for record in page:
-                        log.say("saw", position=record.position, digest=digest(record))
+                        log.say("saw", position=record.position, digest=digest(record), asked=asked)
                     if base is not None:
                         _look(base, log, rng)
         except TimeoutError:
