@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage planted inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage cursor-kills planted inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -117,6 +117,9 @@ soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for
 
 planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught
 	@$(BIN)/python -m tests.mutation
+
+cursor-kills: $(STAMP) ## kill daemon and named subscriber KILLS=1000 times; SEED=1
+	@$(BIN)/python -m tests.crash.cursor_kills $(or $(KILLS),1000) $(or $(SEED),1)
 
 damage: $(STAMP) ## damage a base at PLACES=5000 places; SEED=1
 	@$(BIN)/python -m tests.offline.damage --places $(or $(PLACES),5000) --seed $(or $(SEED),1)

@@ -23,7 +23,7 @@ from perstack_storage import (
     StorageError,
 )
 from perstack_storage._core.epochs import SeenEpochs, spans_of
-from perstack_storage._core.follow import WAIT_MAX_S, Follow, Start
+from perstack_storage._core.follow import WAIT_MAX_S, Commits, Follow, Start
 from perstack_storage._core.frames import Answer
 from perstack_storage._core.reads import Read
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
@@ -337,6 +337,69 @@ def test_a_subscriber_gets_the_types_and_kinds_it_asks_for(daemon: RunningDaemon
             return [record["position"] async for record in asynchronous.follow(types=["rare"], idle_s=0)]
 
     assert asyncio.run(read()) == [*rare, 303]
+
+
+def test_a_named_cursor_goes_on_where_it_was_committed(daemon: RunningDaemon, client: Client) -> None:
+    """By hand, by itself, over a restart; the asyncio client too. Positions passed over count as done."""
+    for number in range(9):
+        client.store_event(event(number) | {"type": "rare" if number % 3 == 0 else "delta"})
+    rare = [1, 4, 7]
+    first = next(iter(client.follow(name="hand", types=["rare"])))
+    assert (first["position"], first.get("cursor")) == (1, "hand")
+    assert list(client.cursors()) == []
+    client.commit(first)
+    daemon.kill()
+    daemon.start()
+    again = client.follow(name="hand", types=["rare"], idle_s=0)
+    assert [record["position"] for record in again] == rare[1:]
+    assert [(one["name"], one["position"], one["lag"]) for one in client.cursors()] == [("hand", 1, 8)]
+    itself = client.follow(name="itself", types=["rare"], idle_s=0, commit_every=0)
+    assert [record["position"] for record in itself] == rare
+    assert client.cursors(after="hand")[0]["position"] == 9
+    assert list(client.follow(name="itself", idle_s=0)) == []
+    with pytest.raises(Refused) as caught:
+        client.set_cursor("itself", 3)
+    assert (caught.value.code, caught.value.field) == ("CURSOR_BACK", "position")
+    client.set_cursor("itself", 3, force=True)
+    with pytest.raises(PositionGone):
+        client.set_cursor("itself", 3, store="0" * 32)
+    with pytest.raises(PositionGone):
+        client.set_cursor("itself", 99)
+    with pytest.raises(ValueError, match="name"):
+        client.commit(client.read_all(limit=1)[0])
+    assert client.stats()["cursors"] == {
+        "count": 2, "maxLagRecords": 8, "lagRecords": {"hand": 8, "itself": 6},
+    }  # fmt: skip
+
+    async def read() -> list[int]:
+        async with AsyncClient(daemon.endpoint) as asynchronous:
+            found = []
+            async for record in asynchronous.follow(name="later", after=5, idle_s=0):
+                found.append(record["position"])
+                await asynchronous.commit(record)
+            await asynchronous.delete_cursor("itself")
+            return found
+
+    assert asyncio.run(read()) == [6, 7, 8, 9]
+    assert [(one["name"], one["position"]) for one in client.cursors()] == [("hand", 1), ("later", 9)]
+
+
+def test_a_cursor_is_set_by_itself_as_often_as_asked_for() -> None:
+    """To the record that the caller has asked beyond, and at the end to what was passed over as well."""
+    follow = follow_of()
+    follow.name = "c"
+    commits = Commits(follow, 10.0)
+    assert commits.due(0.0) is None
+    answered(follow, 0.0, [1, 2], 5, 9)
+    commits.note_record({"position": 1, "time": 0, "op": "storeJob", "value": {}})
+    assert commits.due(11.0) == {"name": "c", "position": 1, "store": "s", "epoch": None}
+    commits.note_all()
+    assert commits.due(12.0) is None
+    assert (commits.due(22.0) or {})["position"] == 5
+    commits.note_all()
+    assert commits.due(99.0) is None
+    with pytest.raises(ValueError, match="name"):
+        Commits(follow_of(), 1.0)
 
 
 def test_a_daemon_without_filters_is_noticed() -> None:

@@ -3,13 +3,19 @@
 from typing import Any
 
 from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
+from perstack_stored.journal.cursors import CURSORS_MAX
 from perstack_stored.journal.deletion_guards import GUARDS_MAX
 from perstack_stored.model.deletions import DELETION_BYTES_MAX, REDACTION_BYTES_MAX, WHY_CHARS_MAX
 from perstack_stored.model.json_text import LAYOUT_BYTES_MAX
 from perstack_stored.model.names import ID_BYTES_MAX, TYPE_BYTES_MAX
 from perstack_stored.model.nesting import NESTING_MAX
 from perstack_stored.protocol.frames import ARGUMENTS_BYTES_MAX, HEADER_BYTES_MAX
-from perstack_stored.protocol.limits import DELETIONS_MAX, READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.limits import (
+    CURSORS_LISTED_MAX,
+    CURSORS_SHOWN_MAX,
+    DELETIONS_MAX,
+    READ_ALL_RECORDS_MAX,
+)
 from perstack_stored.protocol.multipart import VALUES_MAX
 from perstack_stored.store.fences import HISTORY_BYTES
 from perstack_stored.store.last_writers import KEYS_MAX
@@ -32,6 +38,9 @@ FIXED = (
     ("bytes of a redaction", REDACTION_BYTES_MAX),
     ("characters of a deletion's reason", WHY_CHARS_MAX),
     ("deletions that late stores are guarded against", GUARDS_MAX),
+    ("named cursors", CURSORS_MAX),
+    ("cursors in an answer to `cursors`", CURSORS_LISTED_MAX),
+    ("cursors whose lag is in `stats` and metrics", CURSORS_SHOWN_MAX),
     ("values that are coming in parts at a time", VALUES_MAX),
     ("jobs and runs whose last writer is known", KEYS_MAX),
     ("bytes of the journal that tell the last writers after a start, at least", HISTORY_BYTES),

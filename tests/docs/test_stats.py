@@ -10,7 +10,14 @@ from tests.docs.pages import ROOT, cells
 from tests.helpers.daemon import running_daemon
 
 PAGE = ROOT / "daemon/docs/stats.md"
-BY_NAME = {"stored", "refused", "connections.failed", "connections.cut", "connections.paused"}
+BY_NAME = {
+    "stored",
+    "refused",
+    "cursors.lagRecords",
+    "connections.failed",
+    "connections.cut",
+    "connections.paused",
+}
 
 
 def test_every_field_is_on_the_page_and_no_other(tmp_path: Path) -> None:

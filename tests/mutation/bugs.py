@@ -17,8 +17,38 @@ _BUGS = (
     _Bug(
         "answered before the sync",
         "store/group_commit.py",
-        "synced = self._journal.mark.position\n        while",
-        "synced = self._journal.written.position\n        while",
+        "synced = self._journal.mark\n        while",
+        "synced = self._journal.written\n        while",
+    ),
+    _Bug(
+        "a cursor is answered with the sync of an earlier batch",
+        "store/group_commit.py",
+        "self._pending[0].end <= synced",
+        "self._pending[0].end.position <= synced.position",
+    ),
+    _Bug(
+        "a segment begins without the cursors",
+        "journal/segment_head.py",
+        "(EntryType.CURSORS, sessions.cursors.snapshot())",
+        '(EntryType.CURSORS, b"")',
+    ),
+    _Bug(
+        "a start does not read the cursors",
+        "journal/recovery.py",
+        "sessions.cursors.replay(entry.data[entry_format.ENTRY_HEADER_BYTES :])",
+        "pass",
+    ),
+    _Bug(
+        "a cursor goes back",
+        "store/cursor_requests.py",
+        "position < before.position and not request.force",
+        "False",
+    ),
+    _Bug(
+        "a cursor counts before the disk had room for it",
+        "store/commit.py",
+        "done = self._plan_cursors(cursor_requests, cursors, replies)\n",
+        "done = self._plan_cursors(cursor_requests, cursors, replies)\n        cursors.written()\n",
     ),
     _Bug(
         "a sync counts for what came while it ran",
@@ -127,8 +157,8 @@ _BUGS = (
     _Bug(
         "a segment begins without the deletion guards",
         "journal/segment_head.py",
-        "if guards else [])",
-        "if False else [])",
+        "(EntryType.GUARDS, sessions.guards_snapshot())",
+        '(EntryType.GUARDS, b"")',
     ),
     _Bug(
         "the number of a deleted run is used again",

@@ -48,6 +48,16 @@ TESTS: dict[str, tuple[str, ...]] = {
     "retention deletes a job that went on": (
         "tests/unit/index/test_retention.py::test_a_job_that_goes_on_is_not_deleted",
     ),
+    **dict.fromkeys(
+        (
+            "a cursor is answered with the sync of an earlier batch",
+            "a segment begins without the cursors",
+            "a start does not read the cursors",
+            "a cursor goes back",
+            "a cursor counts before the disk had room for it",
+        ),
+        ("tests/unit/store/test_cursor_requests.py",),
+    ),
     "recovery forgets that an entry is atomic": (
         "tests/unit/store/test_atomic.py::test_recovery_keeps_it_whole_and_marked",
     ),

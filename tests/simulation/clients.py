@@ -62,6 +62,8 @@ class Ledger:
         self.seen: dict[int, Stored] = {}  # by position: what a reader was shown
         self.imported: set[bytes] = set()
         self.starts: set[int] = set()  # last positions that daemons found when they started
+        self.cursors_sent: set[int] = set()  # positions to which a named cursor was set
+        self.cursor = 0  # the greatest one that was acknowledged
 
     def copy(self) -> "Ledger":
         new = Ledger()
@@ -69,6 +71,7 @@ class Ledger:
         new.numbers, new.seen, new.imported = dict(self.numbers), dict(self.seen), set(self.imported)
         new.starts, new.atomic = set(self.starts), dict(self.atomic)
         new.expected, new.conflicts = dict(self.expected), set(self.conflicts)
+        new.cursors_sent, new.cursor = set(self.cursors_sent), self.cursor
         return new
 
     def acknowledge(self, session: bytes, seq: int, value: Value, position: int) -> None:

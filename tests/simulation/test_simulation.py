@@ -16,7 +16,7 @@ from tests.simulation.workload import Workload
 
 def test_a_history_survives_a_crash_at_every_call() -> None:
     """A short history is crashed before each of its system calls, and recovers each time."""
-    counts = run(27, Plan(requests=3, fault_odds=0.0))
+    counts = run(49, Plan(requests=3, fault_odds=0.0))
     assert counts.points == counts.calls > 100
     assert counts.recoveries > 2 * counts.points
     assert counts.acknowledged > 3

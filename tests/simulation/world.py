@@ -6,6 +6,7 @@ earlier one, or removes it.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -45,6 +46,8 @@ from tests.simulation.promises import check_records
 from tests.simulation.workload import Workload
 
 ROUNDS_MAX = 3_000
+CURSOR_IDS = 1 << 50
+"""Requests to set the cursor have this id and its position; others have smaller ids."""
 
 
 class NoLongPolls:
@@ -199,6 +202,11 @@ class SimulatedEndpoints:
         world.answers += 1
         number = envelope[0]
         assert isinstance(number, int)
+        header = json.loads(frame.split(b"\n")[0])
+        if header["id"] is not None and header["id"] >= CURSOR_IDS:
+            if header["ok"]:
+                world.ledger.cursor = max(world.ledger.cursor, header["id"] - CURSOR_IDS)
+            return
         world.clients[number].answer(frame, world.ledger)
 
     def flush(self) -> None:
@@ -288,6 +296,7 @@ class World:
             if not kernel.faults:
                 raise
             raise CrashedError(str(error)) from error
+        self._check_cursor()
         if self.cursor_was_there and self._cursor().lost:
             raise Violation("the tree's cursor is torn")
         self.ready = not self.tree.fault
@@ -362,6 +371,8 @@ class World:
         what = random.random()
         with self._may_fail():
             if what < 0.3:
+                if self.to_make > 0 and len(self.ledger.acknowledged) % 2:
+                    self._set_cursor()
                 self._send(random.choice(self.clients))
             elif what < 0.5:
                 server.commit_next()
@@ -389,6 +400,21 @@ class World:
             if random.random() < 0.03:
                 return
             self._deliver(client, client.frame(request))
+
+    def _set_cursor(self) -> None:
+        """A subscriber says that it is done with all that was acknowledged."""
+        position = max(self.ledger.acknowledged)
+        self.ledger.cursors_sent.add(position)
+        head = {"v": 1, "op": "setCursor", "id": CURSOR_IDS + position}
+        body = {"name": "subscriber", "position": position}
+        self._deliver(self.clients[0], json.dumps(head).encode() + b"\n" + json.dumps(body).encode())
+
+    def _check_cursor(self) -> None:
+        """A start finds the cursor where it was acknowledged, or at a later position that was sent."""
+        cursor = self.sessions.cursors.get("subscriber")
+        position = 0 if cursor is None else cursor.position
+        if position < self.ledger.cursor or (position and position not in self.ledger.cursors_sent):
+            raise Violation(f"the cursor was acknowledged at {self.ledger.cursor}, and stands at {position}")
 
     def _deliver(self, client: Client, frame: bytes) -> None:
         self.endpoints.messages.append(((client.name, False), frame))

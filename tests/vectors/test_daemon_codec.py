@@ -16,7 +16,16 @@ from tests.vectors.vectors import Exchange, Side, exchanges, name_of
 
 BATCH_ITEMS_MAX = 1024
 # What only the state of a daemon, or its settings, can tell.
-_BY_STATE = {"DELETED", "SEQUENCE_GAP", "SEQUENCE_OLD", "NOT_FOUND", "READ_GONE", "POSITION_GONE", "CONFLICT"}
+_BY_STATE = {
+    "CONFLICT",
+    "CURSOR_BACK",
+    "DELETED",
+    "SEQUENCE_GAP",
+    "SEQUENCE_OLD",
+    "NOT_FOUND",
+    "READ_GONE",
+    "POSITION_GONE",
+}
 _ASKED = [
     exchange for exchange in exchanges() if exchange.request is not None and len(exchange.request.frames) == 1
 ]

@@ -60,6 +60,7 @@ export type {
   JobFields,
   JobStatus,
   JobSummary,
+  NamedCursor,
   Opaque,
   Page,
   RunError,

@@ -222,6 +222,22 @@ describe("on a shared daemon", () => {
     assert.deepEqual(some, all.filter((op) => op === "storeJob"))
     const none = await storage.readAll({ after: first - 1, jobId, types: ["nothing"] })
     assert.deepEqual([none.items, none.next], [[], none.position])
+    const name = `cursor-${jobId}`
+    const handled = []
+    for await (const record of storage.follow({ name, after: first - 1, jobId, idleMs: 0 })) {
+      if (handled.length === 2) break
+      handled.push(record.position)
+      await storage.commit(record)
+    }
+    const options = { name, jobId, idleMs: 0, commitEveryMs: 0 }
+    for await (const record of storage.follow(options)) handled.push(record.position)
+    assert.deepEqual(handled, seen)
+    const [cursor] = (await storage.cursors()).items.filter((one) => one.name === name)
+    assert.equal(cursor.lag, 0)
+    await assert.rejects(storage.setCursor(name, 1), ({ code }) => code === "CURSOR_BACK")
+    await storage.setCursor(name, 1, { force: true })
+    await storage.deleteCursor(name)
+    assert.deepEqual((await storage.cursors()).items.map((one) => one.name).includes(name), false)
     await assert.rejects(storage.follow({ after: 1e9, idleMs: 0 }).next(), PositionGone)
     const { epoch } = (await storage.readAll({ after: first - 1, limit: 1 })).items[0]
     assert.equal((await storage.hello()).epoch, epoch)

@@ -62,13 +62,14 @@ class EntryType(IntEnum):
     SESSIONS = 2  # the sessions known when the segment was begun; takes no position
     MARK = 3  # states up to where the segment is synced, and may begin an epoch; takes no position
     PACKED_SESSIONS = 4  # as SESSIONS, in fewer bytes: see session_snapshot.py
+    CURSORS = 5  # changes of named cursors, or all at the head: see cursors.py; takes no position
     GUARDS = 6  # deletions that old sessions must not undo: see deletion_guards.py
 
 
 _RECORDS = int(EntryType.RECORDS)
 SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
-AT_HEAD = SNAPSHOTS | {int(EntryType.GUARDS)}
-"""Types of entries that stand before the first record of a segment, with its position."""
+BEFORE_NEXT = SNAPSHOTS | {int(EntryType.GUARDS), int(EntryType.CURSORS)}
+"""Types of entries that have the position of the record after them."""
 _TYPES = frozenset({int(type) for type in EntryType})
 ATOMIC = 1  # flag of an entry: its records were stored all or none, and are restored all or none
 FLAG_IMPORTED = 1  # imported from an existing tree: a run setting counts as it is

@@ -129,6 +129,7 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
         # Bytes after the end may be old, or torn: nothing is written over them.
         goes_on &= size == end
     resume = header if goes_on else None
+    sessions.cursors.bound(position)
     ends = {number: end_of for number in chain.headers if (end_of := chain.end_of(number)) is not None}
     first_kept = kept[0].position if kept else position + 1
     return Recovered(
@@ -172,6 +173,9 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
         return
     if found.type == EntryType.GUARDS:
         sessions.restore_guards(entry.data[entry_format.ENTRY_HEADER_BYTES :])
+        return
+    if found.type == EntryType.CURSORS:
+        sessions.cursors.replay(entry.data[entry_format.ENTRY_HEADER_BYTES :])
         return
     places = entry_format.record_places(entry.data, found)  # refuses records of a newer format
     for number, place in enumerate(places):

@@ -1,4 +1,4 @@
-"""The head of a segment: its header, the snapshots of sessions and guards, and the epochs. Bytes only."""
+"""The head of a segment: its header, snapshots of sessions, guards and cursors, and epochs. Bytes only."""
 
 from . import entry_format, session_snapshot
 from .entry_format import EntryFields, EntryType, Record, SegmentHeader
@@ -27,7 +27,7 @@ def encode_head(
 def encode_snapshots(
     salt: int, first_position: int, time_ms: int, sessions: Sessions
 ) -> tuple[list[entry_format.Buffer], int]:
-    """Encode the sessions, and the deletion guards if there are some. Returns buffers and size in bytes."""
+    """Encode the sessions; deletion guards and cursors if there are some. Returns buffers and their bytes."""
     buffers: list[entry_format.Buffer] = []
     total = 0
     for type, data in snapshots_of(sessions):
@@ -42,5 +42,8 @@ def encode_snapshots(
 def snapshots_of(sessions: Sessions) -> list[tuple[EntryType, bytes]]:
     """The snapshots at the head of a segment, in order: type of the entry, and payload."""
     data = sessions.snapshot()
-    guards = sessions.guards_snapshot()
-    return [(session_snapshot.entry_type(data), data), *([(EntryType.GUARDS, guards)] if guards else [])]
+    more = [
+        (EntryType.GUARDS, sessions.guards_snapshot()),
+        (EntryType.CURSORS, sessions.cursors.snapshot()),
+    ]
+    return [(session_snapshot.entry_type(data), data), *((type, data) for type, data in more if data)]

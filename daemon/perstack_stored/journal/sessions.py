@@ -18,6 +18,7 @@ from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.shares import NOBODY, Client, Owned
 
 from . import session_snapshot
+from .cursors import Cursors
 from .deletion_guards import DeletionGuards
 from .position_runs import PositionRun, PositionRuns
 
@@ -115,6 +116,7 @@ class Sessions:
     Attributes:
         gave_way: count of sessions whose positions were forgotten early to make room for others.
         guards: deletions that stores of sessions from before must not undo.
+        cursors: named cursors; they are kept as the sessions are.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Sessions:
         guards: DeletionGuards | None = None,
     ) -> None:
         self.guards = guards or DeletionGuards()
+        self.cursors = Cursors()
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._owned: Owned[bytes] = Owned()
         self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # sessions that have stored nothing
@@ -406,6 +409,7 @@ class Sessions:
             all_of.clear()
         self._owned, self._outlined = Owned(), Owned()
         self.guards.clear()
+        self.cursors.clear()
         self._runs = 0
         for key, written, used_ms, runs in session_snapshot.decode(data):
             if not written:

@@ -157,8 +157,12 @@ class JournalWriter:
         self.sync()
         return firsts
 
-    def write(self, batch: Sequence[Append]) -> list[int]:
+    def write(self, batch: Sequence[Append], cursors: bytes = b"") -> list[int]:
         """Write a batch; its records get the positions after the last one. It is not synced yet.
+
+        Args:
+            batch: the records.
+            cursors: changes of named cursors, encoded; they go with the batch.
 
         Returns:
             the position of the first record of each item of the batch.
@@ -167,7 +171,10 @@ class JournalWriter:
             StorageFullError: no room; nothing was written.
             JournalFailedError: writing failed; the process must end.
         """
-        self._make_room(sum([entry_format.entry_size(item.records) for item in batch]))
+        room = sum([entry_format.entry_size(item.records) for item in batch])
+        if cursors:
+            room += entry_format.padded(entry_format.ENTRY_HEADER_BYTES + len(cursors))
+        self._make_room(room)
         time_ms = self.clock.now_ms()
         synced = self._synced.offset
         offset = self._offset
@@ -184,6 +191,14 @@ class JournalWriter:
             buffers += encoded
             offset += size
             position += len(records)
+        if cursors:
+            encoded, size = entry_format.encode_entry(
+                self._salt,
+                [Record(0, 0, cursors)],
+                EntryFields(position + 1, time_ms, synced, type=EntryType.CURSORS),
+            )
+            buffers += encoded
+            offset += size
         self._write(buffers)
         self._offset = offset
         self._position = position

@@ -199,6 +199,15 @@ def _queues(stats: dict[str, Any]) -> Iterator[Metric]:
         ("reason",), {("dropped",): outbox["dropped"], ("gone",): outbox["gone"]},
     )  # fmt: skip
     yield _gauge("sessions", "Sessions that are remembered.", stats["sessions"])
+    cursors = stats["cursors"]
+    yield _gauge("cursors", "Named cursors.", cursors["count"])
+    yield _gauge(
+        "cursors_lag_records_max", "Records after the named cursor furthest back.", cursors["maxLagRecords"]
+    )
+    yield _labelled(
+        GaugeMetricFamily, "cursor_lag_records", "Records after a named cursor, of the 100 furthest back.",
+        ("cursor",), {(name,): lag for name, lag in cursors["lagRecords"].items()},
+    )  # fmt: skip
 
 
 # --- families --------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ STORE_KINDS = {
 STORE_OPS: dict[int, str] = {kind: op for op, kind in STORE_KINDS.items() if kind is not Kind.DELETION}
 """The operation of each kind but of deletions, of which there are two: see `op_of`."""
 BATCH_OP = "store"
+CURSOR_OPS = frozenset({"setCursor", "deleteCursor"})
 OPERATIONS = frozenset(
     {
         *STORE_KINDS,
@@ -43,6 +44,9 @@ OPERATIONS = frozenset(
         "getEvent",
         "positionAt",
         "deletions",
+        "setCursor",
+        "deleteCursor",
+        "cursors",
         "sizeOf",
         "readPart",
         "hello",

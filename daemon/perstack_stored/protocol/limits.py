@@ -1,6 +1,8 @@
 """Bounds of the protocol that are no settings, and what was added to its first version."""
 
 READ_ALL_RECORDS_MAX = 10_000
+CURSORS_LISTED_MAX = 100
+CURSORS_SHOWN_MAX = 100  # in stats and metrics, those furthest back
 DELETIONS_DEFAULT = 100
 DELETIONS_MAX = 1000
 
@@ -14,5 +16,6 @@ FEATURES = (
     "recordFilters",
     "expect",
     "positionAt",
+    "cursors",
 )
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

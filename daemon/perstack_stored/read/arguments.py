@@ -40,20 +40,22 @@ def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def check_history(arguments: dict[str, Any], store: str, position: int, epochs: Epochs) -> None:
-    """Check that a position to go on from belongs to this history.
+def check_history(
+    arguments: dict[str, Any], store: str, position: int, epochs: Epochs, field: str = "after"
+) -> None:
+    """Check that a position to go on from, which `field` of the arguments names, belongs to this history.
 
     Raises:
         Refusal: POSITION_GONE.
     """
-    theirs, after = arguments.get("store", store), arguments.get("after", 0)
+    theirs, after = arguments.get("store", store), arguments.get(field, 0)
     if theirs != store:
         raise Refusal(ErrorCode.POSITION_GONE, f"this is another history: {store}, not {theirs}", "store")
     if after > position:
         raise Refusal(
             ErrorCode.POSITION_GONE,
             f"position {after} is not in this history, which ends at {position}: its end was lost",
-            "after",
+            field,
         )
     epoch = arguments.get("epoch")
     if epoch is not None and after and epoch != epochs.at(after):
@@ -196,6 +198,7 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "ops": (_ops, False),
         "types": (_types, False),
         "last": (_position, False),
+        "name": (_id, False),
         "store": (_text, False),
         "epoch": (_text, False),
     },
@@ -205,5 +208,14 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
     "positionAt": {"timeMs": (_number, True)},
     "deletions": {"after": (_position, False), "limit": (_positive, False)},
     "sizeOf": {"jobId": (_id, True), "runId": (_id, False)},
+    "setCursor": {
+        "name": (_id, True),
+        "position": (_position, True),
+        "store": (_text, False),
+        "epoch": (_text, False),
+        "force": (_flag, False),
+    },
+    "deleteCursor": {"name": (_id, True)},
+    "cursors": {"limit": (_positive, False), "after": (_id, False)},
     "readPart": {"read": (_text, True), "part": (_positive, True)},
 }

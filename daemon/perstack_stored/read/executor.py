@@ -230,7 +230,7 @@ class ReadExecutor:
         until, arguments = answer.fields["next"], request.arguments
         assert isinstance(until, int)
         after = arguments.get("waitedFrom", arguments.get("after", 0))
-        begun = {"after": after} if "last" in arguments else {}
+        begun = {"after": after} if "last" in arguments or "name" in arguments else {}
         return answer.fields | begun | self._epochs.between(after, until)
 
     def open_source(self) -> Source:

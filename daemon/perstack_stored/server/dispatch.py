@@ -13,12 +13,14 @@ from perstack_stored.model import deletions
 from perstack_stored.observe import log
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
+from perstack_stored.protocol.limits import CURSORS_LISTED_MAX
 from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_history
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.read.window_reader import RECORDS_MAX as NEAR_THE_END_RECORDS
+from perstack_stored.store.cursor_requests import cursor_request
 from perstack_stored.store.group_commit import GroupCommit
 from perstack_stored.store.requests import Payload, open_request
 
@@ -44,6 +46,7 @@ class RequestDispatcher:
         self._endpoints = parts.endpoints
         self._peers = parts.peers
         self._journal = parts.journal
+        self._cursors = parts.sessions.cursors
         self._reads = parts.reads
         self._settings = parts.settings
         self._multipart = multipart
@@ -96,9 +99,14 @@ class RequestDispatcher:
             if op in deletions.OPERATIONS:
                 self._peers.authorize(envelope[0], Access.DELETE, op, id)
             elif self._peers.strict:
-                self._peers.authorize(envelope[0], Access.WRITE if stores else Access.READ, op, id)
+                writes = stores or op in frames.CURSOR_OPS
+                self._peers.authorize(envelope[0], Access.WRITE if writes else Access.READ, op, id)
             if stores:
                 self._store(envelope, header, body)
+            elif op in frames.CURSOR_OPS:
+                self._set_cursor(envelope, header, body)
+            elif op == "cursors":
+                self._list_cursors(envelope, header, body)
             elif op in ARGUMENTS:
                 self._read(envelope, header, body)
             else:
@@ -153,6 +161,7 @@ class RequestDispatcher:
         if self._peers.must_mask(envelope[0]):
             arguments["masked"] = True
         if header.op == "readAll":
+            self._begin_at_cursor(arguments)
             check_history(
                 arguments, self._journal.store.hex(), self._journal.mark.position, self._journal.epochs
             )
@@ -179,6 +188,43 @@ class RequestDispatcher:
         else:
             self._waiting.add(request)
             self._projections.index.send(self._journal.mark)
+
+    def _begin_at_cursor(self, arguments: dict[str, Any]) -> None:
+        """Let a read begin at its cursor; one that is not there yet begins where the arguments say."""
+        cursor = self._cursors.get(arguments["name"]) if "name" in arguments else None
+        if cursor is not None:
+            arguments["after"] = cursor.position
+            arguments.pop("last", None)
+            arguments.pop("epoch", None)
+
+    def _set_cursor(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
+        assert header.id is not None
+        arguments = check_arguments(header.op, frames.decode_arguments(body))
+        journal = self._journal
+        check_history(arguments, journal.store.hex(), journal.mark.position, journal.epochs, "position")
+        client = self._peers.client(envelope[0])
+        self._group_commit.admit_cursor(cursor_request(envelope, header.id, header.op, arguments, client))
+
+    def _list_cursors(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
+        assert header.id is not None
+        arguments = check_arguments(header.op, frames.decode_arguments(body))
+        limit = min(arguments.get("limit", CURSORS_LISTED_MAX), CURSORS_LISTED_MAX)
+        after = arguments.get("after", "")
+        found = [(name, cursor) for name, cursor in self._cursors.all() if name > after]
+        position, now_ms = self._journal.mark.position, self._journal.clock.now_ms()
+        items = [
+            {
+                "name": name,
+                "position": cursor.position,
+                "lag": position - cursor.position,
+                "idleSeconds": max(0, now_ms - cursor.time_ms) // 1000,
+            }
+            for name, cursor in found[:limit]
+        ]
+        following = items[-1]["name"] if len(found) > limit else None
+        self._committer.counter.note(header.op)
+        frame = frames.read_answer(header.id, frames.encode(items), position=position, next=following)
+        self._endpoints.send(envelope, frame)
 
     @staticmethod
     def _waits(arguments: dict[str, Any], position: int) -> bool:

@@ -8,7 +8,7 @@ from perstack_stored import __version__
 from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
-from perstack_stored.protocol.limits import FEATURES, READ_ALL_RECORDS_MAX
+from perstack_stored.protocol.limits import CURSORS_SHOWN_MAX, FEATURES, READ_ALL_RECORDS_MAX
 from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.store.group_commit import GroupCommit
@@ -115,8 +115,19 @@ class StatusReporter:
             "outbox": self._endpoints.answers(),
             "connections": self._endpoints.connections(),
             "sessions": len(self._sessions),
+            "cursors": self._cursors(mark.position),
             "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
+        }
+
+    def _cursors(self, position: int) -> dict[str, Any]:
+        """The count of named cursors, and the lags of those furthest back."""
+        cursors = self._sessions.cursors.all()
+        lags = sorted(((position - cursor.position, name) for name, cursor in cursors), reverse=True)
+        return {
+            "count": len(cursors),
+            "maxLagRecords": max(0, lags[0][0]) if lags else 0,
+            "lagRecords": {name: max(0, lag) for lag, name in lags[:CURSORS_SHOWN_MAX]},
         }
 
     def refused(self) -> dict[str, int]:

@@ -18,6 +18,7 @@ from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply
 
+from .cursor_requests import CursorChanges, CursorRequest
 from .fences import Fences
 from .requests import Payload, StoreRequest
 
@@ -59,8 +60,10 @@ class Committer:
         self.fences = Fences(journal)
         self._planned = 0  # while the fences are active: the position of the last record planned
 
-    def commit(self, requests: Sequence[StoreRequest]) -> list[Reply]:
-        """Write the stores of a batch; send the answers once the journal has synced what is written now.
+    def commit(
+        self, requests: Sequence[StoreRequest], cursor_requests: Sequence[CursorRequest] = ()
+    ) -> list[Reply]:
+        """Write stores and cursors; send the answers once the journal has synced what is written now.
 
         Raises:
             JournalFailedError: no store may be answered; the process must end.
@@ -77,10 +80,18 @@ class Committer:
                 plans.append(self._plan(request, appends, now_ms, now))
             except Refusal as refusal:
                 replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
+        cursors = CursorChanges(self._sessions.cursors, now_ms)
+        done = self._plan_cursors(cursor_requests, cursors, replies)
         try:
-            firsts = self.journal.write(appends) if appends else []
+            firsts = self.journal.write(appends, cursors.encoded()) if appends or cursors.changes else []
         except StorageFullError as error:
+            full = Refusal(ErrorCode.STORAGE_FULL, str(error))
+            replies += [(one.envelope, self.refuse(one.id, full, one.op)) for one, _ in done]
             return replies + self._undo(plans, str(error))
+        cursors.written()
+        for one, answer in done:
+            self.counter.note(one.op)
+            replies.append((one.envelope, answer))
         for (key, seq, records, _), first in zip(appends, firsts, strict=True):
             if seq:
                 self._sessions.stored(key, seq, first, len(records))
@@ -88,6 +99,18 @@ class Committer:
                 self.stored[kind] += 1
         replies.extend([(plan.request.envelope, self._answer(plan, firsts)) for plan in plans])
         return replies
+
+    def _plan_cursors(
+        self, requests: Sequence[CursorRequest], cursors: CursorChanges, replies: list[Reply]
+    ) -> list[tuple[CursorRequest, bytes]]:
+        """Plan the cursors of a batch; returns those that go, with their answers."""
+        done = []
+        for request in requests:
+            try:
+                done.append((request, cursors.plan(request)))
+            except Refusal as refusal:
+                replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
+        return done
 
     def refuse(self, id: int | None, refusal: Refusal, op: str) -> bytes:
         """Return the answer to a request that is refused as a whole, and count it."""

@@ -12,11 +12,13 @@ from typing import NamedTuple
 import structlog
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.journal.reader import LogPosition
 from perstack_stored.observe.counters import ArrivalTimes, LoopCounters
 from perstack_stored.protocol.messages import Reply, ReplySink
 
 from .commit import Committer
 from .commit_queue import CommitQueue
+from .cursor_requests import CursorQueue, CursorRequest
 from .large_values import LargeValueQueue
 from .requests import Payload, StoreRequest
 
@@ -34,12 +36,12 @@ class PendingBatch(NamedTuple):
     """A batch that is written and not synced yet.
 
     Attributes:
-        last_position: the position of its last record.
-        replies: what is sent once that position is synced.
+        end: the end of what was written. Cursors take no position: a position alone does not tell it.
+        replies: what is sent once that is synced.
         arrivals: when its requests came in, and how many at each time.
     """
 
-    last_position: int
+    end: LogPosition
     replies: list[Reply]
     arrivals: list[tuple[float, int]]
 
@@ -69,6 +71,7 @@ class GroupCommit:
         self.committer = committer
         self._journal = committer.journal
         self._queue = CommitQueue()
+        self._cursors = CursorQueue()
         self._large_values = large_values
         self._counters = counters
         self._settings = settings
@@ -81,11 +84,12 @@ class GroupCommit:
         self._syncs_noted = 0
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._large_values)
+        return len(self._queue) + len(self._large_values) + len(self._cursors)
 
-    def __iter__(self) -> Iterator[StoreRequest]:
+    def __iter__(self) -> Iterator[StoreRequest | CursorRequest]:
         yield from self._queue
         yield from self._large_values
+        yield from self._cursors
 
     @property
     def bytes(self) -> int:
@@ -122,6 +126,10 @@ class GroupCommit:
         self._evicted += len(evicted)
         return evicted
 
+    def admit_cursor(self, request: CursorRequest) -> None:
+        """Admit a request to set or delete a cursor; raises Refusal (BUSY)."""
+        self._cursors.admit(request)
+
     def note_arrivals(self, since: float) -> None:
         """Set the arrival of the stores admitted since the last call to `since`, a monotonic time."""
         count = self._queue.came - self._arrivals_noted
@@ -141,7 +149,7 @@ class GroupCommit:
             JournalFailedError: no store may be answered; the process must end.
         """
         journal = self._journal
-        if not (self._queue or self._large_values):
+        if not (self._queue or self._large_values or self._cursors):
             return False
         if journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
@@ -152,11 +160,11 @@ class GroupCommit:
             for since, request in self._large_values.next_batch(self._settings, self._queue.passed()):
                 batch.append(request)
                 arrivals.append((since, 1))
-            if not batch:
+            if not batch and not self._cursors:
                 return False
-        replies = self.committer.commit(batch)
+        replies = self.committer.commit(batch, self._cursors.take())
         self._counters.commit_records.add(sum([len(request.items) for request in batch]))
-        self._pending.append(PendingBatch(journal.written.position, replies, arrivals))
+        self._pending.append(PendingBatch(journal.written, replies, arrivals))
         if journal.mark == journal.written:
             self.answer_synced()  # only repeats and refusals: no sync will come for them
         elif self._syncs_inline(len(batch)):
@@ -174,7 +182,7 @@ class GroupCommit:
             JournalFailedError: the process must end.
         """
         position = self.committer.delete(payload)
-        self._pending.append(PendingBatch(position, [], []))
+        self._pending.append(PendingBatch(self._journal.written, [], []))
         self._journal.sync_soon(self._wake)
         return position
 
@@ -192,8 +200,8 @@ class GroupCommit:
     def answer_synced(self) -> None:
         """Send the answers of the batches that are synced."""
         self._note_sync()
-        synced = self._journal.mark.position
-        while self._pending and self._pending[0].last_position <= synced:
+        synced = self._journal.mark
+        while self._pending and self._pending[0].end <= synced:
             batch = self._pending.popleft()
             for envelope, frame in batch.replies:
                 self._sink.send(envelope, frame)

@@ -16,13 +16,14 @@ from perstack_storage._core.filters import (
     RunFilters,
     arguments_of_filters,
 )
-from perstack_storage._core.follow import Follow, Start
+from perstack_storage._core.follow import Commits, Follow, Start
 from perstack_storage._core.shapes import (
     Checkpoint,
     Deletion,
     EventMeta,
     Job,
     JobSummary,
+    NamedCursor,
     Record,
     RunEvent,
     RunSetting,
@@ -209,29 +210,33 @@ class Reads:
 
         Each record comes once, in the order stored, over restarts of the daemon too. The iterator ends when
         the client is closed, or as `idle_s` says. To go on later, keep `hello()["store"]`, and position and
-        epoch of the last record; give all three.
+        epoch of the last record; give all three. Or give a `name`, and the daemon keeps the position that was
+        set with `commit`: then each record comes at least once, whatever is killed.
 
         Args:
             after: a position; 0 for the beginning.
-            which: `job_id`, `run_id`, `types`, `ops`, `last`, `idle_s`, `store`, `epoch`, as `FollowOptions`
-                says.
+            which: `job_id`, `run_id`, `types`, `ops`, `last`, `idle_s`, `store`, `epoch`, `name` and
+                `commit_every`, as `FollowOptions` says.
 
         Raises:
             PositionGone: the daemon has lost what was read, serves another history, or another continuation
                 of this one, as of a copy of the base that was put back.
-            ProtocolError: the daemon is older, and has no `types`, `ops` and `last`.
-            ValueError: `run_id` without `job_id`, `last` beside `after`, or a negative `idle_s`.
+            ProtocolError: the daemon is older, and has no `types`, `ops`, `last` or `name`.
+            ValueError: `run_id` without `job_id`, `last` beside `after`, `commit_every` without `name`, or
+                a negative time.
         """
         filters = arguments_of_filters(which, FollowOptions)
-        start = Start(after, *(filters.pop(name, None) for name in ("store", "epoch", "last")))
-        idle_s = filters.pop("idle_s", None)
-        return self._follow(Follow(start, filters, idle_s=idle_s, timeout_s=self.timeout_s, seen=self._seen))
+        start = Start(after, *(filters.pop(name, None) for name in ("store", "epoch", "last", "name")))
+        commit_every, idle_s = filters.pop("commit_every", None), filters.pop("idle_s", None)
+        follow = Follow(start, filters, idle_s=idle_s, timeout_s=self.timeout_s, seen=self._seen)
+        return self._follow(follow, Commits(follow, commit_every))
 
-    async def _follow(self, follow: Follow) -> AsyncIterator[Record]:
+    async def _follow(self, follow: Follow, commits: Commits) -> AsyncIterator[Record]:
         begun = False
         while not follow.done:
             try:
                 connection = self._connection()
+                await self._commit_due(commits, connection.now())
                 read = await connection.call(*follow.request(connection.now()))
             except ClosedError:
                 if begun:
@@ -239,7 +244,70 @@ class Reads:
                 raise
             begun = True
             for record in follow.take(read):
+                await self._commit_due(commits, connection.now())
                 yield record
+                commits.note_record(record)
+            commits.note_all()
+        await self._commit_due(commits, connection.now())
+
+    async def _commit_due(self, commits: Commits, now: float) -> None:
+        arguments = commits.due(now)
+        if arguments is not None:
+            await self._value("setCursor", **arguments)
+
+    async def commit(self, record: Record) -> None:
+        """Sets the cursor of a record that came from `follow` with a `name`: it and all before it are done.
+
+        It waits until that is on disk, and before for what was stored through this client. Records of which
+        none was committed come again to the next subscriber of that name.
+
+        Raises:
+            PositionGone: the record is not in the daemon's history (any more).
+            Refused: `CURSOR_BACK`: the cursor stands further on.
+            ValueError: the record came without a name.
+        """
+        name = record.get("cursor")
+        if name is None:
+            raise ValueError("the record does not come from `follow` with a name")
+        await self.set_cursor(name, record["position"], epoch=record.get("epoch"))
+
+    async def set_cursor(
+        self,
+        name: str,
+        position: int,
+        *,
+        force: bool = False,
+        store: str | None = None,
+        epoch: str | None = None,
+    ) -> None:
+        """Sets a named cursor; there is one from then on. It waits until that is on disk.
+
+        Args:
+            name: at most 200 bytes, as an id.
+            position: all up to it is done.
+            force: it may go back.
+            store: `hello()["store"]`: the history that `position` belongs to, where it was kept.
+            epoch: of the record at `position`, where it was kept.
+
+        Raises:
+            PositionGone: the position is not in the daemon's history.
+            Refused: `CURSOR_BACK`: it stands further on; `TOO_LARGE`: there are 1,000 cursors.
+        """
+        arguments = {"name": name, "position": position, "store": store, "epoch": epoch}
+        await self._value("setCursor", **arguments, force=force or None)
+
+    async def cursors(self, limit: int | None = None, after: str | None = None) -> Page[NamedCursor]:
+        """Returns named cursors by name, at most 100 at a time.
+
+        Args:
+            limit: number of items at most.
+            after: the `next` of the page before.
+        """
+        return await self._page("cursors", limit=limit, after=after)
+
+    async def delete_cursor(self, name: str) -> None:
+        """Deletes a named cursor; it may be gone already."""
+        await self._value("deleteCursor", name=name)
 
     async def hello(self) -> dict[str, Any]:
         """Returns what the daemon says of itself: version, base, name of the history, limits."""

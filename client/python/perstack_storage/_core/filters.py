@@ -83,11 +83,17 @@ class FollowOptions(RecordFilters, total=False):
         idle_s: end when nothing new has come for so long; 0 ends where the store ends now.
         store: `hello()["store"]`: the history that `after` belongs to, where it was kept.
         epoch: of the record at `after`, where it was kept; the client knows those that it has seen.
+        name: of a cursor that the daemon keeps: begin where it stands. One that is not there yet begins as
+            `after` or `last` say.
+        commit_every: with `name`: set the cursor by itself, at most once in this many seconds, to what the
+            caller is done with: a record counts as done when the next one is asked for.
     """
 
     idle_s: float | None
     store: str | None
     epoch: str | None
+    name: str | None
+    commit_every: float | None
 
 
 _NAMES = {

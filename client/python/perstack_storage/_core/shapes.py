@@ -179,6 +179,7 @@ class Record(TypedDict):
 
     `time` is the daemon's, in milliseconds since 1970. `epoch` names the start of the daemon that stored it,
     where the daemon knows: kept with the position, it shows later whether the history is still the same.
+    `cursor` is the name with which `follow` was called, for `commit`.
     """
 
     position: int
@@ -186,6 +187,19 @@ class Record(TypedDict):
     op: str
     value: dict[str, Any]
     epoch: NotRequired[str]
+    cursor: NotRequired[str]
+
+
+class NamedCursor(TypedDict):
+    """A cursor that the daemon keeps: `lag` is the count of positions after it.
+
+    `idleSeconds` is the time since it was set last.
+    """
+
+    name: str
+    position: int
+    lag: int
+    idleSeconds: int
 
 
 class Deletion(TypedDict):

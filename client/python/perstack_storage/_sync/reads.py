@@ -17,13 +17,14 @@ from perstack_storage._core.filters import (
     RunFilters,
     arguments_of_filters,
 )
-from perstack_storage._core.follow import Follow, Start
+from perstack_storage._core.follow import Commits, Follow, Start
 from perstack_storage._core.shapes import (
     Checkpoint,
     Deletion,
     EventMeta,
     Job,
     JobSummary,
+    NamedCursor,
     Record,
     RunEvent,
     RunSetting,
@@ -210,36 +211,104 @@ class Reads:
 
         Each record comes once, in the order stored, over restarts of the daemon too. The iterator ends when
         the client is closed, or as `idle_s` says. To go on later, keep `hello()["store"]`, and position and
-        epoch of the last record; give all three.
+        epoch of the last record; give all three. Or give a `name`, and the daemon keeps the position that was
+        set with `commit`: then each record comes at least once, whatever is killed.
 
         Args:
             after: a position; 0 for the beginning.
-            which: `job_id`, `run_id`, `types`, `ops`, `last`, `idle_s`, `store`, `epoch`, as `FollowOptions`
-                says.
+            which: `job_id`, `run_id`, `types`, `ops`, `last`, `idle_s`, `store`, `epoch`, `name` and
+                `commit_every`, as `FollowOptions` says.
 
         Raises:
             PositionGone: the daemon has lost what was read, serves another history, or another continuation
                 of this one, as of a copy of the base that was put back.
-            ProtocolError: the daemon is older, and has no `types`, `ops` and `last`.
-            ValueError: `run_id` without `job_id`, `last` beside `after`, or a negative `idle_s`.
+            ProtocolError: the daemon is older, and has no `types`, `ops`, `last` or `name`.
+            ValueError: `run_id` without `job_id`, `last` beside `after`, `commit_every` without `name`, or
+                a negative time.
         """
         filters = arguments_of_filters(which, FollowOptions)
-        start = Start(after, *(filters.pop(name, None) for name in ("store", "epoch", "last")))
-        idle_s = filters.pop("idle_s", None)
-        return self._follow(Follow(start, filters, idle_s=idle_s, timeout_s=self.timeout_s, seen=self._seen))
+        start = Start(after, *(filters.pop(name, None) for name in ("store", "epoch", "last", "name")))
+        commit_every, idle_s = filters.pop("commit_every", None), filters.pop("idle_s", None)
+        follow = Follow(start, filters, idle_s=idle_s, timeout_s=self.timeout_s, seen=self._seen)
+        return self._follow(follow, Commits(follow, commit_every))
 
-    def _follow(self, follow: Follow) -> Iterator[Record]:
+    def _follow(self, follow: Follow, commits: Commits) -> Iterator[Record]:
         begun = False
         while not follow.done:
             try:
                 connection = self._connection()
+                self._commit_due(commits, connection.now())
                 read = connection.call(*follow.request(connection.now()))
             except ClosedError:
                 if begun:
                     return
                 raise
             begun = True
-            yield from follow.take(read)
+            for record in follow.take(read):
+                self._commit_due(commits, connection.now())
+                yield record
+                commits.note_record(record)
+            commits.note_all()
+        self._commit_due(commits, connection.now())
+
+    def _commit_due(self, commits: Commits, now: float) -> None:
+        arguments = commits.due(now)
+        if arguments is not None:
+            self._value("setCursor", **arguments)
+
+    def commit(self, record: Record) -> None:
+        """Sets the cursor of a record that came from `follow` with a `name`: it and all before it are done.
+
+        It waits until that is on disk, and before for what was stored through this client. Records of which
+        none was committed come again to the next subscriber of that name.
+
+        Raises:
+            PositionGone: the record is not in the daemon's history (any more).
+            Refused: `CURSOR_BACK`: the cursor stands further on.
+            ValueError: the record came without a name.
+        """
+        name = record.get("cursor")
+        if name is None:
+            raise ValueError("the record does not come from `follow` with a name")
+        self.set_cursor(name, record["position"], epoch=record.get("epoch"))
+
+    def set_cursor(
+        self,
+        name: str,
+        position: int,
+        *,
+        force: bool = False,
+        store: str | None = None,
+        epoch: str | None = None,
+    ) -> None:
+        """Sets a named cursor; there is one from then on. It waits until that is on disk.
+
+        Args:
+            name: at most 200 bytes, as an id.
+            position: all up to it is done.
+            force: it may go back.
+            store: `hello()["store"]`: the history that `position` belongs to, where it was kept.
+            epoch: of the record at `position`, where it was kept.
+
+        Raises:
+            PositionGone: the position is not in the daemon's history.
+            Refused: `CURSOR_BACK`: it stands further on; `TOO_LARGE`: there are 1,000 cursors.
+        """
+        arguments = {"name": name, "position": position, "store": store, "epoch": epoch}
+        self._value("setCursor", **arguments, force=force or None)
+
+    def cursors(self, limit: int | None = None, after: str | None = None) -> Page[NamedCursor]:
+        """Returns named cursors by name, at most 100 at a time.
+
+        Args:
+            limit: number of items at most.
+            after: the `next` of the page before.
+        """
+        return self._page("cursors", limit=limit, after=after)
+
+    def delete_cursor(self, name: str) -> None:
+        """Deletes a named cursor; it may be gone already."""
+        self._value("deleteCursor", name=name)
 
     def hello(self) -> dict[str, Any]:
         """Returns what the daemon says of itself: version, base, name of the history, limits."""

@@ -15,6 +15,7 @@ import type {
   Job,
   JobFields,
   JobSummary,
+  NamedCursor,
   Page,
   RunEventFields,
   RunSetting,
@@ -324,6 +325,39 @@ export class DaemonStorage {
    */
   follow(options: FollowOptions = {}): AsyncGenerator<StoredRecord, void, undefined> {
     return new Follow(this.#connection, options, this.#timeoutMs, this.#seen).records()
+  }
+
+  /**
+   * Sets the cursor of a record that came from `follow` with a `name`: it and all before it are done. It resolves when
+   * that is on disk, and everything that was stored through this storage before. Records of which none was committed
+   * come again to the next subscriber of that name.
+   */
+  async commit(record: StoredRecord): Promise<void> {
+    const { cursor, position, epoch } = record
+    if (cursor === undefined) throw new InvalidArgument("the record does not come from follow with a name")
+    await this.setCursor(cursor, position, epoch === undefined ? {} : { epoch })
+  }
+
+  /**
+   * Sets a named cursor; there is one from then on. With `force` it may go back. It rejects with PositionGone where the
+   * position, of a `store` or an `epoch`, is not in the daemon's history.
+   */
+  async setCursor(
+    name: string,
+    position: number,
+    options: { force?: boolean; store?: string; epoch?: string } = {},
+  ): Promise<void> {
+    await this.#value("setCursor", { name, position, ...options })
+  }
+
+  /** Returns named cursors by name, at most 100 at a time; `after` is the `next` of the page before. */
+  async cursors(args: { limit?: number; after?: string } = {}): Promise<Page<NamedCursor>> {
+    return pageOf(await this.#connection.call("cursors", textOf(args)))
+  }
+
+  /** Deletes a named cursor; it may be gone already. */
+  async deleteCursor(name: string): Promise<void> {
+    await this.#value("deleteCursor", { name })
   }
 
   /** Returns what the daemon says of itself: version, base, name of the history, limits. */

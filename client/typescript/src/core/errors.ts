@@ -32,6 +32,7 @@ export const RETRYABLE = {
   INTERNAL: false,
   FORBIDDEN: false,
   DELETED: false,
+  CURSOR_BACK: false,
 } as const
 
 /** A code of the wire; a newer daemon may know more. */

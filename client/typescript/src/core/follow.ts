@@ -11,7 +11,8 @@ import type { Hello, StoredRecord } from "./shapes.js"
 
 /** So long the daemon is asked to wait. One that was killed is missed a little later than that. */
 const WAIT_MAX_MS = 2000
-const FEATURE = "recordFilters"
+const FILTERS = "recordFilters"
+const CURSORS = "cursors"
 
 /** What to follow; everything may be left out. */
 export interface FollowOptions {
@@ -30,6 +31,16 @@ export interface FollowOptions {
    * looks back over 10,000 records or 8 MiB of its journal at most.
    */
   last?: number
+  /**
+   * Of a cursor that the daemon keeps: begin where it stands; one that is not there yet begins as `after` or `last`
+   * say. Its records come at least once, whatever is killed: see `commit`.
+   */
+  name?: string
+  /**
+   * With `name`: set the cursor by itself, at most once in so many milliseconds, to what the caller is done with. A
+   * record counts as done when the next one is asked for.
+   */
+  commitEveryMs?: number
   /** End when nothing new has come for so long; 0 ends where the store ends now. */
   idleMs?: number
   /** `(await hello()).store`: the history that `after` belongs to, where it was kept. */
@@ -46,6 +57,12 @@ export class Follow {
   readonly #waitMaxMs: number
   #after: number
   #last: number | undefined
+  readonly #name: string | undefined
+  /** Where it begins, the daemon has to say. */
+  #begins: boolean
+  readonly #commitEveryMs: number | undefined
+  #setTo = 0
+  #setAt = -Infinity
   #store: string | undefined
   #epoch: string | undefined
   readonly #seen: SeenEpochs
@@ -57,8 +74,13 @@ export class Follow {
     this.#idleMs = options.idleMs ?? Infinity
     if (!(this.#idleMs >= 0)) throw new InvalidArgument("idleMs must not be negative")
     this.#connection = connection
-    const { jobId, runId, types, ops, last } = options
-    this.#filter = { ...(jobId && { jobId }), ...(runId && { runId }), ...(types && { types }), ...(ops && { ops }) }
+    const { jobId, runId, types, ops, last, name, commitEveryMs } = options
+    const given = Object.entries({ jobId, runId, types, ops }).filter(([, value]) => value !== undefined)
+    this.#filter = Object.fromEntries(given)
+    if (commitEveryMs !== undefined && name === undefined) throw new InvalidArgument("commitEveryMs needs name beside it")
+    this.#name = name
+    this.#begins = name !== undefined || last !== undefined
+    this.#commitEveryMs = commitEveryMs
     if (last !== undefined && options.after) throw new InvalidArgument("last stands in the place of after")
     this.#last = last
     this.#waitMaxMs = Math.min(WAIT_MAX_MS, timeoutMs / 4)
@@ -70,18 +92,19 @@ export class Follow {
 
   async *records(): AsyncGenerator<StoredRecord, void, undefined> {
     const { types, ops } = this.#filter
-    const filters = (types ?? ops) !== undefined || this.#last !== undefined
-    if (this.#store === undefined || filters) {
+    const needed = (types ?? ops) !== undefined || this.#last !== undefined ? [FILTERS] : []
+    if (this.#name !== undefined) needed.push(CURSORS)
+    if (this.#store === undefined || needed.length > 0) {
       const read = checked(await this.#connection.call("hello", ""))
       const hello = valueOf(read.body) as Partial<Hello> | null
-      if (filters && hello?.features?.includes(FEATURE) !== true) {
-        throw new ProtocolError(`the daemon is older: it has no ${FEATURE}`)
-      }
+      const missing = needed.filter((feature) => hello?.features?.includes(feature) !== true)
+      if (missing.length > 0) throw new ProtocolError(`the daemon is older: it has no ${missing.join(", ")}`)
       this.#store ??= hello?.store
       if (this.#last === 0) {
         // What is stored from now on, also if the next request has to be repeated.
         this.#last = undefined
         this.#after = read.position ?? 0
+        this.#begins = this.#name !== undefined
       }
     }
     let quietSince = this.#connection.now()
@@ -93,14 +116,30 @@ export class Follow {
       const records = arrayOf(checked(read).body) as StoredRecord[]
       const next = this.#nextOf(read)
       this.#seen.take(read, read.begunAfter ?? this.#after, records)
-      this.#last = undefined
+      this.#begins = false
       this.#after = next
       this.#epoch = read.epoch
-      yield* records
-      if (records.length > 0) quietSince = this.#connection.now()
+      for (const record of records) {
+        if (this.#name !== undefined) record.cursor = this.#name
+        yield record
+        await this.#commitDue({ position: record.position, epoch: record.epoch })
+      }
       // Only an answer that was not waited for is sure to hold everything that was acknowledged before.
-      else if (waitMs === 0 && this.#after >= (read.position ?? 0)) return
+      const ends = records.length === 0 && waitMs === 0 && this.#after >= (read.position ?? 0)
+      await this.#commitDue({ position: this.#after, epoch: this.#epoch }, ends)
+      if (ends) return
+      if (records.length > 0) quietSince = this.#connection.now()
     }
+  }
+
+  /** Sets the cursor to what the caller is done with, if it is time for it. */
+  async #commitDue(done: { position: number; epoch: string | undefined }, ends = false): Promise<void> {
+    if (this.#commitEveryMs === undefined || done.position <= this.#setTo) return
+    const now = this.#connection.now()
+    if (!ends && now - this.#setAt < this.#commitEveryMs) return
+    this.#setTo = done.position
+    this.#setAt = now
+    checked(await this.#connection.call("setCursor", textOf({ name: this.#name, store: this.#store, ...done })))
   }
 
   /** Returns where to go on: never before where it stands, or records would come twice. */
@@ -112,10 +151,11 @@ export class Follow {
   /** Returns the next answer, or nothing where the storage was closed. */
   async #ask(waitMs: number): Promise<Read | undefined> {
     const last = this.#last
-    const place = last === undefined ? { after: this.#after, waitMs, epoch: this.#epoch } : { last }
+    const start = last === undefined ? { after: this.#after } : { last }
+    const place = this.#begins ? { name: this.#name, ...start } : { after: this.#after, waitMs, epoch: this.#epoch }
     const args = { ...place, store: this.#store, ...this.#filter }
     try {
-      return await this.#connection.call("readAll", textOf(args), last === undefined ? waitMs : 0)
+      return await this.#connection.call("readAll", textOf(args), this.#begins ? 0 : waitMs)
     } catch (error) {
       if (error instanceof ClosedError) return undefined
       throw error

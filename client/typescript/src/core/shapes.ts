@@ -179,7 +179,7 @@ export interface RunSetting extends RunSettingFields {
  * A record as `readAll` and `follow` give it; `time` is the daemon's, in milliseconds since 1970.
  *
  * `epoch` names the start of the daemon that stored it, where the daemon knows: kept with the position, it shows
- * later whether the history is still the same.
+ * later whether the history is still the same. `cursor` is the name with which `follow` was called, for `commit`.
  */
 export interface StoredRecord {
   position: number
@@ -187,6 +187,16 @@ export interface StoredRecord {
   op: "storeJob" | "storeCheckpoint" | "storeEvent" | "storeRunSetting" | "deleteJob" | "deleteRun" | "redactRunSetting"
   value: { [field: string]: unknown }
   epoch?: string
+  cursor?: string
+}
+
+/** A cursor that the daemon keeps: `lag` is the count of positions after it. */
+export interface NamedCursor {
+  name: string
+  position: number
+  lag: number
+  /** Since it was set last. */
+  idleSeconds: number
 }
 
 /** What `deletions` gives: without `runId` the whole job was deleted, up to `position`. */

@@ -74,6 +74,13 @@ class SegmentRewriter:
                 if entry.header.type == EntryType.RECORDS:
                     self._begin_epochs(entry.header.position)
                     self._entry(_as_filled(entry.header, entry.data))
+                elif entry.header.type == EntryType.CURSORS:
+                    payload = entry.data[entry_format.ENTRY_HEADER_BYTES :]
+                    head, record = entry.header, Record(0, 0, payload)
+                    self._entry(
+                        Filled(head.position, head.time_ms, 0, entry_format.NO_SESSION, [record]),
+                        EntryType.CURSORS,
+                    )
         end = self._offset
         self._finish(
             SegmentHeader(segment.number, self._store, segment.first_position, previous_end, end, self._salt)
@@ -146,9 +153,12 @@ def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) 
     """Restore the sessions at the beginning of a segment, from its snapshot or from earlier segments."""
     if segment.has_snapshot:
         sessions.restore(survey.snapshot(segment))
-        guards = survey.guards(segment)
+        guards = survey.after_snapshot(segment, EntryType.GUARDS)
         if guards is not None:
             sessions.restore_guards(guards)
+        cursors = survey.after_snapshot(segment, EntryType.CURSORS)
+        if cursors is not None:
+            sessions.cursors.replay(cursors)
         return
     before = survey.segments[: segment.number - 1]
     start = max((earlier.number for earlier in before if earlier.has_snapshot), default=1)

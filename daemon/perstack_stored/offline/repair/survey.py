@@ -33,6 +33,7 @@ from perstack_stored.model.checksum import crc32c
 # Minimum size of a stored value with its place in the table.
 _RECORD_BYTES_MIN = 64
 _SALT_OFFSET = 56
+_HEAD_ITEMS = 3  # sessions, guards, cursors
 
 
 class WholeEntries(NamedTuple):
@@ -158,13 +159,13 @@ class DamageSurvey:
         entry = next(self.entries(segment, WholeEntries(start, segment.items[0].end)))
         return entry.data[entry_format.ENTRY_HEADER_BYTES :]
 
-    def guards(self, segment: Segment) -> memoryview | None:
-        """The deletion guards at the beginning of a segment, which has a snapshot; None if there are none."""
-        item = segment.items[1] if len(segment.items) > 1 else None
-        if item is None or item.header is None or item.header.type != EntryType.GUARDS:
-            return None
-        entry = next(self.entries(segment, WholeEntries(item.start, item.end)))
-        return entry.data[entry_format.ENTRY_HEADER_BYTES :]
+    def after_snapshot(self, segment: Segment, type: EntryType) -> memoryview | None:
+        """Guards or cursors at the beginning of a segment, which has a snapshot; None if there are none."""
+        for item in segment.items[1:_HEAD_ITEMS]:
+            if item.header is not None and item.header.type == type:
+                entry = next(self.entries(segment, WholeEntries(item.start, item.end)))
+                return entry.data[entry_format.ENTRY_HEADER_BYTES :]
+        return None
 
     def find_holes(self, known_position: int) -> Iterator[Segment]:
         """Determine the pieces of all segments; yields each segment when it is done.
@@ -175,7 +176,7 @@ class DamageSurvey:
         for segment in self.segments:
             self._scan(segment)
             self._cut_into_pieces(segment, known_position)
-            del segment.items[1:], segment.torn[:]  # may be many, in a long history
+            del segment.items[_HEAD_ITEMS:], segment.torn[:]  # may be many, in a long history
             yield segment
 
     # --- headers -----------------------------------------------------------------------------------
@@ -347,7 +348,7 @@ class _Pieces:
                 self._end_run()  # recovery wrote it again: the segment before has it
                 return
         else:
-            before = last = header.position - (header.type in entry_format.AT_HEAD)
+            before = last = header.position - (header.type in entry_format.BEFORE_NEXT)
         if before < self.position and header.type == EntryType.RECORDS:
             raise ConfigError(
                 f"position {header.position} stands at offset {item.start} of {self._segment.name}, after"
