@@ -12,7 +12,9 @@ from urllib.parse import quote
 import pytest
 
 from perstack_storage import Client
+from perstack_storage._inspect import limits
 from perstack_storage._inspect.routes import ROUTES
+from tests.docs.pages import ROOT
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import COMMAND, Inspector, running_inspector, stream, token_file
 from tests.helpers.raw_client import Raw, event, session, setting
@@ -208,6 +210,17 @@ def test_a_large_record_is_cut_in_the_timeline_and_whole_by_its_position(
     assert (answer.status, answer.error["code"]) == (413, "TOO_LARGE")
     position = client.store_event(event(jobId="job-l", runId="run-l", text=text))
     assert inspector.get(f"/api/records/{position}")["value"]["text"] == text
+
+
+def test_the_page_about_it_has_the_bounds_of_the_code() -> None:
+    page = (ROOT / "client/inspector/README.md").read_text()
+    for row in (
+        f"| connections, streams | {limits.CONNECTIONS_MAX:,}, {limits.STREAMS_MAX:,} |",
+        f"| requests at a time | {limits.REQUESTS_MAX}; more wait |",
+        f"| an answer | {limits.ANSWER_BYTES_MAX >> 20} MiB, else `TOO_LARGE` |",
+        f"| records kept for all streams | {limits.KEPT_RECORDS_MAX:,}, {limits.KEPT_BYTES_MAX >> 20} MiB |",
+    ):
+        assert row in page
 
 
 # --- who may ask -------------------------------------------------------------------------------------

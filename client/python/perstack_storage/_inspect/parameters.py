@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from perstack_storage._inspect import limits
 from perstack_storage._inspect.errors import GatewayError
 
-POSITION_MAX = (1 << 63) - 1
+POSITION_MAX = (1 << 53) - 1
 _ID_BYTES_MAX = 200
 _CURSOR_CHARS_MAX = 4096
 
