@@ -10,7 +10,9 @@ import { ProtocolError } from "perstack-storage-client"
 import { ROOT } from "./support.mjs"
 
 const FOLDER = join(ROOT, "proto/vectors")
-const STORES = new Set(["storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting"])
+const STORES = new Set([
+  "storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting", "deleteJob", "deleteRun", "redactRunSetting",
+])
 const FIELDS = new Set(["v", "op", "id", "session", "seq", "settled", "items", "timeoutMs"])
 
 function bytesOf(piece) {

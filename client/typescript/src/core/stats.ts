@@ -19,10 +19,21 @@ export interface Stats {
   uptimeSeconds: number
   sessions: number
   messages: number
-  journal: { segment: number; offset: number; syncs: number; syncSeconds: number; slowSyncs: number }
+  journal: {
+    segment: number
+    offset: number
+    syncs: number
+    syncSeconds: number
+    slowSyncs: number
+    /** Bytes before and after; `fault`: why a segment can't be packed, or "". */
+    packed: { segments: number; bytes: number; packedBytes: number; fault: string }
+  }
   /** By operation. */
   stored: { [op: string]: number }
   repeated: number
+  deletions: { stored: number; guards: number; guardsEndedEarly: number }
+  /** `fault`: why the last sweep failed, or "". */
+  retention: { sweeps: number; deleted: number; candidates: number; candidateBytes: number; fault: string }
   /** By code. */
   refused: { [code: string]: number }
   held: { requests: number; bytes: number }
