@@ -1,39 +1,27 @@
 // The connection of a client: one socket and one session for all calls of a thread.
 
-import { blamed, type Caller, callerOf, CALLERS_NOTED_MAX } from "../core/caller.js"
-import {
-  ClosedError,
-  DaemonUnavailable,
-  messageOf,
-  OutcomeUnknown,
-  refused,
-  StorageError,
-  TooMuchOutstanding,
-} from "../core/errors.js"
+import { blamed, callerOf, CALLERS_NOTED_MAX } from "../core/caller.js"
+import { ClosedError, refused, StorageError } from "../core/errors.js"
 import { ClientProtocol } from "../core/protocol.js"
 import { Read, type ReadOp } from "../core/reads.js"
 import type { Target } from "../wire/target.js"
 import { openWire, type Wire } from "../wire/wire.js"
 import { randomBytes } from "node:crypto"
 
-import type { Batch, Outcome } from "../core/batch.js"
+import type { Outcome } from "../core/batch.js"
 import { AllOrNone, type Condition, type FrameOp } from "../core/conditions.js"
 import { Absence } from "./absence.js"
 import { ListeningClock } from "./clock.js"
+import { DueTimer } from "./due_timer.js"
+import { asStorageError, givenUp, noAnswer, noSocket } from "./failures.js"
+import { OutstandingStores } from "./outstanding.js"
+import { WaitingReads } from "./waiting_reads.js"
 
 const RECONNECT_MIN_MS = 20
 const RECONNECT_MAX_MS = 500
-/** More reads wait here for their turn; those that wait for new records don't count. */
-const READS_IN_FLIGHT_MAX = 32
 
 /** These tell of the daemon, not of what is stored: they don't wait for the client's own stores. */
 const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
-
-interface Waiter {
-  resolve: (read: Read) => void
-  reject: (error: Error) => void
-  caller: Caller | undefined
-}
 
 /**
  * Stores and reads of one thread. Errors are those of `DaemonStorage`.
@@ -46,6 +34,9 @@ export class Connection {
   readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
   readonly #clock: ListeningClock
   readonly #absence: Absence
+  readonly #timer: DueTimer
+  readonly #outstanding: OutstandingStores
+  readonly #reads: WaitingReads
   readonly #callersMax: number
   #wire: Wire | undefined
   /** The wire has not taken a frame yet: it is not connected at the moment. */
@@ -55,16 +46,6 @@ export class Connection {
   /** Before the next connection; grows where connections end before anything is answered. */
   #delayMs = 0
   #turnDue = false
-  #timer: NodeJS.Timeout | undefined
-  #timerAt = Infinity
-  #ticking = false
-  #called = 0
-  #finished = 0
-  #outstandingBytes = 0
-  /** Each waits until so many stores are finished; in order. */
-  #flushes: { finished: number; resolve: () => void }[] = []
-  readonly #waiters = new Map<Read, Waiter>()
-  #readsHeld: Read[] = []
   #closing: (() => void)[] | undefined
   #closed = false
 
@@ -74,6 +55,9 @@ export class Connection {
     this.#callersMax = notesCallers ? CALLERS_NOTED_MAX : 0
     this.#clock = new ListeningClock(target.timeoutMs)
     this.#absence = new Absence(target)
+    this.#timer = new DueTimer(this.#clock, (limitsAt) => this.#turn(limitsAt))
+    this.#outstanding = new OutstandingStores(target)
+    this.#reads = new WaitingReads(this.#protocol, target.timeoutMs)
   }
 
   /** The time that limits on the daemon's silence are measured in. */
@@ -83,16 +67,15 @@ export class Connection {
 
   /** Queues one value, or an atomic batch, of which the bytes are not to change any more; resolves to its position. */
   store(op: FrameOp, body: Uint8Array, condition?: Condition): Promise<number> {
-    const caller = this.#called - this.#finished < this.#callersMax ? callerOf(this.store) : undefined
+    const outstanding = this.#outstanding
+    const caller = outstanding.called - outstanding.finished < this.#callersMax ? callerOf(this.store) : undefined
     return new Promise((resolve, reject) => {
       this.#checkOpen()
-      this.#checkRoom()
+      outstanding.checkRoom()
       const all = condition instanceof AllOrNone ? condition : undefined
-      this.#called += 1
-      this.#outstandingBytes += body.length
+      outstanding.begin(body.length)
       const settle = (outcome: Outcome | Error): void => {
-        this.#finished += 1
-        this.#outstandingBytes -= body.length
+        outstanding.finish(body.length)
         if (typeof outcome === "number") resolve(outcome)
         else if (outcome instanceof Error) reject(blamed(outcome, caller))
         else reject(blamed(refused(all?.refusedOp(outcome) ?? op, outcome), caller))
@@ -115,24 +98,15 @@ export class Connection {
     return new Promise((resolve, reject) => {
       this.#checkOpen()
       const read = new Read(op, args, this.#clock.now() + this.#target.timeoutMs + waitMs, { waitMs })
-      this.#waiters.set(read, { resolve, reject, caller })
-      if (waitMs === 0 && !STATES.has(op)) read.after = this.#called
-      if (waitMs > 0) this.#protocol.reads.add(read)
-      else this.#readsHeld.push(read)
+      if (waitMs === 0 && !STATES.has(op)) read.after = this.#outstanding.called
+      this.#reads.add(read, { resolve, reject, caller })
       this.#turnSoon()
     })
   }
 
   /** Waits until every store called for so far has its outcome: they come in the order of the calls. */
   flush(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#flushes.push({ finished: this.#called, resolve })
-      this.#endFlushes()
-    })
-  }
-
-  #endFlushes(): void {
-    while ((this.#flushes[0]?.finished ?? Infinity) <= this.#finished) this.#flushes.shift()?.resolve()
+    return this.#outstanding.flush()
   }
 
   /** Lets what was called for come to its end, then closes the socket. Later calls fail; so do waiting ones. */
@@ -141,8 +115,8 @@ export class Connection {
       if (this.#closed) return resolve()
       this.#closing ??= []
       this.#closing.push(resolve)
-      for (const read of this.#waiters.keys()) {
-        if (read.waitMs > 0) this.#endRead(read, new ClosedError("the client was closed"))
+      for (const read of this.#reads.all()) {
+        if (read.waitMs > 0) this.#reads.end(read, new ClosedError("the client was closed"))
       }
       this.#turnSoon()
     })
@@ -152,22 +126,12 @@ export class Connection {
   drop(): void {
     this.#closing ??= []
     this.#closed = true
-    clearTimeout(this.#timer)
+    this.#timer.stop()
     this.#dropWire()
   }
 
   #checkOpen(): void {
     if (this.#closing !== undefined) throw new ClosedError("the client is closed")
-  }
-
-  #checkRoom(): void {
-    const { maxOutstanding, maxOutstandingBytes } = this.#target
-    const outstanding = this.#called - this.#finished
-    if (outstanding >= maxOutstanding || this.#outstandingBytes >= maxOutstandingBytes) {
-      throw new TooMuchOutstanding(
-        `${outstanding} stores with ${this.#outstandingBytes} bytes are unanswered: await some of them first`,
-      )
-    }
   }
 
   #turnSoon(): void {
@@ -188,13 +152,13 @@ export class Connection {
         if (this.#protocol.silent(limitsAt)) this.#dropWire()
         this.#giveUpOverdue(limitsAt)
       }
-      this.#startReads()
+      this.#reads.start(this.#outstanding.finished)
       if (this.#mayConnect(now)) this.#send(now)
     } catch (error) {
       const failed = asStorageError(error)
       this.#failAll(() => failed)
     }
-    this.#endFlushes()
+    this.#outstanding.endFlushes()
     this.#rest()
     if (this.#opening) this.#absence.waits(now)
     this.#setTimer(now)
@@ -202,73 +166,24 @@ export class Connection {
 
   /** Whether there is a connection, or one may be tried. Where no daemon can be, everything fails. */
   #mayConnect(now: number): boolean {
-    if (this.#wire !== undefined || (this.#protocol.idle && this.#readsHeld.length === 0)) return true
+    if (this.#wire !== undefined || (this.#protocol.idle && !this.#reads.held)) return true
     const what = this.#absence.look(now)
-    if (what === "never") {
-      const { endpoint } = this.#target
-      const message = `no daemon at ${endpoint}: there is no socket; a daemon is started with: ${this.#absence.command}`
-      this.#failAll(() => new DaemonUnavailable(message))
-    }
+    if (what === "never") this.#failAll(() => noSocket(this.#target, this.#absence.command))
     return what === "try"
   }
 
   #giveUpOverdue(now: number): void {
     const { timeoutMs } = this.#target
+    const unavailable = () => noAnswer(this.#target, this.#wire?.trouble ?? this.#trouble, this.#absence.command)
     if (this.#protocol.givesUpAt(timeoutMs) <= now) {
       // With the socket goes what it has not delivered yet: a store given up must not arrive later.
       this.#dropWire()
-      for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.settle((gone) => this.#givenUp(gone))
+      for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.settle((gone) => givenUp(gone, this.#target, unavailable))
     }
-    for (const read of this.#waiters.keys()) {
-      if (this.#deadlineOf(read) > now) continue
-      this.#endRead(read, read.error === undefined ? this.#unavailable() : refused(read.op, read.error))
+    for (const read of this.#reads.all()) {
+      if (this.#reads.deadlineOf(read, this.#outstanding.finished) > now) continue
+      this.#reads.end(read, read.error === undefined ? unavailable() : refused(read.op, read.error))
     }
-  }
-
-  #givenUp(batch: Batch): StorageError {
-    const { endpoint, timeoutMs } = this.#target
-    if (batch.error !== undefined) return refused(batch.stores[0]?.op ?? "store", batch.error)
-    if (!batch.sentEver) return this.#unavailable()
-    return new OutcomeUnknown(
-      `a store was sent to ${endpoint} and not answered within ${timeoutMs / 1000} s: the outcome is unknown`,
-    )
-  }
-
-  #unavailable(): DaemonUnavailable {
-    const { endpoint, timeoutMs, keys } = this.#target
-    const refused = keys === undefined ? "" : "the daemon's key is another one, or it does not let ours in; or "
-    const trouble = this.#wire?.trouble ?? this.#trouble
-    return new DaemonUnavailable(
-      `no answer from ${endpoint} within ${timeoutMs / 1000} s${trouble && ` (${trouble})`}; ` +
-        `${refused}a daemon is started with: ${this.#absence.command}`,
-    )
-  }
-
-  #startReads(): void {
-    const { reads } = this.#protocol
-    let room = READS_IN_FLIGHT_MAX
-    for (const read of reads) if (read.waitMs === 0) room -= 1
-    this.#readsHeld = this.#readsHeld.filter((read) => {
-      if (room <= 0 || read.after > this.#finished) return true
-      room -= 1
-      read.deadline = Math.max(read.deadline, this.#protocol.stores.progressAt + this.#target.timeoutMs)
-      reads.add(read)
-      return false
-    })
-  }
-
-  /** When a read fails. While it waits for stores, and the daemon takes them, its time does not run. */
-  #deadlineOf(read: Read): number {
-    if (read.after <= this.#finished) return read.deadline
-    return Math.max(read.deadline, this.#protocol.stores.progressAt + this.#target.timeoutMs)
-  }
-
-  #endRead(read: Read, error?: Error): void {
-    const waiter = this.#waiters.get(read)
-    this.#waiters.delete(read)
-    if (!this.#protocol.reads.delete(read)) this.#readsHeld = this.#readsHeld.filter((held) => held !== read)
-    if (error === undefined) waiter?.resolve(read)
-    else waiter?.reject(blamed(error, waiter.caller))
   }
 
   /** Hands over every frame that may go now. */
@@ -334,7 +249,7 @@ export class Connection {
       const failed = asStorageError(error)
       this.#failAll(() => failed)
     }
-    for (const read of this.#protocol.reads) if (read.done) this.#endRead(read, read.failure)
+    for (const read of this.#protocol.reads) if (read.done) this.#reads.end(read, read.failure)
     this.#turnSoon()
   }
 
@@ -347,12 +262,12 @@ export class Connection {
   #failAll(reason: () => StorageError): void {
     this.#dropWire()
     for (const batch of this.#protocol.abandon(Infinity)) batch.settle(reason)
-    for (const read of this.#waiters.keys()) this.#endRead(read, reason())
+    for (const read of this.#reads.all()) this.#reads.end(read, reason())
   }
 
   /** Leaves nothing under way that would keep the process alive when nothing is outstanding. */
   #rest(): void {
-    if (!this.#protocol.idle || this.#readsHeld.length > 0) return
+    if (!this.#protocol.idle || this.#reads.held) return
     this.#absence.rests()
     if (this.#wire?.rest() === false) this.#dropWire()
     if (this.#closing === undefined) return
@@ -364,34 +279,9 @@ export class Connection {
   #setTimer(now: number): void {
     const { timeoutMs } = this.#target
     let due = this.#protocol.givesUpAt(timeoutMs)
-    for (const read of this.#waiters.keys()) due = Math.min(due, this.#deadlineOf(read))
+    for (const read of this.#reads.all()) due = Math.min(due, this.#reads.deadlineOf(read, this.#outstanding.finished))
     if (this.#wire !== undefined && !this.#opening && due < Infinity) due = Math.min(due, this.#protocol.due())
-    if (due === Infinity) {
-      clearTimeout(this.#timer)
-      this.#timer = undefined
-      this.#timerAt = Infinity
-      this.#ticking = false
-      return
-    }
-    if (!this.#ticking) this.#clock.tick(true)
-    this.#ticking = true
-    const tickAt = now + this.#clock.tickMs
-    due = this.#clock.trusted ? Math.min(due, tickAt) : tickAt
-    if (due < this.#timerAt) {
-      // Later ones stay: it fires too early then, and is set again.
-      clearTimeout(this.#timer)
-      this.#timerAt = due
-      this.#timer = setTimeout(() => this.#onTimer(), Math.max(Math.ceil(due - now), 1))
-    }
-  }
-
-  #onTimer(): void {
-    this.#timer = undefined
-    this.#timerAt = Infinity
-    this.#clock.tick()
-    const limitsAt = this.#clock.trusted ? this.#clock.now() : undefined
-    // Timers come before the sockets in a turn of the event loop: first what has arrived is taken.
-    setImmediate(() => this.#turn(limitsAt))
+    this.#timer.set(now, due)
   }
 
   #dropWire(): void {
@@ -403,8 +293,4 @@ export class Connection {
     this.#protocol.disconnected()
     wire.close()
   }
-}
-
-function asStorageError(error: unknown): StorageError {
-  return error instanceof StorageError ? error : new StorageError(`the client failed: ${messageOf(error)}`, { cause: error })
 }
