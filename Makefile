@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage cursor-kills planted inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
+.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills planted inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile

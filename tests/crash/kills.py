@@ -17,7 +17,7 @@ def kill_rounds(folder: Path, rounds: Rounds) -> Verdict:
 
     def kill(number: int) -> float:
         if number % FOLLOWER_EVERY == FOLLOWER_EVERY - 1:
-            _kill_worker(daemon, rounds.rng.choice(("index", "tree")))
+            _kill_worker(daemon, rounds.rng.choice(("index", "tree", "keeper")))
             return 0
         daemon.kill()
         return ready_again(daemon)
@@ -26,7 +26,7 @@ def kill_rounds(folder: Path, rounds: Rounds) -> Verdict:
 
 
 def _kill_worker(daemon: RunningDaemon, kind: str) -> None:
-    """It may be down already, and waits to be started again."""
+    """It may be down already, and waits to be started again; the keeper may have nothing to do."""
     if (pid := daemon.workers().get(kind)) is not None:
         os.kill(pid, signal.SIGKILL)
 

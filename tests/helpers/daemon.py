@@ -111,6 +111,8 @@ class RunningDaemon:
                 if b"perstack_stored.projection.worker" in arguments:
                     kind = arguments[arguments.index(b"perstack_stored.projection.worker") + 1]
                     found[kind.decode()] = int(pid)
+                elif b"perstack_stored.keeper.worker" in arguments:
+                    found["keeper"] = int(pid)
         return found
 
     def events(self, name: str) -> list[dict[str, Any]]:

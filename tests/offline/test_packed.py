@@ -17,9 +17,11 @@ from perstack_stored.offline.backup.restore import restore
 from perstack_stored.offline.dump import Wanted, dump
 from perstack_stored.offline.locked import locked_datadir
 from tests.helpers.daemon import files_of
+from tests.helpers.datadir import JournalFolder
 from tests.helpers.packed import pack_all
 from tests.offline.bases import copy_base, run, segments
 from tests.offline.inprocess import Checked, Items, Repaired, Started
+from tests.offline.packed_flips import flip_all, make
 from tests.offline.test_check import flip
 
 BLOCK_BYTES = 1024
@@ -146,6 +148,13 @@ def test_each_flipped_byte_of_a_packed_segment_is_named(packed: Path) -> None:
             assert path.read_bytes() == bad
         path.write_bytes(data)
     assert not Checked(packed).lines
+
+
+def test_flipped_bits_in_blocks_of_the_keepers_size_are_named(tmp_path: Path) -> None:
+    """`make packed-flips` tries ten thousand."""
+    folder = JournalFolder(tmp_path / "journal")
+    figures = flip_all(folder, make(folder), 12, Random(3))
+    assert figures["named"] == 12
 
 
 BLOCK = 300
