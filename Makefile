@@ -121,6 +121,9 @@ planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and s
 cursor-kills: $(STAMP) ## kill daemon and named subscriber KILLS=1000 times; SEED=1
 	@$(BIN)/python -m tests.crash.cursor_kills $(or $(KILLS),1000) $(or $(SEED),1)
 
+packed-flips: $(STAMP) ## flip bits at PLACES=10000 places of packed segments; SEED=7
+	@$(BIN)/python -m tests.offline.packed_flips --places $(or $(PLACES),10000) --seed $(or $(SEED),7)
+
 damage: $(STAMP) ## damage a base at PLACES=5000 places; SEED=1
 	@$(BIN)/python -m tests.offline.damage --places $(or $(PLACES),5000) --seed $(or $(SEED),1)
 

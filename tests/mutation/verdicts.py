@@ -16,6 +16,7 @@ _REPAIR = "tests/offline/test_repair.py"
 _DELETIONS = "tests/unit/store/test_deletions.py"
 _CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one"
 _PACKED = "tests/unit/journal/test_packed_segments.py"
+_WRITER = "tests/unit/journal/test_writer.py"
 _PACK = "tests/unit/keeper/test_pack.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
@@ -91,6 +92,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "journal/packed_format.py: decode_table: checksum": (_PACKED,),
     "journal/packed_format.py: unpack_block: checksum": (_PACKED,),
     "a packed segment is not compared with the plain one": (_PACK,),
+    "keeper/pack.py: pack_segment: rename": (_PACK,),
+    "keeper/pack.py: _exchange: exchange": (_PACK,),
+    "keeper/pack.py: _exchange: sync": (_PACK,),
+    "keeper/pack.py: _exchange: rename": (_PACK,),
+    "a recycled file keeps its salt": (_WRITER,),
+    "a clean stop goes on where old bytes stand": (_WRITER,),
+    "journal/preallocation.py: _recycled: rename": (_WRITER,),
     "a file is recycled while somebody reads it": (
         "tests/unit/journal/test_writer.py::test_a_file_that_a_reader_holds_open_is_not_used_again",
     ),
@@ -180,6 +188,9 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
 
 ARGUED: dict[str, str] = {
     "journal/writer.py: close: sync": "the mark's own sync, right behind, covers all that was written before",
+    "keeper/pack.py: pack_segment: sync": (
+        "a power cut brings the plain segment back, which holds the same; it is left to nobody else"
+    ),
     "the proven offset is ignored": (
         "the end that was reached is held against the proven offset once more, right behind, and named alike"
     ),

@@ -120,3 +120,32 @@ def test_the_plain_file_is_left_as_the_spare_once(folder: JournalFolder, options
         pack(folder)
         assert folder.snapshot()[SPARE_NAME] == b"waits"
     assert is_packed(folder)
+
+
+class NamesOnDisk(FileSystem):
+    """Knows whether a power cut could take back an exchange of names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending = False
+        self.spares: list[bool] = []
+
+    def exchange(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        super().exchange(source, target, source_dir=source_dir, target_dir=target_dir)
+        self.pending = True
+
+    def sync(self, fd: int) -> None:
+        super().sync(fd)
+        self.pending = False
+
+    def rename(self, source: str, target: str, *, source_dir: int, target_dir: int) -> None:
+        super().rename(source, target, source_dir=source_dir, target_dir=target_dir)
+        if target == SPARE_NAME:
+            self.spares.append(self.pending)
+
+
+def test_the_spare_is_offered_when_no_power_cut_brings_it_back_as_the_segment(folder: JournalFolder) -> None:
+    """The server overwrites it: under its old name it would be damage."""
+    files = NamesOnDisk()
+    pack(folder, files)
+    assert files.spares == [False]
