@@ -1,5 +1,6 @@
 """Export as OTLP: a receiver gets each run as a trace, once, whatever happens in between."""
 
+import io
 import json
 import subprocess
 import threading
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from perstack_storage._otlp import protobuf
 from perstack_storage._otlp.delivery import checked_url, headers_of
 from perstack_storage._otlp.state import State
 from tests.helpers.daemon import RunningDaemon, running_daemon
@@ -19,6 +21,54 @@ from tests.inspector import runs
 from tests.inspector.storing import store
 
 START = 1_795_000_000_000
+
+
+def fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Numbers and values of the fields of a message in protobuf."""
+    reader = io.BytesIO(data)
+    while key := reader.read(1):
+        number, kind = varint(key, reader) >> 3, key[0] & 7
+        if kind == 0:
+            yield number, varint(reader.read(1), reader)
+        else:
+            yield number, reader.read(8 if kind == 1 else varint(reader.read(1), reader))
+
+
+def varint(first: bytes, reader: io.BytesIO) -> int:
+    number, shift, byte = first[0] & 0x7F, 7, first[0]
+    while byte & 0x80:
+        byte = reader.read(1)[0]
+        number |= (byte & 0x7F) << shift
+        shift += 7
+    return number
+
+
+def within(data: bytes, *path: int) -> list[Any]:
+    """The values of the fields along a path."""
+    found: list[Any] = [data]
+    for number in path:
+        found = [value for message in found for field, value in fields(message) if field == number]
+    return found
+
+
+def spans_of(body: bytes) -> list[dict[str, Any]]:
+    """The spans of a request, as OTLP's JSON names their fields."""
+    return [span_of(span) for span in within(body, 1, 2, 2)]
+
+
+def span_of(message: bytes) -> dict[str, Any]:
+    got = dict(fields(message))
+    values = {}
+    for attribute in within(message, 9):
+        ((kind, value),) = fields(within(attribute, 2)[0])
+        values[within(attribute, 1)[0].decode()] = value.decode() if kind == 1 else value
+    span = {
+        "traceId": got[1].hex(), "spanId": got[2].hex(), "name": got[5].decode(), "kind": got[6],
+        "start": int.from_bytes(got[7], "little"), "end": int.from_bytes(got[8], "little"),
+        "attributes": values, "code": within(got[15], 3)[0],
+        "message": b"".join(within(got[15], 2)).decode(),
+    }  # fmt: skip
+    return span | ({"parentSpanId": got[4].hex()} if 4 in got else {})
 
 
 class FakeReceiver:
@@ -38,6 +88,7 @@ class FakeReceiver:
                 data = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(data)))
+                self.send_header("content-type", "application/json")
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -53,12 +104,7 @@ class FakeReceiver:
         self.requests.append((path, headers, body))
         if self.answers:
             return self.answers.pop(0)
-        found = [
-            span
-            for resource in json.loads(body)["resourceSpans"]
-            for scope in resource["scopeSpans"]
-            for span in scope["spans"]
-        ]
+        found = spans_of(body)
         if any(span["name"] in self.bad_names for span in found):
             return 400, {}
         self.spans |= {(span["traceId"], span["spanId"]): span for span in found}
@@ -99,17 +145,13 @@ def run(daemon: RunningDaemon, receiver: FakeReceiver, *more: str) -> "subproces
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def attributes(span: Any) -> dict[str, Any]:
-    return {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
-
-
 def test_a_job_is_a_trace_of_runs_steps_and_tools(daemon: RunningDaemon, receiver: FakeReceiver) -> None:
     done = run(daemon, receiver)
     assert done.returncode == 0, done.stderr
     assert {path for path, _, _ in receiver.requests} == {"/v1/traces"}
     (asked,) = [
         span for span in receiver.named("invoke_agent @acme/release-manager@2.0.0")
-        if attributes(span)["perstack.run.id"] == "run-1"
+        if span["attributes"]["perstack.run.id"] == "run-1"
     ]  # fmt: skip
     children = receiver.named("invoke_agent @acme/researcher@1.0.0") + receiver.named(
         "invoke_agent @acme/reviewer@1.0.0"
@@ -124,15 +166,15 @@ def test_a_job_is_a_trace_of_runs_steps_and_tools(daemon: RunningDaemon, receive
         "execute_tool searchFiles",
     ]  # fmt: skip
     for span in receiver.spans.values():
-        assert int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"])
+        assert span["start"] <= span["end"]
         assert (len(span["traceId"]), len(span["spanId"])) == (32, 16)
     (chat, *_) = receiver.named("chat model-1")
-    assert attributes(chat)["gen_ai.usage.input_tokens"] == "1800"
-    assert attributes(chat)["gen_ai.provider.name"] == "anthropic"
+    assert chat["attributes"]["gen_ai.usage.input_tokens"] == 1800
+    assert chat["attributes"]["gen_ai.provider.name"] == "anthropic"
     (failed,) = receiver.named("execute_tool exec")
-    assert failed["status"]["code"] == 2
+    assert failed["code"] == 2
     (stopped,) = receiver.named("invoke_agent @acme/importer@0.9.1")
-    assert stopped["status"]["message"] == "AI_APICallError"
+    assert stopped["message"] == "AI_APICallError"
     assert not receiver.named("invoke_agent @acme/summarizer@1.0.0")  # it has not ended
 
 
@@ -182,10 +224,18 @@ def test_what_a_receiver_says_of_its_refusals_is_passed_on(
     done = run(daemon, receiver)
     assert done.returncode == 1
     assert "refuses 3 spans: too old" in done.stderr
-    receiver.answers = [(401, {})]
-    done = run(daemon, receiver)
-    assert done.returncode == 1
-    assert "answers 401" in done.stderr
+    for status in (401, 415):
+        receiver.answers = [(status, {})]
+        done = run(daemon, receiver)
+        assert done.returncode == 1
+        assert f"answers {status}" in done.stderr
+
+
+def test_an_answer_in_protobuf_is_understood() -> None:
+    partial = b"\x08\x03\x12\x07too old"
+    assert protobuf.rejected(b"\x0a" + bytes([len(partial)]) + partial) == (3, "too old")
+    for other in (b"", b"\x0a\x00", b"<html>", bytes(range(256)), b"\xff" * 100):
+        assert protobuf.rejected(other)[0] >= 0
 
 
 def test_it_goes_on_where_it_was(tmp_path: Path, receiver: FakeReceiver) -> None:
@@ -200,7 +250,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path, receiver: FakeReceiver) -> None
         store(daemon.endpoint, calls[middle:])
         assert run(daemon, receiver, "--state", state).returncode == 0
         (whole,) = receiver.named("invoke_agent @acme/report-writer@1.2.0")
-        assert int(whole["startTimeUnixNano"]) == (START + 12) * 1_000_000
+        assert whole["start"] == (START + 12) * 1_000_000
         parts = [span for span in receiver.spans.values() if span.get("parentSpanId") == whole["spanId"]]
         assert len(parts) == 10
         receiver.requests.clear()

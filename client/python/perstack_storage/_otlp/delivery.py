@@ -4,23 +4,25 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from perstack_storage._core.jsonio import dumps, loads
-from perstack_storage._otlp import semconv
-from perstack_storage._otlp.spans import Span, attributes
+from perstack_storage._core.jsonio import loads
+from perstack_storage._otlp import protobuf, semconv
+from perstack_storage._otlp.spans import Span
 from perstack_storage._version import __version__
 
 SPANS_MAX = 512
 """Spans of a request."""
 _PATH = "/v1/traces"
+_FORM = "application/x-protobuf"
+_SCOPE = ("perstack-stored", __version__)
 _TIMEOUT_S = 30.0
 _WAIT_MIN_S, _WAIT_MAX_S = 0.5, 30.0
 _AGAIN = frozenset({408, 429, 502, 503, 504})
 _ANSWER_BYTES_MAX = 1 << 20
-_UNAUTHORIZED = frozenset({401, 403, 404, 405})
+_TAKES_NONE = frozenset({401, 403, 404, 405, 415})
 
 
 class NotDelivered(Exception):  # noqa: N818 - an answer to the person, not a fault
@@ -78,7 +80,7 @@ class Delivery:
 
     def __init__(self, receiver: Receiver, store: str, say: Callable[[str], None]) -> None:
         self._receiver = receiver
-        self._resource = attributes({semconv.SERVICE: receiver.service, semconv.STORE: store})
+        self._resource: dict[str, str | int] = {semconv.SERVICE: receiver.service, semconv.STORE: store}
         self._say = say
         self._opener = urllib.request.build_opener(_NoRedirects())
         self.sent = self.refused = 0
@@ -94,10 +96,10 @@ class Delivery:
 
     def _send(self, spans: list[Span]) -> None:
         """Send a batch; where it is refused, its halves, so that one bad span does not take others along."""
-        status = self._post(self._body(spans))
+        status = self._post(protobuf.request(spans, self._resource, _SCOPE))
         if status is None:
             self.sent += len(spans)
-        elif status in _UNAUTHORIZED:
+        elif status in _TAKES_NONE:
             raise NotDelivered(f"{self._receiver.address} answers {status}")
         elif len(spans) == 1:
             self.refused += 1
@@ -106,11 +108,6 @@ class Delivery:
             middle = len(spans) // 2
             self._send(spans[:middle])
             self._send(spans[middle:])
-
-    def _body(self, spans: Iterable[Span]) -> bytes:
-        scope = {"name": "perstack-stored", "version": __version__}
-        scoped = [{"scope": scope, "spans": [span.as_json() for span in spans]}]
-        return dumps({"resourceSpans": [{"resource": {"attributes": self._resource}, "scopeSpans": scoped}]})
 
     def _post(self, body: bytes) -> int | None:
         """Returns the status of a refusal; None where all were taken."""
@@ -128,11 +125,11 @@ class Delivery:
 
     def _once(self, body: bytes) -> tuple[int | None, float]:
         """One try: None, a status, or 0 where nobody answered; and how long to wait."""
-        headers = {**self._receiver.headers, "content-type": "application/json"}
+        headers = {**self._receiver.headers, "content-type": _FORM, "accept": f"{_FORM}, application/json"}
         request = urllib.request.Request(self._receiver.address, body, headers)  # noqa: S310 - http or https
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                self._note_partial(answer.read(_ANSWER_BYTES_MAX))
+                self._note_partial(answer.read(_ANSWER_BYTES_MAX), answer.headers.get_content_type())
                 return None, 0
         except urllib.error.HTTPError as error:
             with error:
@@ -141,16 +138,20 @@ class Delivery:
         except OSError:
             return 0, 0
 
-    def _note_partial(self, body: bytes) -> None:
+    def _note_partial(self, body: bytes, form: str) -> None:
         """Says what a receiver has not taken of a batch: it may not be sent again."""
-        try:
-            partial: Any = loads(body)["partialSuccess"]
-            rejected, message = int(partial.get("rejectedSpans", 0)), str(partial.get("errorMessage", ""))
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return
-        if rejected:
-            self.refused += rejected
-            self._say(f"the receiver refuses {rejected} spans: {message[:200]}")
+        number, message = _rejected_in_json(body) if form == "application/json" else protobuf.rejected(body)
+        if number > 0:
+            self.refused += number
+            self._say(f"the receiver refuses {number} spans: {message[:200]}")
+
+
+def _rejected_in_json(body: bytes) -> tuple[int, str]:
+    try:
+        partial: Any = loads(body)["partialSuccess"]
+        return int(partial.get("rejectedSpans", 0)), str(partial.get("errorMessage", ""))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return 0, ""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

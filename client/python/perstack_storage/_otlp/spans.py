@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,10 +21,7 @@ TYPES = (
 )  # fmt: skip
 """Types of events that spans are made of; no deltas."""
 _GENERATED = frozenset({"callTools", "callInteractiveTool", "callDelegate"})
-_NANOS = 1_000_000
-_TIME_MAX = (1 << 63) // _NANOS
 INTERNAL, CLIENT = 1, 3
-OK, ERROR = 1, 2
 
 
 class Span(NamedTuple):
@@ -39,28 +36,6 @@ class Span(NamedTuple):
     end: float
     attributes: dict[str, str | int]
     error: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The span in OTLP's JSON."""
-        start = min(max(0, int(self.start * _NANOS)), _TIME_MAX * _NANOS)
-        span: dict[str, Any] = {
-            "traceId": self.trace, "spanId": self.id, "name": self.name[:NAME_CHARS_MAX], "kind": self.kind,
-            "startTimeUnixNano": str(start), "endTimeUnixNano": str(max(start, int(self.end * _NANOS))),
-            "attributes": attributes(self.attributes),
-            "status": {"code": ERROR, "message": self.error[:1000]} if self.error else {"code": OK},
-        }  # fmt: skip
-        if self.parent:
-            span["parentSpanId"] = self.parent
-        return span
-
-
-def attributes(values: Mapping[str, str | int]) -> list[dict[str, Any]]:
-    """Attributes in OTLP's JSON; what is empty is left out."""
-    return [
-        {"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
-        for key, value in values.items()
-        if value != ""
-    ]
 
 
 def _id(size: int, *parts: object) -> str:
