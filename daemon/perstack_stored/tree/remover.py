@@ -4,6 +4,7 @@ Files go whose names the tree gives, where no other kind of file has that name. 
 stay, and with them their folders. Folders are opened step by step, so that no link leads out of the base.
 """
 
+import contextlib
 import errno
 import re
 import time
@@ -118,7 +119,8 @@ class Remover:
     def _unlink_all(self, fd: int, is_ours: Callable[[str], bool]) -> None:
         while names := self._files.some_files(fd, is_ours, _LISTED_AT_ONCE):
             for name in names:
-                self._files.unlink(name, dir_fd=fd)
+                with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+                    self._files.unlink(name, dir_fd=fd)
                 self.removed += 1
                 if self.removed % UNLINKED_AT_ONCE == 0:
                     self._beat()

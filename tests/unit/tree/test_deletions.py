@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree import remover
 from perstack_stored.tree.write import divided
@@ -49,6 +51,25 @@ def test_a_deleted_job_leaves_nothing(base: Base) -> None:
     grow(base)
     assert not (base.path / "jobs/job-1").exists()
     assert base.files() == {path: data for path, data in before.items() if "job-2/" in path}
+
+
+def test_files_that_somebody_removes_meanwhile_do_no_harm(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(base)
+    grow(base)
+    listing = FileSystem.some_files
+
+    def removing(self: FileSystem, dir_fd: int, wanted: Callable[[str], bool], most: int) -> list[str]:
+        names = listing(self, dir_fd, wanted, most)
+        for name in names[:1]:
+            os.unlink(name, dir_fd=dir_fd)
+        return names
+
+    monkeypatch.setattr(FileSystem, "some_files", removing)
+    delete(base)
+    grow(base)
+    assert not (base.path / "jobs/job-1").exists()
 
 
 def test_a_deleted_run_takes_its_checkpoints_along(base: Base) -> None:
