@@ -7,6 +7,7 @@ README must be in a walk: who changes one changes the walk too.
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -83,12 +84,19 @@ def _type(terminal: Terminal, step: Typed, kept: dict[str, str]) -> str:
     return f"{said}\n--- shown, {status}:\n{shown}"
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """The newcomer's folder. Its path is short: a Unix socket's path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="walk-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.timeout(SECONDS)
-def test_the_walks_show_what_they_say(tmp_path: Path) -> None:
+def test_the_walks_show_what_they_say(home: Path) -> None:
     need(shutil.which("npm") is not None, "install nodejs and npm")
     for op, value in captured_run("b"):  # with three delegates; as Perstack writes it
-        store(tmp_path / "look/perstack", op, value)
-    faults = [fault for name in WALKS for fault in walk_through(name, tmp_path)]
+        store(home / "look/perstack", op, value)
+    faults = [fault for name in WALKS for fault in walk_through(name, home)]
     assert not faults, "\n\n".join(faults)
 
 
