@@ -58,6 +58,16 @@ def flip_head(number: int) -> Damage:
     return lambda base: flip(segments(base)[number], 80)
 
 
+def flip_text(text: bytes) -> Damage:
+    def damage(base: Path) -> None:
+        for path in segments(base):
+            place = path.read_bytes().rfind(text)
+            if place >= 0:
+                flip(path, place)
+
+    return damage
+
+
 def drop(number: int) -> Damage:
     return lambda base: segments(base)[number].unlink()
 
@@ -250,6 +260,29 @@ def test_a_repair_takes_over_the_epochs(base_of_segments: Path, damage: Damage) 
         assert after.items() <= before.items()
         assert new[1] not in before.values()
         assert list(client.follow(21, epoch=before[21], idle_s=0))
+
+
+@pytest.mark.parametrize("damage", [flip_head(-1), flip_text(b"after the cursor")])
+def test_a_repair_keeps_the_named_cursors(base_of_segments: Path, damage: Damage) -> None:
+    """Those that were set in the damaged segment, and those at its head."""
+    base = base_of_segments
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
+        client.set_cursor("early", 2)
+        store(daemon.endpoint, [event("before the cursor")])
+        assert daemon.stop() == 0
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
+        client.set_cursor("late", 5)
+        store(daemon.endpoint, [event("after the cursor")])
+        before = [(one["name"], one["position"]) for one in client.cursors()]
+        assert before == [("early", 2), ("late", 5)]
+        assert daemon.stop() == 0
+    assert not Checked(base).findings
+    damage(base)
+    assert Repaired(base).done
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
+        found = [(one["name"], one["position"]) for one in client.cursors()]
+        assert found == before
+        assert daemon.stop() == 0
 
 
 def test_a_start_that_finds_damage_names_the_repair(base: Path) -> None:
