@@ -173,6 +173,18 @@ _BUGS = (
         "name",
     ),
     _Bug(
+        "a setting is read that was redacted",
+        "index/deletions.py",
+        "(is_setting or not of_settings)",
+        "not of_settings",
+    ),
+    _Bug(
+        "the setting of a redaction is shown with its secrets",
+        "read/window.py",
+        "frozenset({int(Kind.RUN_SETTING), int(Kind.DELETION)})",
+        "frozenset({int(Kind.RUN_SETTING)})",
+    ),
+    _Bug(
         "the tree writes what its slice deletes later",
         "tree/writer.py",
         "        writes = self._not_removed(writes)\n        if not writes:",
