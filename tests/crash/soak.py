@@ -53,6 +53,7 @@ CAMPAIGNS = {
     "cuts": Campaign("tests.crash.cuts:campaign", "power cuts", 200, 4, nice=4),
     "simulation": Campaign("tests.simulation.soak:campaign", "simulated histories", 40, 1, nice=15),
     "fuzz": Campaign("tests.hostile.soak:campaign", "fuzzed frames", 200_000, 4000),
+    "takeover": Campaign("tests.crash.takeover:campaign", "contested jobs", 10_000, 30, lanes=2, nice=4),
     "damage": Campaign("tests.offline.damage:campaign", "damaged places", 5000, 60, nice=4),
     "planted": Campaign("tests.mutation.soak:campaign", "planted bugs", 400, 6, minutes=44),
 }
