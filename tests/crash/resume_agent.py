@@ -5,13 +5,14 @@
 """
 
 import sys
+from typing import Any
 
 from perstack_storage import Client, JobTakenOver, ResumedJob
 
 JOB, RUN = "resumed", "r"
 
 
-def event(n: int, who: str) -> dict[str, object]:
+def event(n: int, who: str) -> dict[str, Any]:
     """The event of a round, by a program."""
     return {
         "type": "round", "id": f"{who}-{n}", "expertKey": "e", "timestamp": n, "jobId": JOB, "runId": RUN,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from perstack_storage import Client
 from tests.crash.progress import Figures, Progress
@@ -106,9 +107,9 @@ def _play(
 def _judge(daemon: RunningDaemon, figures: Figures) -> None:
     """Each round has one event: the survivor's, or that of the one that was killed."""
     with Client(daemon.endpoint) as client:
-        events = client.get_event_contents(JOB, RUN)
-    numbers = [int(dict(event)["n"]) for event in events]
-    expected = list(range(1, figures["rounds"] + 1))
+        events: list[Any] = client.get_event_contents(JOB, RUN)
+    numbers = [event["n"] for event in events]
+    expected = list(range(1, int(figures["rounds"]) + 1))
     figures["doubled"] = len(numbers) - len(set(numbers))
     figures["lost"] = len(set(expected) - set(numbers))
     assert numbers == expected, f"{figures}: the rounds' events are not there once each"
