@@ -44,6 +44,9 @@ struct ps_client {
     long long next_id;
     long long seq;     /* number of the last store */
     long long settled; /* each store up to this number has its answer, or was given up */
+    char *job;         /* quoted, of `ps_expect`; NULL where stores expect nothing */
+    long long held;    /* the position that they expect nobody to have stored after */
+    int knows;         /* the daemon knows what stores ask for: it said so in `hello` */
     zmq_msg_t answer;
     json_slice header; /* of the answer */
     json_slice body;
@@ -55,6 +58,7 @@ typedef struct {
     const char *body;
     size_t length;
     int is_store;
+    const char *items; /* of an atomic batch: fields of the header, after a comma; else NULL */
     char *collected;
     size_t collected_length;
 } ps_call;
@@ -89,6 +93,8 @@ static ps_result say(ps_error *error, ps_result result, const char *code, const 
     snprintf(error->message, sizeof error->message, "%s", message);
     error->field[0] = '\0';
     error->retryable = 0;
+    error->item = -1;
+    error->position = -1;
     return result;
 }
 
@@ -200,10 +206,14 @@ static outcome receive(ps_client *client, long long id, long long until)
 /* Sends a frame and waits for its answer. `fields` are those of the header after `id`, each after a comma. */
 static outcome ask(ps_client *client, const char *op, const char *fields, json_slice body, long long patience_ms)
 {
-    char header[HEADER_ROOM];
     long long until = now_ms(client) + patience_ms, id = client->next_id++;
-    snprintf(header, sizeof header, "{\"v\":1,\"op\":\"%s\",\"id\":%lld%s}", op, id, fields);
+    size_t room = HEADER_ROOM + strlen(fields);
+    char *header = malloc(room);
+    if (header == NULL)
+        return FAULT;
+    snprintf(header, room, "{\"v\":1,\"op\":\"%s\",\"id\":%lld%s}", op, id, fields);
     outcome sent = send_frame(client, header, body.start, body.length, until);
+    free(header);
     return sent == ANSWERED ? receive(client, id, until) : sent;
 }
 
@@ -214,25 +224,56 @@ static int is_ok(const ps_client *client)
     return json_is(json_member(client->header, "ok"), "true");
 }
 
-/* Sends a store, in parts if it has to be; any error to a part is the answer to the store. */
-static outcome try_store(ps_client *client, const ps_call *call, long long patience_ms)
+/* Whether the daemon knows atomic batches and `expect`: an older one would ignore both. */
+static outcome ask_features(ps_client *client, long long patience_ms)
 {
-    char fields[HEADER_ROOM / 2];
-    size_t parts = (call->length + PART_BYTES - 1) / PART_BYTES;
-    int used = snprintf(fields, sizeof fields, ",\"session\":\"%s\",\"seq\":%lld,\"settled\":%lld", client->session,
-                        client->seq, client->settled);
+    outcome result = ask(client, "hello", "", (json_slice){"", 0}, patience_ms);
+    if (result == ANSWERED && is_ok(client)) {
+        json_slice features = json_member(client->body, "features");
+        char text[1024] = "";
+        if (features.start != NULL && features.length < sizeof text) {
+            memcpy(text, features.start, features.length);
+            text[features.length] = '\0';
+        }
+        client->knows = strstr(text, "\"atomic\"") != NULL && strstr(text, "\"expect\"") != NULL;
+    }
+    return result;
+}
+
+static outcome send_store(ps_client *client, const ps_call *call, char *fields, size_t room, long long patience_ms)
+{
+    /* An atomic batch can't come in parts. */
+    size_t parts = call->items != NULL ? 1 : (call->length + PART_BYTES - 1) / PART_BYTES;
+    int used = snprintf(fields, room, ",\"session\":\"%s\",\"seq\":%lld,\"settled\":%lld%s", client->session,
+                        client->seq, client->settled, call->items != NULL ? call->items : "");
+    if (client->job != NULL)
+        used += snprintf(fields + used, room - (size_t)used, ",\"expect\":{\"jobId\":%s,\"position\":%lld}",
+                         client->job, client->held);
     json_slice whole = {call->body, call->length};
     if (parts <= 1)
         return ask(client, call->op, fields, whole, patience_ms);
     for (size_t part = 0;; part++) {
         size_t start = part * PART_BYTES, left = call->length - start;
         json_slice piece = {call->body + start, left < PART_BYTES ? left : PART_BYTES};
-        snprintf(fields + used, sizeof fields - (size_t)used, ",\"part\":%zu,\"parts\":%zu,\"bytes\":%zu", part, parts,
+        snprintf(fields + used, room - (size_t)used, ",\"part\":%zu,\"parts\":%zu,\"bytes\":%zu", part, parts,
                  call->length);
         outcome result = ask(client, call->op, fields, piece, patience_ms);
         if (result != ANSWERED || !is_ok(client) || part + 1 == parts)
             return result;
     }
+}
+
+/* Sends a store, in parts if it has to be; any error to a part is the answer to the store. */
+static outcome try_store(ps_client *client, const ps_call *call, long long patience_ms)
+{
+    size_t room = HEADER_ROOM + (call->items != NULL ? strlen(call->items) : 0) +
+                  (client->job != NULL ? strlen(client->job) + HEADER_ROOM : 0);
+    char *fields = malloc(room);
+    if (fields == NULL)
+        return FAULT;
+    outcome result = send_store(client, call, fields, room, patience_ms);
+    free(fields);
+    return result;
 }
 
 static int collect(ps_call *call, json_slice body)
@@ -281,6 +322,8 @@ static long long take_error(const ps_client *client, ps_error *error)
     json_string(json_member(answered, "field"), error->field, sizeof error->field);
     json_string(json_member(answered, "message"), error->message, sizeof error->message);
     error->retryable = json_is(json_member(answered, "retryable"), "true");
+    error->item = (int)json_integer(json_member(answered, "item"), -1);
+    error->position = json_integer(json_member(answered, "position"), -1);
     return json_integer(json_member(answered, "retryAfterMs"), 0);
 }
 
@@ -303,8 +346,16 @@ static ps_result carry_out(ps_client *client, ps_call *call, ps_error *error)
         if (client->socket == NULL && reconnect(client) != 0)
             return say(error, PS_FAULT, "NO_SOCKET", zmq_strerror(errno));
         long long patience = patience_ms < left_ms ? patience_ms : left_ms;
-        outcome result =
-            call->is_store ? try_store(client, call, patience) : try_read(client, call, patience, left_ms);
+        int asks = call->is_store && !client->knows && (call->items != NULL || client->job != NULL);
+        if (asks) {
+            outcome known = ask_features(client, patience);
+            if (known == ANSWERED && is_ok(client) && !client->knows)
+                return say(error, PS_REFUSED, "UNKNOWN_OPERATION", "this daemon does not know it: update the daemon");
+            if (known == ANSWERED && is_ok(client))
+                continue;
+        }
+        outcome result = asks ? SILENT
+            : call->is_store ? try_store(client, call, patience) : try_read(client, call, patience, left_ms);
         if (result == FAULT)
             return say(error, PS_FAULT, "FAULT", "no memory, no answer of the protocol, or one of more than 1 GiB");
         if (result == ANSWERED) {
@@ -413,27 +464,73 @@ void ps_close(ps_client *client)
         zmq_ctx_term(client->context);
     free(client->endpoint);
     free(client->base);
+    free(client->job);
     free(client);
 }
 
-/* Carries out a store, which takes the next number. */
-static ps_result store(ps_client *client, ps_call *call, long long *position, ps_error *error)
+/* Carries out a store, which takes the next `count` numbers. */
+static ps_result store(ps_client *client, ps_call *call, size_t count, long long *position, ps_error *error)
 {
-    client->seq++;
+    client->seq = client->settled + 1;
     ps_result result = finish(client, call, error);
-    client->settled = client->seq; /* answered, or given up */
+    client->settled += (long long)count; /* answered, or given up */
     if (result == PS_OK) {
         *position = json_integer(json_member(client->header, "position"), -1);
         if (*position < 0)
             return say(error, PS_FAULT, "FAULT", "an answer without a position");
+        if (*position + (long long)count - 1 > client->held)
+            client->held = *position + (long long)count - 1;
     }
     return result;
+}
+
+ps_result ps_store_atomic(ps_client *client, const ps_value *values, size_t count, long long *position,
+                          ps_error *error)
+{
+    if (count == 0)
+        return say(error, PS_REFUSED, "BAD_REQUEST", "an atomic batch needs values");
+    size_t length = 0, used = 0, room = 64 + count * 64, start = 0;
+    for (size_t i = 0; i < count; i++)
+        length += values[i].length;
+    char *items = malloc(room), *body = malloc(length + 1);
+    if (items == NULL || body == NULL) {
+        free(items);
+        free(body);
+        return say(error, PS_FAULT, "FAULT", "no memory");
+    }
+    used += (size_t)snprintf(items, room, ",\"items\":");
+    for (size_t i = 0; i < count; i++) {
+        used += (size_t)snprintf(items + used, room - used, "%c[\"%.20s\",%zu]", i == 0 ? '[' : ',', values[i].op,
+                                 values[i].length);
+        memcpy(body + start, values[i].value, values[i].length);
+        start += values[i].length;
+    }
+    snprintf(items + used, room - used, "],\"atomic\":true");
+    ps_call call = {.op = "store", .body = body, .length = length, .is_store = 1, .items = items};
+    ps_result result = store(client, &call, count, position, error);
+    free(items);
+    free(body);
+    return result;
+}
+
+int ps_expect(ps_client *client, const char *job_id, long long position)
+{
+    char *quoted = NULL;
+    if (job_id != NULL) {
+        if (strlen(job_id) > 200 || (quoted = malloc(6 * strlen(job_id) + 3)) == NULL)
+            return -1;
+        json_quote(quoted, job_id);
+    }
+    free(client->job);
+    client->job = quoted;
+    client->held = position;
+    return 0;
 }
 
 ps_result ps_store_event(ps_client *client, const char *event, size_t length, long long *position, ps_error *error)
 {
     ps_call call = {.op = "storeEvent", .body = event, .length = length, .is_store = 1};
-    return store(client, &call, position, error);
+    return store(client, &call, 1, position, error);
 }
 
 /* A JSON object with the ids of a job and, unless it is NULL, of a run. The caller frees it; NULL: no memory. */
@@ -459,7 +556,7 @@ static ps_result delete(ps_client *client, const char *op, char *body, size_t le
     if (body == NULL)
         return say(error, PS_FAULT, "FAULT", "no memory");
     ps_call call = {.op = op, .body = body, .length = length, .is_store = 1};
-    ps_result result = store(client, &call, position, error);
+    ps_result result = store(client, &call, 1, position, error);
     free(body);
     return result;
 }

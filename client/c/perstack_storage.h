@@ -23,7 +23,16 @@ typedef struct {
     char field[64]; /* "" where there is none */
     char message[256];
     int retryable;
+    int item;           /* of an atomic batch: the value that was refused, from 0; else -1 */
+    long long position; /* of a CONFLICT: where another session stored last; else -1 */
 } ps_error;
+
+/* A value of an atomic batch. */
+typedef struct {
+    const char *op; /* "storeEvent", "storeCheckpoint", "storeJob" or "storeRunSetting" */
+    const char *value;
+    size_t length;
+} ps_value;
 
 /* A client that was given no endpoint, and has not met its daemon yet, does not wait where the base has no socket; where
  * a daemon has served it before, for a second.
@@ -45,6 +54,16 @@ ps_result ps_store_event(ps_client *client, const char *event, size_t length, lo
  * can't store to it after that. The daemon must let it delete: else PS_REFUSED with FORBIDDEN. */
 ps_result ps_delete_job(ps_client *client, const char *job_id, long long *position, ps_error *error);
 ps_result ps_delete_run(ps_client *client, const char *job_id, const char *run_id, long long *position, ps_error *error);
+
+/* Stores values of any kinds, all or none; they stand at `position` and the positions after it. All of them must fit
+ * into a frame of the daemon. Of a daemon that does not know it, PS_REFUSED with UNKNOWN_OPERATION. */
+ps_result ps_store_atomic(ps_client *client, const ps_value *values, size_t count, long long *position,
+                          ps_error *error);
+
+/* From here on each store of this client expects that nobody else has stored for the job after `position`, which is
+ * that of a read, and moves on with each store that is answered; else it is PS_REFUSED with CONFLICT. NULL ends it. -1
+ * if there is no memory, or the id is longer than 200 bytes. */
+int ps_expect(ps_client *client, const char *job_id, long long position);
 
 /* Timestamp, step and type of each event of a run: a JSON array, with a closing NUL that `length` does not count. The
  * caller frees it. */

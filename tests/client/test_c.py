@@ -369,3 +369,32 @@ def test_a_process_that_is_stopped_beyond_its_timeout_waits_for_the_answer(
         answers.set()
         output, complaints = process.communicate(timeout=120)
     assert (process.returncode, output.split(), complaints) == (0, ["1"], "")
+
+
+def test_values_are_stored_all_or_none(program: str, daemon: RunningDaemon) -> None:
+    """Where one is refused, its number in the batch is told, and nothing is stored."""
+    assert _run(program, daemon.endpoint, "atomic", given=_lines(event(JOB, 1), event(JOB, 2)))[:2] == (
+        0,
+        "1\n",
+    )
+    wrong = _lines(event(JOB, 3), event(JOB, 4, stepNumber=-1))
+    status, _, said = _run(program, daemon.endpoint, "atomic", given=wrong)
+    assert status == 1
+    assert said.startswith("item 1: BAD_VALUE stepNumber")
+    with Client(daemon.endpoint) as client:
+        assert [dict(one)["n"] for one in client.get_event_contents(JOB, RUN)] == [1, 2]
+
+
+def test_a_job_is_kept_from_others(program: str, daemon: RunningDaemon) -> None:
+    """Its own stores move the position on; those of another session end it."""
+    with Client(daemon.endpoint) as client:
+        position = client.store_event(event(JOB, 1))
+        given = _lines(event(JOB, 2), event(JOB, 3), event(JOB, 4))
+        status, said, _ = _run(program, daemon.endpoint, "own", JOB, str(position), given=given)
+        assert (status, said) == (0, "2\n3\n4\n")
+        status, _, said = _run(
+            program, daemon.endpoint, "own", JOB, str(position), given=_lines(event(JOB, 5))
+        )
+        assert status == 1
+        assert said.startswith("CONFLICT expect ")
+        assert len(client.get_event_contents(JOB, RUN)) == 4

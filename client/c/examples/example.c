@@ -1,6 +1,8 @@
 /* Stores events and lists them:
  *
  *     example ENDPOINT store              each line of standard input is an event; prints its position
+ *     example ENDPOINT atomic             the same, all or none; prints the first position
+ *     example ENDPOINT own JOB POSITION   as store, while nobody else stores for the job after the position
  *     example ENDPOINT events JOB RUN     prints what getEventsByRun answers
  *
  * What goes wrong is a line "CODE FIELD MESSAGE" on standard error, and the exit status 1. */
@@ -40,6 +42,32 @@ static int store_lines(ps_client *client)
     return status;
 }
 
+/* Each line is an event of the batch. */
+static int store_all(ps_client *client)
+{
+    ps_value values[64];
+    size_t count = 0, room = 0;
+    ssize_t length;
+    char *line = NULL;
+    long long position;
+    ps_error error;
+    while (count < sizeof values / sizeof *values && (length = getline(&line, &room, stdin)) > 0) {
+        values[count++] = (ps_value){"storeEvent", line, (size_t)length};
+        line = NULL; /* the value keeps it */
+        room = 0;
+    }
+    free(line);
+    ps_result result = ps_store_atomic(client, values, count, &position, &error);
+    for (size_t i = 0; i < count; i++)
+        free((void *)values[i].value);
+    if (result != PS_OK) {
+        fprintf(stderr, "item %d: ", error.item);
+        return complain(&error);
+    }
+    printf("%lld\n", position);
+    return 0;
+}
+
 static int list_events(ps_client *client, const char *job, const char *run)
 {
     char *events;
@@ -70,8 +98,12 @@ int main(int count, char **words)
     const char *timeout = getenv("TIMEOUT_MS");
     int is_store = count == 3 && strcmp(words[2], "store") == 0;
     int is_delete = (count == 4 || count == 5) && strcmp(words[2], "delete") == 0;
-    if (!is_store && !is_delete && !(count == 5 && strcmp(words[2], "events") == 0)) {
+    int is_atomic = count == 3 && strcmp(words[2], "atomic") == 0;
+    int is_own = count == 5 && strcmp(words[2], "own") == 0;
+    if (!is_store && !is_delete && !is_atomic && !is_own && !(count == 5 && strcmp(words[2], "events") == 0)) {
         fprintf(stderr, "usage: example ENDPOINT store\n"
+                        "       example ENDPOINT atomic\n"
+                        "       example ENDPOINT own JOB POSITION\n"
                         "       example ENDPOINT events JOB RUN\n"
                         "       example ENDPOINT delete JOB [RUN]\n");
         return 2;
@@ -81,7 +113,13 @@ int main(int count, char **words)
         perror(words[1]);
         return 1;
     }
-    int status = is_store    ? store_lines(client)
+    if (is_own && ps_expect(client, words[3], atoll(words[4])) != 0) {
+        perror("expect");
+        ps_close(client);
+        return 1;
+    }
+    int status = is_store || is_own ? store_lines(client)
+                 : is_atomic ? store_all(client)
                  : is_delete ? delete(client, words[3], count == 5 ? words[4] : NULL)
                              : list_events(client, words[3], words[4]);
     ps_close(client);
