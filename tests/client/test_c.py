@@ -372,7 +372,7 @@ def test_a_process_that_is_stopped_beyond_its_timeout_waits_for_the_answer(
 
 
 def test_values_are_stored_all_or_none(program: str, daemon: RunningDaemon) -> None:
-    """Where one is refused, its number in the batch is told, and nothing is stored."""
+    """Where one is refused, the error has its number in the batch, and nothing is stored."""
     assert _run(program, daemon.endpoint, "atomic", given=_lines(event(JOB, 1), event(JOB, 2)))[:2] == (
         0,
         "1\n",
