@@ -12,10 +12,10 @@ def main() -> None:
     try:
         from perstack_stored.cli.main import main as run
     except ModuleNotFoundError as error:
-        if error.name in {"click", "structlog", "msgspec", "crc32c"}:
+        if error.name in {"click", "structlog", "msgspec", "crc32c", "zstandard"}:
             sys.exit(
                 f"perstack-stored needs the Python package {error.name!r}, which is not installed."
-                " Install the daemon's parts: pip install 'perstack-stored[daemon]'"
+                " Install this package again with its extra 'daemon'."
             )
         raise
     if interrupt is signal.default_int_handler:

@@ -301,7 +301,7 @@ def test_a_missing_extra_is_named(daemon: RunningDaemon) -> None:
         "inspect", "--endpoint", daemon.endpoint, code="import sys; sys.modules['uvicorn'] = None"
     )
     assert done.returncode == 1
-    assert "pip install 'perstack-stored[inspect]'" in done.stderr
+    assert "with its extra 'inspect'" in done.stderr
 
 
 def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def _command() -> list[str]:
         return [sys.executable, "-P", "-m", "perstack_stored"]
     found = shutil.which("perstack-stored")
     if found is None:
-        raise RuntimeError("the daemon is not installed: pip install 'perstack-stored[daemon]'")
+        raise RuntimeError("the daemon is not installed: install this package again with its extra 'daemon'")
     return [found]
 
 

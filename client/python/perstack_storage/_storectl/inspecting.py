@@ -3,7 +3,7 @@
 from perstack_storage import AsyncClient
 from perstack_storage._storectl.call import OK, REFUSED, Call, complain
 
-NEEDS = "inspect needs more than the client: pip install 'perstack-stored[inspect]'"
+NEEDS = "inspect needs more than the client: install this package again with its extra 'inspect'"
 
 
 def inspect(call: Call) -> int:
