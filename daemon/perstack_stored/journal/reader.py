@@ -270,8 +270,7 @@ class Chain:
     def drop_replaced(self, *, closes: bool = True) -> None:
         """Let go of files that have another one under their name: their segment was packed.
 
-        Another thread calls it with `closes` false: who reads such a file at the moment keeps it open
-        until then.
+        Another thread calls it with `closes` false: a file that is read at the moment stays open until then.
         """
         with self._lock:
             plain = [
@@ -285,6 +284,8 @@ class Chain:
                     self._open.pop(number, None)
                 if closes:
                     file.close()
+                else:
+                    file.closes_itself = True
 
     def close(self) -> None:
         """Close all files."""

@@ -62,10 +62,12 @@ _cache = BlockCache(CACHE_BYTES_MAX)
 
 
 class OpenSegment:
-    """A plain segment. The descriptor closes with `close`, or with the last reference to this object.
+    """A plain segment.
 
     Attributes:
         is_packed: whether the file is packed.
+        closes_itself: whether the descriptor closes with the last reference to this object, too: another
+            thread, which nobody waits for, may read the file.
     """
 
     is_packed = False
@@ -73,6 +75,7 @@ class OpenSegment:
     def __init__(self, files: FileSystem, fd: int) -> None:
         self._files = files
         self.fd = fd
+        self.closes_itself = False
 
     def size(self) -> int:
         """Bytes that can be read."""
@@ -109,9 +112,9 @@ class OpenSegment:
             self._files.close(fd)
 
     def __del__(self) -> None:
-        # A chain lets go of a segment that another thread may still read (`Chain.drop_replaced`).
-        with contextlib.suppress(OSError):  # nobody is left to hear of it
-            self.close()
+        if self.closes_itself:
+            with contextlib.suppress(OSError):  # nobody is left to hear of it
+                self.close()
 
 
 class PackedSegment(OpenSegment):

@@ -87,6 +87,23 @@ def test_a_reader_that_is_open_goes_on_while_segments_are_packed(folder: Journal
     reader.close()
 
 
+def test_a_file_that_another_thread_lets_go_of_closes_with_its_last_reader(folder: JournalFolder) -> None:
+    """And one that nobody let go of does not: its number may be another file's by then."""
+    journal = folder.open()
+    reader = folder.reader()
+    old, kept = reader.chain.open(1), reader.chain.open(journal.mark.segment)
+    fd, kept_fd = old.fd, kept.fd
+    pack_all(folder.path, BLOCK_BYTES)
+    reader.chain.drop_replaced(closes=False)
+    assert old.read(4, 0)
+    del old
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(fd)
+    reader.chain._open.clear()
+    del kept
+    os.close(kept_fd)
+
+
 def test_an_older_version_refuses_a_packed_segment(folder: JournalFolder) -> None:
     """Its header is of a version that it does not know."""
     head = pack_segment(folder.path, 1).read_bytes()[:SEGMENT_HEADER_BYTES]
