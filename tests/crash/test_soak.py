@@ -55,7 +55,7 @@ def lingering(rounds: int, seed: int, folder: Path, progress: Progress) -> Figur
 def test_every_campaign_is_there() -> None:
     """As many of each as was promised."""
     rounds = {name: campaign.rounds for name, campaign in CAMPAIGNS.items()}
-    assert rounds.keys() == {"kills", "cuts", "simulation", "fuzz", "damage", "planted"}
+    assert rounds.keys() == {"kills", "cuts", "simulation", "fuzz", "damage", "planted", "takeover"}
     assert (rounds["kills"], rounds["cuts"], rounds["fuzz"]) == (1000, 200, 200_000)
 
 

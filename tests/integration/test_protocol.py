@@ -97,6 +97,7 @@ def test_hello_has_the_settings(tmp_path: Path) -> None:
         "versions": [1],
         "base": str(daemon.base),
         "access": "read-write",
+        "mayDelete": True,
         "features": list(FEATURES),
         "window": {"records": 14, "bytes": 2_000_000},
         "limits": {

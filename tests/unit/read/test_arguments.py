@@ -97,7 +97,7 @@ def test_bad_arguments_are_refused_by_name(op: str, arguments: dict[str, Any], f
 
 def test_each_read_has_its_arguments() -> None:
     """Every operation that can be asked for can be carried out."""
-    assert set(ARGUMENTS) == set(OPERATIONS) | {"readPart"}
+    assert set(ARGUMENTS) == set(OPERATIONS) | {"readPart", "cursors", "setCursor", "deleteCursor"}
 
 
 _JSON = st.recursive(
