@@ -18,6 +18,8 @@ export interface Stats {
   position: number
   uptimeSeconds: number
   sessions: number
+  /** Named cursors: records after the one furthest back, and by name after the 100 furthest back. */
+  cursors: { count: number; maxLagRecords: number; lagRecords: { [name: string]: number } }
   messages: number
   journal: {
     segment: number
