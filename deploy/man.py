@@ -10,6 +10,7 @@ SOURCE_DATE_EPOCH, or else for the same commit.
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -166,7 +167,7 @@ def _text(text: str) -> str:
 
 def _day() -> datetime:
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if not epoch:
+    if not epoch and shutil.which("git"):
         command = ["git", "-C", str(Path(__file__).parent), "log", "-1", "--format=%ct"]
         asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - asks git
         epoch = asked.stdout.strip()
