@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.helpers.daemon import running_daemon
 from tests.helpers.inspector import running_inspector
@@ -59,20 +59,24 @@ def _take(browser: Browser, address: str, folder: Path, theme: str) -> None:
     context = browser.new_context(color_scheme="dark" if theme == "dark" else "light", viewport=SIZE)
     page = context.new_page()
     page.goto(address)
-    page.locator("footer .code").evaluate(_SHOWN_BASE)
     for name, path in SCREENS.items():
         at(page, path)
         expect(page.locator(CONTENT).first).to_be_visible()
-        page.screenshot(path=folder / f"{name}-{theme}.png")
+        _picture(page, folder / f"{name}-{theme}.png")
     at(page, "/jobs/job-completed?tab=checkpoints")
     page.get_by_role("link", name="what changed").nth(1).click()
     expect(page.locator(".message.plus").first).to_be_visible()
-    page.screenshot(path=folder / f"difference-{theme}.png")
+    _picture(page, folder / f"difference-{theme}.png")
     page.set_viewport_size(NARROW)
     at(page, "/jobs/job-delegated")
     expect(page.locator("canvas")).to_be_visible()
-    page.screenshot(path=folder / f"narrow-{theme}.png")
+    _picture(page, folder / f"narrow-{theme}.png")
     context.close()
+
+
+def _picture(page: Page, path: Path) -> None:
+    page.locator("footer.foot .code").evaluate(_SHOWN_BASE)
+    page.screenshot(path=path)
 
 
 if __name__ == "__main__":
