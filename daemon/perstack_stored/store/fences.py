@@ -23,9 +23,9 @@ from perstack_stored.model.owners import Owner, owner_of
 from .last_writers import Expectation, LastWriters
 
 HISTORY_BYTES = 64 << 20
-"""So much of the journal's end is read at least, in whole segments."""
+"""Bytes of the journal's end that are read at least, in whole segments."""
 AT_ONCE_BYTES = 256 << 10
-"""A journal of so many bytes is read by the caller: it takes some milliseconds."""
+"""A journal of at most this size is read by the caller: it takes some milliseconds."""
 _WAITING_MAX = 65_536
 _RETRY_MS = 20
 
@@ -141,7 +141,12 @@ class _Reading:
         self._stopped = True
 
     def _run(self) -> None:
-        self._done.put(_read(self._journal, self._until, lambda: self._stopped))
+        try:
+            writers = _read(self._journal, self._until, lambda: self._stopped)
+        except Exception:  # noqa: BLE001 - without an outcome, stores would get BUSY for ever
+            _log.exception("history_unreadable")
+            writers = LastWriters(self._until.position)
+        self._done.put(writers)
 
 
 def _read(journal: JournalWriter, until: LogPosition, stopped: Callable[[], bool]) -> LastWriters:

@@ -318,3 +318,19 @@ def test_exactly_one_of_two_goes_on_over_kills(tmp_path: Path, seed: int) -> Non
         else:
             assert met(answers[0]) > held[key]
     assert len(daemon.stored()) == len(chain)
+
+
+def test_a_fault_while_the_history_is_read_does_not_leave_stores_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of the history then: a store that expects a state from before it gets a conflict."""
+    made = Daemon(JournalFolder(tmp_path / "journal"))
+    assert made.send(request(e(1), key=SESSION_A, seq=1))[0]["position"] == 1
+
+    def failing(*_arguments: object) -> LastWriters:
+        raise RuntimeError
+
+    monkeypatch.setattr(fences, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(fences, "_read", failing)
+    ready(made)
+    assert met(made.send(expecting(0, e(2), key=SESSION_B, seq=1))[0]) == 1
