@@ -21,7 +21,7 @@ from perstack_stored.errors import StorageFullError, StoredError
 from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.retention import Candidate, JournalTimes, Policy, Selection
 from perstack_stored.journal.entry_format import NotAnEntryError
-from perstack_stored.journal.reader import JournalReader
+from perstack_stored.journal.reader import JournalReader, segment_name
 from perstack_stored.model import deletions
 from perstack_stored.model.deletions import Deletion
 from perstack_stored.store.group_commit import GroupCommit
@@ -77,8 +77,8 @@ def journal_share(datadir: DataDir, reader: JournalReader) -> float:
     on_disk = logical = 0
     for number, end in ends.items():
         if end is not None:
-            name = f"{number:010d}.segment"
-            on_disk += datadir.files.stat(name, dir_fd=datadir.folders.journal).st_blocks * 512
+            found = datadir.files.stat(segment_name(number), dir_fd=datadir.folders.journal)
+            on_disk += found.st_blocks * 512
             logical += end
     return on_disk / logical if logical else 1.0
 
@@ -124,13 +124,14 @@ class Retention:
         self._next_sweep: float | None = None
         self.sweeps = self.deleted = self.candidates = self.candidate_bytes = 0
         self.fault = ""
-        self.apply_settings(settings)
+        self._policy = policy_of(settings)
+        self._interval = settings.retain_sweep_seconds
 
     def apply_settings(self, settings: Settings) -> None:
         """Apply changed bounds; what was chosen by others is dropped."""
         policy = policy_of(settings)
         self._interval = settings.retain_sweep_seconds
-        if policy != getattr(self, "_policy", None):
+        if policy != self._policy:
             self._policy = policy
             self._next_sweep = None
             self._chosen.clear()
