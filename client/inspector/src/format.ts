@@ -108,7 +108,7 @@ export function visible(text: string): string {
   })
 }
 
-/** The same in one line, of at most so many characters. */
+/** The same in one line, of at most `most` characters. */
 export function line(text: string, most = 200): string {
   const head = text.slice(0, most * 2).replace(/\s+/g, " ").trim()
   const cut = head.length > most || text.length > most * 2

@@ -17,7 +17,7 @@ from .expected_files import JOB_NAME
 from .write import SETTING_NAME
 
 UNLINKED_AT_ONCE = 100
-"""After so many files the tree worker pauses: on ext4 a long row of unlinks makes later writes slow."""
+"""Files removed before the tree worker pauses: on ext4 a long row of unlinks makes later writes slow."""
 UNLINK_PAUSE_SECONDS = 0.01
 _LISTED_AT_ONCE = 4096
 Path = tuple[str, ...]

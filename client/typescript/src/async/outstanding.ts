@@ -6,7 +6,7 @@ import type { Target } from "../wire/target.js"
 /** Counts of stores: their outcomes come in the order of the calls. */
 export class OutstandingStores {
   readonly #target: Target
-  /** Each waits until so many stores are finished; in order. */
+  /** Each waits until a count of stores is finished; in order. */
   #flushes: { finished: number; resolve: () => void }[] = []
   #called = 0
   #finished = 0

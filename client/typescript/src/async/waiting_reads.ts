@@ -42,7 +42,7 @@ export class WaitingReads {
     return this.#waiters.keys()
   }
 
-  /** Begins those whose turn it is, when so many stores are finished. */
+  /** Begins those whose turn it is, when `finished` stores are finished. */
   start(finished: number): void {
     const { reads } = this.#protocol
     let room = READS_IN_FLIGHT_MAX

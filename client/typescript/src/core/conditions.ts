@@ -20,7 +20,7 @@ export interface Condition {
   readonly extra: number
   /** Returns the fields of the frame's header, each after a comma. */
   header(): string
-  /** Returns the error of stores of so many bytes that this daemon can't take; undefined if it can. */
+  /** Returns the error of stores of `size` bytes, if this daemon can't take them. */
   problem(size: number, limits: Limits): WireError | undefined
   /** Takes the (first) position of a store that was stored. */
   stored(position: number): void

@@ -37,7 +37,7 @@ export interface FollowOptions {
    */
   name?: string
   /**
-   * With `name`: set the cursor by itself, at most once in so many milliseconds, to what the caller is done with. A
+   * With `name`: set the cursor by itself, at most once in this number of milliseconds, to what the caller is done with. A
    * record counts as done when the next one is asked for.
    */
   commitEveryMs?: number

@@ -248,7 +248,7 @@ export class StoreQueue {
   }
 }
 
-/** Returns the outcome of each of `count` stores of so many numbers; throws ProtocolError if the answer does not fit. */
+/** Returns the outcome of each of `count` stores; throws ProtocolError if the answer does not fit. */
 function outcomesOf({ header, error }: frames.Answer, count: number, numbers: number): Outcome[] {
   if (error !== undefined) return new Array<Outcome>(count).fill(error)
   const { position, results } = header
