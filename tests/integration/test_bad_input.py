@@ -532,6 +532,8 @@ _RUN = {"jobId": "j", "runId": "r"}
         ("runId", "getEventContents", {"jobId": "j", "runId": "a/b"}),
         ("maxStep", "getEventContents", {**_RUN, "maxStep": "3"}),
         ("maxStep", "getEventContents", {**_RUN, "maxStep": True}),
+        ("asOf", "retrieveJob", {"jobId": "j", "asOf": -1}),
+        ("asOf.timeMs", "getEventsByRun", {**_RUN, "asOf": {"timeMs": None}}),
         ("limit", "getAllJobs", {"limit": 0}),
         ("limit", "getAllJobs", {"limit": -1}),
         ("limit", "getAllRuns", {"limit": 1.5}),

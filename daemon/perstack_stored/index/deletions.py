@@ -9,6 +9,7 @@ from typing import Any
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.event_blocks import BadBlockError, decode
 from perstack_stored.index.event_writer import EventWriter
+from perstack_stored.index.older_versions import delete_of_run
 from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.deletions import Deletion
@@ -23,6 +24,7 @@ _ROWS_OF_RUN = (
 )
 _ROWS_OF_JOB = (
     "DELETE FROM checkpoint WHERE job = ?",
+    "DELETE FROM older WHERE job = ?",
     "DELETE FROM job WHERE id = ?",
     "DELETE FROM known_job WHERE name = ?",
     "DELETE FROM large WHERE job = ?",
@@ -83,6 +85,7 @@ class DeletionWriter:
             (position, job, number),
         )
         execute(f"DELETE FROM {of_run}", (job, number))  # noqa: S608
+        delete_of_run(self._database, job, number)
         execute("DELETE FROM large WHERE job = ? AND run = ?", (job, run))
         self._delete_run(number)
         self._sum_up(job)

@@ -1,8 +1,8 @@
 """The tables of the index, and the version of their layout."""
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
-VOUCHING_VERSIONS = frozenset({2, 3, 4, 5, 6})
+VOUCHING_VERSIONS = frozenset({2, 3, 4, 5, 6, 7})
 """Versions whose lost records a repair can read: after an update, an older index is all there is."""
 
 SPAN_POSITIONS = 1024
@@ -28,6 +28,14 @@ CREATE TABLE checkpoint (
   length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (job, id)
 ) WITHOUT ROWID;
 CREATE INDEX checkpoint_order ON checkpoint (job, step, position);
+-- Versions of jobs and checkpoints that were replaced: see older_versions.py. A Job has no id, step and run.
+CREATE TABLE older (
+  job TEXT NOT NULL, kind INTEGER NOT NULL, id TEXT NOT NULL,
+  position INTEGER NOT NULL, until INTEGER NOT NULL,  -- of this version, and of the one after it
+  step INTEGER NOT NULL, run INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+  length INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (job, kind, id, position)
+) WITHOUT ROWID;
+CREATE INDEX older_order ON older (job, kind, step, position);
 CREATE TABLE run (
   id INTEGER PRIMARY KEY, job TEXT NOT NULL, name TEXT NOT NULL,
   stirred INTEGER NOT NULL DEFAULT 0,  -- position of the last event whose step is below an earlier one's

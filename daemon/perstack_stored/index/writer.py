@@ -26,6 +26,7 @@ from perstack_stored.process.worker_status import WorkerStatus
 
 from .deletions import DeletionWriter
 from .event_writer import EventWriter
+from .older_versions import keep_checkpoint, keep_job
 from .page_checksums import CheckpointedChecksums
 from .value_lookup import ValueAddress, read_value
 
@@ -273,6 +274,7 @@ class IndexWriter:
         if summaries.is_full:
             self._events.make_room()
         summaries.add_job(job, where[0])
+        keep_job(self._database, job.id, where[0])
         self._database.execute(
             "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?)", (job.id, job.startedAt, *where)
         )
@@ -288,6 +290,8 @@ class IndexWriter:
             summaries.drop_checkpoint(self._events.summary(job, before[0]))
         run = self._events.summary(job, checkpoint.runId)
         summaries.add_checkpoint(run, checkpoint, where[0], time_ms, is_new=is_new)
+        if before is not None:
+            keep_checkpoint(self._database, job, id, where[0])
         self._database.execute(
             "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (job, id, int(checkpoint.stepNumber), run.id, *where),

@@ -17,5 +17,6 @@ FEATURES = (
     "expect",
     "positionAt",
     "cursors",
+    "asOf",
 )
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

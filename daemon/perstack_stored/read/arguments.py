@@ -67,6 +67,21 @@ def check_history(
         )
 
 
+def check_as_of(arguments: dict[str, Any], position: int) -> None:
+    """Check that the position of a read as of a position is in this history.
+
+    Raises:
+        Refusal: POSITION_GONE.
+    """
+    as_of = arguments.get("asOf")
+    if isinstance(as_of, int) and as_of > position:
+        raise Refusal(
+            ErrorCode.POSITION_GONE,
+            f"position {as_of} is not in this history, which ends at {position}",
+            "asOf",
+        )
+
+
 def _id(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a string", name)
@@ -93,6 +108,15 @@ def _positive(name: str, value: object) -> int:
 def _position(name: str, value: object) -> int:
     if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
         raise Refusal(ErrorCode.BAD_REQUEST, f"{name} must be a position", name)
+    return value
+
+
+def _as_of(name: str, value: object) -> int | dict[str, float]:
+    """A position, or an object with a time."""
+    if isinstance(value, dict) and "timeMs" in value:
+        return {"timeMs": _number(f"{name}.timeMs", value["timeMs"])}
+    if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
+        raise Refusal(ErrorCode.BAD_REQUEST, f'{name} must be a position, or {{"timeMs"}}', name)
     return value
 
 
@@ -164,6 +188,7 @@ def _strings(name: str, value: object, count_max: int, length_max: int) -> list[
 
 _Check = Callable[[str, object], Any]
 _PAGING: dict[str, tuple[_Check, bool]] = {"limit": (_positive, False), "after": (_cursor, False)}
+_AS_OF: dict[str, tuple[_Check, bool]] = {"asOf": (_as_of, False)}
 _SUMMARIES: dict[str, tuple[_Check, bool]] = {
     "status": (_text, False),
     "expertKey": (_text, False),
@@ -173,11 +198,11 @@ _SUMMARIES: dict[str, tuple[_Check, bool]] = {
     **_PAGING,
 }
 ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
-    "retrieveJob": {"jobId": (_id, True)},
-    "retrieveCheckpoint": {"jobId": (_id, True), "checkpointId": (_id, True)},
+    "retrieveJob": {"jobId": (_id, True), **_AS_OF},
+    "retrieveCheckpoint": {"jobId": (_id, True), "checkpointId": (_id, True), **_AS_OF},
     "getAllJobs": _PAGING,
-    "getCheckpointsByJobId": {"jobId": (_id, True), "omit": (_fields, False), **_PAGING},
-    "getEventsByRun": {"jobId": (_id, True), "runId": (_id, True), **_PAGING},
+    "getCheckpointsByJobId": {"jobId": (_id, True), "omit": (_fields, False), **_AS_OF, **_PAGING},
+    "getEventsByRun": {"jobId": (_id, True), "runId": (_id, True), **_AS_OF, **_PAGING},
     "getEventContents": {
         "jobId": (_id, True),
         "runId": (_id, True),
@@ -186,6 +211,7 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "maxStep": (_number, False),
         "newestFirst": (_flag, False),
         "omit": (_fields, False),
+        **_AS_OF,
         **_PAGING,
     },
     "getAllRuns": _PAGING,

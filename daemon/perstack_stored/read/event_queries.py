@@ -8,6 +8,7 @@ import msgspec
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.index import event_reader
+from perstack_stored.read.as_of import requested
 from perstack_stored.read.listing_cache import START, Cursor, Listing, Page
 from perstack_stored.read.source import (
     LIMIT_MAX,
@@ -27,10 +28,19 @@ def _event_bounds(source: Source, arguments: dict[str, Any]) -> dict[str, Any]:
     after = cursor_of(arguments, int, int) or [-1, -1]
     # The cursor first: events that are indexed before the next query are excluded by it.
     (newest,) = source.database.execute("SELECT position FROM cursor").fetchone()
+    as_of, fields = requested(source, arguments)
+    newest = newest if as_of is None else as_of
     run = source.database.execute(
         "SELECT id, stirred FROM run WHERE job = :jobId AND name = :runId", arguments
     ).fetchone() or (_NO_RUN, 0)
-    return {"run": run[0], "stirred": run[1], "newest": newest, "a": after[0], "b": after[1]}
+    return {
+        "run": run[0],
+        "stirred": run[1],
+        "newest": newest,
+        "a": after[0],
+        "b": after[1],
+        "fields": fields,
+    }
 
 
 def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
@@ -40,13 +50,13 @@ def get_events_by_run(source: Source, arguments: dict[str, Any]) -> Answer:
     limit = arguments.get("limit")
     if limit is None:
         listing = None
-        if after == START:
+        if after == START and not bound["fields"]:
             listing = source.listings.of(source.database, bound["run"], bound["newest"], bound["stirred"])
-        return Answer({}, _metas(source, bound, after, listing))
+        return Answer(bound["fields"], _metas(source, bound, after, listing))
     page = _meta_page(source, bound, after, min(limit, LIMIT_MAX))
     more = not page.ends and _meta_page(source, bound, page.last, 1).text
     _check_run(source, bound["run"])
-    return Answer({"next": page.last if more else None}, iter([b"[", page.text, b"]"]))
+    return Answer({"next": page.last if more else None, **bound["fields"]}, iter([b"[", page.text, b"]"]))
 
 
 def _metas(source: Source, bound: dict[str, Any], after: Cursor, listing: Listing | None) -> Iterator[bytes]:
@@ -100,11 +110,11 @@ def get_event_contents(source: Source, arguments: dict[str, Any]) -> Answer:
     made = parts_of(source, arguments)
     if limit is None:
         portions = _contents(source, bound["run"], after, wanted)
-        return Answer({}, json_array(values for rows in portions for values in made(rows)))
+        return Answer(bound["fields"], json_array(values for rows in portions for values in made(rows)))
     limit = min(limit, LIMIT_MAX)
     rows = [row for rows in _contents(source, bound["run"], after, wanted, limit + 1) for row in rows]
     rows, more = rows[:limit], len(rows) > limit
-    return Answer({"next": rows[-1][4:] if more else None}, json_array(made(rows)))
+    return Answer({"next": rows[-1][4:] if more else None, **bound["fields"]}, json_array(made(rows)))
 
 
 def _check_run(source: Source, run: int) -> None:

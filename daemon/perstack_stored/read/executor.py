@@ -138,7 +138,9 @@ class ReadExecutor:
         if request.op == "readPart":
             prefix = request.arguments["read"][:1]
             return self._threads[prefix if prefix in self._threads else _LISTING]
-        return self._threads[_POINT if request.op in _POINT_OPS else _LISTING]
+        # A time is looked up in some megabytes of the journal: no single value waits for that.
+        by_time = isinstance(request.arguments.get("asOf"), dict)
+        return self._threads[_POINT if request.op in _POINT_OPS and not by_time else _LISTING]
 
     def left(self, peer: RoutingId) -> None:
         """Free what is kept for a connection that ended, and drop the reads that it waits for."""

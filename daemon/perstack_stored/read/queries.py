@@ -10,7 +10,7 @@ from typing import Any
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.index.deletions import Removals
-from perstack_stored.index.value_lookup import PIECE_BYTES, ValueAddress, Values, pieces_at, values_at
+from perstack_stored.index.value_lookup import PIECE_BYTES, Values, pieces_at, values_at
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, LogPosition
 from perstack_stored.model.edits import Edit, edited, joined
@@ -18,6 +18,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.model.run_settings import setting_edits
 from perstack_stored.protocol.limits import READ_ALL_RECORDS_MAX
+from perstack_stored.read.as_of import CHECKPOINTS_AS_OF, requested, version_of
 from perstack_stored.read.deletion_queries import list_deletions, size
 from perstack_stored.read.event_queries import get_event_contents, get_events_by_run
 from perstack_stored.read.listings import ListingOrder, listing
@@ -47,9 +48,11 @@ from .record_filter import Wanted, wanted_of
 
 def retrieve_job(source: Source, arguments: dict[str, Any]) -> Answer:
     """The job, or null."""
-    row = source.database.execute(f"SELECT {ADDRESS} FROM job WHERE id = :jobId", arguments).fetchone()  # noqa: S608
+    as_of, fields = requested(source, arguments)
+    row = version_of(source.database, Kind.JOB, arguments["jobId"], "", as_of)
     return Answer(
-        {}, iter([b"null"]) if row is None else pieces_at(source.reader, ValueAddress(*row), source.indexed)
+        fields,
+        iter([b"null"]) if row is None else pieces_at(source.reader, row, source.indexed),
     )
 
 
@@ -59,13 +62,12 @@ def retrieve_checkpoint(source: Source, arguments: dict[str, Any]) -> Answer:
     Raises:
         Refusal: NOT_FOUND.
     """
-    row = source.database.execute(
-        f"SELECT {ADDRESS} FROM checkpoint WHERE job = :jobId AND id = :checkpointId",  # noqa: S608
-        arguments,
-    ).fetchone()
+    as_of, fields = requested(source, arguments)
+    id = arguments["checkpointId"]
+    row = version_of(source.database, Kind.CHECKPOINT, arguments["jobId"], id, as_of)
     if row is None:
-        raise Refusal(ErrorCode.NOT_FOUND, f"checkpoint not found: {arguments['checkpointId']}")
-    return Answer({}, pieces_at(source.reader, ValueAddress(*row), source.indexed))
+        raise Refusal(ErrorCode.NOT_FOUND, f"checkpoint not found: {id}")
+    return Answer(fields, pieces_at(source.reader, row, source.indexed))
 
 
 _JOBS = ListingOrder(
@@ -103,8 +105,11 @@ def get_all_jobs(source: Source, arguments: dict[str, Any]) -> Answer:
 def get_checkpoints_by_job_id(source: Source, arguments: dict[str, Any]) -> Answer:
     """All checkpoints of a job by step."""
     after = cursor_of(arguments, int, int)
-    bound = {"job": arguments["jobId"]}
-    return listing(source, _CHECKPOINTS, bound, arguments, after, parts_of(source, arguments))
+    as_of, fields = requested(source, arguments)
+    bound = {"job": arguments["jobId"], "as_of": as_of}
+    order = _CHECKPOINTS if as_of is None else CHECKPOINTS_AS_OF
+    answer = listing(source, order, bound, arguments, after, parts_of(source, arguments))
+    return answer._replace(fields=answer.fields | fields)
 
 
 def get_all_runs(source: Source, arguments: dict[str, Any]) -> Answer:

@@ -16,7 +16,7 @@ from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.limits import CURSORS_LISTED_MAX
 from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.multipart import MultipartAssembler
-from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_history
+from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_as_of, check_history
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.read.window_reader import RECORDS_MAX as NEAR_THE_END_RECORDS
@@ -165,6 +165,7 @@ class RequestDispatcher:
             check_history(
                 arguments, self._journal.store.hex(), self._journal.mark.position, self._journal.epochs
             )
+        check_as_of(arguments, self._journal.mark.position)
         now = time.monotonic()
         deadline = None
         if header.timeoutMs is not None:

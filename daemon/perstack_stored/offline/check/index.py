@@ -56,6 +56,7 @@ _TABLES = (
     _Table("known_job", ("name",), ("id", *JOB_COLUMNS), has_address=False),
     _Table("job", ("id",), ("started_at", *_PLACE)),
     _Table("checkpoint", ("job", "id"), ("step", "run", *_PLACE)),
+    _Table("older", ("job", "kind", "id", "position"), ("until", "step", "run", "length", "crc")),
     _Table("setting", ("run",), ("updated_at", "rewritten", "lacks", "sent_at", *_PLACE)),
     _Table("twin", ("position",), ("n",), has_address=False),
     _Table("gap", ("first",), ("last",), has_address=False),
