@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from perstack_storage import (
     Refused,
     StorageError,
 )
+from perstack_storage._core.answers import as_asked
 from perstack_storage._core.epochs import SeenEpochs, spans_of
 from perstack_storage._core.follow import WAIT_MAX_S, Commits, Follow, Start
 from perstack_storage._core.frames import Answer
@@ -412,6 +414,17 @@ def test_a_daemon_without_filters_is_noticed() -> None:
     read.answered(1, Answer({"id": 1, "ok": True}, b'{"store":"s","features":["omit"]}'), 0.0)
     with pytest.raises(ProtocolError, match="older"):
         follow.take(read)
+
+
+def test_a_daemon_without_reads_as_of_a_position_is_noticed() -> None:
+    """It would ignore the argument, and answer as of now."""
+    for header, is_old in (({}, True), ({"asOf": 3}, False)):
+        read = Read("retrieveJob", b'{"asOf":3}', 30.0)
+        read.sent(1, 0.0)
+        read.answered(1, Answer({"id": 1, "ok": True, **header}, b"null"), 0.0)
+        with pytest.raises(ProtocolError, match="older") if is_old else nullcontext():
+            assert as_asked(read, {"asOf": 3}) is read
+        assert as_asked(read, {"asOf": None}) is read
 
 
 def test_a_quiet_run_is_found_after_more_than_one_read_window(client: Client) -> None:

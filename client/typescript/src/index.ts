@@ -39,7 +39,7 @@ export {
 } from "./functions/functions.js"
 export { defaultGetRunDir, getCheckpointDir, getCheckpointPath, getJobDir, getJobsDir } from "./functions/paths.js"
 export { closeSharedClient } from "./functions/default.js"
-export type { ListOp, PageArguments, ReadAllArguments, StorageOptions, SummaryArguments } from "./async/client.js"
+export type { ListOp, PageArguments, ReadAllArguments, ReadOptions, StorageOptions, SummaryArguments } from "./async/client.js"
 export { createStorage, DaemonStorage } from "./async/client.js"
 export { Pipeline } from "./async/pipeline.js"
 export { ResumedJob } from "./async/resumed.js"

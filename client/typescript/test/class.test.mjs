@@ -82,6 +82,26 @@ describe("on a shared daemon", () => {
     assert.equal(second.next, undefined)
   })
 
+  test("a job, its checkpoints and events are read as they were", async () => {
+    await storage.storeJob(job(jobId))
+    await storage.storeCheckpoint(checkpoint(jobId, "c"))
+    const then = await storage.store("storeEvent", event(jobId, 1))
+    await storage.storeCheckpoint(checkpoint(jobId, "c", { status: "later" }))
+    await storage.storeEvent(event(jobId, 2))
+    const last = await storage.store("storeJob", job(jobId, { status: "later" }))
+    assert.deepEqual(await storage.retrieveJob(jobId, { asOf: then }), job(jobId))
+    assert.equal(await storage.retrieveJob(jobId, { asOf: then - 3 }), undefined)
+    assert.deepEqual(await storage.retrieveCheckpoint(jobId, "c", { asOf: then }), checkpoint(jobId, "c"))
+    assert.deepEqual(await storage.getCheckpointsByJobId(jobId, { asOf: then }), [checkpoint(jobId, "c")])
+    assert.equal((await storage.getEventsByRun(jobId, "r", { asOf: then })).length, 1)
+    assert.deepEqual((await storage.getEventContents(jobId, "r", undefined, { asOf: then })).map(({ n }) => n), [1])
+    const page = await storage.page("getEventContents", { jobId, runId: "r", asOf: new Date(Date.now() + 86_400_000) })
+    assert.deepEqual([page.items.length, page.asOf >= last], [2, true])
+    assert.deepEqual((await storage.page("getEventsByRun", { jobId, runId: "r", asOf: new Date(0) })).items, [])
+    await assert.rejects(storage.retrieveJob(jobId, { asOf: 2 ** 52 }), PositionGone)
+    for (const asOf of [1.5, "1", new Date(NaN)]) await assert.rejects(storage.retrieveJob(jobId, { asOf }), InvalidArgument)
+  })
+
   test("jobs and runs are found by their events, and parts of events are left out", async () => {
     for (const n of range(3)) {
       void storage.storeEvent(event(jobId, n, { stepNumber: n, checkpoint: { messages: [n], n } }))

@@ -1,12 +1,13 @@
 """Reads for those who look at runs, through both Python clients."""
 
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
-from perstack_storage import Client, Refused
+from perstack_storage import Client, PositionGone, Refused
 from tests.client.behaviour.conftest import OpenClient
-from tests.client.behaviour.values import checkpoint, event
+from tests.client.behaviour.values import checkpoint, event, job
 from tests.helpers.daemon import RunningDaemon
 
 
@@ -25,6 +26,34 @@ def test_a_time_stands_for_a_position(python_client: Client, job_id: str) -> Non
     time_ms = python_client.get_event(position)["time"]
     assert python_client.position_at(time_ms) >= position
     assert python_client.position_at(0) == 0
+
+
+def test_a_job_its_checkpoints_and_events_are_read_as_they_were(python_client: Client, job_id: str) -> None:
+    """As of a position, and of a time; a position that is not there is gone."""
+    client = python_client
+    client.store_job(job(job_id))
+    client.store_checkpoint(checkpoint(job_id, "c"))
+    then = client.store_event(event(job_id, 1))
+    client.store_checkpoint(checkpoint(job_id, "c") | {"status": "later"})
+    client.store_event(event(job_id, 2))
+    last = client.store_job(job(job_id) | {"status": "later"})
+    found = client.retrieve_job(job_id, as_of=then)
+    assert found is not None
+    assert found["status"] == job(job_id)["status"]
+    assert client.retrieve_job(job_id, as_of=then - 3) is None
+    assert client.retrieve_checkpoint(job_id, "c", as_of=then) == checkpoint(job_id, "c")
+    page = client.get_checkpoints_by_job_id(job_id, as_of=then, omit=["usage"])
+    assert ([one["status"] for one in page], page.as_of) == ([checkpoint(job_id, "c")["status"]], then)
+    assert len(client.get_events_by_run(job_id, "r", as_of=then)) == 1
+    assert [dict(one)["n"] for one in client.get_event_contents(job_id, "r", as_of=then)] == [1]
+    assert client.get_event_contents(job_id, "r").as_of is None
+    future = datetime.now(tz=UTC) + timedelta(days=1)
+    assert client.get_event_contents(job_id, "r", as_of=future).as_of == last
+    assert client.get_events_by_run(job_id, "r", as_of=datetime(1990, 1, 1, tzinfo=UTC)) == []
+    with pytest.raises(PositionGone):
+        client.retrieve_job(job_id, as_of=2**53 - 1)
+    with pytest.raises(TypeError, match="as_of"):
+        client.retrieve_checkpoint(job_id, "c", as_of=cast("int", 1.5))
 
 
 def test_events_are_filtered_and_parts_left_out(python_client: Client, job_id: str) -> None:

@@ -4,10 +4,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Unpack, cast
 
-from perstack_storage._core.answers import Page, arguments_of, page_of, records_of, value_of
+from perstack_storage._core.answers import Page, arguments_of, as_asked, page_of, records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
 from perstack_storage._core.errors import ClosedError
 from perstack_storage._core.filters import (
+    AsOf,
     CheckpointFilters,
     EventFilters,
     FollowOptions,
@@ -15,6 +16,7 @@ from perstack_storage._core.filters import (
     RecordFilters,
     RunFilters,
     arguments_of_filters,
+    as_of_argument,
 )
 from perstack_storage._core.follow import Commits, Follow, Start
 from perstack_storage._core.shapes import (
@@ -43,9 +45,18 @@ class Reads:
     def _connection(self) -> AsyncConnection:
         raise NotImplementedError
 
-    async def retrieve_job(self, job_id: str) -> Job | None:
-        """Returns a job, or None where it is unknown."""
-        return cast("Job | None", await self._value("retrieveJob", jobId=job_id))
+    async def retrieve_job(self, job_id: str, *, as_of: AsOf | None = None) -> Job | None:
+        """Returns a job, or None where it is unknown.
+
+        With `as_of`, a position or a time, it is what the job was then; so are checkpoints and events. What
+        was deleted since is not there.
+
+        Raises:
+            PositionGone: the position is after the end of the daemon's history.
+            ProtocolError: the daemon is older, and has no `as_of`.
+        """
+        arguments = {"jobId": job_id, "asOf": as_of_argument(as_of)}
+        return cast("Job | None", await self._value("retrieveJob", **arguments))
 
     async def get_all_jobs(self, limit: int | None = None, after: Any = None) -> Page[Job]:
         """Returns the jobs by `startedAt`, newest first, ties by id.
@@ -56,13 +67,15 @@ class Reads:
         """
         return await self._page("getAllJobs", limit=limit, after=after)
 
-    async def retrieve_checkpoint(self, job_id: str, checkpoint_id: str) -> Checkpoint:
-        """Returns a checkpoint.
+    async def retrieve_checkpoint(
+        self, job_id: str, checkpoint_id: str, *, as_of: AsOf | None = None
+    ) -> Checkpoint:
+        """Returns a checkpoint; `as_of` as in `retrieve_job`.
 
         Raises:
             CheckpointNotFound: there is none, or no such job.
         """
-        arguments = {"jobId": job_id, "checkpointId": checkpoint_id}
+        arguments = {"jobId": job_id, "checkpointId": checkpoint_id, "asOf": as_of_argument(as_of)}
         return cast("Checkpoint", await self._value("retrieveCheckpoint", **arguments))
 
     async def get_checkpoints_by_job_id(
@@ -80,19 +93,26 @@ class Reads:
             job_id: the job's id.
             limit: see `get_all_jobs`.
             after: see `get_all_jobs`.
-            which: `omit`: fields left out of each checkpoint.
+            which: `omit`: fields left out of each checkpoint; `as_of` as in `retrieve_job`.
         """
         filters = arguments_of_filters(which, CheckpointFilters)
         return await self._page("getCheckpointsByJobId", jobId=job_id, **filters, limit=limit, after=after)
 
     async def get_events_by_run(
-        self, job_id: str, run_id: str, limit: int | None = None, after: Any = None
+        self,
+        job_id: str,
+        run_id: str,
+        limit: int | None = None,
+        after: Any = None,
+        *,
+        as_of: AsOf | None = None,
     ) -> Page[EventMeta]:
         """Returns time, step and type of the events of a run by `stepNumber`, ties in the order stored.
 
-        Paged as `get_all_jobs`.
+        Paged as `get_all_jobs`; `as_of` as in `retrieve_job`.
         """
-        return await self._page("getEventsByRun", jobId=job_id, runId=run_id, limit=limit, after=after)
+        arguments = {"jobId": job_id, "runId": run_id, "asOf": as_of_argument(as_of)}
+        return await self._page("getEventsByRun", **arguments, limit=limit, after=after)
 
     async def get_event_contents(
         self,
@@ -114,7 +134,7 @@ class Reads:
             max_step: only events whose `stepNumber` is not above this.
             limit: see `get_all_jobs`.
             after: see `get_all_jobs`.
-            which: `min_step`, `types`, `newest_first`, `omit`, as `EventFilters` says.
+            which: `min_step`, `types`, `newest_first`, `omit`, `as_of`, as `EventFilters` says.
         """
         arguments: dict[str, Any] = {"jobId": job_id, "runId": run_id, "maxStep": max_step}
         arguments |= arguments_of_filters(which, EventFilters)
@@ -324,7 +344,7 @@ class Reads:
         return time.perf_counter() - start
 
     async def _value(self, op: str, **arguments: Any) -> Any:
-        return value_of(await self._connection().call(op, arguments_of(arguments)))
+        return value_of(as_asked(await self._connection().call(op, arguments_of(arguments)), arguments))
 
     async def _page(self, op: str, **arguments: Any) -> Page[Any]:
-        return page_of(await self._connection().call(op, arguments_of(arguments)))
+        return page_of(as_asked(await self._connection().call(op, arguments_of(arguments)), arguments))

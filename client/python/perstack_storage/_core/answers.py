@@ -24,12 +24,20 @@ class Page(list[T], Generic[T]):
     Attributes:
         next: what to give as `after` to go on after this piece; None where the listing is complete.
         position: every record up to this position was seen.
+        as_of: the position that it is as of, where `as_of` was asked for.
     """
 
-    def __init__(self, items: list[T], next: Any, position: int | None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        items: list[T],
+        next: Any,  # noqa: A002
+        position: int | None,
+        as_of: int | None = None,
+    ) -> None:
         super().__init__(items)
         self.next = next
         self.position = position
+        self.as_of = as_of
 
 
 def arguments_of(given: dict[str, Any]) -> bytes:
@@ -59,7 +67,19 @@ def page_of(read: Read) -> Page[Any]:
     items = value_of(read)
     if type(items) is not list:
         raise ProtocolError(f"the answer to {read.op} is no array")
-    return Page(items, read.next, read.position)
+    return Page(items, read.next, read.position, read.as_of)
+
+
+def as_asked(read: Read, arguments: dict[str, Any]) -> Read:
+    """Returns a request with its answer, if the daemon has looked at `asOf`.
+
+    Raises:
+        ProtocolError: it is older, and answered as of now.
+    """
+    is_answered = read.error is None and read.failure is None
+    if is_answered and arguments.get("asOf") is not None and read.as_of is None:
+        raise ProtocolError("the daemon is older: it has no asOf")
+    return read
 
 
 def records_of(read: Read, after: int, seen: SeenEpochs) -> Page[Record]:

@@ -1,7 +1,11 @@
 """What reads take besides ids and pages: as keyword arguments, and as arguments of the protocol. No I/O."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypedDict
+
+AsOf = int | datetime
+"""A position, or a time; one without a zone is local time."""
 
 
 class CheckpointFilters(TypedDict, total=False):
@@ -9,9 +13,11 @@ class CheckpointFilters(TypedDict, total=False):
 
     Attributes:
         omit: fields left out: a key, or keys with dots between, as `messages`.
+        as_of: as it was at a position or time.
     """
 
     omit: Sequence[str]
+    as_of: AsOf | None
 
 
 class EventFilters(TypedDict, total=False):
@@ -22,12 +28,14 @@ class EventFilters(TypedDict, total=False):
         types: only events of these types.
         newest_first: the other way round; with `limit=20` the last 20.
         omit: fields left out of each event: a key, or keys with dots between, as `checkpoint.messages`.
+        as_of: as it was at a position or time.
     """
 
     min_step: float
     types: Sequence[str]
     newest_first: bool
     omit: Sequence[str]
+    as_of: AsOf | None
 
 
 class JobFilters(TypedDict, total=False):
@@ -104,6 +112,7 @@ _NAMES = {
     "types": "types",
     "newest_first": "newestFirst",
     "omit": "omit",
+    "as_of": "asOf",
 }
 
 
@@ -116,10 +125,26 @@ def arguments_of_filters(given: Mapping[str, Any], filters: type) -> dict[str, A
     unknown = given.keys() - filters.__annotations__.keys()
     if unknown:
         raise TypeError(f"there is no argument {', '.join(sorted(unknown))}")
-    return {
-        _NAMES.get(name, name): _listed(value) if name in {"types", "omit", "ops"} else value
-        for name, value in given.items()
-    }
+    return {_NAMES.get(name, name): _as_argument(name, value) for name, value in given.items()}
+
+
+def as_of_argument(as_of: AsOf | None) -> Any:
+    """Returns the argument `asOf` of the protocol.
+
+    Raises:
+        TypeError: it is neither a position nor a time.
+    """
+    if isinstance(as_of, datetime):
+        return {"timeMs": as_of.timestamp() * 1000}
+    if as_of is not None and type(as_of) is not int:
+        raise TypeError(f"as_of must be a position or a datetime, not {as_of!r}")
+    return as_of
+
+
+def _as_argument(name: str, value: Any) -> Any:
+    if name == "as_of":
+        return as_of_argument(value)
+    return _listed(value) if name in {"types", "omit", "ops"} else value
 
 
 def _listed(names: Sequence[str] | None) -> list[str] | None:

@@ -39,6 +39,7 @@ class Read:
         self.position: int | None = None
         self.next: Any = None
         self.begun_after: Any = None  # of `readAll`, where the daemon chose the position
+        self.as_of: int | None = None  # the position that the answer is as of
         self.epoch: str | None = None  # of `next`, and of all else where there are no `epochs`
         self.epochs: Any = None
         self._arguments = arguments
@@ -120,6 +121,8 @@ class Read:
             self.position = header.get("position")
         self.next = header.get("next", self.next)
         self.begun_after = header.get("after", self.begun_after)
+        if type(header.get("asOf")) is int:
+            self.as_of = header["asOf"]
         epoch = header.get("epoch")
         if isinstance(epoch, str):
             self.epoch = epoch
@@ -159,7 +162,7 @@ class Read:
             self._more = None
             self._part = self._size = 0
             self._pieces.clear()
-            self.position = self.next = self.begun_after = self.epochs = self.epoch = None
+            self.position = self.next = self.begun_after = self.epochs = self.epoch = self.as_of = None
         self._send_at = now + self._patience.retry_s(error)
 
     def due(self) -> float:

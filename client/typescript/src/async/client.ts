@@ -4,7 +4,7 @@ import { SeenEpochs } from "../core/epochs.js"
 import { InvalidArgument, messageOf, ProtocolError } from "../core/errors.js"
 import { type FollowOptions, Follow } from "../core/follow.js"
 import { arrayOf, textOf, valueOf } from "../core/jsonio.js"
-import { checked, type Read, type ReadOp } from "../core/reads.js"
+import { type AsOf, checked, type Read, type ReadOp, withAsOf } from "../core/reads.js"
 import type { RunEvent } from "../core/events.js"
 import type {
   Checkpoint,
@@ -75,10 +75,20 @@ export interface PageArguments {
   newestFirst?: boolean
   /** Fields left out of each event or checkpoint: a key, or keys with dots between, as `checkpoint.messages`. */
   omit?: string[]
+  /** As it was at a position or time; not of `getAllJobs` and `getAllRuns`. */
+  asOf?: AsOf
   /** Number of items at most; all by default. */
   limit?: number
   /** The `next` of the page before. */
   after?: unknown
+}
+
+/**
+ * As of which position or time a job, checkpoint or events are read: what they were then, of what was not deleted since.
+ * A position after the end of the history rejects with PositionGone, a daemon that is older with ProtocolError.
+ */
+export interface ReadOptions {
+  asOf?: AsOf | undefined
 }
 
 /** Which jobs or runs are listed, and in which direction; `jobId` is for runs. */
@@ -150,8 +160,8 @@ export class DaemonStorage {
   }
 
   /** Returns a job, or undefined where it is unknown. */
-  async retrieveJob<T extends object = Job>(jobId: string): Promise<T | undefined> {
-    return ((await this.#value("retrieveJob", { jobId })) as T | null) ?? undefined
+  async retrieveJob<T extends object = Job>(jobId: string, { asOf }: ReadOptions = {}): Promise<T | undefined> {
+    return ((await this.#value("retrieveJob", { jobId, asOf })) as T | null) ?? undefined
   }
 
   /** Returns all jobs by `startedAt`, newest first. */
@@ -165,13 +175,20 @@ export class DaemonStorage {
   }
 
   /** Returns a checkpoint; rejects with CheckpointNotFound where there is none. */
-  async retrieveCheckpoint<T extends object = Checkpoint>(jobId: string, checkpointId: string): Promise<T> {
-    return (await this.#value("retrieveCheckpoint", { jobId, checkpointId })) as T
+  async retrieveCheckpoint<T extends object = Checkpoint>(
+    jobId: string,
+    checkpointId: string,
+    { asOf }: ReadOptions = {},
+  ): Promise<T> {
+    return (await this.#value("retrieveCheckpoint", { jobId, checkpointId, asOf })) as T
   }
 
   /** Returns the checkpoints of a job by `stepNumber`, ties in the order stored. */
-  async getCheckpointsByJobId<T extends object = Checkpoint>(jobId: string): Promise<T[]> {
-    return (await this.#value("getCheckpointsByJobId", { jobId })) as T[]
+  async getCheckpointsByJobId<T extends object = Checkpoint>(
+    jobId: string,
+    { asOf }: ReadOptions = {},
+  ): Promise<T[]> {
+    return (await this.#value("getCheckpointsByJobId", { jobId, asOf })) as T[]
   }
 
   /** Stores an event; the same one again, byte for byte, is kept once. See `onError`. */
@@ -181,13 +198,22 @@ export class DaemonStorage {
   }
 
   /** Returns time, step and type of the events of a run by `stepNumber`, ties in the order stored. */
-  async getEventsByRun<T extends object = EventMeta>(jobId: string, runId: string): Promise<T[]> {
-    return (await this.#value("getEventsByRun", { jobId, runId })) as T[]
+  async getEventsByRun<T extends object = EventMeta>(
+    jobId: string,
+    runId: string,
+    { asOf }: ReadOptions = {},
+  ): Promise<T[]> {
+    return (await this.#value("getEventsByRun", { jobId, runId, asOf })) as T[]
   }
 
   /** Returns the events of a run by `timestamp`, ties in the order stored, up to a step where one is given. */
-  async getEventContents<T extends object = RunEvent>(jobId: string, runId: string, maxStep?: number): Promise<T[]> {
-    return (await this.#value("getEventContents", { jobId, runId, maxStep })) as T[]
+  async getEventContents<T extends object = RunEvent>(
+    jobId: string,
+    runId: string,
+    maxStep?: number,
+    { asOf }: ReadOptions = {},
+  ): Promise<T[]> {
+    return (await this.#value("getEventContents", { jobId, runId, maxStep, asOf })) as T[]
   }
 
   /** Stores the setting of a run; where there is one, only `updatedAt` changes. */
@@ -268,7 +294,10 @@ export class DaemonStorage {
 
   /** Returns a piece of a listing: `page("getAllJobs", { limit: 100 })`, then again with its `next` as `after`. */
   async page<T extends object = Record<string, unknown>>(op: ListOp, args: PageArguments = {}): Promise<Page<T>> {
-    return pageOf(await this.#connection.call(op, textOf(args)))
+    const asked = withAsOf(args)
+    const read = checked(await this.#connection.call(op, textOf(asked)), asked)
+    const page = pageOf<T>(read)
+    return read.asOf === undefined ? page : { ...page, asOf: read.asOf }
   }
 
   /** Returns summaries of the jobs that any record names, those that began last first. */
@@ -395,7 +424,8 @@ export class DaemonStorage {
   }
 
   async #value(op: ReadOp, args: object): Promise<unknown> {
-    return valueOf(checked(await this.#connection.call(op, textOf(args))).body)
+    const asked = withAsOf(args)
+    return valueOf(checked(await this.#connection.call(op, textOf(asked)), asked).body)
   }
 
   #report(error: Error): void {

@@ -30,6 +30,7 @@ export interface AnswerHeader {
   more?: unknown
   next?: unknown
   after?: number
+  asOf?: number
   epoch?: unknown
   epochs?: unknown
   error?: unknown

@@ -1,7 +1,7 @@
 // One request that stores nothing, until its answer is complete: parts of large answers, retries, deadline.
 // No sockets and no clocks: the time comes in as `now`, in milliseconds of a steady clock.
 
-import { messageOf, ProtocolError, refused, type StorageError, type WireError } from "./errors.js"
+import { InvalidArgument, messageOf, ProtocolError, refused, type StorageError, type WireError } from "./errors.js"
 import * as frames from "./frames.js"
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, PATIENCE_MAX_MS, PATIENCE_MIN_MS } from "./patience.js"
 
@@ -46,6 +46,8 @@ export class Read {
   next: unknown
   /** Of `readAll`, where the daemon chose the position. */
   begunAfter: number | undefined
+  /** The position that the answer is as of. */
+  asOf: number | undefined
   /** Of `next`, and of all else where there are no `epochs`. */
   epoch: string | undefined
   epochs: unknown
@@ -127,6 +129,7 @@ export class Read {
     if (Number.isSafeInteger(header.position)) this.position ??= header.position
     if (header.next !== undefined) this.next = header.next
     if (Number.isSafeInteger(header.after)) this.begunAfter = header.after
+    if (Number.isSafeInteger(header.asOf)) this.asOf = header.asOf
     if (typeof header.epoch === "string") this.epoch = header.epoch
     if (header.epochs !== undefined) this.epochs = header.epochs
     if (more === undefined) {
@@ -156,6 +159,7 @@ export class Read {
       this.position = undefined
       this.next = undefined
       this.begunAfter = undefined
+      this.asOf = undefined
       this.epoch = undefined
       this.epochs = undefined
     }
@@ -177,8 +181,24 @@ export class Read {
   }
 }
 
-/** Returns a request with its answer; throws Refused if the daemon did not carry it out. */
-export function checked(read: Read): Read {
+/** A position, or a time. */
+export type AsOf = number | Date
+
+/** Returns arguments as the protocol has them. Throws InvalidArgument where `asOf` is no position and no time. */
+export function withAsOf<T extends { asOf?: AsOf | undefined }>(args: T): Omit<T, "asOf"> & { asOf?: unknown } {
+  const { asOf } = args
+  if (asOf === undefined) return args
+  if (asOf instanceof Date && !Number.isNaN(asOf.getTime())) return { ...args, asOf: { timeMs: asOf.getTime() } }
+  if (Number.isSafeInteger(asOf)) return args
+  throw new InvalidArgument("asOf must be a position or a Date")
+}
+
+/**
+ * Returns a request with its answer; throws Refused if the daemon did not carry it out, ProtocolError if it has not
+ * looked at `asOf`.
+ */
+export function checked(read: Read, args: { asOf?: unknown } = {}): Read {
   if (read.error !== undefined) throw refused(read.op, read.error)
+  if (args.asOf !== undefined && read.asOf === undefined) throw new ProtocolError("the daemon is older: it has no asOf")
   return read
 }

@@ -261,6 +261,8 @@ export interface Page<T> {
   next: unknown
   /** Every record up to this position was seen. */
   position: number
+  /** The position that it is as of, where `asOf` was asked for. */
+  asOf?: number
 }
 
 /** What the daemon says of itself; more than is named here stands in `proto/wire.md`. */
