@@ -3,12 +3,15 @@
 import signal
 import sys
 
+from perstack_stored.process.late_asyncio import import_asyncio_late
+
 
 def main() -> None:
     """Run the command, or name a missing package."""
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before there is anything to stop: no traceback
+    import_asyncio_late()
     try:
         from perstack_stored.cli.main import main as run
     except ModuleNotFoundError as error:

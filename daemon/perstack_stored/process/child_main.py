@@ -15,6 +15,7 @@ def main() -> None:
     folders, module = sys.argv[1:3]
     sys.argv[:] = [module, *sys.argv[3:]]
     sys.path[:] = merged(sys.path, json.loads(folders))
+    import_module("perstack_stored.process.late_asyncio").import_asyncio_late()
     import_module(module).main()
 
 

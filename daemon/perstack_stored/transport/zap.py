@@ -4,12 +4,12 @@ libzmq asks it (ZAP, RFC 27) before a client with a key gets any further. A clie
 gets no decision, is refused. For ipc it is not asked: there, `access/peers.py` identifies each client.
 """
 
+import struct
 import threading
 
 import structlog
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
 
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.errors import GateFailedError
@@ -30,6 +30,8 @@ _FAILURES = {
 }
 _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 _EVENTS = sum(_FAILURES) + _ACCEPTED + _DISCONNECTED
+# Number and value: see zmq_socket_monitor(3). `zmq.utils.monitor` reads the same, and imports asyncio.
+_EVENT = struct.Struct("=Hi")
 
 _log = structlog.get_logger()
 
@@ -108,8 +110,7 @@ class ZapHandler:
         self._asked.send_multipart([*route, b"", _ZAP_VERSION, request, status, reason, user, b""])
 
     def _note(self, frames: list[bytes]) -> None:
-        event = parse_monitor_message(frames)
-        kind, value = int(event["event"]), int(event["value"])
+        kind, value = _EVENT.unpack(frames[0])
         if kind == _ACCEPTED:
             self.accepted += 1
             self._open.add(value)
