@@ -301,14 +301,14 @@ _BUGS = (
     _Bug(
         "the tree's cursor is ahead",
         "tree/writer.py",
-        "self._store, Cursor(position, clean))",
-        "self._store, Cursor(position + 1, clean))",
+        "cursor = Cursor(position, clean, ",
+        "cursor = Cursor(position + 1, clean, ",
     ),
     _Bug(
         "the tree's cursor is clean while files are written",
         "tree/writer.py",
-        "self._store, Cursor(position, clean))",
-        "self._store, Cursor(position, True))",
+        "cursor = Cursor(position, clean, ",
+        "cursor = Cursor(position, True, ",
     ),
     _Bug(
         "a failed sync of the tree is tried again",
@@ -375,6 +375,30 @@ _BUGS = (
         "tree/file_writer.py",
         "        self.ground, self._device = ground, device\n",
         "        self._device = device\n",
+    ),
+    _Bug(
+        "a change of what is left out counts one record too early",
+        "tree/left_out.py",
+        "if position > change.after:",
+        "if position >= change.after:",
+    ),
+    _Bug(
+        "a change of what is left out counts from the beginning",
+        "tree/left_out.py",
+        "before.changed(max(cursor.position, last), types)",
+        "before.changed(0, types)",
+    ),
+    _Bug(
+        "earlier changes of what is left out are forgotten",
+        "tree/left_out.py",
+        "before = [change for change in self.changes if change.after < after]",
+        "before: list[Change] = []",
+    ),
+    _Bug(
+        "a lost record of what is left out goes unnoticed",
+        "tree/left_out.py",
+        "(data is not None and found is None) or cursor.leaves_out",
+        "False",
     ),
     _Bug(
         "a packed segment is not compared with the plain one",

@@ -18,6 +18,7 @@ _CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_wh
 _PACKED = "tests/unit/journal/test_packed_segments.py"
 _WRITER = "tests/unit/journal/test_writer.py"
 _PACK = "tests/unit/keeper/test_pack.py"
+_LEFT_OUT = "tests/unit/tree/test_left_out.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
@@ -103,6 +104,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/journal/test_writer.py::test_a_file_that_a_reader_holds_open_is_not_used_again",
     ),
     "tree/blocked.py: save: atomic_replace": ("tests/unit/tree/test_blocked.py",),
+    "tree/cursor.py: forget_cursor: sync": (
+        f"{_LEFT_OUT}::test_the_cursor_is_gone_before_a_lost_record_is_replaced",
+    ),
     "tree/cursor.py: cursor_store: checksum": (
         "tests/unit/tree/test_writer_and_others.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
@@ -173,6 +177,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "access/curve_keys.py": ("tests/integration/test_curve.py",),
+    "tree/left_out.py": (_LEFT_OUT,),
     "index/event_blocks.py": ("tests/unit/index/test_event_blocks.py",),
     "offline/check/index_events.py": ("tests/offline/test_check.py",),
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),

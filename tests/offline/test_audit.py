@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.offline.audit import audit as audit_module
 from perstack_stored.offline.audit.missing_events import Seen, crowding, signs
 from perstack_stored.offline.audit.torn_files import how_torn
 from perstack_stored.offline.findings import Report
+from perstack_stored.tree import left_out
+from perstack_stored.tree.left_out import LeftOut
 from tests.helpers import commands
 from tests.helpers.daemon import captured_run, eventually, running_daemon
 from tests.helpers.datadir import checkpoint, dumps, event, job, setting
@@ -334,6 +337,22 @@ def test_a_torn_event_is_damaged_and_not_lost(tmp_path: Path) -> None:
     path = next(path_of(op, value) for op, value in calls if value.get("type") == "continueToNextStep")
     (tmp_path / path).write_bytes(b'{"type":')
     assert [name for name, _ in audit_here(tmp_path)[0]] == ["torn_file"]
+
+
+@pytest.mark.parametrize("type", sorted({value["type"] for _, value in captured_run("a") if "type" in value}))
+def test_what_a_daemon_leaves_out_is_no_loss(tmp_path: Path, type: str) -> None:
+    """The record of it lies beside the tree; without it there are signs of lost events."""
+    put_whole(tmp_path, [call for call in captured_run("a") if call[1].get("type") != type])
+    signs_of_loss = audit_here(tmp_path)[0]
+    unneeded = {"finishToolCall", "resolveToolResults", "attemptCompletion", "completeRun"}
+    assert bool(signs_of_loss) == (type not in unneeded)
+    os.mkdir(tmp_path / ".stored")
+    fd = os.open(tmp_path / ".stored", os.O_RDONLY)
+    left_out.save(FileSystem(), fd, bytes(16), LeftOut().changed(4, [type]).changed(9, []))
+    os.close(fd)
+    assert audit_here(tmp_path)[0] == []
+    (tmp_path / ".stored" / left_out.FILE_NAME).write_bytes(b"rubbish")
+    assert audit_here(tmp_path)[0] == signs_of_loss
 
 
 def test_signs_and_crowding_of_nothing_are_none() -> None:

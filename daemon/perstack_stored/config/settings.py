@@ -5,12 +5,14 @@ A setting is a key of the settings file, an environment variable and a flag of `
 """
 
 import dataclasses
+import difflib
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from perstack_storage.protocol import BASE_VARIABLE, ENDPOINT_VARIABLE
 from perstack_stored.errors import ConfigError
+from perstack_stored.model.event_types import EVENT_TYPES
 
 _KIB = 1 << 10
 _MIB = 1 << 20
@@ -64,7 +66,14 @@ def _word(help: str, metavar: str, environment: str | None = None, *, reloads: b
     )
 
 
-def _words(help: str, metavar: str, environment: str | None = None, *, reloads: bool = False) -> Any:  # noqa: A002
+def _words(
+    help: str,  # noqa: A002
+    metavar: str,
+    environment: str | None = None,
+    *,
+    reloads: bool = False,
+    known: tuple[str, ...] = (),
+) -> Any:
     return field(
         default=(),
         metadata={
@@ -73,6 +82,7 @@ def _words(help: str, metavar: str, environment: str | None = None, *, reloads: 
             "metavar": metavar,
             "environment": environment,
             "reloads": reloads,
+            "known": known,
         },
     )
 
@@ -201,6 +211,11 @@ class Settings:
     retain_sweep_seconds: int = _setting(
         3600, "time between two sweeps of retention, each of at most 1,000 jobs", 1, 86_400, reloads=True
     )
+    tree_leave_out: tuple[str, ...] = _words(
+        "types of events that get no file in the tree from now on, as streamReasoning; reads give them all",
+        "TYPE",
+        known=EVENT_TYPES,
+    )
     tree_nice: int = _setting(19, "niceness of the process that writes the tree", 0, 19)
     stop_seconds: int = _setting(5, "a stop takes no longer than this", reloads=True)
     worker_silence_seconds: int = _setting(
@@ -217,6 +232,8 @@ class Settings:
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str):
                     refuse_odd(text, key_of(item))
+            if bound.get("known"):
+                _refuse_unknown(value, item)
             if "least" in bound and not bound["least"] <= value <= bound["most"]:
                 least, most = show(item, bound["least"]), show(item, bound["most"])
                 sentence = f"{key_of(item)} must be between {least} and {most}, not {show(item, value)}"
@@ -225,6 +242,19 @@ class Settings:
             raise ConfigError(
                 f"half-frames-bytes-max ({self.half_frames_bytes_max}) must be at least frame-bytes-max "
                 f"({self.frame_bytes_max}): one message must have room"
+            )
+
+
+def _refuse_unknown(words: tuple[str, ...], item: "Item") -> None:
+    """Refuse words that are none of those that a setting knows. The message does not repeat them."""
+    known = item.metadata["known"]
+    for number, word in enumerate(words, 1):
+        if word not in known:
+            near = difflib.get_close_matches(word, known, 1)
+            more = f"did you mean {near[0]}?" if near else f"it can be {', '.join(known)}"
+            raise ConfigError(
+                f"{key_of(item)}: word {number} of {len(words)} is no {item.metadata['metavar'].lower()}"
+                f" of event that Perstack has; {more}"
             )
 
 

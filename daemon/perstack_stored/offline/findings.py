@@ -14,6 +14,8 @@ CHECK_FINDINGS = {
     "index_extra_record": "the index has a row that the journal does not give",
     "index_wrong": "a row of the index is not what the journal gives",
     "tree_cursor_damage": "the tree's cursor can't be read; the next start writes the whole tree again",
+    "tree_left_out_damage": "the record of what the tree leaves out can't be read; the next start writes the"
+    " whole tree again",
     "tree_ahead": "the tree's cursor lies beyond the end of the journal: the journal lost its end",
     "tree_missing_file": "a file is not there",
     "tree_wrong_content": "a file does not hold what the journal says",

@@ -40,7 +40,7 @@ from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.projection.index_projection import IndexOpening, IndexProjection
 from perstack_stored.projection.tree_projection import TREE_IDLE_SECONDS, TreeProjection, log_blocked
 from perstack_stored.projection.worker_config import WorkerConfig
-from perstack_stored.tree import blocked
+from perstack_stored.tree import blocked, left_out
 from perstack_stored.tree.blocked_sync import BlockedRecords
 from perstack_stored.tree.helper import ParallelWriter, Slice, serve
 from perstack_stored.tree.options import TreeOptions, umask_for
@@ -211,6 +211,8 @@ def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChann
     else:
         database = connect_worker(path, read_only=True, status=status)
         assists = kind == "helper"
+        if not assists:
+            _take_setting(datadir, store, config.leave_out)
         listed = blocked.load(files, folders.stored, store)
         options = TreeOptions(
             TreeModes(config.file_mode, config.folder_mode),
@@ -226,6 +228,14 @@ def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChann
         save = partial(blocked.save, files, folders.stored, store)
         projection = TreeProjection(tree, helper, BlockedRecords(tree, save, listed, config.blocked))
     follow(projection, reader, line, status, config.careful_until)
+
+
+def _take_setting(datadir: DataDir, store: bytes, types: tuple[str, ...]) -> None:
+    """Note a change of `tree-leave-out` before anything is written by it."""
+    before, now = left_out.take_setting(datadir.files, datadir.folders.stored, store, types)
+    if now != before:
+        after = now.changes[-1].after if now.changes else 0
+        _log.info("tree_leaves_out", types=sorted(now.now), before=sorted(before.now), after_position=after)
 
 
 def _start_helper(

@@ -27,3 +27,4 @@ class WorkerConfig(msgspec.Struct):
     silence_seconds: float = SILENCE_SECONDS
     careful_until: int = 0  # an earlier process died: take small steps up to here, and name each record
     blocked: tuple[BlockedRecord, ...] = ()  # pass over these records
+    leave_out: tuple[str, ...] = ()  # event types that get no file in the tree

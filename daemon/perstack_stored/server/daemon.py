@@ -49,7 +49,7 @@ from perstack_stored.transport.endpoints import Endpoints
 from perstack_stored.transport.socket_activation import inherited_listeners
 from perstack_stored.transport.tcp import TcpTransport
 from perstack_stored.transport.wakeup import WakeupPipe
-from perstack_stored.tree.cursor import load_cursor
+from perstack_stored.tree import left_out
 from perstack_stored.tree.options import umask_for
 
 from .assembly import assemble
@@ -97,7 +97,7 @@ def _naming(sentence: str) -> Iterator[None]:
 
 def await_whole_tree(server: Server, datadir: DataDir, journal: JournalWriter) -> None:
     """Make the server wait until the tree has no torn or missing file after an unclean stop."""
-    cursor = load_cursor(datadir.files, datadir.folders.stored, journal.store)
+    cursor = left_out.load(datadir.files, datadir.folders.stored, journal.store).cursor
     if journal.mark.position and not cursor.clean:
         server.await_tree(min(journal.mark.position, cursor.written_max))
 
@@ -314,7 +314,9 @@ class Daemon:
             unnamed=self._ways.unnamed,
             exchange=self._ways.exchange,
         )
-        tree = msgspec.structs.replace(config, nice=self._settings.tree_nice)
+        tree = msgspec.structs.replace(
+            config, nice=self._settings.tree_nice, leave_out=self._settings.tree_leave_out
+        )
         return ProjectionProcess("index", config, lock.fd), ProjectionProcess("tree", tree, lock.fd)
 
     def _keeper(self, lock: DataDirLock, reads: ReadExecutor, journal: JournalWriter) -> KeeperProcess:

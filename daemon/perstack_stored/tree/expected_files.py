@@ -1,4 +1,4 @@
-"""Lists every file that the tree should hold, from an index that has reached the end of the journal."""
+"""Lists every file that the tree may hold, from an index that has reached the end of the journal."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ from perstack_stored.index.event_reader import count_events, events_of_run
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import json_text
 from perstack_stored.model.run_settings import setting_text
+from perstack_stored.tree.left_out import LeftOut
 from perstack_stored.tree.write import event_name
 
 JOB_NAME = "job.json"
@@ -20,24 +21,37 @@ FROM setting s CROSS JOIN run ON run.id = s.run
 
 
 class ExpectedFile(NamedTuple):
-    """A file of the tree. `position` is that of its record; for a setting, that of the first one stored."""
+    """A file of the tree.
+
+    Attributes:
+        position: of its record; for a setting, that of the first one stored.
+        folders, name: its path.
+        content: reads what it holds.
+        is_left_out: it need not be there.
+    """
 
     position: int
     folders: tuple[str, ...]
     name: str
     content: Callable[[], bytes]
+    is_left_out: bool = False
 
 
 def count_expected(database: sqlite3.Connection) -> int:
-    """Count the files that the tree should hold."""
+    """Count the files that the tree holds, with those that are left out."""
     return count_events(database) + sum(
         int(database.execute(f"SELECT count(*) FROM {table} WHERE segment > 0").fetchone()[0])  # noqa: S608
         for table in ("job", "checkpoint", "setting")
     )
 
 
-def expected_files(database: sqlite3.Connection, reader: JournalReader) -> Iterator[ExpectedFile]:
-    """List the files that the tree should hold, folder by folder. Contents are read on demand."""
+def expected_files(
+    database: sqlite3.Connection, reader: JournalReader, left_out: LeftOut
+) -> Iterator[ExpectedFile]:
+    """List the files that the tree holds, with those that are left out, folder by folder.
+
+    Contents are read on demand.
+    """
 
     def stored(segment: int, offset: int, length: int) -> Callable[[], bytes]:
         return lambda: reader.payload(segment, offset, length)
@@ -63,4 +77,5 @@ def expected_files(database: sqlite3.Connection, reader: JournalReader) -> Itera
         for event in events_of_run(database, id):
             name = event_name(event.timestamp, event.step, event.type, event.n)
             content = stored(event.segment, event.offset, event.length)
-            yield ExpectedFile(event.position, folders, name, content)
+            is_left_out = left_out.has_event(event.position, event.type)
+            yield ExpectedFile(event.position, folders, name, content, is_left_out)

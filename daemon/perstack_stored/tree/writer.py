@@ -24,11 +24,12 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.tree import cursor as tree_cursor
-from perstack_stored.tree.cursor import Cursor, load_cursor, save_cursor
+from perstack_stored.tree.cursor import Cursor, save_cursor
 from perstack_stored.tree.write import SETTING_NAME, Write, divided, event_name
 
 from .file_writer import FileWriter, is_blocked, unsynced
 from .helper import ParallelWriter, Slice, slice_of
+from .left_out import load
 from .options import TreeOptions
 from .remover import Remover
 
@@ -80,7 +81,7 @@ class TreeWriter:
         self._index = index
         self._reader = reader
         self._store = store
-        cursor = load_cursor(files, stored_dir, store)
+        cursor, self._left_out, _ = load(files, stored_dir, store)
         self.position = self.synced = cursor.position
         self.clean = cursor.clean
         self.replay_until = cursor.written_max
@@ -300,7 +301,8 @@ class TreeWriter:
             self._save_cursor(done[0].position, clean=False)
 
     def _save_cursor(self, position: int, *, clean: bool) -> None:
-        save_cursor(self._files, self._stored, self._store, Cursor(position, clean))
+        cursor = Cursor(position, clean, leaves_out=bool(self._left_out.changes))
+        save_cursor(self._files, self._stored, self._store, cursor)
         self.synced, self.clean, self._lost = position, clean, False
 
     def close(self) -> None:
@@ -327,7 +329,9 @@ class TreeWriter:
                     self._status.at(position)
                     if self.names_records:
                         self._status.describe(kind_name(place.kind))
-                    writes.append(self._as_write(position, place.kind, payload, n))
+                    write = self._as_write(position, place.kind, payload, n)
+                    if write is not None:
+                        writes.append(write)
                 position += 1
         self._status.at(0)
         return writes
@@ -362,11 +366,14 @@ class TreeWriter:
         row = self._index.execute(statement, key).fetchone()
         return row is not None and row[0] == write.position
 
-    def _as_write(self, position: int, kind: int, payload: memoryview, n: int) -> Write:
+    def _as_write(self, position: int, kind: int, payload: memoryview, n: int) -> Write | None:
+        """The file of a record; None for an event that is left out."""
         if kind == Kind.DELETION:  # a redaction: the index has its setting
             kind, payload = Kind.RUN_SETTING, memoryview(deletions.decode(payload).value)
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
+            if self._left_out.has_event(position, value.type):
+                return None
             name = event_name(value.timestamp, value.stepNumber, value.type, n)
             of_run = ("jobs", value.jobId, "runs", value.runId)
             return Write(position, of_run, name, payload.tobytes, replaces=False, run=value.runId)

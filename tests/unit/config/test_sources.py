@@ -105,6 +105,17 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str, says: str
     assert str(tmp_path) in reason or "between" in reason or "at least" in reason
 
 
+def test_types_of_events_are_those_of_perstack(tmp_path: Path) -> None:
+    """A typing mistake would leave nothing out, unnoticed."""
+    found = read(tmp_path, PERSTACK_STORED_TREE_LEAVE_OUT="streamReasoning,streamRunResult").settings
+    assert found.tree_leave_out == ("streamReasoning", "streamRunResult")
+    says = refusal(tmp_path, 'tree-leave-out = ["startRun", "streamReasonin"]')
+    assert says == (
+        "tree-leave-out: word 2 of 2 is no type of event that Perstack has; did you mean streamReasoning?"
+    )
+    assert "it can be startRun, " in refusal(tmp_path, PERSTACK_STORED_TREE_LEAVE_OUT="all")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.toml"):
         Sources(str(tmp_path / "nothing.toml"), {}, {}).read()

@@ -8,12 +8,14 @@ from collections import Counter
 
 import msgspec
 
-from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.filesystem import FileSystem, read_whole
+from perstack_stored.datadir.layout import STORED_NAME
 from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.values import Value
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, count_files, progress
+from perstack_stored.tree import left_out
 from perstack_stored.tree_import.plan import Path, kind_of
 from perstack_stored.tree_import.survey import Account, Reason, SkipError, TreeSurvey
 
@@ -38,6 +40,8 @@ FINDINGS = {
 }
 NOTES = {
     "foreign_file": "the tree has no such name; Perstack does not look at it",
+    "left_out_unknown": "what a daemon leaves out of this tree by its settings can't be read; gaps may come"
+    " of that",
     "no_job": "a job has files, but no job.json; Perstack does not list it",
     "crowded": "an estimate: events of one run, step and type stand so close that some probably shared a"
     " millisecond, and so a file, of which Perstack keeps the last; bursts make it more than this estimate",
@@ -95,8 +99,32 @@ def audit(tree: int, report: Report) -> None:
     result = _AuditResult(report)
     with progress("reading (files)", count_files(tree)) as advance:
         result.advance = advance
+        result.left_out = _left_out(tree, report)
         TreeSurvey(FileSystem(), result).run(tree)
     result.finish()
+
+
+def _left_out(tree: int, report: Report) -> frozenset[str]:
+    """Types of events that the daemon of this tree leaves out, or has left out."""
+    files = FileSystem()
+    try:
+        stored_dir = files.open_dir(STORED_NAME, dir_fd=tree)
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()  # no daemon writes this tree
+    except OSError as error:
+        report.add("left_out_unknown", reason=error.strerror)
+        return frozenset()
+    try:
+        data = read_whole(files, left_out.FILE_NAME, dir_fd=stored_dir)
+    except OSError as error:
+        report.add("left_out_unknown", reason=error.strerror)
+        return frozenset()
+    finally:
+        files.close(stored_dir)
+    found = None if data is None else left_out.decode(data)
+    if data is not None and found is None:
+        report.add("left_out_unknown", reason="it has changed")
+    return frozenset() if found is None else found[1].ever
 
 
 class _AuditResult(Account):
@@ -112,6 +140,7 @@ class _AuditResult(Account):
         self._kinds: Counter[str] = Counter()
         self._lost = 0
         self.advance: Advance = lambda _steps: None
+        self.left_out: frozenset[str] = frozenset()
 
     # --- called by the survey ----------------------------------------------------------------------
 
@@ -204,12 +233,14 @@ class _AuditResult(Account):
             if step < max([event.step for event in events]):  # otherwise it may be about to be written
                 self._report.add("gap_checkpoint", path=named_in, checkpoint=checkpoint)
         for sign in signs(events):
+            if sign.types & self.left_out:
+                continue
             self._lost += sign.events
             self._report.add(sign.name, path=path, step=sign.step, reason=sign.reason)
         crowd = crowding(events)
         self._kinds["numbered"] += crowd.numbered
-        # Numbered events were written by a daemon, which overwrites none.
-        if not crowd.numbered and crowd.expected_lost >= 1:
+        # Numbered events, and a tree that leaves some out, were written by a daemon, which overwrites none.
+        if not crowd.numbered and not self.left_out and crowd.expected_lost >= 1:
             self._report.add(
                 "crowded", path=path, neighbours=crowd.neighbours, estimate=round(crowd.expected_lost)
             )
@@ -218,7 +249,7 @@ class _AuditResult(Account):
         job = self._job
         if job is None:
             return
-        for run in sorted(job.checkpoint_runs - job.runs):
+        for run in sorted(job.checkpoint_runs - job.runs) if not self.left_out else ():
             self._report.add("gap_run", path=f"jobs/{job.id}/runs/{run}")
         if job.is_used and not job.has_file:
             self._report.add("no_job", path=f"jobs/{job.id}")

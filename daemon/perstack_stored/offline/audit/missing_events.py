@@ -9,12 +9,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from perstack_stored.model.event_types import EVENT_TYPES
+
 STREAMS = ("Reasoning", "RunResult")
 _STREAMING = {
     f"{verb}{kind}" for kind in STREAMS for verb in ("startStreaming", "completeStreaming", "stream")
 }
 # Events that end a step when another one follows.
 _STEP_ENDS = {"continueToNextStep", "retry"}
+_OF_STEPS = frozenset(EVENT_TYPES) - _STREAMING
 # Events of the model's answer.
 _ANSWERS = {
     "retry", "callTools", "callInteractiveTool", "callDelegate", "attemptCompletion", "completeRun",
@@ -32,12 +35,21 @@ class Seen(NamedTuple):
 
 
 class Sign(NamedTuple):
-    """A sign of lost events: name of the finding, step, and what is missing in words."""
+    """A sign of lost events.
+
+    Attributes:
+        name: of the finding.
+        step: where they are missing.
+        reason: what is missing in words.
+        events: minimum of lost events by this sign.
+        types: of events; a tree that leaves out one of them by a setting may have this sign.
+    """
 
     name: str
     step: int
     reason: str
-    events: int  # minimum of lost events by this sign
+    events: int
+    types: frozenset[str]
 
 
 class _Step:
@@ -68,13 +80,14 @@ def signs(events: list[Seen]) -> Iterator[Sign]:
         return
     first, last = min(steps), max(steps)
     if not any("startRun" in step.types for step in steps.values()):
-        yield Sign("gap_state", first, "the run has no startRun", 1)
+        yield Sign("gap_state", first, "the run has no startRun", 1, frozenset({"startRun"}))
     ended = any(name.startswith(("completeRun", "stopRun")) for name in steps[last].types)
     before = first - 1
     for number in sorted(steps):
         if number > before + 1:
             missing = f"{before + 1}" if number == before + 2 else f"{before + 1} to {number - 1}"
-            yield Sign("gap_step", before + 1, f"there is no event of step {missing}", number - before - 1)
+            reason = f"there is no event of step {missing}"
+            yield Sign("gap_step", before + 1, reason, number - before - 1, _OF_STEPS)
         yield from _state_signs(number, steps[number], is_first=number == first, is_last=number == last)
         yield from _stream_signs(number, steps[number], is_open=number == last and not ended)
         before = number
@@ -82,39 +95,38 @@ def signs(events: list[Seen]) -> Iterator[Sign]:
 
 def _state_signs(number: int, step: _Step, *, is_first: bool, is_last: bool) -> Iterator[Sign]:
     types = step.types
-    missing = []
+    missing: list[tuple[str, set[str]]] = []
     if not is_first and not is_last and not types["startGeneration"]:
-        missing.append("startGeneration")
+        missing.append(("startGeneration", {"startGeneration"}))
     if types["startGeneration"] and not is_last and not types.keys() & _ANSWERS:
-        missing.append("callTools or another answer of the model")
+        missing.append(("callTools or another answer of the model", _ANSWERS))
     if not is_last and not types.keys() & _STEP_ENDS:
-        missing.append("continueToNextStep")
-    for what in missing:
-        yield Sign("gap_state", number, f"it has no {what}", 1)
+        missing.append(("continueToNextStep", _STEP_ENDS))
+    for what, those in missing:
+        yield Sign("gap_state", number, f"it has no {what}", 1, frozenset(those))
 
 
 def _stream_signs(number: int, step: _Step, *, is_open: bool) -> Iterator[Sign]:
     for kind in STREAMS:
         start, complete, delta = f"startStreaming{kind}", f"completeStreaming{kind}", f"stream{kind}"
         starts, completes = step.types[start], step.types[complete]
+        ends, pieces = frozenset({start, complete}), frozenset({delta, complete})
         if starts < completes:
-            yield Sign(
-                "gap_stream", number, f"{completes} {complete}, but {starts} {start}", completes - starts
-            )
+            reason = f"{completes} {complete}, but {starts} {start}"
+            yield Sign("gap_stream", number, reason, completes - starts, ends)
         elif starts - completes > is_open:
-            yield Sign(
-                "gap_stream", number, f"{starts} {start}, but {completes} {complete}", starts - completes
-            )
+            reason = f"{starts} {start}, but {completes} {complete}"
+            yield Sign("gap_stream", number, reason, starts - completes, ends)
         if step.types[delta] and not starts and not completes:
-            yield Sign("gap_stream", number, f"{delta} without {start} and {complete}", 2 - is_open)
+            reason = f"{delta} without {start} and {complete}"
+            yield Sign("gap_stream", number, reason, 2 - is_open, ends)
         # A completing event holds the whole text: missing characters were in lost deltas.
         lacking = step.sizes[complete] - step.sizes[delta]
         if lacking > 0 and completes and step.sized[complete] == completes:
             deltas = step.sized[delta]
             events = max(1, round(lacking * deltas / step.sizes[delta])) if step.sizes[delta] else 1
             of = f"of {step.sizes[complete]} characters of text {lacking}"
-            reason = f"{of} are in no {delta}: about {events} events"
-            yield Sign("gap_deltas", number, reason, events)
+            yield Sign("gap_deltas", number, f"{of} are in no {delta}: about {events} events", events, pieces)
 
 
 class Crowding(NamedTuple):

@@ -14,7 +14,7 @@ from perstack_stored.model import values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import progress
-from perstack_stored.tree import blocked
+from perstack_stored.tree import blocked, left_out
 from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor, save_cursor
 from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, count_expected, expected_files
 
@@ -40,6 +40,10 @@ def check_tree(
 ) -> None:
     """Report how the tree differs from the journal."""
     cursor = _cursor(base, end, scratch, report)
+    state = left_out.load(base.files, base.folders.stored, end.store)
+    if state.is_damaged:
+        report.add("tree_left_out_damage")
+        cursor = state.cursor
     database = connect(fresh_path, read_only=False)
     check = _Check(base, end, reader, database, cursor, report)
     files = count_expected(database)
@@ -49,7 +53,7 @@ def check_tree(
     positions = {one.position for one in passed_over}
     settings = {one.file for one in passed_over if one.kind == "run_setting"}
     with progress("tree (files)", files) as advance:
-        for wanted in expected_files(database, reader):
+        for wanted in expected_files(database, reader, state.left_out):
             # A record that killed the tree's worker might kill this process.
             if wanted.position not in positions and "/".join((*wanted.folders, wanted.name)) not in settings:
                 check.file(wanted)
@@ -58,7 +62,9 @@ def check_tree(
     if check.late:
         report.add("tree_behind", position=cursor.position, journal=end.mark.position, files=check.late)
     report_foreign(base, database, report, cursor.position)
-    report.compared["files"] = files
+    report.compared["files"] = files - check.left_out
+    if check.left_out:
+        report.compared["left_out"] = check.left_out
     database.close()
 
 
@@ -99,7 +105,7 @@ class _Check:
         self._folder: int | None = None
         self._obstacles: set[str] = set()
         self._has_late_settings = False
-        self.late = 0
+        self.late = self.left_out = 0
 
     def file(self, wanted: ExpectedFile) -> None:
         """Check one file."""
@@ -107,6 +113,9 @@ class _Check:
         try:
             self._look(wanted, path)
         except _ObstacleError as obstacle:
+            if wanted.is_left_out and obstacle.name == "tree_missing_file":
+                self.left_out += 1
+                return
             if obstacle.name in _WRITTEN_AGAIN and self._is_late(wanted):
                 self.late += 1
                 return
