@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "launcher server offline",
         "startup",
         "tree_import",
-        "projection keeper",
+        "projection keeper mirror",
         "transport store read",
         "tree",
         "index",

@@ -113,6 +113,8 @@ class RunningDaemon:
                     found[kind.decode()] = int(pid)
                 elif b"perstack_stored.keeper.worker" in arguments:
                     found["keeper"] = int(pid)
+                elif b"perstack_stored.mirror.worker" in arguments:
+                    found["mirror"] = int(pid)
         return found
 
     def events(self, name: str) -> list[dict[str, Any]]:

@@ -1,37 +1,12 @@
 """Stores that arrive while a sync of others is under way: the next sync is theirs, and it comes by itself."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.gated import start_gated
 from tests.helpers.raw_client import Raw, event
 
-# The real daemon, whose syncs beside the loop wait for as long as a file is there.
-_PROGRAM = """
-import runpy, sys, threading, time
-from pathlib import Path
-from perstack_stored.datadir.filesystem import FileSystem
-gate, real = Path(sys.argv.pop(1)), FileSystem.sync_data
-
-def sync_data(self, fd):
-    if threading.current_thread().name == "sync" and gate.exists():
-        gate.with_suffix(".met").touch()
-        while gate.exists():
-            time.sleep(0.01)
-    real(self, fd)
-
-FileSystem.sync_data = sync_data
-runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
-"""
 _BURST = 32  # more than are synced by the loop itself
-
-
-def _start(daemon: RunningDaemon, gate: Path) -> None:
-    command = [sys.executable, "-c", _PROGRAM, str(gate), "serve", "--base-path", str(daemon.base)]
-    with daemon.log.open("ab") as log:
-        daemon.process = subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL)
-    eventually(lambda: bool(daemon.events("ready")), "it is ready", 60)
 
 
 def _nothing_held(raw: Raw, answered: set[int]) -> bool:
@@ -52,7 +27,7 @@ def test_stores_after_a_sync_that_is_under_way_are_answered_without_another_one_
     sent: set[int] = set()
     answered: set[int] = set()
     try:
-        _start(daemon, gate)
+        start_gated(daemon, gate)
         with Raw(daemon.endpoint) as raw:
 
             def burst() -> bool:

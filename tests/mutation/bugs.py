@@ -401,6 +401,36 @@ _BUGS = (
         "False",
     ),
     _Bug(
+        "a mirror ships what is not synced",
+        "server/loop.py",
+        "self._mirror.follow(self._journal.mark)",
+        "self._mirror.follow(self._journal.written)",
+    ),
+    _Bug(
+        "a piece that is there already is not compared",
+        "mirror/shipper.py",
+        " or file.read(len(piece.data), start) != piece.data",
+        "",
+    ),
+    _Bug(
+        "a piece is skipped where the bucket fails",
+        "mirror/shipper.py",
+        "        if not self._bucket.create(key, data):",
+        "        self._start = piece.end\n        if not self._bucket.create(key, data):",
+    ),
+    _Bug(
+        "a mirror ships the mark that a start writes over",
+        "mirror/shipper.py",
+        "return self._tested.tail if is_open and self._tested.offset >= limit else limit",
+        "return limit",
+    ),
+    _Bug(
+        "a restore takes a segment that lacks what recovery wrote again",
+        "offline/backup/fetch.py",
+        "            if self._lacks_records(self._last, header):\n                return\n",
+        "",
+    ),
+    _Bug(
         "a packed segment is not compared with the plain one",
         "keeper/pack.py",
         "packing.compare(files, fd, source, end, pace.compared)",

@@ -19,6 +19,8 @@ _PACKED = "tests/unit/journal/test_packed_segments.py"
 _WRITER = "tests/unit/journal/test_writer.py"
 _PACK = "tests/unit/keeper/test_pack.py"
 _LEFT_OUT = "tests/unit/tree/test_left_out.py"
+_MIRROR = "tests/mirror/test_mirror.py"
+_SHIPPER = "tests/unit/mirror/test_shipper.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
@@ -93,6 +95,16 @@ TESTS: dict[str, tuple[str, ...]] = {
     "journal/packed_format.py: decode_table: checksum": (_PACKED,),
     "journal/packed_format.py: unpack_block: checksum": (_PACKED,),
     "a packed segment is not compared with the plain one": (_PACK,),
+    "a mirror ships what is not synced": (f"{_MIRROR}::test_what_is_not_synced_is_not_in_the_bucket",),
+    "a piece that is there already is not compared": (
+        f"{_SHIPPER}::test_other_bytes_stop_it",
+        f"{_SHIPPER}::test_a_bucket_that_is_ahead_stops_it",
+    ),
+    "a piece is skipped where the bucket fails": (
+        f"{_SHIPPER}::test_no_piece_is_skipped_where_the_bucket_fails",
+    ),
+    "a mirror ships the mark that a start writes over": (f"{_SHIPPER}::test_starts_and_stops_ship_nothing",),
+    "a restore takes a segment that lacks what recovery wrote again": ("tests/unit/mirror/test_fetch.py",),
     "keeper/pack.py: pack_segment: rename": (_PACK,),
     "keeper/pack.py: _exchange: exchange": (_PACK,),
     "keeper/pack.py: _exchange: sync": (_PACK,),
@@ -182,6 +194,8 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "offline/check/index_events.py": ("tests/offline/test_check.py",),
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "datadir/probe.py": ("tests/unit/datadir/test_probe.py",),
+    "mirror/pieces.py": ("tests/unit/mirror/test_pieces.py",),
+    "offline/backup/fetch.py": ("tests/unit/mirror/test_fetch.py",),
     "offline/backup/copy.py": (_BACKUP, "tests/offline/test_backup_read_only.py"),
     "offline/backup/generations.py": ("tests/offline/test_backup_generations.py",),
     "offline/backup/manifest.py": (_BACKUP,),

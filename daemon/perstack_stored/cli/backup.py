@@ -1,18 +1,26 @@
 """Output and exit statuses of `backup` and `restore`. Other modules do the work."""
 
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
 
+from perstack_storage.protocol import resolve_base
+from perstack_stored.config.mirror_url import is_mirror_url, parse_url
 from perstack_stored.config.settings import Settings
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.observe import log
-from perstack_stored.offline.backup import at_time, restore_jobs
+from perstack_stored.offline.backup import at_time, fetch, restore_jobs
 from perstack_stored.offline.backup.copy import Done
 from perstack_stored.offline.backup.copy import backup as take_backup
 from perstack_stored.offline.backup.deletion_list import read_list
 from perstack_stored.offline.backup.generations import backup_and_keep
+from perstack_stored.offline.backup.manifest import open_folder
 from perstack_stored.offline.backup.restore import restore as restore_base
 from perstack_stored.offline.backup.restore_jobs import JobsWanted
 from perstack_stored.offline.findings import Report
@@ -62,6 +70,27 @@ def _as_json(done: Done, path: str, removed: tuple[str, ...] | None) -> dict[str
         "checkedBytes": done.checked_bytes,
     }
     return said if removed is None else {**said, "path": path, "removed": list(removed)}
+
+
+@contextmanager
+def local_source(
+    source: str, settings: Settings, history: str | None, to_position: int | None
+) -> Iterator[str]:
+    """The folder of a backup: the source itself, or what is fetched of a mirror, beside the base."""
+    if not is_mirror_url(source):
+        if history is not None:
+            raise click.UsageError("--history goes with a mirror, s3://BUCKET/PREFIX")
+        yield source
+        return
+    with exit_status():
+        place = parse_url(source, "SOURCE")
+        bucket = fetch.open_bucket(place, settings.mirror_endpoint, settings.mirror_credentials)
+        beside = os.path.dirname(resolve_base(settings.base_path or None))
+        os.makedirs(beside, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetched-", dir=beside) as path:
+            with open_folder(FileSystem(), path, make=True) as folder:
+                fetch.fetch(bucket, fetch.Wanted(history, to_position), folder)
+            yield path
 
 
 def position_at(source: str, text: str) -> int:

@@ -311,7 +311,15 @@ def backup(
 
 
 @main.command()
-@with_settings("base_path", "segment_bytes", "first_segment_bytes", "file_mode", "folder_mode")
+@with_settings(
+    "base_path",
+    "segment_bytes",
+    "first_segment_bytes",
+    "file_mode",
+    "folder_mode",
+    "mirror_endpoint",
+    "mirror_credentials",
+)
 @click.option(
     "--to-position",
     type=click.IntRange(min=1),
@@ -330,6 +338,7 @@ def backup(
     metavar="FILE",
     help="Delete what this list names, written by `dump --deletions` of the base that was backed up.",
 )
+@click.option("--history", metavar="ID", help="Of a mirror: the history, where the prefix holds several.")
 @click.option("--force", is_flag=True, help="With --job: let the backup's values replace others of the base.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; with --job, one for each line.")
 @click.argument("source", type=click.Path(file_okay=False))
@@ -343,6 +352,9 @@ def restore(
     **more: Any,
 ) -> None:
     """Make a base from the backup in the folder SOURCE, or bring back jobs of it.
+
+    SOURCE may be a mirror, s3://BUCKET/PREFIX: it is fetched into a folder beside the base, tested piece by
+    piece, and removed at the end.
 
     The base must be an empty folder, or not there yet. All of the backup that is needed is tested on the way.
     Positions stay as they were; the history gets a new id (`store` in hello), so that subscribers of the old
@@ -363,20 +375,23 @@ def restore(
     """
     settings = read_settings(sources)
     force, deletions = bool(more["force"]), more["deletions"]
-    if more["to_time"] is not None:
-        if to_position is not None:
-            raise click.UsageError("--to-time has no place beside --to-position")
-        to_position = backup_cli.position_at(source, more["to_time"])
+    if more["to_time"] is not None and to_position is not None:
+        raise click.UsageError("--to-time has no place beside --to-position")
     if jobs and deletions is not None:
         raise click.UsageError("--deletions has no place beside --job: what it brings back is stored again")
-    if jobs:
-        wanted = JobsWanted(frozenset(jobs), to_position, force)
-        backup_cli.restore_job(source, settings, wanted, as_json=as_json)
-    elif force:
+    if force and not jobs:
         raise click.UsageError("--force goes with --job")
-    else:
-        base_path = settings.base_path or None
-        backup_cli.restore(source, base_path, to_position=to_position, deletions=deletions, as_json=as_json)
+    with backup_cli.local_source(source, settings, more["history"], to_position) as folder:
+        if more["to_time"] is not None:
+            to_position = backup_cli.position_at(folder, more["to_time"])
+        if jobs:
+            wanted = JobsWanted(frozenset(jobs), to_position, force)
+            backup_cli.restore_job(folder, settings, wanted, as_json=as_json)
+        else:
+            base_path = settings.base_path or None
+            backup_cli.restore(
+                folder, base_path, to_position=to_position, deletions=deletions, as_json=as_json
+            )
 
 
 @main.command("import")

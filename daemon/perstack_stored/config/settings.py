@@ -14,6 +14,8 @@ from perstack_storage.protocol import BASE_VARIABLE, ENDPOINT_VARIABLE
 from perstack_stored.errors import ConfigError
 from perstack_stored.model.event_types import EVENT_TYPES
 
+from .mirror_url import check_endpoint, parse_url
+
 _KIB = 1 << 10
 _MIB = 1 << 20
 _GIB = 1 << 30
@@ -193,6 +195,15 @@ class Settings:
     tree_lag_bytes_max: int = _setting(
         512 * _MIB, "the tree may lag so far before stores are slowed", _MIB, reloads=True
     )
+    mirror: str = _word(
+        "where the journal is mirrored: a bucket, and a prefix of this base alone; needs the extra s3",
+        "s3://BUCKET/PREFIX",
+    )
+    mirror_endpoint: str = _word("S3 server of the mirror that is not AWS, as https://s3.example:9000", "URL")
+    mirror_credentials: str = _word(
+        "file with the credentials of the mirror, as AWS has it; else those of the environment or machine",
+        "FILE",
+    )
     retain_days: int = _setting(
         0, "days after its last record a finished job is deleted; 0: never", 0, 36_500, reloads=True
     )
@@ -238,6 +249,9 @@ class Settings:
                 least, most = show(item, bound["least"]), show(item, bound["most"])
                 sentence = f"{key_of(item)} must be between {least} and {most}, not {show(item, value)}"
                 raise ConfigError(sentence.replace('"', ""))
+        if self.mirror:
+            parse_url(self.mirror)
+        check_endpoint(self.mirror_endpoint)
         if self.half_frames_bytes_max < self.frame_bytes_max:
             raise ConfigError(
                 f"half-frames-bytes-max ({self.half_frames_bytes_max}) must be at least frame-bytes-max "

@@ -40,6 +40,7 @@ class Metrics(Collector):
         yield from self._journal(stats)
         yield from _queues(stats)
         yield from self._workers(stats)
+        yield from _mirror(stats["mirror"])
         yield from self._processes()
 
     def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:
@@ -208,6 +209,18 @@ def _queues(stats: dict[str, Any]) -> Iterator[Metric]:
         GaugeMetricFamily, "cursor_lag_records", "Records after a named cursor, of the 100 furthest back.",
         ("cursor",), {(name,): lag for name, lag in cursors["lagRecords"].items()},
     )  # fmt: skip
+
+
+def _mirror(mirror: dict[str, Any]) -> Iterator[Metric]:
+    yield _gauge("mirror_lag_records", "Records that are not in the bucket.", mirror["lagRecords"] or 0)
+    yield _gauge("mirror_lag_bytes", "Bytes of the journal that are not there.", mirror["lagBytes"] or 0)
+    yield _gauge("mirror_lag_seconds", "Age of the oldest record not there.", mirror["lagSeconds"])
+    yield _gauge("mirror_fault", "1 if the mirror can't go on.", float(bool(mirror["fault"])))
+    yield _counter("mirror_faults", "Times that something stopped it.", mirror["faults"])
+    yield _counter("mirror_pieces", "Objects made in the bucket.", mirror["pieces"])
+    yield _counter("mirror_bytes", "Bytes of the journal in these.", mirror["bytes"])
+    yield _counter("mirror_packed_bytes", "Bytes of these objects.", mirror["packedBytes"])
+    yield _counter("mirror_starts", "Times that its process was started.", mirror["starts"])
 
 
 # --- families --------------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.keeper.channel import KeeperConfig
 from perstack_stored.keeper.process import KeeperProcess
+from perstack_stored.mirror.channel import MirrorConfig
+from perstack_stored.mirror.extra import require_library
+from perstack_stored.mirror.process import MirrorProcess
 from perstack_stored.observe import log
 from perstack_stored.observe.health import Health
 from perstack_stored.observe.systemd import Notifier
@@ -54,7 +57,7 @@ from perstack_stored.tree.options import umask_for
 
 from .assembly import assemble
 from .loop import Server
-from .parts import NoKeeper, ServerParts
+from .parts import NoKeeper, NoMirror, ServerParts
 from .retention import Retention
 
 _STOP_MARGIN_SECONDS = 5
@@ -128,6 +131,8 @@ class Daemon:
         self._endpoints = tuple(dict.fromkeys(given or self._config.endpoints))
         self._notifier = notifier
         self._curve = curve_key_of(settings)
+        if settings.mirror:
+            require_library()
         self._rules = rules_of(settings)
         self._ways = FileSystemFeatures()
 
@@ -189,6 +194,7 @@ class Daemon:
             )
             reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
             keeper = self._keeper(lock, reads, journal) if settings.pack else None
+            mirror = self._mirror() if settings.mirror else None
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
             server = assemble(
@@ -206,6 +212,7 @@ class Daemon:
                     notifier=self._notifier,
                     keeper=keeper or NoKeeper(),
                     retention=Retention(datadir, settings, journal.clock.now_ms),
+                    mirror=mirror or NoMirror(),
                 )
             )
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -232,13 +239,20 @@ class Daemon:
             server.run()
             health.serving = False
             _log.info("stopping")
-            self._notifier.stopping(2 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
+            self._notifier.stopping(3 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
             if keeper is not None:
                 keeper.stop()
+            mark = journal.mark
+            if mirror is not None:
+                mirror.follow(mark)  # it ships the rest while the others stop
             self._stop(journal, reads, projections, endpoints, tcp)
+            if mirror is not None:
+                mirror.finish(mark, settings.stop_seconds)
         finally:
             if keeper is not None:
                 keeper.stop()
+            if mirror is not None:
+                mirror.stop()
             for projection in projections:
                 projection.stop()
             if tcp is not None:
@@ -332,6 +346,20 @@ class Daemon:
         )
         return KeeperProcess(
             config, lock.fd, settings.worker_silence_seconds, reads.drop_replaced, journal.offer_spare
+        )
+
+    def _mirror(self) -> MirrorProcess:
+        settings = self._settings
+        return MirrorProcess(
+            MirrorConfig(
+                base=self._base,
+                parent=os.getpid(),
+                log_json=self._log_json,
+                log_level=settings.log_level,
+                url=settings.mirror,
+                endpoint=settings.mirror_endpoint,
+                credentials=settings.mirror_credentials,
+            )
         )
 
     def _stop(

@@ -53,6 +53,7 @@ class Server:
         self._wakeup = parts.wakeup
         self._notifier = parts.notifier
         self._keeper = parts.keeper
+        self._mirror = parts.mirror
         self._retention = parts.retention
         self._read_settings = parts.read_settings
         self._settings = parts.settings
@@ -180,6 +181,7 @@ class Server:
         self._journal.clock.watch()
         self._dispatcher.on_tick()
         self._keeper.follow(self._journal.mark.segment)
+        self._mirror.follow(self._journal.mark)
         tree = self._projections.tree.place
         self._retention.follow(now, self._group_commit, 0 if tree is None else tree.position)
         evicted = self._sessions.gave_way - self._evicted_sessions

@@ -204,6 +204,48 @@ class NoKeeper:
         return {"segments": 0, "bytes": 0, "packedBytes": 0, "fault": ""}
 
 
+class Mirror(Protocol):
+    """Ships the journal to a bucket: `mirror.process.MirrorProcess`."""
+
+    @property
+    def place(self) -> LogPosition | None:
+        """Log position up to which the bucket holds the journal; None while it is not known."""
+
+    def follow(self, mark: LogPosition) -> None:
+        """Collect reports, and tell the synced log position; called about once a second."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return its state for `stats`, but for how far it is."""
+
+    def lag_seconds(self) -> float:
+        """Age of the oldest record that is not in the bucket."""
+
+
+class NoMirror:
+    """A mirror where there is none."""
+
+    place: LogPosition | None = None
+
+    def follow(self, mark: LogPosition) -> None:
+        """Do nothing."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the state of no mirror."""
+        return {
+            "enabled": False,
+            "pieces": 0,
+            "bytes": 0,
+            "packedBytes": 0,
+            "fault": "",
+            "faults": 0,
+            "starts": 0,
+        }
+
+    def lag_seconds(self) -> float:
+        """Return 0: nothing waits."""
+        return 0.0
+
+
 class Wakeup(Protocol):
     """Ends the loop's sleep from another thread: `transport.wakeup.WakeupPipe`."""
 
@@ -229,6 +271,7 @@ class ServerParts:
         counters: what the loop counts; metrics read it.
         keeper: packs complete segments.
         retention: deletes the jobs that the settings don't keep.
+        mirror: ships the journal to a bucket.
     """
 
     base: str
@@ -245,3 +288,4 @@ class ServerParts:
     counters: LoopCounters = field(default_factory=LoopCounters)
     keeper: Keeper = field(default_factory=NoKeeper)
     retention: Retention | NoRetention = field(default_factory=NoRetention)
+    mirror: Mirror = field(default_factory=NoMirror)

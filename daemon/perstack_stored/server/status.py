@@ -38,6 +38,7 @@ class StatusReporter:
         self._waiting = waiting
         self._endpoints = parts.endpoints
         self._keeper = parts.keeper
+        self._mirror = parts.mirror
         self._retention = parts.retention
         self._index, self._tree = parts.projections
         self._started = time.monotonic()
@@ -118,6 +119,20 @@ class StatusReporter:
             "cursors": self._cursors(mark.position),
             "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
+            "mirror": self._mirror_state(),
+        }
+
+    def _mirror_state(self) -> dict[str, Any]:
+        """The state of the mirror, and how far it is."""
+        mark, place = self._journal.mark, self._mirror.place
+        # After a crash the bucket may hold bytes that were written again in the next segment.
+        lag_bytes = None if place is None else max(0, self._journal.bytes_between(place))
+        return {
+            **self._mirror.describe(),
+            "position": None if place is None else place.position,
+            "lagRecords": None if place is None else max(0, mark.position - place.position),
+            "lagBytes": lag_bytes,
+            "lagSeconds": round(self._mirror.lag_seconds(), 3),
         }
 
     def _cursors(self, position: int) -> dict[str, Any]:

@@ -53,4 +53,20 @@ export interface Stats {
   }
   index: ProjectionStats & { rebuilds: number }
   tree: ProjectionStats & { blocked: number }
+  /** Of the copy in a bucket. `position` and the next two: null while it is not known what the bucket holds. */
+  mirror: {
+    enabled: boolean
+    position: number | null
+    lagRecords: number | null
+    lagBytes: number | null
+    lagSeconds: number
+    /** Objects made, the journal's bytes in them, and their size. */
+    pieces: number
+    bytes: number
+    packedBytes: number
+    /** "", or why it can't go on. */
+    fault: string
+    faults: number
+    starts: number
+  }
 }

@@ -1,0 +1,18 @@
+"""The package that speaks to S3 is an extra: who does not mirror needs none."""
+
+import importlib.util
+import sys
+
+from perstack_stored.errors import ConfigError
+
+_LIBRARY = "obstore"
+_REQUIREMENT = "obstore>=0.12,<0.13"
+
+
+def require_library() -> None:
+    """Raise ConfigError if the package is not there; the message says what to install."""
+    if importlib.util.find_spec(_LIBRARY) is None:
+        raise ConfigError(
+            f"a mirror needs the package {_LIBRARY}: install the extra perstack-stored[s3], or type"
+            f" {sys.executable} -m pip install '{_REQUIREMENT}'"
+        )

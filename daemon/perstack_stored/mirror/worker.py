@@ -1,0 +1,140 @@
+"""The mirror's process: ships what is synced, a piece each second or 4 MiB, and nothing while idle.
+
+While the bucket does not answer it tries again, ever more rarely. If the bucket holds another history, it
+reports that and ends for good.
+"""
+
+import os
+import socket
+import sys
+import time
+
+import msgspec
+import structlog
+
+from perstack_stored.config.mirror_url import parse_url
+from perstack_stored.datadir.layout import open_folders
+from perstack_stored.datadir.shown_syncs import showing_syncs
+from perstack_stored.errors import ConfigError, StoredError
+from perstack_stored.journal.reader import Chain
+from perstack_stored.observe import log
+from perstack_stored.process import interpreter
+from perstack_stored.process.backoff import Backoff
+from perstack_stored.process.parent_death import die_with
+from perstack_stored.process.worker_status import WorkerStatus
+
+from .channel import MirrorConfig, MirrorEnd, Report
+from .extra import require_library
+from .shipper import MirrorConflictError, PieceStore, Shipper
+
+MIRROR_MODULE = __name__
+OVER_STATUS = 3  # another history is in the bucket, or the settings can't be used
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+_STABLE_SECONDS = 30.0
+_WAIT_SECONDS = 0.5
+_NICE = 10
+
+_log = structlog.get_logger()
+
+
+class Mirror:
+    """Ships one journal."""
+
+    def __init__(
+        self, chain: Chain, bucket: PieceStore, prefix: str, line: MirrorEnd, status: WorkerStatus
+    ) -> None:
+        self._shipper = Shipper(bucket, chain, prefix)
+        self._line = line
+        self._status = status
+        self._report = Report()
+        self._backoff = Backoff(RETRY_SECONDS, _STABLE_SECONDS)
+        self._went_well = time.monotonic()
+        self._not_before = 0.0
+
+    def run(self) -> None:
+        """Ship until the server is gone.
+
+        Raises:
+            MirrorConflictError: another history is in the bucket.
+        """
+        while True:
+            self._status.beat()
+            self._line.wait(_WAIT_SECONDS)
+            if self._line.mark is None or time.monotonic() < self._not_before:
+                continue
+            try:
+                self._ship_all()
+            except MirrorConflictError:
+                raise
+            except (OSError, StoredError) as error:
+                self._fail(str(error))
+
+    def _ship_all(self) -> None:
+        """Ship all that is synced."""
+        assert self._line.mark is not None
+        if self._report.place is None:
+            place = self._shipper.find(self._line.mark)
+            _log.info("mirror_found", position=place.position, segment=place.segment, offset=place.offset)
+            self._tell(place=tuple(place))
+        while (shipped := self._shipper.ship(self._line.mark)) is not None:
+            self._status.beat()
+            report = self._report
+            self._tell(
+                place=tuple(shipped.place),
+                pieces=report.pieces + bool(shipped.stored_bytes),
+                stored_bytes=report.stored_bytes + shipped.stored_bytes,
+                logical_bytes=report.logical_bytes + shipped.logical_bytes,
+            )
+            self._line.wait(0)
+
+    def _fail(self, reason: str) -> None:
+        pause = self._backoff.pause(time.monotonic() - self._went_well)
+        self._not_before = time.monotonic() + pause
+        if reason != self._report.fault:
+            _log.error("mirror_waits", reason=reason, again_in_s=pause)
+            self._report = msgspec.structs.replace(self._report, fault=reason)
+            self._line.report(self._report)
+
+    def _tell(self, **changes: object) -> None:
+        if self._report.fault:
+            _log.info("mirror_goes_on", after=self._report.fault)
+        self._went_well = time.monotonic()
+        self._report = msgspec.structs.replace(self._report, fault="", **changes)
+        self._line.report(self._report)
+
+
+def _open_bucket(config: MirrorConfig) -> PieceStore:
+    require_library()
+    from .bucket import Access, Bucket  # noqa: PLC0415 - an extra, which may be missing
+
+    return Bucket(parse_url(config.url), Access(config.endpoint, config.credentials))
+
+
+def main() -> None:
+    """Entry point of the process; arguments: descriptor of the line, `MirrorConfig` as JSON."""
+    line_fd, text = sys.argv[1:]
+    interpreter.ignore_group_signals()
+    config = msgspec.json.decode(text, type=MirrorConfig)
+    die_with(config.parent)
+    log.configure(json=config.log_json, level=config.log_level)
+    structlog.contextvars.bind_contextvars(process="mirror")
+    os.nice(_NICE)
+    line = MirrorEnd(socket.socket(fileno=int(line_fd)))
+    status = WorkerStatus.of(config.status_fd)
+    status.beat()
+    files = showing_syncs(status.in_sync)
+    try:
+        folders = open_folders(files, config.base)
+        bucket = _open_bucket(config)
+        prefix = parse_url(config.url).prefix
+        Mirror(Chain(files, folders.journal, open_files_max=2), bucket, prefix, line, status).run()
+    except (MirrorConflictError, ConfigError) as error:
+        line.report(Report(fault=str(error), is_over=True))
+        sys.exit(OVER_STATUS)
+    except (OSError, StoredError) as error:
+        line.report(Report(fault=str(error)))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

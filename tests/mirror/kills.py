@@ -1,0 +1,158 @@
+"""Kills daemon, mirror and connections at random, and judges after each what the bucket gives back.
+
+    python -m tests.mirror.kills [KILLS] [SEED]
+
+The S3 server keeps its objects in memory, so it is cut off, not killed: connections break in the middle
+of a request, or requests arrive and their answers are lost.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from perstack_storage import Client, StorageError
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.s3 import Relay, S3Server, s3_server
+from tests.mirror.bases import dump, event, is_mirrored, mirror_stats, mirrored, restore, run
+
+FAULTS = ("daemon", "mirror", "cut", "answers")
+PATIENCE_SECONDS = 120.0
+_PAUSE_SECONDS = (0.0, 1.2)
+
+
+class Found(NamedTuple):
+    """Result of a campaign: kills by kind, records, and restores that were compared."""
+
+    kills: Counter[str]
+    records: int
+    compared: int
+
+
+class Agent(threading.Thread):
+    """Stores events without end, through all kills, and knows the last position that was acknowledged."""
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        super().__init__(daemon=True)
+        self._endpoint = endpoint
+        self._name = name
+        self._is_over = False
+        self.acked = 0
+
+    def run(self) -> None:
+        number = 0
+        while not self._is_over:
+            with contextlib.suppress(StorageError), Client(self._endpoint, timeout_s=5) as client:
+                while not self._is_over:
+                    self.acked = client.store_event(event(self._name, number))
+                    number += 1
+                    time.sleep(0.0005)
+
+    def stop(self) -> None:
+        """Stop, and wait for the end."""
+        self._is_over = True
+        self.join(timeout=60)
+
+
+def mirror_pid(daemon: RunningDaemon) -> int | None:
+    """Process id of the mirror, None if it does not run."""
+    return daemon.workers().get("mirror")
+
+
+class Campaign:
+    """Rounds of load and a fault, on one base."""
+
+    def __init__(self, folder: Path, server: S3Server, seed: int) -> None:
+        self._folder = folder
+        self._server = server
+        self._random = random.Random(seed)
+        self._relay = Relay(server.port)
+        self._base = folder / "base"
+        self._daemon = mirrored(self._base, "kills", self._relay.url)
+        self._kills: Counter[str] = Counter()
+        self._compared = 0
+
+    def run(self, kills: int) -> Found:
+        """Run a number of faults, each kind as often; then let the mirror catch up, and compare."""
+        agent = Agent(f"ipc://{self._base}/.stored/stored.sock", "agent")
+        faults = [FAULTS[n % len(FAULTS)] for n in range(kills)]
+        self._random.shuffle(faults)
+        try:
+            self._daemon.start()
+            agent.start()
+            eventually(self._has_begun, "the bucket holds something", PATIENCE_SECONDS)
+            for number, fault in enumerate(faults):
+                time.sleep(self._random.uniform(*_PAUSE_SECONDS))
+                self._break(fault)
+                if number % 8 == 3:
+                    self._compare_behind(number)
+            self._relay.mend()
+            agent.stop()
+            eventually(lambda: is_mirrored(self._daemon), "the mirror catches up", PATIENCE_SECONDS)
+            assert self._daemon.stop() == 0
+            records = dump(self._base)
+            assert len(records) >= agent.acked
+            assert self._restored("last") == records
+            return Found(self._kills, len(records), self._compared + 1)
+        finally:
+            agent.stop()
+            self._daemon.make_sure_it_ended()
+            self._relay.close()
+
+    def _has_begun(self) -> bool:
+        return bool(mirror_stats(self._daemon)["position"])
+
+    def _break(self, fault: str) -> None:
+        self._kills[fault] += 1
+        if fault == "daemon":
+            self._daemon.kill()
+            self._daemon.start()
+        elif fault == "mirror":
+            pid = mirror_pid(self._daemon)
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        else:
+            self._relay.cut(drops_answers=fault == "answers")
+            time.sleep(self._random.uniform(*_PAUSE_SECONDS))
+            self._relay.mend()
+
+    def _compare_behind(self, number: int) -> None:
+        """What the bucket holds at any moment is the beginning of what the base holds."""
+        restored = self._restored(f"at{number}")
+        with tempfile.TemporaryDirectory(dir=self._folder) as copy:
+            taken = run("backup", "--base-path", str(self._base), f"{copy}/backup")
+            assert taken.returncode == 0, taken.stderr
+            made = run("restore", f"{copy}/backup", "--base-path", f"{copy}/new")
+            assert made.returncode == 0, made.stderr
+            records = dump(Path(f"{copy}/new"))
+        assert restored == records[: len(restored)]
+        self._compared += 1
+
+    def _restored(self, name: str) -> list[str]:
+        base = self._folder / name
+        restore("kills", self._server.url, base)
+        records = dump(base)
+        shutil.rmtree(base)
+        return records
+
+
+def main() -> None:
+    """Run the campaign; arguments: count of kills, seed."""
+    kills, seed = (int(word) for word in [*sys.argv[1:], *("50", "1")[len(sys.argv) - 1 :]])
+    with tempfile.TemporaryDirectory(prefix="mirror-kills-") as folder, s3_server(Path(folder)) as server:
+        found = Campaign(Path(folder), server, seed).run(kills)
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(found.kills.items()))
+    sys.stdout.write(f"{counts}; {found.records} records; {found.compared} restores equal\n")
+
+
+if __name__ == "__main__":
+    main()
