@@ -57,7 +57,7 @@ def is_mirrored(daemon: RunningDaemon) -> bool:
     """Whether the bucket holds all that was stored when this is called."""
     with Client(daemon.endpoint) as client:
         stats = client.stats()
-    return stats["mirror"]["position"] == stats["position"]
+    return bool(stats["mirror"]["position"] == stats["position"])
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
