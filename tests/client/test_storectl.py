@@ -166,6 +166,27 @@ def test_events(run: Run, client: Client) -> None:
     assert contents[0]["id"] in run("events", JOB, RUN, "--contents").lines[1]
 
 
+def test_what_was_there_at_a_position_or_time(run: Run, client: Client) -> None:
+    """By each command that reads one job; a position that is not there is no answer."""
+    positions = [client.store_checkpoint(checkpoint_of("then") | {"status": status}) for status in ("a", "b")]
+    client.store_event(event("then", 1))
+    at = str(positions[0])
+    ((id, status),) = [
+        (v["id"], v["status"]) for v in run("checkpoints", "then", "--as-of", at, "--json").values
+    ]
+    assert status == "a"
+    assert run("checkpoint", "then", id, "--as-of", at, "--json").values[0]["status"] == "a"
+    assert run("checkpoint", "then", id, "--as-of", "2020-01-01").status == 1
+    assert run("events", "then", "r", "--as-of", at, "--json").values == []
+    assert len(run("events", "then", "r", "--contents", "--as-of", "0s", "--json").values) == 1
+    found = run("job", JOB, "--as-of", "0")
+    assert (found.status, "as of position 0" in found.error) == (1, True)
+    found = run("job", JOB, "--as-of", "99999999")
+    assert (found.status, "not in this history" in found.error) == (1, True)
+    assert run("job", JOB, "--as-of", "yesterday").status == 2
+    assert run("events", "then", "r", "--as-of", at, "--follow").status == 2
+
+
 def test_a_listing_is_cut_and_gone_on_with(run: Run, client: Client) -> None:
     expected = client.get_events_by_run(JOB, RUN)
     found: list[Any] = []

@@ -279,7 +279,7 @@ _KINDS: Mapping[str, type[Refused]] = {
 
 
 class PositionGone(Refused):
-    """`follow` or `read_all` from a position that this history of the daemon does not have.
+    """A position that this history of the daemon does not have: of `follow`, `read_all` or `as_of`.
 
     The base was replaced, or put back from a copy that lacks its newest records, or is a copy that went on
     by itself: what was read before may not be there any more, and other records may stand at the same

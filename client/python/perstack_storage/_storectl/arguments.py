@@ -24,7 +24,7 @@ from perstack_storage._storectl.call import PROG, Command
 from perstack_storage._storectl.completion import SHELLS, commands_of
 from perstack_storage._storectl.selection import steps
 from perstack_storage._storectl.storing import KINDS
-from perstack_storage._storectl.values import at_least, cursor, moment, seconds
+from perstack_storage._storectl.values import as_of, at_least, cursor, moment, seconds
 from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, PERSTACK_BASE_VARIABLE
 
 TIMEOUT_DEFAULT_S = 10.0
@@ -176,6 +176,14 @@ def _paged(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return added
 
 
+def _as_of(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    added.add_argument(
+        "--as-of", type=as_of, metavar="WHEN",
+        help="what it was at a position, or at a time: 15m, 2h, 1d (ago), or 2026-11-23T04:35",
+    )  # fmt: skip
+    return added
+
+
 def _filtered(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     added.add_argument("--status", metavar="STATUS", help="only with this status")
     added.add_argument("--expert", metavar="KEY", help="only of this expert")
@@ -190,17 +198,18 @@ def _add_listings(commands: _Commands) -> None:
         "jobs", listing.jobs, "list the jobs, newest first",
         "Each job of which anything is stored; tokens as the job says, else its last checkpoint.",
     )))  # fmt: skip
-    _job(commands.add("job", listing.job, "print a job"))
+    _as_of(_job(commands.add("job", listing.job, "print a job")))
     added = _filtered(_paged(commands.add("runs", listing.all_runs, "list the runs, newest first")))
     added.add_argument("job_id", metavar="JOB", nargs="?", help="only runs of this job")
     _paged(commands.add("settings", listing.settings, "list the run settings, the one updated last first"))
-    _job(_paged(commands.add("checkpoints", listing.checkpoints, "list the checkpoints of a job by step")))
-    added = _job(commands.add("checkpoint", listing.checkpoint, "print a checkpoint"))
+    added = commands.add("checkpoints", listing.checkpoints, "list the checkpoints of a job by step")
+    _as_of(_job(_paged(added)))
+    added = _as_of(_job(commands.add("checkpoint", listing.checkpoint, "print a checkpoint")))
     added.add_argument("checkpoint_id", metavar="CHECKPOINT", help="id of the checkpoint")
-    added = _job(_paged(commands.add(
+    added = _as_of(_job(_paged(commands.add(
         "events", listing.events, "list the events of a run",
         "By step, or with --contents by time; with --follow in the order stored, first those that are there.",
-    )))  # fmt: skip
+    ))))  # fmt: skip
     added.add_argument("run_id", metavar="RUN", help="id of the run")
     added.add_argument("--contents", action="store_true", help="whole events, not time, step and type only")
     added.add_argument("--max-step", type=at_least(0), metavar="N", help="only events up to this step")
@@ -339,6 +348,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
     if given.command == "events":
         if given.follow and given.after is not None:
             parser.error("--after has no place beside --follow")
+        if given.follow and given.as_of is not None:
+            parser.error("--as-of has no place beside --follow")
         if given.idle is not None and not given.follow:
             parser.error("--idle has a meaning with --follow only")
     if given.command == "inspect" and given.port is not None and given.port > PORT_MAX:

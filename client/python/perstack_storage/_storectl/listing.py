@@ -127,9 +127,18 @@ def _filters(given: argparse.Namespace) -> JobFilters:
     return filters
 
 
+def _as_of(call: Call) -> int | None:
+    """The position that is meant by `--as-of`."""
+    given: int | float | None = call.given.as_of
+    return call.client.position_at(given) if isinstance(given, float) else given
+
+
 def job(call: Call) -> int:
     """One job."""
-    found = call.client.retrieve_job(ids.job_id(call.client, call.given.job_id))
+    as_of = _as_of(call)
+    found = call.client.retrieve_job(ids.job_id(call.client, call.given.job_id), as_of=as_of)
+    if found is None and as_of is not None:
+        raise Missing(f"job not found as of position {as_of}: {call.given.job_id}")
     if found is None:
         raise Missing(f"job not found: {call.given.job_id}: its program stored events, but no job")
     call.out.details(found)
@@ -146,9 +155,10 @@ def settings(call: Call) -> int:
 def checkpoints(call: Call) -> int:
     """The checkpoints of a job."""
     job = ids.job_id(call.client, call.given.job_id)
+    as_of = _as_of(call)
 
     def fetch(limit: int, after: Any) -> Page[Any]:
-        return call.client.get_checkpoints_by_job_id(job, limit, after)
+        return call.client.get_checkpoints_by_job_id(job, limit, after, as_of=as_of)
 
     call.out.listing(_CHECKPOINT_COLUMNS, pages(call, fetch))
     return OK
@@ -158,7 +168,7 @@ def checkpoint(call: Call) -> int:
     """One checkpoint."""
     job = ids.job_id(call.client, call.given.job_id)
     id = ids.checkpoint_id(call.client, job, call.given.checkpoint_id)
-    call.out.details(call.client.retrieve_checkpoint(job, id))
+    call.out.details(call.client.retrieve_checkpoint(job, id, as_of=_as_of(call)))
     return OK
 
 
@@ -169,12 +179,13 @@ def events(call: Call) -> int:
         return follow_events(call)
     job = ids.job_id(client, given.job_id)
     run = runs.run_id(client, job, given.run_id)
+    as_of = _as_of(call)
 
     def metas(limit: int, after: Any) -> Page[Any]:
-        return client.get_events_by_run(job, run, limit, after)
+        return client.get_events_by_run(job, run, limit, after, as_of=as_of)
 
     def contents(limit: int, after: Any) -> Page[Any]:
-        return client.get_event_contents(job, run, given.max_step, limit, after)
+        return client.get_event_contents(job, run, given.max_step, limit, after, as_of=as_of)
 
     if given.contents:
         call.out.listing(CONTENT_COLUMNS, pages(call, contents))

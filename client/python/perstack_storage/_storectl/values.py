@@ -56,3 +56,11 @@ def moment(text: str) -> float:
 
 
 moment.__name__ = "time: 15m, 2h, 1d (ago), or 2026-11-23T04:35"
+
+
+def as_of(text: str) -> int | float:
+    """A position, as an integer, or a time as `moment` has it."""
+    return int(text) if text.isascii() and text.isdecimal() else float(moment(text))
+
+
+as_of.__name__ = "position, or time: 15m, 2h, 1d (ago), or 2026-11-23T04:35"

@@ -137,7 +137,7 @@ export class Forbidden extends Refused {}
 export class Deleted extends Refused {}
 
 /**
- * `follow` or `readAll` from a position that this history of the daemon does not have.
+ * A position that this history of the daemon does not have: of `follow`, `readAll` or `asOf`.
  *
  * The base is new, or put back from a copy that lacks its newest records, or is a copy that went on by
  * itself. Follow from 0, into an empty place.
