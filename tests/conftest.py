@@ -12,6 +12,7 @@ import structlog
 from hypothesis import settings
 
 from tests.helpers.daemon import open_files
+from tests.helpers.order import long_ones_first
 
 # A machine that is busy with something else makes no test wrong: none is timed.
 settings.register_profile("untimed", deadline=None)
@@ -24,6 +25,17 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 # What a script starts in the background ignores Ctrl-C, and so would the programs that are tried.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: begins before all others, or it would end after them")
+
+
+@pytest.hookimpl(trylast=True)  # after the order is random
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each process of a run begin with its share of the long tests."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = long_ones_first(items, processes, lambda item: item.get_closest_marker("long") is not None)
 
 
 @pytest.fixture(autouse=True)

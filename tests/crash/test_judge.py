@@ -357,6 +357,7 @@ def test_a_tree_that_is_not_the_projection_is_named(
     assert verdict.kinds == {kind}
 
 
+@pytest.mark.long
 def test_a_real_store_is_judged_whole_until_something_is_changed(tmp_path: Path) -> None:
     """Recording clients, a daemon, a tree; then an acknowledgement nobody gave, and changed files."""
     with running_daemon(tmp_path / "base") as daemon:

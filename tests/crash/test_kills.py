@@ -10,6 +10,7 @@ from tests.crash.rounds import Rounds
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_kills_in_the_middle_of_a_load_lose_and_double_nothing(tmp_path: Path) -> None:
     """Of the daemon or a worker, at random moments; raw clients and ours go on through all of them."""
     verdict = kill_rounds(tmp_path, Rounds(8, random.Random(20)))

@@ -7,8 +7,6 @@ import pytest
 from tests.hostile.frames import Frames
 from tests.hostile.fuzz import campaign
 
-pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
-
 FRAMES = 700
 
 

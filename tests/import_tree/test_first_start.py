@@ -346,6 +346,7 @@ def kill_after(daemon: RunningDaemon, entries: int) -> None:
     daemon.kill()
 
 
+@pytest.mark.long
 def test_a_killed_import_goes_on_where_it_was(tmp_path: Path) -> None:
     """Twice SIGKILL in the middle: the records are those of an import that nobody disturbed."""
     one, other = tmp_path / "one", tmp_path / "other"

@@ -41,6 +41,7 @@ def test_connections_that_say_nothing_keep_no_scraper_out(port: tuple[RunningDae
         assert b"perstack_stored_position" in _scrape(number)
 
 
+@pytest.mark.long
 def test_connections_that_break_off_leave_nothing_in_the_log(port: tuple[RunningDaemon, int]) -> None:
     """They are no fault of the daemon's, and come as fast as somebody likes."""
     daemon, number = port

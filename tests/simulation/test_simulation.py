@@ -3,17 +3,18 @@
 Many more seeds, and more of their calls, are for `python -m tests.simulation run`.
 """
 
-import os
 from collections.abc import Callable
 from random import Random
 
 import pytest
 
 from perstack_stored.journal.writer import JournalWriter
+from tests.helpers.daemon import open_files
 from tests.simulation.campaign import Counts, FoundError, Plan, run
 from tests.simulation.workload import Workload
 
 
+@pytest.mark.long
 def test_a_history_survives_a_crash_at_every_call() -> None:
     """A short history is crashed before each of its system calls, and recovers each time."""
     counts = run(49, Plan(requests=3, fault_odds=0.0))
@@ -65,6 +66,7 @@ def _syncs_nothing_soon(journal: JournalWriter, notify: Callable[[], None]) -> N
     notify()
 
 
+@pytest.mark.long
 def test_a_seed_gives_the_same_history_in_every_run() -> None:
     """Two runs of a seed make the same calls, crash at the same places and check as much."""
     first, second = (vars(run(11, Plan(requests=8, sample=0.05))) for _ in range(2))
@@ -74,9 +76,9 @@ def test_a_seed_gives_the_same_history_in_every_run() -> None:
 def test_a_history_leaves_nothing_open() -> None:
     """`make soak` runs hundreds of histories, of thousands of killed indexes, in one process."""
     run(11, Plan(requests=4, sample=0.05))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     run(11, Plan(requests=8, sample=0.05))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_files()) == len(before)
 
 
 def test_the_workload_has_what_the_promises_are_about() -> None:

@@ -11,8 +11,6 @@ from tests.helpers.daemon import eventually
 from tests.systemd.container import Container
 from tests.systemd.debian import BUILD, parts
 
-pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
-
 SOCKET = "/run/perstack-stored/stored.sock"
 ENDPOINT = f"PERSTACK_STORED_ENDPOINT=ipc://{SOCKET}"
 PYTHON = "/usr/local/lib/perstack-stored/bin/python"
@@ -26,6 +24,7 @@ EVENT = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # the first run makes a Debian
 def test_the_life_of_an_installation(tmp_path: Path) -> None:
     """Installed, started by a client, refused, hung, killed, restarted under load, reloaded, removed."""
@@ -101,7 +100,7 @@ def _members_of_the_group_only(container: Container) -> None:
 def _hang(container: Container) -> None:
     """The watchdog of the unit's 30 s, made shorter for the test; then as installed again."""
     folder = f"/run/systemd/system/{UNIT}.d"
-    container.run(f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=3\\n' > {folder}/short.conf")
+    container.run(f"mkdir -p {folder} && printf '[Service]\\nWatchdogSec=10\\n' > {folder}/short.conf")
     container.run(f"systemctl daemon-reload && systemctl restart {UNIT}")
     before = _pid(container)
     container.run(f"kill -STOP {before}")

@@ -20,8 +20,6 @@ from tests.client.behaviour import node
 from tests.client.behaviour.values import checkpoint, event, job, setting
 from tests.helpers.daemon import eventually, running_daemon
 
-pytestmark = pytest.mark.alone  # it measures time, or loads the whole machine
-
 AGENTS = 32
 ROUNDS = 16
 HERE = Path(__file__).parent
