@@ -25,6 +25,7 @@ SECRETS = frozenset(
 """Keys of secrets, as `folded` has them."""
 SECRET_OBJECTS = frozenset({"env", "headers"})
 """Each value in such an object may be a secret, whatever its key is."""
+_WITH_A_SETTING = frozenset({"storeRunSetting", "redactRunSetting"})
 _USER_IN_URL = re.compile(r"(://)[^/?#\"\\]*@")
 
 
@@ -51,6 +52,11 @@ def masked(value: Any) -> Any:
                 secret = isinstance(item, dict) and folded(key) in SECRET_OBJECTS
                 _put(copy, key, item, todo, all_secret=secret)
     return whole[0]
+
+
+def masked_record(op: str, value: Any) -> Any:
+    """The value that an operation stored: masked if it is a run setting, or holds one."""
+    return masked(value) if op in _WITH_A_SETTING else value
 
 
 def _put(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from perstack_storage._core.jsonio import dumps
-from perstack_storage._core.masking import masked
+from perstack_storage._core.masking import masked_record
 from perstack_storage._inspect import limits
 
 TIMELINE_OMIT = (
@@ -22,9 +22,7 @@ _INNER = ("checkpoint", "initialCheckpoint")
 
 def record(read: Any) -> bytes:
     """A record of `readAll` in the form of a timeline; `cut` is true where texts were cut."""
-    value = _without_messages(read["value"])
-    if read["op"] == "storeRunSetting":
-        value = masked(value)
+    value = masked_record(read["op"], _without_messages(read["value"]))
     item = {"position": read["position"], "time": read["time"], "op": read["op"], "value": value}
     data = dumps(item)
     if len(data) <= limits.SLIM_BYTES_MAX:
@@ -34,7 +32,7 @@ def record(read: Any) -> bytes:
 
 def whole(read: Any) -> bytes:
     """A record of `readAll` with all its fields; secrets of run settings are masked."""
-    value = masked(read["value"]) if read["op"] == "storeRunSetting" else read["value"]
+    value = masked_record(read["op"], read["value"])
     return dumps({"position": read["position"], "time": read["time"], "op": read["op"], "value": value})
 
 

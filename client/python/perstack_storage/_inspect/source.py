@@ -8,7 +8,7 @@ from perstack_storage import AsyncClient
 from perstack_storage._core.answers import arguments_of, page_of, records_of, value_of
 from perstack_storage._core.errors import AnswerTooLarge, Refused
 from perstack_storage._core.jsonio import dumps, loads
-from perstack_storage._core.masking import masked
+from perstack_storage._core.masking import masked_record
 from perstack_storage._core.reads import Read
 from perstack_storage._inspect import limits, slim
 
@@ -76,10 +76,10 @@ class Source:
     async def record(self, position: int) -> bytes:
         """The whole record at a position; secrets of a run setting are masked."""
         body = await self.value("getEvent", {"position": position})
-        if b'"storeRunSetting"' not in body[:200]:
+        if b'RunSetting"' not in body[:200]:
             return body
         record = loads(body)
-        return dumps({**record, "value": masked(record["value"])})
+        return dumps({**record, "value": masked_record(record["op"], record["value"])})
 
     async def records(
         self, after: int, limit: int, job: str | None = None, run: str | None = None, *, whole: bool = False

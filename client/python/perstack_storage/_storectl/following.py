@@ -6,7 +6,7 @@ from typing import Any
 
 from perstack_storage import Client
 from perstack_storage._core.filters import FollowOptions
-from perstack_storage._core.masking import masked
+from perstack_storage._core.masking import masked_record
 from perstack_storage._storectl import style, tables
 from perstack_storage._storectl.call import OK, Call
 from perstack_storage._storectl.days import Days
@@ -83,8 +83,8 @@ def follow(call: Call) -> int:
     days = Days(out)
     for record in islice(records, given.limit):
         value: Any = record["value"]
-        if record["op"] == "storeRunSetting" and not given.show_secrets:
-            value = masked(value)
+        if not given.show_secrets:
+            value = masked_record(record["op"], value)
         if out.as_json:
             out.line(tables.json_line({**record, "value": value}), flush=True)
         else:
