@@ -110,6 +110,29 @@ def test_a_value_comes_byte_for_byte(daemon: RunningDaemon, inspector: Inspector
     assert stored in body
 
 
+def test_a_job_is_shown_as_it_was(inspector: Inspector, client: Client) -> None:
+    """With `asOf`, by every route that reads a part of it."""
+    records = [one for one in client.read_all(job_id="job-b") if one["op"] == "storeCheckpoint"]
+    then, last = records[1]["position"], records[-1]["position"]
+    values: list[Any] = [one["value"] for one in records]
+    of_job = "/api/jobs/job-b"
+    found = pages(inspector, f"{of_job}/checkpoints?limit=3&omit=&asOf={then}")
+    assert found == client.get_checkpoints_by_job_id("job-b", as_of=then)
+    assert found == values[:2]
+    run = values[0]["runId"]
+    found = pages(inspector, f"{of_job}/runs/{run}/events?limit=100&omit=&asOf={then}")
+    assert found == client.get_event_contents("job-b", run, as_of=then)
+    assert 0 < len(found) < len(client.get_event_contents("job-b", run)) or values[-1]["runId"] != run
+    first, later = values[0]["id"], values[-1]["id"]
+    assert inspector.get(f"{of_job}/checkpoints/{first}?asOf={then}") == values[0]
+    assert inspector.ask(f"{of_job}/checkpoints/{later}?asOf={then}").status == 404
+    assert inspector.ask(f"{of_job}/diff?from={first}&to={later}&asOf={then}").status == 404
+    assert inspector.get(f"{of_job}/diff?from={first}&to={later}&asOf={last}")["to"]["checkpoint"] == later
+    assert inspector.get(f"{of_job}?asOf={last}") == client.retrieve_job("job-b")
+    answer = inspector.ask(f"{of_job}?asOf={last + 1_000_000}")
+    assert (answer.status, answer.error["code"], answer.error["field"]) == (410, "POSITION_GONE", "asOf")
+
+
 @pytest.mark.parametrize(
     ("path", "status", "code", "field"),
     [

@@ -304,6 +304,7 @@ function Problems({ job }: { job: Job }): JSX.Element {
 }
 
 function Checkpoints({ job }: { job: Job }): JSX.Element {
+  const { query } = usePlace()
   if (!job.checkpoints.length) return <Empty>No checkpoint is stored.</Empty>
   const previous = (index: number): string | null => {
     const row = job.checkpoints[index]
@@ -326,7 +327,7 @@ function Checkpoints({ job }: { job: Job }): JSX.Element {
                 <td><When ms={row.stored} /></td>
                 <td class="num">{count(row.usage.totalTokens)}</td>
                 <td class="num">{row.context === null ? "" : `${(row.context * 100).toFixed(1)} %`}</td>
-                <td>{before && !exported && <Link to={path(["jobs", job.id, "diff"], { from: before, to: row.id })}>what changed</Link>}</td>
+                <td>{before && !exported && <Link to={path(["jobs", job.id, "diff"], { from: before, to: row.id, at: query.at ?? null })}>what changed</Link>}</td>
               </tr>
             )
           })}

@@ -136,16 +136,16 @@ export function DiffPage({ id }: { id: string }): JSX.Element {
   const [ids, setIds] = useState<{ id: string; label: string }[]>([])
   useEffect(() => {
     const ending = new AbortController()
-    json<{ items: Value[] }>(api(["jobs", id, "checkpoints"], { limit: 1000 }), ending.signal).then(page => setIds(page.items.map(one => ({
+    json<{ items: Value[] }>(api(["jobs", id, "checkpoints"], { limit: 1000, asOf: query.at }), ending.signal).then(page => setIds(page.items.map(one => ({
       id: textIn(one, "id"),
       label: `step ${numberIn(one, "stepNumber")}, ${textIn(objectIn(one, "expert"), "key")}: ${textIn(one, "status")}`,
     }))), () => setIds([]))
     return () => ending.abort()
-  }, [id])
+  }, [id, query.at])
   useEffect(() => {
     if (!query.from || !query.to) return
     const ending = new AbortController()
-    json<Difference>(api(["jobs", id, "diff"], { from: query.from, to: query.to }), ending.signal).then(
+    json<Difference>(api(["jobs", id, "diff"], { from: query.from, to: query.to, asOf: query.at }), ending.signal).then(
       difference => {
         set(difference)
         setTrouble("")
@@ -154,14 +154,14 @@ export function DiffPage({ id }: { id: string }): JSX.Element {
         if (!ending.signal.aborted) setTrouble(error instanceof Error ? error.message : String(error))
       })
     return () => ending.abort()
-  }, [id, query.from, query.to])
+  }, [id, query.from, query.to, query.at])
   const choose = (name: "from" | "to") => (event: { currentTarget: HTMLSelectElement }): void => {
     go(path(["jobs", id, "diff"], { ...query, [name]: event.currentTarget.value }), true)
   }
   const messages = found?.messages
   return (
     <main>
-      <nav class="crumbs" aria-label="You are here"><Link to="/">Jobs</Link> / <Link to={path(["jobs", id])}><Name text={id} code /></Link> / difference</nav>
+      <nav class="crumbs" aria-label="You are here"><Link to="/">Jobs</Link> / <Link to={path(["jobs", id], { at: query.at })}><Name text={id} code /></Link> / difference</nav>
       <div class="head"><h1>What changed</h1></div>
       <form class="filters" onSubmit={event => event.preventDefault()}>
         {(["from", "to"] as const).map(name => (

@@ -57,6 +57,7 @@ _OMIT = Parameter(
     " the messages; an empty text leaves out none", high=limits.OMIT_MAX,
 )  # fmt: skip
 _TYPES = Parameter("types", "names", "only events of these types", high=limits.TYPES_MAX)
+_AS_OF = Parameter("asOf", "integer", "as it was at this position", 0, POSITION_MAX)
 _FILTERS = (
     Parameter("status", "text", "only with this status"),
     Parameter("expert", "text", "only of this expert"),
@@ -97,7 +98,7 @@ async def _jobs(asked: Asked) -> Response:
 
 
 async def _job(asked: Asked) -> Response:
-    return json_answer(asked.request, await asked.source.job(asked.values["job"]))
+    return json_answer(asked.request, await asked.source.job(asked.values["job"], asked.values.get("asOf")))
 
 
 async def _runs(asked: Asked) -> Response:
@@ -117,6 +118,7 @@ async def _events(asked: Asked) -> Response:
         "maxStep": values.get("maxStep"),
         "newestFirst": values.get("order", "oldest") == "newest",
         "omit": values.get("omit", list(TIMELINE_OMIT)),
+        "asOf": values.get("asOf"),
     }
     return listing_answer(asked.request, await asked.source.listing("getEventContents", arguments))
 
@@ -128,19 +130,22 @@ async def _checkpoints(asked: Asked) -> Response:
         "limit": values.get("limit", limits.PAGE_DEFAULT),
         "after": values.get("after"),
         "omit": values.get("omit", ["messages"]),
+        "asOf": values.get("asOf"),
     }
     return listing_answer(asked.request, await asked.source.listing("getCheckpointsByJobId", arguments))
 
 
 async def _checkpoint(asked: Asked) -> Response:
-    arguments = {"jobId": asked.values["job"], "checkpointId": asked.values["checkpoint"]}
+    values = asked.values
+    arguments = {"jobId": values["job"], "checkpointId": values["checkpoint"], "asOf": values.get("asOf")}
     return json_answer(asked.request, await asked.source.value("retrieveCheckpoint", arguments))
 
 
 async def _diff(asked: Asked) -> Response:
     values = asked.values
-    before = await asked.source.checkpoint(values["job"], values["from"])
-    after = await asked.source.checkpoint(values.get("toJob", values["job"]), values["to"])
+    as_of = values.get("asOf")
+    before = await asked.source.checkpoint(values["job"], values["from"], as_of)
+    after = await asked.source.checkpoint(values.get("toJob", values["job"]), values["to"], as_of)
     return json_answer(asked.request, dumps(as_json(before, after, between(before, after))))
 
 
@@ -192,7 +197,9 @@ ROUTES = (
     Route("/api/hello", "What daemon and inspector say of themselves", "Hello", _hello),
     Route("/api/stats", "The daemon's counters and gauges", "Object", _stats),
     Route("/api/jobs", "Summaries of the jobs", "Page", _jobs, (_LIMIT, _CURSOR, *_FILTERS)),
-    Route("/api/jobs/{job}", "A job; null where only its records are known", "Nullable", _job, (_JOB,)),
+    Route(
+        "/api/jobs/{job}", "A job; null where only its records are known", "Nullable", _job, (_JOB, _AS_OF)
+    ),
     Route("/api/runs", "Summaries of all runs", "Page", _runs, (_LIMIT, _CURSOR, *_FILTERS)),
     Route(
         "/api/jobs/{job}/runs", "Summaries of the runs of a job", "Page", _runs,
@@ -201,18 +208,18 @@ ROUTES = (
     Route(
         "/api/jobs/{job}/runs/{run}/events", "The events of a run by time", "Page", _events,
         (
-            _JOB, _RUN, _LIMIT, _CURSOR, _TYPES, _OMIT, _ORDER,
+            _JOB, _RUN, _LIMIT, _CURSOR, _TYPES, _OMIT, _ORDER, _AS_OF,
             Parameter("minStep", "integer", "only events from this step on", 0, _STEP_MAX),
             Parameter("maxStep", "integer", "only events up to this step", 0, _STEP_MAX),
         ),
     ),
     Route(
         "/api/jobs/{job}/checkpoints", "The checkpoints of a job by step", "Page", _checkpoints,
-        (_JOB, _LIMIT, _CURSOR, _OMIT),
+        (_JOB, _LIMIT, _CURSOR, _OMIT, _AS_OF),
     ),
     Route(
         "/api/jobs/{job}/checkpoints/{checkpoint}", "A checkpoint", "Object", _checkpoint,
-        (_JOB, _CHECKPOINT),
+        (_JOB, _CHECKPOINT, _AS_OF),
     ),
     Route(
         "/api/jobs/{job}/diff", "What changed from one checkpoint to another", "Difference", _diff,
@@ -221,6 +228,7 @@ ROUTES = (
             Parameter("from", "id", "id of a checkpoint of the job", required=True),
             Parameter("to", "id", "id of the one that it is compared with", required=True),
             Parameter("toJob", "id", "the job of the latter, where it is another one"),
+            _AS_OF,
         ),
     ),
     Route("/api/jobs/{job}/usage", "What a job used, by run, expert, model", "Usage", _usage, (_JOB,)),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from perstack_storage import AsyncClient
-from perstack_storage._core.answers import arguments_of, page_of, records_of, value_of
+from perstack_storage._core.answers import arguments_of, as_asked, page_of, records_of, value_of
 from perstack_storage._core.errors import AnswerTooLarge, Refused
 from perstack_storage._core.jsonio import dumps, loads
 from perstack_storage._core.masking import masked_record
@@ -53,7 +53,7 @@ class Source:
             StorageError: as the client's calls; AnswerTooLarge beyond the gateway's bound.
         """
         connection = self.client._connection()
-        return await connection.call(op, arguments_of(arguments), wait_s, bytes_max)
+        return as_asked(await connection.call(op, arguments_of(arguments), wait_s, bytes_max), arguments)
 
     async def listing(self, op: str, arguments: dict[str, Any]) -> Listing:
         """A page whose items nobody has to look into."""
@@ -116,17 +116,18 @@ class Source:
         arguments = {"jobId": job, "newestFirst": False}
         return [run async for run in self.pages("listRuns", arguments, SUMMARIES_MAX)]
 
-    async def checkpoint(self, job: str, checkpoint: str) -> Any:
-        """A checkpoint, decoded."""
-        return value_of(await self.read("retrieveCheckpoint", {"jobId": job, "checkpointId": checkpoint}))
+    async def checkpoint(self, job: str, checkpoint: str, as_of: int | None = None) -> Any:
+        """A checkpoint, decoded, as it was at a position."""
+        arguments = {"jobId": job, "checkpointId": checkpoint, "asOf": as_of}
+        return value_of(await self.read("retrieveCheckpoint", arguments))
 
-    async def job(self, job: str) -> bytes:
+    async def job(self, job: str, as_of: int | None = None) -> bytes:
         """A job as it was stored.
 
         Raises:
             Refused: NOT_FOUND: nothing of it is stored.
         """
-        body = await self.value("retrieveJob", {"jobId": job})
+        body = await self.value("retrieveJob", {"jobId": job, "asOf": as_of})
         if body == b"null" and not await self.page("listRuns", {"jobId": job, "limit": 1}):
             raise Refused({"code": "NOT_FOUND", "message": "there is no such job", "field": "jobId"})
         return body
