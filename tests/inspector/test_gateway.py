@@ -128,7 +128,7 @@ def test_a_job_is_shown_as_it_was(inspector: Inspector, client: Client) -> None:
     assert inspector.ask(f"{of_job}/checkpoints/{later}?asOf={then}").status == 404
     assert inspector.ask(f"{of_job}/diff?from={first}&to={later}&asOf={then}").status == 404
     assert inspector.get(f"{of_job}/diff?from={first}&to={later}&asOf={last}")["to"]["checkpoint"] == later
-    assert inspector.get(f"{of_job}?asOf={last}") == client.retrieve_job("job-b")
+    assert inspector.get(f"{of_job}?asOf={last}") == client.retrieve_job("job-b", as_of=last)
     answer = inspector.ask(f"{of_job}?asOf={last + 1_000_000}")
     assert (answer.status, answer.error["code"], answer.error["field"]) == (410, "POSITION_GONE", "asOf")
 
