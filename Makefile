@@ -18,19 +18,24 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup needs docs check format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
+.PHONY: help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv with the project and all its tools, exactly as locked
 
-check: $(STAMP) ## lint, formatting, types, and which package may import which
+check: ## lint, formatting, types, and which package may import which
+	@$(MAKE) -j2 -k --output-sync=target check-python check-node
+
+check-python: $(STAMP)
 	@echo "== ruff check";  $(BIN)/ruff check --quiet .
 	@echo "== ruff format"; $(BIN)/ruff format --check --quiet . \
 		|| { echo "To format these files: $(BIN)/ruff format ."; exit 1; }
 	@echo "== mypy";        $(BIN)/mypy
 	@echo "== layers";      $(BIN)/python -m tests.layers
+
+check-node:
 	@if $(NODE); then $(MAKE) -s $(TS)/node_modules/.checked $(PAGE)/node_modules/.checked; else echo "== tsc: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi
 
 format: $(STAMP) ## format Python and sort its imports
@@ -192,6 +197,6 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	fi; \
 	echo "== making $(VENV) with $$($$py -V)"; \
 	$$py -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
