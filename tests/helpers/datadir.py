@@ -292,14 +292,14 @@ class FailingFiles(FileSystem):
 class Base:
     """A base folder with a journal, an index and a tree, all in this process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, segment_bytes: int = 1 << 16) -> None:
         self.path = path
         (path / ".stored").mkdir(parents=True, exist_ok=True)
         self.folder = JournalFolder(path / ".stored" / "journal")
         self.base_dir = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self.stored_dir = os.open(path / ".stored", os.O_RDONLY | os.O_DIRECTORY)
         self.folders = Folders(self.base_dir, self.stored_dir, self.folder.fd)
-        self.journal = self.folder.open(segment_bytes=1 << 16, first_segment_bytes=1 << 16)
+        self.journal = self.folder.open(segment_bytes=segment_bytes, first_segment_bytes=segment_bytes)
         self.index_path = str(path / ".stored" / INDEX_NAME)
         self.index = IndexWriter(self.index_path, self.folder.reader(), self.journal.store)
         self.reader = self.folder.reader()

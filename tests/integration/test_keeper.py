@@ -11,7 +11,7 @@ import pytest
 
 from perstack_storage import Client
 from perstack_stored.keeper import process as keeper_process
-from perstack_stored.keeper.channel import KeeperConfig
+from perstack_stored.keeper.channel import JournalState, KeeperConfig
 from perstack_stored.process import interpreter
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.offline.bases import SMALL_SEGMENTS, Checked, read
@@ -187,9 +187,9 @@ def test_a_keeper_that_can_not_start_is_tried_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(keeper_process, "_FIRST_START_SECONDS", 0.0)
     config = KeeperConfig("/nowhere", os.getpid(), True, "error", 1 << 20, 1 << 20)
     keeper = keeper_process.KeeperProcess(config, 0, 20.0, lambda: None)
-    keeper.follow(1)
+    keeper.follow(JournalState(1))
     assert keeper.describe()["fault"] == ""
-    keeper.follow(2)
+    keeper.follow(JournalState(2))
     assert "no room for a process" in keeper.describe()["fault"]
-    keeper.follow(2)
+    keeper.follow(JournalState(2))
     keeper.stop()

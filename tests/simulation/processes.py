@@ -179,6 +179,7 @@ class SimulatedFollower:
         self.idle = False
         self.heard = 0.0
         self.mark = LogPosition(0, 0, 0)
+        self.erased = self.pending = self.oldest_ms = 0
         self.finishing = False
         self._world = world
         self._task: Task | None = None
@@ -192,6 +193,7 @@ class SimulatedFollower:
 
     def start(self) -> None:
         self.mark, self.sent, self.finishing = LogPosition(0, 0, 0), None, False
+        self.erased = 0
         self.starts += 1
         self._task = Kernel.current.scheduler.spawn(self.kind, self._main)
 
@@ -201,6 +203,10 @@ class SimulatedFollower:
     def send(self, mark: LogPosition) -> None:
         if self._task is not None:
             self.mark = self.sent = mark
+
+    def send_erased(self, position: int) -> None:
+        if self._task is not None:
+            self.erased = position
 
     def receive(self) -> bool:
         return self._task is not None and self._task.done

@@ -192,6 +192,13 @@ class Settings:
     pack_bytes_per_second: int = _setting(
         32 * _MIB, "bytes of the journal that are packed in a second", 64 * _KIB
     )
+    erase_within_seconds: int = _setting(
+        3600,
+        "least time between segments that are begun early, to erase in the last",
+        1,
+        86_400,
+        reloads=True,
+    )
     tree_lag_bytes_max: int = _setting(
         512 * _MIB, "the tree may lag so far before stores are slowed", _MIB, reloads=True
     )

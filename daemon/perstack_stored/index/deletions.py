@@ -4,15 +4,17 @@ The journal may hold the records for longer; `Removals` says which of them count
 """
 
 import sqlite3
-from typing import Any
+from typing import Any, NamedTuple
 
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.event_blocks import BadBlockError, decode
 from perstack_stored.index.event_writer import EventWriter
-from perstack_stored.index.older_versions import delete_of_run
+from perstack_stored.index.older_versions import count_longer, delete_of_run, keep_checkpoint
 from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.deletions import Deletion
+from perstack_stored.model.erasures import Removal
+from perstack_stored.model.gaps import Gap
 
 _RUNS = "SELECT id FROM run WHERE job = ?"
 _ROWS_OF_RUN = (
@@ -31,10 +33,34 @@ _ROWS_OF_JOB = (
     "DELETE FROM job_span WHERE job = ?",
 )
 _NOTE_SPAN = "INSERT OR IGNORE INTO job_span VALUES (?, ?)"
+_KEEP_SPANS = "INSERT INTO removed_span SELECT ?, span FROM job_span WHERE job = ?"
+_PENDING = "SELECT position, job, run, is_redaction FROM deletion WHERE NOT erased AND position <= ?"
+_PENDING_FACTS = (
+    "SELECT count(*), coalesce(min(time), 0), coalesce(min(position), 0)"
+    " FROM deletion INDEXED BY deletion_pending WHERE NOT erased"
+)
+RUN_OF_CHECKPOINT = (
+    "SELECT run.name FROM checkpoint JOIN run ON run.id = checkpoint.run"
+    " WHERE checkpoint.job = ? AND checkpoint.id = ?"
+)
+_KEEP_CURRENT = (
+    "DELETE FROM deleted_checkpoint WHERE deletion = ? AND id IN (SELECT id FROM checkpoint WHERE job = ?)"
+)
+_DROP_CHECKPOINTS = (
+    "DELETE FROM deleted_checkpoint WHERE deletion IN (SELECT position FROM deletion WHERE job = ?)"
+)
 _REMAINING = (
     "SELECT begun, dated, first_position, status, expert, usage, parent, last_position FROM run"
     " JOIN run_count ON run_count.run = run.id WHERE job = ? AND begun IS NOT NULL ORDER BY first_position"
 )
+
+
+class Pending(NamedTuple):
+    """Deletions that are not erased: their count, the time of the oldest in ms, and the first position."""
+
+    deletions: int = 0
+    oldest_ms: int = 0
+    first: int = 0
 
 
 class DeletionWriter:
@@ -61,6 +87,8 @@ class DeletionWriter:
         self._events.make_room()  # what is cached of runs and jobs may go now
         job, run = deletion.jobId, deletion.runId
         value = bytes(payload)
+        self._drop_older(deletion)
+        execute(_KEEP_SPANS, (position, job))
         execute(
             "INSERT OR REPLACE INTO deletion VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (position, time_ms, job, run, value, crc32c(value), last_run, int(deletion.is_redaction)),
@@ -76,9 +104,24 @@ class DeletionWriter:
         if run is None:
             return
         found = execute(f"{_RUNS} AND name = ?", (job, run)).fetchone()
-        if found is None:
-            return
-        (number,) = found
+        if found is not None:
+            self._delete_rows_of_run(position, deletion, found[0])
+        # Of a run that was erased before an index was rebuilt, gaps name the checkpoints.
+        named = execute("SELECT id FROM deleted_checkpoint WHERE deletion = ?", (position,)).fetchall()
+        count_longer(self._database, job, [id for (id,) in named])
+        execute(_KEEP_CURRENT, (position, job))
+        self._sum_up(job)
+
+    def _drop_older(self, deletion: Deletion) -> None:
+        """Drop redactions that a deletion removes, and what is known of runs that went before their job."""
+        job, run = deletion.jobId, deletion.runId
+        of_run, key = ("", (job,)) if run is None else (" AND run = ?", (job, run))
+        self._database.execute(f"DELETE FROM deletion WHERE job = ? AND is_redaction{of_run}", key)  # noqa: S608
+        if run is None:
+            self._database.execute(_DROP_CHECKPOINTS, (job,))
+
+    def _delete_rows_of_run(self, position: int, deletion: Deletion, number: int) -> None:
+        execute, job, run = self._database.execute, deletion.jobId, deletion.runId
         of_run = "checkpoint WHERE job = ? AND run = ?"
         execute(
             f"INSERT OR REPLACE INTO deleted_checkpoint SELECT ?, id FROM {of_run}",  # noqa: S608 - a constant
@@ -88,7 +131,33 @@ class DeletionWriter:
         delete_of_run(self._database, job, number)
         execute("DELETE FROM large WHERE job = ? AND run = ?", (job, run))
         self._delete_run(number)
-        self._sum_up(job)
+
+    def remove_checkpoint(self, gap: Gap, position: int) -> str | None:
+        """The checkpoint at a position was erased; remove the one that it replaced.
+
+        Returns:
+            the run of a checkpoint that was there; None without one. The caller counts it there no more.
+        """
+        job, id, deletion = gap.jobId, gap.id, gap.removed
+        found = self._database.execute(RUN_OF_CHECKPOINT, (job, id)).fetchone()
+        keep_checkpoint(self._database, job, id, position)
+        self._database.execute("DELETE FROM checkpoint WHERE job = ? AND id = ?", (job, id))
+        self._database.execute("INSERT OR REPLACE INTO deleted_checkpoint VALUES (?, ?)", (deletion, id))
+        return None if found is None else str(found[0])
+
+    def note_span(self, job: str, position: int) -> None:
+        """Note that a job has something at a position."""
+        self._database.execute(_NOTE_SPAN, (job, position // SPAN_POSITIONS))
+
+    def pending(self) -> Pending:
+        """The deletions that are not erased."""
+        return Pending(*self._database.execute(_PENDING_FACTS).fetchone())
+
+    def note_erased(self, position: int) -> None:
+        """Note that all deletions up to a position are erased."""
+        execute = self._database.execute
+        execute("UPDATE deletion SET erased = 1 WHERE position <= ? AND NOT erased", (position,))
+        execute("DELETE FROM removed_span WHERE deletion <= ?", (position,))
 
     def _delete_run(self, number: int) -> None:
         execute = self._database.execute
@@ -129,6 +198,16 @@ class DeletionWriter:
             row["status"], row["usage"] = (None, None) if newest is None else (newest[3], newest[5])
         columns = ", ".join(f"{name} = :{name}" for name in row)
         execute(f"UPDATE known_job SET {columns} WHERE name = :name", row | {"name": job})  # noqa: S608
+
+
+def pending_removals(database: sqlite3.Connection, until: int) -> list[tuple[Removal, list[int]]]:
+    """The deletions up to a position that are not erased, each with the spans that it has records in."""
+    with_spans = []
+    for position, job, run, is_redaction in database.execute(_PENDING, (until,)).fetchall():
+        spans = database.execute("SELECT span FROM removed_span WHERE deletion = ?", (position,))
+        removal = Removal(position, job, run, bool(is_redaction))
+        with_spans.append((removal, [span for (span,) in spans]))
+    return with_spans
 
 
 class Removals:

@@ -313,6 +313,8 @@ class EventWriter:
             run.note_row(timestamp, (step, event.type))
             self._named += 1
             self._note_event(run, event, where)
+        else:
+            self.summaries.note_repeat(run.summary, where[0])
         if n != 1:
             self._twins.append((where[0], n))
 

@@ -5,6 +5,7 @@ stay in the journal; a row has some 60 bytes and the ids.
 """
 
 import sqlite3
+from collections.abc import Iterable
 
 from perstack_stored.model.kinds import Kind
 
@@ -42,4 +43,9 @@ def delete_of_run(database: sqlite3.Connection, job: str, run: int) -> None:
     found = database.execute(f"SELECT DISTINCT id FROM {_OF_RUN}", (job, run)).fetchall()  # noqa: S608
     if found:
         database.execute(f"DELETE FROM {_OF_RUN}", (job, run))  # noqa: S608
-        database.executemany(_NEXT, [(job, id) for (id,) in found])
+        count_longer(database, job, [id for (id,) in found])
+
+
+def count_longer(database: sqlite3.Connection, job: str, ids: Iterable[str]) -> None:
+    """Let versions of some checkpoints count up to the next one that is there."""
+    database.executemany(_NEXT, [(job, id) for id in ids])

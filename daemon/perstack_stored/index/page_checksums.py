@@ -136,6 +136,11 @@ class CheckpointedChecksums:
         os.close(self._fd)
         os.close(self._pages_fd)
 
+    @property
+    def has_log(self) -> bool:
+        """Whether SQLite's log holds pages."""
+        return self._wal_size() > 0
+
     def _wal_size(self) -> int:
         try:
             return os.stat(self._path + _WAL).st_size

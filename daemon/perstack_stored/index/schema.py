@@ -1,8 +1,8 @@
 """The tables of the index, and the version of their layout."""
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
-VOUCHING_VERSIONS = frozenset({2, 3, 4, 5, 6, 7})
+VOUCHING_VERSIONS = frozenset({2, 3, 4, 5, 6, 7, 8})
 """Versions whose lost records a repair can read: after an update, an older index is all there is."""
 
 SPAN_POSITIONS = 1024
@@ -111,6 +111,11 @@ CREATE TABLE deletion (
   erased INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX deletion_job ON deletion (job, position);
+CREATE INDEX deletion_pending ON deletion (position) WHERE NOT erased;
+-- Spans with records that a deletion removed, until they are erased.
+CREATE TABLE removed_span (
+  deletion INTEGER NOT NULL, span INTEGER NOT NULL, PRIMARY KEY (deletion, span)
+) WITHOUT ROWID;
 -- Checkpoints that went with their run: the tree has their files in the folder of the job.
 CREATE TABLE deleted_checkpoint (
   deletion INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (deletion, id)

@@ -265,6 +265,10 @@ class SummaryWriter:
         job.usage = _usage_text(value.usage)
         self._changed_jobs[job.id] = job
 
+    def note_repeat(self, run: RunSummary, position: int) -> None:
+        """Note an event that repeats an earlier one: with its job, it is erased too."""
+        self._note_spans(run.job, (position,))
+
     def drop_checkpoint(self, run: RunSummary) -> None:
         """A checkpoint of a run was stored again, as one of another run."""
         run.checkpoints -= 1

@@ -29,7 +29,7 @@ def read_value(reader: JournalReader, place: ValueAddress, indexed: Callable[[],
     """Read one value, checked against the index; `indexed` returns the index's cursor.
 
     Raises:
-        Refusal: DAMAGED.
+        Refusal: DAMAGED, or READ_GONE: it was erased.
         IndexUnusableError: the row has changed.
     """
     try:
@@ -50,7 +50,7 @@ def pieces_at(
     A value of several pieces is checked as it is read. If it does not match, the last piece never comes.
 
     Raises:
-        Refusal: DAMAGED.
+        Refusal: DAMAGED, or READ_GONE: it was erased.
         IndexUnusableError: the row has changed.
     """
     if not is_large(place):
@@ -158,6 +158,8 @@ def _find_fault(
     if not isinstance(error, _MismatchError):
         return
     segment, offset, _, _ = error.place
+    if reader.is_erased(segment, offset, until):
+        raise Refusal(ErrorCode.READ_GONE, "it was deleted while it was read") from None
     if reader.is_sound(segment, offset, until):
         raise _index_fault(segment, offset) from error
     raise Refusal(

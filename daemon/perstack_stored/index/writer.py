@@ -16,7 +16,7 @@ from perstack_stored.index.connection import _files_of, connect_worker, cursor_c
 from perstack_stored.index.schema import _SCHEMA, SCHEMA_VERSION
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
-from perstack_stored.model import deletions, gaps, values
+from perstack_stored.model import deletions, erasures, gaps, values
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap, GapRange
 from perstack_stored.model.kinds import Kind
@@ -24,7 +24,7 @@ from perstack_stored.model.run_settings import MISSING_MAX_STEPS, MISSING_REASON
 from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
-from .deletions import DeletionWriter
+from .deletions import RUN_OF_CHECKPOINT, DeletionWriter, Pending
 from .event_writer import EventWriter
 from .older_versions import keep_checkpoint, keep_job
 from .page_checksums import CheckpointedChecksums
@@ -36,10 +36,6 @@ _EVENT = int(Kind.EVENT)
 _DELETION = int(Kind.DELETION)
 _OFFSET_MAX = (1 << 32) - 1  # of a value in an event block
 _SETTING_ROW = "setting VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_RUN_OF_CHECKPOINT = (
-    "SELECT run.name FROM checkpoint JOIN run ON run.id = checkpoint.run"
-    " WHERE checkpoint.job = ? AND checkpoint.id = ?"
-)
 _TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHERE run = ?"
 
 
@@ -86,12 +82,16 @@ class IndexWriter:
         self._events = EventWriter(self._database, self._value_at)
         self._deletions = DeletionWriter(self._database, self._events)
         self._checkpoints = CheckpointedChecksums(path, self._database)
+        self._pending = self._deletions.pending()
+        self._has_deleted = False
         os.chmod(path, FILE_MODE)
         self._last_place = (self._place.segment, self._place.offset)
 
     def _open(self, store: bytes) -> LogPosition:
         database = self._database
         database.execute("PRAGMA journal_mode = WAL")
+        # What is deleted is overwritten, in free pages too.
+        database.execute("PRAGMA secure_delete = ON")
         # Not synced at each commit: a power cut only takes the index back to an earlier position.
         database.execute("PRAGMA synchronous = NORMAL")
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -136,6 +136,8 @@ class IndexWriter:
                 (*self._place, cursor_crc(self._store, self._place)),
             )
             database.execute("COMMIT")
+            if self._has_deleted:
+                self._pending, self._has_deleted = self._deletions.pending(), False
         except BaseException:
             if database.in_transaction:
                 database.execute("ROLLBACK")
@@ -153,6 +155,34 @@ class IndexWriter:
     def checkpoint(self) -> None:
         """Checkpoint SQLite's log into the database's file."""
         self._checkpoints.run()
+
+    @property
+    def pending(self) -> Pending:
+        """The deletions that are not erased."""
+        return self._pending
+
+    def note_erased(self, position: int) -> bool:
+        """Note that all deletions up to a position are erased in journal and tree.
+
+        Returns:
+            False if SQLite's log still holds what was deleted, as a reader keeps it there: to be tried again.
+
+        Raises:
+            sqlite3.Error, OSError: the database failed; nothing was noted.
+        """
+        self.checkpoint()
+        if self._checkpoints.has_log:
+            return False
+        self._database.execute("BEGIN")
+        try:
+            self._deletions.note_erased(position)
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        self._pending = self._deletions.pending()
+        return True
 
     def close(self) -> None:
         """Close the database after a last checkpoint."""
@@ -217,8 +247,7 @@ class IndexWriter:
         self, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]
     ) -> values.Value | None:
         if kind == _GAP:
-            gaps.add(self._gaps, where[0])
-            self._gap(gaps.decode(payload))
+            self._gap(gaps.decode(payload), where[0], time_ms)
             return None
         if kind == _DELETION:
             self._delete(payload, time_ms, where)
@@ -237,6 +266,7 @@ class IndexWriter:
     def _delete(self, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]) -> None:
         deletion = deletions.decode(payload)
         self._deletions.apply(deletion, payload, where[0], time_ms)
+        self._has_deleted = True
         if deletion.is_redaction:
             position, segment, offset, *_ = where
             start, length = deletions.place_of_setting(bytes(payload))
@@ -262,12 +292,28 @@ class IndexWriter:
         except Refusal:
             return None  # the journal is damaged there: the bytes can't be compared
 
-    def _gap(self, gap: Gap) -> None:
-        """Settings keep their time, and a lost event its name."""
+    def _gap(self, gap: Gap, position: int, time_ms: int) -> None:
+        """Settings keep their time, and a lost event its name. What was erased is not lost."""
+        if gap.job:
+            self._deletions.note_span(gap.job, position)
+        if gap.removed:
+            self._removed(gap, position, time_ms)
+            return
+        gaps.add(self._gaps, position)
         for job, run, updated_at in gap.touched:
             self._database.execute(_TOUCH, (updated_at, self._events.run(job, run)))
         if gap.n:
             self._events.add_gap(gap)
+
+    def _removed(self, gap: Gap, position: int, time_ms: int) -> None:
+        """What an erased record changed of others."""
+        summaries = self._events.summaries
+        if gap.op == erasures.OF_CHECKPOINT:
+            run = self._deletions.remove_checkpoint(gap, position)
+            if run is not None:
+                summaries.drop_checkpoint(self._events.summary(gap.jobId, run))
+        elif gap.op == erasures.OF_SETTING:
+            summaries.add_record(self._events.summary(gap.jobId, gap.runId), gap.expertKey, position, time_ms)
 
     def _job(self, job: values.Job, where: tuple[int, int, int, int, int]) -> None:
         summaries = self._events.summaries
@@ -283,7 +329,7 @@ class IndexWriter:
         self, checkpoint: values.Checkpoint, time_ms: int, where: tuple[int, int, int, int, int]
     ) -> None:
         job, id = checkpoint.jobId, checkpoint.id
-        before = self._database.execute(_RUN_OF_CHECKPOINT, (job, id)).fetchone()
+        before = self._database.execute(RUN_OF_CHECKPOINT, (job, id)).fetchone()
         is_new = before is None or before[0] != checkpoint.runId
         summaries = self._events.summaries
         if before is not None and is_new:

@@ -3,7 +3,8 @@
 Memory is bounded by one block and what zstd needs for it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.model.checksum import crc32c
@@ -21,7 +22,15 @@ OnBytes = Callable[[int], None]
 
 
 class PackingError(Exception):
-    """What was packed is not what was read. The message says where."""
+    """What was written is not what was read, or can't be read. The message says where."""
+
+
+class Logical(NamedTuple):
+    """What is packed: its header, its logical bytes, and those of each block but the last."""
+
+    header: entry_format.SegmentHeader
+    size: int
+    block_bytes: int
 
 
 def end_to_pack(source: OpenSegment, number: int, end: int) -> int:
@@ -34,7 +43,7 @@ def end_to_pack(source: OpenSegment, number: int, end: int) -> int:
         PackingError: the segment has no valid header.
         OSError: it can't be read.
     """
-    header = _header_of(source)
+    header = header_of(source)
     try:
         for entry in walk(SegmentFile(source, header.salt, number), end, source.size()):
             end = entry.offset + entry_format.padded(entry.header.length)
@@ -81,16 +90,25 @@ def pack_into(
         PackingError: the segment has fewer bytes, or no valid header.
         OSError: a file can't be read or written.
     """
-    start = packed_format.table_bytes(packed_format.blocks_of(end, block_bytes))
+    logical = Logical(header_of(source), end, block_bytes)
+    return pack_pieces(files, fd, logical, _pieces(source, end, block_bytes), on_bytes)
+
+
+def pack_pieces(
+    files: FileSystem, fd: int, logical: Logical, pieces: Iterable[bytes], on_bytes: OnBytes
+) -> int:
+    """Write pieces of a block each into an empty file; returns its bytes. It is not synced."""
+    header, size, block_bytes = logical
+    start = packed_format.table_bytes(packed_format.blocks_of(size, block_bytes))
     using = packed_format.compressor()
     blocks: list[Block] = []
-    for data in _pieces(source, end, block_bytes):
+    for data in pieces:
         stored = packed_format.pack_block(data, using)
         offset = packed_format.place_after(blocks, start)
         files.write(fd, [stored], offset)
         blocks.append(Block(offset, len(stored), crc32c(stored)))
         on_bytes(len(data))
-    files.write(fd, [packed_format.encode_table(_header_of(source), block_bytes, end, blocks)], 0)
+    files.write(fd, [packed_format.encode_table(header, block_bytes, size, blocks)], 0)
     return packed_format.place_after(blocks, start)
 
 
@@ -130,7 +148,8 @@ def compare(files: FileSystem, fd: int, source: OpenSegment, end: int, on_bytes:
         packed.fd = -1  # the caller's
 
 
-def _header_of(source: OpenSegment) -> entry_format.SegmentHeader:
+def header_of(source: OpenSegment) -> entry_format.SegmentHeader:
+    """The header of a segment; raises PackingError if it has no valid one."""
     try:
         return entry_format.decode_segment_header(source.read(entry_format.SEGMENT_HEADER_BYTES, 0))
     except entry_format.NotAnEntryError as error:

@@ -56,6 +56,7 @@ class SegmentPreallocator:
         self._thread: threading.Thread | None = None
         self._made: Prepared | None = None
         self._spare = False
+        self._spares_allowed = True
         self._failed: OSError | None = None
         self._failed_at = 0.0
 
@@ -72,7 +73,27 @@ class SegmentPreallocator:
 
     def offer_spare(self) -> None:
         """Note that `SPARE_NAME` may be used: the file that replaced it has its name, synced."""
-        self._spare = True
+        self._spare = self._spares_allowed
+
+    def allow_spares(self, *, allowed: bool) -> None:
+        """Say whether files with old bytes may be used: not while some of these must go.
+
+        It is called again until none is left; a file that is being prepared is looked at the next time.
+        """
+        self._spares_allowed = allowed
+        if allowed:
+            return
+        self._spare = False
+        if self._thread is not None and self._thread.is_alive():
+            return
+        if SPARE_NAME in self._files.list_dir(self._dir):
+            self._files.unlink(SPARE_NAME, dir_fd=self._dir)
+        made = self._made
+        if made is not None and made.is_recycled:
+            self._made = None
+            self._files.close(made.fd)
+            self._files.unlink(NEXT_NAME, dir_fd=self._dir)
+            self.start()
 
     def take(self) -> Prepared | None:
         """Return the file of the next segment; None if it is not ready.

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError
 from perstack_stored.model.checksum import crc32c
+from perstack_stored.model.kinds import Kind
 
 from . import entry_format
 from .entry_format import EntryHeader, NotAnEntryError, SegmentHeader
-from .segment_file import OpenSegment, open_segment
+from .segment_file import OpenSegment, drop_blocks, open_segment
 
 READ_BYTES = 1 << 20
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
@@ -248,7 +249,8 @@ class Chain:
 
     def file(self, number: int) -> SegmentFile:
         """The segment for reading; it is kept open for the next call."""
-        return SegmentFile(self.open(number), self.headers[number].salt, number)
+        file = self.open(number)
+        return SegmentFile(file, self.headers[number].salt if file.salt is None else file.salt, number)
 
     def open(self, number: int) -> OpenSegment:
         """The open file of a segment, kept for the next call."""
@@ -258,6 +260,14 @@ class Chain:
                 self._open.move_to_end(number)
                 return file
         file = open_segment(self._files, segment_name(number), dir_fd=self._dir)
+        try:
+            head = file.read(entry_format.SEGMENT_HEADER_BYTES, 0)
+            file.salt = entry_format.decode_segment_header(head).salt
+        except NotAnEntryError:  # damaged since: the entries are tested against the earlier header
+            file.salt = None
+        except BaseException:
+            file.close()
+            raise
         oldest = None
         with self._lock:
             self._open[number] = file
@@ -268,20 +278,18 @@ class Chain:
         return file
 
     def drop_replaced(self, *, closes: bool = True) -> None:
-        """Let go of files that have another one under their name: their segment was packed.
+        """Let go of files that have another one under their name: their segment was packed or erased.
 
         Another thread calls it with `closes` false: a file that is read at the moment stays open until then.
         """
         with self._lock:
-            plain = [
-                (number, file)
-                for number, file in self._open.items()
-                if not file.is_packed and number < self.last
-            ]
-        for number, file in plain:
+            complete = [(number, file) for number, file in self._open.items() if number < self.last]
+        for number, file in complete:
             if not self._files.is_at(file.fd, segment_name(number), dir_fd=self._dir):
                 with self._lock:
                     self._open.pop(number, None)
+                if file.is_packed:
+                    drop_blocks()
                 if closes:
                     file.close()
                 else:
@@ -394,6 +402,21 @@ class JournalReader:
         except BadEntryError:
             return False
         return True
+
+    def is_erased(self, segment: int, offset: int, until: LogPosition) -> bool:
+        """Whether the record with its payload at an address of a valid entry was erased."""
+        end = self._end(segment, until)
+        if end is None:
+            return False
+        try:
+            for entry in walk(self.chain.file(segment), entry_format.SEGMENT_HEADER_BYTES, end):
+                if entry.offset + entry.header.length > offset:
+                    places = entry_format.record_places(entry.data, entry.header)
+                    gone = [place for place in places if entry.offset + place.start == offset]
+                    return bool(gone) and gone[0].kind == Kind.GAP
+        except (BadEntryError, NotAnEntryError):
+            pass
+        return False
 
     def _end(self, segment: int, until: LogPosition) -> int | None:
         """End of a segment, or of `until` in it; None if the segment is missing or after `until`."""

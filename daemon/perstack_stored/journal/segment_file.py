@@ -39,6 +39,12 @@ class BlockCache:
         self._lock = threading.Lock()
         self.bytes = 0
 
+    def clear(self) -> None:
+        """Drop all blocks."""
+        with self._lock:
+            self._blocks.clear()
+            self.bytes = 0
+
     def get(self, key: tuple[int, ...]) -> bytes | None:
         """The block of this key, None if it is not kept."""
         with self._lock:
@@ -61,11 +67,17 @@ class BlockCache:
 _cache = BlockCache(CACHE_BYTES_MAX)
 
 
+def drop_blocks() -> None:
+    """Drop all unpacked blocks of this process: some may be of a segment that was erased."""
+    _cache.clear()
+
+
 class OpenSegment:
     """A plain segment.
 
     Attributes:
         is_packed: whether the file is packed.
+        salt: that of the segment in this file, once a reader of a journal has opened it; erasing changes it.
         closes_itself: whether the descriptor closes with the last reference to this object, too: another
             thread, which nobody waits for, may read the file.
     """
@@ -75,6 +87,7 @@ class OpenSegment:
     def __init__(self, files: FileSystem, fd: int) -> None:
         self._files = files
         self.fd = fd
+        self.salt: int | None = None
         self.closes_itself = False
 
     def size(self) -> int:

@@ -251,6 +251,30 @@ class JournalWriter:
         """Note that the file of a packed segment may become the next one (`preallocation.SPARE_NAME`)."""
         self._preparer.offer_spare()
 
+    def allow_spares(self, *, allowed: bool) -> None:
+        """Say whether the next segment may have old bytes in its file: not while some must go.
+
+        Raises:
+            OSError: the folder can't be read or written; it can be called again.
+        """
+        self._preparer.allow_spares(allowed=allowed)
+
+    def begin_segment(self) -> bool:
+        """Complete the open segment, and begin the next one, if its file is ready; returns whether it was.
+
+        Raises:
+            StorageFullError: there is no room.
+            JournalFailedError: writing failed; the process must end.
+        """
+        try:
+            prepared = self._preparer.take()
+            if prepared is None:
+                return False
+            self._rotate(prepared)
+        except OSError as error:
+            raise _no_room(error) from error
+        return True
+
     # --- writing -----------------------------------------------------------------------------------
 
     def _write(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -309,9 +333,7 @@ class JournalWriter:
                 fill(self._files, self._fd, end, capacity)
                 self._capacity = capacity
         except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFullError(f"no room for the journal: {error.strerror}") from error
-            raise JournalFailedError(f"making room in the journal failed: {error}") from error
+            raise _no_room(error) from error
 
     def _rotate(self, prepared: Prepared) -> None:
         """Switch to a prepared file. It is named when it is complete, and used when the name is synced."""
@@ -416,6 +438,12 @@ class JournalWriter:
             self._files.truncate(fd, found.end + found.torn_bytes)
         finally:
             self._files.close(fd)
+
+
+def _no_room(error: OSError) -> StorageFullError | JournalFailedError:
+    if error.errno in _FULL:
+        return StorageFullError(f"no room for the journal: {error.strerror}")
+    return JournalFailedError(f"making room in the journal failed: {error}")
 
 
 def _failed(error: OSError) -> JournalFailedError:

@@ -1,4 +1,4 @@
-"""Starts and watches the keeper, in the server. It runs only while there are segments to pack."""
+"""Starts and watches the keeper, in the server. It runs only while there is something to pack or erase."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus
 
-from .channel import KeeperConfig, Report, ServerEnd
+from .channel import JournalState, KeeperConfig, Report, ServerEnd
 from .worker import KEEPER_MODULE
 
 _FIRST_START_SECONDS = 5.0  # the start of the daemon, and of the agents, goes first
@@ -63,11 +63,13 @@ class KeeperProcess:
         self._started = 0.0
         self._start_at = time.monotonic() + _FIRST_START_SECONDS
         self._fault = ""
+        self._erased_to = self.erased_records = 0
         self._first = 0
         self.starts = 0
 
-    def follow(self, segment: int) -> None:
-        """Collect reports, and start the process if segments before this one may have to be packed."""
+    def follow(self, state: JournalState) -> None:
+        """Collect reports, and start the process if segments may have to be packed, or written again."""
+        segment = state.segment
         if self._line is not None:
             self._hear()
         now = time.monotonic()
@@ -75,10 +77,21 @@ class KeeperProcess:
             self._first = segment
         elif segment > self._first and not self.starts:
             self._start_at = min(self._start_at, now)  # this load made it
-        if self._process is None and segment > max(1, self._report.done_below) and now >= self._start_at:
+        is_wanted = state.erases or (self._config.packs and segment > max(1, self._report.done_below))
+        if self._process is None and is_wanted and now >= self._start_at:
             self._start()
         if self._line is not None:
-            self._line.send(segment)
+            self._line.send(state)
+
+    @property
+    def erased_to(self) -> int:
+        """All deletions up to this position are erased in the journal; 0 if none were."""
+        return self._erased_to
+
+    @property
+    def wants_segment(self) -> bool:
+        """Whether the open segment holds something to erase."""
+        return self._report.wants_segment
 
     def describe(self) -> dict[str, Any]:
         """State for `stats`."""
@@ -132,6 +145,7 @@ class KeeperProcess:
         assert self._line is not None
         reports, gone = self._line.receive()
         if reports:
+            self._note_erased(reports[-1])
             if reports[-1].segments != self._report.segments:
                 self._on_packed()
             if reports[-1].has_spare:
@@ -146,6 +160,12 @@ class KeeperProcess:
             if hangs:
                 _log.error("keeper_silent", reason=fault)
                 self._process.kill()
+
+    def _note_erased(self, report: Report) -> None:
+        if report.erased_segments != self._report.erased_segments:
+            self.erased_records += report.erased_records - self._report.erased_records
+            self._on_packed()
+        self._erased_to = max(self._erased_to, report.erased_to)
 
     def _reap(self) -> None:
         """Collect the status of a process that ended. 0: it had nothing to do any more."""

@@ -1,7 +1,7 @@
-"""The keeper's process: packs complete segments, the newest first, and ends when there is nothing to do.
+"""The keeper's process: erases what was deleted, packs complete segments, and ends when all is done.
 
 It has the lowest priority, keeps to a rate, and waits while the disk is nearly full. A segment that can't be
-packed stays as it is, is reported, and is tried again later.
+written stays as it is, is reported, and is tried again later.
 """
 
 import os
@@ -12,8 +12,7 @@ import time
 import msgspec
 import structlog
 
-from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import open_folders
+from perstack_stored.datadir.layout import DataDir, open_folders
 from perstack_stored.datadir.shown_syncs import showing_syncs
 from perstack_stored.errors import StoredError
 from perstack_stored.journal.packing import PackingError
@@ -25,13 +24,14 @@ from perstack_stored.process.parent_death import die_with
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .channel import KeeperConfig, KeeperEnd, Report
+from .erase import SMALL_BYTES
+from .eraser import Eraser
 from .pack import Options, Pace, pack_segment, remove_left_overs
 
 KEEPER_MODULE = __name__
 LINGER_SECONDS = 60.0
 _WAIT_SECONDS = 0.5
 _RETRY_SECONDS = (10.0, 60.0, 600.0)
-_SMALL_BYTES = 64 << 10  # of a segment that is not worth packing
 _FREE_SEGMENTS = 2
 _NICE = 19
 
@@ -39,13 +39,11 @@ _log = structlog.get_logger()
 
 
 class Keeper:
-    """Packs the segments of one journal."""
+    """Packs the segments of one journal, and erases in them."""
 
-    def __init__(
-        self, files: FileSystem, dir_fd: int, config: KeeperConfig, line: KeeperEnd, status: WorkerStatus
-    ) -> None:
-        self._files = files
-        self._dir = dir_fd
+    def __init__(self, datadir: DataDir, config: KeeperConfig, line: KeeperEnd, status: WorkerStatus) -> None:
+        self._files = datadir.files
+        self._dir = datadir.folders.journal
         self._config = config
         self._line = line
         self._status = status
@@ -55,9 +53,11 @@ class Keeper:
         self._failures = 0
         self._not_before = 0.0
         self._ahead = 0.0  # the time up to which the rate allows what was read
+        self._pace = Pace(self._keep_pace, self._beat)
+        self._eraser = Eraser(datadir, self._pace, packs=config.packs)
 
     def run(self) -> None:
-        """Pack until there has been nothing to do for some time.
+        """Erase and pack until there has been nothing to do for some time.
 
         Raises:
             StoredError: the journal is damaged, or of a newer version.
@@ -68,33 +68,66 @@ class Keeper:
         while time.monotonic() - idle_since < LINGER_SECONDS:
             self._status.beat()
             self._line.wait(_WAIT_SECONDS)
-            if self._line.number > self._report.done_below and time.monotonic() >= self._not_before:
+            state = self._line.state
+            if state.erases:
+                idle_since = time.monotonic()
+            if time.monotonic() < self._not_before:
+                continue
+            if state.erases and self._has_room():
+                self._erase()
+            if self._config.packs and state.segment > self._report.done_below:
                 self._pack_all()
                 idle_since = time.monotonic()
+
+    def _has_room(self) -> bool:
+        if self._files.free_bytes(self._dir) >= _FREE_SEGMENTS * self._config.segment_bytes:
+            return True
+        self._fail("the disk is nearly full: packing and erasing wait")
+        return False
+
+    def _erase(self) -> None:
+        """Erase what can be erased now."""
+        outcome = self._eraser.run(self._opened(), self._line)
+        if outcome.fault:
+            self._fail(outcome.fault)
+        report = self._report
+        changed = msgspec.structs.replace(
+            report,
+            erased_to=max(outcome.erased_to, report.erased_to),
+            erased_segments=report.erased_segments + outcome.segments,
+            erased_records=report.erased_records + outcome.records,
+            wants_segment=outcome.wants_segment,
+        )
+        if changed != report:
+            self._report = changed
+            self._tell()
 
     def _pack_all(self) -> None:
         """Pack what is complete, until there is nothing left or something can't be done for now."""
         while (number := self._next()) is not None:
-            if self._files.free_bytes(self._dir) < _FREE_SEGMENTS * self._config.segment_bytes:
-                self._fail("the disk is nearly full: packing waits", number)
+            if not self._has_room():
                 return
             try:
                 self._pack(number)
             except (OSError, PackingError) as error:
                 self._looked_at.discard(number)
-                self._fail(f"{segment_name(number)}: {error}", number)
+                self._fail(f"{segment_name(number)}: {error}")
                 return
             self._failures = 0
             self._tell(fault="")
-        self._tell(done_below=self._line.number, fault="")
+        self._tell(done_below=self._line.state.segment, fault="")
+
+    def _opened(self) -> Chain:
+        if self._chain is None:
+            self._chain = Chain(self._files, self._dir, open_files_max=1)
+        return self._chain
 
     def _next(self) -> int | None:
         """The newest complete segment that was not looked at, None if there is none."""
         self._line.wait(0)
-        if self._chain is None:
-            self._chain = Chain(self._files, self._dir, open_files_max=1)
-        self._chain.refresh()
-        for number in range(min(self._line.number, self._chain.last) - 1, 0, -1):
+        chain = self._opened()
+        chain.refresh()
+        for number in range(min(self._line.state.segment, chain.last) - 1, 0, -1):
             if number not in self._looked_at:
                 return number
         return None
@@ -108,12 +141,13 @@ class Keeper:
         if file.is_packed:
             self._count(file.size(), file.file_bytes())
             return
-        if end < _SMALL_BYTES:
+        if end < SMALL_BYTES:
             return
         began = time.monotonic()
-        pace = Pace(self._keep_pace, self._beat)
-        options = Options(self._config.exchange, self._config.segment_bytes)
-        packed = pack_segment(self._files, self._dir, (number, end), pace, options)
+        # What waits to be erased may stand in the plain file: none is left over then.
+        exchange = self._config.exchange and not self._line.state.erases
+        options = Options(exchange, self._config.segment_bytes)
+        packed = pack_segment(self._files, self._dir, (number, end), self._pace, options)
         self._chain.drop_replaced()
         self._count(packed.logical_bytes, packed.file_bytes)
         _log.info(
@@ -133,11 +167,11 @@ class Keeper:
             file_bytes=report.file_bytes + file_bytes,
         )
 
-    def _fail(self, reason: str, number: int) -> None:
+    def _fail(self, reason: str) -> None:
         pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
         self._failures += 1
         self._not_before = time.monotonic() + pause
-        _log.error("segment_not_packed", segment=number, reason=reason, again_in_s=pause)
+        _log.error("segment_not_packed", reason=reason, again_in_s=pause)
         self._tell(fault=reason)
 
     def _tell(self, **changes: object) -> None:
@@ -183,7 +217,7 @@ def main() -> None:
     files = showing_syncs(status.in_sync)
     try:
         folders = open_folders(files, config.base)
-        Keeper(files, folders.journal, config, line, status).run()
+        Keeper(DataDir(config.base, files, folders), config, line, status).run()
     except (OSError, StoredError) as error:
         _log.error("keeper_failed", reason=str(error))
         line.report(Report(fault=str(error)))

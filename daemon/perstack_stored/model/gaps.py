@@ -1,4 +1,4 @@
-"""Gaps: records that stand in for lost ones in the journal, with what the index knew of them. No I/O.
+"""Gaps: records that stand in for lost or erased ones, with what is known or needed of them. No I/O.
 
 A gap is a record of the kind `Kind.GAP`, so it keeps the position; its payload is empty, or the JSON object
 described in proto/journal.md.
@@ -10,12 +10,14 @@ import msgspec
 
 
 class Gap(msgspec.Struct, omit_defaults=True):
-    """Known facts of a lost record; all fields may be empty."""
+    """Known facts of a lost record; all fields may be empty. With `removed` it was erased, not lost."""
 
+    removed: int = 0  # position of the deletion that removed the record
     op: str = ""  # the operation that stored it
     jobId: str = ""  # noqa: N815 - as in the values
     runId: str = ""  # noqa: N815
     id: str = ""  # of a job or checkpoint
+    expertKey: str = ""  # noqa: N815 - of a setting that a redaction removed
     timestamp: float = 0  # of an event, as are the next fields
     stepNumber: int = 0  # noqa: N815
     type: str = ""
@@ -49,6 +51,20 @@ def encode(gap: Gap) -> bytes:
     """Encode the payload of a gap's record."""
     text = _encode(gap)
     return b"" if text == b"{}" else text
+
+
+def encode_padded(gap: Gap, length: int) -> bytes:
+    """Encode the payload of a gap in the place of one of `length` bytes: blanks fill the rest.
+
+    Raises:
+        ValueError: it has no room there.
+    """
+    text = _encode(gap)
+    if len(text) > length:
+        text = _encode(Gap(removed=gap.removed))
+    if len(text) > length:
+        raise ValueError(f"{length} bytes have no room for a gap")
+    return text.ljust(length)
 
 
 def decode(payload: bytes | bytearray | memoryview) -> Gap:

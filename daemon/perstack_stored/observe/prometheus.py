@@ -78,6 +78,9 @@ class Metrics(Collector):
         yield _counter(
             "deletion_guards_ended_early", "Guards that ended early: too many.", deletions["guardsEndedEarly"]
         )
+        yield _gauge("deletions_pending", "Deletions that are not erased yet.", deletions["pending"])
+        yield _gauge("oldest_deletion_seconds", "Age of the oldest of these.", deletions["oldestSeconds"])
+        yield _counter("erased_records", "Deleted records that were erased.", deletions["erasedRecords"])
         retention = stats["retention"]
         yield _counter("retention_deleted", "Jobs that retention deleted.", retention["deleted"])
         yield _gauge("retention_candidates", "Jobs that it would delete now.", retention["candidates"])

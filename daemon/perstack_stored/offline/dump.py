@@ -61,7 +61,8 @@ def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[byt
             if entry.header.position + number <= wanted.after:
                 continue
             if place.kind == Kind.GAP:
-                if wanted.job is None or gaps.decode(payload).job == wanted.job:
+                gap = gaps.decode(payload)
+                if not gap.removed and wanted.job in {None, gap.job}:
                     yield _gap_line(entry, number, payload)
                     given += 1
             elif _is_wanted(entry.header.position + number, place.kind, payload, deleted, wanted.job):

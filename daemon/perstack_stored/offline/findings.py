@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 CHECK_FINDINGS = {
     "journal_damage": "bytes of the journal have changed; the daemon does not go past them",
+    "journal_not_erased": "a record stands there that the index calls erased",
     "journal_missing": "the journal is gone, but its index or tree is there",
     "index_unusable": "the index can't be read, or is of another journal",
     "index_damage": "SQLite finds the index damaged",

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from perstack_stored.journal.reader import LogPosition
 
 _MARK = struct.Struct("<QQQ")
-_REPORT = struct.Struct("<QQQQ???")
+_ERASED = struct.Struct("<Q")
+_REPORT = struct.Struct("<QQQQ???QQ")
 _PACKET_BYTES_MAX = 2048
 
 
@@ -21,7 +22,8 @@ class Report(NamedTuple):
     """Progress of a worker.
 
     `blocked` counts files that it can't write, `fault` stops it; `out_of_space`: the disk has no room for it;
-    `rebuilt`: this process rebuilt the index, because the earlier one could not be used.
+    `rebuilt`: this process rebuilt the index, because the earlier one could not be used; `pending` deletions
+    are not erased, the oldest is of `oldest_ms`.
     """
 
     place: LogPosition
@@ -30,6 +32,8 @@ class Report(NamedTuple):
     fault: str
     out_of_space: bool = False
     rebuilt: bool = False
+    pending: int = 0
+    oldest_ms: int = 0
 
 
 class SupervisorChannel:
@@ -39,6 +43,7 @@ class SupervisorChannel:
         sock.setblocking(False)
         self._socket = sock
         self.sent: LogPosition | None = None
+        self._erased = 0
 
     def fileno(self) -> int:
         """Descriptor to poll for reports."""
@@ -51,6 +56,16 @@ class SupervisorChannel:
         try:
             self._socket.send(_MARK.pack(*mark))
             self.sent = mark
+        except (BlockingIOError, ConnectionError):
+            pass
+
+    def send_erased(self, position: int) -> None:
+        """Send the worker the position up to which deletions are erased; if the socket is full, later."""
+        if position == self._erased:
+            return
+        try:
+            self._socket.send(_ERASED.pack(position))
+            self._erased = position
         except (BlockingIOError, ConnectionError):
             pass
 
@@ -71,9 +86,9 @@ class SupervisorChannel:
                 continue
             if not packet:
                 return newest, True
-            *place, blocked, idle, out_of_space, rebuilt = _REPORT.unpack_from(packet)
+            position, segment, offset, blocked, idle, *facts = _REPORT.unpack_from(packet)
             fault = packet[_REPORT.size :].decode(errors="replace")
-            newest = Report(LogPosition(*place), blocked, idle, fault, out_of_space, rebuilt)
+            newest = Report(LogPosition(position, segment, offset), blocked, idle, fault, *facts)
 
     def finish(self) -> None:
         """Let the worker reach the last position, and end."""
@@ -92,6 +107,7 @@ class WorkerChannel:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self.mark = LogPosition(0, 0, 0)
+        self.erased = 0
         self.finishing = False
 
     def wait(self, seconds: float) -> None:
@@ -101,16 +117,18 @@ class WorkerChannel:
             if not packet:
                 self.finishing = True
                 return
-            self.mark = LogPosition(*_MARK.unpack(packet))
+            if len(packet) == _ERASED.size:
+                (self.erased,) = _ERASED.unpack(packet)
+            else:
+                self.mark = LogPosition(*_MARK.unpack(packet))
             seconds = 0
 
     def report(self, report: Report) -> None:
         """Send a report. If the server is gone, the worker ends."""
         fault = report.fault.encode()[: _PACKET_BYTES_MAX - _REPORT.size]
         try:
-            facts = _REPORT.pack(
-                *report.place, report.blocked, report.idle, report.out_of_space, report.rebuilt
-            )
+            place, blocked, idle, _, *more = report
+            facts = _REPORT.pack(*place, blocked, idle, *more)
             self._socket.send(facts + fault)
         except ConnectionError:
             os._exit(1)

@@ -8,6 +8,7 @@ from perstack_stored.errors import (
     IndexUnusableError,
 )
 from perstack_stored.index.connection import remove
+from perstack_stored.index.deletions import Pending
 from perstack_stored.index.disk_reserve import DiskReserve
 from perstack_stored.index.file_watch import FileWatch
 from perstack_stored.index.page_checksums import verify_at_rest
@@ -101,6 +102,15 @@ class IndexProjection:
         with self._watch.writing():
             if self._reserve is not None:
                 self._reserve.keep()
+
+    def pending(self) -> Pending:
+        """The deletions that are not erased."""
+        return self._index.pending
+
+    def note_erased(self, position: int) -> None:
+        """Note that deletions up to a position are erased; while a reader prevents it, nothing changes."""
+        with self._watch.writing():
+            self._index.note_erased(position)
 
     def out_of_space(self) -> bool:
         """Whether the disk has no room for the index."""

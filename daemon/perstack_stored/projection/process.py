@@ -49,6 +49,7 @@ class ProjectionProcess:
         self.fault = ""
         self.blocked = 0
         self.out_of_space = False
+        self.pending = self.oldest_ms = 0  # deletions that are not erased
         self.idle = False
         self.starts = 0
         self.faults = 0
@@ -156,6 +157,11 @@ class ProjectionProcess:
         if self._line is not None:
             self._line.send(mark)
 
+    def send_erased(self, position: int) -> None:
+        """Send it the position up to which deletions are erased."""
+        if self._line is not None and position:
+            self._line.send_erased(position)
+
     def receive(self) -> bool:
         """Collect reports, and check whether it hangs. Returns whether the process is gone."""
         if self._line is None:
@@ -195,6 +201,7 @@ class ProjectionProcess:
         self.blocked = report.blocked
         self.idle = report.idle
         self.out_of_space = report.out_of_space
+        self.pending, self.oldest_ms = report.pending, report.oldest_ms
         if report.rebuilt and not self._is_rebuilt:
             self._is_rebuilt = True
             self.rebuilds += 1

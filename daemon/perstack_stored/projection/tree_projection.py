@@ -2,6 +2,7 @@
 
 import structlog
 
+from perstack_stored.index.deletions import Pending
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.tree.blocked_sync import BlockedRecords
 from perstack_stored.tree.helper import HELPED_LAG_RECORDS, ParallelWriter
@@ -60,6 +61,13 @@ class TreeProjection:
         """Count of files that can't be written."""
         helped = 0 if self._helper is None else self._helper.blocked
         return self._tree.blocked + helped + len(self._tree.passed_over)
+
+    def pending(self) -> Pending:
+        """None: the index knows them."""
+        return Pending()
+
+    def note_erased(self, position: int) -> None:
+        """Nothing to note: files went with the deletion."""
 
     def out_of_space(self) -> bool:
         """Never: no store waits for room for the tree."""

@@ -100,7 +100,7 @@ def follow(
     place = projection.start(reader, link.mark)
     reported = _send_report(projection, link, place, idle=False)
     idle_since = looked = time.monotonic()
-    finish_by = 0.0
+    finish_by = noted = 0.0
     while True:
         status.beat()
         until = link.mark
@@ -111,6 +111,11 @@ def follow(
             finish_by = finish_by or time.monotonic() + FINISH_SECONDS
             if place == until or time.monotonic() > finish_by:
                 break
+        if 0 < projection.pending().first <= link.erased and time.monotonic() - noted > WAIT_SECONDS:
+            noted = time.monotonic()
+            _insist(projection, link, place, partial(projection.note_erased, link.erased), status)
+            if projection.pending().deletions != reported.pending:
+                reported = _send_report(projection, link, place, idle=place == until)
         if place == until:
             seconds = time.monotonic() - idle_since
             stopped = _insist(projection, link, place, partial(projection.idle, seconds), status)
@@ -171,7 +176,10 @@ def _send_report(
     idle: bool,
     fault: str = "",
 ) -> Report:
-    report = Report(place, projection.blocked(), idle, fault, projection.out_of_space(), projection.rebuilt)
+    pending = projection.pending()
+    report = Report(
+        place, projection.blocked(), idle, fault, projection.out_of_space(), projection.rebuilt, *pending[:2]
+    )
     link.report(report)
     return report
 

@@ -57,7 +57,7 @@ from perstack_stored.tree.options import umask_for
 
 from .assembly import assemble
 from .loop import Server
-from .parts import NoKeeper, NoMirror, ServerParts
+from .parts import NoMirror, ServerParts
 from .retention import Retention
 
 _STOP_MARGIN_SECONDS = 5
@@ -193,7 +193,7 @@ class Daemon:
                 listings_bytes=settings.listings_bytes_max,
             )
             reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
-            keeper = self._keeper(lock, reads, journal) if settings.pack else None
+            keeper = self._keeper(lock, reads, journal)
             mirror = self._mirror() if settings.mirror else None
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
@@ -210,7 +210,7 @@ class Daemon:
                     settings=settings,
                     read_settings=self._reread_settings,
                     notifier=self._notifier,
-                    keeper=keeper or NoKeeper(),
+                    keeper=keeper,
                     retention=Retention(datadir, settings, journal.clock.now_ms),
                     mirror=mirror or NoMirror(),
                 )
@@ -240,8 +240,7 @@ class Daemon:
             health.serving = False
             _log.info("stopping")
             self._notifier.stopping(3 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
-            if keeper is not None:
-                keeper.stop()
+            keeper.stop()
             mark = journal.mark
             if mirror is not None:
                 mirror.follow(mark)  # it ships the rest while the others stop
@@ -249,8 +248,7 @@ class Daemon:
             if mirror is not None:
                 mirror.finish(mark, settings.stop_seconds)
         finally:
-            if keeper is not None:
-                keeper.stop()
+            keeper.stop()
             if mirror is not None:
                 mirror.stop()
             for projection in projections:
@@ -343,6 +341,7 @@ class Daemon:
             bytes_per_second=settings.pack_bytes_per_second,
             segment_bytes=settings.segment_bytes,
             exchange=self._ways.exchange,
+            packs=settings.pack,
         )
         return KeeperProcess(
             config, lock.fd, settings.worker_silence_seconds, reads.drop_replaced, journal.offer_spare

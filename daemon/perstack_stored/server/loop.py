@@ -19,6 +19,7 @@ from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.store.group_commit import GroupCommit
 
 from .dispatch import RequestDispatcher
+from .erasing import Erasing
 from .parts import ServerParts
 from .projections import ProjectionCoordinator
 from .status import StatusReporter
@@ -52,7 +53,6 @@ class Server:
         self._reads = parts.reads
         self._wakeup = parts.wakeup
         self._notifier = parts.notifier
-        self._keeper = parts.keeper
         self._mirror = parts.mirror
         self._retention = parts.retention
         self._read_settings = parts.read_settings
@@ -62,6 +62,7 @@ class Server:
         self._waiting = waiting
         self._projections = projections
         self._status = status
+        self._erasing = Erasing(parts, group_commit, projections)
         self._reloading = False
         self._stopping = False
         self._evicted_sessions = 0  # last logged
@@ -180,7 +181,7 @@ class Server:
         self._peers.on_tick()
         self._journal.clock.watch()
         self._dispatcher.on_tick()
-        self._keeper.follow(self._journal.mark.segment)
+        self._erasing.follow(now)
         self._mirror.follow(self._journal.mark)
         tree = self._projections.tree.place
         self._retention.follow(now, self._group_commit, 0 if tree is None else tree.position)
@@ -198,6 +199,7 @@ class Server:
         self._dispatcher.apply_settings(self._settings)
         self._group_commit.apply_settings(self._settings)
         self._retention.apply_settings(self._settings)
+        self._erasing.apply_settings(self._settings)
 
     def _send_read_answers(self) -> None:
         for envelope, frame in self._reads.take_replies():

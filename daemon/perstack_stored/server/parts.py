@@ -9,6 +9,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
+from perstack_stored.keeper.channel import JournalState
 from perstack_stored.observe.counters import LoopCounters, ProjectionStatus, RequestCounter
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.protocol.messages import Message, Reply, ReplySink, RoutingId
@@ -158,6 +159,17 @@ class Projection(ProjectionStatus, Protocol):
     def out_of_space(self) -> bool:
         """Whether the disk has no room for it."""
 
+    @property
+    def pending(self) -> int:
+        """Deletions that are not erased."""
+
+    @property
+    def oldest_ms(self) -> int:
+        """Time of the oldest of these."""
+
+    def send_erased(self, position: int) -> None:
+        """Send the position up to which deletions are erased."""
+
     def start(self) -> None:
         """Start the process."""
 
@@ -184,19 +196,34 @@ class Projection(ProjectionStatus, Protocol):
 
 
 class Keeper(Protocol):
-    """Packs complete segments: `keeper.process.KeeperProcess`."""
+    """Packs complete segments, and erases in them: `keeper.process.KeeperProcess`."""
 
-    def follow(self, segment: int) -> None:
-        """Collect reports, and tell the number of the open segment; called about once a second."""
+    def follow(self, state: JournalState) -> None:
+        """Collect reports, and tell the state of the journal; called about once a second."""
+
+    @property
+    def erased_to(self) -> int:
+        """All deletions up to this position are erased in the journal; 0 if none were."""
+
+    @property
+    def erased_records(self) -> int:
+        """Records that were erased since the start; a copy of one counts too."""
+
+    @property
+    def wants_segment(self) -> bool:
+        """Whether the open segment holds something to erase."""
 
     def describe(self) -> dict[str, Any]:
         """Return its state for `stats`."""
 
 
 class NoKeeper:
-    """A keeper that packs nothing."""
+    """A keeper that packs and erases nothing."""
 
-    def follow(self, segment: int) -> None:
+    erased_to = erased_records = 0
+    wants_segment = False
+
+    def follow(self, state: JournalState) -> None:
         """Do nothing."""
 
     def describe(self) -> dict[str, Any]:
@@ -269,7 +296,7 @@ class ServerParts:
         projections: index and tree.
         read_settings: reads the settings file again, and returns the settings in force.
         counters: what the loop counts; metrics read it.
-        keeper: packs complete segments.
+        keeper: packs complete segments, and erases in them.
         retention: deletes the jobs that the settings don't keep.
         mirror: ships the journal to a bucket.
     """

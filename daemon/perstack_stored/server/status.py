@@ -101,6 +101,9 @@ class StatusReporter:
                 "stored": committer.stored.get(Kind.DELETION, 0),
                 "guards": len(committer.guards),
                 "guardsEndedEarly": committer.guards.ended_early,
+                "pending": self._index.pending,
+                "oldestSeconds": self._oldest_deletion_seconds(),
+                "erasedRecords": self._keeper.erased_records,
             },
             "retention": self._retention.describe(),
             "refused": self.refused(),
@@ -134,6 +137,12 @@ class StatusReporter:
             "lagBytes": lag_bytes,
             "lagSeconds": round(self._mirror.lag_seconds(), 3),
         }
+
+    def _oldest_deletion_seconds(self) -> int:
+        """Age of the oldest deletion that is not erased."""
+        if not self._index.pending:
+            return 0
+        return max(0, time.time_ns() // 1_000_000 - self._index.oldest_ms) // 1000
 
     def _cursors(self, position: int) -> dict[str, Any]:
         """The count of named cursors, and the lags of those furthest back."""

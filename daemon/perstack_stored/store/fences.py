@@ -210,5 +210,9 @@ def _records_of(entry: Entry) -> Iterator[_Found]:
             yield _Found(owner_of(place.kind, payload), header.session, position)
             continue
         gap = gaps.decode(payload)
-        owner = (gap.job, gap.runId) if gap.job else None
-        yield _Found(owner, entry_format.NO_SESSION, position)
+        if not gap.removed:
+            owner = (gap.job, gap.runId) if gap.job else None
+            yield _Found(owner, entry_format.NO_SESSION, position)
+        elif gap.job:
+            yield _Found((gap.job, gap.runId), header.session, position)
+        # Else it was erased with its job: what counts of that is its deletion, and what came later.

@@ -8,6 +8,7 @@ their files don't have the right content.
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 
+from perstack_storage.protocol import ErrorCode
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.layout import (
     DataDir,
@@ -418,6 +419,8 @@ class TreeWriter:
         try:
             payload = read_value(self._reader, ValueAddress(*where), lambda: read_cursor(self._index))
         except Refusal as refusal:
+            if refusal.code == ErrorCode.READ_GONE:
+                raise _DeletedError from None  # a deletion that the index has yet to see again
             raise DamageError(
                 segment_name(where[0]), where[1], position_of_value, "its checksum does not match"
             ) from refusal

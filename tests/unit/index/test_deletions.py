@@ -78,6 +78,7 @@ def test_no_read_shows_a_deleted_job(base: Base) -> None:
     delete(base)
     assert reads(base) == [None, *[[]] * 9]
     left = rows(base)
+    assert left.pop("removed_span"), "where its bytes are to be erased"
     assert all(not found for name, found in left.items() if name != "twin")
     assert all(n == 0 for _, n in left["twin"])
 

@@ -33,7 +33,15 @@ export interface Stats {
   /** By operation. */
   stored: { [op: string]: number }
   repeated: number
-  deletions: { stored: number; guards: number; guardsEndedEarly: number }
+  /** `pending`: deletions that are not erased yet; the oldest one is of `oldestSeconds` ago. */
+  deletions: {
+    stored: number
+    guards: number
+    guardsEndedEarly: number
+    pending: number
+    oldestSeconds: number
+    erasedRecords: number
+  }
   /** `fault`: why the last sweep failed, or "". */
   retention: { sweeps: number; deleted: number; candidates: number; candidateBytes: number; fault: string }
   /** By code. */

@@ -6,7 +6,7 @@ may differ, since recovery writes records again in the next segment; then the by
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -20,9 +20,11 @@ from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import NotAnEntryError
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.model.checksum import crc32c
+from perstack_stored.model.gaps import GapRange
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, progress, slices
 
+from .erased import as_if_never_stored, check_erased
 from .index_events import EventComparison
 from .journal import JournalEnd
 
@@ -80,7 +82,9 @@ def check_index(base: DataDir, end: JournalEnd, reader: JournalReader, scratch: 
         rest = reader.entries(fresh.place, end.mark)
         _apply(fresh, takewhile(lambda e: e.header.position + e.header.count - 1 <= until, rest), advance)
         if place is not None and place.position <= end.mark.position:
-            comparison = _Comparison(fresh_path, os.path.join(scratch, _COPY_NAME), reader, report)
+            copy_path = os.path.join(scratch, _COPY_NAME)
+            check_erased(copy_path, end, reader, report)
+            comparison = _Comparison(fresh_path, copy_path, reader, report, end.erased)
             comparison.run(place, fresh.place)
         _apply(fresh, reader.entries(fresh.place, end.mark), advance)
     fresh.close()
@@ -161,11 +165,19 @@ def _copy(base: DataDir, name: str, path: str) -> None:
 class _Comparison:
     """Compares the copy of the index with a fresh one that ends at the same position."""
 
-    def __init__(self, fresh_path: str, copy_path: str, reader: JournalReader, report: Report) -> None:
+    def __init__(
+        self,
+        fresh_path: str,
+        copy_path: str,
+        reader: JournalReader,
+        report: Report,
+        erased: Sequence[GapRange],
+    ) -> None:
         self._database = connect(fresh_path, read_only=False)
         self._database.execute("ATTACH ? AS copy", (copy_path,))
         self._reader = reader
         self._report = report
+        self._erased = erased
 
     def run(self, place: LogPosition, fresh_place: LogPosition) -> None:
         """Report every difference."""
@@ -174,6 +186,8 @@ class _Comparison:
             self._faults()
             self._cursor(place, fresh_place)
             self._places()
+            if self._erased:
+                as_if_never_stored(self._database, self._erased)
             for table in _TABLES:
                 self._one_sided(table, "main", "copy", "index_missing_record")
                 self._one_sided(table, "copy", "main", "index_extra_record")

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, NewerFormatError
 from perstack_stored.journal import entry_format
@@ -27,10 +29,11 @@ from perstack_stored.offline.locked import Advance, progress
 
 
 class JournalEnd(NamedTuple):
-    """A valid journal: its identity, and the log position up to which it can be read."""
+    """A valid journal: its identity, the log position up to which it can be read, and what was erased."""
 
     store: bytes
     mark: LogPosition
+    erased: list[GapRange]
 
 
 def recover_only(files: FileSystem, journal_dir: int) -> Recovered:
@@ -60,6 +63,7 @@ def check_journal(files: FileSystem, journal_dir: int, report: Report) -> Journa
             ends[found.number] = found.end
             _tell_tail(report, found)
     lost: list[GapRange] = []
+    erased: list[GapRange] = []
     with progress("journal (bytes)", sum(ends.values())) as advance:
         last: dict[int, int | None] = {0: 0}  # last position of each segment that could be read
         for number, header in headers.items():
@@ -68,13 +72,17 @@ def check_journal(files: FileSystem, journal_dir: int, report: Report) -> Journa
                 reason = f"it begins with position {header.first_position}, not {position + 1}"
                 _damage(report, segment_name(number), 0, reason, position + 1)
             if number in ends:
-                last[number] = _Segment(files, journal_dir, header, report, lost).check(ends[number], advance)
+                last[number] = _Segment(files, journal_dir, header, report, (lost, erased)).check(
+                    ends[number], advance
+                )
     for gap in lost:
         report.add("journal_gap", first=gap.first, last=gap.last)
     if report.findings != before or found is None or found.store is None:
         return None
     report.compared["records"] = found.position
-    return JournalEnd(found.store, LogPosition(found.position, found.number, found.end))
+    if erased:
+        report.compared["erased records"] = sum(last + 1 - first for first, last in erased)
+    return JournalEnd(found.store, LogPosition(found.position, found.number, found.end), erased)
 
 
 def _damage(report: Report, segment: str, offset: int, reason: str, position: int | None = None) -> None:
@@ -130,13 +138,19 @@ class _Segment:
     """The entries of one segment, up to its logical end: later bytes are void."""
 
     def __init__(
-        self, files: FileSystem, journal_dir: int, header: SegmentHeader, report: Report, lost: list[GapRange]
+        self,
+        files: FileSystem,
+        journal_dir: int,
+        header: SegmentHeader,
+        report: Report,
+        gaps_found: tuple[list[GapRange], list[GapRange]],
     ) -> None:
+        """`gaps_found`: lost positions, and erased ones; found ones are added."""
         self._files = files
         self._dir = journal_dir
         self._header = header
         self._report = report
-        self._lost = lost
+        self._lost, self._erased = gaps_found
         self._name = segment_name(header.number)
         self._position: int | None = header.first_position - 1
 
@@ -182,6 +196,7 @@ class _Segment:
         try:
             for i, place in enumerate(entry_format.record_places(entry.data, found)):
                 if place.kind == Kind.GAP:
-                    gaps.add(self._lost, found.position + i)
-        except (NotAnEntryError, NewerFormatError) as error:
+                    gap = gaps.decode(entry.data[place.start : place.start + place.length])
+                    gaps.add(self._erased if gap.removed else self._lost, found.position + i)
+        except (NotAnEntryError, NewerFormatError, msgspec.MsgspecError) as error:
             _damage(self._report, self._name, entry.offset, str(error), found.position)

@@ -1,0 +1,115 @@
+"""What was deleted is gone from the files too: from journal, index, its log, the tree and new backups."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perstack_storage import Client
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.journal.segment_file import open_segment
+from tests.helpers import commands
+from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.offline.bases import SMALL_SEGMENTS, Call, Checked, as_call, event, job, read, run, setting, store
+
+PATIENCE_SECONDS = 120
+SENTINEL = "sentinel-of-the-deleted-job"
+KEY = "sk-redacted-sentinel"
+WORDS = (SENTINEL, KEY)
+TEXT = "these are the words of a long conversation, " * 40
+SEGMENT_MAGIC = b"PSTKJNL1"
+
+
+def events_of(job_id: str, word: str, count: int) -> list[Call]:
+    """Events of a job, of 2 KB each, with a word in all that a client chooses."""
+    return [
+        event(
+            f"{word}-{n}",
+            jobId=job_id,
+            runId=f"run-{word}",
+            type=f"of-{word}",
+            timestamp=n,
+            delta=f"{n} {word} {TEXT}",
+        )
+        for n in range(count)
+    ]
+
+
+def with_key(key: str) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(setting(jobId="kept", runId="run-kept")[1])
+    return {**value, "providerConfig": {"apiKey": key}}
+
+
+def found(folder: Path) -> dict[str, int]:
+    """Files with a word of what was deleted; packed segments are unpacked."""
+    places = {}
+    for path in sorted(folder.rglob("*")):
+        try:
+            data = path.read_bytes() if path.is_file() else b""
+        except FileNotFoundError:
+            continue
+        if data.startswith(SEGMENT_MAGIC + b"\2\0"):
+            data += unpacked(path)
+        count = sum(data.count(word.encode()) for word in WORDS)
+        if count:
+            places[str(path.relative_to(folder))] = count
+    return places
+
+
+def unpacked(path: Path) -> bytes:
+    """The logical bytes of a packed segment."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        file = open_segment(FileSystem(), path.name, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        return file.read(file.size(), 0)
+    finally:
+        file.close()
+
+
+def is_erased(daemon: RunningDaemon) -> bool:
+    """Whether the daemon says that all is erased, and its statistics say the same."""
+    with Client(daemon.endpoint) as client:
+        listed, pending = list(client.deletions()), client.stats()["deletions"]["pending"]
+    return len(listed) > 0 and all(one["erased"] for one in listed) and pending == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("flags", [(), ("--no-pack",)])
+def test_no_byte_of_what_was_deleted_is_left(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Of a job among others, and of a key in a setting; nor in the next backup, and what it restores."""
+    base, copies, restored = tmp_path / "base", tmp_path / "copies", tmp_path / "restored"
+    with running_daemon(base, *SMALL_SEGMENTS, "--erase-within-seconds=1", *flags) as daemon:
+        store(daemon.endpoint, [job("kept"), *events_of("kept", "kept", 700)])
+        calls = [job("gone"), *events_of("gone", SENTINEL, 700), *events_of("kept", "more", 700)]
+        store(daemon.endpoint, [*calls, as_call("storeRunSetting", with_key(KEY))])
+        before = read(daemon.endpoint, "getEventContents", jobId="kept", runId="run-kept")
+        assert run("backup", base, str(copies), "--endpoint", daemon.endpoint).returncode == 0
+        eventually(lambda: bool(found(base / "jobs")), "the tree has it")
+        assert found(copies)
+        with Client(daemon.endpoint) as client:
+            client.delete_job("gone")
+            client.redact_run_setting(with_key("none"))
+        eventually(lambda: is_erased(daemon), "all is erased", PATIENCE_SECONDS)
+        assert not found(base)
+        assert read(daemon.endpoint, "getEventContents", jobId="kept", runId="run-kept") == before
+        assert b'"gaps"' not in read(daemon.endpoint, "readAll", after=0)
+        assert run("backup", base, str(copies), "--endpoint", daemon.endpoint).returncode == 0
+        assert not found(copies)
+        assert daemon.stop() == 0
+    assert not found(base)
+    checked = Checked(base)
+    assert not checked.findings
+    assert "journal_gap" not in checked.note_names
+    assert checked.summary["erased records"] >= 700
+    assert run("rebuild", base).returncode == 0
+    assert not Checked(base).findings
+    assert commands.run("restore", str(copies), "--base-path", str(restored)).returncode == 0
+    with running_daemon(restored) as daemon:
+        assert read(daemon.endpoint, "getEventContents", jobId="kept", runId="run-kept") == before
+        assert daemon.stop() == 0
+    assert not found(restored)
