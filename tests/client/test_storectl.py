@@ -227,6 +227,28 @@ def test_follow(run: Run, client: Client) -> None:
     assert f"{JOB}/{RUN}" in lines[0]
 
 
+def test_follow_goes_on_at_a_named_cursor(run: Run, client: Client) -> None:
+    """With --commit it moves to what was printed last, and no further."""
+    positions = [client.store_event(event("named", number)) for number in range(3)]
+    follow = ("follow", "--name", "printer", "--job", "named", "--json", "--idle", "0")
+    assert [value["position"] for value in run(*follow).values] == positions
+    assert run("cursors", "--json").values == []
+    printed = run(*follow, "--commit", "--limit", "2")
+    assert (printed.status, [value["position"] for value in printed.values]) == (0, positions[:2])
+    (cursor,) = run("cursors", "--json").values
+    assert (cursor["name"], cursor["position"]) == ("printer", positions[1])
+    assert [value["position"] for value in run(*follow, "--commit").values] == positions[2:]
+    assert run(*follow, "--commit").values == []
+    title, row = run("cursors").lines
+    assert title.split()[:3] == ["CURSOR", "POSITION", "LAG"]
+    assert row.split()[0] == "printer"
+    missing = run("cursors", "--delete", "print")
+    assert (missing.status, "did you mean 'printer'" in missing.error) == (1, True)
+    assert run("cursors", "--delete", "printer").out.startswith("deleted cursor printer")
+    assert run("cursors", "--json").values == []
+    assert run("follow", "--commit").status == 2
+
+
 def test_follow_goes_on_with_what_is_stored_from_now_on(daemon: RunningDaemon, client: Client) -> None:
     """Each line comes at once, also in a pipe; Ctrl-C ends it without a word."""
     arguments = ["follow", "--job", "followed", "--json", "--base-path", str(daemon.base)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from perstack_storage import Client
+from perstack_storage import Client, PositionGone
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.offline.backup import manifest
@@ -184,6 +184,28 @@ def test_a_restore_does_not_cut_an_atomic_batch_in_two(tmp_path: Path) -> None:
 
 
 # --- beside a daemon -------------------------------------------------------------------------------
+
+
+def test_a_restore_brings_back_the_named_cursors(original: Path, tmp_path: Path) -> None:
+    """As of the backup. A subscriber of the old history learns that this is another one."""
+    base, target = copy_base(original, tmp_path / "base"), tmp_path / "backup"
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
+        client.set_cursor("early", 3)
+        client.set_cursor("late", 12)
+        client.set_cursor("deleted", 1)
+        client.delete_cursor("deleted")
+        before = client.hello()["store"]
+        store(daemon.endpoint, [event_call("after the cursors")])
+        assert daemon.stop() == 0
+    last = back_up(base, target)
+    bring_back(target, tmp_path / "restored")
+    with running_daemon(tmp_path / "restored") as daemon, Client(daemon.endpoint) as client:
+        assert {one["name"]: one["position"] for one in client.cursors()} == {"early": 3, "late": 12}
+        rest = [one["position"] for one in client.follow(name="late", idle_s=0)]
+        assert rest == list(range(13, last + 1))
+        with pytest.raises(PositionGone):
+            next(client.follow(name="late", store=before, idle_s=0))
+        assert daemon.stop() == 0
 
 
 def test_a_daemon_that_serves_elsewhere_is_found(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from perstack_storage import __version__
 from perstack_storage._core.escape import escaped
 from perstack_storage._otlp.delivery import checked_url
 from perstack_storage._storectl import (
+    cursors,
     deleting,
     diff,
     exporting,
@@ -135,6 +136,11 @@ def make_parser() -> argparse.ArgumentParser:
         "follow", following.follow, "print every record as it is stored",
         "From the first record on, or as the options say. Ends with Ctrl-C, or as --limit and --idle say.",
     ))  # fmt: skip
+    added = commands.add(
+        "cursors", cursors.cursors, "list the named cursors of subscribers, which the daemon keeps",
+        "Lag is the count of positions that the subscriber has still before it.",
+    )  # fmt: skip
+    added.add_argument("--delete", metavar="NAME", help="delete this cursor instead")
     _add_inspect(commands)
     _add_export(commands)
     added = _job(commands.add(
@@ -331,6 +337,10 @@ def _add_follow(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--type", action="append", metavar="TYPE", help="only events of this type; may be repeated"
     )
+    added.add_argument(
+        "--name", metavar="NAME", help="begin where the cursor of this name stands, if there is one"
+    )
+    added.add_argument("--commit", action="store_true", help="with --name: move it to what is printed last")
     added.add_argument("--limit", type=at_least(1), metavar="N", help="end after N records")
     added.add_argument("--idle", type=seconds, metavar="S", help="end when nothing came for so long")
 
@@ -356,4 +366,6 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
         parser.error(f"--port must be at most {PORT_MAX}")
     if given.command == "follow" and given.run is not None and given.job is None:
         parser.error("--run needs --job")
+    if given.command == "follow" and given.commit and given.name is None:
+        parser.error("--commit needs --name")
     return given

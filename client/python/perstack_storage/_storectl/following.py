@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from perstack_storage import Client
+from perstack_storage import Client, ErrorCode, Record, Refused
 from perstack_storage._core.filters import FollowOptions
 from perstack_storage._core.masking import masked_record
 from perstack_storage._storectl import style, tables
@@ -26,6 +26,7 @@ CONTENT_COLUMNS = (
     *EVENT_COLUMNS,
     Column("content", lambda v: {key: item for key, item in v.items() if key not in _SHOWN_OF_EVENT}),
 )
+_COMMIT_EVERY_S = 1.0
 _TIME_WIDTH = 29
 _ID_MAX = 12
 """Of ids on a narrow terminal."""
@@ -68,7 +69,7 @@ def _meta(event: Any) -> dict[str, Any]:
 
 def follow(call: Call) -> int:
     """Every record, as it is stored."""
-    given, out = call.given, call.out
+    given, days = call.given, Days(call.out)
     after = given.after if given.since is None else before_time(call.client, given.since)
     which: FollowOptions = {
         "job_id": given.job,
@@ -78,18 +79,38 @@ def follow(call: Call) -> int:
         "store": given.store,
         "epoch": given.epoch,
         "last": 0 if given.new else given.last,
+        "name": given.name,
+        "commit_every": _COMMIT_EVERY_S if given.commit else None,
     }
-    records = call.client.follow(after, **which)
-    days = Days(out)
-    for record in islice(records, given.limit):
-        value: Any = record["value"]
-        if not given.show_secrets:
-            value = masked_record(record["op"], value)
-        if out.as_json:
-            out.line(tables.json_line({**record, "value": value}), flush=True)
-        else:
-            _record_line(out, days.time(record["time"]), record["position"], record["op"], value)
+    records = islice(call.client.follow(after, **which), given.limit)
+    printed: Record | None = None
+    try:
+        for record in records:
+            _print(call, days, record)
+            printed = record
+    finally:
+        if given.commit and printed is not None:
+            _commit(call.client, printed)
     return OK
+
+
+def _commit(client: Client, record: Record) -> None:
+    """Set the cursor to the last record that was printed, unless it is further on."""
+    try:
+        client.commit(record)
+    except Refused as refused:
+        if refused.code != ErrorCode.CURSOR_BACK:
+            raise
+
+
+def _print(call: Call, days: Days, record: Record) -> None:
+    value: Any = record["value"]
+    if not call.given.show_secrets:
+        value = masked_record(record["op"], value)
+    if call.out.as_json:
+        call.out.line(tables.json_line({**record, "value": value}), flush=True)
+    else:
+        _record_line(call.out, days.time(record["time"]), record["position"], record["op"], value)
 
 
 def _record_line(out: Output, time: str, position: int, op: str, value: Any) -> None:
