@@ -65,8 +65,8 @@ def fetch(bucket: "Bucket", wanted: Wanted, folder: Folder) -> Manifest:
     made = _Made(folder)
     for segment in _segments(bucket, store):
         made.add(_receive(folder, segment))
-        if wanted.to_position is not None and made.position >= wanted.to_position:
-            break
+        if wanted.to_position is not None and made.reaches(wanted.to_position):
+            break  # what comes after may even be damaged
     made.finish()
     if not made.position:
         raise ConfigError(f"{bucket.place} holds no complete record yet")
@@ -193,6 +193,13 @@ class _Made:
                 return
             self._seal(self._last, header)
         self._last = header
+
+    def reaches(self, position: int) -> bool:
+        """Whether the segments that came in hold a position."""
+        if self._last is None:
+            return False
+        with self._open(self._last) as source:
+            return _walk(source, self._last, source.size(), Epochs(), is_last=True).position >= position
 
     def finish(self) -> None:
         """Take the last segment up to its last complete entry: of a large value some bytes may be missing."""
