@@ -6,6 +6,7 @@ from perstack_stored.config.mirror_url import PREFIX_CHARS_MAX
 from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
 from perstack_stored.journal.cursors import CURSORS_MAX
 from perstack_stored.journal.deletion_guards import GUARDS_MAX
+from perstack_stored.mirror.follower import READY_BYTES_MAX
 from perstack_stored.mirror.pieces import PIECE_BYTES
 from perstack_stored.model.deletions import DELETION_BYTES_MAX, REDACTION_BYTES_MAX, WHY_CHARS_MAX
 from perstack_stored.model.json_text import LAYOUT_BYTES_MAX
@@ -47,6 +48,7 @@ FIXED = (
     ("jobs and runs whose last writer is known", KEYS_MAX),
     ("bytes of the journal that tell the last writers after a start, at least", HISTORY_BYTES),
     ("bytes of the journal in a piece of a mirror", PIECE_BYTES),
+    ("bytes of entries that a copy fetches ahead", READY_BYTES_MAX),
     ("characters of a mirror's prefix", PREFIX_CHARS_MAX),
     ("bytes of a `job.json` with line breaks; a larger one is one line", LAYOUT_BYTES_MAX),
 )

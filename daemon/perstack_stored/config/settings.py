@@ -22,6 +22,7 @@ _GIB = 1 << 30
 ENVIRONMENT_PREFIX = "PERSTACK_STORED_"
 # Python represents bytes that are not UTF-8 as lone surrogates in paths, arguments and the environment.
 _ODD = re.compile("[\0\ud800-\udfff]")
+_HISTORY = re.compile("[0-9a-f]{32}")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("auto", "console", "json")
 
@@ -211,6 +212,10 @@ class Settings:
         "file with the credentials of the mirror, as AWS has it; else those of the environment or machine",
         "FILE",
     )
+    follow_mirror: str = _word(
+        "serve a copy of this mirror, which can only be read; needs the extra s3", "s3://BUCKET/PREFIX"
+    )
+    follow_history: str = _word("of several histories in follow-mirror, the one to copy", "ID")
     retain_days: int = _setting(
         0, "days after its last record a finished job is deleted; 0: never", 0, 36_500, reloads=True
     )
@@ -258,6 +263,12 @@ class Settings:
                 raise ConfigError(sentence.replace('"', ""))
         if self.mirror:
             parse_url(self.mirror)
+        if self.follow_mirror:
+            parse_url(self.follow_mirror, "follow-mirror")
+        if self.follow_history and _HISTORY.fullmatch(self.follow_history) is None:
+            raise ConfigError("follow-history must be 32 hexadecimal digits, as `store` in hello")
+        if self.mirror and self.follow_mirror:
+            raise ConfigError("mirror has no place beside follow-mirror: a copy is not mirrored")
         check_endpoint(self.mirror_endpoint)
         if self.half_frames_bytes_max < self.frame_bytes_max:
             raise ConfigError(

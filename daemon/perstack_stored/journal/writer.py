@@ -36,13 +36,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Append(NamedTuple):
     """The records of one client frame; `seq` numbers the first of them, 0 without a session.
 
-    `flags` are those of the entry.
+    `flags` are those of the entry. `time_ms` is that of a copied entry, 0 for now.
     """
 
     session: bytes
     seq: int
     records: Sequence[Record]
     flags: int = 0
+    time_ms: int = 0
 
 
 class JournalOptions(NamedTuple):
@@ -157,7 +158,7 @@ class JournalWriter:
         self.sync()
         return firsts
 
-    def write(self, batch: Sequence[Append], cursors: bytes = b"") -> list[int]:
+    def write(self, batch: Sequence[Append], cursors: entry_format.Buffer = b"") -> list[int]:
         """Write a batch; its records get the positions after the last one. It is not synced yet.
 
         Args:
@@ -181,12 +182,14 @@ class JournalWriter:
         position = self._position
         buffers: list[bytes | bytearray | memoryview] = []
         firsts = []
-        for session, seq, records, flags in batch:
+        for session, seq, records, flags, copied_ms in batch:
             firsts.append(position + 1)
             encoded, size = entry_format.encode_entry(
                 self._salt,
                 records,
-                EntryFields(position + 1, time_ms, synced, seq, session, EntryType.RECORDS, flags),
+                EntryFields(
+                    position + 1, copied_ms or time_ms, synced, seq, session, EntryType.RECORDS, flags
+                ),
             )
             buffers += encoded
             offset += size

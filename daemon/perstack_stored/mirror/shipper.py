@@ -5,7 +5,6 @@ entry follows it: a start writes over it. So nothing is shipped while nothing is
 """
 
 from collections import deque
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from perstack_stored.errors import DamageError, StoredError
@@ -14,6 +13,7 @@ from perstack_stored.journal.entry_format import EntryType
 from perstack_stored.journal.reader import BadEntryError, Chain, LogPosition, segment_name, walk
 
 from . import pieces
+from .listing import Listing, Names
 from .pieces import OBJECT_BYTES_MAX, PIECE_BYTES, NotAPieceError, Piece
 
 
@@ -21,7 +21,7 @@ class MirrorConflictError(StoredError):
     """The bucket holds another history under these keys. The mirror must stop; nothing was replaced."""
 
 
-class PieceStore(Protocol):
+class PieceStore(Names, Protocol):
     """Objects that are created and never replaced: `bucket.Bucket`. Errors are the store's own."""
 
     def create(self, key: str, data: bytes) -> bool:
@@ -29,9 +29,6 @@ class PieceStore(Protocol):
 
     def read(self, key: str, bytes_max: int) -> bytes | None:
         """The bytes of an object; None if there is none, or it is larger."""
-
-    def names(self, folder: str, after: str = "") -> Iterator[str]:
-        """Names in a folder, in order, behind `after`."""
 
 
 class Shipped(NamedTuple):
@@ -90,6 +87,7 @@ class Shipper:
         self._chain = chain
         self._store = chain.headers[1].store
         self._folder = pieces.folder_of(prefix, self._store)
+        self._listing = Listing(bucket, self._folder)
         self._piece_bytes = piece_bytes
         self._segment, self._start = 0, 0
         self._tested = _Tested(1, 1)
@@ -213,30 +211,12 @@ class Shipper:
         Raises:
             MirrorConflictError: there are pieces of segments that the journal does not have yet.
         """
-        if self._first_from(last + 1) is not None:
+        if self._listing.first_from(last + 1) is not None:
             raise MirrorConflictError(
                 f"{self._folder} holds more of this history than the journal: the base was put back from an"
                 " older copy. Give the mirror a prefix of its own"
             )
-        low, high, found = 1, last, None
-        while low <= high:  # the newest segment of which there is a piece
-            middle = (low + high) // 2
-            first = self._first_from(middle)
-            if first is None:
-                high = middle - 1
-            else:
-                found, low = first, max(middle, first[0]) + 1
-        if found is None:
-            return None
-        return max(self._found(pieces.name_of(found[0], 0)[:-1]), default=found)
-
-    def _first_from(self, segment: int) -> tuple[int, int] | None:
-        return next(self._found(f"{segment:010d}-"), None)
-
-    def _found(self, after: str) -> Iterator[tuple[int, int]]:
-        """The pieces in the bucket whose names are behind `after`; other names are passed over."""
-        names = map(pieces.parse_name, self._bucket.names(self._folder, after))
-        return (place for place in names if place is not None)
+        return self._listing.newest(last)
 
     def _compared(self, key: str, segment: int, start: int, limit: int) -> Piece:
         """A piece of the bucket that has the journal's own bytes.

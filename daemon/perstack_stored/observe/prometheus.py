@@ -41,6 +41,7 @@ class Metrics(Collector):
         yield from _queues(stats)
         yield from self._workers(stats)
         yield from _mirror(stats["mirror"])
+        yield _gauge("copy_fault", "1 if a copy of a mirror can't follow it.", bool(stats["copy"]["fault"]))
         yield from self._processes()
 
     def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:

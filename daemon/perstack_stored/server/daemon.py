@@ -56,9 +56,10 @@ from perstack_stored.tree import left_out
 from perstack_stored.tree.options import umask_for
 
 from .assembly import assemble
+from .copying import open_copying
 from .loop import Server
 from .parts import NoMirror, ServerParts
-from .retention import Retention
+from .retention import NoRetention, Retention
 
 _STOP_MARGIN_SECONDS = 5
 _OWN_DESCRIPTORS = 256  # at most: segments that readers keep open, metrics, workers
@@ -131,7 +132,7 @@ class Daemon:
         self._endpoints = tuple(dict.fromkeys(given or self._config.endpoints))
         self._notifier = notifier
         self._curve = curve_key_of(settings)
-        if settings.mirror:
+        if settings.mirror or settings.follow_mirror:
             require_library()
         self._rules = rules_of(settings)
         self._ways = FileSystemFeatures()
@@ -194,7 +195,8 @@ class Daemon:
             )
             reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
             keeper = self._keeper(lock, reads, journal)
-            mirror = self._mirror() if settings.mirror else None
+            mirror = self._mirror() if settings.mirror else NoMirror()
+            copying = open_copying(datadir, settings, journal, sessions, wakeup.wake)
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
             server = assemble(
@@ -211,8 +213,11 @@ class Daemon:
                     read_settings=self._reread_settings,
                     notifier=self._notifier,
                     keeper=keeper,
-                    retention=Retention(datadir, settings, journal.clock.now_ms),
-                    mirror=mirror or NoMirror(),
+                    retention=NoRetention()
+                    if copying.is_on
+                    else Retention(datadir, settings, journal.clock.now_ms),
+                    copying=copying,
+                    mirror=mirror,
                 )
             )
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -235,22 +240,22 @@ class Daemon:
                 seconds=round(time.monotonic() - started, 3),
             )
             health.serving = True
+            copying.start()
             self._notifier.ready()
             server.run()
             health.serving = False
             _log.info("stopping")
             self._notifier.stopping(3 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
             keeper.stop()
+            copying.stop()
             mark = journal.mark
-            if mirror is not None:
-                mirror.follow(mark)  # it ships the rest while the others stop
+            mirror.follow(mark)  # it ships the rest while the others stop
             self._stop(journal, reads, projections, endpoints, tcp)
-            if mirror is not None:
-                mirror.finish(mark, settings.stop_seconds)
+            mirror.finish(mark, settings.stop_seconds)
         finally:
             keeper.stop()
-            if mirror is not None:
-                mirror.stop()
+            mirror.stop()
+            copying.stop()
             for projection in projections:
                 projection.stop()
             if tcp is not None:

@@ -48,6 +48,7 @@ class RequestDispatcher:
         self._journal = parts.journal
         self._cursors = parts.sessions.cursors
         self._reads = parts.reads
+        self._copying = parts.copying
         self._settings = parts.settings
         self._multipart = multipart
         self._group_commit = group_commit
@@ -96,11 +97,7 @@ class RequestDispatcher:
                 raise
             id, op = header.id, header.op
             stores = op in frames.STORE_KINDS or op == frames.BATCH_OP
-            if op in deletions.OPERATIONS:
-                self._peers.authorize(envelope[0], Access.DELETE, op, id)
-            elif self._peers.strict:
-                writes = stores or op in frames.CURSOR_OPS
-                self._peers.authorize(envelope[0], Access.WRITE if writes else Access.READ, op, id)
+            self._authorize(envelope, header, writes=stores or op in frames.CURSOR_OPS)
             if stores:
                 self._store(envelope, header, body)
             elif op in frames.CURSOR_OPS:
@@ -117,6 +114,16 @@ class RequestDispatcher:
             _log.exception("request_failed", id=id)
             fault = Refusal(ErrorCode.INTERNAL, "a fault of the daemon; its log says more")
             self.refuse(envelope, id, fault, op)
+
+    def _authorize(self, envelope: Envelope, header: RequestHeader, *, writes: bool) -> None:
+        """Raise Refusal (FORBIDDEN) if the client may not do this, or nobody may."""
+        op, id = header.op, header.id
+        if writes and self._copying.is_on:
+            self._copying.refuse_stores()
+        if op in deletions.OPERATIONS:
+            self._peers.authorize(envelope[0], Access.DELETE, op, id)
+        elif self._peers.strict:
+            self._peers.authorize(envelope[0], Access.WRITE if writes else Access.READ, op, id)
 
     def refuse(self, envelope: Envelope, id: int | None, refusal: Refusal, op: str) -> None:
         """Answer a request with an error, and count it."""
@@ -239,8 +246,9 @@ class RequestDispatcher:
         if header.op == "ping":
             body = b"{}"
         elif header.op == "hello":
-            may_delete = self._peers.may_delete(envelope[0])
-            access = "read-only" if self._peers.must_mask(envelope[0]) else "read-write"
+            is_copy = self._copying.is_on
+            may_delete = not is_copy and self._peers.may_delete(envelope[0])
+            access = "read-only" if is_copy or self._peers.must_mask(envelope[0]) else "read-write"
             body = frames.encode(self._status.hello(header, access, may_delete=may_delete))
         elif header.op == "stats":
             body = frames.encode(self._status.stats())

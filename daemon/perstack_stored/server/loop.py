@@ -54,6 +54,7 @@ class Server:
         self._wakeup = parts.wakeup
         self._notifier = parts.notifier
         self._mirror = parts.mirror
+        self._copying = parts.copying
         self._retention = parts.retention
         self._read_settings = parts.read_settings
         self._settings = parts.settings
@@ -96,6 +97,8 @@ class Server:
             self.drain()
             while self.commit_next():
                 pass
+            if self._copying.is_on:
+                self._copy()
             self._group_commit.collect_sync()
             self._housekeeping()
             self._endpoints.flush()
@@ -118,6 +121,16 @@ class Server:
         return not self._projections.tree_lags_beyond(self._settings.tree_lag_bytes_max) and (
             self._group_commit.commit_batch()
         )
+
+    def _copy(self) -> None:
+        """Append what was fetched of a mirror, some of it in each round, as far as disk and tree keep up."""
+        if self._journal.unsynced_bytes > self._settings.commit_bytes_max or (
+            self._projections.index.out_of_space
+            or self._projections.tree_lags_beyond(self._settings.tree_lag_bytes_max)
+        ):
+            return
+        if self._copying.follow(self._group_commit):
+            self._wakeup.wake()  # there may be more
 
     def finish(self) -> None:
         """Answer the requests that arrived before the stop."""

@@ -16,6 +16,7 @@ from perstack_stored.protocol.messages import Message, Reply, ReplySink, Routing
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.waiting import Reads
 
+from .copying import Copying, NoCopying
 from .retention import NoRetention, Retention
 
 
@@ -247,6 +248,12 @@ class Mirror(Protocol):
     def lag_seconds(self) -> float:
         """Age of the oldest record that is not in the bucket."""
 
+    def finish(self, mark: LogPosition, seconds: float) -> None:
+        """Ship up to a log position, if that takes no longer, and end."""
+
+    def stop(self) -> None:
+        """End at once."""
+
 
 class NoMirror:
     """A mirror where there is none."""
@@ -271,6 +278,12 @@ class NoMirror:
     def lag_seconds(self) -> float:
         """Return 0: nothing waits."""
         return 0.0
+
+    def finish(self, mark: LogPosition, seconds: float) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
 
 
 class Wakeup(Protocol):
@@ -299,6 +312,7 @@ class ServerParts:
         keeper: packs complete segments, and erases in them.
         retention: deletes the jobs that the settings don't keep.
         mirror: ships the journal to a bucket.
+        copying: appends what was fetched from a bucket, in a daemon that serves a copy.
     """
 
     base: str
@@ -316,3 +330,4 @@ class ServerParts:
     keeper: Keeper = field(default_factory=NoKeeper)
     retention: Retention | NoRetention = field(default_factory=NoRetention)
     mirror: Mirror = field(default_factory=NoMirror)
+    copying: Copying | NoCopying = field(default_factory=NoCopying)

@@ -39,6 +39,7 @@ class StatusReporter:
         self._endpoints = parts.endpoints
         self._keeper = parts.keeper
         self._mirror = parts.mirror
+        self._copying = parts.copying
         self._retention = parts.retention
         self._index, self._tree = parts.projections
         self._started = time.monotonic()
@@ -123,6 +124,7 @@ class StatusReporter:
             "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
             "mirror": self._mirror_state(),
+            "copy": self._copying.describe(),
         }
 
     def _mirror_state(self) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Committer:
         for one, answer in done:
             self.counter.note(one.op)
             replies.append((one.envelope, answer))
-        for (key, seq, records, _), first in zip(appends, firsts, strict=True):
+        for (key, seq, records, _, _), first in zip(appends, firsts, strict=True):
             if seq:
                 self._sessions.stored(key, seq, first, len(records))
             for kind, _, _ in records:

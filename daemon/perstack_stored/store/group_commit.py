@@ -6,13 +6,15 @@ The write path reads from here: `admit`, `commit_batch`, `Committer.commit`, `Jo
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import structlog
 
 from perstack_stored.config.settings import Settings
+from perstack_stored.journal.entry_format import Buffer
 from perstack_stored.journal.reader import LogPosition
+from perstack_stored.journal.writer import Append
 from perstack_stored.observe.counters import ArrivalTimes, LoopCounters
 from perstack_stored.protocol.messages import Reply, ReplySink
 
@@ -185,6 +187,17 @@ class GroupCommit:
         self._pending.append(PendingBatch(self._journal.written, [], []))
         self._journal.sync_soon(self._wake)
         return position
+
+    def store_copied(self, batch: Sequence[Append], cursors: Buffer) -> None:
+        """Write what was copied of another journal, which nobody waits for.
+
+        Raises:
+            StorageFullError: there is no room; nothing was written.
+            JournalFailedError: the process must end.
+        """
+        self._journal.write(batch, cursors)
+        self._pending.append(PendingBatch(self._journal.written, [], []))
+        self._journal.sync_soon(self._wake)
 
     def collect_sync(self) -> None:
         """Answer the batches that a finished sync covers, and start the next sync."""

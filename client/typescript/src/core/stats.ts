@@ -77,4 +77,12 @@ export interface Stats {
     faults: number
     starts: number
   }
+  /** Of a daemon that serves a copy of a mirror. `checkedSeconds`: since the bucket answered last. */
+  copy: {
+    enabled: boolean
+    position: number | null
+    checkedSeconds: number | null
+    fault: string
+    faults: number
+  }
 }

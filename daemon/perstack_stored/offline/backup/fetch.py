@@ -4,7 +4,6 @@ Each piece is tested, and must join the one before it; segments must join by the
 is packed as it comes in, so that the folder takes no more room than a packed journal.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, groupby
@@ -19,6 +18,7 @@ from perstack_stored.journal.reader import BadEntryError, SegmentFile, walk
 from perstack_stored.journal.segment_file import OpenSegment
 from perstack_stored.mirror import pieces
 from perstack_stored.mirror.extra import require_library
+from perstack_stored.mirror.listing import history_of
 from perstack_stored.mirror.pieces import OBJECT_BYTES_MAX, NotAPieceError, Piece
 from perstack_stored.model.checksum import crc32c
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from perstack_stored.mirror.bucket import Bucket
 
 _PACK_BYTES = 64 << 10  # of a segment that is worth packing
-_HISTORY = re.compile(r"[0-9a-f]{32}")
 
 
 class Wanted(NamedTuple):
@@ -61,7 +60,7 @@ def fetch(bucket: "Bucket", wanted: Wanted, folder: Folder) -> Manifest:
         BucketError: the bucket does not answer.
         OSError: the folder can't be written.
     """
-    store = history_of(bucket, wanted.history)
+    store = history_of(bucket, bucket.place, wanted.history)
     made = _Made(folder)
     for segment in _segments(bucket, store):
         made.add(_receive(folder, segment))
@@ -81,26 +80,6 @@ def fetch(bucket: "Bucket", wanted: Wanted, folder: Folder) -> Manifest:
     )
     backup_folder.write_manifest(folder, manifest)
     return manifest
-
-
-def history_of(bucket: "Bucket", wanted: str | None) -> bytes:
-    """The history that is fetched from a bucket.
-
-    Raises:
-        ConfigError: there is none, or several and none is named.
-    """
-    if wanted is not None and _HISTORY.fullmatch(wanted) is None:
-        raise ConfigError("the id of a history has 32 hexadecimal digits, as `store` in hello")
-    there = [name for name in bucket.folders(bucket.place.prefix + pieces.FOLDER) if pieces.is_store(name)]
-    if not there:
-        raise ConfigError(f"{bucket.place} holds no mirror")
-    if wanted is None and len(there) > 1:
-        raise ConfigError(
-            f"{bucket.place} holds several histories: name one with --history: {', '.join(sorted(there))}"
-        )
-    if wanted is not None and wanted not in there:
-        raise ConfigError(f"{bucket.place} does not hold the history {wanted}: {', '.join(sorted(there))}")
-    return bytes.fromhex(wanted or there[0])
 
 
 def _segments(bucket: "Bucket", store: bytes) -> Iterator[Iterator[Piece]]:
