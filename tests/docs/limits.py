@@ -22,6 +22,7 @@ from perstack_stored.protocol.limits import (
 from perstack_stored.protocol.multipart import VALUES_MAX
 from perstack_stored.store.fences import HISTORY_BYTES
 from perstack_stored.store.last_writers import KEYS_MAX
+from perstack_stored.tree.sweep import UNLINKS_PER_SECOND, WRITTEN_BACK_MAX
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "daemon/docs/limits.md"
@@ -50,6 +51,8 @@ FIXED = (
     ("bytes of the journal in a piece of a mirror", PIECE_BYTES),
     ("bytes of entries that a copy fetches ahead", READY_BYTES_MAX),
     ("characters of a mirror's prefix", PREFIX_CHARS_MAX),
+    ("files of old jobs that leave the tree in a second", UNLINKS_PER_SECOND),
+    ("jobs that stay in the tree because they were written back", WRITTEN_BACK_MAX),
     ("bytes of a `job.json` with line breaks; a larger one is one line", LAYOUT_BYTES_MAX),
 )
 

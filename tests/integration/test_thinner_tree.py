@@ -1,13 +1,18 @@
 """A tree that leaves files out: whatever happens, checks agree with each change, and reads notice nothing."""
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from perstack_storage import Client
+from perstack_stored.model.kinds import Kind
 from tests.helpers import commands
 from tests.helpers.daemon import RunningDaemon, eventually, files_of, running_daemon
+from tests.helpers.datadir import Base
 from tests.helpers.replay import METHODS, calls_of, tree_is_complete
 
 CALLS = calls_of("a", "job")
@@ -110,9 +115,61 @@ def test_changes_of_the_setting_through_kills(tmp_path: Path) -> None:
     assert_clean(base)
 
 
-def assert_clean(base: Path) -> None:
+def assert_clean(base: Path, left_out: int = 51) -> None:
+    """`check` and `audit` find nothing; at least this number of files need not be there."""
     checked = commands.run("check", "--json", "--base-path", str(base))
     assert checked.returncode == 0, checked.stdout
-    assert json.loads(checked.stdout.splitlines()[-1])["left_out"] > 50
+    assert json.loads(checked.stdout.splitlines()[-1]).get("left_out", 0) >= left_out
     audited = commands.run("audit", str(base))
     assert audited.returncode == 0, audited.stdout
+
+
+def store_long_ago(base: Path, jobs: list[str]) -> None:
+    """Make a base whose records were stored forty days ago."""
+    made = Base(base)
+    long_ago = time.time_ns() // 1_000_000 - 40 * 86_400_000
+    made.journal.clock = SimpleNamespace(now_ms=lambda: long_ago, latest_ms=long_ago)  # type: ignore[assignment]
+    kinds = {"storeJob": Kind.JOB, "storeCheckpoint": Kind.CHECKPOINT, "storeEvent": Kind.EVENT}
+    for job in jobs:
+        made.store(*[(kinds[op], value) for op, value in calls_of("a", job)])
+    made.journal.close()
+
+
+def test_old_jobs_leave_the_tree_and_nothing_else(tmp_path: Path) -> None:
+    """Beside a real daemon that is killed meanwhile: reads, checks and the command agree with it."""
+    base = tmp_path / "base"
+    store_long_ago(base, ["old-1", "old-2", "old-3"])
+    with running_daemon(base) as daemon, Client(daemon.endpoint) as client:
+        replay(daemon, "new")
+        eventually(lambda: tree_is_complete(client), "complete")
+        answers = everything(client)
+        assert daemon.stop() == 0
+    whole = files_of(base)
+    folders = base / "jobs"
+
+    with running_daemon(base, "--tree-keep-days", "30") as daemon:
+        eventually(lambda: len(files_of(base)) < len(whole) - 20, "they begin to leave")
+        daemon.kill()
+    assert_clean(base, 20)
+    with running_daemon(base, "--tree-keep-days", "30") as daemon, Client(daemon.endpoint) as client:
+        eventually(lambda: [path.name for path in folders.iterdir()] == ["new"], "they left")
+        assert everything(client) == answers
+        again = client.retrieve_job("old-1")
+        assert again is not None
+        client.store_job(again)
+        eventually(lambda: "old-1" in os.listdir(folders), "it is back")
+        eventually(lambda: tree_is_complete(client), "complete")
+        done = commands.run("tree", "--write", "old-2", "--base-path", str(base))
+        assert (done.returncode, done.stdout) == (
+            0, "the files of the job are in the tree, written by its daemon\n"
+        )  # fmt: skip
+        assert {path: data for path, data in whole.items() if "/old-3/" not in path} == files_of(base)
+        done = commands.run("tree", "--write", "none", "--base-path", str(base))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith("the base has no such job, or it was deleted\n")
+        assert daemon.stop() == 0
+    assert_clean(base, 20)
+    done = commands.run("tree", "--write", "old-3", "--base-path", str(base))
+    assert (done.returncode, done.stdout) == (0, "the files of the job are in the tree\n")
+    assert files_of(base) == whole
+    assert_clean(base, 0)

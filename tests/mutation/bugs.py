@@ -187,8 +187,8 @@ _BUGS = (
     _Bug(
         "the tree writes what its slice deletes later",
         "tree/writer.py",
-        "        writes = self._not_removed(writes)\n        if not writes:",
-        "        if not writes:",
+        "self.old_jobs.sort_out(self._not_removed(writes))",
+        "self.old_jobs.sort_out(writes)",
     ),
     _Bug(
         "a deletion that found the disk full guards",
@@ -428,6 +428,56 @@ _BUGS = (
         "a restore takes a segment that lacks what recovery wrote again",
         "offline/backup/fetch.py",
         "            if self._lacks_records(self._last, header):\n                return\n",
+        "",
+    ),
+    _Bug(
+        "a job that may run leaves the tree",
+        "tree/old_jobs.py",
+        "end is not None and end.has_ended and end",
+        "end is not None and end",
+    ),
+    _Bug(
+        "a job leaves the tree one record too late",
+        "tree/old_jobs.py",
+        "end.last_position <= until",
+        "end.last_position < until",
+    ),
+    _Bug(
+        "jobs leave the tree before the record says so",
+        "tree/sweep.py",
+        "            self._tree.take_left_out(now)\n\n    def _folders",
+        "            self._tree.old_jobs.take(now)\n\n    def _folders",
+    ),
+    _Bug(
+        "jobs leave the tree beyond what is synced",
+        "tree/sweep.py",
+        "until = until if most is None else min(until, most)",
+        "until = until if most is None else max(until, 0)",
+    ),
+    _Bug(
+        "a job that comes back has its new files only",
+        "tree/writer.py",
+        "            self._write_older(job, self.old_jobs.left_out.jobs_until)\n",
+        "",
+    ),
+    _Bug(
+        "a job that comes back counts as whole before it is",
+        "tree/writer.py",
+        "            self._write_older(job, self.old_jobs.left_out.jobs_until)\n"
+        "            self.old_jobs.is_whole(job)\n",
+        "            self.old_jobs.is_whole(job)\n"
+        "            self._write_older(job, self.old_jobs.left_out.jobs_until)\n",
+    ),
+    _Bug(
+        "a job that was whole stays so when others leave",
+        "tree/old_jobs.py",
+        "        self._whole.clear()\n\n    def is_out",
+        "\n    def is_out",
+    ),
+    _Bug(
+        "a job is said to be written back before its files are",
+        "tree/writer.py",
+        "        self._write_older(job, self.position)\n",
         "",
     ),
     _Bug(

@@ -21,6 +21,7 @@ _PACK = "tests/unit/keeper/test_pack.py"
 _LEFT_OUT = "tests/unit/tree/test_left_out.py"
 _MIRROR = "tests/mirror/test_mirror.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
+_OLD_JOBS = "tests/unit/tree/test_old_jobs.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
@@ -51,6 +52,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "retention deletes a job that went on": (
         "tests/unit/index/test_retention.py::test_a_job_that_goes_on_is_not_deleted",
+    ),
+    **dict.fromkeys(
+        (
+            "a job that comes back has its new files only",
+            "a job that comes back counts as whole before it is",
+            "a job is said to be written back before its files are",
+        ),
+        (_OLD_JOBS,),
     ),
     **dict.fromkeys(
         (
@@ -190,6 +199,9 @@ TESTS: dict[str, tuple[str, ...]] = {
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "access/curve_keys.py": ("tests/integration/test_curve.py",),
     "tree/left_out.py": (_LEFT_OUT,),
+    "tree/old_jobs.py": (_OLD_JOBS,),
+    "tree/sweep.py": (_OLD_JOBS,),
+    "tree/requests.py": (_OLD_JOBS,),
     "index/event_blocks.py": ("tests/unit/index/test_event_blocks.py",),
     "offline/check/index_events.py": ("tests/offline/test_check.py",),
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),

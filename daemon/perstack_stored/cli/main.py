@@ -241,6 +241,22 @@ def retention(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
 
 
 @main.command()
+@with_settings("base_path", "file_mode", "folder_mode")
+@click.option("--write", "job", metavar="JOB", required=True, help="The id of the job.")
+def tree(sources: Sources, *, job: str) -> None:
+    """Write a job back into the tree that has left it, because of tree-keep-days.
+
+    All its files are there then, but for the events that tree-leave-out names. They stay for tree-keep-days
+    from now on, or, if that is off, for ever; with a new record the job stays anyway, and a job that never
+    left stays as long. If the base is served, its daemon does it: run it as the daemon's user.
+
+    The exit status is 0 if the files are there, 1 if the daemon did not write them within a minute, 2 if the
+    base has no such job, or they can't be written.
+    """
+    tree_cli.write_back(read_settings(sources), job)
+
+
+@main.command()
 @with_settings("base_path")
 @click.option(
     "--after",

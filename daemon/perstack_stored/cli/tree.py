@@ -1,4 +1,4 @@
-"""Output and exit statuses of `import`, `audit` and `exec`. Other modules do the work."""
+"""Output and exit statuses of `import`, `audit`, `tree` and `exec`. Other modules do the work."""
 
 import os
 import sys
@@ -8,16 +8,17 @@ from perstack_storage.protocol import EndpointError, resolve_base
 from perstack_stored.config.settings import Settings
 from perstack_stored.config.sources import Config
 from perstack_stored.datadir.layout import set_up
-from perstack_stored.errors import StoredError
+from perstack_stored.errors import StartFailedError, StoredError
 from perstack_stored.launcher.run import execute
 from perstack_stored.observe import log
 from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.audit import audit as audit_module
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import locked_datadir
+from perstack_stored.offline.write_back import write_job
 
-from .offline import conclude, exit_status, printer
-from .output import complain
+from .offline import STATUS_FINDINGS, conclude, exit_status, printer
+from .output import complain, say
 
 EXEC_FAILED_STATUS = 125  # as env, timeout and docker have it: what was asked to run never ran
 
@@ -44,6 +45,18 @@ def audit(tree: str, *, as_json: bool) -> None:
         audit_module.audit(tree_dir, report)
         os.close(tree_dir)
         conclude(report, "read", as_json=as_json)
+
+
+def write_back(settings: Settings, job: str) -> None:
+    """Write a job back into the tree."""
+    log.configure(json=False, level="warning")
+    with exit_status():
+        try:
+            by_daemon = write_job(resolve_base(settings.base_path or None), settings, job)
+        except StartFailedError as error:
+            complain(error)
+            sys.exit(STATUS_FINDINGS)
+        say(f"the files of the job are in the tree{', written by its daemon' if by_daemon else ''}")
 
 
 def run(config: Config, command: Sequence[str], drain_seconds: float) -> None:

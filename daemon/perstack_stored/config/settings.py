@@ -232,12 +232,22 @@ class Settings:
         0, "bytes on disk of the jobs that are kept, tree and journal; 0: no limit", 0, reloads=True
     )
     retain_sweep_seconds: int = _setting(
-        3600, "time between two sweeps of retention, each of at most 1,000 jobs", 1, 86_400, reloads=True
+        3600,
+        "time between two sweeps of retention (at most 1,000 jobs each) and of the tree",
+        1,
+        86_400,
+        reloads=True,
     )
     tree_leave_out: tuple[str, ...] = _words(
         "types of events that get no file in the tree from now on, as streamReasoning; reads give them all",
         "TYPE",
         known=EVENT_TYPES,
+    )
+    tree_keep_days: int = _setting(
+        0,
+        "days until a job that has ended leaves the tree; 0: it stays",
+        0,
+        36_500,
     )
     tree_nice: int = _setting(19, "niceness of the process that writes the tree", 0, 19)
     stop_seconds: int = _setting(5, "a stop takes no longer than this", reloads=True)

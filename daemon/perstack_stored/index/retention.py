@@ -12,23 +12,14 @@ from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import JournalReader, LogPosition
 
 from .connection import read_cursor
+from .job_ends import last_position_of, state_of
 from .sizes import size_of
 
 JOBS_MAX = 1000
 """Jobs that one sweep deletes at most."""
 _DAY_MS = 86_400_000
-_FAILED = frozenset({"stoppedByError", "stoppedByMaxSteps", "stoppedByExceededMaxSteps", "failed"})
-_FAILED_ENDS = frozenset({"stopRunByError", "stopRunByExceededMaxSteps"})
-_LAST = (
-    "max(coalesce((SELECT position FROM job WHERE job.id = {name}), 0), coalesce((SELECT"
-    " max(last_position) FROM run JOIN run_count ON run_count.run = run.id WHERE run.job = {name}), 0))"
-)
-_JOBS = f"SELECT name, status, {_LAST.format(name='known_job.name')} AS last FROM known_job ORDER BY last"  # noqa: S608
-_LAST_OF = f"SELECT {_LAST.format(name=':job')}"
-_END = (
-    "SELECT ended FROM run JOIN run_count ON run_count.run = run.id WHERE job = ? AND parent IS NULL"
-    " ORDER BY first_position DESC LIMIT 1"
-)
+_JOBS = f"SELECT name, status, {last_position_of('known_job.name')} AS last FROM known_job ORDER BY last"  # noqa: S608
+_LAST_OF = f"SELECT {last_position_of(':job')}"
 _PLACE = "SELECT position, segment, offset FROM place WHERE position {} ? ORDER BY position {} LIMIT 1"
 
 
@@ -107,7 +98,7 @@ class Selection:
         for name, status, last in rows:
             if len(found) == limit:
                 break
-            state = self._state(name, status)
+            state = state_of(self._database, name, status)
             why = ages.why(state, last)
             if not why and state != "running":
                 why = "jobs" if jobs_over > 0 else "bytes" if bytes_over > 0 else ""
@@ -124,17 +115,6 @@ class Selection:
             (last,) = self._database.execute(_LAST_OF, {"job": one.job}).fetchone()
             if last == one.last_position:
                 yield one
-
-    def _state(self, job: str, status: str | None) -> str:
-        if status == "completed":
-            return "finished"
-        if status in _FAILED:
-            return "failed"
-        if status is not None:
-            return "running"  # what is not known to have ended is kept
-        row = self._database.execute(_END, (job,)).fetchone()
-        ended = None if row is None else row[0]
-        return "finished" if ended == "completeRun" else "failed" if ended in _FAILED_ENDS else "running"
 
     def _bytes(self, job: str, share: float) -> int:
         self._rest()

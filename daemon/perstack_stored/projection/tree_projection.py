@@ -7,6 +7,7 @@ from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.tree.blocked_sync import BlockedRecords
 from perstack_stored.tree.helper import HELPED_LAG_RECORDS, ParallelWriter
 from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS
+from perstack_stored.tree.sweep import Sweep
 from perstack_stored.tree.write import Write
 from perstack_stored.tree.writer import TreeWriter
 
@@ -21,11 +22,16 @@ class TreeProjection:
     rebuilt = False
 
     def __init__(
-        self, tree: TreeWriter, helper: ParallelWriter | None = None, passing: BlockedRecords | None = None
+        self,
+        tree: TreeWriter,
+        helper: ParallelWriter | None = None,
+        passing: BlockedRecords | None = None,
+        sweep: Sweep | None = None,
     ) -> None:
         self._tree = tree
         self._helper = helper
         self._passing = passing or BlockedRecords(tree, lambda _records: None)
+        self._sweep = sweep
         self._lags = False
         tree.on_blocked = log_blocked
 
@@ -36,6 +42,8 @@ class TreeProjection:
     def start(self, reader: JournalReader, mark: LogPosition) -> LogPosition:
         """Return the log position from which to go on."""
         self._passing.begin(mark)
+        if self._sweep is not None and not self._tree.position:
+            self._sweep.prepare_whole()
         place = reader.seek(self._tree.position, mark)
         self._tree.plan_replay(reader.entries(place, mark))
         return place
@@ -49,11 +57,15 @@ class TreeProjection:
         """Write a slice of entries; raises OSError or OperationalError if a retry may help."""
         self._tree.apply(entries, self._helper if self._lags else None)
         self._passing.keep()
+        if self._sweep is not None:
+            self._sweep.step()
 
     def idle(self, seconds: float) -> None:
-        """Sync when idle; `seconds` is how long it has been."""
+        """Sync when idle, and let old jobs leave; `seconds` is how long it has been."""
         if seconds >= TREE_IDLE_SECONDS:
             self._tree.sync(clean=True)
+        if self._sweep is not None:
+            self._sweep.step()
         if self._helper is not None and seconds >= HELPER_IDLE_SECONDS:
             self._helper.stop()
 

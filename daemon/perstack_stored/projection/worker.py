@@ -32,6 +32,7 @@ from perstack_stored.errors import (
 )
 from perstack_stored.index.connection import connect_worker, is_damage
 from perstack_stored.index.disk_reserve import DiskReserve
+from perstack_stored.index.retention import JournalTimes
 from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
@@ -44,6 +45,7 @@ from perstack_stored.tree import blocked, left_out
 from perstack_stored.tree.blocked_sync import BlockedRecords
 from perstack_stored.tree.helper import ParallelWriter, Slice, serve
 from perstack_stored.tree.options import TreeOptions, umask_for
+from perstack_stored.tree.sweep import Sweep, SweepOptions
 from perstack_stored.tree.writer import TreeWriter
 
 from .channel import Report, WorkerChannel
@@ -234,7 +236,11 @@ def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChann
         tree.syncer = BackgroundSync(files.sync_all)
         helper = ParallelWriter(partial(_start_helper, config, sock.fileno()), status, config.silence_seconds)
         save = partial(blocked.save, files, folders.stored, store)
-        projection = TreeProjection(tree, helper, BlockedRecords(tree, save, listed, config.blocked))
+        passing = BlockedRecords(tree, save, listed, config.blocked)
+        sweep_options = SweepOptions(config.keep_days, config.sweep_seconds)
+        position_at = JournalTimes(database, reader).position_at
+        sweep = Sweep(datadir, tree, sweep_options, position_at, helper.stop)
+        projection = TreeProjection(tree, helper, passing, sweep)
     follow(projection, reader, line, status, config.careful_until)
 
 

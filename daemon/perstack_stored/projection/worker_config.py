@@ -27,4 +27,6 @@ class WorkerConfig(msgspec.Struct):
     silence_seconds: float = SILENCE_SECONDS
     careful_until: int = 0  # an earlier process died: take small steps up to here, and name each record
     blocked: tuple[BlockedRecord, ...] = ()  # pass over these records
+    keep_days: int = 0  # how long jobs that have ended stay in the tree; 0: for ever
+    sweep_seconds: int = 3600
     leave_out: tuple[str, ...] = ()  # event types that get no file in the tree

@@ -332,7 +332,11 @@ class Daemon:
             exchange=self._ways.exchange,
         )
         tree = msgspec.structs.replace(
-            config, nice=self._settings.tree_nice, leave_out=self._settings.tree_leave_out
+            config,
+            nice=self._settings.tree_nice,
+            leave_out=self._settings.tree_leave_out,
+            keep_days=self._settings.tree_keep_days,
+            sweep_seconds=self._settings.retain_sweep_seconds,
         )
         return ProjectionProcess("index", config, lock.fd), ProjectionProcess("tree", tree, lock.fd)
 

@@ -8,7 +8,7 @@ from perstack_stored.index.event_reader import count_events, events_of_run
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import json_text
 from perstack_stored.model.run_settings import setting_text
-from perstack_stored.tree.left_out import LeftOut
+from perstack_stored.tree.old_jobs import OldJobs
 from perstack_stored.tree.write import event_name
 
 JOB_NAME = "job.json"
@@ -46,23 +46,36 @@ def count_expected(database: sqlite3.Connection) -> int:
 
 
 def expected_files(
-    database: sqlite3.Connection, reader: JournalReader, left_out: LeftOut
+    database: sqlite3.Connection, reader: JournalReader, old_jobs: OldJobs
 ) -> Iterator[ExpectedFile]:
     """List the files that the tree holds, with those that are left out, folder by folder.
 
     Contents are read on demand.
     """
+    left_out = old_jobs.left_out
+    known: dict[str, bool] = {}
+
+    def is_out(job: str) -> bool:
+        if job not in known:
+            known.clear()  # mostly the next one is of the same job
+            known[job] = old_jobs.is_out(job)
+        return known[job]
 
     def stored(segment: int, offset: int, length: int) -> Callable[[], bytes]:
         return lambda: reader.payload(segment, offset, length)
 
     for job, position, *place in database.execute("SELECT id, position, segment, offset, length FROM job"):
         payload = stored(*place)
-        yield ExpectedFile(position, ("jobs", job), JOB_NAME, lambda p=payload: json_text.indent(p()))  # type: ignore[misc]
+
+        def text(payload: Callable[[], bytes] = payload) -> bytes:
+            return json_text.indent(payload())
+
+        yield ExpectedFile(position, ("jobs", job), JOB_NAME, text, is_out(job))
     for job, id, position, *place in database.execute(
         "SELECT job, id, position, segment, offset, length FROM checkpoint"
     ):
-        yield ExpectedFile(position, ("jobs", job, "checkpoints"), f"{id}.json", stored(*place))
+        of_job = ("jobs", job, "checkpoints")
+        yield ExpectedFile(position, of_job, f"{id}.json", stored(*place), is_out(job))
     for job, run, updated_at, rewritten, position, *place in database.execute(_SETTINGS):
         payload = stored(*place)
 
@@ -71,11 +84,12 @@ def expected_files(
         ) -> bytes:
             return setting_text(payload(), at, rewritten=bool(again))
 
-        yield ExpectedFile(position, ("jobs", job, "runs", run), SETTING_NAME, setting)
+        yield ExpectedFile(position, ("jobs", job, "runs", run), SETTING_NAME, setting, is_out(job))
     for id, job, run in database.execute("SELECT id, job, name FROM run"):
         folders = ("jobs", job, "runs", run)
+        out = is_out(job)
         for event in events_of_run(database, id):
             name = event_name(event.timestamp, event.step, event.type, event.n)
             content = stored(event.segment, event.offset, event.length)
-            is_left_out = left_out.has_event(event.position, event.type)
+            is_left_out = out or left_out.has_event(event.position, event.type)
             yield ExpectedFile(event.position, folders, name, content, is_left_out)

@@ -1,8 +1,9 @@
 """What the tree leaves out, as the settings say, and the record of it.
 
-`{base}/.stored/tree.left-out` holds each change of the setting, with the position after which it counts. It
-is written before the first file that it concerns. Without a valid one, the tree's cursor counts as lost: the
-next start writes the tree again, by the setting of then.
+`{base}/.stored/tree.left-out` holds each change of `tree-leave-out`, with the position after which it counts,
+and up to which position jobs have left the tree by `tree-keep-days`. It is written before the first file that
+it concerns. Without a valid one, the tree's cursor counts as lost: the next start writes the tree again, by
+the settings of then.
 """
 
 from collections.abc import Iterable
@@ -28,14 +29,27 @@ class Change(NamedTuple):
     types: frozenset[str]
 
 
+class WrittenBack(NamedTuple):
+    """A job that was written back into the tree, and when."""
+
+    job: str
+    time_ms: int
+
+
 class LeftOut(NamedTuple):
-    """What has no file.
+    """What has no file, or need not have one.
 
     Attributes:
-        changes: of the setting, by position.
+        changes: of the types that are left out, by position.
+        jobs_until: a job that has ended, and has no record after this position, has left the tree.
+        written_back: jobs that have not, whatever their last record is.
+        leaving: jobs whose files are being removed.
     """
 
     changes: tuple[Change, ...] = ()
+    jobs_until: int = 0
+    written_back: tuple[WrittenBack, ...] = ()
+    leaving: tuple[str, ...] = ()
 
     @property
     def now(self) -> frozenset[str]:
@@ -63,9 +77,14 @@ class LeftOut(NamedTuple):
         return self._replace(changes=tuple(before))
 
 
-class _File(msgspec.Struct):
+class _File(msgspec.Struct, omit_defaults=True):
+    """The record as JSON: proto/tree.md describes it."""
+
     store: str
-    changes: list[tuple[int, list[str]]]
+    changes: list[tuple[int, list[str]]] = []
+    jobsUntil: int = 0  # noqa: N815 - as all JSON of the daemon
+    writtenBack: list[tuple[str, int]] = []  # noqa: N815
+    leaving: list[str] = []
 
 
 class Loaded(NamedTuple):
@@ -108,7 +127,12 @@ def decode(data: bytes) -> tuple[bytes, LeftOut] | None:
         store = bytes.fromhex(found.store)
     except ValueError:  # msgspec's errors are such
         return None
-    return store, LeftOut(tuple(Change(after, frozenset(types)) for after, types in found.changes))
+    return store, LeftOut(
+        tuple(Change(after, frozenset(types)) for after, types in found.changes),
+        found.jobsUntil,
+        tuple(WrittenBack(*one) for one in found.writtenBack),
+        tuple(found.leaving),
+    )
 
 
 def save(files: FileSystem, stored_dir: int, store: bytes, left_out: LeftOut) -> None:
@@ -118,7 +142,10 @@ def save(files: FileSystem, stored_dir: int, store: bytes, left_out: LeftOut) ->
         OSError: it can't be written; the old one stays.
     """
     changes = [(change.after, sorted(change.types)) for change in left_out.changes]
-    body = msgspec.json.encode(_File(store.hex(), changes))
+    written_back = [(one.job, one.time_ms) for one in left_out.written_back]
+    body = msgspec.json.encode(
+        _File(store.hex(), changes, left_out.jobs_until, written_back, list(left_out.leaving))
+    )
     crc = crc32c(body).to_bytes(_CRC_BYTES, "little")
     atomic_replace(files, FILE_NAME, _MAGIC + body + crc, FILE_MODE, dir_fd=stored_dir)
 

@@ -39,6 +39,10 @@ def _of_run(folder: Path, kept: Container[Path]) -> Callable[[str], bool]:
     return lambda name: is_of_run(name) and (*folder, name) not in kept
 
 
+class _EnoughError(Exception):
+    """As many files were removed as were asked for."""
+
+
 class Remover:
     """Removes files below the base. A crash at any moment leaves the rest to be removed again.
 
@@ -52,6 +56,22 @@ class Remover:
         self._base = base_dir
         self._beat = beat
         self.removed = 0
+        self._until: int | None = None  # count at which to stop
+
+    def remove_some(self, job: str, most: int) -> bool:
+        """Remove some files of a job, without a pause; returns whether none is left.
+
+        Raises:
+            OSError: the file system refuses; the rest can be removed later.
+        """
+        self._until = self.removed + most
+        try:
+            self.remove_job(job)
+        except _EnoughError:
+            return False
+        finally:
+            self._until = None
+        return True
 
     def remove_job(self, job: str, kept: Container[Path] = ()) -> None:
         """Remove all files of a job but those that are kept.
@@ -119,11 +139,15 @@ class Remover:
     def _unlink_all(self, fd: int, is_ours: Callable[[str], bool]) -> None:
         while names := self._files.some_files(fd, is_ours, _LISTED_AT_ONCE):
             for name in names:
+                if self.removed == self._until:
+                    raise _EnoughError
                 with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
                     self._files.unlink(name, dir_fd=fd)
                 self.removed += 1
                 if self.removed % UNLINKED_AT_ONCE == 0:
                     self._beat()
+                    if self._until is not None:
+                        continue  # the caller paces it
                     time.sleep(UNLINK_PAUSE_SECONDS)
 
     def _drop(self, path: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ most `UNSYNCED_RECORDS_MAX` records later. After a crash the following records a
 their files don't have the right content.
 """
 
+import errno
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 
@@ -16,6 +17,7 @@ from perstack_stored.datadir.layout import (
 from perstack_stored.errors import DamageError, IndexUnusableError, Refusal
 from perstack_stored.index.connection import read_cursor
 from perstack_stored.index.deletions import Removals
+from perstack_stored.index.job_ends import job_end
 from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.index.writer import kind_name
 from perstack_stored.journal import entry_format
@@ -30,7 +32,8 @@ from perstack_stored.tree.write import SETTING_NAME, Write, divided, event_name
 
 from .file_writer import FileWriter, is_blocked, unsynced
 from .helper import ParallelWriter, Slice, slice_of
-from .left_out import load
+from .left_out import LeftOut, load, save
+from .old_jobs import OldJobs, files_of
 from .options import TreeOptions
 from .remover import Remover
 
@@ -55,6 +58,7 @@ class TreeWriter:
         names_records: describe each record in the worker's status before it is written.
         passed_over: blocked records by position, which are not written, because a worker died at them.
         passed_over_changed: the list on disk does not match `passed_over`.
+        old_jobs: jobs that have left the tree, and the record of what is left out.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class TreeWriter:
         self._index = index
         self._reader = reader
         self._store = store
-        cursor, self._left_out, _ = load(files, stored_dir, store)
+        cursor, left_out, _ = load(files, stored_dir, store)
         self.position = self.synced = cursor.position
         self.clean = cursor.clean
         self.replay_until = cursor.written_max
@@ -100,6 +104,7 @@ class TreeWriter:
         self.on_blocked: Callable[[Write, OSError], None] = lambda _write, _error: None
         self._writer = FileWriter(datadir, options, lambda: self._collect_sync(wait=True))
         self._remover = Remover(files, datadir.folders.base, self._status.beat)
+        self.old_jobs = OldJobs(index, left_out)
         if options.assists:
             self.replay_until = 0
 
@@ -169,26 +174,88 @@ class TreeWriter:
 
     def _write_all(self, writes: list[Write]) -> None:
         # Not before the writes are divided: the index goes on meanwhile, and both must divide alike.
-        writes = self._not_removed(writes)
+        writes, back = self.old_jobs.sort_out(self._not_removed(writes))
         if not writes:
             return
         self._writer.begin({write.folders[:2] for write in writes})
+        for job in back:
+            self._write_older(job, self.old_jobs.left_out.jobs_until)
+            self.old_jobs.is_whole(job)
         for write in self._folded(writes):
-            self._status.at(write.position)
-            if self.names_records:
-                self._status.describe(write.kind, write.path)
-            try:
-                self._writer.write(write, replay=write.position <= self.replay_until)
-            except _DeletedError:
-                continue
-            except OSError as error:
-                if not is_blocked(error):
-                    raise
-                self.blocked += 1
-                self.on_blocked(write, error)
-            if self.passed_over and write.replaces:
+            is_written = self._put(write, replay=write.position <= self.replay_until)
+            if is_written and self.passed_over and write.replaces:
                 self._drop_older(write)
         self._status.at(0)
+
+    def _put(self, write: Write, *, replay: bool) -> bool:
+        """Write a file, or count it as blocked; False if its record was deleted meanwhile."""
+        self._status.at(write.position)
+        if self.names_records:
+            self._status.describe(write.kind, write.path)
+        try:
+            self._writer.write(write, replay=replay)
+        except _DeletedError:
+            return False
+        except OSError as error:
+            if not is_blocked(error):
+                raise
+            self.blocked += 1
+            self.on_blocked(write, error)
+        return True
+
+    # --- jobs that have left the tree --------------------------------------------------------------
+
+    def _write_older(self, job: str, until: int) -> None:
+        """Write the files of a job's records up to a position, where they are missing or differ."""
+        for write, type in files_of(self._index, self._reader, job, until, self._setting):
+            if write.position in self.passed_over:
+                continue
+            if type and self.old_jobs.left_out.has_event(write.position, type):
+                continue
+            self._status.beat()
+            try:
+                # What a power cut left of an earlier try may be torn.
+                self._put(write, replay=True)
+            except (Refusal, DamageError) as error:
+                # A damaged record of an old job must not stop all others.
+                self.blocked += 1
+                self.on_blocked(write, OSError(errno.EIO, str(error)))
+
+    def write_back(self, job: str) -> None:
+        """Write all files of a job, on disk when it returns, up to the tree's position.
+
+        Raises:
+            OSError: the file system refuses; it can be tried again.
+            TreeUnsyncedError: files may not be on disk.
+            IndexUnusableError: the index is damaged.
+        """
+        self._writer.begin([("jobs", job)])
+        self._write_older(job, self.position)
+        self._status.at(0)
+        self.sync_files()
+
+    def has_job(self, job: str) -> bool:
+        """Whether the index knows a job."""
+        return job_end(self._index, job) is not None
+
+    def remove_some(self, job: str, most: int) -> bool:
+        """Remove some files of a job that has left the tree; returns whether none is left."""
+        self._writer.let_go(("jobs", job))
+        return self._remover.remove_some(job, most)
+
+    @property
+    def removed(self) -> int:
+        """Count of files that were removed."""
+        return self._remover.removed
+
+    def take_left_out(self, left_out: LeftOut) -> None:
+        """Put another record of what is left out in the place of the old one, on disk when it returns.
+
+        Raises:
+            OSError: it can't be written; the old one stays.
+        """
+        save(self._files, self._stored, self._store, left_out)
+        self.old_jobs.take(left_out)
 
     def _not_removed(self, writes: list[Write]) -> list[Write]:
         """The writes of records that no deletion has removed, as far as the index knows."""
@@ -302,7 +369,7 @@ class TreeWriter:
             self._save_cursor(done[0].position, clean=False)
 
     def _save_cursor(self, position: int, *, clean: bool) -> None:
-        cursor = Cursor(position, clean, leaves_out=bool(self._left_out.changes))
+        cursor = Cursor(position, clean, leaves_out=self.old_jobs.left_out != LeftOut())
         save_cursor(self._files, self._stored, self._store, cursor)
         self.synced, self.clean, self._lost = position, clean, False
 
@@ -373,7 +440,7 @@ class TreeWriter:
             kind, payload = Kind.RUN_SETTING, memoryview(deletions.decode(payload).value)
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
-            if self._left_out.has_event(position, value.type):
+            if self.old_jobs.left_out.has_event(position, value.type):
                 return None
             name = event_name(value.timestamp, value.stepNumber, value.type, n)
             of_run = ("jobs", value.jobId, "runs", value.runId)

@@ -16,6 +16,7 @@ from perstack_stored.model.values import Value
 from perstack_stored.offline.findings import Report
 from perstack_stored.offline.locked import Advance, count_files, progress
 from perstack_stored.tree import left_out
+from perstack_stored.tree.left_out import LeftOut
 from perstack_stored.tree_import.plan import Path, kind_of
 from perstack_stored.tree_import.survey import Account, Reason, SkipError, TreeSurvey
 
@@ -42,6 +43,7 @@ NOTES = {
     "foreign_file": "the tree has no such name; Perstack does not look at it",
     "left_out_unknown": "what a daemon leaves out of this tree by its settings can't be read; gaps may come"
     " of that",
+    "job_leaves": "files of this job are being removed, as it is older than tree-keep-days; not judged",
     "no_job": "a job has files, but no job.json; Perstack does not list it",
     "crowded": "an estimate: events of one run, step and type stand so close that some probably shared a"
     " millisecond, and so a file, of which Perstack keeps the last; bursts make it more than this estimate",
@@ -99,32 +101,33 @@ def audit(tree: int, report: Report) -> None:
     result = _AuditResult(report)
     with progress("reading (files)", count_files(tree)) as advance:
         result.advance = advance
-        result.left_out = _left_out(tree, report)
+        record = _left_out(tree, report)
+        result.left_out, result.leaving = record.ever, frozenset(record.leaving)
         TreeSurvey(FileSystem(), result).run(tree)
     result.finish()
 
 
-def _left_out(tree: int, report: Report) -> frozenset[str]:
-    """Types of events that the daemon of this tree leaves out, or has left out."""
+def _left_out(tree: int, report: Report) -> LeftOut:
+    """What the daemon of this tree leaves out, or has left out."""
     files = FileSystem()
     try:
         stored_dir = files.open_dir(STORED_NAME, dir_fd=tree)
     except (FileNotFoundError, NotADirectoryError):
-        return frozenset()  # no daemon writes this tree
+        return LeftOut()  # no daemon writes this tree
     except OSError as error:
         report.add("left_out_unknown", reason=error.strerror)
-        return frozenset()
+        return LeftOut()
     try:
         data = read_whole(files, left_out.FILE_NAME, dir_fd=stored_dir)
     except OSError as error:
         report.add("left_out_unknown", reason=error.strerror)
-        return frozenset()
+        return LeftOut()
     finally:
         files.close(stored_dir)
     found = None if data is None else left_out.decode(data)
     if data is not None and found is None:
         report.add("left_out_unknown", reason="it has changed")
-    return frozenset() if found is None else found[1].ever
+    return LeftOut() if found is None else found[1]
 
 
 class _AuditResult(Account):
@@ -141,6 +144,7 @@ class _AuditResult(Account):
         self._lost = 0
         self.advance: Advance = lambda _steps: None
         self.left_out: frozenset[str] = frozenset()
+        self.leaving: frozenset[str] = frozenset()
 
     # --- called by the survey ----------------------------------------------------------------------
 
@@ -228,6 +232,8 @@ class _AuditResult(Account):
     def _end_run(self) -> None:
         events, self._events = self._events, []
         missing, self._missing = self._missing, []
+        if self._job is not None and self._job.id in self.leaving:
+            return
         path = "/".join(self._run)
         for step, named_in, checkpoint in missing:
             if step < max([event.step for event in events]):  # otherwise it may be about to be written
@@ -248,6 +254,9 @@ class _AuditResult(Account):
     def _end_job(self) -> None:
         job = self._job
         if job is None:
+            return
+        if job.id in self.leaving:
+            self._report.add("job_leaves", path=f"jobs/{job.id}")
             return
         for run in sorted(job.checkpoint_runs - job.runs) if not self.left_out else ():
             self._report.add("gap_run", path=f"jobs/{job.id}/runs/{run}")

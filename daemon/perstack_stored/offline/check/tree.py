@@ -8,6 +8,7 @@ import stat
 from perstack_stored.datadir.filesystem import read_whole
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.index.connection import connect
+from perstack_stored.index.job_ends import job_end
 from perstack_stored.journal.entry_format import record_places
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import values
@@ -17,6 +18,7 @@ from perstack_stored.offline.locked import progress
 from perstack_stored.tree import blocked, left_out
 from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor, save_cursor
 from perstack_stored.tree.expected_files import SETTING_NAME, ExpectedFile, count_expected, expected_files
+from perstack_stored.tree.old_jobs import OldJobs
 
 from .foreign_files import report_foreign
 from .journal import JournalEnd
@@ -45,7 +47,8 @@ def check_tree(
         report.add("tree_left_out_damage")
         cursor = state.cursor
     database = connect(fresh_path, read_only=False)
-    check = _Check(base, end, reader, database, cursor, report)
+    old_jobs = OldJobs(database, state.left_out)
+    check = _Check(base, end, reader, database, state, report)
     files = count_expected(database)
     passed_over = blocked.load(base.files, base.folders.stored, end.store).records
     for one in passed_over:
@@ -53,7 +56,7 @@ def check_tree(
     positions = {one.position for one in passed_over}
     settings = {one.file for one in passed_over if one.kind == "run_setting"}
     with progress("tree (files)", files) as advance:
-        for wanted in expected_files(database, reader, state.left_out):
+        for wanted in expected_files(database, reader, old_jobs):
             # A record that killed the tree's worker might kill this process.
             if wanted.position not in positions and "/".join((*wanted.folders, wanted.name)) not in settings:
                 check.file(wanted)
@@ -91,7 +94,7 @@ class _Check:
         end: JournalEnd,
         reader: JournalReader,
         database: sqlite3.Connection,
-        cursor: Cursor,
+        state: left_out.Loaded,
         report: Report,
     ) -> None:
         self._files = base.files
@@ -99,7 +102,8 @@ class _Check:
         self._end = end
         self._reader = reader
         self._database = database
-        self._cursor = cursor
+        self._cursor = state.cursor
+        self._jobs_until = state.left_out.jobs_until
         self._report = report
         self._folders: tuple[str, ...] = ()
         self._folder: int | None = None
@@ -181,7 +185,7 @@ class _Check:
     # --- corrected by the next start ---------------------------------------------------------------
 
     def _is_late(self, wanted: ExpectedFile) -> bool:
-        if wanted.position > self._cursor.position:
+        if wanted.position > self._cursor.position or self._is_coming_back(wanted):
             return True
         if wanted.name != SETTING_NAME or self._cursor.position >= self._end.mark.position:
             return False
@@ -192,6 +196,13 @@ class _Check:
         return (
             self._database.execute("SELECT 1 FROM late WHERE job = ? AND run = ?", key).fetchone() is not None
         )
+
+    def _is_coming_back(self, wanted: ExpectedFile) -> bool:
+        """Whether the job may have left the tree, and has a record that brings it back later."""
+        if wanted.position > self._jobs_until:
+            return False
+        end = job_end(self._database, wanted.folders[1])
+        return end is not None and end.last_position > self._cursor.position
 
     def _collect_late_settings(self) -> None:
         """Collect the runs whose setting was stored again beyond the tree's cursor."""
