@@ -231,13 +231,26 @@ class Removals:
         """
         if position >= self._newest:
             return False
+        return any(
+            later > position and name in {None, run} and (is_setting or not of_settings)
+            for later, name, of_settings in self._after_of(job)
+        )
+
+    def has_checkpoint(self, position: int, job: str, id: str) -> bool:
+        """Whether a checkpoint went with another run, which had stored the last version of its id."""
+        select = "SELECT 1 FROM deleted_checkpoint WHERE deletion = ? AND id = ?"
+        return position < self._newest and any(
+            later > position
+            and name is not None
+            and self._database.execute(select, (later, id)).fetchone() is not None
+            for later, name, _ in self._after_of(job)
+        )
+
+    def _after_of(self, job: str) -> list[tuple[int, str | None, int]]:
         found = self._of_job.get(job)
         if found is None:
             found = self._of_job[job] = self._database.execute(
                 "SELECT position, run, is_redaction FROM deletion WHERE job = ? AND position > ?",
                 (job, self._after),
             ).fetchall()
-        return any(
-            later > position and name in {None, run} and (is_setting or not of_settings)
-            for later, name, of_settings in found
-        )
+        return found

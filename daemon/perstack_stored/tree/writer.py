@@ -46,6 +46,15 @@ def _has_file(kind: int, payload: memoryview) -> bool:
     return kind not in _NO_FILE
 
 
+def _is_removed(removals: Removals, write: Write) -> bool:
+    job = write.folders[1]
+    is_setting = write.name == SETTING_NAME
+    if removals.has(write.position, job, write.run, is_setting=is_setting):
+        return True
+    id = write.name.removesuffix(".json")
+    return write.kind == "checkpoint" and removals.has_checkpoint(write.position, job, id)
+
+
 class _DeletedError(Exception):
     """A record was deleted while its file was to be written."""
 
@@ -262,13 +271,7 @@ class TreeWriter:
         removals = Removals(self._index, writes[0].position) if writes else None
         if not removals:
             return writes
-        return [
-            write
-            for write in writes
-            if not removals.has(
-                write.position, write.folders[1], write.run, is_setting=write.name == SETTING_NAME
-            )
-        ]
+        return [write for write in writes if not _is_removed(removals, write)]
 
     def _remove_deleted(self, entries: list[Entry]) -> None:
         """Remove the files of jobs and runs that some entries delete."""

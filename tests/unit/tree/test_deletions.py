@@ -1,6 +1,7 @@
 """Deletions in the tree: our files go, foreign ones stay, and a replay ends in the same state."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,36 @@ def test_a_deleted_run_takes_its_checkpoints_along(base: Base) -> None:
     gone = ("runs/run-1/", "run-1-cp")
     assert base.files() == {p: data for p, data in before.items() if not any(name in p for name in gone)}
     assert not (base.path / "jobs/job-1/runs/run-1").exists()
+
+
+@pytest.mark.parametrize("grown_before", [True, False])
+@pytest.mark.parametrize("slice_", [1, 1000])
+@pytest.mark.parametrize(
+    ("stored", "deleted", "left"),
+    [
+        ((1, 2), 1, 2),  # the run that lives keeps its version
+        ((1, 2, 1), 2, 1),
+        ((1, 2), 2, None),  # the version of the other run was replaced before: it does not come back
+        ((1, 2, 2), 2, None),
+    ],
+)
+def test_a_checkpoint_of_several_runs_goes_with_the_run_of_its_last_version(
+    base: Base, stored: tuple[int, ...], deleted: int, left: int | None, slice_: int, *, grown_before: bool
+) -> None:
+    """In reads and in the tree, whether the tree had the versions before or not."""
+    for run in stored:
+        base.store((Kind.CHECKPOINT, checkpoint(id="both", runId=f"run-{run}", status=f"of-{run}")))
+    if grown_before:
+        grow(base, slice_=slice_)
+    delete(base, run=f"run-{deleted}")
+    grow(base, slice_=slice_)
+    found = [one["runId"] for one in base.ask("getCheckpointsByJobId", jobId="job-1")[0]]
+    assert found == ([] if left is None else [f"run-{left}"])
+    files = [json.loads(data)["runId"] for path, data in base.files().items() if path.endswith("both.json")]
+    assert files == found
+    base.store((Kind.CHECKPOINT, checkpoint(id="both", runId=f"run-{deleted}", status="again")))
+    grow(base, slice_=slice_)
+    assert [json.loads(data)["status"] for path, data in base.files().items() if "both" in path] == ["again"]
 
 
 def test_foreign_files_stay_and_so_do_their_folders(base: Base) -> None:
