@@ -132,6 +132,9 @@ cursor-kills: $(STAMP) ## kill daemon and named subscriber KILLS=1000 times; SEE
 mirror-kills: $(STAMP) ## kill daemon, mirror and its connections KILLS=50 times; SEED=1
 	@$(BIN)/python -m tests.mirror.kills $(or $(KILLS),50) $(or $(SEED),1)
 
+erase-kills: $(STAMP) ## KILLS=1000 and CUTS=100 (as root) while records are deleted, packed and erased; MINUTES=50, SEED=1
+	@$(BIN)/python -m tests.crash.erasing --kills $(or $(KILLS),1000) --cuts $(or $(CUTS),100) --minutes $(or $(MINUTES),50) --seed $(or $(SEED),1)
+
 packed-flips: $(STAMP) ## flip bits at PLACES=10000 places of packed segments; SEED=7
 	@$(BIN)/python -m tests.offline.packed_flips --places $(or $(PLACES),10000) --seed $(or $(SEED),7)
 

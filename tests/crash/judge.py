@@ -72,6 +72,7 @@ class Verdict:
     acknowledged: int = 0
     records: int = 0
     files: int = 0
+    erased: int = 0
 
     @property
     def kinds(self) -> set[str]:
@@ -81,6 +82,7 @@ class Verdict:
     def counts(self) -> dict[str, int]:
         """Figures for a table."""
         figures = {"acknowledged": self.acknowledged, "records": self.records, "files": self.files}
+        figures["erased"] = self.erased
         return figures | {kind: len(getattr(self, kind)) for kind in KINDS}
 
     def __str__(self) -> str:

@@ -7,13 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from perstack_storage import Client
 from tests.crash.judge import Verdict, judge
 from tests.crash.load import ALL_KINDS, Load, load
 from tests.crash.progress import Figures, Progress, add
 from tests.helpers.daemon import RunningDaemon, eventually
+from tests.offline.bases import Checked
 
 # Small segments: a campaign passes from one to the next many times.
-SETTINGS = ("--segment-bytes", str(1 << 20), "--first-segment-bytes", str(256 << 10))
+SETTINGS = (
+    "--segment-bytes",
+    str(1 << 20),
+    "--first-segment-bytes",
+    str(256 << 10),
+    "--erase-within-seconds",
+    "1",
+)
 
 
 class Rounds(NamedTuple):
@@ -49,10 +58,20 @@ class Rounds(NamedTuple):
                     self.on_round(blow(number))
                 clients.join()
             verdict = judge(clients.histories, daemon.endpoint, daemon.base)
+            verdict.erased = await_erased(daemon)
             assert daemon.stop() == 0
+            checked = Checked(daemon.base)
+            assert not checked.findings, checked.findings[:3]
             return verdict
         finally:
             daemon.make_sure_it_ended()
+
+
+def await_erased(daemon: RunningDaemon) -> int:
+    """Wait until all that was deleted is erased; returns the count of its records since the start."""
+    with Client(daemon.endpoint) as client:
+        eventually(lambda: client.stats()["deletions"]["pending"] == 0, "all is erased", 240)
+        return int(client.stats()["deletions"]["erasedRecords"])
 
 
 def ready_again(daemon: RunningDaemon) -> float:
