@@ -126,3 +126,15 @@ def test_redact_masks_what_is_kept(daemon: RunningDaemon, run: Run) -> None:
     (value,) = run("--json", "redact", "job-1", "r").values
     assert value == {"position": None, "jobId": "job-1", "runId": "r"}
     assert run("redact", "job-1", "other").status == 1
+
+
+def test_it_returns_when_the_bytes_are_erased(daemon: RunningDaemon, run: Run) -> None:
+    """With --wait-erased: then no file of the base holds an id of the job's events any more."""
+    stored = daemon.base / ".stored"
+    assert any(b'"job-1"' in path.read_bytes() for path in stored.rglob("*.segment"))
+    ran = run("delete", "job-1", "--yes", "--wait-erased")
+    assert ran.status == 0
+    assert ran.out.splitlines()[-1] == "erased: no file of the daemon holds it any more"
+    left_over = [path for path in stored.rglob("*") if path.is_file() and b"job-1-1" in path.read_bytes()]
+    assert not left_over
+    assert left(daemon) == {"job-2": 1}

@@ -151,12 +151,14 @@ def make_parser() -> argparse.ArgumentParser:
     added.add_argument("--run", metavar="RUN", help="only this run; the job and its other runs stay")
     added.add_argument("--yes", action="store_true", help="don't ask")
     added.add_argument("--why", metavar="TEXT", help="kept with the deletion")
+    added.add_argument("--wait-erased", action="store_true", help="return when its bytes are erased too")
     added = _job(commands.add(
         "redact", deleting.redact, "mask the secrets of a run setting for good",
         "Keys, tokens, headers and env become ***; the run stays. Whole ids are needed.",
     ))  # fmt: skip
     added.add_argument("run_id", metavar="RUN", help="id of the run")
     added.add_argument("--why", metavar="TEXT", help="kept with it")
+    added.add_argument("--wait-erased", action="store_true", help="return when the secrets' bytes are erased")
     added = commands.add(
         "completion", None, "print a script that completes commands, options and ids",
         f"bash and zsh: source <({PROG} completion bash); fish: {PROG} completion fish | source",

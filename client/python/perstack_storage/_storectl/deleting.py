@@ -1,6 +1,7 @@
 """The commands that delete: the first says what would go, and asks."""
 
 import sys
+import time
 from typing import Any
 
 from perstack_storage import Size
@@ -17,6 +18,7 @@ _COUNTS = (
     ("checkpoints", "checkpoint"),
     ("events", "event"),
 )
+_POLL_SECONDS = 0.25
 _YES = frozenset({"y", "yes"})
 
 
@@ -42,8 +44,8 @@ def delete(call: Call) -> int:
         named = {"jobId": job} if run is None else {"jobId": job, "runId": run}
         out.details({"position": position, **named, **size})
     else:
-        out.line(f"deleted {escaped(_name(job, run))} at position {position}: {_said(size)}")
-    return OK
+        out.line(f"deleted {escaped(_name(job, run))} at position {position}: {_said(size)}", flush=True)
+    return _await_erased(call, position) if given.wait_erased else OK
 
 
 def redact(call: Call) -> int:
@@ -71,6 +73,19 @@ def redact(call: Call) -> int:
         out.line("its secrets are masked already; nothing was stored")
     else:
         out.line(f"masked the secrets of {escaped(_name(given.job_id, given.run_id))} at position {position}")
+    return _await_erased(call, position) if given.wait_erased and position is not None else OK
+
+
+def _await_erased(call: Call, position: int) -> int:
+    """Return when a deletion is erased: its bytes are gone from the daemon's files."""
+    while True:
+        listed = call.client.deletions(after=position - 1, limit=1)
+        # A redaction that a later deletion removes is not listed any more, and is erased with the rest.
+        if not listed or listed[0]["position"] != position or listed[0]["erased"]:
+            break
+        time.sleep(_POLL_SECONDS)
+    if not call.out.as_json:
+        call.out.line("erased: no file of the daemon holds it any more")
     return OK
 
 
