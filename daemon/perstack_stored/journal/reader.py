@@ -283,8 +283,8 @@ class Chain:
         Another thread calls it with `closes` false: a file that is read at the moment stays open until then.
         """
         with self._lock:
-            complete = [(number, file) for number, file in self._open.items() if number < self.last]
-        for number, file in complete:
+            held = list(self._open.items())
+        for number, file in held:
             if not self._files.is_at(file.fd, segment_name(number), dir_fd=self._dir):
                 with self._lock:
                     self._open.pop(number, None)
