@@ -18,6 +18,8 @@ _CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_wh
 _PACKED = "tests/unit/journal/test_packed_segments.py"
 _WRITER = "tests/unit/journal/test_writer.py"
 _PACK = "tests/unit/keeper/test_pack.py"
+_ERASE = "tests/unit/keeper/test_erase.py"
+_ERASING = "tests/unit/journal/test_erasing.py"
 _LEFT_OUT = "tests/unit/tree/test_left_out.py"
 _MIRROR = "tests/mirror/test_mirror.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
@@ -26,6 +28,10 @@ _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_pla
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
 TESTS: dict[str, tuple[str, ...]] = {
+    "events that repeat others are not erased": (_ERASING,),
+    "erased is said while SQLite's log holds what was deleted": (_ERASING,),
+    "a reader goes on with the salt of before its segment was erased in": (_ERASE,),
+    "files with old bytes are used again while some must be erased": (_ERASING,),
     "journal/preallocation.py: write_zeros: sync_data": (
         "tests/unit/journal/test_writer.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
     ),
@@ -197,6 +203,10 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
+    "keeper/erase.py": (_ERASE,),
+    "keeper/eraser.py": (_ERASING,),
+    "journal/erasing.py": (_ERASE, _ERASING),
+    "model/erasures.py": (_ERASE, _ERASING),
     "access/curve_keys.py": ("tests/integration/test_curve.py",),
     "tree/left_out.py": (_LEFT_OUT,),
     "tree/old_jobs.py": (_OLD_JOBS,),

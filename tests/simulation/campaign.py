@@ -42,7 +42,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.seeds = self.points = self.nested = self.recoveries = self.looks = self.faults = 0
-        self.calls = self.acknowledged = self.answers = self.packed = self.recycled = 0
+        self.calls = self.acknowledged = self.answers = self.packed = self.recycled = self.erased = 0
 
     def add(self, other: "Counts") -> None:
         for name, number in vars(other).items():
@@ -53,7 +53,7 @@ class Counts:
             f"{self.seeds} histories of {self.calls} system calls, crashed at {self.points} of them and at"
             f" {self.nested} of those of their recoveries; {self.recoveries} recoveries,"
             f" {self.acknowledged} acknowledged stores, {self.looks} looks at files, {self.packed} packed"
-            f" segments, {self.recycled} files used again,"
+            f" segments, {self.recycled} files used again, {self.erased} erased records,"
             f" {self.faults} injected faults"
         )
 
@@ -226,6 +226,7 @@ class Campaign:
         self.counts.looks += world.looks
         self.counts.answers += world.answers
         self.counts.packed += world.packed
+        self.counts.erased += world.erased
         self.counts.recycled += world.kernel.granted
 
     def _world(self, state: State, random: Random, workload: Workload | None) -> World:

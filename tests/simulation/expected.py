@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-JOB, CHECKPOINT, EVENT, SETTING, DELETION = 1, 2, 3, 4, 6
+JOB, CHECKPOINT, EVENT, SETTING, GAP, DELETION = range(1, 7)
 IMPORTED = 1
 
 

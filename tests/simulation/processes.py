@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
@@ -12,6 +12,8 @@ from perstack_stored.journal.entry_format import record_places
 from perstack_stored.journal.preallocation import SPARE_NAME
 from perstack_stored.journal.reader import Chain, Entry, JournalReader, LogPosition, segment_name
 from perstack_stored.journal.segment_file import open_segment
+from perstack_stored.keeper.channel import JournalState, KeeperEnd
+from perstack_stored.keeper.eraser import Eraser
 from perstack_stored.keeper.pack import Options, Pace, pack_segment, remove_left_overs
 from perstack_stored.projection.channel import Report
 from perstack_stored.projection.index_projection import IndexProjection
@@ -70,6 +72,11 @@ class WatchedIndex(IndexProjection):
         self._world.show(stored_in(entries))
         self._world.note_index()
 
+    def note_erased(self, position: int) -> None:
+        """Deletions up to a position are erased."""
+        super().note_erased(position)
+        self._world.note_index()
+
     def abandon(self) -> None:
         """Close what the end of a real process would close: the database is the one thing that is real."""
         self._index._database.close()
@@ -118,12 +125,26 @@ class SimulatedHelper:
             self.blocked += tree.write_part(piece)
 
 
+class _Line:
+    """The keeper's end of its line."""
+
+    def __init__(self, state: JournalState) -> None:
+        self.state = state
+
+
 class SimulatedKeeper:
-    """Packs complete segments beside everybody else; the seed says when it is killed."""
+    """Packs complete segments, and erases in them, beside everybody else; the seed says when it is killed.
+
+    Attributes:
+        erased_to: all deletions up to this position are erased.
+        wants_segment: the open segment holds something to erase.
+    """
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self._task: Task | None = None
+        self.erased_to = 0
+        self.wants_segment = False
 
     def follow(self) -> None:
         """Start it, unless it runs."""
@@ -144,8 +165,12 @@ class SimulatedKeeper:
         folder = world.folders.journal
         remove_left_overs(world.files, folder)
         chain = Chain(world.files, folder, open_files_max=1)
-        options = Options(world.kernel.disk.ways.exchange, SEGMENT_BYTES)
+        eraser = Eraser(world.datadir, _NO_PACE, packs=True)
         while True:
+            is_erasing = world.index.pending > 0
+            if is_erasing:
+                self._erase(eraser, chain)
+            options = Options(world.kernel.disk.ways.exchange and not is_erasing, SEGMENT_BYTES)
             chain.refresh()
             number = min(chain.last, world.journal.mark.segment) - 1
             while number in looked_at:
@@ -163,6 +188,17 @@ class SimulatedKeeper:
                 world.packed += 1
             if SPARE_NAME in world.files.list_dir(folder):
                 world.journal.offer_spare()
+
+    def _erase(self, eraser: Eraser, chain: Chain) -> None:
+        world = self._world
+        projected = world.server._projections.slowest()
+        line = _Line(JournalState(world.journal.mark.segment, projected, erases=True))
+        outcome = eraser.run(chain, cast("KeeperEnd", line))
+        if outcome.fault and not world.kernel.faults:
+            raise Violation(f"what was deleted can't be erased: {outcome.fault}")
+        self.erased_to = max(self.erased_to, outcome.erased_to)
+        self.wants_segment = outcome.wants_segment
+        world.erased += outcome.records
 
 
 class SimulatedFollower:
@@ -261,6 +297,7 @@ class SimulatedFollower:
     def report(self, report: Report) -> None:
         self.fault, self.blocked, self.idle = report.fault, report.blocked, report.idle
         self.out_of_space = report.out_of_space
+        self.pending, self.oldest_ms = report.pending, report.oldest_ms
         self.heard = Kernel.current.clock.up
         if report.blocked:
             raise Violation("a file of the tree was given up as blocked")

@@ -4,7 +4,7 @@ import json
 
 from perstack_stored.journal.clock import CLOCK_STEP_MS
 from tests.simulation.clients import Ledger, Violation
-from tests.simulation.expected import DELETION, IMPORTED, JOB, Stored
+from tests.simulation.expected import DELETION, GAP, IMPORTED, JOB, Stored
 from tests.simulation.workload import KINDS, Value, job_of, op_of
 
 
@@ -113,3 +113,56 @@ def _check_deleted(records: list[Stored]) -> None:
             last = max(deleted.get((job, None), 0), deleted.get((job, found.get("runId")), 0))
             if last > begun[stored.session]:
                 raise Violation(f"position {stored.position} brings back what was deleted at {last}")
+
+
+def as_seen(stored: Stored, ledger: Ledger) -> Stored:
+    """A record as it was before it was erased: somebody must have been shown it.
+
+    Raises:
+        Violation: nobody was, or more than its value has changed.
+    """
+    if stored.kind != GAP:
+        return stored
+    seen = ledger.seen.get(stored.position)
+    if seen is None:
+        raise Violation(f"position {stored.position} was erased before anybody was shown it")
+    changed = seen._replace(kind=GAP, flags=0, payload=stored.payload)
+    if changed != stored or len(seen.payload) != len(stored.payload):
+        raise Violation(f"position {stored.position} was erased, and more of it has changed")
+    return seen
+
+
+def check_erased(records: list[Stored], ledger: Ledger) -> None:
+    """What was erased had been deleted, by the deletion that it names.
+
+    Raises:
+        Violation: something else was erased.
+    """
+    for stored in records:
+        if stored.kind != GAP:
+            continue
+        seen, by = ledger.seen[stored.position], json.loads(stored.payload)["removed"]
+        if by <= stored.position or by > len(records):
+            raise Violation(f"position {stored.position} was erased by what stands at {by}")
+        if not _removes(json.loads(records[by - 1].payload), seen):
+            raise Violation(f"position {stored.position} was erased, and {by} does not delete it")
+
+
+def removed_records(records: list[Stored]) -> list[Stored]:
+    """Records that are there, and were deleted."""
+    found = [(stored.position, json.loads(stored.payload)) for stored in records if stored.kind == DELETION]
+    return [
+        stored
+        for stored in records
+        if stored.kind not in {GAP, DELETION}
+        and any(position > stored.position and _removes(by, stored) for position, by in found)
+    ]
+
+
+def _removes(deletion: dict[str, str], stored: Stored) -> bool:
+    if stored.kind == DELETION:
+        return False
+    value = json.loads(stored.payload)
+    if value["id" if stored.kind == JOB else "jobId"] != deletion["jobId"]:
+        return False
+    return "runId" not in deletion or value.get("runId") == deletion["runId"]

@@ -42,7 +42,7 @@ from tests.simulation.disk import Disk, File
 from tests.simulation.expected import Projection, Stored
 from tests.simulation.kernel import Kernel
 from tests.simulation.processes import SEGMENT_BYTES, SimulatedFollower, SimulatedKeeper, stored_in
-from tests.simulation.promises import check_records
+from tests.simulation.promises import as_seen, check_erased, check_records, removed_records
 from tests.simulation.workload import Workload
 
 ROUNDS_MAX = 3_000
@@ -224,7 +224,7 @@ class World:
         self.workload = workload
         self.to_make = 0  # requests that the clients will still make up
         self.answers = 0
-        self.packed = 0
+        self.packed = self.erased = 0
         self.store = b""
         # What readers were shown before is on disk, so it is what the tree may hold.
         self.projection = Projection()
@@ -382,10 +382,22 @@ class World:
             elif what < 0.75:
                 server._projections.follow()
                 self.keeper.follow()
+                self._follow_erasing()
             elif what < 0.98:
                 self.run_tasks(random.randint(1, 12))
             else:
                 self._surprise()
+
+    def _follow_erasing(self) -> None:
+        """As `server.erasing.Erasing` does; the seed says when a segment may begin early."""
+        is_pending = self.index.pending > 0
+        with contextlib.suppress(OSError):
+            self.journal.allow_spares(allowed=not is_pending)
+        self.index.send_erased(self.keeper.erased_to)
+        if is_pending and self.keeper.wants_segment and self.random.random() < 0.3:
+            with contextlib.suppress(StorageFullError):
+                if self.journal.begin_segment():
+                    self.server._group_commit.answer_synced()
 
     def _send(self, client: Client) -> None:
         random = self.random
@@ -460,6 +472,7 @@ class World:
                 server._group_commit.collect_sync()
                 server._projections.follow()
                 self.keeper.follow()
+                self._follow_erasing()
                 self.run_tasks(50)
                 end = self.journal.mark
                 if (
@@ -486,7 +499,7 @@ class World:
 
     def show(self, records: Iterable[Stored]) -> None:
         """Records that readers can see now."""
-        for stored in records:
+        for stored in self._as_stored(records):
             self.ledger.show(stored)
             if stored.position > self.shown:
                 self.shown = stored.position
@@ -558,9 +571,15 @@ class World:
         with _quiet(self.kernel):
             reader = JournalReader(self.files, self.folders.journal)
             try:
-                return list(stored_in(reader.entries(reader.start(), self.journal.mark)))
+                found = list(stored_in(reader.entries(reader.start(), self.journal.mark)))
             finally:
                 reader.close()
+        check_erased(found, self.ledger)
+        return list(self._as_stored(found))
+
+    def _as_stored(self, records: Iterable[Stored]) -> Iterator[Stored]:
+        """Records as they were before they were erased: a reader was shown each of them."""
+        return (as_seen(stored, self.ledger) for stored in records)
 
     def check_end(self) -> None:
         """All promises, once everything has come to rest."""
@@ -576,6 +595,10 @@ class World:
             raise Violation(f"the tree is not what the journal says: {differ[:3]}")
         self._check_index(wanted)
         self._await_clean_cursor()
+        self._await_erased()
+        if self.records() != records:
+            raise Violation("erasing has changed what lives")
+        self._check_index(wanted)
         left = self.kernel.disk.find(STORED_NAME, "staging")
         if left is not None and not isinstance(left, File) and left.names:
             raise Violation(f"left in staging: {list(left.names)}")
@@ -587,6 +610,24 @@ class World:
                 return
             self.run_tasks(20)
         raise Violation(f"at rest the tree's cursor says {self._cursor()}, at {self.journal.mark.position}")
+
+    def _await_erased(self) -> None:
+        """When nothing is left to do, nothing is left of what was deleted."""
+        for _ in range(300):
+            if not self.index.pending:
+                break
+            self.server._projections.follow()
+            self.keeper.follow()
+            self._follow_erasing()
+            self.run_tasks(50)
+        else:
+            raise Violation(f"{self.index.pending} deletions are never erased")
+        with _quiet(self.kernel):
+            reader = JournalReader(self.files, self.folders.journal)
+            left = removed_records(list(stored_in(reader.entries(reader.start(), self.journal.mark))))
+            reader.close()
+        if left:
+            raise Violation(f"position {left[0].position} is there, and counts as erased")
 
     def _check_index(self, wanted: Projection) -> None:
         payloads = []

@@ -5,22 +5,31 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import pytest
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
+from perstack_stored.datadir.layout import DataDir
+from perstack_stored.index import deletions, summaries
 from perstack_stored.index.connection import connect
 from perstack_stored.index.deletions import pending_removals
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import erasing
-from perstack_stored.journal.entry_format import NO_SESSION, Record
+from perstack_stored.journal.entry_format import NO_SESSION, Record, record_places
 from perstack_stored.journal.packing import Logical
+from perstack_stored.journal.preallocation import SPARE_NAME
 from perstack_stored.journal.reader import Chain, segment_name
 from perstack_stored.journal.writer import Append
+from perstack_stored.keeper import eraser
+from perstack_stored.keeper.channel import JournalState, KeeperEnd
 from perstack_stored.model import gaps
-from perstack_stored.model.erasures import Erasures
-from tests.helpers.datadir import Base, JournalFolder, dumps, setting
+from perstack_stored.model.erasures import Erasures, Removal
+from perstack_stored.model.kinds import Kind
+from perstack_stored.tree.cursor import Cursor, save_cursor
+from tests.helpers.datadir import Base, JournalFolder, dumps, event, setting
 from tests.simulation.workload import KINDS, Value, Workload
+from tests.unit.keeper.test_pack import PACE
 
 BLOCK_BYTES = 1 << 12
 
@@ -63,7 +72,10 @@ def redaction(random: Random, n: int) -> Value:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Iterator[Base]:
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Base]:
+    """A base with small segments, and small spans: a span that is not noted is missed."""
+    for module in (deletions, summaries, eraser):
+        monkeypatch.setattr(module, "SPAN_POSITIONS", 4)
     base = Base(tmp_path, segment_bytes=1 << 13)
     yield base
     base.database.close()
@@ -72,8 +84,46 @@ def base(tmp_path: Path) -> Iterator[Base]:
     base.journal.close()
 
 
+class Line:
+    """The keeper's end of a line on which nothing new comes."""
+
+    def __init__(self, state: JournalState) -> None:
+        self.state = state
+
+
+class RunningKeeper:
+    """The keeper's rounds of erasing, beside an index and a tree that are past everything."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._datadir = DataDir(str(base.path), FileSystem(), base.folders)
+        self._eraser = eraser.Eraser(self._datadir, PACE, packs=True)
+
+    def run(self) -> eraser.Outcome:
+        base, position = self._base, self._base.index.place.position
+        save_cursor(FileSystem(), base.stored_dir, base.journal.store, Cursor(position, clean=True))
+        chain = Chain(FileSystem(), base.folder.fd)
+        state = JournalState(base.journal.mark.segment, position, erases=True)
+        try:
+            return self._eraser.run(chain, cast("KeeperEnd", Line(state)))
+        finally:
+            chain.close()
+
+
 def pending(base: Base) -> Erasures:
     return Erasures(one for one, _ in pending_removals(base.database, base.index.place.position))
+
+
+def removed_by(base: Base) -> list[int]:
+    """Positions of records that are there though they were deleted."""
+    select = "SELECT position, job, run, is_redaction FROM deletion"
+    every = Erasures(Removal(*row) for row in base.database.execute(select))
+    found = []
+    for entry in base.reader.entries(base.reader.start(), base.journal.mark):
+        for position, place in enumerate(record_places(entry.data, entry.header), entry.header.position):
+            if every.gap_for(position, place.kind, entry.data[place.start : place.start + place.length]):
+                found.append(position)
+    return found
 
 
 TABLES = (
@@ -103,7 +153,7 @@ def test_an_index_made_from_the_erased_journal_is_as_the_one_that_saw_the_record
     base: Base, tmp_path: Path, seed: int
 ) -> None:
     """Jobs, runs and redactions, erased between stores; what lives has the same bytes, the rest is gone."""
-    random, erased = Random(seed), 0
+    random, erased, keeper = Random(seed), 0, RunningKeeper(base)
     workload = Workload(random)
     payloads: dict[int, bytes] = {}
     for n in range(300):
@@ -115,13 +165,21 @@ def test_an_index_made_from_the_erased_journal_is_as_the_one_that_saw_the_record
         if random.random() < 0.1:
             base.follow()
         if random.random() < 0.03:
-            erased += erase(base.folder, pending(base), packed=random.random() < 0.5)
+            if random.random() < 0.3:
+                erased += erase(base.folder, pending(base), packed=random.random() < 0.5)
+            else:
+                outcome = keeper.run()
+                erased += outcome.records
+                base.index.note_erased(outcome.erased_to)
             base.reader.chain.drop_replaced()
     base.follow()
-    erased += erase(base.folder, pending(base))
-    assert erased > 50
+    assert base.journal.begin_segment()
+    last = keeper.run()
+    assert (last.fault, last.wants_segment, erased + last.records > 50) == ("", False, True)
     base.reader.chain.drop_replaced()
-    assert base.index.note_erased(base.index.place.position)
+    assert base.index.note_erased(last.erased_to)
+    for one in [*removed_by(base), *pending_removals(base.database, 10_000)]:
+        assert not one, "a record that was deleted is there"
     assert base.index.pending.deletions == 0
     fresh = IndexWriter(str(tmp_path / "fresh.sqlite"), base.folder.reader(), base.journal.store)
     fresh.apply(base.reader.entries(fresh.place, base.journal.mark))
@@ -132,3 +190,55 @@ def test_an_index_made_from_the_erased_journal_is_as_the_one_that_saw_the_record
     for stored in base.folder.read(base.journal.mark):
         assert stored.payload == payloads[stored.position] or gaps.decode(stored.payload).removed
     assert not base.ask("readAll", after=0)[1].get("gaps")
+
+
+def test_copies_that_recovery_left_are_erased(tmp_path: Path) -> None:
+    """They stand after the end of a segment, and again in the next one."""
+    folder = JournalFolder(tmp_path / "journal")
+    journal = folder.open()
+    journal.append([Append(NO_SESSION, 0, [Record(Kind.EVENT, 0, dumps(event(jobId="kept")))])])
+    journal.write([Append(NO_SESSION, 0, [Record(Kind.EVENT, 0, dumps(event(jobId="gone")))])])
+    again = folder.open()
+    assert again.recovered.kept
+    first = folder.segments()[0]
+    assert b'"gone"' in first.read_bytes()
+    erasures = Erasures([Removal(100, "gone", None, is_redaction=False)])
+    assert erase(folder, erasures) == 1
+    assert b'"gone"' not in first.read_bytes()
+    assert len(folder.read(again.mark)) == 2
+    again.close()
+
+
+def test_nothing_is_called_erased_while_the_log_of_the_index_holds_it(base: Base) -> None:
+    """A reader keeps it there for as long as its transaction lasts."""
+    base.store((Kind.EVENT, event()))
+    base.database.execute("BEGIN")
+    base.database.execute("SELECT count(*) FROM run").fetchone()
+    position = base.store((Kind.DELETION, {"jobId": "job-1"}))
+    assert not base.index.note_erased(position)
+    assert base.index.pending.deletions == 1
+    base.database.execute("COMMIT")
+    assert base.index.note_erased(position)
+    assert base.index.pending.deletions == 0
+    base.database.execute("PRAGMA cache_size = 0")
+    assert b"run-1" not in Path(base.index_path).read_bytes()
+
+
+def test_no_file_with_old_bytes_is_used_while_some_must_go(tmp_path: Path) -> None:
+    """One that waits is removed, one that is ready is made again; later files may be used again."""
+    folder = JournalFolder(tmp_path / "journal")
+    journal = folder.open()
+    (folder.path / SPARE_NAME).write_bytes(b"PSTKJNL1 old bytes".ljust(1 << 14, b"!"))
+    journal.allow_spares(allowed=False)
+    journal.offer_spare()
+    assert SPARE_NAME not in folder.snapshot()
+    (folder.path / SPARE_NAME).write_bytes(b"PSTKJNL1 old bytes".ljust(1 << 14, b"!"))
+    flags = []
+    for allowed in (False, True):
+        journal.allow_spares(allowed=allowed)
+        journal.offer_spare()
+        assert journal.begin_segment()
+        flags.append(journal.is_recycled)
+        (folder.path / SPARE_NAME).write_bytes(b"PSTKJNL1 old bytes".ljust(1 << 14, b"!"))
+    assert flags == [False, True]
+    journal.close()
