@@ -104,7 +104,7 @@ for kind in service timer; do
 done
 put "$here/systemd/sysusers.conf" "$PREFIX/lib/sysusers.d/perstack-stored.conf"
 put "$here/systemd/tmpfiles.conf" "$PREFIX/lib/tmpfiles.d/perstack-stored.conf"
-for file in README.md perstack-stored.toml grafana-dashboard.json systemd/network.conf systemd/mirror.conf systemd/inspect.service prometheus/alerts.yml \
+for file in README.md perstack-stored.toml grafana-dashboard.json systemd/network.conf systemd/mirror.conf systemd/replication.conf systemd/inspect.service prometheus/alerts.yml \
     prometheus/scrape.yml; do
     put "$here/$file" "$PREFIX/share/doc/perstack-stored/$(basename "$file")"
 done

@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "launcher server offline",
         "startup",
         "tree_import",
-        "projection keeper mirror",
+        "projection keeper mirror replication",
         "transport store read",
         "tree",
         "index",

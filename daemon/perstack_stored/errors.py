@@ -121,6 +121,12 @@ class JournalFailedError(StoredError):
     """A write or sync of the journal failed. The process must end: what is on disk is unknown."""
 
 
+class StreamFailedError(StoredError):
+    """The replicated log lacks a message, or has another history. The process must end: none is skipped."""
+
+    exit_status = 78
+
+
 class GateFailedError(StoredError):
     """The ZAP handler failed. The process must end: clients can't be authenticated."""
 

@@ -4,10 +4,11 @@ import structlog
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import DataDir
+from perstack_stored.errors import ConfigError
 from perstack_stored.index.connection import position_of
 from perstack_stored.journal.deletion_guards import DeletionGuards
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import JournalOptions, JournalWriter
+from perstack_stored.journal.writer import History, JournalOptions, JournalWriter
 from perstack_stored.progress import Working, no_progress
 from perstack_stored.tree.cursor import Cursor, load_cursor, save_cursor
 from perstack_stored.tree_import.first_start import import_tree, import_wanted
@@ -22,14 +23,22 @@ def known_position(datadir: DataDir, store: bytes) -> int:
 
 
 def open_journal(
-    datadir: DataDir, sessions: Sessions, settings: Settings, working: Working = no_progress
+    datadir: DataDir,
+    sessions: Sessions,
+    settings: Settings,
+    working: Working = no_progress,
+    history: History | None = None,
 ) -> JournalWriter:
-    """Open the journal, and log what recovery found."""
+    """Open the journal, and log what recovery found; see `JournalWriter` for errors.
+
+    Raises:
+        ConfigError: the journal is part of a replicated log, and is opened by itself, or the other way.
+    """
     journal = JournalWriter(
         datadir.files,
         datadir.folders.journal,
         sessions,
-        JournalOptions(settings.segment_bytes, settings.first_segment_bytes),
+        JournalOptions(settings.segment_bytes, settings.first_segment_bytes, history=history),
         known_position=lambda store: known_position(datadir, store),
         working=working,
     )
@@ -49,6 +58,8 @@ def open_journal(
 def import_at_first_start(datadir: DataDir, journal: JournalWriter, working: Working = no_progress) -> None:
     """Import a tree older than the journal; after it, the cursor says what the start must wait for."""
     imported = import_wanted(datadir, journal)
+    if imported and journal.is_shared:
+        raise ConfigError("the base has a tree, and a replicated journal begins empty: use an empty base")
     if imported:
         import_tree(datadir, journal, working)
     if imported or not journal.mark.position:

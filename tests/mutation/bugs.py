@@ -193,8 +193,8 @@ _BUGS = (
     _Bug(
         "a deletion that found the disk full guards",
         "store/commit.py",
-        "for key, guard in reversed(self._guards_before):",
-        "for key, guard in ():",
+        "        self.guards.take_back()\n",
+        "",
     ),
     _Bug(
         "a replayed deletion removes files of later records",

@@ -30,6 +30,7 @@ from . import status as status_cli
 from . import tree as tree_cli
 from .options import read_config, read_settings, with_settings
 from .output import Commands, complain, say
+from .stream import stream
 from .tree import EXEC_FAILED_STATUS
 
 _log = structlog.get_logger()
@@ -468,3 +469,6 @@ def exec_(sources: Sources, command: tuple[str, ...], drain_seconds: float) -> N
     if sources.path is not None:
         os.environ[CONFIG_VARIABLE] = sources.path  # for the daemon
     tree_cli.run(found, command, drain_seconds)
+
+
+main.add_command(stream)

@@ -124,6 +124,14 @@ class Settings:
         "GROUP",
         reloads=True,
     )
+    journal: str = _word(
+        "a replicated log that orders the records of daemons on many machines; else this machine alone does",
+        "nats://HOST[:PORT],…/STREAM",
+    )
+    nats_credentials: str = _word("file with the credentials of the daemon's user at the servers", "FILE")
+    strict_reads: bool = _flag(
+        "with a replicated log: a read sees all that any daemon has acknowledged", default=True
+    )
     delete_guard_seconds: int = _setting(
         86_400, "a deleted job or run takes no stores of sessions that began before, for so long", 0
     )

@@ -43,3 +43,15 @@ class JournalClock:
             if leapt > CLOCK_STEP_MS:
                 _log.warning("clock_leapt", by_ms=round(leapt), time=now)
         self._clock_at = now, up
+
+
+class LogClock(JournalClock):
+    """The time of a replicated log: that of the message applied last. It never goes back."""
+
+    def follow(self, time_ms: int) -> None:
+        """Go on to the time of a message."""
+        self._time_ms = max(self._time_ms, time_ms)
+
+    def now_ms(self) -> int:
+        """The log's time in ms since 1970."""
+        return self._time_ms

@@ -47,16 +47,34 @@ class DeletionGuards:
 
     def __init__(self, *, guard_seconds: int = GUARD_SECONDS, guards_max: int = GUARDS_MAX) -> None:
         self._guards: OrderedDict[Key, Guard] = OrderedDict()
+        # Of a batch that is not in the journal yet. The head of a segment must not repeat them: a crash may
+        # still lose their deletions.
+        self._planned: dict[Key, Guard] = {}
         self._keep_ms = guard_seconds * 1000
         self._guards_max = guards_max
         self.ended_early = 0
 
     def __len__(self) -> int:
-        return len(self._guards)
+        return len(self._guards) + len(self._planned)
 
     def clear(self) -> None:
         """Forget all."""
         self._guards.clear()
+        self._planned.clear()
+
+    def plan(self, key: Key, guard: Guard) -> None:
+        """Guard a deletion that is about to be written, against what follows it in its batch."""
+        self._planned[key] = guard
+
+    def written(self) -> None:
+        """Note that the deletions that were planned are in the journal."""
+        for key, guard in self._planned.items():
+            self.put(key, guard)
+        self._planned.clear()
+
+    def take_back(self) -> None:
+        """Forget what was planned: it was not written."""
+        self._planned.clear()
 
     def get(self, key: Key) -> Guard | None:
         """The guard of a job or run."""
@@ -87,7 +105,7 @@ class DeletionGuards:
             Refusal: DELETED.
         """
         for name, field in (("", "jobId"), (run, "runId")):
-            guard = self._guards.get((job, name))
+            guard = self._planned.get((job, name)) or self._guards.get((job, name))
             if guard is not None and guard.position > begun:
                 what = "run" if name else "job"
                 raise Refusal(
@@ -95,6 +113,11 @@ class DeletionGuards:
                     f"the {what} was deleted at position {guard.position}, after this session began",
                     field,
                 )
+
+    @property
+    def newest(self) -> int:
+        """Position of the newest guard; 0 if there is none."""
+        return next(reversed(self._guards.values())).position if self._guards else 0
 
     # --- snapshot ----------------------------------------------------------------------------------
 

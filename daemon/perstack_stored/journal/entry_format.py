@@ -64,11 +64,12 @@ class EntryType(IntEnum):
     PACKED_SESSIONS = 4  # as SESSIONS, in fewer bytes: see session_snapshot.py
     CURSORS = 5  # changes of named cursors, or all at the head: see cursors.py; takes no position
     GUARDS = 6  # deletions that old sessions must not undo: see deletion_guards.py
+    LOG = 7  # place in a replicated log that is applied: see log_place.py; takes no position
 
 
 _RECORDS = int(EntryType.RECORDS)
 SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
-BEFORE_NEXT = SNAPSHOTS | {int(EntryType.GUARDS), int(EntryType.CURSORS)}
+BEFORE_NEXT = SNAPSHOTS | {int(EntryType.GUARDS), int(EntryType.CURSORS), int(EntryType.LOG)}
 """Types of entries that have the position of the record after them."""
 _TYPES = frozenset({int(type) for type in EntryType})
 ATOMIC = 1  # flag of an entry: its records were stored all or none, and are restored all or none

@@ -72,6 +72,10 @@ class Epochs:
         """Begin a new epoch after a position; epochs that would begin later are dropped."""
         self._add(Epoch(position + 1, self._number + 1, secrets.token_bytes(len(NO_SESSION))))
 
+    def share(self, stream: bytes) -> None:
+        """Be in the one epoch of a replicated log, whose id is that of the stream."""
+        self._add(Epoch(1, 1, stream))
+
     def _add(self, epoch: Epoch) -> None:
         epochs = self._epochs
         while epochs and epochs[-1].first >= epoch.first:

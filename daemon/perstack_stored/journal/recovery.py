@@ -177,6 +177,9 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
     if found.type == EntryType.CURSORS:
         sessions.cursors.replay(entry.data[entry_format.ENTRY_HEADER_BYTES :])
         return
+    if found.type == EntryType.LOG:
+        sessions.replay_log(entry.data[entry_format.ENTRY_HEADER_BYTES :], found.time_ms)
+        return
     places = entry_format.record_places(entry.data, found)  # refuses records of a newer format
     for number, place in enumerate(places):
         if place.kind == Kind.DELETION:

@@ -45,5 +45,6 @@ def snapshots_of(sessions: Sessions) -> list[tuple[EntryType, bytes]]:
     more = [
         (EntryType.GUARDS, sessions.guards_snapshot()),
         (EntryType.CURSORS, sessions.cursors.snapshot()),
+        (EntryType.LOG, sessions.log_snapshot()),
     ]
     return [(session_snapshot.entry_type(data), data), *((type, data) for type, data in more if data)]

@@ -17,9 +17,10 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.shares import NOBODY, Client, Owned
 
-from . import session_snapshot
+from . import log_place, session_snapshot
 from .cursors import Cursors
 from .deletion_guards import DeletionGuards
+from .log_place import NO_STREAM, LogPlace
 from .position_runs import PositionRun, PositionRuns
 
 RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 MiB at the head of a segment
@@ -117,6 +118,7 @@ class Sessions:
         gave_way: count of sessions whose positions were forgotten early to make room for others.
         guards: deletions that stores of sessions from before must not undo.
         cursors: named cursors; they are kept as the sessions are.
+        log: the place in a replicated log that is applied.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Sessions:
     ) -> None:
         self.guards = guards or DeletionGuards()
         self.cursors = Cursors()
+        self.log = LogPlace()
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._owned: Owned[bytes] = Owned()
         self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # sessions that have stored nothing
@@ -393,6 +396,16 @@ class Sessions:
         ]
         return self.guards.snapshot(begun)
 
+    def log_snapshot(self) -> bytes:
+        """Encode the place in the log for the head of a segment; nothing without a log."""
+        return b"" if self.log.stream == NO_STREAM else log_place.encode(self.log)
+
+    def replay_log(self, data: bytes | memoryview, time_ms: int) -> None:
+        """Replay an entry with a place in the log."""
+        self.log, refused = log_place.decode(data)
+        for session, through in refused:
+            self.pass_over(session, through, time_ms)
+
     def restore_guards(self, data: bytes | memoryview) -> None:
         """Replace the deletion guards by a snapshot whose checksum was tested; the sessions are restored."""
         for key, begun in self.guards.restore(data).items():
@@ -410,6 +423,7 @@ class Sessions:
         self._owned, self._outlined = Owned(), Owned()
         self.guards.clear()
         self.cursors.clear()
+        self.log = LogPlace()
         self._runs = 0
         for key, written, used_ms, runs in session_snapshot.decode(data):
             if not written:

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
-from perstack_stored.errors import JournalFailedError, StorageFullError
+from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.progress import Working, no_progress
 
 from . import entry_format
-from .clock import JournalClock
+from .clock import JournalClock, LogClock
 from .entry_format import EntryFields, EntryType, Record, SegmentHeader
 from .epochs import Epoch
+from .log_place import NO_STREAM
 from .preallocation import NEXT_NAME, SPARE_NAME, Prepared, SegmentPreallocator, fill, write_zeros
 from .reader import JournalReader, LogPosition, segment_name
 from .recovery import Recovered, recover, refuse_lost_end
@@ -30,6 +31,7 @@ from .sessions import Sessions
 
 NEW_NAME = "new.segment.part"
 GROWTH_BYTES = 1 << 20
+_CURSORS, _LOG = EntryType.CURSORS, EntryType.LOG
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,18 +48,32 @@ class Append(NamedTuple):
     time_ms: int = 0
 
 
+class History(NamedTuple):
+    """A history that journals on many machines share: all give the same positions and epochs.
+
+    Attributes:
+        store: id of the store, 16 bytes.
+        stream: id of the log that orders it, 16 bytes.
+    """
+
+    store: bytes
+    stream: bytes
+
+
 class JournalOptions(NamedTuple):
-    """How segments are preallocated.
+    """How segments are preallocated, and whose history they hold.
 
     Attributes:
         segment_bytes: size of a segment that is filled with zeros ahead of its use.
         first_segment_bytes: the same for the segment of the start, when no client can be served yet.
         ahead: prepare the next segment in a thread, before it is needed.
+        history: the history that the journal shares with others; else it begins its own.
     """
 
     segment_bytes: int
     first_segment_bytes: int
     ahead: bool = True
+    history: History | None = None
 
 
 class JournalWriter:
@@ -84,6 +100,7 @@ class JournalWriter:
             working: called at each entry of the recovery.
 
         Raises:
+            ConfigError: the journal belongs to another history.
             DamageError: bytes that were proven to be on disk have changed.
             LostEndError: the journal ends before `known_position`; nothing was changed.
             StorageFullError: there is no room to begin.
@@ -99,15 +116,22 @@ class JournalWriter:
         self._number = self._salt = self._offset = self._capacity = 0
         self.is_recycled = False  # the open segment's file held an older one
         self._synced = LogPosition(0, 0, 0)
+        history = options.history
         found = recover(files, dir_fd, sessions, working)
         self.recovered: Recovered = found
         refuse_lost_end(found, known_position)
-        self.store = found.store or uuid.uuid4().bytes
-        self.clock = JournalClock(found.time_ms)
+        self.store = found.store or (uuid.uuid4().bytes if history is None else history.store)
+        self.clock = JournalClock(found.time_ms) if history is None else LogClock(found.time_ms)
         self._position: int = found.position
         self._ends = dict(found.ends)
         self.epochs = found.epochs
-        self.epochs.begin(found.position)
+        self.is_shared = history is not None
+        if history is None:
+            if sessions.log.stream != NO_STREAM:
+                raise ConfigError("this base is part of a replicated log: it needs the setting journal")
+            self.epochs.begin(found.position)
+        else:
+            self._join(history)
         self._preparer = SegmentPreallocator(
             files, dir_fd, options.segment_bytes, FILE_MODE, ahead=options.ahead
         )
@@ -158,12 +182,18 @@ class JournalWriter:
         self.sync()
         return firsts
 
-    def write(self, batch: Sequence[Append], cursors: entry_format.Buffer = b"") -> list[int]:
+    def write(
+        self,
+        batch: Sequence[Append],
+        cursors: entry_format.Buffer = b"",
+        log: entry_format.Buffer = b"",
+    ) -> list[int]:
         """Write a batch; its records get the positions after the last one. It is not synced yet.
 
         Args:
             batch: the records.
             cursors: changes of named cursors, encoded; they go with the batch.
+            log: the place in a replicated log after the batch, encoded; it is written after the batch.
 
         Returns:
             the position of the first record of each item of the batch.
@@ -173,8 +203,9 @@ class JournalWriter:
             JournalFailedError: writing failed; the process must end.
         """
         room = sum([entry_format.entry_size(item.records) for item in batch])
-        if cursors:
-            room += entry_format.padded(entry_format.ENTRY_HEADER_BYTES + len(cursors))
+        states = [(type, data) for type, data in ((_CURSORS, cursors), (_LOG, log)) if data]
+        for _, data in states:
+            room += entry_format.padded(entry_format.ENTRY_HEADER_BYTES + len(data))
         self._make_room(room)
         time_ms = self.clock.now_ms()
         synced = self._synced.offset
@@ -194,11 +225,9 @@ class JournalWriter:
             buffers += encoded
             offset += size
             position += len(records)
-        if cursors:
+        for type, data in states:
             encoded, size = entry_format.encode_entry(
-                self._salt,
-                [Record(0, 0, cursors)],
-                EntryFields(position + 1, time_ms, synced, type=EntryType.CURSORS),
+                self._salt, [Record(0, 0, data)], EntryFields(position + 1, time_ms, synced, type=type)
             )
             buffers += encoded
             offset += size
@@ -392,6 +421,16 @@ class JournalWriter:
         self._synced = self.written
 
     # --- start -------------------------------------------------------------------------------------
+
+    def _join(self, history: History) -> None:
+        """Go on in a shared history, whose records all belong to one epoch."""
+        place, position = self._sessions.log, self._position
+        if self.store != history.store or place.stream not in {NO_STREAM, history.stream}:
+            raise ConfigError("this base belongs to another history than the stream: use another base")
+        if position and place.stream == NO_STREAM:
+            raise ConfigError("this base has a history of its own: a replicated journal needs an empty base")
+        self.epochs.share(history.stream)
+        self._sessions.log = place._replace(stream=history.stream)
 
     def _resume(self, found: Recovered) -> None:
         """Go on after a clean stop, over its mark, which may never have reached the disk."""

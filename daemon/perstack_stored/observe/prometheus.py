@@ -42,6 +42,7 @@ class Metrics(Collector):
         yield from self._workers(stats)
         yield from _mirror(stats["mirror"])
         yield _gauge("copy_fault", "1 if a copy of a mirror can't follow it.", bool(stats["copy"]["fault"]))
+        yield from _replication(stats["replication"])
         yield from self._processes()
 
     def _requests(self, stats: dict[str, Any]) -> Iterator[Metric]:
@@ -213,6 +214,13 @@ def _queues(stats: dict[str, Any]) -> Iterator[Metric]:
         GaugeMetricFamily, "cursor_lag_records", "Records after a named cursor, of the 100 furthest back.",
         ("cursor",), {(name,): lag for name, lag in cursors["lagRecords"].items()},
     )  # fmt: skip
+
+
+def _replication(log: dict[str, Any]) -> Iterator[Metric]:
+    yield _gauge("replication_lag_messages", "Messages of the log not applied here.", log["lagMessages"])
+    yield _gauge("replication_connected", "1 if the log's servers can be reached.", float(log["connected"]))
+    yield _gauge("replication_in_flight", "Messages on their way into the log.", log["inFlight"])
+    yield _counter("replication_resent", "Messages sent again.", log["resent"])
 
 
 def _mirror(mirror: dict[str, Any]) -> Iterator[Metric]:

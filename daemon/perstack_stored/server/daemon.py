@@ -46,6 +46,7 @@ from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.read.executor import ReadExecutor, ReadLimits
+from perstack_stored.replication.setup import Replication, replication_of
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
 from perstack_stored.transport import binding
 from perstack_stored.transport.endpoints import Endpoints
@@ -136,6 +137,7 @@ class Daemon:
             require_library()
         self._rules = rules_of(settings)
         self._ways = FileSystemFeatures()
+        self._replication: Replication | None = None
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -153,7 +155,8 @@ class Daemon:
         modes = TreeModes(settings.file_mode, settings.folder_mode)
         umask_for(modes)
         files = FileSystem()
-        sessions = make_sessions(settings)
+        replication = replication_of(settings, self._notifier.working)
+        sessions = make_sessions(settings) if replication is None else replication.sessions()
         with _naming(f"can't use {self._base} as a base"):
             set_up(self._base, settings.folder_mode)
             os.umask(0o077)  # from here on files are the daemon's alone; the tree worker sets its own
@@ -164,8 +167,12 @@ class Daemon:
             lock.say(role="daemon", endpoints=list(self._endpoints))
             refuse_unfinished(files, folders.stored)
             self._ways = probe(files, folders, self._base)
-            journal = open_journal(datadir, sessions, settings, self._notifier.working)
+            history = None if replication is None else replication.history
+            journal = open_journal(datadir, sessions, settings, self._notifier.working, history)
+            if replication is not None:
+                replication.refuse_lost(sessions.log)
             import_at_first_start(datadir, journal, self._notifier.working)
+        self._replication = replication
         self._serve(datadir, journal, sessions, lock, started)
         lock.release()
         _log.info("stopped", position=journal.mark.position)
@@ -218,6 +225,7 @@ class Daemon:
                     else Retention(datadir, settings, journal.clock.now_ms),
                     copying=copying,
                     mirror=mirror,
+                    replication=self._replication,
                 )
             )
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,7 @@
 """Dispatch: a store goes to the group commit, a read to the read threads, the loop answers the rest."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -21,7 +22,7 @@ from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.read.window_reader import RECORDS_MAX as NEAR_THE_END_RECORDS
 from perstack_stored.store.cursor_requests import cursor_request
-from perstack_stored.store.group_commit import GroupCommit
+from perstack_stored.store.group_commit import GroupCommit, HeldRead
 from perstack_stored.store.requests import Payload, open_request
 
 from .parts import ServerParts
@@ -165,6 +166,35 @@ class RequestDispatcher:
     def _read(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None
         arguments = check_arguments(header.op, frames.decode_arguments(body))
+        since = time.monotonic()
+        if header.op == "readPart" or not self._hold(
+            envelope, header, since, lambda: self._start_read(envelope, header, arguments, since)
+        ):
+            self._start_read(envelope, header, arguments, since)
+
+    def _hold(
+        self, envelope: Envelope, header: RequestHeader, since: float, start: Callable[[], None]
+    ) -> bool:
+        """Whether a request waits for what other daemons have stored; `start` is called after that."""
+        if not self._group_commit.holds:
+            return False
+        assert header.id is not None
+        client = self._peers.client(envelope[0])
+        deadline = _deadline(header, since)
+
+        def go_on() -> None:
+            try:
+                start()
+            except Refusal as refusal:
+                self.refuse(envelope, header.id, refusal, header.op)
+
+        self._group_commit.hold(HeldRead(envelope, header.id, header.op, client, deadline, go_on))
+        return True
+
+    def _start_read(
+        self, envelope: Envelope, header: RequestHeader, arguments: dict[str, Any], now: float
+    ) -> None:
+        assert header.id is not None
         if self._peers.must_mask(envelope[0]):
             arguments["masked"] = True
         if header.op == "readAll":
@@ -173,10 +203,7 @@ class RequestDispatcher:
                 arguments, self._journal.store.hex(), self._journal.mark.position, self._journal.epochs
             )
         check_as_of(arguments, self._journal.mark.position)
-        now = time.monotonic()
-        deadline = None
-        if header.timeoutMs is not None:
-            deadline = now + max(0, min(header.timeoutMs, 2**31)) / 1000
+        deadline = _deadline(header, now)
         # Stores in the queue are not acknowledged yet: the read must see only what is synced now.
         position = self._journal.mark.position
         peer, client = self._peers.of(envelope[0]), self._peers.client(envelope[0])
@@ -208,6 +235,12 @@ class RequestDispatcher:
     def _set_cursor(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
         assert header.id is not None
         arguments = check_arguments(header.op, frames.decode_arguments(body))
+        since = time.monotonic()
+        if not self._hold(envelope, header, since, lambda: self._admit_cursor(envelope, header, arguments)):
+            self._admit_cursor(envelope, header, arguments)
+
+    def _admit_cursor(self, envelope: Envelope, header: RequestHeader, arguments: dict[str, Any]) -> None:
+        assert header.id is not None
         journal = self._journal
         check_history(arguments, journal.store.hex(), journal.mark.position, journal.epochs, "position")
         client = self._peers.client(envelope[0])
@@ -257,3 +290,8 @@ class RequestDispatcher:
         self._committer.counter.note(header.op)
         frame = frames.read_answer(header.id, body, position=self._journal.mark.position)
         self._endpoints.send(envelope, frame)
+
+
+def _deadline(header: RequestHeader, since: float) -> float | None:
+    """The monotonic time at which a request that came in at `since` is given up."""
+    return None if header.timeoutMs is None else since + max(0, min(header.timeoutMs, 2**31)) / 1000

@@ -220,10 +220,14 @@ class Server:
 
     def _release_reads(self) -> None:
         """Start the reads that the index is ready for, and refuse those that waited too long."""
+        now = time.monotonic()
+        if self._group_commit.holds and now >= self._next_expiry:
+            unanswered = Refusal(ErrorCode.DEADLINE, "the replicated log did not answer in time")
+            for held in self._group_commit.take_expired(now):
+                self._dispatcher.refuse(held.envelope, held.id, unanswered, held.op)
         if not self._waiting:
             return
         self._waiting.release(self._projections.indexed)
-        now = time.monotonic()
         if now >= self._next_expiry:
             self._next_expiry = now + _HOUSEKEEPING_SECONDS
             late = Refusal(ErrorCode.DEADLINE, "the index did not reach the needed position in time")

@@ -15,6 +15,7 @@ from perstack_stored.observe.systemd import Notifier
 from perstack_stored.protocol.messages import Message, Reply, ReplySink, RoutingId
 from perstack_stored.read.requests import ReadRequest
 from perstack_stored.read.waiting import Reads
+from perstack_stored.replication.setup import Replication
 
 from .copying import Copying, NoCopying
 from .retention import NoRetention, Retention
@@ -313,6 +314,7 @@ class ServerParts:
         retention: deletes the jobs that the settings don't keep.
         mirror: ships the journal to a bucket.
         copying: appends what was fetched from a bucket, in a daemon that serves a copy.
+        replication: the log that this daemon shares with others, if it does.
     """
 
     base: str
@@ -331,3 +333,4 @@ class ServerParts:
     retention: Retention | NoRetention = field(default_factory=NoRetention)
     mirror: Mirror = field(default_factory=NoMirror)
     copying: Copying | NoCopying = field(default_factory=NoCopying)
+    replication: Replication | None = None

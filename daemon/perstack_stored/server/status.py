@@ -42,12 +42,15 @@ class StatusReporter:
         self._copying = parts.copying
         self._retention = parts.retention
         self._index, self._tree = parts.projections
+        # A replicated journal judges no expectations yet.
+        self._left_out = frozenset[str]() if parts.replication is None else frozenset({"expect"})
         self._started = time.monotonic()
         self._line_at = self._started, self._journal.mark.position
 
     def hello(self, header: RequestHeader, access: str, *, may_delete: bool) -> dict[str, Any]:
         """The body of the answer to `hello`, wire.md section 4.5."""
         settings = self._settings
+        most = self._group_commit.request_bytes_max
         epoch = self._journal.epochs.at(self._journal.mark.position)
         hello: dict[str, Any] = {
             "server": "perstack-stored",
@@ -58,11 +61,11 @@ class StatusReporter:
             **({} if epoch is None else {"epoch": epoch}),
             "access": access,
             "mayDelete": may_delete,
-            "features": list(FEATURES),
+            "features": [name for name in FEATURES if name not in self._left_out],
             "window": {"records": settings.window_records, "bytes": settings.window_bytes},
             "limits": {
-                "frameBytes": settings.frame_bytes_max,
-                "valueBytes": settings.value_bytes_max,
+                "frameBytes": min(settings.frame_bytes_max, most),
+                "valueBytes": min(settings.value_bytes_max, most),
                 "answerBytes": settings.answer_bytes,
                 "batchItems": settings.batch_items_max,
                 "headerBytes": frames.HEADER_BYTES_MAX,
@@ -121,6 +124,7 @@ class StatusReporter:
             "connections": self._endpoints.connections(),
             "sessions": len(self._sessions),
             "cursors": self._cursors(mark.position),
+            "replication": self._group_commit.describe(),
             "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
             "mirror": self._mirror_state(),

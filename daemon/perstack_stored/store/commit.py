@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
-from perstack_stored.journal.deletion_guards import BEGINS_NOW, Guard, Key
+from perstack_stored.journal.deletion_guards import BEGINS_NOW, Guard
 from perstack_stored.journal.entry_format import ATOMIC, NO_SESSION, Record
 from perstack_stored.journal.sessions import NEW, Session, Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
@@ -35,7 +35,9 @@ class _Group(NamedTuple):
     first: int
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
+    """A request that was admitted, and what becomes of its items."""
+
     request: StoreRequest
     session: Session | None
     last_before: int
@@ -51,13 +53,13 @@ class Committer:
         self.journal = journal
         self._sessions = sessions
         self.guards = sessions.guards
-        self._guards_before: list[tuple[Key, Guard | None]] = []  # of a batch that is not written yet
         self._quiet: set[str] = set()  # jobs that are watched, and of which nothing came since
         self.stored: Counter[int] = Counter()  # records by kind
         self.repeated = 0
         self.refused: Counter[str] = Counter()  # by code
         self.counter = RequestCounter()
         self.fences = Fences(journal)
+        self._check_value: Callable[[int, Payload], object] = value_check.check
         self._planned = 0  # while the fences are active: the position of the last record planned
 
     def commit(
@@ -69,10 +71,9 @@ class Committer:
             JournalFailedError: no store may be answered; the process must end.
         """
         replies: list[Reply] = []
-        plans: list[_Plan] = []
+        plans: list[Plan] = []
         appends: list[Append] = []
         now_ms, now = self.journal.clock.now_ms(), time.monotonic()
-        self._guards_before.clear()
         self.guards.expire(now_ms)
         self._planned = self.journal.written.position
         for request in requests:
@@ -89,6 +90,7 @@ class Committer:
             replies += [(one.envelope, self.refuse(one.id, full, one.op)) for one, _ in done]
             return replies + self._undo(plans, str(error))
         cursors.written()
+        self.guards.written()
         for one, answer in done:
             self.counter.note(one.op)
             replies.append((one.envelope, answer))
@@ -118,7 +120,7 @@ class Committer:
         self.counter.note(op, refusal.code.value)
         return frames.error_answer(id, refusal)
 
-    def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int, now: float) -> _Plan:
+    def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int, now: float) -> Plan:
         if request.expect is not None:
             self.fences.prepare()
         session, last_before, repeats = self._admit(request, now_ms, now)
@@ -127,20 +129,20 @@ class Committer:
         begun = BEGINS_NOW
         if session is not None:
             if session.begun == NEW:
-                # A session that is not known, and does not begin with its first number, is an old one.
-                session.begun = self._position_after(appends) if request.seq == 1 else 0
+                session.begun = self._begun(request, appends)
             begun = session.begun
         noting = self.fences.active
-        is_plain = request.refusals is None and not self.guards and not self._quiet and not noting
+        is_plain = self._is_plain(request) and not noting
         refusals: dict[int, Refusal] = {}
         groups: list[_Group] = []
         records: list[Record] = []
         owners: dict[int, Owner] = {}
+        check = self._check_value
         for i in range(repeats, len(items)):
             kind, payload = items[i]
             try:
                 if is_plain and kind != _DELETION:
-                    value_check.check(kind, payload)
+                    check(kind, payload)
                 else:
                     owners[i] = self._check(request, i, begun)
             except Refusal as refusal:
@@ -155,12 +157,23 @@ class Committer:
                 flags = ATOMIC if request.atomic else 0
                 appends.append(Append(key, request.seq + i if request.key else 0, records, flags))
             records.append(Record(kind, 0, payload))
-        plan = _Plan(request, session, last_before, repeats, refusals, groups)
+        plan = Plan(request, session, last_before, repeats, refusals, groups)
         if noting:
             self._fence(plan, appends, owners)
         if groups and items[0][0] == _DELETION:
             self._guard(items[0][1], self._position_after(appends), now_ms)
         return plan
+
+    def _begun(self, request: StoreRequest, appends: Sequence[Append]) -> int:
+        """The position after which a session begins whose first store this is.
+
+        One that is not known, and does not begin with its first number, is an old one: 0.
+        """
+        return self._position_after(appends) if request.seq == 1 else 0
+
+    def _is_plain(self, request: StoreRequest) -> bool:
+        """Whether the check of a value says all, so that nobody needs to know its job."""
+        return request.refusals is None and not self.guards and not self._quiet
 
     def _admit(self, request: StoreRequest, now_ms: int, now: float) -> tuple[Session | None, int, int]:
         """Take the numbers of a store; returns its session, the last number before, and its repeats."""
@@ -180,7 +193,7 @@ class Committer:
             raise
         return session, last_before, repeats
 
-    def _fence(self, plan: _Plan, appends: list[Append], owners: dict[int, Owner]) -> None:
+    def _fence(self, plan: Plan, appends: list[Append], owners: dict[int, Owner]) -> None:
         """Refuse what does not find what it expects; note who stores the rest."""
         request, groups = plan.request, plan.groups
         key = request.key or NO_SESSION
@@ -266,23 +279,25 @@ class Committer:
         if deletion.is_redaction:
             return  # the run goes on
         key = (deletion.jobId, deletion.runId or "")
-        self._guards_before.append((key, self.guards.get(key)))
-        self.guards.put(key, Guard(position, now_ms))
+        self.guards.plan(key, Guard(position, now_ms))
 
-    def _undo(self, plans: list[_Plan], reason: str) -> list[Reply]:
+    def _undo(self, plans: list[Plan], reason: str) -> list[Reply]:
         """Undo the admission of a batch that was not written."""
-        self.fences.forget()
-        for plan in reversed(plans):
-            if plan.session is not None:
-                plan.session.last = plan.last_before
-        for key, guard in reversed(self._guards_before):
-            self.guards.put(key, guard)
+        self._take_back(plans)
         refusal = Refusal(ErrorCode.STORAGE_FULL, reason)
         return [
             (plan.request.envelope, self.refuse(plan.request.id, refusal, plan.request.op)) for plan in plans
         ]
 
-    def _answer(self, plan: _Plan, firsts: list[int]) -> bytes:
+    def _take_back(self, plans: list[Plan]) -> None:
+        """Take back what was planned."""
+        self.fences.forget()
+        for plan in reversed(plans):
+            if plan.session is not None:
+                plan.session.last = plan.last_before
+        self.guards.take_back()
+
+    def _answer(self, plan: Plan, firsts: list[int]) -> bytes:
         request = plan.request
         if not plan.repeats and not plan.refusals:
             first = firsts[plan.groups[0].append]
@@ -305,7 +320,7 @@ class Committer:
         self.counter.note(request.op)
         return frames.stored_answer(request.id, result)
 
-    def _atomic_answer(self, plan: _Plan) -> bytes:
+    def _atomic_answer(self, plan: Plan) -> bytes:
         """Answer to an atomic batch that is refused, or was seen before: as a whole."""
         request, refusals = plan.request, plan.refusals
         if not refusals:
@@ -323,7 +338,7 @@ class Committer:
             refusals[item].item = item
         return self.refuse(request.id, refusals[item], request.op)
 
-    def _results(self, plan: _Plan, firsts: list[int]) -> list[int | Refusal]:
+    def _results(self, plan: Plan, firsts: list[int]) -> list[int | Refusal]:
         request = plan.request
         results: list[int | Refusal] = [self._repeated(plan, i) for i in range(plan.repeats)]
         results += [0] * (len(request.items) - plan.repeats)
@@ -339,7 +354,7 @@ class Committer:
                 self.refused[result.code] += 1
         return results
 
-    def _repeated(self, plan: _Plan, i: int) -> int | Refusal:
+    def _repeated(self, plan: Plan, i: int) -> int | Refusal:
         """Return the first position of a repeated store (deduplication), or why there is none."""
         assert plan.session is not None
         seq = plan.request.seq + i

@@ -7,7 +7,7 @@ The write path reads from here: `admit`, `commit_batch`, `Committer.commit`, `Jo
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -15,8 +15,9 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.journal.entry_format import Buffer
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.journal.writer import Append
+from perstack_stored.model.shares import Client
 from perstack_stored.observe.counters import ArrivalTimes, LoopCounters
-from perstack_stored.protocol.messages import Reply, ReplySink
+from perstack_stored.protocol.messages import Envelope, Reply, ReplySink
 
 from .commit import Committer
 from .commit_queue import CommitQueue
@@ -32,6 +33,38 @@ _FEW_REQUESTS = 4  # so few sync in the loop even after a longer sync, and with 
 _FEW_BYTES_MAX = 1 << 20
 
 _log = structlog.get_logger()
+
+
+class HeldRead(NamedTuple):
+    """A read that waits for what other daemons have stored.
+
+    Attributes:
+        start: starts it.
+        deadline: a monotonic time, or None.
+    """
+
+    envelope: Envelope
+    id: int
+    op: str
+    client: Client
+    deadline: float | None
+    start: Callable[[], None]
+
+
+class LoopContext(NamedTuple):
+    """What the serving loop gives to the write path.
+
+    Attributes:
+        counters: counts commits and syncs.
+        settings: bounds of a batch, and of the stores that wait.
+        sink: sends the answers.
+        wake: called from another thread when a sync has ended.
+    """
+
+    counters: LoopCounters
+    settings: Settings
+    sink: ReplySink
+    wake: Callable[[], None]
 
 
 class PendingBatch(NamedTuple):
@@ -51,44 +84,32 @@ class PendingBatch(NamedTuple):
 class GroupCommit:
     """Writes stores in batches, and answers a batch when a sync covers it."""
 
-    def __init__(
-        self,
-        committer: Committer,
-        large_values: LargeValueQueue,
-        counters: LoopCounters,
-        settings: Settings,
-        sink: ReplySink,
-        wake: Callable[[], None],
-    ) -> None:
+    def __init__(self, committer: Committer, large_values: LargeValueQueue, context: LoopContext) -> None:
         """Prepare it; no store waits yet.
 
         Args:
             committer: writes a batch to the journal.
             large_values: queue of the stores that are checked outside of the calling thread.
-            counters: counts commits and syncs.
-            settings: bounds of a batch, and of the stores that wait.
-            sink: sends the answers.
-            wake: called from another thread when a sync has ended.
+            context: of the loop.
         """
         self.committer = committer
         self._journal = committer.journal
         self._queue = CommitQueue()
         self._cursors = CursorQueue()
         self._large_values = large_values
-        self._counters = counters
-        self._settings = settings
-        self._sink = sink
-        self._wake = wake
+        self._counters, self._settings, self._sink, self._wake = context
         self._pending: deque[PendingBatch] = deque()
         self._arrivals = ArrivalTimes()
         self._arrivals_noted = 0
         self._evicted = 0  # since the last noted arrivals
         self._syncs_noted = 0
+        self.request_bytes_max = 2**40  # no bound besides those of the settings
+        self.holds = False  # whether reads wait for stores at other daemons
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._large_values) + len(self._cursors)
 
-    def __iter__(self) -> Iterator[StoreRequest | CursorRequest]:
+    def __iter__(self) -> Iterator[StoreRequest | CursorRequest | HeldRead]:
         yield from self._queue
         yield from self._large_values
         yield from self._cursors
@@ -142,6 +163,27 @@ class GroupCommit:
                 self._arrivals.take(self._evicted)
                 self._evicted = 0
 
+    def describe(self) -> dict[str, Any]:
+        """The fields `replication` of `stats`: this machine alone orders the records."""
+        return {
+            "enabled": False,
+            "sequence": 0,
+            "lagMessages": 0,
+            "connected": False,
+            "inFlight": 0,
+            "resent": 0,
+            "heldReads": 0,
+        }
+
+    def hold(self, read: HeldRead) -> None:
+        """Let a request wait for stores at other daemons; only if `holds` says so."""
+        raise NotImplementedError
+
+    def take_expired(self, now: float) -> list[HeldRead]:
+        """Take out the requests that waited so until their deadline; the caller refuses them."""
+        del now
+        return []
+
     # --- commit ------------------------------------------------------------------------------------
 
     def commit_batch(self) -> bool:
@@ -166,15 +208,22 @@ class GroupCommit:
                 return False
         replies = self.committer.commit(batch, self._cursors.take())
         self._counters.commit_records.add(sum([len(request.items) for request in batch]))
+        self._answer_when_synced(replies, arrivals, len(batch))
+        return True
+
+    def _answer_when_synced(
+        self, replies: list[Reply], arrivals: list[tuple[float, int]], requests: int
+    ) -> None:
+        """Send answers once what is written is synced: at once, or in the thread."""
+        journal = self._journal
         self._pending.append(PendingBatch(journal.written, replies, arrivals))
         if journal.mark == journal.written:
             self.answer_synced()  # only repeats and refusals: no sync will come for them
-        elif self._syncs_inline(len(batch)):
+        elif self._syncs_inline(requests):
             journal.sync()
             self.answer_synced()
         else:
             journal.sync_soon(self._wake)
-        return True
 
     def store_deletion(self, payload: Payload) -> int:
         """Store a deletion of the daemon's own, which nobody waits for; returns its position.

@@ -15,7 +15,7 @@ from perstack_stored.protocol.frames import decode_header
 from perstack_stored.store import cursor_requests
 from perstack_stored.store.commit import Committer
 from perstack_stored.store.cursor_requests import CursorQueue, CursorRequest
-from perstack_stored.store.group_commit import GroupCommit
+from perstack_stored.store.group_commit import GroupCommit, LoopContext
 from perstack_stored.store.large_values import LargeValueQueue
 from perstack_stored.store.requests import open_request
 from tests.helpers.datadir import Died, FailingFiles, JournalFolder, SimulatedDisk, append, dumps, event
@@ -136,9 +136,8 @@ def test_a_cursor_waits_for_its_own_sync(folder: JournalFolder, monkeypatch: pyt
     journal = folder.open()
     sink = Sink()
     queue = LargeValueQueue(lambda: None, lambda _: "")
-    group = GroupCommit(
-        Committer(journal, folder.sessions), queue, LoopCounters(), Settings(), sink, lambda: None
-    )
+    context = LoopContext(LoopCounters(), Settings(), sink, lambda: None)
+    group = GroupCommit(Committer(journal, folder.sessions), queue, context)
     monkeypatch.setattr(group, "_syncs_inline", lambda _requests: False)
     monkeypatch.setattr(journal, "sync_soon", lambda _notify: None)
     header = decode_header(b'{"v":1,"op":"storeEvent","id":1}')

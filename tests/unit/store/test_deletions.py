@@ -175,6 +175,20 @@ def test_guards_end_with_their_time_and_when_there_are_too_many() -> None:
     assert [guards.get((f"j{n}", "")) for n in range(3)] == [None, None, Guard(3, 2000)]
 
 
+def test_the_head_of_a_segment_holds_no_guard_of_a_deletion_that_is_not_written() -> None:
+    """A crash may still lose it, and nothing must be refused for a deletion that never was."""
+    guards = DeletionGuards()
+    guards.plan(("j", ""), Guard(5, 1000))
+    assert guards.snapshot([]) == b""
+    with pytest.raises(Refusal):
+        guards.check("j", "r", 4)  # it counts for what follows it in its batch
+    guards.written()
+    assert DeletionGuards().restore(guards.snapshot([])) == {}
+    guards.plan(("k", ""), Guard(6, 1000))
+    guards.take_back()
+    guards.check("k", "r", 4)
+
+
 def test_a_snapshot_holds_guards_and_the_sessions_that_began_after_them() -> None:
     """Ids in any script; older sessions need no word."""
     guards = DeletionGuards()

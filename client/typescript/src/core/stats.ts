@@ -61,6 +61,17 @@ export interface Stats {
   }
   index: ProjectionStats & { rebuilds: number }
   tree: ProjectionStats & { blocked: number }
+  /** Of a journal that daemons share. */
+  replication: {
+    enabled: boolean
+    /** Last message of the log that is applied, and messages after it. */
+    sequence: number
+    lagMessages: number
+    connected: boolean
+    inFlight: number
+    resent: number
+    heldReads: number
+  }
   /** Of the copy in a bucket. `position` and the next two: null while it is not known what the bucket holds. */
   mirror: {
     enabled: boolean

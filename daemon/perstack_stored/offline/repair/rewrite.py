@@ -74,12 +74,12 @@ class SegmentRewriter:
                 if entry.header.type == EntryType.RECORDS:
                     self._begin_epochs(entry.header.position)
                     self._entry(_as_filled(entry.header, entry.data))
-                elif entry.header.type == EntryType.CURSORS:
+                elif entry.header.type in {EntryType.CURSORS, EntryType.LOG}:
                     payload = entry.data[entry_format.ENTRY_HEADER_BYTES :]
                     head, record = entry.header, Record(0, 0, payload)
                     self._entry(
                         Filled(head.position, head.time_ms, 0, entry_format.NO_SESSION, [record]),
-                        EntryType.CURSORS,
+                        EntryType(head.type),
                     )
         end = self._offset
         self._finish(
@@ -159,6 +159,9 @@ def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) 
         cursors = survey.after_snapshot(segment, EntryType.CURSORS)
         if cursors is not None:
             sessions.cursors.replay(cursors)
+        log = survey.after_snapshot(segment, EntryType.LOG)
+        if log is not None:
+            sessions.replay_log(log, 0)
         return
     before = survey.segments[: segment.number - 1]
     start = max((earlier.number for earlier in before if earlier.has_snapshot), default=1)

@@ -1,0 +1,176 @@
+"""Messages of the replicated log: their bytes. No I/O.
+
+     0        4        8   10  11  12              28               36       40
+     +--------+--------+----+---+---+---------------+----------------+--------+
+     | "PSR1" | crc32c |rule|typ| 0 | daemon (16)   |     number     | count  |
+     +--------+--------+----+---+---+---------------+----------------+--------+
+
+All integers are little-endian; the crc32c covers what follows it. A message with stores goes on with its
+requests, each a head, a table of its items, and their payloads. An item that was refused before it came into
+the log has the kind 0 and no payload: it only takes its number.
+"""
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from perstack_stored.errors import NewerFormatError
+from perstack_stored.journal.entry_format import NO_SESSION
+from perstack_stored.journal.log_place import DIGEST_BYTES, LogPlace
+from perstack_stored.model.checksum import crc32c
+from perstack_stored.model.kinds import Kind
+
+MAGIC = b"PSR1"
+RULE_VERSION = 1
+"""Of the rules by which a store is judged. All daemons must know it before one of them writes it."""
+
+_HEAD = struct.Struct("<4sIHBB16sQI")
+_AFTER_CRC = struct.Struct("<HBB16sQI")
+_REQUEST = struct.Struct("<16sQQBBHI")  # session, seq, settled, flags, 0, 0, count of items
+_ITEM = struct.Struct("<IB3x")  # length, kind
+_PLACE = struct.Struct("<QQ16s")  # sequence, position, digest
+_CRC_START = 8
+_ATOMIC = 1
+REFUSED = 0  # kind of an item that takes a number only
+CURSOR = 255  # kind of an item that sets or deletes a named cursor
+_KINDS = frozenset({REFUSED, CURSOR, *map(int, Kind)}) - {int(Kind.GAP)}
+HEAD_BYTES, REQUEST_BYTES, ITEM_BYTES = _HEAD.size, _REQUEST.size, _ITEM.size
+
+Payload = bytes | bytearray | memoryview
+
+
+class BadMessageError(ValueError):
+    """The bytes are no message of the log. The text says why."""
+
+
+class MessageType(IntEnum):
+    """What a message is."""
+
+    STORES = 1
+    BARRIER = 2  # nothing: who applies it has applied all before it
+    BEACON = 3  # what its daemon has applied, for others to compare
+
+
+class LoggedRequest(NamedTuple):
+    """The stores of one client frame.
+
+    Attributes:
+        session: id of the session, 16 bytes; `NO_SESSION` for a cursor.
+        seq: number of the first item in its session.
+        settled: all numbers up to this are settled.
+        atomic: all items are stored, or none.
+        items: kind and payload of each.
+    """
+
+    session: bytes
+    seq: int
+    settled: int
+    atomic: bool
+    items: Sequence[tuple[int, Payload]]
+
+
+class Message(NamedTuple):
+    """A message of the log.
+
+    Attributes:
+        type: what it is.
+        daemon: id of a daemon's process, 16 bytes.
+        number: of the message among those of that process.
+        crc: checksum of its bytes.
+        requests: of a message with stores.
+        place: of a beacon; its stream is left out.
+    """
+
+    type: MessageType
+    daemon: bytes
+    number: int
+    crc: int
+    requests: list[LoggedRequest]
+    place: LogPlace | None
+
+
+def encode(
+    type: MessageType,
+    daemon: bytes,
+    number: int,
+    requests: Sequence[LoggedRequest] = (),
+    place: LogPlace | None = None,
+) -> bytes:
+    """The bytes of a message."""
+    pieces: list[Payload] = []
+    for session, seq, settled, atomic, items in requests:
+        flags = _ATOMIC if atomic else 0
+        pieces.append(_REQUEST.pack(session, seq, settled, flags, 0, 0, len(items)))
+        pieces.append(b"".join([_ITEM.pack(len(payload), kind) for kind, payload in items]))
+        pieces += [payload for _, payload in items]
+    if place is not None:
+        pieces.append(_PLACE.pack(place.sequence, place.position, place.digest))
+    covered = _AFTER_CRC.pack(RULE_VERSION, type, 0, daemon, number, len(requests))
+    body = b"".join([covered, *pieces])
+    return MAGIC + crc32c(body).to_bytes(4, "little") + body
+
+
+def decode(data: bytes) -> Message:
+    """Read a message.
+
+    Raises:
+        BadMessageError: it is damaged, or is no message of this log.
+        NewerFormatError: a newer version wrote it.
+    """
+    if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
+        raise BadMessageError("it does not begin as a message does")
+    _, crc, rule, type, _, daemon, number, count = _HEAD.unpack_from(data)
+    if crc32c(memoryview(data)[_CRC_START:]) != crc:
+        raise BadMessageError("its checksum does not match")
+    if rule != RULE_VERSION or type not in set(MessageType):
+        raise NewerFormatError(
+            f"a message of the log has type {type} and rules of version {rule}, which are not known here: "
+            "upgrade this daemon; nothing was changed"
+        )
+    view, offset = memoryview(data), HEAD_BYTES
+    place = None
+    try:
+        requests: list[LoggedRequest] = []
+        for _ in range(count):
+            request, offset = _request(view, offset)
+            requests.append(request)
+        if type == MessageType.BEACON:
+            sequence, position, digest = _PLACE.unpack_from(view, offset)
+            place = LogPlace(NO_SESSION, sequence, position, digest)
+            offset += _PLACE.size
+    except struct.error:
+        raise BadMessageError("it ends too early") from None
+    if offset != len(data):
+        raise BadMessageError("its requests don't fill it")
+    return Message(MessageType(type), daemon, number, crc, requests, place)
+
+
+def is_damaged(data: bytes) -> bool:
+    """Whether the bytes were a message of this log, and have changed."""
+    if not data.startswith(MAGIC):
+        return False  # somebody else's
+    return len(data) < HEAD_BYTES or crc32c(memoryview(data)[_CRC_START:]).to_bytes(4, "little") != data[4:8]
+
+
+def _request(view: memoryview, offset: int) -> tuple[LoggedRequest, int]:
+    session, seq, settled, flags, _, _, count = _REQUEST.unpack_from(view, offset)
+    if not count:
+        raise BadMessageError("it has a request without items")
+    start = offset + REQUEST_BYTES
+    end = start + count * ITEM_BYTES
+    if end > len(view):
+        raise BadMessageError("it ends too early")
+    items: list[tuple[int, Payload]] = []
+    for length, kind in _ITEM.iter_unpack(view[start:end]):
+        if kind not in _KINDS:
+            raise NewerFormatError(f"a message of the log has an item of kind {kind}: upgrade this daemon")
+        payload = view[end : end + length]
+        if len(payload) != length:
+            raise BadMessageError("it ends too early")
+        items.append((kind, payload))
+        end += length
+    return LoggedRequest(session, seq, settled, bool(flags & _ATOMIC), items), end
+
+
+assert _PLACE.size == 16 + DIGEST_BYTES

@@ -1,0 +1,361 @@
+"""A replicated log on NATS JetStream: one thread with an event loop of its own.
+
+Messages are published to the stream's subject, each with a reply subject of ours, and read by DIRECT.GET in
+batches: any replica answers, and no consumer keeps state. A replica may lack messages without saying so
+(NATS drops the rest of a damaged block in silence), so sequences must follow each other: a hole is asked for
+again, then of the leader, and never skipped.
+"""
+
+import asyncio
+import base64
+import calendar
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from perstack_stored.errors import StreamFailedError
+
+from .message import is_damaged
+from .nats_admin import NatsAddress, connect_options
+from .stream import LoggedMessage
+
+_ACK_SECONDS = 3.0  # then it is not known whether a message got into the log; it is sent again
+_POLL_SECONDS = 0.25  # the log is asked this often, also when nobody says that it has grown
+_ANSWER_SECONDS = 2.0
+_BATCH_MESSAGES = 256
+_SEQUENCE_BYTES = 8
+_BATCH_BYTES = 4 << 20
+_BUFFERED_BYTES_MAX = 32 << 20
+_REPLICA_ATTEMPTS = 12
+_LEADER_ATTEMPTS = 20
+_PENDING_BYTES_MAX = 32 << 20
+
+_log = structlog.get_logger()
+
+
+class NatsStream:
+    """Follows a stream from a sequence on, and publishes to it."""
+
+    def __init__(self, address: NatsAddress, after: int, notify: Callable[[], None]) -> None:
+        """Start the thread.
+
+        Args:
+            address: servers and name of the stream.
+            after: sequence of the last message that the caller has.
+            notify: called from the thread when there are messages or outcomes, and when it has failed.
+        """
+        self._address = address
+        self._notify = notify
+        self._next = after + 1
+        self._last = after
+        self._ready: deque[LoggedMessage] = deque()
+        self._ready_bytes = 0
+        self._outcomes: deque[tuple[int, int | None]] = deque()
+        self._failed: StreamFailedError | None = None
+        self._stopping = False
+        self._loop = asyncio.new_event_loop()
+        self._outgoing: deque[tuple[int, bytes]] = deque()
+        self._unacked: dict[int, float] = {}
+        self._news = asyncio.Event()  # the log may have grown, or there is room
+        self._to_send = asyncio.Event()
+        self._answer: list[Msg] = []
+        self._answered = asyncio.Event()
+        self._question = 0
+        self._client: Client | None = None
+        self._inbox = ""
+        self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        self._thread.start()
+
+    # --- called by the serving loop ----------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether a server can be reached."""
+        return self._client is not None and self._client.is_connected
+
+    @property
+    def last(self) -> int:
+        """The highest sequence that was heard of."""
+        return self._last
+
+    def publish(self, number: int, body: bytes) -> None:
+        """Send a message."""
+        self._outgoing.append((number, body))
+        self._call(self._to_send.set)
+
+    def take_outcomes(self) -> list[tuple[int, int | None]]:
+        """Return what became of messages: numbers, and sequences, or None if that is not known."""
+        taken = []
+        while self._outcomes:
+            taken.append(self._outcomes.popleft())
+        return taken
+
+    def take(self, bytes_max: int) -> list[LoggedMessage]:
+        """Return the next messages, at least one if there is one."""
+        if self._failed is not None:
+            raise self._failed
+        taken: list[LoggedMessage] = []
+        size = 0
+        while self._ready and (not taken or size + len(self._ready[0].body) <= bytes_max):
+            message = self._ready.popleft()
+            size += len(message.body)
+            taken.append(message)
+        if taken:
+            was_full = self._ready_bytes >= _BUFFERED_BYTES_MAX
+            self._ready_bytes -= size
+            if was_full:
+                self._call(self._news.set)
+        return taken
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping = True
+        self._call(self._wake_all)
+        self._thread.join(5.0)
+
+    def _call(self, what: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(what)
+        except RuntimeError:  # the loop is closed
+            return
+
+    # --- the thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except StreamFailedError as error:
+            self._failed = error
+        except Exception as error:  # noqa: BLE001 - the loop must learn of any fault of this thread
+            _log.exception("stream_failed")
+            self._failed = StreamFailedError(f"reading the stream failed: {type(error).__name__}")
+        finally:
+            self._notify()
+            self._loop.close()
+
+    def _wake_all(self) -> None:
+        for event in (self._news, self._to_send, self._answered):
+            event.set()
+
+    async def _serve(self) -> None:
+        while not self._stopping:
+            try:
+                client = await nats.connect(
+                    **connect_options(self._address),
+                    pending_size=_PENDING_BYTES_MAX,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_reconnected,
+                )
+                break
+            except (OSError, nats.errors.Error) as error:
+                _log.warning("stream_unreachable", reason=type(error).__name__)
+                await _wait(self._news, 1.0)
+        else:
+            return
+        self._client = client
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.a.*", cb=self._on_ack)
+        await client.subscribe(f"{self._inbox}.g.*", cb=self._on_answer)
+        await client.subscribe(self._address.tick, cb=self._on_tick)
+        sending = asyncio.ensure_future(self._send_all(client))
+        following = asyncio.ensure_future(self._follow(client))
+        done, _ = await asyncio.wait({sending, following}, return_when=asyncio.FIRST_COMPLETED)
+        self._stopping = True
+        self._wake_all()
+        await asyncio.wait({sending, following}, timeout=_ANSWER_SECONDS)
+        await client.close()
+        for task in done:
+            task.result()
+
+    async def _on_error(self, error: Exception) -> None:
+        _log.warning("stream_error", reason=f"{type(error).__name__}: {error}"[:200])
+
+    async def _on_disconnected(self) -> None:
+        if not self._stopping:
+            _log.warning("stream_disconnected")
+
+    async def _on_reconnected(self) -> None:
+        _log.info("stream_reconnected")
+        self._forget_unacked()
+        self._wake_all()
+
+    async def _on_tick(self, message: Msg) -> None:
+        if len(message.data) == _SEQUENCE_BYTES:
+            self._heard(int.from_bytes(message.data, "little"))
+
+    def _heard(self, sequence: int) -> None:
+        self._last = max(self._last, sequence)
+        self._news.set()
+
+    # --- publishing --------------------------------------------------------------------------------
+
+    async def _send_all(self, client: Client) -> None:
+        while not self._stopping:
+            while self._outgoing:
+                number, body = self._outgoing.popleft()
+                self._unacked[number] = time.monotonic()
+                try:
+                    await client.publish(self._address.subject, body, reply=f"{self._inbox}.a.{number}")
+                except (OSError, nats.errors.Error) as error:
+                    _log.warning("stream_publish_failed", reason=type(error).__name__)
+                    self._settle(number, None)
+            await _wait(self._to_send, _POLL_SECONDS)
+            late = time.monotonic() - _ACK_SECONDS
+            for number in [number for number, sent in self._unacked.items() if sent < late]:
+                self._settle(number, None)
+
+    def _forget_unacked(self) -> None:
+        for number in list(self._unacked):
+            self._settle(number, None)
+
+    def _settle(self, number: int, sequence: int | None) -> None:
+        if self._unacked.pop(number, None) is not None or sequence is not None:
+            self._outcomes.append((number, sequence))
+            self._notify()
+
+    async def _on_ack(self, message: Msg) -> None:
+        number = int(message.subject.rpartition(".")[2])
+        sequence = None
+        try:
+            answer = msgspec.json.decode(message.data) if message.data else {}
+        except msgspec.DecodeError:
+            answer = {}
+        if isinstance(answer.get("seq"), int) and "error" not in answer:
+            sequence = answer["seq"]
+            self._heard(sequence)
+            assert self._client is not None
+            if not self._client.is_closed and self._client.is_connected:
+                await self._client.publish(self._address.tick, sequence.to_bytes(_SEQUENCE_BYTES, "little"))
+        elif answer.get("error"):
+            _log.warning("stream_refused", reason=str(answer["error"].get("description"))[:200])
+        self._settle(number, sequence)
+
+    # --- following ---------------------------------------------------------------------------------
+
+    async def _follow(self, client: Client) -> None:
+        missed = 0
+        while not self._stopping:
+            if self._ready_bytes >= _BUFFERED_BYTES_MAX:
+                await _wait(self._news, _POLL_SECONDS)
+                continue
+            self._news.clear()
+            if not client.is_connected:
+                await _wait(self._news, _POLL_SECONDS)
+                continue
+            found, is_hole = await self._ask(client)
+            if found:
+                missed = 0
+                self._deliver(found)
+            elif is_hole or self._next <= self._last:
+                missed += 1
+                if is_hole and missed == 1:
+                    _log.warning("stream_hole", sequence=self._next, reason="a replica lacks or damaged it")
+                if missed > _REPLICA_ATTEMPTS:
+                    message = await self._ask_leader(client, missed)
+                    if message is not None:
+                        _log.error("stream_hole", sequence=message.sequence, reason="only the leader has it")
+                        missed = 0
+                        self._deliver([message])
+                        continue
+                await _wait(self._answered, 0.02 if missed < _REPLICA_ATTEMPTS else _POLL_SECONDS)
+            else:
+                missed = 0
+                await _wait(self._news, _POLL_SECONDS)
+
+    def _deliver(self, messages: list[LoggedMessage]) -> None:
+        self._next = messages[-1].sequence + 1
+        self._last = max(self._last, messages[-1].sequence)
+        self._ready_bytes += sum([len(message.body) for message in messages])
+        self._ready.extend(messages)
+        self._notify()
+
+    async def _ask(self, client: Client) -> tuple[list[LoggedMessage], bool]:
+        """Ask any replica for the next messages.
+
+        Returns:
+            those that follow each other, and whether it left one out.
+        """
+        self._question += 1
+        self._answer = []
+        self._answered.clear()
+        wanted = {"seq": self._next, "batch": _BATCH_MESSAGES, "max_bytes": _BATCH_BYTES}
+        try:
+            await client.publish(
+                f"$JS.API.DIRECT.GET.{self._address.name}",
+                msgspec.json.encode(wanted),
+                reply=f"{self._inbox}.g.{self._question}",
+            )
+        except (OSError, nats.errors.Error):
+            return [], False
+        await _wait(self._answered, _ANSWER_SECONDS)
+        found: list[LoggedMessage] = []
+        expected = self._next
+        for message in self._answer:
+            headers = message.headers or {}
+            sequence = int(headers.get("Nats-Sequence", 0))
+            if sequence < expected:
+                continue
+            if sequence > expected or is_damaged(message.data):
+                return found, True
+            found.append(LoggedMessage(sequence, _milliseconds(headers["Nats-Time-Stamp"]), message.data))
+            expected += 1
+        return found, False
+
+    async def _on_answer(self, message: Msg) -> None:
+        if message.subject.rpartition(".")[2] != str(self._question):
+            return  # of an earlier question
+        headers = message.headers or {}
+        if "Nats-Sequence" in headers:
+            self._answer.append(message)
+        if "Nats-Sequence" not in headers or headers.get("Nats-Num-Pending") == "0":
+            self._answered.set()
+
+    async def _ask_leader(self, client: Client, missed: int) -> LoggedMessage | None:
+        """Ask the stream's leader for the next message.
+
+        Raises:
+            StreamFailedError: it does not have it either.
+        """
+        api = f"$JS.API.STREAM.MSG.GET.{self._address.name}"
+        try:
+            answer = await client.request(api, msgspec.json.encode({"seq": self._next}), timeout=2.0)
+        except (OSError, nats.errors.Error):
+            return None
+        body: dict[str, Any] = msgspec.json.decode(answer.data)
+        found = body.get("message")
+        if found:
+            data = base64.b64decode(found.get("data", ""))
+            if is_damaged(data):
+                raise StreamFailedError(f"message {self._next} of the stream is damaged on its leader, too")
+            return LoggedMessage(int(found["seq"]), _milliseconds(found["time"]), data)
+        if missed > _REPLICA_ATTEMPTS + _LEADER_ATTEMPTS:
+            raise StreamFailedError(
+                f"no replica of the stream {self._address.name} has message {self._next}, which was stored:"
+                " it was lost, or discarded by age. Restore a newer backup into an empty base"
+            )
+        return None
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most so long, and clear it."""
+    timer = asyncio.get_running_loop().call_later(seconds, event.set)
+    await event.wait()
+    timer.cancel()
+    event.clear()
+
+
+def _milliseconds(text: str) -> int:
+    """Milliseconds since 1970 of a time as the server writes it: RFC 3339, up to nanoseconds, in UTC."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    seconds = time.strptime(whole, "%Y-%m-%dT%H:%M:%S")
+    return calendar.timegm(seconds) * 1000 + int((fraction + "000")[:3])

@@ -1,0 +1,116 @@
+"""What a daemon needs to know before it opens a replicated journal: the stream, and that it may join it."""
+
+import time
+from collections.abc import Callable
+from types import ModuleType
+from typing import NamedTuple
+
+import structlog
+
+from perstack_stored.config.settings import Settings
+from perstack_stored.errors import ConfigError, StartFailedError
+from perstack_stored.journal.deletion_guards import DeletionGuards
+from perstack_stored.journal.log_place import LogPlace
+from perstack_stored.journal.replicated_sessions import ReplicatedSessions
+from perstack_stored.journal.writer import History
+
+from .stream import Description, Stream
+
+_START_SECONDS = 60.0
+_PAUSE_SECONDS = 1.0
+
+_log = structlog.get_logger()
+
+
+class Replication(NamedTuple):
+    """A stream that this daemon shares.
+
+    Attributes:
+        description: of the stream, at the start.
+        open: opens it after a sequence; the second argument is called from a thread when there is news.
+    """
+
+    description: Description
+    open: Callable[[int, Callable[[], None]], Stream]
+
+    @property
+    def history(self) -> History:
+        """The history that its journal shares."""
+        return History(self.description.store, self.description.stream)
+
+    def sessions(self) -> ReplicatedSessions:
+        """Empty sessions with the bounds that all daemons of the stream have."""
+        found = self.description
+        return ReplicatedSessions(
+            sessions_max=found.sessions_max,
+            remembered_records_max=found.remembered_records,
+            guards=DeletionGuards(guard_seconds=found.guard_seconds),
+        )
+
+    def refuse_lost(self, place: LogPlace) -> None:
+        """Refuse a stream that lacks what this daemon has applied, or what comes next.
+
+        Raises:
+            ConfigError: the message says what to do.
+        """
+        first, last = self.description.first, self.description.last
+        if place.sequence > last:
+            raise ConfigError(
+                f"this base has applied message {place.sequence}, and the stream ends at {last}: it is"
+                " another one, or was restored from an older state. Make a new one with `stream create`"
+            )
+        if last and place.sequence + 1 < first:
+            raise ConfigError(
+                f"this base has applied message {place.sequence}, and the stream begins at {first}: restore"
+                " a backup of another daemon that has applied more, into an empty base"
+            )
+
+
+def load_nats_admin() -> ModuleType:
+    """Import what needs the library of NATS, which is an extra.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        from . import nats_admin  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "nats":
+            raise
+        raise ConfigError("journal needs the extra nats: pip install 'perstack-stored[nats]'") from None
+    return nats_admin
+
+
+def replication_of(settings: Settings, working: Callable[[str], None]) -> Replication | None:
+    """Find the stream of the settings; None if the journal is this machine's alone.
+
+    Raises:
+        ConfigError: settings or stream are not usable.
+        StartFailedError: no server can be reached.
+    """
+    if not settings.journal:
+        return None
+    for name in ("retain_days", "retain_failed_days", "retain_running_days", "retain_jobs", "retain_bytes"):
+        if getattr(settings, name):
+            raise ConfigError(
+                f"{name.replace('_', '-')} can't be used with journal: each daemon would delete"
+            )
+    if settings.follow_mirror:
+        raise ConfigError("journal and follow-mirror can't be used together: a copy takes no stores")
+    nats_admin = load_nats_admin()
+    from . import nats_stream  # noqa: PLC0415 - as above
+
+    address = nats_admin.parse_address(settings.journal, settings.nats_credentials)
+    until = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            description = nats_admin.describe(address)
+            break
+        except StartFailedError as error:
+            # Machines of a cluster start together, and elect their leaders after that.
+            if time.monotonic() > until:
+                raise
+            _log.warning("stream_awaited", reason=str(error))
+            working("waiting for the servers of the stream")
+            time.sleep(_PAUSE_SECONDS)
+    return Replication(description, lambda after, notify: nats_stream.NatsStream(address, after, notify))

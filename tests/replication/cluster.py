@@ -1,0 +1,144 @@
+"""A cluster of real NATS servers on loopback, in processes of this test."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+READY_SECONDS = 60.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody uses."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Node:
+    """One server. It keeps its folder and ports over restarts."""
+
+    def __init__(self, folder: Path, name: str, ports: tuple[int, int, int], routes: list[int]) -> None:
+        self.name = name
+        self.folder = folder / name
+        self.port, self.route_port, self.http_port = ports
+        self.folder.mkdir(parents=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        others = ", ".join(f"nats-route://127.0.0.1:{port}" for port in routes)
+        self.config = folder / f"{name}.conf"
+        self.config.write_text(
+            f"""
+            server_name: {name}
+            listen: 127.0.0.1:{self.port}
+            http: 127.0.0.1:{self.http_port}
+            max_payload: 8388608
+            jetstream {{ store_dir: "{self.folder}", sync_interval: always, max_file_store: 20GB }}
+            cluster {{ name: tests, listen: 127.0.0.1:{self.route_port}, routes: [{others}] }}
+            """
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; it may not be ready yet."""
+        program = Path(sys.executable).parent / "nats-server"
+        with (self.folder.parent / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [program, "-c", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def terminate(self) -> None:
+        """Stop it in order."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+    def get(self, path: str) -> dict[str, object]:
+        """Ask its monitoring."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
+            found: dict[str, object] = json.load(answer)
+        return found
+
+    def is_healthy(self) -> bool:
+        """Whether it is ready, with JetStream."""
+        try:
+            return self.get("/healthz").get("status") == "ok"
+        except (OSError, ValueError, urllib.error.URLError):
+            return False
+
+
+class Cluster:
+    """Servers that keep one stream."""
+
+    def __init__(self, folder: Path, count: int = 3) -> None:
+        ports = free_ports(3 * count)
+        routes = ports[count : 2 * count]
+        self.nodes = [
+            Node(folder, f"n{i}", (ports[i], routes[i], ports[2 * count + i]), routes) for i in range(count)
+        ]
+
+    def start(self) -> None:
+        """Start all, and wait until they are ready."""
+        for node in self.nodes:
+            node.start()
+        self.await_healthy()
+
+    def await_healthy(self) -> None:
+        """Wait until all servers are ready."""
+        until = time.monotonic() + READY_SECONDS
+        while not all(node.is_healthy() for node in self.nodes):
+            assert time.monotonic() < until, "the servers did not become ready"
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End all."""
+        for node in self.nodes:
+            if node._process is not None:
+                node.signal(signal.SIGCONT)
+                node.kill()
+
+    def url(self, stream: str, first: int = 0) -> str:
+        """Address of a stream; the servers from `first` on come first."""
+        hosts = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        return f"nats://{','.join(hosts[first:] + hosts[:first])}/{stream}"
+
+    def leader(self, stream: str) -> Node:
+        """The node that leads the stream."""
+        until = time.monotonic() + READY_SECONDS
+        while time.monotonic() < until:
+            for node in self.nodes:
+                try:
+                    found = node.get("/jsz?streams=true&config=false")
+                except (OSError, ValueError):
+                    continue
+                for account in found.get("account_details", []):  # type: ignore[attr-defined]
+                    for detail in account.get("stream_detail", []):
+                        leader = (detail.get("cluster") or {}).get("leader")
+                        if detail["name"] == stream and leader:
+                            return next(one for one in self.nodes if one.name == leader)
+            time.sleep(0.1)
+        raise AssertionError("the stream has no leader")

@@ -1,0 +1,243 @@
+"""Daemons that share a journal, on three real servers."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog.testing
+
+from perstack_stored.replication.message import is_damaged
+from perstack_stored.replication.nats_admin import NatsAddress, NewStream, create, parse_address
+from perstack_stored.replication.nats_stream import NatsStream
+from tests.helpers.commands import run as stored
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.raw_client import Raw, checkpoint, event, job, session, setting
+
+from . import campaign
+from .cluster import Cluster
+
+NEW = NewStream(3, 604_800, 0, 20_000, 1024, 86_400)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three servers."""
+    servers = Cluster(tmp_path_factory.mktemp("servers"))
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+
+
+class Pair:
+    """Two daemons of one stream."""
+
+    def __init__(self, cluster: Cluster, folder: Path, stream: str) -> None:
+        self.url = cluster.url(stream)
+        create(parse_address(self.url), NEW)
+        self.daemons = [RunningDaemon(folder / name, "--journal", self.url).start() for name in "ab"]
+        self.a, self.b = (Raw(daemon.endpoint) for daemon in self.daemons)
+
+    def close(self) -> None:
+        """End both."""
+        self.a.close()
+        self.b.close()
+        for daemon in self.daemons:
+            daemon.make_sure_it_ended()
+
+
+@pytest.fixture(scope="module")
+def pair(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two daemons that all tests of this module share; each test has jobs of its own."""
+    found = Pair(cluster, tmp_path_factory.mktemp("pair"), "pair")
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_a_read_sees_what_another_daemon_acknowledged(pair: Pair) -> None:
+    for i in range(20):
+        writer, reader = (pair.a, pair.b) if i % 2 else (pair.b, pair.a)
+        position = writer.store("storeEvent", event(f"seen-{i}", jobId="seen"))
+        answer = reader.ask("getEventsByRun", {"jobId": "seen", "runId": "r1"})
+        assert len(answer.value) == i + 1
+        assert answer.header["position"] >= position
+
+
+def test_all_kinds_come_to_the_same_at_both(pair: Pair) -> None:
+    pair.a.store("storeJob", job("kinds"))
+    pair.b.store("storeCheckpoint", checkpoint("kinds-c", jobId="kinds"))
+    pair.a.store("storeRunSetting", setting(jobId="kinds"))
+    pair.b.store("storeEvent", event("kinds-e", jobId="kinds"))
+    assert pair.a.read_all() == pair.b.read_all()
+    for raw in (pair.a, pair.b):
+        assert raw.read("retrieveJob", {"jobId": "kinds"})["id"] == "kinds"
+        assert (
+            raw.read("retrieveCheckpoint", {"jobId": "kinds", "checkpointId": "kinds-c"})["id"] == "kinds-c"
+        )
+
+
+def test_a_session_goes_on_at_another_daemon(pair: Pair) -> None:
+    name = session()
+    first = pair.a.store("storeEvent", event("s1", jobId="moves"), session=name, seq=1, settled=0)
+    # The answer was lost: the client moves, and sends it again with the next one.
+    assert pair.b.store("storeEvent", event("s1", jobId="moves"), session=name, seq=1, settled=0) == first
+    second = pair.b.store("storeEvent", event("s2", jobId="moves"), session=name, seq=2, settled=1)
+    assert second > first
+    gap = pair.b.ask("storeEvent", event("s9", jobId="moves"), session=name, seq=9, settled=2)
+    assert gap.code == "SEQUENCE_GAP"
+
+
+def test_a_refused_value_takes_its_number(pair: Pair) -> None:
+    name = session()
+    wrong = pair.a.ask("storeEvent", event("w1", jobId="wrong", stepNumber="x"), session=name, seq=1)
+    assert (wrong.code, wrong.error["field"]) == ("BAD_VALUE", "stepNumber")
+    assert pair.b.store("storeEvent", event("w2", jobId="wrong"), session=name, seq=2)
+    again = pair.b.ask("storeEvent", event("w1", jobId="wrong", stepNumber="x"), session=name, seq=1)
+    assert again.code == "BAD_VALUE"
+
+
+def test_a_batch_names_what_was_refused(pair: Pair) -> None:
+    values = [event("b1", jobId="batch"), event("b2", jobId="batch", runId=7), event("b3", jobId="batch")]
+    bodies = [json.dumps(value).encode() for value in values]
+    items = [["storeEvent", len(body)] for body in bodies]
+    answer = pair.a.ask("store", b"".join(bodies), items=items, session=session(), seq=1)
+    results = answer.header["results"]
+    assert [isinstance(result, int) for result in results] == [True, False, True]
+    assert results[1]["field"] == "runId"
+    all_or_none = pair.b.ask("store", b"".join(bodies), items=items, session=session(), seq=1, atomic=True)
+    assert (all_or_none.code, all_or_none.error["item"]) == ("BAD_VALUE", 1)
+
+
+def test_a_deletion_counts_at_both(pair: Pair) -> None:
+    old = session()
+    pair.a.store("storeEvent", event("d1", jobId="gone"), session=old, seq=1)
+    pair.b.store("deleteJob", {"jobId": "gone"}, session=session(), seq=1)
+    assert pair.a.read("getEventsByRun", {"jobId": "gone", "runId": "r1"}) == []
+    late = pair.a.ask("storeEvent", event("d2", jobId="gone"), session=old, seq=2, settled=1)
+    assert late.code == "DELETED"
+    # Without a session a store is newer than the deletion.
+    assert pair.a.store("storeEvent", event("d3", jobId="gone"))
+    assert len(pair.b.read("getEventsByRun", {"jobId": "gone", "runId": "r1"})) == 1
+
+
+def test_a_cursor_is_known_at_both(pair: Pair) -> None:
+    position = pair.a.store("storeEvent", event("c1", jobId="cursor"))
+    assert pair.a.ask("setCursor", {"name": "billing", "position": position}).header["ok"]
+    answer = pair.b.ask("readAll", {"name": "billing", "limit": 10})
+    assert all(record["position"] > position for record in answer.value)
+
+
+def test_what_it_does_not_serve_is_said(pair: Pair) -> None:
+    assert "expect" not in pair.a.ask("hello", {}).value["features"]
+    refused = pair.a.ask(
+        "storeEvent", event("x1"), session=session(), seq=1, expect={"jobId": "j1", "position": 0}
+    )
+    assert (refused.code, refused.error["field"]) == ("BAD_REQUEST", "expect")
+    limit = pair.a.ask("hello", {}).value["limits"]["valueBytes"]
+    large = pair.a.ask("storeEvent", event("x2", text="x" * limit))
+    assert large.code == "TOO_LARGE"
+    assert pair.a.store("storeEvent", event("x3", jobId="large", text="x" * (limit - 1000)))
+
+
+def test_a_daemon_that_was_away_comes_to_the_same(pair: Pair) -> None:
+    second = pair.daemons[1]
+    pair.b.close()
+    second.kill()
+    for i in range(50):
+        pair.a.store("storeEvent", event(f"away-{i}", jobId="away"))
+    second.start()
+    pair.b = Raw(second.endpoint)
+    assert pair.b.read_all() == pair.a.read_all()
+    eventually(lambda: pair.b.ask("stats", {}).value["replication"]["lagMessages"] == 0, "it has caught up")
+
+
+def test_a_base_of_its_own_is_refused(pair: Pair, tmp_path: Path) -> None:
+    own = RunningDaemon(tmp_path / "own").start()
+    with Raw(own.endpoint) as raw:
+        raw.store("storeEvent", event("own"))
+    own.stop()
+    found = stored("serve", "--base-path", str(own.base), "--journal", pair.url)
+    assert found.returncode == 78
+    assert "another history" in found.stderr
+    shared = pair.daemons[1]
+    pair.b.close()
+    shared.stop()
+    found = stored("serve", "--base-path", str(shared.base))
+    assert found.returncode == 78
+    assert "replicated log" in found.stderr
+    shared.start()
+    pair.b = Raw(shared.endpoint)
+
+
+def test_stream_commands(cluster: Cluster) -> None:
+    url = cluster.url("made")
+    made = stored("stream", "create", "--journal", url)
+    assert made.returncode == 0, made.stderr
+    again = stored("stream", "create", "--journal", url)
+    assert again.returncode == 2
+    assert "already" in again.stderr
+    checked = stored("stream", "check", "--journal", url)
+    assert checked.returncode == 0
+    assert "replicas: 3" in checked.stdout
+    none = stored("stream", "check", "--journal", cluster.url("none"))
+    assert none.returncode == 2
+    assert "stream create" in none.stderr
+
+
+def test_a_flipped_bit_at_one_server_is_made_up_for_by_the_others(cluster: Cluster, tmp_path: Path) -> None:
+    """The server leaves out what it can't read, in silence; which server answers is chance."""
+    address = parse_address(cluster.url("flipped"))
+    create(address, NEW)
+    daemon = RunningDaemon(tmp_path / "base", "--journal", cluster.url("flipped")).start()
+    try:
+        with Raw(daemon.endpoint) as raw:
+            for i in range(100):  # three blocks of the server
+                raw.store("storeEvent", event(f"f-{i}", text="x" * 200_000))
+    finally:
+        daemon.make_sure_it_ended()
+    leader = cluster.leader("flipped")
+    node = next(one for one in cluster.nodes if one is not leader)
+    node.terminate()
+    block = min(node.folder.rglob("flipped/msgs/*.blk"), key=lambda path: int(path.stem))
+    data = bytearray(block.read_bytes())
+    data[len(data) // 2] ^= 1
+    block.write_bytes(data)
+    node.start()
+    cluster.await_healthy()
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(60):
+            assert sequences(address) == list(range(1, 101))
+            if any(line["event"] == "stream_hole" for line in logged):
+                return
+    raise AssertionError("the damaged server never answered: nothing was tried")
+
+
+def sequences(address: NatsAddress) -> list[int]:
+    """Sequences that a stream gives from its beginning on, all of whose messages are whole."""
+    came = threading.Event()
+    stream = NatsStream(address, 0, came.set)
+    found: list[int] = []
+    try:
+        until = time.monotonic() + 60
+        while len(found) < 100:
+            came.wait(1.0)
+            came.clear()
+            messages = stream.take(1 << 30)
+            assert not any(is_damaged(message.body) for message in messages)
+            found += [message.sequence for message in messages]
+            assert time.monotonic() < until, f"{len(found)} messages came"
+    finally:
+        stream.stop()
+    return found
+
+
+def test_nothing_is_lost_while_daemons_and_leaders_die(tmp_path: Path) -> None:
+    faults = ["daemon_killed", "leader_killed", "daemon_paused"]
+    figures = campaign.run(tmp_path, 12.0, seed=int(time.time()), names=faults, writers=3)
+    assert figures["records"] > 100, figures

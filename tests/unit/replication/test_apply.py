@@ -1,0 +1,150 @@
+"""Replicated log: each daemon comes to the same records, whatever happened to it on the way."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.journal.deletion_guards import DeletionGuards
+from perstack_stored.journal.replicated_sessions import ReplicatedSessions
+from perstack_stored.journal.writer import History, JournalOptions, JournalWriter
+from perstack_stored.model.kinds import Kind
+from perstack_stored.replication import message as log_message
+from perstack_stored.replication.apply import LogCommitter
+from perstack_stored.replication.message import CURSOR, REFUSED, LoggedRequest, MessageType
+from perstack_stored.replication.stream import LoggedMessage
+from tests.helpers.datadir import JournalFolder, Stored
+from tests.helpers.raw_client import event
+
+HISTORY = History(b"s" * 16, b"l" * 16)
+DAEMON = b"d" * 16
+EVENT, DELETION = int(Kind.EVENT), int(Kind.DELETION)
+SESSIONS_MAX, GUARD_SECONDS = 3, 60
+
+
+def dumps(value: object) -> bytes:
+    """JSON."""
+    return json.dumps(value).encode()
+
+
+class Replica:
+    """A journal that applies the log."""
+
+    def __init__(self, path: Path, segment_bytes: int) -> None:
+        self.folder = JournalFolder(path)
+        self._options = JournalOptions(segment_bytes, segment_bytes, ahead=False, history=HISTORY)
+        self.open()
+
+    def open(self) -> None:
+        """Open the journal, as at a start."""
+        self.sessions = ReplicatedSessions(
+            sessions_max=SESSIONS_MAX,
+            remembered_records_max=8,
+            guards=DeletionGuards(guard_seconds=GUARD_SECONDS, guards_max=3),
+        )
+        self.journal = JournalWriter(FileSystem(), self.folder.fd, self.sessions, self._options)
+        self.committer = LogCommitter(self.journal, self.sessions)
+
+    def apply(self, logged: LoggedMessage) -> None:
+        """Apply a message; it is not synced."""
+        self.committer.apply(logged, log_message.decode(logged.body), {})
+
+    def crash(self, keep: float) -> None:
+        """End without a sync of the last message: a part of its bytes is lost."""
+        journal = self.journal
+        start, end = journal.mark.offset, journal.written.offset
+        cut = start + int((end - start) * keep)
+        path = self.folder.segments()[-1]
+        with path.open("r+b") as file:
+            file.seek(cut)
+            file.write(bytes(end - cut))
+        FileSystem().close(journal._fd)
+        self.open()
+
+    def restart(self) -> None:
+        """Stop in order, and start."""
+        self.journal.close()
+        self.open()
+
+    def facts(self) -> tuple[object, ...]:
+        """What all replicas must agree on."""
+        self.journal.sync()
+        records = self.folder.read(self.journal.mark)
+        return self.sessions.log, records, self.sessions.cursors.all()
+
+
+def make_log(seed: int, count: int) -> list[LoggedMessage]:
+    """A log: new stores, repeats, gaps, refused ones, deletions and cursors of a few sessions."""
+    chance = random.Random(seed)
+    last = dict.fromkeys(range(5), 0)
+    log = []
+    time_ms = 1_000_000
+    for sequence in range(1, count + 1):
+        requests = [_request(chance, last) for _ in range(chance.randint(0, 4))]
+        time_ms += chance.choice((0, 1, 500, 20_000, -5_000))
+        body = log_message.encode(MessageType.STORES, DAEMON, sequence, requests)
+        log.append(LoggedMessage(sequence, time_ms, body))
+    return log
+
+
+def _request(chance: random.Random, last: dict[int, int]) -> LoggedRequest:
+    if chance.random() < 0.05:
+        cursor = {"name": chance.choice("ab"), "position": chance.choice((None, 1, 2, 3)), "force": False}
+        return LoggedRequest(bytes(16), 0, 0, False, [(CURSOR, dumps(cursor))])
+    number = chance.choice(list(last))
+    key = bytes([number + 1]) * 16
+    if chance.random() < 0.02:
+        last[number] = 0  # a client that begins again under the name: its numbers are repeats
+    seq = last[number] + chance.choice((1, 1, 1, 1, 1, 0, -2, 2))
+    seq = max(1, seq)
+    settled = chance.choice((0, seq - 1, last[number]))
+    job = chance.choice("xyz")
+    if chance.random() < 0.1:
+        last[number] = max(last[number], seq)
+        deletion = {"jobId": job} if chance.random() < 0.5 else {"jobId": job, "runId": "r"}
+        return LoggedRequest(key, seq, settled, False, [(DELETION, dumps(deletion))])
+    items = []
+    for i in range(chance.choice((1, 1, 1, 3))):
+        refused = chance.random() < 0.15
+        value = dumps(event(f"{number}-{seq + i}", jobId=job, runId="r"))
+        items.append((REFUSED, b"") if refused else (EVENT, value))
+    last[number] = max(last[number], seq + len(items) - 1)
+    return LoggedRequest(key, seq, settled, chance.random() < 0.3, items)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32))
+def test_all_replicas_come_to_the_same(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One goes on undisturbed; one dies and starts again at any message, with its end torn anywhere."""
+    folder = tmp_path_factory.mktemp("replicas")
+    log = make_log(seed, 60)
+    whole, broken = Replica(folder / "whole", 1 << 16), Replica(folder / "broken", 1 << 12)
+    chance = random.Random(seed + 1)
+    for logged in log:
+        whole.apply(logged)
+    sequence = 0
+    while sequence < len(log):
+        broken.apply(log[sequence])
+        sequence += 1
+        fate = chance.random()
+        if fate < 0.2:
+            broken.crash(chance.random())
+        elif fate < 0.3:
+            broken.restart()
+        elif fate < 0.8:
+            broken.journal.sync()
+        sequence = broken.sessions.log.sequence
+    assert broken.facts() == whole.facts()
+    _stands_once(whole.folder.read(whole.journal.mark))
+    for replica in (whole, broken):
+        replica.journal.close()
+
+
+def _stands_once(records: list[Stored]) -> None:
+    """No session has two records of one number."""
+    numbers = [(record.session, record.seq) for record in records]
+    assert len(numbers) == len(set(numbers))
