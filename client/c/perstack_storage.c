@@ -575,6 +575,23 @@ ps_result ps_delete_run(ps_client *client, const char *job_id, const char *run_i
     return delete(client, "deleteRun", body, length, position, error);
 }
 
+ps_result ps_redact_run_setting(ps_client *client, const char *job_id, const char *run_id, const char *setting,
+                                size_t length, long long *position, ps_error *error)
+{
+    static const char begin[] = "{\"setting\":";
+    size_t begun = sizeof begin - 1, rest_length = 0;
+    char *rest = named(job_id, run_id, &rest_length); /* last, so that no key of the setting stands in its place */
+    char *body = rest == NULL ? NULL : malloc(begun + length + rest_length);
+    if (body != NULL) {
+        memcpy(body, begin, begun);
+        memcpy(body + begun, setting, length);
+        memcpy(body + begun + length, rest, rest_length);
+        body[begun + length] = ',';
+    }
+    free(rest);
+    return delete(client, "redactRunSetting", body, begun + length + rest_length, position, error);
+}
+
 ps_result ps_get_events_by_run(ps_client *client, const char *job_id, const char *run_id, char **events,
                                size_t *length, ps_error *error)
 {

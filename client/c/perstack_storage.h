@@ -55,6 +55,11 @@ ps_result ps_store_event(ps_client *client, const char *event, size_t length, lo
 ps_result ps_delete_job(ps_client *client, const char *job_id, long long *position, ps_error *error);
 ps_result ps_delete_run(ps_client *client, const char *job_id, const char *run_id, long long *position, ps_error *error);
 
+/* Puts a setting, a JSON text of at most 256 KiB, in the place of all that were stored of its run, which no read shows any
+ * more. For secrets that must go while the run stays. The daemon must let it delete: else PS_REFUSED with FORBIDDEN. */
+ps_result ps_redact_run_setting(ps_client *client, const char *job_id, const char *run_id, const char *setting,
+                                size_t length, long long *position, ps_error *error);
+
 /* Stores values of any kinds, all or none; they stand at `position` and the positions after it. All of them must fit
  * into a frame of the daemon. Of a daemon that does not know it, PS_REFUSED with UNKNOWN_OPERATION. */
 ps_result ps_store_atomic(ps_client *client, const ps_value *values, size_t count, long long *position,

@@ -20,6 +20,7 @@ from perstack_storage._core.errors import ErrorCode
 from tests.client.behaviour.values import event
 from tests.client.fake_daemon import FakeDaemon, frame
 from tests.helpers.daemon import RunningDaemon, running_daemon
+from tests.helpers.raw_client import setting
 from tests.vectors.vectors import exchanges
 
 SOURCES = Path(__file__).parents[2] / "client" / "c"
@@ -174,6 +175,24 @@ def test_jobs_and_runs_are_deleted(program: str, daemon: RunningDaemon) -> None:
     assert _run(program, daemon.endpoint, "events", JOB, "other") == (0, "[]\n", "")
     status, _, complaints = _run(program, daemon.endpoint, "delete", "a/b")
     assert (status, "BAD_VALUE" in complaints) == (1, True)
+
+
+def test_a_run_setting_is_redacted(program: str, daemon: RunningDaemon) -> None:
+    """Of the job and run that were named, whatever stands in the setting; one that is none is refused."""
+    with Client(daemon.endpoint) as client:
+        client.store_run_setting(setting(RUN, jobId=JOB) | {"env": {"KEY": "secret"}})
+        clean = setting(RUN, jobId=JOB) | {"env": {}}
+        redact = ("redact", JOB, RUN)
+        assert _run(program, daemon.endpoint, *redact, given=json.dumps(clean)) == (0, "2\n", "")
+        assert [dict(one)["env"] for one in client.get_all_runs()] == [{}]
+        for wrong in ("", "{}", json.dumps(clean)[:-1], json.dumps(clean) + ',"jobId":"x"}'):
+            status, output, complaints = _run(program, daemon.endpoint, *redact, given=wrong)
+            assert (status, output) == (1, "")
+            assert complaints.startswith("BAD_")
+        # A key after the setting stands in the place of none that was named.
+        status, output, _ = _run(program, daemon.endpoint, *redact, given=json.dumps(clean) + ',"jobId":"x"')
+        assert (status, output) == (0, "3\n")
+        assert [one["jobId"] for one in client.deletions()] == [JOB]
 
 
 def test_an_argument_is_quoted(program: str, daemon: RunningDaemon) -> None:

@@ -4,6 +4,8 @@
  *     example ENDPOINT atomic             the same, all or none; prints the first position
  *     example ENDPOINT own JOB POSITION   as store, while nobody else stores for the job after the position
  *     example ENDPOINT events JOB RUN     prints what getEventsByRun answers
+ *     example ENDPOINT delete JOB [RUN]   deletes a job or run; prints the position
+ *     example ENDPOINT redact JOB RUN     puts the run setting on standard input in the place of the stored one
  *
  * What goes wrong is a line "CODE FIELD MESSAGE" on standard error, and the exit status 1. */
 #define _POSIX_C_SOURCE 200809L
@@ -93,6 +95,22 @@ static int delete(ps_client *client, const char *job, const char *run)
     return 0;
 }
 
+static int redact(ps_client *client, const char *job, const char *run)
+{
+    char *setting = NULL;
+    size_t room = 0;
+    ssize_t length = getdelim(&setting, &room, EOF, stdin);
+    long long position;
+    ps_error error;
+    ps_result result = ps_redact_run_setting(client, job, run, length < 0 ? "" : setting,
+                                             length < 0 ? 0 : (size_t)length, &position, &error);
+    free(setting);
+    if (result != PS_OK)
+        return complain(&error);
+    printf("%lld\n", position);
+    return 0;
+}
+
 int main(int count, char **words)
 {
     const char *timeout = getenv("TIMEOUT_MS");
@@ -100,12 +118,15 @@ int main(int count, char **words)
     int is_delete = (count == 4 || count == 5) && strcmp(words[2], "delete") == 0;
     int is_atomic = count == 3 && strcmp(words[2], "atomic") == 0;
     int is_own = count == 5 && strcmp(words[2], "own") == 0;
-    if (!is_store && !is_delete && !is_atomic && !is_own && !(count == 5 && strcmp(words[2], "events") == 0)) {
+    int is_redact = count == 5 && strcmp(words[2], "redact") == 0;
+    int is_events = count == 5 && strcmp(words[2], "events") == 0;
+    if (!is_store && !is_delete && !is_atomic && !is_own && !is_redact && !is_events) {
         fprintf(stderr, "usage: example ENDPOINT store\n"
                         "       example ENDPOINT atomic\n"
                         "       example ENDPOINT own JOB POSITION\n"
                         "       example ENDPOINT events JOB RUN\n"
-                        "       example ENDPOINT delete JOB [RUN]\n");
+                        "       example ENDPOINT delete JOB [RUN]\n"
+                        "       example ENDPOINT redact JOB RUN\n");
         return 2;
     }
     ps_client *client = ps_open(words[1], timeout != NULL ? atoi(timeout) : TIMEOUT_MS);
@@ -121,6 +142,7 @@ int main(int count, char **words)
     int status = is_store || is_own ? store_lines(client)
                  : is_atomic ? store_all(client)
                  : is_delete ? delete(client, words[3], count == 5 ? words[4] : NULL)
+                 : is_redact ? redact(client, words[3], words[4])
                              : list_events(client, words[3], words[4]);
     ps_close(client);
     return status;
