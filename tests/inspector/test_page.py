@@ -258,6 +258,9 @@ def test_an_exported_job_opens_without_a_server(page: Page, tmp_path: Path) -> N
     expect(page.locator(".events > li").first).to_contain_text("startRun")
     page.locator(".events > li a").first.click()
     expect(page.locator(".tree")).to_contain_text("inputMessages")
+    page.goto(f"{path.as_uri()}#/jobs/job-delegated/runs/run-1?view=conversation")
+    expect(page.locator(".message").first).to_be_visible()
+    expect(page.locator(".trouble")).to_have_count(0)
 
 
 # --- for everybody -----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ function exportedJob(): Exported | null {
 export const exported: Exported | null = exportedJob()
 
 export async function text(path: string, signal?: AbortSignal): Promise<string> {
-  if (exported) throw new ApiError("NOT_FOUND", "This file holds the records of the job, without the messages.")
+  if (exported) throw new ApiError("NOT_FOUND", "This file holds nothing but the records of its job.")
   let answer: Response
   try {
     answer = await fetch(path, { credentials: "same-origin", ...(signal ? { signal } : {}) })
@@ -61,6 +61,12 @@ export async function text(path: string, signal?: AbortSignal): Promise<string> 
 
 export async function json<T>(path: string, signal?: AbortSignal): Promise<T> {
   return JSON.parse(await text(path, signal)) as T
+}
+
+/** The record at a position, from the file or the gateway. */
+export async function recordAt(position: number, signal: AbortSignal): Promise<Record> {
+  return exported?.records.find(record => record.position === position)
+    ?? await json(path(["api", "records", String(position)]), signal)
 }
 
 /** A path of the gateway: parts are escaped, parameters without a value left out. */

@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact"
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
-import { api, exported, json, path, type Record } from "./data"
+import { exported, path, recordAt } from "./data"
 import { bytes, clock, count, line, short, span } from "./format"
 import { useAsOf, useJob } from "./load"
 import type { Item, Job, Run, Step, ToolCall } from "./model"
@@ -279,7 +279,8 @@ const SPEAKERS = table<string>({
 })
 
 function Conversation({ run, step }: { run: Run; step: number | null }): JSX.Element {
-  const seen = [...run.steps.values()].filter(one => one.generationPosition !== null).sort((a, b) => a.number - b.number)
+  // A file has the messages of checkpoints only.
+  const seen = exported ? [] : [...run.steps.values()].filter(one => one.generationPosition !== null).sort((a, b) => a.number - b.number)
   const last = run.checkpoints[run.checkpoints.length - 1]
   const chosen = step === null ? undefined : seen.find(one => one.number === step)
   const position = chosen?.generationPosition ?? last?.position ?? seen[seen.length - 1]?.generationPosition ?? null
@@ -289,9 +290,9 @@ function Conversation({ run, step }: { run: Run; step: number | null }): JSX.Ele
     if (position === null) return
     const ending = new AbortController()
     setMessages(null)
-    json<Record>(api(["records", String(position)]), ending.signal).then(record => {
+    recordAt(position, ending.signal).then(record => {
       setMessages(objectsIn(record.value, "messages"))
-      setTrouble("")
+      setTrouble(exported && !("messages" in record.value) ? "This checkpoint is too large: the file leaves out its messages." : "")
     }, (error: unknown) => {
       if (!ending.signal.aborted) setTrouble(error instanceof Error ? error.message : String(error))
     })

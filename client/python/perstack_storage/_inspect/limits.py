@@ -22,6 +22,10 @@ QUERY_BYTES_MAX = 16 << 10
 TEXT_CHARS_MAX = 16 << 10
 """Characters that are left of each text of a record that is larger than `SLIM_BYTES_MAX`."""
 SLIM_BYTES_MAX = 64 << 10
+FILE_RECORDS_MAX = 100
+"""Records that are read at a time for the file of a job."""
+FILE_CHECKPOINT_BYTES_MAX = 4 << 20
+"""A larger checkpoint stands in the file of a job without its messages."""
 KEPT_RECORDS_MAX, KEPT_BYTES_MAX = 20_000, 16 << 20
 """The newest records that are kept for all streams together."""
 CATCH_UP_READS_MAX = 8

@@ -7,13 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from perstack_storage._core.jsonio import dumps
-from perstack_storage._inspect import limits
+from perstack_storage._inspect import limits, slim
 from perstack_storage._inspect.answers import json_answer, listing_answer, records_answer
 from perstack_storage._inspect.errors import GatewayError
 from perstack_storage._inspect.export import export_job
 from perstack_storage._inspect.live import Filter, Hub
 from perstack_storage._inspect.parameters import POSITION_MAX, Parameter, checked
-from perstack_storage._inspect.slim import TIMELINE_OMIT
 from perstack_storage._inspect.source import Source
 from perstack_storage._inspect.usage import usage_of_job
 from perstack_storage._version import __version__
@@ -117,7 +116,7 @@ async def _events(asked: Asked) -> Response:
         "minStep": values.get("minStep"),
         "maxStep": values.get("maxStep"),
         "newestFirst": values.get("order", "oldest") == "newest",
-        "omit": values.get("omit", list(TIMELINE_OMIT)),
+        "omit": values.get("omit", list(slim.TIMELINE_OMIT)),
         "asOf": values.get("asOf"),
     }
     return listing_answer(asked.request, await asked.source.listing("getEventContents", arguments))
@@ -166,7 +165,7 @@ async def _records(asked: Asked) -> Response:
         values.get("limit", limits.RECORDS_DEFAULT),
         values.get("job"),
         values.get("run"),
-        whole=values.get("form") == "whole",
+        form=slim.whole if values.get("form") == "whole" else slim.record,
     )
     return records_answer(asked.request, found)
 

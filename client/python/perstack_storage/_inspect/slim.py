@@ -36,6 +36,15 @@ def whole(read: Any) -> bytes:
     return dumps({"position": read["position"], "time": read["time"], "op": read["op"], "value": value})
 
 
+def for_file(read: Any) -> bytes:
+    """A record in the file of a job: a checkpoint whole if it is not too large, all else as `record`."""
+    if read["op"] == "storeCheckpoint":
+        data = whole(read)
+        if len(data) <= limits.FILE_CHECKPOINT_BYTES_MAX:
+            return data
+    return record(read)
+
+
 def _without_messages(value: dict[str, Any]) -> dict[str, Any]:
     if value.get("type") in {"streamReasoning", "streamRunResult"}:
         return value

@@ -1,7 +1,7 @@
 """What the gateway reads from the daemon: bodies as they came, so that numbers and texts stay as stored."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from perstack_storage import AsyncClient
@@ -82,14 +82,19 @@ class Source:
         return dumps({**record, "value": masked_record(record["op"], record["value"])})
 
     async def records(
-        self, after: int, limit: int, job: str | None = None, run: str | None = None, *, whole: bool = False
+        self,
+        after: int,
+        limit: int,
+        job: str | None = None,
+        run: str | None = None,
+        *,
+        form: Callable[[Any], bytes] = slim.record,
     ) -> Records:
         """Records after a position, of a bounded piece of the history: an empty page need not be the end."""
         arguments = {"after": after, "limit": limit, "jobId": job, "runId": run}
         async with self._reading:
             read = await self._read_all(arguments)
             page = records_of(read, after, self.client._seen)
-            form = slim.whole if whole else slim.record
             at_end = page.position is None or page.next >= page.position
             return Records([form(record) for record in page], page.next, at_end)
 
