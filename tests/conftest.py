@@ -38,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = long_ones_first(items, processes, lambda item: item.get_closest_marker("long") is not None)
 
 
+def pytest_collection_finish() -> None:
+    """What is there now stays: a collection of garbage, as below after each test, need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _leaves_no_descriptors(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -52,7 +58,10 @@ def _leaves_no_descriptors(
     if len(open_files()) <= len(before):
         return
     request.node.funcargs.clear()  # what only the test's own objects hold goes with them
-    gc.collect()
+    for generation in (1, 2):  # most were made a moment ago
+        gc.collect(generation)
+        if len(open_files()) <= len(before):
+            return
     folders = str(tmp_path_factory.getbasetemp())
     left = [(fd, target) for fd, target in open_files().items() if before.get(fd) != target]
     of_others = [target for _, target in left if not target.startswith(folders)]
