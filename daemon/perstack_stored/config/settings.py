@@ -24,6 +24,7 @@ ENVIRONMENT_PREFIX = "PERSTACK_STORED_"
 _ODD = re.compile("[\0\ud800-\udfff]")
 _HISTORY = re.compile("[0-9a-f]{32}")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+MIRROR_CHOICES = ("journal", "tree", "both")
 LOG_FORMATS = ("auto", "console", "json")
 
 
@@ -215,6 +216,11 @@ class Settings:
         "where the journal is mirrored: a bucket, and a prefix of this base alone; needs the extra s3",
         "s3://BUCKET/PREFIX",
     )
+    mirror_what: str = _choice(
+        "journal",
+        "what is mirrored: the journal, for a restore; the tree, as Perstack's S3 storage reads it; or both",
+        MIRROR_CHOICES,
+    )
     mirror_endpoint: str = _word("S3 server of the mirror that is not AWS, as https://s3.example:9000", "URL")
     mirror_credentials: str = _word(
         "file with the credentials of the mirror, as AWS has it; else those of the environment or machine",
@@ -266,6 +272,16 @@ class Settings:
     file_mode: int = _mode(0o640, "mode of the tree's files, octal", 0o400)
     folder_mode: int = _mode(0o750, "mode of the tree's folders, octal", 0o500)
     socket_mode: int = _mode(0o660, "mode of the socket, octal", 0)
+
+    @property
+    def mirrors_journal(self) -> bool:
+        """Whether there is a mirror of the journal."""
+        return bool(self.mirror) and self.mirror_what != "tree"
+
+    @property
+    def mirrors_tree(self) -> bool:
+        """Whether there is a mirror of the tree."""
+        return bool(self.mirror) and self.mirror_what != "journal"
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):

@@ -3,8 +3,10 @@
 It needs the extra `s3`: call `extra.require_library` before this module is imported.
 """
 
+import asyncio
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -20,6 +22,9 @@ from .credentials import CredentialsFile
 _CONNECT_SECONDS = "5s"
 _REQUEST_SECONDS = "30s"
 _LIST_OBJECTS = 1000
+IN_FLIGHT = 32
+"""Objects of the tree that are put at a time."""
+_IS_JSON = {"Content-Type": "application/json"}
 _REASON_CHARS_MAX = 200
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
@@ -108,6 +113,47 @@ class Bucket:
                 return None
             return bytes(found.bytes())
 
+    def put_all(self, objects: Mapping[str, bytes]) -> None:
+        """Put objects by key, in any order, some at a time. Those that are there are replaced.
+
+        Raises:
+            BucketError: some of them may not be there.
+        """
+        if objects:
+            with _naming(f"can't write {len(objects)} objects"):
+                asyncio.run(self._put_all(objects))
+
+    async def _put_all(self, objects: Mapping[str, bytes]) -> None:
+        free = asyncio.Semaphore(IN_FLIGHT)
+
+        async def put(key: str, data: bytes) -> None:
+            async with free:
+                await obstore.put_async(self._store, key, data, attributes=_IS_JSON, use_multipart=False)
+
+        async with asyncio.TaskGroup() as group:
+            for key, data in objects.items():
+                group.create_task(put(key, data))
+
+    def remove_below(self, folder: str) -> None:
+        """Remove all objects below a folder.
+
+        Raises:
+            BucketError: some of them may still be there.
+        """
+        with _naming(f"can't remove {folder}"):
+            for page in obstore.list(self._store, prefix=folder.rstrip("/"), chunk_size=_LIST_OBJECTS):
+                self.remove([item["path"] for item in page])
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects, as far as they are there.
+
+        Raises:
+            BucketError: some of them may still be there.
+        """
+        if keys:
+            with _naming(f"can't remove {len(keys)} objects"), contextlib.suppress(FileNotFoundError):
+                obstore.delete(self._store, list(keys))
+
     def names(self, folder: str, after: str = "") -> Iterator[str]:
         """Names of the objects in a folder, in order, from the first one behind `after` on.
 
@@ -144,8 +190,12 @@ def _naming(what: str) -> Iterator[None]:
         yield
     except AlreadyExistsError:
         raise
+    except BucketError:
+        raise
     except (BaseError, OSError, ValueError) as error:
         raise BucketError(f"{what}: {_reason(error)}") from None
+    except ExceptionGroup as group:  # of tasks
+        raise BucketError(f"{what}: {_reason(group.exceptions[0])}") from None
 
 
 def _reason(error: Exception) -> str:

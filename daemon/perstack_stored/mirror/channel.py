@@ -22,6 +22,7 @@ class MirrorConfig(msgspec.Struct):
     log_json: bool
     log_level: str
     url: str
+    is_of_tree: bool = False
     endpoint: str = ""
     credentials: str = ""
     status_fd: int = -1
@@ -33,7 +34,7 @@ class Report(msgspec.Struct, array_like=True):
     Attributes:
         place: log position up to which the bucket holds the journal: position, segment, offset. None until
             it was found in the bucket.
-        pieces: objects created by this process.
+        pieces: objects that this process made.
         stored_bytes: of these.
         logical_bytes: of the journal in these.
         fault: why it can't go on; empty if nothing is wrong.

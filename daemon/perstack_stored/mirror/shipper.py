@@ -32,17 +32,19 @@ class PieceStore(Names, Protocol):
 
 
 class Shipped(NamedTuple):
-    """A piece that is in the bucket now.
+    """A piece, or a slice of the tree, that is in the bucket now.
 
     Attributes:
         place: log position up to which the bucket holds the journal.
         logical_bytes: of the piece.
         stored_bytes: of its object; 0 if it was there already.
+        objects: created or replaced.
     """
 
     place: LogPosition
     logical_bytes: int
     stored_bytes: int
+    objects: int
 
 
 class _Tested:
@@ -134,7 +136,7 @@ class Shipper:
             limit = self._limit(piece.segment, mark)
             piece, stored = self._compared(key, piece.segment, piece.start, limit), 0
         self._start = piece.end
-        return Shipped(self.place, len(piece.data), stored)
+        return Shipped(self.place, len(piece.data), stored, int(stored > 0))
 
     # --- what comes next ---------------------------------------------------------------------------
 

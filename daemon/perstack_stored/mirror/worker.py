@@ -6,6 +6,7 @@ reports that and ends for good.
 
 import os
 import socket
+import sqlite3
 import sys
 import time
 
@@ -13,10 +14,11 @@ import msgspec
 import structlog
 
 from perstack_stored.config.mirror_url import parse_url
-from perstack_stored.datadir.layout import open_folders
+from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import DataDir, open_folders
 from perstack_stored.datadir.shown_syncs import showing_syncs
 from perstack_stored.errors import ConfigError, StoredError
-from perstack_stored.journal.reader import Chain
+from perstack_stored.journal.reader import Chain, JournalReader
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.backoff import Backoff
@@ -25,7 +27,8 @@ from perstack_stored.process.worker_status import WorkerStatus
 
 from .channel import MirrorConfig, MirrorEnd, Report
 from .extra import require_library
-from .shipper import MirrorConflictError, PieceStore, Shipper
+from .shipper import MirrorConflictError, Shipper
+from .tree_shipper import TreeShipper
 
 MIRROR_MODULE = __name__
 OVER_STATUS = 3  # another history is in the bucket, or the settings can't be used
@@ -38,12 +41,10 @@ _log = structlog.get_logger()
 
 
 class Mirror:
-    """Ships one journal."""
+    """Ships one journal, or its tree."""
 
-    def __init__(
-        self, chain: Chain, bucket: PieceStore, prefix: str, line: MirrorEnd, status: WorkerStatus
-    ) -> None:
-        self._shipper = Shipper(bucket, chain, prefix)
+    def __init__(self, shipper: Shipper | TreeShipper, line: MirrorEnd, status: WorkerStatus) -> None:
+        self._shipper = shipper
         self._line = line
         self._status = status
         self._report = Report()
@@ -66,7 +67,7 @@ class Mirror:
                 self._ship_all()
             except MirrorConflictError:
                 raise
-            except (OSError, StoredError) as error:
+            except (OSError, StoredError, sqlite3.Error) as error:
                 self._fail(str(error))
 
     def _ship_all(self) -> None:
@@ -81,7 +82,7 @@ class Mirror:
             report = self._report
             self._tell(
                 place=tuple(shipped.place),
-                pieces=report.pieces + bool(shipped.stored_bytes),
+                pieces=report.pieces + shipped.objects,
                 stored_bytes=report.stored_bytes + shipped.stored_bytes,
                 logical_bytes=report.logical_bytes + shipped.logical_bytes,
             )
@@ -103,11 +104,16 @@ class Mirror:
         self._line.report(self._report)
 
 
-def _open_bucket(config: MirrorConfig) -> PieceStore:
+def _open_shipper(config: MirrorConfig, files: FileSystem) -> Shipper | TreeShipper:
     require_library()
     from .bucket import Access, Bucket  # noqa: PLC0415 - an extra, which may be missing
 
-    return Bucket(parse_url(config.url), Access(config.endpoint, config.credentials))
+    place, folders = parse_url(config.url), open_folders(files, config.base)
+    bucket = Bucket(place, Access(config.endpoint, config.credentials))
+    if config.is_of_tree:
+        reader = JournalReader(files, folders.journal)
+        return TreeShipper(bucket, DataDir(config.base, files, folders), reader, str(place), place.prefix)
+    return Shipper(bucket, Chain(files, folders.journal, open_files_max=2), place.prefix)
 
 
 def main() -> None:
@@ -117,17 +123,14 @@ def main() -> None:
     config = msgspec.json.decode(text, type=MirrorConfig)
     die_with(config.parent)
     log.configure(json=config.log_json, level=config.log_level)
-    structlog.contextvars.bind_contextvars(process="mirror")
+    structlog.contextvars.bind_contextvars(process="mirror-tree" if config.is_of_tree else "mirror")
     os.nice(_NICE)
     line = MirrorEnd(socket.socket(fileno=int(line_fd)))
     status = WorkerStatus.of(config.status_fd)
     status.beat()
     files = showing_syncs(status.in_sync)
     try:
-        folders = open_folders(files, config.base)
-        bucket = _open_bucket(config)
-        prefix = parse_url(config.url).prefix
-        Mirror(Chain(files, folders.journal, open_files_max=2), bucket, prefix, line, status).run()
+        Mirror(_open_shipper(config, files), line, status).run()
     except (MirrorConflictError, ConfigError) as error:
         line.report(Report(fault=str(error), is_over=True))
         sys.exit(OVER_STATUS)

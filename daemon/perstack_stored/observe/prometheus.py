@@ -41,6 +41,9 @@ class Metrics(Collector):
         yield from _queues(stats)
         yield from self._workers(stats)
         yield from _mirror(stats["mirror"])
+        tree = stats["treeMirror"]
+        yield _gauge("tree_mirror_lag_seconds", "The same of the tree's mirror.", tree["lagSeconds"])
+        yield _gauge("tree_mirror_fault", "1 if the tree's mirror can't go on.", float(bool(tree["fault"])))
         yield _gauge("copy_fault", "1 if a copy of a mirror can't follow it.", bool(stats["copy"]["fault"]))
         yield from _replication(stats["replication"])
         yield from self._processes()

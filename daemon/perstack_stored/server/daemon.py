@@ -202,7 +202,8 @@ class Daemon:
             )
             reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
             keeper = self._keeper(lock, reads, journal)
-            mirror = self._mirror() if settings.mirror else NoMirror()
+            mirror = self._mirror(of_tree=False) if settings.mirrors_journal else NoMirror()
+            tree_mirror = self._mirror(of_tree=True) if settings.mirrors_tree else NoMirror()
             copying = open_copying(datadir, settings, journal, sessions, wakeup.wake)
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
@@ -226,6 +227,7 @@ class Daemon:
                     copying=copying,
                     mirror=mirror,
                     replication=self._replication,
+                    tree_mirror=tree_mirror,
                 )
             )
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -253,16 +255,18 @@ class Daemon:
             server.run()
             health.serving = False
             _log.info("stopping")
-            self._notifier.stopping(3 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
+            self._notifier.stopping(4 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
             keeper.stop()
             copying.stop()
             mark = journal.mark
             mirror.follow(mark)  # it ships the rest while the others stop
             self._stop(journal, reads, projections, endpoints, tcp)
             mirror.finish(mark, settings.stop_seconds)
+            tree_mirror.finish(projections[0].place or mark, settings.stop_seconds)
         finally:
             keeper.stop()
             mirror.stop()
+            tree_mirror.stop()
             copying.stop()
             for projection in projections:
                 projection.stop()
@@ -364,7 +368,7 @@ class Daemon:
             config, lock.fd, settings.worker_silence_seconds, reads.drop_replaced, journal.offer_spare
         )
 
-    def _mirror(self) -> MirrorProcess:
+    def _mirror(self, *, of_tree: bool) -> MirrorProcess:
         settings = self._settings
         return MirrorProcess(
             MirrorConfig(
@@ -373,6 +377,7 @@ class Daemon:
                 log_json=self._log_json,
                 log_level=settings.log_level,
                 url=settings.mirror,
+                is_of_tree=of_tree,
                 endpoint=settings.mirror_endpoint,
                 credentials=settings.mirror_credentials,
             )

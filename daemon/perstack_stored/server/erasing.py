@@ -26,7 +26,7 @@ class Erasing:
         self._journal, self._keeper, self._mirror = parts.journal, parts.keeper, parts.mirror
         self._group_commit = group_commit
         self._projections = projections
-        self._is_mirrored = bool(parts.settings.mirror)
+        self._is_mirrored = parts.settings.mirrors_journal
         self._within = parts.settings.erase_within_seconds
         self._begun: float | None = None
 

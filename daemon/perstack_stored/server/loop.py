@@ -54,6 +54,7 @@ class Server:
         self._wakeup = parts.wakeup
         self._notifier = parts.notifier
         self._mirror = parts.mirror
+        self._tree_mirror = parts.tree_mirror
         self._copying = parts.copying
         self._retention = parts.retention
         self._read_settings = parts.read_settings
@@ -196,6 +197,9 @@ class Server:
         self._dispatcher.on_tick()
         self._erasing.follow(now)
         self._mirror.follow(self._journal.mark)
+        indexed = self._projections.index.place
+        if indexed is not None:
+            self._tree_mirror.follow(indexed)
         tree = self._projections.tree.place
         self._retention.follow(now, self._group_commit, 0 if tree is None else tree.position)
         evicted = self._sessions.gave_way - self._evicted_sessions

@@ -313,6 +313,7 @@ class ServerParts:
         keeper: packs complete segments, and erases in them.
         retention: deletes the jobs that the settings don't keep.
         mirror: ships the journal to a bucket.
+        tree_mirror: ships the tree to a bucket.
         copying: appends what was fetched from a bucket, in a daemon that serves a copy.
         replication: the log that this daemon shares with others, if it does.
     """
@@ -332,5 +333,6 @@ class ServerParts:
     keeper: Keeper = field(default_factory=NoKeeper)
     retention: Retention | NoRetention = field(default_factory=NoRetention)
     mirror: Mirror = field(default_factory=NoMirror)
+    tree_mirror: Mirror = field(default_factory=NoMirror)
     copying: Copying | NoCopying = field(default_factory=NoCopying)
     replication: Replication | None = None

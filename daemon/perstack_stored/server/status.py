@@ -13,7 +13,7 @@ from perstack_stored.protocol.multipart import MultipartAssembler
 from perstack_stored.read.waiting import ReadsAwaitingIndex
 from perstack_stored.store.group_commit import GroupCommit
 
-from .parts import Projection, ServerParts
+from .parts import Mirror, Projection, ServerParts
 
 
 class StatusReporter:
@@ -39,6 +39,7 @@ class StatusReporter:
         self._endpoints = parts.endpoints
         self._keeper = parts.keeper
         self._mirror = parts.mirror
+        self._tree_mirror = parts.tree_mirror
         self._copying = parts.copying
         self._retention = parts.retention
         self._index, self._tree = parts.projections
@@ -127,21 +128,22 @@ class StatusReporter:
             "replication": self._group_commit.describe(),
             "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
-            "mirror": self._mirror_state(),
+            "mirror": self._mirror_state(self._mirror),
+            "treeMirror": self._mirror_state(self._tree_mirror),
             "copy": self._copying.describe(),
         }
 
-    def _mirror_state(self) -> dict[str, Any]:
-        """The state of the mirror, and how far it is."""
-        mark, place = self._journal.mark, self._mirror.place
+    def _mirror_state(self, mirror: Mirror) -> dict[str, Any]:
+        """The state of a mirror, and how far it is."""
+        mark, place = self._journal.mark, mirror.place
         # After a crash the bucket may hold bytes that were written again in the next segment.
         lag_bytes = None if place is None else max(0, self._journal.bytes_between(place))
         return {
-            **self._mirror.describe(),
+            **mirror.describe(),
             "position": None if place is None else place.position,
             "lagRecords": None if place is None else max(0, mark.position - place.position),
             "lagBytes": lag_bytes,
-            "lagSeconds": round(self._mirror.lag_seconds(), 3),
+            "lagSeconds": round(mirror.lag_seconds(), 3),
         }
 
     def _oldest_deletion_seconds(self) -> int:

@@ -13,6 +13,23 @@ export interface ProjectionStats {
   starts: number
 }
 
+/** How far a copy in a bucket is. `position` and the next two: null while it is not known what it holds. */
+export interface MirrorStats {
+  enabled: boolean
+  position: number | null
+  lagRecords: number | null
+  lagBytes: number | null
+  lagSeconds: number
+  /** Objects made, the journal's bytes in them, and their size. */
+  pieces: number
+  bytes: number
+  packedBytes: number
+  /** "", or why it can't go on. */
+  fault: string
+  faults: number
+  starts: number
+}
+
 /** Counters and gauges of a daemon; counters begin with its start. A newer one may have more fields. */
 export interface Stats {
   position: number
@@ -72,22 +89,9 @@ export interface Stats {
     resent: number
     heldReads: number
   }
-  /** Of the copy in a bucket. `position` and the next two: null while it is not known what the bucket holds. */
-  mirror: {
-    enabled: boolean
-    position: number | null
-    lagRecords: number | null
-    lagBytes: number | null
-    lagSeconds: number
-    /** Objects made, the journal's bytes in them, and their size. */
-    pieces: number
-    bytes: number
-    packedBytes: number
-    /** "", or why it can't go on. */
-    fault: string
-    faults: number
-    starts: number
-  }
+  /** Of the journal's copy in a bucket, and of the tree's. */
+  mirror: MirrorStats
+  treeMirror: MirrorStats
   /** Of a daemon that serves a copy of a mirror. `checkedSeconds`: since the bucket answered last. */
   copy: {
     enabled: boolean

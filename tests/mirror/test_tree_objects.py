@@ -1,0 +1,94 @@
+"""The tree in a bucket: the same files under Perstack's keys, and what is deleted leaves it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perstack_storage import Client
+from perstack_stored.mirror.tree_shipper import event_key
+from tests.helpers.daemon import RunningDaemon, eventually, files_of
+from tests.helpers.raw_client import Raw
+from tests.helpers.s3 import S3Server, s3_server
+from tests.mirror.bases import event, mirrored, restore, store
+from tests.offline.bases import as_call, checkpoint, job, one_of_each, setting
+
+PATIENCE_SECONDS = 60.0
+_NUMBERED = re.compile(r"(event-\d+)(-.*)\.n(\d+)\.json")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+def as_objects(files: dict[str, bytes], prefix: str) -> dict[str, bytes]:
+    """The files of a tree by the keys that they have in a bucket."""
+    named = {_NUMBERED.sub(r"\1.\3\2.json", path): data for path, data in files.items()}
+    return {f"{prefix}/{path}": data for path, data in named.items()}
+
+
+def await_tree(daemon: RunningDaemon) -> None:
+    """Wait until tree and bucket have all that is stored now."""
+    with Client(daemon.endpoint) as client:
+        position = client.stats()["position"]
+
+        def is_there() -> bool:
+            stats = client.stats()
+            return all((stats[name]["position"] or 0) >= position for name in ("tree", "treeMirror"))
+
+        eventually(is_there, "the bucket has the tree", PATIENCE_SECONDS)
+
+
+def test_names_of_equal_events_keep_their_order() -> None:
+    """The first as ever; Perstack reads the others' time as a number after it, and their type as it is."""
+    keys = [event_key(1700000000001, 2, "stream-Text", n) for n in (1, 2, 3, 10, 123)]
+    assert keys[0] == "event-1700000000001-2-stream-Text.json"
+    assert keys[1] == "event-1700000000001.0002-2-stream-Text.json"
+    times = [float(key.split("-")[1]) for key in keys]
+    assert times == sorted(times)
+    assert sorted(keys) == keys
+    assert all(time < 1700000000002 for time in times)
+
+
+def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
+    """Through a restart and a kill; names of equal events; odd ids; deletions of a job and of a run."""
+    daemon = mirrored(tmp_path / "base", "tree", server.url, "--mirror-what", "both")
+    try:
+        daemon.start()
+        odd = "jöb %41 +?*'\"<>&|~;=,:@!$#[]{}^`"
+        with Raw(daemon.endpoint) as raw:
+            for op, value in [
+                *one_of_each(),
+                job(odd),
+                as_call("storeEvent", {**event(odd, 1), "runId": odd}),
+                checkpoint(odd, jobId=odd, runId=odd),
+                setting(jobId=odd, runId=odd),
+                job("gone"),
+                as_call("storeEvent", event("gone", 1)),
+                as_call("storeEvent", {**event("j1", 1), "runId": "r-gone"}),
+                checkpoint("of-gone", runId="r-gone"),
+            ]:
+                raw.ask(op, value)
+        store(daemon.endpoint, "j2", 1500)
+        await_tree(daemon)
+        assert server.objects("tree/jobs") == as_objects(files_of(daemon.base), "tree")
+        assert any(".0002-" in key for key in server.objects("tree/jobs"))
+        assert daemon.stop() == 0
+        daemon.start()
+        with Client(daemon.endpoint) as client:
+            client.delete_job("gone")
+            client.delete_run("j1", "r-gone")
+        daemon.kill()
+        daemon.start()
+        store(daemon.endpoint, "j3", 10)
+        await_tree(daemon)
+        objects = server.objects("tree/jobs")
+        assert objects == as_objects(files_of(daemon.base), "tree")
+        assert not [key for key in objects if "gone" in key]
+        assert daemon.stop() == 0
+        assert restore("tree", server.url, tmp_path / "new")["position"] > 1500
+    finally:
+        daemon.make_sure_it_ended()
