@@ -197,6 +197,8 @@ class TreeShipper:
             name = event_key(value.timestamp, value.stepNumber, value.type, row.n)
             return 0, f"jobs/{job}/runs/{run}/{name}", row.payload.tobytes()
         if isinstance(value, values.Checkpoint):
+            if removals and removals.has_checkpoint(row.position, job, value.id):
+                return None
             return 1, f"jobs/{job}/checkpoints/{value.id}.json", row.payload.tobytes()
         content = self._setting(index, job, run)
         return None if content is None else (1, f"jobs/{job}/runs/{run}/run-setting.json", content)
