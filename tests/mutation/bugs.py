@@ -606,6 +606,44 @@ _BUGS = (
         "            if done == sum(map(len, chunk)):",
         "            if done:",
     ),
+    _Bug(
+        "a message of the log is applied at the daemon's own time",
+        "journal/clock.py",
+        '        """The log\'s time in ms since 1970."""\n        return self._time_ms',
+        '        """The log\'s time in ms since 1970."""\n        return time.time_ns() // 1_000_000',
+    ),
+    _Bug(
+        "a repeat makes a session of the log newer",
+        "journal/replicated_sessions.py",
+        "        if session is None:\n            outline",
+        "        if key in self._sessions:\n            self._sessions.move_to_end(key)\n"
+        "        if session is None:\n            outline",
+    ),
+    _Bug(
+        "a gap in a session of the log is accepted",
+        "replication/apply.py",
+        "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
+        "    logged = logged._replace(settled=max(logged.settled, logged.seq - 1))\n"
+        "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
+    ),
+    _Bug(
+        "a restart forgets which numbers of the log were refused",
+        "replication/apply.py",
+        "log_place.encode(place, refused)",
+        "log_place.encode(place)",
+    ),
+    _Bug(
+        "the head of a segment repeats guards that are not written",
+        "store/commit.py",
+        "self.guards.plan(key",
+        "self.guards.put(key",
+    ),
+    _Bug(
+        "a hole in the log is skipped",
+        "replication/nats_stream.py",
+        "                return found, True\n",
+        "                expected = sequence\n",
+    ),
 )
 
 

@@ -24,10 +24,17 @@ _LEFT_OUT = "tests/unit/tree/test_left_out.py"
 _MIRROR = "tests/mirror/test_mirror.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
 _OLD_JOBS = "tests/unit/tree/test_old_jobs.py"
+_APPLY = "tests/unit/replication/test_apply.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
 TESTS: dict[str, tuple[str, ...]] = {
+    "a message of the log is applied at the daemon's own time": (_APPLY,),
+    "a repeat makes a session of the log newer": (_APPLY,),
+    "a gap in a session of the log is accepted": (_APPLY,),
+    "a restart forgets which numbers of the log were refused": (_APPLY,),
+    "the head of a segment repeats guards that are not written": (_APPLY,),
+    "a hole in the log is skipped": ("tests/replication/test_replicated.py", "-k", "flipped"),
     "events that repeat others are not erased": (_ERASING,),
     "erased is said while SQLite's log holds what was deleted": (_ERASING,),
     "a reader goes on with the salt of before its segment was erased in": (_ERASE,),

@@ -157,6 +157,24 @@ def test_a_daemon_that_was_away_comes_to_the_same(pair: Pair) -> None:
     eventually(lambda: pair.b.ask("stats", {}).value["replication"]["lagMessages"] == 0, "it has caught up")
 
 
+def test_a_new_machine_begins_with_a_backup_of_another(pair: Pair, tmp_path: Path) -> None:
+    pair.a.store("storeEvent", event("before", jobId="new"))
+    copied = stored("backup", "--base-path", str(pair.daemons[0].base), str(tmp_path / "backup"))
+    assert copied.returncode == 0, copied.stderr
+    pair.b.store("storeEvent", event("after", jobId="new"))
+    restored = stored("restore", "--base-path", str(tmp_path / "third"), str(tmp_path / "backup"))
+    assert restored.returncode == 0, restored.stderr
+    third = RunningDaemon(tmp_path / "third", "--journal", pair.url)
+    try:
+        third.start()
+        with Raw(third.endpoint) as raw:
+            assert raw.read_all() == pair.a.read_all()
+            assert raw.store("storeEvent", event("third", jobId="new"))
+            assert pair.b.read_all() == raw.read_all()
+    finally:
+        third.make_sure_it_ended()
+
+
 def test_a_base_of_its_own_is_refused(pair: Pair, tmp_path: Path) -> None:
     own = RunningDaemon(tmp_path / "own").start()
     with Raw(own.endpoint) as raw:

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perstack_stored.datadir.filesystem import FileSystem
@@ -23,7 +23,7 @@ from tests.helpers.raw_client import event
 HISTORY = History(b"s" * 16, b"l" * 16)
 DAEMON = b"d" * 16
 EVENT, DELETION = int(Kind.EVENT), int(Kind.DELETION)
-SESSIONS_MAX, GUARD_SECONDS = 3, 60
+GUARD_SECONDS = 60
 
 
 def dumps(value: object) -> bytes:
@@ -34,15 +34,16 @@ def dumps(value: object) -> bytes:
 class Replica:
     """A journal that applies the log."""
 
-    def __init__(self, path: Path, segment_bytes: int) -> None:
+    def __init__(self, path: Path, segment_bytes: int, sessions_max: int) -> None:
         self.folder = JournalFolder(path)
         self._options = JournalOptions(segment_bytes, segment_bytes, ahead=False, history=HISTORY)
+        self._sessions_max = sessions_max
         self.open()
 
     def open(self) -> None:
         """Open the journal, as at a start."""
         self.sessions = ReplicatedSessions(
-            sessions_max=SESSIONS_MAX,
+            sessions_max=self._sessions_max,
             remembered_records_max=8,
             guards=DeletionGuards(guard_seconds=GUARD_SECONDS, guards_max=3),
         )
@@ -116,13 +117,19 @@ def _request(chance: random.Random, last: dict[int, int]) -> LoggedRequest:
     return LoggedRequest(key, seq, settled, chance.random() < 0.3, items)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
+@example(seed=12)
+@example(seed=255)  # the head of a segment repeated the guard of a deletion that was not written
+@example(seed=585)  # a session gave way to others within a message
 @given(seed=st.integers(0, 2**32))
 def test_all_replicas_come_to_the_same(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """One goes on undisturbed; one dies and starts again at any message, with its end torn anywhere."""
     folder = tmp_path_factory.mktemp("replicas")
     log = make_log(seed, 60)
-    whole, broken = Replica(folder / "whole", 1 << 16), Replica(folder / "broken", 1 << 12)
+    # With 3, all five are remembered, if only by their last number. With 2, some are forgotten.
+    sessions_max = 2 + seed % 2
+    whole = Replica(folder / "whole", 1 << 16, sessions_max)
+    broken = Replica(folder / "broken", 1 << 12, sessions_max)
     chance = random.Random(seed + 1)
     for logged in log:
         whole.apply(logged)
@@ -139,9 +146,25 @@ def test_all_replicas_come_to_the_same(seed: int, tmp_path_factory: pytest.TempP
             broken.journal.sync()
         sequence = broken.sessions.log.sequence
     assert broken.facts() == whole.facts()
-    _stands_once(whole.folder.read(whole.journal.mark))
+    records = whole.folder.read(whole.journal.mark)
+    if sessions_max > 2:
+        _stands_once(records)
+        assert {(record.session, record.seq) for record in records} <= admitted(log)
     for replica in (whole, broken):
         replica.journal.close()
+
+
+def admitted(log: list[LoggedMessage]) -> set[tuple[bytes, int]]:
+    """Numbers that leave no gap in their session: the one before came, or is settled."""
+    last: dict[bytes, int] = {}
+    found = set()
+    for logged in log:
+        for request in log_message.decode(logged.body).requests:
+            before, end = last.get(request.session, 0), request.seq + len(request.items) - 1
+            if request.seq <= before + 1 or request.settled >= request.seq - 1:
+                found |= {(request.session, seq) for seq in range(request.seq, end + 1)}
+                last[request.session] = max(before, end)
+    return found
 
 
 def _stands_once(records: list[Stored]) -> None:

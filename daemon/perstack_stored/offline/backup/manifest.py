@@ -215,6 +215,25 @@ def open_copy(folder: Folder, copy: SegmentCopy) -> Iterator[tuple[OpenSegment, 
         file.close()
 
 
+def is_shared(folder: Folder, copy: SegmentCopy) -> bool:
+    """Whether a copy belongs to the journal of a replicated log: the head of each segment says so.
+
+    Raises:
+        BackupDamagedError: it is missing, or has changed.
+    """
+    with open_copy(folder, copy) as (file, header):
+        segment = SegmentFile(file, header.salt, copy.number)
+        try:
+            for entry in walk(segment, entry_format.SEGMENT_HEADER_BYTES, copy.end):
+                if entry.header.type == EntryType.LOG:
+                    return True
+                if entry.header.type == EntryType.RECORDS:
+                    return False
+        except BadEntryError as error:
+            raise damaged(folder, copy, error.reason) from error
+    return False
+
+
 def entries_of(
     folder: Folder, copy: SegmentCopy, file: OpenSegment, header: SegmentHeader
 ) -> Iterator[Entry]:

@@ -1,5 +1,6 @@
-"""`restore`: makes a base from a backup, up to its end or an earlier position. The history gets a new name.
+"""`restore`: makes a base from a backup, up to its end or an earlier position.
 
+The history gets a new name, but for one that daemons share through a replicated log.
 Everything is written to a temporary folder, synced, and renamed to `.stored` last: an interrupted restore
 leaves no base. A daemon builds index and tree at its start.
 """
@@ -84,7 +85,11 @@ def restore(
     with backup_folder.open_folder(files, source, make=False) as folder:
         manifest, last = what_it_holds(folder, to_position)
         with _new_base(files, path) as (base_dir, part_dir):
-            store = uuid.uuid4().bytes
+            # The history of a replicated log has one name everywhere: its stream orders what comes after.
+            is_shared = backup_folder.is_shared(folder, manifest.segments[0])
+            if is_shared and deletions:
+                raise ConfigError("records of a replicated log are deleted by its daemons, not in a restore")
+            store = bytes.fromhex(manifest.store) if is_shared else uuid.uuid4().bytes
             last = _write(files, folder, manifest, last, store, part_dir)
             last += _delete(files, part_dir, deletions)
             files.sync(part_dir)
