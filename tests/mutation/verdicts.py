@@ -151,6 +151,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "offline/backup/restore.py: restore: sync (2)": (_CUT_RESTORE,),
     "offline/backup/restore.py: _write: sync": (_CUT_RESTORE,),
     "offline/backup/restore.py: _restore_segment: sync_data": (_CUT_RESTORE,),
+    "offline/backup/restore.py: _write_packed: sync_data": (
+        "tests/offline/test_packed.py::test_what_was_restored_packed_outlives_a_power_cut",
+    ),
     "index/page_checksums.py: verify_at_rest: checksum": (
         f"{_SUMS}::test_checksums_that_were_changed_are_not_believed",
     ),

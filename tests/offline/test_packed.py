@@ -17,7 +17,7 @@ from perstack_stored.offline.backup.restore import restore
 from perstack_stored.offline.dump import Wanted, dump
 from perstack_stored.offline.locked import locked_datadir
 from tests.helpers.daemon import files_of
-from tests.helpers.datadir import JournalFolder
+from tests.helpers.datadir import JournalFolder, SimulatedDisk
 from tests.helpers.packed import pack_all
 from tests.offline.bases import copy_base, run, segments
 from tests.offline.inprocess import Checked, Items, Repaired, Started
@@ -117,6 +117,16 @@ def test_a_packed_backup_is_restored_to_any_position(
     versions = [int.from_bytes(path.read_bytes()[8:10], "little") for path in segments(target)]
     if to is None:
         assert versions[:4] == ([1, 1, 1, 1] if with_kept else [2, 2, 2, 1])
+
+
+def test_what_was_restored_packed_outlives_a_power_cut(base_of_segments: Path, tmp_path: Path) -> None:
+    """The data of each segment is on disk when the restore ends."""
+    pack_all(base_of_segments / ".stored/journal", BLOCK_BYTES, with_kept=False)
+    back_up(base_of_segments, tmp_path / "backup")
+    target, disk = tmp_path / "restored", SimulatedDisk(1)
+    restore(str(tmp_path / "backup"), str(target), to_position=None, files=disk)
+    disk.lose_data()
+    assert records(target) == records(base_of_segments)
 
 
 def test_a_damaged_packed_copy_is_named(packed: Path, tmp_path: Path) -> None:
