@@ -24,7 +24,7 @@ def test_a_history_survives_a_crash_at_every_call() -> None:
     assert counts.looks > counts.points
 
 
-@pytest.mark.parametrize("seed", [2, 3, 5, 7])
+@pytest.mark.parametrize("seed", [2, 3, 7])
 def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
     """Longer histories, with failing calls and several lives, are crashed at some of their calls."""
     counts = run(seed, Plan(sample=0.015))
@@ -69,15 +69,15 @@ def _syncs_nothing_soon(journal: JournalWriter, notify: Callable[[], None]) -> N
 @pytest.mark.long
 def test_a_seed_gives_the_same_history_in_every_run() -> None:
     """Two runs of a seed make the same calls, crash at the same places and check as much."""
-    first, second = (vars(run(11, Plan(requests=8, sample=0.05))) for _ in range(2))
+    first, second = (vars(run(11, Plan(requests=8, sample=0.02))) for _ in range(2))
     assert first == second
 
 
 def test_a_history_leaves_nothing_open() -> None:
     """`make soak` runs hundreds of histories, of thousands of killed indexes, in one process."""
-    run(11, Plan(requests=4, sample=0.05))
+    run(11, Plan(requests=4, sample=0.02))
     before = open_files()
-    run(11, Plan(requests=8, sample=0.05))
+    run(11, Plan(requests=8, sample=0.02))
     assert len(open_files()) == len(before)
 
 
