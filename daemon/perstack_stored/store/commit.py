@@ -18,7 +18,7 @@ from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply
 
-from .cursor_requests import CursorChanges, CursorRequest
+from .cursor_requests import CursorChanges, CursorOwners, CursorRequest
 from .fences import Fences
 from .requests import Payload, StoreRequest
 
@@ -60,6 +60,7 @@ class Committer:
         self.counter = RequestCounter()
         self.fences = Fences(journal)
         self._check_value: Callable[[int, Payload], object] = value_check.check
+        self._cursor_owners = CursorOwners()
         self._planned = 0  # while the fences are active: the position of the last record planned
 
     def commit(
@@ -81,7 +82,7 @@ class Committer:
                 plans.append(self._plan(request, appends, now_ms, now))
             except Refusal as refusal:
                 replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
-        cursors = CursorChanges(self._sessions.cursors, now_ms)
+        cursors = CursorChanges(self._sessions.cursors, now_ms, self._cursor_owners)
         done = self._plan_cursors(cursor_requests, cursors, replies)
         try:
             firsts = self.journal.write(appends, cursors.encoded()) if appends or cursors.changes else []

@@ -1,7 +1,7 @@
 """Requests that set or delete a named cursor: they wait for the next batch, and are synced with it."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from perstack_storage.protocol import ErrorCode
@@ -68,13 +68,45 @@ class CursorQueue:
         return taken
 
 
+class CursorOwners:
+    """The client that made each cursor since the start: the journal keeps names only. For the shares."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Client] = {}
+        self._shares = ByteShares()
+
+    def has_room(self, client: Client, made: int, count: int) -> bool:
+        """Whether a client may make one more cursor.
+
+        Args:
+            client: who asks; one that is not known has no share.
+            made: how many it makes in this batch already.
+            count: of all cursors.
+        """
+        others = max(0, count - self._shares.total - made)  # of nobody that is known
+        return client == NOBODY or self._shares.has_room(client, 1 + made, CURSORS_MAX - others)
+
+    def apply(self, made: Mapping[str, Client | None]) -> None:
+        """Note who has made cursors, by name; None for one that was deleted."""
+        for name, client in made.items():
+            before = self._of.pop(name, None)
+            if before is not None:
+                self._shares.add(before, -1)
+            if client is not None:
+                self._of[name] = client
+                self._shares.add(client, 1)
+
+
 class CursorChanges:
     """What the requests of a batch change; it counts when it is written."""
 
-    def __init__(self, cursors: Cursors, time_ms: int) -> None:
+    def __init__(self, cursors: Cursors, time_ms: int, owners: CursorOwners | None = None) -> None:
+        """Without `owners` no client has a share: daemons that share a journal must judge alike."""
         self._cursors = cursors
+        self._owners = owners
         self._time_ms = time_ms
         self.changes: dict[str, Cursor | None] = {}
+        self._made: dict[str, Client | None] = {}
 
     def _get(self, name: str) -> Cursor | None:
         return self.changes[name] if name in self.changes else self._cursors.get(name)
@@ -89,18 +121,27 @@ class CursorChanges:
         before = self._get(name)
         if position is None:
             if before is not None:
-                self.changes[name] = None
+                self.changes[name] = self._made[name] = None
             return frames.read_answer(request.id, b"{}")
         if before is not None and position < before.position and not request.force:
             raise Refusal(
                 ErrorCode.CURSOR_BACK, f"the cursor stands at {before.position} already", "position"
             )
-        if before is None and self._count() >= CURSORS_MAX:
+        if before is None:
+            self._make(name, request.client)
+        self.changes[name] = Cursor(position, self._time_ms)
+        return frames.read_answer(request.id, b'{"position":%d}' % position)
+
+    def _make(self, name: str, client: Client) -> None:
+        count = self._count()
+        if count >= CURSORS_MAX:
             raise Refusal(
                 ErrorCode.TOO_LARGE, f"there are {CURSORS_MAX} cursors: delete one that nobody needs", "name"
             )
-        self.changes[name] = Cursor(position, self._time_ms)
-        return frames.read_answer(request.id, b'{"position":%d}' % position)
+        made = sum(maker == client for maker in self._made.values())
+        if self._owners is not None and not self._owners.has_room(client, made, count):
+            raise Refusal(ErrorCode.TOO_LARGE, "this client has made its share of the cursors", "name")
+        self._made[name] = client
 
     def _count(self) -> int:
         new = sum(
@@ -116,3 +157,5 @@ class CursorChanges:
     def written(self) -> None:
         """Let the changes count: they are in the journal."""
         self._cursors.apply(self.changes)
+        if self._owners is not None:
+            self._owners.apply(self._made)

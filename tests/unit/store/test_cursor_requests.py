@@ -67,6 +67,30 @@ def test_there_is_a_bound_to_their_number(folder: JournalFolder, monkeypatch: py
     assert len(folder.sessions.cursors) == 3
 
 
+def test_a_client_makes_its_share_of_the_cursors(
+    folder: JournalFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half alone, so that there is room for others; what it deletes counts no more, nor what failed."""
+    monkeypatch.setattr(cursor_requests, "CURSORS_MAX", 12)
+    committer = Committer(folder.open(), folder.sessions)
+
+    def made(client: str, *names: str) -> list[Any]:
+        return send(committer, *(sets(name, 1)._replace(client=client) for name in names))
+
+    assert made("a", *"12345678") == ["TOO_LARGE", "TOO_LARGE", *[None] * 6]
+    assert made("a", "1", "2") == [None] * 2
+    assert made("a", "7") == ["TOO_LARGE"]
+    assert made("b", *"xyzuv") == ["TOO_LARGE", *[None] * 4]
+    assert send(committer, deletes("1"), deletes("2"), deletes("3")) == [None] * 3
+    assert made("a", "7", "8") == ["TOO_LARGE", None]
+    # After a restart nobody knows whose they are: they only take room.
+    again = Committer(folder.open(), folder.sessions)
+    assert len(folder.sessions.cursors) == 8
+    assert send(again, *(sets(name, 1)._replace(client="a") for name in "mnop")) == [
+        "TOO_LARGE", "TOO_LARGE", None, None
+    ]  # fmt: skip
+
+
 def test_requests_that_wait_have_a_bound_and_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cursor_requests, "REQUESTS_MAX", 4)
     queue = CursorQueue()
