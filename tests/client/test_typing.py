@@ -13,7 +13,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 from perstack_storage import (
-    AsyncClient, Client, EventFields, Job, JsonObject, RunEvent, StreamReasoningEvent, default_store_event,
+    AsyncClient, CheckpointFields, Client, EventFields, Job, JobFields, JsonObject,
+    RunEvent, StreamReasoningEvent, default_store_event,
 )
 
 def literals(client: Client) -> None:
@@ -36,6 +37,19 @@ def literals(client: Client) -> None:
         pipeline.store_job({"id": 1})  # refused
     with client.atomic() as batch:
         batch.store_event({"type": 3})  # refused
+
+def statuses(client: Client, job: JobFields, checkpoint: CheckpointFields, text: str) -> None:
+    job["status"] = checkpoint["status"] = text
+    client.store_job(job)
+    client.store_checkpoint(checkpoint)
+    found = client.retrieve_job("j")
+    if found is not None:
+        if found["status"] == "completed":
+            client.store_job(found)
+        found["status"] = "stoppedByError"
+        found["status"] = "stopped"  # refused
+    for stored in client.get_checkpoints_by_job_id("j"):
+        stored["status"] = "running"  # refused
 
 async def in_asyncio(client: AsyncClient, event: RunEvent) -> None:
     await client.store_event({"type": 3})  # refused

@@ -6,7 +6,15 @@ from perstack_storage._core.jsonio import dumps
 
 if TYPE_CHECKING:
     from perstack_storage._core.inputs import J
-    from perstack_storage._core.shapes import Checkpoint, EventFields, Job, RunEvent, RunSetting
+    from perstack_storage._core.shapes import (
+        Checkpoint,
+        CheckpointFields,
+        EventFields,
+        Job,
+        JobFields,
+        RunEvent,
+        RunSetting,
+    )
 
 R = TypeVar("R")
 F = TypeVar("F")
@@ -15,11 +23,11 @@ F = TypeVar("F")
 class Stores(Generic[R]):
     """Stores of a client, which return the position, or of a pipeline, which queue the value."""
 
-    def store_job(self, job: "Job | J") -> R:
+    def store_job(self, job: "Job | JobFields | J") -> R:
         """Stores a job; of one id the last one counts."""
         return self._store("storeJob", dumps(job))
 
-    def store_checkpoint(self, checkpoint: "Checkpoint | J") -> R:
+    def store_checkpoint(self, checkpoint: "Checkpoint | CheckpointFields | J") -> R:
         """Stores a checkpoint; of one id the last one counts."""
         return self._store("storeCheckpoint", dumps(checkpoint))
 
@@ -46,11 +54,11 @@ class NowaitStores(Generic[F]):
     before it, and sees that.
     """
 
-    def store_job_nowait(self, job: "Job | J") -> F:
+    def store_job_nowait(self, job: "Job | JobFields | J") -> F:
         """Stores a job without waiting; see the class."""
         return self._store_nowait("storeJob", dumps(job))
 
-    def store_checkpoint_nowait(self, checkpoint: "Checkpoint | J") -> F:
+    def store_checkpoint_nowait(self, checkpoint: "Checkpoint | CheckpointFields | J") -> F:
         """Stores a checkpoint without waiting; see the class."""
         return self._store_nowait("storeCheckpoint", dumps(checkpoint))
 

@@ -1,6 +1,6 @@
 """The shapes of stored values, for type checkers. Fields that are not named here are kept as well."""
 
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from perstack_storage._core.events import RunEvent as RunEvent  # noqa: PLC0414 - for others
@@ -16,17 +16,39 @@ class Usage(TypedDict):
     cachedInputTokens: float
 
 
-class Job(TypedDict):
-    """A job; times in milliseconds since 1970."""
+JobStatus = Literal["running", "completed", "stoppedByMaxSteps", "stoppedByInteractiveTool", "stoppedByError"]
 
+CheckpointStatus = Literal[
+    "init",
+    "proceeding",
+    "completed",
+    "stoppedByInteractiveTool",
+    "stoppedByDelegate",
+    "stoppedByExceededMaxSteps",
+    "stoppedByError",
+]
+
+
+class _JobBase(TypedDict):
     id: str
-    status: str
     coordinatorExpertKey: str
     totalSteps: int
     maxSteps: NotRequired[int]
     usage: Usage
     startedAt: float
     finishedAt: NotRequired[float]
+
+
+class JobFields(_JobBase):
+    """What a job must have to be stored: any status is taken. Times in milliseconds since 1970."""
+
+    status: str
+
+
+class Job(_JobBase):
+    """A job as Perstack makes it; times in milliseconds since 1970. A newer one may have more statuses."""
+
+    status: JobStatus
 
 
 class ExpertRef(TypedDict):
@@ -83,13 +105,10 @@ class CheckpointError(TypedDict):
     isRetryable: bool
 
 
-class Checkpoint(TypedDict):
-    """The state of a run after a step."""
-
+class _CheckpointBase(TypedDict):
     id: str
     jobId: str
     runId: str
-    status: str
     stepNumber: int
     messages: list[dict[str, Any]]
     expert: ExpertRef
@@ -103,6 +122,18 @@ class Checkpoint(TypedDict):
     metadata: NotRequired[dict[str, Any]]
     error: NotRequired[CheckpointError]
     retryCount: NotRequired[int]
+
+
+class CheckpointFields(_CheckpointBase):
+    """What a checkpoint must have to be stored: any status is taken."""
+
+    status: str
+
+
+class Checkpoint(_CheckpointBase):
+    """The state of a run after a step, as Perstack makes it. A newer one may have more statuses."""
+
+    status: CheckpointStatus
 
 
 class EventMeta(TypedDict):

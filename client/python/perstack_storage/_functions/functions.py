@@ -13,7 +13,7 @@ from perstack_storage._functions.paths import default_get_run_dir
 
 if TYPE_CHECKING:
     from perstack_storage._core.inputs import J
-    from perstack_storage._core.shapes import EventFields
+    from perstack_storage._core.shapes import CheckpointFields, EventFields, JobFields
 
 _DEFAULT_FS = DefaultFileSystem()
 
@@ -41,7 +41,7 @@ def create_initial_job(job_id: str, expert_key: str, max_steps: int | None = Non
     return job
 
 
-def store_job(job: "Job | J") -> int:
+def store_job(job: "Job | JobFields | J") -> int:
     """Stores a job; of one id the last one counts. Returns its position."""
     return default_client().store_job(job)
 
@@ -59,7 +59,7 @@ def get_all_jobs() -> list[Job]:
 # --- checkpoints -----------------------------------------------------------------------------------
 
 
-def default_store_checkpoint(checkpoint: "Checkpoint | J") -> int:
+def default_store_checkpoint(checkpoint: "Checkpoint | CheckpointFields | J") -> int:
     """Stores a checkpoint; of one id the last one counts. Returns its position."""
     return default_client().store_checkpoint(checkpoint)
 
