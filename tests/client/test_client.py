@@ -88,7 +88,7 @@ def test_reads_answer_values_none_and_not_found(client: Client, endpoint: str) -
         assert str(caught.value) == "checkpoint not found: c9"
         assert caught.value.code == "NOT_FOUND"
         assert 0 < client.ping() < 5
-        assert client.stats() == {}
+        assert dict(client.stats()) == {}
         assert client.hello()["server"] == "fake"
 
 

@@ -51,6 +51,15 @@ def statuses(client: Client, job: JobFields, checkpoint: CheckpointFields, text:
     for stored in client.get_checkpoints_by_job_id("j"):
         stored["status"] = "running"  # refused
 
+def counters(client: Client) -> None:
+    stats = client.stats()
+    lag: int | None = stats["index"]["lagRecords"]
+    late: int = stats["index"]["lagRecords"]  # refused
+    total: int = sum(stats["stored"].values()) + stats["deletions"]["pending"]
+    stats["undefined"]  # refused
+    for cursor in client.cursors():
+        behind: int = cursor["lag"]
+
 async def in_asyncio(client: AsyncClient, event: RunEvent) -> None:
     await client.store_event({"type": 3})  # refused
     await client.store_event(event)

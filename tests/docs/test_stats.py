@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
-from perstack_storage import Client
+from perstack_storage import Client, Stats
 from tests.docs.pages import ROOT, cells
 from tests.helpers.daemon import running_daemon
 
@@ -23,9 +23,27 @@ BY_NAME = {
 def test_every_field_is_on_the_page_and_no_other(tmp_path: Path) -> None:
     """A group is named by its members, but for counts by operation, code or reason."""
     with running_daemon(tmp_path / "base") as daemon, Client(daemon.endpoint) as client:
-        fields = set(_fields(client.stats()))
+        stats = client.stats()
+    fields = set(_fields(dict(stats)))
+    assert list(_unfit(stats, Stats, "stats")) == []
     rows = [cells(line) for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`([\w.]+)`", row[0])} == fields
+
+
+def _unfit(value: Any, hint: Any, name: str) -> Iterator[str]:
+    """Fields of the client's type of which the answer has none, or one of another type."""
+    if is_typeddict(hint):
+        for field, of_field in get_type_hints(hint).items():
+            if field not in value:
+                yield f"{name}.{field} is missing"
+            else:
+                yield from _unfit(value[field], of_field, f"{name}.{field}")
+    elif get_origin(hint) is dict:
+        yield from (text for item in value.values() for text in _unfit(item, get_args(hint)[1], name))
+    else:
+        types = get_args(hint) or (hint,)
+        if type(value) not in types and not (type(value) is int and float in types):
+            yield f"{name} is {value!r}, not {hint}"
 
 
 def _fields(stats: dict[str, Any], above: str = "") -> Iterator[str]:

@@ -25,6 +25,7 @@ _ALONE = {
     "Client": "_sync.client",
     "StorageError": "_core.errors",
     "JsonObject": "_core.inputs",
+    "Stats": "_core.stats",
     "Step": "_core.events",
 }
 

@@ -119,6 +119,7 @@ if TYPE_CHECKING:
         StreamRunResultEvent,
     )
     from perstack_storage._core.inputs import JsonObject
+    from perstack_storage._core.stats import Stats
 
 __all__ = [
     "RETRYABLE",
@@ -191,6 +192,7 @@ __all__ = [
     "StartRunEvent",
     "StartStreamingReasoningEvent",
     "StartStreamingRunResultEvent",
+    "Stats",
     "Step",
     "StopRunByDelegateEvent",
     "StopRunByErrorEvent",

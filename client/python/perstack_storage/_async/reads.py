@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from perstack_storage._core.answers import Page, arguments_of, as_asked, page_of, records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
@@ -34,6 +34,9 @@ from perstack_storage._core.shapes import (
 )
 
 from .connection import AsyncConnection
+
+if TYPE_CHECKING:
+    from perstack_storage._core.stats import Stats
 
 
 class Reads:
@@ -333,9 +336,9 @@ class Reads:
         """Returns what the daemon says of itself: version, base, name of the history, limits."""
         return cast("dict[str, Any]", await self._value("hello"))
 
-    async def stats(self) -> dict[str, Any]:
+    async def stats(self) -> "Stats":
         """Returns the daemon's counters and gauges."""
-        return cast("dict[str, Any]", await self._value("stats"))
+        return cast("Stats", await self._value("stats"))
 
     async def ping(self) -> float:
         """Returns the time that a message takes to the daemon and back, in seconds."""

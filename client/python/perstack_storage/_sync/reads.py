@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from perstack_storage._core.answers import Page, arguments_of, as_asked, page_of, records_of, value_of
 from perstack_storage._core.epochs import SeenEpochs
@@ -35,6 +35,9 @@ from perstack_storage._core.shapes import (
 )
 
 from .connection import Connection
+
+if TYPE_CHECKING:
+    from perstack_storage._core.stats import Stats
 
 
 class Reads:
@@ -334,9 +337,9 @@ class Reads:
         """Returns what the daemon says of itself: version, base, name of the history, limits."""
         return cast("dict[str, Any]", self._value("hello"))
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> "Stats":
         """Returns the daemon's counters and gauges."""
-        return cast("dict[str, Any]", self._value("stats"))
+        return cast("Stats", self._value("stats"))
 
     def ping(self) -> float:
         """Returns the time that a message takes to the daemon and back, in seconds."""
