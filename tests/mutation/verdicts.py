@@ -38,7 +38,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "events that repeat others are not erased": (_ERASING,),
     "erased is said while SQLite's log holds what was deleted": (_ERASING,),
     "a reader goes on with the salt of before its segment was erased in": (_ERASE,),
-    "files with old bytes are used again while some must be erased": (_ERASING,),
+    "files with old bytes are used again while some must be erased": (
+        f"{_WRITER}::test_no_spare_is_used_while_old_bytes_must_go",
+    ),
     "journal/preallocation.py: write_zeros: sync_data": (
         "tests/unit/journal/test_writer.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
     ),

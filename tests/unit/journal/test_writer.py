@@ -587,6 +587,28 @@ def test_a_file_that_a_reader_holds_open_is_not_used_again(folder: JournalFolder
     reader.close()
 
 
+def test_no_spare_is_used_while_old_bytes_must_go(folder: JournalFolder) -> None:
+    """Not even one that is offered after that was said."""
+    journal = folder.open(segment_bytes=1 << 13, first_segment_bytes=1 << 13)
+    while journal.mark.segment < 2:
+        journal.append([append(b"old " * 60)])
+    reader = folder.reader()
+    end = reader.chain.end_of(1)
+    assert end is not None
+    reader.close()
+    journal.allow_spares(allowed=False)
+    options = Options(exchange=True, spare_bytes=1 << 13)
+    pack_segment(FileSystem(), folder.fd, (1, end), Pace(ignore, ignore), options)
+    journal.offer_spare()
+    while journal.mark.segment < 6:
+        journal.append([append(b"new " * 60)])
+        assert not is_recycled(journal)
+    journal.allow_spares(allowed=True)
+    journal.offer_spare()
+    while not is_recycled(journal):
+        journal.append([append(b"new " * 60)])
+
+
 def test_a_spare_that_an_earlier_process_left_is_removed(folder: JournalFolder) -> None:
     """Nobody vouches for it."""
     folder.open().close()
