@@ -25,7 +25,7 @@
 #define RESTART_MS 1000
 /* A wait is made of slices of so long; a slice counts as twice that at most, however long the process stood still. */
 #define SLICE_MS 100
-/* A listing may have so many bytes. A daemon that never comes to an end must not fill the memory. */
+/* Bytes of a listing, at most. A daemon that never comes to an end must not fill the memory. */
 #define LISTING_BYTES_MAX (1LL << 30)
 /* No answer of a daemon comes in larger frames. */
 #define ANSWER_FRAME_BYTES_MAX (1LL << 28)

@@ -108,7 +108,7 @@ def arguments() -> argparse.Namespace:
     add("--sustained-rounds", type=int, default=5)
     add("--sizes", default=None, help="events of (f), such as 10000,1000000,5000000")
     add("--only", default=PARTS, help="parts in their order: letters of README.md's list")
-    add("--minutes", type=float, default=240.0, help="no new round is begun after so many")
+    add("--minutes", type=float, default=240.0, help="no new round is begun after this time")
     add("--contenders", help="names, with commas")
     add("--works", help="such as '32 x 1,8 x 64,sustained'; default: all of the parts")
     add("--folder", help="where to write; default: beside this file")

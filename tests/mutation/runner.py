@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 HISTORIES = 60
 """Short ones, from the first seed on: what is caught does not depend on the machine's speed."""
 _THOROUGH = 8
-"""So many are crashed at more of their calls before: some bugs show between two calls of a history only."""
+"""Histories crashed at more of their calls first: some bugs show between two calls of a history only."""
 _SECONDS_MAX = 900
 _END_SECONDS = 10
 

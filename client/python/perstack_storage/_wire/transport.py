@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BLOCKED_WAIT_MAX_S = 1.0
 DRAIN_FRAMES_MAX = 100_000
-"""So many answers are never due at a time."""
+"""More answers than are ever due at a time."""
 
 
 class Transport:

@@ -53,9 +53,9 @@ export interface StorageOptions {
    * A restart of the daemon within it is ridden out.
    */
   timeoutMs?: number | undefined
-  /** With so many stores unanswered, the next one fails with TooMuchOutstanding. */
+  /** With this count of stores unanswered, the next one fails with TooMuchOutstanding. */
   maxOutstanding?: number | undefined
-  /** The same with so many bytes; the last one may exceed it. */
+  /** The same with this count of bytes; the last store may exceed it. */
   maxOutstandingBytes?: number | undefined
   /**
    * With it `storeEvent` never rejects: its errors come here instead, and its promise resolves. For runtimes

@@ -3,7 +3,7 @@
 import { performance } from "node:perf_hooks"
 
 const TICK_MAX_MS = 50
-/** After so many late ticks in a row limits hold all the same: a loop that is always busy must come to an end too. */
+/** After this count of late ticks in a row limits hold all the same: a loop that is always busy must come to an end too. */
 const LATE_TICKS_MAX = 10
 
 /**

@@ -5,7 +5,7 @@ import { Batch, type Store } from "./batch.js"
 import type { Limits } from "./frames.js"
 import { BATCH_BYTES_MAX, type StoreQueue } from "./stores.js"
 
-/** Taken ones are cut off when there are so many: shifting each would move the whole array. */
+/** Taken ones are cut off when their count reaches this: shifting each would move the whole array. */
 const CUT_MIN = 4096
 
 /** The stores that wait for the queue of a session. */
