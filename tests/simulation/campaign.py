@@ -43,6 +43,7 @@ class Counts:
     def __init__(self) -> None:
         self.seeds = self.points = self.nested = self.recoveries = self.looks = self.faults = 0
         self.calls = self.acknowledged = self.answers = self.packed = self.recycled = self.erased = 0
+        self.left_out = 0
 
     def add(self, other: "Counts") -> None:
         for name, number in vars(other).items():
@@ -54,6 +55,7 @@ class Counts:
             f" {self.nested} of those of their recoveries; {self.recoveries} recoveries,"
             f" {self.acknowledged} acknowledged stores, {self.looks} looks at files, {self.packed} packed"
             f" segments, {self.recycled} files used again, {self.erased} erased records,"
+            f" {self.left_out} files left out,"
             f" {self.faults} injected faults"
         )
 
@@ -227,6 +229,7 @@ class Campaign:
         self.counts.answers += world.answers
         self.counts.packed += world.packed
         self.counts.erased += world.erased
+        self.counts.left_out += world.left_out
         self.counts.recycled += world.kernel.granted
 
     def _world(self, state: State, random: Random, workload: Workload | None) -> World:

@@ -26,11 +26,13 @@ class Projection:
 
     Attributes:
         dead: by path of a file that was deleted, the count of its contents before that.
+        events: position and type of each event that has a file, by path.
     """
 
     def __init__(self) -> None:
         self.versions: dict[str, list[bytes]] = {}
         self.dead: dict[str, int] = {}
+        self.events: dict[str, tuple[int, str]] = {}
         self.values: list[bytes] = []  # what the index has: the payloads that count now
         self._settings: dict[str, tuple[bytes, float]] = {}
         self._names: dict[str, list[bytes]] = {}
@@ -62,7 +64,7 @@ class Projection:
         elif stored.kind == DELETION:
             self._delete(value["jobId"], value.get("runId"))
         elif stored.kind == EVENT:
-            self._event(value, stored.payload)
+            self._event(value, stored)
         else:
             self._setting(value, stored)
 
@@ -85,7 +87,8 @@ class Projection:
         self.versions.setdefault(path, []).append(content)
         self._current[path] = payload
 
-    def _event(self, value: dict[str, object], payload: bytes) -> None:
+    def _event(self, value: dict[str, object], stored: Stored) -> None:
+        payload = stored.payload
         timestamp = value["timestamp"]
         assert isinstance(timestamp, int | float)
         folder = f"jobs/{value['jobId']}/runs/{value['runId']}"
@@ -95,7 +98,9 @@ class Projection:
             return
         twins.append(payload)
         n = len(twins)
-        self._put(f"{stem}.json" if n == 1 else f"{stem}.n{n:04d}.json", payload, payload)
+        path = f"{stem}.json" if n == 1 else f"{stem}.n{n:04d}.json"
+        self.events[path] = stored.position, str(value["type"])
+        self._put(path, payload, payload)
 
     def _setting(self, value: dict[str, object], stored: Stored) -> None:
         path = f"jobs/{value['jobId']}/runs/{value['runId']}/run-setting.json"

@@ -82,7 +82,7 @@ def simulated() -> Iterator[None]:
         put(journal, "GROWTH_BYTES", 4096)
         put(fences, "AT_ONCE_BYTES", 2048)
         put(fences, "HISTORY_BYTES", 20_000)
-        put(tree_cursor, "UNSYNCED_RECORDS_MAX", 6)
+        put(tree_cursor, "UNSYNCED_RECORDS_MAX", 9)  # no slice is larger
         put(file_writer, "_FOLDERS_OPEN_MAX", 3)
         put(remover, "UNLINKED_AT_ONCE", 2)
         put(remover, "_LISTED_AT_ONCE", 3)

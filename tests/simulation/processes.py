@@ -19,6 +19,7 @@ from perstack_stored.projection.channel import Report
 from perstack_stored.projection.index_projection import IndexProjection
 from perstack_stored.projection.tree_projection import TreeProjection
 from perstack_stored.projection.worker import follow
+from perstack_stored.tree import left_out
 from perstack_stored.tree.helper import Slice
 from perstack_stored.tree.options import TreeOptions
 from perstack_stored.tree.writer import TreeWriter
@@ -320,6 +321,7 @@ class SimulatedFollower:
                 return
             with closing(connect(path, read_only=True)) as database:
                 options = TreeOptions(features=world.kernel.disk.ways)
+                left_out.take_setting(world.files, world.folders.stored, world.store, world.leave_out)
                 tree = TreeWriter(world.datadir, database, reader, world.store, options)
                 tree.syncer = BackgroundSync(world.files.sync_all)
                 self._helper = SimulatedHelper(world)

@@ -32,13 +32,14 @@ def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
     assert counts.recoveries > 2 * counts.points
 
 
-def test_histories_pack_segments_and_use_their_files_again() -> None:
-    """The keeper is a part of the machine: its segments, and files that were left over, come to be used."""
+def test_histories_pack_segments_and_leave_files_out() -> None:
+    """The keeper is a part of the machine, as are changes of what the tree leaves out."""
     counts = Counts()
     for seed in (1, 3, 6):
         counts.add(run(seed, Plan(sample=0.0, nested=0.0, fault_odds=0.0)))
     assert counts.packed > 3
     assert counts.recycled > 1
+    assert counts.left_out > 10
 
 
 def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> None:

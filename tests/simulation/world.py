@@ -35,6 +35,7 @@ from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
 from perstack_stored.server.parts import ServerParts
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
+from perstack_stored.tree import left_out
 from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor
 from tests.helpers.index import addresses
 from tests.simulation.clients import Client, Ledger, Violation
@@ -225,6 +226,11 @@ class World:
         self.to_make = 0  # requests that the clients will still make up
         self.answers = 0
         self.packed = self.erased = 0
+        # As the settings of this life say; the numbers of the history are not touched.
+        chooser = Random(str(random.getstate()[1][:4]))
+        self.leave_out = chooser.choice([(), (), ("a",), ("b",), ("a", "b")])
+        self.left_out = 0  # files that were found to be missing by the settings
+        self.begun_at = 0  # the last position that the life before has left
         self.store = b""
         # What readers were shown before is on disk, so it is what the tree may hold.
         self.projection = Projection()
@@ -288,6 +294,7 @@ class World:
             self.store = self.journal.store
             self.ledger.starts.add(self.journal.written.position)
             import_at_first_start(self.datadir, self.journal)
+            self.begun_at = self.journal.mark.position
             self.server = self._server(settings)
             self.index.start()
             with _letting_others_run(kernel):
@@ -344,7 +351,7 @@ class World:
             self._wait_for(self.tree)
         # Unless the time for a stop was up before they had come to the end.
         in_time = not self.kernel.faults and self.tree.place == self.journal.mark
-        if in_time and self._cursor() != Cursor(self.journal.mark.position, clean=True):
+        if in_time and self._cursor()[:2] != (self.journal.mark.position, True):
             raise Violation(f"after a clean stop the tree's cursor says {self._cursor()}")
 
     def _wait_for(self, follower: SimulatedFollower) -> None:
@@ -549,6 +556,8 @@ class World:
         full.extend(self.records())
         visible = self._visible()
         for path, file in visible.items():
+            if full.dead.get(path, 0) > least.dead.get(path, 0):
+                continue  # it goes when the tree comes to its deletion, and may be torn until then
             if bytes(file.data) not in full.versions.get(path, [])[least.dead.get(path, 0) :]:
                 raise Violation(f"{path} is torn, foreign, or deleted, when the daemon is ready")
         for path in least.files:
@@ -556,11 +565,23 @@ class World:
             if full.dead.get(path, 0) >= len(versions):
                 continue  # it is deleted later, and may be gone already
             if path not in visible:
+                if self._is_left_out(full, path):
+                    continue
                 raise Violation(f"{path} is missing when the daemon is ready")
             content = bytes(visible[path].data)
             every = full.versions[path]
             if max(i for i, version in enumerate(every) if version == content) < len(versions) - 1:
                 raise Violation(f"{path} is older than it should be when the daemon is ready")
+
+    def _is_left_out(self, projection: Projection, path: str) -> bool:
+        """Whether the tree's record says that an event's file need not be there."""
+        if path not in projection.events:
+            return False
+        with _quiet(self.kernel):
+            state = left_out.load(self.files, self.folders.stored, self.store)
+        if state.is_damaged:
+            raise Violation("the record of what is left out is torn")
+        return state.left_out.has_event(*projection.events[path])
 
     def _cursor(self) -> Cursor:
         with _quiet(self.kernel):
@@ -588,11 +609,21 @@ class World:
         wanted = Projection()
         wanted.extend(records)
         tree = {path: bytes(file.data) for path, file in self._visible().items()}
-        if tree != wanted.files:
+        absent = {path for path in wanted.files if path not in tree and self._is_left_out(wanted, path)}
+        self.left_out += len(absent)
+        if tree != {path: data for path, data in wanted.files.items() if path not in absent}:
             differ = sorted(
                 p for p in tree.keys() | wanted.files.keys() if tree.get(p) != wanted.files.get(p)
             )
             raise Violation(f"the tree is not what the journal says: {differ[:3]}")
+        # By the setting alone: what came in this life has a file, or has none.
+        for path, (position, type) in wanted.events.items():
+            if (
+                position > self.begun_at
+                and path in wanted.files
+                and (path in tree) == (type in self.leave_out)
+            ):
+                raise Violation(f"{path} is left out against the setting, or is not: {self.leave_out}")
         self._check_index(wanted)
         self._await_clean_cursor()
         self._await_erased()
@@ -606,7 +637,7 @@ class World:
     def _await_clean_cursor(self) -> None:
         """When nothing is left to do, the tree is synced, and says so."""
         for _ in range(50):
-            if self._cursor() == Cursor(self.journal.mark.position, clean=True):
+            if self._cursor()[:2] == (self.journal.mark.position, True):
                 return
             self.run_tasks(20)
         raise Violation(f"at rest the tree's cursor says {self._cursor()}, at {self.journal.mark.position}")

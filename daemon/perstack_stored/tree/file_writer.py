@@ -104,9 +104,9 @@ class FileWriter:
             self._files.close(self.ground)
 
     def exists(self, write: Write) -> bool:
-        """Whether there is a file; raises OSError if that is unknown."""
+        """Whether there is a file; raises OSError if that is unknown. It makes no folder."""
         try:
-            self._files.stat(write.name, dir_fd=self._folder(write.folders))
+            self._files.stat(write.name, dir_fd=self._folder(write.folders, makes=False))
         except OSError as error:
             if error.errno in {*_FOLDER_GONE, *_BLOCKED}:
                 return False
@@ -212,14 +212,14 @@ class FileWriter:
         finally:
             self._files.unlink(self._aside, dir_fd=self._staging)
 
-    def _folder(self, folders: tuple[str, ...]) -> int:
+    def _folder(self, folders: tuple[str, ...], *, makes: bool = True) -> int:
         fd = self._folders.get(folders)
         if fd is not None:
             self._folders.move_to_end(folders)
             return fd
         # Step by step from the base, so that no link on the way leads out of it.
-        parent = self._folder(folders[:-1]) if len(folders) > 1 else self._base
-        is_new = self._files.make_dir(folders[-1], self._modes.folder, dir_fd=parent)
+        parent = self._folder(folders[:-1], makes=makes) if len(folders) > 1 else self._base
+        is_new = makes and self._files.make_dir(folders[-1], self._modes.folder, dir_fd=parent)
         fd = self._files.open_dir(folders[-1], dir_fd=parent)
         try:
             if folders == TOP:

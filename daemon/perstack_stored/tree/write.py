@@ -16,6 +16,7 @@ class Write(NamedTuple):
     content: Callable[[], bytes]
     replaces: bool  # jobs, checkpoints, settings: the newest one counts
     run: str = ""  # of all but jobs
+    is_left_out: bool = False  # only put right if it is there
 
     @property
     def path(self) -> str:

@@ -191,6 +191,9 @@ class TreeWriter:
             self._write_older(job, self.old_jobs.left_out.jobs_until)
             self.old_jobs.is_whole(job)
         for write in self._folded(writes):
+            # Written before the setting was changed; what a power cut left of it may be torn.
+            if write.is_left_out and not self._writer.exists(write):
+                continue
             is_written = self._put(write, replay=write.position <= self.replay_until)
             if is_written and self.passed_over and write.replaces:
                 self._drop_older(write)
@@ -443,11 +446,12 @@ class TreeWriter:
             kind, payload = Kind.RUN_SETTING, memoryview(deletions.decode(payload).value)
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
-            if self.old_jobs.left_out.has_event(position, value.type):
+            is_left_out = self.old_jobs.left_out.has_event(position, value.type)
+            if is_left_out and position > self.replay_until:
                 return None
             name = event_name(value.timestamp, value.stepNumber, value.type, n)
             of_run = ("jobs", value.jobId, "runs", value.runId)
-            return Write(position, of_run, name, payload.tobytes, replaces=False, run=value.runId)
+            return Write(position, of_run, name, payload.tobytes, False, value.runId, is_left_out)
         if isinstance(value, values.Checkpoint):
             folders = ("jobs", value.jobId, "checkpoints")
             name = f"{value.id}.json"

@@ -8,11 +8,12 @@ import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import DataDir
+from perstack_stored.index.event_reader import events_of_run
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Report
 from perstack_stored.tree import left_out
-from perstack_stored.tree.cursor import CURSOR_NAME
+from perstack_stored.tree.cursor import CURSOR_NAME, save_cursor
 from perstack_stored.tree.left_out import FILE_NAME, Change, LeftOut
 from tests.helpers.datadir import Base, Died, SimulatedDisk, event, job
 
@@ -139,6 +140,28 @@ def test_a_file_that_is_left_out_and_there_must_hold_what_was_stored(base: Base)
     assert findings(base)[0] == ["tree_wrong_content"]
     path.unlink()
     assert findings(base)[0] == []
+
+
+def test_a_torn_file_that_is_left_out_since_is_put_right(base: Base) -> None:
+    """A power cut may tear what was written after the cursor, and then the setting changes."""
+    store(base, "a")
+    grow(base)
+    torn, whole = store(base, "a", "c")
+    path = base.path / "jobs/job-1/runs/run-1" / torn
+    path.write_bytes(bytes(10))
+    cursor = load(base).cursor
+    save_cursor(FILES, base.stored_dir, base.journal.store, cursor._replace(clean=False))
+    grow(base, "a")
+    assert whole in names(base)
+    assert findings(base)[0] == []
+    assert path.read_bytes() == base.reader.payload(*address_of(base, 2))
+
+
+def address_of(base: Base, position: int) -> tuple[int, int, int]:
+    """Segment, offset and length of an event's value."""
+    (run,) = base.database.execute("SELECT id FROM run").fetchone()
+    found = next(one for one in events_of_run(base.database, run) if one.position == position)
+    return found.segment, found.offset, found.length
 
 
 def test_jobs_checkpoints_and_settings_always_have_their_file(base: Base) -> None:
