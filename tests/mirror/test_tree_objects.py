@@ -72,7 +72,7 @@ def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
                 checkpoint("of-gone", runId="r-gone"),
             ]:
                 raw.ask(op, value)
-        store(daemon.endpoint, "j2", 1500)
+        store(daemon.endpoint, "j2", 200)
         await_tree(daemon)
         assert server.objects("tree/jobs") == as_objects(files_of(daemon.base), "tree")
         assert any(".0002-" in key for key in server.objects("tree/jobs"))
@@ -89,6 +89,6 @@ def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
         assert objects == as_objects(files_of(daemon.base), "tree")
         assert not [key for key in objects if "gone" in key]
         assert daemon.stop() == 0
-        assert restore("tree", server.url, tmp_path / "new")["position"] > 1500
+        assert restore("tree", server.url, tmp_path / "new")["position"] > 200
     finally:
         daemon.make_sure_it_ended()
