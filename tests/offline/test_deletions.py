@@ -14,6 +14,7 @@ from tests.offline.bases import (
     Call,
     Checked,
     as_call,
+    change_index,
     copy_base,
     event,
     job,
@@ -178,3 +179,11 @@ def test_a_repair_takes_a_lost_deletion_back_from_the_index(base: Path) -> None:
         assert [one["id"] for one in client.get_event_contents("j1", "r1")] == ["again"]
         assert client.get_checkpoints_by_job_id("j1") == []
         assert daemon.stop() == 0
+
+
+def test_a_record_that_counts_as_erased_and_is_there_is_damage(base: Path) -> None:
+    """It is named by segment and position."""
+    change_index(base, "UPDATE deletion SET erased = 1")
+    checked = Checked(base)
+    assert checked.names == {"journal_not_erased"}
+    assert all(found["position"] > 0 and found["segment"] for found in checked.findings)

@@ -192,6 +192,19 @@ def test_an_index_made_from_the_erased_journal_is_as_the_one_that_saw_the_record
     assert not base.ask("readAll", after=0)[1].get("gaps")
 
 
+def test_an_event_that_repeats_another_is_looked_for_too(base: Base) -> None:
+    """No read shows it, but it stands in the journal, maybe far from all else of its job."""
+    base.store((Kind.EVENT, event()))
+    for n in range(20):
+        base.store((Kind.EVENT, event(id=f"e{n}", jobId="other", timestamp=n)))
+    repeat = base.store((Kind.EVENT, event()))
+    base.store(*[(Kind.EVENT, event(id=f"f{n}", jobId="other", timestamp=n)) for n in range(20)])
+    position = base.store((Kind.DELETION, {"jobId": "job-1"}))
+    ((_, spans),) = pending_removals(base.database, position)
+    assert repeat // 4 in spans
+    assert len(spans) == 2
+
+
 def test_copies_that_recovery_left_are_erased(tmp_path: Path) -> None:
     """They stand after the end of a segment, and again in the next one."""
     folder = JournalFolder(tmp_path / "journal")
@@ -232,13 +245,12 @@ def test_no_file_with_old_bytes_is_used_while_some_must_go(tmp_path: Path) -> No
     journal.allow_spares(allowed=False)
     journal.offer_spare()
     assert SPARE_NAME not in folder.snapshot()
-    (folder.path / SPARE_NAME).write_bytes(b"PSTKJNL1 old bytes".ljust(1 << 14, b"!"))
     flags = []
     for allowed in (False, True):
         journal.allow_spares(allowed=allowed)
+        (folder.path / SPARE_NAME).write_bytes(b"PSTKJNL1 old bytes".ljust(1 << 14, b"!"))
         journal.offer_spare()
         assert journal.begin_segment()
         flags.append(journal.is_recycled)
-        (folder.path / SPARE_NAME).write_bytes(b"PSTKJNL1 old bytes".ljust(1 << 14, b"!"))
     assert flags == [False, True]
     journal.close()
