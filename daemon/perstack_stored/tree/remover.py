@@ -125,6 +125,22 @@ class Remover:
             self._files.close(with_job)
         self._drop((*TOP, job))
 
+    def remove_file(self, folders: Path, name: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            OSError: the file system refuses.
+        """
+        fd = self._open(folders)
+        if fd is None:
+            return
+        try:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                self._files.unlink(name, dir_fd=fd)
+                self.removed += 1
+        finally:
+            self._files.close(fd)
+
     def _empty(self, parent: int, name: str, is_ours: Callable[[str], bool]) -> None:
         """Remove our files of a folder, and the folder if it is empty then."""
         fd = self._open_in(parent, name)

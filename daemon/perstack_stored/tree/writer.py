@@ -183,7 +183,10 @@ class TreeWriter:
 
     def _write_all(self, writes: list[Write]) -> None:
         # Not before the writes are divided: the index goes on meanwhile, and both must divide alike.
-        writes, back = self.old_jobs.sort_out(self._not_removed(writes))
+        wanted = self._not_removed(writes)
+        if len(wanted) < len(writes) and writes[0].position <= self.replay_until:
+            self._remove_torn(writes, wanted)
+        writes, back = self.old_jobs.sort_out(wanted)
         if not writes:
             return
         self._writer.begin({write.folders[:2] for write in writes})
@@ -198,6 +201,25 @@ class TreeWriter:
             if is_written and self.passed_over and write.replaces:
                 self._drop_older(write)
         self._status.at(0)
+
+    def _remove_torn(self, writes: list[Write], wanted: list[Write]) -> None:
+        """Remove files of a replay whose records were deleted later: a crash may have torn them.
+
+        Their deletion may come after the daemon is ready. A file that is stored again after it stays.
+        """
+        stays = {(*write.folders, write.name) for write in wanted} | self._begun_again.keys()
+        lives = {write.position for write in wanted}
+        runs = set()
+        for write in writes:
+            if write.position > self.replay_until or write.position in lives:
+                continue
+            if write.kind == "event":  # the index does not know any more which number its name had
+                runs.add((write.folders[1], write.run))
+            elif (*write.folders, write.name) not in stays:
+                self._remover.remove_file(write.folders, write.name)
+        for job, run in runs:
+            self._remover.remove_run(job, run, (), stays)
+            self._writer.let_go(("jobs", job))
 
     def _put(self, write: Write, *, replay: bool) -> bool:
         """Write a file, or count it as blocked; False if its record was deleted meanwhile."""

@@ -264,3 +264,26 @@ def test_a_redacted_setting_replaces_the_file(base: Base, slice_: int) -> None:
     grow(base, slice_=slice_)
     path = "jobs/job-1/runs/run-1/run-setting.json"
     assert base.files() == before | {path: dumps(value)}
+
+
+def test_a_replay_removes_what_a_crash_tore_of_a_run_that_was_deleted_later(base: Base) -> None:
+    """The daemon is ready before the tree comes to the deletion: nothing that is torn may be there then."""
+    fill(base)
+    base.store((Kind.EVENT, event(id="e9", jobId="job-2")))
+    tree = base.open_tree()
+    base.grow(tree)
+    tree.close()
+    run = base.path / "jobs/job-1/runs/run-1"
+    torn = sorted(run.glob("event-*.json"))
+    assert len(torn) == 3
+    for path in torn:
+        path.write_bytes(path.read_bytes()[:9])
+    delete(base, run="run-1")
+    tree = base.open_tree()
+    tree.replay_until = 10
+    place = base.reader.seek(tree.position, base.index.place)
+    tree.apply(list(base.reader.entries(place, base.index.place))[:-1])
+    assert not [path for path in torn if path.exists()]
+    assert len(list((base.path / "jobs/job-1/runs/run-2").iterdir())) == 4
+    assert list((base.path / "jobs/job-2").rglob("event-*.json"))
+    tree.close()
