@@ -187,7 +187,7 @@ _BUGS = (
     _Bug(
         "the tree writes what its slice deletes later",
         "tree/writer.py",
-        "self.old_jobs.sort_out(self._not_removed(writes))",
+        "self.old_jobs.sort_out(wanted)",
         "self.old_jobs.sort_out(writes)",
     ),
     _Bug(

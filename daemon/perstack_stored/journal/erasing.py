@@ -180,16 +180,18 @@ def _compare_entry(before: Entry, after: Entry, blanks: Blanks) -> int:
     where = f"the entry at offset {before.offset}"
     if after.offset != before.offset or after.header._replace(crc=0) != before.header._replace(crc=0):
         raise PackingError(f"{where} has another place or header")
+    # As bytes: Python compares views item by item, five times slower.
+    old_data, new_data = bytes(before.data), bytes(after.data)
     if before.header.type != _RECORDS:
-        if after.data[entry_format.ENTRY_HEADER_BYTES :] != before.data[entry_format.ENTRY_HEADER_BYTES :]:
+        if new_data[entry_format.ENTRY_HEADER_BYTES :] != old_data[entry_format.ENTRY_HEADER_BYTES :]:
             raise PackingError(f"{where} differs")
         return 0
     erased = 0
     for old, new in zip(_places(before), _places(after), strict=True):
-        payload = after.data[new.start : new.start + new.length]
+        payload = new_data[new.start : new.start + new.length]
         blank = blanks.get(before.offset + old.start)
         if blank is None:
-            if new != old or payload != before.data[old.start : old.start + old.length]:
+            if new != old or payload != old_data[old.start : old.start + old.length]:
                 raise PackingError(f"{where} has another record")
             continue
         if (new.kind, new.flags, new.start, new.length) != (Kind.GAP, 0, old.start, old.length):
@@ -240,8 +242,9 @@ def _in_blocks(buffers: Iterable[entry_format.Buffer], size: int) -> Iterator[by
         view = memoryview(buffer)
         while len(waiting) + len(view) >= size:
             taken = size - len(waiting)
-            yield bytes(waiting + view[:taken])
+            waiting += view[:taken]
             view = view[taken:]
+            yield bytes(waiting)
             waiting.clear()
         waiting += view
     if waiting:
