@@ -556,8 +556,6 @@ class World:
         full.extend(self.records())
         visible = self._visible()
         for path, file in visible.items():
-            if full.dead.get(path, 0) > least.dead.get(path, 0):
-                continue  # it goes when the tree comes to its deletion, and may be torn until then
             if bytes(file.data) not in full.versions.get(path, [])[least.dead.get(path, 0) :]:
                 raise Violation(f"{path} is torn, foreign, or deleted, when the daemon is ready")
         for path in least.files:
