@@ -2,8 +2,8 @@ VENV  := .venv
 STAMP := $(VENV)/.stamp
 BIN   := $(VENV)/bin
 
-# Most tests wait for processes and disks: twice as many at a time as there are processors.
-JOBS  := $(shell echo $$((2 * $$(nproc))))
+# Most tests wait for processes and disks: three times as many at a time as there are processors.
+JOBS  := $(shell echo $$((3 * $$(nproc))))
 
 TS    := client/typescript
 PAGE  := client/inspector
