@@ -235,8 +235,8 @@ _BUGS = (
     _Bug(
         "a start goes on behind a torn tail",
         "journal/recovery.py",
-        "goes_on = clean and not kept and not torn and not segment",
-        "goes_on = clean and not kept and not segment",
+        "goes_on = clean and not kept and not message and not torn and not segment",
+        "goes_on = clean and not kept and not message and not segment",
     ),
     _Bug(
         "the proven offset is ignored",
@@ -637,6 +637,12 @@ _BUGS = (
         "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
         "    logged = logged._replace(settled=max(logged.settled, logged.seq - 1))\n"
         "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
+    ),
+    _Bug(
+        "half a message of the log is kept at a restart",
+        "journal/recovery.py",
+        "    if sessions.log.stream != NO_STREAM and entry.header.type",
+        "    if not sessions.log.stream and entry.header.type",
     ),
     _Bug(
         "a restart forgets which numbers of the log were refused",

@@ -32,6 +32,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a message of the log is applied at the daemon's own time": (_APPLY,),
     "a repeat makes a session of the log newer": (_APPLY,),
     "a gap in a session of the log is accepted": (_APPLY,),
+    "half a message of the log is kept at a restart": (_APPLY,),
     "a restart forgets which numbers of the log were refused": (_APPLY,),
     "the head of a segment repeats guards that are not written": (_APPLY,),
     "a hole in the log is skipped": ("tests/replication/test_replicated.py", "-k", "flipped"),

@@ -219,21 +219,28 @@ def test_a_flipped_bit_at_one_server_is_made_up_for_by_the_others(cluster: Clust
                 raw.store("storeEvent", event(f"f-{i}", text="x" * 200_000))
     finally:
         daemon.make_sure_it_ended()
-    leader = cluster.leader("flipped")
-    node = next(one for one in cluster.nodes if one is not leader)
+    with structlog.testing.capture_logs() as logged:
+        for number in range(6):
+            flip_a_bit(cluster, "flipped", number)
+            for _ in range(20):
+                assert sequences(address) == list(range(1, 101))
+                if any(line["event"] == "stream_hole" for line in logged):
+                    return
+    raise AssertionError("no damaged server ever answered: nothing was tried")
+
+
+def flip_a_bit(cluster: Cluster, stream: str, number: int) -> None:
+    """Flip a bit in the oldest block of a server that does not lead, while it is stopped."""
+    leader = cluster.leader(stream)
+    others = [one for one in cluster.nodes if one is not leader]
+    node = others[number % len(others)]
     node.terminate()
-    block = min(node.folder.rglob("flipped/msgs/*.blk"), key=lambda path: int(path.stem))
+    block = min(node.folder.rglob(f"{stream}/msgs/*.blk"), key=lambda path: int(path.stem))
     data = bytearray(block.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data) * (number + 1) // 8] ^= 1
     block.write_bytes(data)
     node.start()
     cluster.await_healthy()
-    with structlog.testing.capture_logs() as logged:
-        for _ in range(60):
-            assert sequences(address) == list(range(1, 101))
-            if any(line["event"] == "stream_hole" for line in logged):
-                return
-    raise AssertionError("the damaged server never answered: nothing was tried")
 
 
 def sequences(address: NatsAddress) -> list[int]:

@@ -21,8 +21,11 @@ from . import entry_format
 from .deletion_guards import Guard
 from .entry_format import EntryType, Record, SegmentHeader
 from .epochs import Epochs
+from .log_place import NO_STREAM
 from .reader import BadEntryError, Chain, Entry, SegmentFile, find_entry, segment_name, walk
 from .sessions import Sessions
+
+_WITH_MESSAGES = frozenset({int(EntryType.RECORDS), int(EntryType.CURSORS)})
 
 
 class Kept(NamedTuple):
@@ -94,6 +97,9 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
     unproven: list[tuple[int, int, Entry]] = []
     clean = False
     epochs = Epochs()
+    # Entries of a message of a replicated log that is not complete yet, and the position before them.
+    message: list[Entry] = []
+    before_message = position
     torn_at: int | None = None
     torn = 0
     is_recycled = bool(header.flags & entry_format.SEGMENT_RECYCLED)
@@ -105,11 +111,15 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
                 proven = entry.header.synced
                 unproven = [item for item in unproven if item[0] > proven]
             position = max(position, entry.header.position + entry.header.count - 1)
-            time_ms = entry.header.time_ms
+            # A replicated log's time never goes back; what was kept from the segment before is older.
+            least_ms = 0 if sessions.log.stream == NO_STREAM else time_ms
+            time_ms = max(least_ms, entry.header.time_ms)
             end = entry.offset + entry_format.padded(entry.header.length)
             # Marks at the head of a segment list epochs; they are no sign of a clean stop.
             clean = entry.header.type == EntryType.MARK and entry.header.synced == entry.offset
-            replay_entry(entry, sessions)
+            _replay_with_message(entry, message, sessions)
+            if not message:
+                before_message = position
             epochs.apply(entry.header)
             unproven.append((end, position, entry._replace(data=_own(entry, proven))))
     except BadEntryError as error:
@@ -119,12 +129,16 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
         raise DamageError(
             segment_name(header.number), end, position + 1, "the segment is shorter than it was"
         )
+    if message:
+        # It is applied again, whole: judged by halves, its stores could come to something else here.
+        position, proven = before_message, min(proven, message[0].offset)
+        unproven = [item for item in unproven if item[2].offset < message[0].offset]
     kept = [
         _keep(item[2]) for item in unproven if item[0] > proven and item[2].header.type == EntryType.RECORDS
     ]
     if torn_at is not None and not is_recycled:
         torn = _torn_bytes(segment, torn_at, size)
-    goes_on = clean and not kept and not torn and not segment.file.is_packed
+    goes_on = clean and not kept and not message and not torn and not segment.file.is_packed
     if is_recycled:
         # Bytes after the end may be old, or torn: nothing is written over them.
         goes_on &= size == end
@@ -146,6 +160,19 @@ def _recover_last(chain: Chain, sessions: Sessions, working: Working) -> Recover
         ends,
         epochs,
     )
+
+
+def _replay_with_message(entry: Entry, message: list[Entry], sessions: Sessions) -> None:
+    """Replay an entry, or collect it until its message of a replicated log is complete."""
+    if sessions.log.stream != NO_STREAM and entry.header.type in _WITH_MESSAGES:
+        # What was kept from the segment before is in the snapshot: replayed again, its sessions were newer.
+        if entry.header.position > sessions.log.position:
+            message.append(entry._replace(data=memoryview(bytes(entry.data))))
+        return
+    for one in message:
+        replay_entry(one, sessions)
+    message.clear()
+    replay_entry(entry, sessions)
 
 
 def _own(entry: Entry, proven: int) -> memoryview:
