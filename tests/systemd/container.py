@@ -1,5 +1,6 @@
 """A Debian booted under systemd-nspawn. Nothing of it is left when it is closed but the log."""
 
+import contextlib
 import ctypes
 import os
 import shlex
@@ -122,10 +123,13 @@ class Container:
 def _leader_of(pid: int) -> int:
     """Process 1 of the container that nspawn with this process id has made, 0 if it is not there yet."""
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        status = Path(f"/proc/{child}/status").read_text()
-        ids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
-        if len(ids) > 2 and ids[-1] == "1" and Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
-            return int(child)
+        # It may have ended since it was listed.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/{child}/status").read_text()
+            ids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
+            name = Path(f"/proc/{child}/comm").read_text().strip()
+            if len(ids) > 2 and ids[-1] == "1" and name == "systemd":
+                return int(child)
     return 0
 
 
