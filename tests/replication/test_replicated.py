@@ -1,6 +1,7 @@
 """Daemons that share a journal, on three real servers."""
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -191,6 +192,26 @@ def test_a_base_of_its_own_is_refused(pair: Pair, tmp_path: Path) -> None:
     assert "replicated log" in found.stderr
     shared.start()
     pair.b = Raw(shared.endpoint)
+
+
+def test_retention_is_refused_at_a_reload_too(cluster: Cluster, tmp_path: Path) -> None:
+    """Each daemon would delete for itself."""
+    create(parse_address(cluster.url("retain")), NEW)
+    settings = tmp_path / "stored.toml"
+    settings.write_text("")
+    daemon = RunningDaemon(
+        tmp_path / "base", "--journal", cluster.url("retain"), "--config", str(settings)
+    ).start()
+    try:
+        settings.write_text("retain-jobs = 1\n")
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(lambda: bool(daemon.events("reload_failed")), "the reload is refused")
+        assert "retain-jobs" in daemon.events("reload_failed")[0]["reason"]
+        with Raw(daemon.endpoint) as raw:
+            assert raw.store("storeEvent", event("goes on"))
+    finally:
+        daemon.make_sure_it_ended()
 
 
 def test_stream_commands(cluster: Cluster) -> None:

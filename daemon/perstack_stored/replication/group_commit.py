@@ -23,7 +23,7 @@ from perstack_stored.protocol.messages import Reply
 from perstack_stored.store.cursor_requests import CursorRequest
 from perstack_stored.store.group_commit import GroupCommit, HeldRead, LoopContext
 from perstack_stored.store.large_values import LargeValueQueue
-from perstack_stored.store.requests import Payload, StoreRequest
+from perstack_stored.store.requests import StoreRequest
 
 from . import message as log_message
 from .apply import LogCommitter
@@ -171,10 +171,6 @@ class ReplicatedGroupCommit(GroupCommit):
                 time.sleep(0.002)
         super().complete()
 
-    def store_deletion(self, payload: Payload) -> int:
-        """Retention is off here: each daemon would delete for itself."""
-        raise NotImplementedError
-
     def stop(self) -> None:
         """End the threads."""
         super().stop()
@@ -214,10 +210,11 @@ class ReplicatedGroupCommit(GroupCommit):
         if guard > self._own_guard:
             # A store without a session is newer than any deletion: its session must be, too.
             self._own_session, self._own_seq, self._own_guard = secrets.token_bytes(16), 0, guard
+        settled = self._own_settled() if any(request.key is None for request in batch) else 0
         for request in batch:
             given = None
             if request.key is None:
-                given = OwnSession(self._own_session, self._own_seq + 1, self._own_settled())
+                given = OwnSession(self._own_session, self._own_seq + 1, settled)
                 self._own_seq += len(request.items)
             entered.append(enter(request, given))
         entered += [enter_cursor(request) for request in cursors]
@@ -330,7 +327,7 @@ class ReplicatedGroupCommit(GroupCommit):
         for reads in lists:
             late = [read for read in reads if read.deadline is not None and read.deadline < now]
             if late:
-                reads[:] = [read for read in reads if read not in late]
+                reads[:] = [read for read in reads if read.deadline is None or read.deadline >= now]
                 expired += late
         for read in expired:
             self._held_shares.add(read.client, -1)

@@ -21,7 +21,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from perstack_stored.errors import StreamFailedError
+from perstack_stored.errors import JournalFailedError, StoredError, StreamFailedError
 
 from .message import is_damaged
 from .nats_admin import NatsAddress, connect_options
@@ -59,7 +59,7 @@ class NatsStream:
         self._ready: deque[LoggedMessage] = deque()
         self._ready_bytes = 0
         self._outcomes: deque[tuple[int, int | None]] = deque()
-        self._failed: StreamFailedError | None = None
+        self._failed: StoredError | None = None
         self._stopping = False
         self._loop = asyncio.new_event_loop()
         self._outgoing: deque[tuple[int, bytes]] = deque()
@@ -137,7 +137,7 @@ class NatsStream:
             self._failed = error
         except Exception as error:  # noqa: BLE001 - the loop must learn of any fault of this thread
             _log.exception("stream_failed")
-            self._failed = StreamFailedError(f"reading the stream failed: {type(error).__name__}")
+            self._failed = JournalFailedError(f"reading the stream failed: {type(error).__name__}")
         finally:
             self._notify()
             self._loop.close()

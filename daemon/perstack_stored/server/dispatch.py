@@ -112,9 +112,13 @@ class RequestDispatcher:
         except Refusal as refusal:
             self.refuse(envelope, id, refusal, op)
         except Exception:  # noqa: BLE001 - a fault of the daemon in one request must not end it for all clients
-            _log.exception("request_failed", id=id)
-            fault = Refusal(ErrorCode.INTERNAL, "a fault of the daemon; its log says more")
-            self.refuse(envelope, id, fault, op)
+            self._fail(envelope, id, op)
+
+    def _fail(self, envelope: Envelope, id: int | None, op: str) -> None:
+        """Log the fault that is being handled, and answer the request that met it."""
+        _log.exception("request_failed", id=id)
+        fault = Refusal(ErrorCode.INTERNAL, "a fault of the daemon; its log says more")
+        self.refuse(envelope, id, fault, op)
 
     def _authorize(self, envelope: Envelope, header: RequestHeader, *, writes: bool) -> None:
         """Raise Refusal (FORBIDDEN) if the client may not do this, or nobody may."""
@@ -187,6 +191,8 @@ class RequestDispatcher:
                 start()
             except Refusal as refusal:
                 self.refuse(envelope, header.id, refusal, header.op)
+            except Exception:  # noqa: BLE001 - as in `dispatch`
+                self._fail(envelope, header.id, header.op)
 
         self._group_commit.hold(HeldRead(envelope, header.id, header.op, client, deadline, go_on))
         return True

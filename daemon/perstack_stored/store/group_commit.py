@@ -176,8 +176,8 @@ class GroupCommit:
         }
 
     def hold(self, read: HeldRead) -> None:
-        """Let a request wait for stores at other daemons; only if `holds` says so."""
-        raise NotImplementedError
+        """Start a request once all is here that other daemons have stored: here at once."""
+        read.start()
 
     def take_expired(self, now: float) -> list[HeldRead]:
         """Take out the requests that waited so until their deadline; the caller refuses them."""

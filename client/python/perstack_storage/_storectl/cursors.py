@@ -31,7 +31,7 @@ def cursors(call: Call) -> int:
     if out.as_json:
         out.details({"deleted": given.delete})
     else:
-        out.line(f"deleted cursor {escaped(given.delete)}: its subscriber begins anew")
+        out.line(f"deleted cursor {escaped(given.delete)}: its subscriber begins again")
     return OK
 
 
