@@ -148,7 +148,9 @@ class Daemon:
         if not sys.platform.startswith("linux"):
             raise ConfigError("the daemon runs on Linux only; clients run anywhere")
         started = time.monotonic()
-        faulthandler.enable()  # the watchdog's SIGABRT logs where it hung
+        # The watchdog's SIGABRT logs where the loop hung. The kernel gives the signal to the main
+        # thread. The frames of other threads change while they are read: SIGSEGV was seen.
+        faulthandler.enable(all_threads=False)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop handles it
         allow_descriptors()
         settings = self._settings
