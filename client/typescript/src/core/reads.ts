@@ -1,7 +1,7 @@
 // One request that stores nothing, until its answer is complete: parts of large answers, retries, deadline.
 // No sockets and no clocks: the time comes in as `now`, in milliseconds of a steady clock.
 
-import { InvalidArgument, messageOf, ProtocolError, refused, type StorageError, type WireError } from "./errors.js"
+import { messageOf, ProtocolError, refused, type StorageError, type WireError } from "./errors.js"
 import * as frames from "./frames.js"
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS, PATIENCE_MAX_MS, PATIENCE_MIN_MS } from "./patience.js"
 
@@ -179,18 +179,6 @@ export class Read {
     this.#patienceMs = Math.min(this.#patienceMs * 2, PATIENCE_MAX_MS)
     return true
   }
-}
-
-/** A position, or a time. */
-export type AsOf = number | Date
-
-/** Returns arguments as the protocol has them. Throws InvalidArgument where `asOf` is no position and no time. */
-export function withAsOf<T extends { asOf?: AsOf | undefined }>(args: T): Omit<T, "asOf"> & { asOf?: unknown } {
-  const { asOf } = args
-  if (asOf === undefined) return args
-  if (asOf instanceof Date && !Number.isNaN(asOf.getTime())) return { ...args, asOf: { timeMs: asOf.getTime() } }
-  if (Number.isSafeInteger(asOf)) return args
-  throw new InvalidArgument("asOf must be a position or a Date")
 }
 
 /**
