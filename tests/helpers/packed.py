@@ -5,7 +5,8 @@ from pathlib import Path
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.journal import packed_format, packing
-from perstack_stored.journal.reader import Chain, segment_name
+from perstack_stored.journal.chain import Chain
+from perstack_stored.journal.segment_names import segment_name
 
 
 def pack_segment(

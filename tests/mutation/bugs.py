@@ -252,7 +252,7 @@ _BUGS = (
     ),
     _Bug(
         "the end that the next segment tells is ignored",
-        "journal/reader.py",
+        "journal/chain.py",
         "return None if following is None else following.previous_end",
         "return None if following is None else self.open(number).size()",
     ),
@@ -578,7 +578,7 @@ _BUGS = (
     ),
     _Bug(
         "a reader goes on with the salt of before its segment was erased in",
-        "journal/reader.py",
+        "journal/chain.py",
         "self.headers[number].salt if file.salt is None else file.salt",
         "self.headers[number].salt",
     ),

@@ -186,7 +186,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
     "numbers of stores that found the disk full stay taken": ("tests/unit/store/test_commit.py",),
-    "journal/reader.py: _tested_large: checksum": (_DAMAGED_LARGE_VALUE,),
+    "journal/segment_walk.py: _tested_large: checksum": (_DAMAGED_LARGE_VALUE,),
     "a failed sync of the journal is tried again": (
         "tests/unit/journal/test_writer.py::test_a_failed_write_or_sync_ends_the_journal",
     ),

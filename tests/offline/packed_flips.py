@@ -18,7 +18,8 @@ from typing import Any
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.journal import packed_format
-from perstack_stored.journal.reader import BadEntryError, Chain, walk
+from perstack_stored.journal.chain import Chain
+from perstack_stored.journal.segment_walk import BadEntryError, walk
 from perstack_stored.offline.check.journal import check_journal
 from perstack_stored.offline.findings import Finding, Report
 from tests.helpers.daemon import captured_run, under_other_job

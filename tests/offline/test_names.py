@@ -12,7 +12,7 @@ from crc32c import crc32c
 from perstack_stored.datadir.filesystem import FileSystem, read_whole
 from perstack_stored.datadir.lock import describe, facts_of
 from perstack_stored.errors import ConfigError
-from perstack_stored.journal.reader import is_segment_name, segment_numbers
+from perstack_stored.journal.segment_names import is_segment_name, segment_numbers
 from perstack_stored.launcher.users import LauncherLock
 from perstack_stored.model.gaps import Gap
 from perstack_stored.offline.backup.copy import backup

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, cast
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
 from perstack_stored.index.connection import connect, remove
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.entry_format import record_places
 from perstack_stored.journal.preallocation import SPARE_NAME
-from perstack_stored.journal.reader import Chain, Entry, JournalReader, LogPosition, segment_name
+from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.segment_file import open_segment
+from perstack_stored.journal.segment_names import segment_name
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.keeper.channel import JournalState, KeeperEnd
 from perstack_stored.keeper.eraser import Eraser
 from perstack_stored.keeper.pack import Options, Pace, pack_segment, remove_left_overs

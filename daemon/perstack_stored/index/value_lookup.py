@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import IndexUnusableError, Refusal
-from perstack_stored.journal.reader import JournalReader, LogPosition, segment_name
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model.checksum import crc32c
 
 _GAP_BYTES_MAX = 4096

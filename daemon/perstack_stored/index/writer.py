@@ -15,7 +15,8 @@ from perstack_stored.errors import IndexUnusableError, Refusal
 from perstack_stored.index.connection import _files_of, connect_worker, cursor_crc, may_pass, read_cursor
 from perstack_stored.index.schema import _SCHEMA, SCHEMA_VERSION
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, is_large
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry, is_large
 from perstack_stored.model import deletions, erasures, gaps, values
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap, GapRange

@@ -20,8 +20,8 @@ from perstack_stored.model.kinds import Kind
 from . import entry_format, packed_format
 from .entry_format import EntryFields, EntryType, NotAnEntryError, Record, SegmentHeader
 from .packing import Logical, OnBytes, PackingError, end_to_pack, header_of, pack_pieces
-from .reader import BadEntryError, Entry, SegmentFile, walk
 from .segment_file import OpenSegment, PackedSegment, segment_of
+from .segment_walk import BadEntryError, Entry, SegmentFile, walk
 
 _WRITE_BYTES = 1 << 20
 _START = entry_format.SEGMENT_HEADER_BYTES

@@ -11,8 +11,8 @@ from perstack_stored.model.checksum import crc32c
 
 from . import entry_format, packed_format
 from .packed_format import BLOCK_BYTES, LARGE_BLOCK_BYTES, BadBlockError, Block
-from .reader import BadEntryError, SegmentFile, walk
 from .segment_file import OpenSegment, PackedSegment, segment_of
+from .segment_walk import BadEntryError, SegmentFile, walk
 
 # Large blocks are taken where they make the file at least three times smaller: a read of a small value
 # unpacks a whole block. Measured on 8 MiB: text of runs 2.0 times, an image carried by checkpoints 6.3 times.

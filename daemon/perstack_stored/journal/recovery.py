@@ -18,11 +18,13 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.progress import Working, no_progress
 
 from . import entry_format
+from .chain import Chain
 from .deletion_guards import Guard
 from .entry_format import EntryType, Record, SegmentHeader
 from .epochs import Epochs
 from .log_place import NO_STREAM
-from .reader import BadEntryError, Chain, Entry, SegmentFile, find_entry, segment_name, walk
+from .segment_names import segment_name
+from .segment_walk import BadEntryError, Entry, SegmentFile, find_entry, walk
 from .sessions import Sessions
 
 _WITH_MESSAGES = frozenset({int(EntryType.RECORDS), int(EntryType.CURSORS)})

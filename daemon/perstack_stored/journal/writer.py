@@ -23,10 +23,11 @@ from .entry_format import EntryFields, EntryType, Record, SegmentHeader
 from .epochs import Epoch
 from .log_place import NO_STREAM
 from .preallocation import NEXT_NAME, SPARE_NAME, Prepared, SegmentPreallocator, fill, write_zeros
-from .reader import JournalReader, LogPosition, segment_name
+from .reader import JournalReader, LogPosition
 from .recovery import Recovered, recover, refuse_lost_end
 from .segment_file import open_segment
 from .segment_head import encode_head
+from .segment_names import segment_name
 from .sessions import Sessions
 
 NEW_NAME = "new.segment.part"

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.journal import erasing, packing
 from perstack_stored.journal.packing import Logical
-from perstack_stored.journal.reader import segment_name
 from perstack_stored.journal.segment_file import PackedSegment, open_segment
+from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model.erasures import Erasures
 
 from .pack import PART, Pace

@@ -19,9 +19,10 @@ from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.deletions import pending_removals
 from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.journal import entry_format
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.packing import PackingError
 from perstack_stored.journal.preallocation import NEXT_NAME, SPARE_NAME
-from perstack_stored.journal.reader import Chain, segment_name
+from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model.erasures import Erasures, Removal
 from perstack_stored.tree import blocked
 from perstack_stored.tree.cursor import load_cursor

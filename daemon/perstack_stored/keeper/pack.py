@@ -10,8 +10,8 @@ from typing import NamedTuple
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.journal import packing
 from perstack_stored.journal.preallocation import SPARE_NAME
-from perstack_stored.journal.reader import SUFFIX, segment_name
 from perstack_stored.journal.segment_file import OpenSegment, open_segment
+from perstack_stored.journal.segment_names import SUFFIX, segment_name
 
 PART = ".part"
 

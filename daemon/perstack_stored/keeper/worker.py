@@ -15,9 +15,10 @@ import structlog
 from perstack_stored.datadir.layout import DataDir, open_folders
 from perstack_stored.datadir.shown_syncs import showing_syncs
 from perstack_stored.errors import StoredError
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.packing import PackingError
 from perstack_stored.journal.preallocation import SPARE_NAME
-from perstack_stored.journal.reader import Chain, segment_name
+from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.parent_death import die_with

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from perstack_stored.errors import StoredError
-from perstack_stored.journal.reader import Entry
+from perstack_stored.journal.segment_walk import Entry
 
 from .source import MirrorDamagedError, MirrorSource
 

@@ -9,8 +9,11 @@ from typing import NamedTuple, Protocol
 
 from perstack_stored.errors import DamageError, StoredError
 from perstack_stored.journal import entry_format
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.entry_format import EntryType
-from perstack_stored.journal.reader import BadEntryError, Chain, LogPosition, segment_name, walk
+from perstack_stored.journal.reader import LogPosition
+from perstack_stored.journal.segment_names import segment_name
+from perstack_stored.journal.segment_walk import BadEntryError, walk
 
 from . import pieces
 from .listing import Listing, Names

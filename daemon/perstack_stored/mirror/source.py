@@ -9,7 +9,7 @@ from typing import Protocol
 from perstack_stored.errors import StoredError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
-from perstack_stored.journal.reader import Entry
+from perstack_stored.journal.segment_walk import Entry
 
 from . import pieces
 from .listing import Listing, Names

@@ -19,7 +19,8 @@ from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.deletions import Removals
 from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model import deletions, json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text

@@ -18,7 +18,8 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import DataDir, open_folders
 from perstack_stored.datadir.shown_syncs import showing_syncs
 from perstack_stored.errors import ConfigError, StoredError
-from perstack_stored.journal.reader import Chain, JournalReader
+from perstack_stored.journal.chain import Chain
+from perstack_stored.journal.reader import JournalReader
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.backoff import Backoff

@@ -8,7 +8,8 @@ from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import ConfigError, DamageError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import RecordPlace
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model import deletions, gaps, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask

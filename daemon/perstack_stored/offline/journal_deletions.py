@@ -1,7 +1,7 @@
 """The deletions of a journal or backup, for tools that read records without an index."""
 
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model import deletions
 from perstack_stored.model.deletions import Deletion
 from perstack_stored.model.kinds import Kind

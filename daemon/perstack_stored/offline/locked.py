@@ -17,7 +17,7 @@ from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.probe import refuse_apart
 from perstack_stored.errors import ConfigError
 from perstack_stored.journal.deletion_guards import DeletionGuards
-from perstack_stored.journal.reader import Entry
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.journal.sessions import Sessions
 
 SLICE_RECORDS_MAX = 2048

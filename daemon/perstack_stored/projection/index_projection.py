@@ -13,7 +13,8 @@ from perstack_stored.index.disk_reserve import DiskReserve
 from perstack_stored.index.file_watch import FileWatch
 from perstack_stored.index.page_checksums import verify_at_rest
 from perstack_stored.index.writer import IndexWriter
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.process.worker_status import WorkerStatus
 
 _log = structlog.get_logger()

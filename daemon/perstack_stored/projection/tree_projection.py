@@ -3,7 +3,8 @@
 import structlog
 
 from perstack_stored.index.deletions import Pending
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.tree.blocked_sync import BlockedRecords
 from perstack_stored.tree.helper import HELPED_LAG_RECORDS, ParallelWriter
 from perstack_stored.tree.helper import IDLE_SECONDS as HELPER_IDLE_SECONDS

@@ -33,7 +33,8 @@ from perstack_stored.errors import (
 from perstack_stored.index.connection import connect_worker, is_damage
 from perstack_stored.index.disk_reserve import DiskReserve
 from perstack_stored.index.retention import JournalTimes
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.parent_death import die_with

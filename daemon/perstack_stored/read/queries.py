@@ -12,7 +12,8 @@ from perstack_stored.errors import Refusal
 from perstack_stored.index.deletions import Removals
 from perstack_stored.index.value_lookup import PIECE_BYTES, Values, pieces_at, values_at
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, LogPosition
+from perstack_stored.journal.reader import LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model.edits import Edit, edited, joined
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.masking import mask, mask_pieces

@@ -4,7 +4,8 @@ from typing import Any
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
-from perstack_stored.journal.reader import Entry, LogPosition
+from perstack_stored.journal.reader import LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.protocol import frames
 from perstack_stored.read.source import Answer, Source
 

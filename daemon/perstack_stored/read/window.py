@@ -12,7 +12,8 @@ from typing import NamedTuple
 from perstack_stored.errors import IndexUnusableError
 from perstack_stored.index.value_lookup import ValueAddress, pieces_at
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind

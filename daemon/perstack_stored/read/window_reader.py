@@ -10,7 +10,9 @@ from perstack_stored.index.deletions import Removals
 from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.index.value_lookup import ValueAddress
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_number
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_names import segment_number
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model import deletions
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind

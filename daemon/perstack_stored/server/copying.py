@@ -18,8 +18,8 @@ from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import ConfigError, Refusal, StorageFullError, StoredError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryType, Record
-from perstack_stored.journal.reader import Entry
 from perstack_stored.journal.recovery import replay_entry
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.mirror.follower import Follower

@@ -21,7 +21,8 @@ from perstack_stored.errors import StorageFullError, StoredError
 from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.retention import Candidate, JournalTimes, Policy, Selection
 from perstack_stored.journal.entry_format import NotAnEntryError
-from perstack_stored.journal.reader import JournalReader, segment_name
+from perstack_stored.journal.reader import JournalReader
+from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model import deletions
 from perstack_stored.model.deletions import Deletion
 from perstack_stored.store.group_commit import GroupCommit

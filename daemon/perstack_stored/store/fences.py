@@ -14,7 +14,8 @@ import structlog
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, Refusal
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model import gaps
 from perstack_stored.model.kinds import Kind

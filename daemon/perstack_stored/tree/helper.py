@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import structlog
 
-from perstack_stored.journal.reader import Entry, LogPosition
+from perstack_stored.journal.reader import LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.socket_pair import pair
 from perstack_stored.process.worker_status import WorkerStatus

@@ -21,7 +21,9 @@ from perstack_stored.index.job_ends import job_end
 from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.index.writer import kind_name
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition, segment_name
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_names import segment_name
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model import deletions, json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text

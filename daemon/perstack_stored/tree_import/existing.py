@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import RecordPlace
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model import deletions, json_text, values
 from perstack_stored.model.deletions import Deletion
 from perstack_stored.model.kinds import Kind

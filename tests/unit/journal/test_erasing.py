@@ -16,10 +16,11 @@ from perstack_stored.index.connection import connect
 from perstack_stored.index.deletions import pending_removals
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import erasing
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.entry_format import NO_SESSION, Record, record_places
 from perstack_stored.journal.packing import Logical
 from perstack_stored.journal.preallocation import SPARE_NAME
-from perstack_stored.journal.reader import Chain, segment_name
+from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.journal.writer import Append
 from perstack_stored.keeper import eraser
 from perstack_stored.keeper.channel import JournalState, KeeperEnd

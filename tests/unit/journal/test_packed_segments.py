@@ -11,8 +11,8 @@ import pytest
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal import entry_format, packed_format, packing
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.entry_format import SEGMENT_HEADER_BYTES, NotAnEntryError
-from perstack_stored.journal.reader import Chain
 from perstack_stored.journal.segment_file import BlockCache, OpenSegment, PackedSegment, segment_of
 from perstack_stored.model.checksum import crc32c
 from tests.helpers.datadir import JournalFolder, append

@@ -12,6 +12,7 @@ import pytest
 from perstack_stored.datadir.filesystem import Buffer, FileSystem
 from perstack_stored.errors import JournalFailedError, StorageFullError
 from perstack_stored.journal import entry_format
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.clock import CLOCK_STEP_MS
 from perstack_stored.journal.preallocation import (
     NEXT_NAME,
@@ -20,7 +21,6 @@ from perstack_stored.journal.preallocation import (
     SegmentPreallocator,
     write_zeros,
 )
-from perstack_stored.journal.reader import Chain
 from perstack_stored.journal.writer import GROWTH_BYTES, JournalOptions, JournalWriter
 from perstack_stored.keeper.pack import Options, Pace, pack_segment
 from tests.helpers.datadir import (

@@ -10,10 +10,12 @@ import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.journal import entry_format, erasing
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.entry_format import Record
 from perstack_stored.journal.packing import PackingError
-from perstack_stored.journal.reader import Chain, segment_name, walk
 from perstack_stored.journal.segment_file import open_segment
+from perstack_stored.journal.segment_names import segment_name
+from perstack_stored.journal.segment_walk import walk
 from perstack_stored.journal.writer import Append
 from perstack_stored.keeper.erase import Erased, erase_segment
 from perstack_stored.keeper.pack import Options, pack_segment, remove_left_overs

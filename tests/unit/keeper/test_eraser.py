@@ -8,8 +8,8 @@ import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import DataDir
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.preallocation import SPARE_NAME
-from perstack_stored.journal.reader import Chain
 from perstack_stored.keeper.channel import ALL_SEGMENTS, JournalState, KeeperEnd
 from perstack_stored.keeper.eraser import Eraser, Outcome
 from perstack_stored.model.kinds import Kind

@@ -9,7 +9,8 @@ import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, StoredError
-from perstack_stored.journal.reader import Chain, LogPosition
+from perstack_stored.journal.chain import Chain
+from perstack_stored.journal.reader import LogPosition
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.mirror import pieces
 from perstack_stored.mirror.shipper import MirrorConflictError, Shipper

@@ -9,7 +9,7 @@ import pytest
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import Refusal
 from perstack_stored.index import value_lookup as places
-from perstack_stored.journal import reader as segments
+from perstack_stored.journal import segment_walk as segments
 from perstack_stored.journal.entry_format import FLAG_IMPORTED
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import masking, omission

@@ -11,7 +11,7 @@ import pytest
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import FileSystemFeatures
 from perstack_stored.errors import TreeUnsyncedError
-from perstack_stored.journal.reader import Entry
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model import json_text
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree.writer import TreeWriter

@@ -19,9 +19,12 @@ from perstack_stored.datadir.layout import open_folders
 from perstack_stored.datadir.lock import holder_of
 from perstack_stored.errors import BaseHeldError, ConfigError, DamageError
 from perstack_stored.journal import entry_format
+from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.entry_format import SegmentHeader
 from perstack_stored.journal.epochs import Epochs
-from perstack_stored.journal.reader import BadEntryError, Chain, LogPosition, segment_name, walk
+from perstack_stored.journal.reader import LogPosition
+from perstack_stored.journal.segment_names import segment_name
+from perstack_stored.journal.segment_walk import BadEntryError, walk
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.locked import Advance, locked_datadir, progress

@@ -14,8 +14,8 @@ from perstack_stored.errors import ConfigError
 from perstack_stored.journal import entry_format, packing
 from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.epochs import Epochs
-from perstack_stored.journal.reader import BadEntryError, SegmentFile, walk
 from perstack_stored.journal.segment_file import OpenSegment
+from perstack_stored.journal.segment_walk import BadEntryError, SegmentFile, walk
 from perstack_stored.mirror import pieces
 from perstack_stored.mirror.extra import require_library
 from perstack_stored.mirror.listing import history_of

@@ -18,8 +18,8 @@ from perstack_stored.datadir.filesystem import FileSystem, atomic_replace, read_
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
-from perstack_stored.journal.reader import BadEntryError, Entry, SegmentFile, walk
 from perstack_stored.journal.segment_file import OpenSegment, open_segment
+from perstack_stored.journal.segment_walk import BadEntryError, Entry, SegmentFile, walk
 from perstack_stored.model.checksum import crc32c
 
 MANIFEST_NAME = "backup.json"

@@ -20,8 +20,9 @@ from perstack_stored.errors import ConfigError
 from perstack_stored.journal import entry_format, packed_format
 from perstack_stored.journal.entry_format import Record, SegmentHeader
 from perstack_stored.journal.packed_format import BadBlockError, Block, compressor
-from perstack_stored.journal.reader import Entry, segment_name
 from perstack_stored.journal.segment_file import OpenSegment, PackedSegment
+from perstack_stored.journal.segment_names import segment_name
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.offline.locked import progress
 from perstack_stored.tree.cursor import Cursor, save_cursor

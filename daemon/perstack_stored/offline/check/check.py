@@ -3,7 +3,8 @@
 import tempfile
 
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir
-from perstack_stored.journal.reader import SUFFIX, JournalReader
+from perstack_stored.journal.reader import JournalReader
+from perstack_stored.journal.segment_names import SUFFIX
 from perstack_stored.offline.findings import Report
 from perstack_stored.tree.cursor import CURSOR_NAME
 from perstack_stored.tree_import import first_start

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from perstack_stored.index.connection import connect
 from perstack_stored.journal.entry_format import record_places
-from perstack_stored.journal.reader import JournalReader, segment_name
+from perstack_stored.journal.reader import JournalReader
+from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model.erasures import Erasures, Removal
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.offline.findings import Report

@@ -18,7 +18,8 @@ from perstack_stored.index.summaries import COUNT_COLUMNS, JOB_COLUMNS, RUN_COLU
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import NotAnEntryError
-from perstack_stored.journal.reader import Entry, JournalReader, LogPosition
+from perstack_stored.journal.reader import JournalReader, LogPosition
+from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.offline.findings import Report

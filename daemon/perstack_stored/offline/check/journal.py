@@ -8,18 +8,11 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, NewerFormatError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
-from perstack_stored.journal.reader import (
-    BadEntryError,
-    Entry,
-    LogPosition,
-    SegmentFile,
-    find_entry,
-    segment_name,
-    segment_numbers,
-    walk,
-)
+from perstack_stored.journal.reader import LogPosition
 from perstack_stored.journal.recovery import Recovered, recover
 from perstack_stored.journal.segment_file import OpenSegment, open_segment
+from perstack_stored.journal.segment_names import segment_name, segment_numbers
+from perstack_stored.journal.segment_walk import BadEntryError, Entry, SegmentFile, find_entry, walk
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import GapRange

@@ -18,16 +18,9 @@ from perstack_stored.journal.entry_format import (
     SegmentHeader,
 )
 from perstack_stored.journal.epochs import Epoch, epoch_of
-from perstack_stored.journal.reader import (
-    BadEntryError,
-    Entry,
-    SegmentFile,
-    find_entry,
-    segment_name,
-    segment_numbers,
-    walk,
-)
 from perstack_stored.journal.segment_file import BadPlace, OpenSegment, open_segment
+from perstack_stored.journal.segment_names import segment_name, segment_numbers
+from perstack_stored.journal.segment_walk import BadEntryError, Entry, SegmentFile, find_entry, walk
 from perstack_stored.model.checksum import crc32c
 
 # Minimum size of a stored value with its place in the table.

@@ -18,7 +18,7 @@ from perstack_stored.datadir.layout import INDEX_NAME, Folders
 from perstack_stored.datadir.pending_repair import PLAN_NAME, REPAIR_NAME
 from perstack_stored.errors import ConfigError
 from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
-from perstack_stored.journal.reader import is_segment_name
+from perstack_stored.journal.segment_names import is_segment_name
 
 KEPT_PREFIX = "repaired-"
 _KEPT = re.compile(rf"{KEPT_PREFIX}([0-9]{{4,9}})")
