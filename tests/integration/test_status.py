@@ -45,6 +45,15 @@ def facts(base: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
+def journal_of(disk: dict[str, Any]) -> tuple[int, int]:
+    return disk["journalBytes"], disk["journalFiles"]
+
+
+def journal_files(base: Path) -> tuple[int, int]:
+    sizes = [path.stat().st_size for path in (base / ".stored/journal").iterdir()]
+    return sum(sizes), len(sizes)
+
+
 def row(lines: list[str], label: str) -> str:
     (line,) = [line for line in lines if line.startswith(f"  {label} ")]
     return line[12:]
@@ -74,8 +83,8 @@ def test_a_daemon_that_is_well(tmp_path: Path) -> None:
         assert abs(found["process"]["startedMs"] / 1000 - time.time()) < 120
         assert (found["daemon"]["base"], found["endpoint"]) == (str(base), daemon.endpoint)
         assert found["stats"]["position"] == 5
-        journal = [path.stat().st_size for path in (base / ".stored/journal").iterdir()]
-        assert (found["disk"]["journalBytes"], found["disk"]["journalFiles"]) == (sum(journal), len(journal))
+        # The daemon prepares the next segment meanwhile: its file appears, and grows.
+        eventually(lambda: journal_of(facts(base)[1]["disk"]) == journal_files(base), "it counts the journal")
         assert found["disk"]["indexBytes"] >= (base / ".stored/index.sqlite").stat().st_size
         assert 0 < found["disk"]["freeBytes"] <= found["disk"]["totalBytes"]
         status, lines = said(base)
@@ -83,7 +92,7 @@ def test_a_daemon_that_is_well(tmp_path: Path) -> None:
     assert row(lines, "process").startswith(f"daemon {daemon.pid}, version ")
     assert row(lines, "position").startswith("5 of history ")
     assert row(lines, "tree") == row(lines, "index") == "up to date"
-    assert row(lines, "errors") == "refused: BAD_VALUE 1"
+    assert row(lines, "errors").startswith("refused: BAD_VALUE 1")  # a busy disk adds slow syncs
     assert len(lines) <= 24
     assert secret not in json.dumps(found) + "".join(lines)
 
