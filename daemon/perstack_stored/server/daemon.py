@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 
-import msgspec
 import structlog
 import zmq
 
@@ -35,16 +34,11 @@ from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, StartFailedError, StoredError, start_error
 from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import JournalWriter
-from perstack_stored.keeper.channel import KeeperConfig
-from perstack_stored.keeper.process import KeeperProcess
-from perstack_stored.mirror.channel import MirrorConfig
 from perstack_stored.mirror.extra import require_library
-from perstack_stored.mirror.process import MirrorProcess
 from perstack_stored.observe import log
 from perstack_stored.observe.health import Health
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import ProjectionProcess
-from perstack_stored.projection.worker_config import WorkerConfig
 from perstack_stored.read.executor import ReadExecutor, ReadLimits
 from perstack_stored.replication.setup import Replication, refuse_retention, replication_of
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
@@ -57,6 +51,7 @@ from perstack_stored.tree import left_out
 from perstack_stored.tree.options import umask_for
 
 from .assembly import assemble
+from .children import Children
 from .copying import open_copying
 from .loop import Server
 from .parts import NoMirror, ServerParts
@@ -188,7 +183,8 @@ class Daemon:
         started: float,
     ) -> None:
         settings = self._settings
-        projections = self._projections(journal, lock)
+        children = Children(self._base, settings, self._log_json, self._ways)
+        projections = children.projections(journal.store, lock.fd)
         with _naming("can't start"):
             wakeup = WakeupPipe()
             peers = self._peers = Peers(
@@ -203,9 +199,9 @@ class Daemon:
                 listings_bytes=settings.listings_bytes_max,
             )
             reads = ReadExecutor(datadir, journal.epochs, limits, wakeup.wake, peers.is_here)
-            keeper = self._keeper(lock, reads, journal)
-            mirror = self._mirror(of_tree=False) if settings.mirrors_journal else NoMirror()
-            tree_mirror = self._mirror(of_tree=True) if settings.mirrors_tree else NoMirror()
+            keeper = children.keeper(lock.fd, reads.drop_replaced, journal.offer_spare)
+            mirror = children.mirror(of_tree=False) if settings.mirrors_journal else NoMirror()
+            tree_mirror = children.mirror(of_tree=True) if settings.mirrors_tree else NoMirror()
             copying = open_copying(datadir, settings, journal, sessions, wakeup.wake)
             endpoints = Endpoints(peers, settings, room_for_connections(settings))
             tcp = self._tcp = TcpTransport(self._rules, peers, settings) if self._serves_tcp() else None
@@ -330,62 +326,6 @@ class Daemon:
             self._tcp.gate.rules = rules
         self._config, self._settings, self._rules = config, settings, rules
         return settings
-
-    def _projections(
-        self, journal: JournalWriter, lock: DataDirLock
-    ) -> tuple[ProjectionProcess, ProjectionProcess]:
-        config = WorkerConfig(
-            base=self._base,
-            store=journal.store.hex(),
-            file_mode=self._settings.file_mode,
-            folder_mode=self._settings.folder_mode,
-            nice=0,
-            log_json=self._log_json,
-            log_level=self._settings.log_level,
-            parent=os.getpid(),
-            silence_seconds=self._settings.worker_silence_seconds,
-            unnamed=self._ways.unnamed,
-            exchange=self._ways.exchange,
-        )
-        tree = msgspec.structs.replace(
-            config,
-            nice=self._settings.tree_nice,
-            leave_out=self._settings.tree_leave_out,
-            keep_days=self._settings.tree_keep_days,
-            sweep_seconds=self._settings.retain_sweep_seconds,
-        )
-        return ProjectionProcess("index", config, lock.fd), ProjectionProcess("tree", tree, lock.fd)
-
-    def _keeper(self, lock: DataDirLock, reads: ReadExecutor, journal: JournalWriter) -> KeeperProcess:
-        settings = self._settings
-        config = KeeperConfig(
-            base=self._base,
-            parent=os.getpid(),
-            log_json=self._log_json,
-            log_level=settings.log_level,
-            bytes_per_second=settings.pack_bytes_per_second,
-            segment_bytes=settings.segment_bytes,
-            exchange=self._ways.exchange,
-            packs=settings.pack,
-        )
-        return KeeperProcess(
-            config, lock.fd, settings.worker_silence_seconds, reads.drop_replaced, journal.offer_spare
-        )
-
-    def _mirror(self, *, of_tree: bool) -> MirrorProcess:
-        settings = self._settings
-        return MirrorProcess(
-            MirrorConfig(
-                base=self._base,
-                parent=os.getpid(),
-                log_json=self._log_json,
-                log_level=settings.log_level,
-                url=settings.mirror,
-                is_of_tree=of_tree,
-                endpoint=settings.mirror_endpoint,
-                credentials=settings.mirror_credentials,
-            )
-        )
 
     def _stop(
         self,

@@ -22,7 +22,7 @@ from perstack_stored.offline.check.index import copy_index
 from perstack_stored.tree.expected_files import JOB_NAME, SETTING_NAME
 from perstack_stored.tree.write import event_name
 
-from .survey import Hole
+from .pieces import Hole
 
 _EVENTS = """
 SELECT position, segment, offset, length, crc, run.job, run.name, timestamp, step, type, n, at

@@ -15,7 +15,8 @@ from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.kinds import Kind
 
 from .evidence import IndexEvidence, Known
-from .survey import DamageSurvey, Hole, Segment
+from .pieces import Hole, Segment
+from .survey import DamageSurvey
 
 _BATCH_RECORDS_MAX = 4096
 _BATCH_BYTES_MAX = 4 << 20

@@ -21,8 +21,9 @@ from perstack_stored.tree.cursor import cursor_store, load_cursor
 
 from .evidence import IndexEvidence, Known
 from .fill import GapFiller
+from .pieces import Segment
 from .rewrite import SegmentRewriter, sessions_before
-from .survey import DamageSurvey, Segment
+from .survey import DamageSurvey
 from .swap import Done, carry_out, commit, prepare
 
 FINDINGS = {

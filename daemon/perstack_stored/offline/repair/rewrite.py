@@ -12,7 +12,8 @@ from perstack_stored.journal.segment_head import snapshots_of
 from perstack_stored.journal.sessions import Sessions
 
 from .fill import Filled, GapFiller
-from .survey import DamageSurvey, Hole, Segment, WholeEntries
+from .pieces import Hole, Segment, WholeEntries
+from .survey import DamageSurvey
 
 _COPY_BYTES = 1 << 20
 _LATEST_MS = 2**62

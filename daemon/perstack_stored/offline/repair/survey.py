@@ -4,98 +4,28 @@ If a valid header of the next segment states the end of a segment, all before it
 end is judged as at a start: bytes after the proven offset may be a torn tail, which is no damage.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, NewerFormatError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import (
     SEGMENT_RECYCLED,
-    EntryHeader,
     EntryType,
     NotAnEntryError,
-    SegmentHeader,
 )
 from perstack_stored.journal.epochs import Epoch, epoch_of
-from perstack_stored.journal.segment_file import BadPlace, OpenSegment, open_segment
+from perstack_stored.journal.segment_file import open_segment
 from perstack_stored.journal.segment_names import segment_name, segment_numbers
 from perstack_stored.journal.segment_walk import BadEntryError, Entry, SegmentFile, find_entry, walk
-from perstack_stored.model.checksum import crc32c
+
+from .pieces import Item, Pieces, Segment, WholeEntries
+from .salt import solve_salt
 
 # Minimum size of a stored value with its place in the table.
 _RECORD_BYTES_MIN = 64
 _SALT_OFFSET = 56
 _HEAD_ITEMS = 3  # sessions, guards, cursors
-
-
-class WholeEntries(NamedTuple):
-    """Consecutive valid entries between two offsets."""
-
-    start: int
-    end: int
-
-
-class Hole(NamedTuple):
-    """Bytes between two offsets without valid entries; the positions `first` to `last` are missing.
-
-    None may be missing (last < first): the damaged entry held no records.
-    """
-
-    start: int
-    end: int
-    first: int
-    last: int
-    reason: str
-
-
-class _Item(NamedTuple):
-    """A valid entry, or other bytes, with None as header."""
-
-    start: int
-    end: int
-    header: EntryHeader | None
-    reason: str
-
-
-class Segment:
-    """A place in the sequence of segments, and what was found there; the file may be missing."""
-
-    def __init__(self, number: int, file: OpenSegment | None) -> None:
-        self.number = number
-        self.name = segment_name(number)
-        self.file = file
-        self.header: SegmentHeader | None = None
-        self.salt: int | None = None
-        self.reason = "the segment is missing" if file is None else ""  # what is wrong with the header
-        self.first_position = 0
-        self.pieces: list[WholeEntries | Hole] = []
-        self.items: list[_Item] = []
-        self.torn: list[_Item] = []  # what a start would leave out
-        self.has_snapshot = False
-        self.end = entry_format.SEGMENT_HEADER_BYTES
-        self.is_scanned = False
-        self.bad_packing: BadPlace | None = None
-
-    @property
-    def holes(self) -> list[Hole]:
-        """Its holes in order."""
-        return [piece for piece in self.pieces if isinstance(piece, Hole)]
-
-    @property
-    def is_damaged(self) -> bool:
-        """Whether its header, its snapshot, its packing or any entry is damaged or missing."""
-        return (
-            self.header is None or not self.has_snapshot or bool(self.holes) or self.bad_packing is not None
-        )
-
-    @property
-    def stated_first(self) -> int | None:
-        """Its first position according to its header, or else to its first entry."""
-        if self.header is not None:
-            return self.header.first_position
-        first = self.items[0].header if self.items else None
-        return None if first is None or first.type == EntryType.MARK else first.position
 
 
 class DamageSurvey:
@@ -230,7 +160,7 @@ class DamageSurvey:
             segment.items = list(self._items(segment, start, limit or start))
         elif segment.file is not None:
             size = len(segment.file.read(segment.file.size(), 0).rstrip(b"\0"))
-            segment.items = [_Item(start, max(start, size), None, segment.reason)]
+            segment.items = [Item(start, max(start, size), None, segment.reason)]
             proven = max(start, size)
         if proven is None:
             proven = max(
@@ -250,7 +180,7 @@ class DamageSurvey:
             segment.items, segment.torn = segment.items[:torn], segment.items[torn:]
         end = segment.items[-1].end if segment.items else start
         if segment.file is not None and end < proven:
-            segment.items.append(_Item(end, proven, None, "the segment is shorter than it was"))
+            segment.items.append(Item(end, proven, None, "the segment is shorter than it was"))
         segment.has_snapshot = bool(segment.items) and _is_snapshot(segment.items[0])
         segment.end = max(end, proven) if segment.file is not None else start
 
@@ -259,23 +189,23 @@ class DamageSurvey:
         header = self.segments[segment.number].header if segment.number < len(self.segments) else None
         return None if header is None else header.previous_end
 
-    def _items(self, segment: Segment, offset: int, limit: int) -> Iterator[_Item]:
+    def _items(self, segment: Segment, offset: int, limit: int) -> Iterator[Item]:
         assert segment.salt is not None
         file = self._file(segment, segment.salt)
         while offset < limit:
             try:
                 for entry in walk(file, offset, limit):
                     following = entry.offset + entry_format.padded(entry.header.length)
-                    yield _Item(entry.offset, following, entry.header, "")
+                    yield Item(entry.offset, following, entry.header, "")
                     offset = following
             except BadEntryError as error:
                 found = next(find_entry(file, error.offset, limit), None)
                 offset = limit if found is None else found[0]
-                yield _Item(error.offset, offset, None, error.reason)
+                yield Item(error.offset, offset, None, error.reason)
 
     def _cut_into_pieces(self, segment: Segment, known_position: int) -> None:
         segment.first_position = self.position + 1
-        builder = _Pieces(segment, self.position)
+        builder = Pieces(segment, self.position)
         for item in segment.items:
             self._take_item(item, builder)
         if segment.number == len(self.segments):
@@ -291,7 +221,7 @@ class DamageSurvey:
         segment.pieces = builder.pieces
         self.position = builder.position
 
-    def _take_item(self, item: _Item, builder: "_Pieces") -> None:
+    def _take_item(self, item: Item, builder: Pieces) -> None:
         if item.header is None:
             builder.bad(item)
             return
@@ -300,7 +230,7 @@ class DamageSurvey:
         if epoch is not None:
             self._epochs[epoch.id] = epoch
 
-    def _last_of(self, segment: Segment, builder: "_Pieces") -> int:
+    def _last_of(self, segment: Segment, builder: Pieces) -> int:
         """The last position of a segment, as stated by later ones."""
         for following in self.segments[segment.number :]:
             if following.header is None:
@@ -313,86 +243,6 @@ class DamageSurvey:
         return builder.position
 
 
-class _Pieces:
-    """Builds runs and holes from items, in order."""
-
-    def __init__(self, segment: Segment, position: int) -> None:
-        self._segment = segment
-        self._bad: _Item | None = None
-        self._run: WholeEntries | None = None
-        self.position = position
-        self.pieces: list[WholeEntries | Hole] = []
-
-    @property
-    def bad_bytes(self) -> int:
-        """Bytes without entries after the last one."""
-        return 0 if self._bad is None else self._bad.end - self._bad.start
-
-    def bad(self, item: _Item) -> None:
-        """Add bytes without entries."""
-        self._end_run()
-        self._bad = item
-
-    def entry(self, item: _Item, header: EntryHeader) -> None:
-        """Add a valid entry."""
-        if header.type == EntryType.RECORDS:
-            before, last = header.position - 1, header.position + header.count - 1
-            if last <= self.position:
-                self._end_run()  # recovery wrote it again: the segment before has it
-                return
-        else:
-            before = last = header.position - (header.type in entry_format.BEFORE_NEXT)
-        if before < self.position and header.type == EntryType.RECORDS:
-            raise ConfigError(
-                f"position {header.position} stands at offset {item.start} of {self._segment.name}, after"
-                f" position {self.position}: which one is right is unknown"
-            )
-        if self._bad is not None or before > self.position:
-            self._hole(before, item.start)
-        self.position = max(self.position, last)
-        self._run = WholeEntries(item.start if self._run is None else self._run.start, item.end)
-
-    def finish(self, last: int) -> None:
-        """End the segment, which should reach the position `last`."""
-        if self._bad is not None or last > self.position:
-            self._hole(last, self._segment.end)
-        self._end_run()
-
-    def _hole(self, last: int, offset: int) -> None:
-        self._end_run()
-        bad = self._bad or _Item(offset, offset, None, self._segment.reason or "records are missing")
-        self.pieces.append(Hole(bad.start, bad.end, self.position + 1, max(last, self.position), bad.reason))
-        self.position = max(last, self.position)
-        self._bad = None
-
-    def _end_run(self) -> None:
-        if self._run is not None:
-            self.pieces.append(self._run)
-            self._run = None
-
-
-def _is_snapshot(item: _Item) -> bool:
+def _is_snapshot(item: Item) -> bool:
     is_first = item.start == entry_format.SEGMENT_HEADER_BYTES
     return is_first and item.header is not None and item.header.type in entry_format.SNAPSHOTS
-
-
-def solve_salt(data: bytes, crc: int) -> int:
-    """The start value for which the crc32c of `data` is `crc`: it is unique, as crc is linear in it."""
-    zero = crc32c(data, 0)
-    wanted = crc ^ zero
-    rows: list[tuple[int, int]] = []  # (image of a combination of bits, the combination), by highest bit
-    for bit in range(32):
-        image, bits = crc32c(data, 1 << bit) ^ zero, 1 << bit
-        image, bits = _reduce(rows, image, bits)
-        rows.append((image, bits))
-        rows.sort(reverse=True)
-    rest, salt = _reduce(rows, wanted, 0)
-    assert rest == 0
-    return salt
-
-
-def _reduce(rows: Sequence[tuple[int, int]], image: int, bits: int) -> tuple[int, int]:
-    for row, combination in rows:
-        if image.bit_length() == row.bit_length():
-            image, bits = image ^ row, bits ^ combination
-    return image, bits
