@@ -6,7 +6,7 @@ import time
 from perstack_storage.protocol import resolve_base
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import DataDir, not_yours, open_folders
+from perstack_stored.datadir.layout import open_base
 from perstack_stored.errors import ConfigError
 from perstack_stored.server.retention import choose, policy_of
 
@@ -18,13 +18,7 @@ def dry_run(settings: Settings, *, as_json: bool) -> None:
     """Print what would go, the oldest first. It only reads, also beside a daemon."""
     with exit_status():
         path = resolve_base(settings.base_path or None)
-        files = FileSystem()
-        try:
-            datadir = DataDir(path, files, open_folders(files, path))
-        except PermissionError as error:
-            raise not_yours(path, error) from error
-        except OSError as error:
-            raise ConfigError(f"{path} is not the base of a daemon ({error.strerror})") from error
+        datadir = open_base(FileSystem(), path)
         policy = policy_of(settings)
         if not policy:
             raise ConfigError("no setting asks for it: see retain-days, retain-jobs and retain-bytes")

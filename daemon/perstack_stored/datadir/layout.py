@@ -79,6 +79,21 @@ def set_up(base: str, folder_mode: int) -> None:
             os.mkdir(path, mode)
 
 
+def open_base(files: FileSystem, path: str) -> DataDir:
+    """Open the folders of a base that was set up before. Nothing is created, and nothing locked.
+
+    Raises:
+        ConfigError: the folder is no base, or this user may not open it.
+    """
+    try:
+        return DataDir(path, files, open_folders(files, path))
+    except PermissionError as error:
+        raise not_yours(path, error) from error
+    except OSError as error:
+        reason = f"its folder .stored/journal can't be opened ({error.strerror})"
+        raise ConfigError(f"{path} is not the base of a daemon: {reason}") from error
+
+
 def not_yours(path: str, error: OSError) -> ConfigError:
     """Error of a user who may not open a base: the group may only connect, and read the tree."""
     try:

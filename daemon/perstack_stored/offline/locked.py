@@ -11,7 +11,7 @@ import click
 from perstack_storage.protocol import resolve_base
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import DataDir, Folders, not_yours, open_folders
+from perstack_stored.datadir.layout import DataDir, Folders, not_yours, open_base
 from perstack_stored.datadir.lock import DataDirLock, ReadOnlyLock
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.datadir.probe import refuse_apart
@@ -48,13 +48,7 @@ def locked_datadir(
     """
     path = resolve_base(base_path)
     files = FileSystem()
-    try:
-        folders = open_folders(files, path)
-    except PermissionError as error:
-        raise not_yours(path, error) from error
-    except OSError as error:
-        reason = f"its folder .stored/journal can't be opened ({error.strerror})"
-        raise ConfigError(f"{path} is not the base of a daemon: {reason}") from error
+    folders = open_base(files, path).folders
     if not reads_only:
         refuse_apart(files, folders, path)
     lock = _lock(path, folders, reads_only=reads_only)

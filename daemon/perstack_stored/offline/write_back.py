@@ -7,7 +7,7 @@ import time
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
-from perstack_stored.datadir.layout import DataDir, TreeModes, not_yours, open_folders
+from perstack_stored.datadir.layout import DataDir, TreeModes, open_base
 from perstack_stored.datadir.lock import holder_of
 from perstack_stored.datadir.probe import probe
 from perstack_stored.errors import ConfigError, Refusal, StartFailedError
@@ -39,12 +39,7 @@ def write_job(path: str, settings: Settings, job: str) -> bool:
         OSError, sqlite3.Error, StoredError: index, journal or tree can't be read or written.
     """
     files = FileSystem()
-    try:
-        datadir = DataDir(path, files, open_folders(files, path))
-    except PermissionError as error:
-        raise not_yours(path, error) from error
-    except OSError as error:
-        raise ConfigError(f"{path} is not the base of a daemon ({error.strerror})") from error
+    datadir = open_base(files, path)
     owner = os.stat(".", dir_fd=datadir.folders.stored).st_uid
     if owner != os.geteuid():
         raise ConfigError(
