@@ -100,7 +100,7 @@ def test_a_call_that_is_cancelled_at_any_step_harms_no_other(endpoint: str, name
                     connection = client._current
                     assert connection is not None
                     assert not connection._waiters
-                    assert not connection._reading
+                    assert not connection._reads.all()
                     assert not connection.outstanding._calls
                     await client.close()
                     if name != "refused store":

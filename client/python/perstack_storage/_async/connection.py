@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perstack_storage._async.clock import ListeningClock
 from perstack_storage._async.outstanding import TaskOutstanding
+from perstack_storage._async.waiting_reads import WaitingReads
 from perstack_storage._core.batch import Sink, Store
 from perstack_storage._core.errors import (
     ClosedError,
@@ -25,8 +26,6 @@ from perstack_storage._wire.wire import Wire
 if TYPE_CHECKING:
     import zmq
 
-READS_IN_FLIGHT_MAX = 32
-"""More reads wait here for their turn; those that wait for new records don't count."""
 TIMER_MIN_S = 0.001
 
 
@@ -43,9 +42,7 @@ class AsyncConnection(Transport):
         self.outstanding = TaskOutstanding(nowait, self._given_up, loop)
         self._zmq: zmq.SyncContext | None = None
         self._awaited: deque[tuple[float, asyncio.Future[int]]] = deque()
-        self._reading: dict[Read, asyncio.Future[None]] = {}
-        self._reads_waiting: deque[Read] = deque()
-        self._reads_due = math.inf
+        self._reads = WaitingReads(self._protocol, target.timeout_s)
         self._waiters: dict[asyncio.Future[bool], float] = {}  # until when each waits
         self._waits_due = math.inf
         self._clock = ListeningClock(target.timeout_s)
@@ -131,20 +128,12 @@ class AsyncConnection(Transport):
         read = Read(op, arguments, deadline, wait_s=wait_s)
         if bytes_max is not None:
             read.answer_bytes_max = bytes_max
-        answered = self._reading[read] = self.loop.create_future()
-        self._reads_due = min(self._reads_due, deadline)
-        if wait_s:
-            self._protocol.reads.append(read)
-        elif read.sees_stores:
-            read.after = self._protocol.called
-            self._reads_waiting.append(read)
-        else:
-            self._reads_waiting.appendleft(read)
+        answered = self._reads.add(read, self.loop)
         self._turn_soon()
         try:
             await answered
         finally:
-            self._forget(read)
+            self._reads.forget(read)
         return read
 
     async def wait_while(self, pending: Callable[[], bool], limit_s: float | None = None) -> bool:
@@ -211,7 +200,7 @@ class AsyncConnection(Transport):
                 if self._protocol.silent(limits_at):
                     self._drop_wire()
                 self._give_up_overdue(limits_at)
-            self._start_reads()
+            self._reads.start()
             self._send(now)
             if self._given_up.hopeless:
                 self._give_up_all()
@@ -223,7 +212,8 @@ class AsyncConnection(Transport):
             self._drop_wire()
             self._turn_soon()
             raise
-        self._finish_reads()
+        if self._reads.finish():
+            self._turn_soon()
         if limits_at is not None:
             self._end_overdue(limits_at)
         if self._stores.finished != finished:
@@ -250,48 +240,17 @@ class AsyncConnection(Transport):
     def _give_up_all(self) -> None:
         """No daemon can be there."""
         self._abandon_overdue(math.inf)
-        for read in self._reading:
-            self._end_read(read, self._given_up.unavailable())
-
-    def _start_reads(self) -> None:
-        waiting, reads = self._reads_waiting, self._protocol.reads
-        if not waiting:
-            return
-        settled, room = self._stores.settled, READS_IN_FLIGHT_MAX - sum(not read.wait_s for read in reads)
-        while waiting and room > 0 and waiting[0].after <= settled:
-            read = waiting.popleft()
-            if read.after:
-                read.deadline = max(read.deadline, self._stores.progress_at + self._timeout_s)
-            reads.append(read)
-            room -= 1
-
-    def _deadline_of(self, read: Read) -> float:
-        """When a read fails. While it waits for stores, and the daemon takes them, its time does not run."""
-        if read.after <= self._stores.settled:
-            return read.deadline
-        return max(read.deadline, self._stores.progress_at + self._timeout_s)
-
-    def _finish_reads(self) -> None:
-        finished = [read for read in self._protocol.reads if read.done]
-        for read in finished:
-            self._protocol.reads.remove(read)
-            self._end_read(read, None)
-        if finished and self._reads_waiting:
-            self._turn_soon()
+        for read in self._reads.all():
+            self._reads.end(read, self._given_up.unavailable())
 
     def _end_overdue(self, now: float) -> None:
         """Ends the reads and waits whose time is over."""
-        if now >= self._reads_due:
-            self._reads_due = math.inf
-            for read in list(self._reading):
-                deadline = self._deadline_of(read)
-                if deadline > now:
-                    self._reads_due = min(self._reads_due, deadline)
-                elif read.error is None:
-                    self._note_trouble()
-                    self._end_read(read, self._given_up.unavailable())
-                else:
-                    self._end_read(read, refused(read.error, op=read.op))
+        for read in self._reads.overdue(now):
+            if read.error is None:
+                self._note_trouble()
+                self._reads.end(read, self._given_up.unavailable())
+            else:
+                self._reads.end(read, refused(read.error, op=read.op))
         if now >= self._waits_due:
             for waiter, until in self._waiters.items():
                 if until <= now and not waiter.done():
@@ -299,22 +258,6 @@ class AsyncConnection(Transport):
             self._waits_due = min(
                 (until for until in self._waiters.values() if until > now), default=math.inf
             )
-
-    def _end_read(self, read: Read, error: StorageError | None) -> None:
-        answered = self._reading[read]
-        if answered.done():
-            return
-        if error is None:
-            answered.set_result(None)
-        else:
-            answered.set_exception(error)
-
-    def _forget(self, read: Read) -> None:
-        del self._reading[read]
-        if read in self._protocol.reads:
-            self._protocol.reads.remove(read)
-        elif read in self._reads_waiting:
-            self._reads_waiting.remove(read)
 
     def _wake(self) -> None:
         for waiter in self._waiters:
@@ -325,7 +268,7 @@ class AsyncConnection(Transport):
         """Raises an error in every call under way; returns whether there was one."""
         waiting: list[asyncio.Future[int] | asyncio.Future[bool] | asyncio.Future[None]] = [
             *(future for _, future in self._awaited),
-            *self._reading.values(),
+            *self._reads.futures(),
             *self._waiters,
         ]
         pending = [future for future in waiting if not future.done()]
@@ -335,7 +278,7 @@ class AsyncConnection(Transport):
 
     def _set_timer(self, now: float) -> None:
         due = math.inf if self._given_up.hopeless else self._due(now)
-        due = min(due, self._reads_due, self._waits_due, self._protocol.gives_up_at(self._timeout_s))
+        due = min(due, self._reads.due, self._waits_due, self._protocol.gives_up_at(self._timeout_s))
         if self._awaited:
             due = min(due, self._awaited[0][0] + self._timeout_s)
         if due == math.inf:
@@ -369,7 +312,9 @@ class AsyncConnection(Transport):
                 self.loop.remove_writer(self._descriptor)
 
     def _note_wait(self) -> None:
-        if self._reading or self._stores.settled < self._protocol.called:  # it connects again at rest, too
+        if (
+            self._reads.all() or self._stores.settled < self._protocol.called
+        ):  # it connects again at rest, too
             super()._note_wait()
 
     def _context(self) -> "zmq.SyncContext":
