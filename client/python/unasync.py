@@ -12,7 +12,7 @@ NOTE = "# Written by client/python/unasync.py from _async/reads.py: change that 
 REPLACEMENTS = (
     (r"\basync (def|for|with) ", r"\1 "),
     (r"\bawait ", ""),
-    (r"\bAsync(Iterator|Connection|Client)\b", r"\1"),
+    (r"\bAsync(Iterator|Connection|ResumedJob|Client)\b", r"\1"),
     (r"\b_async\b", "_sync"),
     (r"for (\w+) in (.+):\n +yield \1\n", r"yield from \2\n"),
     (r"\basyncio client\b", "synchronous client"),

@@ -10,8 +10,6 @@ from perstack_storage._async.atomic import AsyncAtomicBatch
 from perstack_storage._async.connection import AsyncConnection
 from perstack_storage._async.pipeline import AsyncPipeline
 from perstack_storage._async.reads import Reads
-from perstack_storage._async.resumed import AsyncResumedJob
-from perstack_storage._core.answers import arguments_of
 from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.deletions import Deletions
 from perstack_storage._core.errors import ClosedError, NotFlushed, noting
@@ -76,23 +74,6 @@ class AsyncClient(
     def atomic(self) -> AsyncAtomicBatch:
         """Returns an asynchronous context manager whose stores are stored when it is left: all or none."""
         return AsyncAtomicBatch(self._store)
-
-    async def resume(self, job_id: str, run_id: str | None = None) -> AsyncResumedJob:
-        """Returns the job with a fence: its stores raise JobTakenOver once another session has stored for it.
-
-        Two programs that resume one job can't both go on with it: the one whose store comes first does, until
-        the other resumes it again. Stores of this client count as its own.
-
-        Args:
-            job_id: the job; it need not be stored yet.
-            run_id: with it, only stores for this run count.
-
-        Raises:
-            Refused: the id is none.
-        """
-        connection = self._connection()
-        read = await connection.call("retrieveJob", arguments_of({"jobId": job_id}))
-        return AsyncResumedJob(connection, read, job_id, run_id)
 
     async def close(self) -> None:
         """Closes the connection, without a flush. Calls under way, and later ones, end with ClosedError."""

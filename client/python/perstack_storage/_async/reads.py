@@ -34,6 +34,7 @@ from perstack_storage._core.shapes import (
 )
 
 from .connection import AsyncConnection
+from .resumed import AsyncResumedJob
 
 if TYPE_CHECKING:
     from perstack_storage._core.stats import Stats
@@ -146,6 +147,23 @@ class Reads:
     async def get_all_runs(self, limit: int | None = None, after: Any = None) -> Page[RunSetting]:
         """Returns the settings of all runs by `updatedAt`, newest first; paged as `get_all_jobs`."""
         return await self._page("getAllRuns", limit=limit, after=after)
+
+    async def resume(self, job_id: str, run_id: str | None = None) -> AsyncResumedJob:
+        """Returns the job with a fence: its stores raise JobTakenOver once another session has stored for it.
+
+        Two programs that resume one job can't both go on with it: the one whose store comes first does, until
+        the other resumes it again. What its thread, or its event loop, stores otherwise counts as its own.
+
+        Args:
+            job_id: the job; it need not be stored yet.
+            run_id: with it, only stores for this run count.
+
+        Raises:
+            Refused: the id is none.
+        """
+        connection = self._connection()
+        read = await connection.call("retrieveJob", arguments_of({"jobId": job_id}))
+        return AsyncResumedJob(connection, read, job_id, run_id)
 
     async def list_jobs(
         self, limit: int | None = None, after: Any = None, **which: Unpack[JobFilters]

@@ -3,7 +3,6 @@
 import os
 from types import TracebackType
 
-from perstack_storage._core.answers import arguments_of
 from perstack_storage._core.calls import NowaitStores, Stores
 from perstack_storage._core.deletions import Deletions
 from perstack_storage._core.errors import noting
@@ -13,7 +12,6 @@ from perstack_storage._sync.future import StoreFuture
 from perstack_storage._sync.pipeline import Pipeline
 from perstack_storage._sync.process import ProcessState
 from perstack_storage._sync.reads import Reads
-from perstack_storage._sync.resumed import ResumedJob
 from perstack_storage._wire.client import ClientBase
 
 
@@ -64,23 +62,6 @@ class Client(ClientBase, Reads, Stores[int], Deletions[int], NowaitStores[StoreF
     def atomic(self) -> AtomicBatch:
         """Returns a context manager whose stores are stored together when it is left: all or none."""
         return AtomicBatch(self._store)
-
-    def resume(self, job_id: str, run_id: str | None = None) -> ResumedJob:
-        """Returns the job with a fence: its stores raise JobTakenOver once another session has stored for it.
-
-        Two programs that resume one job can't both go on with it: the one whose store comes first does, until
-        the other resumes it again. Stores of this thread count as its own.
-
-        Args:
-            job_id: the job; it need not be stored yet.
-            run_id: with it, only stores for this run count.
-
-        Raises:
-            Refused: the id is none.
-        """
-        connection = self._connection()
-        read = connection.call("retrieveJob", arguments_of({"jobId": job_id}))
-        return ResumedJob(connection, read, job_id, run_id)
 
     def close(self) -> None:
         """Closes all connections, without a flush.
