@@ -1,66 +1,16 @@
 """The system's clock steps back and forth under a daemon: nothing that it promises hangs on it."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from perstack_storage import Client
-from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.daemon import eventually
 from tests.helpers.raw_client import Raw, event, session, setting
+from tests.helpers.shifted import Clock, shifted_daemon
 
 HOUR_MS = 3_600_000
 RUN = {"jobId": "j1", "runId": "r1"}
-
-# The real daemon, whose process sees the clock through a file: its difference from the true time in ms.
-_PROGRAM = """
-import runpy, sys, time
-real, path = time.time_ns, sys.argv.pop(1)
-def shifted():
-    with open(path) as file:
-        return real() + int(file.read()) * 1_000_000
-time.time_ns = shifted
-time.time = lambda: shifted() / 1e9
-runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
-"""
-
-
-class Clock:
-    """The daemon's idea of the time of day."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.set(0)
-
-    def set(self, shift_ms: int) -> None:
-        """Let it differ from the true time by `shift_ms` from now on."""
-        new = self.path.with_suffix(".new")
-        new.write_text(str(shift_ms))
-        new.rename(self.path)
-
-
-@contextmanager
-def shifted_daemon(base: Path, clock: Clock, *settings: str) -> Iterator[RunningDaemon]:
-    """A ready daemon that lives by this clock."""
-    daemon = RunningDaemon(base)
-    with daemon.log.open("ab") as log:
-        daemon.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(clock.path), "serve", "--base-path", str(base), *settings],
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env=os.environ.copy(),
-        )
-    try:
-        with Raw(daemon.endpoint) as raw:
-            raw.send("ping")
-            raw.receive(30)
-        yield daemon
-    finally:
-        daemon.kill()
 
 
 def _updated_at(raw: Raw) -> int:
