@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: soak-replicated help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
+.PHONY: year soak-replicated help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -128,6 +128,9 @@ planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and s
 
 cursor-kills: $(STAMP) ## kill daemon and named subscriber KILLS=1000 times; SEED=1
 	@$(BIN)/python -m tests.crash.cursor_kills $(or $(KILLS),1000) $(or $(SEED),1)
+
+year: $(STAMP) ## a year of 500 jobs a day at 1:100, with retention; disk, memory and starts are sampled
+	@$(BIN)/python -m tests.year $(if $(OUT),--out $(OUT))
 
 soak-replicated: $(STAMP) ## kills and pauses of three daemons and three servers of a log; SECONDS=3600
 	@$(BIN)/python -m tests.replication.campaign --seconds $(or $(SECONDS),3600)
