@@ -14,28 +14,15 @@ from perstack_stored.keeper import process as keeper_process
 from perstack_stored.keeper.channel import JournalState, KeeperConfig
 from perstack_stored.process import interpreter
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.long_events import store
 from tests.offline.bases import SMALL_SEGMENTS, Checked, read
 
 PATIENCE_SECONDS = 60
-TEXT = "these are the words of a long conversation, " * 40
 
 
 def store_segments(daemon: RunningDaemon, name: str, count: int = 2000) -> None:
     """Store some MiB of events: several segments of 1 MiB."""
-    with Client(daemon.endpoint) as client, client.pipeline() as pipeline:
-        for n in range(count):
-            pipeline.store_event(
-                {
-                    "type": "streamReasoning",
-                    "id": f"{name}-{n}",
-                    "expertKey": "me",
-                    "timestamp": 1700000000000 + n,
-                    "jobId": name,
-                    "runId": "r1",
-                    "stepNumber": 1,
-                    "delta": f"{n} {TEXT}",
-                }
-            )
+    store(daemon.endpoint, name, count, words=40)
 
 
 def stats(daemon: RunningDaemon) -> dict[str, Any]:

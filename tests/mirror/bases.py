@@ -12,8 +12,6 @@ from tests.helpers.daemon import RunningDaemon
 from tests.helpers.s3 import BUCKET, ENVIRONMENT
 from tests.offline.bases import SMALL_SEGMENTS
 
-TEXT = "these are the words of a long conversation, " * 20
-
 
 def url_of(prefix: str) -> str:
     """The mirror with a prefix."""
@@ -24,27 +22,6 @@ def mirrored(base: Path, prefix: str, endpoint: str, *arguments: str) -> Running
     """A daemon that mirrors; it is not started."""
     flags = ("--mirror", url_of(prefix), "--mirror-endpoint", endpoint)
     return RunningDaemon(base, *SMALL_SEGMENTS, *flags, *arguments, environment=ENVIRONMENT)
-
-
-def store(endpoint: str, name: str, count: int) -> None:
-    """Store events of about 1 KB."""
-    with Client(endpoint) as client, client.pipeline() as pipeline:
-        for n in range(count):
-            pipeline.store_event(event(name, n))
-
-
-def event(name: str, n: int) -> dict[str, Any]:
-    """An event of about 1 KB."""
-    return {
-        "type": "streamReasoning",
-        "id": f"{name}-{n}",
-        "expertKey": "me",
-        "timestamp": 1700000000000 + n,
-        "jobId": name,
-        "runId": "r1",
-        "stepNumber": 1,
-        "delta": f"{n} {TEXT}",
-    }
 
 
 def mirror_stats(daemon: RunningDaemon) -> dict[str, Any]:

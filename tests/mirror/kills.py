@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 from perstack_storage import Client, StorageError
 from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.long_events import event
 from tests.helpers.s3 import Relay, S3Server, s3_server
-from tests.mirror.bases import dump, event, is_mirrored, mirror_stats, mirrored, restore, run
+from tests.mirror.bases import dump, is_mirrored, mirror_stats, mirrored, restore, run
 
 FAULTS = ("daemon", "mirror", "cut", "answers")
 PATIENCE_SECONDS = 120.0

@@ -8,9 +8,10 @@ import pytest
 
 from perstack_storage import Client, Forbidden
 from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import ENVIRONMENT, Relay, S3Server, s3_server
-from tests.mirror.bases import dump, event, is_mirrored, mirrored, store, url_of
+from tests.mirror.bases import dump, is_mirrored, mirrored, url_of
 from tests.offline.bases import SMALL_SEGMENTS, Checked, one_of_each, read
 
 PATIENCE_SECONDS = 60.0

@@ -14,19 +14,10 @@ from perstack_storage import Client
 from perstack_stored.mirror import pieces
 from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.gated import start_gated
+from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import ENVIRONMENT, Relay, S3Server, s3_server
-from tests.mirror.bases import (
-    dump,
-    event,
-    is_mirrored,
-    mirror_stats,
-    mirrored,
-    restore,
-    run,
-    store,
-    url_of,
-)
+from tests.mirror.bases import dump, is_mirrored, mirror_stats, mirrored, restore, run, url_of
 from tests.mirror.kills import Campaign, mirror_pid
 from tests.offline.bases import Checked
 

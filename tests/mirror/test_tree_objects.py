@@ -9,9 +9,10 @@ import pytest
 from perstack_storage import Client
 from perstack_stored.mirror.tree_shipper import event_key
 from tests.helpers.daemon import RunningDaemon, eventually, files_of
+from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import S3Server, s3_server
-from tests.mirror.bases import event, mirrored, restore, store
+from tests.mirror.bases import mirrored, restore
 from tests.offline.bases import as_call, checkpoint, job, one_of_each, setting
 
 PATIENCE_SECONDS = 60.0

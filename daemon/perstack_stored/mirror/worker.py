@@ -62,7 +62,7 @@ class Mirror:
         while True:
             self._status.beat()
             self._line.wait(_WAIT_SECONDS)
-            if self._line.mark is None or time.monotonic() < self._not_before:
+            if self._line.state is None or time.monotonic() < self._not_before:
                 continue
             try:
                 self._ship_all()
@@ -73,12 +73,12 @@ class Mirror:
 
     def _ship_all(self) -> None:
         """Ship all that is synced."""
-        assert self._line.mark is not None
+        assert self._line.state is not None
         if self._report.place is None:
-            place = self._shipper.find(self._line.mark)
+            place = self._shipper.find(self._line.state)
             _log.info("mirror_found", position=place.position, segment=place.segment, offset=place.offset)
             self._tell(place=tuple(place))
-        while (shipped := self._shipper.ship(self._line.mark)) is not None:
+        while (shipped := self._shipper.ship(self._line.state)) is not None:
             self._status.beat()
             report = self._report
             self._tell(
