@@ -72,13 +72,13 @@ _BUGS = (
     ),
     _Bug(
         "a repeat is stored again",
-        "journal/sessions.py",
+        "journal/session.py",
         "return min(max(0, expected - seq), count)",
         "return 0",
     ),
     _Bug(
         "a gap is accepted",
-        "journal/sessions.py",
+        "journal/session.py",
         "if seq > expected and settled < seq - 1:",
         "if False:",
     ),

@@ -7,7 +7,8 @@ log has no effect: who asked, its own clock, repeats, and stores that were refus
 from perstack_stored.model.shares import NOBODY, Client
 
 from .deletion_guards import DeletionGuards
-from .sessions import NEW, Session, Sessions
+from .session import NEW, Session
+from .sessions import Sessions
 
 
 class ReplicatedSessions(Sessions):

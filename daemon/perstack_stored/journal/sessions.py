@@ -1,7 +1,7 @@
 """Sessions: remember the stores of clients, so that a retry is stored once (deduplication). No I/O.
 
-A session is the last number seen, and the positions that its recent stores got. The state is a function of
-the journal: each entry carries session and number, and each segment begins with a snapshot of all sessions.
+The state is a function of the journal: each entry carries session and number, and each segment begins with a
+snapshot of all sessions.
 
 A session that gives way to others keeps its last number for a time, without positions: a retry in it
 is answered with SEQUENCE_OLD, and never stored twice.
@@ -9,8 +9,7 @@ is answered with SEQUENCE_OLD, and never stored twice.
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
@@ -21,94 +20,11 @@ from . import log_place, session_snapshot
 from .cursors import Cursors
 from .deletion_guards import DeletionGuards
 from .log_place import NO_STREAM, LogPlace
-from .position_runs import PositionRun, PositionRuns
+from .outlines import Outlines
+from .position_runs import PositionRuns
+from .session import NEW, Session, without
 
 RUNS_MAX = 65_536  # of all sessions together: 1 MiB of memory, and at most 0.4 MiB at the head of a segment
-
-NEW = -1
-"""Where a session began that has stored nothing yet."""
-
-
-def _without(run: PositionRun, lost: Sequence[GapRange]) -> Iterator[PositionRun]:
-    """The parts of a run outside of the ranges, which are in order."""
-    seq, position, count = run
-    for gap in lost:
-        if gap.last < position or gap.first >= position + count:
-            continue
-        if gap.first > position:
-            yield PositionRun(seq, position, gap.first - position)
-        passed = gap.last + 1 - position
-        seq, position, count = seq + passed, position + passed, count - passed
-        if count <= 0:
-            return
-    yield PositionRun(seq, position, count)
-
-
-class Session:
-    """State of one session.
-
-    Attributes:
-        last: the highest number admitted.
-        written: the highest number in the journal: a store may still be on its way there.
-        forgotten: of stores up to this number the positions may be forgotten. A later one without a position
-            was refused, or is new.
-        used_ms: the daemon's time of its last store, as journalled.
-        used: the same on time.monotonic, by which it ages, so that a changed clock has no effect.
-        client: the client that stored last.
-        begun: the position after which it began; 0 if that is not known, `NEW` before its first store.
-    """
-
-    __slots__ = ("begun", "client", "forgotten", "last", "runs", "used", "used_ms", "written")
-
-    def __init__(self, last: int = 0, used_ms: int = 0, used: float = 0.0, client: Client = NOBODY) -> None:
-        self.last = self.written = self.forgotten = last
-        self.used_ms = used_ms
-        self.used = used
-        self.client = client
-        self.begun = 0
-        self.runs = PositionRuns()
-
-    def admit(self, seq: int, count: int, settled: int) -> int:
-        """Admit the numbers seq … seq+count-1; return the count of those, from the front, seen before.
-
-        Raises:
-            Refusal: SEQUENCE_GAP, if a number before `seq` is missing and not settled.
-        """
-        if settled:
-            self.runs.settle(settled)
-            self.forgotten = max(self.forgotten, settled)
-        expected = self.last + 1
-        if seq > expected and settled < seq - 1:
-            raise Refusal(
-                ErrorCode.SEQUENCE_GAP,
-                f"store number {seq} came, but number {expected} has not come yet",
-                "seq",
-            )
-        self.last = max(self.last, seq + count - 1)
-        return min(max(0, expected - seq), count)
-
-    def stored(self, seq: int, position: int, count: int, remembered_max: int) -> int:
-        """Remember the positions of a run of stores; return the count of runs added."""
-        self.written = max(self.written, seq + count - 1)
-        made = self.runs.add(seq, position, count)
-        if made:
-            # A client with a window of w has at most w unanswered; it can't ask for anything older.
-            self.forgotten = max(self.forgotten, self.runs.keep(remembered_max))
-        return made
-
-    def position_of(self, seq: int) -> int | None:
-        """Position of a store, or None if it was refused or is forgotten."""
-        return self.runs.position_of(seq)
-
-
-class _Outline(NamedTuple):
-    """The last number of a session that gave way, and where it began."""
-
-    written: int
-    used_ms: int
-    used: float
-    client: Client
-    begun: int
 
 
 class Sessions:
@@ -136,10 +52,7 @@ class Sessions:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._owned: Owned[bytes] = Owned()
         self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # sessions that have stored nothing
-        self._outlines: OrderedDict[bytes, _Outline] = OrderedDict()
-        self._outlined: Owned[bytes] = Owned()
-        # Clients with an outline that was dropped early, and until when they get no new session.
-        self._doubtful: dict[Client, float] = {}
+        self._outlines = Outlines(session_seconds)
         self._sessions_max = sessions_max
         self._keep_seconds = session_seconds
         self._remembered_max = remembered_records_max
@@ -197,11 +110,11 @@ class Sessions:
     def _begin(self, key: bytes, now_ms: int, client: Client, now: float) -> Session:
         outline = self._outlines.get(key)
         if outline is None:
-            self._refuse_doubtful(client, now)
+            self._outlines.refuse_doubtful(client, now)
             session = self._unwritten[key] = Session(0, now_ms, now, client)
             session.begun = NEW
         else:
-            self._forget_outline(key)
+            self._outlines.forget(key)
             session = Session(outline.written, now_ms, now, client)
             session.begun = outline.begun
         self._sessions[key] = session
@@ -222,7 +135,7 @@ class Sessions:
             Refusal: BUSY.
         """
         if key not in self._outlines:
-            self._refuse_doubtful(client, now)
+            self._outlines.refuse_doubtful(client, now)
         first, oldest = next(iter(self._unwritten.items()), (b"", None))
         if oldest is None or oldest.used >= now:
             first, oldest = next(iter(self._sessions.items()))
@@ -243,50 +156,19 @@ class Sessions:
         if session.used >= now or not session.written:
             raise busy
         outlines = len(self._outlines) - (wanted in self._outlines)  # its own is not needed any more
-        if outlines >= self._sessions_max and not self._drop_outline(newcomer, now):
+        if outlines >= self._sessions_max and not self._outlines.drop_one(newcomer, now):
             raise busy
         self._outline(key, session)
         self.gave_way += 1
 
     def _outline(self, key: bytes, session: Session) -> None:
         self._forget(key)
-        facts = session.written, session.used_ms, session.used, session.client, session.begun
-        self._outlines[key] = _Outline(*facts)
-        self._outlined.add(key, session.client)
-
-    def _drop_outline(self, newcomer: Client, now: float) -> bool:
-        """Drop one outline of the client that has most of them; return whether it was dropped.
-
-        Before it expires, a retry of its stores could not be distinguished from stores of a new session.
-        So the client gets no new session until then, and its own new session drops none of its outlines.
-        After a restart the owners of outlines are not known: those stay until they expire.
-        """
-        client, _ = self._outlined.shares.most()
-        key = self._outlined.oldest(client)
-        until = self._outlines[key].used + self._keep_seconds
-        if until > now:
-            if client in (NOBODY, newcomer):
-                return False
-            self._doubtful[client] = max(until, self._doubtful.get(client, 0.0))
-        self._forget_outline(key)
-        return True
-
-    def _refuse_doubtful(self, client: Client, now: float) -> None:
-        if not self._doubtful:
-            return
-        if self._doubtful.get(client, 0.0) > now:
-            raise Refusal(
-                ErrorCode.BUSY, "this client has begun so many sessions that no more can be tracked"
-            )
-        self._doubtful = {one: until for one, until in self._doubtful.items() if until > now}
+        self._outlines.add(key, session)
 
     def _forget(self, key: bytes) -> None:
         session = self._sessions.pop(key)
         self._owned.remove(key, session.client)
         self._unwritten.pop(key, None)
-
-    def _forget_outline(self, key: bytes) -> None:
-        self._outlined.remove(key, self._outlines.pop(key).client)
 
     def forget_empty(self, key: bytes) -> None:
         """Drop a session without any admitted number: its first store was refused."""
@@ -332,7 +214,7 @@ class Sessions:
         if session is None:
             outline = self._outlines.get(key)
             if outline is not None:
-                self._forget_outline(key)
+                self._outlines.forget(key)
             session = self._sessions[key] = Session(outline.written if outline else 0)
             session.begun = outline.begun if outline else 0
             self._owned.add(key, NOBODY)
@@ -346,7 +228,7 @@ class Sessions:
             key, session = next(iter(self._sessions.items()))
             self._outline(key, session)
         while len(self._outlines) > self._sessions_max:
-            self._forget_outline(next(iter(self._outlines)))
+            self._outlines.forget_first()
 
     def pass_over(self, key: bytes, seq: int, time_ms: int) -> None:
         """Replay that the stores up to a number came, but have no positions (any more)."""
@@ -359,7 +241,7 @@ class Sessions:
         found = False
         for session in self._sessions.values():
             before = list(session.runs)
-            kept = [part for run in before for part in _without(run, lost)]
+            kept = [part for run in before for part in without(run, lost)]
             if kept != before:
                 found = True
                 session.runs.clear()
@@ -414,13 +296,13 @@ class Sessions:
             if session is not None:
                 session.begun = begun
             elif outline is not None:
-                self._outlines[key] = outline._replace(begun=begun)
+                self._outlines.set_begun(key, begun)
 
     def restore(self, data: bytes | memoryview) -> None:
         """Replace all sessions by a snapshot whose checksum was tested."""
-        for all_of in (self._sessions, self._unwritten, self._outlines, self._doubtful):
+        for all_of in (self._sessions, self._unwritten, self._outlines):
             all_of.clear()
-        self._owned, self._outlined = Owned(), Owned()
+        self._owned = Owned()
         self.guards.clear()
         self.cursors.clear()
         self.log = LogPlace()

@@ -9,7 +9,8 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
 from perstack_stored.journal.deletion_guards import BEGINS_NOW, Guard
 from perstack_stored.journal.entry_format import ATOMIC, NO_SESSION, Record
-from perstack_stored.journal.sessions import NEW, Session, Sessions
+from perstack_stored.journal.session import NEW, Session
+from perstack_stored.journal.sessions import Sessions
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import deletions, value_check, values
 from perstack_stored.model.kinds import Kind
