@@ -7,8 +7,9 @@ from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import ConfigError
 from perstack_stored.index.connection import position_of
 from perstack_stored.journal.deletion_guards import DeletionGuards
+from perstack_stored.journal.options import History, JournalOptions
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import History, JournalOptions, JournalWriter
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.progress import Working, no_progress
 from perstack_stored.tree.cursor import Cursor, load_cursor, save_cursor
 from perstack_stored.tree_import.first_start import import_tree, import_wanted

@@ -17,10 +17,11 @@ from perstack_stored.index.connection import connect
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.deletion_guards import DeletionGuards
 from perstack_stored.journal.entry_format import NO_SESSION, Record, record_places
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
+from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.read import event_queries, listings, queries
 from perstack_stored.read import source as source_module

@@ -18,9 +18,10 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import DataDir, open_folders, set_up
 from perstack_stored.journal.entry_format import record_places
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import JournalOptions, JournalWriter
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.offline import import_tree as import_later
 from perstack_stored.offline.check.journal import recover_only
 from perstack_stored.offline.findings import Report

@@ -14,9 +14,10 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import Buffer
 from perstack_stored.datadir.layout import DataDir, open_folders, set_up
 from perstack_stored.journal.entry_format import FLAG_IMPORTED, record_places
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import JournalOptions, JournalWriter
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey

@@ -66,7 +66,7 @@ _BUGS = (
         "a failed sync of the journal is tried again",
         "journal/writer.py",
         "            self._files.sync_data(self._fd)\n        except OSError as error:\n"
-        "            raise _failed(error) from error",
+        "            raise write_failed(error) from error",
         "            self._files.sync_data(self._fd)\n        except OSError:\n"
         "            self._files.sync_data(self._fd)",
     ),
@@ -222,7 +222,7 @@ _BUGS = (
     ),
     _Bug(
         "what recovery keeps is not written again",
-        "journal/writer.py",
+        "journal/segment_beginning.py",
         "self._write_head(fd, header, found.kept_entries(header.salt))",
         'self._write_head(fd, header, b"")',
     ),
@@ -596,7 +596,7 @@ _BUGS = (
     ),
     _Bug(
         "a recycled file keeps its salt",
-        "journal/writer.py",
+        "journal/segment_beginning.py",
         "while salt == entry_format.salt_of(head):\n                salt = secrets.randbits(32)\n",
         "salt = entry_format.salt_of(head)\n",
     ),

@@ -16,7 +16,7 @@ _REPAIR = "tests/offline/test_repair.py"
 _DELETIONS = "tests/unit/store/test_deletions.py"
 _CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one"
 _PACKED = "tests/unit/journal/test_packed_segments.py"
-_WRITER = "tests/unit/journal/test_writer.py"
+_PREALLOCATION = "tests/unit/journal/test_preallocation.py"
 _PACK = "tests/unit/keeper/test_pack.py"
 _ERASE = "tests/unit/keeper/test_erase.py"
 _ERASING = "tests/unit/journal/test_erasing.py"
@@ -40,10 +40,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "erased is said while SQLite's log holds what was deleted": (_ERASING,),
     "a reader goes on with the salt of before its segment was erased in": (_ERASE,),
     "files with old bytes are used again while some must be erased": (
-        f"{_WRITER}::test_no_spare_is_used_while_old_bytes_must_go",
+        f"{_PREALLOCATION}::test_no_spare_is_used_while_old_bytes_must_go",
     ),
     "journal/preallocation.py: write_zeros: sync_data": (
-        "tests/unit/journal/test_writer.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
+        "tests/unit/journal/test_preallocation.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
     ),
     "transport/binding.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
     "offline/check/index.py: _addresses: checksum": (
@@ -134,11 +134,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "keeper/pack.py: _exchange: exchange": (_PACK,),
     "keeper/pack.py: _exchange: sync": (_PACK,),
     "keeper/pack.py: _exchange: rename": (_PACK,),
-    "a recycled file keeps its salt": (_WRITER,),
-    "a clean stop goes on where old bytes stand": (_WRITER,),
-    "journal/preallocation.py: _recycled: rename": (_WRITER,),
+    "a recycled file keeps its salt": (_PREALLOCATION,),
+    "a clean stop goes on where old bytes stand": (_PREALLOCATION,),
+    "journal/preallocation.py: _recycled: rename": (_PREALLOCATION,),
     "a file is recycled while somebody reads it": (
-        "tests/unit/journal/test_writer.py::test_a_file_that_a_reader_holds_open_is_not_used_again",
+        "tests/unit/journal/test_preallocation.py::test_a_file_that_a_reader_holds_open_is_not_used_again",
     ),
     "tree/blocked.py: save: atomic_replace": ("tests/unit/tree/test_blocked.py",),
     "tree/cursor.py: forget_cursor: sync": (

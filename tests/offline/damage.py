@@ -27,9 +27,10 @@ from perstack_stored.errors import ConfigError, DamageError, LostEndError, Refus
 from perstack_stored.index.connection import connect
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.entry_format import NO_SESSION, SEGMENT_HEADER_BYTES, Record, padded
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.segment_walk import walk
-from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
+from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.locked import keeping_sessions, slices
 from perstack_stored.protocol.frames import STORE_KINDS

@@ -11,9 +11,10 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import INDEX_NAME, DataDir
 from perstack_stored.datadir.pending_repair import refuse_unfinished
 from perstack_stored.index.connection import connect
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.sessions import Sessions
-from perstack_stored.journal.writer import JournalOptions, JournalWriter
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Finding, Report
 from perstack_stored.offline.locked import keeping_sessions, locked_datadir, slices

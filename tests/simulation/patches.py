@@ -14,7 +14,7 @@ import structlog
 from perstack_stored.datadir import background_sync as syncer
 from perstack_stored.datadir import filesystem as files
 from perstack_stored.journal import clock as journal_clock
-from perstack_stored.journal import erasing, segment_file, sessions
+from perstack_stored.journal import erasing, segment_beginning, segment_file, sessions
 from perstack_stored.journal import preallocation as prepare
 from perstack_stored.journal import writer as journal
 from perstack_stored.projection import index_projection, tree_projection
@@ -71,7 +71,7 @@ def simulated() -> Iterator[None]:
         put(prepare, "threading", SimpleNamespace(Thread=FakeThread))
         put(fences, "threading", SimpleNamespace(Thread=FakeThread))
         put(fences, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
-        put(journal, "secrets", SimpleNamespace(randbits=_randbits))
+        put(segment_beginning, "secrets", SimpleNamespace(randbits=_randbits))
         put(erasing, "secrets", SimpleNamespace(randbits=_randbits))
         put(journal, "uuid", SimpleNamespace(uuid4=_uuid4))
         put(files.FileSystem, "is_alone", lambda _files, fd: Kernel.current.is_alone(fd))

@@ -4,9 +4,6 @@
 torn tail from damage.
 """
 
-import errno
-import os
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,26 +11,25 @@ from typing import NamedTuple
 
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
-from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
+from perstack_stored.errors import ConfigError
 from perstack_stored.progress import Working, no_progress
 
 from . import entry_format
 from .clock import JournalClock, LogClock
-from .entry_format import EntryFields, EntryType, Record, SegmentHeader
+from .entry_format import EntryFields, EntryType, Record
 from .epochs import Epoch
 from .log_place import NO_STREAM
-from .preallocation import NEXT_NAME, SPARE_NAME, Prepared, SegmentPreallocator, fill, write_zeros
+from .options import History, JournalOptions
+from .preallocation import SPARE_NAME, Prepared, SegmentPreallocator, fill
 from .reader import JournalReader, LogPosition
 from .recovery import Recovered, recover, refuse_lost_end
-from .segment_file import open_segment
-from .segment_head import encode_head
+from .segment_beginning import SegmentBeginnings, WritableSegment
 from .segment_names import segment_name
 from .sessions import Sessions
+from .write_errors import no_room, write_failed
 
-NEW_NAME = "new.segment.part"
 GROWTH_BYTES = 1 << 20
 _CURSORS, _LOG = EntryType.CURSORS, EntryType.LOG
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Append(NamedTuple):
@@ -47,34 +43,6 @@ class Append(NamedTuple):
     records: Sequence[Record]
     flags: int = 0
     time_ms: int = 0
-
-
-class History(NamedTuple):
-    """A history that journals on many machines share: all give the same positions and epochs.
-
-    Attributes:
-        store: id of the store, 16 bytes.
-        stream: id of the log that orders it, 16 bytes.
-    """
-
-    store: bytes
-    stream: bytes
-
-
-class JournalOptions(NamedTuple):
-    """How segments are preallocated, and whose history they hold.
-
-    Attributes:
-        segment_bytes: size of a segment that is filled with zeros ahead of its use.
-        first_segment_bytes: the same for the segment of the start, when no client can be served yet.
-        ahead: prepare the next segment in a thread, before it is needed.
-        history: the history that the journal shares with others; else it begins its own.
-    """
-
-    segment_bytes: int
-    first_segment_bytes: int
-    ahead: bool = True
-    history: History | None = None
 
 
 class JournalWriter:
@@ -133,13 +101,17 @@ class JournalWriter:
             self.epochs.begin(found.position)
         else:
             self._join(history)
+        self._beginnings = SegmentBeginnings(files, dir_fd, self.store, self.clock, sessions, self.epochs)
         self._preparer = SegmentPreallocator(
             files, dir_fd, options.segment_bytes, FILE_MODE, ahead=options.ahead
         )
         if SPARE_NAME in files.list_dir(dir_fd):
             files.unlink(SPARE_NAME, dir_fd=dir_fd)  # nobody vouches for what an earlier process left
         if found.resume is None:
-            self._begin_at_start(found, options.first_segment_bytes)
+            begun = self._beginnings.at_start(found, options.first_segment_bytes)
+            if found.number:
+                self._ends[found.number] = found.proven_end
+            self._use(begun)
         else:
             self._resume(found)
         self._preparer.start()
@@ -251,7 +223,7 @@ class JournalWriter:
         try:
             self._files.sync_data(self._fd)
         except OSError as error:
-            raise _failed(error) from error
+            raise write_failed(error) from error
         self._note_synced(self.written, time.perf_counter() - before)
 
     def sync_soon(self, notify: Callable[[], None]) -> None:
@@ -305,7 +277,7 @@ class JournalWriter:
                 return False
             self._rotate(prepared)
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
         return True
 
     # --- writing -----------------------------------------------------------------------------------
@@ -314,13 +286,13 @@ class JournalWriter:
         try:
             self._files.write(self._fd, buffers, self._offset)
         except OSError as error:
-            raise _failed(error) from error
+            raise write_failed(error) from error
 
     def _collect(self, *, wait: bool) -> bool:
         try:
             done = self._syncer.finished(wait=wait)
         except OSError as error:
-            raise _failed(error) from error
+            raise write_failed(error) from error
         if done is not None:
             self._note_synced(*done)
         return done is not None
@@ -366,54 +338,19 @@ class JournalWriter:
                 fill(self._files, self._fd, end, capacity)
                 self._capacity = capacity
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
 
     def _rotate(self, prepared: Prepared) -> None:
         """Switch to a prepared file. It is named when it is complete, and used when the name is synced."""
-        fd = prepared.fd
         self.sync()  # of the segment that ends here; its file is closed below
-        try:
-            header = self._next_header(prepared)
-            end = self._write_head(fd, header, b"")
-            self._files.rename(
-                NEXT_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir
-            )
-        except OSError:
-            self._files.close(fd)
-            raise
-        try:
-            self._files.sync(self._dir)
-        except OSError as error:
-            # The file has its name: appends to the segment before it would be void at the next start.
-            raise JournalFailedError(f"syncing the journal's folder failed: {error}") from error
+        begun = self._beginnings.after(self.written, prepared)
         self._files.close(self._fd)
         self._ends[self._number] = self._offset
-        self._use(fd, header, end, max(prepared.size, end))
+        self._use(begun)
         self._preparer.start()
 
-    def _next_header(self, prepared: Prepared) -> SegmentHeader:
-        """The header of the segment after this one.
-
-        Old entries in a recycled file must not match their checksums: with another salt, none does.
-        """
-        salt, flags = secrets.randbits(32), 0
-        if prepared.is_recycled:
-            head = self._files.read(prepared.fd, entry_format.SEGMENT_HEADER_BYTES, 0)
-            flags = entry_format.SEGMENT_RECYCLED
-            while salt == entry_format.salt_of(head):
-                salt = secrets.randbits(32)
-        return SegmentHeader(self._number + 1, self.store, self._position + 1, self._offset, 0, salt, flags)
-
-    def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
-        """Write a segment's head and kept entries, synced; returns the end offset."""
-        self._sessions.guards.expire(self.clock.latest_ms)
-        head, end = encode_head(header, self._sessions, self.epochs, self.clock.latest_ms, kept)
-        self._files.write(fd, head, 0)
-        self._files.sync_data(fd)
-        return end
-
-    def _use(self, fd: int, header: SegmentHeader, offset: int, capacity: int) -> None:
-        self._fd = fd
+    def _use(self, segment: WritableSegment) -> None:
+        self._fd, header, offset, capacity = segment
         self._number = header.number
         self._salt = header.salt
         self._offset = offset
@@ -438,58 +375,5 @@ class JournalWriter:
         header = found.resume
         assert header is not None
         fd = self._files.open(segment_name(header.number), dir_fd=self._dir, write=True)
-        self._use(fd, header, found.proven_end, self._files.size(fd))
+        self._use(WritableSegment(fd, header, found.proven_end, self._files.size(fd)))
         self._write_mark(self.epochs.newest)
-
-    def _begin_at_start(self, found: Recovered, first_segment_bytes: int) -> None:
-        """Begin a segment with the records whose sync is not proven, written again."""
-        header = SegmentHeader(
-            found.number + 1, self.store, found.proven_position + 1, found.proven_end, 0, secrets.randbits(32)
-        )
-        if NEW_NAME in self._files.list_dir(self._dir):
-            self._files.unlink(NEW_NAME, dir_fd=self._dir)
-        try:
-            fd = self._files.create(NEW_NAME, FILE_MODE, dir_fd=self._dir)
-            capacity = write_zeros(self._files, fd, first_segment_bytes)
-            # The snapshot is from after the kept entries; replaying them once more changes nothing.
-            end = self._write_head(fd, header, found.kept_entries(header.salt))
-            self._files.rename(
-                NEW_NAME, segment_name(header.number), source_dir=self._dir, target_dir=self._dir
-            )
-            self._files.sync(self._dir)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise StorageFullError(
-                    f"no room to begin a journal segment: {os.strerror(error.errno)}"
-                ) from error
-            raise
-        if found.number:
-            self._ends[found.number] = found.proven_end
-            self._cut_zeros(found)
-        self._use(fd, header, end, max(capacity, end))
-
-    def _cut_zeros(self, found: Recovered) -> None:
-        """Free the zeros of a segment that is not continued; its other bytes, void ones too, stay."""
-        name = segment_name(found.number)
-        file = open_segment(self._files, name, dir_fd=self._dir)
-        is_packed = file.is_packed  # the segments after it are lost
-        file.close()
-        if is_packed:
-            return
-        fd = self._files.open(name, dir_fd=self._dir, write=True)
-        try:
-            self._files.truncate(fd, found.end + found.torn_bytes)
-        finally:
-            self._files.close(fd)
-
-
-def _no_room(error: OSError) -> StorageFullError | JournalFailedError:
-    if error.errno in _FULL:
-        return StorageFullError(f"no room for the journal: {error.strerror}")
-    return JournalFailedError(f"making room in the journal failed: {error}")
-
-
-def _failed(error: OSError) -> JournalFailedError:
-    # After a failed sync the kernel may have dropped the pages: a retry could report a success that is
-    # none. Only a start that reads what is on disk can go on.
-    return JournalFailedError(f"writing the journal failed: {error}")

@@ -22,10 +22,11 @@ from perstack_stored.index.page_checksums import SUFFIX as SUMS_SUFFIX
 from perstack_stored.index.page_checksums import verify_at_rest
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.journal.chain import Chain
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.recovery import Recovered
 from perstack_stored.journal.segment_walk import Entry
-from perstack_stored.journal.writer import JournalOptions, JournalWriter
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.process.worker_status import WorkerStatus
 from perstack_stored.startup import known_position
 from perstack_stored.tree import blocked

@@ -11,8 +11,8 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.errors import ConfigError, StartFailedError
 from perstack_stored.journal.deletion_guards import DeletionGuards
 from perstack_stored.journal.log_place import LogPlace
+from perstack_stored.journal.options import History
 from perstack_stored.journal.replicated_sessions import ReplicatedSessions
-from perstack_stored.journal.writer import History
 
 from .stream import Description, Stream
 

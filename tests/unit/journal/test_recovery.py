@@ -13,9 +13,10 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import DamageError, LostEndError
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryType, Record
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.journal.segment_walk import BadEntryError, Entry, walk
-from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
+from perstack_stored.journal.writer import Append, JournalWriter
 from tests.helpers.datadir import (
     SESSION_A,
     SESSION_B,

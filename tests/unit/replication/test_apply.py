@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.journal.deletion_guards import DeletionGuards
+from perstack_stored.journal.options import History, JournalOptions
 from perstack_stored.journal.replicated_sessions import ReplicatedSessions
-from perstack_stored.journal.writer import History, JournalOptions, JournalWriter
+from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model.kinds import Kind
 from perstack_stored.replication import message as log_message
 from perstack_stored.replication.apply import LogCommitter

@@ -8,8 +8,9 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.errors import ConfigError, Refusal
 from perstack_stored.journal.entry_format import NO_SESSION, Record
+from perstack_stored.journal.options import JournalOptions
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.journal.writer import Append, JournalOptions, JournalWriter
+from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import deletions
 from perstack_stored.model.deletions import Deletion
 from perstack_stored.model.kinds import Kind
