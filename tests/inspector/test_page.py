@@ -64,6 +64,7 @@ def test_jobs_come_newest_first_with_status_and_figures(page: Page) -> None:
 
 
 def test_jobs_are_searched_and_filtered_and_the_address_keeps_it(page: Page) -> None:
+    expect(page.locator("a.job")).to_have_count(9)  # keys are heard now
     page.keyboard.press("/")
     page.keyboard.type("RELEASE-man")
     expect(page.locator("a.job")).to_have_count(1)

@@ -1,36 +1,70 @@
-"""The page while agents store: it grows by itself, and rides out a kill of the daemon."""
+"""The page while agents store: it grows by itself, whatever is late, fails, or is killed."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.helpers.daemon import RunningDaemon, running_daemon
-from tests.helpers.inspector import running_inspector
+from tests.helpers.inspector import Inspector, running_inspector
 from tests.inspector import runs
 from tests.inspector.browsing import at
 from tests.inspector.storing import store
 
 
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
+    with running_daemon(tmp_path_factory.mktemp("live") / "base") as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
+    with running_inspector(daemon, "--timeout", "2") as inspector:
+        yield inspector
+
+
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
+def page(context: BrowserContext, inspector: Inspector) -> Iterator[Page]:
+    page = context.new_page()
+    page.goto(inspector.address)
+    at(page, "/icon.svg")  # has the token now, and asks nothing by itself
+    yield page
+    page.close()  # its streams end before the inspector
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[RunningDaemon]:
+    """A daemon with nothing in its base."""
     with running_daemon(tmp_path / "base") as daemon:
         yield daemon
 
 
 @pytest.fixture
-def page(context: BrowserContext, daemon: RunningDaemon) -> Iterator[Page]:
-    with running_inspector(daemon, "--timeout", "2") as inspector:
+def empty_page(context: BrowserContext, empty: RunningDaemon) -> Iterator[Page]:
+    with running_inspector(empty, "--timeout", "2") as inspector:
         page = context.new_page()
         page.goto(inspector.address)
         yield page
-        page.close()  # its streams end before the inspector
+        page.close()
 
 
-def test_a_job_appears_and_grows_by_itself(page: Page, daemon: RunningDaemon) -> None:
+def job_of(path: str) -> str:
+    """The job that an address of these tests is about: a search of the list, or the job's own page."""
+    return re.split("[/=?]", path)[-1 if "?q=" in path else 2]
+
+
+def status(page: Page) -> Locator:
+    """Where its status stands: in its row of the list, or in the head of its own page."""
+    return page.locator("a.job .status, .head .status")
+
+
+def test_a_job_appears_and_grows_by_itself(empty_page: Page, empty: RunningDaemon) -> None:
     """In the list, in its waterfall, and its text as it streams, while another process stores."""
+    page, daemon = empty_page, empty
     expect(page.locator(".empty")).to_contain_text("No jobs yet")
     calls = runs.completed("job-live", time.time_ns() // 1_000_000)
     middle = next(n for n, (_, value) in enumerate(calls) if value.get("type") == "streamReasoning") + 5
@@ -50,6 +84,99 @@ def test_a_job_appears_and_grows_by_itself(page: Page, daemon: RunningDaemon) ->
     page.get_by_role("button", name="Paused").click()
     expect(page.locator(".step")).to_have_count(5)
     expect(page.locator(".head .status")).to_contain_text("completed")
+
+
+def fail_once(page: Page, urls: str, status: int = 503) -> list[str]:
+    """Answer the next request with an error; returns a list that grows with each request."""
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.fulfill(status=status, json={"error": {"code": "BUSY", "message": "once"}})
+        else:
+            route.continue_()
+
+    page.route(urls, answer)
+    return asked
+
+
+def until_asked_again(page: Page, asked: list[str]) -> None:
+    """Wait for a second request."""
+    end = time.monotonic() + 30
+    while len(asked) < 2:
+        assert time.monotonic() < end
+        page.wait_for_timeout(20)
+
+
+@pytest.mark.parametrize(
+    "path", ["/?q=job-gap-list", "/jobs/job-gap", "/jobs/job-gap-run/runs/run-1?view=events"]
+)
+def test_nothing_is_missed_between_what_is_read_and_the_stream(
+    page: Page, daemon: RunningDaemon, path: str
+) -> None:
+    """The stream begins late: what was stored since the page was read is shown all the same."""
+    job = job_of(path)
+    calls = runs.failed(job, time.time_ns() // 1_000_000)
+    store(daemon.endpoint, calls[:10])
+    late: list[Route] = []
+    page.route("**/api/stream*", lambda route: late.append(route))  # noqa: PLW0108 - playwright marks it
+    with page.expect_request("**/api/stream*"):
+        at(page, path)
+    store(daemon.endpoint, calls[10:])
+    if "?q=" in path:
+        store(daemon.endpoint, runs.completed(f"{job}-new", time.time_ns() // 1_000_000))
+    expect(page.locator("main")).to_be_visible()  # events of the browser are handled meanwhile
+    late[0].continue_()
+    expect(status(page).filter(has_text="error")).to_be_visible()
+    expect(page.locator("a.job")).to_have_count(2 if "?q=" in path else 0)
+
+
+@pytest.mark.parametrize(
+    "path", ["/?q=job-down-list", "/jobs/job-down", "/jobs/job-down-run/runs/run-1?view=events"]
+)
+def test_a_stream_that_is_refused_begins_again(page: Page, daemon: RunningDaemon, path: str) -> None:
+    job = job_of(path)
+    calls = runs.failed(job, time.time_ns() // 1_000_000)
+    store(daemon.endpoint, calls[:10])
+    asked = fail_once(page, "**/api/stream*")
+    at(page, path)
+    until_asked_again(page, asked)
+    store(daemon.endpoint, calls[10:])
+    expect(status(page)).to_contain_text("error")
+    expect(page.locator(".trouble")).to_have_count(0)
+
+
+def test_a_stream_that_is_silent_begins_again(page: Page, daemon: RunningDaemon) -> None:
+    """A connection that is dead without an end, as of a proxy."""
+    page.clock.install()
+    asked: list[Route] = []
+    page.route("**/api/stream*", lambda route: asked.append(route) if not asked else route.continue_())
+    with page.expect_request("**/api/stream*"):
+        at(page, "/")
+    store(daemon.endpoint, runs.completed("job-silent", time.time_ns() // 1_000_000))
+    page.clock.fast_forward(36_000)
+    expect(page.locator(".trouble")).to_be_visible()
+    page.clock.fast_forward(1_000)
+    expect(page.locator("a.job", has_text="job-silent")).to_be_visible()
+    asked[0].abort()
+
+
+@pytest.mark.parametrize(
+    ("path", "urls"), [("/?q=job-late-list", "**/api/jobs?*"), ("/jobs/job-late", "**/api/jobs/*/runs*")]
+)
+def test_a_read_that_fails_is_made_again(page: Page, daemon: RunningDaemon, path: str, urls: str) -> None:
+    """The first one, and the one that a record of the stream causes."""
+    calls = runs.failed(job_of(path), time.time_ns() // 1_000_000)
+    store(daemon.endpoint, calls[:-1])
+    asked = fail_once(page, urls)
+    at(page, path)
+    until_asked_again(page, asked)
+    expect(page.locator(".trouble")).to_have_count(0)
+    page.unroute_all()
+    fail_once(page, urls)
+    store(daemon.endpoint, calls[-1:])  # one record causes one read
+    expect(status(page)).to_contain_text("error")
 
 
 def test_a_kill_of_the_daemon_is_ridden_out(page: Page, daemon: RunningDaemon) -> None:

@@ -77,33 +77,3 @@ export function path(parts: string[], query: { [name: string]: string | number |
 }
 
 export const api = (parts: string[], query = {}): string => path(["api", ...parts], query)
-
-export type StreamHandlers = {
-  record: (data: string) => void
-  /** All there was has come. */
-  at?: (position: number) => void
-  trouble: (code: string, message: string) => void
-  ok?: () => void
-}
-
-/** Server-sent events; the browser connects again by itself, from the last position. Returns what ends it. */
-export function stream(query: { [name: string]: string | number | null }, on: StreamHandlers): () => void {
-  if (exported) return () => {}
-  const source = new EventSource(api(["stream"], query))
-  source.addEventListener("open", () => on.ok?.())
-  source.addEventListener("record", event => {
-    on.ok?.()
-    on.record((event as MessageEvent<string>).data)
-  })
-  source.addEventListener("at", event => {
-    on.ok?.()
-    on.at?.(Number((event as MessageEvent<string>).data))
-  })
-  source.addEventListener("trouble", event => {
-    const { error } = JSON.parse((event as MessageEvent<string>).data) as { error: { code: string; message: string } }
-    if (error.code === "POSITION_GONE") source.close()
-    on.trouble(error.code, error.message)
-  })
-  source.addEventListener("error", () => on.trouble("OFFLINE", "The inspector does not answer."))
-  return () => source.close()
-}

@@ -2,97 +2,21 @@
 
 import type { JSX } from "preact"
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
-import { api, json, stream, type Page, type Summary } from "./data"
+import { path, type Summary } from "./data"
 import { count, line, short, span } from "./format"
+import { JobList, TIMES, type Filters } from "./joblist"
 import { Ago, Empty, Link, Name, Rows, Status, Trouble, moodOf, useNow } from "./parts"
 import { change, usePlace } from "./router"
-import { path } from "./data"
 import { numberIn } from "./values"
 
-const PAGE = 500
 const SEARCHED = 1000
-const FIRST = 100
 const ROW = 56
 const SEARCHED_MAX = 100_000
-const REFRESH_MS = 250
 
 const STATUSES = [
   ["", "any status"], ["running", "running"], ["completed", "completed"], ["stoppedByError", "error"],
   ["stoppedByMaxSteps", "max steps"], ["stoppedByInteractiveTool", "waits for a person"],
 ] as const
-const TIMES: [string, string, number][] = [
-  ["", "any time", 0], ["1h", "last hour", 3_600_000], ["1d", "last day", 86_400_000], ["7d", "last 7 days", 604_800_000],
-]
-
-type Filters = { status: string; expert: string; time: string }
-
-/** The jobs that were read so far. */
-class List {
-  jobs = new Map<string, Summary>()
-  order: Summary[] = []
-  cursor: string | null = null
-  complete = false
-  loading = false
-  trouble = ""
-  ready = false
-
-  constructor(readonly filters: Filters, private readonly draw: () => void) {}
-
-  private query(more: { [name: string]: string | number | null }): string {
-    const age = TIMES.find(([name]) => name === this.filters.time)?.[2]
-    return api(["jobs"], {
-      status: this.filters.status, expert: this.filters.expert, since: age ? Date.now() - age : null, ...more,
-    })
-  }
-
-  /** Read the next page. */
-  async more(size = PAGE): Promise<void> {
-    if (this.loading || this.complete) return
-    this.loading = true
-    try {
-      const page: Page<Summary> = await json(this.query({ limit: this.ready ? size : FIRST, after: this.cursor }))
-      this.take(page.items)
-      this.cursor = page.next
-      this.complete = page.next === null
-      this.ready = true
-      this.trouble = ""
-    } catch (error) {
-      this.trouble = String(error instanceof Error ? error.message : error)
-    }
-    this.loading = false
-    this.draw()
-  }
-
-  /** Read the newest again, and those that have changed. */
-  async refresh(changed: Set<string>): Promise<void> {
-    try {
-      const page: Page<Summary> = await json(this.query({ limit: FIRST }))
-      const got = new Set(page.items.map(job => job.jobId))
-      this.take(page.items)
-      const others = [...changed].map(id => this.jobs.get(id)).filter(job => job !== undefined && !got.has(job.jobId))
-      for (const job of others.slice(0, 20)) {
-        if (!job) continue
-        const found: Page<Summary> = await json(api(["jobs"], { since: job.startedAt, until: job.startedAt + 1, limit: 100 }))
-        this.take(found.items.filter(one => this.jobs.has(one.jobId)))
-      }
-      this.trouble = ""
-    } catch (error) {
-      this.trouble = String(error instanceof Error ? error.message : error)
-    }
-    this.draw()
-  }
-
-  private take(items: Summary[]): void {
-    const fresh = items.filter(job => !this.jobs.has(job.jobId))
-    const last = this.order[this.order.length - 1]
-    const first = fresh[0]
-    for (const job of items) this.jobs.set(job.jobId, job)
-    const follows = fresh.length === items.length && (!last || (first !== undefined && last.startedAt >= first.startedAt))
-    this.order = follows // the next page needs no sorting
-      ? this.order.concat(fresh)
-      : [...this.jobs.values()].sort((a, b) => b.startedAt - a.startedAt || (a.jobId < b.jobId ? -1 : 1))
-  }
-}
 
 export function errorsOf(job: Summary): number {
   return (job.eventTypes.stopRunByError ?? 0) + (job.eventTypes.retry ?? 0)
@@ -104,10 +28,12 @@ export function Jobs(): JSX.Element {
   const [, draw] = useState(0)
   const filters: Filters = { status: query.status ?? "", expert: query.expert ?? "", time: query.time ?? "" }
   const key = JSON.stringify(filters)
-  const list = useMemo(() => new List(filters, () => draw(n => n + 1)), [key])
+  const list = useMemo(() => new JobList(filters, () => draw(n => n + 1)), [key])
   const search = (query.q ?? "").toLowerCase()
-  useEffect(() => void list.more(), [list])
-  useEffect(() => live(list), [list])
+  useEffect(() => {
+    void list.start()
+    return () => list.end()
+  }, [list])
 
   const found = useMemo(() => {
     if (!search) return list.order
@@ -115,7 +41,7 @@ export function Jobs(): JSX.Element {
   }, [list.order, search])
   const searching = search !== "" && !list.complete && list.order.length < SEARCHED_MAX
   useEffect(() => {
-    if (searching && found.length < 200 && !list.loading && !list.trouble) void list.more(SEARCHED)
+    if (searching && found.length < 200 && !list.loading) void list.more(SEARCHED)
   }, [searching, found.length, list.loading, list.order])
   const end = useCallback(() => void (search ? undefined : list.more()), [list, search])
   const input = useRef<HTMLInputElement>(null)
@@ -194,38 +120,4 @@ function Row({ job, now }: { job: Summary; now: number }): JSX.Element {
       <span class={`num ${errors ? "bad" : "dim"}`}>{errors ? count(errors) : "–"}</span>
     </Link>
   )
-}
-
-/** Follow the store: what has changed is read again, a few times a second at most. */
-function live(list: List): () => void {
-  const changed = new Set<string>()
-  let timer = 0
-  let ended = false
-  const refresh = async (): Promise<void> => {
-    const now = new Set(changed)
-    changed.clear()
-    await list.refresh(now)
-    timer = 0
-    if (changed.size && !ended) timer = window.setTimeout(() => void refresh(), REFRESH_MS)
-  }
-  const stop = stream({ form: "heads" }, {
-    record: data => {
-      changed.add((JSON.parse(data) as { jobId: string }).jobId)
-      timer ||= window.setTimeout(() => void refresh(), 20)
-    },
-    trouble: (_code, message) => {
-      list.trouble = message
-      void list.refresh(new Set())
-    },
-    ok: () => {
-      if (!list.trouble) return
-      list.trouble = ""
-      void list.refresh(new Set())
-    },
-  })
-  return () => {
-    ended = true
-    clearTimeout(timer)
-    stop()
-  }
 }

@@ -1,8 +1,9 @@
 // The records of a job: read in pages, then followed; the screen is drawn again at most every 100 ms.
 
 import { useEffect, useRef, useState } from "preact/hooks"
-import { api, ApiError, exported, json, stream, type Page, type Record, type RecordPage, type Summary } from "./data"
+import { api, ApiError, exported, json, type Page, type Record, type RecordPage, type Summary } from "./data"
 import { asOf, Job } from "./model"
+import { stream } from "./stream"
 
 const PAGE = 5000
 const BEFORE = 64 // the job itself is stored shortly before its first run
@@ -106,20 +107,19 @@ class Loader {
   }
 
   private follow(after: number): void {
-    this.stop = stream({ job: this.job.id, after }, {
+    const say = (trouble: string): void => {
+      if (trouble === this.trouble) return
+      this.trouble = trouble
+      this.changed(true)
+    }
+    this.stop = stream({ job: this.job.id }, after, {
       record: data => {
         this.take(JSON.parse(data) as Record)
         this.changed()
       },
-      trouble: (code, message) => {
-        this.trouble = code === "POSITION_GONE" ? "The store was replaced. Load the page again." : message
-        this.changed(true)
-      },
-      ok: () => {
-        if (!this.trouble) return
-        this.trouble = ""
-        this.changed(true)
-      },
+      trouble: say,
+      ok: () => say(""),
+      gone: () => say("The store was replaced. Load the page again."),
     })
   }
 

@@ -138,12 +138,14 @@ class Hub:
         position, told = after, -1
         while True:
             changed, trouble, kept = self._changed, self._trouble, self._kept
+            if kept is not None and position is None:
+                position = kept.head  # "from now on" begins now, whatever trouble there is
             if trouble is not None:
                 yield _trouble(trouble)
+                told = -1  # the next position says that it is over
                 if trouble.code in {"POSITION_GONE", "STOPPING"}:
                     return
-            elif kept is not None:
-                position = kept.head if position is None else position
+            elif kept is not None and position is not None:
                 if position > kept.head and position > await self._end():
                     yield _trouble(GatewayError("POSITION_GONE", "the store lacks this position", "after"))
                     return
@@ -158,7 +160,7 @@ class Hub:
                     yield _at(position)
             if changed.is_set() or await self._wait(changed):
                 continue
-            if position is not None and position != told:
+            if position is not None:  # again and again: who listens sees that the connection lives
                 told = position
                 yield _at(position)
             else:
