@@ -7,13 +7,11 @@ others with the name, it is no repeat. All other events go into rows.
 """
 
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from perstack_stored.errors import IndexUnusableError
-from perstack_stored.index.event_blocks import BadBlockError, EventBlock, EventRow, decode
-from perstack_stored.index.event_reader import addresses_in, find_in_blocks
-from perstack_stored.index.lookalikes import GROUP_MIN, Lookalikes
+from perstack_stored.index.event_blocks import EventBlock, EventRow
+from perstack_stored.index.last_blocks import LastBlocks
+from perstack_stored.index.repeats import Repeats, Where
 from perstack_stored.index.run_state import RunState
 from perstack_stored.index.schema import LOST_POSITION, LOST_SEGMENT
 from perstack_stored.index.summaries import RunSummary, SummaryWriter
@@ -23,24 +21,12 @@ from perstack_stored.model.gaps import Gap
 from perstack_stored.model.values import Event, EventKey
 
 _RUNS_CACHED_MAX = 4096
-_BLOCKS_CACHED_MAX = 128  # of the runs that were written last; 4 KiB each
 _NAMES_MAX = 65_536  # that are remembered, of all runs together; some 20 MB
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_PUT_BLOCK = "INSERT OR REPLACE INTO event_block VALUES (?, ?, ?, ?, ?, ?)"
-_BRING_BACK = (
-    "UPDATE event SET position = ?, segment = ?, offset = ?"
-    " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND n = ?"
-)
 _LAST_RUNS = (
     "SELECT max(id) FROM run"
     " UNION ALL SELECT * FROM (SELECT last_run FROM deletion ORDER BY position DESC LIMIT 1)"
 )
-_LAST_BLOCK = (
-    "SELECT id, data FROM event_block WHERE run = ? ORDER BY last_step DESC, last_position DESC LIMIT 1"
-)
-
-Where = tuple[int, int, int, int, int]
-"""Position, segment, offset, length, crc32c."""
 
 
 class EventWriter:
@@ -51,18 +37,16 @@ class EventWriter:
     ) -> None:
         """`value_at` reads a value of the journal; None if it is damaged."""
         self._database = database
-        self._value_at = value_at
         self._runs: dict[tuple[str, str], RunState] = {}
         self._waiting: dict[int, RunState] = {}  # with rows, by number
-        self._blocks: OrderedDict[int, tuple[int, EventBlock]] = OrderedDict()  # by run, each with its id
-        self._next_block = 0
+        self._blocks = LastBlocks(database)
+        self._repeats = Repeats(database, value_at, self._blocks)
         self._next_run = 0
         self._segment = 0  # of the rows that wait
         self._reordered: dict[int, int] = {}  # by run
         self._twins: list[tuple[int, int]] = []  # position and n, which is 0 for a repeat
         self._late: list[tuple[object, ...]] = []  # rows whose name nothing has
         self._named = 0  # upper bound of the count of names that are remembered
-        self._lookalikes = Lookalikes()
         self.summaries = SummaryWriter(database, value_at)
 
     def run(self, job: str, name: str) -> int:
@@ -131,7 +115,7 @@ class EventWriter:
 
     def add_gap(self, gap: Gap) -> None:
         """A lost event keeps its name, so that later ones keep theirs."""
-        self._lookalikes.clear()  # a lost event can be brought back
+        self._repeats.forget()  # a lost event can be brought back
         run = self._run(gap.jobId, gap.runId)
         self._insert_late()
         self._flush_run(run)
@@ -148,8 +132,7 @@ class EventWriter:
         for run in self._waiting.values():
             self._write_blocks(run)
         self._waiting.clear()
-        while len(self._blocks) > _BLOCKS_CACHED_MAX:
-            self._blocks.popitem(last=False)
+        self._blocks.bound()
         self._insert_late()
         if self._twins:
             self._database.executemany("INSERT INTO twin VALUES (?, ?)", self._twins)
@@ -171,12 +154,12 @@ class EventWriter:
         """Forget the cache and what waits: the numbers of runs that are rolled back go to other runs."""
         self._runs.clear()
         self._waiting.clear()
-        self._blocks.clear()
-        self._next_block = self._next_run = 0
+        self._blocks.forget()
+        self._next_run = 0
         self._reordered.clear()
         self._twins.clear()
         self._late.clear()
-        self._lookalikes.clear()
+        self._repeats.forget()
         self.summaries.forget()
 
     # --- runs --------------------------------------------------------------------------------------
@@ -212,7 +195,7 @@ class EventWriter:
         run.timestamp = -1 if newest is None else newest
         run.step = -1 if step is None else step
         run.first = run.names = None
-        found = self._last_block(run)
+        found = self._blocks.of(run.id)
         if found is not None:
             step, timestamp, _ = found[1].last
             run.timestamp, run.step = max(run.timestamp, timestamp), max(run.step, step)
@@ -227,20 +210,6 @@ class EventWriter:
 
     # --- blocks ------------------------------------------------------------------------------------
 
-    def _last_block(self, run: RunState) -> tuple[int, EventBlock] | None:
-        found = self._blocks.get(run.id)
-        if found is not None:
-            self._blocks.move_to_end(run.id)
-            return found
-        row = self._database.execute(_LAST_BLOCK, (run.id,)).fetchone()
-        if row is None:
-            return None
-        try:
-            found = self._blocks[run.id] = (row[0], decode(row[1]))
-        except BadBlockError as error:
-            raise IndexUnusableError(str(error)) from error
-        return found
-
     def _flush_run(self, run: RunState) -> None:
         if run.rows:
             del self._waiting[run.id]
@@ -249,7 +218,7 @@ class EventWriter:
     def _write_blocks(self, run: RunState) -> None:
         self._count_rows(run)
         rows, run.rows, run.counted = run.rows, [], 0
-        id, block = self._last_block(run) or (0, None)
+        id, block = self._blocks.of(run.id) or (0, None)
         while rows:
             count = 0
             if block is not None and block.segment == self._segment:
@@ -257,23 +226,16 @@ class EventWriter:
             if count:
                 assert block is not None
                 rows = rows[count:]
-                self._database.execute(_PUT_BLOCK, (id, run.id, *block.last, block.encode()))
+                self._blocks.write(id, run.id, block)
             else:
-                id, block = self._new_id(), EventBlock(self._segment, *rows[0][:3])
-                self._blocks[run.id] = (id, block)
+                block = EventBlock(self._segment, *rows[0][:3])
+                id = self._blocks.begin(run.id, block)
 
     def _count_rows(self, run: RunState) -> None:
         if run.counted < len(run.rows):
             rows = run.rows[run.counted :] if run.counted else run.rows
             self.summaries.add_events(run.summary, rows, self._segment)
             run.counted = len(run.rows)
-
-    def _new_id(self) -> int:
-        if not self._next_block:
-            (last,) = self._database.execute("SELECT max(id) FROM event_block").fetchone()
-            self._next_block = (last or 0) + 1
-        self._next_block += 1
-        return self._next_block - 1
 
     # --- rows --------------------------------------------------------------------------------------
 
@@ -301,12 +263,12 @@ class EventWriter:
         self._insert_late()
         if run.rows and timestamp >= run.rows[0][1]:
             self._flush_run(run)
-        count, places = self._in_blocks(run, key, where[3:])
+        count, places = self._repeats.in_blocks(run, key, where[3:])
         n: int = 1
         insert = _INSERT_EVENT + " ON CONFLICT DO NOTHING"
         if count or not self._database.execute(insert, (*key, 1, at, *where)).rowcount:
-            held = self._held_as(key, payload, where, places)
-            n = self._next_n(key, count) if held is None else held
+            held = self._repeats.held_as(key, payload, where, places)
+            n = self._repeats.next_n(key, count) if held is None else held
             if held is None:
                 self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         if n:
@@ -329,73 +291,3 @@ class EventWriter:
             run.step = step
         else:
             self._reordered[run.id] = position
-
-    def _in_blocks(
-        self, run: RunState, key: tuple[int, int, int, str], look: tuple[int, ...]
-    ) -> tuple[int, list[ValueAddress]]:
-        """Count of the events of a name that stand in blocks, and addresses of those that look alike."""
-        _, timestamp, step, type = key
-        names = run.known_names() if timestamp == run.timestamp else None
-        if names is not None:
-            known = names.get((step, type), ())
-            if look not in known:
-                return len(known), []
-        found = self._find_in_blocks(key)
-        return max([n for n, _ in found], default=0), [place for _, place in found if place[2:] == look]
-
-    def _find_in_blocks(self, key: tuple[int, int, int, str]) -> list[tuple[int, ValueAddress]]:
-        run, timestamp, step, type = key
-        last = self._blocks.get(run)
-        if last is not None and last[1].timestamp < timestamp:
-            return addresses_in(last[1], timestamp, step, type)  # all other blocks end before
-        return find_in_blocks(self._database, run, timestamp, step, type)
-
-    def _held_as(
-        self,
-        key: tuple[int, int, int, str],
-        payload: memoryview,
-        where: Where,
-        in_blocks: list[ValueAddress],
-    ) -> int | None:
-        """Find an earlier event with the same bytes, hence the same job, run and id; None if there is none.
-
-        Returns:
-            0 for a repeat of an event that is there; the number of a lost event, which is brought back.
-        """
-        _, _, _, length, crc = where
-        group = (*key, length, crc)
-        if self._lookalikes.knows(group):
-            return 0 if self._lookalikes.has(group, payload) else None
-        places: list[ValueAddress] = []
-        for place in in_blocks:
-            if self._is_value_at(place, payload):
-                return 0
-            places.append(place)
-        select = (
-            "SELECT n, segment, offset FROM event{}"
-            " WHERE run = ? AND timestamp = ? AND step = ? AND type = ? AND crc = ? AND length = ? AND {}"
-        )
-        # With a named index: otherwise SQLite walks through all events of the name.
-        for by, condition in (("", "n = 1"), (" INDEXED BY event_twin", "n > 1")):
-            found = self._database.execute(select.format(by, condition), (*key, crc, length))
-            for n, segment, offset in found:
-                if segment == LOST_SEGMENT:
-                    self._database.execute(_BRING_BACK, (*where[:3], *key, n))
-                    return int(n)
-                places.append(ValueAddress(segment, offset, length, crc))
-                if self._is_value_at(places[-1], payload):
-                    return 0
-        if len(places) >= GROUP_MIN:
-            self._lookalikes.learn(group, (payload, *filter(None, map(self._value_at, places))))
-        return None
-
-    def _is_value_at(self, place: ValueAddress, payload: memoryview) -> bool:
-        value = self._value_at(place)
-        return value is not None and payload == value
-
-    def _next_n(self, key: tuple[int, int, int, str], in_blocks: int) -> int:
-        (n,) = self._database.execute(
-            "SELECT max(n) FROM event WHERE run = ? AND timestamp = ? AND step = ? AND type = ?",
-            key,
-        ).fetchone()
-        return max(n or 0, in_blocks) + 1

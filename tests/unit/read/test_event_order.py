@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from perstack_stored.index import event_blocks, event_reader, event_writer
+from perstack_stored.index import event_blocks, event_reader, last_blocks
 from perstack_stored.model.kinds import Kind
 from tests.helpers.datadir import Base, event
 
@@ -19,7 +19,7 @@ def base(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Base:
     monkeypatch.setattr(event_blocks, "EVENTS_MAX", 4)
     monkeypatch.setattr(event_reader, "EVENTS_MAX", 4)
     monkeypatch.setattr(event_reader, "PORTION", 6)
-    monkeypatch.setattr(event_writer, "_BLOCKS_CACHED_MAX", 1)
+    monkeypatch.setattr(last_blocks, "_BLOCKS_CACHED_MAX", 1)
     return Base(tmp_path / "base")
 
 
