@@ -113,3 +113,26 @@ def test_no_byte_of_what_was_deleted_is_left(tmp_path: Path, flags: tuple[str, .
         assert read(daemon.endpoint, "getEventContents", jobId="kept", runId="run-kept") == before
         assert daemon.stop() == 0
     assert not found(restored)
+
+
+def test_what_holds_erasing_back_is_said(tmp_path: Path) -> None:
+    """A damaged segment can't be written again: `stats`, `status` and the log say so."""
+    base = tmp_path / "base"
+    with running_daemon(base, *SMALL_SEGMENTS, "--no-pack") as daemon:
+        store(daemon.endpoint, events_of("gone", SENTINEL, 700))
+        damaged = min((base / ".stored/journal").glob("*.segment"))
+        with damaged.open("r+b") as file:
+            file.seek(5000)
+            file.write(b"not the byte that was there")
+        with Client(daemon.endpoint) as client:
+            assert client.stats()["deletions"]["fault"] == ""
+            client.delete_job("gone")
+            eventually(
+                lambda: damaged.name in client.stats()["deletions"]["fault"],
+                "the fault names the segment",
+                PATIENCE_SECONDS,
+            )
+        shown = run("status", base)
+        assert "erasing" in shown.stdout
+        assert damaged.name in shown.stdout
+        assert len(daemon.events("erasing_held_back")) == 1

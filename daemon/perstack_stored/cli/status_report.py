@@ -30,6 +30,13 @@ class Journal(msgspec.Struct, rename="camel"):
     packed: PackedSegments = msgspec.field(default_factory=PackedSegments)
 
 
+class Deletions(msgspec.Struct):
+    """Those that are not erased, and what holds that back."""
+
+    pending: int = 0
+    fault: str = ""
+
+
 class Held(msgspec.Struct):
     """Stores that wait to be written."""
 
@@ -82,6 +89,7 @@ class Stats(msgspec.Struct, rename="camel"):
     sessions: int
     index: Projection
     tree: Projection
+    deletions: Deletions = msgspec.field(default_factory=Deletions)
 
 
 class Hello(msgspec.Struct):

@@ -120,6 +120,9 @@ def _of_stats(report: Report, stats: Stats) -> Iterator[tuple[str, str]]:
             "packed",
             f"{_count(packed.segments, 'segment')}, {size(packed.bytes)} in {size(packed.packed_bytes)}",
         )
+    if stats.deletions.pending:
+        held = f", held back by: {stats.deletions.fault}" if stats.deletions.fault else ""
+        yield "erasing", f"{_count(stats.deletions.pending, 'deletion')} to erase{held}"
     if report.rates is not None:
         reads = "" if report.rates.reads is None else f", {_rate(report.rates.reads)} reads/s"
         yield "rates", f"{_rate(report.rates.stores)} records stored/s{reads}"

@@ -55,6 +55,7 @@ class Report(ChildReport, array_like=True):
         erased_segments: segments that were written again without what was deleted.
         erased_records: records that were erased in them.
         wants_segment: the open segment holds something to erase.
+        erase_fault: why a deletion can't be erased until somebody acts; empty if nothing is wrong.
     """
 
     done_below: int = 0
@@ -66,6 +67,7 @@ class Report(ChildReport, array_like=True):
     erased_segments: int = 0
     erased_records: int = 0
     wants_segment: bool = False
+    erase_fault: str = ""
 
 
 class KeeperEnd(ChildEnd[JournalState, Report]):

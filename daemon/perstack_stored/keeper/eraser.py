@@ -43,6 +43,8 @@ class Outcome(NamedTuple):
         records: records that were erased in them.
         wants_segment: the open segment must be complete before the rest can be erased.
         fault: why a segment could not be written again; empty if nothing is wrong.
+        passed_over: position of the first deletion that the tree passes over, so that its files are there: it
+            and later ones are not erased. 0 if there is none.
     """
 
     erased_to: int = 0
@@ -50,6 +52,7 @@ class Outcome(NamedTuple):
     records: int = 0
     wants_segment: bool = False
     fault: str = ""
+    passed_over: int = 0
 
 
 class _Pending(NamedTuple):
@@ -94,9 +97,11 @@ class Eraser:
         is_recycled = bool(chain.headers[last].flags & entry_format.SEGMENT_RECYCLED)
         wants = is_recycled or any(last in held for held in holding)
         is_clean = all(number in self._clean for number in range(1, last))
-        if fault or waits or is_recycled or not is_clean:
-            return Outcome(0, segments, records, wants, fault)
-        return Outcome(self._erased_to(chain, pending, holding), segments, records, wants)
+        passed_over = self._passed_over(chain, pending)
+        erased_to = 0
+        if not (fault or waits or is_recycled) and is_clean:
+            erased_to = self._erased_to(pending, holding, passed_over)
+        return Outcome(erased_to, segments, records, wants, fault, passed_over)
 
     def _pending(self, chain: Chain, state: JournalState) -> list[_Pending]:
         """The deletions that index and tree are past for good, in order."""
@@ -158,16 +163,21 @@ class Eraser:
             self._clean.add(number)
         return number in self._clean
 
-    def _erased_to(self, chain: Chain, pending: list[_Pending], holding: list[set[int]]) -> int:
-        """Position up to which each deletion is erased."""
+    def _passed_over(self, chain: Chain, pending: list[_Pending]) -> int:
+        """The first deletion that the tree passes over; 0 if there is none."""
         files, folders = self._datadir.files, self._datadir.folders
         listed = blocked.load(files, folders.stored, chain.headers[1].store)
         passed_over = {one.position for one in listed.records}
+        positions = (one.removal.position for one in pending)
+        return next((position for position in positions if position in passed_over), 0)
+
+    def _erased_to(self, pending: list[_Pending], holding: list[set[int]], passed_over: int) -> int:
+        """Position up to which each deletion is erased."""
         erased_to = 0
         for one, held in zip(pending, holding, strict=True):
             position = one.removal.position
             is_done = all(self._done.get(number, 0) >= position for number in held)
-            if not is_done or position in passed_over:
+            if not is_done or position == passed_over:
                 break
             erased_to = position
         return erased_to

@@ -69,6 +69,11 @@ class KeeperProcess:
         """Whether the open segment holds something to erase."""
         return self._report.wants_segment
 
+    @property
+    def erase_fault(self) -> str:
+        """Why a deletion can't be erased until somebody acts; empty if nothing is wrong."""
+        return self._child.fault or self._report.erase_fault
+
     def describe(self) -> dict[str, Any]:
         """State for `stats`."""
         report = self._shown

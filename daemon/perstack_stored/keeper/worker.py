@@ -35,8 +35,34 @@ _WAIT_SECONDS = 0.5
 _RETRY_SECONDS = (10.0, 60.0, 600.0)
 _FREE_SEGMENTS = 2
 _NICE = 19
+_NO_ROOM = "the disk is nearly full: packing and erasing wait"
 
 _log = structlog.get_logger()
+
+
+class _Retry:
+    """When work that fails is tried again."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the pause is over."""
+        return time.monotonic() >= self._not_before
+
+    def failed(self) -> float:
+        """Begin a pause, longer each time; returns its seconds."""
+        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
+        self._failures += 1
+        self._not_before = time.monotonic() + pause
+        return pause
+
+    def went_well(self) -> float:
+        """Begin with the first pause again; returns 0."""
+        self._failures = 0
+        return 0.0
 
 
 class Keeper:
@@ -51,8 +77,7 @@ class Keeper:
         self._chain: Chain | None = None
         self._looked_at: set[int] = set()
         self._report = Report()
-        self._failures = 0
-        self._not_before = 0.0
+        self._packing, self._erasing = _Retry(), _Retry()
         self._ahead = 0.0  # the time up to which the rate allows what was read
         self._pace = Pace(self._keep_pace, self._beat)
         self._eraser = Eraser(datadir, self._pace, packs=config.packs)
@@ -72,25 +97,23 @@ class Keeper:
             state = self._line.state
             if state.erases:
                 idle_since = time.monotonic()
-            if time.monotonic() < self._not_before:
-                continue
-            if state.erases and self._has_room():
+            if state.erases and self._erasing.is_due:
                 self._erase()
-            if self._config.packs and state.segment > self._report.done_below:
+            wants_packing = self._config.packs and state.segment > self._report.done_below
+            if wants_packing and self._packing.is_due:
                 self._pack_all()
                 idle_since = time.monotonic()
 
+    @property
     def _has_room(self) -> bool:
-        if self._files.free_bytes(self._dir) >= _FREE_SEGMENTS * self._config.segment_bytes:
-            return True
-        self._fail("the disk is nearly full: packing and erasing wait")
-        return False
+        return self._files.free_bytes(self._dir) >= _FREE_SEGMENTS * self._config.segment_bytes
 
     def _erase(self) -> None:
         """Erase what can be erased now."""
+        if not self._has_room:
+            self._note_erasing(_NO_ROOM)
+            return
         outcome = self._eraser.run(self._opened(), self._line)
-        if outcome.fault:
-            self._fail(outcome.fault)
         report = self._report
         changed = msgspec.structs.replace(
             report,
@@ -102,11 +125,30 @@ class Keeper:
         if changed != report:
             self._report = changed
             self._tell()
+        self._note_erasing(outcome.fault, outcome.passed_over)
+
+    def _note_erasing(self, fault: str, passed_over: int = 0) -> None:
+        """Report what holds erasing back, and log it when it begins and ends."""
+        pause = self._erasing.failed() if fault else self._erasing.went_well()
+        if not fault and passed_over:
+            fault = (
+                f"the tree passes over the deletion at position {passed_over}, so its files may be there:"
+                " `rebuild --retry-blocked` tries it again"
+            )
+        before = self._report.erase_fault
+        if fault == before:
+            return
+        if fault:
+            _log.error("erasing_held_back", reason=fault, again_in_s=pause)
+        else:
+            _log.info("erasing_goes_on", after=before)
+        self._tell(erase_fault=fault)
 
     def _pack_all(self) -> None:
         """Pack what is complete, until there is nothing left or something can't be done for now."""
         while (number := self._next()) is not None:
-            if not self._has_room():
+            if not self._has_room:
+                self._fail(_NO_ROOM)
                 return
             try:
                 self._pack(number)
@@ -114,7 +156,7 @@ class Keeper:
                 self._looked_at.discard(number)
                 self._fail(f"{segment_name(number)}: {error}")
                 return
-            self._failures = 0
+            self._packing.went_well()
             self._tell(fault="")
         self._tell(done_below=self._line.state.segment, fault="")
 
@@ -169,9 +211,7 @@ class Keeper:
         )
 
     def _fail(self, reason: str) -> None:
-        pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
-        self._failures += 1
-        self._not_before = time.monotonic() + pause
+        pause = self._packing.failed()
         _log.error("segment_not_packed", reason=reason, again_in_s=pause)
         self._tell(fault=reason)
 

@@ -86,6 +86,7 @@ class Metrics(Collector):
         yield _gauge("deletions_pending", "Deletions that are not erased yet.", deletions["pending"])
         yield _gauge("oldest_deletion_seconds", "Age of the oldest of these.", deletions["oldestSeconds"])
         yield _counter("erased_records", "Deleted records that were erased.", deletions["erasedRecords"])
+        yield _gauge("erasing_failed", "1 while a deletion can't be erased.", int(bool(deletions["fault"])))
         retention = stats["retention"]
         yield _counter("retention_deleted", "Jobs that retention deleted.", retention["deleted"])
         yield _gauge("retention_candidates", "Jobs that it would delete now.", retention["candidates"])

@@ -215,6 +215,10 @@ class Keeper(Protocol):
     def wants_segment(self) -> bool:
         """Whether the open segment holds something to erase."""
 
+    @property
+    def erase_fault(self) -> str:
+        """Why a deletion can't be erased until somebody acts; empty if nothing is wrong."""
+
     def describe(self) -> dict[str, Any]:
         """Return its state for `stats`."""
 
@@ -224,6 +228,7 @@ class NoKeeper:
 
     erased_to = erased_records = 0
     wants_segment = False
+    erase_fault = ""
 
     def follow(self, state: JournalState) -> None:
         """Do nothing."""

@@ -109,6 +109,7 @@ class StatusReporter:
                 "pending": self._index.pending,
                 "oldestSeconds": self._oldest_deletion_seconds(),
                 "erasedRecords": self._keeper.erased_records,
+                "fault": self._keeper.erase_fault if self._index.pending else "",
             },
             "retention": self._retention.describe(),
             "refused": self.refused(),

@@ -111,10 +111,12 @@ def test_a_deletion_that_the_tree_passed_over_is_never_called_erased(rounds: Rou
     assert base.journal.begin_segment()
     listed = (BlockedRecord(rounds.deleted, "deletion"),)
     blocked.save(FileSystem(), base.stored_dir, base.journal.store, listed)
-    assert rounds.run().erased_to == 0
+    outcome = rounds.run()
+    assert (outcome.erased_to, outcome.passed_over) == (0, rounds.deleted)
     assert not rounds.sentinels()
     blocked.save(FileSystem(), base.stored_dir, base.journal.store, ())
-    assert rounds.run().erased_to == rounds.deleted
+    outcome = rounds.run()
+    assert (outcome.erased_to, outcome.passed_over) == (rounds.deleted, 0)
 
 
 def test_nothing_is_called_erased_while_a_file_with_old_bytes_waits(rounds: Rounds) -> None:

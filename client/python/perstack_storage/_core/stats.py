@@ -24,7 +24,7 @@ class JournalStats(TypedDict):
 
 
 class DeletionStats(TypedDict):
-    """Deletions; `pending` are not erased yet, the oldest since `oldestSeconds`."""
+    """Deletions; `pending` are not erased yet, the oldest since `oldestSeconds`; `fault`: why not, or ""."""
 
     stored: int
     guards: int
@@ -32,6 +32,7 @@ class DeletionStats(TypedDict):
     pending: int
     oldestSeconds: int
     erasedRecords: int
+    fault: str
 
 
 class RetentionStats(TypedDict):

@@ -50,7 +50,7 @@ export interface Stats {
   /** By operation. */
   stored: { [op: string]: number }
   repeated: number
-  /** `pending`: deletions that are not erased yet; the oldest one is of `oldestSeconds` ago. */
+  /** `pending`: deletions that are not erased yet; the oldest one is of `oldestSeconds` ago; `fault`: why not, or "". */
   deletions: {
     stored: number
     guards: number
@@ -58,6 +58,7 @@ export interface Stats {
     pending: number
     oldestSeconds: number
     erasedRecords: number
+    fault: string
   }
   /** `fault`: why the last sweep failed, or "". */
   retention: { sweeps: number; deleted: number; candidates: number; candidateBytes: number; fault: string }
