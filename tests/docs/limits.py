@@ -14,12 +14,14 @@ from perstack_stored.model.names import ID_BYTES_MAX, TYPE_BYTES_MAX
 from perstack_stored.model.nesting import NESTING_MAX
 from perstack_stored.protocol.frames import ARGUMENTS_BYTES_MAX, HEADER_BYTES_MAX
 from perstack_stored.protocol.limits import (
+    AT_LEAST_SECONDS,
     CURSORS_LISTED_MAX,
     CURSORS_SHOWN_MAX,
     DELETIONS_MAX,
     READ_ALL_RECORDS_MAX,
 )
 from perstack_stored.protocol.multipart import VALUES_MAX
+from perstack_stored.read.waiting import AHEAD_MAX
 from perstack_stored.store.fences import HISTORY_BYTES
 from perstack_stored.store.last_writers import KEYS_MAX
 from perstack_stored.tree.sweep import UNLINKS_PER_SECOND, WRITTEN_BACK_MAX
@@ -37,6 +39,8 @@ FIXED = (
     ("bytes of a request's header", HEADER_BYTES_MAX),
     ("bytes of a read's arguments", ARGUMENTS_BYTES_MAX),
     ("records in an answer to `readAll`", READ_ALL_RECORDS_MAX),
+    ("reads that wait for the position of their `atLeast`", AHEAD_MAX),
+    ("seconds for which a read without `timeoutMs` waits for it", AT_LEAST_SECONDS),
     ("deletions in an answer to `deletions`", DELETIONS_MAX),
     ("bytes of a deletion", DELETION_BYTES_MAX),
     ("bytes of a redaction", REDACTION_BYTES_MAX),

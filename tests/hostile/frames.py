@@ -70,6 +70,8 @@ class Frames:
                 header["expect"] = {"jobId": f"j{random.randrange(3)}", "position": position}
         elif self._op in READS and random.random() < 0.3:
             header["timeoutMs"] = random.choice((0, 1, 1000))
+            if random.random() < 0.3:
+                header["atLeast"] = random.choice((0, 10, 10_000, 2**53 - 1, 2**53))
         return header
 
     def _body(self) -> bytes:
@@ -128,6 +130,7 @@ class Frames:
                     "parts",
                     "bytes",
                     "timeoutMs",
+                    "atLeast",
                     "zz",
                 )
             )

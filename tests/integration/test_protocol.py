@@ -456,6 +456,23 @@ def test_a_deadline_is_for_reads_only(raw: Raw) -> None:
     assert raw.ask("ping", timeoutMs=0).header["ok"]
 
 
+def test_a_read_waits_for_the_position_that_its_client_has_seen(raw: Raw, daemon: RunningDaemon) -> None:
+    """Nothing else waits for it: no later read of the connection, and no store."""
+    run = {"jobId": "ahead", "runId": "r1"}
+    next_position = raw.ask("ping").header["position"] + 1
+    reads = [raw.send(op, run, atLeast=next_position) for op in ("getEventsByRun", "retrieveJob", "readAll")]
+    assert raw.ask("getEventsByRun", run).value == []
+    assert raw.ask("getEventsByRun", run, atLeast=next_position - 1).value == []
+    assert raw.ask("stats").value["reads"]["waiting"] == 3
+    with Raw(daemon.endpoint) as other:
+        other.store("storeEvent", event("ahead", jobId="ahead"))
+    answers = {answer.header["id"]: answer for answer in (raw.receive() for _ in range(3))}
+    assert all(answers[read].header["position"] >= next_position for read in reads)
+    assert len(answers[reads[0]].value) == 1
+    assert raw.ask("getEventsByRun", run, atLeast=2**53 - 1, timeoutMs=50).code == "DEADLINE"
+    assert raw.ask("stats").value["reads"]["waiting"] == 0
+
+
 def test_every_store_is_seen_by_every_client_at_once(raw: Raw, daemon: RunningDaemon) -> None:
     """Five hundred times: one client stores, another one on its own connection reads it, of each kind."""
     readers = [Raw(daemon.endpoint) for _ in range(8)]

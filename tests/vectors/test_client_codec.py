@@ -23,7 +23,8 @@ _STORES = {
 }
 _SESSION = "8f" * 16
 _FIELDS = {
-    *("v", "op", "id", "session", "seq", "settled", "items", "atomic", "part", "parts", "bytes", "timeoutMs")
+    *("v", "op", "id", "session", "seq", "settled", "items", "atomic", "part", "parts", "bytes"),
+    *("timeoutMs", "atLeast"),
 }
 
 
@@ -55,7 +56,8 @@ def _made(header: dict[str, Any], body: bytes) -> bytes:
         return frames.batch_request(id, number, stores)
     if op in _STORES:
         return frames.store_request(op, id, number, body)
-    return frames.request(op, id, body, timeout_ms=header.get("timeoutMs"), session=session or None)
+    options = {"timeout_ms": header.get("timeoutMs"), "at_least": header.get("atLeast")}
+    return frames.request(op, id, body, session=session or None, **options)
 
 
 @pytest.mark.parametrize("exchange", _OURS, ids=name_of)

@@ -10,7 +10,7 @@ from perstack_stored.errors import Refusal
 from perstack_stored.model import deletions, value_check
 from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol import frames
-from perstack_stored.read.arguments import ARGUMENTS, check_arguments
+from perstack_stored.read.arguments import ARGUMENTS, at_least, check_arguments
 from perstack_stored.store.requests import open_request
 from tests.vectors.vectors import Exchange, Side, exchanges, name_of
 
@@ -25,6 +25,7 @@ _BY_STATE = {
     "NOT_FOUND",
     "READ_GONE",
     "POSITION_GONE",
+    "DEADLINE",
 }
 _ASKED = [
     exchange for exchange in exchanges() if exchange.request is not None and len(exchange.request.frames) == 1
@@ -56,6 +57,7 @@ def _open(frame: bytes) -> frames.RequestHeader:
                     raise
     elif header.op in ARGUMENTS:
         check_arguments(header.op, frames.decode_arguments(body))
+        at_least(header)
     elif header.op not in {"hello", "ping", "stats"}:
         raise Refusal(ErrorCode.UNKNOWN_OPERATION, "none", "op")
     return header

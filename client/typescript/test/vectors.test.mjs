@@ -13,7 +13,7 @@ const FOLDER = join(ROOT, "proto/vectors")
 const STORES = new Set([
   "storeJob", "storeCheckpoint", "storeEvent", "storeRunSetting", "deleteJob", "deleteRun", "redactRunSetting",
 ])
-const FIELDS = new Set(["v", "op", "id", "session", "seq", "settled", "items", "timeoutMs"])
+const FIELDS = new Set(["v", "op", "id", "session", "seq", "settled", "items", "timeoutMs", "atLeast"])
 
 function bytesOf(piece) {
   if (Array.isArray(piece)) return Buffer.concat(piece.map(bytesOf))
@@ -41,7 +41,7 @@ function isOurs({ request }) {
   return !(STORES.has(header.op) || header.op === "store") || ("session" in header && "settled" in header)
 }
 
-function made({ op, id, session, seq, settled, items, timeoutMs }, body) {
+function made({ op, id, session, seq, settled, items, timeoutMs, atLeast }, body) {
   const place = { session, seq, settled }
   if (op === "store") {
     // The codec cuts nothing: it is given the values, of which the lengths are those of the header.
@@ -50,7 +50,7 @@ function made({ op, id, session, seq, settled, items, timeoutMs }, body) {
     return frames.batchRequest(id, place, items.map(([name]) => name), bodies)
   }
   if (STORES.has(op)) return frames.storeRequest(op, id, place, body)
-  return frames.request(op, id, body.toString(), { session, timeoutMs })
+  return frames.request(op, id, body.toString(), { session, timeoutMs, atLeast })
 }
 
 /** A batch of which the lengths don't add up can't be made from values. */

@@ -80,6 +80,7 @@ class RequestHeader(msgspec.Struct, gc=False):
     parts: int = 0
     bytes: int = 0
     timeoutMs: int | None = None  # noqa: N815 - as on the wire
+    atLeast: int | None = None  # noqa: N815 - as on the wire
 
 
 class _Rescue(msgspec.Struct):

@@ -40,6 +40,15 @@ def check_arguments(op: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def at_least(header: frames.RequestHeader) -> int:
+    """The position that a daemon must hold before it reads; 0 for any.
+
+    Raises:
+        Refusal: BAD_REQUEST.
+    """
+    return 0 if header.atLeast is None else _position("atLeast", header.atLeast)
+
+
 def check_history(
     arguments: dict[str, Any], store: str, position: int, epochs: Epochs, field: str = "after"
 ) -> None:

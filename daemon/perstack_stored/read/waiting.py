@@ -1,10 +1,17 @@
-"""Reads that wait until the index has reached their position. Used by one thread."""
+"""Reads that wait until journal or index have reached their position. Used by one thread."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from perstack_storage.protocol import ErrorCode
+from perstack_stored.errors import Refusal
+from perstack_stored.model.portions import ByteShares
+from perstack_stored.protocol.messages import Envelope
 
 from .requests import ReadRequest
+
+AHEAD_MAX = 4096
 
 
 class Reads(Protocol):
@@ -17,10 +24,76 @@ class Reads(Protocol):
         """Release a read that was admitted; it is not run."""
 
 
+class ReadAhead(NamedTuple):
+    """A read whose client has seen a position elsewhere that is not here yet.
+
+    Attributes:
+        position: what it waits for.
+        client: by which shares are counted: `Peers.client`.
+        deadline: a monotonic time.
+        start: starts it.
+    """
+
+    position: int
+    envelope: Envelope
+    id: int
+    op: str
+    client: str
+    deadline: float
+    start: Callable[[], None]
+
+
+class ReadsAwaitingJournal:
+    """Reads that wait until this daemon has applied what their clients have seen at another one."""
+
+    def __init__(self) -> None:
+        self._waiting: list[ReadAhead] = []
+        self._shares = ByteShares()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[ReadAhead]:
+        return iter(self._waiting)
+
+    def add(self, read: ReadAhead) -> None:
+        """Let a read wait.
+
+        Raises:
+            Refusal: BUSY.
+        """
+        if not self._shares.has_room(read.client, 1, AHEAD_MAX):
+            raise Refusal(ErrorCode.BUSY, "too many reads wait for what this daemon has not applied yet")
+        self._shares.add(read.client, 1)
+        self._waiting.append(read)
+
+    def release(self, position: int) -> None:
+        """Start the reads whose position is here."""
+        for read in self._take(lambda read: read.position <= position):
+            read.start()
+
+    def take_expired(self, now: float) -> list[ReadAhead]:
+        """Take out the reads whose deadline has passed; the caller answers them."""
+        return self._take(lambda read: read.deadline < now)
+
+    def _take(self, is_wanted: Callable[[ReadAhead], bool]) -> list[ReadAhead]:
+        taken = [read for read in self._waiting if is_wanted(read)]
+        if taken:
+            self._waiting = [read for read in self._waiting if not is_wanted(read)]
+            for read in taken:
+                self._shares.add(read.client, -1)
+        return taken
+
+
 class ReadsAwaitingIndex:
-    """Reads in the order in which they came, each with the position that the index must reach first."""
+    """Reads in the order in which they came, each with the position that the index must reach first.
+
+    Attributes:
+        ahead: reads that wait for the journal before.
+    """
 
     def __init__(self, reads: Reads) -> None:
+        self.ahead = ReadsAwaitingJournal()
         self._reads = reads
         self._waiting: deque[ReadRequest] = deque()
 

@@ -14,12 +14,12 @@ from perstack_stored.model import deletions
 from perstack_stored.observe import log
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
-from perstack_stored.protocol.limits import CURSORS_LISTED_MAX
+from perstack_stored.protocol.limits import AT_LEAST_SECONDS, CURSORS_LISTED_MAX
 from perstack_stored.protocol.messages import Envelope
 from perstack_stored.protocol.multipart import MultipartAssembler
-from perstack_stored.read.arguments import ARGUMENTS, check_arguments, check_as_of, check_history
+from perstack_stored.read.arguments import ARGUMENTS, at_least, check_arguments, check_as_of, check_history
 from perstack_stored.read.requests import ReadRequest
-from perstack_stored.read.waiting import ReadsAwaitingIndex
+from perstack_stored.read.waiting import ReadAhead, ReadsAwaitingIndex
 from perstack_stored.read.window_reader import RECORDS_MAX as NEAR_THE_END_RECORDS
 from perstack_stored.store.cursor_requests import cursor_request
 from perstack_stored.store.group_commit import GroupCommit, HeldRead
@@ -171,31 +171,40 @@ class RequestDispatcher:
         assert header.id is not None
         arguments = check_arguments(header.op, frames.decode_arguments(body))
         since = time.monotonic()
-        if header.op == "readPart" or not self._hold(
-            envelope, header, since, lambda: self._start_read(envelope, header, arguments, since)
-        ):
+        if header.op == "readPart":
             self._start_read(envelope, header, arguments, since)
+        else:
+            self._hold(envelope, header, since, lambda: self._start_read(envelope, header, arguments, since))
 
     def _hold(
         self, envelope: Envelope, header: RequestHeader, since: float, start: Callable[[], None]
-    ) -> bool:
-        """Whether a request waits for what other daemons have stored; `start` is called after that."""
-        if not self._group_commit.holds:
-            return False
+    ) -> None:
+        """Start a request once this daemon has what its client has seen, and what others have stored."""
+        position = at_least(header)
+        if position <= self._journal.mark.position and not self._group_commit.holds:
+            start()
+            return
         assert header.id is not None
         client = self._peers.client(envelope[0])
         deadline = _deadline(header, since)
 
         def go_on() -> None:
             try:
-                start()
+                if position > self._journal.mark.position:
+                    self._waiting.ahead.add(ahead)
+                else:
+                    start()
             except Refusal as refusal:
                 self.refuse(envelope, header.id, refusal, header.op)
             except Exception:  # noqa: BLE001 - as in `dispatch`
                 self._fail(envelope, header.id, header.op)
 
-        self._group_commit.hold(HeldRead(envelope, header.id, header.op, client, deadline, go_on))
-        return True
+        until = since + AT_LEAST_SECONDS if deadline is None else deadline
+        ahead = ReadAhead(position, envelope, header.id, header.op, client, until, go_on)
+        if self._group_commit.holds:
+            self._group_commit.hold(HeldRead(envelope, header.id, header.op, client, deadline, go_on))
+        else:
+            go_on()
 
     def _start_read(
         self, envelope: Envelope, header: RequestHeader, arguments: dict[str, Any], now: float
@@ -242,8 +251,7 @@ class RequestDispatcher:
         assert header.id is not None
         arguments = check_arguments(header.op, frames.decode_arguments(body))
         since = time.monotonic()
-        if not self._hold(envelope, header, since, lambda: self._admit_cursor(envelope, header, arguments)):
-            self._admit_cursor(envelope, header, arguments)
+        self._hold(envelope, header, since, lambda: self._admit_cursor(envelope, header, arguments))
 
     def _admit_cursor(self, envelope: Envelope, header: RequestHeader, arguments: dict[str, Any]) -> None:
         assert header.id is not None

@@ -149,7 +149,8 @@ class Server:
             self._send_read_answers()
             time.sleep(0.001)
         stopping = Refusal(ErrorCode.STOPPING, "the daemon is stopping")
-        for request in (*self._group_commit, *self._waiting, *self._reads.long_polls.release()):
+        waiting = (*self._waiting.ahead, *self._waiting, *self._reads.long_polls.release())
+        for request in (*self._group_commit, *waiting):
             self._dispatcher.refuse(request.envelope, request.id, stopping, request.op)
         self._group_commit.stop()
         self._endpoints.flush()
@@ -175,6 +176,8 @@ class Server:
         if self._reads.answered:
             self._send_read_answers()
         now = time.monotonic()
+        if self._waiting.ahead:
+            self._release_ahead(now)
         pause = _READS_WAIT_SECONDS if self._waiting else _HOUSEKEEPING_SECONDS
         if now - self._housekept < pause and not self._reloading:
             return
@@ -237,6 +240,13 @@ class Server:
             late = Refusal(ErrorCode.DEADLINE, "the index did not reach the needed position in time")
             for request in self._waiting.take_expired(now):
                 self._dispatcher.refuse(request.envelope, request.id, late, request.op)
+
+    def _release_ahead(self, now: float) -> None:
+        """Start the reads whose position has come, and refuse those that waited too long for it."""
+        self._waiting.ahead.release(self._journal.mark.position)
+        late = Refusal(ErrorCode.DEADLINE, "this daemon has not come to the position of atLeast in time")
+        for read in self._waiting.ahead.take_expired(now):
+            self._dispatcher.refuse(read.envelope, read.id, late, read.op)
 
     # --- read from other threads -------------------------------------------------------------------
 

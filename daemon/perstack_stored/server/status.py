@@ -43,6 +43,7 @@ class StatusReporter:
         self._copying = parts.copying
         self._retention = parts.retention
         self._index, self._tree = parts.projections
+        self._shared = {} if parts.replication is None else {"replicated": True}
         # A replicated journal judges no expectations yet.
         self._left_out = frozenset[str]() if parts.replication is None else frozenset({"expect"})
         self._started = time.monotonic()
@@ -60,6 +61,7 @@ class StatusReporter:
             "base": self._base,
             "store": self._journal.store.hex(),
             **({} if epoch is None else {"epoch": epoch}),
+            **self._shared,
             "access": access,
             "mayDelete": may_delete,
             "features": [name for name in FEATURES if name not in self._left_out],
@@ -116,7 +118,7 @@ class StatusReporter:
             "held": {"requests": len(self._group_commit), "bytes": self._group_commit.bytes},
             "partsBytes": self._multipart.bytes,
             "reads": {
-                "waiting": len(self._waiting),
+                "waiting": len(self._waiting) + len(self._waiting.ahead),
                 "pending": reads.pending,
                 "following": len(reads.long_polls),
                 "answered": sum(sum(counter.outcomes.copy().values()) for counter in reads.counters),

@@ -110,6 +110,7 @@ def test_a_larger_header_is_refused(frame: bytes) -> None:
         (b'{"v":1,"id":1,"op":"x","items":[["a","b"]]}', "BAD_REQUEST", "items"),
         (b'{"v":1,"id":1,"op":"x","items":[["a",1,2]]}', "BAD_REQUEST", "items"),
         (b'{"v":1,"id":1,"op":"x","timeoutMs":"5"}', "BAD_REQUEST", "timeoutMs"),
+        (b'{"v":1,"id":1,"op":"x","atLeast":1.5}', "BAD_REQUEST", "atLeast"),
     ],
 )
 def test_a_wrong_header_is_refused_by_name(head: bytes, code: str, field: str | None) -> None:

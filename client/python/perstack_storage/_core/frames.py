@@ -79,12 +79,19 @@ def retry_after_s(error: dict[str, Any]) -> float:
 
 
 def request(
-    op: str, request_id: int, body: bytes = b"", *, timeout_ms: int | None = None, session: str | None = None
+    op: str,
+    request_id: int,
+    body: bytes = b"",
+    *,
+    timeout_ms: int | None = None,
+    session: str | None = None,
+    at_least: int | None = None,
 ) -> bytes:
     """Returns the frame of a request that stores nothing."""
     timeout = "" if timeout_ms is None else f',"timeoutMs":{timeout_ms}'
     named = "" if session is None else f',"session":"{session}"'
-    return f'{{"v":{VERSION},"op":"{op}","id":{request_id}{named}{timeout}}}\n'.encode() + body
+    least = "" if at_least is None else f',"atLeast":{at_least}'
+    return f'{{"v":{VERSION},"op":"{op}","id":{request_id}{named}{timeout}{least}}}\n'.encode() + body
 
 
 StoreNumber = tuple[str, int, int]

@@ -97,11 +97,12 @@ export function request(
   op: string,
   id: number,
   body: string,
-  options: { timeoutMs?: number | undefined; session?: string | undefined } = {},
+  options: { timeoutMs?: number | undefined; session?: string | undefined; atLeast?: number | undefined } = {},
 ): Buffer {
   const session = options.session === undefined ? "" : `,"session":"${options.session}"`
   const timeout = options.timeoutMs === undefined ? "" : `,"timeoutMs":${options.timeoutMs}`
-  return Buffer.from(`{"v":${VERSION},"op":"${op}","id":${id}${session}${timeout}}\n${body}`)
+  const least = options.atLeast === undefined ? "" : `,"atLeast":${options.atLeast}`
+  return Buffer.from(`{"v":${VERSION},"op":"${op}","id":${id}${session}${timeout}${least}}\n${body}`)
 }
 
 /** Which session a store belongs to, its number, and up to which number all are settled. */
