@@ -170,6 +170,7 @@ DRIVERS: dict[str, type[Driver]] = {
     "perstack-asyncio": PerstackAsyncio,
     "sqlite": Sqlite,
     "redis": Redis,
+    "valkey": Redis,
     "postgres": Postgres,
     "nats": Nats,
 }

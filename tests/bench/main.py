@@ -18,7 +18,7 @@ from tests.bench.targets import judged
 CORE = ("perstack", "direct", "direct-timed", "direct-sync")
 LIMITS = ("limit-sync", "limit-echo")
 CLIENTS = ("perstack-asyncio", "perstack-node")
-STORES = ("sqlite", "redis", "postgres", "nats")
+STORES = ("sqlite", "redis", "valkey", "postgres", "nats")
 ALL = (*CORE, *CLIENTS, *STORES, *LIMITS)
 PARTS = "abedfgco"
 

@@ -4,7 +4,7 @@ from tests.bench.contenders.base import Contender
 from tests.bench.contenders.direct import Direct, DirectTimed, Files
 from tests.bench.contenders.limits import Limit
 from tests.bench.contenders.perstack import Perstack
-from tests.bench.contenders.servers import Nats, Postgres, Redis
+from tests.bench.contenders.servers import Nats, Postgres, Redis, Valkey
 from tests.bench.contenders.sqlite import Sqlite
 
 CONTENDERS: dict[str, Contender] = {
@@ -18,6 +18,7 @@ CONTENDERS: dict[str, Contender] = {
         DirectTimed("direct-timed", "plain"),
         Sqlite(),
         Redis(),
+        Valkey(),
         Postgres(),
         Nats(),
         Limit("limit-sync", sync=True),

@@ -1,4 +1,4 @@
-"""Redis, PostgreSQL and NATS, as Debian packages them, on a folder and a socket of their own."""
+"""Redis, Valkey, PostgreSQL and NATS, on a folder and a socket of their own."""
 
 import asyncio
 import importlib
@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,8 @@ class Process(Server):
 class Redis(Process):
     """Streams in an append-only file."""
 
-    name = program = package = "redis"
-    debian = "redis-server"
-
-    def path(self) -> str | None:
-        return shutil.which("redis-server")
+    name = package = "redis"
+    program = debian = "redis-server"
 
     def sync_mode(self) -> str:
         return "appendonly yes, appendfsync always: fdatasync before each answer"
@@ -93,8 +91,21 @@ class Redis(Process):
         self._sockets.cleanup()
 
 
+class Valkey(Redis):
+    """The same by its fork, which speaks the same protocol."""
+
+    name = "valkey"
+    program = debian = "valkey-server"
+
+
 class Postgres(Process):
-    """A cluster of its own with its defaults; run as user postgres where this is root."""
+    """A cluster of its own; run as user postgres where this is root.
+
+    Memory and room for the WAL are what PostgreSQL's documentation advises for a machine of its own; so
+    no checkpoint falls into a round because of the defaults, which are for a small machine.
+    """
+
+    tuning = ("shared_buffers=1GB", "max_wal_size=4GB", "checkpoint_timeout=15min", "wal_buffers=16MB")
 
     name = "postgres"
     program = debian = "postgresql"
@@ -121,7 +132,8 @@ class Postgres(Process):
             stdout=subprocess.DEVNULL,
             cwd="/",
         )
-        options = ("-c", "listen_addresses=", "-c", "max_connections=200", "-c", "synchronous_commit=on")
+        settings = ("listen_addresses=", "max_connections=200", "synchronous_commit=on", *self.tuning)
+        options = [word for setting in settings for word in ("-c", setting)]
         self.run(
             folder,
             *self._as_postgres(str(self.path()), "-D", str(data), "-k", self._sockets.name, *options),
@@ -157,6 +169,10 @@ class Nats(Process):
 
     name = package = "nats"
     program = debian = "nats-server"
+
+    def path(self) -> str | None:
+        # The package index has a newer one than Debian, which can't sync before it answers.
+        return shutil.which(self.program, path=str(Path(sys.executable).parent)) or super().path()
 
     def _can_sync(self) -> bool:
         found = re.search(r"v(\d+)\.(\d+)", self.version())
