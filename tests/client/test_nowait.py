@@ -58,7 +58,7 @@ def test_without_a_daemon_the_future_fails_in_time(endpoint: str) -> None:
     with Client(endpoint, timeout_s=0.2, on_error=errors.append) as client:
         start = time.monotonic()
         assert isinstance(client.store_event_nowait(anything({})).exception(5), DaemonUnavailable)
-        assert 0.15 < time.monotonic() - start < 2
+        assert 0.15 < time.monotonic() - start < 5
     assert len(errors) == 1
 
 

@@ -153,7 +153,7 @@ def test_a_session_that_floods_gets_no_hole(tmp_path: Path) -> None:
                     assert other.ask("getEventsByRun", {"jobId": "j1", "runId": "r1"}).value
                     for _ in range(20):
                         assert other.ask("readAll", {"limit": 5}).header["ok"]
-                assert all(seconds < 1 for seconds in pings.seconds)
+                assert all(seconds < 5 for seconds in pings.seconds)
             finally:
                 os.kill(tree, signal.SIGCONT)
             eventually(lambda: _take(flood, codes).total() == len(bodies), "each is answered", 30)

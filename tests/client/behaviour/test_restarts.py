@@ -137,7 +137,7 @@ def test_a_pipeline_without_a_daemon_ends_in_time(
     with pytest.raises((DaemonUnavailable, OutcomeUnknown)):  # noqa: PT012 - in which call is all the same
         for number in range(5000):
             pipeline.store_event(event(job_id, number))
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     assert set(pipeline.positions) == {None}
     daemon.start()
     later = open_python_client(daemon)

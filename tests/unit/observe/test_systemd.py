@@ -125,7 +125,7 @@ def test_a_manager_that_does_not_read_holds_up_no_turn(address: str, manager: Ma
     started = time.monotonic()
     for turn in range(5000):
         notifier.beat(1000.0 + turn, lambda: "well")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert len(manager.heard()) < 5000
 
 
