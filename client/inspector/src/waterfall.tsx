@@ -4,9 +4,10 @@ import type { JSX } from "preact"
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks"
 import { path } from "./data"
 import { clock, line, span } from "./format"
-import type { Bar, Job, Mark, Run } from "./model"
+import type { Job } from "./model"
 import { Link, Name, Status, useWidth } from "./parts"
 import { go } from "./router"
+import type { Bar, Mark, Run } from "./shapes"
 
 const LANE = 34
 const AXIS = 26
