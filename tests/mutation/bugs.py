@@ -198,7 +198,7 @@ _BUGS = (
     ),
     _Bug(
         "a replayed deletion removes files of later records",
-        "tree/writer.py",
+        "tree/deleted_files.py",
         "if last > position}",
         "if False}",
     ),
@@ -433,8 +433,8 @@ _BUGS = (
     _Bug(
         "a torn file stays, because it is left out now",
         "tree/writer.py",
-        "if is_left_out and position > self.replay_until:",
-        "if is_left_out:",
+        "if not write.is_left_out or position <= self.replay_until:",
+        "if not write.is_left_out:",
     ),
     _Bug(
         "the record of what is left out goes by what was written, not by what is synced",

@@ -221,9 +221,9 @@ def _make_tree(
         tree = TreeWriter(base, database, reader, store, options, step.status)
         tree.names_records = step.names_records
         if step.blocked:
-            blocked.save(files, stored, store, tuple(tree.passed_over.values()))
+            blocked.save(files, stored, store, tuple(tree.passed_over.records.values()))
         could_not = _rebuild_tree(tree, reader, mark)
-        passed_over = sorted(tree.passed_over.values(), key=lambda one: one.position)
+        passed_over = sorted(tree.passed_over.records.values(), key=lambda one: one.position)
         if passed_over or listed.records:
             blocked.save(files, stored, store, tuple(passed_over))
     return Written(could_not, passed_over)

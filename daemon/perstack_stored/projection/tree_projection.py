@@ -73,7 +73,7 @@ class TreeProjection:
     def blocked(self) -> int:
         """Count of files that can't be written."""
         helped = 0 if self._helper is None else self._helper.blocked
-        return self._tree.blocked + helped + len(self._tree.passed_over)
+        return self._tree.blocked + helped + len(self._tree.passed_over.records)
 
     def pending(self) -> Pending:
         """None: the index knows them."""

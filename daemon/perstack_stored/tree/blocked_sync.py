@@ -46,7 +46,7 @@ class BlockedRecords:
         if not listed.is_current:
             self._retry_blocked(mark)
         if not listed.is_current or self._reported - {one.position for one in listed.records}:
-            tree.passed_over_changed = True
+            tree.passed_over.changed = True
         self.keep()
 
     def _retry_blocked(self, mark: LogPosition) -> None:
@@ -57,7 +57,7 @@ class BlockedRecords:
                 continue
             _log.info("record_taken_up_again", position=one.position, kind=one.kind, file=one.file)
             if one.position > tree.position:
-                del tree.passed_over[one.position]  # it is written in its turn
+                del tree.passed_over.records[one.position]  # it is written in its turn
             else:
                 tree.retry_blocked(one.position, mark)
         tree.sync_files()
@@ -68,6 +68,6 @@ class BlockedRecords:
         Raises:
             OSError: it can't be written.
         """
-        if self._tree.passed_over_changed:
-            self._save(tuple(self._tree.passed_over.values()))
-            self._tree.passed_over_changed = False
+        if self._tree.passed_over.changed:
+            self._save(tuple(self._tree.passed_over.records.values()))
+            self._tree.passed_over.changed = False

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 SETTING_NAME = "run-setting.json"
 
+File = tuple[tuple[str, ...], str]
+"""Folders and name."""
+
 
 class Write(NamedTuple):
     """A file of the tree to write: path, content, and the record that it comes from."""
@@ -55,3 +58,28 @@ def divided(writes: list[Write]) -> tuple[list[Write], list[Write]]:
         [write for write in writes if write.folders[1] not in helped],
         [write for write in writes if write.folders[1] in helped],
     )
+
+
+def folded(writes: list[Write], replayed: dict[File, int], exists: Callable[[Write], bool]) -> list[Write]:
+    """Drop the writes that a later one replaces; the first write of a file gives the order.
+
+    Args:
+        writes: in the order of their records.
+        replayed: during a replay, positions of the newest writes of files.
+        exists: whether the file of a write is there.
+    """
+    replacing = [write for write in writes if write.replaces]
+    newest = {(write.folders, write.name): write.position for write in replacing}
+    if len(newest) == len(replacing) and not replayed:
+        return writes
+    newest |= {key: replayed[key] for key in newest if replayed.get(key, 0) > newest[key]}
+    wanted = []
+    seen: set[File] = set()
+    for write in writes:
+        key = (write.folders, write.name)
+        if write.replaces and newest[key] != write.position:
+            if key in seen or exists(write):
+                continue
+            seen.add(key)
+        wanted.append(write)
+    return wanted

@@ -138,13 +138,12 @@ def test_a_repeat_of_an_event_that_is_damaged_is_kept_as_another(base: Base) -> 
 
 def test_a_setting_that_does_not_match_is_not_written_to_the_tree(base: Base) -> None:
     """Neither what a changed row names, nor what has changed in the journal."""
-    tree = base.open_tree()
-    write = tree._setting
-    assert write("job-1", "run-1", 1) is not None
+    setting_of = base.open_tree()._records.setting
+    assert setting_of("job-1", "run-1", 1) is not None
     change(base, "UPDATE setting SET offset = offset + 8")
     with pytest.raises(IndexUnusableError):
-        write("job-1", "run-1", 1)
+        setting_of("job-1", "run-1", 1)
     change(base, "UPDATE setting SET offset = offset - 8")
     flip(base, dumps(setting()))
     with pytest.raises(DamageError, match="checksum"):
-        write("job-1", "run-1", 1)
+        setting_of("job-1", "run-1", 1)

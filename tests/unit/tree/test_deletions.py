@@ -246,7 +246,7 @@ def test_a_replay_keeps_the_files_of_later_records(base: Base) -> None:
     tree = base.open_tree()
     place = base.reader.seek(tree.position, base.index.place)
     entries = list(base.reader.entries(place, base.index.place))
-    tree._remove_deleted(entries)
+    tree._deleted.remove(entries, tree.position, is_named=False)
     assert base.files() == wanted
     tree.apply([entry for entry in entries if entry.header.position <= later])
     assert base.files() == wanted
