@@ -22,6 +22,7 @@ from tests.offline.bases import (
     one_of_each,
     run,
     segments,
+    setting,
     store,
 )
 from tests.offline.test_check import flip
@@ -124,8 +125,51 @@ def test_a_restore_from_before_deletes_it_again(tmp_path: Path) -> None:
     assert Checked(tmp_path / "with").names == set()
 
 
+def test_a_restore_from_before_redacts_it_again(tmp_path: Path) -> None:
+    """Secrets don't come back; a setting that the backup lacks does not come with its redaction."""
+    base, saved, listed = tmp_path / "base", tmp_path / "saved", tmp_path / "list"
+
+    def with_key(run_id: str, key: str, pad: str = "") -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(setting(jobId="j1", runId=run_id)[1])
+        return {**value, "providerConfig": {"apiKey": key}, "query": f"word-of-{run_id}", "pad": pad}
+
+    large = "x" * (3 << 19)  # an entry that is read in pieces
+    settings = (with_key("a", "sk-first", large), with_key("b", "sk-first"), with_key("gone", "sk-first"))
+    make_base(base, [job("j1"), *(as_call("storeRunSetting", one) for one in settings)])
+    assert run("backup", base, str(saved)).returncode == 0
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon:
+        with Client(daemon.endpoint) as client:
+            client.redact_run_setting(with_key("a", "sk-between"))
+            client.redact_run_setting(with_key("a", "sk-left"))
+            client.redact_run_setting(with_key("gone", "sk-gone"))
+            client.delete_run("j1", "gone")
+            client.store_run_setting(with_key("late", "sk-late"))
+            client.redact_run_setting(with_key("late", "sk-late-too"))
+        assert daemon.stop() == 0
+    masked = run("dump", base, "--deletions").stdout
+    assert ("sk-" in masked, len(masked.splitlines())) == (False, 3)
+    listed.write_text(run("dump", base, "--deletions", "--show-secrets").stdout)
+    assert [json.loads(line)["runId"] for line in listed.read_text().splitlines()] == ["a", "gone", "late"]
+    new = tmp_path / "new"
+    done = commands.run("restore", "--base-path", str(new), "--deletions", str(listed), str(saved))
+    assert done.returncode == 0, done.stderr
+    with running_daemon(new, *SMALL_SEGMENTS) as daemon, Client(daemon.endpoint) as client:
+        found = {one["runId"]: one["providerConfig"]["apiKey"] for one in client.get_all_runs()}
+        assert found == {"a": "sk-left", "b": "sk-first"}
+        assert daemon.stop() == 0
+    assert Checked(new).names == set()
+
+
 @pytest.mark.parametrize(
-    "line", ["nonsense", "[]", '{"jobId":"j"}', '{"position":0,"jobId":"j"}', '{"position":1,"jobId":"../j"}']
+    "line",
+    [
+        "nonsense",
+        "[]",
+        '{"jobId":"j"}',
+        '{"position":0,"jobId":"j"}',
+        '{"position":1,"jobId":"../j"}',
+        '{"position":1,"jobId":"j","runId":"r","setting":{}}',
+    ],
 )
 def test_a_wrong_list_restores_nothing(base: Path, tmp_path: Path, line: str) -> None:
     """It names the line."""

@@ -100,7 +100,7 @@ def restore(
     can be run again.
 
     With --deletions, a list that `dump --deletions` wrote, what was deleted after the backup is deleted in
-    the new base too, before there is one. Without it, it comes back.
+    the new base too, and what was redacted is redacted, before there is one. Without it, it comes back.
 
     With --job the base may hold records already, and must not be served. What it lacks of the job is stored
     again, as new records: job, checkpoints, run settings and events, as they were at the end of the backup,

@@ -269,7 +269,9 @@ def tree(sources: Sources, *, job: str) -> None:
 @click.option(
     "--show-secrets", is_flag=True, help="Don't hide keys, tokens, headers and env in run settings."
 )
-@click.option("--deletions", is_flag=True, help="Only what was deleted: the list for `restore --deletions`.")
+@click.option(
+    "--deletions", is_flag=True, help="Only what was deleted or redacted: the list for `restore --deletions`."
+)
 def dump(
     sources: Sources,
     after: int,

@@ -47,9 +47,9 @@ def _lines(base: DataDir, reader: JournalReader, wanted: Wanted) -> Iterator[byt
     deleted = deletions_in(reader, until)
     if wanted.only_deletions:
         chosen = [
-            one for one in deleted.listed if one[0] > wanted.after and wanted.job in {None, one[2].jobId}
+            one for one in deleted.in_force() if one[0] > wanted.after and wanted.job in {None, one[2].jobId}
         ]
-        yield from (line_of(*one) for one in chosen[: wanted.limit])
+        yield from (line_of(*one, show_secrets=wanted.show_secrets) for one in chosen[: wanted.limit])
         if damage is not None:
             raise damage
         return

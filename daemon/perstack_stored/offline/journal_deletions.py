@@ -8,7 +8,7 @@ from perstack_stored.model.kinds import Kind
 
 
 class JournalDeletions:
-    """Deletions with their positions. False if there are none."""
+    """Deletions and redactions with their positions. False if there are none."""
 
     def __init__(self) -> None:
         self._newest: dict[tuple[str, str | None], int] = {}
@@ -29,11 +29,18 @@ class JournalDeletions:
 
     def note(self, position: int, time_ms: int, deletion: Deletion) -> None:
         """Note a deletion."""
-        if deletion.is_redaction:
-            self._redacted[deletion.jobId, deletion.runId] = position
-            return
-        self._newest[deletion.jobId, deletion.runId] = position
+        of_kind = self._redacted if deletion.is_redaction else self._newest
+        of_kind[deletion.jobId, deletion.runId] = position
         self.listed.append((position, time_ms, deletion))
+
+    def in_force(self) -> list[tuple[int, int, Deletion]]:
+        """What was deleted, without the redactions that a later deletion or redaction has removed."""
+        return [
+            one
+            for one in self.listed
+            if not one[2].is_redaction
+            or not self.has(one[0], one[2].jobId, one[2].runId or "", is_setting=True)
+        ]
 
     def has(self, position: int, job: str, run: str, *, is_setting: bool = False) -> bool:
         """Whether a record of a job, and of a run if it has one, was removed; a redaction is a setting."""
