@@ -144,7 +144,7 @@ _BUGS = (
     ),
     _Bug(
         "a settled store is called a conflict",
-        "store/commit.py",
+        "store/answers.py",
         "if seq > plan.session.forgotten else None",
         "if True else None",
     ),

@@ -21,8 +21,9 @@ from perstack_stored.model import deletions, value_check, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.owners import Owner
 from perstack_stored.protocol.messages import Envelope, Reply
-from perstack_stored.store.commit import Committer, Plan
+from perstack_stored.store.commit import Committer
 from perstack_stored.store.cursor_requests import CursorChanges, CursorRequest
+from perstack_stored.store.plan import Plan
 from perstack_stored.store.requests import StoreRequest
 
 from .message import CURSOR, REFUSED, LoggedRequest, Message
@@ -101,7 +102,7 @@ class LogCommitter(Committer):
         self._replicated.applied()
         for i, plan in plans:
             if i in own:
-                applied.replies.append((plan.request.envelope, self._answer(plan, firsts)))
+                applied.replies.append((plan.request.envelope, self.answers.to(plan, firsts)))
         return applied
 
     def _plan_all(
@@ -119,7 +120,7 @@ class LogCommitter(Committer):
                     answer = cursors.plan(_cursor(request, mine))
                     if mine is not None:
                         replies.append((mine.envelope, answer))
-                        self.counter.note(mine.op)
+                        self.answers.counter.note(mine.op)
                 else:
                     plans.append((i, self._plan(_request(request, mine), appends, now_ms, 0.0)))
             except Refusal as refusal:
@@ -128,7 +129,7 @@ class LogCommitter(Committer):
                 if refusal.code is ErrorCode.SEQUENCE_GAP:
                     gaps[i] = refusal.alone()
                 else:
-                    replies.append((mine.envelope, self.refuse(mine.id, refusal, mine.op)))
+                    replies.append((mine.envelope, self.answers.refuse(mine.id, refusal, mine.op)))
         return plans, Applied(replies, gaps)
 
     def _place_after(self, sequence: int, crc: int, position: int) -> LogPlace:

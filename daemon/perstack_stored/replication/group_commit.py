@@ -283,7 +283,7 @@ class ReplicatedGroupCommit(GroupCommit):
         gaps = self._pipeline.settle(message.number, applied.gaps, now)
         for index, refusal in gaps.items():
             mine = own[index]
-            replies.append((mine.envelope, self.committer.refuse(mine.id, refusal, mine.op)))
+            replies.append((mine.envelope, self.committer.answers.refuse(mine.id, refusal, mine.op)))
         if flying.reads:
             self._released.append((self._journal.written, flying.reads))
             flying.reads = []

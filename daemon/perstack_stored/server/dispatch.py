@@ -137,7 +137,7 @@ class RequestDispatcher:
             who = peer.as_log_fields() if peer else {}
             _log.debug("refused", op=op, request=id, code=refusal.code.value, field=refusal.field, **who)
         self._endpoints.send(
-            envelope, self._committer.refuse(id, refusal, op if op in frames.OPERATIONS else "?")
+            envelope, self._committer.answers.refuse(id, refusal, op if op in frames.OPERATIONS else "?")
         )
 
     def _store(self, envelope: Envelope, header: RequestHeader, body: bytes) -> None:
@@ -277,7 +277,7 @@ class RequestDispatcher:
             for name, cursor in found[:limit]
         ]
         following = items[-1]["name"] if len(found) > limit else None
-        self._committer.counter.note(header.op)
+        self._committer.answers.counter.note(header.op)
         frame = frames.read_answer(header.id, frames.encode(items), position=position, next=following)
         self._endpoints.send(envelope, frame)
 
@@ -301,7 +301,7 @@ class RequestDispatcher:
             body = frames.encode(self._status.stats())
         else:
             raise Refusal(ErrorCode.UNKNOWN_OPERATION, "there is no such operation", "op")
-        self._committer.counter.note(header.op)
+        self._committer.answers.counter.note(header.op)
         frame = frames.read_answer(header.id, body, position=self._journal.mark.position)
         self._endpoints.send(envelope, frame)
 

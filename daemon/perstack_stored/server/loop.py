@@ -257,7 +257,7 @@ class Server:
             store=self._journal.store.hex(),
             loop=self.counters,
             stats=self.stats,
-            requests=[self._group_commit.committer.counter, *self._reads.counters],
+            requests=[self._group_commit.committer.answers.counter, *self._reads.counters],
             projections=self._projections.both,
             connections=self._endpoints.connections,
             operations=OPERATIONS,

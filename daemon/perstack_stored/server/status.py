@@ -103,7 +103,7 @@ class StatusReporter:
             },
             "messages": loop.messages,
             "stored": {frames.STORE_OPS[kind]: committer.stored.get(kind, 0) for kind in frames.STORE_OPS},
-            "repeated": committer.repeated,
+            "repeated": committer.answers.repeated,
             "deletions": {
                 "stored": committer.stored.get(Kind.DELETION, 0),
                 "guards": len(committer.guards),
@@ -167,7 +167,7 @@ class StatusReporter:
 
     def refused(self) -> dict[str, int]:
         """Count errors by code: stores, items of batches, and reads. May be called from another thread."""
-        counts = Counter({str(code): count for code, count in self._committer.refused.copy().items()})
+        counts = Counter({str(code): count for code, count in self._committer.answers.refused.copy().items()})
         return dict(counts + Counter(self._reads.refused()))
 
     def line(self) -> str:

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
@@ -15,36 +14,15 @@ from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import deletions, value_check, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.owners import Owner
-from perstack_stored.observe.counters import RequestCounter
-from perstack_stored.protocol import frames
 from perstack_stored.protocol.messages import Reply
 
+from .answers import Answers
 from .cursor_requests import CursorChanges, CursorOwners, CursorRequest
 from .fences import Fences
+from .plan import Group, Plan
 from .requests import Payload, StoreRequest
 
 _DELETION = int(Kind.DELETION)
-
-# Errors that say nothing of a value. What is wrong with a value is named first: a retry has the same answer.
-_OF_THE_STATE = {ErrorCode.CONFLICT: 1, ErrorCode.SEQUENCE_OLD: 2}
-
-
-class _Group(NamedTuple):
-    """Items of a request that became one entry: `first` and the following ones, in append number `append`."""
-
-    append: int
-    first: int
-
-
-class Plan(NamedTuple):
-    """A request that was admitted, and what becomes of its items."""
-
-    request: StoreRequest
-    session: Session | None
-    last_before: int
-    repeats: int  # items at the front that were seen before (deduplication)
-    refusals: dict[int, Refusal]
-    groups: list[_Group]
 
 
 class Committer:
@@ -56,10 +34,8 @@ class Committer:
         self.guards = sessions.guards
         self._quiet: set[str] = set()  # jobs that are watched, and of which nothing came since
         self.stored: Counter[int] = Counter()  # records by kind
-        self.repeated = 0
-        self.refused: Counter[str] = Counter()  # by code
-        self.counter = RequestCounter()
         self.fences = Fences(journal)
+        self.answers = Answers(journal, self.fences, self._check)
         self._check_value: Callable[[int, Payload], object] = value_check.check
         self._cursor_owners = CursorOwners()
         self._planned = 0  # while the fences are active: the position of the last record planned
@@ -82,26 +58,26 @@ class Committer:
             try:
                 plans.append(self._plan(request, appends, now_ms, now))
             except Refusal as refusal:
-                replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
+                replies.append((request.envelope, self.answers.refuse(request.id, refusal, request.op)))
         cursors = CursorChanges(self._sessions.cursors, now_ms, self._cursor_owners)
         done = self._plan_cursors(cursor_requests, cursors, replies)
         try:
             firsts = self.journal.write(appends, cursors.encoded()) if appends or cursors.changes else []
         except StorageFullError as error:
             full = Refusal(ErrorCode.STORAGE_FULL, str(error))
-            replies += [(one.envelope, self.refuse(one.id, full, one.op)) for one, _ in done]
+            replies += [(one.envelope, self.answers.refuse(one.id, full, one.op)) for one, _ in done]
             return replies + self._undo(plans, str(error))
         cursors.written()
         self.guards.written()
         for one, answer in done:
-            self.counter.note(one.op)
+            self.answers.counter.note(one.op)
             replies.append((one.envelope, answer))
         for (key, seq, records, _, _), first in zip(appends, firsts, strict=True):
             if seq:
                 self._sessions.stored(key, seq, first, len(records))
             for kind, _, _ in records:
                 self.stored[kind] += 1
-        replies.extend([(plan.request.envelope, self._answer(plan, firsts)) for plan in plans])
+        replies.extend([(plan.request.envelope, self.answers.to(plan, firsts)) for plan in plans])
         return replies
 
     def _plan_cursors(
@@ -113,14 +89,8 @@ class Committer:
             try:
                 done.append((request, cursors.plan(request)))
             except Refusal as refusal:
-                replies.append((request.envelope, self.refuse(request.id, refusal, request.op)))
+                replies.append((request.envelope, self.answers.refuse(request.id, refusal, request.op)))
         return done
-
-    def refuse(self, id: int | None, refusal: Refusal, op: str) -> bytes:
-        """Return the answer to a request that is refused as a whole, and count it."""
-        self.refused[refusal.code] += 1
-        self.counter.note(op, refusal.code.value)
-        return frames.error_answer(id, refusal)
 
     def _plan(self, request: StoreRequest, appends: list[Append], now_ms: int, now: float) -> Plan:
         if request.expect is not None:
@@ -136,7 +106,7 @@ class Committer:
         noting = self.fences.active
         is_plain = self._is_plain(request) and not noting
         refusals: dict[int, Refusal] = {}
-        groups: list[_Group] = []
+        groups: list[Group] = []
         records: list[Record] = []
         owners: dict[int, Owner] = {}
         check = self._check_value
@@ -155,7 +125,7 @@ class Committer:
                 records = []  # the numbers of an entry have no gap
                 continue
             if not records:
-                groups.append(_Group(len(appends), i))
+                groups.append(Group(len(appends), i))
                 flags = ATOMIC if request.atomic else 0
                 appends.append(Append(key, request.seq + i if request.key else 0, records, flags))
             records.append(Record(kind, 0, payload))
@@ -288,7 +258,8 @@ class Committer:
         self._take_back(plans)
         refusal = Refusal(ErrorCode.STORAGE_FULL, reason)
         return [
-            (plan.request.envelope, self.refuse(plan.request.id, refusal, plan.request.op)) for plan in plans
+            (plan.request.envelope, self.answers.refuse(plan.request.id, refusal, plan.request.op))
+            for plan in plans
         ]
 
     def _take_back(self, plans: list[Plan]) -> None:
@@ -298,83 +269,3 @@ class Committer:
             if plan.session is not None:
                 plan.session.last = plan.last_before
         self.guards.take_back()
-
-    def _answer(self, plan: Plan, firsts: list[int]) -> bytes:
-        request = plan.request
-        if not plan.repeats and not plan.refusals:
-            first = firsts[plan.groups[0].append]
-            self.counter.note(request.op)
-            if request.is_batch:
-                return frames.batch_answer(request.id, first, len(request.items))
-            return frames.stored_answer(request.id, first)
-        if request.atomic:
-            return self._atomic_answer(plan)
-        results = self._results(plan, firsts)
-        if request.is_batch:
-            self.counter.note(frames.BATCH_OP)
-            return frames.results_answer(
-                request.id, [r.as_dict() if isinstance(r, Refusal) else r for r in results]
-            )
-        (result,) = results
-        if isinstance(result, Refusal):
-            self.counter.note(request.op, result.code.value)
-            return frames.error_answer(request.id, result)
-        self.counter.note(request.op)
-        return frames.stored_answer(request.id, result)
-
-    def _atomic_answer(self, plan: Plan) -> bytes:
-        """Answer to an atomic batch that is refused, or was seen before: as a whole."""
-        request, refusals = plan.request, plan.refusals
-        if not refusals:
-            results = [self._repeated(plan, i) for i in range(plan.repeats)]
-            refusals = {i: result for i, result in enumerate(results) if isinstance(result, Refusal)}
-            positions = [result for result in results if isinstance(result, int)]
-            if not refusals:
-                self.counter.note(request.op)
-                if positions == list(range(positions[0], positions[0] + len(positions))):
-                    return frames.batch_answer(request.id, positions[0], len(positions))
-                return frames.results_answer(request.id, list(positions))
-        # What was refused before is refused again for the same reason, if the values tell it.
-        item = min(refusals, key=lambda i: (_OF_THE_STATE.get(refusals[i].code, 0), i))
-        if refusals[item].code is not ErrorCode.CONFLICT:  # that is of the whole
-            refusals[item].item = item
-        return self.refuse(request.id, refusals[item], request.op)
-
-    def _results(self, plan: Plan, firsts: list[int]) -> list[int | Refusal]:
-        request = plan.request
-        results: list[int | Refusal] = [self._repeated(plan, i) for i in range(plan.repeats)]
-        results += [0] * (len(request.items) - plan.repeats)
-        for i, refusal in plan.refusals.items():
-            results[i] = refusal
-        for group in plan.groups:
-            i, position = group.first, firsts[group.append]
-            while i < len(request.items) and i not in plan.refusals:
-                results[i] = position
-                i, position = i + 1, position + 1
-        for result in results:
-            if isinstance(result, Refusal):
-                self.refused[result.code] += 1
-        return results
-
-    def _repeated(self, plan: Plan, i: int) -> int | Refusal:
-        """Return the first position of a repeated store (deduplication), or why there is none."""
-        assert plan.session is not None
-        seq = plan.request.seq + i
-        position = plan.session.position_of(seq)
-        if position is not None:
-            self.repeated += 1
-            return position
-        try:
-            self._check(plan.request, i, plan.session.begun)
-        except Refusal as refusal:
-            return refusal.alone()
-        conflict = self._conflict_again(plan.request) if seq > plan.session.forgotten else None
-        return conflict or Refusal(
-            ErrorCode.SEQUENCE_OLD, f"store number {seq} was settled, or is no longer remembered", "seq"
-        )
-
-    def _conflict_again(self, request: StoreRequest) -> Refusal | None:
-        """Why a store that was refused before is refused again; what others stored later changes nothing."""
-        if request.expect is None or not self.fences.active:
-            return None
-        return self.fences.conflict(request.expect, request.key or NO_SESSION, self.journal.written.position)

@@ -269,7 +269,7 @@ class GroupCommit:
                 self._sink.send(envelope, frame)
             now = time.monotonic()
             for since, count in batch.arrivals:
-                self.committer.counter.seconds.add(now - since, count)
+                self.committer.answers.counter.seconds.add(now - since, count)
         self._sink.flush()
 
     def stop(self) -> None:

@@ -51,7 +51,7 @@ def test_one_refusal_stores_nothing_and_names_the_item(daemon: Daemon) -> None:
     assert answers[2]["error"]["item"] == 1
     assert daemon.stored() == [e(3)]
     assert flags_of(daemon) == [0]
-    assert daemon.stores.refused == {"BAD_VALUE": 2}
+    assert daemon.stores.answers.refused == {"BAD_VALUE": 2}
 
 
 def test_a_repeat_has_the_answer_of_the_first_time(daemon: Daemon) -> None:

@@ -135,7 +135,7 @@ def test_the_items_of_a_batch_are_refused_one_by_one(daemon: Daemon) -> None:
     assert results[0]["retryable"] is False
     assert daemon.stored() == [e(1), e(2), e(3), e(4)]
     assert [s.seq for s in daemon.folder.read(daemon.journal.mark)] == [2, 5, 6, 8]
-    assert daemon.stores.refused == {"BAD_VALUE": 4, "BAD_JSON": 1}
+    assert daemon.stores.answers.refused == {"BAD_VALUE": 4, "BAD_JSON": 1}
     for _ in range(2):
         (again,) = daemon.send(request(*items, seq=1))
         assert again == answer
@@ -183,7 +183,7 @@ def test_a_frame_that_comes_twice_in_one_commit_is_stored_once(daemon: Daemon) -
     first, second = daemon.send(*batch)
     assert first["results"] == second["results"]
     assert daemon.stored() == [e(1), e(2), e(3), e(4)]
-    assert daemon.stores.repeated == 3
+    assert daemon.stores.answers.repeated == 3
 
 
 def test_a_batch_that_is_partly_a_repeat_stores_the_rest(daemon: Daemon) -> None:

@@ -106,7 +106,7 @@ def test_a_store_of_another_session_after_the_position_is_a_conflict(daemon: Dae
     daemon.send(request(e(2), key=SESSION_B, seq=1))
     (answer,) = daemon.send(expecting(1, e(3), seq=2))
     assert met(answer) == 2
-    assert daemon.stores.refused == {"CONFLICT": 1}
+    assert daemon.stores.answers.refused == {"CONFLICT": 1}
     assert daemon.send(expecting(2, e(4), seq=3))[0]["position"] == 3
     assert daemon.stored() == [e(1), e(2), e(4)]
 
