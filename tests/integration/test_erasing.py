@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.journal.segment_file import open_segment
 from tests.helpers import commands
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.storectl import COMMAND as STORECTL
 from tests.offline.bases import SMALL_SEGMENTS, Call, Checked, as_call, event, job, read, run, setting, store
 
 PATIENCE_SECONDS = 120
@@ -116,7 +118,7 @@ def test_no_byte_of_what_was_deleted_is_left(tmp_path: Path, flags: tuple[str, .
 
 
 def test_what_holds_erasing_back_is_said(tmp_path: Path) -> None:
-    """A damaged segment can't be written again: `stats`, `status` and the log say so."""
+    """A damaged segment can't be written again: `stats`, `status`, the log, and who waits say so."""
     base = tmp_path / "base"
     with running_daemon(base, *SMALL_SEGMENTS, "--no-pack") as daemon:
         store(daemon.endpoint, events_of("gone", SENTINEL, 700))
@@ -126,12 +128,14 @@ def test_what_holds_erasing_back_is_said(tmp_path: Path) -> None:
             file.write(b"not the byte that was there")
         with Client(daemon.endpoint) as client:
             assert client.stats()["deletions"]["fault"] == ""
-            client.delete_job("gone")
-            eventually(
-                lambda: damaged.name in client.stats()["deletions"]["fault"],
-                "the fault names the segment",
-                PATIENCE_SECONDS,
-            )
+            words = ["--base-path", str(base), "delete", "gone", "--yes", "--wait-erased"]
+            with subprocess.Popen([*STORECTL, *words], stderr=subprocess.PIPE) as waiting:
+                assert waiting.stderr is not None
+                line = waiting.stderr.readline().decode()
+                waiting.terminate()
+            assert "held back" in line
+            assert damaged.name in line
+            assert damaged.name in client.stats()["deletions"]["fault"]
         shown = run("status", base)
         assert "erasing" in shown.stdout
         assert damaged.name in shown.stdout

@@ -5,12 +5,13 @@ for the blocks that the file system frees.
 """
 
 import contextlib
+import math
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
 from perstack_stored.journal import erasing, packing
-from perstack_stored.journal.packing import Logical
-from perstack_stored.journal.segment_file import PackedSegment, open_segment
+from perstack_stored.journal.packing import Logical, OnBytes
+from perstack_stored.journal.segment_file import OpenSegment, PackedSegment, open_segment
 from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model.erasures import Erasures
 
@@ -55,7 +56,7 @@ def erase_segment(
     part = name + PART
     with contextlib.closing(open_segment(files, name, dir_fd=dir_fd)) as file:
         source = erasing.Source(file, number, end)
-        blanks = erasing.find_blanks(source, erasures, pace.read) if erasures else {}
+        blanks = erasing.find_blanks(source, erasures, _of_disk(file, pace)) if erasures else {}
         if not blanks and (file.is_packed or not source.has_left_overs()):
             return Erased(0, is_new=False)
         header = erasing.new_header(source.header)
@@ -82,3 +83,9 @@ def erase_segment(
         files.rename(part, name, source_dir=dir_fd, target_dir=dir_fd)
         files.sync(dir_fd)
     return Erased(len(blanks), is_new=True)
+
+
+def _of_disk(file: OpenSegment, pace: Pace) -> OnBytes:
+    """Pace reads by the bytes that come from the disk: those of a packed segment are fewer."""
+    share = file.file_bytes() / max(1, file.size()) if file.is_packed else 1.0
+    return lambda size: pace.read(math.ceil(size * share))

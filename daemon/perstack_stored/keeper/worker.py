@@ -158,6 +158,8 @@ class Keeper:
                 return
             self._packing.went_well()
             self._tell(fault="")
+            if self._line.state.erases and self._erasing.is_due:
+                return  # that goes first: it has a time to be done in
         self._tell(done_below=self._line.state.segment, fault="")
 
     def _opened(self) -> Chain:

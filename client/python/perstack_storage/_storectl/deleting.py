@@ -2,6 +2,7 @@
 
 import sys
 import time
+from itertools import count
 from typing import Any
 
 from perstack_storage import Size
@@ -19,6 +20,7 @@ _COUNTS = (
     ("events", "event"),
 )
 _POLL_SECONDS = 0.25
+_POLLS_PER_LOOK = 8  # at what holds erasing back
 _YES = frozenset({"y", "yes"})
 
 
@@ -78,7 +80,14 @@ def redact(call: Call) -> int:
 
 def _await_erased(call: Call, position: int) -> int:
     """Return when a deletion is erased: its bytes are gone from the daemon's files."""
-    while True:
+    held_back = ""
+    for poll in count():
+        if poll % _POLLS_PER_LOOK == 0:
+            # An older daemon does not say.
+            fault = str(call.client.stats()["deletions"].get("fault", ""))
+            if fault and fault != held_back:
+                complain(f"erasing is held back, and waits: {fault}")
+            held_back = fault
         listed = call.client.deletions(after=position - 1, limit=1)
         # A redaction that a later deletion removes is not listed any more, and is erased with the rest.
         if not listed or listed[0]["position"] != position or listed[0]["erased"]:
@@ -104,7 +113,7 @@ def _said(size: Size) -> str:
     """What goes: counts and bytes."""
     counts: list[str] = []
     for key, word in _COUNTS:
-        count = int(size[key])  # type: ignore[literal-required]  # a name of the table above
-        if count:
-            counts.append(f"{number(count)} {word}{'' if count == 1 else 's'}")
+        stored = int(size[key])  # type: ignore[literal-required]  # a name of the table above
+        if stored:
+            counts.append(f"{number(stored)} {word}{'' if stored == 1 else 's'}")
     return f"{', '.join(counts)}; {size_of(size['bytes'])}"
