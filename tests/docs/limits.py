@@ -6,6 +6,7 @@ from perstack_stored.config.mirror_url import PREFIX_CHARS_MAX
 from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
 from perstack_stored.journal.cursors import CURSORS_MAX
 from perstack_stored.journal.deletion_guards import GUARDS_MAX
+from perstack_stored.journal.last_writers import KEYS_MAX
 from perstack_stored.mirror.follower import READY_BYTES_MAX
 from perstack_stored.mirror.pieces import PIECE_BYTES
 from perstack_stored.model.deletions import DELETION_BYTES_MAX, REDACTION_BYTES_MAX, WHY_CHARS_MAX
@@ -23,7 +24,6 @@ from perstack_stored.protocol.limits import (
 from perstack_stored.protocol.multipart import VALUES_MAX
 from perstack_stored.read.waiting import AHEAD_MAX
 from perstack_stored.store.fences import HISTORY_BYTES
-from perstack_stored.store.last_writers import KEYS_MAX
 from perstack_stored.tree.sweep import UNLINKS_PER_SECOND, WRITTEN_BACK_MAX
 from tests.docs.pages import ROOT
 

@@ -35,7 +35,7 @@ _BUGS = (
     _Bug(
         "a start does not read the cursors",
         "journal/recovery.py",
-        "sessions.cursors.replay(entry.data[entry_format.ENTRY_HEADER_BYTES :])",
+        "sessions.cursors.replay(data)",
         "pass",
     ),
     _Bug(
@@ -126,13 +126,13 @@ _BUGS = (
     ),
     _Bug(
         "what is older than the history counts as nothing",
-        "store/last_writers.py",
+        "journal/last_writers.py",
         "            return self.floor\n",
         "            return 0\n",
     ),
     _Bug(
         "a session's own stores count as another's",
-        "store/last_writers.py",
+        "journal/last_writers.py",
         "        return writer.other\n",
         "        return writer.position\n",
     ),
@@ -655,6 +655,24 @@ _BUGS = (
         "store/commit.py",
         "self.guards.plan(key",
         "self.guards.put(key",
+    ),
+    _Bug(
+        "a restart forgets who stored since its segment began",
+        "journal/recovery.py",
+        "        sessions.writers.replay(found, entry.data, places)",
+        "        pass",
+    ),
+    _Bug(
+        "the head of a segment repeats who stored in a message that is not written",
+        "journal/logged_writers.py",
+        "        self._planned.append((owner, session, position))",
+        "        (self._begun if self._writers is None else self._writers).note(owner, session, position)",
+    ),
+    _Bug(
+        "who stored in the same message of the log is not seen",
+        "journal/logged_writers.py",
+        "max(writers.met(owner, session), self._recent.met(owner, session))",
+        "writers.met(owner, session)",
     ),
     _Bug(
         "a hole in the log is skipped",

@@ -15,7 +15,7 @@ from perstack_stored.replication.nats_admin import NatsAddress, NewStream, creat
 from perstack_stored.replication.nats_stream import NatsStream
 from tests.helpers.commands import run as stored
 from tests.helpers.daemon import RunningDaemon, eventually
-from tests.helpers.raw_client import Raw, checkpoint, event, job, session, setting
+from tests.helpers.raw_client import Answer, Raw, checkpoint, event, job, session, setting
 
 from . import campaign
 from .cluster import Cluster
@@ -134,12 +134,33 @@ def test_a_cursor_is_known_at_both(pair: Pair) -> None:
     assert all(record["position"] > position for record in answer.value)
 
 
+def test_a_store_is_refused_when_another_daemon_s_session_stored_for_its_job(pair: Pair) -> None:
+    assert "expect" in pair.a.ask("hello", {}).value["features"]
+    owner, other = session(), session()
+
+    def store(raw: Raw, name: str, seq: int, position: int) -> Answer:
+        expect = {"jobId": "owned", "position": position}
+        value = event(f"{name[:4]}-{seq}", jobId="owned")
+        return raw.ask("storeEvent", value, session=name, seq=seq, settled=seq - 1, expect=expect)
+
+    first = store(pair.a, owner, 1, pair.a.ask("retrieveJob", {"jobId": "owned"}).header["position"])
+    assert first.header["ok"]
+    late = store(pair.b, other, 1, first.position - 1)
+    assert (late.code, late.error["position"]) == ("CONFLICT", first.position)
+    assert store(pair.a, owner, 2, first.position).header["ok"]
+    second = pair.daemons[1]
+    pair.b.close()
+    second.kill()
+    second.start()
+    pair.b = Raw(second.endpoint)
+    taken = store(pair.b, other, 2, first.position + 1)
+    assert taken.header["ok"]
+    lost = store(pair.a, owner, 3, first.position + 1)
+    assert (lost.code, lost.error["position"]) == ("CONFLICT", taken.position)
+    assert pair.a.read_all() == pair.b.read_all()
+
+
 def test_what_it_does_not_serve_is_said(pair: Pair) -> None:
-    assert "expect" not in pair.a.ask("hello", {}).value["features"]
-    refused = pair.a.ask(
-        "storeEvent", event("x1"), session=session(), seq=1, expect={"jobId": "j1", "position": 0}
-    )
-    assert (refused.code, refused.error["field"]) == ("BAD_REQUEST", "expect")
     limit = pair.a.ask("hello", {}).value["limits"]["valueBytes"]
     large = pair.a.ask("storeEvent", event("x2", text="x" * limit))
     assert large.code == "TOO_LARGE"

@@ -65,11 +65,17 @@ class EntryType(IntEnum):
     CURSORS = 5  # changes of named cursors, or all at the head: see cursors.py; takes no position
     GUARDS = 6  # deletions that old sessions must not undo: see deletion_guards.py
     LOG = 7  # place in a replicated log that is applied: see log_place.py; takes no position
+    WRITERS = 8  # who stored last, in a replicated journal: see logged_writers.py; takes no position
 
 
 _RECORDS = int(EntryType.RECORDS)
 SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
-BEFORE_NEXT = SNAPSHOTS | {int(EntryType.GUARDS), int(EntryType.CURSORS), int(EntryType.LOG)}
+BEFORE_NEXT = SNAPSHOTS | {
+    int(EntryType.GUARDS),
+    int(EntryType.CURSORS),
+    int(EntryType.LOG),
+    int(EntryType.WRITERS),
+}
 """Types of entries that have the position of the record after them."""
 _TYPES = frozenset({int(type) for type in EntryType})
 ATOMIC = 1  # flag of an entry: its records were stored all or none, and are restored all or none

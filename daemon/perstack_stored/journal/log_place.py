@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-_HEAD = struct.Struct("<16sQQ16sI")  # stream, sequence, position, digest, count of numbers
+_HEAD = struct.Struct("<16sQQ16sQI")  # stream, sequence, position, digest, fenced, count of numbers
 _NUMBERS = struct.Struct("<16sQ")  # session, and the number up to which its stores came
 NO_STREAM = bytes(16)
 DIGEST_BYTES = 16
@@ -29,12 +29,14 @@ class LogPlace(NamedTuple):
         sequence: of the last message applied; 0 before the first one.
         position: of the last record after it.
         digest: running digest over all messages and the positions after them, 16 bytes.
+        fenced: the first position from which on the last writers are known; 0 if no store has asked for them.
     """
 
     stream: bytes = NO_STREAM
     sequence: int = 0
     position: int = 0
     digest: bytes = bytes(DIGEST_BYTES)
+    fenced: int = 0
 
 
 def encode(place: LogPlace, refused: Sequence[Numbers] = ()) -> bytes:
@@ -44,7 +46,7 @@ def encode(place: LogPlace, refused: Sequence[Numbers] = ()) -> bytes:
 
 def decode(data: bytes | memoryview) -> tuple[LogPlace, Iterator[Numbers]]:
     """What an entry says, whose checksum was tested."""
-    stream, sequence, position, digest, count = _HEAD.unpack_from(data)
+    *place, count = _HEAD.unpack_from(data)
     end = _HEAD.size + count * _NUMBERS.size
     found = _NUMBERS.iter_unpack(memoryview(data)[_HEAD.size : end])
-    return LogPlace(stream, sequence, position, digest), (Numbers(*numbers) for numbers in found)
+    return LogPlace(*place), (Numbers(*numbers) for numbers in found)

@@ -171,6 +171,8 @@ def _replay_with_message(entry: Entry, message: list[Entry], sessions: Sessions)
         if entry.header.position > sessions.log.position:
             message.append(entry._replace(data=memoryview(bytes(entry.data))))
         return
+    if entry.header.type == EntryType.LOG:
+        sessions.begin_message(entry.data[entry_format.ENTRY_HEADER_BYTES :])
     for one in message:
         replay_entry(one, sessions)
     message.clear()
@@ -194,21 +196,29 @@ def _follow(entry: Entry, position: int, segment: SegmentHeader) -> None:
         )
 
 
+def _replay_state(entry: Entry, sessions: Sessions) -> bool:
+    """Apply an entry without records; returns whether it is one."""
+    data = entry.data[entry_format.ENTRY_HEADER_BYTES :]
+    if entry.header.type in entry_format.SNAPSHOTS:
+        sessions.restore(data)
+    elif entry.header.type == EntryType.GUARDS:
+        sessions.restore_guards(data)
+    elif entry.header.type == EntryType.CURSORS:
+        sessions.cursors.replay(data)
+    elif entry.header.type == EntryType.WRITERS:
+        sessions.writers.restore(data)
+    elif entry.header.type == EntryType.LOG:
+        sessions.replay_log(data, entry.header.time_ms)
+    else:
+        return False
+    return True
+
+
 def replay_entry(entry: Entry, sessions: Sessions) -> None:
     """Apply an entry to the sessions. Lost records keep no position, and their retry is not stored again."""
+    if _replay_state(entry, sessions):
+        return
     found = entry.header
-    if found.type in entry_format.SNAPSHOTS:
-        sessions.restore(entry.data[entry_format.ENTRY_HEADER_BYTES :])
-        return
-    if found.type == EntryType.GUARDS:
-        sessions.restore_guards(entry.data[entry_format.ENTRY_HEADER_BYTES :])
-        return
-    if found.type == EntryType.CURSORS:
-        sessions.cursors.replay(entry.data[entry_format.ENTRY_HEADER_BYTES :])
-        return
-    if found.type == EntryType.LOG:
-        sessions.replay_log(entry.data[entry_format.ENTRY_HEADER_BYTES :], found.time_ms)
-        return
     places = entry_format.record_places(entry.data, found)  # refuses records of a newer format
     for number, place in enumerate(places):
         if place.kind == Kind.DELETION:
@@ -217,6 +227,8 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
                 continue
             guard = Guard(found.position + number, found.time_ms)
             sessions.guards.put((deletion.jobId, deletion.runId or ""), guard)
+    if found.type == EntryType.RECORDS and sessions.writers.active:
+        sessions.writers.replay(found, entry.data, places)
     if found.type != EntryType.RECORDS or found.session == entry_format.NO_SESSION:
         return
     seq, position = found.seq, found.position

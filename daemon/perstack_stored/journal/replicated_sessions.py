@@ -7,6 +7,8 @@ log has no effect: who asked, its own clock, repeats, and stores that were refus
 from perstack_stored.model.shares import NOBODY, Client
 
 from .deletion_guards import DeletionGuards
+from .last_writers import KEYS_MAX
+from .logged_writers import LoggedWriters
 from .session import NEW, Session
 from .sessions import Sessions
 
@@ -15,7 +17,12 @@ class ReplicatedSessions(Sessions):
     """Sessions whose order, and whose end, follow from the journal."""
 
     def __init__(
-        self, *, sessions_max: int, remembered_records_max: int, guards: DeletionGuards | None = None
+        self,
+        *,
+        sessions_max: int,
+        remembered_records_max: int,
+        guards: DeletionGuards | None = None,
+        writers_max: int = KEYS_MAX,
     ) -> None:
         super().__init__(
             sessions_max=sessions_max,
@@ -23,6 +30,7 @@ class ReplicatedSessions(Sessions):
             remembered_records_max=remembered_records_max,
             guards=guards,
         )
+        self.writers = LoggedWriters(writers_max)
         self._opened: dict[bytes, Session] = {}  # of a message that is being applied, not in the journal yet
 
     def open(self, key: bytes, now_ms: int, client: Client = NOBODY, now: float | None = None) -> Session:

@@ -45,6 +45,7 @@ def snapshots_of(sessions: Sessions) -> list[tuple[EntryType, bytes]]:
     more = [
         (EntryType.GUARDS, sessions.guards_snapshot()),
         (EntryType.CURSORS, sessions.cursors.snapshot()),
+        (EntryType.WRITERS, sessions.writers.snapshot()),
         (EntryType.LOG, sessions.log_snapshot()),
     ]
     return [(session_snapshot.entry_type(data), data), *((type, data) for type, data in more if data)]

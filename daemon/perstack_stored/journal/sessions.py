@@ -20,6 +20,7 @@ from . import log_place, session_snapshot
 from .cursors import Cursors
 from .deletion_guards import DeletionGuards
 from .log_place import NO_STREAM, LogPlace
+from .logged_writers import LoggedWriters
 from .outlines import Outlines
 from .position_runs import PositionRuns
 from .session import NEW, Session, without
@@ -35,6 +36,7 @@ class Sessions:
         guards: deletions that stores of sessions from before must not undo.
         cursors: named cursors; they are kept as the sessions are.
         log: the place in a replicated log that is applied.
+        writers: who stored last for jobs, as that log tells.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Sessions:
         self.guards = guards or DeletionGuards()
         self.cursors = Cursors()
         self.log = LogPlace()
+        self.writers = LoggedWriters()
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._owned: Owned[bytes] = Owned()
         self._unwritten: OrderedDict[bytes, Session] = OrderedDict()  # sessions that have stored nothing
@@ -282,9 +285,18 @@ class Sessions:
         """Encode the place in the log for the head of a segment; nothing without a log."""
         return b"" if self.log.stream == NO_STREAM else log_place.encode(self.log)
 
+    def begin_message(self, data: bytes | memoryview) -> None:
+        """Replay what an entry with a place in the log says of the records before it, of its message."""
+        place, _ = log_place.decode(data)
+        if place.fenced and not self.log.fenced and place.fenced == self.log.position + 1:
+            self.writers.begin(self.log.position)
+            self.writers.written()
+
     def replay_log(self, data: bytes | memoryview, time_ms: int) -> None:
         """Replay an entry with a place in the log."""
         self.log, refused = log_place.decode(data)
+        if self.log.fenced and not self.writers.active:
+            self.writers.lose()
         for session, through in refused:
             self.pass_over(session, through, time_ms)
 
@@ -306,6 +318,7 @@ class Sessions:
         self.guards.clear()
         self.cursors.clear()
         self.log = LogPlace()
+        self.writers.clear()
         self._runs = 0
         for key, written, used_ms, runs in session_snapshot.decode(data):
             if not written:

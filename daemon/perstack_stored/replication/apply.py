@@ -17,15 +17,16 @@ from perstack_stored.journal.clock import LogClock
 from perstack_stored.journal.log_place import DIGEST_BYTES, LogPlace, Numbers
 from perstack_stored.journal.replicated_sessions import ReplicatedSessions
 from perstack_stored.journal.writer import Append, JournalWriter
-from perstack_stored.model import deletions, value_check, values
+from perstack_stored.model import deletions
 from perstack_stored.model.kinds import Kind
-from perstack_stored.model.owners import Owner
+from perstack_stored.model.owners import Owner, owner_of
 from perstack_stored.protocol.messages import Envelope, Reply
 from perstack_stored.store.commit import Committer
 from perstack_stored.store.cursor_requests import CursorChanges, CursorRequest
 from perstack_stored.store.plan import Plan
 from perstack_stored.store.requests import StoreRequest
 
+from .fences import LogFences
 from .message import CURSOR, REFUSED, LoggedRequest, Message
 from .stream import LoggedMessage
 
@@ -58,6 +59,7 @@ class LogCommitter(Committer):
         self._clock = journal.clock
         self._replicated = sessions
         self._check_value = _is_checked
+        self.fences = self._log_fences = LogFences(journal, sessions.writers)
 
     @property
     def place(self) -> LogPlace:
@@ -74,6 +76,7 @@ class LogCommitter(Committer):
 
         Raises:
             StorageFullError: there is no room; nothing was written or changed; the caller applies it again.
+            StreamFailedError: it can't be judged here; nothing was written or changed.
             JournalFailedError: the process must end.
         """
         self._clock.follow(logged.time_ms)
@@ -81,6 +84,9 @@ class LogCommitter(Committer):
         self.guards.expire(now_ms)
         appends: list[Append] = []
         cursors = CursorChanges(self._sessions.cursors, now_ms)
+        self._planned = self.journal.written.position
+        if any(request.expect is not None for request in message.requests):
+            self._log_fences.begin_at(self._planned)
         plans, applied = self._plan_all(message, own, appends, cursors)
         refused = self._refused_numbers([plan for _, plan in plans], appends)
         place = self._place_after(logged.sequence, message.crc, self._position_after(appends))
@@ -92,6 +98,7 @@ class LogCommitter(Committer):
             raise
         cursors.written()
         self.guards.written()
+        self._log_fences.written()
         for append, first in zip(appends, firsts, strict=True):
             self._replicated.stored_at(append.session, append.seq, first, len(append.records), now_ms)
             for kind, _, _ in append.records:
@@ -137,7 +144,10 @@ class LogCommitter(Committer):
         digest = hashlib.blake2b(before.digest, digest_size=DIGEST_BYTES)
         for number in (sequence, crc, position):
             digest.update(number.to_bytes(8, "little"))
-        return LogPlace(before.stream, sequence, position, digest.digest())
+        fenced = before.fenced
+        if not fenced and self.fences.active:
+            fenced = before.position + 1
+        return LogPlace(before.stream, sequence, position, digest.digest(), fenced)
 
     @staticmethod
     def _refused_numbers(plans: list[Plan], appends: list[Append]) -> list[Numbers]:
@@ -176,10 +186,11 @@ class LogCommitter(Committer):
             if deletion.is_redaction and self.guards:
                 self._check_owner(*owner, begun)
             return owner
-        if not self.guards:
+        if not self.guards and not self.fences.active:
             return _NO_OWNER
-        owner = values.owner_of(value_check.check(kind, bytes(payload)))
-        self._check_owner(*owner, begun)
+        owner = owner_of(kind, payload)
+        if self.guards:
+            self._check_owner(*owner, begun)
         return owner
 
 
@@ -194,6 +205,7 @@ def _request(logged: LoggedRequest, mine: StoreRequest | CursorRequest | None) -
             seq=logged.seq,
             settled=logged.settled,
             items=items,
+            expect=logged.expect,
             refusals={**refused, **(mine.refusals or {})},
         )
     return StoreRequest(
@@ -208,6 +220,7 @@ def _request(logged: LoggedRequest, mine: StoreRequest | CursorRequest | None) -
         op="store",
         atomic=logged.atomic,
         refusals=refused,
+        expect=logged.expect,
     )
 
 

@@ -29,7 +29,7 @@ from . import message as log_message
 from .apply import LogCommitter
 from .message import BadMessageError, Message, MessageType
 from .pipeline import InFlight, Pipeline, Waiting
-from .publication import Entered, OwnSession, enter, enter_cursor, refuse_expectations
+from .publication import Entered, OwnSession, enter, enter_cursor
 from .stream import LoggedMessage, Stream
 
 MESSAGE_RECORDS_MAX = 1024
@@ -128,7 +128,6 @@ class ReplicatedGroupCommit(GroupCommit):
 
     def admit(self, request: StoreRequest) -> list[StoreRequest]:
         """Admit a store, which then waits for a message."""
-        refuse_expectations(request)
         if request.size > self.request_bytes_max:
             raise Refusal(
                 ErrorCode.TOO_LARGE,

@@ -6,8 +6,8 @@
      +--------+--------+----+---+---+---------------+----------------+--------+
 
 All integers are little-endian; the crc32c covers what follows it. A message with stores goes on with its
-requests, each a head, a table of its items, and their payloads. An item that was refused before it came into
-the log has the kind 0 and no payload: it only takes its number.
+requests, each a head, what it expects if it does, a table of its items, and their payloads. An item that was
+refused before it came into the log has the kind 0 and no payload: it only takes its number.
 """
 
 import struct
@@ -17,21 +17,24 @@ from typing import NamedTuple
 
 from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal.entry_format import NO_SESSION
+from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.journal.log_place import DIGEST_BYTES, LogPlace
 from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.kinds import Kind
 
 MAGIC = b"PSR1"
-RULE_VERSION = 1
+RULE_VERSION = 2
 """Of the rules by which a store is judged. All daemons must know it before one of them writes it."""
+_RULES_KNOWN = frozenset({1, RULE_VERSION})  # 1 is the same without stores that expect something
 
 _HEAD = struct.Struct("<4sIHBB16sQI")
 _AFTER_CRC = struct.Struct("<HBB16sQI")
 _REQUEST = struct.Struct("<16sQQBBHI")  # session, seq, settled, flags, 0, 0, count of items
 _ITEM = struct.Struct("<IB3x")  # length, kind
+_EXPECT = struct.Struct("<QHH")  # position, bytes of the job's name and of the run's, which follow
 _PLACE = struct.Struct("<QQ16s")  # sequence, position, digest
 _CRC_START = 8
-_ATOMIC = 1
+_ATOMIC, _EXPECTS = 1, 2
 REFUSED = 0  # kind of an item that takes a number only
 CURSOR = 255  # kind of an item that sets or deletes a named cursor
 _KINDS = frozenset({REFUSED, CURSOR, *map(int, Kind)}) - {int(Kind.GAP)}
@@ -61,6 +64,7 @@ class LoggedRequest(NamedTuple):
         settled: all numbers up to this are settled.
         atomic: all items are stored, or none.
         items: kind and payload of each.
+        expect: that nobody else has stored for a job.
     """
 
     session: bytes
@@ -68,6 +72,7 @@ class LoggedRequest(NamedTuple):
     settled: int
     atomic: bool
     items: Sequence[tuple[int, Payload]]
+    expect: Expectation | None = None
 
 
 class Message(NamedTuple):
@@ -99,9 +104,12 @@ def encode(
 ) -> bytes:
     """The bytes of a message."""
     pieces: list[Payload] = []
-    for session, seq, settled, atomic, items in requests:
-        flags = _ATOMIC if atomic else 0
+    for session, seq, settled, atomic, items, expect in requests:
+        flags = (_ATOMIC if atomic else 0) | (0 if expect is None else _EXPECTS)
         pieces.append(_REQUEST.pack(session, seq, settled, flags, 0, 0, len(items)))
+        if expect is not None:
+            job, run = (name.encode() for name in expect.owner)
+            pieces.append(_EXPECT.pack(expect.position, len(job), len(run)) + job + run)
         pieces.append(b"".join([_ITEM.pack(len(payload), kind) for kind, payload in items]))
         pieces += [payload for _, payload in items]
     if place is not None:
@@ -123,7 +131,7 @@ def decode(data: bytes) -> Message:
     _, crc, rule, type, _, daemon, number, count = _HEAD.unpack_from(data)
     if crc32c(memoryview(data)[_CRC_START:]) != crc:
         raise BadMessageError("its checksum does not match")
-    if rule != RULE_VERSION or type not in set(MessageType):
+    if rule not in _RULES_KNOWN or type not in set(MessageType):
         raise NewerFormatError(
             f"a message of the log has type {type} and rules of version {rule}, which are not known here: "
             "upgrade this daemon; nothing was changed"
@@ -158,6 +166,9 @@ def _request(view: memoryview, offset: int) -> tuple[LoggedRequest, int]:
     if not count:
         raise BadMessageError("it has a request without items")
     start = offset + REQUEST_BYTES
+    expect = None
+    if flags & _EXPECTS:
+        expect, start = _expectation(view, start)
     end = start + count * ITEM_BYTES
     if end > len(view):
         raise BadMessageError("it ends too early")
@@ -170,7 +181,20 @@ def _request(view: memoryview, offset: int) -> tuple[LoggedRequest, int]:
             raise BadMessageError("it ends too early")
         items.append((kind, payload))
         end += length
-    return LoggedRequest(session, seq, settled, bool(flags & _ATOMIC), items), end
+    return LoggedRequest(session, seq, settled, bool(flags & _ATOMIC), items, expect), end
+
+
+def _expectation(view: memoryview, offset: int) -> tuple[Expectation, int]:
+    position, job_bytes, run_bytes = _EXPECT.unpack_from(view, offset)
+    start = offset + _EXPECT.size
+    middle, end = start + job_bytes, start + job_bytes + run_bytes
+    if end > len(view):
+        raise BadMessageError("it ends too early")
+    try:
+        owner = bytes(view[start:middle]).decode(), bytes(view[middle:end]).decode()
+    except UnicodeDecodeError:
+        raise BadMessageError("a name in it is no text") from None
+    return Expectation(owner, position), end
 
 
 assert _PLACE.size == 16 + DIGEST_BYTES

@@ -6,7 +6,6 @@ session after it would seem to have a gap otherwise.
 
 from typing import NamedTuple
 
-from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.entry_format import NO_SESSION
 from perstack_stored.model import deletions, value_check
@@ -40,14 +39,6 @@ class OwnSession(NamedTuple):
     settled: int
 
 
-def refuse_expectations(request: StoreRequest) -> None:
-    """Refuse a store that expects who stored last: a replicated journal does not judge it yet."""
-    if request.expect is not None:
-        raise Refusal(
-            ErrorCode.BAD_REQUEST, "a replicated journal takes no expect; hello names no fences", "expect"
-        )
-
-
 def enter(request: StoreRequest, given: OwnSession | None) -> Entered:
     """Check the values of a store.
 
@@ -68,7 +59,7 @@ def enter(request: StoreRequest, given: OwnSession | None) -> Entered:
     if given is not None:
         key, seq, settled = given
     assert key is not None
-    logged = LoggedRequest(key, seq, settled, request.atomic, items)
+    logged = LoggedRequest(key, seq, settled, request.atomic, items, request.expect)
     return Entered(logged, request._replace(items=[], refusals=refusals))
 
 

@@ -44,8 +44,6 @@ class StatusReporter:
         self._retention = parts.retention
         self._index, self._tree = parts.projections
         self._shared = {} if parts.replication is None else {"replicated": True}
-        # A replicated journal judges no expectations yet.
-        self._left_out = frozenset[str]() if parts.replication is None else frozenset({"expect"})
         self._started = time.monotonic()
         self._line_at = self._started, self._journal.mark.position
 
@@ -64,7 +62,7 @@ class StatusReporter:
             **self._shared,
             "access": access,
             "mayDelete": may_delete,
-            "features": [name for name in FEATURES if name not in self._left_out],
+            "features": list(FEATURES),
             "window": {"records": settings.window_records, "bytes": settings.window_bytes},
             "limits": {
                 "frameBytes": min(settings.frame_bytes_max, most),

@@ -14,14 +14,13 @@ import structlog
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import DamageError, Refusal
 from perstack_stored.journal import entry_format
+from perstack_stored.journal.last_writers import Expectation, LastWriters
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.model import gaps
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.owners import Owner, owner_of
-
-from .last_writers import Expectation, LastWriters
 
 HISTORY_BYTES = 64 << 20
 """Bytes of the journal's end that are read at least, in whole segments."""
@@ -105,19 +104,26 @@ class Fences:
             end: the last position of the history.
         """
         assert self._writers is not None
-        if expected.position > end:
-            said = f"position {expected.position} is after the end of this history, {end}"
-            return Refusal(ErrorCode.CONFLICT, said, "expect", position=end)
-        met = self._writers.met(expected.owner, session)
-        if met <= expected.position:
-            return None
-        said = f"another session stored for it at position {met}, after {expected.position}, or may have"
-        return Refusal(ErrorCode.CONFLICT, said, "expect", position=met)
+        return conflict_at(self._writers.met(expected.owner, session), expected, end)
 
     def stop(self) -> None:
         """End the thread."""
         if self._reading is not None:
             self._reading.stop()
+
+
+def conflict_at(met: int, expected: Expectation, end: int) -> Refusal | None:
+    """Why a store does not find what it expects, if another session stored last at `met`; None if it does.
+
+    `end` is the last position of the history.
+    """
+    if expected.position > end:
+        said = f"position {expected.position} is after the end of this history, {end}"
+        return Refusal(ErrorCode.CONFLICT, said, "expect", position=end)
+    if met <= expected.position:
+        return None
+    said = f"another session stored for it at position {met}, after {expected.position}, or may have"
+    return Refusal(ErrorCode.CONFLICT, said, "expect", position=met)
 
 
 class _Reading:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal
+from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.model import deletions, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.names import check_id
@@ -12,8 +13,6 @@ from perstack_stored.model.shares import NOBODY, Client
 from perstack_stored.protocol import frames
 from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope
-
-from .last_writers import Expectation
 
 Payload = bytes | bytearray
 

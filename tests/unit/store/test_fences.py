@@ -9,13 +9,13 @@ import pytest
 
 from perstack_stored.errors import Refusal
 from perstack_stored.journal.entry_format import NO_SESSION, Record
+from perstack_stored.journal.last_writers import Expectation, LastWriters
 from perstack_stored.journal.writer import Append
 from perstack_stored.model import gaps
 from perstack_stored.model.gaps import Gap
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.owners import NO_RUN, Owner
 from perstack_stored.store import fences
-from perstack_stored.store.last_writers import Expectation, LastWriters
 from perstack_stored.store.requests import StoreRequest
 from perstack_stored.store.value_checker import check_all
 from tests.helpers.daemon import eventually

@@ -160,6 +160,9 @@ def sessions_before(survey: DamageSurvey, segment: Segment, sessions: Sessions) 
         cursors = survey.after_snapshot(segment, EntryType.CURSORS)
         if cursors is not None:
             sessions.cursors.replay(cursors)
+        writers = survey.after_snapshot(segment, EntryType.WRITERS)
+        if writers is not None:
+            sessions.writers.restore(writers)
         log = survey.after_snapshot(segment, EntryType.LOG)
         if log is not None:
             sessions.replay_log(log, 0)

@@ -25,7 +25,7 @@ from .salt import solve_salt
 # Minimum size of a stored value with its place in the table.
 _RECORD_BYTES_MIN = 64
 _SALT_OFFSET = 56
-_HEAD_ITEMS = 3  # sessions, guards, cursors
+_HEAD_ITEMS = 5  # sessions, guards, cursors, last writers, log
 
 
 class DamageSurvey:

@@ -2,13 +2,22 @@
 
 For each job, and each run, three facts tell for every session where another one stored last: the session that
 stored last, the position of its last record, and that of the last record by any other session.
+
+Encoded they are, those that stored longest ago first:
+
+     floor u64 | n x ( session (16 bytes) | position u64 | other u64 | size u16 | size u16 | job | run )
 """
 
+import struct
 from collections import OrderedDict
 from typing import NamedTuple
 
-from perstack_stored.journal.entry_format import NO_SESSION
 from perstack_stored.model.owners import NO_RUN, Owner
+
+from .entry_format import NO_SESSION
+
+_FLOOR = struct.Struct("<Q")
+_WRITER = struct.Struct("<16sQQHH")
 
 KEYS_MAX = 65_536
 """Jobs and runs that are known at a time: some 20 MiB of memory."""
@@ -81,3 +90,33 @@ class LastWriters:
         if writer.session != session or session == NO_SESSION:
             return writer.position
         return writer.other
+
+    def encode(self) -> bytes:
+        """All that is known."""
+        pieces = [_FLOOR.pack(self.floor)]
+        for (job, run), one in self._writers.items():
+            job_bytes, run_bytes = job.encode(), run.encode()
+            sizes = len(job_bytes), len(run_bytes)
+            pieces += [
+                _WRITER.pack(one.session, one.position, one.other, *sizes),
+                job_bytes,
+                run_bytes,
+            ]
+        return b"".join(pieces)
+
+    @classmethod
+    def decode(cls, data: bytes | memoryview, keys_max: int = KEYS_MAX) -> "LastWriters":
+        """What was encoded, whose checksum was tested."""
+        data = bytes(data)
+        (floor,) = _FLOOR.unpack_from(data)
+        found = cls(floor, keys_max)
+        offset = _FLOOR.size
+        while offset < len(data):
+            session, position, other, job_size, run_size = _WRITER.unpack_from(data, offset)
+            offset += _WRITER.size
+            job = data[offset : offset + job_size].decode()
+            offset += job_size
+            run = data[offset : offset + run_size].decode()
+            offset += run_size
+            found._writers[job, run] = _Writer(session, position, other)
+        return found
