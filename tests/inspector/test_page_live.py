@@ -179,6 +179,43 @@ def test_a_read_that_fails_is_made_again(page: Page, daemon: RunningDaemon, path
     expect(status(page)).to_contain_text("error")
 
 
+def test_a_waterfall_does_without_the_deltas_of_a_long_job(page: Page, daemon: RunningDaemon) -> None:
+    """They are counted all the same, come live, and are read where a moment of the past is looked at."""
+    calls = long_job("job-long", 6000)
+    store(daemon.endpoint, calls[:-2])
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    at(page, "/jobs/job-long?tab=runs")
+    events = page.locator("tbody td.num").nth(2)
+    expect(page.locator(".live.on")).to_be_visible()
+    expect(events).to_have_text(f"{len(calls) - 2:,}")
+    store(daemon.endpoint, calls[-2:])
+    expect(events).to_have_text(f"{len(calls):,}")
+    expect(page.locator(".figures")).to_contain_text(f"{len(calls):,}")
+    reads = [url for url in asked if "/api/records?" in url]
+    assert reads
+    assert all("types=" in url for url in reads)
+    page.get_by_role("button", name="One record back").click()
+    expect(page.locator(".figures")).to_contain_text(f"{len(calls) - 1:,}")
+    expect(events).to_have_text(f"{len(calls) - 1:,}")
+
+
+def long_job(job: str, deltas: int) -> list[runs.Call]:
+    """A run that goes on, with many deltas: also the last events are some."""
+    now = time.time_ns() // 1_000_000
+    types = ["startRun", "startGeneration", "startStreamingReasoning", *["streamReasoning"] * deltas]
+    return [
+        (
+            "storeEvent",
+            {
+                "id": f"{job}-{n}", "type": type, "timestamp": now + n, "jobId": job, "runId": "run-1",
+                "expertKey": "@acme/long@1.0.0", "stepNumber": 1, "delta": "word ",
+            },
+        )
+        for n, type in enumerate(types)
+    ]  # fmt: skip
+
+
 def test_a_kill_of_the_daemon_is_ridden_out(page: Page, daemon: RunningDaemon) -> None:
     calls = runs.failed("job-kill", time.time_ns() // 1_000_000)
     store(daemon.endpoint, calls[:40])

@@ -6,7 +6,7 @@ import type { Job } from "./model"
 import type { Item, Problem, Run, Step, ToolCall } from "./shapes"
 import { errorText, isFailed, numberIn, objectIn, objectsIn, partsText, table, textIn, usageIn, type Value } from "./values"
 
-const DELTAS = table<string>({
+export const DELTAS = table<string>({
   streamReasoning: "Reasoning", streamRunResult: "Result",
 })
 const STREAM_STARTS = table<string>({
@@ -26,6 +26,10 @@ const GENERATION_ENDS = new Set([
   "callTools", "callDelegate", "callInteractiveTool", "attemptCompletion", "retry", "completeRun", "startGeneration",
   ...Object.keys(STATUS_OF),
 ])
+
+export function isDelta(record: Record): boolean {
+  return record.op === "storeEvent" && textIn(record.value, "type") in DELTAS
+}
 
 /** Take an event into a job. */
 export function takeEvent(job: Job, record: Record): void {

@@ -15,13 +15,14 @@ import { Steps } from "./plots"
 
 export function JobPage({ id }: { id: string }): JSX.Element {
   const { query } = usePlace()
-  const loaded = useJob(id)
-  const now = useNow()
   const position = query.at ? Number(query.at) : null
+  const loaded = useJob(id, position !== null)
+  const now = useNow()
   const job = useAsOf(loaded, position)
   const tab = query.tab ?? "timeline"
   const base = path(["jobs", id])
   const to = (name: string): string => path(["jobs", id], { tab: name === "timeline" ? null : name, at: query.at ?? null })
+  const left = (run: string): number => (position === null ? loaded.left.count(run) : 0)
   const then = position === null ? now : Math.max(job.to, 0)
   if (loaded.missing) return <main><Crumbs id={id} /><Empty>Nothing of this job is stored.</Empty></main>
   return (
@@ -35,7 +36,7 @@ export function JobPage({ id }: { id: string }): JSX.Element {
         {!exported && <a class="button" href={api(["jobs", id, "export"])} download>Export as HTML</a>}
       </div>
       <Trouble text={loaded.trouble || (job.deleted ? "This job was deleted. What is shown here is no longer stored." : "")} />
-      <Figures job={job} now={then} />
+      <Figures job={job} now={then} left={position === null ? loaded.left.total : 0} />
       <TimeTravel loaded={loaded} position={position} />
       <Tabs current={tab} tabs={[
         { name: "timeline", label: "Timeline", to: position === null ? base : to("timeline") },
@@ -52,7 +53,7 @@ export function JobPage({ id }: { id: string }): JSX.Element {
           <Answer job={job} />
         </>
       )}
-      {tab === "runs" && <Runs job={job} now={then} version={position ?? loaded.version} />}
+      {tab === "runs" && <Runs job={job} now={then} version={position ?? loaded.version} left={left} />}
       {tab === "usage" && <UsageView job={job} />}
       {tab === "tools" && <Tools job={job} />}
       {tab === "errors" && <Problems job={job} />}
@@ -82,7 +83,7 @@ function LiveSwitch({ loaded, position }: { loaded: ReturnType<typeof useJob>; p
   )
 }
 
-function Figures({ job, now }: { job: Job; now: number }): JSX.Element {
+function Figures({ job, now, left }: { job: Job; now: number; left: number }): JSX.Element {
   const usage = job.usage
   const roots = [...job.runs.values()]
   const steps = roots.reduce((sum, run) => sum + run.bars.filter(bar => bar.kind === "generation" && bar.label !== "result").length, 0)
@@ -96,7 +97,7 @@ function Figures({ job, now }: { job: Job; now: number }): JSX.Element {
       <div><dt>Steps</dt><dd>{count(steps)}</dd></div>
       <div><dt>Tokens</dt><dd title={`${count(usage.inputTokens)} in, ${count(usage.outputTokens)} out`}>{short(usage.totalTokens)}</dd></div>
       <div><dt>Context</dt><dd>{context ? `${(context * 100).toFixed(1)} %` : "–"}</dd></div>
-      <div><dt>Records</dt><dd>{count(job.records)}</dd></div>
+      <div><dt>Records</dt><dd>{count(job.records + left)}</dd></div>
     </dl>
   )
 }
@@ -154,7 +155,7 @@ function Answer({ job }: { job: Job }): JSX.Element {
   )
 }
 
-function Runs({ job, now, version }: { job: Job; now: number; version: number }): JSX.Element {
+function Runs({ job, now, version, left }: { job: Job; now: number; version: number; left: (run: string) => number }): JSX.Element {
   const lanes = useMemo(() => job.lanes(), [job, version])
   return (
     <div class="scroll">
@@ -173,7 +174,7 @@ function Runs({ job, now, version }: { job: Job; now: number; version: number })
               <td>{clock(run.from)}</td>
               <td class="num">{span(run.to - run.from)}</td>
               <td class="num">{count(run.steps.size)}</td>
-              <td class="num">{count(run.events)}</td>
+              <td class="num">{count(run.events + left(run.id))}</td>
               <td class="num">{count(run.own?.totalTokens ?? null)}</td>
               <td class="num">{run.context === null ? "" : `${(run.context * 100).toFixed(1)} %`}</td>
             </tr>

@@ -2,12 +2,17 @@
 
 import { useEffect, useRef, useState } from "preact/hooks"
 import { api, ApiError, exported, json, type Page, type Record, type RecordPage, type Summary } from "./data"
+import { isDelta } from "./events"
 import { asOf, Job } from "./model"
 import { stream } from "./stream"
+import { Left } from "./left"
+import { textIn } from "./values"
 
 const PAGE = 5000
+const FILTERED_PAGE = 10_000
 const BEFORE = 64 // the job itself is stored shortly before its first run
 const DRAW_MS = 100
+const OPS = "storeJob,storeCheckpoint,storeRunSetting,storeEvent,deleteJob,deleteRun,redactRunSetting"
 
 export type Loaded = {
   job: Job
@@ -17,12 +22,14 @@ export type Loaded = {
   trouble: string
   missing: boolean
   log: Record[]
+  /** The deltas that are not in `job` and `log`. */
+  left: Left
 }
 
 /** What is kept of a delta: of 50,000 events most are such. */
 function lighter(record: Record): Record {
   const { value } = record
-  if (record.op !== "storeEvent" || (value.type !== "streamReasoning" && value.type !== "streamRunResult")) return record
+  if (!isDelta(record)) return record
   const { type, runId, stepNumber, timestamp, expertKey, delta } = value
   return { position: record.position, time: record.time, op: record.op, value: { type, runId, stepNumber, timestamp, expertKey, delta } }
 }
@@ -35,11 +42,13 @@ class Loader {
   trouble = ""
   missing = false
   paused = false
+  left = new Left()
   private stop: (() => void) | null = null
   private timer = 0
   private readonly ending = new AbortController()
 
-  constructor(id: string, private readonly draw: () => void) {
+  /** With `whole` all deltas are read, else not those of a job that has many. */
+  constructor(id: string, readonly whole: boolean, private readonly draw: () => void) {
     this.job = new Job(id)
   }
 
@@ -66,29 +75,27 @@ class Loader {
 
   private async load(): Promise<number> {
     const { signal } = this.ending
-    let first = Infinity
-    let cursor: string | null = null
-    do {
-      const page: Page<Summary> = await json(api(["jobs", this.job.id, "runs"], { limit: 1000, order: "oldest", after: cursor }), signal)
-      for (const run of page.items) first = Math.min(first, run.firstPosition ?? Infinity)
-      cursor = page.next
-    } while (cursor !== null)
-    if (first === Infinity) {
-      this.job.value = await json(api(["jobs", this.job.id]), signal)
-      first = 1
-    }
-    let after = Math.max(this.job.position, first - 1 - BEFORE, 0)
-    const read = (from: number): Promise<RecordPage> => json(api(["records"], { job: this.job.id, after: from, limit: PAGE }), signal)
+    const { runs, position } = await this.runs()
+    if (runs.length === 0) this.job.value = await json(api(["jobs", this.job.id]), signal)
+    if (!this.whole) this.left = Left.of(runs)
+    const filter = this.left.types ? { types: this.left.types, ops: OPS } : {}
+    const limit = this.left.types ? FILTERED_PAGE : PAGE
+    const until = this.left.types ? position : Infinity // events of other types may come after it
+    const first = runs.reduce((least, run) => Math.min(least, run.firstPosition ?? Infinity), Infinity)
+    let after = Math.max(this.job.position, Number.isFinite(first) ? first - 1 - BEFORE : 0, 0)
+    const read = (from: number): Promise<RecordPage> => json(api(["records"], { job: this.job.id, after: from, limit, ...filter }), signal)
     let coming = read(after)
     for (;;) {
       const page: RecordPage = await coming
-      after = page.next
-      if (!page.end) coming = read(after) // it is read while this page is taken
-      for (const record of page.items) this.take(record)
+      const last = page.end || page.next >= until
+      after = Math.min(page.next, until)
+      if (!last) coming = read(after) // it is read while this page is taken
+      for (const record of page.items) if (record.position <= until) this.take(record)
       this.trouble = ""
       this.changed()
-      if (page.end) break
+      if (last) break
     }
+    this.left.reach(this.job)
     if (this.job.value === null) {
       try {
         this.job.value = await json(api(["jobs", this.job.id]), signal)
@@ -99,9 +106,24 @@ class Loader {
     return after
   }
 
+  /** Summaries of all runs, and a position up to which they have everything. */
+  private async runs(): Promise<{ runs: Summary[]; position: number }> {
+    const runs: Summary[] = []
+    let cursor: string | null = null
+    let position = Infinity
+    do {
+      const page: Page<Summary> = await json(api(["jobs", this.job.id, "runs"], { limit: 1000, order: "oldest", after: cursor }), this.ending.signal)
+      runs.push(...page.items)
+      position = Math.min(position, page.position ?? 0)
+      cursor = page.next
+    } while (cursor !== null)
+    return { runs, position }
+  }
+
   private take(record: Record): void {
     if (record.position <= this.job.position) return
     const light = lighter(record)
+    if (isDelta(light)) this.left.came(textIn(light.value, "runId"), light.position)
     this.log.push(light)
     this.job.apply(light)
   }
@@ -144,23 +166,44 @@ class Loader {
   }
 }
 
-/** The records of a job, as they come. */
-export function useJob(id: string): Loaded & { pause: (paused: boolean) => void; paused: boolean } {
+/**
+ * The records of a job, as they come. Without `whole`, the deltas of a job that has many are not read; once it is
+ * asked for, what there is stays until all is read.
+ */
+export function useJob(id: string, whole: boolean): Loaded & { pause: (paused: boolean) => void; paused: boolean } {
   const [, draw] = useState(0)
-  const loader = useRef<Loader | null>(null)
-  if (loader.current?.job.id !== id) {
-    loader.current?.end()
-    loader.current = new Loader(id, () => draw(n => n + 1))
+  const again = (): void => draw(n => n + 1)
+  const shown = useRef<Loader | null>(null)
+  const next = useRef<Loader | null>(null)
+  if (shown.current?.job.id !== id) {
+    shown.current?.end()
+    shown.current = new Loader(id, whole, again)
   }
   useEffect(() => {
-    const current = loader.current
+    const current = shown.current
     void current?.start()
     return () => {
-      current?.end()
-      if (loader.current === current) loader.current = null
+      shown.current?.end()
+      next.current?.end()
+      shown.current = next.current = null
     }
   }, [id])
-  const current = loader.current
+  const lacks = whole && shown.current.left.total > 0 && shown.current.state === "live"
+  useEffect(() => {
+    if (!lacks || next.current) return
+    const loader = new Loader(id, true, () => {
+      if (shown.current !== loader && loader.state === "live") {
+        loader.paused = shown.current?.paused ?? false
+        shown.current?.end()
+        shown.current = loader
+        next.current = null
+      }
+      if (shown.current === loader) again()
+    })
+    next.current = loader
+    void loader.start()
+  }, [lacks])
+  const current = shown.current
   return {
     job: current.job,
     version: current.version,
@@ -168,6 +211,7 @@ export function useJob(id: string): Loaded & { pause: (paused: boolean) => void;
     trouble: current.trouble,
     missing: current.missing,
     log: current.log,
+    left: current.left,
     paused: current.paused,
     pause: paused => {
       current.paused = paused
@@ -178,15 +222,15 @@ export function useJob(id: string): Loaded & { pause: (paused: boolean) => void;
 
 /** The job as it was at a position; itself where there is none. */
 export function useAsOf(loaded: Loaded, position: number | null): Job {
-  const kept = useRef<{ job: Job; position: number; records: number } | null>(null)
+  const kept = useRef<{ job: Job; log: Record[]; position: number; records: number } | null>(null)
   if (position === null) {
     kept.current = null
     return loaded.job
   }
   const { log } = loaded
   const reached = (log[(kept.current?.records ?? 0) - 1]?.position ?? 0) >= position
-  if (kept.current?.position !== position || kept.current.job.id !== loaded.job.id || (!reached && kept.current.records < log.length)) {
-    kept.current = { job: asOf(loaded.job.id, log, position), position, records: log.length }
+  if (kept.current?.position !== position || kept.current.log !== log || (!reached && kept.current.records < log.length)) {
+    kept.current = { job: asOf(loaded.job.id, log, position), log, position, records: log.length }
   }
   return kept.current.job
 }

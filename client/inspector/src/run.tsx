@@ -18,7 +18,7 @@ const EVENTS = 300
 
 export function RunPage({ id, run: runId }: { id: string; run: string }): JSX.Element {
   const { query } = usePlace()
-  const loaded = useJob(id)
+  const loaded = useJob(id, true)
   const now = useNow()
   const position = query.at ? Number(query.at) : null
   const job = useAsOf(loaded, position)

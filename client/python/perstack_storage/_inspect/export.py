@@ -10,7 +10,7 @@ from perstack_storage._core.jsonio import dumps
 from perstack_storage._inspect import limits, slim
 from perstack_storage._inspect.errors import GatewayError
 from perstack_storage._inspect.page import Page, built_page
-from perstack_storage._inspect.source import Source
+from perstack_storage._inspect.source import Source, Wanted
 
 
 async def export_job(source: Source, job: str) -> Response:
@@ -43,7 +43,7 @@ async def _document(source: Source, page: Page, job: str, span: tuple[int, int])
     after, last = span
     separator = b"\n"
     while after < last:
-        found = await source.records(after, limits.FILE_RECORDS_MAX, job, form=slim.for_file)
+        found = await source.records(after, limits.FILE_RECORDS_MAX, Wanted(job), form=slim.for_file)
         for item in found.items:
             yield separator + _harmless(item)
             separator = b",\n"

@@ -12,7 +12,7 @@ from perstack_storage._core.jsonio import dumps, loads
 from perstack_storage._inspect import limits, slim
 from perstack_storage._inspect.errors import GatewayError, of_storage
 from perstack_storage._inspect.parameters import POSITION_MAX
-from perstack_storage._inspect.source import Source
+from perstack_storage._inspect.source import Source, Wanted
 
 _WRITE_RECORDS, _WRITE_BYTES = 200, 128 << 10
 """Of one write to a stream, which holds it until its reader has taken it; one record may be larger."""
@@ -172,7 +172,7 @@ class Hub:
             return _written(*kept.after(position, _WRITE_RECORDS), wanted)
         try:
             async with self._catching_up:
-                found = await self._source.records(position, _WRITE_RECORDS, wanted.job, wanted.run)
+                found = await self._source.records(position, _WRITE_RECORDS, Wanted(wanted.job, wanted.run))
                 return _written(list(map(_of_slim, found.items)), found.next, wanted)
         except StorageError as error:
             self._report(of_storage(error))

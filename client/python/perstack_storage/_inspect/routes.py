@@ -13,7 +13,7 @@ from perstack_storage._inspect.errors import GatewayError
 from perstack_storage._inspect.export import export_job
 from perstack_storage._inspect.live import Filter, Hub
 from perstack_storage._inspect.parameters import POSITION_MAX, Parameter, checked
-from perstack_storage._inspect.source import Source
+from perstack_storage._inspect.source import Source, Wanted
 from perstack_storage._inspect.usage import usage_of_job
 from perstack_storage._version import __version__
 from perstack_storage._views.differences import as_json, between
@@ -56,6 +56,10 @@ _OMIT = Parameter(
     " the messages; an empty text leaves out none", high=limits.OMIT_MAX,
 )  # fmt: skip
 _TYPES = Parameter("types", "names", "only events of these types", high=limits.TYPES_MAX)
+_OPS = Parameter(
+    "ops", "names", "only what these operations stored; `types` without them means events only",
+    high=limits.OPS_MAX,
+)  # fmt: skip
 _AS_OF = Parameter("asOf", "integer", "as it was at this position", 0, POSITION_MAX)
 _FILTERS = (
     Parameter("status", "text", "only with this status"),
@@ -160,11 +164,11 @@ async def _records(asked: Asked) -> Response:
     values = asked.values
     if "run" in values and "job" not in values:
         raise GatewayError("BAD_REQUEST", "run needs job", "job")
+    wanted = Wanted(values.get("job"), values.get("run"), values.get("types"), values.get("ops"))
     found = await asked.source.records(
         values.get("after", 0),
         values.get("limit", limits.RECORDS_DEFAULT),
-        values.get("job"),
-        values.get("run"),
+        wanted,
         form=slim.whole if values.get("form") == "whole" else slim.record,
     )
     return records_answer(asked.request, found)
@@ -239,6 +243,7 @@ ROUTES = (
             _AFTER, _RECORDS,
             Parameter("job", "id", "only records of this job"),
             Parameter("run", "id", "with `job`: only of this run"),
+            _TYPES, _OPS,
             Parameter("form", "choice", "slim: without what repeats the messages", choices=("slim", "whole")),
         ),
     ),

@@ -33,6 +33,18 @@ class Records(NamedTuple):
     at_end: bool
 
 
+class Wanted(NamedTuple):
+    """Which records: of a job, of a run of it, events of some types, what some operations stored."""
+
+    job: str | None = None
+    run: str | None = None
+    types: list[str] | None = None
+    ops: list[str] | None = None
+
+
+ALL = Wanted()
+
+
 class Source:
     """Reads of an `AsyncClient`, each bounded in size."""
 
@@ -85,13 +97,15 @@ class Source:
         self,
         after: int,
         limit: int,
-        job: str | None = None,
-        run: str | None = None,
+        wanted: Wanted = ALL,
         *,
         form: Callable[[Any], bytes] = slim.record,
     ) -> Records:
         """Records after a position, of a bounded piece of the history: an empty page need not be the end."""
-        arguments = {"after": after, "limit": limit, "jobId": job, "runId": run}
+        arguments = {
+            "after": after, "limit": limit, "jobId": wanted.job, "runId": wanted.run,
+            "types": wanted.types, "ops": wanted.ops,
+        }  # fmt: skip
         async with self._reading:
             read = await self._read_all(arguments)
             page = records_of(read, after, self.client._seen)
