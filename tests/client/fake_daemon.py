@@ -43,6 +43,7 @@ class FakeDaemon:
         self.requests: list[dict[str, Any]] = []
         self.window = {"records": 1024, "bytes": 16_777_216}
         self.limits = {"frameBytes": 16_777_216, "batchItems": 1024}
+        self.hello: dict[str, Any] = {}  # more of it
         self.answer_bytes = 4_194_304
         self._parts: dict[bytes, bytearray] = {}
         self._rest: dict[str, bytes] = {}
@@ -145,7 +146,7 @@ class FakeDaemon:
         if op == "readPart":
             return self._piece(header["id"], arguments["read"], arguments["part"])
         if op == "hello":
-            hello = {"server": "fake", "window": self.window, "limits": self.limits}
+            hello = {"server": "fake", "window": self.window, "limits": self.limits, **self.hello}
             return frame(answer, json.dumps(hello).encode())
         if op == "retrieveJob":
             jobs = [v for kind, v in self.store.records if kind == "storeJob"]

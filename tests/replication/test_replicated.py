@@ -4,12 +4,14 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
 
+from perstack_storage import Client
 from perstack_stored.replication.message import is_damaged
 from perstack_stored.replication.nats_admin import NatsAddress, NewStream, create, parse_address
 from perstack_stored.replication.nats_stream import NatsStream
@@ -177,6 +179,48 @@ def test_a_daemon_that_was_away_comes_to_the_same(pair: Pair) -> None:
     pair.b = Raw(second.endpoint)
     assert pair.b.read_all() == pair.a.read_all()
     eventually(lambda: pair.b.ask("stats", {}).value["replication"]["lagMessages"] == 0, "it has caught up")
+
+
+def test_a_local_read_is_not_older_than_what_its_client_has_seen(pair: Pair, tmp_path: Path) -> None:
+    local = RunningDaemon(tmp_path / "local", "--journal", pair.url, "--no-strict-reads")
+    try:
+        with Raw(local.start().endpoint) as raw:
+            for i in range(50):
+                position = pair.a.store("storeEvent", event(f"least-{i}", jobId="least"))
+                answer = raw.ask("getEventsByRun", {"jobId": "least", "runId": "r1"}, atLeast=position)
+                assert len(answer.value) == i + 1
+                followed = raw.ask("readAll", {"after": position}, atLeast=position)
+                assert followed.value == []
+    finally:
+        local.make_sure_it_ended()
+
+
+def test_a_pipeline_goes_on_at_another_daemon(pair: Pair, record_property: Callable[..., None]) -> None:
+    """The daemon in use is killed: nothing is lost, nothing is there twice, and the order stays."""
+    first = pair.daemons[0]
+    pair.a.close()
+    longest, last, count = 0.0, time.monotonic(), 0
+    with Client([one.endpoint for one in pair.daemons]) as client:
+        with client.pipeline(max_in_flight=256) as pipeline:
+            for i in range(2000):
+                if i == 1000:
+                    first.kill()
+                pipeline.store_event(event(f"m-{i:04}", jobId="moving"))
+                if len(pipeline.positions) > count:
+                    count, now = len(pipeline.positions), time.monotonic()
+                    longest, last = max(longest, now - last), now
+        read = client.get_event_contents("moving", "r1")
+    found = [(one["value"]["id"], one["position"]) for one in pair.b.read_all() if is_of(one, "moving")]
+    assert found == list(zip([f"m-{i:04}" for i in range(2000)], pipeline.positions, strict=True))
+    assert len(read) == 2000
+    record_property("seconds without an ack", round(longest, 2))
+    first.start()
+    pair.a = Raw(first.endpoint)
+
+
+def is_of(record: dict[str, Any], job_id: str) -> bool:
+    """Whether a record is an event of a job."""
+    return bool(record["value"].get("jobId") == job_id)
 
 
 def test_a_new_machine_begins_with_a_backup_of_another(pair: Pair, tmp_path: Path) -> None:

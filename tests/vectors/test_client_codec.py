@@ -8,6 +8,7 @@ from perstack_storage._core import frames
 from perstack_storage._core.batch import Batch
 from perstack_storage._core.conditions import AllOrNone
 from perstack_storage._core.errors import ProtocolError, StorageError
+from perstack_storage._core.history import SharedHistory
 from perstack_storage._core.protocol import ClientProtocol
 from perstack_stored.read.arguments import ARGUMENTS
 from tests.vectors.vectors import Exchange, exchanges, name_of
@@ -150,7 +151,7 @@ def test_a_store_is_sent_again_or_settled_as_its_answer_says(exchange: Exchange)
 
 
 def _with_a_store_as_request_7(sink: _Sink) -> tuple[ClientProtocol, bytes]:
-    protocol = ClientProtocol(_SESSION)
+    protocol = ClientProtocol(_SESSION, SharedHistory(several=False))
     protocol._next_id = 6  # that of `hello`
     assert protocol.next_frame(0.0) is not None
     protocol.sent(0.0)

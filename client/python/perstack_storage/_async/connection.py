@@ -198,7 +198,7 @@ class AsyncConnection(Transport):
             self._drain(now)
             if limits_at is not None:
                 if self._protocol.silent(limits_at):
-                    self._drop_wire()
+                    self._move(now)
                 self._give_up_overdue(limits_at)
             self._reads.start()
             self._send(now)

@@ -72,6 +72,14 @@ class EndpointError(StorageError):
     """
 
 
+class OtherHistory(EndpointError):  # noqa: N818 - a state, not a mistake
+    """A daemon of several does not share the history of the others; nothing of the session went to it.
+
+    Give the endpoints of daemons that share one replicated journal, or a single endpoint. Once the client
+    has met a daemon it passes over one of another history; the error of a call that fails names it.
+    """
+
+
 class ClosedError(StorageError):
     """The client was closed before or during the call, or a pipeline is used where it does not belong.
 
@@ -161,12 +169,13 @@ class OutcomeUnknown(StorageError):  # noqa: N818 - a state, not a mistake
         count: number of stores concerned.
     """
 
-    def __init__(self, endpoint: str, timeout_s: float, count: int = 1) -> None:
+    def __init__(self, endpoint: str, timeout_s: float, count: int = 1, trouble: str = "") -> None:
         self.endpoint = endpoint
         self.count = count
         what = "a store was" if count == 1 else f"{count} stores were"
         super().__init__(
             f"{what} sent to {endpoint} and not answered within {timeout_s:g} s: the outcome is unknown"
+            + (f"; {trouble}" if trouble else "")
         )
 
 

@@ -15,6 +15,7 @@ WINDOW_RECORDS_MAX = 1 << 20
 WINDOW_BYTES_MAX = 1 << 30
 """A daemon that grants more is not believed: the window bounds what a client holds in memory."""
 FRAME_BYTES_MIN = 65_536
+POSITION_MAX = (1 << 53) - 1
 VALUE_BYTES_DEFAULT = 268_435_456
 HEADER_RESERVE_BYTES = 2048
 """More than the header of a store of one value or of one part ever takes."""
@@ -59,6 +60,17 @@ def parse_answer(frame: bytes) -> Answer:
             raise ProtocolError(f"the daemon could not read a request: {shortened(answer.error)}")
         raise ProtocolError(f"an answer whose id is no integer: {shortened(header)}")
     return answer
+
+
+def highest_position(header: dict[str, Any]) -> int:
+    """Returns the highest position in the header of an answer; 0 without one that is one."""
+    position, results, count = header.get("position"), header.get("results"), header.get("count", 1)
+    found = [0]
+    if type(position) is int and type(count) is int:
+        found.append(position + count - 1)
+    if type(results) is list:
+        found += [result for result in results if type(result) is int]
+    return max(found) if max(found) <= POSITION_MAX else 0
 
 
 def shortened(value: object) -> str:
@@ -156,6 +168,8 @@ class Limits:
         "features",
         "frame_bytes",
         "known",
+        "replicated",
+        "store",
         "value_bytes",
         "window_bytes",
         "window_records",
@@ -164,6 +178,8 @@ class Limits:
     def __init__(self) -> None:
         self.known = False
         self.features: frozenset[str] = frozenset()
+        self.store = ""
+        self.replicated = False
         self.window_records = 1024
         self.window_bytes = 16_777_216
         self.frame_bytes = 16_777_216
@@ -193,6 +209,9 @@ class Limits:
         self.frame_bytes, self.batch_items, self.value_bytes = values[2], values[3], value_bytes
         self.window_records = records
         self.features = frozenset(name for name in features if isinstance(name, str))
+        store = body.get("store")
+        self.store = store if isinstance(store, str) else ""
+        self.replicated = body.get("replicated") is True
 
     def copy(self) -> "Limits":
         """Returns the same bounds as another object."""

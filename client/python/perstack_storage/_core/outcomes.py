@@ -14,6 +14,7 @@ from perstack_storage._core.errors import (
 )
 
 KEY_REFUSED = "the daemon does not let this client's key in"
+NOT_ONE = "not one of these daemons answered"
 
 
 class GivenUp:
@@ -22,15 +23,18 @@ class GivenUp:
     Attributes:
         closed: they were because the client was closed.
         trouble: why there was no connection, where that is known.
+        passed_over: why a daemon of several was not used, by its endpoint.
         hopeless: the last try to connect found that no daemon can be there.
     """
 
-    def __init__(self, endpoint: str, base: str | None, timeout_s: float) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoints: tuple[str, ...], base: str | None, timeout_s: float) -> None:
+        self._endpoint = ",".join(endpoints)
+        self._several = len(endpoints) > 1
         self._base = base
         self._timeout_s = timeout_s
         self.closed = False
         self.trouble = ""
+        self.passed_over: dict[str, str] = {}
         self.hopeless = False
 
     def error_of(self, gone: list[Batch], count: int | None = None) -> StorageError:
@@ -41,13 +45,18 @@ class GivenUp:
             return refused(gone[0].error, op=gone[0].stores[-1][0])
         if any(batch.sent_ever for batch in gone):
             count = count or sum(len(batch.pending) for batch in gone)
-            return OutcomeUnknown(self._endpoint, self._timeout_s, count)
+            return OutcomeUnknown(self._endpoint, self._timeout_s, count, self._passed_over)
         return self.unavailable()
+
+    @property
+    def _passed_over(self) -> str:
+        return "; ".join(f"{where} is passed over: {why}" for where, why in list(self.passed_over.items()))
 
     def unavailable(self) -> DaemonUnavailable:
         """Returns what to raise where nothing was sent."""
         kind = KeyRefused if self.trouble == KEY_REFUSED else DaemonUnavailable
-        return kind(self._endpoint, self._timeout_s, self._base, self.trouble, no_socket=self.hopeless)
+        trouble = self._passed_over or self.trouble or (NOT_ONE if self._several else "")
+        return kind(self._endpoint, self._timeout_s, self._base, trouble, no_socket=self.hopeless)
 
 
 class PipelineOutcomes:

@@ -17,7 +17,8 @@ _SINGLE = frozenset({"retrieveJob", "retrieveCheckpoint", "getEvent"})
 _SMALL = frozenset({"hello", "ping", "stats"})
 _SMALL_BYTES_MAX = 1 << 24
 _WITHOUT_DEADLINE = frozenset({"hello", "ping", "stats"})
-_OF_THE_DAEMON = frozenset({"hello", "ping", "stats"})
+OF_THE_DAEMON = frozenset({"hello", "ping", "stats"})
+"""These tell of the daemon, not of what is stored."""
 
 
 class Read:
@@ -52,6 +53,8 @@ class Read:
         self._size = 0
         self.value_bytes_max = frames.VALUE_BYTES_DEFAULT  # what the daemon says of a single value
         self.answer_bytes_max = ANSWER_BYTES_MAX  # what the caller takes
+        self.asked_at = math.inf  # when it could have been sent first
+        self.at_least: int | None = None  # what the daemon must have come to
         self.after = 0  # the number of stores that must be finished before it is sent
         self._id: int | None = None
         self._send_at: float | None = 0.0  # None: sent, the answer is waited for
@@ -61,7 +64,7 @@ class Read:
     @property
     def sees_stores(self) -> bool:
         """Whether it must see what was stored before it; not one that waits for news, or asks for a state."""
-        return not self.wait_s and self.op not in _OF_THE_DAEMON
+        return not self.wait_s and self.op not in OF_THE_DAEMON
 
     @property
     def body(self) -> bytes:
@@ -78,7 +81,12 @@ class Read:
         if self._more is not None:
             return frames.request("readPart", request_id, self._more, timeout_ms=timeout_ms)
         return frames.request(
-            self.op, request_id, self._arguments, timeout_ms=timeout_ms, session=self._session
+            self.op,
+            request_id,
+            self._arguments,
+            timeout_ms=timeout_ms,
+            session=self._session,
+            at_least=self.at_least,
         )
 
     def sent(self, request_id: int, now: float) -> None:

@@ -92,6 +92,7 @@ class Core(Transport):
         outstanding = new.outstanding = renewed()
         old = self.outstanding
         new._given_up = self._given_up
+        new._rotation = self._rotation
 
         def sink_of(sink: Sink) -> Sink:
             return outstanding if sink is old else sink
@@ -245,7 +246,7 @@ class Core(Transport):
                 received = self._received
                 self._drain(now)
                 if self._received == received:
-                    self._drop_wire()
+                    self._move(now)
         if self.superseded:
             raise Superseded
         if self.closed:
@@ -335,7 +336,7 @@ class Core(Transport):
         received = self._received
         self._drain(now)
         if self._received == received and self._protocol.silent(now):
-            self._drop_wire()
+            self._move(now)
         self._send(now)
 
     def _context(self) -> "zmq.SyncContext":

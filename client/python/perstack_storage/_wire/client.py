@@ -1,6 +1,7 @@
 """How a client is made, the synchronous one and that for asyncio."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from perstack_storage._core.epochs import SeenEpochs
@@ -16,7 +17,7 @@ class ClientBase:
 
     def __init__(
         self,
-        endpoint: str | None = None,
+        endpoint: str | Sequence[str] | None = None,
         *,
         base_path: str | os.PathLike[str] | None = None,
         timeout_s: float = TIMEOUT_DEFAULT_S,
@@ -27,7 +28,9 @@ class ClientBase:
         """Prepares a client; nothing is connected yet.
 
         Args:
-            endpoint: the daemon's; else PERSTACK_STORED_ENDPOINT, else the socket of the base.
+            endpoint: the daemon's; else PERSTACK_STORED_ENDPOINT, else the socket of the base. Several, in a
+                list or with commas between them, for daemons that share a replicated journal: one is used
+                at a time, and the next one where it gets nowhere. Order and exactly-once hold over all.
             base_path: the base; else PERSTACK_STORED_BASE, else PERSTACK_STORAGE_PATH, else ./perstack.
                 Where its socket is missing, calls fail at once, or after a second where a daemon has served
                 it before. A client that has met its daemon, or whose endpoint was named, waits.

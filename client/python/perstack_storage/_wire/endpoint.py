@@ -1,6 +1,8 @@
 """Where the daemon is found: the base folder and the endpoint that client and daemon derive alike."""
 
 import os
+import re
+from collections.abc import Sequence
 
 from perstack_storage._core.errors import EndpointError
 
@@ -10,6 +12,7 @@ PERSTACK_BASE_VARIABLE = "PERSTACK_STORAGE_PATH"
 ENDPOINT_VARIABLE = "PERSTACK_STORED_ENDPOINT"
 BASE_DEFAULT = "./perstack"
 IPC = "ipc://"
+_SEPARATOR = re.compile(r"\s*,\s*(?=[a-z]+://)")  # a path may have commas
 SOCKET_PATH_BYTES_MAX = 107
 """The most that sockaddr_un takes on Linux beside the closing NUL."""
 
@@ -62,6 +65,23 @@ def resolve_endpoint(endpoint: str | None, base_path: str | os.PathLike[str] | N
     """
     chosen = endpoint or os.environ.get(ENDPOINT_VARIABLE)
     return chosen or IPC + socket_path_of(resolve_base(base_path))
+
+
+def resolve_endpoints(
+    endpoint: str | Sequence[str] | None, base_path: str | os.PathLike[str] | None
+) -> tuple[str, ...]:
+    """Returns the endpoints of a client: several in a sequence, or in one text with commas between them.
+
+    Raises:
+        EndpointError: see `socket_path_of`; or there is none, or one twice.
+    """
+    given = (endpoint,) if endpoint is None or isinstance(endpoint, str) else tuple(endpoint)
+    if not given:
+        raise EndpointError("an empty list of endpoints")
+    found = [one for text in given for one in _SEPARATOR.split(resolve_endpoint(text, base_path))]
+    if len(set(found)) < len(found):
+        raise EndpointError(f"an endpoint stands twice in {','.join(found)}")
+    return tuple(found)
 
 
 def _too_long(path: str, reason: str) -> str:

@@ -1,12 +1,14 @@
 """A wire and the protocol it carries, without any waiting; what both clients' connections share."""
 
+import math
 import os
 from typing import TYPE_CHECKING
 
 from perstack_storage._core.batch import Batch
-from perstack_storage._core.errors import ClosedError, EndpointError, ProtocolError
+from perstack_storage._core.errors import ClosedError, EndpointError, ProtocolError, StorageError
 from perstack_storage._core.outcomes import GivenUp
 from perstack_storage._core.protocol import ClientProtocol
+from perstack_storage._core.rotation import Rotation
 from perstack_storage._wire.target import Target
 from perstack_storage._wire.wire import RECONNECT_MAX_S, RECONNECT_MIN_S, Wire, open_wire
 
@@ -24,8 +26,9 @@ class Transport:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._timeout_s = target.timeout_s
-        self._given_up = GivenUp(target.endpoint, target.base, target.timeout_s)
-        self._protocol = ClientProtocol(os.urandom(16).hex())
+        self._given_up = GivenUp(target.endpoints, target.base, target.timeout_s)
+        self._rotation = Rotation(target.endpoints)
+        self._protocol = ClientProtocol(os.urandom(16).hex(), target.history)
         self._stores = self._protocol.stores
         self._wire: Wire | None = None
         self._blocked = False  # the wire took no frame, or there is none at the moment
@@ -55,6 +58,8 @@ class Transport:
 
     def _send(self, now: float) -> None:
         """Hands over every frame that may go now."""
+        if self._rotation.several and now >= self._stale_at():
+            self._move(now)
         wire, protocol = self._wire or self._connect(now), self._protocol
         if wire is None:
             self._blocked = True
@@ -88,6 +93,9 @@ class Transport:
                 self._received += 1
                 self._reconnect_s = RECONNECT_MIN_S
                 self._given_up.trouble = ""
+                if protocol.problem is not None:
+                    self._pass_over(protocol.problem, now)
+                    return
                 if not protocol.waiting:  # spares the attempt that finds nothing
                     return
         except BlockingIOError:
@@ -104,9 +112,33 @@ class Transport:
 
     def _due(self, now: float) -> float:
         """When there is something to do although nothing arrives."""
-        if not self._blocked:
-            return self._protocol.due()
-        return self._connect_at if self._wire is None else now + BLOCKED_WAIT_MAX_S
+        if self._blocked:
+            due = self._connect_at if self._wire is None else now + BLOCKED_WAIT_MAX_S
+        else:
+            due = self._protocol.due()
+        return min(due, self._stale_at()) if self._rotation.several else due
+
+    def _stale_at(self) -> float:
+        """When the daemon in use has had its time, where there are others."""
+        return self._rotation.stale_at(self._protocol.waits_since, self._protocol.answered_at)
+
+    def _move(self, now: float) -> None:
+        """Ends the connection; where there are several daemons, the next one gets what is unanswered."""
+        self._drop_wire()
+        if self._rotation.several:
+            self._rotation.move(now)
+
+    def _pass_over(self, problem: EndpointError, now: float) -> None:
+        """The daemon must not be used; gives all up and raises why, unless another one was met before."""
+        endpoint = self._rotation.endpoint
+        if not self._target.history.store:
+            error = type(problem)(f"{endpoint} can't be used: {problem}")
+            self._abandon_overdue(math.inf, error)
+            raise error
+        self._move(now)
+        self._given_up.passed_over[endpoint] = str(problem)
+        self._connect_later(now)
+        self._blocked = True
 
     def _connect(self, now: float) -> "Wire | None":
         """Returns a new wire; None if nobody listens there, or it is too early to try again."""
@@ -115,13 +147,15 @@ class Transport:
         if now < self._connect_at:
             return None
         try:
-            wire = open_wire(self._target.endpoint, self._context, self._target.keys)
+            wire = open_wire(self._rotation.endpoint, self._context, self._target.keys)
         except OSError as error:
             if error.errno is None:  # the path can't be one of a socket
                 raise EndpointError(
-                    f"no socket can be connected to {self._target.endpoint}: {error}"
+                    f"no socket can be connected to {self._rotation.endpoint}: {error}"
                 ) from error
             self._given_up.hopeless = self._target.absence.missed(error)
+            if self._rotation.several:
+                self._rotation.move(now)
             if not self._given_up.hopeless:  # else nobody waits: the next call tries at once
                 self._connect_later(now)
                 self._note_wait()
@@ -142,7 +176,7 @@ class Transport:
 
     def _lost(self, now: float) -> None:
         """The connection has ended."""
-        self._drop_wire()
+        self._move(now)
         if self.closed:
             raise ClosedError("the client was closed during the call")
         self._connect_later(now)
@@ -163,7 +197,7 @@ class Transport:
         if self._wire is not None:
             self._given_up.trouble = self._wire.trouble() or self._given_up.trouble
 
-    def _abandon_overdue(self, through: float) -> None:
+    def _abandon_overdue(self, through: float, error: StorageError | None = None) -> None:
         """Gives up what was called for up to the time `through`, and gives each sink the error."""
         # With the socket goes what it has not delivered yet: a store given up must not arrive later.
         self._drop_wire()
@@ -172,4 +206,4 @@ class Transport:
             gone.setdefault(id(batch.sink), []).append(batch)
         for batches in gone.values():
             if batches[0].sink is not None:
-                batches[0].sink.unheard(self._given_up.error_of(batches))
+                batches[0].sink.unheard(error or self._given_up.error_of(batches))
