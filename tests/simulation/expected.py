@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tests.simulation.workload import dumps
 
 JOB, CHECKPOINT, EVENT, SETTING, GAP, DELETION = range(1, 7)
 IMPORTED = 1
@@ -25,7 +27,7 @@ class Projection:
     """Files by path, with each content that a file had on the way, in order.
 
     Attributes:
-        dead: by path of a file that was deleted, the count of its contents before that.
+        dead: by path of a file that was deleted or redacted, the count of its contents before that.
         events: position and type of each event that has a file, by path.
     """
 
@@ -61,6 +63,8 @@ class Projection:
         elif stored.kind == CHECKPOINT:
             path = f"jobs/{value['jobId']}/checkpoints/{value['id']}.json"
             self._put(path, stored.payload, stored.payload)
+        elif stored.kind == DELETION and "setting" in value:
+            self._redact(value["setting"])
         elif stored.kind == DELETION:
             self._delete(value["jobId"], value.get("runId"))
         elif stored.kind == EVENT:
@@ -82,6 +86,14 @@ class Projection:
             del self._names[stem]
         for path in [path for path in self._settings if path.startswith(folder)]:
             del self._settings[path]
+
+    def _redact(self, setting: dict[str, Any]) -> None:
+        path = f"jobs/{setting['jobId']}/runs/{setting['runId']}/run-setting.json"
+        if path in self.versions:
+            self.dead[path] = len(self.versions[path])
+        text = dumps(setting)
+        self._settings[path] = (text, setting["updatedAt"])
+        self._put(path, text, text)
 
     def _put(self, path: str, content: bytes, payload: bytes) -> None:
         self.versions.setdefault(path, []).append(content)

@@ -1,10 +1,11 @@
 """The promises about a journal, checked against all that clients sent, were answered, and were shown."""
 
 import json
+from typing import Any
 
 from perstack_stored.journal.clock import CLOCK_STEP_MS
 from tests.simulation.clients import Ledger, Violation
-from tests.simulation.expected import DELETION, GAP, IMPORTED, JOB, Stored
+from tests.simulation.expected import DELETION, GAP, IMPORTED, JOB, SETTING, Stored
 from tests.simulation.workload import KINDS, Value, job_of, op_of
 
 
@@ -106,7 +107,7 @@ def _check_deleted(records: list[Stored]) -> None:
         found = json.loads(stored.payload)
         if stored.seq:
             begun.setdefault(stored.session, stored.position)
-        if stored.kind == DELETION:
+        if stored.kind == DELETION and "setting" not in found:
             deleted[found["jobId"], found.get("runId")] = stored.position
         elif stored.seq:
             job = job_of(Value(op_of(stored.kind, stored.payload), stored.payload))
@@ -144,7 +145,8 @@ def check_erased(records: list[Stored], ledger: Ledger) -> None:
         seen, by = ledger.seen[stored.position], json.loads(stored.payload)["removed"]
         if by <= stored.position or by > len(records):
             raise Violation(f"position {stored.position} was erased by what stands at {by}")
-        if not _removes(json.loads(records[by - 1].payload), seen):
+        # A redaction that removed something may be erased itself later.
+        if not _removes(json.loads(as_seen(records[by - 1], ledger).payload), seen):
             raise Violation(f"position {stored.position} was erased, and {by} does not delete it")
 
 
@@ -154,15 +156,16 @@ def removed_records(records: list[Stored]) -> list[Stored]:
     return [
         stored
         for stored in records
-        if stored.kind not in {GAP, DELETION}
+        if stored.kind != GAP
         and any(position > stored.position and _removes(by, stored) for position, by in found)
     ]
 
 
-def _removes(deletion: dict[str, str], stored: Stored) -> bool:
-    if stored.kind == DELETION:
-        return False
+def _removes(deletion: dict[str, Any], stored: Stored) -> bool:
     value = json.loads(stored.payload)
+    is_setting = stored.kind == SETTING or "setting" in value
+    if (stored.kind == DELETION or "setting" in deletion) and not is_setting:
+        return False
     if value["id" if stored.kind == JOB else "jobId"] != deletion["jobId"]:
         return False
     return "runId" not in deletion or value.get("runId") == deletion["runId"]

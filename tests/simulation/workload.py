@@ -5,7 +5,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 KINDS = {
-    "storeJob": 1, "storeCheckpoint": 2, "storeEvent": 3, "storeRunSetting": 4, "deleteJob": 6, "deleteRun": 6
+    "storeJob": 1, "storeCheckpoint": 2, "storeEvent": 3, "storeRunSetting": 4, "deleteJob": 6,
+    "deleteRun": 6, "redactRunSetting": 6,
 }  # fmt: skip
 _USAGE = dict.fromkeys(
     ("inputTokens", "outputTokens", "reasoningTokens", "totalTokens", "cachedInputTokens"), 1
@@ -22,7 +23,8 @@ class Value(NamedTuple):
 def op_of(kind: int, payload: bytes) -> str:
     """The operation that stores a record."""
     if kind == KINDS["deleteJob"]:
-        return "deleteRun" if "runId" in json.loads(payload) else "deleteJob"
+        found = json.loads(payload)
+        return "redactRunSetting" if "setting" in found else "deleteRun" if "runId" in found else "deleteJob"
     return next((op for op, known in KINDS.items() if known == kind), "?")
 
 
@@ -65,11 +67,16 @@ class Workload:
         return Value("storeEvent", dumps(event(id=f"bad{self._made}", stepNumber=-1)))
 
     def deletion(self) -> Value:
-        """A deletion of a job, or of a run."""
+        """A deletion of a job, or of a run, or a redaction of its settings."""
         names = self._names()
-        if self._random.random() < 0.5:
+        kind = self._random.random()
+        if kind < 0.4:
             return Value("deleteJob", dumps({"jobId": names["jobId"]}))
-        return Value("deleteRun", dumps(names))
+        if kind < 0.8:
+            return Value("deleteRun", dumps(names))
+        self._made += 1
+        redacted = setting(**names, n=self._made, updatedAt=self._made)
+        return Value("redactRunSetting", dumps({**names, "setting": redacted}))
 
     def _event(self) -> Value:
         random = self._random
