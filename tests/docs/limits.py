@@ -22,6 +22,7 @@ from perstack_stored.protocol.limits import (
     READ_ALL_RECORDS_MAX,
 )
 from perstack_stored.protocol.multipart import VALUES_MAX
+from perstack_stored.read.summary_queries import SEARCHED_MAX
 from perstack_stored.read.waiting import AHEAD_MAX
 from perstack_stored.store.fences import HISTORY_BYTES
 from perstack_stored.tree.sweep import UNLINKS_PER_SECOND, WRITTEN_BACK_MAX
@@ -39,6 +40,7 @@ FIXED = (
     ("bytes of a request's header", HEADER_BYTES_MAX),
     ("bytes of a read's arguments", ARGUMENTS_BYTES_MAX),
     ("records in an answer to `readAll`", READ_ALL_RECORDS_MAX),
+    ("jobs or runs that a page with `contains` looks at", SEARCHED_MAX),
     ("reads that wait for the position of their `atLeast`", AHEAD_MAX),
     ("seconds for which a read without `timeoutMs` waits for it", AT_LEAST_SECONDS),
     ("deletions in an answer to `deletions`", DELETIONS_MAX),

@@ -20,5 +20,6 @@ FEATURES = (
     "cursors",
     "asOf",
     "atLeast",
+    "search",
 )
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

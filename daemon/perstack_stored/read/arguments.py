@@ -204,6 +204,8 @@ _SUMMARIES: dict[str, tuple[_Check, bool]] = {
     "since": (_number, False),
     "until": (_number, False),
     "newestFirst": (_flag, False),
+    "jobId": (_id, False),
+    "contains": (_text, False),
     **_PAGING,
 }
 ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
@@ -238,7 +240,7 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "epoch": (_text, False),
     },
     "listJobs": _SUMMARIES,
-    "listRuns": {"jobId": (_id, False), **_SUMMARIES},
+    "listRuns": _SUMMARIES,
     "getEvent": {"position": (_position, True)},
     "positionAt": {"timeMs": (_number, True)},
     "deletions": {"after": (_position, False), "limit": (_positive, False)},

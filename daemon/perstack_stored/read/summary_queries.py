@@ -14,22 +14,26 @@ from perstack_stored.read.source import NUMBER, Answer, Source, cursor_of
 
 LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
+SEARCHED_MAX = 50_000
+"""Jobs or runs that a page with `contains` looks at: some 20 ms of a read thread, where all are in memory."""
 _RUNS_PER_STEP = 500
 _ITEMS_PER_PIECE = 32
+_COLUMNS = {"known_job": ("known_job.name", "expert"), "run": ("run.name", "job", "expert")}
+"""Where `contains` looks."""
 _Row = tuple[Any, ...]
 _encode = msgspec.json.Encoder().encode
 
 _JOBS = (
     "SELECT begun, known_job.id, name, status, expert, usage, stored, position"
-    " FROM known_job INDEXED BY known_job_{index} LEFT JOIN job ON job.id = name"
+    " FROM known_job{hint} LEFT JOIN job ON job.id = name"
 )
 _RUNS = (
     "SELECT begun, run.id, job, name, status, expert, usage, parent, first_position, checkpoints,"
     " last_position, last_at, events, types, ended, EXISTS (SELECT 1 FROM setting WHERE setting.run = run.id)"
-    " FROM run INDEXED BY run_{index} JOIN run_count ON run_count.run = run.id"
+    " FROM run{hint} JOIN run_count ON run_count.run = run.id"
 )
 _RUNS_OF_JOB = (
-    _RUNS.format(index="of_job")
+    _RUNS.format(hint=" INDEXED BY run_of_job")
     + " WHERE job = ? AND begun IS NOT NULL AND (begun, run.id) > (?, ?) ORDER BY begun, run.id LIMIT ?"
 )
 
@@ -48,14 +52,16 @@ def list_runs(source: Source, arguments: dict[str, Any]) -> Answer:
 
 def _page(source: Source, select: str, arguments: dict[str, Any]) -> tuple[list[_Row], list[int] | None]:
     """The rows of a page, and the cursor to go on from."""
+    table = "known_job" if select is _JOBS else "run"
     after = cursor_of(arguments, NUMBER, int)
     limit = min(arguments.get("limit", LIMIT_DEFAULT), LIMIT_MAX)
     newest_first = arguments.get("newestFirst", True)
-    index, conditions, bound = "begun", ["begun IS NOT NULL"], {"limit": limit + 1}
+    index: str | None = "begun"
+    conditions, bound = ["begun IS NOT NULL"], {"limit": limit + 1}
     for name, column, of_index in (
         ("status", "status", "status"),
         ("expertKey", "expert", "expert"),
-        ("jobId", "job", "of_job"),
+        ("jobId", "job", "of_job") if table == "run" else ("jobId", "name", None),
     ):
         if name in arguments:
             conditions.append(f"{column} = :{column}")
@@ -65,17 +71,38 @@ def _page(source: Source, select: str, arguments: dict[str, Any]) -> tuple[list[
         if name in arguments:
             conditions.append(f"begun {comparison} :{name}")
             bound[name] = arguments[name]
-    table = "known_job" if select is _JOBS else "run"
     if after is not None:
         conditions.append(f"(begun, {table}.id) {'<' if newest_first else '>'} (:begun, :id)")
         bound["begun"], bound["id"] = after
-    order = "DESC" if newest_first else "ASC"
+    hint = "" if index is None else f" INDEXED BY {table}_{index}"  # one job is found by its name
+    direction = "DESC" if newest_first else "ASC"
+    order = f"ORDER BY begun {direction}, {table}.id {direction} LIMIT :limit"
+    last = None
+    if "contains" in arguments:
+        last = source.database.execute(
+            f"SELECT begun, id FROM {table}{hint} WHERE {' AND '.join(conditions)}"  # noqa: S608 - constants
+            f" {order} OFFSET :before",
+            {**bound, "limit": 1, "before": SEARCHED_MAX - 1},
+        ).fetchone()
+        found = " OR ".join(f"{column} LIKE :text ESCAPE '!'" for column in _COLUMNS[table])
+        conditions.append(f"({found})")
+        bound["text"] = _pattern(arguments["contains"])
+    if last is not None:
+        conditions.append(f"(begun, {table}.id) {'>=' if newest_first else '<='} (:last_begun, :last_id)")
+        bound["last_begun"], bound["last_id"] = last
     rows = source.database.execute(
-        f"{select.format(index=index)} WHERE {' AND '.join(conditions)}"
-        f" ORDER BY begun {order}, {table}.id {order} LIMIT :limit",
-        bound,
+        f"{select.format(hint=hint)} WHERE {' AND '.join(conditions)} {order}", bound
     ).fetchall()
-    return rows[:limit], list(rows[limit - 1][:2]) if len(rows) > limit else None
+    if len(rows) > limit:
+        return rows[:limit], list(rows[limit - 1][:2])
+    return rows, None if last is None else list(last)
+
+
+def _pattern(text: str) -> str:
+    """A pattern of LIKE, which takes upper and lower case of ASCII as one, for what contains a text."""
+    for special in "!%_":
+        text = text.replace(special, f"!{special}")
+    return f"%{text}%"
 
 
 def _array(items: Iterator[dict[str, object] | None]) -> Iterator[bytes]:

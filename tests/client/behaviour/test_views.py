@@ -100,6 +100,8 @@ def test_jobs_and_runs_are_found_without_a_job_or_setting(
     ]
     assert client.list_jobs(newest_first=False)[0]["jobId"] == "job-0"
     assert client.list_jobs(expert_key="nobody") == []
+    assert [found["jobId"] for found in client.list_jobs(contains="OB-2")] == ["job-2"]
+    assert [found["jobId"] for found in client.list_jobs(job_id="job-3")] == ["job-3"]
 
 
 def test_checkpoints_come_without_their_messages(python_client: Client, job_id: str) -> None:

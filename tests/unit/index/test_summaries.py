@@ -198,7 +198,15 @@ def test_odd_values_harm_nothing(base: Base) -> None:
     assert runs["other"]["parent"] is None
 
 
-def test_filters_and_pages(base: Base) -> None:
+def contains(found: Any, text: str) -> bool:
+    names = (found["jobId"], found.get("runId", ""), found["expertKey"])
+    return any(text.lower() in name.lower() for name in names)
+
+
+@pytest.mark.parametrize("searched", [3, 50_000])
+def test_filters_and_pages(base: Base, monkeypatch: pytest.MonkeyPatch, searched: int) -> None:
+    """Also where a page looks at a few only, and so holds few, or none."""
+    monkeypatch.setattr(summary_queries, "SEARCHED_MAX", searched)
     random = Random(7)
     for i in range(120):
         base.store(
@@ -229,9 +237,12 @@ def test_filters_and_pages(base: Base) -> None:
             if random.random() < 0.5:
                 given["since"], given["until"] = 1010, random.choice((1020, 1990.5))
                 wanted = [one for one in wanted if 1010 <= one["startedAt"] < given["until"]]
-            if op == "listRuns" and random.random() < 0.5:
+            if random.random() < 0.5:
                 given["jobId"] = "j003"
                 wanted = [one for one in wanted if one["jobId"] == "j003"]
+            if random.random() < 0.5:
+                given["contains"] = random.choice(["J0", "J00", "b1", "p", "%", "_"])
+                wanted = [one for one in wanted if contains(one, given["contains"])]
             assert base.walk(op, random.choice((1, 7, 100)), **given) == wanted, given
             given["newestFirst"] = False
             found = base.walk(op, 7, **given)

@@ -75,6 +75,8 @@ def test_good_arguments_are_taken(op: str, arguments: dict[str, Any], checked: d
         ("getEventContents", EVENTS | {"newestFirst": 1}, "newestFirst"),
         ("listJobs", {"status": "s" * 201}, "status"),
         ("listJobs", {"expertKey": 5}, "expertKey"),
+        ("listJobs", {"contains": "c" * 201}, "contains"),
+        ("listJobs", {"jobId": "a/b"}, "jobId"),
         ("listJobs", {"since": "x"}, "since"),
         ("listRuns", {"until": True}, "until"),
         ("listRuns", {"newestFirst": "x"}, "newestFirst"),

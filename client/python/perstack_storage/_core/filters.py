@@ -46,6 +46,9 @@ class JobFilters(TypedDict, total=False):
         expert_key: only those of this expert.
         since, until: only those that began at or after the one, and before the other, in ms since 1970.
         newest_first: False for the other way round.
+        contains: only those whose job, run or expert contains this text; upper and lower case of ASCII are
+            one. A page may have fewer items then, or none: its `next` is None at the end.
+        job_id: only this job; of runs only those of this job.
     """
 
     status: str
@@ -53,16 +56,12 @@ class JobFilters(TypedDict, total=False):
     since: float
     until: float
     newest_first: bool
+    contains: str
+    job_id: str
 
 
 class RunFilters(JobFilters, total=False):
-    """Which runs `list_runs` returns; the other filters are those of jobs.
-
-    Attributes:
-        job_id: only those of this job.
-    """
-
-    job_id: str
+    """Which runs `list_runs` returns: the filters are those of jobs."""
 
 
 class RecordFilters(TypedDict, total=False):

@@ -2,9 +2,9 @@
 
 import argparse
 from itertools import takewhile
-from typing import Any, cast
+from typing import Any
 
-from perstack_storage import JobFilters, Page, RunFilters
+from perstack_storage import JobFilters, Page
 from perstack_storage._core.masking import masked
 from perstack_storage._storectl import ids, runs, style
 from perstack_storage._storectl.call import OK, Call, Missing, pages
@@ -102,7 +102,7 @@ def jobs(call: Call) -> int:
 def all_runs(call: Call) -> int:
     """All runs of which anything is stored, or those of a job."""
     given = call.given
-    filters = cast("RunFilters", _filters(given))
+    filters = _filters(given)
     if given.job_id is not None:
         filters["job_id"] = ids.job_id(call.client, given.job_id)
 

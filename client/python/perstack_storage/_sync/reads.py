@@ -174,7 +174,7 @@ class Reads:
         Args:
             limit: number of items at most; 100 by default, and never more than 1,000.
             after: the `next` of the page before.
-            which: `status`, `expert_key`, `since`, `until`, `newest_first`, as `JobFilters` says.
+            which: `contains`, `status`, `expert_key`, `since`, `until` and others, as `JobFilters` says.
         """
         filters = arguments_of_filters(which, JobFilters)
         return self._page("listJobs", **filters, limit=limit, after=after)
@@ -187,7 +187,7 @@ class Reads:
         Args:
             limit: see `list_jobs`.
             after: see `list_jobs`.
-            which: `job_id`, and what `list_jobs` takes.
+            which: what `list_jobs` takes.
         """
         filters = arguments_of_filters(which, RunFilters)
         return self._page("listRuns", **filters, limit=limit, after=after)

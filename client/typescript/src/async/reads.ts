@@ -119,7 +119,7 @@ export class Reads {
   }
 
   /** Returns summaries of the jobs that any record names, those that began last first. */
-  async listJobs(args: Omit<SummaryArguments, "jobId"> = {}): Promise<Page<JobSummary>> {
+  async listJobs(args: SummaryArguments = {}): Promise<Page<JobSummary>> {
     return pageOf(await this.#connection.call("listJobs", textOf(args)))
   }
 

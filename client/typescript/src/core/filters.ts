@@ -34,9 +34,15 @@ export interface ReadOptions {
   asOf?: AsOf | undefined
 }
 
-/** Which jobs or runs are listed, and in which direction; `jobId` is for runs. */
+/** Which jobs or runs are listed, and in which direction. */
 export interface SummaryArguments {
+  /** Only this job, or its runs. */
   jobId?: string
+  /**
+   * Only those whose job, run or expert contains this text; upper and lower case of ASCII are one. A page may have
+   * fewer items then, or none: go on until there is no `next`.
+   */
+  contains?: string
   status?: string
   expertKey?: string
   /** Those that began at or after it, in milliseconds since 1970. */
