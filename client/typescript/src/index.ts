@@ -10,6 +10,7 @@ export {
   Forbidden,
   InvalidArgument,
   JobTakenOver,
+  OtherHistory,
   OutcomeUnknown,
   PositionGone,
   ProtocolError,

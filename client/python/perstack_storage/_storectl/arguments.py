@@ -57,7 +57,11 @@ def _common() -> argparse.ArgumentParser:
     """Options of every command; without defaults, or those of a command would undo what stands before it."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("common options")
-    group.add_argument("--endpoint", metavar="ENDPOINT", help="of the daemon, such as ipc:///run/stored.sock")
+    group.add_argument(
+        "--endpoint",
+        metavar="ENDPOINT",
+        help="of the daemon, such as ipc:///run/stored.sock; several with commas",
+    )
     group.add_argument("--base-path", metavar="DIR", help="the base of the daemon")
     group.add_argument(
         "--timeout", type=seconds, metavar="S", help=f"wait so long (default: {TIMEOUT_DEFAULT_S:g})"

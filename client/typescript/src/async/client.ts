@@ -21,8 +21,12 @@ import { storeAll } from "./resumed.js"
 
 /** How a storage is made; everything may be left out. */
 export interface StorageOptions {
-  /** The daemon's, such as `ipc:///run/stored.sock`; else PERSTACK_STORED_ENDPOINT, else the socket of the base. */
-  endpoint?: string | undefined
+  /**
+   * The daemon's, such as `ipc:///run/stored.sock`; else PERSTACK_STORED_ENDPOINT, else the socket of the base. Several,
+   * in an array or with commas between them, for daemons that share a replicated journal: one is used at a time, and
+   * the next one where it gets nowhere. Order and exactly-once hold over all.
+   */
+  endpoint?: string | readonly string[] | undefined
   /** The base; else PERSTACK_STORED_BASE, else ./perstack. */
   basePath?: string | undefined
   /** For a daemon that is reached by tcp with CURVE. One that does not let the key in never answers. */
@@ -59,12 +63,13 @@ export class DaemonStorage extends Reads {
   readonly #onError: ((error: Error) => void) | undefined
 
   constructor(options: StorageOptions = {}) {
-    const { endpoint, base } = resolveEndpoint(options.endpoint, options.basePath)
+    const { endpoint, endpoints, base } = resolveEndpoint(options.endpoint, options.basePath)
     const timeoutMs = positive(options.timeoutMs ?? TIMEOUT_DEFAULT_MS, "timeoutMs")
     const connection = new Connection({
       endpoint,
+      endpoints,
       base,
-      keys: endpoint.startsWith("ipc://") ? undefined : options.keys,
+      keys: endpoints.every((one) => one.startsWith("ipc://")) ? undefined : options.keys,
       timeoutMs,
       maxOutstanding: positive(options.maxOutstanding ?? MAX_OUTSTANDING_DEFAULT, "maxOutstanding"),
       maxOutstandingBytes: positive(

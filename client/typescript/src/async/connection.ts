@@ -1,9 +1,11 @@
 // The connection of a client: one socket and one session for all calls of a thread.
 
 import { blamed, callerOf, CALLERS_NOTED_MAX } from "../core/caller.js"
-import { ClosedError, refused, StorageError } from "../core/errors.js"
+import { ClosedError, type DaemonUnavailable, EndpointError, OtherHistory, refused, StorageError } from "../core/errors.js"
+import { SharedHistory } from "../core/history.js"
 import { ClientProtocol } from "../core/protocol.js"
-import { Read, type ReadOp } from "../core/reads.js"
+import { Read, type ReadOp, STATES } from "../core/reads.js"
+import { Rotation } from "../core/rotation.js"
 import type { Target } from "../wire/target.js"
 import { openWire, type Wire } from "../wire/wire.js"
 import { randomBytes } from "node:crypto"
@@ -13,15 +15,14 @@ import { AllOrNone, type Condition, type FrameOp } from "../core/conditions.js"
 import { Absence } from "./absence.js"
 import { ListeningClock } from "./clock.js"
 import { DueTimer } from "./due_timer.js"
-import { asStorageError, givenUp, noAnswer, noSocket } from "./failures.js"
+import { asStorageError, givenUp, noAnswer, noAnswerOfAny, noSocket } from "./failures.js"
 import { OutstandingStores } from "./outstanding.js"
 import { WaitingReads } from "./waiting_reads.js"
 
 const RECONNECT_MIN_MS = 20
 const RECONNECT_MAX_MS = 500
-
-/** These tell of the daemon, not of what is stored: they don't wait for the client's own stores. */
-const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
+/** After a daemon that must not be used, before the next one is tried. */
+const PASSED_OVER_MS = 100
 
 /**
  * Stores and reads of one thread. Errors are those of `DaemonStorage`.
@@ -31,7 +32,10 @@ const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
  */
 export class Connection {
   readonly #target: Target
-  readonly #protocol = new ClientProtocol(randomBytes(16).toString("hex"))
+  readonly #history: SharedHistory
+  readonly #rotation: Rotation
+  readonly #passedOver = new Map<string, string>()
+  readonly #protocol: ClientProtocol
   readonly #clock: ListeningClock
   readonly #absence: Absence
   readonly #timer: DueTimer
@@ -52,6 +56,9 @@ export class Connection {
   /** Without `notesCallers` errors have stacks of their own: their callers are in another thread. */
   constructor(target: Target, notesCallers = true) {
     this.#target = target
+    this.#rotation = new Rotation(target.endpoints)
+    this.#history = new SharedHistory(this.#rotation.several)
+    this.#protocol = new ClientProtocol(randomBytes(16).toString("hex"), this.#history)
     this.#callersMax = notesCallers ? CALLERS_NOTED_MAX : 0
     this.#clock = new ListeningClock(target.timeoutMs)
     this.#absence = new Absence(target)
@@ -98,6 +105,7 @@ export class Connection {
     return new Promise((resolve, reject) => {
       this.#checkOpen()
       const read = new Read(op, args, this.#clock.now() + this.#target.timeoutMs + waitMs, { waitMs })
+      // What tells of the daemon does not wait for the client's own stores.
       if (waitMs === 0 && !STATES.has(op)) read.after = this.#outstanding.called
       this.#reads.add(read, { resolve, reject, caller })
       this.#turnSoon()
@@ -149,7 +157,7 @@ export class Connection {
     const now = this.#clock.now()
     try {
       if (limitsAt !== undefined) {
-        if (this.#protocol.silent(limitsAt)) this.#dropWire()
+        if (this.#protocol.silent(limitsAt) || limitsAt >= this.#staleAt) this.#move(limitsAt)
         this.#giveUpOverdue(limitsAt)
       }
       this.#reads.start(this.#outstanding.finished)
@@ -174,11 +182,16 @@ export class Connection {
 
   #giveUpOverdue(now: number): void {
     const { timeoutMs } = this.#target
-    const unavailable = () => noAnswer(this.#target, this.#wire?.trouble ?? this.#trouble, this.#absence.command)
+    const unavailable = (): DaemonUnavailable =>
+      this.#rotation.several
+        ? noAnswerOfAny(this.#target, this.#passedOver)
+        : noAnswer(this.#target, this.#wire?.trouble ?? this.#trouble, this.#absence.command)
     if (this.#protocol.givesUpAt(timeoutMs) <= now) {
       // With the socket goes what it has not delivered yet: a store given up must not arrive later.
       this.#dropWire()
-      for (const batch of this.#protocol.abandon(now - timeoutMs)) batch.settle((gone) => givenUp(gone, this.#target, unavailable))
+      for (const batch of this.#protocol.abandon(now - timeoutMs)) {
+        batch.settle((gone) => givenUp(gone, this.#target, this.#passedOver, unavailable))
+      }
     }
     for (const read of this.#reads.all()) {
       if (this.#reads.deadlineOf(read, this.#outstanding.finished) > now) continue
@@ -211,31 +224,28 @@ export class Connection {
   }
 
   #connect(): Wire {
-    const wire: Wire = openWire(
-      this.#target,
-      {
-        opened: () => {
-          if (wire !== this.#wire) return
-          this.#opening = false
-          this.#absence.met()
-          this.#protocol.sent(this.#clock.now())
-          this.#turn()
-        },
-        frames: (frames) => {
-          if (wire === this.#wire) this.#take(frames)
-        },
-        lost: () => {
-          if (wire === this.#wire) this.#lost()
-        },
-        failed: (error) => {
-          if (wire !== this.#wire) return
-          const failed = asStorageError(error)
-          this.#failAll(() => failed)
-          this.#turnSoon()
-        },
+    const { endpoint, several } = this.#rotation
+    const wire: Wire = openWire(this.#target, { endpoint, delayMs: this.#delayMs, once: several }, {
+      opened: () => {
+        if (wire !== this.#wire) return
+        this.#opening = false
+        this.#absence.met()
+        this.#protocol.sent(this.#clock.now())
+        this.#turn()
       },
-      this.#delayMs,
-    )
+      frames: (frames) => {
+        if (wire === this.#wire) this.#take(frames)
+      },
+      lost: () => {
+        if (wire === this.#wire) this.#lost()
+      },
+      failed: (error) => {
+        if (wire !== this.#wire) return
+        const failed = asStorageError(error)
+        this.#failAll(() => failed)
+        this.#turnSoon()
+      },
+    })
     this.#wire = wire
     return wire
   }
@@ -249,12 +259,38 @@ export class Connection {
       const failed = asStorageError(error)
       this.#failAll(() => failed)
     }
+    const { problem } = this.#protocol
+    if (problem !== undefined) this.#passOver(problem, now)
     for (const read of this.#protocol.reads) if (read.done) this.#reads.end(read, read.failure)
     this.#turnSoon()
   }
 
-  #lost(): void {
+  /** The daemon must not be used: everything fails, unless another one was met before. */
+  #passOver(problem: StorageError, now: number): void {
+    const { endpoint } = this.#rotation
+    if (this.#history.store === "") {
+      const Kind = problem instanceof OtherHistory ? OtherHistory : EndpointError
+      this.#failAll(() => new Kind(`${endpoint} can't be used: ${problem.message}`))
+      return
+    }
+    this.#passedOver.set(endpoint, problem.message)
+    this.#move(now)
+    this.#delayMs = PASSED_OVER_MS
+  }
+
+  /** When the daemon in use has had its time, where there are others. */
+  get #staleAt(): number {
+    return this.#rotation.several ? this.#rotation.staleAt(this.#protocol.waitsSince, this.#protocol.answeredAt) : Infinity
+  }
+
+  /** Ends the connection; where there are several daemons, the next one gets what is unanswered. */
+  #move(now: number): void {
     this.#dropWire()
+    if (this.#rotation.several) this.#rotation.move(now)
+  }
+
+  #lost(): void {
+    this.#move(this.#clock.now())
     this.#delayMs = Math.min(Math.max(2 * this.#delayMs, RECONNECT_MIN_MS), RECONNECT_MAX_MS)
     this.#turnSoon()
   }
@@ -280,6 +316,7 @@ export class Connection {
     const { timeoutMs } = this.#target
     let due = this.#protocol.givesUpAt(timeoutMs)
     for (const read of this.#reads.all()) due = Math.min(due, this.#reads.deadlineOf(read, this.#outstanding.finished))
+    due = Math.min(due, this.#staleAt)
     if (this.#wire !== undefined && !this.#opening && due < Infinity) due = Math.min(due, this.#protocol.due())
     this.#timer.set(now, due)
   }

@@ -4,13 +4,27 @@ import type { Batch } from "../core/batch.js"
 import { DaemonUnavailable, messageOf, OutcomeUnknown, refused, StorageError } from "../core/errors.js"
 import type { Target } from "../wire/target.js"
 
+/** Why daemons of several were not used, by endpoint. */
+export type PassedOver = ReadonlyMap<string, string>
+
+function listed(passedOver: PassedOver): string {
+  return [...passedOver].map(([endpoint, why]) => `${endpoint} is passed over: ${why}`).join("; ")
+}
+
 /** Of a batch of stores that was given up. `unavailable` makes the error of one that was never sent. */
-export function givenUp(batch: Batch, target: Target, unavailable: () => DaemonUnavailable): StorageError {
+export function givenUp(
+  batch: Batch,
+  target: Target,
+  passedOver: PassedOver,
+  unavailable: () => DaemonUnavailable,
+): StorageError {
   const { endpoint, timeoutMs } = target
+  const others = listed(passedOver)
   if (batch.error !== undefined) return refused(batch.stores[0]?.op ?? "store", batch.error)
   if (!batch.sentEver) return unavailable()
   return new OutcomeUnknown(
-    `a store was sent to ${endpoint} and not answered within ${timeoutMs / 1000} s: the outcome is unknown`,
+    `a store was sent to ${endpoint} and not answered within ${timeoutMs / 1000} s: the outcome is unknown` +
+      (others && `; ${others}`),
   )
 }
 
@@ -22,6 +36,12 @@ export function noAnswer(target: Target, trouble: string, command: string): Daem
     `no answer from ${endpoint} within ${timeoutMs / 1000} s${trouble && ` (${trouble})`}; ` +
       `${refused}a daemon is started with: ${command}`,
   )
+}
+
+/** Nobody of several answered. */
+export function noAnswerOfAny({ endpoint, timeoutMs }: Target, passedOver: PassedOver): DaemonUnavailable {
+  const why = listed(passedOver) || "not one of these daemons answered"
+  return new DaemonUnavailable(`no answer from ${endpoint} within ${timeoutMs / 1000} s; ${why}`)
 }
 
 /** There is no socket. */

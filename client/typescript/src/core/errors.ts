@@ -56,6 +56,14 @@ export class InvalidArgument extends StorageError {}
  */
 export class EndpointError extends StorageError {}
 
+/**
+ * A daemon of several does not share the history of the others; nothing of the session went to it.
+ *
+ * Give the endpoints of daemons that share one replicated journal, or a single endpoint. Once the client has met a
+ * daemon it passes over one of another history; the error of a call that fails names it.
+ */
+export class OtherHistory extends EndpointError {}
+
 /** The client was closed before or during the call. */
 export class ClosedError extends StorageError {}
 
@@ -190,6 +198,7 @@ export interface PlainError {
 const CLASSES: Readonly<Record<string, new (message: string) => StorageError>> = {
   InvalidArgument,
   EndpointError,
+  OtherHistory,
   ClosedError,
   ProtocolError,
   DaemonUnavailable,

@@ -88,6 +88,15 @@ export function errorOf(value: unknown): WireError {
   return error
 }
 
+/** Returns the highest position in the header of an answer; 0 without one that is one. */
+export function highestPosition({ position, count, results }: AnswerHeader): number {
+  const found = [0]
+  if (typeof position === "number") found.push(position + (typeof count === "number" ? count : 1) - 1)
+  if (Array.isArray(results)) for (const result of results) if (typeof result === "number") found.push(result)
+  const highest = Math.max(...found)
+  return Number.isSafeInteger(highest) ? highest : 0
+}
+
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value)
 }
@@ -174,6 +183,10 @@ export class Limits {
   frameBytes = 16_777_216
   batchItems = 1024
   valueBytes = 268_435_456
+  /** The name of the daemon's history. */
+  store = ""
+  /** Whether it shares that with other daemons. */
+  replicated = false
   /** What the daemon knows beyond the first version of the protocol. */
   features: ReadonlySet<string> = new Set()
 
@@ -188,6 +201,8 @@ export class Limits {
     const window = isObject(body) && isObject(body["window"]) ? body["window"] : {}
     const limits = isObject(body) && isObject(body["limits"]) ? body["limits"] : {}
     const features: unknown = isObject(body) ? body["features"] : undefined
+    this.store = isObject(body) && typeof body["store"] === "string" ? body["store"] : ""
+    this.replicated = isObject(body) && body["replicated"] === true
     this.features = new Set(Array.isArray(features) ? features.filter((one) => typeof one === "string") : [])
     this.windowRecords = Math.min(bound(window["records"], "window.records"), WINDOW_RECORDS_MAX)
     this.windowBytes = Math.min(bound(window["bytes"], "window.bytes"), WINDOW_BYTES_MAX)

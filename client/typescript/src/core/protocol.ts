@@ -9,8 +9,10 @@
 
 import { Backlog } from "./backlog.js"
 import { Batch } from "./batch.js"
+import { EndpointError, refused, type StorageError } from "./errors.js"
 import * as frames from "./frames.js"
-import { Read } from "./reads.js"
+import type { SharedHistory } from "./history.js"
+import { Read, STATES } from "./reads.js"
 import { StoreQueue } from "./stores.js"
 
 /** The session's stores, the reads under way, and the `hello` that opens each connection. */
@@ -19,13 +21,20 @@ export class ClientProtocol {
   readonly stores: StoreQueue
   readonly backlog: Backlog
   readonly reads = new Set<Read>()
+  /** Why the daemon of this connection must not be used: close it then, and connect to another. */
+  problem: StorageError | undefined
   readonly #session: string
+  readonly #history: SharedHistory
   #nextId = 1
   #hello: Read
   #offered: Read | Batch | undefined
+  /** When a read was answered last. */
+  #readAt = 0
 
-  constructor(session: string) {
+  /** Where there are several daemons, nothing is sent to one before its `hello` tells that it may be. */
+  constructor(session: string, history: SharedHistory) {
     this.#session = session
+    this.#history = history
     this.stores = new StoreQueue(session, this.limits)
     this.backlog = new Backlog(this.stores, this.limits)
     this.#hello = this.#newHello()
@@ -47,16 +56,29 @@ export class ClientProtocol {
 
   /** Returns the frame to hand to the socket now; `sent` says that the socket took it. */
   nextFrame(now: number): Buffer | undefined {
+    const { several } = this.#history
+    if (several) for (const read of this.reads) read.askedAt = Math.min(read.askedAt, now)
     for (const read of [this.#hello, ...this.reads]) {
+      if (several && read !== this.#hello && !this.#mayUse) break
       if (!read.done && read.ready(now)) {
+        if (this.limits.replicated && !STATES.has(read.op)) read.atLeast = this.#history.position || undefined
         this.#offered = read
         return read.frame(this.#nextId, now)
       }
+    }
+    if (several && !this.#mayUse) {
+      this.#offered = undefined
+      return undefined
     }
     this.backlog.move()
     const batch = this.stores.nextBatch(now)
     this.#offered = batch
     return batch && this.stores.frame(batch, this.#nextId)
+  }
+
+  /** Whether the daemon has said what it is, and may be used. */
+  get #mayUse(): boolean {
+    return this.#hello.done && this.problem === undefined
   }
 
   /** Notes that the socket took the frame that `nextFrame` returned last. */
@@ -73,14 +95,44 @@ export class ClientProtocol {
    */
   receive(frame: Buffer, now: number): void {
     const answer = frames.parseAnswer(frame)
-    if (this.stores.answered(answer, now)) return
+    if (this.stores.answered(answer, now)) return this.#note(answer)
     const { valueBytes } = this.limits
-    for (const read of this.reads) if (read.answered(answer, now, valueBytes)) return
+    for (const read of this.reads) {
+      if (!read.answered(answer, now, valueBytes)) continue
+      if (read.done) this.#readAt = now
+      return this.#note(answer)
+    }
     if (this.#hello.answered(answer, now, valueBytes) && this.#hello.done) {
       if (this.#hello.failure !== undefined) throw this.#hello.failure
-      if (this.#hello.error === undefined) this.limits.learn(this.#hello.body)
+      if (this.#hello.error === undefined) {
+        this.limits.learn(this.#hello.body)
+        this.problem = this.#history.problem(this.limits)
+      } else if (this.#history.several) {
+        this.problem = new EndpointError(refused("hello", this.#hello.error).message)
+      }
       this.limits.known = true // a daemon that refuses it gets the usual limits
     }
+  }
+
+  #note({ header }: frames.Answer): void {
+    if (this.limits.replicated) this.#history.note(frames.highestPosition(header))
+  }
+
+  /**
+   * Since when something waits for an answer that is due; infinity if nothing does. A read that waits for news has
+   * time, once the connection is there.
+   */
+  get waitsSince(): number {
+    let since = Math.min(this.stores.oldestAt, this.backlog.oldestAt)
+    for (const read of this.reads) {
+      if (!read.done && !(read.waitMs > 0 && this.#hello.done)) since = Math.min(since, read.askedAt)
+    }
+    return since
+  }
+
+  /** When a store or a read had its answer last. */
+  get answeredAt(): number {
+    return Math.max(this.stores.progressAt, this.#readAt)
   }
 
   /** Whether an answer is due to come. */
@@ -103,6 +155,7 @@ export class ClientProtocol {
   disconnected(): void {
     this.#hello = this.#newHello()
     this.#offered = undefined
+    this.problem = undefined
     this.stores.disconnected()
     for (const read of this.reads) read.disconnected()
   }

@@ -31,7 +31,8 @@ export type ReadOp =
 export const ANSWER_BYTES_MAX = 1 << 30
 /** The same for what a daemon says of itself. */
 const STATE_BYTES_MAX = 1 << 24
-const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
+/** These tell of the daemon, not of what is stored. */
+export const STATES: ReadonlySet<string> = new Set(["hello", "ping", "stats"])
 const VALUES: ReadonlySet<string> = new Set(["retrieveJob", "retrieveCheckpoint", "getEvent"])
 const MORE_CHARS_MAX = 4096
 
@@ -55,6 +56,10 @@ export class Read {
   deadline: number
   /** Number of the client's own stores that it must see: it begins when they are finished. */
   after = 0
+  /** When it could have been sent first. */
+  askedAt = Infinity
+  /** The position that the daemon must have come to. */
+  atLeast: number | undefined
   /** So much longer than usual the daemon may take to answer. */
   readonly waitMs: number
   readonly #arguments: string
@@ -91,7 +96,7 @@ export class Read {
   frame(id: number, now: number): Buffer {
     const timeoutMs = STATES.has(this.op) ? undefined : Math.max(1, Math.trunc(this.deadline - now))
     if (this.#more !== undefined) return frames.request("readPart", id, this.#more, { timeoutMs })
-    return frames.request(this.op, id, this.#arguments, { timeoutMs, session: this.#session })
+    return frames.request(this.op, id, this.#arguments, { timeoutMs, session: this.#session, atLeast: this.atLeast })
   }
 
   /** Notes that the socket took the request. */

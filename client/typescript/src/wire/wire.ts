@@ -11,7 +11,7 @@ export interface WireEvents {
   /** The frame given to `open` was taken: the connection is finished. */
   opened(): void
   frames(frames: Buffer[]): void
-  /** The connection is gone. No other call follows. */
+  /** The connection is gone, or with `Place.once` not made. No other call follows. */
   lost(): void
   /** No connection is possible, and trying again is no use; or what arrived is no ZMTP. No other call follows. */
   failed(error: unknown): void
@@ -34,10 +34,18 @@ export interface Wire {
   close(): void
 }
 
-/** Starts to connect, after `delayMs`. Throws EndpointError if it is no endpoint. */
-export function openWire(target: Target, events: WireEvents, delayMs: number): Wire {
-  const { endpoint } = target
-  if (!endpoint.startsWith(IPC)) return new ZmqWire(target, events)
+/** Where a wire leads, and how it is tried. */
+export interface Place {
+  endpoint: string
+  /** Before the first try. */
+  delayMs: number
+  /** A try that fails is told as `lost`: another daemon may be there. Else it is tried again. */
+  once: boolean
+}
+
+/** Starts to connect. Throws EndpointError if it is no endpoint. */
+export function openWire(target: Target, { endpoint, delayMs, once }: Place, events: WireEvents): Wire {
+  if (!endpoint.startsWith(IPC)) return new ZmqWire({ ...target, endpoint }, events)
   const path = endpoint.slice(IPC.length)
-  return new ZmtpWire(path.startsWith("@") ? `\0${path.slice(1)}` : path, events, delayMs)
+  return new ZmtpWire(path.startsWith("@") ? `\0${path.slice(1)}` : path, events, { delayMs, once })
 }

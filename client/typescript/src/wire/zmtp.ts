@@ -5,7 +5,7 @@ import { messageOf, EndpointError, ProtocolError } from "../core/errors.js"
 import { type Arrived, command, message, OPENING, ZmtpReader } from "../core/zmtp_frames.js"
 import { connect, type Socket } from "node:net"
 
-import type { Wire, WireEvents } from "./wire.js"
+import type { Place, Wire, WireEvents } from "./wire.js"
 
 const RETRY_MIN_MS = 20
 const RETRY_MAX_MS = 100
@@ -19,6 +19,7 @@ export class ZmtpWire implements Wire {
   trouble = ""
   readonly #path: string
   readonly #events: WireEvents
+  readonly #once: boolean
   #socket: Socket | undefined
   #reader = new ZmtpReader()
   #opening: Buffer | undefined
@@ -28,12 +29,13 @@ export class ZmtpWire implements Wire {
   #closed = false
 
   /** `path` is that of a socket, or an abstract one that begins with a NUL. Throws EndpointError if none can be. */
-  constructor(path: string, events: WireEvents, delayMs: number) {
+  constructor(path: string, events: WireEvents, { delayMs, once }: Omit<Place, "endpoint">) {
     if (path === "" || path.indexOf("\0", 1) > 0 || Buffer.byteLength(path) > SUN_PATH_BYTES_MAX) {
       throw new EndpointError(`no socket can be connected to ipc://${path}: it is no path of a Unix socket`)
     }
     this.#path = path
     this.#events = events
+    this.#once = once
     if (delayMs === 0) this.#connect()
     else this.#connectIn(delayMs)
   }
@@ -98,7 +100,7 @@ export class ZmtpWire implements Wire {
 
   #ended(): void {
     if (this.#closed) return
-    if (this.ready) {
+    if (this.ready || this.#once) {
       this.close()
       this.#events.lost()
       return
