@@ -24,6 +24,8 @@ from perstack_stored.protocol.limits import (
 from perstack_stored.protocol.multipart import VALUES_MAX
 from perstack_stored.read.summary_queries import SEARCHED_MAX
 from perstack_stored.read.waiting import AHEAD_MAX
+from perstack_stored.replication.nats_admin import MESSAGE_BYTES_LEAST
+from perstack_stored.replication.pieces import PIECES_MAX
 from perstack_stored.store.fences import HISTORY_BYTES
 from perstack_stored.tree.sweep import UNLINKS_PER_SECOND, WRITTEN_BACK_MAX
 from tests.docs.pages import ROOT
@@ -57,6 +59,8 @@ FIXED = (
     ("bytes of the journal in a piece of a mirror", PIECE_BYTES),
     ("bytes of entries that a copy fetches ahead", READY_BYTES_MAX),
     ("characters of a mirror's prefix", PREFIX_CHARS_MAX),
+    ("pieces of a message of a replicated log, of 1 MiB", PIECES_MAX),
+    ("bytes of `max_payload` of servers of a replicated log, at least", MESSAGE_BYTES_LEAST),
     ("files of old jobs that leave the tree in a second", UNLINKS_PER_SECOND),
     ("jobs that stay in the tree because they were written back", WRITTEN_BACK_MAX),
     ("bytes of a `job.json` with line breaks; a larger one is one line", LAYOUT_BYTES_MAX),

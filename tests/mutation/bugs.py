@@ -675,6 +675,12 @@ _BUGS = (
         "writers.met(owner, session)",
     ),
     _Bug(
+        "pieces of a message that broke off are kept for the next one",
+        "replication/pieces.py",
+        "self.dropped.append(self._pieces[0].sender)\n            self._clear()",
+        "self.dropped.append(self._pieces[0].sender)",
+    ),
+    _Bug(
         "a hole in the log is skipped",
         "replication/nats_stream.py",
         "                return found, True\n",

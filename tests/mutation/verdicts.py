@@ -38,6 +38,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a restart forgets who stored since its segment began": (_APPLY,),
     "the head of a segment repeats who stored in a message that is not written": (_APPLY,),
     "who stored in the same message of the log is not seen": (_APPLY,),
+    "pieces of a message that broke off are kept for the next one": (
+        "tests/unit/replication/test_pieces.py",
+    ),
     "a hole in the log is skipped": ("tests/replication/test_replicated.py", "-k", "flipped"),
     "events that repeat others are not erased": (_ERASING,),
     "erased is said while SQLite's log holds what was deleted": (_ERASING,),

@@ -30,6 +30,8 @@ from .cluster import Cluster
 
 STREAM = "campaign"
 WINDOW = 16
+LARGE = "x" * (9 << 20)
+"""Of a value that goes through the log in pieces."""
 _ANSWER_SECONDS = 10.0  # then another daemon is asked
 _RETRYABLE = frozenset({"BUSY", "STOPPING", "SEQUENCE_GAP", "DEADLINE"})
 
@@ -92,6 +94,8 @@ class Writer(threading.Thread):
             value = event(f"{self.name}-{seq}", jobId=self.name, runId="r", stepNumber=seq, type=kind)
             if kind == "wrong":
                 value["stepNumber"] = "none"
+            elif self._random.random() < 0.002:
+                value["text"] = LARGE
             self._unanswered[seq] = value
             numbers[self._send(raw, seq, value)] = seq
 

@@ -28,6 +28,7 @@ from perstack_stored.store.requests import StoreRequest
 from . import message as log_message
 from .apply import LogCommitter
 from .message import BadMessageError, Message, MessageType
+from .pieces import Assembler
 from .pipeline import InFlight, Pipeline, Waiting
 from .publication import Entered, OwnSession, enter, enter_cursor
 from .stream import LoggedMessage, Stream
@@ -76,6 +77,7 @@ class ReplicatedGroupCommit(GroupCommit):
         self._own_guard = 0  # the newest deletion when it began
         self._number = 0
         self._pipeline = Pipeline(stream)
+        self._assembler = Assembler()
         self._unapplied: deque[LoggedMessage] = deque()
         self._full_until = 0.0
         self._held: list[HeldRead] = []
@@ -245,8 +247,8 @@ class ReplicatedGroupCommit(GroupCommit):
         journal = self._journal
         if now < self._full_until or journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
-        if not self._unapplied:
-            self._unapplied.extend(self.stream.take(self._settings.commit_bytes_max))
+        while not self._unapplied and self._take_from_log(now):
+            pass  # pieces of a message that is not whole yet
         if not self._unapplied:
             return False
         replies: list[Reply] = []
@@ -265,6 +267,20 @@ class ReplicatedGroupCommit(GroupCommit):
             count += 1
         self._answer_when_synced(replies, arrivals, len(replies))
         return count > 0
+
+    def _take_from_log(self, now: float) -> bool:
+        """Take what has come, put together where it came in pieces. Returns whether something has."""
+        taken = self.stream.take(self._settings.commit_bytes_max)
+        for logged in taken:
+            whole = self._assembler.take(logged)
+            if whole is not None:
+                self._unapplied.append(whole)
+        for daemon, number in self._assembler.dropped:
+            _log.warning("stream_message_incomplete", own=daemon == self._daemon)
+            if daemon == self._daemon:
+                self._pipeline.send_again(number, now)
+        self._assembler.dropped.clear()
+        return bool(taken)
 
     def _apply(self, logged: LoggedMessage, now: float) -> tuple[list[Reply], list[tuple[float, int]]]:
         try:

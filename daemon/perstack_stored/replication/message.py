@@ -53,6 +53,20 @@ class MessageType(IntEnum):
     STORES = 1
     BARRIER = 2  # nothing: who applies it has applied all before it
     BEACON = 3  # what its daemon has applied, for others to compare
+    PIECE = 4  # of a message that is too large: see pieces.py. By itself it is nothing
+
+
+class Head(NamedTuple):
+    """The head of a message."""
+
+    magic: bytes
+    crc: int
+    rule: int
+    type: int
+    zero: int
+    daemon: bytes
+    number: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which is unused
 
 
 class LoggedRequest(NamedTuple):
@@ -114,9 +128,18 @@ def encode(
         pieces += [payload for _, payload in items]
     if place is not None:
         pieces.append(_PLACE.pack(place.sequence, place.position, place.digest))
-    covered = _AFTER_CRC.pack(RULE_VERSION, type, 0, daemon, number, len(requests))
-    body = b"".join([covered, *pieces])
+    return sealed(type, daemon, number, len(requests), pieces)
+
+
+def sealed(type: MessageType, daemon: bytes, number: int, count: int, pieces: Sequence[Payload]) -> bytes:
+    """The bytes of a message: its head, and what follows."""
+    body = b"".join([_AFTER_CRC.pack(RULE_VERSION, type, 0, daemon, number, count), *pieces])
     return MAGIC + crc32c(body).to_bytes(4, "little") + body
+
+
+def decode_head(data: bytes) -> Head:
+    """The head of a message, untested."""
+    return Head(*_HEAD.unpack_from(data))
 
 
 def decode(data: bytes) -> Message:
@@ -128,7 +151,7 @@ def decode(data: bytes) -> Message:
     """
     if len(data) < HEAD_BYTES or not data.startswith(MAGIC):
         raise BadMessageError("it does not begin as a message does")
-    _, crc, rule, type, _, daemon, number, count = _HEAD.unpack_from(data)
+    _, crc, rule, type, _, daemon, number, count = decode_head(data)
     if crc32c(memoryview(data)[_CRC_START:]) != crc:
         raise BadMessageError("its checksum does not match")
     if rule not in _RULES_KNOWN or type not in set(MessageType):
@@ -136,6 +159,8 @@ def decode(data: bytes) -> Message:
             f"a message of the log has type {type} and rules of version {rule}, which are not known here: "
             "upgrade this daemon; nothing was changed"
         )
+    if type == MessageType.PIECE:
+        return Message(MessageType.PIECE, b"", 0, crc, [], None)  # by itself it is nobody's
     view, offset = memoryview(data), HEAD_BYTES
     place = None
     try:

@@ -14,8 +14,11 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 
 from perstack_stored.errors import ConfigError, StartFailedError
 
+from .pieces import PIECE_BYTES, PIECES_MAX
 from .stream import Description
 
+MESSAGE_BYTES_LEAST = 1 << 20
+"""Of the largest message that the servers must take, `max_payload`: what they have without a setting."""
 _FORMAT = "1"
 _CONNECT_SECONDS = 2
 _PORT = 4222
@@ -129,6 +132,7 @@ def create(address: NatsAddress, new: NewStream) -> Description:
         deny_delete=True,
         deny_purge=True,
         allow_direct=True,
+        allow_atomic=True,
         metadata={
             "perstack-format": _FORMAT,
             "perstack-store": (new.store or uuid.uuid4().bytes).hex(),
@@ -165,6 +169,7 @@ def faults_of(config: StreamConfig) -> list[str]:
         (bool(config.allow_direct), "allow_direct must be set"),
         ((config.max_msgs_per_subject or -1) < 1, "it must have no limit of messages for a subject"),
         ((config.max_msgs or -1) < 1, "it must have no limit of messages"),
+        ((config.max_msg_size or -1) < 1, "it must have no limit of a message's size"),
         (not config.mirror and not config.sources, "it must not be a mirror"),
     )
     return [sentence for holds, sentence in wanted if not holds]
@@ -195,6 +200,7 @@ async def _create(address: NatsAddress, config: StreamConfig) -> Description:
         else:
             raise ConfigError(f"there is a stream {address.name} already; it was not changed")
         info = await jetstream.add_stream(config)
+        _check_servers(client)
         return _described(info, client.max_payload)
     except nats.js.errors.APIError as error:
         raise ConfigError(f"the servers refuse the stream: {error.description}") from None
@@ -207,6 +213,7 @@ async def _create(address: NatsAddress, config: StreamConfig) -> Description:
 async def _describe(address: NatsAddress) -> Description:
     client = await _connected(address)
     try:
+        _check_servers(client)
         info = await client.jetstream().stream_info(address.name)
     except nats.js.errors.NotFoundError:
         raise ConfigError(
@@ -224,19 +231,33 @@ async def _describe(address: NatsAddress) -> Description:
     return _described(info, client.max_payload)
 
 
+def _check_servers(client: Client) -> None:
+    """Refuse servers whose messages are too small.
+
+    Raises:
+        ConfigError: they are.
+    """
+    if client.max_payload < MESSAGE_BYTES_LEAST:
+        raise ConfigError(
+            f"the servers take messages of {client.max_payload} bytes: set max_payload in their configuration"
+            f" to {MESSAGE_BYTES_LEAST} at least"
+        )
+
+
 def _joined(sentences: Sequence[str]) -> str:
     return "; ".join(sentences)
 
 
 def _described(info: StreamInfo, message_bytes_max: int) -> Description:
     metadata = info.config.metadata or {}
+    is_atomic = bool(info.config.allow_atomic)  # older streams don't have it
     return Description(
         store=bytes.fromhex(metadata["perstack-store"]),
         stream=bytes.fromhex(metadata["perstack-stream"]),
         replicas=info.config.num_replicas or 1,
         first=info.state.first_seq,
         last=info.state.last_seq,
-        message_bytes_max=message_bytes_max,
+        message_bytes_max=max(message_bytes_max, PIECES_MAX * PIECE_BYTES if is_atomic else 0),
         sessions_max=int(metadata["perstack-sessions-max"]),
         remembered_records=int(metadata["perstack-remembered-records"]),
         guard_seconds=int(metadata["perstack-guard-seconds"]),

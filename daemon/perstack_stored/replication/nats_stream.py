@@ -9,6 +9,7 @@ again, then of the leader, and never skipped.
 import asyncio
 import base64
 import calendar
+import secrets
 import threading
 import time
 from collections import deque
@@ -25,9 +26,12 @@ from perstack_stored.errors import JournalFailedError, StoredError, StreamFailed
 
 from .message import is_damaged
 from .nats_admin import NatsAddress, connect_options
+from .pieces import pieces_of, split
 from .stream import LoggedMessage
 
 _ACK_SECONDS = 3.0  # then it is not known whether a message got into the log; it is sent again
+_ACK_BYTES_PER_SECOND = 4 << 20  # a large message has longer
+_HEADERS_BYTES = 1024  # of what the servers take as a message: room for headers
 _POLL_SECONDS = 0.25  # the log is asked this often, also when nobody says that it has grown
 _ANSWER_SECONDS = 2.0
 _BATCH_MESSAGES = 256
@@ -203,16 +207,31 @@ class NatsStream:
         while not self._stopping:
             while self._outgoing:
                 number, body = self._outgoing.popleft()
-                self._unacked[number] = time.monotonic()
+                self._unacked[number] = time.monotonic() + _ACK_SECONDS + len(body) / _ACK_BYTES_PER_SECOND
                 try:
-                    await client.publish(self._address.subject, body, reply=f"{self._inbox}.a.{number}")
+                    await self._send(client, number, body)
                 except (OSError, nats.errors.Error) as error:
                     _log.warning("stream_publish_failed", reason=type(error).__name__)
                     self._settle(number, None)
             await _wait(self._to_send, _POLL_SECONDS)
-            late = time.monotonic() - _ACK_SECONDS
-            for number in [number for number, sent in self._unacked.items() if sent < late]:
+            now = time.monotonic()
+            for number in [number for number, until in self._unacked.items() if until < now]:
                 self._settle(number, None)
+
+    async def _send(self, client: Client, number: int, body: bytes) -> None:
+        """Publish a message, in pieces if it is too large for the servers: they take all of them or none."""
+        subject, reply = self._address.subject, f"{self._inbox}.a.{number}"
+        if len(body) <= client.max_payload - _HEADERS_BYTES:
+            await client.publish(subject, body, reply=reply)
+            return
+        batch, last = secrets.token_hex(16), pieces_of(body)
+        for index, piece in enumerate(split(body), 1):
+            if number not in self._unacked:
+                return  # the connection is a new one: it is sent again from its beginning
+            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(index)}
+            if index == last:
+                headers["Nats-Batch-Commit"] = "1"
+            await client.publish(subject, piece, reply=reply if index == last else "", headers=headers)
 
     def _forget_unacked(self) -> None:
         for number in list(self._unacked):

@@ -131,6 +131,11 @@ class Pipeline:
         self.resent += len(self._messages)
         return True
 
+    def send_again(self, number: int, now: float) -> None:
+        """Send all again if this one is in flight: it is in the log, but nothing came of it."""
+        if number in self._messages:
+            self._fail(now)
+
     def _fail(self, now: float) -> None:
         if self._resend_at is None:
             self._resend_at = now + _RESEND_SECONDS

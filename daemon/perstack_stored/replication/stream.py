@@ -30,7 +30,7 @@ class Description(NamedTuple):
         replicas: machines that each keep all of it.
         first: sequence of the oldest message that is kept.
         last: sequence of the newest one; 0 if there is none.
-        message_bytes_max: largest message.
+        message_bytes_max: largest message, in pieces where the engine takes them.
         sessions_max: sessions that are remembered, of all daemons together.
         remembered_records: stores of a session whose positions are remembered.
         guard_seconds: time for which a deleted job takes no stores of sessions from before.
