@@ -571,6 +571,18 @@ _BUGS = (
         "            pass\n",
     ),
     _Bug(
+        "versions that were replaced stay in the index after a deletion",
+        "index/deletions.py",
+        '    "DELETE FROM older WHERE job = ?",\n',
+        "",
+    ),
+    _Bug(
+        "a job that was replaced can't be read as of then",
+        "index/writer.py",
+        "        keep_job(self._database, job.id, where[0])\n",
+        "",
+    ),
+    _Bug(
         "erased is said while SQLite's log holds what was deleted",
         "index/writer.py",
         "        if self._checkpoints.has_log:\n            return False\n",

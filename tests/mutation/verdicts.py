@@ -43,6 +43,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "a hole in the log is skipped": ("tests/replication/test_replicated.py", "-k", "flipped"),
     "events that repeat others are not erased": (_ERASING,),
+    "versions that were replaced stay in the index after a deletion": (_ERASING,),
+    "a job that was replaced can't be read as of then": ("tests/unit/read/test_as_of.py",),
     "erased is said while SQLite's log holds what was deleted": (_ERASING,),
     "a reader goes on with the salt of before its segment was erased in": (_ERASE,),
     "files with old bytes are used again while some must be erased": (
