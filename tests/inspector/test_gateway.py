@@ -78,6 +78,8 @@ def test_pages_hold_what_the_client_reads(inspector: Inspector, client: Client) 
         client.get_checkpoints_by_job_id("job-b")
     )
     assert inspector.get("/api/jobs/job-a") == client.retrieve_job("job-a")
+    assert pages(inspector, "/api/jobs?contains=JOB-B") == client.list_jobs(job_id="job-b")
+    assert pages(inspector, "/api/jobs?job=job-a") == client.list_jobs(contains="job-a")
 
 
 def test_records_come_by_position_whole_and_slim(inspector: Inspector, client: Client) -> None:
@@ -98,6 +100,9 @@ def test_records_come_by_position_whole_and_slim(inspector: Inspector, client: C
     assert '"messages"' not in texts
     assert '"delta"' in texts
     assert inspector.get(f"/api/records/{found[3]['position']}") == found[3]
+    some = inspector.get("/api/records?job=job-b&types=callTools&ops=storeEvent,storeCheckpoint&limit=10000")
+    kinds = {(record["op"], record["value"].get("type")) for record in some["items"]}
+    assert kinds == {("storeEvent", "callTools"), ("storeCheckpoint", None)}
 
 
 def test_a_value_comes_byte_for_byte(daemon: RunningDaemon, inspector: Inspector) -> None:

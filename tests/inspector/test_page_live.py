@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
+from perstack_storage import Client
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
 from tests.inspector import runs
@@ -145,6 +146,24 @@ def test_a_stream_that_is_refused_begins_again(page: Page, daemon: RunningDaemon
     store(daemon.endpoint, calls[10:])
     expect(status(page)).to_contain_text("error")
     expect(page.locator(".trouble")).to_have_count(0)
+
+
+def test_a_list_holds_what_is_looked_for_as_that_changes(page: Page, daemon: RunningDaemon) -> None:
+    """Of any age: a job comes when it fits, and goes when it is deleted or fits no more."""
+    now = time.time_ns() // 1_000_000
+    calls = {
+        name: runs.completed(f"job-fits-{name}", now - age) for name, age in [("new", 0), ("old", 10**9)]
+    }
+    store(daemon.endpoint, calls["new"][:-1])
+    at(page, "/?q=FITS&status=running")
+    expect(page.locator("a.job .code")).to_have_text(["job-fits-new"])
+    store(daemon.endpoint, calls["old"][:-1])
+    expect(page.locator("a.job .code")).to_have_text(["job-fits-new", "job-fits-old"])
+    store(daemon.endpoint, calls["new"][-1:])
+    expect(page.locator("a.job .code")).to_have_text(["job-fits-old"])
+    with Client(daemon.endpoint) as client:
+        client.delete_job("job-fits-old")
+    expect(page.locator(".empty")).to_have_text("No job fits.")
 
 
 def test_a_stream_that_is_silent_begins_again(page: Page, daemon: RunningDaemon) -> None:

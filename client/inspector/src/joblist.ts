@@ -15,7 +15,7 @@ export const TIMES: [string, string, number][] = [
   ["", "any time", 0], ["1h", "last hour", 3_600_000], ["1d", "last day", 86_400_000], ["7d", "last 7 days", 604_800_000],
 ]
 
-export type Filters = { status: string; expert: string; time: string }
+export type Filters = { search: string; status: string; expert: string; time: string }
 
 /** A summary, and the position that it is of: an older answer that comes late does not replace it. */
 type Listed = Summary & { at: number }
@@ -97,7 +97,7 @@ export class JobList {
     if (page) {
       this.take(page.items, page.position ?? 0)
       const got = new Set(page.items.map(job => job.jobId))
-      const others = changed.filter(id => this.jobs.has(id) && !got.has(id))
+      const others = changed.filter(id => !got.has(id))
       for (const id of others.slice(OTHERS_MAX)) this.changed.add(id)
       for (const id of others.slice(0, OTHERS_MAX)) await this.readAgain(id)
     }
@@ -108,16 +108,22 @@ export class JobList {
     }
   }
 
+  /** Read one job again, which may be in the list now, or no longer. */
   private async readAgain(id: string): Promise<void> {
-    const since = this.jobs.get(id)?.startedAt ?? 0
-    const page = await this.answer(() => api(["jobs"], { since, until: since + 1, limit: 100 }))
-    if (page) this.take(page.items.filter(one => this.jobs.has(one.jobId)), page.position ?? 0)
+    const page = await this.answer(() => this.query({ job: id, limit: 1 }))
+    const found = page?.items.find(job => job.jobId === id)
+    const last = this.order[this.order.length - 1]
+    if (found && (this.complete || this.jobs.has(id) || (last && found.startedAt > last.startedAt))) {
+      this.take([found], page?.position ?? 0)
+    } else if (page && !found && this.jobs.delete(id)) {
+      this.order = this.order.filter(job => job.jobId !== id)
+    }
   }
 
   private query(more: { [name: string]: string | number | null }): string {
     const age = TIMES.find(([name]) => name === this.filters.time)?.[2]
     return api(["jobs"], {
-      status: this.filters.status, expert: this.filters.expert, since: age ? Date.now() - age : null, ...more,
+      contains: this.filters.search, status: this.filters.status, expert: this.filters.expert, since: age ? Date.now() - age : null, ...more,
     })
   }
 

@@ -9,9 +9,9 @@ import { Ago, Empty, Link, Name, Rows, Status, Trouble, moodOf, useNow } from ".
 import { change, usePlace } from "./router"
 import { numberIn } from "./values"
 
-const SEARCHED = 1000
+const SEARCHED = 200
+const TYPED_MS = 150
 const ROW = 56
-const SEARCHED_MAX = 100_000
 
 const STATUSES = [
   ["", "any status"], ["running", "running"], ["completed", "completed"], ["stoppedByError", "error"],
@@ -22,28 +22,47 @@ export function errorsOf(job: Summary): number {
   return (job.eventTypes.stopRunByError ?? 0) + (job.eventTypes.retry ?? 0)
 }
 
+/** A text that is being typed, when it has not changed for a while. */
+function useSettled(text: string, ms: number): string {
+  const [settled, set] = useState(text)
+  useEffect(() => {
+    const timer = setTimeout(() => set(text), ms)
+    return () => clearTimeout(timer)
+  }, [text, ms])
+  return text === "" ? "" : settled
+}
+
+/** Whether filters differ from those of a list in what is searched only. */
+function isSearchIn({ filters: { status, expert, time } }: JobList, filters: Filters): boolean {
+  return status === filters.status && expert === filters.expert && time === filters.time
+}
+
 export function Jobs(): JSX.Element {
   const { query } = usePlace()
   const now = useNow()
   const [, draw] = useState(0)
-  const filters: Filters = { status: query.status ?? "", expert: query.expert ?? "", time: query.time ?? "" }
+  const search = useSettled(query.q ?? "", TYPED_MS)
+  const filters: Filters = { search, status: query.status ?? "", expert: query.expert ?? "", time: query.time ?? "" }
   const key = JSON.stringify(filters)
   const list = useMemo(() => new JobList(filters, () => draw(n => n + 1)), [key])
-  const search = (query.q ?? "").toLowerCase()
   useEffect(() => {
     void list.start()
     return () => list.end()
   }, [list])
 
+  const before = useRef(list) // is shown until the first page of a search is here
+  if (list.ready || !isSearchIn(before.current, filters)) before.current = list
+  const view = list.ready ? list : before.current
   const found = useMemo(() => {
-    if (!search) return list.order
-    return list.order.filter(job => job.jobId.toLowerCase().includes(search) || (job.expertKey ?? "").toLowerCase().includes(search))
-  }, [list.order, search])
-  const searching = search !== "" && !list.complete && list.order.length < SEARCHED_MAX
+    const text = search.toLowerCase()
+    return text === "" ? view.order
+      : view.order.filter(job => job.jobId.toLowerCase().includes(text) || (job.expertKey ?? "").toLowerCase().includes(text))
+  }, [view, view.order, search])
+  const searching = search !== "" && list.ready && !list.complete && found.length < SEARCHED
   useEffect(() => {
-    if (searching && found.length < 200 && !list.loading) void list.more(SEARCHED)
-  }, [searching, found.length, list.loading, list.order])
-  const end = useCallback(() => void (search ? undefined : list.more()), [list, search])
+    if (searching && !list.loading) void list.more() // a page of a search may have few jobs, or none
+  }, [searching, list.loading, list.order])
+  const end = useCallback(() => void list.more(), [list])
   const input = useRef<HTMLInputElement>(null)
   useEffect(() => {
     const slash = (event: KeyboardEvent): void => {
@@ -61,12 +80,12 @@ export function Jobs(): JSX.Element {
       <div class="head">
         <h1>Jobs</h1>
         <p class="dim" aria-live="polite">
-          {list.ready && `${count(found.length)}${list.complete || search ? "" : "+"}${search ? ` of ${count(list.order.length)}${list.complete ? "" : "+"} searched` : ""}`}
+          {list.ready && `${count(found.length)}${list.complete ? "" : "+"}`}
         </p>
       </div>
       <form class="filters" onSubmit={event => event.preventDefault()} role="search">
         <label class="grow"><span class="hidden">Search</span>
-          <input ref={input} type="search" placeholder="Search by id or expert   /" value={query.q ?? ""}
+          <input ref={input} type="search" maxLength={200} placeholder="Search by id or expert   /" value={query.q ?? ""}
             onInput={event => change({ q: event.currentTarget.value || null })} />
         </label>
         <label><span class="hidden">Status</span>

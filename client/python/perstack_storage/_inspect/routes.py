@@ -62,6 +62,7 @@ _OPS = Parameter(
 )  # fmt: skip
 _AS_OF = Parameter("asOf", "integer", "as it was at this position", 0, POSITION_MAX)
 _FILTERS = (
+    Parameter("contains", "text", "only whose id or expert contains it, in upper or lower case"),
     Parameter("status", "text", "only with this status"),
     Parameter("expert", "text", "only of this expert"),
     Parameter("since", "number", "only those that began then or later, in ms since 1970", 0, _TIME_MAX),
@@ -76,6 +77,7 @@ def _filters(values: dict[str, Any]) -> dict[str, Any]:
     return {
         "limit": values.get("limit", limits.PAGE_DEFAULT),
         "after": values.get("after"),
+        "contains": values.get("contains"),
         "status": values.get("status"),
         "expertKey": values.get("expert"),
         "since": values.get("since"),
@@ -97,7 +99,8 @@ async def _stats(asked: Asked) -> Response:
 
 
 async def _jobs(asked: Asked) -> Response:
-    return listing_answer(asked.request, await asked.source.listing("listJobs", _filters(asked.values)))
+    arguments = {**_filters(asked.values), "jobId": asked.values.get("job")}
+    return listing_answer(asked.request, await asked.source.listing("listJobs", arguments))
 
 
 async def _job(asked: Asked) -> Response:
@@ -199,7 +202,10 @@ async def _stream(asked: Asked) -> Response:
 ROUTES = (
     Route("/api/hello", "What daemon and inspector say of themselves", "Hello", _hello),
     Route("/api/stats", "The daemon's counters and gauges", "Object", _stats),
-    Route("/api/jobs", "Summaries of the jobs", "Page", _jobs, (_LIMIT, _CURSOR, *_FILTERS)),
+    Route(
+        "/api/jobs", "Summaries of the jobs", "Page", _jobs,
+        (Parameter("job", "id", "only this job"), _LIMIT, _CURSOR, *_FILTERS),
+    ),
     Route(
         "/api/jobs/{job}", "A job; null where only its records are known", "Nullable", _job, (_JOB, _AS_OF)
     ),
