@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from perstack_stored.replication.nats_admin import NewStream, create, parse_addr
 from tests.helpers.daemon import RunningDaemon
 from tests.helpers.raw_client import Raw, event
 
+from .client_writer import ClientWriter
 from .cluster import Cluster
 
 STREAM = "campaign"
@@ -180,18 +181,20 @@ class Faults:
         daemon.process.send_signal(signal.SIGCONT)
 
 
-def records_of(daemon: RunningDaemon) -> list[dict[str, Any]]:
-    """All records of a daemon, up to the newest that any daemon has acknowledged."""
+def records_of(daemon: RunningDaemon, acked: int) -> list[dict[str, Any]]:
+    """All records of a daemon, up to `acked`, the newest that any daemon has acknowledged, at least."""
     with Raw(daemon.endpoint) as raw:
+        assert raw.ask("getEvent", {"position": acked}, atLeast=acked).header["ok"]
         return raw.read_all()
 
 
-def judge(writers: list[Writer], daemons: list[RunningDaemon]) -> dict[str, int]:
+def judge(writers: Sequence[Writer | ClientWriter], daemons: list[RunningDaemon]) -> dict[str, int]:
     """Compare what was acknowledged with what is there; raises AssertionError."""
     for writer in writers:
         if writer.fault is not None:
             raise AssertionError(f"{writer.name} failed") from writer.fault
-    all_of = [records_of(daemon) for daemon in daemons]
+    acked = max(position for writer in writers for position in writer.acked.values())
+    all_of = [records_of(daemon, acked) for daemon in daemons]
     for daemon, records in zip(daemons[1:], all_of[1:], strict=True):
         assert records == all_of[0], f"{daemon.base} holds other records than {daemons[0].base}"
     records = all_of[0]
@@ -214,7 +217,14 @@ def judge(writers: list[Writer], daemons: list[RunningDaemon]) -> dict[str, int]
     return {"records": len(records), "moves": sum(writer.moves for writer in writers)}
 
 
-def run(folder: Path, seconds: float, seed: int, names: list[str], writers: int = 6) -> dict[str, Any]:
+def run(
+    folder: Path,
+    seconds: float,
+    seed: int,
+    names: list[str],
+    writers: int = 6,
+    kind: type[Writer | ClientWriter] = Writer,
+) -> dict[str, Any]:
     """Run a campaign. Returns its figures."""
     cluster = Cluster(folder)
     daemons: list[RunningDaemon] = []
@@ -222,12 +232,13 @@ def run(folder: Path, seconds: float, seed: int, names: list[str], writers: int 
         cluster.start()
         create(parse_address(cluster.url(STREAM)), NewStream(3, 604_800, 0, 20_000, 1024, 86_400))
         for i in range(3):
-            daemon = RunningDaemon(
-                folder / f"base{i}", "--journal", cluster.url(STREAM, i), "--tree-leave-out", "startRun"
-            )
+            flags = ["--journal", cluster.url(STREAM, i), "--tree-leave-out", "startRun"]
+            if kind is ClientWriter:  # which names what it has seen
+                flags.append("--no-strict-reads")
+            daemon = RunningDaemon(folder / f"base{i}", *flags)
             daemons.append(daemon.start())
         faults = Faults(cluster, daemons, seed)
-        threads = [Writer(f"w{i}", daemons, seed * 1000 + i) for i in range(writers)]
+        threads = [kind(f"w{i}", daemons, seed * 1000 + i) for i in range(writers)]
         for thread in threads:
             thread.start()
         until = time.monotonic() + seconds
@@ -260,10 +271,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--faults", nargs="*", default=FAULTS)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--clients", action="store_true", help="writers are clients with several endpoints")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="campaign-", dir="/var/tmp"))
     print(f"seed {arguments.seed} in {folder}", flush=True)  # noqa: T201 - a program
-    print(run(folder, arguments.seconds, arguments.seed, arguments.faults))  # noqa: T201 - a program
+    kind = ClientWriter if arguments.clients else Writer
+    figures = run(folder, arguments.seconds, arguments.seed, arguments.faults, kind=kind)
+    print(figures)  # noqa: T201 - a program
     return 0
 
 
