@@ -1,5 +1,6 @@
 """Daemons with a mirror, their load, and how a base and its mirror are compared."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -7,10 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import obstore
+
 from perstack_storage import Client
-from tests.helpers.daemon import RunningDaemon
-from tests.helpers.s3 import BUCKET, ENVIRONMENT
+from perstack_stored.mirror import pieces
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.s3 import BUCKET, ENVIRONMENT, S3Server
 from tests.offline.bases import SMALL_SEGMENTS
+
+PATIENCE_SECONDS = 60.0
 
 
 def url_of(prefix: str) -> str:
@@ -22,6 +28,21 @@ def mirrored(base: Path, prefix: str, endpoint: str, *arguments: str) -> Running
     """A daemon that mirrors; it is not started."""
     flags = ("--mirror", url_of(prefix), "--mirror-endpoint", endpoint)
     return RunningDaemon(base, *SMALL_SEGMENTS, *flags, *arguments, environment=ENVIRONMENT)
+
+
+def copying(base: Path, prefix: str, endpoint: str, *arguments: str) -> RunningDaemon:
+    """A daemon that serves a copy; it is not started."""
+    flags = ("--follow-mirror", url_of(prefix), "--mirror-endpoint", endpoint)
+    return RunningDaemon(base, *SMALL_SEGMENTS, *flags, *arguments, environment=ENVIRONMENT)
+
+
+def await_copy(original: RunningDaemon, copy: RunningDaemon) -> None:
+    """Wait until the copy holds what the original holds now."""
+    eventually(lambda: is_mirrored(original), "the bucket holds all", PATIENCE_SECONDS)
+    with Client(original.endpoint) as client:
+        position = client.stats()["position"]
+    with Client(copy.endpoint) as client:
+        eventually(lambda: client.stats()["position"] == position, "the copy has it", PATIENCE_SECONDS)
 
 
 def mirror_stats(daemon: RunningDaemon) -> dict[str, Any]:
@@ -70,3 +91,15 @@ def dump(base: Path) -> list[str]:
     done = run("dump", "--base-path", str(base))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def objects_with(server: S3Server, prefix: str, word: bytes) -> list[str]:
+    """Keys of the objects of a mirror that hold a word."""
+    found = []
+    for page in obstore.list(server.store, prefix=f"{prefix}/.stored"):
+        for item in page:
+            with contextlib.suppress(FileNotFoundError):  # it goes meanwhile
+                data = bytes(obstore.get(server.store, item["path"]).bytes())
+                if data.startswith(pieces.MAGIC) and word in pieces.decode(data).data:
+                    found.append(item["path"])
+    return found

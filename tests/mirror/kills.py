@@ -2,6 +2,8 @@
 
     python -m tests.mirror.kills [KILLS] [SEED]
 
+In the middle a job is deleted and erased: in the end no object holds a word of it.
+
 The S3 server keeps its objects in memory, so it is cut off, not killed: connections break in the middle
 of a request, or requests arrive and their answers are lost.
 """
@@ -21,13 +23,14 @@ from typing import NamedTuple
 
 from perstack_storage import Client, StorageError
 from tests.helpers.daemon import RunningDaemon, eventually
-from tests.helpers.long_events import event
+from tests.helpers.long_events import event, store
 from tests.helpers.s3 import Relay, S3Server, s3_server
-from tests.mirror.bases import dump, is_mirrored, mirror_stats, mirrored, restore, run
+from tests.mirror.bases import dump, is_mirrored, mirror_stats, mirrored, objects_with, restore, run
 
 FAULTS = ("daemon", "mirror", "cut", "answers")
 PATIENCE_SECONDS = 120.0
 _PAUSE_SECONDS = (0.0, 1.2)
+_GONE, _GONE_COUNT = "sentinel", 400
 
 
 class Found(NamedTuple):
@@ -77,7 +80,7 @@ class Campaign:
         self._random = random.Random(seed)
         self._relay = Relay(server.port)
         self._base = folder / "base"
-        self._daemon = mirrored(self._base, "kills", self._relay.url)
+        self._daemon = mirrored(self._base, "kills", self._relay.url, "--erase-within-seconds=1")
         self._kills: Counter[str] = Counter()
         self._compared = 0
 
@@ -88,19 +91,23 @@ class Campaign:
         self._random.shuffle(faults)
         try:
             self._daemon.start()
+            store(self._daemon.endpoint, _GONE, _GONE_COUNT)
             agent.start()
             eventually(self._has_begun, "the bucket holds something", PATIENCE_SECONDS)
             for number, fault in enumerate(faults):
                 time.sleep(self._random.uniform(*_PAUSE_SECONDS))
                 self._break(fault)
+                if number == len(faults) // 3:
+                    self._delete()
                 if number % 8 == 3:
                     self._compare_behind(number)
             self._relay.mend()
             agent.stop()
             eventually(lambda: is_mirrored(self._daemon), "the mirror catches up", PATIENCE_SECONDS)
+            eventually(self._is_erased, "no object holds what was deleted", PATIENCE_SECONDS)
             assert self._daemon.stop() == 0
             records = dump(self._base)
-            assert len(records) >= agent.acked
+            assert len(records) + _GONE_COUNT >= agent.acked
             assert self._restored("last") == records
             return Found(self._kills, len(records), self._compared + 1)
         finally:
@@ -110,6 +117,14 @@ class Campaign:
 
     def _has_begun(self) -> bool:
         return bool(mirror_stats(self._daemon)["position"])
+
+    def _delete(self) -> None:
+        with Client(self._daemon.endpoint) as client:
+            client.delete_job(_GONE)
+
+    def _is_erased(self) -> bool:
+        stats = mirror_stats(self._daemon)
+        return not (stats["toReplace"] or objects_with(self._server, "kills", f"{_GONE}-1".encode()))
 
     def _break(self, fault: str) -> None:
         self._kills[fault] += 1
@@ -135,6 +150,9 @@ class Campaign:
             made = run("restore", f"{copy}/backup", "--base-path", f"{copy}/new")
             assert made.returncode == 0, made.stderr
             records = dump(Path(f"{copy}/new"))
+        restored, records = (
+            [line for line in lines if f'"jobId":"{_GONE}"' not in line] for lines in (restored, records)
+        )
         assert restored == records[: len(restored)]
         self._compared += 1
 

@@ -10,32 +10,15 @@ from perstack_storage import Client, Forbidden
 from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
-from tests.helpers.s3 import ENVIRONMENT, Relay, S3Server, s3_server
-from tests.mirror.bases import dump, is_mirrored, mirrored, url_of
+from tests.helpers.s3 import Relay, S3Server, s3_server
+from tests.mirror.bases import PATIENCE_SECONDS, await_copy, copying, dump, is_mirrored, mirrored
 from tests.offline.bases import SMALL_SEGMENTS, Checked, one_of_each, read
-
-PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("s3")) as running:
         yield running
-
-
-def copying(base: Path, prefix: str, endpoint: str, *arguments: str) -> RunningDaemon:
-    """A daemon that serves a copy; it is not started."""
-    flags = ("--follow-mirror", url_of(prefix), "--mirror-endpoint", endpoint)
-    return RunningDaemon(base, *SMALL_SEGMENTS, *flags, *arguments, environment=ENVIRONMENT)
-
-
-def await_copy(original: RunningDaemon, copy: RunningDaemon) -> None:
-    """Wait until the copy holds what the original holds now."""
-    eventually(lambda: is_mirrored(original), "the bucket holds all", PATIENCE_SECONDS)
-    with Client(original.endpoint) as client:
-        position = client.stats()["position"]
-    with Client(copy.endpoint) as client:
-        eventually(lambda: client.stats()["position"] == position, "the copy has it", PATIENCE_SECONDS)
 
 
 def test_a_copy_answers_all_reads_and_takes_no_stores(server: S3Server, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A daemon mirrors its journal to S3, and a base comes back from there."""
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +19,20 @@ from tests.helpers.gated import start_gated
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import ENVIRONMENT, Relay, S3Server, s3_server
-from tests.mirror.bases import dump, is_mirrored, mirror_stats, mirrored, restore, run, url_of
+from tests.mirror.bases import (
+    await_copy,
+    copying,
+    dump,
+    is_mirrored,
+    mirror_stats,
+    mirrored,
+    objects_with,
+    restore,
+    run,
+    url_of,
+)
 from tests.mirror.kills import Campaign, mirror_pid
-from tests.offline.bases import Checked
+from tests.offline.bases import Checked, read
 
 PATIENCE_SECONDS = 60.0
 
@@ -231,6 +244,41 @@ def test_pieces_that_are_missing_or_changed_are_named(
         assert keys[-2].rpartition("/")[2] in done.stderr
         assert not (tmp_path / "new/.stored").exists()
     assert restore(prefix, server.url, tmp_path / "some", "--to-position", "1")["position"] == 1
+
+
+def test_what_was_erased_goes_from_the_bucket(server: S3Server, tmp_path: Path) -> None:
+    """Soon after it went from the daemon's files, also through a kill; what is left can be had from there."""
+    prefix, base = "erased", tmp_path / "base"
+    daemon = mirrored(base, prefix, server.url, "--erase-within-seconds=1")
+    with serving(daemon):
+        store(daemon.endpoint, "sentinel", 800)
+        store(daemon.endpoint, "kept", 700)
+        await_mirror(daemon)
+        assert objects_with(server, prefix, b"sentinel-1")
+        with Client(daemon.endpoint) as client:
+            client.delete_job("sentinel")
+            eventually(
+                lambda: all(one["erased"] for one in client.deletions()),
+                "it is erased here",
+                PATIENCE_SECONDS,
+            )
+        pid = mirror_pid(daemon)
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not objects_with(server, prefix, b"sentinel-1"), "and there", PATIENCE_SECONDS)
+        eventually(lambda: mirror_stats(daemon)["toReplace"] == 0, "nothing is left to do", PATIENCE_SECONDS)
+        assert mirror_stats(daemon)["fault"] == ""
+        copy = copying(tmp_path / "copy", prefix, server.url)
+        with serving(copy):
+            await_copy(daemon, copy)
+            wanted = read(daemon.endpoint, "getEventContents", jobId="kept", runId="r1")
+            assert read(copy.endpoint, "getEventContents", jobId="kept", runId="r1") == wanted
+            assert json.loads(read(copy.endpoint, "getEventContents", jobId="sentinel", runId="r1")) == []
+            assert copy.stop() == 0
+        assert daemon.stop() == 0
+    assert restore(prefix, server.url, tmp_path / "new")["position"] == 1501
+    assert dump(tmp_path / "new") == dump(base) == dump(tmp_path / "copy")
+    assert not Checked(tmp_path / "new").findings
 
 
 def test_what_is_no_mirror_is_named(server: S3Server, tmp_path: Path) -> None:

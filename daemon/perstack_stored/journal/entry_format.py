@@ -81,6 +81,7 @@ _TYPES = frozenset({int(type) for type in EntryType})
 ATOMIC = 1  # flag of an entry: its records were stored all or none, and are restored all or none
 FLAG_IMPORTED = 1  # imported from an existing tree: a run setting counts as it is
 SEGMENT_RECYCLED = 1  # flag of a segment: the file held an older one, whose bytes lie after the end
+SEGMENT_ERASED = 2  # flag of a segment: it was written again without deleted records
 FLAG_RESTORED = 2  # restored from the tree by a repair: likewise, and time and session may be unknown
 
 

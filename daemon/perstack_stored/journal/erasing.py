@@ -86,12 +86,13 @@ def find_blanks(source: Source, erasures: Erasures, on_bytes: OnBytes) -> dict[i
     return blanks
 
 
-def new_header(header: SegmentHeader) -> SegmentHeader:
+def new_header(header: SegmentHeader, blanks: Blanks) -> SegmentHeader:
     """The header of the segment that is written again: no earlier entry matches its checksum there."""
     salt = header.salt
     while salt == header.salt:
         salt = secrets.randbits(32)
-    return header._replace(salt=salt, flags=header.flags & ~entry_format.SEGMENT_RECYCLED)
+    flags = header.flags & ~entry_format.SEGMENT_RECYCLED
+    return header._replace(salt=salt, flags=flags | (entry_format.SEGMENT_ERASED if blanks else 0))
 
 
 def write_plain(

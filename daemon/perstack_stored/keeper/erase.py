@@ -59,7 +59,7 @@ def erase_segment(
         blanks = erasing.find_blanks(source, erasures, _of_disk(file, pace)) if erasures else {}
         if not blanks and (file.is_packed or not source.has_left_overs()):
             return Erased(0, is_new=False)
-        header = erasing.new_header(source.header)
+        header = erasing.new_header(source.header, blanks)
         with contextlib.suppress(FileNotFoundError):
             files.unlink(part, dir_fd=dir_fd)  # of a process that was killed
         fd = files.create(part, FILE_MODE, dir_fd=dir_fd)

@@ -1,4 +1,4 @@
-"""A bucket in S3, through obstore: objects are created, read and listed. Nothing is replaced or removed.
+"""A bucket in S3, through obstore: objects are created, read, listed and removed.
 
 It needs the extra `s3`: call `extra.require_library` before this module is imported.
 """

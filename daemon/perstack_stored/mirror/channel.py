@@ -35,6 +35,9 @@ class Report(ChildReport, array_like=True):
         stored_bytes: of these.
         logical_bytes: of the journal in these.
         is_over: another history is there: no other try may succeed.
+        replaced: segments that were erased in, and that this process replaced in the bucket.
+        to_replace: segments that were erased in, and wait to be replaced.
+        replace_fault: why they are not; empty if nothing is wrong.
     """
 
     place: tuple[int, int, int] | None = None
@@ -42,6 +45,9 @@ class Report(ChildReport, array_like=True):
     stored_bytes: int = 0
     logical_bytes: int = 0
     is_over: bool = False
+    replaced: int = 0
+    to_replace: int = 0
+    replace_fault: str = ""
 
 
 class MirrorEnd(ChildEnd[LogPosition | None, Report]):

@@ -50,7 +50,9 @@ class MirrorProcess:
             "pieces": self._before.pieces + self._report.pieces,
             "bytes": self._before.logical_bytes + self._report.logical_bytes,
             "packedBytes": self._before.stored_bytes + self._report.stored_bytes,
-            "fault": self._child.fault or self._report.fault,
+            "replaced": self._before.replaced + self._report.replaced,
+            "toReplace": self._report.to_replace,
+            "fault": self._child.fault or self._report.fault or self._report.replace_fault,
             "faults": self.faults,
             "starts": self._child.starts,
         }
@@ -105,6 +107,7 @@ class MirrorProcess:
             pieces=before.pieces + last.pieces,
             stored_bytes=before.stored_bytes + last.stored_bytes,
             logical_bytes=before.logical_bytes + last.logical_bytes,
+            replaced=before.replaced + last.replaced,
         )
         self._report = Report()
         if self._is_over:

@@ -1,6 +1,7 @@
 """Reads the entries of a mirror, from a position on, and goes on as new pieces come. No thread here.
 
-The next piece has one of two names, so a look for it costs two reads, and no list.
+The next piece has one of two names, so a look for it costs two reads, and no list. Where older pieces are
+missing, the segment was erased in: its newest generation is read, from the beginning.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from perstack_stored.journal import entry_format
 from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, SegmentHeader
 from perstack_stored.journal.segment_walk import Entry
 
-from . import pieces
+from . import generations, pieces
+from .generations import Generation, Generations, whole
 from .listing import Listing, Names
 from .pieces import OBJECT_BYTES_MAX, NotAPieceError, Piece
 
@@ -41,6 +43,9 @@ class MirrorSource:
         self._bucket = bucket
         self._store = store
         self._folder = pieces.folder_of(prefix, store)
+        self._generations = Generations(bucket, prefix, store)
+        self._generation: Generation | None = None  # of the segment that is read; None for its first pieces
+        self._last = 0  # newest segment that is known to be there
         self.position = position
         self._segment, self._offset = 0, 0  # of the next piece
         self._header: SegmentHeader | None = None
@@ -65,19 +70,32 @@ class MirrorSource:
     def _first_segment(self) -> int:
         """The segment that holds the next record: the last one that begins with it, or before."""
         newest = Listing(self._bucket, self._folder).newest(_SEGMENTS_MAX)
-        low, high = 1, 1 if newest is None else newest[0]
+        self._last = 0 if newest is None else newest[0]
+        low, high = 1, max(1, self._last)
         while low < high:
             middle = (low + high + 1) // 2
-            piece = self._piece(middle, 0)
+            piece = self._head(middle)
             if piece is None:
                 raise self._damaged(middle, 0, "it is missing")
             if self._header_of(piece).first_position <= self.position + 1:
                 low = middle
             else:
                 high = middle - 1
-        if newest is not None and self._piece(low, 0) is None:
+        if newest is not None and self._head(low) is None:
             raise self._damaged(low, 0, "it is missing")
         return low
+
+    def _leaves_a_gap(self, first: Piece) -> bool:
+        """Whether records are missing before a segment."""
+        return self._header_of(first).first_position > self.position + 1
+
+    def _head(self, segment: int) -> Piece | None:
+        """The first piece of a segment."""
+        piece = self._piece(segment, 0)
+        if piece is not None:
+            return piece
+        found = whole(self._generations.of(segment))
+        return None if found is None else self._piece_of(found, 0)
 
     def refuse_hole(self) -> None:
         """To be called now and then while nothing comes: the next piece may be missing, and later ones there.
@@ -95,12 +113,31 @@ class MirrorSource:
             and self._piece(self._segment, self._offset) is None
             and self._piece(self._segment + 1, 0) is None
         ):
-            raise self._damaged(self._segment, self._offset, "it is missing")
+            if self._replacing() is None:
+                raise self._damaged(self._segment, self._offset, "it is missing")
+            self._last = max(self._last, self._segment + 1)
+
+    def _replacing(self) -> Generation | None:
+        """The generation to go on with, where the next piece is missing and later ones are there."""
+        for segment in (self._segment, self._segment + 1):
+            found = whole(self._generations.of(segment))
+            if found is not None and found != self._generation:
+                return found
+        return None
 
     def _next(self) -> Piece | None:
-        piece = self._piece(self._segment, self._offset)
+        current = self._generation
+        if current is None or current.segment != self._segment:
+            piece = self._piece(self._segment, self._offset)
+        else:
+            piece = self._piece_of(current, self._offset)
         if piece is None and self._offset:
             piece = self._piece(self._segment + 1, 0)
+        is_missing = piece is None and self._segment < self._last
+        is_missing |= piece is not None and piece.start == 0 and self._leaves_a_gap(piece)
+        if is_missing and (found := self._replacing()) is not None:
+            piece = self._piece_of(found, 0)
+            self._generation = found
         if piece is None:
             return None
         if piece.start == 0:
@@ -108,21 +145,28 @@ class MirrorSource:
             self._header = self._header_of(piece)
             self._pending.clear()
             self._begin = self._needed = 0
-            if self._header.first_position > self.position + 1:
+            if self._leaves_a_gap(piece):
                 raise self._damaged(piece.segment, 0, f"position {self.position + 1} is missing before it")
         self._segment, self._offset = piece.segment, piece.end
         return piece
 
     def _piece(self, segment: int, start: int) -> Piece | None:
-        data = self._bucket.read(self._folder + pieces.name_of(segment, start), OBJECT_BYTES_MAX)
+        return self._read(self._folder + pieces.name_of(segment, start), segment, start)
+
+    def _piece_of(self, found: Generation, start: int) -> Piece | None:
+        name = generations.name_of(found.segment, found.number, start)
+        return self._read(self._generations.folder + name, found.segment, start)
+
+    def _read(self, key: str, segment: int, start: int) -> Piece | None:
+        data = self._bucket.read(key, OBJECT_BYTES_MAX)
         if data is None:
             return None
         try:
             piece = pieces.decode(data)
         except NotAPieceError as error:
-            raise self._damaged(segment, start, str(error)) from None
+            raise MirrorDamagedError(f"the mirror is damaged: {key}: {error}") from None
         if (piece.store, piece.segment, piece.start) != (self._store, segment, start):
-            raise self._damaged(segment, start, "it is another piece")
+            raise MirrorDamagedError(f"the mirror is damaged: {key}: it is another piece")
         return piece
 
     def _header_of(self, piece: Piece) -> SegmentHeader:

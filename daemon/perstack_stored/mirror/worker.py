@@ -1,5 +1,7 @@
 """The mirror's process: ships what is synced, a piece each second or 4 MiB, and nothing while idle.
 
+Segments that were erased in are replaced in the bucket when there is nothing else to ship.
+
 While the bucket does not answer it tries again, ever more rarely. If the bucket holds another history, it
 reports that and ends for good.
 """
@@ -19,7 +21,7 @@ from perstack_stored.datadir.layout import DataDir, open_folders
 from perstack_stored.datadir.shown_syncs import showing_syncs
 from perstack_stored.errors import ConfigError, StoredError
 from perstack_stored.journal.chain import Chain
-from perstack_stored.journal.reader import JournalReader
+from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.backoff import Backoff
@@ -28,6 +30,7 @@ from perstack_stored.process.worker_status import WorkerStatus
 
 from .channel import MirrorConfig, MirrorEnd, Report
 from .extra import require_library
+from .replacer import Replacer
 from .shipper import MirrorConflictError, Shipper
 from .tree_shipper import TreeShipper
 
@@ -36,16 +39,70 @@ OVER_STATUS = 3  # another history is in the bucket, or the settings can't be us
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_SECONDS = 30.0
 _WAIT_SECONDS = 0.5
+_LOOK_SECONDS = 5.0
 _NICE = 10
 
 _log = structlog.get_logger()
 
 
+class Replacing:
+    """When the replacer works, and what it meets. A fault delays no shipping."""
+
+    def __init__(self, replacer: Replacer) -> None:
+        self._replacer = replacer
+        self._backoff = Backoff(RETRY_SECONDS, _STABLE_SECONDS)
+        self._went_well = time.monotonic()
+        self._look_at = self._not_before = 0.0
+        self._fault = ""
+
+    @property
+    def facts(self) -> tuple[int, int, str]:
+        """Segments that were replaced, those to replace, and why one is not; empty if nothing is wrong."""
+        return self._replacer.replaced, self._replacer.waiting, self._fault or self._replacer.fault
+
+    def step(self, place: LogPosition) -> bool:
+        """Do a small step; returns whether there was one.
+
+        Args:
+            place: up to where the journal was shipped. What it stands in, or at the beginning of, waits.
+
+        Raises:
+            MirrorConflictError: another mirror does the same.
+        """
+        now = time.monotonic()
+        if now < self._not_before:
+            return False
+        try:
+            if now >= self._look_at:
+                self._replacer.look()
+                self._look_at = now + _LOOK_SECONDS
+            is_busy = self._replacer.step(place.segment if place.offset else place.segment - 1)
+        except MirrorConflictError:
+            raise
+        except (OSError, StoredError) as error:
+            self._replacer.close()
+            pause = self._backoff.pause(now - self._went_well)
+            self._not_before = now + pause
+            if str(error) != self._fault:
+                self._fault = str(error)
+                _log.error("mirror_not_replaced", reason=self._fault, again_in_s=pause)
+            return False
+        self._went_well, self._fault = now, ""
+        return is_busy
+
+
 class Mirror:
     """Ships one journal, or its tree."""
 
-    def __init__(self, shipper: Shipper | TreeShipper, line: MirrorEnd, status: WorkerStatus) -> None:
+    def __init__(
+        self,
+        shipper: Shipper | TreeShipper,
+        replacer: Replacer | None,
+        line: MirrorEnd,
+        status: WorkerStatus,
+    ) -> None:
         self._shipper = shipper
+        self._replacing = None if replacer is None else Replacing(replacer)
         self._line = line
         self._status = status
         self._report = Report()
@@ -66,6 +123,8 @@ class Mirror:
                 continue
             try:
                 self._ship_all()
+                if self._replacing is not None:
+                    self._replace(self._replacing)
             except MirrorConflictError:
                 raise
             except (OSError, StoredError, sqlite3.Error) as error:
@@ -89,6 +148,23 @@ class Mirror:
             )
             self._line.wait(0)
 
+    def _replace(self, replacing: Replacing) -> None:
+        """Replace segments, until there is none left; what is stored meanwhile goes first."""
+        is_busy = True
+        while is_busy:
+            assert self._report.place is not None
+            is_busy = replacing.step(LogPosition(*self._report.place))
+            self._status.beat()
+            replaced, to_replace, fault = replacing.facts
+            report = msgspec.structs.replace(
+                self._report, replaced=replaced, to_replace=to_replace, replace_fault=fault
+            )
+            if report != self._report:
+                self._report = report
+                self._line.report(report)
+            self._line.wait(0)
+            self._ship_all()
+
     def _fail(self, reason: str) -> None:
         pause = self._backoff.pause(time.monotonic() - self._went_well)
         self._not_before = time.monotonic() + pause
@@ -105,7 +181,7 @@ class Mirror:
         self._line.report(self._report)
 
 
-def _open_shipper(config: MirrorConfig, files: FileSystem) -> Shipper | TreeShipper:
+def _open_shipper(config: MirrorConfig, files: FileSystem) -> tuple[Shipper | TreeShipper, Replacer | None]:
     require_library()
     from .bucket import Access, Bucket  # noqa: PLC0415 - an extra, which may be missing
 
@@ -113,8 +189,12 @@ def _open_shipper(config: MirrorConfig, files: FileSystem) -> Shipper | TreeShip
     bucket = Bucket(place, Access(config.endpoint, config.credentials))
     if config.is_of_tree:
         reader = JournalReader(files, folders.journal)
-        return TreeShipper(bucket, DataDir(config.base, files, folders), reader, str(place), place.prefix)
-    return Shipper(bucket, Chain(files, folders.journal, open_files_max=2), place.prefix)
+        datadir = DataDir(config.base, files, folders)
+        return TreeShipper(bucket, datadir, reader, str(place), place.prefix), None
+    chain = Chain(files, folders.journal, open_files_max=2)
+    store = chain.headers[1].store
+    replacer = Replacer(bucket, files, folders.journal, place.prefix, store)
+    return Shipper(bucket, chain, place.prefix), replacer
 
 
 def main() -> None:
@@ -131,7 +211,7 @@ def main() -> None:
     status.beat()
     files = showing_syncs(status.in_sync)
     try:
-        Mirror(_open_shipper(config, files), line, status).run()
+        Mirror(*_open_shipper(config, files), line, status).run()
     except (MirrorConflictError, ConfigError) as error:
         line.report(Report(fault=str(error), is_over=True))
         sys.exit(OVER_STATUS)

@@ -236,6 +236,7 @@ def _mirror(mirror: dict[str, Any]) -> Iterator[Metric]:
     yield _counter("mirror_pieces", "Objects made in the bucket.", mirror["pieces"])
     yield _counter("mirror_bytes", "Bytes of the journal in these.", mirror["bytes"])
     yield _counter("mirror_packed_bytes", "Bytes of these objects.", mirror["packedBytes"])
+    yield _gauge("mirror_segments_to_replace", "Segments erased in, old in the bucket.", mirror["toReplace"])
     yield _counter("mirror_starts", "Times that its process was started.", mirror["starts"])
 
 

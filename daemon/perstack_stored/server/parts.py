@@ -276,6 +276,8 @@ class NoMirror:
             "pieces": 0,
             "bytes": 0,
             "packedBytes": 0,
+            "replaced": 0,
+            "toReplace": 0,
             "fault": "",
             "faults": 0,
             "starts": 0,

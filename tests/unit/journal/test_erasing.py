@@ -46,7 +46,7 @@ def erase(folder: JournalFolder, erasures: Erasures, *, packed: bool = False) ->
         blanks = erasing.find_blanks(source, erasures, lambda _: None)
         if not blanks:
             continue
-        header = erasing.new_header(source.header)
+        header = erasing.new_header(source.header, blanks)
         fd = files.create("new.part", FILE_MODE, dir_fd=folder.fd)
         if packed:
             logical = Logical(header, source.end, BLOCK_BYTES)

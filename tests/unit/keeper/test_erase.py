@@ -18,7 +18,7 @@ from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.journal.segment_walk import walk
 from perstack_stored.journal.writer import Append
 from perstack_stored.keeper.erase import Erased, erase_segment
-from perstack_stored.keeper.pack import Options, pack_segment, remove_left_overs
+from perstack_stored.keeper.pack import Options, Pace, pack_segment, remove_left_overs
 from perstack_stored.model import gaps
 from perstack_stored.model.erasures import Erasures, Removal
 from perstack_stored.model.kinds import Kind
@@ -210,7 +210,7 @@ def test_a_segment_with_the_salt_of_the_old_one_does_not_replace_it(
     folder: JournalFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A backup would take it for the one that it has."""
-    monkeypatch.setattr(erasing, "new_header", lambda header: header)
+    monkeypatch.setattr(erasing, "new_header", lambda header, _: header)
     before = folder.snapshot()
     with pytest.raises(PackingError, match="header"):
         erase(folder)
@@ -265,3 +265,19 @@ def test_an_open_file_is_let_go_when_its_segment_was_erased(folder: JournalFolde
     assert len(list(reader.entries(reader.start(), journal.mark))) > 50
     reader.close()
     journal.close()
+
+
+def test_erasing_keeps_to_the_pace_of_what_it_reads_from_the_disk(folder: JournalFolder) -> None:
+    """A packed segment is read in fewer bytes; a segment that was erased in says so in its header."""
+    read: list[int] = []
+    pace = Pace(read.append, lambda _size: None)
+    for number in (1, 2):
+        segment = number, end_of(folder, number)
+        if number == 2:
+            pack_segment(FileSystem(), folder.fd, segment, PACE, Options(exchange=False, spare_bytes=1 << 40))
+        read.clear()
+        size = (folder.path / segment_name(number)).stat().st_size
+        assert erase_segment(FileSystem(), folder.fd, segment, GONE, pace, packs=True).is_new
+        assert 0.5 * size < sum(read) <= size + len(read)
+        header = entry_format.decode_segment_header(logical(folder, number))
+        assert header.flags & entry_format.SEGMENT_ERASED

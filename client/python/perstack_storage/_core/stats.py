@@ -139,6 +139,8 @@ class MirrorStats(TypedDict):
     pieces: int
     bytes: int
     packedBytes: int
+    replaced: int
+    toReplace: int
     fault: str
     faults: int
     starts: int

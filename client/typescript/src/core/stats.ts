@@ -24,6 +24,9 @@ export interface MirrorStats {
   pieces: number
   bytes: number
   packedBytes: number
+  /** Segments of the journal that were replaced since something was erased in them, and those to replace. */
+  replaced: number
+  toReplace: number
   /** "", or why it can't go on. */
   fault: string
   faults: number

@@ -16,8 +16,9 @@ from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, Seg
 from perstack_stored.journal.epochs import Epochs
 from perstack_stored.journal.segment_file import OpenSegment
 from perstack_stored.journal.segment_walk import BadEntryError, SegmentFile, walk
-from perstack_stored.mirror import pieces
+from perstack_stored.mirror import generations, pieces
 from perstack_stored.mirror.extra import require_library
+from perstack_stored.mirror.generations import Generation, Generations, whole
 from perstack_stored.mirror.listing import history_of
 from perstack_stored.mirror.pieces import OBJECT_BYTES_MAX, NotAPieceError, Piece
 from perstack_stored.model.checksum import crc32c
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from perstack_stored.mirror.bucket import Bucket
 
 _PACK_BYTES = 64 << 10  # of a segment that is worth packing
+_GENERATIONS_TRIED = 5
 
 
 class Wanted(NamedTuple):
@@ -62,8 +64,9 @@ def fetch(bucket: "Bucket", wanted: Wanted, folder: Folder) -> Manifest:
     """
     store = history_of(bucket, bucket.place, wanted.history)
     made = _Made(folder)
-    for segment in _segments(bucket, store):
-        made.add(_receive(folder, segment))
+    source = _Source(bucket, store)
+    for number, starts in source.segments():
+        made.add(source.receive(folder, number, starts))
         if wanted.to_position is not None and made.reaches(wanted.to_position):
             break  # what comes after may even be damaged
     made.finish()
@@ -82,33 +85,65 @@ def fetch(bucket: "Bucket", wanted: Wanted, folder: Folder) -> Manifest:
     return manifest
 
 
-def _segments(bucket: "Bucket", store: bytes) -> Iterator[Iterator[Piece]]:
-    """The pieces of each segment, in order; each joins the one before it.
+class _Source:
+    """The segments of one history in a bucket: of each its first pieces, or its newest whole generation."""
 
-    Raises:
-        BackupDamagedError: a piece is missing or has changed.
-    """
-    folder = pieces.folder_of(bucket.place.prefix, store)
-    names = (place for name in bucket.names(folder) if (place := pieces.parse_name(name)) is not None)
-    for number, (segment, group) in enumerate(groupby(names, lambda place: place[0]), 1):
-        if segment != number:
-            raise _damaged(f"{folder}{pieces.name_of(number, 0)} is missing")
-        yield _pieces(bucket, folder, store, group)
+    def __init__(self, bucket: "Bucket", store: bytes) -> None:
+        self._bucket = bucket
+        self._store = store
+        self._folder = pieces.folder_of(bucket.place.prefix, store)
+        self._generations = Generations(bucket, bucket.place.prefix, store)
+
+    def segments(self) -> Iterator[tuple[int, list[int]]]:
+        """Each segment up to the last, with the offsets of its first pieces; none if others replaced them."""
+        names = (place for name in self._bucket.names(self._folder) if (place := pieces.parse_name(name)))
+        due = 1
+        for segment, group in groupby(names, lambda place: place[0]):
+            for number in range(due, segment):
+                yield number, []
+            yield segment, [start for _, start in group]
+            due = segment + 1
+
+    def receive(self, folder: Folder, number: int, starts: list[int]) -> SegmentHeader:
+        """Write a segment to a file, and return its header.
+
+        Raises:
+            BackupDamagedError: a piece is missing or has changed.
+        """
+        generation = whole(self._generations.of(number))
+        for _ in range(_GENERATIONS_TRIED):
+            try:
+                return _receive(folder, self._pieces_of(number, starts, generation))
+            except BackupDamagedError:
+                # The mirror goes on meanwhile, and may have replaced the segment.
+                newer = whole(self._generations.of(number))
+                if newer is None or newer == generation:
+                    raise
+                generation = newer
+        raise _damaged(f"segment {number} is replaced again and again")
+
+    def _pieces_of(self, number: int, starts: list[int], generation: Generation | None) -> Iterator[Piece]:
+        if generation is None:
+            keys = {start: self._folder + pieces.name_of(number, start) for start in starts or [0]}
+        else:
+            keys = {
+                start: self._generations.folder + generations.name_of(number, generation.number, start)
+                for start in generation.starts
+            }
+        return _pieces(self._bucket, self._store, number, keys)
 
 
-def _pieces(
-    bucket: "Bucket", folder: str, store: bytes, places: Iterator[tuple[int, int]]
-) -> Iterator[Piece]:
+def _pieces(bucket: "Bucket", store: bytes, segment: int, keys: dict[int, str]) -> Iterator[Piece]:
+    """The pieces of a segment, in order; each joins the one before it."""
     due = 0
-    for segment, start in places:
-        key = folder + pieces.name_of(segment, start)
+    for start, key in keys.items():
         if start != due:
-            missing = folder + pieces.name_of(segment, due)
+            missing = pieces.name_of(segment, due)
             raise _damaged(f"{missing} is missing, or {key} is too many")
         data = bucket.read(key, OBJECT_BYTES_MAX)
         try:
             if data is None:
-                raise NotAPieceError("it is larger than a piece, or was removed")
+                raise NotAPieceError("it is larger than a piece, or is missing")
             piece = pieces.decode(data)
         except NotAPieceError as error:
             raise _damaged(f"{key}: {error}") from None
