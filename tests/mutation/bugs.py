@@ -419,6 +419,36 @@ _BUGS = (
         "        self._start = piece.end\n        if not self._bucket.create(key, data):",
     ),
     _Bug(
+        "a generation counts before it is whole",
+        "mirror/generations.py",
+        "(one for one in found if one.salt is not None)",
+        "found",
+    ),
+    _Bug(
+        "a damaged segment replaces the sound pieces in the bucket",
+        "mirror/replacer.py",
+        "                self._test(file, header)\n",
+        "",
+    ),
+    _Bug(
+        "a piece of a generation that is there already is not compared",
+        "mirror/replacer.py",
+        " and self._read(key) != ours",
+        " and False",
+    ),
+    _Bug(
+        "a generation of other bytes is gone on with",
+        "mirror/replacer.py",
+        " and file.read(len(piece.data), 0) == piece.data",
+        "",
+    ),
+    _Bug(
+        "what was erased stays in the bucket",
+        "mirror/replacer.py",
+        "        self._remove(keys)\n",
+        "",
+    ),
+    _Bug(
         "a mirror ships the mark that a start writes over",
         "mirror/shipper.py",
         "return self._tested.tail if is_open and self._tested.offset >= limit else limit",

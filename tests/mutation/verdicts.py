@@ -23,6 +23,7 @@ _ERASING = "tests/unit/journal/test_erasing.py"
 _LEFT_OUT = "tests/unit/tree/test_left_out.py"
 _MIRROR = "tests/mirror/test_mirror.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
+_REPLACER = "tests/unit/mirror/test_replacer.py"
 _OLD_JOBS = "tests/unit/tree/test_old_jobs.py"
 _APPLY = "tests/unit/replication/test_apply.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
@@ -136,6 +137,11 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a piece is skipped where the bucket fails": (
         f"{_SHIPPER}::test_no_piece_is_skipped_where_the_bucket_fails",
     ),
+    "a generation counts before it is whole": (_REPLACER,),
+    "a damaged segment replaces the sound pieces in the bucket": (_REPLACER,),
+    "a piece of a generation that is there already is not compared": (_REPLACER,),
+    "a generation of other bytes is gone on with": (_REPLACER,),
+    "what was erased stays in the bucket": (_REPLACER,),
     "a mirror ships the mark that a start writes over": (f"{_SHIPPER}::test_starts_and_stops_ship_nothing",),
     "a restore takes a segment that lacks what recovery wrote again": ("tests/unit/mirror/test_fetch.py",),
     "keeper/pack.py: pack_segment: rename": (_PACK,),
