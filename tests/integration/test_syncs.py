@@ -7,14 +7,15 @@ from tests.helpers.gated import start_gated
 from tests.helpers.raw_client import Raw, event
 
 _BURST = 32  # more than are synced by the loop itself
+_GATHERED = 8  # fewer wait for the sync that runs
 
 
 def _nothing_held(raw: Raw, answered: set[int]) -> bool:
-    """Whether all that was sent before is written; answers to it are taken in."""
+    """Whether nearly all that was sent before is written; answers to it are taken in."""
     asked = raw.send("stats")
     while (answer := raw.receive(60)).header["id"] != asked:
         answered.add(answer.header["id"])
-    return bool(answer.value["held"]["requests"] == 0)
+    return bool(answer.value["held"]["requests"] < _GATHERED)
 
 
 def test_stores_after_a_sync_that_is_under_way_are_answered_without_another_one_coming(

@@ -182,7 +182,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{_REPAIR}::test_what_a_repair_wrote_outlives_a_power_cut",
     ),
     # The clients of the simulation send again what is not answered, and that makes up for it.
-    "store/group_commit.py: collect_sync: sync_soon": ("tests/integration/test_syncs.py",),
+    "store/group_commit.py: sync_written: sync_soon": ("tests/unit/store/test_group_commit.py",),
     "the tree is told before the index knows all that may be there": (
         "tests/unit/server/test_projections.py::test_a_tree_that_begins_waits_for_an_index_that_fell_behind",
     ),

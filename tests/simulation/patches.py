@@ -87,6 +87,7 @@ def simulated() -> Iterator[None]:
         put(remover, "UNLINKED_AT_ONCE", 2)
         put(remover, "_LISTED_AT_ONCE", 3)
         put(group_commit, "_FEW_REQUESTS", 1)
+        put(group_commit, "_GATHERED_REQUESTS_MAX", 2)
         put(group_commit, "_INLINE_SECONDS_MAX", -1.0)
         put(index_projection, "INDEX_SLICE", (3, 1 << 12))
         put(tree_projection, "TREE_SLICE", (2, 1 << 12))

@@ -384,7 +384,7 @@ class World:
             elif what < 0.5:
                 server.commit_next()
             elif what < 0.65:
-                server._group_commit.collect_sync()
+                server.collect_sync()
                 self.keeper.follow()
             elif what < 0.75:
                 server._projections.follow()
@@ -476,7 +476,7 @@ class World:
                         self._send(client)
                 while server.commit_next():
                     pass
-                server._group_commit.collect_sync()
+                server.collect_sync()
                 server._projections.follow()
                 self.keeper.follow()
                 self._follow_erasing()

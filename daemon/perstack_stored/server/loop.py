@@ -100,7 +100,7 @@ class Server:
                 pass
             if self._copying.is_on:
                 self._copy()
-            self._group_commit.collect_sync()
+            self.collect_sync()
             self._housekeeping()
             self._endpoints.flush()
             self._wait()
@@ -123,6 +123,13 @@ class Server:
             self._group_commit.commit_batch()
         )
 
+    def collect_sync(self) -> None:
+        """Answer what a finished sync covers; write what came meanwhile, and start the next sync."""
+        if self._group_commit.collect_sync():
+            while self.commit_next():
+                pass
+            self._group_commit.sync_written()
+
     def _copy(self) -> None:
         """Append what was fetched of a mirror, some of it in each round, as far as disk and tree keep up."""
         if self._journal.unsynced_bytes > self._settings.commit_bytes_max or (
@@ -136,6 +143,7 @@ class Server:
     def finish(self) -> None:
         """Answer the requests that arrived before the stop."""
         deadline = time.monotonic() + _LAST_DRAIN_SECONDS
+        self._group_commit.stop_gathering()
         while time.monotonic() < deadline:
             drained = self.drain()
             while self.commit_next():

@@ -31,6 +31,9 @@ _INLINE_SECONDS_MAX = 0.001  # of the sync before
 _INLINE_BYTES_MAX = 40 << 10
 _FEW_REQUESTS = 4  # so few sync in the loop even after a longer sync, and with more bytes
 _FEW_BYTES_MAX = 1 << 20
+# While the disk syncs, fewer stores than these wait until it has ended: each write has a cost of its own.
+_GATHERED_REQUESTS_MAX = 8
+_GATHERED_BYTES_MAX = 32 << 10
 
 _log = structlog.get_logger()
 
@@ -103,6 +106,7 @@ class GroupCommit:
         self._arrivals_noted = 0
         self._evicted = 0  # since the last noted arrivals
         self._syncs_noted = 0
+        self._gathers = True
         self.request_bytes_max = 2**40  # no bound besides those of the settings
         self.holds = False  # whether reads wait for stores at other daemons
 
@@ -197,6 +201,8 @@ class GroupCommit:
             return False
         if journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
+        if journal.syncing and self._gathers_more():
+            return False
         batch = self._queue.next_batch(self._settings)
         arrivals = self._arrivals.take(len(batch))
         if self._large_values:
@@ -248,11 +254,23 @@ class GroupCommit:
         self._pending.append(PendingBatch(self._journal.written, [], []))
         self._journal.sync_soon(self._wake)
 
-    def collect_sync(self) -> None:
-        """Answer the batches that a finished sync covers, and start the next sync."""
-        if self._journal.collect_sync():
-            self.answer_synced()
-            self._journal.sync_soon(self._wake)
+    def collect_sync(self) -> bool:
+        """Answer the batches that a finished sync covers; returns whether there was one.
+
+        The caller commits what waits, and then calls `sync_written`.
+        """
+        if not self._journal.collect_sync():
+            return False
+        self.answer_synced()
+        return True
+
+    def sync_written(self) -> None:
+        """Start a sync of what is written, unless one runs."""
+        self._journal.sync_soon(self._wake)
+
+    def stop_gathering(self) -> None:
+        """Write each store at once from now on."""
+        self._gathers = False
 
     def complete(self) -> None:
         """Sync what is written, and answer it."""
@@ -276,6 +294,16 @@ class GroupCommit:
         """End the thread and the process that check large values."""
         self._large_values.stop()
         self.committer.fences.stop()
+
+    def _gathers_more(self) -> bool:
+        """Whether what waits is so little that it is written with what comes until the sync has ended."""
+        return (
+            self._gathers
+            and len(self._queue) < _GATHERED_REQUESTS_MAX
+            and self._queue.bytes < _GATHERED_BYTES_MAX
+            and not self._large_values
+            and not self._cursors
+        )
 
     def _syncs_inline(self, requests: int) -> bool:
         journal = self._journal
