@@ -41,6 +41,9 @@ _AFTER_CRC = struct.Struct("<IHBBQQQQ16s")
 _SEGMENT = struct.Struct("<8sHHI16sQQQI")
 _RECORD = struct.Struct("<IBBBB")
 _CRC = struct.Struct("<I")
+_HEAD = struct.Struct("<4sI")
+_AFTER_CRC_OF_ONE = struct.Struct(_AFTER_CRC.format + _RECORD.format[1:])
+_PADDING = tuple([bytes(size) for size in range(8)])
 
 ENTRY_HEADER_BYTES = _ENTRY.size
 SEGMENT_HEADER_BYTES = _SEGMENT.size + _CRC.size
@@ -68,6 +71,7 @@ class EntryType(IntEnum):
     WRITERS = 8  # who stored last, in a replicated journal: see logged_writers.py; takes no position
 
 
+_OF_RECORDS = EntryType.RECORDS  # a name of the module is found faster
 _RECORDS = int(EntryType.RECORDS)
 SNAPSHOTS = frozenset({int(EntryType.SESSIONS), int(EntryType.PACKED_SESSIONS)})
 BEFORE_NEXT = SNAPSHOTS | {
@@ -169,9 +173,32 @@ def encode_entry(
 ) -> tuple[list[bytes | bytearray | memoryview], int]:
     """Encode an entry. Returns its buffers, ready to be written, and its padded size in bytes."""
     position, time_ms, synced, seq, session, type, flags = fields
+    if type is _OF_RECORDS and len(records) == 1:  # as most are
+        kind, record_flags, payload = records[0]
+        size = len(payload)
+        length = ENTRY_HEADER_BYTES + RECORD_BYTES + size
+        covered = _AFTER_CRC_OF_ONE.pack(
+            length,
+            1,
+            _RECORDS,
+            flags,
+            position,
+            time_ms,
+            synced,
+            seq,
+            session,
+            size,
+            kind,
+            record_flags,
+            0,
+            0,
+        )
+        head = _HEAD.pack(ENTRY_MAGIC, crc32c(payload, crc32c(covered, salt))) + covered
+        padding = -length % ALIGNMENT
+        return [head, payload, _PADDING[padding]] if padding else [head, payload], length + padding
     payloads = [payload for _, _, payload in records]
     sizes = list(map(len, payloads))
-    if type is EntryType.RECORDS:
+    if type is _OF_RECORDS:
         count = len(records)
         table = b"".join(
             [

@@ -29,7 +29,7 @@ from .sessions import Sessions
 from .write_errors import no_room, write_failed
 
 GROWTH_BYTES = 1 << 20
-_CURSORS, _LOG = EntryType.CURSORS, EntryType.LOG
+_RECORDS, _CURSORS, _LOG = EntryType.RECORDS, EntryType.CURSORS, EntryType.LOG
 
 
 class Append(NamedTuple):
@@ -186,14 +186,13 @@ class JournalWriter:
         position = self._position
         buffers: list[bytes | bytearray | memoryview] = []
         firsts = []
+        salt, encode = self._salt, entry_format.encode_entry
         for session, seq, records, flags, copied_ms in batch:
             firsts.append(position + 1)
-            encoded, size = entry_format.encode_entry(
-                self._salt,
+            encoded, size = encode(
+                salt,
                 records,
-                EntryFields(
-                    position + 1, copied_ms or time_ms, synced, seq, session, EntryType.RECORDS, flags
-                ),
+                EntryFields(position + 1, copied_ms or time_ms, synced, seq, session, _RECORDS, flags),
             )
             buffers += encoded
             offset += size

@@ -14,6 +14,8 @@ PROTOCOL_VERSION = 1
 HEADER_BYTES_MAX = 65_536
 ARGUMENTS_BYTES_MAX = 65_536
 SESSION_BYTES = 16
+_SESSION_KEYS_MAX = 1024
+_session_keys: dict[str, bytes] = {}  # names of sessions that passed the check: they recur with each store
 STORE_KINDS = {
     "storeJob": Kind.JOB,
     "storeCheckpoint": Kind.CHECKPOINT,
@@ -175,6 +177,9 @@ def session_key(header: RequestHeader) -> bytes | None:
         if header.seq:
             raise Refusal(ErrorCode.BAD_REQUEST, "seq needs a session", "session")
         return None
+    known = _session_keys.get(text)
+    if known is not None:
+        return known
     try:
         key = bytes.fromhex(text)
     except ValueError:
@@ -183,6 +188,9 @@ def session_key(header: RequestHeader) -> bytes | None:
         raise Refusal(
             ErrorCode.BAD_REQUEST, "session must be 32 lower-case hexadecimal digits, not all zero", "session"
         )
+    if len(_session_keys) >= _SESSION_KEYS_MAX:
+        _session_keys.clear()
+    _session_keys[text] = key
     return key
 
 

@@ -20,6 +20,7 @@ _MORE, _LONG, _COMMAND = 1, 2, 4
 _KNOWN_FLAGS = _MORE | _LONG | _COMMAND
 _LONG_HEAD = 9
 _SHORT_MAX = 255
+_SHORT_HEADS = tuple([bytes((0, size)) for size in range(_SHORT_MAX + 1)])
 _COLLECTED_READ_BYTES = 262_144
 _COMMAND_BYTES_MAX = 8192
 _CONTEXT_BYTES_MAX = 16
@@ -229,5 +230,5 @@ def _properties(data: bytes) -> dict[bytes, bytes]:
 
 def head_of(size: int, *, delimited: bool) -> bytes:
     """The bytes before an answer of this size."""
-    head = bytes((0, size)) if size <= _SHORT_MAX else struct.pack(">BQ", _LONG, size)
+    head = _SHORT_HEADS[size] if size <= _SHORT_MAX else struct.pack(">BQ", _LONG, size)
     return b"\x01\x00" + head if delimited else head

@@ -23,6 +23,7 @@ from .plan import Group, Plan
 from .requests import Payload, StoreRequest
 
 _DELETION = int(Kind.DELETION)
+_new_tuple = tuple.__new__  # a named tuple in half of the time
 
 
 class Committer:
@@ -105,6 +106,8 @@ class Committer:
             begun = session.begun
         noting = self.fences.active
         is_plain = self._is_plain(request) and not noting
+        if is_plain and len(items) == 1 and not repeats and items[0][0] != _DELETION:  # as most are
+            return self._plan_one(request, appends, session, last_before)
         refusals: dict[int, Refusal] = {}
         groups: list[Group] = []
         records: list[Record] = []
@@ -135,6 +138,27 @@ class Committer:
         if groups and items[0][0] == _DELETION:
             self._guard(items[0][1], self._position_after(appends), now_ms)
         return plan
+
+    def _plan_one(
+        self, request: StoreRequest, appends: list[Append], session: Session | None, last_before: int
+    ) -> Plan:
+        """Plan a request with one new item, of which only the value needs a check."""
+        kind, payload = request.items[0]
+        refusals: dict[int, Refusal] = {}
+        groups: list[Group] = []
+        try:
+            self._check_value(kind, payload)
+        except Refusal as refusal:
+            refusals[0] = refusal.alone()
+        else:
+            groups.append(_new_tuple(Group, (len(appends), 0)))
+            key = request.key
+            flags = ATOMIC if request.atomic else 0
+            records = [_new_tuple(Record, (kind, 0, payload))]
+            appends.append(
+                _new_tuple(Append, (key or NO_SESSION, request.seq if key else 0, records, flags, 0))
+            )
+        return _new_tuple(Plan, (request, session, last_before, 0, refusals, groups))
 
     def _begun(self, request: StoreRequest, appends: Sequence[Append]) -> int:
         """The position after which a session begins whose first store this is.

@@ -101,6 +101,9 @@ class IpcConnection:
             except BlockingIOError:
                 return False
             self.waiting -= sent
+            if not self.waiting:
+                self._out.clear()
+                break
             self._drop(sent)
         self.answers = 0
         return True
