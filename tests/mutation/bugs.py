@@ -59,7 +59,7 @@ _BUGS = (
     _Bug(
         "repeats alone are never answered",
         "store/group_commit.py",
-        "if journal.mark == journal.written:",
+        "if journal.mark == written:",
         "if False:",
     ),
     _Bug(

@@ -216,14 +216,15 @@ class JournalWriter:
         """
         if self._syncer.busy:
             self._collect(wait=True)
-        if self._synced == self.written:
+        end = self.written
+        if self._synced == end:
             return
         before = time.perf_counter()
         try:
             self._files.sync_data(self._fd)
         except OSError as error:
             raise write_failed(error) from error
-        self._note_synced(self.written, time.perf_counter() - before)
+        self._note_synced(end, time.perf_counter() - before)
 
     def sync_soon(self, notify: Callable[[], None]) -> None:
         """Start a sync of what is written, unless one runs; `notify` is called when it has ended."""

@@ -97,6 +97,11 @@ class ReplicatedGroupCommit(GroupCommit):
             yield from message.reads
 
     @property
+    def has_work(self) -> bool:
+        """The log may have brought something at any time."""
+        return True
+
+    @property
     def place(self) -> LogPlace:
         """What this daemon has applied."""
         return self._log_committer.place

@@ -119,8 +119,10 @@ class Server:
 
     def commit_next(self) -> bool:
         """Commit the next batch. Returns whether there was one; a tree that lags too far delays it."""
-        return not self._projections.tree_lags_beyond(self._settings.tree_lag_bytes_max) and (
-            self._group_commit.commit_batch()
+        return (
+            self._group_commit.has_work
+            and not self._projections.tree_lags_beyond(self._settings.tree_lag_bytes_max)
+            and self._group_commit.commit_batch()
         )
 
     def collect_sync(self) -> None:

@@ -54,7 +54,8 @@ class Committer:
         appends: list[Append] = []
         now_ms, now = self.journal.clock.now_ms(), time.monotonic()
         self.guards.expire(now_ms)
-        self._planned = self.journal.written.position
+        if self.fences.active:
+            self._planned = self.journal.written.position
         for request in requests:
             try:
                 plans.append(self._plan(request, appends, now_ms, now))
@@ -63,12 +64,14 @@ class Committer:
         cursors = CursorChanges(self._sessions.cursors, now_ms, self._cursor_owners)
         done = self._plan_cursors(cursor_requests, cursors, replies)
         try:
-            firsts = self.journal.write(appends, cursors.encoded()) if appends or cursors.changes else []
+            changes = cursors.encoded() if cursors.changes else b""
+            firsts = self.journal.write(appends, changes) if appends or changes else []
         except StorageFullError as error:
             full = Refusal(ErrorCode.STORAGE_FULL, str(error))
             replies += [(one.envelope, self.answers.refuse(one.id, full, one.op)) for one, _ in done]
             return replies + self._undo(plans, str(error))
-        cursors.written()
+        if changes:
+            cursors.written()
         self.guards.written()
         for one, answer in done:
             self.answers.counter.note(one.op)

@@ -124,6 +124,11 @@ class GroupCommit:
         return self._queue.bytes + self._large_values.bytes
 
     @property
+    def has_work(self) -> bool:
+        """Whether `commit_batch` may have something to do."""
+        return bool(self._queue or self._large_values or self._cursors)
+
+    @property
     def has_unanswered(self) -> bool:
         """Whether written batches wait for a sync before they are answered."""
         return bool(self._pending)
@@ -191,14 +196,12 @@ class GroupCommit:
     # --- commit ------------------------------------------------------------------------------------
 
     def commit_batch(self) -> bool:
-        """Write the next batch and start its sync. Returns whether there was one.
+        """Write the next batch, of what waits, and start its sync. Returns whether there was one.
 
         Raises:
             JournalFailedError: no store may be answered; the process must end.
         """
         journal = self._journal
-        if not (self._queue or self._large_values or self._cursors):
-            return False
         if journal.unsynced_bytes > 2 * self._settings.commit_bytes_max:
             return False
         if journal.syncing and self._gathers_more():
@@ -222,8 +225,9 @@ class GroupCommit:
     ) -> None:
         """Send answers once what is written is synced: at once, or in the thread."""
         journal = self._journal
-        self._pending.append(PendingBatch(journal.written, replies, arrivals))
-        if journal.mark == journal.written:
+        written = journal.written
+        self._pending.append(PendingBatch(written, replies, arrivals))
+        if journal.mark == written:
             self.answer_synced()  # only repeats and refusals: no sync will come for them
         elif self._syncs_inline(requests):
             journal.sync()
