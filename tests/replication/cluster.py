@@ -26,13 +26,16 @@ def free_ports(count: int) -> list[int]:
 class Node:
     """One server. It keeps its folder and ports over restarts."""
 
-    def __init__(self, folder: Path, name: str, ports: tuple[int, int, int], routes: list[int]) -> None:
+    def __init__(
+        self, folder: Path, name: str, ports: tuple[int, int, int], routes: list[int], more: str = ""
+    ) -> None:
         self.name = name
         self.folder = folder / name
         self.port, self.route_port, self.http_port = ports
         self.folder.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
         others = ", ".join(f"nats-route://127.0.0.1:{port}" for port in routes)
+        cluster = f"cluster {{ name: tests, listen: 127.0.0.1:{self.route_port}, routes: [{others}] }}"
         self.config = folder / f"{name}.conf"
         self.config.write_text(
             f"""
@@ -41,7 +44,8 @@ class Node:
             http: 127.0.0.1:{self.http_port}
             max_payload: 8388608
             jetstream {{ store_dir: "{self.folder}", sync_interval: always, max_file_store: 20GB }}
-            cluster {{ name: tests, listen: 127.0.0.1:{self.route_port}, routes: [{others}] }}
+            {cluster if len(routes) > 1 else ""}
+            {more}
             """
         )
 
@@ -92,13 +96,14 @@ class Node:
 
 
 class Cluster:
-    """Servers that keep one stream."""
+    """Servers that keep one stream; `more` is text for their configuration."""
 
-    def __init__(self, folder: Path, count: int = 3) -> None:
+    def __init__(self, folder: Path, count: int = 3, more: str = "") -> None:
         ports = free_ports(3 * count)
         routes = ports[count : 2 * count]
         self.nodes = [
-            Node(folder, f"n{i}", (ports[i], routes[i], ports[2 * count + i]), routes) for i in range(count)
+            Node(folder, f"n{i}", (ports[i], routes[i], ports[2 * count + i]), routes, more)
+            for i in range(count)
         ]
 
     def start(self) -> None:

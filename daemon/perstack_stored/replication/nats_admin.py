@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import nats
+import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig, StreamInfo
 
 from perstack_stored.errors import ConfigError, StartFailedError
 
+from .nats_connection import connect, options_of, reason_of
 from .pieces import PIECE_BYTES, PIECES_MAX
 from .stream import Description
 
 MESSAGE_BYTES_LEAST = 1 << 20
 """Of the largest message that the servers must take, `max_payload`: what they have without a setting."""
 _FORMAT = "1"
-_CONNECT_SECONDS = 2
 _PORT = 4222
 _NAME_MAX = 64
 
@@ -78,19 +78,18 @@ def parse_address(url: str, credentials: str = "") -> NatsAddress:
 
 
 def connect_options(address: NatsAddress) -> dict[str, Any]:
-    """Arguments of `nats.connect` for a connection that is kept up."""
-    options: dict[str, Any] = {
-        "servers": list(address.servers),
+    """Arguments of `nats_connection.connect` for a connection that is kept up.
+
+    Raises:
+        ConfigError: the credentials can't be used.
+    """
+    return options_of(address.servers, address.credentials) | {
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": 0.25,
-        "connect_timeout": _CONNECT_SECONDS,
         "ping_interval": 5,
         "max_outstanding_pings": 2,
         "name": "perstack-stored",
     }
-    if address.credentials:
-        options["user_credentials"] = address.credentials
-    return options
 
 
 class NewStream(NamedTuple):
@@ -176,17 +175,22 @@ def faults_of(config: StreamConfig) -> list[str]:
 
 
 async def _connected(address: NatsAddress) -> Client:
-    options = connect_options(address) | {"max_reconnect_attempts": 2, "allow_reconnect": False}
+    found: list[Exception] = []
 
-    async def quiet(_error: Exception) -> None:
-        return None
+    async def note(error: Exception) -> None:
+        found.append(error)
 
-    try:
-        return await nats.connect(**options, error_cb=quiet)
-    except (OSError, nats.errors.Error) as error:
-        reason = type(error).__name__
-        servers = ", ".join(address.servers)
-        raise StartFailedError(f"no server of the stream can be reached ({reason}): {servers}") from None
+    reasons = []
+    for server in address.servers:
+        options = connect_options(address._replace(servers=(server,)))
+        options |= {"max_reconnect_attempts": 1, "allow_reconnect": False}
+        try:
+            return await connect(options, note)
+        except (OSError, nats.errors.Error, TimeoutError) as error:
+            cause = found[-1] if isinstance(error, nats.errors.NoServersError) and found else error
+            reasons.append(f"{server}: {reason_of(cause)}")
+            found.clear()
+    raise StartFailedError(f"no server of the stream can be used: {'; '.join(reasons)}")
 
 
 async def _create(address: NatsAddress, config: StreamConfig) -> Description:

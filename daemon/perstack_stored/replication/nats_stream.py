@@ -17,15 +17,16 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import nats
+import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from perstack_stored.errors import JournalFailedError, StoredError, StreamFailedError
+from perstack_stored.errors import ConfigError, JournalFailedError, StoredError, StreamFailedError
 
 from .message import is_damaged
 from .nats_admin import NatsAddress, connect_options
+from .nats_connection import connect, reason_of
 from .pieces import pieces_of, split
 from .stream import LoggedMessage
 
@@ -34,6 +35,8 @@ _ACK_BYTES_PER_SECOND = 4 << 20  # a large message has longer
 _HEADERS_BYTES = 1024  # of what the servers take as a message: room for headers
 _POLL_SECONDS = 0.25  # the log is asked this often, also when nobody says that it has grown
 _ANSWER_SECONDS = 2.0
+_CONNECT_SECONDS = 5.0
+_AGAIN_SECONDS = 1.0  # between two attempts to connect
 _BATCH_MESSAGES = 256
 _SEQUENCE_BYTES = 8
 _BATCH_BYTES = 4 << 20
@@ -152,20 +155,43 @@ class NatsStream:
 
     async def _serve(self) -> None:
         while not self._stopping:
-            try:
-                client = await nats.connect(
-                    **connect_options(self._address),
+            client = await self._connect()
+            if client is None:
+                await _wait(self._news, _AGAIN_SECONDS)
+                continue
+            await self._use(client)
+            if not self._stopping:
+                # The servers have sent it away: its rights have changed, say. The file is read again.
+                _log.warning("stream_closed", reason="the servers have ended the connection")
+                self._forget_unacked()
+                await _wait(self._news, _AGAIN_SECONDS)
+
+    async def _connect(self) -> Client | None:
+        """Connect, with the credentials as they are now; returns None if it does not succeed in seconds."""
+        try:
+            connecting = asyncio.ensure_future(
+                connect(
+                    connect_options(self._address),
+                    self._on_error,
                     pending_size=_PENDING_BYTES_MAX,
-                    error_cb=self._on_error,
                     disconnected_cb=self._on_disconnected,
                     reconnected_cb=self._on_reconnected,
                 )
-                break
-            except (OSError, nats.errors.Error) as error:
-                _log.warning("stream_unreachable", reason=type(error).__name__)
-                await _wait(self._news, 1.0)
-        else:
-            return
+            )
+            await asyncio.wait({connecting}, timeout=_CONNECT_SECONDS)
+            if connecting.done():
+                return connecting.result()
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=_ANSWER_SECONDS)
+            _log.warning("stream_unreachable", reason="no server takes the connection")
+        except (OSError, nats.errors.Error, TimeoutError) as error:
+            _log.warning("stream_unreachable", reason=reason_of(error))
+        except ConfigError as error:
+            _log.warning("stream_unreachable", reason=str(error))
+        return None
+
+    async def _use(self, client: Client) -> None:
+        """Publish and follow until the end, or until the connection is closed for good."""
         self._client = client
         self._inbox = client.new_inbox()
         await client.subscribe(f"{self._inbox}.a.*", cb=self._on_ack)
@@ -174,7 +200,8 @@ class NatsStream:
         sending = asyncio.ensure_future(self._send_all(client))
         following = asyncio.ensure_future(self._follow(client))
         done, _ = await asyncio.wait({sending, following}, return_when=asyncio.FIRST_COMPLETED)
-        self._stopping = True
+        if not client.is_closed:
+            self._stopping = True
         self._wake_all()
         await asyncio.wait({sending, following}, timeout=_ANSWER_SECONDS)
         await client.close()
@@ -182,7 +209,7 @@ class NatsStream:
             task.result()
 
     async def _on_error(self, error: Exception) -> None:
-        _log.warning("stream_error", reason=f"{type(error).__name__}: {error}"[:200])
+        _log.warning("stream_error", reason=reason_of(error))
 
     async def _on_disconnected(self) -> None:
         if not self._stopping:
@@ -204,7 +231,7 @@ class NatsStream:
     # --- publishing --------------------------------------------------------------------------------
 
     async def _send_all(self, client: Client) -> None:
-        while not self._stopping:
+        while not self._stopping and not client.is_closed:
             while self._outgoing:
                 number, body = self._outgoing.popleft()
                 self._unacked[number] = time.monotonic() + _ACK_SECONDS + len(body) / _ACK_BYTES_PER_SECOND
@@ -263,7 +290,7 @@ class NatsStream:
 
     async def _follow(self, client: Client) -> None:
         missed = 0
-        while not self._stopping:
+        while not self._stopping and not client.is_closed:
             if self._ready_bytes >= _BUFFERED_BYTES_MAX:
                 await _wait(self._news, _POLL_SECONDS)
                 continue

@@ -1,0 +1,157 @@
+"""A connection to servers of NATS: who the daemon is there, and TLS that is never left out.
+
+The file of the setting nats-credentials is a `.creds` file of NATS, or TOML with some of
+
+    user, password        or token
+    ca                    file with the certificates that sign those of the servers
+    certificate, key      files with the daemon's own, for servers that ask for them
+"""
+
+import asyncio
+import importlib.util
+import ssl
+import tomllib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+
+from perstack_stored.errors import ConfigError
+
+CONNECT_SECONDS = 2
+_CLOSE_SECONDS = 1.0
+CREDENTIALS_BYTES_MAX = 64 << 10
+_CREDS_MARK = "BEGIN NATS USER JWT"
+_KEYS = frozenset({"user", "password", "token", "ca", "certificate", "key"})
+
+OnError = Callable[[Exception], Coroutine[Any, Any, None]]
+
+
+class NoTlsError(nats.errors.Error):
+    """A server offers no TLS, and the address asks for it. Nothing was sent to it."""
+
+    def __str__(self) -> str:
+        return "the server offers no TLS"
+
+
+class Connection(Client):
+    """A client that says nothing to a server without TLS where the address asks for TLS.
+
+    The library's own goes on in plain text with a server that offers none, whatever the address says.
+    """
+
+    needs_tls = False
+
+    def _connect_command(self) -> bytes:
+        # Called after the server's greeting and the TLS handshake, if it asked for one; before any secret.
+        if self.needs_tls and not self._server_info.get("tls_required"):
+            raise NoTlsError
+        return super()._connect_command()
+
+
+def options_of(servers: tuple[str, ...], credentials: str) -> dict[str, Any]:
+    """Arguments for `Client.connect`.
+
+    Args:
+        servers: URLs; all have one scheme.
+        credentials: path of the file, or empty.
+
+    Raises:
+        ConfigError: the file can't be used. The message holds nothing of what is in it.
+    """
+    options: dict[str, Any] = {"servers": list(servers), "connect_timeout": CONNECT_SECONDS}
+    facts = _read(credentials) if credentials else {}
+    if "creds" in facts:
+        if importlib.util.find_spec("nkeys") is None:
+            raise ConfigError(
+                f"nats-credentials: {credentials} holds a key to sign with, which needs a package more:"
+                " pip install nkeys"
+            )
+        options["user_credentials"] = credentials
+    options |= {name: facts[name] for name in ("user", "password", "token") if name in facts}
+    if servers[0].startswith("tls:") or "ca" in facts or "certificate" in facts:
+        options["tls"] = _context(credentials, facts)
+    return options
+
+
+async def connect(options: dict[str, Any], on_error: OnError, **more: Any) -> Connection:
+    """Connect.
+
+    Raises:
+        OSError, nats.errors.Error, TimeoutError: it fails; `reason_of` says why.
+    """
+    client = Connection()
+    client.needs_tls = "tls" in options
+    try:
+        await client.connect(**options, **more, error_cb=on_error)
+    except BaseException:
+        # The library waits without end for the close of a connection whose TLS handshake failed.
+        await asyncio.wait({asyncio.ensure_future(client.close())}, timeout=_CLOSE_SECONDS)
+        raise
+    return client
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong with a connection, in words without secrets."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS fails: {error.reason or type(error).__name__}"
+    if "Authorization Violation" in str(error):
+        return "it refuses the user: nats-credentials names none, or one that it does not know"
+    if isinstance(error, NoTlsError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if type(error) is nats.errors.Error:  # as a server sent it: a subject that it does not allow, say
+        return str(error)[:200]
+    return type(error).__name__
+
+
+def _read(path: str) -> dict[str, str]:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(CREDENTIALS_BYTES_MAX + 1)
+        text = data.decode()
+    except OSError as error:
+        raise ConfigError(f"nats-credentials: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"nats-credentials: {path} is no text") from None
+    if len(data) > CREDENTIALS_BYTES_MAX:
+        raise ConfigError(f"nats-credentials: {path} has more than {CREDENTIALS_BYTES_MAX} bytes")
+    if _CREDS_MARK in text:
+        return {"creds": path}
+    try:
+        facts = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise ConfigError(f"nats-credentials: {path} is neither a .creds file nor TOML") from None
+    if set(facts) - _KEYS or not all(isinstance(value, str) for value in facts.values()):
+        raise ConfigError(f"nats-credentials: {path} may have these texts: {', '.join(sorted(_KEYS))}")
+    if ("user" in facts) != ("password" in facts) or ("user" in facts and "token" in facts):
+        raise ConfigError(f"nats-credentials: {path} needs user and password, or token")
+    if ("certificate" in facts) != ("key" in facts):
+        raise ConfigError(f"nats-credentials: {path} needs certificate and key together")
+    return facts
+
+
+def _context(credentials: str, facts: dict[str, str]) -> ssl.SSLContext:
+    what = facts.get("ca", "")
+    try:
+        context = ssl.create_default_context(cafile=what or None)
+        if "certificate" in facts:
+            what = facts["certificate"]
+            context.load_cert_chain(what, facts["key"], password=_no_password)
+    except OSError as error:  # that of ssl is one, too
+        reason = (
+            error.strerror if not isinstance(error, ssl.SSLError) else "it holds no usable certificate or key"
+        )
+        raise ConfigError(f"nats-credentials: {credentials} names {what}: {reason}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _no_password() -> str:
+    """Answer in place of the terminal, which would be asked for a key's password."""
+    return ""
