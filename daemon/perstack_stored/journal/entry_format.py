@@ -228,10 +228,10 @@ def decode_header(data: bytes | memoryview, offset: int = 0) -> EntryHeader:
     """
     if len(data) - offset < ENTRY_HEADER_BYTES:
         raise NotAnEntryError("it ends in the header")
-    magic, *fields = _ENTRY.unpack_from(data, offset)
-    if magic != ENTRY_MAGIC:
+    fields = _ENTRY.unpack_from(data, offset)
+    if fields[0] != ENTRY_MAGIC:
         raise NotAnEntryError("it has no magic number")
-    header = _new_tuple(EntryHeader, fields)
+    header = _new_tuple(EntryHeader, fields[1:])
     if header.length < ENTRY_HEADER_BYTES + header.count * RECORD_BYTES:
         raise NotAnEntryError("its length is too small")
     return header
@@ -266,9 +266,9 @@ def record_places(data: bytes | memoryview, header: EntryHeader, offset: int = 0
     """
     count = header.count
     start = ENTRY_HEADER_BYTES + count * RECORD_BYTES
-    table = memoryview(data)[offset + ENTRY_HEADER_BYTES : offset + start]
     places = []
-    for length, kind, flags, compression, _ in _RECORD.iter_unpack(table):
+    for at in range(offset + ENTRY_HEADER_BYTES, offset + start, RECORD_BYTES):
+        length, kind, flags, compression, _ = _RECORD.unpack_from(data, at)
         if compression or kind not in _KINDS:
             _refuse_newer(f"compression {compression}" if compression else f"a record of the kind {kind}")
         places.append(_new_tuple(RecordPlace, (kind, flags, start, length)))
