@@ -6,6 +6,7 @@ Wall-clock figures mean something on an idle machine only.
 """
 
 import argparse
+import os
 import shutil
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from perstack_storage import Client
 from tests.helpers.daemon import eventually, running_daemon
 from tests.helpers.inspector import running_inspector
 from tests.inspector.browsing import at
+from tests.inspector.live_figures import delays, rates
 from tests.inspector.runs import usage
 
 STATUSES = ("completed", "completed", "completed", "running", "stoppedByError", "stoppedByMaxSteps")
@@ -60,7 +62,10 @@ def main() -> None:
         _measure_jobs(page, given.jobs)
         _measure_long_job(page)
         _measure_live(page, client, daemon.endpoint, given.rate)
+        for line in (*delays(page, client), *rates(page, client)):
+            print(line, flush=True)
         browser.close()
+    print(f"load of the machine at the end: {os.getloadavg()[0]:.1f}")
 
 
 def _is_indexed(client: Client) -> bool:
