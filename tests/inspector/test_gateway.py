@@ -1,7 +1,9 @@
 """The gateway answers what the client reads, says what is wrong, and keeps secrets."""
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from perstack_storage import Client
-from perstack_storage._inspect import limits
+from perstack_storage._inspect import limits, program
 from perstack_storage._inspect.routes import ROUTES
 from tests.docs.pages import ROOT
 from tests.helpers.daemon import RunningDaemon, running_daemon
@@ -355,6 +357,24 @@ def test_a_token_that_others_may_read_or_guess_is_refused(
     done = run_command("inspect", "--endpoint", daemon.endpoint, "--token-file", str(path))
     assert done.returncode == 1
     assert reason in done.stderr
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """They do not wait 40 ms for the acknowledgement of what was sent before."""
+
+    async def options() -> int:
+        accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+        listener = program._listener(0)
+        async with await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=listener):
+            _, client = await asyncio.open_connection(*listener.getsockname())
+            server = await accepted
+            sent_at_once = server.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for writer in (client, server):
+                writer.close()
+                await writer.wait_closed()
+        return int(sent_at_once)
+
+    assert asyncio.run(options())
 
 
 def test_a_port_that_is_taken_is_named(daemon: RunningDaemon, inspector: Inspector) -> None:

@@ -108,7 +108,8 @@ def _token(path: str | None) -> str:
 def _listener(port: int | None) -> socket.socket:
     tried = [limits.PORT_DEFAULT, 0] if port is None else [port]
     for number in tried:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Only where the protocol is named does asyncio set TCP_NODELAY; else small answers wait 40 ms.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((_LOOPBACK, number))
