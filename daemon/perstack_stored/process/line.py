@@ -54,13 +54,18 @@ class ServerEnd(Generic[State, Report]):
     def receive(self) -> tuple[list[Report], bool]:
         """Return the reports that came, and whether the process is gone."""
         reports: list[Report] = []
+        is_reset = False
         while True:
             try:
                 packet = self._socket.recv(_PACKET_BYTES_MAX)
             except BlockingIOError:
                 return reports, False
             except ConnectionError:
-                return reports, True
+                if is_reset:
+                    return reports, True
+                # It ended with states unread: the kernel reports that first, its last reports after it.
+                is_reset = True
+                continue
             if not packet:
                 return reports, True
             reports.append(msgspec.json.decode(packet, type=self._report_type))
