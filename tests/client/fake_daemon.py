@@ -31,6 +31,7 @@ class Store:
         self.records: list[tuple[str, bytes]] = []
         self.last: dict[str, int] = {}
         self.positions: dict[tuple[str, int], int] = {}
+        self.lock = threading.Lock()  # two daemons may share it
 
 
 class FakeDaemon:
@@ -108,9 +109,11 @@ class FakeDaemon:
     def _store(self, header: dict[str, Any], body: bytes) -> bytes:
         items = header.get("items") or [[header["op"], len(body)]]
         results, start = [], 0
-        for number, (op, size) in enumerate(items):
-            results.append(self._store_one(op, body[start : start + size], header, header["seq"] + number))
-            start += size
+        with self.store.lock:
+            for number, (op, size) in enumerate(items):
+                value = body[start : start + size]
+                results.append(self._store_one(op, value, header, header["seq"] + number))
+                start += size
         assert start == len(body)
         if header["op"] != "store":
             result = results[0]
