@@ -195,7 +195,7 @@ def test_each_screen_shows_texts_only(page: Page, inspector: Inspector, number: 
         expect(page.locator("main :is(.events > li, .message)").first).to_be_visible()
         harmless(page)
     page.locator("a", has_text="Jobs").first.click()
-    for path in ("/usage", "/errors"):
+    for path in ("/usage", "/tools", "/errors"):
         page.goto(f"{origin}{path}")
         expect(page.locator("main :is(table, .list > li)").first).to_be_visible()
         harmless(page)

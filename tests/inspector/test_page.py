@@ -217,6 +217,13 @@ def test_tools_and_errors_have_their_pages(page: Page) -> None:
     expect(row).to_be_visible()
     cells = row.locator("td").all_inner_texts()
     assert cells[1:5] == ["1", "1", "1.8 s", "1.8 s"]
+    at(page, "/tools")
+    expect(page.locator("h2")).to_be_visible()
+    expect(page.locator(".head .dim")).to_contain_text("of 9 jobs")
+    row = page.locator("tr", has_text="readTextFile").first
+    assert int(row.locator("td").all_inner_texts()[1]) > 20
+    page.locator(".list a").first.click()
+    expect(page.locator(".step").first).to_be_visible()
     at(page, "/jobs/job-failed?tab=errors")
     expect(page.locator(".problems li")).to_have_count(2)
     at(page, "/errors")
@@ -267,7 +274,7 @@ def test_an_exported_job_opens_without_a_server(page: Page, tmp_path: Path) -> N
 # --- for everybody -----------------------------------------------------------------------------------
 
 SCREENS = (
-    "/", "/usage", "/errors", "/jobs/job-delegated", "/jobs/job-delegated?tab=runs",
+    "/", "/usage", "/tools", "/errors", "/jobs/job-delegated", "/jobs/job-delegated?tab=runs",
     "/jobs/job-delegated?tab=usage", "/jobs/job-completed?tab=tools", "/jobs/job-failed?tab=errors",
     "/jobs/job-delegated?tab=checkpoints", "/jobs/job-delegated?at=500", "/jobs/job-completed/runs/run-1",
     "/jobs/job-failed/runs/run-1", "/jobs/job-completed/runs/run-1?view=events",

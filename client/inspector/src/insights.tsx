@@ -21,7 +21,7 @@ const PERIODS: [string, string, number, number][] = [
 type Read = { jobs: Summary[]; complete: boolean; trouble: string; ready: boolean }
 
 /** Summaries of the newest jobs of a period, up to a bound. */
-function useJobs(period: string): Read {
+export function useJobs(period: string): Read {
   const [read, set] = useState<Read>({ jobs: [], complete: false, trouble: "", ready: false })
   useEffect(() => {
     const ending = new AbortController()
@@ -44,7 +44,7 @@ function useJobs(period: string): Read {
   return read
 }
 
-function Period({ value }: { value: string }): JSX.Element {
+export function Period({ value }: { value: string }): JSX.Element {
   return (
     <form class="filters" onSubmit={event => event.preventDefault()}>
       <label><span class="hidden">Period</span>

@@ -3,15 +3,16 @@
 import type { JSX } from "preact"
 import { useMemo } from "preact/hooks"
 import { api, exported, path } from "./data"
-import { bytes, byteLength, clock, count, line, short, span } from "./format"
+import { clock, count, line, short, span } from "./format"
 import { useAsOf, useJob, type Loaded } from "./load"
 import type { Job } from "./model"
 import { Ago, Empty, Link, Name, Status, Tabs, Text, Trouble, When, useNow } from "./parts"
 import { change, usePlace } from "./router"
-import type { Problem, Run, ToolCall } from "./shapes"
-import { added, numberIn, objectsIn, partsText, textIn, USAGE_FIELDS, usageIn, type Usage } from "./values"
+import type { Problem, Run } from "./shapes"
+import { added, numberIn, textIn, USAGE_FIELDS, usageIn, type Usage } from "./values"
 import { Waterfall } from "./waterfall"
 import { Steps } from "./plots"
+import { Tools } from "./tools"
 
 export function JobPage({ id }: { id: string }): JSX.Element {
   const { query } = usePlace()
@@ -55,7 +56,7 @@ export function JobPage({ id }: { id: string }): JSX.Element {
       )}
       {tab === "runs" && <Runs job={job} now={then} version={position ?? loaded.version} left={left} />}
       {tab === "usage" && <UsageView job={job} />}
-      {tab === "tools" && <Tools job={job} />}
+      {tab === "tools" && <Tools calls={job.calls.map(call => ({ job: id, call }))} />}
       {tab === "errors" && <Problems job={job} />}
       {tab === "checkpoints" && <Checkpoints job={job} />}
     </main>
@@ -229,58 +230,6 @@ function UsageView({ job }: { job: Job }): JSX.Element {
         name: <Link to={path(["jobs", job.id, "runs", run.id])}><Name text={run.id} code /></Link>, usage: run.own ?? usageIn({}),
       }))} />
       <p class="dim">A run that goes on after its delegates begins with their sum; each row counts only what the run used itself.</p>
-    </>
-  )
-}
-
-function sizeOf(call: ToolCall): number {
-  return call.result ? byteLength(partsText(objectsIn(call.result, "result"))) : 0
-}
-
-function quantile(sorted: number[], part: number): number | null {
-  return sorted.length ? (sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * part) - 1)] ?? null) : null
-}
-
-function Tools({ job }: { job: Job }): JSX.Element {
-  const groups = new Map<string, ToolCall[]>()
-  for (const call of job.calls) groups.set(call.name, [...(groups.get(call.name) ?? []), call])
-  const rows = [...groups].sort((a, b) => b[1].length - a[1].length)
-  if (!rows.length) return <Empty>No tool was called.</Empty>
-  return (
-    <>
-      <div class="scroll">
-        <table>
-          <thead><tr><th>Tool</th><th class="num">calls</th><th class="num">failed</th><th class="num">p50</th><th class="num">p95</th><th class="num">largest result</th><th class="num">results</th></tr></thead>
-          <tbody>
-            {rows.map(([name, calls]) => {
-              const took = calls.filter(call => call.resultAt !== undefined).map(call => (call.resultAt ?? 0) - call.at).sort((a, b) => a - b)
-              const failed = calls.filter(call => call.failed).length
-              const sizes = calls.map(sizeOf)
-              return (
-                <tr key={name}>
-                  <td><Name text={name} code /> <small class="dim"><Name text={calls[0]?.skill ?? ""} /></small></td>
-                  <td class="num">{count(calls.length)}</td>
-                  <td class={`num ${failed ? "bad" : "dim"}`}>{failed ? count(failed) : "–"}</td>
-                  <td class="num">{span(quantile(took, 0.5))}</td>
-                  <td class="num">{span(quantile(took, 0.95))}</td>
-                  <td class="num">{bytes(Math.max(...sizes))}</td>
-                  <td class="num">{bytes(sizes.reduce((sum, size) => sum + size, 0))}</td>
-                </tr>
-              )
-            })}
-          </tbody>
-        </table>
-      </div>
-      <h2>Slowest calls</h2>
-      <ol class="list">
-        {[...job.calls].sort((a, b) => (b.resultAt ?? b.at) - b.at - ((a.resultAt ?? a.at) - a.at)).slice(0, 20).map(call => (
-          <li key={`${call.run}/${call.id}`}>
-            <Link to={`${path(["jobs", job.id, "runs", call.run])}?step=${call.step}`}><Name text={call.name} code /></Link>
-            <span class="grow clip dim">{line(JSON.stringify(call.args ?? {}), 160)}</span>
-            <span class={call.failed ? "bad" : "dim"}>{call.resultAt === undefined ? "no result" : span(call.resultAt - call.at)}</span>
-          </li>
-        ))}
-      </ol>
     </>
   )
 }

@@ -11,16 +11,18 @@ import { Empty, Link } from "./parts"
 import { DiffPage, RecordPage } from "./record"
 import { go, takeLinks, usePlace } from "./router"
 import { RunPage } from "./run"
+import { ToolsPage } from "./tools"
 import "./style.css"
 
 function Screen(): JSX.Element {
   const { parts } = usePlace()
   const [first, id, second, inner] = parts
   useEffect(() => {
-    document.title = [parts.slice(1).pop() ?? { usage: "Usage", errors: "Errors" }[first ?? ""] ?? "Jobs", "Perstack inspector"].join(" · ")
+    document.title = [parts.slice(1).pop() ?? { usage: "Usage", tools: "Tools", errors: "Errors" }[first ?? ""] ?? "Jobs", "Perstack inspector"].join(" · ")
   })
   if (first === undefined) return exported ? <JobPage id={exported.job} /> : <Jobs />
   if (first === "usage" && !id) return <UsagePage />
+  if (first === "tools" && !id) return <ToolsPage />
   if (first === "errors" && !id) return <ErrorsPage />
   if (first === "jobs" && id !== undefined) {
     if (second === undefined) return <JobPage key={id} id={id} />
@@ -91,6 +93,7 @@ function App(): JSX.Element {
           <nav aria-label="Main">
             <Link to="/" aria-current={at(undefined)}>Jobs</Link>
             <Link to="/usage" aria-current={at("usage")}>Usage</Link>
+            <Link to="/tools" aria-current={at("tools")}>Tools</Link>
             <Link to="/errors" aria-current={at("errors")}>Errors</Link>
           </nav>
         )}
