@@ -1,7 +1,6 @@
 """Daemons that share a journal, on three real servers."""
 
 import json
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -269,24 +268,32 @@ def test_a_base_of_its_own_is_refused(pair: Pair, tmp_path: Path) -> None:
     pair.b = Raw(shared.endpoint)
 
 
-def test_retention_is_refused_at_a_reload_too(cluster: Cluster, tmp_path: Path) -> None:
-    """Each daemon would delete for itself."""
-    create(parse_address(cluster.url("retain")), NEW)
-    settings = tmp_path / "stored.toml"
-    settings.write_text("")
-    daemon = RunningDaemon(
-        tmp_path / "base", "--journal", cluster.url("retain"), "--config", str(settings)
-    ).start()
+def test_two_daemons_with_retention_delete_a_job_once(cluster: Cluster, tmp_path: Path) -> None:
+    """Each decides by itself; a job that somebody stores for meanwhile stays."""
+    url = cluster.url("retain")
+    create(parse_address(url), NEW)
+    more = ["--journal", url, "--retain-jobs", "2", "--retain-sweep-seconds", "1"]
+    daemons = [RunningDaemon(tmp_path / name, *more) for name in "ab"]
     try:
-        settings.write_text("retain-jobs = 1\n")
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGHUP)
-        eventually(lambda: bool(daemon.events("reload_failed")), "the reload is refused")
-        assert "retain-jobs" in daemon.events("reload_failed")[0]["reason"]
-        with Raw(daemon.endpoint) as raw:
-            assert raw.store("storeEvent", event("goes on"))
+        with Raw(daemons[0].start().endpoint) as first, Raw(daemons[1].start().endpoint) as second:
+            for i in range(6):
+                first.store(
+                    "storeJob", job(f"old-{i}", status="completed", startedAt=i + 1, finishedAt=i + 2)
+                )
+            kept = {"old-4", "old-5"}
+            eventually(
+                lambda: {one["id"] for one in second.read("getAllJobs", {})} == kept, "they are deleted"
+            )
+            eventually(
+                lambda: sum(len(daemon.events("job_retired")) for daemon in daemons) == 4,
+                "each says what it did",
+            )
+            deleted = [record for record in first.read_all() if record["op"] == "deleteJob"]
+            assert sorted(record["value"]["jobId"] for record in deleted) == [f"old-{i}" for i in range(4)]
+            assert first.read_all() == second.read_all()
     finally:
-        daemon.make_sure_it_ended()
+        for daemon in daemons:
+            daemon.make_sure_it_ended()
 
 
 def test_stream_commands(cluster: Cluster) -> None:

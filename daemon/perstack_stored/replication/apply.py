@@ -5,7 +5,7 @@ Neither clocks nor settings of this daemon, nor what its clients asked, may be l
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -60,6 +60,16 @@ class LogCommitter(Committer):
         self._replicated = sessions
         self._check_value = _is_checked
         self.fences = self._log_fences = LogFences(journal, sessions.writers)
+
+    def watch(self, jobs: Iterable[str]) -> int:
+        """Return the position of the last record so far; what comes later, the log judges."""
+        del jobs
+        return self.journal.written.position
+
+    def is_quiet(self, job: str) -> bool:
+        """Return True: what came meanwhile is judged when the deletion is applied."""
+        del job
+        return True
 
     @property
     def place(self) -> LogPlace:

@@ -16,18 +16,20 @@ import structlog
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal, StorageFullError, StreamFailedError
+from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.journal.log_place import LogPlace
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.portions import ByteShares
 from perstack_stored.protocol.messages import Reply
 from perstack_stored.store.cursor_requests import CursorRequest
-from perstack_stored.store.group_commit import GroupCommit, HeldRead, LoopContext
+from perstack_stored.store.group_commit import DeletionStored, GroupCommit, HeldRead, LoopContext
 from perstack_stored.store.large_values import LargeValueQueue
-from perstack_stored.store.requests import StoreRequest
+from perstack_stored.store.requests import Payload, StoreRequest
 
 from . import message as log_message
 from .apply import LogCommitter
 from .message import BadMessageError, Message, MessageType
+from .own_deletions import OwnDeletions
 from .pieces import Assembler
 from .pipeline import InFlight, Pipeline, Waiting
 from .publication import Entered, OwnSession, enter, enter_cursor
@@ -77,6 +79,7 @@ class ReplicatedGroupCommit(GroupCommit):
         self._own_guard = 0  # the newest deletion when it began
         self._number = 0
         self._pipeline = Pipeline(stream)
+        self._deletions = OwnDeletions()
         self._assembler = Assembler()
         self._unapplied: deque[LoggedMessage] = deque()
         self._full_until = 0.0
@@ -182,6 +185,10 @@ class ReplicatedGroupCommit(GroupCommit):
         super().stop()
         self.stream.stop()
 
+    def store_deletion(self, payload: Payload, unchanged: Expectation, stored: DeletionStored) -> None:
+        """Publish a deletion of the daemon's own; `stored` is called when it is applied, or refused."""
+        self._deletions.add(payload, unchanged, stored)
+
     # --- publishing --------------------------------------------------------------------------------
 
     def _publish_next(self, now: float) -> bool:
@@ -194,6 +201,7 @@ class ReplicatedGroupCommit(GroupCommit):
         if self._large_values:
             self._large_values.collect_check()
             large = self._large_values.next_batch(self._message_bounds, self._queue.passed())
+        batch += self._deletions.take()
         if batch or cursors:
             self._publish(batch, cursors, arrivals)
         for since, request in large:
@@ -308,7 +316,7 @@ class ReplicatedGroupCommit(GroupCommit):
             self._released.append((self._journal.written, flying.reads))
             flying.reads = []
         arrivals, flying.arrivals = flying.arrivals, []
-        return replies, arrivals
+        return self._deletions.settle(replies), arrivals
 
     def _note_place(self, message: Message) -> None:
         """Remember a place, and compare it with a beacon.

@@ -66,19 +66,6 @@ class Replication(NamedTuple):
             )
 
 
-def refuse_retention(settings: Settings) -> None:
-    """Refuse settings of retention.
-
-    Raises:
-        ConfigError: one is set.
-    """
-    for name in ("retain_days", "retain_failed_days", "retain_running_days", "retain_jobs", "retain_bytes"):
-        if getattr(settings, name):
-            raise ConfigError(
-                f"{name.replace('_', '-')} can't be used with journal: each daemon would delete"
-            )
-
-
 def load_nats_admin() -> ModuleType:
     """Import what needs the library of NATS, which is an extra.
 
@@ -103,7 +90,6 @@ def replication_of(settings: Settings, working: Callable[[str], None]) -> Replic
     """
     if not settings.journal:
         return None
-    refuse_retention(settings)
     if settings.follow_mirror:
         raise ConfigError("journal and follow-mirror can't be used together: a copy takes no stores")
     nats_admin = load_nats_admin()

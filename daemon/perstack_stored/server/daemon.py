@@ -40,7 +40,7 @@ from perstack_stored.observe.health import Health
 from perstack_stored.observe.systemd import Notifier
 from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.read.executor import ReadExecutor, ReadLimits
-from perstack_stored.replication.setup import Replication, refuse_retention, replication_of
+from perstack_stored.replication.setup import Replication, replication_of
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
 from perstack_stored.transport import binding
 from perstack_stored.transport.endpoints import Endpoints
@@ -220,7 +220,7 @@ class Daemon:
                     notifier=self._notifier,
                     keeper=keeper,
                     retention=NoRetention()
-                    if copying.is_on or self._replication is not None
+                    if copying.is_on
                     else Retention(datadir, settings, journal.clock.now_ms),
                     copying=copying,
                     mirror=mirror,
@@ -306,8 +306,6 @@ class Daemon:
         try:
             config, taken, left = reloaded(self._config, self._sources.read())
             rules = rules_of(config.settings)
-            if self._replication is not None:
-                refuse_retention(config.settings)
         except StoredError as error:
             # The old rules stay: they give no access that they did not give before.
             _log.error("reload_failed", reason=str(error))

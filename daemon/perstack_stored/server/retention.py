@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,10 +22,12 @@ from perstack_stored.errors import StorageFullError, StoredError
 from perstack_stored.index.connection import connect, read_cursor
 from perstack_stored.index.retention import Candidate, JournalTimes, Policy, Selection
 from perstack_stored.journal.entry_format import NotAnEntryError
+from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model import deletions
 from perstack_stored.model.deletions import Deletion
+from perstack_stored.model.owners import NO_RUN
 from perstack_stored.store.group_commit import GroupCommit
 
 AT_ONCE = 16
@@ -121,6 +124,7 @@ class Retention:
         self._collect: Callable[[list[Candidate]], None] | None = None  # what a result is for
         self._chosen: deque[Candidate] = deque()
         self._verified: list[Candidate] = []
+        self._verified_to = 0  # position up to which those were looked at
         self._last_position = 0  # of the newest deletion
         self._next_sweep: float | None = None
         self.sweeps = self.deleted = self.candidates = self.candidate_bytes = 0
@@ -208,7 +212,7 @@ class Retention:
     def _verify_some(self, group_commit: GroupCommit) -> None:
         """Have the next jobs looked at again; what is stored from now on is noted by the committer."""
         some = [self._chosen.popleft() for _ in range(min(AT_ONCE, len(self._chosen)))]
-        written = group_commit.committer.watch(one.job for one in some)
+        written = self._verified_to = group_commit.committer.watch(one.job for one in some)
         self._start(lambda: self._unchanged(some, written), self._to_delete)
 
     def _to_delete(self, unchanged: list[Candidate]) -> None:
@@ -221,15 +225,23 @@ class Retention:
                 continue
             payload = deletions.encode(Deletion(one.job, why=one.why))
             try:
-                self._last_position = group_commit.store_deletion(payload)
+                group_commit.store_deletion(
+                    payload, Expectation((one.job, NO_RUN), self._verified_to), partial(self._stored, one)
+                )
             except StorageFullError as error:
                 _log.warning("retention_stopped", reason=str(error))
                 self._chosen.clear()
                 return
-            self.deleted += 1
-            self.candidates = max(0, self.candidates - 1)
-            self.candidate_bytes = max(0, self.candidate_bytes - one.bytes)
-            _log.info("job_retired", job=one.job, why=one.why, bytes=one.bytes, position=self._last_position)
+
+    def _stored(self, one: Candidate, position: int | None) -> None:
+        """Note what became of a deletion."""
+        if position is None:
+            return  # somebody has stored for the job: a later sweep looks at it again
+        self._last_position = position
+        self.deleted += 1
+        self.candidates = max(0, self.candidates - 1)
+        self.candidate_bytes = max(0, self.candidate_bytes - one.bytes)
+        _log.info("job_retired", job=one.job, why=one.why, bytes=one.bytes, position=position)
 
     # --- in the thread -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import structlog
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.entry_format import Buffer
+from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.journal.writer import Append
 from perstack_stored.model.shares import Client
@@ -68,6 +69,10 @@ class LoopContext(NamedTuple):
     settings: Settings
     sink: ReplySink
     wake: Callable[[], None]
+
+
+DeletionStored = Callable[[int | None], None]
+"""Called with the position of a deletion, or None: somebody has stored for the job meanwhile."""
 
 
 class PendingBatch(NamedTuple):
@@ -235,17 +240,23 @@ class GroupCommit:
         else:
             journal.sync_soon(self._wake)
 
-    def store_deletion(self, payload: Payload) -> int:
-        """Store a deletion of the daemon's own, which nobody waits for; returns its position.
+    def store_deletion(self, payload: Payload, unchanged: Expectation, stored: DeletionStored) -> None:
+        """Store a deletion of the daemon's own, of a job that nobody has stored for.
+
+        Args:
+            payload: of the deletion.
+            unchanged: the job, and the position up to which it was looked at; the caller has seen to that.
+            stored: called when it is written.
 
         Raises:
             StorageFullError: there is no room; nothing was written.
             JournalFailedError: the process must end.
         """
+        del unchanged
         position = self.committer.delete(payload)
         self._pending.append(PendingBatch(self._journal.written, [], []))
         self._journal.sync_soon(self._wake)
-        return position
+        stored(position)
 
     def store_copied(self, batch: Sequence[Append], cursors: Buffer) -> None:
         """Write what was copied of another journal, which nobody waits for.
