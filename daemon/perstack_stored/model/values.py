@@ -151,6 +151,7 @@ _LARGE_DECODERS: dict[int, msgspec.json.Decoder[Value]] = _DECODERS | {
 }
 EVENT_DECODER = msgspec.json.Decoder(Event)
 _EVENT_KEYS = msgspec.json.Decoder(list[EventKey])
+_EVENTS_AT_ONCE = 64  # so few stay in the cache: of 2,048 at once, each takes three times as long
 _LARGE_FIELDS = {
     Kind.CHECKPOINT: (b"[", "array", ("messages",)),
     Kind.RUN_SETTING: (b"{", "object", ("providerConfig", "input", "experts", "env")),
@@ -192,11 +193,18 @@ def decode(kind: int, payload: bytes | bytearray | memoryview) -> Value:
 
 
 def event_keys(events: Sequence[bytes | memoryview]) -> Sequence[EventKey | Event]:
-    """Decode what the index needs of events that were checked when they were stored: all in one call.
+    """Decode what the index needs of events that were checked when they were stored: many in one call.
 
     Raises:
         Refusal: BAD_JSON or BAD_VALUE.
     """
+    keys: list[EventKey | Event] = []
+    for start in range(0, len(events), _EVENTS_AT_ONCE):
+        keys += _event_keys(events[start : start + _EVENTS_AT_ONCE])
+    return keys
+
+
+def _event_keys(events: Sequence[bytes | memoryview]) -> Sequence[EventKey | Event]:
     with contextlib.suppress(msgspec.DecodeError, RecursionError):
         keys = _EVENT_KEYS.decode(b"[" + b",".join(events) + b"]")
         if len(keys) == len(events):

@@ -312,3 +312,12 @@ def test_garbage_anywhere_in_a_value_is_refused_or_taken(
         json.loads(payload.decode())
     else:
         assert refused.code in {"BAD_JSON", "BAD_VALUE"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 64, 65, 200])
+def test_the_keys_of_many_events_come_in_their_order(count: int) -> None:
+    """Also where some hold what the decoder of many refuses: a lone surrogate."""
+    sent = [dumps(event(id=f"e{n}", stepNumber=n)) for n in range(count)]
+    for n in range(10, count, 90):
+        sent[n] = sent[n].replace(b'"e%d"' % n, b'"\\ud800"')
+    assert [key.stepNumber for key in values.event_keys(sent)] == list(range(count))
