@@ -243,3 +243,29 @@ def test_waiting_takes_no_processor_time(endpoint: str) -> None:
         assert time.thread_time() - start < 0.1
 
     run(endpoint, scenario, script=script)
+
+
+def test_flush_tells_of_all_failures_in_whatever_order_the_loop_calls(endpoint: str) -> None:
+    """Answers may come in two turns before `flush` goes on: the last callbacks are called after it then."""
+
+    async def scenario(client: AsyncClient) -> None:
+        for _ in range(10):
+            client.store_event_nowait(anything({}))
+        connection = client._connection()
+        settled = connection.outstanding.settled
+
+        def wake_and_settle(batch: Any) -> None:
+            connection._wake()
+            settled(batch)
+
+        connection.outstanding.settled = wake_and_settle  # type: ignore[method-assign]
+        with pytest.raises(Refused) as caught:
+            await client.flush()
+        assert caught.value.__notes__ == ["and 9 more of the stores that nobody waited for failed"]
+
+    def script(header: dict[str, Any], _: bytes) -> list[bytes] | None:
+        if not header["op"].startswith("store"):
+            return None
+        return refuse(failure("FORBIDDEN", retryable=False))(header)
+
+    run(endpoint, scenario, script=script)

@@ -314,7 +314,7 @@ def test_answers_are_hostile(program: str, tmp_path: Path) -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.linger = 0
         router.bind(endpoint)
-        client = _Interactive(program, endpoint, timeout_ms=100)
+        client = _Interactive(program, endpoint, timeout_ms=400)
         for seq, answer in enumerate(answers, 1):
             client.send(event(JOB, seq))
             router.send_multipart(_answered(router, seq, answer))

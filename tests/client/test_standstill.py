@@ -24,6 +24,7 @@ way, endpoint, timeout_s = sys.argv[1], sys.argv[2], float(sys.argv[3])
 client = Client(endpoint, timeout_s=timeout_s)
 client.store_event(event())
 print("ready", flush=True)
+sys.stdin.readline()  # until all are ready
 made = []
 def more():  # not so much that the machine has no time for the others
     time.sleep(0.002)
@@ -66,13 +67,17 @@ def test_a_standstill_of_the_caller_is_not_taken_for_silence_of_the_daemon(
     running = {
         way: subprocess.Popen(
             [sys.executable, "-c", CLIENT, way, daemon.endpoint, str(TIMEOUT_S)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for way in ways
     }  # fmt: skip
     for process in running.values():
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
+    for process in running.values():
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     stopped = [process.pid for process in running.values()] + ([daemon.pid] if both else [])
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)

@@ -138,6 +138,8 @@ class Frames:
                 header.pop(name, None)
             else:
                 header[name] = self._anything()
+        if header.get("atLeast"):
+            header["timeoutMs"] = 1000  # or an answer may take a minute
         return [_frame(header, body)]
 
     def _wrong_body(self) -> list[bytes]:

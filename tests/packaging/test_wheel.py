@@ -24,7 +24,7 @@ def build(source: Path, folder: Path, kind: str) -> Path:
     """Build a wheel or an sdist, as the make targets do."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)],
-        cwd=source, check=True, capture_output=True, timeout=120,
+        cwd=source, check=True, capture_output=True, timeout=280,
     )  # fmt: skip
     (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built

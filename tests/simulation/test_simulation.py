@@ -13,6 +13,8 @@ from tests.helpers.daemon import open_files
 from tests.simulation.campaign import Counts, FoundError, Plan, run
 from tests.simulation.workload import Workload
 
+pytestmark = pytest.mark.timeout(900)  # it is all calculation: beside other load it takes long
+
 
 @pytest.mark.long
 def test_a_history_survives_a_crash_at_every_call() -> None:

@@ -20,7 +20,7 @@ BUILD = ROOT / "build" / "systemd-test"
 PACKAGES = ("systemd-sysv", "dbus", "libpam-systemd", "python3-venv", "make")
 TOOLS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux"}
 _GLIBC_OF_DEBIAN_12 = 36
-_DEBOOTSTRAP_SECONDS = 600
+_DEBOOTSTRAP_SECONDS = 1200
 
 
 class Parts(NamedTuple):

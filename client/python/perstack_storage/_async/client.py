@@ -60,7 +60,7 @@ class AsyncClient(
         added = outstanding.added
         if not await connection.wait_while(lambda: outstanding.finished < added, timeout_s):
             raise NotFlushed(timeout_s or 0, outstanding.count)
-        # What was reported in the turn of the last outcome is in by now: its callback was there before ours.
+        await asyncio.sleep(0)  # the last failures may be reported right after this task
         self._nowait.failures.raise_first()
 
     def pipeline(self, max_in_flight: int | None = None) -> AsyncPipeline:
