@@ -154,6 +154,7 @@ class Hub:
                     yield messages
                     del messages
                 if position < kept.head:
+                    await asyncio.sleep(0)  # others have their turn; the end of this connection is noticed
                     continue
                 if told < 0:  # who listens knows now that it has all there is
                     told = position
