@@ -1,6 +1,7 @@
 """Writers that move between daemons while servers and daemons die, and the judge of what they stored.
 
     python -m tests.replication.campaign --seconds 60 --seed 1
+    python -m tests.replication.campaign --seconds 3600 --share 1        # each fault as often as in TABLE
 
 The judge looks at the answers that writers had, and at all records of each daemon: nothing that was
 acknowledged is lost, nothing stands there twice or out of order, and all daemons hold the same.
@@ -18,7 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -27,10 +28,20 @@ from tests.helpers.daemon import RunningDaemon
 from tests.helpers.raw_client import Raw, event
 
 from .client_writer import ClientWriter
-from .cluster import Cluster
+from .cluster import Cluster, Place
+from .network import Network, is_possible, network
 
 STREAM = "campaign"
 WINDOW = 16
+TABLE = {
+    "leader_killed": 100,
+    "all_killed": 50,
+    "daemon_killed": 300,
+    "leader_paused": 50,
+    "cut_off": 50,
+    "leader_stopped": 50,
+}
+"""How often each fault happens in a whole campaign, which takes about an hour."""
 LARGE = "x" * (9 << 20)
 """Of a value that goes through the log in pieces."""
 _ANSWER_SECONDS = 10.0  # then another daemon is asked
@@ -121,11 +132,22 @@ class Writer(threading.Thread):
 class Faults:
     """What goes wrong, at random."""
 
-    def __init__(self, cluster: Cluster, daemons: list[RunningDaemon], seed: int) -> None:
+    def __init__(
+        self, cluster: Cluster, daemons: list[RunningDaemon], seed: int, network: Network | None
+    ) -> None:
+        self._network = network
         self._cluster = cluster
         self._daemons = daemons
         self._random = random.Random(seed)
         self.counts: dict[str, int] = {}
+
+    def plan(self, share: float) -> list[str]:
+        """Faults of TABLE, a share of each, in an order by chance."""
+        planned = [name for name, count in TABLE.items() for _ in range(round(count * share))]
+        if self._network is None:
+            planned = [name for name in planned if name != "cut_off"]
+        self._random.shuffle(planned)
+        return planned
 
     def one(self, names: list[str]) -> None:
         """Let one of these happen."""
@@ -164,7 +186,19 @@ class Faults:
             node.start()
         self._cluster.await_healthy()
 
-    def leader_paused(self, seconds: float = 6.0) -> None:
+    def cut_off(self, seconds: float = 10.0) -> None:
+        """The network loses a machine with its server, which leads half the time, and its daemon."""
+        assert self._network is not None
+        node = self._cluster.leader(STREAM)
+        if self._random.random() < 0.5:
+            node = self._random.choice([other for other in self._cluster.nodes if other is not node])
+        number = self._cluster.nodes.index(node)
+        self._network.cut(number)
+        time.sleep(seconds)
+        self._network.heal(number)
+        self._cluster.await_healthy()
+
+    def leader_paused(self, seconds: float = 15.0) -> None:
         """The stream's leader stands still."""
         node = self._cluster.leader(STREAM)
         node.signal(signal.SIGSTOP)
@@ -217,34 +251,49 @@ def judge(writers: Sequence[Writer | ClientWriter], daemons: list[RunningDaemon]
     return {"records": len(records), "moves": sum(writer.moves for writer in writers)}
 
 
-def run(
-    folder: Path,
-    seconds: float,
-    seed: int,
-    names: list[str],
-    writers: int = 6,
-    kind: type[Writer | ClientWriter] = Writer,
-) -> dict[str, Any]:
-    """Run a campaign. Returns its figures."""
-    cluster = Cluster(folder)
+class Plan(NamedTuple):
+    """What a campaign does.
+
+    Attributes:
+        seconds: it ends then, or when the planned faults are over.
+        seed: of all that is by chance.
+        names: faults, one of which happens about each second.
+        share: of TABLE, in place of `names`; 0 for those.
+        writers: how many store.
+        kind: how they store.
+    """
+
+    seconds: float
+    seed: int
+    names: list[str]
+    share: float = 0.0
+    writers: int = 6
+    kind: type[Writer | ClientWriter] = Writer
+
+
+def run(folder: Path, plan: Plan, machines: Network | None = None) -> dict[str, Any]:
+    """Run a campaign, on machines of a network or on loopback. Returns its figures."""
+    places = [Place()] * 3 if machines is None else machines.places
+    cluster, seed = Cluster(folder, places=places), plan.seed
     daemons: list[RunningDaemon] = []
     try:
         cluster.start()
         create(parse_address(cluster.url(STREAM)), NewStream(3, 604_800, 0, 20_000, 1024, 86_400))
         for i in range(3):
             flags = ["--journal", cluster.url(STREAM, i), "--tree-leave-out", "startRun"]
-            if kind is ClientWriter:  # which names what it has seen
+            if plan.kind is ClientWriter:  # which names what it has seen
                 flags.append("--no-strict-reads")
-            daemon = RunningDaemon(folder / f"base{i}", *flags)
+            daemon = RunningDaemon(folder / f"base{i}", *flags, prefix=places[i].prefix)
             daemons.append(daemon.start())
-        faults = Faults(cluster, daemons, seed)
-        threads = [kind(f"w{i}", daemons, seed * 1000 + i) for i in range(writers)]
+        faults = Faults(cluster, daemons, seed, machines)
+        threads = [plan.kind(f"w{i}", daemons, seed * 1000 + i) for i in range(plan.writers)]
         for thread in threads:
             thread.start()
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        until = time.monotonic() + plan.seconds
+        planned = faults.plan(plan.share)
+        while time.monotonic() < until and (planned or not plan.share):
             time.sleep(1.0)
-            faults.one(names)
+            faults.one([planned.pop()] if planned else plan.names)
         for thread in threads:
             thread.stopping = True
         for thread in threads:
@@ -270,14 +319,27 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--faults", nargs="*", default=FAULTS)
+    parser.add_argument(
+        "--share", type=float, default=0.0, help="of the counts in TABLE, in place of --faults"
+    )
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--clients", action="store_true", help="writers are clients with several endpoints")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="campaign-", dir="/var/tmp"))
     print(f"seed {arguments.seed} in {folder}", flush=True)  # noqa: T201 - a program
-    kind = ClientWriter if arguments.clients else Writer
-    figures = run(folder, arguments.seconds, arguments.seed, arguments.faults, kind=kind)
-    print(figures)  # noqa: T201 - a program
+    plan = Plan(
+        arguments.seconds,
+        arguments.seed,
+        arguments.faults,
+        arguments.share,
+        kind=ClientWriter if arguments.clients else Writer,
+    )
+    if is_possible():
+        with network(3) as machines:
+            print(run(folder, plan, machines))  # noqa: T201 - a program
+        return 0
+    print("no network namespaces here: nothing is cut off")  # noqa: T201 - a program
+    print(run(folder, plan))  # noqa: T201 - a program
     return 0
 
 

@@ -9,7 +9,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 READY_SECONDS = 60.0
 
@@ -23,25 +25,36 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class Place(NamedTuple):
+    """Where a server runs: its address, and a command that runs a program there."""
+
+    host: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+_HERE = Place()
+
+
 class Node:
     """One server. It keeps its folder and ports over restarts."""
 
     def __init__(
-        self, folder: Path, name: str, ports: tuple[int, int, int], routes: list[int], more: str = ""
+        self, folder: Path, name: str, ports: tuple[int, int, int], routes: list[str], place: Place, more: str
     ) -> None:
         self.name = name
+        self.place = place
         self.folder = folder / name
         self.port, self.route_port, self.http_port = ports
         self.folder.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
-        others = ", ".join(f"nats-route://127.0.0.1:{port}" for port in routes)
-        cluster = f"cluster {{ name: tests, listen: 127.0.0.1:{self.route_port}, routes: [{others}] }}"
+        others = ", ".join(f"nats-route://{route}" for route in routes)
+        cluster = f"cluster {{ name: tests, listen: {place.host}:{self.route_port}, routes: [{others}] }}"
         self.config = folder / f"{name}.conf"
         self.config.write_text(
             f"""
             server_name: {name}
-            listen: 127.0.0.1:{self.port}
-            http: 127.0.0.1:{self.http_port}
+            listen: {place.host}:{self.port}
+            http: {place.host}:{self.http_port}
             max_payload: 8388608
             jetstream {{ store_dir: "{self.folder}", sync_interval: always, max_file_store: 20GB }}
             {cluster if len(routes) > 1 else ""}
@@ -60,7 +73,10 @@ class Node:
         program = Path(sys.executable).parent / "nats-server"
         with (self.folder.parent / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, "-c", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.place.prefix, program, "-c", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def signal(self, number: int) -> None:
@@ -83,7 +99,7 @@ class Node:
 
     def get(self, path: str) -> dict[str, object]:
         """Ask its monitoring."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.place.host}:{self.http_port}{path}", timeout=5) as answer:
             found: dict[str, object] = json.load(answer)
         return found
 
@@ -98,11 +114,14 @@ class Node:
 class Cluster:
     """Servers that keep one stream; `more` is text for their configuration."""
 
-    def __init__(self, folder: Path, count: int = 3, more: str = "") -> None:
+    def __init__(
+        self, folder: Path, count: int = 3, more: str = "", places: Sequence[Place] | None = None
+    ) -> None:
+        places = places or [_HERE] * count
         ports = free_ports(3 * count)
-        routes = ports[count : 2 * count]
+        routes = [f"{places[i].host}:{ports[count + i]}" for i in range(count)]
         self.nodes = [
-            Node(folder, f"n{i}", (ports[i], routes[i], ports[2 * count + i]), routes, more)
+            Node(folder, f"n{i}", (ports[i], ports[count + i], ports[2 * count + i]), routes, places[i], more)
             for i in range(count)
         ]
 
@@ -128,7 +147,7 @@ class Cluster:
 
     def url(self, stream: str, first: int = 0) -> str:
         """Address of a stream; the servers from `first` on come first."""
-        hosts = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        hosts = [f"{node.place.host}:{node.port}" for node in self.nodes]
         return f"nats://{','.join(hosts[first:] + hosts[:first])}/{stream}"
 
     def leader(self, stream: str) -> Node:

@@ -367,5 +367,6 @@ def sequences(address: NatsAddress) -> list[int]:
 
 def test_nothing_is_lost_while_daemons_and_leaders_die(tmp_path: Path) -> None:
     faults = ["daemon_killed", "leader_killed", "daemon_paused"]
-    figures = campaign.run(tmp_path, 12.0, seed=int(time.time()), names=faults, writers=3)
+    plan = campaign.Plan(12.0, int(time.time()), faults, writers=3)
+    figures = campaign.run(tmp_path, plan)
     assert figures["records"] > 100, figures
