@@ -1,5 +1,6 @@
 """What a daemon needs to know before it opens a replicated journal: the stream, and that it may join it."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -18,6 +19,7 @@ from .stream import Description, Stream
 
 _START_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0
+_BEHIND_SECONDS = 30.0  # for a stream to come to what this daemon has applied
 
 _log = structlog.get_logger()
 
@@ -27,10 +29,12 @@ class Replication(NamedTuple):
 
     Attributes:
         description: of the stream, at the start.
+        describe: describes it again.
         open: opens it after a sequence; the second argument is called from a thread when there is news.
     """
 
     description: Description
+    describe: Callable[[], Description]
     open: Callable[[int, Callable[[], None]], Stream]
 
     @property
@@ -47,13 +51,18 @@ class Replication(NamedTuple):
             guards=DeletionGuards(guard_seconds=found.guard_seconds),
         )
 
-    def refuse_lost(self, place: LogPlace) -> None:
+    def refuse_lost(self, place: LogPlace, working: Callable[[], None]) -> None:
         """Refuse a stream that lacks what this daemon has applied, or what comes next.
+
+        Args:
+            place: what it has applied.
+            working: called while the servers are asked again.
 
         Raises:
             ConfigError: the message says what to do.
         """
-        first, last = self.description.first, self.description.last
+        found = self._not_before(place, working)
+        first, last = found.first, found.last
         if place.sequence > last:
             raise ConfigError(
                 f"this base has applied message {place.sequence}, and the stream ends at {last}: it is"
@@ -64,6 +73,20 @@ class Replication(NamedTuple):
                 f"this base has applied message {place.sequence}, and the stream begins at {first}: restore"
                 " a backup of another daemon that has applied more, into an empty base"
             )
+
+    def _not_before(self, place: LogPlace, working: Callable[[], None]) -> Description:
+        """Describe the stream; if it ends before a place, ask again for a time.
+
+        A server that was cut off, or is being restored, may speak for the stream with what it has.
+        """
+        found, until = self.description, time.monotonic() + _BEHIND_SECONDS
+        while found.last < place.sequence and time.monotonic() < until:
+            _log.warning("stream_behind", last=found.last, applied=place.sequence)
+            working()
+            time.sleep(_PAUSE_SECONDS)
+            with contextlib.suppress(StartFailedError):  # the loop ends by time
+                found = self.describe()
+        return found
 
 
 def load_nats_admin() -> ModuleType:
@@ -108,4 +131,8 @@ def replication_of(settings: Settings, working: Callable[[str], None]) -> Replic
             _log.warning("stream_awaited", reason=str(error))
             working("waiting for the servers of the stream")
             time.sleep(_PAUSE_SECONDS)
-    return Replication(description, lambda after, notify: nats_stream.NatsStream(address, after, notify))
+    return Replication(
+        description,
+        lambda: nats_admin.describe(address),
+        lambda after, notify: nats_stream.NatsStream(address, after, notify),
+    )

@@ -167,7 +167,9 @@ class Daemon:
             history = None if replication is None else replication.history
             journal = open_journal(datadir, sessions, settings, self._notifier.working, history)
             if replication is not None:
-                replication.refuse_lost(sessions.log)
+                replication.refuse_lost(
+                    sessions.log, lambda: self._notifier.working("waiting for the log's servers")
+                )
             import_at_first_start(datadir, journal, self._notifier.working)
         self._replication = replication
         self._serve(datadir, journal, sessions, lock, started)
