@@ -140,7 +140,7 @@ def test_a_store_that_is_refused_for_now_until_the_end_is_refused(endpoint: str)
             await client.store_event(anything({}))
         assert (caught.value.code, caught.value.retryable) == ("STORAGE_FULL", True)
 
-    run(endpoint, scenario, script=script, timeout_s=0.3)
+    run(endpoint, scenario, script=script, timeout_s=1.0)
 
 
 def test_an_answer_that_is_no_answer_is_an_error_of_every_call(endpoint: str) -> None:
