@@ -7,6 +7,7 @@ from perstack_stored.config.settings import ITEMS, Item, key_of, reloads
 from perstack_stored.journal.cursors import CURSORS_MAX
 from perstack_stored.journal.deletion_guards import GUARDS_MAX
 from perstack_stored.journal.last_writers import KEYS_MAX
+from perstack_stored.journal.logged_writers import LOGGED_KEYS_MAX
 from perstack_stored.mirror.follower import READY_BYTES_MAX
 from perstack_stored.mirror.pieces import PIECE_BYTES
 from perstack_stored.model.deletions import DELETION_BYTES_MAX, REDACTION_BYTES_MAX, WHY_CHARS_MAX
@@ -55,6 +56,7 @@ FIXED = (
     ("cursors whose lag is in `stats` and metrics", CURSORS_SHOWN_MAX),
     ("values that are coming in parts at a time", VALUES_MAX),
     ("jobs and runs whose last writer is known", KEYS_MAX),
+    ("the same in a replicated journal", LOGGED_KEYS_MAX),
     ("bytes of the journal that tell the last writers after a start, at least", HISTORY_BYTES),
     ("bytes of the journal in a piece of a mirror", PIECE_BYTES),
     ("bytes of entries that a copy fetches ahead", READY_BYTES_MAX),

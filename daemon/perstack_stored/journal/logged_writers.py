@@ -12,15 +12,17 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.model.owners import Owner, owner_of
 
 from .entry_format import EntryHeader, RecordPlace
-from .last_writers import KEYS_MAX, LastWriters
+from .last_writers import LastWriters
 
+LOGGED_KEYS_MAX = 8192
+"""Jobs and runs that are known: fewer than elsewhere, as the head of each segment repeats them (0.7 MiB)."""
 _LOST = 2**64 - 1  # as the floor: nothing is known any more
 
 
 class LoggedWriters:
     """The last writers; what a message stores is noted once it is in the journal."""
 
-    def __init__(self, keys_max: int = KEYS_MAX) -> None:
+    def __init__(self, keys_max: int = LOGGED_KEYS_MAX) -> None:
         self._keys_max = keys_max
         self._writers: LastWriters | None = None
         self._begun: LastWriters | None = None  # with the message that is being applied

@@ -7,8 +7,7 @@ log has no effect: who asked, its own clock, repeats, and stores that were refus
 from perstack_stored.model.shares import NOBODY, Client
 
 from .deletion_guards import DeletionGuards
-from .last_writers import KEYS_MAX
-from .logged_writers import LoggedWriters
+from .logged_writers import LOGGED_KEYS_MAX, LoggedWriters
 from .session import NEW, Session
 from .sessions import Sessions
 
@@ -22,7 +21,7 @@ class ReplicatedSessions(Sessions):
         sessions_max: int,
         remembered_records_max: int,
         guards: DeletionGuards | None = None,
-        writers_max: int = KEYS_MAX,
+        writers_max: int = LOGGED_KEYS_MAX,
     ) -> None:
         super().__init__(
             sessions_max=sessions_max,
