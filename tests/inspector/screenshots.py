@@ -28,6 +28,7 @@ SCREENS = {
     "run": "/jobs/job-completed/runs/run-1?step=2",
     "events": "/jobs/job-completed/runs/run-1?view=events",
     "usage": "/jobs/job-delegated?tab=usage",
+    "tools": "/tools",
 }
 
 
