@@ -19,7 +19,7 @@ from tests.mutation.verdicts import ARGUED, TESTS
 SAMPLE = {
     "journal/writer.py: sync: sync_data": 1,
     "tree/file_writer.py: _sync_ground: sync_all": 11,
-    "answered before the sync": 21,
+    "answered before the sync": 120,
     "a repeat is stored again": 1,
 }
 
