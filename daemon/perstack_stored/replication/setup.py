@@ -1,6 +1,7 @@
 """What a daemon needs to know before it opens a replicated journal: the stream, and that it may join it."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -17,6 +18,7 @@ from perstack_stored.journal.replicated_sessions import ReplicatedSessions
 
 from .stream import Description, Stream
 
+_REQUIREMENT = "nats-py>=2.16,<3"
 _START_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0
 _BEHIND_SECONDS = 30.0  # for a stream to come to what this daemon has applied
@@ -100,7 +102,10 @@ def load_nats_admin() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "nats":
             raise
-        raise ConfigError("journal needs the extra nats: pip install 'perstack-stored[nats]'") from None
+        raise ConfigError(
+            "a replicated journal needs the package nats-py: install the extra nats, or type"
+            f" {sys.executable} -m pip install '{_REQUIREMENT}'"
+        ) from None
     return nats_admin
 
 

@@ -1,12 +1,18 @@
 """What a daemon refuses to join, and what it waits for."""
 
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 
+import perstack_stored.replication as replication_package
 from perstack_stored.errors import ConfigError, StartFailedError
 from perstack_stored.journal.log_place import LogPlace
 from perstack_stored.replication import setup
 from perstack_stored.replication.setup import Replication
 from perstack_stored.replication.stream import Description, Stream
+from tests.docs.pages import ROOT
 
 STREAM = Description(b"s" * 16, b"l" * 16, 3, 1, 10, 1 << 20, 10, 10, 60)
 
@@ -50,3 +56,16 @@ def test_a_stream_that_no_longer_has_what_comes_next_is_refused() -> None:
     found.refuse_lost(applied(4), lambda: None)
     with pytest.raises(ConfigError, match="the stream begins at 5"):
         found.refuse_lost(applied(3), lambda: None)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to type; it asks for the version that the extra asks for."""
+    ours = f"{setup.__package__}.nats_"
+    for name in [name for name in sys.modules if name.startswith(("nats.", ours)) or name == "nats"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(replication_package, "nats_admin", raising=False)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "nats").is_dir()])
+    with pytest.raises(ConfigError, match="pip install 'nats-py") as caught:
+        setup.load_nats_admin()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["nats"][0] in str(caught.value)
