@@ -64,6 +64,8 @@ def _debian() -> Path:
         return folder
     unfinished = BUILD / "debian.unfinished"
     if unfinished.exists():
+        # debootstrap mounts it, and leaves it so where its time was over.
+        subprocess.run(["umount", str(unfinished / "proc")], capture_output=True, check=False)
         shutil.rmtree(unfinished)
     include = f"--include={','.join(PACKAGES)}"
     made = subprocess.run(

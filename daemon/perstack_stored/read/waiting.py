@@ -1,5 +1,8 @@
 """Reads that wait until journal or index have reached their position. Used by one thread."""
 
+import heapq
+import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -47,14 +50,17 @@ class ReadsAwaitingJournal:
     """Reads that wait until this daemon has applied what their clients have seen at another one."""
 
     def __init__(self) -> None:
-        self._waiting: list[ReadAhead] = []
+        # A heap by position: each round of the loop asks, and must not look at all that wait.
+        self._waiting: list[tuple[int, int, ReadAhead]] = []
+        self._numbers = itertools.count()
+        self._soonest = math.inf  # no deadline is before this time
         self._shares = ByteShares()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[ReadAhead]:
-        return iter(self._waiting)
+        return (read for _, _, read in self._waiting)
 
     def add(self, read: ReadAhead) -> None:
         """Let a read wait.
@@ -65,24 +71,28 @@ class ReadsAwaitingJournal:
         if not self._shares.has_room(read.client, 1, AHEAD_MAX):
             raise Refusal(ErrorCode.BUSY, "too many reads wait for what this daemon has not applied yet")
         self._shares.add(read.client, 1)
-        self._waiting.append(read)
+        heapq.heappush(self._waiting, (read.position, next(self._numbers), read))
+        self._soonest = min(self._soonest, read.deadline)
 
     def release(self, position: int) -> None:
         """Start the reads whose position is here."""
-        for read in self._take(lambda read: read.position <= position):
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= position:
+            read = heapq.heappop(waiting)[2]
+            self._shares.add(read.client, -1)
             read.start()
 
     def take_expired(self, now: float) -> list[ReadAhead]:
         """Take out the reads whose deadline has passed; the caller answers them."""
-        return self._take(lambda read: read.deadline < now)
-
-    def _take(self, is_wanted: Callable[[ReadAhead], bool]) -> list[ReadAhead]:
-        taken = [read for read in self._waiting if is_wanted(read)]
-        if taken:
-            self._waiting = [read for read in self._waiting if not is_wanted(read)]
-            for read in taken:
-                self._shares.add(read.client, -1)
-        return taken
+        if now <= self._soonest:
+            return []
+        expired = [read for read in self if read.deadline < now]
+        self._waiting = [one for one in self._waiting if one[2].deadline >= now]
+        heapq.heapify(self._waiting)
+        self._soonest = min((read.deadline for read in self), default=math.inf)
+        for read in expired:
+            self._shares.add(read.client, -1)
+        return expired
 
 
 class ReadsAwaitingIndex:

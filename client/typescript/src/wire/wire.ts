@@ -39,7 +39,7 @@ export interface Place {
   endpoint: string
   /** Before the first try. */
   delayMs: number
-  /** A try that fails is told as `lost`: another daemon may be there. Else it is tried again. */
+  /** A try that fails is reported as `lost`: another daemon may be there. Else it is tried again. */
   once: boolean
 }
 
