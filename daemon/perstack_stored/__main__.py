@@ -4,6 +4,7 @@ import signal
 import sys
 
 from perstack_stored.process.late_asyncio import import_asyncio_late
+from perstack_stored.process.lost_interrupts import end_at_lost_interrupts
 
 
 def main() -> None:
@@ -11,6 +12,7 @@ def main() -> None:
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before there is anything to stop: no traceback
+    end_at_lost_interrupts()
     import_asyncio_late()
     try:
         from perstack_stored.cli.main import main as run

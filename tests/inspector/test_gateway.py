@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -381,6 +383,22 @@ def test_a_port_that_is_taken_is_named(daemon: RunningDaemon, inspector: Inspect
     done = run_command("inspect", "--endpoint", daemon.endpoint, "--port", str(inspector.port))
     assert done.returncode == 1
     assert f"port {inspector.port} can't be served" in done.stderr
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_ctrl_c_ends_it_without_a_word(daemon: RunningDaemon, *, again: bool) -> None:
+    """From the moment when the address stands there, and also where a person presses it again."""
+    command = [*COMMAND, "inspect", "--endpoint", daemon.endpoint, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        while again and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in ((130, -signal.SIGINT) if again else (130,))
+    assert said == ""
 
 
 def test_a_proxy_s_name_is_served_where_it_is_allowed_and_a_stop_ends_it(

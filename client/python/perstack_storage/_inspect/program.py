@@ -11,7 +11,8 @@ import signal
 import socket
 import stat
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 import uvicorn
@@ -28,6 +29,8 @@ _HEAD_BYTES_MAX = 64 << 10
 _STOP_S = 2
 _LOOK_S = 0.1
 """How often the program looks for a signal."""
+_START_LOOK_S = 0.01
+"""How often it looks whether it serves."""
 _DESCRIPTORS = 2 * limits.CONNECTIONS_MAX
 _LOOPBACK = "127.0.0.1"
 
@@ -52,11 +55,20 @@ class Options(NamedTuple):
     open_browser: bool = False
 
 
+class _Server(uvicorn.Server):
+    """Leaves signals to the program: uvicorn's second Ctrl-C breaks the stop off with a traceback."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def serve(client: Callable[[], AsyncClient], options: Options, say: Callable[[str], None]) -> None:
     """Serve until a signal; `say` is called with the address once it can be asked.
 
     Raises:
         NotStarted: it can't be served.
+        KeyboardInterrupt: SIGINT has stopped it.
     """
     token = _token(options.token_file)
     _make_room()
@@ -70,20 +82,38 @@ def serve(client: Callable[[], AsyncClient], options: Options, say: Callable[[st
         h11_max_incomplete_event_size=_HEAD_BYTES_MAX, timeout_graceful_shutdown=_STOP_S, ws="none",
         http="h11", loop="asyncio",
     )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = _Server(config)
     address = f"http://{_LOOPBACK}:{port}/?token={token}"
-    say(address)
-    if built_page() is None:
-        say(NOT_BUILT.strip())
-    if options.open_browser:
-        webbrowser.open(address)
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal again when it has stopped
+
+    def announce() -> None:
+        say(address)
+        if built_page() is None:
+            say(NOT_BUILT.strip())
+        if options.open_browser:
+            webbrowser.open(address)
+
+    came: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     with listener:
-        asyncio.run(_run(server, gateway, listener))
+        asyncio.run(_run(server, gateway, listener, announce))
+    if signal.SIGINT in came:
+        raise KeyboardInterrupt
 
 
-async def _run(server: uvicorn.Server, gateway: Gateway, listener: socket.socket) -> None:
+async def _run(
+    server: uvicorn.Server, gateway: Gateway, listener: socket.socket, announce: Callable[[], None]
+) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.wait([serving], timeout=_START_LOOK_S)
+    if server.started:  # a signal from here on is a clean stop
+        await asyncio.to_thread(announce)
     while not server.should_exit and not serving.done():
         await asyncio.wait([serving], timeout=_LOOK_S)
     gateway.close()  # who listens to a stream would hold up the stop
