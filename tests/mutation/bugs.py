@@ -724,9 +724,9 @@ _BUGS = (
     ),
     _Bug(
         "a hole in the log is skipped",
-        "replication/nats_stream.py",
-        "                return found, True\n",
-        "                expected = sequence\n",
+        "replication/nats_replicas.py",
+        "            return found, True\n",
+        "            expected = sequence\n",
     ),
 )
 

@@ -1,20 +1,15 @@
 """A replicated log on NATS JetStream: one thread with an event loop of its own.
 
-Messages are published to the stream's subject, each with a reply subject of ours, and read by DIRECT.GET in
-batches: any replica answers, and no consumer keeps state. A replica may lack messages without saying so
-(NATS drops the rest of a damaged block in silence), so sequences must follow each other: a hole is asked for
-again, then of the leader, and never skipped.
+Messages are published to the stream's subject, each with a reply subject of ours, and read from its replicas
+(`nats_replicas.py`). A hole is asked for again, then of the leader, and never skipped.
 """
 
 import asyncio
-import base64
-import calendar
 import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import nats.errors
@@ -24,9 +19,9 @@ from nats.aio.msg import Msg
 
 from perstack_stored.errors import ConfigError, JournalFailedError, StoredError, StreamFailedError
 
-from .message import is_damaged
 from .nats_admin import NatsAddress, connect_options
 from .nats_connection import connect, reason_of
+from .nats_replicas import Replicas, wait
 from .pieces import pieces_of, split
 from .stream import LoggedMessage
 
@@ -37,9 +32,7 @@ _POLL_SECONDS = 0.25  # the log is asked this often, also when nobody says that 
 _ANSWER_SECONDS = 2.0
 _CONNECT_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0  # between two attempts to connect
-_BATCH_MESSAGES = 256
 _SEQUENCE_BYTES = 8
-_BATCH_BYTES = 4 << 20
 _BUFFERED_BYTES_MAX = 32 << 20
 _REPLICA_ATTEMPTS = 12
 _LEADER_ATTEMPTS = 20
@@ -73,10 +66,8 @@ class NatsStream:
         self._unacked: dict[int, float] = {}
         self._news = asyncio.Event()  # the log may have grown, or there is room
         self._to_send = asyncio.Event()
-        self._answer: list[Msg] = []
-        self._answered = asyncio.Event()
-        self._question = 0
         self._client: Client | None = None
+        self._replicas: Replicas | None = None
         self._inbox = ""
         self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
         self._thread.start()
@@ -150,21 +141,23 @@ class NatsStream:
             self._loop.close()
 
     def _wake_all(self) -> None:
-        for event in (self._news, self._to_send, self._answered):
-            event.set()
+        self._news.set()
+        self._to_send.set()
+        if self._replicas is not None:
+            self._replicas.wake()
 
     async def _serve(self) -> None:
         while not self._stopping:
             client = await self._connect()
             if client is None:
-                await _wait(self._news, _AGAIN_SECONDS)
+                await wait(self._news, _AGAIN_SECONDS)
                 continue
             await self._use(client)
             if not self._stopping:
                 # The servers have sent it away: its rights have changed, say. The file is read again.
                 _log.warning("stream_closed", reason="the servers have ended the connection")
                 self._forget_unacked()
-                await _wait(self._news, _AGAIN_SECONDS)
+                await wait(self._news, _AGAIN_SECONDS)
 
     async def _connect(self) -> Client | None:
         """Connect, with the credentials as they are now; returns None if it does not succeed in seconds."""
@@ -195,10 +188,11 @@ class NatsStream:
         self._client = client
         self._inbox = client.new_inbox()
         await client.subscribe(f"{self._inbox}.a.*", cb=self._on_ack)
-        await client.subscribe(f"{self._inbox}.g.*", cb=self._on_answer)
+        self._replicas = replicas = Replicas(client, self._address.name)
+        await replicas.subscribe()
         await client.subscribe(self._address.tick, cb=self._on_tick)
         sending = asyncio.ensure_future(self._send_all(client))
-        following = asyncio.ensure_future(self._follow(client))
+        following = asyncio.ensure_future(self._follow(client, replicas))
         done, _ = await asyncio.wait({sending, following}, return_when=asyncio.FIRST_COMPLETED)
         if not client.is_closed:
             self._stopping = True
@@ -240,7 +234,7 @@ class NatsStream:
                 except (OSError, nats.errors.Error) as error:
                     _log.warning("stream_publish_failed", reason=type(error).__name__)
                     self._settle(number, None)
-            await _wait(self._to_send, _POLL_SECONDS)
+            await wait(self._to_send, _POLL_SECONDS)
             now = time.monotonic()
             for number in [number for number, until in self._unacked.items() if until < now]:
                 self._settle(number, None)
@@ -288,17 +282,17 @@ class NatsStream:
 
     # --- following ---------------------------------------------------------------------------------
 
-    async def _follow(self, client: Client) -> None:
+    async def _follow(self, client: Client, replicas: Replicas) -> None:
         missed = 0
         while not self._stopping and not client.is_closed:
             if self._ready_bytes >= _BUFFERED_BYTES_MAX:
-                await _wait(self._news, _POLL_SECONDS)
+                await wait(self._news, _POLL_SECONDS)
                 continue
             self._news.clear()
             if not client.is_connected:
-                await _wait(self._news, _POLL_SECONDS)
+                await wait(self._news, _POLL_SECONDS)
                 continue
-            found, is_hole = await self._ask(client)
+            found, is_hole = await replicas.ask(self._next)
             if found:
                 missed = 0
                 self._deliver(found)
@@ -307,16 +301,18 @@ class NatsStream:
                 if is_hole and missed == 1:
                     _log.warning("stream_hole", sequence=self._next, reason="a replica lacks or damaged it")
                 if missed > _REPLICA_ATTEMPTS:
-                    message = await self._ask_leader(client, missed)
+                    message = await replicas.ask_leader(
+                        self._next, is_last=missed > _REPLICA_ATTEMPTS + _LEADER_ATTEMPTS
+                    )
                     if message is not None:
                         _log.error("stream_hole", sequence=message.sequence, reason="only the leader has it")
                         missed = 0
                         self._deliver([message])
                         continue
-                await _wait(self._answered, 0.02 if missed < _REPLICA_ATTEMPTS else _POLL_SECONDS)
+                await replicas.pause(0.02 if missed < _REPLICA_ATTEMPTS else _POLL_SECONDS)
             else:
                 missed = 0
-                await _wait(self._news, _POLL_SECONDS)
+                await wait(self._news, _POLL_SECONDS)
 
     def _deliver(self, messages: list[LoggedMessage]) -> None:
         self._next = messages[-1].sequence + 1
@@ -324,84 +320,3 @@ class NatsStream:
         self._ready_bytes += sum([len(message.body) for message in messages])
         self._ready.extend(messages)
         self._notify()
-
-    async def _ask(self, client: Client) -> tuple[list[LoggedMessage], bool]:
-        """Ask any replica for the next messages.
-
-        Returns:
-            those that follow each other, and whether it left one out.
-        """
-        self._question += 1
-        self._answer = []
-        self._answered.clear()
-        wanted = {"seq": self._next, "batch": _BATCH_MESSAGES, "max_bytes": _BATCH_BYTES}
-        try:
-            await client.publish(
-                f"$JS.API.DIRECT.GET.{self._address.name}",
-                msgspec.json.encode(wanted),
-                reply=f"{self._inbox}.g.{self._question}",
-            )
-        except (OSError, nats.errors.Error):
-            return [], False
-        await _wait(self._answered, _ANSWER_SECONDS)
-        found: list[LoggedMessage] = []
-        expected = self._next
-        for message in self._answer:
-            headers = message.headers or {}
-            sequence = int(headers.get("Nats-Sequence", 0))
-            if sequence < expected:
-                continue
-            if sequence > expected or is_damaged(message.data):
-                return found, True
-            found.append(LoggedMessage(sequence, _milliseconds(headers["Nats-Time-Stamp"]), message.data))
-            expected += 1
-        return found, False
-
-    async def _on_answer(self, message: Msg) -> None:
-        if message.subject.rpartition(".")[2] != str(self._question):
-            return  # of an earlier question
-        headers = message.headers or {}
-        if "Nats-Sequence" in headers:
-            self._answer.append(message)
-        if "Nats-Sequence" not in headers or headers.get("Nats-Num-Pending") == "0":
-            self._answered.set()
-
-    async def _ask_leader(self, client: Client, missed: int) -> LoggedMessage | None:
-        """Ask the stream's leader for the next message.
-
-        Raises:
-            StreamFailedError: it does not have it either.
-        """
-        api = f"$JS.API.STREAM.MSG.GET.{self._address.name}"
-        try:
-            answer = await client.request(api, msgspec.json.encode({"seq": self._next}), timeout=2.0)
-        except (OSError, nats.errors.Error):
-            return None
-        body: dict[str, Any] = msgspec.json.decode(answer.data)
-        found = body.get("message")
-        if found:
-            data = base64.b64decode(found.get("data", ""))
-            if is_damaged(data):
-                raise StreamFailedError(f"message {self._next} of the stream is damaged on its leader, too")
-            return LoggedMessage(int(found["seq"]), _milliseconds(found["time"]), data)
-        if missed > _REPLICA_ATTEMPTS + _LEADER_ATTEMPTS:
-            raise StreamFailedError(
-                f"no replica of the stream {self._address.name} has message {self._next}, which was stored:"
-                " it was lost, or discarded by age. Restore a newer backup into an empty base"
-            )
-        return None
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, at most so long, and clear it."""
-    timer = asyncio.get_running_loop().call_later(seconds, event.set)
-    await event.wait()
-    timer.cancel()
-    event.clear()
-
-
-def _milliseconds(text: str) -> int:
-    """Milliseconds since 1970 of a time as the server writes it: RFC 3339, up to nanoseconds, in UTC."""
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    seconds = time.strptime(whole, "%Y-%m-%dT%H:%M:%S")
-    return calendar.timegm(seconds) * 1000 + int((fraction + "000")[:3])

@@ -1,0 +1,141 @@
+"""Asking the servers of a NATS stream for its messages: any replica, by DIRECT.GET in batches, or the leader.
+
+Any replica answers, and no consumer keeps state. A replica may lack messages without saying so (NATS drops
+the rest of a damaged block in silence), so sequences must follow each other: a hole is reported, never
+skipped.
+"""
+
+import asyncio
+import base64
+import calendar
+import time
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from perstack_stored.errors import StreamFailedError
+
+from .message import is_damaged
+from .stream import LoggedMessage
+
+_ANSWER_SECONDS = 2.0
+_BATCH_MESSAGES = 256
+_BATCH_BYTES = 4 << 20
+
+
+class Replicas:
+    """What the servers hold of a stream. One question at a time, over one connection."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._inbox = client.new_inbox()
+        self._question = 0
+        self._answer: list[Msg] = []
+        self._answered = asyncio.Event()
+
+    async def subscribe(self) -> None:
+        """Receive answers; called once, before the first question."""
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+
+    def wake(self) -> None:
+        """End a wait."""
+        self._answered.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next question; the rest of an answer ends the wait."""
+        await wait(self._answered, seconds)
+
+    async def ask(self, sequence: int) -> tuple[list[LoggedMessage], bool]:
+        """Ask any replica for the messages from a sequence on.
+
+        Returns:
+            those that follow each other, and whether it left one out.
+        """
+        self._question += 1
+        self._answer = []
+        self._answered.clear()
+        wanted = {"seq": sequence, "batch": _BATCH_MESSAGES, "max_bytes": _BATCH_BYTES}
+        try:
+            await self._client.publish(
+                f"$JS.API.DIRECT.GET.{self._name}",
+                msgspec.json.encode(wanted),
+                reply=f"{self._inbox}.{self._question}",
+            )
+        except (OSError, nats.errors.Error):
+            return [], False
+        await wait(self._answered, _ANSWER_SECONDS)
+        return _following(self._answer, sequence)
+
+    async def _on_answer(self, message: Msg) -> None:
+        if message.subject.rpartition(".")[2] != str(self._question):
+            return  # of an earlier question
+        headers = message.headers or {}
+        if "Nats-Sequence" in headers:
+            self._answer.append(message)
+        if "Nats-Sequence" not in headers or headers.get("Nats-Num-Pending") == "0":
+            self._answered.set()
+
+    async def ask_leader(self, sequence: int, *, is_last: bool) -> LoggedMessage | None:
+        """Ask the stream's leader for one message.
+
+        Args:
+            sequence: of the message.
+            is_last: the leader was asked often enough: if it does not have the message, nobody has.
+
+        Raises:
+            StreamFailedError: it does not have it either.
+        """
+        api = f"$JS.API.STREAM.MSG.GET.{self._name}"
+        try:
+            answer = await self._client.request(
+                api, msgspec.json.encode({"seq": sequence}), timeout=_ANSWER_SECONDS
+            )
+        except (OSError, nats.errors.Error):
+            return None
+        body: dict[str, Any] = msgspec.json.decode(answer.data)
+        found = body.get("message")
+        if found:
+            data = base64.b64decode(found.get("data", ""))
+            if is_damaged(data):
+                raise StreamFailedError(f"message {sequence} of the stream is damaged on its leader, too")
+            return LoggedMessage(int(found["seq"]), _milliseconds(found["time"]), data)
+        if is_last:
+            raise StreamFailedError(
+                f"no replica of the stream {self._name} has message {sequence}, which was stored:"
+                " it was lost, or discarded by age. Restore a newer backup into an empty base"
+            )
+        return None
+
+
+def _following(answer: list[Msg], expected: int) -> tuple[list[LoggedMessage], bool]:
+    """The messages of an answer that follow each other, and whether one is left out."""
+    found: list[LoggedMessage] = []
+    for message in answer:
+        headers = message.headers or {}
+        sequence = int(headers.get("Nats-Sequence", 0))
+        if sequence < expected:
+            continue
+        if sequence > expected or is_damaged(message.data):
+            return found, True
+        found.append(LoggedMessage(sequence, _milliseconds(headers["Nats-Time-Stamp"]), message.data))
+        expected += 1
+    return found, False
+
+
+async def wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most so long, and clear it."""
+    timer = asyncio.get_running_loop().call_later(seconds, event.set)
+    await event.wait()
+    timer.cancel()
+    event.clear()
+
+
+def _milliseconds(text: str) -> int:
+    """Milliseconds since 1970 of a time as the server writes it: RFC 3339, up to nanoseconds, in UTC."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    seconds = time.strptime(whole, "%Y-%m-%dT%H:%M:%S")
+    return calendar.timegm(seconds) * 1000 + int((fraction + "000")[:3])
