@@ -100,5 +100,6 @@ def test_the_sdist_builds_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Pat
         archive.extractall(tmp_path, filter="data")
     source = tmp_path / f"perstack_stored-{__version__}"
     assert build(source, tmp_path / "again", "wheel").read_bytes() == wheel.read_bytes()
-    for name in ("LICENSE", "CHANGELOG.md", "requirements.lock", "deploy/install.sh", "tests/conftest.py"):
+    locks = ("requirements.lock", "requirements-inspect.lock")
+    for name in ("LICENSE", "CHANGELOG.md", *locks, "deploy/install.sh", "tests/conftest.py"):
         assert (source / name).is_file(), name

@@ -182,16 +182,17 @@ def test_what_can_not_work_is_reported_before_anything_is_installed(
 
 
 def test_the_locks_are_of_one_mind() -> None:
-    """What is installed is what was tested; and every part that the daemon asks for is locked."""
+    """What is installed is what was tested; and each part that daemon and inspector need is locked."""
     versions = {
         name: dict(
             re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / f"requirements{name}.lock").read_text(), re.MULTILINE)
         )
-        for name in ("", "-build", "-dev")
+        for name in ("", "-build", "-inspect", "-dev")
     }
-    for name in ("", "-build"):
+    for name in ("", "-build", "-inspect"):
         assert versions[name].items() <= versions["-dev"].items(), "make the locks anew together"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["daemon"]
-    names = {re.split(r"[<>=\[; ]", item)[0].lower().replace("_", "-") for item in wanted}
-    assert names <= versions[""].keys()
+    for name, extra in (("", "daemon"), ("-inspect", "inspect")):
+        wanted = project["dependencies"] + project["optional-dependencies"][extra]
+        names = {re.split(r"[<>=\[; ]", item)[0].lower().replace("_", "-") for item in wanted}
+        assert names <= versions[name].keys()
