@@ -26,40 +26,27 @@ class StatusReporter:
         group_commit: GroupCommit,
         waiting: ReadsAwaitingIndex,
     ) -> None:
-        self._settings = parts.settings
-        self._base = parts.base
-        self._journal = parts.journal
-        self._sessions = parts.sessions
-        self._counters = parts.counters
-        self._committer = group_commit.committer
+        self._parts = parts
         self._group_commit = group_commit
         self._multipart = multipart
-        self._reads = parts.reads
         self._waiting = waiting
-        self._endpoints = parts.endpoints
-        self._keeper = parts.keeper
-        self._mirror = parts.mirror
-        self._tree_mirror = parts.tree_mirror
-        self._copying = parts.copying
-        self._retention = parts.retention
         self._index, self._tree = parts.projections
-        self._shared = {} if parts.replication is None else {"replicated": True}
         self._started = time.monotonic()
-        self._line_at = self._started, self._journal.mark.position
+        self._line_at = self._started, parts.journal.mark.position
 
     def hello(self, header: RequestHeader, access: str, *, may_delete: bool) -> dict[str, Any]:
         """The body of the answer to `hello`, wire.md section 4.5."""
-        settings = self._settings
+        parts, settings = self._parts, self._parts.settings
         most = self._group_commit.request_bytes_max
-        epoch = self._journal.epochs.at(self._journal.mark.position)
+        epoch = parts.journal.epochs.at(parts.journal.mark.position)
         hello: dict[str, Any] = {
             "server": "perstack-stored",
             "version": __version__,
             "versions": [frames.PROTOCOL_VERSION],
-            "base": self._base,
-            "store": self._journal.store.hex(),
+            "base": parts.base,
+            "store": parts.journal.store.hex(),
             **({} if epoch is None else {"epoch": epoch}),
-            **self._shared,
+            **({} if parts.replication is None else {"replicated": True}),
             "access": access,
             "mayDelete": may_delete,
             "features": list(FEATURES),
@@ -78,7 +65,7 @@ class StatusReporter:
         }
         key = frames.session_key(header)
         if key is not None:
-            hello["session"] = {"last": self._sessions.last_of(key)}
+            hello["session"] = {"last": parts.sessions.last_of(key)}
         return hello
 
     def stats(self) -> dict[str, Any]:
@@ -86,18 +73,18 @@ class StatusReporter:
 
         May be called from another thread.
         """
-        mark, loop = self._journal.mark, self._counters
-        committer, reads = self._committer, self._reads
+        parts, committer = self._parts, self._group_commit.committer
+        mark, loop, keeper, reads = parts.journal.mark, parts.counters, parts.keeper, parts.reads
         return {
             "uptimeSeconds": round(time.monotonic() - self._started, 3),
             "position": mark.position,
             "journal": {
                 "segment": mark.segment,
                 "offset": mark.offset,
-                "syncs": self._journal.syncs,
+                "syncs": parts.journal.syncs,
                 "syncSeconds": round(loop.syncs.total, 6),
                 "slowSyncs": loop.slow_syncs,
-                "packed": self._keeper.describe(),
+                "packed": keeper.describe(),
             },
             "messages": loop.messages,
             "stored": {frames.STORE_OPS[kind]: committer.stored.get(kind, 0) for kind in frames.STORE_OPS},
@@ -108,10 +95,10 @@ class StatusReporter:
                 "guardsEndedEarly": committer.guards.ended_early,
                 "pending": self._index.pending,
                 "oldestSeconds": self._oldest_deletion_seconds(),
-                "erasedRecords": self._keeper.erased_records,
-                "fault": self._keeper.erase_fault if self._index.pending else "",
+                "erasedRecords": keeper.erased_records,
+                "fault": keeper.erase_fault if self._index.pending else "",
             },
-            "retention": self._retention.describe(),
+            "retention": parts.retention.describe(),
             "refused": self.refused(),
             "held": {"requests": len(self._group_commit), "bytes": self._group_commit.bytes},
             "partsBytes": self._multipart.bytes,
@@ -122,23 +109,23 @@ class StatusReporter:
                 "answered": sum(sum(counter.outcomes.copy().values()) for counter in reads.counters),
                 "failed": reads.failed,
             },
-            "outbox": self._endpoints.answers(),
-            "connections": self._endpoints.connections(),
-            "sessions": len(self._sessions),
+            "outbox": parts.endpoints.answers(),
+            "connections": parts.endpoints.connections(),
+            "sessions": len(parts.sessions),
             "cursors": self._cursors(mark.position),
             "replication": self._group_commit.describe(),
             "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
             "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
-            "mirror": self._mirror_state(self._mirror),
-            "treeMirror": self._mirror_state(self._tree_mirror),
-            "copy": self._copying.describe(),
+            "mirror": self._mirror_state(parts.mirror),
+            "treeMirror": self._mirror_state(parts.tree_mirror),
+            "copy": parts.copying.describe(),
         }
 
     def _mirror_state(self, mirror: Mirror) -> dict[str, Any]:
         """The state of a mirror, and how far it is."""
-        mark, place = self._journal.mark, mirror.place
+        mark, place = self._parts.journal.mark, mirror.place
         # After a crash the bucket may hold bytes that were written again in the next segment.
-        lag_bytes = None if place is None else max(0, self._journal.bytes_between(place))
+        lag_bytes = None if place is None else max(0, self._parts.journal.bytes_between(place))
         return {
             **mirror.describe(),
             "position": None if place is None else place.position,
@@ -155,7 +142,7 @@ class StatusReporter:
 
     def _cursors(self, position: int) -> dict[str, Any]:
         """The count of named cursors, and the lags of those furthest back."""
-        cursors = self._sessions.cursors.all()
+        cursors = self._parts.sessions.cursors.all()
         lags = sorted(((position - cursor.position, name) for name, cursor in cursors), reverse=True)
         return {
             "count": len(cursors),
@@ -165,19 +152,21 @@ class StatusReporter:
 
     def refused(self) -> dict[str, int]:
         """Count errors by code: stores, items of batches, and reads. May be called from another thread."""
-        counts = Counter({str(code): count for code, count in self._committer.answers.refused.copy().items()})
-        return dict(counts + Counter(self._reads.refused()))
+        counts = Counter(
+            {str(code): count for code, count in self._group_commit.committer.answers.refused.copy().items()}
+        )
+        return dict(counts + Counter(self._parts.reads.refused()))
 
     def line(self) -> str:
         """Return the main counters in one line for people; rates are since the last line."""
-        now, position = time.monotonic(), self._journal.mark.position
+        now, position = time.monotonic(), self._parts.journal.mark.position
         before, from_position = self._line_at
         self._line_at = now, position
         rate = (position - from_position) / max(now - before, 1e-3)
         lags = ", ".join(f"{item.kind} {self._lag_text(item)}" for item in (self._index, self._tree))
         refused = sum(self.refused().values())
         return (
-            f"position {position}; {rate:.0f} records/s; {len(self._sessions)} sessions;"
+            f"position {position}; {rate:.0f} records/s; {len(self._parts.sessions)} sessions;"
             f" {refused} refused; behind: {lags}"
         )
 
@@ -187,17 +176,21 @@ class StatusReporter:
         return (
             "starting"
             if projection.place is None
-            else str(self._journal.mark.position - projection.place.position)
+            else str(self._parts.journal.mark.position - projection.place.position)
         )
 
     def projection(self, projection: Projection) -> dict[str, Any]:
         """Return progress and state of index or tree."""
-        mark, place = self._journal.mark, projection.place
-        lag = 0.0 if place is None else self._counters.course.lag_seconds(time.monotonic(), place.position)
+        mark, place = self._parts.journal.mark, projection.place
+        lag = (
+            0.0
+            if place is None
+            else self._parts.counters.course.lag_seconds(time.monotonic(), place.position)
+        )
         return {
             "position": None if place is None else place.position,
             "lagRecords": None if place is None else mark.position - place.position,
-            "lagBytes": None if place is None else self._journal.bytes_between(place),
+            "lagBytes": None if place is None else self._parts.journal.bytes_between(place),
             "lagSeconds": None if place is None else round(lag, 3),
             "fault": projection.fault,
             "faults": projection.faults,
