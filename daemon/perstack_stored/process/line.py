@@ -1,6 +1,7 @@
 """The line between the server and a child process: a state goes down, reports come up, each a packet.
 
 Only the newest state counts, so a full socket loses nothing that matters. The child ends with the server.
+`projection/channel.py` sends and receives packets of its own in the same way.
 """
 
 import os
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-_PACKET_BYTES_MAX = 4096
+PACKET_BYTES_MAX = 4096
 _TEXT_MAX = 400
 
 
@@ -27,6 +28,35 @@ class ChildReport(msgspec.Struct, array_like=True):
 
 State = TypeVar("State")
 Report = TypeVar("Report", bound=ChildReport)
+
+
+def send_packet(sock: socket.socket, packet: bytes) -> bool:
+    """Send a packet. Returns whether it was sent: the socket may be full, or the other end gone."""
+    try:
+        sock.send(packet)
+    except (BlockingIOError, ConnectionError):
+        return False
+    return True
+
+
+def receive_packets(sock: socket.socket) -> tuple[list[bytes], bool]:
+    """Return the packets that came to a socket that does not block, and whether the other end is gone."""
+    packets: list[bytes] = []
+    is_reset = False
+    while True:
+        try:
+            packet = sock.recv(PACKET_BYTES_MAX)
+        except BlockingIOError:
+            return packets, False
+        except ConnectionError:
+            if is_reset:
+                return packets, True
+            # It ended with states unread: the kernel reports that first, its last reports after it.
+            is_reset = True
+            continue
+        if not packet:
+            return packets, True
+        packets.append(packet)
 
 
 class ServerEnd(Generic[State, Report]):
@@ -45,30 +75,13 @@ class ServerEnd(Generic[State, Report]):
         """Send the state, once; if the socket is full, at the next call."""
         if state == self._sent:
             return
-        try:
-            self._socket.send(self._pack(state))
+        if send_packet(self._socket, self._pack(state)):
             self._sent = state
-        except (BlockingIOError, ConnectionError):
-            pass
 
     def receive(self) -> tuple[list[Report], bool]:
         """Return the reports that came, and whether the process is gone."""
-        reports: list[Report] = []
-        is_reset = False
-        while True:
-            try:
-                packet = self._socket.recv(_PACKET_BYTES_MAX)
-            except BlockingIOError:
-                return reports, False
-            except ConnectionError:
-                if is_reset:
-                    return reports, True
-                # It ended with states unread: the kernel reports that first, its last reports after it.
-                is_reset = True
-                continue
-            if not packet:
-                return reports, True
-            reports.append(msgspec.json.decode(packet, type=self._report_type))
+        packets, is_gone = receive_packets(self._socket)
+        return [msgspec.json.decode(packet, type=self._report_type) for packet in packets], is_gone
 
     def close(self) -> None:
         """Close the socket."""
@@ -89,7 +102,7 @@ class ChildEnd(Generic[State, Report]):
         """Wait for a state, at most this long; returns whether one came. Ends with the server."""
         came = False
         while self._poll.poll(0 if came else seconds * 1000):
-            packet = self._socket.recv(_PACKET_BYTES_MAX)
+            packet = self._socket.recv(PACKET_BYTES_MAX)
             if not packet:
                 os._exit(0)  # the server is gone
             self.state = self._unpack(packet)

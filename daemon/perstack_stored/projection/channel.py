@@ -11,11 +11,12 @@ import struct
 from typing import NamedTuple
 
 from perstack_stored.journal.reader import LogPosition
+from perstack_stored.process.line import PACKET_BYTES_MAX, receive_packets, send_packet
 
 _MARK = struct.Struct("<QQQ")
 _ERASED = struct.Struct("<Q")
 _REPORT = struct.Struct("<QQQQ???QQ")
-_PACKET_BYTES_MAX = 2048
+_REPORT_BYTES_MAX = 2048
 
 
 class Report(NamedTuple):
@@ -53,42 +54,24 @@ class SupervisorChannel:
         """Send the worker the log position up to which it may read; if the socket is full, later."""
         if mark == self.sent:
             return
-        try:
-            self._socket.send(_MARK.pack(*mark))
+        if send_packet(self._socket, _MARK.pack(*mark)):
             self.sent = mark
-        except (BlockingIOError, ConnectionError):
-            pass
 
     def send_erased(self, position: int) -> None:
         """Send the worker the position up to which deletions are erased; if the socket is full, later."""
         if position == self._erased:
             return
-        try:
-            self._socket.send(_ERASED.pack(position))
+        if send_packet(self._socket, _ERASED.pack(position)):
             self._erased = position
-        except (BlockingIOError, ConnectionError):
-            pass
 
     def receive(self) -> tuple[Report | None, bool]:
         """Return the newest report, if any came, and whether the worker is gone."""
-        newest = None
-        is_reset = False
-        while True:
-            try:
-                packet = self._socket.recv(_PACKET_BYTES_MAX)
-            except BlockingIOError:
-                return newest, False
-            except ConnectionError:
-                if is_reset:
-                    return newest, True
-                # It ended with positions unread: the kernel reports that first, its last reports after it.
-                is_reset = True
-                continue
-            if not packet:
-                return newest, True
-            position, segment, offset, blocked, idle, *facts = _REPORT.unpack_from(packet)
-            fault = packet[_REPORT.size :].decode(errors="replace")
-            newest = Report(LogPosition(position, segment, offset), blocked, idle, fault, *facts)
+        packets, is_gone = receive_packets(self._socket)
+        if not packets:
+            return None, is_gone
+        position, segment, offset, blocked, idle, *facts = _REPORT.unpack_from(packets[-1])
+        fault = packets[-1][_REPORT.size :].decode(errors="replace")
+        return Report(LogPosition(position, segment, offset), blocked, idle, fault, *facts), is_gone
 
     def finish(self) -> None:
         """Let the worker reach the last position, and end."""
@@ -113,7 +96,7 @@ class WorkerChannel:
     def wait(self, seconds: float) -> None:
         """Receive the newest log position; wait for one at most this long (0: don't wait)."""
         while not self.finishing and self._poll.poll(seconds * 1000):
-            packet = self._socket.recv(_PACKET_BYTES_MAX)
+            packet = self._socket.recv(PACKET_BYTES_MAX)
             if not packet:
                 self.finishing = True
                 return
@@ -125,7 +108,7 @@ class WorkerChannel:
 
     def report(self, report: Report) -> None:
         """Send a report. If the server is gone, the worker ends."""
-        fault = report.fault.encode()[: _PACKET_BYTES_MAX - _REPORT.size]
+        fault = report.fault.encode()[: _REPORT_BYTES_MAX - _REPORT.size]
         try:
             place, blocked, idle, _, *more = report
             facts = _REPORT.pack(*place, blocked, idle, *more)
