@@ -4,6 +4,9 @@ A client is a process (ipc), a key (CURVE) or an address: see `Peers.client`. Mo
 client no more of a pool.
 """
 
+from perstack_storage.protocol import ErrorCode
+from perstack_stored.errors import Refusal
+
 
 class ByteShares:
     """Counts what each client holds, in the unit of the pool.
@@ -28,6 +31,16 @@ class ByteShares:
             self._held[client] = held
         else:
             self._held.pop(client, None)
+
+    def take_place(self, client: str, places: int, busy: str) -> None:
+        """Take one of the places of a pool that empties by itself, until `add(client, -1)`.
+
+        Raises:
+            Refusal: BUSY, with the text `busy`: all places, or this client's share of them, are taken.
+        """
+        if not self.has_room(client, 1, places):
+            raise Refusal(ErrorCode.BUSY, busy)
+        self.add(client, 1)
 
     def greatest(self) -> str:
         """The client that holds most; "" if none holds anything."""

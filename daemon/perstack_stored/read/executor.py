@@ -121,9 +121,7 @@ class ReadExecutor:
         Raises:
             Refusal: BUSY.
         """
-        if not self._admitted.has_room(client, 1, reads_max):
-            raise Refusal(ErrorCode.BUSY, "too many reads wait")
-        self._admitted.add(client, 1)
+        self._admitted.take_place(client, reads_max, "too many reads wait")
 
     def dismiss(self, client: str) -> None:
         """Release a read that was admitted; the caller answers it."""

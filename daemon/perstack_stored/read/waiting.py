@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from perstack_storage.protocol import ErrorCode
-from perstack_stored.errors import Refusal
 from perstack_stored.model.portions import ByteShares
 from perstack_stored.protocol.messages import Envelope
 
@@ -68,9 +66,9 @@ class ReadsAwaitingJournal:
         Raises:
             Refusal: BUSY.
         """
-        if not self._shares.has_room(read.client, 1, AHEAD_MAX):
-            raise Refusal(ErrorCode.BUSY, "too many reads wait for what this daemon has not applied yet")
-        self._shares.add(read.client, 1)
+        self._shares.take_place(
+            read.client, AHEAD_MAX, "too many reads wait for what this daemon has not applied yet"
+        )
         heapq.heappush(self._waiting, (read.position, next(self._numbers), read))
         self._soonest = min(self._soonest, read.deadline)
 

@@ -151,9 +151,8 @@ class ReplicatedGroupCommit(GroupCommit):
         Raises:
             Refusal: BUSY.
         """
-        if not self._held_shares.has_room(read.client, 1, _HELD_READS_MAX):
-            raise Refusal(ErrorCode.BUSY, "too many reads wait for the replicated log")
-        self._held_shares.add(read.client, 1)
+        busy = "too many reads wait for the replicated log"
+        self._held_shares.take_place(read.client, _HELD_READS_MAX, busy)
         self._held.append(read)
 
     # --- commit ------------------------------------------------------------------------------------

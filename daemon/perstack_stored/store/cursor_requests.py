@@ -54,9 +54,7 @@ class CursorQueue:
         Raises:
             Refusal: BUSY.
         """
-        if not self._shares.has_room(request.client, 1, REQUESTS_MAX):
-            raise Refusal(ErrorCode.BUSY, "too many cursors wait to be set")
-        self._shares.add(request.client, 1)
+        self._shares.take_place(request.client, REQUESTS_MAX, "too many cursors wait to be set")
         self._waiting.append(request)
 
     def take(self) -> list[CursorRequest]:
