@@ -1,13 +1,20 @@
-"""What a type checker says of a program that uses the client: mypy, as strict as it can be."""
+"""What type checkers say of a program that uses the client: mypy, as strict as it can be, and pyright."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import ROOT
 
-# A line that ends with "# refused" has an error, and no other has one.
+PYRIGHT = ROOT / "client/typescript/node_modules/pyright/index.js"  # an npm package; it is locked there
+
+# A line that ends with "# refused" has an error, and no other has one but where the two differ: pyright takes
+# an empty dict for one of Any, and of a dict that was made of another one it keeps the types of the values.
 PROGRAM = """
 import json
 from collections.abc import Mapping
@@ -20,7 +27,7 @@ from perstack_storage import (
 def literals(client: Client) -> None:
     client.store_event({"type": 3})  # refused
     client.store_event({"type": "startRun"})  # refused
-    client.store_event({})  # refused
+    client.store_event({})  # mypy: refused
     client.store_event([])  # refused
     client.store_event("startRun")  # refused
     client.store_event({"type": "own", "id": "e", REST})
@@ -69,8 +76,8 @@ def from_json(client: Client, text: str, mapping: Mapping[str, Any], objects: di
     client.store_event(value)
     client.store_event(json.loads(text))
     client.store_event(mapping)
-    client.store_event({**value, "id": "another"})
-    client.store_event(value | {"id": "another"})
+    client.store_event({**value, "id": "another"})  # pyright: refused
+    client.store_event(value | {"id": "another"})  # pyright: refused
     client.store_job(value)
     client.store_checkpoint(value)
     client.store_run_setting(value)
@@ -113,20 +120,58 @@ def errors(file: Path) -> set[int]:
     return {int(number) for number in re.findall(rf"^{file.name}:(\d+): error", done.stdout, re.MULTILINE)}
 
 
-def test_wrong_values_are_refused_and_right_ones_are_not(tmp_path: Path) -> None:
-    file = tmp_path / "program.py"
-    file.write_text(PROGRAM.replace("REST", REST))
-    lines = PROGRAM.splitlines()
-    expected = {number for number, line in enumerate(lines, 1) if line.endswith("# refused")}
-    found = errors(file)
-    assert len(expected) > 15
-    assert {lines[number - 1] for number in found ^ expected} == set()
-    for number, page in enumerate(("README.md", "client/python/README.md")):
+def pyright_errors(folder: Path) -> dict[str, set[int]]:
+    """Lines with an error, by the name of the file."""
+    settings = {"extraPaths": [str(ROOT / "client/python")], "typeCheckingMode": "standard"}
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+    done = subprocess.run(
+        ["node", PYRIGHT, "--outputjson", "--pythonpath", sys.executable, "--project", folder],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode in {0, 1}, done.stdout + done.stderr
+    found: dict[str, set[int]] = {}
+    for said in json.loads(done.stdout)["generalDiagnostics"]:
+        assert said["severity"] == "error", said
+        found.setdefault(Path(said["file"]).name, set()).add(said["range"]["start"]["line"] + 1)
+    return found
+
+
+def refused(marks: tuple[str, ...]) -> set[int]:
+    """Lines of the program with one of these marks at their end."""
+    return {number for number, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith(marks)}
+
+
+def write(folder: Path) -> list[Path]:
+    """Write the program, and the first examples of two pages."""
+    files = [folder / "program.py", folder / "example0.py", folder / "example1.py"]
+    files[0].write_text(PROGRAM.replace("REST", REST))
+    for file, page in zip(files[1:], ("README.md", "client/python/README.md"), strict=True):
         example = re.search(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
         assert example is not None
-        file = tmp_path / f"example{number}.py"
         file.write_text(example[1])
-        assert errors(file) == set(), page
+    return files
+
+
+def test_wrong_values_are_refused_and_right_ones_are_not(tmp_path: Path) -> None:
+    program, *examples = write(tmp_path)
+    expected = refused(("  # refused", "  # mypy: refused"))
+    found = errors(program)
+    assert len(expected) > 15
+    assert {PROGRAM.splitlines()[number - 1] for number in found ^ expected} == set()
+    for example in examples:
+        assert errors(example) == set(), example.read_text()
+
+
+@pytest.mark.skipif(
+    not PYRIGHT.is_file() or shutil.which("node") is None, reason="needs node, and pyright of npm"
+)
+def test_pyright_refuses_wrong_values_and_passes_the_examples(tmp_path: Path) -> None:
+    write(tmp_path)
+    found = pyright_errors(tmp_path)
+    expected = refused(("  # refused", "  # pyright: refused"))
+    lines = PROGRAM.splitlines()
+    assert {lines[number - 1] for number in found.pop("program.py", set()) ^ expected} == set()
+    assert found == {}
 
 
 def test_at_run_time_the_names_are_there_and_nothing_more_is_imported() -> None:
