@@ -200,12 +200,10 @@ def encode_entry(
     sizes = list(map(len, payloads))
     if type is _OF_RECORDS:
         count = len(records)
-        table = b"".join(
-            [
-                _RECORD.pack(size, kind, flags, 0, 0)
-                for size, (kind, flags, _) in zip(sizes, records, strict=True)
-            ]
-        )
+        fields_of_records = [0] * (2 * count)
+        fields_of_records[::2] = sizes
+        fields_of_records[1::2] = [kind | flags << 8 for kind, flags, _ in records]
+        table = struct.pack(f"<{2 * count}I", *fields_of_records)
     else:
         count, table = 0, b""
     length = ENTRY_HEADER_BYTES + len(table) + sum(sizes)

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
@@ -23,6 +24,7 @@ from .plan import Group, Plan
 from .requests import Payload, StoreRequest
 
 _DELETION = int(Kind.DELETION)
+_KIND_OF = itemgetter(0)
 _new_tuple = tuple.__new__  # a named tuple in half of the time
 
 
@@ -79,8 +81,10 @@ class Committer:
         for (key, seq, records, _, _), first in zip(appends, firsts, strict=True):
             if seq:
                 self._sessions.stored(key, seq, first, len(records))
-            for kind, _, _ in records:
-                self.stored[kind] += 1
+            if len(records) == 1:
+                self.stored[records[0].kind] += 1
+            else:
+                self.stored.update(map(_KIND_OF, records))
         replies.extend([(plan.request.envelope, self.answers.to(plan, firsts)) for plan in plans])
         return replies
 
@@ -134,7 +138,7 @@ class Committer:
                 groups.append(Group(len(appends), i))
                 flags = ATOMIC if request.atomic else 0
                 appends.append(Append(key, request.seq + i if request.key else 0, records, flags))
-            records.append(Record(kind, 0, payload))
+            records.append(_new_tuple(Record, (kind, 0, payload)))
         plan = Plan(request, session, last_before, repeats, refusals, groups)
         if noting:
             self._fence(plan, appends, owners)

@@ -15,6 +15,8 @@ from perstack_stored.protocol.frames import RequestHeader
 from perstack_stored.protocol.messages import Envelope
 
 Payload = bytes | bytearray
+_LENGTH_MAX = values.SAFE_INTEGER_MAX
+_BATCH_KINDS = {op: int(kind) for op, kind in frames.STORE_KINDS.items() if kind is not Kind.DELETION}
 
 
 class StoreRequest(NamedTuple):
@@ -97,19 +99,20 @@ def _batch(header: RequestHeader, body: Payload, items_max: int) -> list[tuple[i
         raise Refusal(
             ErrorCode.TOO_LARGE, f"a batch holds at most {items_max} items (limits.batchItems)", "items"
         )
-    items = []
+    items: list[tuple[int, Payload]] = []
     start = 0
+    known = _BATCH_KINDS
     for op, length in header.items:
-        kind = frames.STORE_KINDS.get(op)
         # A sum of larger integers may have more digits than Python formats.
-        if kind is None or not 0 <= length <= values.SAFE_INTEGER_MAX:
+        if op not in known or not 0 <= length <= _LENGTH_MAX:
+            if op in deletions.OPERATIONS and 0 <= length <= _LENGTH_MAX:
+                raise Refusal(ErrorCode.BAD_REQUEST, f"{op} can't be in a batch", "items")
             raise Refusal(
                 ErrorCode.BAD_REQUEST, "items must be pairs of a store operation and a length", "items"
             )
-        if kind is Kind.DELETION:
-            raise Refusal(ErrorCode.BAD_REQUEST, f"{op} can't be in a batch", "items")
-        items.append((int(kind), body[start : start + length]))
-        start += length
+        end = start + length
+        items.append((known[op], body[start:end]))
+        start = end
     if start != len(body):
         raise Refusal(ErrorCode.BAD_REQUEST, f"the items hold {start} bytes, the body {len(body)}", "items")
     return items
