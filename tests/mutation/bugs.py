@@ -209,6 +209,18 @@ _BUGS = (
         "if True:",
     ),
     _Bug(
+        "retention takes the time of a clock that was behind for the age of what is before it",
+        "index/retention.py",
+        "execute(_BEGINNINGS).fetchall():",
+        "execute(_BEGINNINGS).fetchall()[-1:]:",
+    ),
+    _Bug(
+        "a leap of the clock makes everything old",
+        "journal/clock.py",
+        "if not self._aged_ms or now_ms - passed <= _LEAP_MS:",
+        "if True:",
+    ),
+    _Bug(
         "a segment begins without the sessions",
         "journal/segment_head.py",
         "data = sessions.snapshot()",

@@ -75,6 +75,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a replayed deletion removes files of later records": (
         "tests/unit/tree/test_deletions.py::test_a_replay_keeps_the_files_of_later_records",
     ),
+    "retention takes the time of a clock that was behind for the age of what is before it": (
+        "tests/unit/index/test_retention.py::test_a_clock_that_was_wrong_for_a_while_makes_nothing_old",
+    ),
+    "a leap of the clock makes everything old": ("tests/unit/journal/test_clock.py",),
     "retention deletes a job that went on": (
         "tests/unit/index/test_retention.py::test_a_job_that_goes_on_is_not_deleted",
     ),

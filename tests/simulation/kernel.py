@@ -63,6 +63,10 @@ class Clock:
         return self.up
 
     perf_counter = monotonic
+    CLOCK_BOOTTIME = 7
+
+    def clock_gettime(self, _clock: int) -> float:
+        return self.up
 
     def sleep(self, seconds: float) -> None:
         self.up += seconds

@@ -20,7 +20,10 @@ JOBS_MAX = 1000
 _DAY_MS = 86_400_000
 _JOBS = f"SELECT name, status, {last_position_of('known_job.name')} AS last FROM known_job ORDER BY last"  # noqa: S608
 _LAST_OF = f"SELECT {last_position_of(':job')}"
-_PLACE = "SELECT position, segment, offset FROM place WHERE position {} ? ORDER BY position {} LIMIT 1"
+_BEGINNINGS = "SELECT min(position), segment, offset FROM place GROUP BY segment ORDER BY segment"
+_PLACES = "SELECT position, segment, offset FROM place WHERE position > ? AND position < ? ORDER BY position"
+_Place = tuple[int, int, int]
+"""Position, segment, offset."""
 
 
 class Policy(NamedTuple):
@@ -141,44 +144,45 @@ class _Ages:
 
 
 class JournalTimes:
-    """Finds positions by the daemon's time, at the places that the index has of the journal."""
+    """Finds positions by the daemon's time, at the places that the index has of the journal.
+
+    The clock may have been wrong for a while. So a record is as old as the newest one up to it; times after
+    now are wrong, and say nothing. That is looked at for the beginning of each segment, and within a segment
+    for each place.
+    """
 
     def __init__(self, database: sqlite3.Connection, reader: JournalReader) -> None:
         self._database = database
         self._reader = reader
 
-    def position_at(self, time_ms: int) -> int:
+    def position_at(self, time_ms: int, now_ms: int) -> int:
         """The last position up to which all records were stored by a time.
 
         Raises:
             NotAnEntryError, DamageError, OSError: the journal can't be read there.
         """
         until = read_cursor(self._database)
-        low, high = 0, until.position + 1  # the entry at `low` is old enough, that at `high` is not
-        start: tuple[int, int] | None = None  # segment and offset of `low`
-        while high - low > 1:
-            place = self._place("<=", "DESC", (low + high) // 2)
-            if place is None or place[0] <= low:
-                place = self._place(">", "ASC", low)
-                if place is None or place[0] >= high:
-                    break
-            if self._time_at(*place[1:]) <= time_ms:
-                low, start = place[0], place[1:]
-            else:
+        low: _Place | None = None  # its entry is old enough
+        high = until.position + 1  # that of this position is not
+        for place in self._database.execute(_BEGINNINGS).fetchall():
+            if time_ms < self._time_at(place) <= now_ms:
                 high = place[0]
-        if start is None:
+                break
+            low = place
+        if low is None:
             return 0
-        last = low
-        for entry in self._reader.entries(LogPosition(low - 1, *start), until, split_large=True):
-            if entry.header.position >= high or entry.header.time_ms > time_ms:
+        for place in self._database.execute(_PLACES, (low[0], high)).fetchall():
+            if time_ms < self._time_at(place) <= now_ms:
+                high = place[0]
+                break
+            low = place
+        last = low[0] - 1
+        for entry in self._reader.entries(LogPosition(last, *low[1:]), until, split_large=True):
+            if entry.header.position >= high or time_ms < entry.header.time_ms <= now_ms:
                 break
             last = entry.header.position + entry.header.count - 1
         return last
 
-    def _place(self, comparison: str, order: str, position: int) -> tuple[int, int, int] | None:
-        row = self._database.execute(_PLACE.format(comparison, order), (position,)).fetchone()
-        return None if row is None else (int(row[0]), int(row[1]), int(row[2]))
-
-    def _time_at(self, segment: int, offset: int) -> int:
-        data = self._reader.payload(segment, offset, entry_format.ENTRY_HEADER_BYTES)
+    def _time_at(self, place: _Place) -> int:
+        data = self._reader.payload(*place[1:], entry_format.ENTRY_HEADER_BYTES)
         return entry_format.decode_header(data).time_ms

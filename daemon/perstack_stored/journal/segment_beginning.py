@@ -101,7 +101,6 @@ class SegmentBeginnings:
 
     def _write_head(self, fd: int, header: SegmentHeader, kept: bytes) -> int:
         """Write a segment's head and kept entries, synced; returns the end offset."""
-        self._sessions.guards.expire(self._clock.latest_ms)
         head, end = encode_head(header, self._sessions, self._epochs, self._clock.latest_ms, kept)
         self._files.write(fd, head, 0)
         self._files.sync_data(fd)

@@ -223,7 +223,7 @@ class Daemon:
                     keeper=keeper,
                     retention=NoRetention()
                     if copying.is_on
-                    else Retention(datadir, settings, journal.clock.now_ms),
+                    else Retention(datadir, settings, lambda: journal.clock.aged_ms(journal.clock.now_ms())),
                     copying=copying,
                     mirror=mirror,
                     replication=self._replication,

@@ -60,7 +60,11 @@ def choose(datadir: DataDir, policy: Policy, now_ms: int) -> list[Candidate]:
     with _opened(datadir) as (database, reader):
         times = JournalTimes(database, reader)
         selection = Selection(
-            database, policy, times.position_at, lambda: journal_share(datadir, reader), _rest
+            database,
+            policy,
+            lambda ms: times.position_at(ms, now_ms),
+            lambda: journal_share(datadir, reader),
+            _rest,
         )
         return selection.candidates(now_ms)
 
@@ -114,7 +118,7 @@ class Retention:
         Args:
             datadir: holds index and journal.
             settings: what is kept.
-            now_ms: the daemon's time.
+            now_ms: the time by which ages are counted.
         """
         self._datadir = datadir
         self._now_ms = now_ms

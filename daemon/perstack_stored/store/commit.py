@@ -55,7 +55,8 @@ class Committer:
         plans: list[Plan] = []
         appends: list[Append] = []
         now_ms, now = self.journal.clock.now_ms(), time.monotonic()
-        self.guards.expire(now_ms)
+        if self.guards:
+            self.guards.expire(self.journal.clock.aged_ms(now_ms))
         if self.fences.active:
             self._planned = self.journal.written.position
         for request in requests:

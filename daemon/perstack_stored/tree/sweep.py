@@ -54,7 +54,7 @@ class Sweep:
         datadir: DataDir,
         tree: TreeWriter,
         options: SweepOptions,
-        position_at: Callable[[int], int],
+        position_at: Callable[[int, int], int],
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare it.
@@ -63,7 +63,7 @@ class Sweep:
             datadir: the data directory.
             tree: writes the tree.
             options: how long jobs stay.
-            position_at: the position up to which records are older than a time in ms.
+            position_at: the position up to which records are older than a time in ms, as of a later one.
             on_change: called before the record of what is left out changes: another process may go by it.
         """
         self._files: FileSystem = datadir.files
@@ -125,9 +125,10 @@ class Sweep:
         It goes no further than `most`: files of later records may be written again after a crash.
         """
         before = self._tree.old_jobs.left_out
-        since = time.time_ns() // 1_000_000 - self._options.keep_days * _DAY_MS
+        now_ms = time.time_ns() // 1_000_000
+        since = now_ms - self._options.keep_days * _DAY_MS
         try:
-            until = self._position_at(since)
+            until = self._position_at(since, now_ms)
         except (DamageError, NotAnEntryError) as error:
             _log.error("tree_sweep_failed", reason=str(error))  # who reads there hears of it as well
             return

@@ -27,9 +27,9 @@ class Clock:
         return self.ms
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Base:
-    return Base(tmp_path / "base")
+@pytest.fixture(params=[1 << 16, 1 << 24], ids=["small-segments", "one-segment"])
+def base(tmp_path: Path, request: pytest.FixtureRequest) -> Base:
+    return Base(tmp_path / "base", segment_bytes=request.param)
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ def fill(base: Base, clock: Clock, *jobs: tuple[str, str]) -> None:
 
 def chosen(base: Base, clock: Clock, limit: int = 1000, **policy: int) -> list[tuple[str, str]]:
     times = JournalTimes(base.database, base.reader)
-    selection = Selection(base.database, Policy(**policy), times.position_at, lambda: 1.0)
+    selection = Selection(
+        base.database, Policy(**policy), lambda ms: times.position_at(ms, clock.ms), lambda: 1.0
+    )
     return [(one.job, one.why) for one in selection.candidates(clock.ms, limit)]
 
 
@@ -113,7 +115,9 @@ def test_a_job_that_goes_on_is_not_deleted(base: Base, clock: Clock) -> None:
     """What was chosen is looked at again."""
     fill(base, clock, *JOBS)
     times = JournalTimes(base.database, base.reader)
-    selection = Selection(base.database, Policy(days=1), times.position_at, lambda: 1.0)
+    selection = Selection(
+        base.database, Policy(days=1), lambda ms: times.position_at(ms, clock.ms), lambda: 1.0
+    )
     found: list[Candidate] = selection.candidates(clock.ms)
     assert [one.job for one in selection.unchanged(found)] == [one.job for one in found]
     base.store((Kind.CHECKPOINT, checkpoint(jobId="a")))
@@ -124,7 +128,26 @@ def test_a_position_is_found_by_its_time(base: Base, clock: Clock) -> None:
     """Never one that is newer."""
     fill(base, clock, *JOBS)
     times = JournalTimes(base.database, base.reader)
-    assert times.position_at(START_MS - 1) == 0
+    assert times.position_at(START_MS - 1, clock.ms) == 0
     for days in range(6):
-        upto = times.position_at(START_MS + days * DAY_MS)
+        upto = times.position_at(START_MS + days * DAY_MS, clock.ms)
         assert upto == min(2 * days + 2, 10)
+
+
+def test_a_clock_that_was_wrong_for_a_while_makes_nothing_old(base: Base, clock: Clock) -> None:
+    """Records before and after it are as old as they are, also those with a time of 1970 or 2040."""
+    fill(base, clock, ("a", "completed"), ("b", "completed"))
+    right = clock.ms
+    clock.ms = START_MS + 5000 * DAY_MS
+    fill(base, clock, ("ahead", "completed"))
+    clock.ms = right
+    fill(base, clock, ("c", "completed"))
+    right = clock.ms
+    clock.ms = 0
+    fill(base, clock, *((f"behind-{n}", "completed") for n in range(4)))
+    clock.ms = right
+    assert chosen(base, clock, days=3) == [("a", "age")]
+    clock.ms += DAY_MS
+    assert chosen(base, clock, days=3) == [("a", "age"), ("b", "age"), ("ahead", "age")]
+    clock.ms += DAY_MS
+    assert [name for name, _ in chosen(base, clock, days=3)][3:] == ["c", *(f"behind-{n}" for n in range(4))]
