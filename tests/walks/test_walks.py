@@ -182,5 +182,7 @@ def test_a_walk_that_says_something_else_fails(tmp_path: Path) -> None:
         assert _type(terminal, Typed(MAIN, "seq 3", ["1", "2"]), kept)
         assert not _type(terminal, Typed(MAIN, "echo 17", ["{NUMBER}"]), kept)
         assert _type(terminal, Typed(MAIN, "echo 18", ["{NUMBER}"]), kept)
-        assert not _type(terminal, Typed(MAIN, "sleep 600", stays=True), kept)
+        # ^C before the shell has started the command would be lost.
+        waits = Typed(MAIN, "sh -c 'echo waits; exec sleep 600'", ["waits"], stays=True)
+        assert not _type(terminal, waits, kept)
         assert not _type(terminal, Typed(MAIN, INTERRUPT, [], 130), kept)
