@@ -24,7 +24,6 @@ class RateLimiter:
 
     def __init__(self, records_per_second: int, bytes_per_second: int) -> None:
         self._buckets: dict[str, _Bucket] = {}
-        self.limited = 0
         self.apply_settings(records_per_second, bytes_per_second)
 
     def apply_settings(self, records_per_second: int, bytes_per_second: int) -> None:
@@ -55,7 +54,6 @@ class RateLimiter:
             _wait(bucket.bytes, min(size, self._bytes), self._bytes),
         )
         if wait > 0:
-            self.limited += 1
             raise Refusal(
                 ErrorCode.BUSY,
                 "this client stores faster than the daemon's settings let it",

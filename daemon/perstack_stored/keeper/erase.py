@@ -8,14 +8,14 @@ import contextlib
 import math
 from typing import NamedTuple
 
-from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
+from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.journal import erasing, packing
 from perstack_stored.journal.packing import Logical, OnBytes
 from perstack_stored.journal.segment_file import OpenSegment, PackedSegment, open_segment
 from perstack_stored.journal.segment_names import segment_name
 from perstack_stored.model.erasures import Erasures
 
-from .pack import PART, Pace
+from .pack import PART, Pace, new_file
 
 SMALL_BYTES = 64 << 10
 """Bytes of a segment that is not worth packing."""
@@ -60,10 +60,7 @@ def erase_segment(
         if not blanks and (file.is_packed or not source.has_left_overs()):
             return Erased(0, is_new=False)
         header = erasing.new_header(source.header, blanks)
-        with contextlib.suppress(FileNotFoundError):
-            files.unlink(part, dir_fd=dir_fd)  # of a process that was killed
-        fd = files.create(part, FILE_MODE, dir_fd=dir_fd)
-        try:
+        with new_file(files, part, dir_fd) as fd:
             if isinstance(file, PackedSegment):
                 logical = Logical(header, source.end, erasing.block_bytes_of(file))
                 erasing.write_packed(files, fd, source, logical, blanks, pace.compared)
@@ -74,12 +71,6 @@ def erase_segment(
                 erasing.write_plain(files, fd, source, header, blanks, pace.compared)
             files.sync_data(fd)
             erasing.compare(files, fd, source, header, blanks, pace.compared)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                files.unlink(part, dir_fd=dir_fd)
-            raise
-        finally:
-            files.close(fd)
         files.rename(part, name, source_dir=dir_fd, target_dir=dir_fd)
         files.sync(dir_fd)
     return Erased(len(blanks), is_new=True)

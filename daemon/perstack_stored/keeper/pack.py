@@ -5,6 +5,7 @@ other copy.
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from perstack_stored.datadir.filesystem import FILE_MODE, FileSystem
@@ -64,21 +65,12 @@ def pack_segment(
     part = name + PART
     source = open_segment(files, name, dir_fd=dir_fd)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            files.unlink(part, dir_fd=dir_fd)  # of a process that was killed
-        fd = files.create(part, FILE_MODE, dir_fd=dir_fd)
-        try:
+        with new_file(files, part, dir_fd) as fd:
             end = packing.end_to_pack(source, number, end)
             block_bytes = packing.choose_block_bytes(source, end)
             size = packing.pack_into(files, fd, source, end, block_bytes, pace.read)
             files.sync_data(fd)
             packing.compare(files, fd, source, end, pace.compared)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                files.unlink(part, dir_fd=dir_fd)
-            raise
-        finally:
-            files.close(fd)
         if options.exchange and _is_spare_wanted(files, dir_fd, source, options.spare_bytes):
             _exchange(files, dir_fd, part, name)
         else:
@@ -87,6 +79,25 @@ def pack_segment(
     finally:
         source.close()
     return Packed(number, end, size)
+
+
+@contextlib.contextmanager
+def new_file(files: FileSystem, part: str, dir_fd: int) -> Iterator[int]:
+    """Make a file under a temporary name, yield its descriptor; if writing it fails, the file is removed.
+
+    The caller syncs it before the end, and gives it its name afterwards.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        files.unlink(part, dir_fd=dir_fd)  # of a process that was killed
+    fd = files.create(part, FILE_MODE, dir_fd=dir_fd)
+    try:
+        yield fd
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.unlink(part, dir_fd=dir_fd)
+        raise
+    finally:
+        files.close(fd)
 
 
 def _is_spare_wanted(files: FileSystem, dir_fd: int, source: OpenSegment, spare_bytes: int) -> bool:

@@ -239,15 +239,6 @@ def owner_of(value: Value) -> tuple[str, str]:
     return (value.id, "") if isinstance(value, Job) else (value.jobId, value.runId)
 
 
-def updated_at_as_sent(setting: bytes | memoryview) -> str:
-    """The text of the number in a stored setting's `updatedAt`."""
-    try:
-        found = _SENT.decode(setting)
-    except (msgspec.DecodeError, RecursionError):  # see decode
-        found = _SENT.decode(with_stand_in(pruned(setting, _PRUNED_LEVELS), STAND_IN))
-    return bytes(found.updatedAt).decode()
-
-
 def raw_updated_at(setting: bytes) -> tuple[bytearray, msgspec.Raw]:
     """A copy of a stored setting, and the view of its `updatedAt` in the copy.
 

@@ -3,7 +3,6 @@
 An engine orders messages, and keeps each on a majority of its machines, synced, before it says so.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 
@@ -73,7 +72,3 @@ class Stream(Protocol):
 
     def stop(self) -> None:
         """End it; what is not in the log yet may still get there."""
-
-
-OpenStream = Callable[[int, Callable[[], None]], Stream]
-"""Opens the log after a sequence; the second argument is called from a thread when there is news."""

@@ -87,14 +87,7 @@ class Remover:
             self._unlink_all(with_job, lambda name: name == JOB_NAME and (*folder, name) not in kept)
             of_job = (*folder, "checkpoints")
             self._empty(with_job, "checkpoints", lambda n: is_checkpoint(n) and (*of_job, n) not in kept)
-            runs = self._open_in(with_job, "runs")
-            if runs is not None:
-                try:
-                    for run in self._files.list_dir(runs):
-                        self._empty(runs, run, _of_run((*folder, "runs", run), kept))
-                finally:
-                    self._files.close(runs)
-                self._files.remove_dir("runs", dir_fd=with_job)
+            self._empty_runs(with_job, None, (*folder, "runs"), kept)
         finally:
             self._files.close(with_job)
         self._drop((*TOP, job))
@@ -114,13 +107,7 @@ class Remover:
         try:
             if of_checkpoints:
                 self._empty(with_job, "checkpoints", of_checkpoints.__contains__)
-            runs = self._open_in(with_job, "runs")
-            if runs is not None:
-                try:
-                    self._empty(runs, run, _of_run((*folder, "runs", run), kept))
-                finally:
-                    self._files.close(runs)
-                self._files.remove_dir("runs", dir_fd=with_job)
+            self._empty_runs(with_job, run, (*folder, "runs"), kept)
         finally:
             self._files.close(with_job)
         self._drop((*TOP, job))
@@ -140,6 +127,18 @@ class Remover:
                 self.removed += 1
         finally:
             self._files.close(fd)
+
+    def _empty_runs(self, with_job: int, only: str | None, folder: Path, kept: Container[Path]) -> None:
+        """Remove the files of a run, or of all runs of a job, and the folders that are empty then."""
+        runs = self._open_in(with_job, "runs")
+        if runs is None:
+            return
+        try:
+            for run in self._files.list_dir(runs) if only is None else (only,):
+                self._empty(runs, run, _of_run((*folder, run), kept))
+        finally:
+            self._files.close(runs)
+        self._files.remove_dir("runs", dir_fd=with_job)
 
     def _empty(self, parent: int, name: str, is_ours: Callable[[str], bool]) -> None:
         """Remove our files of a folder, and the folder if it is empty then."""

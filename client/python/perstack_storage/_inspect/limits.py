@@ -33,7 +33,6 @@ CATCH_UP_READS_MAX = 8
 """Streams that read older records at a time; more wait for their turn."""
 HEARTBEAT_S = 10.0
 """A stream that has nothing to send tells its position this often."""
-DAEMON_TIMEOUT_S = 10.0
 DAEMON_RETRY_S = 0.5
 WAIT_MS = 2000
 """How long the daemon holds a read that waits for new records: its end is noticed after that."""

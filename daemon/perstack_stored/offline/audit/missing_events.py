@@ -66,10 +66,6 @@ class _Step:
             self.sizes[event.type] += event.size
             self.sized[event.type] += 1
 
-    @property
-    def has_state(self) -> bool:
-        return bool(self.types.keys() - _STREAMING)
-
 
 def signs(events: list[Seen]) -> Iterator[Sign]:
     """The signs in one run, by step."""

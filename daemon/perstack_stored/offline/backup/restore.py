@@ -43,7 +43,6 @@ class Restored(NamedTuple):
     base: str
     position: int
     store: str
-    from_store: str
 
 
 class _Cut(NamedTuple):
@@ -96,7 +95,7 @@ def restore(
             files.sync(part_dir)
             files.rename(PART_NAME, STORED_NAME, source_dir=base_dir, target_dir=base_dir)
             files.sync(base_dir)
-    return Restored(path, last, store.hex(), manifest.store)
+    return Restored(path, last, store.hex())
 
 
 def what_it_holds(folder: Folder, to_position: int | None) -> tuple[Manifest, int]:
