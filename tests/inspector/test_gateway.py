@@ -167,6 +167,7 @@ def test_a_job_is_shown_as_it_was(inspector: Inspector, client: Client) -> None:
         ("/api/records?run=r", 400, "BAD_REQUEST", "job"),
         ("/api/stream?run=r", 400, "BAD_REQUEST", "job"),
         ("/api/stream?after=-1", 400, "BAD_REQUEST", "after"),
+        ("/api/stream?form=jobs&job=j", 400, "BAD_REQUEST", "form"),
         ("/api/records?after=999999999", 410, "POSITION_GONE", "after"),
     ],
 )
@@ -253,6 +254,7 @@ def test_the_page_about_it_has_the_bounds_of_the_code() -> None:
         f"| requests at a time | {limits.REQUESTS_MAX}; more wait |",
         f"| an answer | {limits.ANSWER_BYTES_MAX >> 20} MiB, else `TOO_LARGE` |",
         f"| records kept for all streams | {limits.KEPT_RECORDS_MAX:,}, {limits.KEPT_BYTES_MAX >> 20} MiB |",
+        f"| read for lists of jobs | {limits.CHANGES_RECORDS / limits.MERGE_S:,.0f} records a second |",
     ):
         assert row in page
 

@@ -166,6 +166,22 @@ def test_a_list_holds_what_is_looked_for_as_that_changes(page: Page, daemon: Run
     expect(page.locator(".empty")).to_have_text("No job fits.")
 
 
+def test_a_list_is_read_again_where_any_job_may_have_changed(page: Page, daemon: RunningDaemon) -> None:
+    """As where more is stored than a stream of jobs names: what ended goes, what began comes."""
+    now = time.time_ns() // 1_000_000
+    calls = runs.completed("job-any-old", now)
+    store(daemon.endpoint, calls[:-1])
+    asked: list[Route] = []
+    page.route("**/api/stream*", lambda route: asked.append(route) if not asked else None)
+    with page.expect_request("**/api/stream*"):
+        at(page, "/?q=job-any&status=running")
+    expect(page.locator("a.job .code")).to_have_text(["job-any-old"])
+    store(daemon.endpoint, [*calls[-1:], *runs.completed("job-any-new", now + 1)[:-1]])
+    body = 'id: 1\nevent: jobs\ndata: {"jobs":null}\n\n'
+    asked[0].fulfill(content_type="text/event-stream", body=body)
+    expect(page.locator("a.job .code")).to_have_text(["job-any-new"])
+
+
 def test_a_stream_that_is_silent_begins_again(page: Page, daemon: RunningDaemon) -> None:
     """A connection that is dead without an end, as of a proxy."""
     page.clock.install()

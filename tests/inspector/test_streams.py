@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
+from perstack_storage._inspect import limits
+from perstack_storage._inspect.changes import KeptChanges
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Event, Inspector, running_inspector, stream
 from tests.helpers.raw_client import event
@@ -81,6 +83,71 @@ def test_a_stream_gets_what_it_asks_for(daemon: RunningDaemon, inspector: Inspec
         heads = records_until(events, last)
     assert {head["type"] for head in heads} == {"callTools", "completeRun"}
     assert all("value" not in head and head["jobId"] == "job-b" for head in heads)
+
+
+def test_merged_records_are_the_same_ones(daemon: RunningDaemon, inspector: Inspector) -> None:
+    """Older ones, then those that come; also on a connection that begins between two of a message."""
+    last = store_run(daemon.endpoint, "b", "job-b")
+    found: list[Any] = []
+    with stream(inspector, "?form=merged", last=100) as events:
+        for number in range(2):
+            for one in events:
+                if one.kind == "records":
+                    found += one.data
+                    assert one.id == one.data[-1]["position"]
+                    if one.id == last:
+                        break
+            if not number:
+                last = store_run(daemon.endpoint, "a", "job-a")
+    with stream(inspector, "?after=100") as events:
+        assert found == records_until(events, last)
+    assert [record["position"] for record in found] == list(range(101, last + 1))
+
+
+def jobs_until(events: Iterator[Event], position: int) -> set[str | None]:
+    """The jobs that a stream names up to a position; None where it says that any may have changed."""
+    found: set[str | None] = set()
+    for one in events:
+        if one.kind == "jobs":
+            found |= {None} if one.data["jobs"] is None else set(one.data["jobs"])
+        if one.id is not None and one.id >= position:
+            break
+    return found
+
+
+def test_a_stream_names_the_jobs_that_change(daemon: RunningDaemon, inspector: Inspector) -> None:
+    """From the position of a list on. Where it does not know them, it says that any may have changed."""
+    first = store_run(daemon.endpoint, "a", "job-0")
+    last = store_run(daemon.endpoint, "c", "job-1")
+    with stream(inspector, f"?form=jobs&after={first}") as events:
+        assert jobs_until(events, last) == {"job-1"}
+        with Client(daemon.endpoint) as client:
+            assert jobs_until(events, client.store_event(event(jobId="job-2"))) == {"job-2"}
+            last = client.delete_job("job-0")
+            assert jobs_until(events, last) == {"job-0"}
+        with stream(inspector, f"?form=jobs&after={first}") as others:
+            assert jobs_until(others, last) == {"job-0", "job-1", "job-2"}
+        with stream(inspector, "?form=jobs", last=first - 1) as others:
+            assert jobs_until(others, last) == {None}
+
+
+def test_what_changed_is_kept_up_to_a_bound() -> None:
+    kept = KeptChanges(10)
+    kept.add(frozenset({"a"}), 20)
+    kept.add(frozenset({"b"}), 30)
+    assert _since(kept, 9, 10, 20, 30) == [None, ["a", "b"], ["b"], []]
+    kept.add(frozenset(map(str, range(limits.CHANGED_JOBS_MAX + 1))), 40)
+    assert _since(kept, 10, 40) == [None, []]
+    for number in range(limits.KEPT_RECORDS_MAX):
+        kept.add(frozenset({"c"}), 41 + number)
+    assert kept.floor == kept.head - limits.KEPT_RECORDS_MAX // 2
+    assert _since(kept, kept.floor - 1, kept.floor) == [None, ["c"]]
+    kept.skip(100_000)
+    assert _since(kept, 99_999, 100_000) == [None, []]
+
+
+def _since(kept: KeptChanges, *positions: int) -> list[list[str] | None]:
+    return [None if jobs is None else sorted(jobs) for jobs in map(kept.since, positions)]
 
 
 def test_new_records_come_by_themselves(daemon: RunningDaemon, inspector: Inspector) -> None:

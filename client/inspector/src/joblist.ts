@@ -6,6 +6,7 @@ import { stream } from "./stream"
 
 const FIRST = 100
 const PAGE = 500
+const MOST = 1000
 const REFRESH_MS = 250
 const RETRY_MS = 1000
 const OTHERS_MAX = 20
@@ -30,6 +31,7 @@ export class JobList {
   private readTrouble = ""
   private streamTrouble = ""
   private changed = new Set<string>()
+  private anyChanged = false
   private timer = 0
   private stop: (() => void) | null = null
   private readonly ending = new AbortController()
@@ -44,8 +46,8 @@ export class JobList {
   async start(): Promise<void> {
     const position = await this.read(FIRST)
     if (position === null || this.ending.signal.aborted) return
-    this.stop = stream({ form: "heads" }, position, {
-      record: data => this.mark((JSON.parse(data) as { jobId: string }).jobId),
+    this.stop = stream({ form: "jobs" }, position, {
+      came: data => this.mark((JSON.parse(data) as { jobs: string[] | null }).jobs),
       trouble: message => this.say(message),
       ok: () => this.say(""),
       gone: () => this.say("The store was replaced. Load the page again."),
@@ -84,13 +86,16 @@ export class JobList {
     this.draw()
   }
 
-  private mark(id: string): void {
-    this.changed.add(id)
+  /** Jobs have changed; where they are null any may have. */
+  private mark(ids: string[] | null): void {
+    if (ids) for (const id of ids) this.changed.add(id)
+    else this.anyChanged = true
     this.timer ||= window.setTimeout(() => void this.refresh(), 20)
   }
 
   /** Read the newest again, and those that have changed: a few times a second at most. */
   private async refresh(): Promise<void> {
+    if (this.anyChanged) await this.readAllAgain()
     const changed = [...this.changed]
     this.changed.clear()
     const page = await this.answer(() => this.query({ limit: FIRST }))
@@ -103,9 +108,28 @@ export class JobList {
     }
     this.draw()
     this.timer = 0
-    if (this.changed.size && !this.ending.signal.aborted) {
+    if ((this.changed.size || this.anyChanged) && !this.ending.signal.aborted) {
       this.timer = window.setTimeout(() => void this.refresh(), REFRESH_MS)
     }
+  }
+
+  /** Read all of the list again, page by page, as slowly; those that are no longer in it one by one. */
+  private async readAllAgain(): Promise<void> {
+    this.anyChanged = false
+    const left = new Set(this.jobs.keys())
+    const last = this.order[this.order.length - 1]
+    let cursor: string | null = null
+    do {
+      const page: Page<Summary> | null = await this.answer(() => this.query({ limit: left.size > FIRST ? MOST : FIRST, after: cursor }))
+      if (!page) return
+      this.take(page.items.filter(job => this.complete || this.jobs.has(job.jobId) || (last && job.startedAt > last.startedAt)), page.position ?? 0)
+      for (const { jobId } of page.items) left.delete(jobId)
+      const lowest = page.items[page.items.length - 1]
+      cursor = last && lowest && lowest.startedAt < last.startedAt ? null : page.next
+      this.draw()
+      if (left.size && cursor !== null) await new Promise(resolve => setTimeout(resolve, REFRESH_MS))
+    } while (left.size && cursor !== null && !this.ending.signal.aborted)
+    for (const id of left) this.changed.add(id)
   }
 
   /** Read one job again, which may be in the list now, or no longer. */

@@ -134,9 +134,9 @@ class Loader {
       this.trouble = trouble
       this.changed(true)
     }
-    this.stop = stream({ job: this.job.id }, after, {
-      record: data => {
-        this.take(JSON.parse(data) as Record)
+    this.stop = stream({ job: this.job.id, form: "merged" }, after, {
+      came: data => {
+        for (const record of JSON.parse(data) as Record[]) this.take(record)
         this.changed()
       },
       trouble: say,

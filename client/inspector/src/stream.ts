@@ -8,7 +8,8 @@ const RETRY_MS = 1000
 const SILENCE_MS = 35_000
 
 export type StreamHandlers = {
-  record: (data: string) => void
+  /** A message of the stream: merged records, or jobs that changed. */
+  came: (data: string) => void
   /** All there was has come. */
   at?: (position: number) => void
   trouble: (message: string) => void
@@ -49,11 +50,13 @@ export function stream(query: { [name: string]: string | number | null }, after:
     source = new EventSource(api(["stream"], { ...query, after: last }))
     watch()
     source.addEventListener("error", again) // the browser itself gives up where the answer is no stream
-    source.addEventListener("record", event => {
-      const data = came(event)
-      on.ok()
-      on.record(data)
-    })
+    for (const name of ["records", "jobs"]) {
+      source.addEventListener(name, event => {
+        const data = came(event)
+        on.ok()
+        on.came(data)
+      })
+    }
     source.addEventListener("at", event => {
       const data = came(event)
       on.ok()

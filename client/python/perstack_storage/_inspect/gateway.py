@@ -17,12 +17,12 @@ from perstack_storage._inspect import limits
 from perstack_storage._inspect.answers import error_answer, json_answer, tagged
 from perstack_storage._inspect.errors import GatewayError, of_storage
 from perstack_storage._inspect.guard import Guard
-from perstack_storage._inspect.live import Hub
 from perstack_storage._inspect.openapi import document
 from perstack_storage._inspect.page import NOT_BUILT, built_page
 from perstack_storage._inspect.parameters import checked
 from perstack_storage._inspect.routes import ROUTES, Asked, Route
 from perstack_storage._inspect.source import Source
+from perstack_storage._inspect.streams import Streams
 
 _CODES = {404: ("NOT_FOUND", "there is no such path"), 405: ("METHOD_NOT_ALLOWED", "only GET and HEAD")}
 
@@ -33,7 +33,7 @@ class Gateway:
     def __init__(self, client: AsyncClient, token: str, port: int, names: Iterable[str] = ()) -> None:
         self._client = client
         self._source = Source(client)
-        self._hub = Hub(self._source)
+        self._streams = Streams(self._source)
         self._room = asyncio.Semaphore(limits.REQUESTS_MAX)
         self._description = dumps(document())
         mounted = [Mounted(route.path, self._endpoint(route), methods=["GET"]) for route in ROUTES]
@@ -55,18 +55,18 @@ class Gateway:
 
     def close(self) -> None:
         """End the streams, so that a stop need not wait for those who listen."""
-        self._hub.close()
+        self._streams.close()
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
-        self._hub.close()
+        self._streams.close()
         await self._client.close()
 
     def _endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             given = [*request.path_params.items(), *request.query_params.multi_items()]
-            asked = Asked(self._source, self._hub, request, checked(route.parameters, given))
+            asked = Asked(self._source, self._streams, request, checked(route.parameters, given))
             if route.shape == "Stream":
                 return await route.answer(asked)
             async with self._room:

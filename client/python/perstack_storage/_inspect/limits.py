@@ -29,6 +29,16 @@ FILE_CHECKPOINT_BYTES_MAX = 4 << 20
 """A larger checkpoint stands in the file of a job without its messages."""
 KEPT_RECORDS_MAX, KEPT_BYTES_MAX = 20_000, 16 << 20
 """The newest records that are kept for all streams together."""
+MERGE_S = 0.1
+"""A stream of merged records, or of jobs, has a message this often at most."""
+CHANGES_RECORDS = 1000
+"""Records that are read every `MERGE_S` at most, to see which jobs change."""
+CHANGES_BEHIND_MAX = 5000
+"""If more are left then, they are passed over: any job may have changed."""
+CHANGES_SKIP_S = 1.0
+"""The pause after that."""
+CHANGED_JOBS_MAX = 1000
+"""Jobs that a message names; of more it says that any may have changed."""
 CATCH_UP_READS_MAX = 8
 """Streams that read older records at a time; more wait for their turn."""
 HEARTBEAT_S = 10.0

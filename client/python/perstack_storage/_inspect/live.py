@@ -1,38 +1,20 @@
-"""Streams of records. One read follows the store for all; a stream that lags reads older records itself."""
+"""Streams of records. What follows the store keeps the newest; a stream that lags reads older ones itself."""
 
 import asyncio
-import contextlib
 from bisect import bisect_right
-from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-from perstack_storage._core.answers import records_of
-from perstack_storage._core.errors import PositionGone, StorageError
+from perstack_storage._core.errors import StorageError
 from perstack_storage._core.jsonio import dumps, loads
 from perstack_storage._inspect import limits, slim
-from perstack_storage._inspect.errors import GatewayError, of_storage
-from perstack_storage._inspect.parameters import POSITION_MAX
+from perstack_storage._inspect.errors import of_storage
+from perstack_storage._inspect.following import Filter, Following
 from perstack_storage._inspect.source import Source, Wanted
 
 _WRITE_RECORDS, _WRITE_BYTES = 200, 128 << 10
 """Of one write to a stream, which holds it until its reader has taken it; one record may be larger."""
-
-
-class Filter(NamedTuple):
-    """What a stream gets: all records, those of a job or a run, events of some types; `heads`: no values."""
-
-    job: str | None = None
-    run: str | None = None
-    types: frozenset[str] | None = None
-    heads: bool = False
-
-    def takes(self, item: "Item") -> bool:
-        """Whether the stream gets this record."""
-        if self.job is not None and item.job != self.job:
-            return False
-        if self.run is not None and item.run != self.run:
-            return False
-        return self.types is None or item.type in self.types
+_MERGED_RECORDS, _MERGED_BYTES = 5000, 1 << 20
+"""The same of a message with several records."""
 
 
 class Item(NamedTuple):
@@ -44,6 +26,14 @@ class Item(NamedTuple):
     type: str | None
     data: bytes
     head: bytes
+
+    def is_wanted(self, wanted: Filter) -> bool:
+        """Whether a stream gets this record."""
+        if wanted.job is not None and self.job != wanted.job:
+            return False
+        if wanted.run is not None and self.run != wanted.run:
+            return False
+        return wanted.types is None or self.type in wanted.types
 
     def message(self, *, heads: bool) -> bytes:
         """The record as a server-sent event."""
@@ -61,14 +51,14 @@ def _of_slim(data: bytes) -> Item:
 
 def _item(record: Any, data: bytes) -> Item:
     op, value, position = record["op"], record["value"], record["position"]
-    job = value.get("id" if op == "storeJob" else "jobId", "")
+    job = slim.job_of(record)
     run = value.get("runId")
     event_type = value["type"] if op == "storeEvent" else None
     head = {"position": position, "time": record["time"], "op": op, "jobId": job, "runId": run}
     return Item(position, job, run, event_type, data, dumps({**head, "type": event_type}))
 
 
-class _Kept:
+class KeptRecords:
     """The newest records, up to a count and a number of bytes: all that are after `floor`."""
 
     def __init__(self, floor: int) -> None:
@@ -98,160 +88,51 @@ class _Kept:
         return items, items[-1].position if first + limit < len(self._items) else max(position, self.head)
 
 
-class Hub:
-    """Follows the store while there are streams."""
+class Hub(Following[KeptRecords]):
+    """Follows the records while there are streams of them."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
-        self._kept: _Kept | None = None
-        self._follower: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
+        super().__init__(source)
         self._catching_up = asyncio.Semaphore(limits.CATCH_UP_READS_MAX)
-        self._trouble: GatewayError | None = None
-        self.streams = 0
 
-    def close(self) -> None:
-        """End the following and all streams."""
-        if self._follower is not None:
-            self._follower.cancel()
-        self._kept = None
-        self._trouble = GatewayError("STOPPING", "the inspector stops")
-        self._wake()
+    def _begin(self, end: int, _: int | None) -> KeptRecords:
+        return KeptRecords(end)
 
-    async def stream(self, after: int | None, wanted: Filter) -> AsyncIterator[bytes]:
-        """Server-sent events of the records after a position, without end; from now on where it is None."""
-        self.streams += 1
-        try:
-            if self._follower is None or self._follower.done():
-                self._trouble, self._kept = None, None
-                self._follower = asyncio.create_task(self._follow())
-            yield b"retry: 500\n\n"
-            async for message in self._messages(after, wanted):
-                yield message
-        finally:
-            self.streams -= 1
-            if not self.streams and self._follower is not None:
-                self._follower.cancel()
-                self._follower = self._kept = None
-
-    async def _messages(self, after: int | None, wanted: Filter) -> AsyncIterator[bytes]:
-        position, told = after, -1
-        while True:
-            changed, trouble, kept = self._changed, self._trouble, self._kept
-            if kept is not None and position is None:
-                position = kept.head  # "from now on" begins now, whatever trouble there is
-            if trouble is not None:
-                yield _trouble(trouble)
-                told = -1  # the next position says that it is over
-                if trouble.code in {"POSITION_GONE", "STOPPING"}:
-                    return
-            elif kept is not None and position is not None:
-                if position > kept.head and position > await self._end():
-                    yield _trouble(GatewayError("POSITION_GONE", "the store lacks this position", "after"))
-                    return
-                messages, position = await self._next(kept, position, wanted)
-                if messages:
-                    yield messages
-                    del messages
-                if position < kept.head:
-                    await asyncio.sleep(0)  # others have their turn; the end of this connection is noticed
-                    continue
-                if told < 0:  # who listens knows now that it has all there is
-                    told = position
-                    yield _at(position)
-            if changed.is_set() or await self._wait(changed):
-                continue
-            if position is not None:  # again and again: who listens sees that the connection lives
-                told = position
-                yield _at(position)
-            else:
-                yield b": still here\n\n"
-
-    async def _next(self, kept: _Kept, position: int, wanted: Filter) -> tuple[bytes, int]:
-        """What is written next after a position, and the position to go on from."""
-        if position >= kept.floor:
-            return _written(*kept.after(position, _WRITE_RECORDS), wanted)
-        try:
-            async with self._catching_up:
-                found = await self._source.records(position, _WRITE_RECORDS, Wanted(wanted.job, wanted.run))
-                return _written(list(map(_of_slim, found.items)), found.next, wanted)
-        except StorageError as error:
-            self._report(of_storage(error))
-            return b"", position
-
-    async def _end(self) -> int:
-        """The newest position of the store, which what is kept may not have reached yet."""
-        try:
-            return (await self._source.read("hello", {})).position or 0
-        except StorageError as error:
-            self._report(of_storage(error))
-            return POSITION_MAX
-
-    async def _wait(self, changed: asyncio.Event) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), limits.HEARTBEAT_S)
-        return changed.is_set()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    def _report(self, trouble: GatewayError | None) -> None:
-        before, self._trouble = self._trouble, trouble
-        if (before and before.code) != (trouble and trouble.code):
-            self._wake()
-
-    async def _follow(self) -> None:
-        store: str | None = None
-        while True:
-            try:
-                if store is None or self._kept is None:
-                    hello = await self._source.read("hello", {})
-                    store = loads(hello.body)["store"]
-                    self._kept = self._kept or _Kept(hello.position or 0)
-                    self._wake()
-                await self._take(self._kept, store)
-            except PositionGone as error:
-                self._kept = None
-                self._report(of_storage(error))
-                return
-            except StorageError as error:
-                self._report(of_storage(error))
-                await asyncio.sleep(limits.DAEMON_RETRY_S)
-
-    async def _take(self, kept: _Kept, store: str) -> None:
-        seen = self._source.client._seen
-        arguments = {
-            "after": kept.head,
-            "waitMs": limits.WAIT_MS,
-            "store": store,
-            "epoch": seen.at(kept.head),
-        }
-        read = await self._source.read("readAll", arguments, limits.WAIT_MS / 1000, limits.RECORDS_BYTES_MAX)
-        page = records_of(read, kept.head, seen)
-        self._report(None)
+    async def _take(self, kept: KeptRecords, store: str) -> None:
+        page = await self._read_on(kept.head, store)
         if page.next == kept.head:
             return
         kept.add(list(map(item_of, page)), page.next)
         self._wake()
 
+    async def _next(self, kept: KeptRecords, position: int, wanted: Filter) -> tuple[bytes, int]:
+        most = _MERGED_RECORDS if wanted.merged else _WRITE_RECORDS
+        if position >= kept.floor:
+            return _written(*kept.after(position, most), wanted)
+        try:
+            async with self._catching_up:
+                found = await self._source.records(position, most, Wanted(wanted.job, wanted.run))
+                return _written(list(map(_of_slim, found.items)), found.next, wanted)
+        except StorageError as error:
+            self._report(of_storage(error))
+            return b"", position
+
 
 def _written(items: list[Item], following: int, wanted: Filter) -> tuple[bytes, int]:
     """The messages of the first of these records, up to a size, and the position to go on from."""
-    messages: list[bytes] = []
+    most = _MERGED_BYTES if wanted.merged else _WRITE_BYTES
+    taken: list[Item] = []
     size = 0
     for item in items:
-        if size >= _WRITE_BYTES:
-            return b"".join(messages), item.position - 1
-        if wanted.takes(item):
-            messages.append(item.message(heads=wanted.heads))
-            size += len(messages[-1])
-    return b"".join(messages), following
-
-
-def _at(position: int) -> bytes:
-    return b"id: %d\nevent: at\ndata: %d\n\n" % (position, position)
-
-
-def _trouble(error: GatewayError) -> bytes:
-    return b"event: trouble\ndata: %b\n\n" % dumps(error.as_json())
+        if size >= most:
+            following = item.position - 1
+            break
+        if item.is_wanted(wanted):
+            taken.append(item)
+            size += len(item.head if wanted.heads else item.data)
+    if not wanted.merged:
+        return b"".join(item.message(heads=wanted.heads) for item in taken), following
+    if not taken:
+        return b"", following
+    data = b",".join(item.head if wanted.heads else item.data for item in taken)
+    return b"id: %d\nevent: records\ndata: [%b]\n\n" % (taken[-1].position, data), following

@@ -84,9 +84,10 @@ _SHAPES: dict[str, Any] = {
 }
 _MEDIA = {"Html": "text/html", "Stream": "text/event-stream"}
 _STREAM_TEXT = (
-    "Events `record`, whose data is a slim record (or its head) and whose id is its position; `at`, whose"
-    " data is the position reached; `trouble`, whose data is an error: after POSITION_GONE the stream ends,"
-    " after others it goes on by itself."
+    "Events `record`, whose data is a slim record (or its head) and whose id is its position; `records`, an"
+    " array of them up to the id; `jobs`, whose data names the jobs that changed up to the id, in `jobs`:"
+    " null where any may have; `at`, whose data is the position reached; `trouble`, whose data is an error:"
+    " after POSITION_GONE the stream ends, after others it goes on by itself."
 )
 
 

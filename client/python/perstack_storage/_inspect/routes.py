@@ -11,9 +11,10 @@ from perstack_storage._inspect import limits, slim
 from perstack_storage._inspect.answers import json_answer, listing_answer, records_answer
 from perstack_storage._inspect.errors import GatewayError
 from perstack_storage._inspect.export import export_job
-from perstack_storage._inspect.live import Filter, Hub
+from perstack_storage._inspect.following import Filter
 from perstack_storage._inspect.parameters import POSITION_MAX, Parameter, checked
 from perstack_storage._inspect.source import Source, Wanted
+from perstack_storage._inspect.streams import Streams
 from perstack_storage._inspect.usage import usage_of_job
 from perstack_storage._version import __version__
 from perstack_storage._views.differences import as_json, between
@@ -27,7 +28,7 @@ class Asked(NamedTuple):
     """A request, and its parameters by name."""
 
     source: Source
-    hub: Hub
+    streams: Streams
     request: Request
     values: dict[str, Any]
 
@@ -185,7 +186,7 @@ async def _stream(asked: Asked) -> Response:
     values = asked.values
     if "run" in values and "job" not in values:
         raise GatewayError("BAD_REQUEST", "run needs job", "job")
-    if asked.hub.streams >= limits.STREAMS_MAX:
+    if asked.streams.count >= limits.STREAMS_MAX:
         raise GatewayError("BUSY", f"there are {limits.STREAMS_MAX} streams already")
     after: int | None = values.get("after")
     last = asked.request.headers.get("last-event-id", "")
@@ -193,8 +194,11 @@ async def _stream(asked: Asked) -> Response:
         (given,) = checked([_AFTER], [("after", last)]).values()
         after = given
     types = frozenset(values["types"]) if "types" in values else None
-    wanted = Filter(values.get("job"), values.get("run"), types, values.get("form") == "heads")
-    stream: AsyncIterator[bytes] = asked.hub.stream(after, wanted)
+    form = values.get("form", "slim")
+    if form == "jobs" and ("job" in values or types is not None):
+        raise GatewayError("BAD_REQUEST", "form=jobs takes neither job nor types", "form")
+    wanted = Filter(values.get("job"), values.get("run"), types, form == "heads", form == "merged")
+    stream: AsyncIterator[bytes] = asked.streams.of(form == "jobs").stream(after, wanted)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
@@ -260,7 +264,10 @@ ROUTES = (
             _AFTER, _TYPES,
             Parameter("job", "id", "only records of this job"),
             Parameter("run", "id", "with `job`: only of this run"),
-            Parameter("form", "choice", "heads: without values", choices=("slim", "heads")),
+            Parameter(
+                "form", "choice", "heads: no values; merged: several to a message; jobs: which changed",
+                choices=("slim", "heads", "merged", "jobs"),
+            ),
         ),
     ),
 )  # fmt: skip

@@ -20,6 +20,12 @@ _TOP = frozenset(name for name in TIMELINE_OMIT if "." not in name)
 _INNER = ("checkpoint", "initialCheckpoint")
 
 
+def job_of(read: Any) -> str:
+    """The job that a record of `readAll` belongs to."""
+    job: str = read["value"].get("id" if read["op"] == "storeJob" else "jobId", "")
+    return job
+
+
 def record(read: Any) -> bytes:
     """A record of `readAll` in the form of a timeline; `cut` is true where texts were cut."""
     value = masked_record(read["op"], _without_messages(read["value"]))
