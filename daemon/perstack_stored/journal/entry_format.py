@@ -229,16 +229,18 @@ def decode_header(data: bytes | memoryview, offset: int = 0) -> EntryHeader:
     fields = _ENTRY.unpack_from(data, offset)
     if fields[0] != ENTRY_MAGIC:
         raise NotAnEntryError("it has no magic number")
-    header = _new_tuple(EntryHeader, fields[1:])
-    if header.length < ENTRY_HEADER_BYTES + header.count * RECORD_BYTES:
+    if fields[2] < ENTRY_HEADER_BYTES + fields[3] * RECORD_BYTES:
         raise NotAnEntryError("its length is too small")
-    return header
+    return _new_tuple(EntryHeader, fields[1:])
 
 
 def entry_matches(data: bytes | memoryview, header: EntryHeader, salt: int, offset: int = 0) -> bool:
     """Whether the bytes of the whole entry at `offset` match its checksum."""
-    view = memoryview(data)[offset + _CRC_START : offset + header.length]
-    return len(view) == header.length - _CRC_START and crc32c(view, salt) == header.crc
+    length = header.length
+    if type(data) is bytes:
+        data = memoryview(data)
+    view = data[offset + _CRC_START : offset + length]
+    return len(view) == length - _CRC_START and crc32c(view, salt) == header.crc
 
 
 def crc_of_head(head: bytes, salt: int) -> int:

@@ -75,14 +75,13 @@ class JournalReader:
             end = until.offset if number == until.segment else self.chain.end_of(number)
             assert end is not None
             try:
-                for count, entry in enumerate(
-                    walk(self.chain.file(number), offset, end, split_large=split_large)
-                ):
-                    header = entry.header
-                    if not count % _PROGRESS_ENTRIES or header.length > LARGE_BYTES:
+                walked = walk(self.chain.file(number), offset, end, split_large=split_large)
+                for count, entry in enumerate(walked):
+                    _, length, records, type, _, first, *_ = entry.header
+                    if not count % _PROGRESS_ENTRIES or length > LARGE_BYTES:
                         self._on_progress()
-                    if header.type == _RECORDS:
-                        position = header.position + header.count - 1
+                    if type == _RECORDS:
+                        position = first + records - 1
                         yield entry
             except BadEntryError as error:
                 raise DamageError(segment_name(number), error.offset, position + 1, error.reason) from None

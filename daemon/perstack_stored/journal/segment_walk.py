@@ -12,6 +12,8 @@ from .segment_file import OpenSegment
 READ_BYTES = 1 << 17  # more leaves the processor's cache before it is used
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
 _PROBE_BYTES = 4096
+_HEADER_BYTES = entry_format.ENTRY_HEADER_BYTES
+_new_tuple = tuple.__new__  # a named tuple in half of the time
 
 
 class Entry(NamedTuple):
@@ -69,29 +71,31 @@ def walk(
     data = b""
     view = memoryview(data)
     base = offset = start
+    read_to = start  # where `data` ends
     while offset < end:
         try:
-            if offset + entry_format.ENTRY_HEADER_BYTES > base + len(data):
+            if offset + _HEADER_BYTES > read_to:
                 data = file.read(min(read_bytes, end - offset), offset)
-                base, view = offset, memoryview(data)
+                base, read_to, view = offset, offset + len(data), memoryview(data)
             header = entry_format.decode_header(data, offset - base)
-            if offset + header.length > end:
+            length = header.length
+            if offset + length > end:
                 raise NotAnEntryError("it runs past the end")
             if split_large and is_large(header):
                 yield _tested_large(segment, Entry(number, offset, header, memoryview(b"")))
-                offset += entry_format.padded(header.length)
+                offset += entry_format.padded(length)
                 continue
-            if offset + header.length > base + len(data):
-                data = file.read(max(min(read_bytes, end - offset), header.length), offset)
-                base, view = offset, memoryview(data)
-            if not entry_format.entry_matches(view, header, salt, offset - base):
+            if offset + length > read_to:
+                data = file.read(max(min(read_bytes, end - offset), length), offset)
+                base, read_to, view = offset, offset + len(data), memoryview(data)
+            begin = offset - base
+            entry = view[begin : begin + length]
+            if not entry_format.entry_matches(entry, header, salt):
                 raise NotAnEntryError("its checksum does not match")
         except NotAnEntryError as error:
             raise BadEntryError(offset, str(error)) from None
-        begin = offset - base
-        fields = number, offset, header, view[begin : begin + header.length], None
-        yield tuple.__new__(Entry, fields)  # a named tuple in half of the time
-        offset += entry_format.padded(header.length)
+        yield _new_tuple(Entry, (number, offset, header, entry, None))
+        offset += length + -length % entry_format.ALIGNMENT
 
 
 def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:
