@@ -22,7 +22,8 @@ from perstack_storage import (
     Refused,
 )
 from tests.client.fake_daemon import FakeDaemon, Script, Store, failure
-from tests.client.test_client import once, refuse, run_in_child, silence, wait_until
+from tests.client.scripts import once, refuse, silence
+from tests.client.waiting import run_in_child, wait_until
 from tests.helpers.values import anything
 
 Scenario = Callable[[AsyncClient], Coroutine[Any, Any, None]]

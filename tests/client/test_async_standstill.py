@@ -12,7 +12,7 @@ import pytest
 
 from perstack_storage import AsyncClient, DaemonUnavailable, NotFlushed
 from tests.client.fake_daemon import FakeDaemon
-from tests.client.test_client import wait_until
+from tests.client.waiting import wait_until
 from tests.helpers.values import anything
 
 TIMEOUT_S = 1.0

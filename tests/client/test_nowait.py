@@ -7,7 +7,8 @@ import pytest
 
 from perstack_storage import Client, ClosedError, DaemonUnavailable, ProtocolError, StorageError
 from tests.client.fake_daemon import FakeDaemon, Store
-from tests.client.test_client import once, run_in_child, silence, wait_until
+from tests.client.scripts import once, silence
+from tests.client.waiting import run_in_child, wait_until
 from tests.helpers.values import anything
 
 

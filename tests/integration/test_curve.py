@@ -1,14 +1,10 @@
-"""Over tcp: who has a key on the list is let in, nobody else whatever is wrong; what the refused learn."""
+"""Over tcp: who has a key on the list is let in, nobody else; what the refused learn."""
 
 import asyncio
 import contextlib
 import json
 import os
 import signal
-import socket
-import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,32 +22,12 @@ from perstack_storage import (
     KeyRefused,
 )
 from perstack_stored.access import curve_keys
-from perstack_stored.access.curve_keys import Access, KeyPair, ListedClient
-from perstack_stored.access.rules import AccessRules
-from perstack_stored.errors import ConfigError, GateFailedError
-from perstack_stored.transport import binding
-from perstack_stored.transport.zap import ZapHandler
 from tests.helpers import commands
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import event, setting
+from tests.integration.curve import free_port, keygen
 
 SECRET = "sk-PLANTED-curve"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def keygen(path: Path, *arguments: str) -> str:
-    """The line that is printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "keygen", *arguments, str(path)],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert done.stderr == ""
-    return done.stdout
 
 
 class Site(NamedTuple):
@@ -104,94 +80,6 @@ def site(made: Path, tmp_path: Path) -> Iterator[Site]:
 
 def secret_of(path: Path) -> str:
     return curve_keys.load(str(path)).secret.decode()
-
-
-# --- keys ------------------------------------------------------------------------------------------
-
-
-def test_keygen_makes_a_file_for_its_owner_alone_and_shows_no_secret(tmp_path: Path) -> None:
-    """Whatever the umask is; and it overwrites nothing."""
-    path = tmp_path / "k"
-    before = os.umask(0)
-    try:
-        line = keygen(path, "--name", "agents@host")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    name, access, public = line.split()
-    assert (name, access) == ("agents@host", "read-write")
-    pair = curve_keys.load(str(path))
-    assert pair.public.decode() == public
-    assert pair.secret.decode() not in line
-    assert pair.secret.decode() not in repr(pair)
-    again = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "keygen", str(path)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert again.returncode == 2
-    assert curve_keys.load(str(path)) == pair
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "says"),
-    [
-        ("", 0o600, "no CURVE key pair"),
-        ('public-key = "short"\nsecret-key = "short"', 0o600, "no CURVE key pair"),
-        (None, 0o644, "others may read"),
-        (None, 0o602, "others may read"),
-        ("other", 0o600, "no pair"),
-        ("\xff\xfe", 0o600, "no key file"),
-    ],
-)
-def test_a_key_file_that_is_wrong_is_refused(tmp_path: Path, text: str | None, mode: int, says: str) -> None:
-    """Also one that others can read: the secret is none any more. No message has a key in it."""
-    path = tmp_path / "k"
-    pair = curve_keys.generate(str(path))
-    if text == "other":
-        path.write_text(path.read_text().replace(pair.public.decode(), zmq.curve_keypair()[0].decode()))
-    elif text is not None:
-        path.write_bytes(text.encode("latin-1"))
-    path.chmod(mode)
-    with pytest.raises(ConfigError, match=says) as caught:
-        curve_keys.load(str(path))
-    assert pair.secret.decode() not in str(caught.value)
-
-
-def test_a_key_in_the_place_of_a_path_is_not_repeated(tmp_path: Path) -> None:
-    secret = zmq.curve_keypair()[1].decode().replace("/", "x")
-    for load in (curve_keys.load, curve_keys.load_clients):
-        with pytest.raises(ConfigError) as caught:
-            load(secret)
-        assert secret not in str(caught.value)
-
-
-KEY = zmq.curve_keypair()[0].decode()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "name",
-        f"name {KEY}",
-        f"read-write {KEY} name",
-        f"name write {KEY}",
-        f"name read-write {KEY[:-1]}",
-        f"name read-write {KEY}x",
-        f"na/me read-write {KEY}",
-        f"name read-write {KEY} more",
-        f"a read-write {KEY}\nb read-only {KEY}",
-    ],
-    ids=range(9),
-)
-def test_a_list_with_one_wrong_line_is_no_list(tmp_path: Path, line: str) -> None:
-    """It is not used up to that line: who was meant to be let in is not known."""
-    path = tmp_path / "clients"
-    path.write_text(f"good read-write {zmq.curve_keypair()[0].decode()}\n{line}\n")
-    with pytest.raises(ConfigError, match=r"line [23]"):
-        curve_keys.load_clients(str(path))
-
-
-# --- who is let in ---------------------------------------------------------------------------------
 
 
 def test_clients_on_the_list_may_do_what_it_says(site: Site) -> None:
@@ -316,104 +204,3 @@ def test_a_daemon_whose_keys_are_wrong_does_not_start(made: Path, tmp_path: Path
     done = commands.run("serve", "--base-path", str(tmp_path / "base"), "--bind", bind, *keys)
     assert done.returncode == 78
     assert str(tmp_path) in json.loads(done.stderr.splitlines()[-1])["reason"]
-
-
-# --- failing closed: parts taken out ---------------------------------------------------------------
-
-PAIR, CLIENT = KeyPair(*zmq.curve_keypair()), KeyPair(*zmq.curve_keypair())
-LISTED = AccessRules(clients={CLIENT.public.decode(): ListedClient("c", Access.WRITE)})
-
-
-class _Failing(AccessRules):
-    """Rules that can't be asked."""
-
-    def of_key(self, key: str) -> ListedClient | None:
-        raise RuntimeError("broken")
-
-
-@pytest.fixture
-def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
-    made = zmq.Context()
-    yield made
-    made.destroy(linger=0)
-
-
-Bound = tuple["zmq.Socket[bytes]", str, ZapHandler | None]
-
-
-def bound(context: "zmq.Context[zmq.Socket[bytes]]", rules: AccessRules | None) -> Bound:
-    """A router on tcp, its endpoint, and with rules the gate before it."""
-    router = context.socket(zmq.ROUTER)
-    router.handshake_ivl = 1000
-    gate = None if rules is None else ZapHandler(context, router, rules)
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
-    binding.bind_tcp(router, endpoint, curve=PAIR)
-    return router, endpoint, gate
-
-
-def is_heard(router: "zmq.Socket[bytes]", endpoint: str, seconds: float) -> bool:
-    """Whether anything of a client on the list comes through."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as client:
-        client.linger = 0
-        client.curve_serverkey, client.curve_publickey, client.curve_secretkey = PAIR.public, *CLIENT
-        client.connect(endpoint)
-        client.send(b"hello")
-        return bool(router.poll(int(seconds * 1000)))
-
-
-def test_with_its_gate_a_listed_client_is_admitted(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-    """The tests below take something away from this."""
-    router, endpoint, gate = bound(context, LISTED)
-    assert gate is not None
-    assert is_heard(router, endpoint, 20)
-    gate.check()
-    router.close()
-    gate.stop()
-
-
-def test_without_a_gate_no_client_is_admitted(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-    """Libzmq alone would take any key then."""
-    router, endpoint, _ = bound(context, None)
-    assert not is_heard(router, endpoint, 2.5)
-
-
-def test_with_an_empty_list_no_client_is_admitted(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-    for rules in (AccessRules(), AccessRules(clients={})):
-        made = zmq.Context()
-        router, endpoint, gate = bound(made, rules)
-        assert gate is not None
-        assert not is_heard(router, endpoint, 2.5)
-        router.close()
-        gate.stop()
-        made.term()
-
-
-def test_a_gate_whose_rules_break_lets_nobody_in_and_says_so(
-    context: "zmq.Context[zmq.Socket[bytes]]",
-) -> None:
-    """The daemon asks it each second, and ends: a daemon that admits no client any more must be restarted."""
-    router, endpoint, gate = bound(context, _Failing(clients={}))
-    assert gate is not None
-    gate.check()
-    assert not is_heard(router, endpoint, 2.5)
-
-    def fails() -> bool:
-        try:
-            gate.check()
-        except GateFailedError:
-            return True
-        return False
-
-    eventually(fails, "the gate is known to have failed")
-    assert not is_heard(router, endpoint, 2.5)
-    router.close()
-    gate.stop()
-
-
-def test_a_gate_that_was_stopped_lets_nobody_in(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-    router, endpoint, gate = bound(context, LISTED)
-    assert gate is not None
-    gate.stop()
-    assert not is_heard(router, endpoint, 2.5)
-    with pytest.raises(GateFailedError):
-        gate.check()

@@ -238,7 +238,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "keeper/eraser.py": (_ERASING,),
     "journal/erasing.py": (_ERASE, _ERASING),
     "model/erasures.py": (_ERASE, _ERASING),
-    "access/curve_keys.py": ("tests/integration/test_curve.py",),
+    "access/curve_keys.py": ("tests/integration/test_curve_keys.py",),
     "tree/left_out.py": (_LEFT_OUT, "tests/unit/tree/test_old_jobs.py"),
     "tree/old_jobs.py": (_OLD_JOBS,),
     "tree/sweep.py": (_OLD_JOBS,),
