@@ -19,14 +19,14 @@ pytestmark = pytest.mark.timeout(900)  # it is all calculation: beside other loa
 @pytest.mark.long
 def test_a_history_survives_a_crash_at_every_call() -> None:
     """A short history is crashed before each of its system calls, and recovers each time."""
-    counts = run(49, Plan(requests=3, fault_odds=0.0))
+    counts = run(51, Plan(requests=3, fault_odds=0.0))
     assert counts.points == counts.calls > 100
     assert counts.recoveries > 2 * counts.points
     assert counts.acknowledged > 3
     assert counts.looks > counts.points
 
 
-@pytest.mark.parametrize("seed", [2, 3, 7])
+@pytest.mark.parametrize("seed", [3, 7, 28, 29])
 def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
     """Longer histories, with failing calls and several lives, are crashed at some of their calls."""
     counts = run(seed, Plan(sample=0.015))
