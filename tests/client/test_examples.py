@@ -1,4 +1,4 @@
-"""The examples of each client run against a daemon, and do what they say. That of C: `test_c.py`."""
+"""The examples of each client run against a daemon, and do what they say. That of C: `c/test_c.py`."""
 
 import os
 import subprocess

@@ -1,0 +1,32 @@
+"""A base and a tree to import; a base in which clients have stored the same values."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.datadir import event
+from tests.import_tree.imported import OURS, put_stored
+from tests.offline.bases import copy_base
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "source"
+
+
+@pytest.fixture(scope="session")
+def _ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("ours") / "base"
+    put_stored(base, *OURS, ("storeEvent", event()))
+    return base
+
+
+@pytest.fixture
+def ours(_ours: Path, base: Path) -> Path:
+    """A base in which clients stored `OURS`."""
+    return copy_base(_ours, base)
