@@ -176,3 +176,17 @@ export function Rows<T>({ items, height, row, keyOf, label, end }: {
     </div>
   )
 }
+
+/** The arguments of a tool call. */
+export function Arguments({ value }: { value: unknown }): JSX.Element {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return <Text text={value === undefined ? "" : JSON.stringify(value)} mono folded={600} />
+  }
+  return (
+    <dl class="arguments">
+      {Object.entries(value).slice(0, 100).map(([name, item]) => (
+        <div key={name}><dt><Name text={name} /></dt><dd><Text text={typeof item === "string" ? item : JSON.stringify(item) ?? ""} mono folded={400} /></dd></div>
+      ))}
+    </dl>
+  )
+}

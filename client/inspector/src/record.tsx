@@ -6,7 +6,7 @@ import { api, ApiError, exported, json, path, text, type Record } from "./data"
 import { bytes, byteLength, count, exactly, line, span } from "./format"
 import { Copy, Empty, Link, Name, Tabs, Text, Trouble, When } from "./parts"
 import { go, usePlace } from "./router"
-import { Message, Messages } from "./run"
+import { Message, Messages } from "./conversation"
 import { Tree } from "./tree"
 import { numberIn, objectIn, objectsIn, table, textIn, type Value } from "./values"
 

@@ -134,3 +134,8 @@ export class Run {
     return step
   }
 }
+
+/** The text of a stream's deltas. */
+export function joined(stream: Item | undefined): string {
+  return stream?.deltas?.map(delta => delta.text).join("") ?? ""
+}
