@@ -78,6 +78,7 @@ def from_json(client: Client, text: str, mapping: Mapping[str, Any], objects: di
     client.store_event(mapping)
     client.store_event({**value, "id": "another"})  # pyright: refused
     client.store_event(value | {"id": "another"})  # pyright: refused
+    client.store_event(dict(value, id="another"))
     client.store_job(value)
     client.store_checkpoint(value)
     client.store_run_setting(value)
