@@ -147,6 +147,7 @@ def test_a_job_is_shown_as_it_was(inspector: Inspector, client: Client) -> None:
         ("/api/records/0", 400, "BAD_REQUEST", "position"),
         ("/api/records/1_0", 400, "BAD_REQUEST", "position"),
         ("/api/jobs?limit=0", 400, "BAD_REQUEST", "limit"),
+        ("/api/jobs?limit=" + "9" * 400, 400, "BAD_REQUEST", "limit"),
         ("/api/jobs?limit=1&limit=2", 400, "BAD_REQUEST", "limit"),
         ("/api/jobs?since=never", 400, "BAD_REQUEST", "since"),
         ("/api/jobs?order=up", 400, "BAD_REQUEST", "order"),

@@ -69,9 +69,13 @@ def test_the_token_goes_from_the_address_into_a_cookie(inspector: Inspector) -> 
     assert cookie.endswith("; Path=/; HttpOnly; SameSite=Lax")
     assert inspector.ask("/api/jobs", {"cookie": cookie.partition(";")[0]}, token=False).status == 200
     assert inspector.ask(f"/api/jobs?limit=1&token={inspector.token}", token=False).status == 200
-    assert inspector.ask(f"//evil.example/?token={inspector.token}", token=False).headers["location"] == (
-        "/evil.example/"
+    others = 'theme={"dark": true}; ][; '  # of other programs on this host, as a browser sends them
+    assert (
+        inspector.ask("/api/jobs", {"cookie": others + cookie.partition(";")[0]}, token=False).status == 200
     )
+    for elsewhere in ("//evil.example/", "/\\evil.example/"):
+        answer = inspector.ask(f"{elsewhere}?token={inspector.token}", token=False)
+        assert answer.headers["location"] == "/evil.example/"
 
 
 def test_each_answer_forbids_scripts_frames_and_sniffing(inspector: Inspector) -> None:

@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -34,6 +33,7 @@ UNAUTHORIZED = (
     "This inspector needs its token. Open the address that `perstack-storectl inspect` has printed, "
     "or send the header `Authorization: Bearer TOKEN`."
 )
+_SLASHES = "/\\"
 _CROSS_SITE = frozenset({"cross-site", "same-site"})
 
 
@@ -102,20 +102,15 @@ class Guard:
         rest = urlencode([(name, value) for name, value in query if name != "token"])
         if _is_page(scope["path"]):
             path = scope.get("raw_path", b"/").decode("latin-1")
-            return f"/{path.lstrip('/')}{'?' if rest else ''}{rest}"
+            # A browser takes a backslash for a slash, and what begins with two of them for another host.
+            return f"/{path.lstrip(_SLASHES)}{'?' if rest else ''}{rest}"
         scope["query_string"] = rest.encode()
         return None
 
     def _cookies(self, headers: list[str]) -> list[str]:
-        found = []
-        for header in headers:
-            try:
-                cookies = SimpleCookie(header)
-            except CookieError:
-                continue
-            if self.cookie in cookies:
-                found.append(cookies[self.cookie].value)
-        return found
+        """The values of our cookie. Those of other programs on this host come along, in any form."""
+        pairs = (part.partition("=") for header in headers for part in header.split(";"))
+        return [value.strip() for name, _, value in pairs if name.strip() == self.cookie]
 
     async def _set_cookie(self, send: Send, location: str) -> None:
         cookie = f"{self.cookie}={self._token.decode()}; Path=/; HttpOnly; SameSite=Lax"

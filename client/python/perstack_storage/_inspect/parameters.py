@@ -74,7 +74,8 @@ class Parameter(NamedTuple):
             number = int(text) if self.kind == "integer" else float(text)
         except ValueError:
             raise self.wrong(f"must be {'an integer' if self.kind == 'integer' else 'a number'}") from None
-        if not text.isascii() or "_" in text or text != text.strip() or not math.isfinite(number):
+        is_finite = isinstance(number, int) or math.isfinite(number)  # an int may be beyond any float
+        if not text.isascii() or "_" in text or text != text.strip() or not is_finite:
             raise self.wrong("must be a number in ASCII digits")
         if not self.low <= number <= self.high:
             raise self.wrong(f"must be between {self.low} and {self.high}")
