@@ -128,6 +128,19 @@ def test_redact_masks_what_is_kept(daemon: RunningDaemon, run: Run) -> None:
     assert run("redact", "job-1", "other").status == 1
 
 
+def test_redact_masks_what_was_stored_again(daemon: RunningDaemon, run: Run) -> None:
+    """A later setting does not count, but the history has it. Half a character holds up nothing."""
+    with Client(daemon.endpoint) as client:
+        client.store_run_setting(setting("job-1") | {"input": {"text": "cut \ud83d", "\udc00": 1}})
+        assert run("redact", "job-1", "r").status == 0
+        client.store_run_setting(setting("job-1"))
+        assert run("redact", "job-1", "r").out.startswith("masked")
+        assert not any("secret" in str(record["value"]) for record in client.follow(idle_s=0))
+        (kept,) = client.get_all_runs()
+        assert kept["input"] == {"text": "cut \ufffd", "\ufffd": 1}
+    assert "already" in run("redact", "job-1", "r").out
+
+
 def test_it_returns_when_the_bytes_are_erased(daemon: RunningDaemon, run: Run) -> None:
     """With --wait-erased: then no file of the base holds an id of the job's events any more."""
     stored = daemon.base / ".stored"

@@ -84,9 +84,11 @@ def _page(source: Source, select: str, arguments: dict[str, Any]) -> tuple[list[
             f" {order} OFFSET :before",
             {**bound, "limit": 1, "before": SEARCHED_MAX - 1},
         ).fetchone()
-        found = " OR ".join(f"{column} LIKE :text ESCAPE '!'" for column in _COLUMNS[table])
-        conditions.append(f"({found})")
-        bound["text"] = _pattern(arguments["contains"])
+        text = arguments["contains"]
+        # For LIKE, a NUL is the end of a pattern.
+        has = "instr(lower({}), lower(:text))" if "\0" in text else "{} LIKE :text ESCAPE '!'"
+        conditions.append(f"({' OR '.join(map(has.format, _COLUMNS[table]))})")
+        bound["text"] = text if "\0" in text else _pattern(text)
     if last is not None:
         conditions.append(f"(begun, {table}.id) {'>=' if newest_first else '<='} (:last_begun, :last_id)")
         bound["last_begun"], bound["last_id"] = last

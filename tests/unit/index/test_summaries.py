@@ -241,7 +241,7 @@ def test_filters_and_pages(base: Base, monkeypatch: pytest.MonkeyPatch, searched
                 given["jobId"] = "j003"
                 wanted = [one for one in wanted if one["jobId"] == "j003"]
             if random.random() < 0.5:
-                given["contains"] = random.choice(["J0", "J00", "b1", "p", "%", "_"])
+                given["contains"] = random.choice(["J0", "J00", "b1", "p", "%", "_", "\0"])
                 wanted = [one for one in wanted if contains(one, given["contains"])]
             assert base.walk(op, random.choice((1, 7, 100)), **given) == wanted, given
             given["newestFirst"] = False

@@ -57,18 +57,18 @@ def redact(call: Call) -> int:
         job_id=given.job_id, run_id=given.run_id, ops=("storeRunSetting", "redactRunSetting"), idle_s=0
     )
     setting: Any = None
+    has_secrets = False
     for record in records:
-        value: Any = record["value"]
-        if record["op"] == "redactRunSetting":
-            setting = value["setting"]
-        elif setting is None:  # the first one counts
+        is_redaction = record["op"] == "redactRunSetting"
+        value: Any = record["value"]["setting"] if is_redaction else record["value"]
+        has_secrets = has_secrets or masked(value) != value
+        if is_redaction or setting is None:  # the first one counts; later ones stand in the history
             setting = value
     if setting is None:
         raise Missing(f"no setting is stored of {_name(given.job_id, given.run_id)}")
-    redacted = masked(setting)
     position = None
-    if redacted != setting:
-        position = client.redact_run_setting(redacted, given.why)
+    if has_secrets:
+        position = client.redact_run_setting(_of_whole_characters(masked(setting)), given.why)
     if out.as_json:
         out.details({"position": position, "jobId": given.job_id, "runId": given.run_id})
     elif position is None:
@@ -76,6 +76,25 @@ def redact(call: Call) -> int:
     else:
         out.line(f"masked the secrets of {escaped(_name(given.job_id, given.run_id))} at position {position}")
     return _await_erased(call, position) if given.wait_erased and position is not None else OK
+
+
+def _of_whole_characters(setting: Any) -> Any:
+    """The setting, changed: half a character (a lone surrogate), which a redaction can't hold, is U+FFFD."""
+    todo = [setting]
+    while todo:
+        part = todo.pop()
+        for key, item in list(enumerate(part) if isinstance(part, list) else part.items()):
+            if isinstance(item, str):
+                part[key] = _of_utf16(item)
+            elif isinstance(item, (dict, list)):
+                todo.append(item)
+            if isinstance(key, str) and key != _of_utf16(key):
+                part[_of_utf16(key)] = part.pop(key)
+    return setting
+
+
+def _of_utf16(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _await_erased(call: Call, position: int) -> int:
