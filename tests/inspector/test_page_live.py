@@ -235,6 +235,29 @@ def test_a_waterfall_does_without_the_deltas_of_a_long_job(page: Page, daemon: R
     expect(events).to_have_text(f"{len(calls) - 1:,}")
 
 
+def test_a_run_does_without_the_deltas_of_the_others(page: Page, daemon: RunningDaemon) -> None:
+    """Its own are all there, and those of another run once that one is looked at."""
+    job = "job-of-two"
+    calls = long_job(job, 6000)
+    of_two: list[runs.Call] = [
+        (op, {**value, "runId": "run-2", "id": f"two-{value['id']}"}) for op, value in long_job(job, 30)
+    ]
+    of_two[0][1]["initialCheckpoint"] = {"delegatedBy": {"runId": "run-1", "toolCallId": "t"}}
+    store(daemon.endpoint, [*calls[:3000], *of_two[:20], *calls[3000:], *of_two[20:]])
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    at(page, f"/jobs/{job}/runs/run-2?view=events")
+    expect(page.locator(".about")).to_contain_text("33 events")
+    expect(page.locator(".events")).to_contain_text("30 deltas, 150 B")
+    reads = [url for url in asked if "/api/records?" in url]
+    assert reads
+    assert all("types=" in url for url in reads)
+    page.locator(".about").get_by_role("link").click()
+    expect(page.locator(".about")).to_contain_text(f"{len(calls):,} events")
+    page.get_by_role("link", name="Events").click()
+    expect(page.locator(".events")).to_contain_text("6,000 deltas")
+
+
 def long_job(job: str, deltas: int) -> list[runs.Call]:
     """A run that goes on, with many deltas: also the last events are some."""
     now = time.time_ns() // 1_000_000

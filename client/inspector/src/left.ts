@@ -3,6 +3,7 @@
 
 import type { Summary } from "./data"
 import { DELTAS } from "./events"
+import type { Selection } from "./selections"
 import type { Job } from "./model"
 
 const FEW = 5000 // these are read with all the others
@@ -10,13 +11,18 @@ const TYPES_MAX = 64
 
 type OfRun = { count: number; upTo: number; lastAt: number }
 
+const OPS = "storeJob,storeCheckpoint,storeRunSetting,storeEvent,deleteJob,deleteRun,redactRunSetting"
+
 export class Left {
-  /** The types that are read, where not all are; for the gateway. */
-  types = ""
+  /** What is read, where not all is. */
+  selections: Selection[] = []
   private readonly ofRuns = new Map<string, OfRun>()
 
-  /** All deltas of these runs; none where they are few, or where not all other types of events are known. */
-  static of(runs: Summary[]): Left {
+  /**
+   * All deltas of these runs, but for one of them; none where they are few, or where not all other types of
+   * events are known.
+   */
+  static of(runs: Summary[], but: string | null): Left {
     const left = new Left()
     const types = new Set<string>()
     let all = 0
@@ -29,11 +35,13 @@ export class Left {
         else types.add(type)
       }
       if (known !== run.records.events || [...types].some(type => type === "" || type.includes(","))) return new Left()
-      left.ofRuns.set(run.runId ?? "", { count: deltas, upTo: run.lastPosition, lastAt: run.lastEventAt ?? 0 })
-      all += deltas
+      const count = run.runId === but ? 0 : deltas
+      left.ofRuns.set(run.runId ?? "", { count, upTo: run.lastPosition, lastAt: run.lastEventAt ?? 0 })
+      all += count
     }
     if (all <= FEW || types.size === 0 || types.size > TYPES_MAX) return new Left()
-    left.types = [...types].join(",")
+    left.selections.push({ types: [...types].join(","), ops: OPS })
+    if (but !== null) left.selections.push({ run: but, types: Object.keys(DELTAS).join(",") })
     return left
   }
 

@@ -1,9 +1,10 @@
 // The records of a job: read in pages, then followed; the screen is drawn again at most every 100 ms.
 
 import { useEffect, useRef, useState } from "preact/hooks"
-import { api, ApiError, exported, json, type Page, type Record, type RecordPage, type Summary } from "./data"
+import { api, ApiError, exported, json, type Page, type Record, type Summary } from "./data"
 import { isDelta } from "./events"
 import { asOf, Job } from "./model"
+import { readInOrder } from "./selections"
 import { stream } from "./stream"
 import { Left } from "./left"
 import { textIn } from "./values"
@@ -12,7 +13,6 @@ const PAGE = 5000
 const FILTERED_PAGE = 10_000
 const BEFORE = 64 // the job itself is stored shortly before its first run
 const DRAW_MS = 100
-const OPS = "storeJob,storeCheckpoint,storeRunSetting,storeEvent,deleteJob,deleteRun,redactRunSetting"
 
 export type Loaded = {
   job: Job
@@ -47,8 +47,8 @@ class Loader {
   private timer = 0
   private readonly ending = new AbortController()
 
-  /** With `whole` all deltas are read, else not those of a job that has many. */
-  constructor(id: string, readonly whole: boolean, private readonly draw: () => void) {
+  /** With `whole` all deltas are read, else of a job that has many those of one run, or none. */
+  constructor(id: string, readonly whole: boolean, readonly run: string | null, private readonly draw: () => void) {
     this.job = new Job(id)
   }
 
@@ -77,24 +77,20 @@ class Loader {
     const { signal } = this.ending
     const { runs, position } = await this.runs()
     if (runs.length === 0) this.job.value = await json(api(["jobs", this.job.id]), signal)
-    if (!this.whole) this.left = Left.of(runs)
-    const filter = this.left.types ? { types: this.left.types, ops: OPS } : {}
-    const limit = this.left.types ? FILTERED_PAGE : PAGE
-    const until = this.left.types ? position : Infinity // events of other types may come after it
+    if (!this.whole) this.left = Left.of(runs, this.run)
+    const { selections } = this.left
+    const some = selections.length > 0
     const first = runs.reduce((least, run) => Math.min(least, run.firstPosition ?? Infinity), Infinity)
-    let after = Math.max(this.job.position, Number.isFinite(first) ? first - 1 - BEFORE : 0, 0)
-    const read = (from: number): Promise<RecordPage> => json(api(["records"], { job: this.job.id, after: from, limit, ...filter }), signal)
-    let coming = read(after)
-    for (;;) {
-      const page: RecordPage = await coming
-      const last = page.end || page.next >= until
-      after = Math.min(page.next, until)
-      if (!last) coming = read(after) // it is read while this page is taken
-      for (const record of page.items) if (record.position <= until) this.take(record)
+    const span = {
+      job: this.job.id, signal, limit: some ? FILTERED_PAGE : PAGE,
+      after: Math.max(this.job.position, Number.isFinite(first) ? first - 1 - BEFORE : 0, 0),
+      upTo: some ? position : Infinity, // events of other types may come after it
+    }
+    const after = await readInOrder(some ? selections : [{}], span, records => {
+      for (const record of records) this.take(record)
       this.trouble = ""
       this.changed()
-      if (last) break
-    }
+    })
     this.left.reach(this.job)
     if (this.job.value === null) {
       try {
@@ -167,17 +163,17 @@ class Loader {
 }
 
 /**
- * The records of a job, as they come. Without `whole`, the deltas of a job that has many are not read; once it is
- * asked for, what there is stays until all is read.
+ * The records of a job, as they come. Without `whole`, of a job that has many deltas only those of one run are
+ * read, or none; once `whole` is asked for, what there is stays until all is read.
  */
-export function useJob(id: string, whole: boolean): Loaded & { pause: (paused: boolean) => void; paused: boolean } {
+export function useJob(id: string, whole: boolean, run: string | null = null): Loaded & { pause: (paused: boolean) => void; paused: boolean } {
   const [, draw] = useState(0)
   const again = (): void => draw(n => n + 1)
   const shown = useRef<Loader | null>(null)
   const next = useRef<Loader | null>(null)
   if (shown.current?.job.id !== id) {
     shown.current?.end()
-    shown.current = new Loader(id, whole, again)
+    shown.current = new Loader(id, whole, run, again)
   }
   useEffect(() => {
     const current = shown.current
@@ -191,7 +187,7 @@ export function useJob(id: string, whole: boolean): Loaded & { pause: (paused: b
   const lacks = whole && shown.current.left.total > 0 && shown.current.state === "live"
   useEffect(() => {
     if (!lacks || next.current) return
-    const loader = new Loader(id, true, () => {
+    const loader = new Loader(id, true, null, () => {
       if (shown.current !== loader && loader.state === "live") {
         loader.paused = shown.current?.paused ?? false
         shown.current?.end()

@@ -13,9 +13,9 @@ import { Steps } from "./steps"
 
 export function RunPage({ id, run: runId }: { id: string; run: string }): JSX.Element {
   const { query } = usePlace()
-  const loaded = useJob(id, true)
-  const now = useNow()
   const position = query.at ? Number(query.at) : null
+  const loaded = useJob(id, position !== null, runId)
+  const now = useNow()
   const job = useAsOf(loaded, position)
   const run = job.runs.get(runId)
   const view = query.view ?? "steps"
