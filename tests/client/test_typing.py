@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.docs.pages import ROOT
+from tests.systemd.debian import need
 
 PYRIGHT = ROOT / "client/typescript/node_modules/pyright/index.js"  # an npm package; it is locked there
 
@@ -163,10 +162,8 @@ def test_wrong_values_are_refused_and_right_ones_are_not(tmp_path: Path) -> None
         assert errors(example) == set(), example.read_text()
 
 
-@pytest.mark.skipif(
-    not PYRIGHT.is_file() or shutil.which("node") is None, reason="needs node, and pyright of npm"
-)
 def test_pyright_refuses_wrong_values_and_passes_the_examples(tmp_path: Path) -> None:
+    need(PYRIGHT.is_file() and shutil.which("node") is not None, "install node and npm, then: make check")
     write(tmp_path)
     found = pyright_errors(tmp_path)
     expected = refused(("  # refused", "  # pyright: refused"))
