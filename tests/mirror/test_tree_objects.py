@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
-from perstack_stored.mirror.tree_shipper import event_key
+from perstack_stored.mirror.tree_shipper import event_key, is_key
 from tests.helpers.daemon import RunningDaemon, eventually, files_of
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
@@ -54,6 +54,12 @@ def test_names_of_equal_events_keep_their_order() -> None:
     assert all(time < 1700000000002 for time in times)
 
 
+def test_what_s3_could_not_remove_is_not_put() -> None:
+    """Else one deletion would hold up the mirror for ever: removals go as XML."""
+    assert is_key("jobs/jöb \ufffd&<\U0010ffff/job.json")
+    assert not any(map(is_key, ("jobs/a\uffff/job.json", "jobs/\ufffe/job.json", "jobs/" + "é" * 512)))
+
+
 def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
     """Through a restart and a kill; names of equal events; odd ids; deletions of a job and of a run."""
     daemon = mirrored(tmp_path / "base", "tree", server.url, "--mirror-what", "both")
@@ -81,6 +87,8 @@ def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
         daemon.start()
         with Client(daemon.endpoint) as client:
             client.delete_job("gone")
+            client.store_event(event("gone\uffff", 1))
+            client.delete_job("gone\uffff")
             client.delete_run("j1", "r-gone")
         daemon.kill()
         daemon.start()

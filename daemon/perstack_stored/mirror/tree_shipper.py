@@ -30,6 +30,8 @@ from .shipper import Shipped
 CURSOR_NAME = "mirror-tree.json"
 KEY_BYTES_MAX = 1024
 """S3 takes no longer key: such a value is passed over."""
+_NOT_IN_XML = frozenset("\ufffe\uffff")
+"""Characters that ids may have, but no XML, as which S3 takes the keys of objects to be removed."""
 _SLICE_RECORDS = 1024
 _SLICE_BYTES = 8 << 20
 
@@ -73,6 +75,11 @@ def event_key(timestamp: float, step: float, type: str, n: int) -> str:
     """
     fraction = "" if n == 1 else f".{n:04d}"
     return f"event-{int(timestamp)}{fraction}-{int(step)}-{type}.json"
+
+
+def is_key(key: str) -> bool:
+    """Whether an object can have a key, and can be removed by it."""
+    return len(key.encode()) <= KEY_BYTES_MAX and not _NOT_IN_XML & set(key)
 
 
 class TreeShipper:
@@ -154,8 +161,8 @@ class TreeShipper:
                 continue
             stage, name, content = found
             key = self._prefix + name
-            if len(key.encode()) > KEY_BYTES_MAX:
-                _log.error("object_passed_over", position=row.position, reason="its key is too long for S3")
+            if not is_key(key):
+                _log.error("object_passed_over", position=row.position, reason="S3 takes no such key")
                 continue
             stages[stage][key] = content
         return stages
@@ -237,7 +244,7 @@ class TreeShipper:
                 self._bucket.remove_below(f"{folder}runs/{deletion.runId}/")
                 select = "SELECT id FROM deleted_checkpoint WHERE deletion = ?"
                 ids = [id for (id,) in index.execute(select, (position,))]
-                self._bucket.remove([f"{folder}checkpoints/{id}.json" for id in ids])
+                self._bucket.remove([key for id in ids if is_key(key := f"{folder}checkpoints/{id}.json")])
 
     # --- cursor ------------------------------------------------------------------------------------
 
