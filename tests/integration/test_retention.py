@@ -75,3 +75,14 @@ def test_without_a_setting_nothing_is_deleted(tmp_path: Path) -> None:
             "sweeps": 0, "deleted": 0, "candidates": 0, "candidateBytes": 0, "fault": ""
         }  # fmt: skip
         assert len(client.get_all_jobs()) == 3
+
+
+def test_a_new_base_has_no_fault(tmp_path: Path) -> None:
+    """A sweep waits for the index, which is made at the first start."""
+    with (
+        running_daemon(tmp_path / "base", *SETTINGS) as daemon,
+        Client(daemon.endpoint) as client,
+    ):
+        eventually(lambda: client.stats()["retention"]["sweeps"] > 0, "a sweep")
+        assert client.stats()["retention"]["fault"] == ""
+        assert not daemon.events("retention_failed")

@@ -213,8 +213,8 @@ class Server:
         indexed = self._projections.index.place
         if indexed is not None:
             self._tree_mirror.follow(indexed)
-        tree = self._projections.tree.place
-        self._retention.follow(now, self._group_commit, 0 if tree is None else tree.position)
+            tree = self._projections.tree.place
+            self._retention.follow(now, self._group_commit, 0 if tree is None else tree.position)
         evicted = self._sessions.gave_way - self._evicted_sessions
         if evicted:
             self._evicted_sessions = self._sessions.gave_way
