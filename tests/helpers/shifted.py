@@ -13,12 +13,14 @@ from tests.helpers.raw_client import Raw
 # The real daemon, whose process sees the clock through a file: its difference from the true time in ms.
 _PROGRAM = """
 import runpy, sys, time
-real, path = time.time_ns, sys.argv.pop(1)
-def shifted():
+real, up, path, passes = time.time_ns, time.clock_gettime, sys.argv.pop(1), sys.argv.pop(1) == "True"
+def shift():
     with open(path) as file:
-        return real() + int(file.read()) * 1_000_000
-time.time_ns = shifted
-time.time = lambda: shifted() / 1e9
+        return int(file.read())
+time.time_ns = lambda: real() + shift() * 1_000_000
+time.time = lambda: time.time_ns() / 1e9
+if passes:
+    time.clock_gettime = lambda id: up(id) + (shift() / 1e3 if id == time.CLOCK_BOOTTIME else 0)
 runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
 """
 
@@ -38,12 +40,13 @@ class Clock:
 
 
 @contextmanager
-def shifted_daemon(base: Path, clock: Clock, *settings: str) -> Iterator[RunningDaemon]:
-    """A ready daemon that lives by this clock."""
+def shifted_daemon(base: Path, clock: Clock, *settings: str, passes: bool = False) -> Iterator[RunningDaemon]:
+    """A ready daemon that lives by this clock; with `passes`, so much time passes as it is set forth."""
+    program = [sys.executable, "-c", _PROGRAM, str(clock.path), str(passes)]
     daemon = RunningDaemon(base)
     with daemon.log.open("ab") as log:
         daemon.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(clock.path), "serve", "--base-path", str(base), *settings],
+            [*program, "serve", "--base-path", str(base), *settings],
             stderr=log,
             stdin=subprocess.DEVNULL,
             env=os.environ.copy(),

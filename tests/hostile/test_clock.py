@@ -6,7 +6,7 @@ from pathlib import Path
 
 from perstack_storage import Client
 from tests.helpers.daemon import eventually
-from tests.helpers.raw_client import Raw, event, session, setting
+from tests.helpers.raw_client import Raw, event, job, session, setting
 from tests.helpers.shifted import Clock, shifted_daemon
 
 HOUR_MS = 3_600_000
@@ -92,3 +92,31 @@ def test_a_session_and_the_waits_of_reads_do_not_hang_on_the_clock(tmp_path: Pat
         assert part.header["ok"]
         clock.set(48 * HOUR_MS)
         eventually(lambda: raw.ask("stats").value["partsBytes"] == 1, "the part is kept")
+
+
+def test_a_leap_of_the_clock_deletes_no_job(tmp_path: Path) -> None:
+    """Time that passes does."""
+    clock = Clock(tmp_path / "clock")
+    keeps = ("--retain-days", "1", "--retain-sweep-seconds", "1")
+
+    def is_swept(client: Client) -> None:
+        sweeps = client.stats()["retention"]["sweeps"]
+        eventually(lambda: client.stats()["retention"]["sweeps"] > sweeps + 1, "a sweep")
+
+    with shifted_daemon(tmp_path / "base", clock, *keeps) as daemon, Client(daemon.endpoint) as client:
+        client.store_job(job(status="completed"))
+        is_swept(client)
+        clock.set(87_600 * HOUR_MS)
+        is_swept(client)
+        assert len(client.get_all_jobs()) == 1
+        assert daemon.events("clock_doubted")
+    with shifted_daemon(tmp_path / "base", clock, *keeps) as daemon, Client(daemon.endpoint) as client:
+        is_swept(client)
+        assert len(client.get_all_jobs()) == 1
+    clock.set(0)
+    with (
+        shifted_daemon(tmp_path / "base", clock, *keeps, passes=True) as daemon,
+        Client(daemon.endpoint) as client,
+    ):
+        clock.set(48 * HOUR_MS)
+        eventually(lambda: not client.get_all_jobs(), "the job is deleted")
