@@ -115,6 +115,7 @@ def test_the_last_lines_of_those_chosen(run: Run) -> None:
     everything = run("log").lines
     for count in (1, 3, 60, 9999):
         assert run("log", "--last", str(count)).lines == everything[-count:]
+    assert run("log", "--last", "9" * 30).lines == everything
     assert run("log", "--verbose", "--last", "99").lines == run("log", "--verbose").lines[-99:]
     assert run("log", "--json", "--last", "99").values == run("log", "--json").values[-99:]
     around = ("log", "--context", "1", "--tools")

@@ -139,7 +139,8 @@ def test_a_time_out_of_reach_is_refused_with_the_range(original: Path, tmp_path:
         for reach in (first, taken.timeMs):
             shown = datetime.fromtimestamp(reach / 1000, UTC).isoformat(timespec="milliseconds")
             assert shown.removesuffix("+00:00") in str(caught.value)
-    assert run("restore", tmp_path / "restored", "--to-time", "yesterday", str(target)).returncode == 2
+    for wrong in ("yesterday", "9999-12-31T23:59-23:59", "0001-01-01T00:00+23:59"):
+        assert run("restore", tmp_path / "restored", "--to-time", wrong, str(target)).returncode == 2
     assert not (tmp_path / "restored").exists()
 
 

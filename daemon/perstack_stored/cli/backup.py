@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import click
@@ -96,7 +96,8 @@ def local_source(
 def position_at(source: str, text: str) -> int:
     """The position of a backup that a time stands for, as it was typed."""
     try:
-        time_ms = round(datetime.fromisoformat(text).timestamp() * 1000)
+        # In UTC, as it is shown: a time at the border of the calendar can't be.
+        time_ms = round(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
     except (ValueError, OverflowError, OSError):
         raise click.UsageError(f"--to-time: {text!r} is no time such as 2026-01-31T08:00Z") from None
     with exit_status():

@@ -25,7 +25,7 @@ from perstack_storage._storectl.call import PROG, Command
 from perstack_storage._storectl.completion import SHELLS, commands_of
 from perstack_storage._storectl.selection import steps
 from perstack_storage._storectl.storing import KINDS
-from perstack_storage._storectl.values import as_of, at_least, cursor, moment, seconds
+from perstack_storage._storectl.values import as_of, at_least, cursor, moment, port, seconds
 from perstack_storage._wire.endpoint import BASE_VARIABLE, ENDPOINT_VARIABLE, PERSTACK_BASE_VARIABLE
 
 TIMEOUT_DEFAULT_S = 10.0
@@ -278,7 +278,7 @@ def _add_inspect(commands: _Commands) -> None:
     )  # fmt: skip
     added.add_argument("--open", action="store_true", help="open it in a browser")
     added.add_argument(
-        "--port", type=at_least(0), metavar="PORT", help="of loopback (default: 7180, or a free one); 0: free"
+        "--port", type=port, metavar="PORT", help="of loopback (default: 7180, or a free one); 0: free"
     )
     added.add_argument(
         "--token-file",

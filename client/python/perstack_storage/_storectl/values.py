@@ -1,6 +1,7 @@
 """What options take: numbers, durations, cursors, moments. Each raises ValueError for what is none."""
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 from perstack_storage._core.jsonio import loads
 
+_PORT_MAX = 65_535
 _AGO = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(s|min|m|h|d|w)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -19,10 +21,18 @@ def at_least(least: int) -> Callable[[str], int]:
         value = int(text)
         if value < least:
             raise ValueError(text)
-        return value
+        return min(value, sys.maxsize)  # a larger count is all there is as well
 
     number.__name__ = f"integer from {least} on"
     return number
+
+
+def port(text: str) -> int:
+    """A port of TCP; 0 for a free one."""
+    value = int(text)
+    if not 0 <= value <= _PORT_MAX:
+        raise ValueError(text)
+    return value
 
 
 def seconds(text: str) -> float:
