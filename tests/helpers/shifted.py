@@ -41,7 +41,7 @@ class Clock:
 
 @contextmanager
 def shifted_daemon(base: Path, clock: Clock, *settings: str, passes: bool = False) -> Iterator[RunningDaemon]:
-    """A ready daemon that lives by this clock; with `passes`, so much time passes as it is set forth."""
+    """A ready daemon that lives by this clock; with `passes`, the time that it is set forth passes."""
     program = [sys.executable, "-c", _PROGRAM, str(clock.path), str(passes)]
     daemon = RunningDaemon(base)
     with daemon.log.open("ab") as log:
