@@ -1,6 +1,5 @@
 """What the tests of the client share."""
 
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
+from tests.helpers.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +26,12 @@ def endpoint(tmp_path: Path) -> str:
 @pytest.fixture
 def free_endpoint() -> str:
     """A tcp endpoint of the loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
 def client(endpoint: str) -> Iterator[Client]:
-    with Client(endpoint, timeout_s=10) as client:
+    with Client(endpoint, timeout_s=60) as client:
         yield client
 
 

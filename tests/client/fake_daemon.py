@@ -54,13 +54,13 @@ class FakeDaemon:
 
     def start(self) -> "FakeDaemon":
         self._thread.start()
-        assert self._started.wait(5)
+        assert self._started.wait(60)
         return self
 
     def stop(self) -> None:
         """Ends without another answer, as kill -9 would."""
         self._stopping.set()
-        self._thread.join(5)
+        self._thread.join(60)
 
     def __enter__(self) -> "FakeDaemon":
         return self.start()

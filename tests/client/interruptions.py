@@ -83,7 +83,7 @@ class Trial:
     """A client in use: some stores are outstanding, some were acknowledged."""
 
     def __init__(self, endpoint: str, *, used: bool = True) -> None:
-        self.client = Client(endpoint, timeout_s=20)
+        self.client = Client(endpoint, timeout_s=60)
         self.endpoint = endpoint
         self.acknowledged: list[str] = []
         self.futures: list[Any] = []

@@ -9,7 +9,7 @@ from tests.helpers.values import anything
 
 def _frames(endpoint: str, count: int) -> list[int]:
     """Store `count` events in a pipeline after a flush; return the count in each frame."""
-    with FakeDaemon(endpoint) as daemon, Client(endpoint, timeout_s=20) as client:
+    with FakeDaemon(endpoint) as daemon, Client(endpoint, timeout_s=60) as client:
         client.store_event(anything({"n": 0}))
         begun = len(daemon.requests)
         with client.pipeline(max_in_flight=64) as pipeline:

@@ -112,7 +112,7 @@ def test_closing_ends_a_call_that_waits_in_another_thread(endpoint: str) -> None
         thread.start()
         wait_until(lambda: daemon.requests)
         client.close()
-        thread.join(5)
+        thread.join(60)
     assert len(errors) == 1
 
 

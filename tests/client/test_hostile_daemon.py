@@ -56,7 +56,7 @@ def test_a_part_that_does_not_follow_is_an_error_of_the_library(
             return None
         return [frame({"id": header["id"], "ok": True, "more": more}, b"[")]
 
-    with FakeDaemon(endpoint, script=script), open_client(endpoint, timeout_s=20) as client:
+    with FakeDaemon(endpoint, script=script), open_client(endpoint, timeout_s=60) as client:
         with pytest.raises(ProtocolError):
             client.get_all_jobs()
         assert client.ping() >= 0
@@ -77,7 +77,7 @@ def test_an_answer_of_another_shape_is_an_error_of_the_library(
 
     with (
         FakeDaemon(endpoint, script=script),
-        open_client(endpoint, timeout_s=20) as client,
+        open_client(endpoint, timeout_s=60) as client,
         pytest.raises(StorageError),
     ):
         next(iter(client.follow(idle_s=0, store="s")))

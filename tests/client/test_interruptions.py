@@ -96,7 +96,7 @@ def test_outcomes_reach_their_futures_without_another_call(daemon: RunningDaemon
         for at in range(1, 61):  # more than there are, if the pump is quicker
             trial = Trial(daemon.endpoint)
             interrupt(trial, "store", at, within="delivery.py")
-            assert all(future.result(10) > 0 for future in trial.futures)
+            assert all(future.result(60) > 0 for future in trial.futures)
             trial.check()
 
     _in_a_thread(trials)

@@ -16,6 +16,7 @@ from perstack_storage._wire.wire import open_wire
 from perstack_storage._wire.zmq_wire import ZmqWire
 from perstack_storage._wire.zmtp import BUFFER_BYTES, ZmtpWire
 from tests.client.fake_daemon import FakeDaemon, Store
+from tests.helpers.ports import free_port
 from tests.helpers.values import anything
 
 LARGE = 3 * 1024 * 1024 + 7  # more than a socket's buffer takes at once
@@ -55,7 +56,7 @@ def peer(path: str, serve: Callable[[socket.socket], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join(10)
+        thread.join(60)
         for connection in connections:
             connection.close()
         listener.close()
@@ -220,7 +221,7 @@ def test_the_end_of_a_connection_is_noticed_at_once_and_everything_is_sent_again
             time.sleep(0.001)
         silent.stop()
         with FakeDaemon(f"ipc://{path}", store) as daemon:
-            thread.join(10)
+            thread.join(60)
             assert results == [1]
             seqs = [request["seq"] for request in daemon.requests if "seq" in request]
             assert seqs == [1]
@@ -236,7 +237,7 @@ def test_a_pipeline_larger_than_the_sockets_buffer_does_not_stall(path: str) -> 
         futures = [
             client.store_event_nowait(anything({"id": str(n), "delta": "x" * 600_000})) for n in range(40)
         ]
-        assert [future.result(20) for future in futures] == list(range(41, 81))
+        assert [future.result(60) for future in futures] == list(range(41, 81))
     assert len(daemon.store.records) == 80
 
 
@@ -267,9 +268,7 @@ def test_a_name_in_the_abstract_namespace_is_one(path: str) -> None:
 
 @pytest.fixture
 def tcp() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 def test_over_tcp_libzmq_carries_stores_reads_and_a_restart(tcp: str) -> None:
@@ -278,14 +277,14 @@ def test_over_tcp_libzmq_carries_stores_reads_and_a_restart(tcp: str) -> None:
     wire = open_wire(tcp, zmq.Context.instance)
     assert isinstance(wire, ZmqWire)
     wire.close()
-    with Client(tcp, timeout_s=20) as client:
+    with Client(tcp, timeout_s=60) as client:
         with FakeDaemon(tcp, store):
             assert client.store_event(anything({"id": "a"})) == 1
             with client.pipeline() as pipeline:
                 for number in range(200):
                     pipeline.store_event(anything({"id": str(number), "delta": "x" * 5000}))
             assert pipeline.positions == list(range(2, 202))
-            assert client.store_event_nowait(anything({"id": "b"})).result(10) == 202
+            assert client.store_event_nowait(anything({"id": "b"})).result(60) == 202
             assert len(client.get_event_contents("j", "r")) == 202
         with FakeDaemon(tcp, store):
             assert client.store_event(anything({"id": "c"})) == 203

@@ -69,7 +69,7 @@ def store(daemon: RunningDaemon, status: str, *, at: int = 0) -> None:
             raw.store("storeJob", job(name, status=status))
         for n in range(at, at + 20):
             raw.store("storeEvent", event(f"e{n}", jobId="j", timestamp=n))
-        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole", 30)
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole")
 
 
 def assert_served(daemon: RunningDaemon) -> None:

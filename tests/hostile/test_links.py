@@ -57,7 +57,7 @@ def _use(daemon: RunningDaemon, *, no_tree: bool = False) -> None:
     daemon.start(wait=False)
     assert daemon.process is not None
     process = daemon.process
-    eventually(lambda: bool(daemon.events("ready")) or process.poll() is not None, "it is ready or ends", 30)
+    eventually(lambda: bool(daemon.events("ready")) or process.poll() is not None, "it is ready or ends")
     if process.poll() is not None:
         assert process.returncode != 0
         assert b"Traceback" not in daemon.log.read_bytes()
@@ -70,9 +70,9 @@ def _use(daemon: RunningDaemon, *, no_tree: bool = False) -> None:
             raw.store("storeRunSetting", setting(jobId="j"))
             raw.store("storeEvent", event(f"large{n}", jobId="k", text="x" * 3_000_000, timestamp=n))
         if no_tree:
-            eventually(lambda: raw.ask("stats").value["tree"]["fault"] != "", "the fault is shown", 30)
+            eventually(lambda: raw.ask("stats").value["tree"]["fault"] != "", "the fault is shown")
         else:
-            eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree goes on", 30)
+            eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree goes on")
         assert len(raw.ask("getEventsByRun", {"jobId": "k", "runId": "r1"}).value) == 2
     assert daemon.stop() == 0
 

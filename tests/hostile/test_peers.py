@@ -136,7 +136,7 @@ def test_a_thousand_connections_at_once_are_served(daemon: RunningDaemon) -> Non
         assert crowd.wait(timeout=120) == 0
     assert max(memory) < memory[0] + MEMORY_MIB_MAX
     assert pings.p99 < PING_P99_MAX_SECONDS
-    eventually(lambda: sockets(daemon) <= before, "the descriptors are closed", 30)
+    eventually(lambda: sockets(daemon) <= before, "the descriptors are closed")
 
 
 # --- in the middle ---------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_a_frame_of_300_mib_cuts_its_connection_only(daemon: RunningDaemon) -> N
         peer.close()
         with Raw(daemon.endpoint) as raw:  # and as libzmq sends it; it connects again by itself
             raw.socket.send(bytes(300 * MIB), copy=False)
-            eventually(lambda: _answered(raw), "the next connection is served", 30)
+            eventually(lambda: _answered(raw), "the next connection is served")
     assert max(memory) < memory[0] + MEMORY_MIB_MAX
     assert pings.p99 < PING_P99_MAX_SECONDS
 

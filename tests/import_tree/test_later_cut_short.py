@@ -46,7 +46,7 @@ def test_an_import_that_was_killed_goes_on_when_it_is_run_again(
     assert Imported(whole, source).counts == (800, 0, 0, 0)
     command = [sys.executable, "-m", "perstack_stored", "import", "--base-path", str(base), str(source)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    eventually(lambda: base.exists() and written(base) >= 2, "it has stored some", 30)
+    eventually(lambda: base.exists() and written(base) >= 2, "it has stored some")
     process.kill()
     process.wait()
     with running_daemon(base) as daemon, Asker(daemon.endpoint) as asker:

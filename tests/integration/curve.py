@@ -1,15 +1,8 @@
-"""Keys for tests of tcp, and a port."""
+"""Keys for tests of tcp."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def keygen(path: Path, *arguments: str) -> str:

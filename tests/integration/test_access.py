@@ -257,7 +257,7 @@ def test_every_store_of_a_read_only_client_is_refused(place: Path, op: str) -> N
 def zmtp(path: str, properties: dict[str, bytes], message: bytes) -> bytes:
     """A client that says of itself what it likes; what it receives for its message."""
     with socket.socket(socket.AF_UNIX) as peer:
-        peer.settimeout(20)
+        peer.settimeout(60)
         peer.connect(path)
         peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31))
         received = until(peer, b"", lambda received: len(received) >= 64)

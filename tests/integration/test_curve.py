@@ -24,8 +24,9 @@ from perstack_storage import (
 from perstack_stored.access import curve_keys
 from tests.helpers import commands
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.ports import free_port
 from tests.helpers.raw_client import event, setting
-from tests.integration.curve import free_port, keygen
+from tests.integration.curve import keygen
 
 SECRET = "sk-PLANTED-curve"
 
@@ -104,7 +105,7 @@ def test_clients_on_the_list_may_do_what_it_says(site: Site) -> None:
 
 def test_an_asyncio_client_is_let_in_and_refused_alike(site: Site) -> None:
     async def store() -> None:
-        async with AsyncClient(site.endpoint, keys=site.keys("writer"), timeout_s=20) as client:
+        async with AsyncClient(site.endpoint, keys=site.keys("writer"), timeout_s=60) as client:
             stores = [client.store_event(event(str(n))) for n in range(20)]
             assert await asyncio.gather(*stores) == list(range(1, 21))
         async with AsyncClient(site.endpoint, keys=site.keys("stranger"), timeout_s=2) as client:
@@ -146,7 +147,7 @@ def test_the_environment_names_the_keys(site: Site, monkeypatch: pytest.MonkeyPa
     with pytest.raises(EndpointError, match="go together"):
         Client(site.endpoint)
     monkeypatch.setenv("PERSTACK_STORED_KEY_FILE", str(site.folder / "writer.key"))
-    with Client(site.endpoint, timeout_s=20) as client:
+    with Client(site.endpoint, timeout_s=60) as client:
         assert client.store_event(event()) == 1
     monkeypatch.setenv("PERSTACK_STORED_KEY_FILE", str(site.clients))
     with pytest.raises(EndpointError, match="no CURVE key pair"):

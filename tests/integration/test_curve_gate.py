@@ -11,7 +11,7 @@ from perstack_stored.errors import GateFailedError
 from perstack_stored.transport import binding
 from perstack_stored.transport.zap import ZapHandler
 from tests.helpers.daemon import eventually
-from tests.integration.curve import free_port
+from tests.helpers.ports import free_port
 
 PAIR, CLIENT = KeyPair(*zmq.curve_keypair()), KeyPair(*zmq.curve_keypair())
 LISTED = AccessRules(clients={CLIENT.public.decode(): ListedClient("c", Access.WRITE)})

@@ -433,7 +433,7 @@ def test_orphans_of_the_command_are_waited_for(base: Path) -> None:
                 found.append(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1])
         return found
 
-    eventually(lambda: len(states()) == 2 and b"Z" not in states(), "all were waited for", 30)
+    eventually(lambda: len(states()) == 2 and b"Z" not in states(), "all were waited for")
     started.communicate(b"\n", timeout=120)
     assert started.returncode == 4
     assert not is_served(base)

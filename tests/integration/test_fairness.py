@@ -68,7 +68,7 @@ def test_a_client_that_floods_is_held_to_its_rate_and_starves_nobody(tmp_path: P
                 def held_up() -> bool:
                     return bool(polite.ask("stats").value["refused"].get("BUSY", 0) > 1000)
 
-                eventually(held_up, "the flood is held up", 30)
+                eventually(held_up, "the flood is held up")
                 for n in range(100):
                     assert polite.store("storeEvent", event(f"p{n}", jobId="polite")) > 0
             flood.stdin.close()
@@ -111,7 +111,7 @@ def test_a_batch_counts_by_its_records_and_bytes_by_their_number(tmp_path: Path)
         def stored() -> bool:
             return bool(raw.ask("storeEvent", event("d", text="x" * 200_000)).header["ok"])
 
-        eventually(stored, "there is room again", 30)
+        eventually(stored, "there is room again")
         assert raw.ask("storeJob", job(), session=session(), seq=1).error["retryAfterMs"] > 500
 
 

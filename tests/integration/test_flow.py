@@ -51,7 +51,7 @@ def test_a_client_that_never_receives_holds_up_nobody(tmp_path: Path) -> None:
         ):
             for _ in range(5000):
                 deaf.send("getEventContents", run)
-            eventually(lambda: _reads_done(raw, 5000), "the reads are done", 30)
+            eventually(lambda: _reads_done(raw, 5000), "the reads are done")
             assert raw.ask("stats").value["outbox"]["dropped"] > 0
             assert len(raw.ask("getEventContents", run).value) == 10
         assert pings.p99 < PING_P99_MAX_SECONDS
@@ -156,7 +156,7 @@ def test_a_session_that_floods_gets_no_hole(tmp_path: Path) -> None:
                 assert all(seconds < 5 for seconds in pings.seconds)
             finally:
                 os.kill(tree, signal.SIGCONT)
-            eventually(lambda: _take(flood, codes).total() == len(bodies), "each is answered", 30)
+            eventually(lambda: _take(flood, codes).total() == len(bodies), "each is answered")
             assert set(codes) <= {"ok", "BUSY", "SEQUENCE_GAP"}
             last = other.ask("hello", session=name).value["session"]["last"]
             assert last == codes["ok"]
@@ -194,7 +194,7 @@ def test_a_tree_that_lags_slows_stores_and_nothing_else(tmp_path: Path) -> None:
             assert pings.p99 < PING_P99_MAX_SECONDS
             assert max(lag) < (1 + 16 + 1) * MIB  # the bound, a commit and its overhead
             assert pipeline.positions == list(range(1, 1501))
-            eventually(lambda: settled_tree(raw), "the tree is complete", 30)
+            eventually(lambda: settled_tree(raw), "the tree is complete")
         assert len(files_of(daemon.base)) == 1500
 
 

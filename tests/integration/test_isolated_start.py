@@ -241,6 +241,6 @@ def test_the_end_of_a_terminal_does_not_take_the_workers(tmp_path: Path) -> None
         store_and_await_tree(daemon.endpoint)
         before = daemon.workers()
         os.killpg(daemon.pid, signal.SIGHUP)
-        eventually(lambda: bool(daemon.events("reloaded")), "it has read its settings", 30)
+        eventually(lambda: bool(daemon.events("reloaded")), "it has read its settings")
         store_and_await_tree(daemon.endpoint)
         assert daemon.workers() == before

@@ -54,7 +54,7 @@ def load(endpoint: str, clients: int = 3) -> Iterator[dict[int, str]]:
     for thread in threads:
         thread.start()
     try:
-        eventually(lambda: len(acknowledged) > 20 or bool(failures), "the load has begun", 30)
+        eventually(lambda: len(acknowledged) > 20 or bool(failures), "the load has begun")
         yield acknowledged
     finally:
         done.set()

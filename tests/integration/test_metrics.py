@@ -220,7 +220,7 @@ def test_a_client_that_falls_silent_after_a_request_delays_no_other(daemon: Runn
         except OSError:
             return False
 
-    eventually(answers, "it answers again", 30)
+    eventually(answers, "it answers again")
 
 
 @pytest.mark.parametrize(

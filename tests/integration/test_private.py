@@ -58,7 +58,7 @@ def use(daemon: RunningDaemon) -> None:
             raw.store("storeJob", job("j", totalSteps=n))
             raw.store("storeEvent", event(f"e{n}", jobId="j", text="x" * 1_500_000, timestamp=n))
         assert len(raw.ask("getEventsByRun", {"jobId": "j", "runId": "r1"}).value) == 3
-        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole", 30)
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole")
 
 
 def as_member(work: Callable[[], str]) -> str:

@@ -3,7 +3,6 @@
 import mmap
 import os
 import signal
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from perstack_stored.process.worker_status import BYTES, WorkerStatus
 from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker_config import WorkerConfig
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.ports import free_port
 from tests.helpers.raw_client import Raw, event
 from tests.integration.test_tree_helper import JOBS, ROUNDS, helper_of, store_much
 
@@ -43,13 +43,6 @@ def status_of(url: str) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_an_index_process_that_hangs_is_noticed_and_started_again(tmp_path: Path) -> None:

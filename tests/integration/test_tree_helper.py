@@ -67,7 +67,7 @@ def complete_after(
         os.kill(tree, signal.SIGSTOP)
         store_much(daemon.endpoint)
         os.kill(tree, signal.SIGCONT)
-        eventually(lambda: helper_of(daemon) is not None, "it has a helper", 30)
+        eventually(lambda: helper_of(daemon) is not None, "it has a helper")
         helper = helper_of(daemon)
         if helper is not None:
             disturb(daemon, helper)

@@ -225,7 +225,7 @@ def test_what_several_writers_of_one_file_tore_is_named(tmp_path: Path) -> None:
                 os.kill(writer.pid, signal.SIGCONT)
         return found
 
-    eventually(lambda: len(torn()) >= 2, "two files are torn", 30)
+    eventually(lambda: len(torn()) >= 2, "two files are torn")
     for writer in writers:
         writer.kill()
         writer.wait()

@@ -74,7 +74,7 @@ def followed(base: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Answers and tree, when a daemon has served the base until all was followed."""
     with running_daemon(base) as daemon:
         with Raw(daemon.endpoint) as raw:
-            eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete", 30)
+            eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete")
         answered = answers(daemon)
         assert daemon.stop() == 0
     return answered, files_of(base)

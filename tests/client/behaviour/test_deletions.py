@@ -62,7 +62,7 @@ def test_a_refused_deletion_takes_no_other_store_along(client: Client, job_id: s
     assert (caught.value.code, caught.value.field) == ("BAD_VALUE", "jobId")
     stored += [client.store_event_nowait(event(job_id, n)) for n in range(3, 6)]
     client.flush()
-    assert all(future.result(10) for future in stored)
+    assert all(future.result(60) for future in stored)
     assert len(client.get_event_contents(job_id, "r")) == 6
 
 

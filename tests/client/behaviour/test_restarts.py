@@ -67,7 +67,7 @@ def test_fire_and_flush_rides_out_kills(daemon: RunningDaemon, open_client: Open
         for start in range(0, 4000, 500):
             futures += [client.store_event_nowait(event(job_id, n)) for n in range(start, start + 500)]
             client.flush()
-    assert [future.result(10) for future in futures] == list(range(1, 4001))
+    assert [future.result(60) for future in futures] == list(range(1, 4001))
     assert numbers_of(client, job_id) == list(range(4000))
 
 
@@ -78,7 +78,7 @@ def test_a_large_event_rides_out_a_kill(daemon: RunningDaemon, open_client: Open
     client.store_event_nowait(event(job_id, 2))
     daemon.kill()
     daemon.start()
-    assert large.result(20) == 2
+    assert large.result(60) == 2
     client.flush()
     assert numbers_of(client, job_id) == [0, 1, 2]
 

@@ -19,7 +19,7 @@ def test_who_stores_first_goes_on_until_the_other_resumes_again(
     shared_daemon: RunningDaemon, open_client: OpenClient, job_id: str
 ) -> None:
     one, two = open_client(shared_daemon), open_client(shared_daemon)
-    position = one.store_job_nowait(job(job_id)).result(10)
+    position = one.store_job_nowait(job(job_id)).result(60)
     mine, theirs = one.resume(job_id), two.resume(job_id)
     assert mine.job == theirs.job == job(job_id)
     assert mine.position >= position
@@ -44,7 +44,7 @@ def test_stores_that_nobody_waits_for_are_fenced(
     mine = client.resume(job_id)
     assert mine.job is None
     futures = [mine.store_event_nowait(event(job_id, n)) for n in range(300)]
-    positions = [future.result(10) for future in futures]
+    positions = [future.result(60) for future in futures]
     assert positions == sorted(positions)
     other_client.resume(job_id).store_event(event(job_id, 300))
     futures = [mine.store_event_nowait(event(job_id, 1000 + n)) for n in range(300)]

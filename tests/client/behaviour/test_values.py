@@ -75,8 +75,8 @@ def test_a_run_setting_is_kept_and_comes_with_what_it_lacks(client: Client, job_
 
 
 def test_every_record_is_read_by_position(client: Client, job_id: str) -> None:
-    first = client.store_job_nowait(job(job_id)).result(10)
-    last = client.store_event_nowait(event(job_id, 1)).result(10)
+    first = client.store_job_nowait(job(job_id)).result(60)
+    last = client.store_event_nowait(event(job_id, 1)).result(60)
     records = client.read_all(after=first - 1, limit=2)
     assert [(record["position"], record["op"]) for record in records] == [
         (first, "storeJob"),

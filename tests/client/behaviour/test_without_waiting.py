@@ -65,7 +65,7 @@ def test_a_future_gives_the_position(client: Client, job_id: str) -> None:
         client.store_run_setting_nowait(setting(job_id)),
         client.store_event_nowait(event(job_id, 1)),
     ]
-    positions = [future.result(10) for future in futures]
+    positions = [future.result(60) for future in futures]
     assert positions == sorted(positions)
     assert client.retrieve_job(job_id) == job(job_id)
     assert client.retrieve_checkpoint(job_id, "c")["id"] == "c"
@@ -121,7 +121,7 @@ def test_a_refused_one_in_between_fails_alone(
     problem = futures[50].exception(10)
     assert isinstance(problem, Refused)
     assert (problem.code, problem.field) == ("BAD_VALUE", "stepNumber")
-    kept = [future.result(10) for n, future in enumerate(futures) if n != 50]
+    kept = [future.result(60) for n, future in enumerate(futures) if n != 50]
     assert kept == sorted(set(kept))
     assert numbers_of(client, job_id) == [n for n in range(100) if n != 50]
 
@@ -215,7 +215,7 @@ def test_flush_with_too_little_time_gives_nothing_up(
         client.flush(timeout_s=0.1)
     assert (caught.value.count, isinstance(caught.value, TimeoutError)) == (1, True)
     daemon.start()
-    assert future.result(10) == 2
+    assert future.result(60) == 2
 
 
 def stored_when_it_answers(client: Client, value: dict[str, Any]) -> None:

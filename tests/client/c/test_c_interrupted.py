@@ -144,7 +144,7 @@ def test_a_process_that_is_stopped_beyond_its_timeout_waits_for_the_answer(
     def script(header: dict[str, Any], _: bytes) -> list[bytes] | None:
         if header["op"] == "storeEvent":
             asked.set()
-            answers.wait(10)
+            answers.wait(60)
         return None
 
     endpoint = f"ipc://{tmp_path}/d.sock"
@@ -160,7 +160,7 @@ def test_a_process_that_is_stopped_beyond_its_timeout_waits_for_the_answer(
         assert process.stdin is not None
         process.stdin.write(lines(event(JOB, 1)))
         process.stdin.flush()
-        assert asked.wait(10)
+        assert asked.wait(60)
         process.send_signal(signal.SIGSTOP)
         time.sleep(1.5)
         process.send_signal(signal.SIGCONT)

@@ -17,7 +17,7 @@ def daemon(tmp_path: Path) -> Iterator[RunningDaemon]:
 
 @pytest.fixture
 def client(daemon: RunningDaemon) -> Iterator[Client]:
-    with Client(daemon.endpoint, timeout_s=20) as client:
+    with Client(daemon.endpoint, timeout_s=60) as client:
         yield client
 
 

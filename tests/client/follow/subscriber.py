@@ -28,7 +28,7 @@ class Subscriber:
         self.records: list[Record] = []
         self.arrived: list[float] = []
         self.error: Exception | None = None
-        self._client = Client(endpoint, timeout_s=20)
+        self._client = Client(endpoint, timeout_s=60)
         self._iterator = self._client.follow(**arguments)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -41,7 +41,7 @@ class Subscriber:
         except StorageError as error:
             self.error = error
 
-    def join(self, timeout_s: float = 20.0) -> None:
+    def join(self, timeout_s: float = 60.0) -> None:
         self._thread.join(timeout_s)
         assert not self._thread.is_alive()
 

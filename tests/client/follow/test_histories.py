@@ -37,7 +37,7 @@ def _older_copy(daemon: RunningDaemon, base: Path) -> None:
 
 
 def _older_copy_that_went_on(daemon: RunningDaemon, base: Path) -> None:
-    with running_daemon(base.parent / "copy") as other, Client(other.endpoint, timeout_s=20) as client:
+    with running_daemon(base.parent / "copy") as other, Client(other.endpoint, timeout_s=60) as client:
         for number in range(10, 14):
             client.store_event(event(number))
         assert other.stop() == 0
@@ -50,7 +50,7 @@ def test_a_subscriber_learns_that_the_history_changed(
     tmp_path: Path, lose: Callable[[RunningDaemon, Path], None]
 ) -> None:
     base = tmp_path / "perstack"
-    with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=20) as client:
+    with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
         client.store_event(event(1))
         daemon.stop()
         shutil.copytree(base, tmp_path / "copy", symlinks=True)
@@ -69,13 +69,13 @@ def test_a_subscriber_learns_that_the_history_changed(
 @pytest.fixture
 def two_continuations(tmp_path: Path) -> Iterator[tuple[RunningDaemon, RunningDaemon]]:
     """A daemon that has two records, and one on a copy of its base of when there was one; that has four."""
-    with running_daemon(tmp_path / "perstack") as original, Client(original.endpoint, timeout_s=20) as client:
+    with running_daemon(tmp_path / "perstack") as original, Client(original.endpoint, timeout_s=60) as client:
         client.store_event(event(1))
         original.kill()
         shutil.copytree(original.base, tmp_path / "copy", ignore=shutil.ignore_patterns("*.sock"))
         original.start()
         client.store_event(event(2))
-        with running_daemon(tmp_path / "copy") as copy, Client(copy.endpoint, timeout_s=20) as client_of_copy:
+        with running_daemon(tmp_path / "copy") as copy, Client(copy.endpoint, timeout_s=60) as client_of_copy:
             for number in range(10, 13):
                 client_of_copy.store_event(event(number))
             yield original, copy
@@ -86,7 +86,7 @@ def test_a_position_of_another_continuation_is_refused_by_its_epoch(
 ) -> None:
     """A position from before the copy continues in both; one from after it only where it was read."""
     original, copy = two_continuations
-    with Client(original.endpoint, timeout_s=20) as client, Client(copy.endpoint, timeout_s=20) as other:
+    with Client(original.endpoint, timeout_s=60) as client, Client(copy.endpoint, timeout_s=60) as other:
         store = client.hello()["store"]
         assert other.hello()["store"] == store
         assert other.hello()["epoch"] != client.hello()["epoch"]
@@ -97,7 +97,7 @@ def test_a_position_of_another_continuation_is_refused_by_its_epoch(
         after, epoch = second["position"], second["epoch"]
         assert list(client.follow(after, epoch=epoch, store=store, idle_s=0)) == []
         assert client.read_all(after, epoch=epoch) == []
-        with Client(copy.endpoint, timeout_s=20) as fresh:
+        with Client(copy.endpoint, timeout_s=60) as fresh:
             with pytest.raises(PositionGone) as caught:
                 next(fresh.follow(after, epoch=epoch, store=store, idle_s=0))
             assert caught.value.field == "epoch"
@@ -105,7 +105,7 @@ def test_a_position_of_another_continuation_is_refused_by_its_epoch(
                 fresh.read_all(after, epoch=epoch)
 
         async def asynchronous() -> None:
-            async with AsyncClient(copy.endpoint, timeout_s=20) as another:
+            async with AsyncClient(copy.endpoint, timeout_s=60) as another:
                 with pytest.raises(PositionGone):
                     await another.read_all(after, epoch=epoch)
                 with pytest.raises(PositionGone):
@@ -119,7 +119,7 @@ def test_a_client_remembers_the_epochs_that_it_saw(
 ) -> None:
     """The same client learns that a copy was put back, though its program keeps positions only."""
     original, copy = two_continuations
-    with Client(original.endpoint, timeout_s=20) as client:
+    with Client(original.endpoint, timeout_s=60) as client:
         store = client.hello()["store"]
         assert [record["position"] for record in client.follow(store=store, idle_s=0)] == [1, 2]
         original.stop()
@@ -138,7 +138,7 @@ def test_a_client_remembers_the_epochs_that_it_saw(
 def test_a_session_goes_on_in_a_base_that_was_put_back(tmp_path: Path) -> None:
     """What was acknowledged and is gone is not stored again; what comes later is, and once."""
     base, copy = tmp_path / "perstack", tmp_path / "copy"
-    with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=20) as client:
+    with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
         client.store_event(event(1))
         daemon.stop()
         shutil.copytree(base, copy, symlinks=True)
@@ -149,7 +149,7 @@ def test_a_session_goes_on_in_a_base_that_was_put_back(tmp_path: Path) -> None:
         copy.rename(base)
         future = client.store_event_nowait(event(3))
         daemon.start()
-        assert future.result(20) == 2
+        assert future.result(60) == 2
         assert client.store_event(event(4)) == 3
         assert [r["value"]["stepNumber"] for r in client.follow(idle_s=0)] == [1, 3, 4]
 

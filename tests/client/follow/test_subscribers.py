@@ -56,12 +56,13 @@ def test_fifty_subscribers_get_everything_while_it_is_stored(daemon: RunningDaem
             for number in range(start, start + 100):
                 pipeline.store_event(event(number))
         positions += [position for position in pipeline.positions if position is not None]
-    eventually(lambda: all(f.error or f.positions[-1:] == [2002] for f in subscribers), "all have it", 30)
+    eventually(lambda: all(f.error or f.positions[-1:] == [2002] for f in subscribers), "all have it")
     for number, subscriber in enumerate(subscribers):
         subscriber.stop()
         assert subscriber.positions == positions[number % 3 :]
 
 
+@pytest.mark.alone  # it measures time
 def test_a_record_comes_soon_after_it_was_acknowledged(daemon: RunningDaemon, client: Client) -> None:
     """The median is some milliseconds; the bound leaves room for a busy machine."""
     subscriber = Subscriber(daemon.endpoint)
@@ -75,6 +76,7 @@ def test_a_record_comes_soon_after_it_was_acknowledged(daemon: RunningDaemon, cl
     assert sorted(delays)[15] < 0.1
 
 
+@pytest.mark.alone  # it measures time
 def test_many_that_wait_delay_nobody(daemon: RunningDaemon, client: Client) -> None:
     """One hundred waits, half of them for runs where nothing happens, while pings and stores go on."""
     client.store_event(event(0))

@@ -19,7 +19,7 @@ def test_tasks_follow_over_one_connection_while_others_store(daemon: RunningDaem
     """Fifty of them, half of a run where nothing happens; with a kill -9 in between."""
 
     async def run() -> None:
-        async with AsyncClient(daemon.endpoint, timeout_s=20) as client:
+        async with AsyncClient(daemon.endpoint, timeout_s=60) as client:
             busy = [asyncio.create_task(_collect(client, idle_s=3)) for _ in range(SUBSCRIBERS // 2)]
             quiet = [
                 asyncio.create_task(_collect(client, job_id="j", run_id=f"q{n}", idle_s=3))
@@ -37,7 +37,7 @@ def test_tasks_follow_over_one_connection_while_others_store(daemon: RunningDaem
 
 def test_a_task_that_follows_can_be_cancelled_or_leave(daemon: RunningDaemon) -> None:
     async def run() -> None:
-        async with AsyncClient(daemon.endpoint, timeout_s=20) as client:
+        async with AsyncClient(daemon.endpoint, timeout_s=60) as client:
             task = asyncio.create_task(_collect(client))
             while (await client.stats())["reads"]["following"] == 0:
                 pass
