@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,24 @@ def test_a_stream_gets_what_it_asks_for(daemon: RunningDaemon, inspector: Inspec
         heads = records_until(events, last)
     assert {head["type"] for head in heads} == {"callTools", "completeRun"}
     assert all("value" not in head and head["jobId"] == "job-b" for head in heads)
+
+
+def test_streams_of_many_jobs_get_their_own(daemon: RunningDaemon, inspector: Inspector) -> None:
+    """Also of more than are followed alone, and once more where one has ended."""
+    jobs = [f"job-{number}" for number in range(limits.JOBS_FOLLOWED_MAX + 2)]
+    with Client(daemon.endpoint) as client, ExitStack() as open_streams:
+        streams = [(job, open_streams.enter_context(stream(inspector, f"?job={job}"))) for job in jobs]
+        for _, events in streams:
+            assert next(events).kind == "at"
+        positions = [client.store_event(event(jobId=job)) for job in jobs]
+        for (job, events), position in zip(streams, positions, strict=True):
+            found = next(one for one in events if one.kind == "record")
+            assert (found.id, found.data["value"]["jobId"]) == (position, job)
+        for job in (jobs[0], "job-new"):
+            with stream(inspector, f"?job={job}&after=0") as events:
+                position = client.store_event(event(id="e2", jobId=job))
+                found_of = [record["value"]["jobId"] for record in records_until(events, position)]
+                assert set(found_of) == {job}
 
 
 def test_merged_records_are_the_same_ones(daemon: RunningDaemon, inspector: Inspector) -> None:

@@ -55,7 +55,7 @@ class Changes(Following[KeptChanges]):
         return KeptChanges(after if after is not None and near else end)
 
     async def _take(self, kept: KeptChanges, store: str) -> None:
-        page = await self._read_on(kept.head, store, limits.CHANGES_RECORDS)
+        page = await self._read_on(kept.head, store, limit=limits.CHANGES_RECORDS)
         if page.next == kept.head:
             return
         newest = page.position or 0

@@ -161,12 +161,15 @@ class Following(ABC, Generic[K]):
                 self._report(of_storage(error))
                 await asyncio.sleep(limits.DAEMON_RETRY_S)
 
-    async def _read_on(self, position: int, store: str, limit: int | None = None) -> Page[Record]:
+    async def _read_on(
+        self, position: int, store: str, *, limit: int | None = None, job: str | None = None
+    ) -> Page[Record]:
         """The records after a position, as soon as there are some; none where none come for a while."""
         seen = self._source.client._seen
         arguments = {
             "after": position,
             "limit": limit,
+            "jobId": job,
             "waitMs": limits.WAIT_MS,
             "store": store,
             "epoch": seen.at(position),

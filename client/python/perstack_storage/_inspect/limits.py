@@ -29,6 +29,8 @@ FILE_CHECKPOINT_BYTES_MAX = 4 << 20
 """A larger checkpoint stands in the file of a job without its messages."""
 KEPT_RECORDS_MAX, KEPT_BYTES_MAX = 20_000, 16 << 20
 """The newest records that are kept for all streams together."""
+JOBS_FOLLOWED_MAX = 8
+"""Jobs that are followed by a read of their own; each keeps so small a part of the above."""
 MERGE_S = 0.1
 """A stream of merged records, or of jobs, has a message this often at most."""
 CHANGES_RECORDS = 1000

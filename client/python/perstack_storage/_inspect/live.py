@@ -61,10 +61,13 @@ def _item(record: Any, data: bytes) -> Item:
 class KeptRecords:
     """The newest records, up to a count and a number of bytes: all that are after `floor`."""
 
-    def __init__(self, floor: int) -> None:
+    def __init__(self, floor: int, share: int = 1) -> None:
+        """`share`: a part of the bounds, as 8 for an eighth."""
         self.floor = self.head = floor
         self._items: list[Item] = []
         self._bytes = 0
+        self._records_max = limits.KEPT_RECORDS_MAX // share
+        self._bytes_max = limits.KEPT_BYTES_MAX // share
 
     def add(self, items: list[Item], head: int) -> None:
         """Take records, and forget the oldest beyond the bounds."""
@@ -73,7 +76,7 @@ class KeptRecords:
         self.head = head
         gone = 0
         while gone < len(self._items) and (
-            len(self._items) - gone > limits.KEPT_RECORDS_MAX or self._bytes > limits.KEPT_BYTES_MAX
+            len(self._items) - gone > self._records_max or self._bytes > self._bytes_max
         ):
             self._bytes -= len(self._items[gone].data) + len(self._items[gone].head)
             gone += 1
@@ -89,17 +92,18 @@ class KeptRecords:
 
 
 class Hub(Following[KeptRecords]):
-    """Follows the records while there are streams of them."""
+    """Follows the records, or those of one job, while there are streams of them."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, job: str | None = None) -> None:
         super().__init__(source)
+        self._job = job
         self._catching_up = asyncio.Semaphore(limits.CATCH_UP_READS_MAX)
 
     def _begin(self, end: int, _: int | None) -> KeptRecords:
-        return KeptRecords(end)
+        return KeptRecords(end, 1 if self._job is None else limits.JOBS_FOLLOWED_MAX)
 
     async def _take(self, kept: KeptRecords, store: str) -> None:
-        page = await self._read_on(kept.head, store)
+        page = await self._read_on(kept.head, store, job=self._job)
         if page.next == kept.head:
             return
         kept.add(list(map(item_of, page)), page.next)

@@ -198,7 +198,9 @@ async def _stream(asked: Asked) -> Response:
     if form == "jobs" and ("job" in values or types is not None):
         raise GatewayError("BAD_REQUEST", "form=jobs takes neither job nor types", "form")
     wanted = Filter(values.get("job"), values.get("run"), types, form == "heads", form == "merged")
-    stream: AsyncIterator[bytes] = asked.streams.of(form == "jobs").stream(after, wanted)
+    streams = asked.streams
+    following = streams.of_changes() if form == "jobs" else streams.of_records(wanted.job)
+    stream: AsyncIterator[bytes] = following.stream(after, wanted)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 

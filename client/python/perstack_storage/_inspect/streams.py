@@ -1,26 +1,43 @@
 """The streams of the gateway, of records and of jobs that change, and how many there are."""
 
+from perstack_storage._inspect import limits
 from perstack_storage._inspect.changes import Changes
 from perstack_storage._inspect.live import Hub
 from perstack_storage._inspect.source import Source
 
 
 class Streams:
-    """What follows the store for the streams of each kind."""
+    """What follows the store for the streams of each kind: a job that is looked at is followed alone."""
 
     def __init__(self, source: Source) -> None:
+        self._source = source
         self._records, self._changes = Hub(source), Changes(source)
+        self._of_jobs: dict[str, Hub] = {}
 
     @property
     def count(self) -> int:
         """How many streams there are."""
-        return self._records.streams + self._changes.streams
+        return self._changes.streams + sum(hub.streams for hub in self._hubs())
 
-    def of(self, jobs: bool) -> Hub | Changes:
-        """What serves streams of the jobs that change, or of records."""
-        return self._changes if jobs else self._records
+    def of_changes(self) -> Changes:
+        """What serves streams of the jobs that change."""
+        return self._changes
+
+    def of_records(self, job: str | None) -> Hub:
+        """What serves streams of records, of this job only or of all."""
+        if job is None:
+            return self._records
+        if job not in self._of_jobs and len(self._of_jobs) >= limits.JOBS_FOLLOWED_MAX:
+            self._of_jobs = {name: hub for name, hub in self._of_jobs.items() if hub.streams}
+            if len(self._of_jobs) >= limits.JOBS_FOLLOWED_MAX:
+                return self._records
+        return self._of_jobs.setdefault(job, Hub(self._source, job))
 
     def close(self) -> None:
         """End all streams."""
-        self._records.close()
         self._changes.close()
+        for hub in self._hubs():
+            hub.close()
+
+    def _hubs(self) -> list[Hub]:
+        return [self._records, *self._of_jobs.values()]
