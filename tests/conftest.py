@@ -4,8 +4,10 @@ import gc
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -25,6 +27,18 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 # What a script starts in the background ignores Ctrl-C, and so would the programs that are tried.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_leave_process = subprocess.Popen.__exit__
+
+
+def _end_and_leave_process(process: subprocess.Popen[Any], kind: Any, error: Any, trace: Any) -> None:
+    """Where a test fails, or its time is over, `with Popen(…)` would wait for ever if the process hangs."""
+    if kind is not None:
+        process.kill()
+    _leave_process(process, kind, error, trace)
+
+
+subprocess.Popen.__exit__ = _end_and_leave_process  # type: ignore[method-assign]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,6 +13,7 @@ import pytest
 from perstack_storage import AsyncClient, DaemonUnavailable, NotFlushed
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.waiting import wait_until
+from tests.helpers import signals
 from tests.helpers.values import anything
 
 TIMEOUT_S = 1.0
@@ -144,7 +145,7 @@ def test_a_process_that_is_stopped_and_goes_on_fails_no_call(endpoint: str, tmp_
         )
         try:
             wait_until(lambda: len(daemon.store.records) > 10)
-            program.send_signal(signal.SIGSTOP)
+            signals.stop(program.pid)
             time.sleep(STANDSTILL_S)
             stored = len(daemon.store.records)
             program.send_signal(signal.SIGCONT)

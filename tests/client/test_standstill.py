@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, running_daemon
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ def test_a_standstill_of_the_caller_is_not_taken_for_silence_of_the_daemon(
         process.stdin.flush()
     stopped = [process.pid for process in running.values()] + ([daemon.pid] if both else [])
     for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
+        signals.stop(pid)
     time.sleep(STOPPED_S)  # this is what is tried
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)

@@ -22,6 +22,7 @@ from tests.crash.judge import judge
 from tests.crash.load import load
 from tests.crash.observed import Observer
 from tests.crash.rounds import SETTINGS, await_progress
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.image import image, needs_images
 from tests.helpers.raw_client import Raw, event
@@ -201,7 +202,7 @@ def at_rest(folder: Path, used: Used) -> Iterator[Served]:
 def _overwrite_unseen(index: Path, writer: int) -> None:
     """As when the disk changes bytes by itself: no time of a file tells. The writer is left stopped."""
     before = index.stat()
-    os.kill(writer, signal.SIGSTOP)
+    signals.stop(writer)
     _overwrite(index)
     os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns))
 
@@ -232,7 +233,7 @@ def test_a_flipped_bit_in_an_event_block_is_not_taken_for_damage_of_the_journal(
             id, job, run = database.execute("SELECT id, job, name FROM run").fetchone()
             crc = next(event.crc for event in block_events(database, id) if event.crc > 1 << 24)
         writer, before, data = found.daemon.workers()["index"], found.index.stat(), found.index.read_bytes()
-        os.kill(writer, signal.SIGSTOP)
+        signals.stop(writer)
         with found.index.open("r+b") as file:
             file.seek(data.index(crc.to_bytes(4, "little")))
             file.write((crc ^ 1).to_bytes(4, "little"))
@@ -250,7 +251,7 @@ def test_a_tree_that_meets_a_damaged_index_has_it_rebuilt(tmp_path: Path, used: 
     """While nobody reads, it is the only one who can."""
     with at_rest(tmp_path, used) as found:
         workers = found.daemon.workers()
-        os.kill(workers["tree"], signal.SIGSTOP)
+        signals.stop(workers["tree"])
         with Raw(found.daemon.endpoint) as raw:
             raw.store("storeEvent", event(jobId="new"))
         eventually(lambda: found.stats("index")["lagRecords"] == 0, "it is indexed", 60)

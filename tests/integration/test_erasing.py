@@ -16,7 +16,7 @@ from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.storectl import COMMAND as STORECTL
 from tests.offline.bases import SMALL_SEGMENTS, Call, Checked, as_call, event, job, read, run, setting, store
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240  # the process that erases runs where a processor is idle
 SENTINEL = "sentinel-of-the-deleted-job"
 KEY = "sk-redacted-sentinel"
 WORDS = (SENTINEL, KEY)
@@ -80,7 +80,17 @@ def is_erased(daemon: RunningDaemon) -> bool:
     return len(listed) > 0 and all(one["erased"] for one in listed) and pending == 0
 
 
-@pytest.mark.timeout(300)
+def await_tree(daemon: RunningDaemon, position: int) -> None:
+    """Wait until index and tree have reached a position."""
+    with Client(daemon.endpoint) as client:
+        eventually(
+            lambda: min(client.stats()[kind]["position"] or 0 for kind in ("index", "tree")) >= position,
+            "index and tree follow",
+            PATIENCE_SECONDS,
+        )
+
+
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("flags", [(), ("--no-pack",)])
 def test_no_byte_of_what_was_deleted_is_left(tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Of a job among others, and of a key in a setting; nor in the next backup, and what it restores."""
@@ -122,6 +132,7 @@ def test_what_holds_erasing_back_is_said(tmp_path: Path) -> None:
     base = tmp_path / "base"
     with running_daemon(base, *SMALL_SEGMENTS, "--no-pack") as daemon:
         store(daemon.endpoint, events_of("gone", SENTINEL, 700))
+        await_tree(daemon, 700)  # else it meets the damage, and does not go on
         damaged = min((base / ".stored/journal").glob("*.segment"))
         with damaged.open("r+b") as file:
             file.seek(5000)
@@ -140,3 +151,22 @@ def test_what_holds_erasing_back_is_said(tmp_path: Path) -> None:
         assert "erasing" in shown.stdout
         assert damaged.name in shown.stdout
         assert len(daemon.events("erasing_held_back")) == 1
+
+
+def test_a_tree_that_can_t_go_on_holds_erasing_back(tmp_path: Path) -> None:
+    """Its files are erased by it. Until then the deletion is pending, and `stats` says why."""
+    base, aside = tmp_path / "base", tmp_path / "aside"
+    with running_daemon(base) as daemon, Client(daemon.endpoint) as client:
+        store(daemon.endpoint, events_of("gone", SENTINEL, 2))
+        await_tree(daemon, 2)
+        (base / "jobs").rename(aside)
+        (base / "jobs").write_bytes(b"not a folder")
+        client.delete_job("gone")
+        eventually(lambda: "the tree: " in client.stats()["deletions"]["fault"], "the fault is shown")
+        assert client.stats()["deletions"]["pending"] == 1
+        (base / "jobs").unlink()
+        aside.rename(base / "jobs")
+        eventually(lambda: is_erased(daemon), "all is erased", PATIENCE_SECONDS)
+        assert client.stats()["deletions"]["fault"] == ""
+        assert daemon.stop() == 0
+    assert not found(base)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually, files_of, running_daemon
 from tests.helpers.raw_client import MIB, Raw, event, job, session
 from tests.helpers.watching import MEMORY_MIB_MAX, PING_P99_MAX_SECONDS, Pings, memory_peak, sockets
@@ -91,7 +92,7 @@ def test_a_client_that_is_stopped_in_the_middle_goes_on_later(tmp_path: Path) ->
         try:
             assert agent.stdout is not None
             assert agent.stdout.readline() == b"half\n"
-            agent.send_signal(signal.SIGSTOP)
+            signals.stop(agent.pid)
             with Pings(daemon.endpoint) as pings:
                 for n in range(300):
                     raw.store("storeJob", job(f"j{n}"))
@@ -140,7 +141,7 @@ def test_a_session_that_floods_gets_no_hole(tmp_path: Path) -> None:
         name = session()
         bodies = [json.dumps(event(f"{n:04d}", timestamp=n, text="x" * 20_000)).encode() for n in range(400)]
         with Raw(daemon.endpoint, sndhwm=0, rcvhwm=0) as flood:
-            os.kill(tree, signal.SIGSTOP)
+            signals.stop(tree)
             try:
                 for n, body in enumerate(bodies, 1):
                     flood.send("storeEvent", body, session=name, seq=n)

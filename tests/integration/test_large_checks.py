@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perstack_storage import Client
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import Raw, batch, event, session
 
@@ -35,7 +36,7 @@ def halted_checker(daemon: RunningDaemon, raw: Raw) -> Iterator[None]:
     """Large values stay unchecked in here."""
     raw.store("storeEvent", event(text=LARGE))
     (pid,) = checkers(daemon)
-    os.kill(pid, signal.SIGSTOP)
+    signals.stop(pid)
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from perstack_storage import Client, socket_path_of
-from tests.helpers import commands
+from tests.helpers import commands, signals
 from tests.helpers.daemon import RunningDaemon, eventually, files_of, running_daemon
 from tests.helpers.raw_client import Raw, checkpoint, event, job, setting
 from tests.integration.filled import assert_checked, refusal, settled_tree
@@ -419,7 +419,7 @@ def test_a_read_is_given_up_in_time_while_the_index_hangs(tmp_path: Path) -> Non
         run = {"jobId": "j1", "runId": "r1"}
         assert len(raw.ask("getEventsByRun", run).value) == 1
         index = daemon.workers()["index"]
-        os.kill(index, signal.SIGSTOP)
+        signals.stop(index)
         try:
             raw.store("storeEvent", event("behind", timestamp=2))
             start = time.monotonic()

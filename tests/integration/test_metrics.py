@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from perstack_storage.protocol import ErrorCode
 from perstack_stored.protocol.frames import OPERATIONS
-from tests.helpers import commands
+from tests.helpers import commands, signals
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import VALUES, Raw, batch, event, job, session, setting
 
@@ -152,7 +152,7 @@ def test_a_stopped_worker_lags_in_records_and_seconds(daemon: RunningDaemon) -> 
         raw.store("storeEvent", event("e0"))
         eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree follows")
         (pid,) = [pid for pid in children_of(daemon.pid) if b"tree" in command_of(pid)]
-        os.kill(pid, signal.SIGSTOP)
+        signals.stop(pid)
         try:
             for n in range(3):
                 raw.store("storeEvent", event(f"x{n}"))

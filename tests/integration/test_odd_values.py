@@ -6,6 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.helpers import signals
 from tests.helpers.daemon import eventually, files_of, running_daemon
 from tests.helpers.raw_client import (
     MIB,
@@ -189,7 +190,7 @@ def test_many_empty_stores_that_arrive_together_are_each_refused(tmp_path: Path)
     with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
         raw.ask("ping")
         for n in range(1, 11):
-            os.kill(daemon.pid, signal.SIGSTOP)
+            signals.stop(daemon.pid)
             try:
                 ids = [raw.send("storeEvent") for _ in range(50)]
                 last = raw.send("storeEvent", event(f"e{n}"))

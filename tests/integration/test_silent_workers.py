@@ -18,6 +18,7 @@ from perstack_stored.process.hang_detector import HangDetector
 from perstack_stored.process.worker_status import BYTES, WorkerStatus
 from perstack_stored.projection.process import ProjectionProcess
 from perstack_stored.projection.worker_config import WorkerConfig
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.ports import free_port
 from tests.helpers.raw_client import Raw, event
@@ -29,7 +30,7 @@ QUICK = ("--worker-silence-seconds", "2")
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """A process that hangs. It is another one's to end it."""
-    os.kill(pid, signal.SIGSTOP)
+    signals.stop(pid)
     try:
         yield
     finally:

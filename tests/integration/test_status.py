@@ -21,7 +21,7 @@ import pytest
 
 from perstack_storage import Client
 from perstack_stored.cli.status_facts import look
-from tests.helpers import commands
+from tests.helpers import commands, signals
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import Raw, event, setting
 from tests.integration.test_private import GROUP, as_member
@@ -61,7 +61,7 @@ def row(lines: list[str], label: str) -> str:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+    signals.stop(pid)
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ import pytest
 
 from perstack_storage import Client
 from perstack_stored.process.hang_detector import thread_states
+from tests.helpers import signals
 from tests.helpers.daemon import eventually, refuses_descriptors
 from tests.helpers.raw_client import Raw, event, session
 
@@ -136,7 +137,7 @@ def test_the_watchdog_is_notified_by_a_running_loop_only(manager: Manager) -> No
     process = manager.start(watchdog=period)
     manager.wait_for("READY=1")
     manager.wait_for("WATCHDOG=1", times=3)
-    process.send_signal(signal.SIGSTOP)
+    signals.stop(process.pid)
     # The signal may take a while to arrive, and a ping that was sent before is no fault.
     eventually(lambda: set(thread_states(process.pid)) == {b"T"}, "it has stopped")
     manager.forget()

@@ -11,6 +11,7 @@ import pytest
 from perstack_storage import Client
 from perstack_stored.tree.helper import HELPED_LAG_RECORDS
 from perstack_stored.tree.write import Write, divided
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.raw_client import Raw, checkpoint, event, job, setting
 from tests.integration.filled import assert_checked
@@ -64,7 +65,7 @@ def complete_after(
     with running_daemon(base) as daemon, Raw(daemon.endpoint) as raw:
         eventually(lambda: "tree" in daemon.workers(), "the tree's process runs")
         tree = daemon.workers()["tree"]
-        os.kill(tree, signal.SIGSTOP)
+        signals.stop(tree)
         store_much(daemon.endpoint)
         os.kill(tree, signal.SIGCONT)
         eventually(lambda: helper_of(daemon) is not None, "it has a helper")

@@ -18,7 +18,7 @@ from perstack_stored.offline.audit.torn_files import how_torn
 from perstack_stored.offline.findings import Report
 from perstack_stored.tree import left_out
 from perstack_stored.tree.left_out import LeftOut
-from tests.helpers import commands
+from tests.helpers import commands, signals
 from tests.helpers.daemon import captured_run, eventually, running_daemon
 from tests.helpers.datadir import checkpoint, dumps, event, job, setting
 from tests.import_tree.test_first_start import DAMAGED
@@ -218,7 +218,7 @@ def test_what_several_writers_of_one_file_tore_is_named(tmp_path: Path) -> None:
 
     def torn() -> list[str]:
         for writer in writers:
-            os.kill(writer.pid, signal.SIGSTOP)
+            signals.stop(writer.pid)
         found = [str(path.relative_to(tmp_path)) for path in sorted(folder.iterdir()) if not is_json(path)]
         if len(found) < 2:
             for writer in writers:

@@ -305,45 +305,47 @@ class _Disk(SimulatedDisk):
         super().rename(source, target, source_dir=folder, target_dir=folder)
 
 
-def test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one(original: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [False, True])
+def test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one(
+    original: Path, tmp_path: Path, *, first: bool
+) -> None:
     """On a new folder and on one with a backup: what counts is the old one or the new one, and is whole."""
     grown = copy_base(original, tmp_path / "grown")
     with running_daemon(grown) as daemon:
         store(daemon.endpoint, [event_call("later", text="x" * 100_000)])
         assert daemon.stop() == 0
     all_records = records(grown)
-    for first in (False, True):
-        step = 0
-        counted: set[int] = set()
-        while True:
-            step += 1
-            target = tmp_path / f"{first}{step}"
-            if not first:
-                back_up(original, target)
-            disk = _Disk(step, dies_at=step)
-            try:
-                back_up(grown, target, disk)
-            except Died:
-                disk.cut_power()
-                died = True
-            else:
-                died = False
-            manifest = manifest_of(target) if target.exists() else None
-            counted.add(0 if manifest is None else manifest.position)
-            if not died:
-                assert manifest is not None
-                assert manifest.position == 21
-                break
-            if manifest is not None:
-                bring_back(target, tmp_path / f"restored{first}{step}")
-                assert records(tmp_path / f"restored{first}{step}") == all_records[: manifest.position]
-            assert back_up(grown, target) == 21
-            names = {path.name for path in target.iterdir()}
-            after = manifest_of(target)
-            assert after is not None
-            assert names == {"backup.json", *(copy.file for copy in after.segments)}
-        assert step > 30
-        assert counted == ({0, 21} if first else {20, 21})
+    step = 0
+    counted: set[int] = set()
+    while True:
+        step += 1
+        target = tmp_path / f"{first}{step}"
+        if not first:
+            back_up(original, target)
+        disk = _Disk(step, dies_at=step)
+        try:
+            back_up(grown, target, disk)
+        except Died:
+            disk.cut_power()
+            died = True
+        else:
+            died = False
+        manifest = manifest_of(target) if target.exists() else None
+        counted.add(0 if manifest is None else manifest.position)
+        if not died:
+            assert manifest is not None
+            assert manifest.position == 21
+            break
+        if manifest is not None:
+            bring_back(target, tmp_path / f"restored{first}{step}")
+            assert records(tmp_path / f"restored{first}{step}") == all_records[: manifest.position]
+        assert back_up(grown, target) == 21
+        names = {path.name for path in target.iterdir()}
+        after = manifest_of(target)
+        assert after is not None
+        assert names == {"backup.json", *(copy.file for copy in after.segments)}
+    assert step > 30
+    assert counted == ({0, 21} if first else {20, 21})
 
 
 def test_the_copies_have_their_names_on_disk_before_they_count(original: Path, tmp_path: Path) -> None:

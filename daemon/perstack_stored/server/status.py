@@ -96,7 +96,7 @@ class StatusReporter:
                 "pending": self._index.pending,
                 "oldestSeconds": self._oldest_deletion_seconds(),
                 "erasedRecords": keeper.erased_records,
-                "fault": keeper.erase_fault if self._index.pending else "",
+                "fault": self._erase_fault() if self._index.pending else "",
             },
             "retention": parts.retention.describe(),
             "refused": self.refused(),
@@ -120,6 +120,11 @@ class StatusReporter:
             "treeMirror": self._mirror_state(parts.tree_mirror),
             "copy": parts.copying.describe(),
         }
+
+    def _erase_fault(self) -> str:
+        """Why a pending deletion can't be erased: it waits for index and tree, so their faults count too."""
+        waits = (f"the {item.kind}: {item.fault}" for item in (self._index, self._tree) if item.fault)
+        return self._parts.keeper.erase_fault or next(waits, "")
 
     def _mirror_state(self, mirror: Mirror) -> dict[str, Any]:
         """The state of a mirror, and how far it is."""

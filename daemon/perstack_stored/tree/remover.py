@@ -174,22 +174,28 @@ class Remover:
                 self._files.close(parent)
 
     def _open(self, path: tuple[str, ...]) -> int | None:
-        """Open a folder below the base; None if there is none, or something else stands on the way."""
+        """Open a folder below the base; None if there is none, or something else stands on the way.
+
+        Raises:
+            OSError: something else stands where `jobs` was: its files may come back, and are not removed yet.
+        """
         fd: int | None = self._files.open_dir(".", dir_fd=self._base)
+        not_there = frozenset({errno.ENOENT})
         for name in path:
             if fd is None:
                 return None
             parent = fd
             try:
-                fd = self._open_in(parent, name)
+                fd = self._open_in(parent, name, not_there)
             finally:
                 self._files.close(parent)
+            not_there = _NOT_THERE
         return fd
 
-    def _open_in(self, parent: int, name: str) -> int | None:
+    def _open_in(self, parent: int, name: str, not_there: Container[int] = _NOT_THERE) -> int | None:
         try:
             return self._files.open_dir(name, dir_fd=parent)
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in not_there:
                 return None
             raise

@@ -14,6 +14,7 @@ from perstack_storage import Client, DaemonUnavailable, OutcomeUnknown
 from tests.client.behaviour.conftest import OpenClient
 from tests.client.behaviour.test_without_waiting import numbers_of, position_of
 from tests.client.behaviour.values import event
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually
 
 
@@ -110,7 +111,7 @@ def test_a_silent_daemon_leaves_the_outcome_unknown_and_the_store_never_comes_la
 ) -> None:
     client = open_client(daemon, timeout_s=2)
     client.store_event(event(job_id, 0))
-    os.kill(daemon.pid, signal.SIGSTOP)
+    signals.stop(daemon.pid)
     try:
         with pytest.raises(OutcomeUnknown, match="unknown"):
             client.store_event(event(job_id, 1))

@@ -16,6 +16,7 @@ from perstack_storage._core.errors import ErrorCode
 from tests.client.behaviour.values import event
 from tests.client.c.program import JOB, RUN, Interactive, lines, numbers, run_program
 from tests.client.fake_daemon import FakeDaemon, frame
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon
 from tests.vectors.vectors import exchanges
 
@@ -40,7 +41,7 @@ def test_a_store_without_an_answer_is_sent_again_and_stored_once(program: str, d
     client = Interactive(program, daemon.endpoint)
     client.send(event(JOB, 0))
     assert client.position() == 1
-    os.kill(daemon.pid, signal.SIGSTOP)
+    signals.stop(daemon.pid)
     timer = threading.Timer(2.5, os.kill, (daemon.pid, signal.SIGCONT))
     timer.start()
     client.send(event(JOB, 1))
@@ -161,7 +162,7 @@ def test_a_process_that_is_stopped_beyond_its_timeout_waits_for_the_answer(
         process.stdin.write(lines(event(JOB, 1)))
         process.stdin.flush()
         assert asked.wait(60)
-        process.send_signal(signal.SIGSTOP)
+        signals.stop(process.pid)
         time.sleep(1.5)
         process.send_signal(signal.SIGCONT)
         time.sleep(0.2)

@@ -19,6 +19,7 @@ from perstack_stored.store import value_checker as checker
 from perstack_stored.store.large_values import LARGE_VALUE_BYTES, LargeValueQueue
 from perstack_stored.store.requests import StoreRequest
 from perstack_stored.store.value_checker import Checked, Items, Refusals, ValueChecker, check_all
+from tests.helpers import signals
 from tests.helpers.daemon import eventually
 from tests.helpers.datadir import SESSION_A, SESSION_B, dumps, event
 
@@ -216,7 +217,7 @@ def test_a_process_that_hangs_is_given_up(
     answer(running, woken, ITEMS)
     assert running._helper is not None
     running._helper._line.settimeout(0.1)
-    os.kill(running._helper._process.pid, signal.SIGSTOP)
+    signals.stop(running._helper._process.pid)
     assert sorted(answer(running, woken, ITEMS)) == [1, 2, 3]
 
 
@@ -225,7 +226,7 @@ def test_a_stop_does_not_wait_for_a_check(running: ValueChecker, woken: threadin
     answer(running, woken, ITEMS)
     assert running._helper is not None
     process = running._helper._process
-    os.kill(process.pid, signal.SIGSTOP)
+    signals.stop(process.pid)
     running.start(ITEMS)
     running.stop()
     assert process.returncode == -signal.SIGKILL
