@@ -103,7 +103,7 @@ def run(folder: Path, kills: int, rng: random.Random) -> Outcome:
         subscriber.start()
         for _ in range(kills):
             before = sum(map(len, subscriber.lives()))
-            eventually(lambda before=before: sum(map(len, subscriber.lives())) > before, "it goes on", 60)  # type: ignore[misc]
+            eventually(lambda before=before: sum(map(len, subscriber.lives())) > before, "it goes on")  # type: ignore[misc]
             ending.wait(rng.uniform(0, 0.1))
             if rng.random() < 0.5:
                 daemon.kill()
@@ -114,7 +114,7 @@ def run(folder: Path, kills: int, rng: random.Random) -> Outcome:
                 subscriber.start()
         ending.set()
         storing.join()
-        eventually(lambda: wanted[-1] in subscriber.lives()[-1], "all was handled", 60)
+        eventually(lambda: wanted[-1] in subscriber.lives()[-1], "all was handled")
     finally:
         ending.set()
         storing.join()

@@ -52,7 +52,7 @@ def halt(daemon: RunningDaemon) -> list[int]:
     workers = list(daemon.workers().values())
     for pid in workers:
         kill(pid, signal.SIGSTOP)
-    eventually(lambda: all(map(_stands_still, [daemon.pid, *workers])), "it stands still", 60)
+    eventually(lambda: all(map(_stands_still, [daemon.pid, *workers])), "it stands still")
     return workers
 
 

@@ -57,7 +57,7 @@ def test_a_real_store_is_judged_whole_until_something_is_changed(tmp_path: Path)
     with running_daemon(tmp_path / "base") as daemon:
         with load(daemon.endpoint, tmp_path / "history", 1, look=daemon.base) as clients:
             awaiting = tmp_path / "history" / "s1-0-awaiting.jsonl"
-            eventually(lambda: awaiting.exists() and awaiting.stat().st_size > 100_000, "stores", 60)
+            eventually(lambda: awaiting.exists() and awaiting.stat().st_size > 100_000, "stores")
             clients.join()
         verdict = judge(clients.histories, daemon.endpoint, daemon.base)
         assert not verdict.kinds, str(verdict)

@@ -81,7 +81,7 @@ def test_a_signal_lets_each_lane_judge_what_it_has(tmp_path: Path, monkeypatch: 
     running = _soak(tmp_path, 10, monkeypatch, "lasting")
 
     def interrupt() -> None:
-        eventually(lambda: running.figures()["lasting"]["rounds"] > 3, "it goes on", 60)
+        eventually(lambda: running.figures()["lasting"]["rounds"] > 3, "it goes on")
         running.signals.append(signal.SIGTERM)
 
     thread = threading.Thread(target=interrupt)
@@ -96,7 +96,7 @@ def test_a_signal_lets_each_lane_judge_what_it_has(tmp_path: Path, monkeypatch: 
 def test_a_lane_that_is_ended_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over it has failed; what it had outside of its folder is gone all the same."""
     running = _soak(tmp_path, 0.1, monkeypatch, "lingering")
-    eventually((tmp_path / "left").exists, "it runs", 60)
+    eventually((tmp_path / "left").exists, "it runs")
     assert not running.run()
     assert not (tmp_path / "left").exists()
     assert [lane.name for lane in running.folder.iterdir()] == ["lingering-0"]

@@ -91,7 +91,7 @@ def test_a_journal_that_fails_ends_the_daemon_and_nothing_acknowledged_is_lost(
     trigger = tmp_path / "failing"
     daemon = RunningDaemon(tmp_path / "base", *SETTINGS)
     start_failing(daemon, call, trigger)
-    eventually(lambda: bool(daemon.events("ready")), "it is ready", 60)
+    eventually(lambda: bool(daemon.events("ready")), "it is ready")
     with loaded(tmp_path, daemon):
         trigger.touch()
         assert daemon.process is not None

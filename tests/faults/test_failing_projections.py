@@ -49,7 +49,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Used:
     daemon = RunningDaemon(folder / "base", *SETTINGS).start()
     try:
         with load(daemon.endpoint, folder / "history", 11, ("awaiting", "batching")) as clients:
-            eventually(lambda: clients.recorded() > 200_000, "it is filled", 60)
+            eventually(lambda: clients.recorded() > 200_000, "it is filled")
             clients.join()
         assert daemon.stop() == 0
     finally:
@@ -73,8 +73,8 @@ class Served:
 
     def await_rebuilt(self) -> None:
         """The index was rebuilt, once, and is as far as the journal; that was logged and counted."""
-        eventually(lambda: self.stats("index")["rebuilds"] == 1, "the index is made anew", 60)
-        eventually(lambda: self.stats("index")["fault"] == "", "and nothing is wrong with it", 60)
+        eventually(lambda: self.stats("index")["rebuilds"] == 1, "the index is made anew")
+        eventually(lambda: self.stats("index")["fault"] == "", "and nothing is wrong with it")
         stats = self.stats("index")
         assert stats["faults"] >= 1
         assert stats["starts"] == 2
@@ -190,7 +190,7 @@ def at_rest(folder: Path, used: Used) -> Iterator[Served]:
     daemon = RunningDaemon(folder / "base").start()
     try:
         with Observer(daemon.endpoint) as observer:
-            eventually(lambda: observer.stats()["tree"]["lagRecords"] == 0, "nothing is to be done", 60)
+            eventually(lambda: observer.stats()["tree"]["lagRecords"] == 0, "nothing is to be done")
             found = Served(daemon, observer)
             yield found
             found.read_some()
@@ -254,13 +254,13 @@ def test_a_tree_that_meets_a_damaged_index_has_it_rebuilt(tmp_path: Path, used: 
         signals.stop(workers["tree"])
         with Raw(found.daemon.endpoint) as raw:
             raw.store("storeEvent", event(jobId="new"))
-        eventually(lambda: found.stats("index")["lagRecords"] == 0, "it is indexed", 60)
+        eventually(lambda: found.stats("index")["lagRecords"] == 0, "it is indexed")
         _overwrite_unseen(found.index, workers["index"])
         os.kill(workers["tree"], signal.SIGCONT)
         found.await_rebuilt()
         assert "tree" in {event["process"] for event in found.daemon.events("index_damaged")}
         assert not found.daemon.events("read_failed")
-        eventually(lambda: found.stats("tree")["lagRecords"] == 0, "the tree goes on", 60)
+        eventually(lambda: found.stats("tree")["lagRecords"] == 0, "the tree goes on")
         assert list(found.daemon.base.glob("jobs/new/runs/r1/event-*.json"))
 
 
@@ -292,7 +292,7 @@ def test_an_index_that_is_damaged_again_and_again_is_rebuilt_less_and_less_often
     with served(tmp_path, used) as found:
         for times in (1, 2):
             _overwrite(found.index)
-            eventually(lambda: found.stats("index")["rebuilds"] == times, "it is made anew", 60)  # noqa: B023
+            eventually(lambda: found.stats("index")["rebuilds"] == times, "it is made anew")  # noqa: B023
         first, second = (event["rebuilt_in_s"] for event in found.daemon.events("index_given_up"))
         assert second > 10 * first
 
@@ -335,10 +335,10 @@ def test_what_may_not_be_written_stops_one_projection_until_it_may(
     needs_images()
     with image(tmp_path, 96 * _MIB) as disk, served(tmp_path, used, disk.path / "base") as found:
         path = found.daemon.base / where
-        eventually(path.exists, "it is there", 60)
+        eventually(path.exists, "it is there")
         before = found.stats(projection)
         with immutable(path), load(found.daemon.endpoint, tmp_path / "more", 6, ("steady",)) as more:
-            eventually(lambda: found.stats(projection)["fault"] != "", "the fault is shown", 60)
+            eventually(lambda: found.stats(projection)["fault"] != "", "the fault is shown")
             stats = found.stats(projection)
             assert stats["faults"] == before["faults"] + 1
             assert {event["process"] for event in found.daemon.events("projection_stopped")} == {projection}
@@ -347,7 +347,7 @@ def test_what_may_not_be_written_stops_one_projection_until_it_may(
             await_progress(more)
             more.join()
         found.histories += more.histories
-        eventually(lambda: found.stats(projection)["fault"] == "", "it goes on", 60)
+        eventually(lambda: found.stats(projection)["fault"] == "", "it goes on")
         assert found.daemon.events("projection_goes_on")
         assert found.stats(projection)["starts"] == before["starts"]
         assert found.stats("tree")["blocked"] == 0
@@ -357,16 +357,16 @@ def test_jobs_with_a_file_in_its_place_stops_the_tree_until_it_is_back(tmp_path:
     """Nothing is written to where it was moved; nothing counts as written."""
     with served(tmp_path, used) as found:
         jobs, aside = found.daemon.base / "jobs", tmp_path / "aside"
-        eventually((jobs / f"s{_SEED}-0-steady/runs").exists, "the tree has it open", 60)
+        eventually((jobs / f"s{_SEED}-0-steady/runs").exists, "the tree has it open")
         aside.write_bytes(b"not a folder")
         FileSystem().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
-        eventually(lambda: "jobs" in found.stats("tree")["fault"], "the fault is shown", 60)
+        eventually(lambda: "jobs" in found.stats("tree")["fault"], "the fault is shown")
         assert os.strerror(errno.ENOTDIR) in found.stats("tree")["fault"]
         found.read_some()
         files = sum(1 for _ in aside.rglob("*"))
         position = found.stats("index")["position"]
-        eventually(lambda: found.stats("index")["position"] > position + 20, "stores go on", 60)
+        eventually(lambda: found.stats("index")["position"] > position + 20, "stores go on")
         assert sum(1 for _ in aside.rglob("*")) == files
         assert jobs.read_bytes() == b"not a folder"
         FileSystem().exchange(str(aside), str(jobs), source_dir=_AT_CWD, target_dir=_AT_CWD)
-        eventually(lambda: found.stats("tree")["fault"] == "", "the tree goes on", 60)
+        eventually(lambda: found.stats("tree")["fault"] == "", "the tree goes on")

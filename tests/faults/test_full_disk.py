@@ -26,9 +26,9 @@ def served(
     daemon = RunningDaemon(disk.path / "base", *SETTINGS, log=folder / "daemon.log").start()
     try:
         with load(daemon.endpoint, folder / "history", 7, kinds) as clients:
-            eventually(lambda: clients.recorded() > 100_000, "the load goes on", 60)
+            eventually(lambda: clients.recorded() > 100_000, "the load goes on")
             with Observer(daemon.endpoint) as observer:
-                eventually(lambda: len(observer.read_all()) > 20, "and is indexed", 60)
+                eventually(lambda: len(observer.read_all()) > 20, "and is indexed")
             yield daemon
             clients.join()
         verdict = judge(clients.histories, daemon.endpoint, daemon.base)
@@ -70,10 +70,10 @@ def test_a_disk_without_a_block_left_stops_stores_and_nothing_else(tmp_path: Pat
     # Room, and inodes, for a file for each of the records that are stored meanwhile.
     with image(tmp_path, 320 * MIB, inodes=90_000) as disk, served(tmp_path, disk) as daemon:
         fill(disk.path / "filler")
-        eventually(lambda: full(daemon) > 0, "stores are refused", 60)
+        eventually(lambda: full(daemon) > 0, "stores are refused")
         fill(disk.path / "filler")
         refused = full(daemon)
-        eventually(lambda: full(daemon) > refused, "and refused again", 60)
+        eventually(lambda: full(daemon) > refused, "and refused again")
         with Observer(daemon.endpoint, answer_seconds=20) as observer:
             position = observer.position()
             assert observer.read_all()[-1].position >= position
@@ -81,7 +81,7 @@ def test_a_disk_without_a_block_left_stops_stores_and_nothing_else(tmp_path: Pat
         (disk.path / "filler").unlink()
         before = position
         with Observer(daemon.endpoint) as observer:
-            eventually(lambda: observer.position() > before + 20, "stores go on", 60)
+            eventually(lambda: observer.position() > before + 20, "stores go on")
         assert daemon.process is not None
         assert daemon.process.poll() is None
 
@@ -93,8 +93,8 @@ def test_a_disk_without_an_inode_left_stops_the_tree_for_a_while(tmp_path: Path)
     with image(tmp_path, 96 * MIB, inodes=8_000) as disk, served(tmp_path, disk, ("awaiting",)) as daemon:
         use_up_inodes(disk.path / "filler")
         with Observer(daemon.endpoint, answer_seconds=20) as observer:
-            eventually(lambda: "No space left" in observer.stats()["tree"]["fault"], "the fault is shown", 60)
+            eventually(lambda: "No space left" in observer.stats()["tree"]["fault"], "the fault is shown")
             assert observer.read_all()
             for path in (disk.path / "filler").glob("*"):
                 path.unlink()
-            eventually(lambda: observer.stats()["tree"]["fault"] == "", "the tree goes on", 60)
+            eventually(lambda: observer.stats()["tree"]["fault"] == "", "the tree goes on")

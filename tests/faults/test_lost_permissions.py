@@ -74,8 +74,8 @@ def _sees_it(daemon: RunningDaemon, projection: str, name: str) -> None:
     with Observer(daemon.endpoint) as observer:
         before = len(_said(daemon, projection))
         _store_some(daemon, name)
-        eventually(lambda: "ermission" in _fault(observer, projection), f"{name}: it is shown", 60)
-        eventually(lambda: len(_said(daemon, projection)) > before, f"{name}: it is logged", 60)
+        eventually(lambda: "ermission" in _fault(observer, projection), f"{name}: it is shown")
+        eventually(lambda: len(_said(daemon, projection)) > before, f"{name}: it is logged")
         assert observer.stats()[projection]["faults"] > 0
 
 
@@ -144,7 +144,7 @@ def test_a_permission_that_is_lost_while_it_runs_stops_one_projection_until_it_i
             observer.await_tree(60)
             with taken_away(base / where, mode, owner):
                 _sees_it(daemon, projection, name)
-            eventually(lambda: _fault(observer, projection) == "", f"{name}: it goes on", 60)
+            eventually(lambda: _fault(observer, projection) == "", f"{name}: it goes on")
             assert observer.stats()[projection]["starts"] == 1
         _goes_on(daemon, names)
 
@@ -181,7 +181,7 @@ def test_an_index_that_could_not_be_read_at_the_start_is_still_compared_with_its
     with ExitStack() as lost:
         lost.enter_context(taken_away(base / f"{_INDEX}-sums", 0, None))
         with unprivileged(base) as daemon, Observer(daemon.endpoint) as observer:
-            eventually(lambda: "ermission" in _fault(observer, "index"), "it is shown", 60)
+            eventually(lambda: "ermission" in _fault(observer, "index"), "it is shown")
             lost.close()
             observer.await_tree(60)
             assert observer.stats()["index"]["rebuilds"] == 1

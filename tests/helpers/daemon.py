@@ -135,8 +135,8 @@ def running_daemon(
         daemon.make_sure_it_ended()
 
 
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Poll until the condition holds."""
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 200.0) -> None:
+    """Poll until the condition holds. Beside load, a process of low priority needs a minute for a second."""
     deadline = time.monotonic() + seconds
     pause = _POLL_SECONDS
     while not condition():

@@ -43,4 +43,4 @@ def start_gated(
         daemon.process = subprocess.Popen(
             command, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})}
         )
-    eventually(lambda: bool(daemon.events("ready")), "it is ready", 60)
+    eventually(lambda: bool(daemon.events("ready")), "it is ready")

@@ -118,7 +118,7 @@ class Campaign:
         for code, number in self.answers.items():
             if code != "ok":
                 assert stats["refused"][code] == number, (code, number, stats["refused"])
-        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete", 60)
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is complete")
         stats = raw.ask("stats").value
         assert (stats["index"]["starts"], stats["tree"]["starts"]) == (1, 1)
         assert (stats["index"]["fault"], stats["tree"]["fault"], stats["tree"]["blocked"]) == ("", "", 0)

@@ -31,7 +31,7 @@ class ShortOfMemory:
 
     def __init__(self, daemon: RunningDaemon) -> None:
         self._daemon = daemon
-        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs", 60)
+        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs")
         self.limit = data_bytes(daemon.workers()["tree"]) + ROOM
         self._limited: set[int] = set()
 
@@ -54,7 +54,7 @@ def test_a_record_that_ends_the_tree_s_process_twice_is_passed_over(tmp_path: Pa
     base = tmp_path / "base"
     with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
         client.store_event(event("first"))
-        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree is there", 60)
+        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree is there")
         short = ShortOfMemory(daemon)
         short.keep()
         position = client.store_event(poison())
@@ -73,9 +73,9 @@ def test_a_record_that_ends_the_tree_s_process_twice_is_passed_over(tmp_path: Pa
 
     # Two more deaths at each start would be no better than one: the next process knows.
     with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
-        eventually(lambda: client.stats()["tree"]["blocked"] == 1, "it is remembered", 60)
+        eventually(lambda: client.stats()["tree"]["blocked"] == 1, "it is remembered")
         client.store_event(event("more", timestamp=99))
-        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree goes on", 60)
+        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree goes on")
         assert daemon.stop() == 0
     assert not (base / FILE).exists()
 
@@ -115,7 +115,7 @@ def with_a_list(tmp_path: Path) -> Path:
         client.store_job(job("j1", totalSteps=1))
         client.store_event(event("e1"))
         store = client.hello()["store"]
-        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree is there", 60)
+        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree is there")
         assert daemon.stop() == 0
     text = json.dumps({"store": store, "version": "", "records": []})
     (base / ".stored/tree.blocked").write_text(text)
@@ -128,8 +128,8 @@ def test_a_newer_version_takes_up_what_an_older_one_passed_over(with_a_list: Pat
     content = file.read_bytes()
     pass_over(with_a_list, 2, "event", str(file.relative_to(with_a_list)), "0.0.1")
     with running_daemon(with_a_list) as daemon:
-        eventually(lambda: file.exists() and file.read_bytes() == content, "it is written", 60)
-        eventually(lambda: listed(with_a_list) == [], "and taken from the list", 60)
+        eventually(lambda: file.exists() and file.read_bytes() == content, "it is written")
+        eventually(lambda: listed(with_a_list) == [], "and taken from the list")
         assert daemon.events("record_taken_up_again")[0]["position"] == 2
         assert daemon.stop() == 0
     assert Checked(with_a_list).status == 0
@@ -140,13 +140,13 @@ def test_a_later_value_of_the_same_file_ends_it(with_a_list: Path) -> None:
     file = with_a_list / "jobs/j1/job.json"
     pass_over(with_a_list, 1, "job", "jobs/j1/job.json", "0.1.0")
     with running_daemon(with_a_list) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
-        eventually(lambda: client.stats()["tree"]["blocked"] == 1, "it is passed over", 60)
+        eventually(lambda: client.stats()["tree"]["blocked"] == 1, "it is passed over")
         client.store_event(event("e2", timestamp=2))
-        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree goes on", 60)
+        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree goes on")
         assert not file.exists()
         client.store_job(job("j1", totalSteps=2))
-        eventually(lambda: file.exists() and listed(with_a_list) == [], "the newer one is there", 60)
-        eventually(lambda: client.stats()["tree"]["blocked"] == 0, "nothing is missing", 60)
+        eventually(lambda: file.exists() and listed(with_a_list) == [], "the newer one is there")
+        eventually(lambda: client.stats()["tree"]["blocked"] == 0, "nothing is missing")
         assert json.loads(file.read_bytes())["totalSteps"] == 2
         assert daemon.stop() == 0
     assert Checked(with_a_list).status == 0
@@ -160,7 +160,7 @@ def test_a_list_that_can_t_be_used_stops_nothing(with_a_list: Path, content: byt
     (with_a_list / ".stored/tree.blocked").write_bytes(content)
     with running_daemon(with_a_list) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
         client.store_event(event("e2", timestamp=2))
-        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree goes on", 60)
+        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree goes on")
         assert client.stats()["tree"]["blocked"] == 0
         assert not daemon.events("follower_ended")
         os.kill(daemon.pid, 9)

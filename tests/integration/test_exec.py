@@ -270,7 +270,7 @@ def test_a_signal_is_passed_on_and_the_command_may_still_store(base: Path) -> No
 
 def test_a_command_that_a_signal_ends_gives_its_number(base: Path) -> None:
     with running(base, "sleep", "60") as started:
-        eventually(lambda: is_served(base), "the daemon runs", 60)
+        eventually(lambda: is_served(base), "the daemon runs")
         started.process.terminate()
         assert started.process.wait(120) == 128 + signal.SIGTERM
     assert not is_served(base)

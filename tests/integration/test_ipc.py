@@ -290,7 +290,7 @@ def test_with_few_descriptors_a_crowd_waits_and_nobody_else(tmp_path: Path) -> N
         daemon.process = subprocess.Popen([sys.executable, "-c", _FEW, str(daemon.base)], stderr=log)
     crowd: list[socket.socket] = []
     try:
-        eventually(lambda: b'"ready"' in daemon.log.read_bytes(), "the daemon is ready", 60)
+        eventually(lambda: b'"ready"' in daemon.log.read_bytes(), "the daemon is ready")
         with Client(daemon.endpoint) as client:
             client.store_event(event("first"))
             # Before the crowd: a client that waits for the index to come up connects again, and has no place.
@@ -360,7 +360,7 @@ def test_a_worker_that_finds_no_descriptor_is_started_later(daemon: RunningDaemo
         for n in range(50):
             client.store_event(event(f"e{n}"))
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
-        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree follows", 60)
+        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree follows")
         assert client.stats()["tree"]["fault"] == ""
 
 

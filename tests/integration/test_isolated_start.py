@@ -72,7 +72,7 @@ def served_from(folder: Path, base: Path, *command: str) -> Iterator[RunningDaem
             start_new_session=True,
         )
     try:
-        eventually(lambda: b'"event": "ready"' in daemon.log.read_bytes(), "it is ready", 60)
+        eventually(lambda: b'"event": "ready"' in daemon.log.read_bytes(), "it is ready")
         yield daemon
     finally:
         daemon.make_sure_it_ended()
@@ -82,7 +82,7 @@ def store_and_await_tree(endpoint: str) -> None:
     with Client(endpoint, timeout_s=30) as client:
         client.store_event(event("e1"))
         assert len(client.get_event_contents("j1", "r1")) == 1
-        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree is there", 60)
+        eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree is there")
 
 
 def test_nothing_in_the_working_directory_of_a_daemon_is_run(hostile: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_package_that_only_the_environment_names_is_found_by_the_workers(tmp_p
             stderr=log,
         )
     try:
-        eventually(lambda: b'"event": "ready"' in daemon.log.read_bytes(), "it is ready", 60)
+        eventually(lambda: b'"event": "ready"' in daemon.log.read_bytes(), "it is ready")
         store_and_await_tree(daemon.endpoint)
     finally:
         daemon.make_sure_it_ended()

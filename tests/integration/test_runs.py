@@ -53,7 +53,7 @@ def test_captured_runs_from_eight_agents_are_stored_completely_and_in_order(tmp_
         with Client(daemon.endpoint) as client:
             assert_all_stored_once_in_order(client, sent)
             assert_reads_give_what_was_sent(client, sent)
-            eventually(lambda: tree_is_complete(client), "the tree is complete", 60)
+            eventually(lambda: tree_is_complete(client), "the tree is complete")
         assert files_of(daemon.base) == expected_tree(sent)
         assert daemon.stop() == 0
     checked = subprocess.run(check_command(daemon.base), capture_output=True, text=True, check=False)

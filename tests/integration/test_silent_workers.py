@@ -65,7 +65,7 @@ def test_an_index_process_that_hangs_is_noticed_and_started_again(tmp_path: Path
 
         with stopped(daemon.workers()["index"]):
             client.store_event(event("behind", timestamp=2))
-            eventually(is_noticed, "it is started again", 60)
+            eventually(is_noticed, "it is started again")
         assert len(client.get_event_contents("j1", "r1")) == 2
         assert unready
         assert daemon.events("follower_silent")[0]["killed"]
@@ -78,12 +78,12 @@ def test_an_index_process_that_hangs_is_noticed_and_started_again(tmp_path: Path
 def test_a_tree_process_that_hangs_is_started_again(tmp_path: Path) -> None:
     """Reads and stores don't notice; the tree is complete in the end."""
     with running_daemon(tmp_path / "base", *QUICK) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
-        eventually(lambda: "tree" in daemon.workers(), "it runs", 60)
+        eventually(lambda: "tree" in daemon.workers(), "it runs")
         with stopped(daemon.workers()["tree"]):
             client.store_event(event("e1"))
-            eventually(lambda: bool(daemon.events("follower_silent")), "it is noticed", 60)
+            eventually(lambda: bool(daemon.events("follower_silent")), "it is noticed")
             assert len(client.get_event_contents("j1", "r1")) == 1
-        eventually(lambda: bool(list(tmp_path.glob("base/jobs/j1/runs/r1/event-*"))), "the file is there", 60)
+        eventually(lambda: bool(list(tmp_path.glob("base/jobs/j1/runs/r1/event-*"))), "the file is there")
 
 
 def working_helper(daemon: RunningDaemon) -> int | None:
@@ -98,7 +98,7 @@ def working_helper(daemon: RunningDaemon) -> int | None:
 def test_a_tree_helper_that_hangs_is_done_without(tmp_path: Path) -> None:
     """Its part is made by the tree's process, which is not taken for one that hangs."""
     with running_daemon(tmp_path / "base", *QUICK) as daemon, Raw(daemon.endpoint) as raw:
-        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs", 60)
+        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs")
         # It starts with a lag, so it wants a helper.
         store_much(daemon.endpoint)
         eventually(

@@ -33,10 +33,10 @@ def test_stores_after_a_sync_that_is_under_way_are_answered_without_another_one_
 
             def burst() -> bool:
                 sent.update(raw.send("storeEvent", event(f"e{len(sent)}-{n}")) for n in range(_BURST))
-                eventually(lambda: _nothing_held(raw, answered), "all is written", 60)
+                eventually(lambda: _nothing_held(raw, answered), "all is written")
                 return gate.with_suffix(".met").exists()
 
-            eventually(burst, "a sync beside the loop has begun", 60)
+            eventually(burst, "a sync beside the loop has begun")
             first = set(sent)
             assert first - answered, "some of the first burst wait for the sync"
             burst()

@@ -85,7 +85,7 @@ def kill_when(daemon: RunningDaemon, *positions: int) -> None:
     """Kill the daemon when a number of records is stored, and start it again."""
     with Client(daemon.endpoint, timeout_s=60) as watcher:
         for position in positions:
-            eventually(lambda wanted=position: position_of(watcher) >= wanted, f"{position} are stored", 60)  # type: ignore[misc]
+            eventually(lambda wanted=position: position_of(watcher) >= wanted, f"{position} are stored")  # type: ignore[misc]
             daemon.kill()
             daemon.start()
 
