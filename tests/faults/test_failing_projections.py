@@ -73,7 +73,7 @@ class Served:
 
     def await_rebuilt(self) -> None:
         """The index was rebuilt, once, and is as far as the journal; that was logged and counted."""
-        eventually(lambda: self.stats("index")["rebuilds"] == 1, "the index is made anew")
+        eventually(lambda: self.stats("index")["rebuilds"] == 1, "the index is rebuilt")
         eventually(lambda: self.stats("index")["fault"] == "", "and nothing is wrong with it")
         stats = self.stats("index")
         assert stats["faults"] >= 1
@@ -292,7 +292,7 @@ def test_an_index_that_is_damaged_again_and_again_is_rebuilt_less_and_less_often
     with served(tmp_path, used) as found:
         for times in (1, 2):
             _overwrite(found.index)
-            eventually(lambda: found.stats("index")["rebuilds"] == times, "it is made anew")  # noqa: B023
+            eventually(lambda: found.stats("index")["rebuilds"] == times, "it is rebuilt")  # noqa: B023
         first, second = (event["rebuilt_in_s"] for event in found.daemon.events("index_given_up"))
         assert second > 10 * first
 

@@ -68,7 +68,7 @@ def test_a_client_that_floods_is_held_to_its_rate_and_starves_nobody(tmp_path: P
                 def held_up() -> bool:
                     return bool(polite.ask("stats").value["refused"].get("BUSY", 0) > 1000)
 
-                eventually(held_up, "the flood is held up")
+                eventually(held_up, "the flood waits")
                 for n in range(100):
                     assert polite.store("storeEvent", event(f"p{n}", jobId="polite")) > 0
             flood.stdin.close()

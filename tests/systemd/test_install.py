@@ -190,7 +190,7 @@ def test_the_locks_are_of_one_mind() -> None:
         for name in ("", "-build", "-inspect", "-dev")
     }
     for name in ("", "-build", "-inspect"):
-        assert versions[name].items() <= versions["-dev"].items(), "make the locks anew together"
+        assert versions[name].items() <= versions["-dev"].items(), "make all locks again"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, extra in (("", "daemon"), ("-inspect", "inspect")):
         wanted = project["dependencies"] + project["optional-dependencies"][extra]

@@ -1,5 +1,7 @@
 """The streams of the gateway, of records and of jobs that change, and how many there are."""
 
+from weakref import WeakValueDictionary
+
 from perstack_storage._inspect import limits
 from perstack_storage._inspect.changes import Changes
 from perstack_storage._inspect.live import Hub
@@ -12,7 +14,7 @@ class Streams:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._records, self._changes = Hub(source), Changes(source)
-        self._of_jobs: dict[str, Hub] = {}
+        self._of_jobs = WeakValueDictionary[str, Hub]()  # each is there as long as a stream holds it
 
     @property
     def count(self) -> int:
@@ -28,9 +30,7 @@ class Streams:
         if job is None:
             return self._records
         if job not in self._of_jobs and len(self._of_jobs) >= limits.JOBS_FOLLOWED_MAX:
-            self._of_jobs = {name: hub for name, hub in self._of_jobs.items() if hub.streams}
-            if len(self._of_jobs) >= limits.JOBS_FOLLOWED_MAX:
-                return self._records
+            return self._records
         return self._of_jobs.setdefault(job, Hub(self._source, job))
 
     def close(self) -> None:
