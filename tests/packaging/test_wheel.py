@@ -17,6 +17,15 @@ from tests.docs.pages import ROOT
 PACKAGES = {"perstack_stored": "daemon", "perstack_storage": "client/python"}
 INFO = f"perstack_stored-{__version__}.dist-info"
 PAGE = "perstack_storage/_inspect/page"
+# Runs the build, and ends where it lists a folder behind a link.
+NO_LINKS = """
+import runpy, sys
+def hook(event, args):
+    if event == "os.scandir" and "/link" in str(args[0]):
+        sys.exit(f"walks {args[0]}")
+sys.addaudithook(hook)
+runpy.run_module("hatchling", run_name="__main__")
+"""
 COMMANDS = "[console_scripts]\nperstack-storectl = perstack_storage.__main__:main\n"
 
 
@@ -38,6 +47,39 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(ROOT, tmp_path_factory.mktemp("sdist"), "sdist")
+
+
+def test_the_sdist_holds_what_git_holds(sdist: Path) -> None:
+    """Every file in version control but those of CI, the inspector and the TypeScript client; and the page.
+
+    No file of a folder that is only here, as build/ is: the systemd tests keep a whole Debian there.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    left_out = (".ci/", "client/inspector/", "client/typescript/")
+    wanted = {path for path in listed.stdout.splitlines() if not path.startswith(left_out)}
+    page = {f"client/python/{PAGE}/{path.name}" for path in (ROOT / "client/python" / PAGE).glob("*")}
+    with tarfile.open(sdist) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()}
+    assert found == wanted | page | {"PKG-INFO"}
+
+
+def test_a_build_follows_no_link_beside_the_sources(sdist: Path, tmp_path: Path) -> None:
+    """The systemd tests mount /proc under build/ for a while: links in there lead everywhere."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = tmp_path / f"perstack_stored-{__version__}"
+    for name in ("build", "node_modules"):
+        (source / name).mkdir()
+        (source / name / "link").symlink_to(tmp_path)
+    for kind in ("sdist", "wheel"):
+        done = subprocess.run(
+            [sys.executable, "-c", NO_LINKS, "build", "-t", kind, "-d", str(tmp_path / kind)],
+            cwd=source, capture_output=True, text=True, timeout=280, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
 
 
 def metadata(wheel: Path) -> Message:
