@@ -1,11 +1,14 @@
 """What holds for all tests."""
 
+import contextlib
 import gc
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,10 +70,11 @@ def _leaves_no_descriptors(
     Many tests let a simulated process die with its files open. The kernel closes those of a real process;
     here the fixture does.
     """
-    before = open_files()
+    before, threads = open_files(), set(threading.enumerate())
     yield
     if len(open_files()) <= len(before):
         return
+    _wait_for_threads(set(threading.enumerate()) - threads)
     request.node.funcargs.clear()  # what only the test's own objects hold goes with them
     for generation in (1, 2):  # most were made a moment ago
         gc.collect(generation)
@@ -81,8 +85,16 @@ def _leaves_no_descriptors(
     of_others = [target for _, target in left if not target.startswith(folders)]
     for fd, target in left:
         if target not in of_others:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # a thread that still runs has closed it
+                os.close(fd)
     assert len(open_files()) <= len(before), f"left open: {sorted(of_others)}"
+
+
+def _wait_for_threads(threads: set[threading.Thread]) -> None:
+    """Let threads that a test has started end, for at most 5 s in all: they close their own files."""
+    end = time.monotonic() + 5
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 @pytest.fixture(autouse=True)
