@@ -1,6 +1,7 @@
 """Who may ask the gateway, and the program that serves it: its start, its words, its end."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from perstack_storage._inspect import program
+from perstack_storage._inspect.log_lines import BURST_LINES, LINE_SECONDS, BoundedLines
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import COMMAND, Inspector, running_inspector, stream, token_file
 
@@ -185,3 +187,37 @@ def test_a_proxy_s_name_is_served_where_it_is_allowed_and_a_stop_ends_it(
             codes = [one.data["error"]["code"] for one in events if one.kind == "trouble"]
             assert codes == ["STOPPING"]
         assert inspector.process.wait(timeout=60) == 0
+
+
+def test_invalid_requests_print_a_bounded_number_of_lines(daemon: RunningDaemon) -> None:
+    """They need no token; the server goes on answering."""
+    command = [*COMMAND, "inspect", "--endpoint", daemon.endpoint, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline()
+        where = ("127.0.0.1", int(address.partition("127.0.0.1:")[2].partition("/")[0]))
+        for _ in range(300):
+            with socket.create_connection(where, timeout=60) as connection:
+                connection.sendall(b"this is no HTTP\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert 0 < said.count("Invalid HTTP request") < 100, said
+
+
+def test_a_line_that_passes_has_the_count_of_those_left_out() -> None:
+    """For each place in the code by itself."""
+    now = 0.0
+    bounded = BoundedLines(lambda: now)
+
+    def line(number: int) -> logging.LogRecord:
+        return logging.LogRecord("uvicorn.error", logging.WARNING, "a.py", number, "wrong: %s", ("x",), None)
+
+    assert [bounded.filter(line(1)) for _ in range(BURST_LINES + 3)] == [True] * BURST_LINES + [False] * 3
+    assert bounded.filter(line(2))
+    now += LINE_SECONDS
+    last = line(1)
+    assert bounded.filter(last)
+    assert last.getMessage() == "wrong: x (3 more like it)"
+    assert not bounded.filter(line(1))

@@ -20,6 +20,7 @@ import uvicorn
 from perstack_storage import AsyncClient
 from perstack_storage._inspect import limits
 from perstack_storage._inspect.gateway import Gateway
+from perstack_storage._inspect.log_lines import bound_lines
 from perstack_storage._inspect.page import NOT_BUILT, built_page
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
@@ -82,6 +83,7 @@ def serve(client: Callable[[], AsyncClient], options: Options, say: Callable[[st
         h11_max_incomplete_event_size=_HEAD_BYTES_MAX, timeout_graceful_shutdown=_STOP_S, ws="none",
         http="h11", loop="asyncio",
     )  # fmt: skip
+    bound_lines()
     server = _Server(config)
     address = f"http://{_LOOPBACK}:{port}/?token={token}"
 
