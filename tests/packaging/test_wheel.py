@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT
 PACKAGES = {"perstack_stored": "daemon", "perstack_storage": "client/python"}
 INFO = f"perstack_stored-{__version__}.dist-info"
 PAGE = "perstack_storage/_inspect/page"
-# Runs the build, and ends where it lists a folder behind a link.
+# Runs the build, and ends where it lists a folder that a link leads to.
 NO_LINKS = """
 import runpy, sys
 def hook(event, args):
