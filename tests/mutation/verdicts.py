@@ -3,7 +3,7 @@
 _RECOVERY = "tests/unit/journal/test_recovery.py"
 _FENCES = "tests/unit/store/test_fences.py"
 _EXEC = ("tests/integration/test_exec.py", "-k", "several or many or killed or joined")
-_LIFECYCLE = "tests/integration/test_lifecycle.py"
+_START = "tests/integration/test_start.py"
 _REBUILD = "tests/offline/test_rebuild.py"
 _DAMAGED_VALUE = "tests/unit/index/test_writer.py::test_a_damaged_value_is_reported_not_answered"
 _DAMAGED_LARGE_VALUE = (
@@ -54,7 +54,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "journal/preallocation.py: write_zeros: sync_data": (
         "tests/unit/journal/test_preallocation.py::test_a_segment_made_ahead_leaves_little_unsynced_at_a_time",
     ),
-    "transport/binding.py: _listening: rename": (f"{_LIFECYCLE}::test_it_serves_several_endpoints",),
+    "transport/binding.py: _listening: rename": (f"{_START}::test_it_serves_several_endpoints",),
     "offline/check/index.py: _addresses: checksum": (
         "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
     ),
@@ -130,7 +130,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tree/test_file_writer.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
     ),
     "datadir/lock.py: _lock: flock": (
-        f"{_LIFECYCLE}::test_a_second_daemon_on_a_base_names_the_first",
+        f"{_START}::test_a_second_daemon_on_a_base_names_the_first",
         "tests/offline/test_backup_read_only.py",
     ),
     "journal/packed_format.py: decode_table: checksum": (_PACKED,),
