@@ -2,7 +2,7 @@
 
 _RECOVERY = "tests/unit/journal/test_recovery.py"
 _FENCES = "tests/unit/store/test_fences.py"
-_EXEC = ("tests/integration/test_exec.py", "-k", "several or many or killed or joined")
+_EXEC = ("tests/integration/exec/test_joining.py", "-k", "several or many or killed or joined")
 _START = "tests/integration/test_start.py"
 _REBUILD = "tests/offline/test_rebuild.py"
 _DAMAGED_VALUE = "tests/unit/index/test_writer.py::test_a_damaged_value_is_reported_not_answered"
