@@ -95,9 +95,10 @@ def test_a_session_and_the_waits_of_reads_do_not_hang_on_the_clock(tmp_path: Pat
 
 
 def test_a_leap_of_the_clock_deletes_no_job(tmp_path: Path) -> None:
-    """Time that passes does."""
+    """Neither does one leave the tree. Time that passes does both."""
     clock = Clock(tmp_path / "clock")
-    keeps = ("--retain-days", "1", "--retain-sweep-seconds", "1")
+    keeps = ("--retain-days", "2", "--tree-keep-days", "1", "--retain-sweep-seconds", "1")
+    in_tree = tmp_path / "base/jobs/j1/job.json"
 
     def is_swept(client: Client) -> None:
         sweeps = client.stats()["retention"]["sweeps"]
@@ -110,13 +111,18 @@ def test_a_leap_of_the_clock_deletes_no_job(tmp_path: Path) -> None:
         is_swept(client)
         assert len(client.get_all_jobs()) == 1
         assert daemon.events("clock_doubted")
+        assert in_tree.exists()
     with shifted_daemon(tmp_path / "base", clock, *keeps) as daemon, Client(daemon.endpoint) as client:
         is_swept(client)
         assert len(client.get_all_jobs()) == 1
+        assert in_tree.exists()
     clock.set(0)
     with (
         shifted_daemon(tmp_path / "base", clock, *keeps, passes=True) as daemon,
         Client(daemon.endpoint) as client,
     ):
-        clock.set(48 * HOUR_MS)
+        clock.set(30 * HOUR_MS)
+        eventually(lambda: not in_tree.exists(), "the job leaves the tree")
+        assert len(client.get_all_jobs()) == 1
+        clock.set(60 * HOUR_MS)
         eventually(lambda: not client.get_all_jobs(), "the job is deleted")

@@ -219,7 +219,7 @@ class SimulatedFollower:
         self.idle = False
         self.heard = 0.0
         self.mark = LogPosition(0, 0, 0)
-        self.erased = self.pending = self.oldest_ms = 0
+        self.erased = self.pending = self.oldest_ms = self.aged_ms = 0
         self.finishing = False
         self._world = world
         self._task: Task | None = None
@@ -233,7 +233,7 @@ class SimulatedFollower:
 
     def start(self) -> None:
         self.mark, self.sent, self.finishing = LogPosition(0, 0, 0), None, False
-        self.erased = 0
+        self.erased = self.aged_ms = 0
         self.starts += 1
         self._task = Kernel.current.scheduler.spawn(self.kind, self._main)
 
@@ -247,6 +247,10 @@ class SimulatedFollower:
     def send_erased(self, position: int) -> None:
         if self._task is not None:
             self.erased = position
+
+    def send_aged(self, time_ms: int) -> None:
+        if self._task is not None:
+            self.aged_ms = time_ms
 
     def receive(self) -> bool:
         return self._task is not None and self._task.done

@@ -91,7 +91,7 @@ def _write(datadir: DataDir, settings: Settings, job: str) -> None:
         failed: list[str] = []
         tree.on_blocked = lambda write, error: failed.append(f"{write.path}: {error.strerror or error}")
         try:
-            write_back(tree, job)
+            write_back(tree, job, time.time_ns() // 1_000_000)
         except Refusal as error:
             raise ConfigError(str(error)) from error
         finally:

@@ -1,7 +1,8 @@
 """The channel between server and worker: log positions go down, reports come up, each a packet of its own.
 
-A log position says up to where the journal is synced; a report says how far the worker has come. Only the
-newest of either counts, so a full socket loses nothing that matters.
+A log position says up to where the journal is synced; a report says how far the worker has come. What is
+erased, and the time by which ages are counted, go down as well. Only the newest of each counts, so a full
+socket loses nothing that matters.
 """
 
 import os
@@ -14,7 +15,9 @@ from perstack_stored.journal.reader import LogPosition
 from perstack_stored.process.line import PACKET_BYTES_MAX, receive_packets, send_packet
 
 _MARK = struct.Struct("<QQQ")
-_ERASED = struct.Struct("<Q")
+_FACT = struct.Struct("<BQ")
+_ERASED, _AGED = 1, 2  # kinds of facts
+_AGED_STEP_MS = 1000
 _REPORT = struct.Struct("<QQQQ???QQ")
 _REPORT_BYTES_MAX = 2048
 
@@ -44,7 +47,7 @@ class SupervisorChannel:
         sock.setblocking(False)
         self._socket = sock
         self.sent: LogPosition | None = None
-        self._erased = 0
+        self._erased = self._aged_ms = 0
 
     def fileno(self) -> int:
         """Descriptor to poll for reports."""
@@ -61,8 +64,15 @@ class SupervisorChannel:
         """Send the worker the position up to which deletions are erased; if the socket is full, later."""
         if position == self._erased:
             return
-        if send_packet(self._socket, _ERASED.pack(position)):
+        if send_packet(self._socket, _FACT.pack(_ERASED, position)):
             self._erased = position
+
+    def send_aged(self, time_ms: int) -> None:
+        """Send the worker the time in ms by which ages are counted; if the socket is full, later."""
+        if abs(time_ms - self._aged_ms) < _AGED_STEP_MS:
+            return
+        if send_packet(self._socket, _FACT.pack(_AGED, time_ms)):
+            self._aged_ms = time_ms
 
     def receive(self) -> tuple[Report | None, bool]:
         """Return the newest report, if any came, and whether the worker is gone."""
@@ -83,14 +93,21 @@ class SupervisorChannel:
 
 
 class WorkerChannel:
-    """The worker's end."""
+    """The worker's end.
+
+    Attributes:
+        mark: up to where it may read; its segment is 0 until the first came.
+        erased: position up to which deletions are erased.
+        aged_ms: the server's time by which ages are counted, in ms since 1970; 0 until it came.
+        finishing: it is to end.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self.mark = LogPosition(0, 0, 0)
-        self.erased = 0
+        self.erased = self.aged_ms = 0
         self.finishing = False
 
     def wait(self, seconds: float) -> None:
@@ -100,11 +117,18 @@ class WorkerChannel:
             if not packet:
                 self.finishing = True
                 return
-            if len(packet) == _ERASED.size:
-                (self.erased,) = _ERASED.unpack(packet)
-            else:
-                self.mark = LogPosition(*_MARK.unpack(packet))
+            self._take(packet)
             seconds = 0
+
+    def _take(self, packet: bytes) -> None:
+        if len(packet) == _MARK.size:
+            self.mark = LogPosition(*_MARK.unpack(packet))
+            return
+        kind, number = _FACT.unpack(packet)
+        if kind == _ERASED:
+            self.erased = number
+        else:
+            self.aged_ms = number
 
     def report(self, report: Report) -> None:
         """Send a report. If the server is gone, the worker ends."""

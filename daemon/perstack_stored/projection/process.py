@@ -162,6 +162,11 @@ class ProjectionProcess:
         if self._line is not None and position:
             self._line.send_erased(position)
 
+    def send_aged(self, time_ms: int) -> None:
+        """Send it the time in ms by which ages are counted."""
+        if self._line is not None:
+            self._line.send_aged(time_ms)
+
     def receive(self) -> bool:
         """Collect reports, and check whether it hangs. Returns whether the process is gone."""
         if self._line is None:

@@ -240,7 +240,7 @@ def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChann
         passing = BlockedRecords(tree, save, listed, config.blocked)
         sweep_options = SweepOptions(config.keep_days, config.sweep_seconds)
         position_at = JournalTimes(database, reader).position_at
-        sweep = Sweep(datadir, tree, sweep_options, position_at, helper.stop)
+        sweep = Sweep(datadir, tree, sweep_options, position_at, lambda: line.aged_ms, helper.stop)
         projection = TreeProjection(tree, helper, passing, sweep)
     follow(projection, reader, line, status, config.careful_until)
 

@@ -172,6 +172,9 @@ class Projection(ProjectionStatus, Protocol):
     def send_erased(self, position: int) -> None:
         """Send the position up to which deletions are erased."""
 
+    def send_aged(self, time_ms: int) -> None:
+        """Send the time in ms by which ages are counted."""
+
     def start(self) -> None:
         """Start the process."""
 

@@ -102,6 +102,8 @@ class ProjectionCoordinator:
             # A rebuilt index, or one that a power cut took back, may not know all that the tree holds.
             # A tree fed too early would replace newer versions of files by older ones.
             if self.index.place.position >= self._tree_from:
+                clock = self._journal.clock
+                self.tree.send_aged(clock.aged_ms(clock.now_ms()))  # first: it is known before any record
                 self.tree.send(self.index.place)
         self._send_index(hurry=hurry)
         # Compared with the start too: the channel of a new process may reuse the old descriptor.

@@ -55,6 +55,7 @@ class Sweep:
         tree: TreeWriter,
         options: SweepOptions,
         position_at: Callable[[int, int], int],
+        now_ms: Callable[[], int],
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare it.
@@ -64,6 +65,7 @@ class Sweep:
             tree: writes the tree.
             options: how long jobs stay.
             position_at: the position up to which records are older than a time in ms, as of a later one.
+            now_ms: the time by which ages are counted; 0 as long as it is not known.
             on_change: called before the record of what is left out changes: another process may go by it.
         """
         self._files: FileSystem = datadir.files
@@ -71,6 +73,7 @@ class Sweep:
         self._tree = tree
         self._options = options
         self._position_at = position_at
+        self._now_ms = now_ms
         self._on_change = on_change
         self._requests = Requests(datadir.files, datadir.folders.stored)
         self._names: deque[str] = deque()  # folders of the tree to look at
@@ -125,7 +128,9 @@ class Sweep:
         It goes no further than `most`: files of later records may be written again after a crash.
         """
         before = self._tree.old_jobs.left_out
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self._now_ms()
+        if not now_ms:
+            return
         since = now_ms - self._options.keep_days * _DAY_MS
         try:
             until = self._position_at(since, now_ms)
@@ -211,7 +216,7 @@ class Sweep:
             else:
                 self._on_change()
                 try:
-                    write_back(self._tree, job)
+                    write_back(self._tree, job, self._now_ms())
                 except OSError as error:
                     _log.error("tree_request_failed", job=job, reason=str(error))
                     self._failed.add(name)  # the next process tries again
@@ -219,8 +224,13 @@ class Sweep:
             self._requests.done(name)
 
 
-def write_back(tree: TreeWriter, job: str) -> None:
+def write_back(tree: TreeWriter, job: str, now_ms: int) -> None:
     """Write a job back into the tree. It stays for `tree-keep-days` from now on.
+
+    Args:
+        tree: writes the tree.
+        job: id of the job.
+        now_ms: the time by which ages are counted.
 
     Raises:
         OSError: the file system refuses; it can be tried again.
@@ -231,6 +241,5 @@ def write_back(tree: TreeWriter, job: str) -> None:
     # After the files: from here on they must be there.
     record = tree.old_jobs.left_out
     others = [one for one in record.written_back if one.job != job][-WRITTEN_BACK_MAX + 1 :]
-    now = WrittenBack(job, time.time_ns() // 1_000_000)
-    tree.take_left_out(record._replace(written_back=(*others, now)))
+    tree.take_left_out(record._replace(written_back=(*others, WrittenBack(job, now_ms))))
     _log.info("job_written_back", job=job)

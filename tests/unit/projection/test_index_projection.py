@@ -82,6 +82,23 @@ def test_the_reason_of_an_end_arrives_though_something_was_left_unread() -> None
     server.close()
 
 
+def test_each_fact_for_a_worker_arrives_as_what_it_is() -> None:
+    """Also where all came before it looked."""
+    ours, theirs = pair()
+    server, worker = SupervisorChannel(ours), WorkerChannel(theirs)
+    server.send_aged(1_800_000_000_000)
+    server.send_erased(7)
+    server.send(LogPosition(9, 1, 64))
+    worker.wait(10)
+    assert (worker.aged_ms, worker.erased, worker.mark) == (1_800_000_000_000, 7, LogPosition(9, 1, 64))
+    server.send_aged(1_800_000_000_999)  # ages are days
+    server.send_aged(1_700_000_000_000)  # a step back counts
+    worker.wait(10)
+    assert worker.aged_ms == 1_700_000_000_000
+    server.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize(("error", "again"), [(errno.EMFILE, True), (errno.EOPNOTSUPP, False)])
 def test_room_that_could_not_be_kept_is_tried_again_unless_it_never_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, *, again: bool

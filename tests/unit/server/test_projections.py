@@ -8,17 +8,21 @@ from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
+from perstack_stored.journal.clock import JournalClock
 from perstack_stored.journal.reader import LogPosition
 from perstack_stored.server.projections import ProjectionCoordinator
 from perstack_stored.transport.endpoints import Endpoints
 
+LAST_RECORD_MS = 1_000_000_000_000
+
 
 def worker(place: int, *, due: bool = False) -> Any:
     got: list[int] = []
+    aged: list[int] = []
     return SimpleNamespace(
         kind="", place=LogPosition(place, 1, place), got=got, sent=None, starts=0, fileno=lambda: None,
         receive=lambda: False, due=lambda: due, start=lambda: None,
-        send=lambda mark: got.append(mark.position),
+        send=lambda mark: got.append(mark.position), aged=aged, send_aged=aged.append,
     )  # fmt: skip
 
 
@@ -36,7 +40,7 @@ def coordinator_of(index: Any, tree: Any, endpoints: Any) -> ProjectionCoordinat
     faults = SimpleNamespace(index_damage=str)
     parts: Any = SimpleNamespace(
         projections=(index, tree),
-        journal=SimpleNamespace(mark=LogPosition(9, 1, 9)),
+        journal=SimpleNamespace(mark=LogPosition(9, 1, 9), clock=JournalClock(LAST_RECORD_MS)),
         reads=SimpleNamespace(long_polls=NobodyFollows(), index_is_readable=True, faults=faults),
         endpoints=endpoints,
         notifier=None,
@@ -59,6 +63,13 @@ def test_a_tree_that_begins_waits_for_an_index_that_fell_behind() -> None:
     index.place = LogPosition(9, 1, 9)
     coordinator.follow()
     assert tree.got == [9]
+
+
+def test_the_tree_counts_ages_by_the_time_that_retention_counts_by() -> None:
+    """A clock that is years ahead of the last record is doubted."""
+    tree = worker(9)
+    coordinator_of(worker(9), tree, SimpleNamespace(watch=None, unwatch=None)).follow()
+    assert 0 <= tree.aged[0] - LAST_RECORD_MS < 3_600_000
 
 
 def test_reports_of_a_new_process_arrive_with_any_descriptor() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,6 +32,10 @@ class Clock:
     def __init__(self) -> None:
         self.ms = START_MS
         self.seconds = 0.0
+        self.counted_ms: int | None = None  # the time by which ages are counted, where it is another
+
+    def aged_ms(self, _now_ms: int) -> int:
+        return self.ms if self.counted_ms is None else self.counted_ms
 
     def now_ms(self) -> int:
         return self.ms
@@ -73,7 +78,9 @@ class Running:
         datadir = DataDir(str(base.path), files, base.folders)
         times = JournalTimes(base.database, base.reader)
         self.stopped_helper = 0
-        self.sweep = Sweep(datadir, self.tree, SweepOptions(days, 60), times.position_at, self.stop_helper)
+        aged = partial(base.journal.clock.aged_ms, 0)
+        options = SweepOptions(days, 60)
+        self.sweep = Sweep(datadir, self.tree, options, times.position_at, aged, self.stop_helper)
         self.projection = TreeProjection(self.tree, sweep=self.sweep)
 
     def stop_helper(self) -> None:
@@ -129,6 +136,20 @@ def findings(base: Base) -> list[str]:
     found: list[str] = []
     check(DataDir(str(base.path), FILES, base.folders), Report(lambda finding: found.append(finding.name)))
     return [name for name in found if name.startswith("tree_")]
+
+
+def test_nothing_leaves_while_the_clock_is_doubted(base: Base, clock: Clock) -> None:
+    """Also where the whole tree is written again; the server says what time counts, or none yet."""
+    fill(base, clock, *JOBS)
+    begun = clock.ms
+    clock.ms += 3650 * DAY_MS
+    for clock.counted_ms in (begun, 0):
+        once(base, clock)
+        assert jobs_in(base) == {"a", "b", "c", "d"}
+        (base.path / ".stored" / CURSOR_NAME).unlink()
+    clock.counted_ms = None
+    once(base, clock)
+    assert jobs_in(base) == {"b"}
 
 
 def late_event(base: Base, name: str, number: int = 0) -> int:
