@@ -391,11 +391,27 @@ static ps_result finish(ps_client *client, ps_call *call, ps_error *error)
 
 /* --- the calls ---------------------------------------------------------------------------------- */
 
+/* Whether a text names several endpoints: another one begins after a comma. A path may have commas. */
+static int is_list(const char *text)
+{
+    for (const char *at = strchr(text, ','); at != NULL; at = strchr(at + 1, ',')) {
+        const char *word = at + 1 + strspn(at + 1, " \t\r\n");
+        size_t scheme = strspn(word, "abcdefghijklmnopqrstuvwxyz");
+        if (scheme > 0 && strncmp(word + scheme, "://", 3) == 0)
+            return 1;
+    }
+    return 0;
+}
+
 /* The endpoint that section 1 of wire.md names, and the base if it is that of one; NULL with errno if there is none. */
 static char *resolve(const char *endpoint, char **of_base)
 {
     if (endpoint == NULL || *endpoint == '\0')
         endpoint = getenv("PERSTACK_STORED_ENDPOINT");
+    if (endpoint != NULL && is_list(endpoint)) {
+        errno = E2BIG; /* this client takes one daemon */
+        return NULL;
+    }
     if (endpoint != NULL && *endpoint != '\0')
         return strdup(endpoint);
     const char *base = getenv("PERSTACK_STORED_BASE");
@@ -441,10 +457,8 @@ ps_client *ps_open(const char *endpoint, int timeout_ms)
     zmq_msg_init(&client->answer);
     client->timeout_ms = timeout_ms;
     client->next_id = 1;
-    client->endpoint = resolve(endpoint, &client->base);
-    client->context = zmq_ctx_new();
-    if (client->endpoint == NULL || client->context == NULL || make_session(client->session) != 0 ||
-        reconnect(client) != 0) {
+    if ((client->context = zmq_ctx_new()) == NULL || (client->endpoint = resolve(endpoint, &client->base)) == NULL ||
+        make_session(client->session) != 0 || reconnect(client) != 0) {
         int reason = errno;
         ps_close(client);
         errno = reason;

@@ -41,7 +41,8 @@ typedef struct {
  * 1 GiB at most.
  *
  * Connects; that the daemon is there is not needed yet. Without an endpoint it is PERSTACK_STORED_ENDPOINT, else the
- * socket of the base. NULL if there is no memory, no socket, or no usable endpoint: see errno. */
+ * socket of the base. NULL if there is no memory, no socket, or no usable endpoint: see errno. It is E2BIG for a list of
+ * endpoints, which other clients take: this one knows one daemon. */
 ps_client *ps_open(const char *endpoint, int timeout_ms);
 
 /* Drops what is under way. NULL is fine. */

@@ -9,6 +9,7 @@
  *
  * What goes wrong is a line "CODE FIELD MESSAGE" on standard error, and the exit status 1. */
 #define _POSIX_C_SOURCE 200809L
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,10 @@ int main(int count, char **words)
         return 2;
     }
     ps_client *client = ps_open(words[1], timeout != NULL ? atoi(timeout) : TIMEOUT_MS);
+    if (client == NULL && errno == E2BIG) {
+        fprintf(stderr, "a list of endpoints: this client takes one, of one daemon\n");
+        return 1;
+    }
     if (client == NULL) {
         perror(words[1]);
         return 1;

@@ -23,6 +23,20 @@ def test_without_an_endpoint_the_base_is_that_of_the_environment(
         assert run_program(program, "", "events", JOB, RUN) == (0, "[]\n", "")
 
 
+def test_a_list_of_endpoints_is_refused(
+    program: str, daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an argument and in the environment; a comma in a path makes no list."""
+    monkeypatch.setenv("PERSTACK_STORED_ENDPOINT", f"{daemon.endpoint},tcp://b:7171")
+    for given in ("", "tcp://a:7171, tcp://b:7171"):
+        status, output, complaints = run_program(program, given, "events", JOB, RUN)
+        assert (status, output) == (1, "")
+        assert complaints == "a list of endpoints: this client takes one, of one daemon\n"
+    monkeypatch.setenv("PERSTACK_STORED_ENDPOINT", daemon.endpoint)
+    status, _, complaints = run_program(program, "ipc:///nowhere/a,b,/c,", "events", JOB, RUN, timeout_ms=100)
+    assert (status, complaints.split()[0]) == (1, "NO_ANSWER"), complaints
+
+
 LONG_MS = 3_600_000  # a client that waits for its timeout makes the test fail
 
 
