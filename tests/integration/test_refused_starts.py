@@ -104,6 +104,7 @@ def test_a_base_without_permission_is_named(tmp_path: Path, *, there: bool) -> N
         ("--bind", "udp://127.0.0.1:1", "udp://127.0.0.1:1"),
         ("--bind", "nonsense", "nonsense"),
         ("--bind", "ipc:///nowhere/at/all.sock", "ipc:///nowhere/at/all.sock"),
+        ("--bind", "tcp://a:7171,tcp://b:7171", "give --bind once for each"),
     ],
 )
 def test_a_setting_that_is_wrong_is_named(tmp_path: Path, flag: str, value: str, says: str) -> None:

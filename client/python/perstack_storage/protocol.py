@@ -14,6 +14,7 @@ from perstack_storage._wire.endpoint import (
     PERSTACK_BASE_VARIABLE,
     resolve_base,
     resolve_endpoint,
+    split_endpoints,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "resolve_base",
     "resolve_endpoint",
     "shell_word",
+    "split_endpoints",
 ]

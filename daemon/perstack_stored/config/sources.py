@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from perstack_storage.protocol import PERSTACK_BASE_VARIABLE, escaped, resolve_base, resolve_endpoint
+from perstack_storage.protocol import (
+    PERSTACK_BASE_VARIABLE,
+    escaped,
+    resolve_base,
+    resolve_endpoint,
+    split_endpoints,
+)
 from perstack_stored.errors import ConfigError, start_error
 
 from .settings import ITEMS, Item, Settings, key_of, refuse_odd, reloads, show, variable_of
@@ -52,7 +58,19 @@ class Config:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Endpoints to serve."""
+        """Endpoints to serve.
+
+        Raises:
+            ConfigError: one of them is a list, as clients take it.
+            EndpointError: there is none, and none can be derived from the base.
+        """
+        for text in self.settings.bind:
+            if len(split_endpoints(text)) > 1:
+                raise ConfigError(
+                    f"bind, from {self.origins['bind']}: {escaped(text)} is a list of daemons, as clients"
+                    " take it; a daemon takes its own endpoints one by one: give --bind once for each, or"
+                    " make each an item of bind in the settings file"
+                )
         return self.settings.bind or (resolve_endpoint(None, self.base),)
 
     def resolved(self) -> "Config":

@@ -124,8 +124,8 @@ class Daemon:
         self._base = self._config.base
         # Inherited sockets belong to the service manager: the daemon does not remove their paths.
         self._inherited = inherited_listeners()
-        given = [*self._inherited, *settings.bind]
-        self._endpoints = tuple(dict.fromkeys(given or self._config.endpoints))
+        own = self._config.endpoints if settings.bind or not self._inherited else ()
+        self._endpoints = tuple(dict.fromkeys([*self._inherited, *own]))
         self._notifier = notifier
         self._curve = curve_key_of(settings)
         if settings.mirror or settings.follow_mirror:

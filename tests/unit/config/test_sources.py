@@ -72,6 +72,22 @@ def test_an_endpoint_of_the_environment_may_hold_spaces(tmp_path: Path) -> None:
     assert found.settings.bind == ("ipc:///a folder/x.sock",)
 
 
+def test_a_list_of_endpoints_is_for_clients_only(tmp_path: Path) -> None:
+    """The setting and its source are named; a tool that serves nothing takes it, as a client does."""
+    both = "ipc:///run/a,b.sock, tcp://b:7171"
+    for text, flags, environment, source in (
+        (None, None, {"PERSTACK_STORED_ENDPOINT": both}, "environment PERSTACK_STORED_ENDPOINT"),
+        (None, {"bind": ("ipc:///x", both)}, {}, "flag --bind"),
+        (f'bind = ["{both}"]', None, {}, f"file {tmp_path}/stored.toml"),
+    ):
+        found = read(tmp_path, text, flags, **environment)
+        with pytest.raises(ConfigError, match="give --bind once for each") as caught:
+            _ = found.endpoints
+        assert str(caught.value).startswith(f"bind, from {source}: {both} is a list of daemons")
+    own = ("ipc:///run/a,b.sock", "tcp://b:7171")
+    assert read(tmp_path, None, {"bind": own}).endpoints == own
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -67,6 +67,11 @@ def resolve_endpoint(endpoint: str | None, base_path: str | os.PathLike[str] | N
     return chosen or IPC + socket_path_of(resolve_base(base_path))
 
 
+def split_endpoints(text: str) -> list[str]:
+    """Returns the endpoints of a text that has commas between them."""
+    return _SEPARATOR.split(text)
+
+
 def resolve_endpoints(
     endpoint: str | Sequence[str] | None, base_path: str | os.PathLike[str] | None
 ) -> tuple[str, ...]:
@@ -78,7 +83,7 @@ def resolve_endpoints(
     given = (endpoint,) if endpoint is None or isinstance(endpoint, str) else tuple(endpoint)
     if not given:
         raise EndpointError("an empty list of endpoints")
-    found = [one for text in given for one in _SEPARATOR.split(resolve_endpoint(text, base_path))]
+    found = [one for text in given for one in split_endpoints(resolve_endpoint(text, base_path))]
     if len(set(found)) < len(found):
         raise EndpointError(f"an endpoint stands twice in {','.join(found)}")
     return tuple(found)
