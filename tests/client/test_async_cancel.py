@@ -211,7 +211,7 @@ def test_an_answer_of_nonsense_ends_the_calls_and_not_the_client(endpoint: str, 
         return [frame({"id": header["id"], "ok": False, "error": error})]
 
     async def main() -> None:
-        async with _no_complaints(), AsyncClient(endpoint, timeout_s=1) as client:
+        async with _no_complaints(), AsyncClient(endpoint, timeout_s=5) as client:
             outcomes = await asyncio.gather(client.store_event(anything({"n": 1})), return_exceptions=True)
             assert isinstance(outcomes[0], (int, StorageError))
             assert await client.store_event(anything({"n": 2})) >= 1

@@ -147,7 +147,7 @@ def test_a_peer_that_accepts_and_says_nothing_counts_as_no_daemon(endpoint: str)
 
 def test_a_store_that_was_sent_and_never_answered_has_an_unknown_outcome(endpoint: str) -> None:
     script = once("storeEvent", silence)
-    with FakeDaemon(endpoint, script=script) as daemon, Client(endpoint, timeout_s=0.3) as client:
+    with FakeDaemon(endpoint, script=script) as daemon, Client(endpoint, timeout_s=0.9) as client:
         with pytest.raises(OutcomeUnknown, match="unknown"):
             client.store_event(anything({}))
         assert client.store_event(anything({})) == 1
@@ -160,7 +160,7 @@ def test_a_store_that_was_refused_for_now_until_the_end_is_refused(endpoint: str
         error = failure("STORAGE_FULL", retryable=True, retryAfterMs=1000)
         return refuse(error)(header) if header["op"] == "storeEvent" else None
 
-    with FakeDaemon(endpoint, script=script), Client(endpoint, timeout_s=0.3) as client:
+    with FakeDaemon(endpoint, script=script), Client(endpoint, timeout_s=2) as client:
         with pytest.raises(Refused) as caught:
             client.store_event(anything({}))
         assert (caught.value.code, caught.value.retryable) == ("STORAGE_FULL", True)

@@ -121,7 +121,7 @@ def test_without_a_daemon_all_fails_at_once_also_after_an_exception(
         steps = Steps(at, interruptions.stop)
         with suppress(interruptions.Stop, DaemonUnavailable):
             steps.run(calls[name])
-        assert all(isinstance(future.exception(10), DaemonUnavailable) for future in futures)
+        assert all(isinstance(future.exception(60), DaemonUnavailable) for future in futures)
         with pytest.raises(DaemonUnavailable):
             client.store_event(event())
         client.close()

@@ -58,7 +58,7 @@ def test_without_a_daemon_the_future_fails_in_time(endpoint: str) -> None:
     errors: list[StorageError] = []
     with Client(endpoint, timeout_s=0.2, on_error=errors.append) as client:
         start = time.monotonic()
-        assert isinstance(client.store_event_nowait(anything({})).exception(5), DaemonUnavailable)
+        assert isinstance(client.store_event_nowait(anything({})).exception(60), DaemonUnavailable)
         assert 0.15 < time.monotonic() - start < 5
     assert len(errors) == 1
 
@@ -67,7 +67,7 @@ def test_what_was_given_up_by_the_pump_is_raised_by_the_pipeline_it_belonged_to(
     with Client(endpoint, timeout_s=0.2, on_error=lambda error: None) as client:
         pipeline = client.pipeline()
         pipeline.store_event(anything({}))
-        client.store_event_nowait(anything({})).exception(5)
+        client.store_event_nowait(anything({})).exception(60)
         with pytest.raises(DaemonUnavailable):
             pipeline.flush()
         pipeline.flush()
@@ -136,7 +136,7 @@ def test_closing_ends_what_is_outstanding(endpoint: str) -> None:
     futures = [client.store_event_nowait(anything({})) for _ in range(10)]
     client.close()
     for future in futures:
-        assert isinstance(future.exception(5), ClosedError)
+        assert isinstance(future.exception(60), ClosedError)
     with pytest.raises(ClosedError):
         client.store_event_nowait(anything({}))
     wait_until(lambda: pumps() == 0)
@@ -145,8 +145,8 @@ def test_closing_ends_what_is_outstanding(endpoint: str) -> None:
 def test_garbage_is_reported_by_the_pump(endpoint: str) -> None:
     errors: list[StorageError] = []
     daemon = FakeDaemon(endpoint, script=lambda header, body: [b"HTTP/1.1 400"])
-    with daemon, Client(endpoint, timeout_s=0.5, on_error=errors.append) as client:
-        assert client.store_event_nowait(anything({})).exception(5) is not None
+    with daemon, Client(endpoint, timeout_s=2, on_error=errors.append) as client:
+        assert client.store_event_nowait(anything({})).exception(60) is not None
     assert any(isinstance(error, ProtocolError) for error in errors)
 
 

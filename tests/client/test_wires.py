@@ -332,7 +332,7 @@ def test_a_handshake_that_is_broken_off_is_reported_with_what_may_be_wrong(keyed
     wanted = "is the server key the daemon's own" if keyed else "does the daemon want CURVE keys"
     with (
         breaking_off() as endpoint,
-        Client(endpoint, keys=keys, timeout_s=1) as client,
+        Client(endpoint, keys=keys, timeout_s=4) as client,
         pytest.raises(DaemonUnavailable, match=wanted),
     ):
         client.ping()

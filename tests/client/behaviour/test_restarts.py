@@ -109,7 +109,7 @@ def test_without_a_daemon_a_call_ends_in_time_and_says_what_to_do(
 def test_a_silent_daemon_leaves_the_outcome_unknown_and_the_store_never_comes_late(
     daemon: RunningDaemon, open_client: OpenClient, job_id: str
 ) -> None:
-    client = open_client(daemon, timeout_s=2)
+    client = open_client(daemon, timeout_s=4)
     client.store_event(event(job_id, 0))
     signals.stop(daemon.pid)
     try:
@@ -130,7 +130,7 @@ def test_a_silent_daemon_leaves_the_outcome_unknown_and_the_store_never_comes_la
 def test_a_pipeline_without_a_daemon_ends_in_time(
     daemon: RunningDaemon, open_python_client: OpenClient, job_id: str
 ) -> None:
-    client = open_python_client(daemon, timeout_s=0.3)
+    client = open_python_client(daemon, timeout_s=2)
     client.ping()
     daemon.kill()
     start = time.monotonic()
@@ -138,7 +138,7 @@ def test_a_pipeline_without_a_daemon_ends_in_time(
     with pytest.raises((DaemonUnavailable, OutcomeUnknown)):  # noqa: PT012 - in which call is all the same
         for number in range(5000):
             pipeline.store_event(event(job_id, number))
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 25
     assert set(pipeline.positions) == {None}
     daemon.start()
     later = open_python_client(daemon)

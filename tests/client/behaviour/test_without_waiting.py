@@ -118,7 +118,7 @@ def test_a_refused_one_in_between_fails_alone(
     client = open_client(shared_daemon, on_error=lambda error: None)
     futures = [client.store_event_nowait(event(job_id, n, stepNumber=1 - 2 * (n == 50))) for n in range(100)]
     client.flush()
-    problem = futures[50].exception(10)
+    problem = futures[50].exception(60)
     assert isinstance(problem, Refused)
     assert (problem.code, problem.field) == ("BAD_VALUE", "stepNumber")
     kept = [future.result(60) for n, future in enumerate(futures) if n != 50]
@@ -263,7 +263,7 @@ def test_what_is_given_up_fails_and_the_session_goes_on(
     daemon.kill()
     futures = [client.store_event_nowait(event(job_id, number)) for number in range(1, 300)]
     client.flush()
-    assert all(isinstance(future.exception(10), StorageError) for future in futures)
+    assert all(isinstance(future.exception(60), StorageError) for future in futures)
     daemon.start()
     stored_when_it_answers(client, event(job_id, 300))
     assert numbers_of(open_client(daemon), job_id) == [0, 300]
