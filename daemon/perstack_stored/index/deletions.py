@@ -39,14 +39,19 @@ RUN_OF_CHECKPOINT = (
     " WHERE checkpoint.job = ? AND checkpoint.id = ?"
 )
 _KEEP_CURRENT = (
-    "DELETE FROM deleted_checkpoint WHERE deletion = ? AND id IN (SELECT id FROM checkpoint WHERE job = ?)"
+    "DELETE FROM deleted_checkpoint WHERE deletion = ?"
+    " AND EXISTS (SELECT 1 FROM checkpoint WHERE job = ? AND checkpoint.id = deleted_checkpoint.id)"
 )
 _DROP_CHECKPOINTS = (
     "DELETE FROM deleted_checkpoint WHERE deletion IN (SELECT position FROM deletion WHERE job = ?)"
 )
-_REMAINING = (
-    "SELECT begun, dated, first_position, status, expert, usage, parent, last_position FROM run"
-    " JOIN run_count ON run_count.run = run.id WHERE job = ? AND begun IS NOT NULL ORDER BY first_position"
+# A job may have very many runs: SQLite looks at them, and Python at none.
+_REMAINING = "FROM run JOIN run_count ON run_count.run = run.id WHERE job = ? AND begun IS NOT NULL"
+_FIRST = f"SELECT begun, first_position, expert {_REMAINING} ORDER BY first_position LIMIT 1"
+_FIRST_TIME = f"SELECT min(begun) {_REMAINING} AND dated"
+_NEWEST = (
+    f"SELECT status, usage {_REMAINING} AND parent IS NULL AND status IS NOT NULL"
+    " ORDER BY last_position DESC LIMIT 1"
 )
 
 
@@ -181,22 +186,24 @@ class DeletionWriter:
     def _sum_up(self, job: str) -> None:
         """Summarise a job again, of which a run has gone, from its other runs and its Job."""
         execute = self._database.execute
-        runs = execute(_REMAINING, (job,)).fetchall()
+        first = execute(_FIRST, (job,)).fetchone()
         stored = execute("SELECT started_at FROM job WHERE id = ?", (job,)).fetchone()
-        if not runs and stored is None:
+        if first is None and stored is None:
             execute("DELETE FROM known_job WHERE name = ?", (job,))
             return
-        times = [begun for begun, dated, *_ in runs if dated] + ([] if stored is None else [int(stored[0])])
+        (first_time,) = execute(_FIRST_TIME, (job,)).fetchone()
+        times = [first_time] if first_time is not None else []
+        if stored is not None:
+            times.append(int(stored[0]))
         row: dict[str, Any] = {
-            "begun": min(times) if times else runs[0][0],
+            "begun": min(times) if times else first[0],
             "dated": int(bool(times)),
-            "first_position": runs[0][2] if runs else None,
+            "first_position": None if first is None else first[1],
         }
         if stored is None:
-            row["expert"] = runs[0][4]
-            own = [run for run in runs if run[6] is None and run[3] is not None]
-            newest = max(own, key=lambda run: run[7], default=None)
-            row["status"], row["usage"] = (None, None) if newest is None else (newest[3], newest[5])
+            row["expert"] = first[2]
+            newest = execute(_NEWEST, (job,)).fetchone()
+            row["status"], row["usage"] = newest or (None, None)
         columns = ", ".join(f"{name} = :{name}" for name in row)
         execute(f"UPDATE known_job SET {columns} WHERE name = :name", row | {"name": job})  # noqa: S608
 
