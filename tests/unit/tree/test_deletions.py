@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.layout import DataDir
 from perstack_stored.model.kinds import Kind
+from perstack_stored.offline.check.check import check
+from perstack_stored.offline.findings import Finding, Report
 from perstack_stored.tree import remover
 from perstack_stored.tree.write import divided
 from tests.helpers.datadir import Base, Died, SimulatedDisk, checkpoint, dumps, event, job, setting
@@ -137,6 +140,21 @@ def test_foreign_files_stay_and_so_do_their_folders(base: Base) -> None:
         "jobs/job-1/runs/run-1/event-2-2-y.json",
         "jobs/job-1/runs/run-1/notes.txt",
     ]
+
+
+def test_files_that_are_back_after_their_deletion_are_named(base: Base, tmp_path: Path) -> None:
+    """A tree without `jobs` goes on, as it does for writes; what was moved away meanwhile it can't remove."""
+    fill(base)
+    fill(base, "job-2")
+    grow(base)
+    (base.path / "jobs").rename(tmp_path / "aside")
+    delete(base)
+    grow(base)
+    (tmp_path / "aside").rename(base.path / "jobs")
+    found: list[Finding] = []
+    check(DataDir(str(base.path), FileSystem(), base.folders), Report(found.append))
+    in_tree = [(one.name, one.facts["path"]) for one in found if one.name.startswith("tree_")]
+    assert in_tree == [("tree_foreign_file", "jobs/job-1")]
 
 
 def test_no_link_leads_out_of_the_base(base: Base, tmp_path: Path) -> None:
