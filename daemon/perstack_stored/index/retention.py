@@ -13,7 +13,7 @@ from perstack_stored.journal.reader import JournalReader, LogPosition
 
 from .connection import read_cursor
 from .job_ends import last_position_of, state_of
-from .sizes import size_of
+from .sizes import HasNoFile, size_of
 
 JOBS_MAX = 1000
 """Jobs that one sweep deletes at most."""
@@ -34,7 +34,7 @@ class Policy(NamedTuple):
         failed_days: the same for one that failed, in place of `days`.
         running_days: since the last record of one that may still run.
         jobs: count of jobs.
-        bytes: of all jobs, by their files in the tree and their share of the journal.
+        bytes: of all jobs on disk: their files that are in the tree, and their share of the journal.
     """
 
     days: int = 0
@@ -56,6 +56,18 @@ class Candidate(NamedTuple):
     bytes: int
 
 
+class OutOfTree(NamedTuple):
+    """What has no file in the tree, and takes no room there.
+
+    Attributes:
+        job: whether a job has left it.
+        event: which events have no file; None if each has one.
+    """
+
+    job: Callable[[str], bool] = lambda _job: False
+    event: HasNoFile | None = None
+
+
 class Selection:
     """Chooses jobs."""
 
@@ -65,6 +77,7 @@ class Selection:
         policy: Policy,
         position_at: Callable[[int], int],
         journal_share: Callable[[], float],
+        out: OutOfTree = OutOfTree(),  # noqa: B008 - it can't be changed
         rest: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare it.
@@ -74,12 +87,14 @@ class Selection:
             policy: what is kept.
             position_at: the position up to which records are older than a time in ms.
             journal_share: bytes of the journal's files for each byte of it.
+            out: what has no file in the tree.
             rest: called now and then, so that other threads get their turn.
         """
         self._database = database
         self._policy = policy
         self._position_at = position_at
         self._journal_share = journal_share
+        self._out = out
         self._rest = rest
 
     def candidates(self, now_ms: int, limit: int = JOBS_MAX) -> list[Candidate]:
@@ -121,8 +136,8 @@ class Selection:
 
     def _bytes(self, job: str, share: float) -> int:
         self._rest()
-        size = size_of(self._database, job)
-        return size.tree_bytes + int(size.bytes * share)
+        size = size_of(self._database, job, has_no_file=self._out.event)
+        return (0 if self._out.job(job) else size.tree_bytes) + int(size.bytes * share)
 
 
 class _Ages:

@@ -20,7 +20,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import StorageFullError, StoredError
 from perstack_stored.index.connection import connect, read_cursor
-from perstack_stored.index.retention import Candidate, JournalTimes, Policy, Selection
+from perstack_stored.index.retention import Candidate, JournalTimes, OutOfTree, Policy, Selection
 from perstack_stored.journal.entry_format import NotAnEntryError
 from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.journal.reader import JournalReader
@@ -29,6 +29,8 @@ from perstack_stored.model import deletions
 from perstack_stored.model.deletions import Deletion
 from perstack_stored.model.owners import NO_RUN
 from perstack_stored.store.group_commit import GroupCommit
+from perstack_stored.tree import left_out
+from perstack_stored.tree.old_jobs import OldJobs
 
 AT_ONCE = 16
 """Jobs that are deleted before the tree must have removed their files."""
@@ -64,6 +66,7 @@ def choose(datadir: DataDir, policy: Policy, now_ms: int) -> list[Candidate]:
             policy,
             lambda ms: times.position_at(ms, now_ms),
             lambda: journal_share(datadir, reader),
+            _out_of_tree(datadir, database, reader),
             _rest,
         )
         return selection.candidates(now_ms)
@@ -89,6 +92,15 @@ def journal_share(datadir: DataDir, reader: JournalReader) -> float:
             on_disk += found.st_blocks * 512
             logical += end
     return on_disk / logical if logical else 1.0
+
+
+def _out_of_tree(datadir: DataDir, database: sqlite3.Connection, reader: JournalReader) -> OutOfTree:
+    """What has no file in the tree, by the tree's record of that."""
+    stores = [header.store for header in reader.chain.headers.values()]
+    if not stores:
+        return OutOfTree()
+    found = left_out.load(datadir.files, datadir.folders.stored, stores[0]).left_out
+    return OutOfTree(OldJobs(database, found).is_out, found.has_event if found.ever else None)
 
 
 def _rest() -> None:
