@@ -6,6 +6,7 @@ PYTHON* variables, no per-user customization). It gets this process's import fol
 package may be installed where an isolated interpreter does not look (`pip install --user`, `--target`).
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -69,6 +70,15 @@ def import_path() -> list[str]:
         for file in (perstack_stored.__file__, perstack_storage.__file__)
     }
     return list(dict.fromkeys(kept)) + ([here] if here in homes else [])
+
+
+def install_command(requirement: str) -> str:
+    """What a person types to install a package beside this program, which may have no pip of its own."""
+    has_pip = (
+        importlib.util.find_spec("pip") is not None
+    )  # not after `make install`, or in the Debian package
+    pip = f"{sys.executable} -m pip" if has_pip else f"python3 -m pip --python {sys.executable}"
+    return f"{pip} install '{requirement}'"
 
 
 def _real(path: str) -> str:

@@ -1,7 +1,6 @@
 """What a daemon needs to know before it opens a replicated journal: the stream, and that it may join it."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -15,6 +14,7 @@ from perstack_stored.journal.deletion_guards import DeletionGuards
 from perstack_stored.journal.log_place import LogPlace
 from perstack_stored.journal.options import History
 from perstack_stored.journal.replicated_sessions import ReplicatedSessions
+from perstack_stored.process.interpreter import install_command
 
 from .stream import Description, Stream
 
@@ -104,7 +104,7 @@ def load_nats_admin() -> ModuleType:
             raise
         raise ConfigError(
             "a replicated journal needs the package nats-py: install the extra nats, or type"
-            f" {sys.executable} -m pip install '{_REQUIREMENT}'"
+            f" {install_command(_REQUIREMENT)}"
         ) from None
     return nats_admin
 
