@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -46,7 +47,7 @@ def parts() -> Parts:
     BUILD.mkdir(parents=True, exist_ok=True)
     with _alone(BUILD / "lock"):
         debian = _debian()
-        return Parts(debian, _wheels(debian))
+        return Parts(debian, _wheels(debian, "requirements.lock", "requirements-build.lock"))
 
 
 @contextmanager
@@ -90,23 +91,42 @@ def _source() -> tuple[str, str]:
     return main[0]
 
 
-def _wheels(debian: Path) -> Path:
-    """Those of the locks, for the Python that the folder has."""
-    locks = [ROOT / "requirements.lock", ROOT / "requirements-build.lock"]
+def wheels_of_inspector(debian: Path) -> Path:
+    """What the inspector's lock names."""
+    with _alone(BUILD / "lock"):
+        return _wheels(debian, "requirements-inspect.lock")
+
+
+def _wheels(debian: Path, *names: str) -> Path:
+    """Those of some locks, for the Python that the folder has."""
+    locks = [ROOT / name for name in names]
     key = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:12]
     folder = BUILD / f"wheels-{key}"
     if folder.exists():
         return folder
+    return _downloaded(debian, folder, [["--require-hashes", "-r", str(lock)] for lock in locks])
+
+
+def wheels_of(package: str, debian: Path) -> Path:
+    """A package, in the version that is installed here, and what it needs."""
+    version = importlib.metadata.version(package)
+    with _alone(BUILD / "lock"):
+        folder = BUILD / f"{package}-{version}"
+        if not folder.exists():
+            _downloaded(debian, folder, [[f"{package}=={version}"]])
+        return folder
+
+
+def _downloaded(debian: Path, folder: Path, calls: list[list[str]]) -> Path:
     python = os.readlink(debian / "usr/bin/python3").removeprefix("python")
     tags = [f"manylinux_2_{minor}" for minor in range(5, _GLIBC_OF_DEBIAN_12 + 1)]
     tags += ["manylinux1", "manylinux2010", "manylinux2014"]
     platforms = [f"--platform={tag}_{platform.machine()}" for tag in tags]
     unfinished = BUILD / "wheels.unfinished"
-    for lock in locks:
+    for words in calls:
         subprocess.run(
             [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check",
-             "--only-binary=:all:", "--require-hashes", f"--python-version={python}", *platforms,
-             "-d", str(unfinished), "-r", str(lock)],
+             "--only-binary=:all:", f"--python-version={python}", *platforms, "-d", str(unfinished), *words],
             check=True,
         )  # fmt: skip
     unfinished.rename(folder)
