@@ -56,7 +56,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "transport/binding.py: _listening: rename": (f"{_START}::test_it_serves_several_endpoints",),
     "offline/check/index.py: _addresses: checksum": (
-        "tests/offline/test_check.py::test_damage_is_named_alone_and_gives_status_1",
+        "tests/offline/test_check_damage.py::test_damage_is_named_alone_and_gives_status_1",
     ),
     "a deletion guard is forgotten at a restart": (f"{_DELETIONS}::test_the_guard_outlives_restarts",),
     "a segment begins without the deletion guards": (f"{_DELETIONS}::test_the_guard_outlives_restarts",),
@@ -247,7 +247,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "tree/sweep.py": (_OLD_JOBS,),
     "tree/requests.py": (_OLD_JOBS,),
     "index/event_blocks.py": ("tests/unit/index/test_event_blocks.py",),
-    "offline/check/index_events.py": ("tests/offline/test_check.py",),
+    "offline/check/index_events.py": ("tests/offline/test_check_damage.py",),
     "index/value_lookup.py": (_DAMAGED_VALUE, _DAMAGED_LARGE_VALUE),
     "datadir/probe.py": ("tests/unit/datadir/test_probe.py",),
     "mirror/pieces.py": ("tests/unit/mirror/test_pieces.py",),

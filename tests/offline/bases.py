@@ -215,3 +215,12 @@ def change_index(base: Path, *statements: str) -> None:
         assert database.execute(statement).rowcount, f"no row was changed by {statement}"
     database.commit()
     database.close()
+
+
+def contents(base: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of a base, with its time of change."""
+    return {
+        str(path.relative_to(base)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(base.rglob("*"))
+        if path.is_file()
+    }

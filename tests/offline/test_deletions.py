@@ -25,7 +25,7 @@ from tests.offline.bases import (
     setting,
     store,
 )
-from tests.offline.test_check import flip
+from tests.offline.damages import flip
 
 
 def delete(job_id: str, run_id: str | None = None) -> Call:

@@ -20,9 +20,9 @@ from tests.helpers.daemon import files_of
 from tests.helpers.datadir import JournalFolder, SimulatedDisk
 from tests.helpers.packed import pack_all
 from tests.offline.bases import copy_base, run, segments
+from tests.offline.damages import flip
 from tests.offline.inprocess import Checked, Items, Repaired, Started
 from tests.offline.packed_flips import flip_all, make
-from tests.offline.test_check import flip
 
 BLOCK_BYTES = 1024
 

@@ -19,6 +19,7 @@ from tests.helpers.daemon import files_of, running_daemon
 from tests.helpers.datadir import SimulatedDisk
 from tests.offline.bases import (
     SMALL_SEGMENTS,
+    contents,
     copy_base,
     event,
     job,
@@ -27,8 +28,8 @@ from tests.offline.bases import (
     segments,
     store,
 )
+from tests.offline.damages import flip, flip_payload
 from tests.offline.inprocess import Checked, Items, Repaired, Started
-from tests.offline.test_check import contents, flip, flip_payload
 
 RUN = "jobs/j1/runs/r1"
 CONFIG_STATUS = 78
