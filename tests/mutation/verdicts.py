@@ -12,7 +12,8 @@ _DAMAGED_LARGE_VALUE = (
 _PLACES = "tests/faults/test_places.py"
 _SUMS = "tests/unit/index/test_page_checksums.py"
 _BACKUP = "tests/offline/test_backup.py"
-_REPAIR = "tests/offline/test_repair.py"
+_REPAIR_DEATHS = "tests/offline/test_repair_deaths.py"
+_REPAIR = ("tests/offline/test_repair.py", "tests/offline/test_repair_losses.py", _REPAIR_DEATHS)
 _DELETIONS = "tests/unit/store/test_deletions.py"
 _CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one"
 _PACKED = "tests/unit/journal/test_packed_segments.py"
@@ -186,7 +187,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{_SUMS}::test_a_power_cut_after_a_checkpoint_takes_no_checksums",
     ),
     "offline/repair/rewrite.py: _finish: sync_data": (
-        f"{_REPAIR}::test_what_a_repair_wrote_outlives_a_power_cut",
+        f"{_REPAIR_DEATHS}::test_what_a_repair_wrote_outlives_a_power_cut",
     ),
     # The clients of the simulation send again what is not answered, and that makes up for it.
     "store/group_commit.py: sync_written: sync_soon": ("tests/unit/store/test_group_commit.py",),
@@ -256,9 +257,9 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "offline/backup/generations.py": ("tests/offline/test_backup_generations.py",),
     "offline/backup/manifest.py": (_BACKUP,),
     "offline/backup/restore.py": (_BACKUP,),
-    "offline/repair/swap.py": ("tests/simulation/test_simulated_repair.py", _REPAIR),
-    "offline/repair/evidence.py": (_REPAIR,),
-    "offline/repair/rewrite.py": (_REPAIR,),
+    "offline/repair/swap.py": ("tests/simulation/test_simulated_repair.py", *_REPAIR),
+    "offline/repair/evidence.py": _REPAIR,
+    "offline/repair/rewrite.py": _REPAIR,
 }
 
 ARGUED: dict[str, str] = {

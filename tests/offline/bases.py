@@ -224,3 +224,8 @@ def contents(base: Path) -> dict[str, tuple[int, bytes]]:
         for path in sorted(base.rglob("*"))
         if path.is_file()
     }
+
+
+def unlocked(base: Path) -> dict[str, bytes]:
+    """All files of a base; the lock says who held it last."""
+    return {name: content for name, (_, content) in contents(base).items() if name != ".stored/lock"}

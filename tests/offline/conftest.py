@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.offline.bases import copy_base, make_base, make_base_of_segments, one_of_each
+from tests.offline.inprocess import Items, Started
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,9 @@ def base(_stored: Path, tmp_path: Path) -> Path:
 def base_of_segments(_stored_in_segments: Path, tmp_path: Path) -> Path:
     """The same in four segments."""
     return copy_base(_stored_in_segments, tmp_path / "base")
+
+
+@pytest.fixture(scope="module")
+def expected(_stored_in_segments: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Items]:
+    """The answers of the base that was not damaged."""
+    return Started(copy_base(_stored_in_segments, tmp_path_factory.mktemp("whole") / "base")).answers

@@ -10,10 +10,7 @@ from pathlib import Path
 
 from perstack_stored.index.connection import cursor_crc
 from perstack_stored.journal.reader import LogPosition
-from tests.offline.bases import (
-    change_index,
-    segments,
-)
+from tests.offline.bases import change_index, segments
 
 Damage = Callable[[Path], object]
 

@@ -202,3 +202,11 @@ class Started:
 def _answer(source: Source, op: str, **arguments: Any) -> Any:
     answer = queries.OPERATIONS[op](source, check_arguments(op, arguments))
     return json.loads(b"".join(answer.pieces))
+
+
+def untimed(answers: dict[str, Items]) -> dict[str, Items]:
+    """The answers without the times of records that were written again."""
+    read_all = [
+        {name: value for name, value in item.items() if name != "time"} for item in answers["readAll"]
+    ]
+    return {**answers, "readAll": read_all}

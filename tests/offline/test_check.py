@@ -3,13 +3,7 @@
 from pathlib import Path
 
 from tests.helpers.daemon import files_of
-from tests.offline.bases import (
-    Checked,
-    change_index,
-    contents,
-    run,
-    segments,
-)
+from tests.offline.bases import Checked, change_index, contents, run, segments
 
 
 def test_a_base_that_was_stopped_in_order_is_clean(base: Path) -> None:

@@ -7,11 +7,7 @@ from typing import Any
 import pytest
 
 from perstack_stored.index.schema import SCHEMA_VERSION
-from tests.offline.bases import (
-    Checked,
-    job,
-    segments,
-)
+from tests.offline.bases import Checked, job, segments
 from tests.offline.damages import (
     Damage,
     change_index_version,

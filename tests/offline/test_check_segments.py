@@ -4,10 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.offline.bases import (
-    Checked,
-    segments,
-)
+from tests.offline.bases import Checked, segments
 from tests.offline.damages import flip_payload
 
 
