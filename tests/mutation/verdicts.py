@@ -11,11 +11,14 @@ _DAMAGED_LARGE_VALUE = (
 )
 _PLACES = "tests/faults/test_places.py"
 _SUMS = "tests/unit/index/test_page_checksums.py"
-_BACKUP = "tests/offline/test_backup.py"
+_BACKUP_DAMAGE = "tests/offline/test_backup_damage.py"
+_BACKUP_DEATHS = "tests/offline/test_backup_deaths.py"
+_RESTORE = "tests/offline/test_restore.py"
+_BACKUP = ("tests/offline/test_backup.py", _BACKUP_DAMAGE, _BACKUP_DEATHS, _RESTORE)
 _REPAIR_DEATHS = "tests/offline/test_repair_deaths.py"
 _REPAIR = ("tests/offline/test_repair.py", "tests/offline/test_repair_losses.py", _REPAIR_DEATHS)
 _DELETIONS = "tests/unit/store/test_deletions.py"
-_CUT_RESTORE = f"{_BACKUP}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one"
+_CUT_RESTORE = f"{_BACKUP_DEATHS}::test_a_power_cut_in_a_restore_leaves_no_base_or_a_whole_one"
 _PACKED = "tests/unit/journal/test_packed_segments.py"
 _PREALLOCATION = "tests/unit/journal/test_preallocation.py"
 _PACK = "tests/unit/keeper/test_pack.py"
@@ -121,7 +124,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "a settled store is called a conflict": (f"{_FENCES}::test_what_was_settled_is_old_and_no_conflict",),
     "a restore cuts an atomic batch in two": (
-        f"{_BACKUP}::test_a_restore_does_not_cut_an_atomic_batch_in_two",
+        f"{_RESTORE}::test_a_restore_does_not_cut_an_atomic_batch_in_two",
     ),
     "datadir/lock.py: holder_of: flock": _EXEC,
     "launcher/users.py: join: flock": _EXEC,
@@ -170,7 +173,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tree/test_writer_and_others.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "offline/backup/manifest.py: read_manifest: checksum": (
-        f"{_BACKUP}::test_a_manifest_with_another_time_or_position_is_refused",
+        f"{_BACKUP_DAMAGE}::test_a_manifest_with_another_time_or_position_is_refused",
     ),
     "offline/backup/restore.py: restore: rename": (_CUT_RESTORE,),
     "offline/backup/restore.py: restore: sync (2)": (_CUT_RESTORE,),
@@ -253,10 +256,10 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "datadir/probe.py": ("tests/unit/datadir/test_probe.py",),
     "mirror/pieces.py": ("tests/unit/mirror/test_pieces.py",),
     "offline/backup/fetch.py": ("tests/unit/mirror/test_fetch.py",),
-    "offline/backup/copy.py": (_BACKUP, "tests/offline/test_backup_read_only.py"),
+    "offline/backup/copy.py": (*_BACKUP, "tests/offline/test_backup_read_only.py"),
     "offline/backup/generations.py": ("tests/offline/test_backup_generations.py",),
-    "offline/backup/manifest.py": (_BACKUP,),
-    "offline/backup/restore.py": (_BACKUP,),
+    "offline/backup/manifest.py": _BACKUP,
+    "offline/backup/restore.py": _BACKUP,
     "offline/repair/swap.py": ("tests/simulation/test_simulated_repair.py", *_REPAIR),
     "offline/repair/evidence.py": _REPAIR,
     "offline/repair/rewrite.py": _REPAIR,

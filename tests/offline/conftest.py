@@ -38,3 +38,11 @@ def base_of_segments(_stored_in_segments: Path, tmp_path: Path) -> Path:
 def expected(_stored_in_segments: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Items]:
     """The answers of the base that was not damaged."""
     return Started(copy_base(_stored_in_segments, tmp_path_factory.mktemp("whole") / "base")).answers
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four segments, each kind of record; never changed."""
+    base = tmp_path_factory.mktemp("original") / "base"
+    make_base_of_segments(base)
+    return base
