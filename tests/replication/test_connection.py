@@ -2,11 +2,13 @@
 
 import datetime
 import ipaddress
+import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -31,7 +33,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
         self.file = folder / "ca.pem"
-        self._folder = folder
+        self.folder = folder
         made = self._signed(self._name, self._key, x509.BasicConstraints(ca=True, path_length=0))
         self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
@@ -40,7 +42,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate, private = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        certificate, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         made = self._signed(subject, key, names)
         certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
         form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -110,6 +112,66 @@ def test_a_daemon_shares_a_stream_of_servers_with_tls_and_users(
             assert SECRET not in daemon.log.read_text()
     finally:
         daemon.make_sure_it_ended()
+
+
+def test_a_server_that_comes_back_with_a_wrong_certificate_is_refused_until_it_has_a_right_one(
+    tmp_path: Path, node: Node, authority: Authority
+) -> None:
+    """The daemon says so in its log, `stats` and `status`, goes on trying, and what waits is stored."""
+    file = credentials(tmp_path, user="daemon", password=SECRET, ca=authority.file)
+    where = ["--journal", f"tls://127.0.0.1:{node.port}/certificates", "--nats-credentials", file]
+    made = stored("stream", "create", *where, "--replicas", "1")
+    assert made.returncode == 0, made.stderr
+    certificate, key = authority.folder / "server.pem", authority.folder / "server.key"
+    right = certificate.read_bytes(), key.read_bytes()
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    wrong = [path.read_bytes() for path in Authority(foreign).issue("server")]
+    daemon = RunningDaemon(tmp_path / "base", *where).start()
+    try:
+        with Raw(daemon.endpoint) as raw:
+            assert raw.store("storeEvent", event("1")) == 1
+            restart_with(node, zip((certificate, key), wrong, strict=True))
+            reason = "its certificate is not valid: "
+            eventually(lambda: reason in replication(raw)["fault"], "stats say it")
+            assert not replication(raw)["connected"]
+            shown = stored("status", "--base-path", str(daemon.base)).stdout
+            assert "no server of the replicated log can be used" in " ".join(shown.split())
+            descriptors = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+            eventually(lambda: len(said(daemon, reason)) > 1, "it is said again")
+            assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= descriptors + 5, "connections are closed"
+            first, later = said(daemon, reason)[:2]
+            assert first["times"] == 1
+            assert later["times"] > 1
+            number = raw.send("storeEvent", event("2"))
+            restart_with(node, zip((certificate, key), right, strict=True))
+            answer = raw.receive()
+            assert (answer.header["id"], answer.position) == (number, 2)
+            assert replication(raw)["fault"] == ""
+            assert SECRET not in daemon.log.read_text()
+    finally:
+        daemon.make_sure_it_ended()
+        for path, data in zip((certificate, key), right, strict=True):
+            path.write_bytes(data)
+
+
+def restart_with(node: Node, files: Iterable[tuple[Path, bytes]]) -> None:
+    """Start a server again, with these contents of files."""
+    node.terminate()
+    for path, data in files:
+        path.write_bytes(data)
+    node.start()
+    eventually(node.is_healthy, "the server is ready")
+
+
+def replication(raw: Raw) -> dict[str, Any]:
+    found: dict[str, Any] = raw.ask("stats").value["replication"]
+    return found
+
+
+def said(daemon: RunningDaemon, reason: str) -> list[dict[str, Any]]:
+    """Lines of the log with a reason."""
+    return [line for line in daemon.events("stream_error") if reason in str(line["reason"])]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,15 @@ class Projection(msgspec.Struct, rename="camel"):
     blocked: int = 0
 
 
+class Replication(msgspec.Struct, rename="camel"):
+    """A replicated log: what is not applied of it, and why its servers can't be used."""
+
+    enabled: bool = False
+    connected: bool = False
+    lag_messages: int = 0
+    fault: str = ""
+
+
 class Stats(msgspec.Struct, rename="camel"):
     """The part of `stats` that is shown; daemon/docs/stats.md explains it."""
 
@@ -90,6 +99,7 @@ class Stats(msgspec.Struct, rename="camel"):
     index: Projection
     tree: Projection
     deletions: Deletions = msgspec.field(default_factory=Deletions)
+    replication: Replication = msgspec.field(default_factory=Replication)
 
 
 class Hello(msgspec.Struct):

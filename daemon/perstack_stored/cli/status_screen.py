@@ -60,6 +60,12 @@ def _notes(report: Report) -> Iterator[str]:
         return
     if stats.tree.fault:
         yield f"the tree can't go on: {stats.tree.fault}"
+    log = stats.replication
+    if log.enabled and not log.connected:
+        reason = f": {log.fault}" if log.fault else ""
+        yield f"no server of the replicated log can be used, so stores wait{reason}"
+    elif log.fault:
+        yield f"the replicated log: {log.fault}"
     for name, one, most in (
         ("index", stats.index, _INDEX_LAG_SECONDS),
         ("tree", stats.tree, _TREE_LAG_SECONDS),
@@ -112,6 +118,10 @@ def _of_stats(report: Report, stats: Stats) -> Iterator[tuple[str, str]]:
     yield "position", f"{stats.position:,}{history}"
     yield "index", _lag(stats.index)
     yield "tree", _lag(stats.tree)
+    log = stats.replication
+    if log.enabled:
+        state = "connected" if log.connected else "not connected"
+        yield "log", f"{state}, {_count(log.lag_messages, 'message')} to apply"
     packed = stats.journal.packed
     if packed.fault:
         yield "packing", f"stopped by: {packed.fault}"

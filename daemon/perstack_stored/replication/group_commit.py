@@ -117,6 +117,7 @@ class ReplicatedGroupCommit(GroupCommit):
             "sequence": applied,
             "lagMessages": max(0, self.stream.last - applied),
             "connected": self.stream.connected,
+            "fault": self.stream.fault,
             "inFlight": len(self._pipeline),
             "resent": self._pipeline.resent,
             "heldReads": len(self._held),

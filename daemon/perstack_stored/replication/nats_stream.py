@@ -24,6 +24,7 @@ from .nats_connection import connect, reason_of
 from .nats_replicas import Replicas, wait
 from .pieces import pieces_of, split
 from .stream import LoggedMessage
+from .trouble import Trouble
 
 _ACK_SECONDS = 3.0  # then it is not known whether a message got into the log; it is sent again
 _ACK_BYTES_PER_SECOND = 4 << 20  # a large message has longer
@@ -69,6 +70,8 @@ class NatsStream:
         self._client: Client | None = None
         self._replicas: Replicas | None = None
         self._inbox = ""
+        self._outage = Trouble()  # of the connection
+        self._refusals = Trouble()  # of messages
         self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
         self._thread.start()
 
@@ -83,6 +86,11 @@ class NatsStream:
     def last(self) -> int:
         """The highest sequence that was heard of."""
         return self._last
+
+    @property
+    def fault(self) -> str:
+        """Why no server can be used now, or why messages are refused; "" if all is well."""
+        return self._outage.text or self._refusals.text
 
     def publish(self, number: int, body: bytes) -> None:
         """Send a message."""
@@ -155,7 +163,7 @@ class NatsStream:
             await self._use(client)
             if not self._stopping:
                 # The servers have sent it away: its rights have changed, say. The file is read again.
-                _log.warning("stream_closed", reason="the servers have ended the connection")
+                self._outage.note("stream_closed", "the servers have ended the connection")
                 self._forget_unacked()
                 await wait(self._news, _AGAIN_SECONDS)
 
@@ -176,16 +184,18 @@ class NatsStream:
                 return connecting.result()
             connecting.cancel()
             await asyncio.wait({connecting}, timeout=_ANSWER_SECONDS)
-            _log.warning("stream_unreachable", reason="no server takes the connection")
+            self._outage.note("stream_unreachable", "no server takes the connection")
         except (OSError, nats.errors.Error, TimeoutError) as error:
-            _log.warning("stream_unreachable", reason=reason_of(error))
+            self._outage.note("stream_unreachable", reason_of(error))
         except ConfigError as error:
-            _log.warning("stream_unreachable", reason=str(error))
+            self._outage.note("stream_unreachable", str(error))
         return None
 
     async def _use(self, client: Client) -> None:
         """Publish and follow until the end, or until the connection is closed for good."""
         self._client = client
+        if self._outage.end():
+            _log.info("stream_connected")
         self._inbox = client.new_inbox()
         await client.subscribe(f"{self._inbox}.a.*", cb=self._on_ack)
         self._replicas = replicas = Replicas(client, self._address.name)
@@ -203,13 +213,14 @@ class NatsStream:
             task.result()
 
     async def _on_error(self, error: Exception) -> None:
-        _log.warning("stream_error", reason=reason_of(error))
+        self._outage.note("stream_error", reason_of(error))
 
     async def _on_disconnected(self) -> None:
         if not self._stopping:
             _log.warning("stream_disconnected")
 
     async def _on_reconnected(self) -> None:
+        self._outage.end()
         _log.info("stream_reconnected")
         self._forget_unacked()
         self._wake_all()
@@ -232,7 +243,7 @@ class NatsStream:
                 try:
                     await self._send(client, number, body)
                 except (OSError, nats.errors.Error) as error:
-                    _log.warning("stream_publish_failed", reason=type(error).__name__)
+                    self._refusals.note("stream_publish_failed", reason_of(error))
                     self._settle(number, None)
             await wait(self._to_send, _POLL_SECONDS)
             now = time.monotonic()
@@ -272,12 +283,13 @@ class NatsStream:
             answer = {}
         if isinstance(answer.get("seq"), int) and "error" not in answer:
             sequence = answer["seq"]
+            self._refusals.end()
             self._heard(sequence)
             assert self._client is not None
             if not self._client.is_closed and self._client.is_connected:
                 await self._client.publish(self._address.tick, sequence.to_bytes(_SEQUENCE_BYTES, "little"))
         elif answer.get("error"):
-            _log.warning("stream_refused", reason=str(answer["error"].get("description"))[:200])
+            self._refusals.note("stream_refused", str(answer["error"].get("description"))[:200])
         self._settle(number, sequence)
 
     # --- following ---------------------------------------------------------------------------------

@@ -67,6 +67,10 @@ class Stream(Protocol):
         """Whether the engine can be reached."""
 
     @property
+    def fault(self) -> str:
+        """Why the engine can't be reached now, or refuses messages; "" if all is well."""
+
+    @property
     def last(self) -> int:
         """The highest sequence that was heard of."""
 

@@ -184,6 +184,7 @@ class GroupCommit:
             "sequence": 0,
             "lagMessages": 0,
             "connected": False,
+            "fault": "",
             "inFlight": 0,
             "resent": 0,
             "heldReads": 0,

@@ -114,12 +114,16 @@ class TreeStats(ProjectionStats):
 
 
 class ReplicationStats(TypedDict):
-    """A journal that daemons share: `sequence` is the last message of the log that is applied."""
+    """A journal that daemons share: `sequence` is the last message of the log that is applied.
+
+    `fault` says why its servers can't be reached, or refuse messages; "" otherwise.
+    """
 
     enabled: bool
     sequence: int
     lagMessages: int
     connected: bool
+    fault: str
     inFlight: int
     resent: int
     heldReads: int

@@ -89,6 +89,8 @@ export interface Stats {
     sequence: number
     lagMessages: number
     connected: boolean
+    /** Why its servers can't be reached, or refuse messages; "" otherwise. */
+    fault: string
     inFlight: number
     resent: number
     heldReads: number
