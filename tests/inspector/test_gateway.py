@@ -1,5 +1,6 @@
 """The gateway answers what the client reads, says what is wrong, and keeps secrets."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -8,9 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
-from perstack_storage import Client
+from perstack_storage import AsyncClient, Client
+from perstack_storage._core.reads import Read
 from perstack_storage._inspect import limits
 from perstack_storage._inspect.routes import ROUTES
+from perstack_storage._inspect.source import Source, Wanted
 from tests.docs.pages import ROOT
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import COMMAND, Inspector, running_inspector, stream
@@ -251,3 +254,45 @@ def test_the_page_about_it_has_the_bounds_of_the_code() -> None:
         f"| read for lists of jobs | {limits.CHANGES_RECORDS / limits.MERGE_S:,.0f} records a second |",
     ):
         assert row in page
+
+
+class _Counting(Source):
+    """Counts the bytes that came from the daemon."""
+
+    bytes = 0
+
+    async def read(self, *arguments: Any, **named: Any) -> Read:
+        """One answer."""
+        read = await super().read(*arguments, **named)
+        self.bytes += len(read.body)
+        return read
+
+
+def test_a_large_checkpoint_is_not_read_for_a_list(
+    daemon: RunningDaemon, inspector: Inspector, client: Client
+) -> None:
+    """Of 20 MB, as an event has them too, what the page shows comes from the daemon."""
+    (found,) = client.get_checkpoints_by_job_id("job-a", limit=1)
+    messages = [{"id": "m", "text": "x" * (20 << 20)}]
+    large: dict[str, Any] = {**found, "jobId": "job-large", "messages": messages}
+    position = client.store_checkpoint(large)
+    client.store_event({**event("e-large"), "jobId": "job-large", "checkpoint": large})
+
+    async def read() -> tuple[list[bytes], bytes, int]:
+        async with AsyncClient(daemon.endpoint) as asynchronous:
+            source = _Counting(asynchronous)
+            arguments = {"jobId": "job-large", "omit": ["messages"]}
+            listing = await source.listing("getCheckpointsByJobId", arguments)
+            records, after = list[bytes](), position - 1
+            while after < position + 1:
+                some = await source.records(after, 100, Wanted("job-large"))
+                records, after = records + some.items, some.next
+            return records, listing.items, source.bytes
+
+    records, listed, size = asyncio.run(read())
+    assert size < 64 << 10
+    assert [json.loads(record)["value"]["id"] for record in records] == [found["id"], "e-large"]
+    assert json.loads(listed) == [{k: v for k, v in large.items() if k != "messages"}]
+    (shown,) = inspector.get(f"/api/records?job=job-large&after={position - 1}")["items"]
+    assert shown == json.loads(records[0])
+    assert inspector.get(f"/api/records/{position}")["value"] == large

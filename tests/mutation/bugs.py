@@ -180,7 +180,7 @@ _BUGS = (
     ),
     _Bug(
         "the setting of a redaction is shown with its secrets",
-        "read/window.py",
+        "read/record_form.py",
         "frozenset({int(Kind.RUN_SETTING), int(Kind.DELETION)})",
         "frozenset({int(Kind.RUN_SETTING)})",
     ),

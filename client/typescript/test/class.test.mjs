@@ -240,6 +240,13 @@ describe("on a shared daemon", () => {
     const some = []
     for await (const { op } of storage.follow({ last: 99, jobId, ops: ["storeJob"], idleMs: 0 })) some.push(op)
     assert.deepEqual(some, all.filter((op) => op === "storeJob"))
+    const omit = ["stepNumber", "type"]
+    const { items } = await storage.readAll({ after: second - 1, jobId, omit })
+    const fewer = storage.follow({ after: second - 1, jobId, omit, idleMs: 0 })
+    for await (const { position, value } of fewer) {
+      assert.equal("stepNumber" in value || "type" in value, false)
+      assert.deepEqual(value, items.find((item) => item.position === position).value)
+    }
     const none = await storage.readAll({ after: first - 1, jobId, types: ["nothing"] })
     assert.deepEqual([none.items, none.next], [[], none.position])
     const name = `cursor-${jobId}`

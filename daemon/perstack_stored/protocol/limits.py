@@ -21,5 +21,6 @@ FEATURES = (
     "asOf",
     "atLeast",
     "search",
+    "recordOmit",
 )
 """Names in the answer to `hello`; wire.md, section 4.5, says what each stands for."""

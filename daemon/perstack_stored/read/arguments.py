@@ -234,6 +234,7 @@ ARGUMENTS: dict[str, dict[str, tuple[_Check, bool]]] = {
         "runId": (_id, False),
         "ops": (_ops, False),
         "types": (_types, False),
+        "omit": (_fields, False),
         "last": (_position, False),
         "name": (_id, False),
         "store": (_text, False),

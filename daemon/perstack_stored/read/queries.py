@@ -40,6 +40,7 @@ from perstack_stored.read.time_queries import position_at
 
 from . import window, window_reader
 from .record_filter import Wanted, wanted_of
+from .record_form import Form, form_of
 
 # --- rows from the index ---------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ def read_all(source: Source, arguments: dict[str, Any]) -> Answer:
     following = max(last, after)
     return Answer(
         window.answer_fields(following, window.clip(lost, after, last)),
-        json_array(_records(source, after, last, until, repeats, masked=wanted.masked)),
+        json_array(_records(source, after, last, until, repeats, wanted.form)),
     )
 
 
@@ -182,12 +183,12 @@ def _read_window(source: Source, after: int, until: LogPosition, wanted: Wanted,
     fields = window.answer_fields(taken.next, found.gaps(after, taken.next))
     if taken.large is None:
         return Answer(fields, iter([taken.body]))
-    large = window.pieces_of(taken.large, source.reader, source.indexed, masked=wanted.masked)
+    large = window.pieces_of(taken.large, source.reader, source.indexed, wanted.form)
     return Answer(fields, json_array([large]))
 
 
 def _records(
-    source: Source, after: int, last: int, until: LogPosition, repeats: set[int], *, masked: bool
+    source: Source, after: int, last: int, until: LogPosition, repeats: set[int], form: Form
 ) -> Iterator[Values]:
     if after >= last:
         return
@@ -202,7 +203,7 @@ def _records(
                 removals and _is_large_removed(source, large.position, large.kind)
             )
             if large.position > after and large.position not in repeats and is_there:
-                yield window.pieces_of(large, source.reader, source.indexed, masked=masked)
+                yield window.pieces_of(large, source.reader, source.indexed, form)
             continue
         items: list[memoryview] = []
         size = 0
@@ -211,7 +212,7 @@ def _records(
                 payload = data[item.start : item.start + item.length]
                 if removals and window_reader.is_removed(removals, position, item.kind, payload):
                     continue
-                text = window.item_of(position, header.time_ms, item.kind, payload, masked=masked)
+                text = window.item_of(position, header.time_ms, item.kind, payload, form)
                 items.append(memoryview(text))
                 size += len(text)
                 if size > PIECE_BYTES:
@@ -237,14 +238,14 @@ def get_event(source: Source, arguments: dict[str, Any]) -> Answer:
     if 0 < position <= until.position and not window_reader.repeats_between(
         source.database, position - 1, position
     ):
-        found = _record_at(source, position, until, masked="masked" in arguments)
+        found = _record_at(source, position, until, form_of(arguments))
         if found is not None:
             return Answer({}, found)
     raise Refusal(ErrorCode.NOT_FOUND, f"there is no record at position {position}")
 
 
 def _record_at(
-    source: Source, position: int, until: LogPosition, *, masked: bool
+    source: Source, position: int, until: LogPosition, form: Form
 ) -> Iterator[bytes | memoryview] | None:
     """The pieces of a record; None if it is a gap, or was deleted."""
     for entry in window_reader.entries(source.database, source.reader, position - 1, until):
@@ -255,7 +256,7 @@ def _record_at(
             large = window.large_of(entry)
             if large.kind == Kind.GAP or _is_large_removed(source, position, large.kind):
                 return None
-            return window.pieces_of(large, source.reader, source.indexed, masked=masked)
+            return window.pieces_of(large, source.reader, source.indexed, form)
         item = entry_format.record_places(data, header)[position - header.position]
         if item.kind == Kind.GAP:
             return None
@@ -263,7 +264,7 @@ def _record_at(
         removals = Removals(source.database, position)
         if removals and window_reader.is_removed(removals, position, item.kind, payload):
             return None
-        return iter([window.item_of(position, header.time_ms, item.kind, payload, masked=masked)])
+        return iter([window.item_of(position, header.time_ms, item.kind, payload, form)])
     return None
 
 

@@ -9,6 +9,8 @@ from perstack_stored.model import deletions, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.protocol import frames
 
+from .record_form import Form, form_of
+
 NO_RUN = ""
 _EVENTS_ONLY = frozenset({int(Kind.EVENT)})
 
@@ -22,7 +24,7 @@ class Wanted(NamedTuple):
         kinds: only records of these kinds.
         deletion: of deletions only those by this operation.
         types: of events only those of these types.
-        masked: secrets of run settings are hidden.
+        form: in which these are sent.
     """
 
     job: str | None = None
@@ -30,7 +32,7 @@ class Wanted(NamedTuple):
     kinds: frozenset[int] | None = None
     deletion: str | None = None
     types: frozenset[str] | None = None
-    masked: bool = False
+    form: Form = Form()
 
     @property
     def is_all(self) -> bool:
@@ -71,7 +73,7 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         kinds,
         next(iter(removing)) if len(removing) == 1 else None,
         None if types is None else frozenset(types),
-        "masked" in arguments,
+        form_of(arguments),
     )
 
 

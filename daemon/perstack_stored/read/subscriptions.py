@@ -195,6 +195,9 @@ class Subscriptions:
         left = []
         for wait in lagging:
             if wait.after < found.place.position:
+                if wait.wanted.form.omit and found.has(wait.after, wait.wanted):
+                    self._hand_on(wait)
+                    continue
                 taken = found.take(wait.after, wait.wanted, wait.limit, self._answer_bytes)
                 if taken.large is not None:
                     self._hand_on(wait)
@@ -221,7 +224,7 @@ class Subscriptions:
             self._replies.answer(wait.request, answer, position)
 
     def _hand_on(self, wait: _Wait) -> None:
-        """Hand over a large record: the read threads read it in pieces, for which this thread has no time."""
+        """Hand over a large record, or fields to leave out: this thread has no time for either."""
         if self._leave(wait):
             asked = wait.request.arguments
             arguments = {**asked, "after": wait.after, "waitedFrom": asked.get("after", 0)}

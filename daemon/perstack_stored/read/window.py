@@ -1,7 +1,7 @@
 """Read window: a bounded number of records after a position, and their jobs and runs.
 
-It is read once and answers any number of subscribers: the item of a record is made once for all of them, and
-once more if some of them get secrets masked.
+It is read once and answers any number of subscribers: the item of a record is made once for all of them that
+get it in the same form.
 """
 
 import time
@@ -14,19 +14,17 @@ from perstack_stored.index.value_lookup import ValueAddress, pieces_at
 from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.segment_walk import Entry
-from perstack_stored.model.edits import joined
 from perstack_stored.model.gaps import GapRange
 from perstack_stored.model.kinds import Kind
-from perstack_stored.model.masking import mask, mask_pieces
 from perstack_stored.protocol import frames
 
 from .record_filter import NO_RUN, Facts, Wanted, facts_of
+from .record_form import Form
 
 GAPS_MAX = 1024
 """Gaps that an answer names: at most 36 of the 64 KiB of its header."""
 # The thread releases the interpreter's lock this often; else the loop waits 5 ms for it at each sync.
 REST_EVERY_RECORDS = 256
-_WITH_SECRETS = frozenset({int(Kind.RUN_SETTING), int(Kind.DELETION)})  # a redaction holds a setting
 REST_SECONDS = 0.0001
 
 
@@ -72,7 +70,7 @@ class JournalWindow:
         self._facts: dict[int, Facts] = {}  # as far as a filter has needed them
         self._selected: dict[Wanted, list[int]] = {}
         self._groups: dict[tuple[str, str], list[int]] | None = None  # by job and run
-        self._items: dict[tuple[int, bool], bytes] = {}
+        self._items: dict[tuple[int, Form], bytes] = {}
         self._taken: dict[tuple[Wanted, int, int, int], Taken] = {}
 
     def take(self, after: int, wanted: Wanted, limit: int, bytes_max: int) -> Taken:
@@ -87,7 +85,7 @@ class JournalWindow:
         taken = self._taken.get(key)
         if taken is None:
             taken = self._taken[key] = self._collect(
-                chosen[first : min(end, first + limit)], bytes_max, masked=wanted.masked
+                chosen[first : min(end, first + limit)], bytes_max, wanted.form
             )
             if taken.records == end - first:
                 taken = self._taken[key] = taken._replace(next=upto)
@@ -97,11 +95,16 @@ class JournalWindow:
         """Positions of the wanted records."""
         return [self._records[number][0] for number in self._chosen(wanted)]
 
+    def has(self, after: int, wanted: Wanted) -> bool:
+        """Whether there is a wanted record after `after`."""
+        chosen = self._chosen(wanted)
+        return bool(chosen) and self._records[chosen[-1]][0] > after
+
     def gaps(self, after: int, last: int) -> list[GapRange]:
         """Positions after `after`, up to `last`, whose records were lost."""
         return clip(self._gaps, after, last)
 
-    def _collect(self, chosen: list[int], bytes_max: int, *, masked: bool) -> Taken:
+    def _collect(self, chosen: list[int], bytes_max: int, form: Form) -> Taken:
         items: list[bytes] = []
         size = 0
         for number in chosen:
@@ -110,7 +113,7 @@ class JournalWindow:
                 if items:
                     break
                 return Taken(b"", 1, position, Large(position, time_ms, kind, payload))
-            item = self._item(number, payload, masked=masked)
+            item = self._item(number, payload, form)
             size += len(item) + 1
             if items and size >= bytes_max:
                 break
@@ -118,16 +121,18 @@ class JournalWindow:
         last = self._records[chosen[len(items) - 1]][0] if items else 0
         return Taken(b"[" + b",".join(items) + b"]", len(items), last)
 
-    def _item(self, number: int, payload: memoryview, *, masked: bool) -> bytes:
-        key = (number, masked)
+    def _item(self, number: int, payload: memoryview, form: Form) -> bytes:
+        key = (number, form)
         item = self._items.get(key)
         if item is None:
-            item = self._items[key] = item_of(*self._records[number][:3], payload, masked=masked)
+            if form.omit and len(self._items) % REST_EVERY_RECORDS == 0:
+                time.sleep(REST_SECONDS)
+            item = self._items[key] = item_of(*self._records[number][:3], payload, form)
         return item
 
     def _chosen(self, wanted: Wanted) -> list[int]:
         """Indices of the wanted records."""
-        which = wanted._replace(masked=False)
+        which = wanted._replace(form=Form())
         chosen = self._selected.get(which)
         if chosen is None:
             chosen = self._selected[which] = self._select(wanted)
@@ -190,12 +195,10 @@ class JournalWindow:
         return facts
 
 
-def item_of(position: int, time_ms: int, kind: int, payload: memoryview, *, masked: bool) -> bytes:
+def item_of(position: int, time_ms: int, kind: int, payload: memoryview, form: Form) -> bytes:
     """A record as an item of `readAll`."""
-    value: bytes | memoryview = payload
-    if masked and kind in _WITH_SECRETS:
-        value = mask(bytes(payload))
-    return b"".join((_head(position, time_ms, frames.op_of(kind, payload)), value, b"}"))
+    head = _head(position, time_ms, frames.op_of(kind, payload))
+    return b"".join((head, form.value(kind, payload), b"}"))
 
 
 def _head(position: int, time_ms: int, op: str) -> bytes:
@@ -203,14 +206,11 @@ def _head(position: int, time_ms: int, op: str) -> bytes:
 
 
 def pieces_of(
-    large: Large, reader: JournalReader, indexed: Callable[[], LogPosition], *, masked: bool
+    large: Large, reader: JournalReader, indexed: Callable[[], LogPosition], form: Form
 ) -> Iterator[bytes | memoryview]:
     """A large record as an item of `readAll`, in pieces."""
     yield _head(large.position, large.time_ms, frames.STORE_OPS[large.kind])
-    if masked and large.kind in _WITH_SECRETS:
-        yield from mask_pieces(joined(pieces_at(reader, large.place, indexed), large.place.length))
-    else:
-        yield from pieces_at(reader, large.place, indexed)
+    yield from form.pieces(large.kind, pieces_at(reader, large.place, indexed), large.place.length)
     yield b"}"
 
 

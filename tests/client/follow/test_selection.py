@@ -75,6 +75,26 @@ def test_a_subscriber_gets_the_types_and_kinds_it_asks_for(daemon: RunningDaemon
     assert asyncio.run(read()) == [*rare, 303]
 
 
+def test_a_subscriber_gets_no_field_that_it_omits(daemon: RunningDaemon, client: Client) -> None:
+    """Of what is stored before and after it asks, small or large; others beside it get all."""
+    values = [
+        event(number) | {"messages": ["x" * size]} for number, size in enumerate((9, 1 << 20, 9, 1 << 20))
+    ]
+    without = [{key: item for key, item in value.items() if key != "messages"} for value in values]
+    for value in values[:2]:
+        client.store_event(value)
+    assert [record["value"] for record in client.read_all(omit=["messages"])] == without[:2]
+    fewer = Subscriber(daemon.endpoint, omit=["messages", "x.y"])
+    whole = Subscriber(daemon.endpoint, job_id="j")
+    eventually(lambda: client.stats()["reads"]["following"] == 2, "both wait")
+    for value in values[2:]:
+        client.store_event(value)
+    for subscriber, expected in ((fewer, without), (whole, values)):
+        eventually(lambda one=subscriber: len(one.records) == 4, "all have come")  # type: ignore[misc]
+        assert [record["value"] for record in subscriber.records] == expected
+        subscriber.stop()
+
+
 def test_a_named_cursor_goes_on_where_it_was_committed(daemon: RunningDaemon, client: Client) -> None:
     """By hand, by itself, over a restart; the asyncio client too. Positions passed over count as done."""
     for number in range(9):

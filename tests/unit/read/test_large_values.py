@@ -45,6 +45,9 @@ READS: list[tuple[str, dict[str, Any]]] = [
     ("readAll", {"waitMs": 0, "after": 1}),
     ("getEventContents", {**RUN, "omit": ["id", "pad.x"]}),
     ("getCheckpointsByJobId", {"jobId": "job-1", "omit": ["pad"]}),
+    ("readAll", {"limit": 9, "omit": ["id", "pad.x"]}),
+    ("readAll", {"jobId": "job-1", "omit": ["pad"]}),
+    ("readAll", {"waitMs": 0, "after": 1, "omit": ["env", "stepNumber"]}),
     ("getEvent", {"position": 3}),
     ("getEvent", {"position": 6}),
 ]

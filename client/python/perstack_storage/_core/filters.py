@@ -72,6 +72,8 @@ class RecordFilters(TypedDict, total=False):
         run_id: of this job, only what belongs to this run.
         types: of events only those of these types; without `ops` no other records.
         ops: only what these operations stored, as `storeEvent`.
+        omit: fields left out of each value: a key, or keys with dots between, as `checkpoint.messages`. An
+            older daemon sends them; `hello` names the feature `recordOmit`.
         last: in place of `after`: begin with the last N of these records; 0 with those stored from now on.
             The daemon looks back over 10,000 records or 8 MiB of its journal at most.
     """
@@ -80,6 +82,7 @@ class RecordFilters(TypedDict, total=False):
     run_id: str | None
     types: Sequence[str] | None
     ops: Sequence[str] | None
+    omit: Sequence[str]
     last: int | None
 
 

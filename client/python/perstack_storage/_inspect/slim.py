@@ -16,6 +16,8 @@ TIMELINE_OMIT = (
     "nextCheckpoint",
 )
 """Fields that repeat the messages: most of the bytes of events and checkpoints."""
+_DELTAS = frozenset({"streamReasoning", "streamRunResult"})
+"""Types of events that have none of these: most events are such, and a look at each costs something."""
 _TOP = frozenset(name for name in TIMELINE_OMIT if "." not in name)
 _INNER = ("checkpoint", "initialCheckpoint")
 
@@ -36,6 +38,11 @@ def record(read: Any) -> bytes:
     return dumps({**item, "value": _Cutter(limits.SLIM_BYTES_MAX).cut(value), "cut": True})
 
 
+def omitted(types: list[str] | None) -> tuple[str, ...]:
+    """The fields that the daemon need not send for `record`, of events of some types, or of all records."""
+    return () if types is not None and _DELTAS.issuperset(types) else TIMELINE_OMIT
+
+
 def whole(read: Any) -> bytes:
     """A record of `readAll` with all its fields; secrets of run settings are masked."""
     value = masked_record(read["op"], read["value"])
@@ -52,7 +59,7 @@ def for_file(read: Any) -> bytes:
 
 
 def _without_messages(value: dict[str, Any]) -> dict[str, Any]:
-    if value.get("type") in {"streamReasoning", "streamRunResult"}:
+    if value.get("type") in _DELTAS:
         return value
     kept = {key: item for key, item in value.items() if key not in _TOP}
     for name in _INNER:

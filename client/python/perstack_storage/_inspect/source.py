@@ -105,6 +105,8 @@ class Source:
         arguments = {
             "after": after, "limit": limit, "jobId": wanted.job, "runId": wanted.run,
             "types": wanted.types, "ops": wanted.ops,
+            # `form` leaves them out too: an older daemon sends them.
+            "omit": slim.omitted(wanted.types) if form is slim.record else None,
         }  # fmt: skip
         async with self._reading:
             read = await self._read_all(arguments)

@@ -208,7 +208,7 @@ class Reads:
             after: a position; 0 for the beginning.
             limit: number of records at most; by default what the daemon gives at most.
             epoch: of the record at `after`, where it was kept; this client knows those that it has seen.
-            which: `job_id`, `run_id`, `types`, `ops`, `last`, as `RecordFilters` says.
+            which: `job_id`, `run_id`, `types`, `ops`, `omit`, `last`, as `RecordFilters` says.
 
         Raises:
             PositionGone: the daemon has lost what was read, or goes on from another copy of the base.
@@ -257,7 +257,7 @@ class Reads:
 
         Args:
             after: a position; 0 for the beginning.
-            which: `job_id`, `run_id`, `types`, `ops`, `last`, `idle_s`, `store`, `epoch`, `name` and
+            which: `job_id`, `run_id`, `types`, `ops`, `omit`, `last`, `idle_s`, `store`, `epoch`, `name` and
                 `commit_every`, as `FollowOptions` says.
 
         Raises:

@@ -58,7 +58,7 @@ export interface SummaryArguments {
 }
 
 /** Which records `readAll` returns; all by default. */
-export interface ReadAllArguments extends Pick<FollowOptions, "after" | "jobId" | "runId" | "types" | "ops" | "last"> {
+export interface ReadAllArguments extends Pick<FollowOptions, "after" | "jobId" | "runId" | "types" | "ops" | "omit" | "last"> {
   /** Number of records at most; by default what the daemon gives at most. */
   limit?: number
   /** Of the record at `after`, where it was kept. */

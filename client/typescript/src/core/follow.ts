@@ -27,6 +27,11 @@ export interface FollowOptions {
   /** Only what these operations stored, as `storeEvent`. */
   ops?: StoreOp[]
   /**
+   * Fields left out of each value: a key, or keys with dots between, as `checkpoint.messages`. An older daemon sends
+   * them; `hello` names the feature `recordOmit`.
+   */
+  omit?: string[]
+  /**
    * In place of `after`: begin with the last N of these records; 0 with those stored from now on. The daemon
    * looks back over 10,000 records or 8 MiB of its journal at most.
    */
@@ -52,7 +57,7 @@ export interface FollowOptions {
 /** The state of a subscription. The first request asks for the name of the history, so that another one is noticed. */
 export class Follow {
   readonly #connection: Connection
-  readonly #filter: Pick<FollowOptions, "jobId" | "runId" | "types" | "ops">
+  readonly #filter: Pick<FollowOptions, "jobId" | "runId" | "types" | "ops" | "omit">
   readonly #idleMs: number
   readonly #waitMaxMs: number
   #after: number
@@ -74,8 +79,8 @@ export class Follow {
     this.#idleMs = options.idleMs ?? Infinity
     if (!(this.#idleMs >= 0)) throw new InvalidArgument("idleMs must not be negative")
     this.#connection = connection
-    const { jobId, runId, types, ops, last, name, commitEveryMs } = options
-    const given = Object.entries({ jobId, runId, types, ops }).filter(([, value]) => value !== undefined)
+    const { jobId, runId, types, ops, omit, last, name, commitEveryMs } = options
+    const given = Object.entries({ jobId, runId, types, ops, omit }).filter(([, value]) => value !== undefined)
     this.#filter = Object.fromEntries(given)
     if (commitEveryMs !== undefined && name === undefined) throw new InvalidArgument("commitEveryMs needs name beside it")
     this.#name = name
