@@ -101,3 +101,35 @@ def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
         assert restore("tree", server.url, tmp_path / "new")["position"] > 200
     finally:
         daemon.make_sure_it_ended()
+
+
+def test_a_prefix_takes_the_tree_of_one_base(server: S3Server, tmp_path: Path) -> None:
+    """The second one changes nothing there, and its daemon stores on; the first goes on after a restart."""
+    first = mirrored(tmp_path / "base", "one", server.url, "--mirror-what", "tree")
+    second = mirrored(tmp_path / "other", "one", server.url, "--mirror-what", "tree")
+    try:
+        first.start()
+        store(first.endpoint, "j1", 10)
+        await_tree(first)
+        objects = server.objects("one")
+        second.start()
+        store(second.endpoint, "j1", 20)
+        with Client(second.endpoint) as client:
+            eventually(lambda: bool(client.stats()["treeMirror"]["fault"]), "it stops", PATIENCE_SECONDS)
+            client.delete_job("j1")
+            store(second.endpoint, "j2", 1)
+            with Client(first.endpoint) as other:
+                history = other.hello()["store"]
+            assert f"holds the tree of the history {history}" in client.stats()["treeMirror"]["fault"]
+            assert client.stats()["treeMirror"]["position"] is None
+        assert len(second.events("mirror_stopped")) == 1
+        assert server.objects("one") == objects
+        assert first.stop() == 0
+        first.start()
+        store(first.endpoint, "j3", 1)
+        await_tree(first)
+        assert server.objects("one/jobs") == as_objects(files_of(first.base), "one")
+        assert (first.stop(), second.stop()) == (0, 0)
+    finally:
+        first.make_sure_it_ended()
+        second.make_sure_it_ended()

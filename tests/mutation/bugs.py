@@ -437,6 +437,12 @@ _BUGS = (
         "        self._start = piece.end\n        if not self._bucket.create(key, data):",
     ),
     _Bug(
+        "a prefix takes the trees of two bases",
+        "mirror/tree_shipper.py",
+        "        self._claim()\n",
+        "",
+    ),
+    _Bug(
         "a generation counts before it is whole",
         "mirror/generations.py",
         "(one for one in found if one.salt is not None)",

@@ -148,6 +148,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a piece is skipped where the bucket fails": (
         f"{_SHIPPER}::test_no_piece_is_skipped_where_the_bucket_fails",
     ),
+    "a prefix takes the trees of two bases": (
+        "tests/mirror/test_tree_objects.py::test_a_prefix_takes_the_tree_of_one_base",
+    ),
     "a generation counts before it is whole": (_REPLACER,),
     "a damaged segment replaces the sound pieces in the bucket": (_REPLACER,),
     "a piece of a generation that is there already is not compared": (_REPLACER,),

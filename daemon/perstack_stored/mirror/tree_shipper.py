@@ -1,7 +1,8 @@
 """Ships the files of the tree as objects under the keys of Perstack's own S3 storage, which reads them.
 
 It follows the index, as the tree does. Objects are replaced; how far it is stands in a file of the base. If
-that is lost, all is shipped again, to the same keys.
+that is lost, all is shipped again, to the same keys. An object that is created and never replaced says whose
+tree it is: the objects of two bases under one prefix would overwrite and remove each other.
 """
 
 import contextlib
@@ -25,9 +26,13 @@ from perstack_stored.model import deletions, json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text
 
-from .shipper import Shipped
+from . import pieces
+from .shipper import MirrorConflictError, Shipped
 
 CURSOR_NAME = "mirror-tree.json"
+OWNER_KEY = ".stored/tree"
+"""Behind the prefix: the object with the id of the history whose tree is there."""
+_OWNER_BYTES_MAX = 4096
 KEY_BYTES_MAX = 1024
 """S3 takes no longer key: such a value is passed over."""
 _NOT_IN_XML = frozenset("\ufffe\uffff")
@@ -39,7 +44,13 @@ _log = structlog.get_logger()
 
 
 class ObjectStore(Protocol):
-    """Objects that are replaced: `bucket.Bucket`. Errors are the store's own."""
+    """Objects that are replaced, but for those that are created: `bucket.Bucket`. Errors are its own."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Create an object; returns False if there is one."""
+
+    def read(self, key: str, bytes_max: int) -> bytes | None:
+        """The bytes of an object; None if there is none, or it is larger."""
 
     def put_all(self, objects: dict[str, bytes]) -> None:
         """Put objects by key, in any order."""
@@ -114,7 +125,13 @@ class TreeShipper:
         return self._place
 
     def find(self, mark: LogPosition) -> LogPosition:
-        """Find how far the tree was shipped. To be called once, before `ship`."""
+        """Find how far the tree was shipped. To be called once, before `ship`.
+
+        Raises:
+            MirrorConflictError: the prefix holds the tree of another history.
+            StoredError: the bucket does not answer.
+        """
+        self._claim()
         position = min(self._load(), mark.position)
         self._place = self._reader.seek(position, mark)
         return self._place
@@ -147,6 +164,19 @@ class TreeShipper:
         self._save(until.position)
         count = sum(map(len, stages))
         return Shipped(until, size, sum(len(data) for stage in stages for data in stage.values()), count)
+
+    def _claim(self) -> None:
+        """Make the prefix that of this history, or see that it is."""
+        key, own = self._prefix + OWNER_KEY, self._store.hex()
+        if self._bucket.create(key, f"{own}\n".encode()):
+            return
+        found = (self._bucket.read(key, _OWNER_BYTES_MAX) or b"").decode(errors="replace").strip()
+        if found != own:
+            whose = f"the history {found}" if pieces.is_store(found) else "somebody else"
+            raise MirrorConflictError(
+                f"{self._url} holds the tree of {whose}, this is {own}: give the mirror another prefix;"
+                f" or, if that base is gone, remove the object {key}"
+            )
 
     # --- objects -----------------------------------------------------------------------------------
 
