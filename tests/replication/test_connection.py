@@ -83,6 +83,7 @@ def credentials(folder: Path, **facts: object) -> str:
     """A file with these facts."""
     path = folder / "credentials.toml"
     path.write_text("".join(f'{name} = "{value}"\n' for name, value in facts.items()))
+    path.chmod(0o600)
     return str(path)
 
 
@@ -97,11 +98,11 @@ def test_a_daemon_shares_a_stream_of_servers_with_tls_and_users(
     made = stored("stream", "create", *where, "--replicas", "1")
     assert made.returncode == 0, made.stderr
     daemon = RunningDaemon(tmp_path / "base", *where).start()
+    config = node.config.read_text()
     try:
         with Raw(daemon.endpoint) as raw:
             assert raw.store("storeEvent", event("1"))
             # The user is taken from the servers, and comes back: the connection ends, and is made again.
-            config = node.config.read_text()
             node.config.write_text(config.replace("user: daemon", "user: nobody"))
             node.signal(signal.SIGHUP)
             eventually(lambda: bool(daemon.events("stream_error")), "the server has sent it away")
@@ -109,8 +110,21 @@ def test_a_daemon_shares_a_stream_of_servers_with_tls_and_users(
             node.config.write_text(config)
             node.signal(signal.SIGHUP)
             assert raw.store("storeEvent", event("2"))
+            # Another password, while the server is away.
+            restart_with(node, [(node.config, config.replace(SECRET, f"{SECRET}-2").encode())])
+            eventually(lambda: "it refuses the user" in replication(raw)["fault"], "the old one is refused")
+            credentials(
+                tmp_path,
+                user="daemon",
+                password=f"{SECRET}-2",
+                ca=authority.file,
+                certificate=certificate,
+                key=key,
+            )
+            assert raw.store("storeEvent", event("3"))
             assert SECRET not in daemon.log.read_text()
     finally:
+        restart_with(node, [(node.config, config.encode())])
         daemon.make_sure_it_ended()
 
 
@@ -203,13 +217,17 @@ def test_what_is_wrong_is_named(
         (f"password: {SECRET}\n", "neither a .creds file nor TOML"),
         (f'passwort = "{SECRET}"\n', "may have these texts"),
         ('ca = "/dev/null"\n', "no usable certificate"),
-        (f"-----BEGIN NATS USER JWT-----\n{SECRET}\n", "nkeys"),
+        (f"-----BEGIN NATS USER JWT-----\n{SECRET}\n", "no JWT of a user with the seed after it"),
+        (f'creds = "{SECRET}"\ntoken = "x"\n', "needs user and password, or token"),
+        (f'seed = "{SECRET}"\n', "its seed has a typing mistake"),
+        (f'token = "{SECRET}"\n# open', "others may read"),
     ],
 )
 def test_a_file_that_can_t_be_used_is_refused(tmp_path: Path, text: str | None, reason: str) -> None:
     path = tmp_path / "credentials"
     if text is not None:
         path.write_text(text)
+        path.chmod(0o644 if "# open" in text else 0o640)
     found = stored("stream", "check", "--journal", "tls://127.0.0.1:1/s", "--nats-credentials", str(path))
     assert found.returncode == 2
     assert reason in found.stderr

@@ -2,30 +2,38 @@
 
 The file of the setting nats-credentials is a `.creds` file of NATS, or TOML with some of
 
-    user, password        or token
+    user, password        or token; or seed, that of a user's key; or creds, a `.creds` file
     ca                    file with the certificates that sign those of the servers
     certificate, key      files with the daemon's own, for servers that ask for them
 """
 
 import asyncio
-import importlib.util
+import os
 import ssl
+import stat
 import tomllib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
 
+from perstack_storage.protocol import shell_word
 from perstack_stored.errors import ConfigError
+
+from .nats_keys import Credentials, UserKey, parse_creds, parse_seed
 
 CONNECT_SECONDS = 2
 _CLOSE_SECONDS = 1.0
 CREDENTIALS_BYTES_MAX = 64 << 10
 _CREDS_MARK = "BEGIN NATS USER JWT"
-_KEYS = frozenset({"user", "password", "token", "ca", "certificate", "key"})
+_SECRETS = ("password", "token", "seed", "creds")  # one of them at most
+_KEYS = frozenset({"user", *_SECRETS, "ca", "certificate", "key"})
 
+_Loaded = TypeVar("_Loaded")
 OnError = Callable[[Exception], Coroutine[Any, Any, None]]
 
 
@@ -43,11 +51,15 @@ class Connection(Client):
     """
 
     needs_tls = False
+    public_key: Callable[[], str] | None = None
+    """Gives the user's public key, which goes beside a signature."""
 
     def _connect_command(self) -> bytes:
         # Called after the server's greeting and the TLS handshake, if it asked for one; before any secret.
         if self.needs_tls and not self._server_info.get("tls_required"):
             raise NoTlsError
+        if self.public_key is not None:
+            self._public_nkey = self.public_key()
         return super()._connect_command()
 
 
@@ -63,14 +75,7 @@ def options_of(servers: tuple[str, ...], credentials: str) -> dict[str, Any]:
     """
     options: dict[str, Any] = {"servers": list(servers), "connect_timeout": CONNECT_SECONDS}
     facts = _read(credentials) if credentials else {}
-    if "creds" in facts:
-        if importlib.util.find_spec("nkeys") is None:
-            raise ConfigError(
-                f"nats-credentials: {credentials} holds a key to sign with, which needs a package more:"
-                " pip install nkeys"
-            )
-        options["user_credentials"] = credentials
-    options |= {name: facts[name] for name in ("user", "password", "token") if name in facts}
+    options |= _identity(credentials, facts)
     if servers[0].startswith("tls:") or "ca" in facts or "certificate" in facts:
         options["tls"] = _context(credentials, facts)
     return options
@@ -84,8 +89,10 @@ async def connect(options: dict[str, Any], on_error: OnError, **more: Any) -> Co
     """
     client = Connection()
     client.needs_tls = "tls" in options
+    client.public_key = options.get("public_key")
+    given = {name: value for name, value in options.items() if name != "public_key"}
     try:
-        await client.connect(**options, **more, error_cb=on_error)
+        await client.connect(**given, **more, error_cb=on_error)
     except BaseException:
         # The library waits without end for the close of a connection whose TLS handshake failed.
         await asyncio.wait({asyncio.ensure_future(client.close())}, timeout=_CLOSE_SECONDS)
@@ -111,16 +118,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _read(path: str) -> dict[str, str]:
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(CREDENTIALS_BYTES_MAX + 1)
-        text = data.decode()
-    except OSError as error:
-        raise ConfigError(f"nats-credentials: {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"nats-credentials: {path} is no text") from None
-    if len(data) > CREDENTIALS_BYTES_MAX:
-        raise ConfigError(f"nats-credentials: {path} has more than {CREDENTIALS_BYTES_MAX} bytes")
+    text, is_open = _text_of(path)
     if _CREDS_MARK in text:
         return {"creds": path}
     try:
@@ -129,11 +127,96 @@ def _read(path: str) -> dict[str, str]:
         raise ConfigError(f"nats-credentials: {path} is neither a .creds file nor TOML") from None
     if set(facts) - _KEYS or not all(isinstance(value, str) for value in facts.values()):
         raise ConfigError(f"nats-credentials: {path} may have these texts: {', '.join(sorted(_KEYS))}")
-    if ("user" in facts) != ("password" in facts) or ("user" in facts and "token" in facts):
-        raise ConfigError(f"nats-credentials: {path} needs user and password, or token")
+    if ("user" in facts) != ("password" in facts) or sum(name in facts for name in _SECRETS) > 1:
+        raise ConfigError(f"nats-credentials: {path} needs user and password, or token, or seed, or creds")
     if ("certificate" in facts) != ("key" in facts):
         raise ConfigError(f"nats-credentials: {path} needs certificate and key together")
+    if is_open and any(name in facts for name in _SECRETS):
+        raise _too_open(path)
     return facts
+
+
+def _identity(path: str, facts: dict[str, str]) -> dict[str, Any]:
+    """Options of who the daemon is. The library asks for each at each of its connections: a file may change.
+
+    Raises:
+        ConfigError: a key can't be used.
+    """
+
+    def fact(name: str) -> str:
+        found = _again(_read, path)
+        if name not in found:
+            raise nats.errors.Error(f"nats-credentials: {path} had {name} at the start: it needs a restart")
+        return found[name]
+
+    def key() -> UserKey:
+        return _again(parse_seed, fact("seed"))
+
+    def creds() -> Credentials:
+        return _again(_load_creds, fact("creds"))
+
+    def sign(nonce: str) -> bytes:
+        return (key() if "seed" in facts else creds().key).sign(nonce)
+
+    if "creds" in facts:
+        _load_creds(facts["creds"])
+        return {"user_jwt_cb": lambda: creds().jwt, "signature_cb": sign}
+    if "seed" in facts:
+        with _naming(path):
+            parse_seed(facts["seed"])
+        return {"public_key": lambda: key().public, "signature_cb": sign}
+    return {name: partial(fact, name) for name in ("user", "password", "token") if name in facts}
+
+
+def _load_creds(path: str) -> Credentials:
+    """Load a `.creds` file.
+
+    Raises:
+        ConfigError: it can't be used.
+    """
+    text, is_open = _text_of(path)
+    with _naming(path):
+        found = parse_creds(text)
+    if is_open:
+        raise _too_open(path)
+    return found
+
+
+def _again(load: Callable[[str], _Loaded], text: str) -> _Loaded:
+    """Load something for the library: it goes on trying after an error of its own."""
+    try:
+        return load(text)
+    except ConfigError as error:
+        raise nats.errors.Error(str(error)) from None
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Name the file in an error."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"nats-credentials: {path}: {error}") from None
+
+
+def _too_open(path: str) -> ConfigError:
+    return ConfigError(f"nats-credentials: others may read {path}; deny it: chmod o= {shell_word(path)}")
+
+
+def _text_of(path: str) -> tuple[str, bool]:
+    """The text of a file, and whether any user may read it."""
+    try:
+        with Path(path).open("rb") as file:
+            is_open = bool(os.fstat(file.fileno()).st_mode & stat.S_IRWXO)
+            data = file.read(CREDENTIALS_BYTES_MAX + 1)
+        text = data.decode()
+    except OSError as error:
+        raise ConfigError(f"nats-credentials: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"nats-credentials: {path} is no text") from None
+    if len(data) > CREDENTIALS_BYTES_MAX:
+        raise ConfigError(f"nats-credentials: {path} has more than {CREDENTIALS_BYTES_MAX} bytes")
+    return text, is_open
 
 
 def _context(credentials: str, facts: dict[str, str]) -> ssl.SSLContext:
