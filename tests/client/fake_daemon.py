@@ -46,6 +46,7 @@ class FakeDaemon:
         self.limits = {"frameBytes": 16_777_216, "batchItems": 1024}
         self.hello: dict[str, Any] = {}  # more of it
         self.answer_bytes = 4_194_304
+        self.curve_secret: bytes | None = None  # with it, CURVE
         self._parts: dict[bytes, bytearray] = {}
         self._rest: dict[str, bytes] = {}
         self._stopping = threading.Event()
@@ -72,6 +73,8 @@ class FakeDaemon:
         with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
             router.linger = 0
             router.rcvtimeo = 10
+            if self.curve_secret is not None:
+                router.curve_server, router.curve_secretkey = True, self.curve_secret
             router.bind(self.endpoint)
             self._started.set()
             while not self._stopping.is_set():

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
-from perstack_storage import AsyncClient, Client, DaemonUnavailable, OtherHistory, StorageError
+from perstack_storage import AsyncClient, Client, CurveKeys, DaemonUnavailable, OtherHistory, StorageError
 from perstack_storage._core import rotation
 from perstack_storage._core.history import SharedHistory
 from perstack_storage._core.protocol import ClientProtocol
@@ -18,6 +19,7 @@ from perstack_storage._core.reads import Read
 from perstack_storage._core.rotation import Rotation
 from perstack_storage._wire.endpoint import resolve_endpoints
 from tests.client.fake_daemon import FakeDaemon, Store, failure, frame
+from tests.helpers.ports import free_ports
 
 HELLO = (
     b'{"store":"h1","replicated":true,"window":{"records":9,"bytes":9},'
@@ -72,10 +74,16 @@ def ids(daemons: Daemons) -> list[str]:
     return [json.loads(body)["id"] for _, body in daemons.store.records]
 
 
-def use(kind: str, endpoints: list[str], calls: int = 300, timeout_s: float = 20) -> list[int | None]:
+def use(
+    kind: str,
+    endpoints: list[str],
+    calls: int = 300,
+    timeout_s: float = 20,
+    keys: CurveKeys | None = None,
+) -> list[int | None]:
     """Stores events by a pipeline, then reads; returns their positions."""
     if kind == "sync":
-        with Client(endpoints, timeout_s=timeout_s) as client:
+        with Client(endpoints, timeout_s=timeout_s, keys=keys) as client:
             with client.pipeline() as pipeline:
                 for number in range(calls):
                     pipeline.store_event(event(number))
@@ -83,7 +91,7 @@ def use(kind: str, endpoints: list[str], calls: int = 300, timeout_s: float = 20
             return pipeline.positions
 
     async def use_async() -> list[int | None]:
-        async with AsyncClient(endpoints, timeout_s=timeout_s) as client:
+        async with AsyncClient(endpoints, timeout_s=timeout_s, keys=keys) as client:
             async with client.pipeline() as pipeline:
                 for number in range(calls):
                     await pipeline.store_event(event(number))
@@ -213,6 +221,23 @@ def test_reads_name_what_the_client_has_seen(daemons: Daemons) -> None:
         client.store_event(event(300))
         client.retrieve_job("j")
     assert not any("atLeast" in request for request in b.requests)
+
+
+def test_by_tcp_all_daemons_have_the_server_key_that_the_client_knows(kind: str, daemons: Daemons) -> None:
+    """One with another key gets nothing, and is passed over; where no other is left the key is named."""
+    (public, secret), (_, other) = zmq.curve_keypair(), zmq.curve_keypair()
+    own_public, own_secret = (key.decode() for key in zmq.curve_keypair())
+    keys = CurveKeys(public.decode(), own_public, own_secret)
+    a, b = (FakeDaemon(f"tcp://127.0.0.1:{port}", daemons.store) for port in free_ports(2))
+    a.curve_secret, b.curve_secret = other, secret
+    a.hello = b.hello = {"store": "h1", "replicated": True}
+    with a:
+        with b:
+            assert use(kind, [a.endpoint, b.endpoint], calls=3, keys=keys) == [1, 2, 3]
+        with pytest.raises(DaemonUnavailable, match="is the server key the daemon's own") as caught:
+            use(kind, [a.endpoint, b.endpoint], calls=1, timeout_s=2.5, keys=keys)
+    assert own_secret not in str(caught.value)
+    assert a.requests == []
 
 
 def test_a_history_keeps_the_highest_position() -> None:

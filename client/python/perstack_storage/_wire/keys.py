@@ -18,7 +18,8 @@ class CurveKeys:
     """What a client needs to be let in by tcp, in Z85.
 
     Attributes:
-        server_key: the daemon's public key: no other daemon can pose as it.
+        server_key: the daemon's public key: no other daemon can pose as it. Of several endpoints, all
+            daemons have this one.
         public_key: the client's own, which has to stand in the daemon's list of clients.
         secret_key: what proves that it is the client's own.
     """
