@@ -213,7 +213,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tree/test_writer_and_others.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
     "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
-    "numbers of stores that found the disk full stay taken": ("tests/unit/store/test_commit.py",),
+    "numbers of stores that found the disk full stay taken": ("tests/unit/store/test_commit_faults.py",),
     "journal/segment_walk.py: _tested_large: checksum": (_DAMAGED_LARGE_VALUE,),
     "a failed sync of the journal is tried again": (
         "tests/unit/journal/test_writer.py::test_a_failed_write_or_sync_ends_the_journal",

@@ -1,21 +1,13 @@
 """Atomic batches: all of their values are stored, or none."""
 
 import json
-from pathlib import Path
-
-import pytest
 
 from perstack_stored.journal.entry_format import ATOMIC
 from perstack_stored.model.kinds import Kind
 from perstack_stored.store.requests import StoreRequest
 from perstack_stored.store.value_checker import check_all
-from tests.helpers.datadir import SESSION_A, SESSION_B, JournalFolder, checkpoint, dumps
-from tests.unit.store.test_commit import BAD, Daemon, e, error, request
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Daemon:
-    return Daemon(JournalFolder(tmp_path / "journal"))
+from tests.helpers.datadir import SESSION_A, SESSION_B, checkpoint, dumps
+from tests.unit.store.committing import BAD, Daemon, e, error, request
 
 
 def atomic(*values: bytes, id: int = 1, seq: int = 1, settled: int = 0) -> StoreRequest:

@@ -22,15 +22,10 @@ from tests.helpers.datadir import (
     job,
     setting,
 )
-from tests.unit.store.test_commit import PEER, Daemon, e, error, request
+from tests.unit.store.committing import PEER, Daemon, e, error, request
 
 SESSION_C = bytes([7]) * 16
 _OTHER = dumps({"jobId": "j", "runId": "r", "setting": setting()})
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Daemon:
-    return Daemon(JournalFolder(tmp_path / "journal"))
 
 
 def deletion(

@@ -20,7 +20,7 @@ from perstack_stored.store.requests import StoreRequest
 from perstack_stored.store.value_checker import check_all
 from tests.helpers.daemon import eventually
 from tests.helpers.datadir import SESSION_A, SESSION_B, FailingFiles, JournalFolder, dumps, event, job
-from tests.unit.store.test_commit import BAD, Daemon, error, request
+from tests.unit.store.committing import BAD, Daemon, error, request
 
 JOB: Owner = ("job-1", NO_RUN)
 
