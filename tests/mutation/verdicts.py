@@ -1,6 +1,6 @@
 """Of the planted bugs that the simulation can't see: the test that does, or why nobody can."""
 
-_RECOVERY = "tests/unit/journal/test_recovery.py"
+_DAMAGED = "tests/unit/journal/test_damaged_journal.py"
 _FENCES = "tests/unit/store/test_fences.py"
 _EXEC = ("tests/integration/exec/test_joining.py", "-k", "several or many or killed or joined")
 _START = "tests/integration/test_start.py"
@@ -207,12 +207,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{_REBUILD}::test_a_rebuilt_tree_is_synced_and_its_cursor_says_so",
     ),
     "journal/entry_format.py: decode_segment_header: checksum": (
-        f"{_RECOVERY}::test_a_damaged_segment_header_stops_the_start",
+        f"{_DAMAGED}::test_a_damaged_segment_header_stops_the_start",
     ),
     "tree/cursor.py: load_cursor: checksum": (
         "tests/unit/tree/test_writer_and_others.py::test_a_cursor_with_any_bad_byte_counts_as_lost",
     ),
-    "proofs behind a bad place are ignored": (_RECOVERY, "-k", "damage or cut"),
+    "proofs behind a bad place are ignored": (_DAMAGED,),
     "numbers of stores that found the disk full stay taken": ("tests/unit/store/test_commit_faults.py",),
     "journal/segment_walk.py: _tested_large: checksum": (_DAMAGED_LARGE_VALUE,),
     "a failed sync of the journal is tried again": (
@@ -231,7 +231,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a file that can't be looked at counts as missing": (
         "tests/unit/tree/test_writer_and_others.py::test_a_file_that_can_t_be_looked_at_is_not_replaced_by_an_older_one",
     ),
-    "a start goes on behind a torn tail": (f"{_RECOVERY}::test_a_cut_record_after_a_clean_stop_stays_void",),
+    "a start goes on behind a torn tail": (
+        "tests/unit/journal/test_torn_tails.py::test_a_cut_record_after_a_clean_stop_stays_void",
+    ),
     "datadir/filesystem.py: link: link": (
         "tests/offline/test_backup_generations.py::test_the_newest_stay_and_share_what_did_not_change",
     ),
@@ -239,7 +241,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tree/test_writer.py::test_a_replay_never_brings_back_an_older_version",
     ),
     "a lost end of the journal is accepted": (
-        f"{_RECOVERY}::test_a_journal_that_lost_its_last_segment_is_refused",
+        f"{_DAMAGED}::test_a_journal_that_lost_its_last_segment_is_refused",
     ),
 }
 

@@ -1,7 +1,6 @@
 """Epochs: each start begins one, positions keep theirs, and two continuations of a copy never share one."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -12,11 +11,6 @@ from perstack_stored.journal.recovery import recover
 from perstack_stored.journal.writer import JournalWriter
 from perstack_stored.read.arguments import check_history
 from tests.helpers.datadir import JournalFolder, append, sessions
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> JournalFolder:
-    return JournalFolder(tmp_path / "journal")
 
 
 def names(journal: JournalWriter) -> list[str | None]:

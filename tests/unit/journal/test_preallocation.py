@@ -25,12 +25,6 @@ from tests.helpers.datadir import (
     append,
 )
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> JournalFolder:
-    return JournalFolder(tmp_path / "journal")
-
-
 # --- the preparer ----------------------------------------------------------------------------------
 
 

@@ -27,11 +27,6 @@ from tests.helpers.datadir import (
 )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> JournalFolder:
-    return JournalFolder(tmp_path / "journal")
-
-
 def append_until_it_fails(journal: JournalWriter, payloads: list[bytes], acknowledged: list[bytes]) -> None:
     """Append one by one, noting what was acknowledged."""
     for payload in payloads:
