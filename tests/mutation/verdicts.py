@@ -28,7 +28,7 @@ _LEFT_OUT = "tests/unit/tree/test_left_out.py"
 _MIRROR = "tests/mirror/test_mirror.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
 _REPLACER = "tests/unit/mirror/test_replacer.py"
-_OLD_JOBS = "tests/unit/tree/test_old_jobs.py"
+_OLD_JOBS = "tests/unit/tree/old_jobs"
 _APPLY = "tests/unit/replication/test_apply.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
@@ -251,7 +251,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "journal/erasing.py": (_ERASE, _ERASING),
     "model/erasures.py": (_ERASE, _ERASING),
     "access/curve_keys.py": ("tests/integration/test_curve_keys.py",),
-    "tree/left_out.py": (_LEFT_OUT, "tests/unit/tree/test_old_jobs.py"),
+    "tree/left_out.py": (_LEFT_OUT, _OLD_JOBS),
     "tree/old_jobs.py": (_OLD_JOBS,),
     "tree/sweep.py": (_OLD_JOBS,),
     "tree/requests.py": (_OLD_JOBS,),

@@ -18,11 +18,6 @@ from perstack_stored.tree.write import divided
 from tests.helpers.datadir import Base, Died, SimulatedDisk, checkpoint, dumps, event, job, setting
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Base:
-    return Base(tmp_path / "base")
-
-
 def grow(base: Base, *, slice_: int = 1000) -> None:
     """Bring a tree up to the end, by a process that begins at its cursor."""
     tree = base.open_tree()

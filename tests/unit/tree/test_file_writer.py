@@ -34,11 +34,6 @@ LACKING = [
 ]
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Base:
-    return Base(tmp_path / "base")
-
-
 class Lacking(FileSystem):
     """Files of a file system that has not more than these ways."""
 

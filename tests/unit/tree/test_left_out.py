@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from pathlib import Path
 
 import pytest
 
@@ -18,11 +17,6 @@ from perstack_stored.tree.left_out import FILE_NAME, Change, LeftOut
 from tests.helpers.datadir import Base, Died, SimulatedDisk, event, job
 
 FILES = FileSystem()
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Base:
-    return Base(tmp_path / "base")
 
 
 def changes(left: LeftOut) -> list[tuple[int, list[str]]]:

@@ -29,11 +29,6 @@ from tests.helpers.datadir import (
 RUN = "jobs/job-1/runs/run-1"
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Base:
-    return Base(tmp_path / "base")
-
-
 def grown(base: Base) -> TreeWriter:
     """A tree that has come up to the end, opened again."""
     made = base.open_tree()
