@@ -1,0 +1,31 @@
+"""Bugs of daemons that share a log."""
+
+from tests.mutation.planted.bug import Bug
+
+BUGS = (
+    Bug(
+        "a gap in a session of the log is accepted",
+        "replication/apply.py",
+        "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
+        "    logged = logged._replace(settled=max(logged.settled, logged.seq - 1))\n"
+        "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
+    ),
+    Bug(
+        "a restart forgets which numbers of the log were refused",
+        "replication/apply.py",
+        "log_place.encode(place, refused)",
+        "log_place.encode(place)",
+    ),
+    Bug(
+        "pieces of a message that broke off are kept for the next one",
+        "replication/pieces.py",
+        "self.dropped.append(self._pieces[0].sender)\n            self._clear()",
+        "self.dropped.append(self._pieces[0].sender)",
+    ),
+    Bug(
+        "a hole in the log is skipped",
+        "replication/nats_replicas.py",
+        "            return found, True\n",
+        "            expected = sequence\n",
+    ),
+)

@@ -1,0 +1,36 @@
+"""Bugs of the serving process and its folders."""
+
+from tests.mutation.planted.bug import Bug
+
+BUGS = (
+    Bug(
+        "the index is told of what is not synced",
+        "server/projections.py",
+        "            self.index.send(mark)\n",
+        "            self.index.send(self._journal.written)\n",
+    ),
+    Bug(
+        "the tree is told before the index knows all that may be there",
+        "server/projections.py",
+        "if self.index.place.position >= self._tree_from:",
+        "if True:",
+    ),
+    Bug(
+        "ready before the tree is whole",
+        "server/daemon.py",
+        "        server.await_tree(min(journal.mark.position, cursor.written_max))",
+        "        pass",
+    ),
+    Bug(
+        "a mirror ships what is not synced",
+        "server/loop.py",
+        "self._mirror.follow(self._journal.mark)",
+        "self._mirror.follow(self._journal.written)",
+    ),
+    Bug(
+        "a short write counts as a whole one",
+        "datadir/filesystem.py",
+        "            if done == sum(map(len, chunk)):",
+        "            if done:",
+    ),
+)
