@@ -8,7 +8,10 @@ import pytest
 import structlog
 
 from tests.helpers.daemon import open_files
-from tests.offline.damage import HOWS, Made, Place, damages, make, run
+from tests.offline.damage import damages
+from tests.offline.damage_base import Made, make
+from tests.offline.damage_places import HOWS, Place
+from tests.offline.damage_trial import run
 
 PLACES = 60
 
