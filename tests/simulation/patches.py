@@ -25,7 +25,8 @@ from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree import file_writer, remover
 from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey
-from tests.simulation.kernel import Kernel, SimulatedLibc, SimulatedOs
+from tests.simulation.kernel import Kernel
+from tests.simulation.system_calls import SimulatedLibc, SimulatedOs
 from tests.simulation.tasks import FakeQueue, FakeThread
 
 _SILENT = 50  # only what is critical
