@@ -115,7 +115,7 @@ def test_a_prefix_takes_the_tree_of_one_base(server: S3Server, tmp_path: Path) -
         second.start()
         store(second.endpoint, "j1", 20)
         with Client(second.endpoint) as client:
-            eventually(lambda: bool(client.stats()["treeMirror"]["fault"]), "it stops", PATIENCE_SECONDS)
+            eventually(lambda: bool(second.events("mirror_stopped")), "it stops", PATIENCE_SECONDS)
             client.delete_job("j1")
             store(second.endpoint, "j2", 1)
             with Client(first.endpoint) as other:
