@@ -1,5 +1,7 @@
 """Eight readers while jobs are deleted: each answer is whole or empty, and empty to who asks afterwards."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -8,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import signals
 from tests.helpers.daemon import running_daemon
-from tests.helpers.raw_client import Raw, checkpoint, event, session
+from tests.helpers.raw_client import Raw, checkpoint, event, session, setting
 
 JOBS = 24
 EVENTS = 60
@@ -97,3 +100,27 @@ def test_readers_see_a_job_whole_or_not_at_all(tmp_path: Path) -> None:
         assert not readers.wrong, readers.wrong
         assert readers.answers > 100
         assert [one["jobId"] for one in raw.ask("deletions", {}).value] == [f"job-{n}" for n in range(JOBS)]
+
+
+@pytest.mark.parametrize("op", ["deleteJob", "deleteRun", "redactRunSetting"])
+def test_a_read_that_waits_shows_nothing_that_was_deleted_before_it_came(tmp_path: Path, op: str) -> None:
+    """Also where the index does not know of the deletion yet: then it has nothing to show."""
+    run = {"jobId": "j1", "runId": "r1"}
+    deletion = {
+        "deleteJob": {"jobId": "j1"},
+        "deleteRun": run,
+        "redactRunSetting": {**run, "setting": setting(model="redacted")},
+    }[op]
+    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+        raw.store("storeRunSetting", setting())
+        raw.store("storeEvent", event("e1"))
+        waits = {"after": 0, "waitMs": 500}
+        assert [record["position"] for record in raw.read("readAll", waits)] == [1, 2]
+        index = daemon.workers()["index"]
+        signals.stop(index)
+        raw.store(op, deletion)
+        meanwhile = raw.ask("readAll", waits)
+        os.kill(index, signal.SIGCONT)
+        assert (meanwhile.value, meanwhile.header["next"]) == ([], 0)
+        shown = [record["position"] for record in raw.read("readAll", waits)]
+        assert shown == ([2, 3] if op == "redactRunSetting" else [3])

@@ -82,6 +82,16 @@ TESTS: dict[str, tuple[str, ...]] = {
     "retention takes the time of a clock that was behind for the age of what is before it": (
         "tests/unit/index/test_retention.py::test_a_clock_that_was_wrong_for_a_while_makes_nothing_old",
     ),
+    **dict.fromkeys(
+        (
+            "a read that waits shows what was deleted before it came",
+            "a redaction is no deletion to reads that wait",
+        ),
+        (
+            "tests/integration/test_deletion_reads.py"
+            "::test_a_read_that_waits_shows_nothing_that_was_deleted_before_it_came",
+        ),
+    ),
     "a leap of the clock makes everything old": ("tests/unit/journal/test_clock.py",),
     "a deletion takes what stands in the place of the tree for an empty one": (
         "tests/integration/test_erasing.py::test_a_tree_that_can_t_go_on_holds_erasing_back",

@@ -55,6 +55,10 @@ class _Wait:
         if request.deadline is not None:
             self.expires = min(self.expires, request.deadline)
 
+    def has_records(self, indexed: int) -> bool:
+        """Whether there are records for it, and the index knows which of them were deleted before it came."""
+        return self.after < indexed and self.request.position <= indexed
+
 
 class Subscriptions:
     """The subscriptions, and the thread that serves them."""
@@ -100,7 +104,7 @@ class Subscriptions:
             self._waits[wait] = None
             self._by_peer.setdefault(request.envelope[0], {})[wait] = None
             self._by_client.add(request.client)
-            if wait.after < self._position or wait.expires < self._next_expiry:
+            if wait.has_records(self._position) or wait.expires < self._next_expiry:
                 self._stir()
         return None if victim is None else victim.request
 
@@ -172,7 +176,7 @@ class Subscriptions:
 
     def _serve(self, waits: list[_Wait]) -> None:
         """Answer the reads for which there are new records."""
-        lagging = [wait for wait in waits if wait.after < self._position]
+        lagging = [wait for wait in waits if wait.has_records(self._position)]
         try:
             while lagging:
                 source = self._current_source()
@@ -196,11 +200,11 @@ class Subscriptions:
         for wait in lagging:
             if wait.after < found.place.position:
                 if wait.wanted.form.omit and found.has(wait.after, wait.wanted):
-                    self._hand_on(wait)
+                    self._hand_on(wait, until.position)
                     continue
                 taken = found.take(wait.after, wait.wanted, wait.limit, self._answer_bytes)
                 if taken.large is not None:
-                    self._hand_on(wait)
+                    self._hand_on(wait, until.position)
                     continue
                 lost = found.gaps(wait.after, taken.next)
                 wait.after = taken.next
@@ -223,12 +227,12 @@ class Subscriptions:
         if self._leave(wait):
             self._replies.answer(wait.request, answer, position)
 
-    def _hand_on(self, wait: _Wait) -> None:
+    def _hand_on(self, wait: _Wait, position: int) -> None:
         """Hand over a large record, or fields to leave out: this thread has no time for either."""
         if self._leave(wait):
             asked = wait.request.arguments
             arguments = {**asked, "after": wait.after, "waitedFrom": asked.get("after", 0)}
-            self._replies.go_on(wait.request._replace(arguments=arguments))
+            self._replies.go_on(wait.request._replace(arguments=arguments, position=position))
 
     def _refuse(self, waits: list[_Wait], refusal: Refusal) -> None:
         for wait in waits:

@@ -223,6 +223,8 @@ class RequestDispatcher:
         position = self._journal.mark.position
         peer, client = self._peers.of(envelope[0]), self._peers.client(envelope[0])
         waits = self._waits(arguments, position)
+        if waits:  # for new records: of what is there already it needs the deletions only
+            position = min(position, max(self._committer.deleted_to, at_least(header)))
         request = ReadRequest(
             envelope, header.id, header.op, arguments, position, deadline, now, peer, client, waits
         )

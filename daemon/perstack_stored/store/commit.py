@@ -29,12 +29,18 @@ _new_tuple = tuple.__new__  # a named tuple in half of the time
 
 
 class Committer:
-    """Commits batches of requests to the journal in their order."""
+    """Commits batches of requests to the journal in their order.
+
+    Attributes:
+        deleted_to: no deletion or redaction stands after this position. It is at most the last one's, or
+            where the journal ended at the start; for a moment it may be ahead of what is written.
+    """
 
     def __init__(self, journal: JournalWriter, sessions: Sessions) -> None:
         self.journal = journal
         self._sessions = sessions
         self.guards = sessions.guards
+        self.deleted_to = journal.mark.position
         self._quiet: set[str] = set()  # jobs that are watched, and of which nothing came since
         self.stored: Counter[int] = Counter()  # records by kind
         self.fences = Fences(journal)
@@ -265,6 +271,7 @@ class Committer:
         """
         now_ms = self.journal.clock.now_ms()
         (position,) = self.journal.write([Append(NO_SESSION, 0, [Record(_DELETION, 0, payload)])])
+        self.deleted_to = position
         deletion = deletions.decode(payload)
         owner = deletion.jobId, deletion.runId or ""
         self.guards.put(owner, Guard(position, now_ms))
@@ -279,6 +286,7 @@ class Committer:
 
     def _guard(self, payload: Payload, position: int, now_ms: int) -> None:
         """Guard a deletion that gets this position."""
+        self.deleted_to = position
         deletion = deletions.decode(payload)
         if deletion.is_redaction:
             return  # the run goes on

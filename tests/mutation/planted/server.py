@@ -33,4 +33,10 @@ BUGS = (
         "            if done == sum(map(len, chunk)):",
         "            if done:",
     ),
+    Bug(
+        "a read that waits shows what was deleted before it came",
+        "read/subscriptions.py",
+        "self.after < indexed and self.request.position <= indexed",
+        "self.after < indexed",
+    ),
 )

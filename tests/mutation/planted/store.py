@@ -87,4 +87,11 @@ BUGS = (
         "self.guards.plan(key",
         "self.guards.put(key",
     ),
+    Bug(
+        "a redaction is no deletion to reads that wait",
+        "store/commit.py",
+        "        self.deleted_to = position\n        deletion = deletions.decode(payload)\n        if",
+        "        deletion = deletions.decode(payload)\n        self.deleted_to = max(self.deleted_to, "
+        "0 if deletion.is_redaction else position)\n        if",
+    ),
 )
