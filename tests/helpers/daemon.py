@@ -17,6 +17,8 @@ from typing import Any
 DATA = Path(__file__).parents[1] / "data"
 START_SECONDS = 120.0
 # Most conditions cost CPU time of a daemon: a longer wait asks less often.
+# Beside load, index and tree need longer than the usual 5 s to come to the end of the journal at a stop.
+_PATIENT = {"PERSTACK_STORED_STOP_SECONDS": "30"}
 _POLL_SECONDS, _POLL_FACTOR, _POLL_SECONDS_MAX = 0.01, 1.2, 0.05
 
 
@@ -35,7 +37,7 @@ class RunningDaemon:
         self.log = log or base.parent / f"{base.name}.log"
         self._arguments = arguments
         self._prefix = prefix  # a command that runs it
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**_PATIENT, **os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -17,7 +17,7 @@ IN_TIME_S = 30.0  # a stop takes 5 s at most; then processes end, slowly on a bu
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_under_load_keeps_all_that_was_acknowledged(tmp_path: Path, number: signal.Signals) -> None:
     """Status 0 in time, twice in a row; the clients go on with the next daemon as if nothing had been."""
-    with running_daemon(tmp_path / "base") as daemon:
+    with running_daemon(tmp_path / "base", "--stop-seconds", "5") as daemon:
         with load(daemon.endpoint) as acknowledged:
             for _ in range(2):
                 before = len(acknowledged)
@@ -38,7 +38,7 @@ def test_a_stop_under_load_keeps_all_that_was_acknowledged(tmp_path: Path, numbe
 
 def test_a_stop_does_not_wait_for_reads_that_are_queued(tmp_path: Path) -> None:
     """Thousands of large reads wait; a stop answers what is begun, and ends in time."""
-    with running_daemon(tmp_path / "base") as daemon, Raw(daemon.endpoint) as raw:
+    with running_daemon(tmp_path / "base", "--stop-seconds", "5") as daemon, Raw(daemon.endpoint) as raw:
         for n in range(20):
             raw.store("storeEvent", event(f"e{n}", text="x" * 150_000))
         for _ in range(3000):
