@@ -16,9 +16,10 @@ from tests.simulation.disk import Disk, File, Folder
 from tests.simulation.expected import Projection, Stored
 from tests.simulation.kernel import Tear
 from tests.simulation.patches import random_of, simulated
+from tests.simulation.state import CrashedError, State
 from tests.simulation.tasks import BrokenError
 from tests.simulation.workload import KINDS, Workload
-from tests.simulation.world import CrashedError, State, World
+from tests.simulation.world import World
 
 _SHARED_MEMORY = Path("/dev/shm")
 

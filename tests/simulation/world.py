@@ -10,15 +10,12 @@ import json
 import os
 import shutil
 import sqlite3
-from collections import deque
 from collections.abc import Iterable, Iterator
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from crc32c import crc32c
 
-from perstack_stored.access.curve_keys import Access
-from perstack_stored.access.peers import Peers
 from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
@@ -27,9 +24,6 @@ from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, Fol
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
 from perstack_stored.index.connection import connect
 from perstack_stored.journal.reader import JournalReader
-from perstack_stored.observe.counters import RequestCounter
-from perstack_stored.protocol.messages import Envelope, Message, Reply, RoutingId
-from perstack_stored.read.requests import ReadRequest
 from perstack_stored.server.assembly import assemble
 from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
@@ -38,122 +32,16 @@ from perstack_stored.startup import import_at_first_start, make_sessions, open_j
 from perstack_stored.tree import left_out
 from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor
 from tests.helpers.index import addresses
-from tests.simulation.clients import Client, Ledger, Violation
-from tests.simulation.disk import Disk, File
+from tests.simulation.clients import Client, Violation
+from tests.simulation.disk import File
 from tests.simulation.expected import Projection, Stored
 from tests.simulation.kernel import Kernel
+from tests.simulation.pauses import ROUNDS_MAX, letting_others_run, quiet
 from tests.simulation.processes import SEGMENT_BYTES, SimulatedFollower, SimulatedKeeper, stored_in
 from tests.simulation.promises import as_seen, check_erased, check_records, removed_records
+from tests.simulation.stand_ins import CURSOR_IDS, NoReads, NoWakeup, OwnersOnly, SimulatedEndpoints
+from tests.simulation.state import CrashedError, State
 from tests.simulation.workload import Workload
-
-ROUNDS_MAX = 3_000
-CURSOR_IDS = 1 << 50
-"""Requests to set the cursor have this id and its position; others have smaller ids."""
-
-
-class NoLongPolls:
-    """Reads that wait for new records: there are none."""
-
-    def __len__(self) -> int:
-        return 0
-
-    def add(self, request: ReadRequest) -> ReadRequest | None:
-        raise NotImplementedError
-
-    def on_indexed(self, position: int) -> None:
-        """Nobody waits for it."""
-
-    def release(self) -> list[ReadRequest]:
-        """Nobody waits."""
-        return []
-
-
-class NoReads:
-    """Reads: the simulated clients make none."""
-
-    index_is_readable = True
-    pending = failed = 0
-    answered = False
-
-    def __init__(self) -> None:
-        self.long_polls = NoLongPolls()
-        self.faults = self
-        self.counters: list[RequestCounter] = []
-
-    def submit(self, request: ReadRequest) -> None:
-        raise NotImplementedError
-
-    def dismiss(self, client: str) -> None:
-        raise NotImplementedError
-
-    def admit(self, client: str, reads_max: int) -> None:
-        raise NotImplementedError
-
-    def take_replies(self) -> list[Reply]:
-        return []
-
-    def refused(self) -> dict[str, int]:
-        return {}
-
-    def left(self, peer: RoutingId) -> None:
-        """Nothing is kept for it."""
-
-    def index_started(self) -> None:
-        """Nobody reads it."""
-
-    def index_stopped(self) -> None:
-        """Nobody reads it."""
-
-    def index_damage(self) -> str:
-        return ""
-
-
-class _OwnersOnly(Peers):
-    """Everybody may delete: the clients of a simulated history have no user."""
-
-    def authorize(self, routing_id: RoutingId, access: Access, op: str, id: int | None) -> None:
-        """Let the request pass."""
-
-
-class NoWakeup:
-    """The loop does not sleep."""
-
-    fd = -1
-
-    def wake(self) -> None:
-        """It is awake."""
-
-    def clear(self) -> None:
-        """Nothing came."""
-
-
-class CrashedError(Exception):
-    """The daemon ended: writing the journal failed, or the start did. The machine goes on."""
-
-
-class State:
-    """What outlives a crash: the disk, the commits of the index, the clients, and what is known of them."""
-
-    def __init__(
-        self, disk: Disk, index_states: list[bytes | None], clients: list[Client], ledger: Ledger
-    ) -> None:
-        self.disk = disk
-        self.index_states = index_states  # oldest first; the last one is what a kill leaves
-        self.clients = clients
-        self.ledger = ledger
-
-    def after_kill(self) -> "State":
-        """A copy, as after a kill of all processes."""
-        clients = [client.copy() for client in self.clients]
-        return State(self.disk.copy(), self.index_states[-1:], clients, self.ledger.copy())
-
-    def after_power_cut(self, random: Random, disk: Disk | None = None) -> "State":
-        """A copy, as after a power cut."""
-        state = random.choice([*self.index_states, self.index_states[-1], None])
-        if state is not None and random.random() < 0.05:
-            state = random.choice([b"", bytes(4096) + state[4096:], random.randbytes(4096) + state[4096:]])
-        clients = [client.copy() for client in self.clients]
-        return State((disk or self.disk).after_power_cut(random), [state], clients, self.ledger.copy())
 
 
 class _Seen(NamedTuple):
@@ -162,56 +50,6 @@ class _Seen(NamedTuple):
     number: int
     version: int
     content: bytes
-
-
-class SimulatedEndpoints:
-    """Gives the server what has arrived, and takes its answers to the clients at once."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self.messages: deque[Message] = deque()
-
-    def take(self, limit: int, bytes_max: int) -> list[Message]:
-        return [self.messages.popleft() for _ in range(min(limit, len(self.messages)))]
-
-    def wait(self, seconds: float) -> set[int] | None:
-        return None
-
-    def watch(self, fd: int) -> None:
-        pass
-
-    def unwatch(self, fd: int) -> None:
-        pass
-
-    def retry(self) -> bool:
-        return False
-
-    def on_tick(self, now: float) -> None:
-        pass
-
-    def apply_settings(self, settings: Settings) -> None:
-        pass
-
-    def answers(self) -> dict[str, int]:
-        return {}
-
-    def connections(self) -> dict[str, Any]:
-        return {}
-
-    def send(self, envelope: Envelope, frame: bytes) -> None:
-        world = self._world
-        world.answers += 1
-        number = envelope[0]
-        assert isinstance(number, int)
-        header = json.loads(frame.split(b"\n")[0])
-        if header["id"] is not None and header["id"] >= CURSOR_IDS:
-            if header["ok"]:
-                world.ledger.cursor = max(world.ledger.cursor, header["id"] - CURSOR_IDS)
-            return
-        world.clients[number].answer(frame, world.ledger)
-
-    def flush(self) -> None:
-        pass
 
 
 class World:
@@ -297,7 +135,7 @@ class World:
             self.begun_at = self.journal.mark.position
             self.server = self._server(settings)
             self.index.start()
-            with _letting_others_run(kernel):
+            with letting_others_run(kernel):
                 await_whole_tree(self.server, self.datadir, self.journal)
         except (OSError, ConfigError, StorageFullError, JournalFailedError) as error:
             if not kernel.faults:
@@ -321,7 +159,7 @@ class World:
                 base=self.base,
                 journal=self.journal,
                 sessions=self.sessions,
-                peers=_OwnersOnly(AccessRules(), RateLimiter(0, 0)),
+                peers=OwnersOnly(AccessRules(), RateLimiter(0, 0)),
                 endpoints=self.endpoints,
                 reads=NoReads(),
                 projections=(self.index, self.tree),
@@ -575,19 +413,19 @@ class World:
         """Whether the tree's record says that an event's file need not be there."""
         if path not in projection.events:
             return False
-        with _quiet(self.kernel):
+        with quiet(self.kernel):
             state = left_out.load(self.files, self.folders.stored, self.store)
         if state.is_damaged:
             raise Violation("the record of what is left out is torn")
         return state.left_out.has_event(*projection.events[path])
 
     def _cursor(self) -> Cursor:
-        with _quiet(self.kernel):
+        with quiet(self.kernel):
             return load_cursor(self.files, self.folders.stored, self.store)
 
     def records(self) -> list[Stored]:
         """All that is synced in the journal, read again."""
-        with _quiet(self.kernel):
+        with quiet(self.kernel):
             reader = JournalReader(self.files, self.folders.journal)
             try:
                 found = list(stored_in(reader.entries(reader.start(), self.journal.mark)))
@@ -651,7 +489,7 @@ class World:
             self.run_tasks(50)
         else:
             raise Violation(f"{self.index.pending} deletions are never erased")
-        with _quiet(self.kernel):
+        with quiet(self.kernel):
             reader = JournalReader(self.files, self.folders.journal)
             left = removed_records(list(stored_in(reader.entries(reader.start(), self.journal.mark))))
             reader.close()
@@ -661,7 +499,7 @@ class World:
     def _check_index(self, wanted: Projection) -> None:
         payloads = []
         with (
-            _quiet(self.kernel),
+            quiet(self.kernel),
             contextlib.closing(connect(self.index_path, read_only=True)) as database,
         ):
             reader = JournalReader(self.files, self.folders.journal)
@@ -673,39 +511,3 @@ class World:
             reader.close()
         if sorted(payloads) != wanted.payloads:
             raise Violation("the index is not what the journal says")
-
-
-@contextlib.contextmanager
-def _letting_others_run(kernel: Kernel) -> Iterator[None]:
-    """While the server sleeps, everybody else runs."""
-    clock, sleep = kernel.clock, kernel.clock.sleep
-
-    def run_others(seconds: float) -> None:
-        if kernel.scheduler.current is not None:
-            sleep(seconds)
-            return
-        clock.up += seconds
-        for task in list(kernel.scheduler.tasks):
-            kernel.scheduler.run(task, 50)
-        rounds.append(1)
-        if len(rounds) > ROUNDS_MAX:
-            raise Violation("it never becomes ready")
-
-    rounds: list[int] = []
-    clock.sleep = run_others  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        del clock.sleep
-
-
-@contextlib.contextmanager
-def _quiet(kernel: Kernel) -> Iterator[None]:
-    """Calls of the one who checks: nothing fails, nobody else runs, nothing is counted."""
-    saved = kernel.before, kernel.fault_odds, kernel.switch_odds, kernel.calls, kernel.scheduler.current
-    kernel.before, kernel.fault_odds, kernel.switch_odds = (lambda _name, _tear: None), 0.0, 0.0
-    kernel.scheduler.current = None
-    try:
-        yield
-    finally:
-        kernel.before, kernel.fault_odds, kernel.switch_odds, kernel.calls, kernel.scheduler.current = saved
