@@ -9,12 +9,8 @@ import contextlib
 import json
 import os
 import shutil
-import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from random import Random
-from typing import NamedTuple
-
-from crc32c import crc32c
 
 from perstack_stored.access.rate_limits import RateLimiter
 from perstack_stored.access.rules import AccessRules
@@ -22,37 +18,27 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, Folders
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
-from perstack_stored.index.connection import connect
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.server.assembly import assemble
 from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
 from perstack_stored.server.parts import ServerParts
 from perstack_stored.startup import import_at_first_start, make_sessions, open_journal
-from perstack_stored.tree import left_out
-from perstack_stored.tree.cursor import CURSOR_NAME, Cursor, load_cursor
-from tests.helpers.index import addresses
+from perstack_stored.tree.cursor import CURSOR_NAME
 from tests.simulation.clients import Client, Violation
 from tests.simulation.disk import File
-from tests.simulation.expected import Projection, Stored
+from tests.simulation.expected import Projection
 from tests.simulation.kernel import Kernel
+from tests.simulation.looks import Looks, Seen
 from tests.simulation.pauses import ROUNDS_MAX, letting_others_run, quiet
 from tests.simulation.processes import SEGMENT_BYTES, SimulatedFollower, SimulatedKeeper, stored_in
-from tests.simulation.promises import as_seen, check_erased, check_records, removed_records
+from tests.simulation.promises import check_records, removed_records
 from tests.simulation.stand_ins import CURSOR_IDS, NoReads, NoWakeup, OwnersOnly, SimulatedEndpoints
 from tests.simulation.state import CrashedError, State
 from tests.simulation.workload import Workload
 
 
-class _Seen(NamedTuple):
-    """A file of the tree as it was at the last look."""
-
-    number: int
-    version: int
-    content: bytes
-
-
-class World:
+class World(Looks):
     """One life of a daemon."""
 
     def __init__(self, state: State, random: Random, folder: str, workload: Workload | None = None) -> None:
@@ -77,7 +63,7 @@ class World:
         self.ready = False
         self.looks = 0
         self._last_seen = {
-            path: _Seen(f.number, f.version, bytes(f.data)) for path, f in self._visible().items()
+            path: Seen(f.number, f.version, bytes(f.data)) for path, f in self._visible().items()
         }
         os.makedirs(os.path.join(folder, ".stored"))
         self.base = folder
@@ -340,103 +326,7 @@ class World:
                 raise
             raise CrashedError(str(error)) from error
 
-    # --- looking -----------------------------------------------------------------------------------
-
-    def show(self, records: Iterable[Stored]) -> None:
-        """Records that readers can see now."""
-        for stored in self._as_stored(records):
-            self.ledger.show(stored)
-            if stored.position > self.shown:
-                self.shown = stored.position
-                self.projection.extend([stored])
-
-    def note_index(self) -> None:
-        """The index has committed."""
-        with contextlib.closing(sqlite3.connect(self.index_path)) as database:
-            self.index_states.append(database.serialize())
-        del self.index_states[:-30]
-
-    def _visible(self) -> dict[str, File]:
-        return self.kernel.disk.files_under("jobs")
-
-    def look(self) -> None:
-        """Somebody looks at the tree: each file is whole, none has vanished or become older."""
-        visible = self._visible()
-        for path, file in visible.items():
-            before = self._last_seen.get(path)
-            if before is not None and before[:2] == (file.number, file.version):
-                continue
-            self.looks += 1
-            known = self.projection.versions.get(path, [])
-            seen = _Seen(file.number, file.version, bytes(file.data))
-            if seen.content not in known:
-                raise Violation(f"{path} holds what it never should: {seen.content[:80]!r}")
-            if before is not None and before.content in known:
-                newest = max(i for i, version in enumerate(known) if version == seen.content)
-                if newest < known.index(before.content):
-                    raise Violation(
-                        f"{path} became older: version {newest} after {known.index(before.content)}"
-                    )
-            self._last_seen[path] = seen
-        for path in self._last_seen.keys() - visible.keys():
-            if path not in self.projection.dead:
-                raise Violation(f"{path} vanished")
-            del self._last_seen[path]
-
-    def _check_ready_tree(self) -> None:
-        """Once ready, the tree is as of some position or newer, and nothing in it is torn."""
-        reached = self._cursor().position
-        if self.tree.place is not None:
-            reached = max(reached, self.tree.place.position)
-        least = Projection()
-        least.extend(stored for stored in self.records() if stored.position <= reached)
-        full = Projection()
-        full.extend(self.records())
-        visible = self._visible()
-        for path, file in visible.items():
-            if bytes(file.data) not in full.versions.get(path, [])[least.dead.get(path, 0) :]:
-                raise Violation(f"{path} is torn, foreign, or deleted, when the daemon is ready")
-        for path in least.files:
-            versions = least.versions[path]
-            if full.dead.get(path, 0) >= len(versions):
-                continue  # it is deleted later, and may be gone already
-            if path not in visible:
-                if self._is_left_out(full, path):
-                    continue
-                raise Violation(f"{path} is missing when the daemon is ready")
-            content = bytes(visible[path].data)
-            every = full.versions[path]
-            if max(i for i, version in enumerate(every) if version == content) < len(versions) - 1:
-                raise Violation(f"{path} is older than it should be when the daemon is ready")
-
-    def _is_left_out(self, projection: Projection, path: str) -> bool:
-        """Whether the tree's record says that an event's file need not be there."""
-        if path not in projection.events:
-            return False
-        with quiet(self.kernel):
-            state = left_out.load(self.files, self.folders.stored, self.store)
-        if state.is_damaged:
-            raise Violation("the record of what is left out is torn")
-        return state.left_out.has_event(*projection.events[path])
-
-    def _cursor(self) -> Cursor:
-        with quiet(self.kernel):
-            return load_cursor(self.files, self.folders.stored, self.store)
-
-    def records(self) -> list[Stored]:
-        """All that is synced in the journal, read again."""
-        with quiet(self.kernel):
-            reader = JournalReader(self.files, self.folders.journal)
-            try:
-                found = list(stored_in(reader.entries(reader.start(), self.journal.mark)))
-            finally:
-                reader.close()
-        check_erased(found, self.ledger)
-        return list(self._as_stored(found))
-
-    def _as_stored(self, records: Iterable[Stored]) -> Iterator[Stored]:
-        """Records as they were before they were erased: a reader was shown each of them."""
-        return (as_seen(stored, self.ledger) for stored in records)
+    # --- the end -----------------------------------------------------------------------------------
 
     def check_end(self) -> None:
         """All promises, once everything has come to rest."""
@@ -495,19 +385,3 @@ class World:
             reader.close()
         if left:
             raise Violation(f"position {left[0].position} is there, and counts as erased")
-
-    def _check_index(self, wanted: Projection) -> None:
-        payloads = []
-        with (
-            quiet(self.kernel),
-            contextlib.closing(connect(self.index_path, read_only=True)) as database,
-        ):
-            reader = JournalReader(self.files, self.folders.journal)
-            for segment, offset, length, crc in addresses(database):
-                payload = reader.payload(segment, offset, length)
-                if crc32c(payload) != crc:
-                    raise Violation(f"the index names bytes that are not there: {segment}, {offset}")
-                payloads.append(payload)
-            reader.close()
-        if sorted(payloads) != wanted.payloads:
-            raise Violation("the index is not what the journal says")
