@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers.daemon import RunningDaemon, running_daemon
-from tests.helpers.raw_client import (
-    Raw,
-)
+from tests.helpers.raw_client import Raw
 
 
 @pytest.fixture(scope="module")

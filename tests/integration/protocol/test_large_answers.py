@@ -5,11 +5,7 @@ import time
 from pathlib import Path
 
 from tests.helpers.daemon import eventually, running_daemon
-from tests.helpers.raw_client import (
-    MIB,
-    Raw,
-    event,
-)
+from tests.helpers.raw_client import MIB, Raw, event
 
 
 def test_two_large_answers_are_pulled_side_by_side(tmp_path: Path) -> None:

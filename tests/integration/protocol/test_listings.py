@@ -6,14 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers.daemon import running_daemon
-from tests.helpers.raw_client import (
-    Raw,
-    batch,
-    checkpoint,
-    event,
-    job,
-    setting,
-)
+from tests.helpers.raw_client import Raw, batch, checkpoint, event, job, setting
 
 
 def _paged(raw: Raw, op: str, arguments: dict[str, Any], limit: int) -> list[Any]:

@@ -3,12 +3,7 @@
 import time
 
 from tests.helpers.daemon import RunningDaemon
-from tests.helpers.raw_client import (
-    VALUES,
-    Answer,
-    Raw,
-    event,
-)
+from tests.helpers.raw_client import VALUES, Answer, Raw, event
 
 
 def test_a_deadline_is_for_reads_only(raw: Raw) -> None:

@@ -8,9 +8,7 @@ import zmq
 from perstack_storage import Client
 from perstack_stored.protocol.limits import FEATURES
 from tests.helpers.daemon import RunningDaemon, running_daemon
-from tests.helpers.raw_client import (
-    Raw,
-)
+from tests.helpers.raw_client import Raw
 
 
 def test_a_dealer_and_a_req_are_answered_in_their_own_form(daemon: RunningDaemon) -> None:

@@ -7,14 +7,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.daemon import eventually, running_daemon
-from tests.helpers.raw_client import (
-    Answer,
-    Raw,
-    batch,
-    event,
-    job,
-    session,
-)
+from tests.helpers.raw_client import Answer, Raw, batch, event, job, session
 
 _EVENT = json.dumps(event()).encode()
 

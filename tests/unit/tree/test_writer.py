@@ -51,12 +51,6 @@ def test_of_many_versions_the_first_appears_in_its_place_and_the_newest_wins(bas
     assert files.names == ["again job.json"]  # it was there: only the newest counts
 
 
-def versions(base: Base) -> list[int]:
-    return [
-        int(text.split(b'"n": ')[1][:3].strip(b",\n }")) for text in base.files().values() if b'"n": ' in text
-    ]
-
-
 @pytest.mark.parametrize("slice_", [1, 2, 3, 50])
 def test_a_replay_never_brings_back_an_older_version(base: Base, slice_: int) -> None:
     """After a crash a file that was newer than the durable cursor stays as it is until it is newer still."""
