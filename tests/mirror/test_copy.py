@@ -1,12 +1,15 @@
 """A daemon on another machine serves a copy of a mirror, and answers all reads."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from perstack_storage import Client, Forbidden
+from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
@@ -79,3 +82,30 @@ def test_a_copy_answers_all_reads_and_takes_no_stores(server: S3Server, tmp_path
         original.make_sure_it_ended()
         copy.make_sure_it_ended()
         relay.close()
+
+
+def test_a_read_that_waits_at_a_copy_shows_nothing_that_was_deleted(server: S3Server, tmp_path: Path) -> None:
+    """Also where the copy has the deletion, and its index does not know of it yet."""
+    original = mirrored(tmp_path / "base", "copied-deletion", server.url)
+    copy = copying(tmp_path / "copy", "copied-deletion", server.url)
+    waits = {"after": 0, "waitMs": 500}
+    try:
+        original.start()
+        store(original.endpoint, "j1", 2)
+        eventually(lambda: is_mirrored(original), "the bucket holds all", PATIENCE_SECONDS)
+        copy.start()
+        await_copy(original, copy)
+        with Raw(copy.endpoint) as raw:
+            assert len(raw.read("readAll", waits)) == 2
+            index = copy.workers()["index"]
+            signals.stop(index)
+            with Client(original.endpoint) as client:
+                client.delete_job("j1")
+            await_copy(original, copy)
+            meanwhile = raw.ask("readAll", waits)
+            os.kill(index, signal.SIGCONT)
+            assert (meanwhile.value, meanwhile.header["next"]) == ([], 0)
+            assert [record["op"] for record in raw.read("readAll", waits)] == ["deleteJob"]
+    finally:
+        original.make_sure_it_ended()
+        copy.make_sure_it_ended()

@@ -92,6 +92,9 @@ TESTS: dict[str, tuple[str, ...]] = {
             "::test_a_read_that_waits_shows_nothing_that_was_deleted_before_it_came",
         ),
     ),
+    "a copied deletion is no deletion to reads that wait": (
+        "tests/mirror/test_copy.py::test_a_read_that_waits_at_a_copy_shows_nothing_that_was_deleted",
+    ),
     "a leap of the clock makes everything old": ("tests/unit/journal/test_clock.py",),
     "a deletion takes what stands in the place of the tree for an empty one": (
         "tests/integration/test_erasing.py::test_a_tree_that_can_t_go_on_holds_erasing_back",

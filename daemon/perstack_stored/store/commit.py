@@ -280,6 +280,13 @@ class Committer:
         self.stored[_DELETION] += 1
         return position
 
+    def note_copied(self, appends: Sequence[Append], firsts: Sequence[int]) -> None:
+        """Note the deletions among what was copied of another journal, with the positions of its entries."""
+        for append, first in zip(appends, firsts, strict=True):
+            for position, record in enumerate(append.records, first):
+                if record.kind == _DELETION:
+                    self.deleted_to = position
+
     def _position_after(self, appends: Sequence[Append]) -> int:
         """The position of the last record once these are written."""
         return self.journal.written.position + sum([len(append.records) for append in appends])

@@ -266,7 +266,7 @@ class GroupCommit:
             StorageFullError: there is no room; nothing was written.
             JournalFailedError: the process must end.
         """
-        self._journal.write(batch, cursors)
+        self.committer.note_copied(batch, self._journal.write(batch, cursors))
         self._pending.append(PendingBatch(self._journal.written, [], []))
         self._journal.sync_soon(self._wake)
 

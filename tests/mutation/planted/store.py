@@ -94,4 +94,10 @@ BUGS = (
         "        deletion = deletions.decode(payload)\n        self.deleted_to = max(self.deleted_to, "
         "0 if deletion.is_redaction else position)\n        if",
     ),
+    Bug(
+        "a copied deletion is no deletion to reads that wait",
+        "store/group_commit.py",
+        "self.committer.note_copied(batch, self._journal.write(batch, cursors))",
+        "self._journal.write(batch, cursors)",
+    ),
 )
