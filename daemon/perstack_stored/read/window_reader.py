@@ -68,7 +68,7 @@ class _Reading:
             time.sleep(REST_SECONDS)
 
     def finish(self, database: sqlite3.Connection, start: int, after: int, last: int) -> None:
-        """Leave out repeats and what was deleted.
+        """Leave out repeats, and learn the owners of large records.
 
         Of the records from index `start` on, which are those after `after`, up to `last`.
         """
@@ -76,12 +76,20 @@ class _Reading:
         repeats = repeats_between(database, after, last)
         if repeats:
             found = [stored for stored in found if stored[0] not in repeats]
-        large = facts_of_large(database, after, last)
-        removals = Removals(database, after)
-        if removals:
-            found = _not_removed(found, removals, large)
+        self.large |= facts_of_large(database, after, last)
         self.records[start:] = found
-        self.large |= large
+
+    def leave_out_removed(self, database: sqlite3.Connection, after: int) -> None:
+        """Leave out what was deleted, of all records, which are those after `after`.
+
+        The index is seen in one state for all of them: a deletion that comes meanwhile takes a job or run
+        whole, or not at all.
+        """
+        database.execute("BEGIN")
+        with database:
+            removals = Removals(database, after)
+            if removals:
+                self.records[:] = _not_removed(self.records, removals, self.large)
 
 
 def _not_removed(records: list[Stored], removals: Removals, large: dict[int, Facts]) -> list[Stored]:
@@ -146,6 +154,7 @@ def read(
                 break
             place = until
     reading.finish(database, 0, after, place.position)
+    reading.leave_out_removed(database, after)
     gaps = gaps_between(database, after, place.position)
     return JournalWindow(reading.records, place, gaps, reading.large)
 
@@ -176,6 +185,7 @@ def read_of_job(
     else:
         if len(spans) < _SPANS_MAX:
             reached = until.position
+    reading.leave_out_removed(database, after)
     gaps = gaps_between(database, after, reached, GAPS_MAX)
     return JournalWindow(reading.records, until._replace(position=reached), gaps, reading.large)
 
@@ -204,6 +214,7 @@ def before_last(source: Source, until: LogPosition, wanted: Wanted, count: int) 
             if entry.header.position + entry.header.count > end:
                 break
         reading.finish(database, 0, start, end)
+        reading.leave_out_removed(database, start)
         window = JournalWindow(reading.records, until, [], reading.large)
         found = [position for position in window.positions(wanted) if position <= end] + found
         looked, size = looked + len(reading.records), size + reading.size

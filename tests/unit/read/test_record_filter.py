@@ -252,3 +252,25 @@ def test_what_was_deleted_passes_no_filter_and_the_deletion_does(base: Base) -> 
         assert [item["position"] for item in follow(base, **arguments)[0]] == expected
         last = base.ask("readAll", last=1, **arguments)[0]
         assert [item["position"] for item in last] == expected[-1:]
+
+
+def test_a_job_that_is_deleted_while_it_is_read_is_there_whole_or_not_at_all(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records stand in two spans; the deletion comes while the second one is read."""
+    for n in (1, 2):
+        base.store((Kind.EVENT, event(jobId="mine", id=f"e{n}", timestamp=n)))
+        base.store(*((Kind.EVENT, event(id=f"{n}-{i}")) for i in range(SPAN_POSITIONS)))
+    entries, starts = window_reader.entries, list[int]()
+
+    def meanwhile(database: Any, reader: Any, after: int, *more: Any) -> Any:
+        starts.append(after)
+        if len(starts) == 2:
+            base.store((Kind.DELETION, {"jobId": "mine"}))
+        return entries(database, reader, after, *more)
+
+    monkeypatch.setattr(window_reader, "entries", meanwhile)
+    found, fields = base.ask("readAll", jobId="mine")
+    assert len(starts) == 2
+    assert (found, fields["next"]) == ([], 2 * SPAN_POSITIONS + 2)
+    assert not base.database.in_transaction
