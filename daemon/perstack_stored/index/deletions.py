@@ -237,8 +237,8 @@ class Removals:
 
         It is no deletion itself; a redaction counts as a setting.
         """
-        if position >= self._newest:
-            return False
+        if position >= self._newest and job not in self._of_job:
+            return False  # one that was looked up may have a deletion since: it counts for all of its records
         return any(
             later > position and name in {None, run} and (is_setting or not of_settings)
             for later, name, of_settings in self._after_of(job)

@@ -274,3 +274,23 @@ def test_a_job_that_is_deleted_while_it_is_read_is_there_whole_or_not_at_all(
     assert len(starts) == 2
     assert (found, fields["next"]) == ([], 2 * SPAN_POSITIONS + 2)
     assert not base.database.in_transaction
+
+
+def test_a_deletion_that_comes_while_records_are_sent_tears_no_job_in_two(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that has records before and after another deletion."""
+    for n in (1, 2):
+        base.store((Kind.EVENT, event(jobId="mine", id=f"e{n}", timestamp=n)))
+        base.store((Kind.DELETION, {"jobId": f"other-{n}"}))
+    base.store((Kind.EVENT, event(jobId="mine", id="e3", timestamp=3)))
+    entries = window_reader.entries
+
+    def meanwhile(*arguments: Any) -> Any:
+        base.store((Kind.DELETION, {"jobId": "mine"}))
+        return entries(*arguments)
+
+    monkeypatch.setattr(window_reader, "entries", meanwhile)
+    found, fields = base.ask("readAll")
+    assert [item["position"] for item in found if item["op"] == "storeEvent"] in ([], [1, 3, 5])
+    assert fields["next"] == 5
