@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import signals
-from tests.helpers.daemon import running_daemon
+from tests.helpers.daemon import eventually, running_daemon
 from tests.helpers.raw_client import Raw, checkpoint, event, session, setting
 
 JOBS = 24
@@ -68,6 +68,11 @@ class _Readers:
         assert events in ({EVENTS} if job == KEPT else {0, EVENTS}), f"{op} of {job} has {events}"
         assert not events or asked < self.deleted_at.get(job, asked + 1), f"{op} of {job} shows it again"
 
+    def go_on(self, count: int) -> None:
+        """Wait until they have that many answers more, or a wrong one."""
+        wanted = self.answers + count
+        eventually(lambda: self.answers >= wanted or bool(self.wrong), "the readers go on")
+
     def join(self) -> None:
         """End them."""
         self.ended.set()
@@ -90,6 +95,7 @@ def test_readers_see_a_job_whole_or_not_at_all(tmp_path: Path) -> None:
         try:
             for n in range(JOBS):
                 readers.next = n
+                readers.go_on(5)
                 time.sleep(0.1)
                 seq += 1
                 answer = raw.ask("deleteJob", {"jobId": f"job-{n}"}, session=name, seq=seq)
