@@ -74,9 +74,8 @@ def import_path() -> list[str]:
 
 def install_command(requirement: str) -> str:
     """What a person types to install a package beside this program, which may have no pip of its own."""
-    has_pip = (
-        importlib.util.find_spec("pip") is not None
-    )  # not after `make install`, or in the Debian package
+    # `make install` and the Debian package leave it out.
+    has_pip = importlib.util.find_spec("pip") is not None
     pip = f"{sys.executable} -m pip" if has_pip else f"python3 -m pip --python {sys.executable}"
     return f"{pip} install '{requirement}'"
 

@@ -7,11 +7,11 @@ Signing needs the package `cryptography`, which is loaded only then.
 import base64
 import binascii
 import re
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 from perstack_stored.errors import ConfigError
+from perstack_stored.process.interpreter import install_command
 
 _SEED, _USER = 18 << 3, 20 << 3
 _SEED_BYTES = 36
@@ -75,8 +75,7 @@ def parse_seed(text: str) -> UserKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
     except ModuleNotFoundError:
         raise ConfigError(
-            f"it holds a key to sign with, which needs a package more: {sys.executable} -m pip install"
-            " cryptography"
+            f"it holds a key to sign with, which needs a package more: {install_command('cryptography')}"
         ) from None
     key = Ed25519PrivateKey.from_private_bytes(data[2:-2])
     public = bytes([_USER]) + key.public_key().public_bytes_raw()

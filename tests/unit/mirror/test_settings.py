@@ -96,7 +96,7 @@ def test_no_endpoint(text: str) -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to type."""
     monkeypatch.setattr(extra, "_LIBRARY", "no_such_library")
-    with pytest.raises(ConfigError, match=r"perstack-stored\[s3\].*pip install"):
+    with pytest.raises(ConfigError, match=r"perstack-stored\[s3\].*pip.* install"):
         extra.require_library()
 
 
