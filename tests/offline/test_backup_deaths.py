@@ -13,7 +13,7 @@ from perstack_stored.datadir.filesystem import FileSystem
 from tests.helpers.daemon import running_daemon
 from tests.helpers.datadir import Died, SimulatedDisk
 from tests.offline.backups import back_up, bring_back, manifest_of, records
-from tests.offline.bases import copy_base, store
+from tests.offline.bases import SMALL_SEGMENTS, copy_base, store
 from tests.offline.bases import event as event_call
 
 
@@ -38,8 +38,8 @@ def test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one(
 ) -> None:
     """On a new folder and on one with a backup: what counts is the old one or the new one, and is whole."""
     grown = copy_base(original, tmp_path / "grown")
-    with running_daemon(grown) as daemon:
-        store(daemon.endpoint, [event_call("later", text="x" * 100_000)])
+    with running_daemon(grown, *SMALL_SEGMENTS) as daemon:  # else 64 MiB are copied at each step
+        store(daemon.endpoint, [event_call("later", text="x" * 10_000)])
         assert daemon.stop() == 0
     all_records = records(grown)
     step = 0

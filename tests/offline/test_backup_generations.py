@@ -18,7 +18,7 @@ from perstack_stored.offline.dump import Wanted, dump
 from perstack_stored.offline.locked import locked_datadir
 from tests.helpers.daemon import running_daemon
 from tests.helpers.datadir import Died, SimulatedDisk
-from tests.offline.bases import copy_base, event, make_base_of_segments, run, store
+from tests.offline.bases import SMALL_SEGMENTS, copy_base, event, make_base_of_segments, run, store
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grown(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with one record more."""
+    """The same with one record more. It fits into the last segment, whether or not the next one is ready."""
     base = copy_base(original, tmp_path_factory.mktemp("grown") / "base")
-    with running_daemon(base) as daemon:
-        store(daemon.endpoint, [event("later", text="x" * 100_000)])
+    with running_daemon(base, *SMALL_SEGMENTS) as daemon:
+        store(daemon.endpoint, [event("later", text="x" * 10_000)])
         assert daemon.stop() == 0
     return base
 
