@@ -24,6 +24,8 @@ def flip(path: Path, offset: int) -> None:
 
 
 def flip_payload(base: Path, text: bytes, segment: int = 0) -> None:
+    """Damage the first record that holds a text, which is too long to stand in a checksum by chance."""
+    assert len(text) >= 4
     path = segments(base)[segment]
     flip(path, path.read_bytes().index(text))
 

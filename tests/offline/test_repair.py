@@ -12,7 +12,7 @@ from tests.offline.inprocess import Checked, Items, Repaired, Started
 from tests.offline.segment_damages import both, drop, flip_head, flip_text, flips
 
 RECOVERABLE: dict[str, Damage] = {
-    "an event's payload": lambda base: flip_payload(base, b"e3", segment=1),
+    "an event's payload": lambda base: flip_payload(base, b'"e3"', segment=1),
     "a checkpoint's payload": lambda base: flip_payload(base, b"xxxx", segment=1),
     "the magic of an entry": lambda base: flip(
         segments(base)[0], segments(base)[0].read_bytes().index(b"PSE1", 200)

@@ -18,7 +18,7 @@ from tests.offline.segment_damages import drop, flips
 
 def test_what_a_repair_wrote_outlives_a_power_cut(base_of_segments: Path) -> None:
     """When it says that it is done, the new segments are on the disk, not in the page cache alone."""
-    flip_payload(base_of_segments, b"e3", segment=1)
+    flip_payload(base_of_segments, b'"e3"', segment=1)
     disk = SimulatedDisk()
     Repaired(base_of_segments, files=disk)
     before = {path.name: path.read_bytes() for path in segments(base_of_segments)}

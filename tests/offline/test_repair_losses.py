@@ -32,7 +32,7 @@ LOSSES: dict[str, tuple[Damage, set[int]]] = {
         {9, 10},
     ),
     "the index is gone too": (
-        both(lambda base: flip_payload(base, b"e3", segment=1), unlink(".stored/index.sqlite")),
+        both(lambda base: flip_payload(base, b'"e3"', segment=1), unlink(".stored/index.sqlite")),
         {6},
     ),
     "the index is damaged too": (

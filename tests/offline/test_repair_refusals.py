@@ -15,7 +15,7 @@ CONFIG_STATUS = 78
 
 
 def test_a_start_that_finds_damage_names_the_repair(base: Path) -> None:
-    flip_payload(base, b"e3")
+    flip_payload(base, b'"e3"')
     result = run("serve", base)
     assert result.returncode == CONFIG_STATUS
     reason = json.loads(result.stderr.splitlines()[-1])["reason"]
