@@ -3,6 +3,9 @@
 import json
 import os
 import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +29,50 @@ def data_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
 
 
-class ShortOfMemory:
-    """Each process of the tree gets little room, as soon as it is there."""
+@contextmanager
+def short_of_memory(daemon: RunningDaemon) -> Iterator[None]:
+    """Each process of the tree gets little room, as soon as it is there: before it reads a record."""
+    eventually(lambda: "tree" in daemon.workers(), "the tree's process runs")
+    limit = data_bytes(daemon.workers()["tree"]) + ROOM
+    limited, ended = set[int](), threading.Event()
 
-    def __init__(self, daemon: RunningDaemon) -> None:
-        self._daemon = daemon
-        eventually(lambda: "tree" in daemon.workers(), "the tree's process runs")
-        self.limit = data_bytes(daemon.workers()["tree"]) + ROOM
-        self._limited: set[int] = set()
+    def keep() -> None:
+        tree = daemon.workers().get("tree")
+        if tree is not None and tree not in limited:
+            resource.prlimit(tree, resource.RLIMIT_DATA, (limit, limit))
+            limited.add(tree)
 
-    def keep(self) -> bool:
-        """Call it again and again; true, so that it can stand in a condition."""
-        tree = self._daemon.workers().get("tree")
-        if tree is not None and tree not in self._limited:
-            resource.prlimit(tree, resource.RLIMIT_DATA, (self.limit, self.limit))
-            self._limited.add(tree)
-        return True
+    def work() -> None:
+        while not ended.wait(0.005):
+            with suppress(ProcessLookupError):
+                keep()
+
+    keep()
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def poison() -> dict[str, Any]:
     return event("poison", jobId="poison", timestamp=5, text="x" * LARGE)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_record_that_ends_the_tree_s_process_twice_is_passed_over(tmp_path: Path) -> None:
     """Counted, named in log and `check`, remembered over a restart, and written when somebody asks for it."""
     base = tmp_path / "base"
     with running_daemon(base) as daemon, Client(daemon.endpoint, timeout_s=60) as client:
         client.store_event(event("first"))
         eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "the tree is there")
-        short = ShortOfMemory(daemon)
-        short.keep()
-        position = client.store_event(poison())
-        for n in range(20):
-            client.store_event(event(f"e{n}", jobId="other", timestamp=n))
-        eventually(lambda: short.keep() and client.stats()["tree"]["lagRecords"] == 0, "it goes on", 90)
+        with short_of_memory(daemon):
+            position = client.store_event(poison())
+            for n in range(20):
+                client.store_event(event(f"e{n}", jobId="other", timestamp=n))
+            eventually(lambda: client.stats()["tree"]["lagRecords"] == 0, "it goes on")
         assert len(list(base.glob("jobs/other/runs/r1/event-*"))) == 20
         assert client.stats()["tree"]["blocked"] == 1
         assert client.stats()["tree"]["fault"] == ""

@@ -16,7 +16,9 @@ from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 from tests.helpers.storectl import COMMAND as STORECTL
 from tests.offline.bases import SMALL_SEGMENTS, Call, Checked, as_call, event, job, read, run, setting, store
 
-PATIENCE_SECONDS = 240  # the process that erases runs where a processor is idle
+pytestmark = pytest.mark.timeout(1500)
+
+PATIENCE_SECONDS = 600  # the process that erases runs where a processor is idle
 SENTINEL = "sentinel-of-the-deleted-job"
 KEY = "sk-redacted-sentinel"
 WORDS = (SENTINEL, KEY)
@@ -90,7 +92,6 @@ def await_tree(daemon: RunningDaemon, position: int) -> None:
         )
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("flags", [(), ("--no-pack",)])
 def test_no_byte_of_what_was_deleted_is_left(tmp_path: Path, flags: tuple[str, ...]) -> None:
     """Of a job among others, and of a key in a setting; nor in the next backup, and what it restores."""

@@ -95,6 +95,7 @@ def working_helper(daemon: RunningDaemon) -> int | None:
     return None
 
 
+@pytest.mark.timeout(600)
 def test_a_tree_helper_that_hangs_is_done_without(tmp_path: Path) -> None:
     """Its part is made by the tree's process, which is not taken for one that hangs."""
     with running_daemon(tmp_path / "base", *QUICK) as daemon, Raw(daemon.endpoint) as raw:
@@ -110,7 +111,7 @@ def test_a_tree_helper_that_hangs_is_done_without(tmp_path: Path) -> None:
         if helper is None:
             pytest.skip("the tree came to its end without a helper")
         with stopped(helper):
-            eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole", 120)
+            eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole", 400)
         assert not daemon.events("follower_silent")
         for k in range(JOBS):
             assert len(list((tmp_path / f"base/jobs/j{k}").glob("runs/*/event-*"))) == ROUNDS

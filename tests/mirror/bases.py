@@ -16,7 +16,7 @@ from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.s3 import BUCKET, ENVIRONMENT, S3Server
 from tests.offline.bases import SMALL_SEGMENTS
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 250.0
 
 
 def url_of(prefix: str) -> str:

@@ -7,17 +7,22 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from perstack_storage import AsyncClient, Client, StorageError
 from tests.client.behaviour.test_without_waiting import position_of
 from tests.client.behaviour.values import event
 from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
 
+SECONDS = 200.0  # a whole machine of them, beside other tests
 TASKS = 200
 PROCESSES = 16
 EACH = 24
 # Quick and clean: forked from a process that has imported this module and has no threads.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload([__name__])
+
+pytestmark = pytest.mark.timeout(900)
 
 
 async def store_in_all_ways(client: AsyncClient, job_id: str, called: list[tuple[str, int]]) -> list[int]:
@@ -37,7 +42,7 @@ async def store_in_all_ways(client: AsyncClient, job_id: str, called: list[tuple
 
 async def tasks_of(endpoint: str, prefix: str, count: int) -> None:
     """Many tasks share one client: each finds its stores in order, and all are in the order of the calls."""
-    async with AsyncClient(endpoint, timeout_s=60) as client:
+    async with AsyncClient(endpoint, timeout_s=SECONDS) as client:
         called: list[tuple[str, int]] = []
         jobs = [f"{prefix}-{n}" for n in range(count)]
         positions = await asyncio.gather(*(store_in_all_ways(client, job, called) for job in jobs))
@@ -64,7 +69,7 @@ def threads_of(endpoint: str, prefix: str) -> None:
         done.append(job_id)
 
     done: list[str] = []
-    with Client(endpoint, timeout_s=60) as client:
+    with Client(endpoint, timeout_s=SECONDS) as client:
         threads = [threading.Thread(target=work, args=(f"{prefix}-{n}",)) for n in range(2)]
         for thread in threads:
             thread.start()
@@ -83,7 +88,7 @@ def process(endpoint: str, number: int) -> None:
 
 def kill_when(daemon: RunningDaemon, *positions: int) -> None:
     """Kill the daemon when a number of records is stored, and start it again."""
-    with Client(daemon.endpoint, timeout_s=60) as watcher:
+    with Client(daemon.endpoint, timeout_s=SECONDS) as watcher:
         for position in positions:
             eventually(lambda wanted=position: position_of(watcher) >= wanted, f"{position} are stored")  # type: ignore[misc]
             daemon.kill()
@@ -106,7 +111,7 @@ def test_two_hundred_tasks_and_sixteen_processes_ride_out_kills_together(tmp_pat
         for one in processes:
             one.close()
         expected = TASKS * EACH + 8 * 20 * EACH + 8 * 2 * 10 * EACH
-        with Client(daemon.endpoint, timeout_s=60) as client:
+        with Client(daemon.endpoint, timeout_s=SECONDS) as client:
             values: list[Any] = [record["value"] for record in client.follow(idle_s=0)]
             seen = {(value["jobId"], value["id"]) for value in values}
             assert position_of(client) == len(seen) == expected
@@ -117,7 +122,7 @@ def test_cancelled_stores_leave_a_session_that_goes_on(tmp_path: Path) -> None:
 
     async def scenario(daemon: RunningDaemon) -> None:
         errors: list[StorageError] = []
-        async with AsyncClient(daemon.endpoint, timeout_s=60, on_error=errors.append) as client:
+        async with AsyncClient(daemon.endpoint, timeout_s=SECONDS, on_error=errors.append) as client:
             await client.ping()
             daemon.kill()
             stores: list[Coroutine[Any, Any, int]] = [client.store_event(event("j", n)) for n in range(400)]
