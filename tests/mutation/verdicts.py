@@ -51,7 +51,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "versions that were replaced stay in the index after a deletion": (_ERASING,),
     "a job that was replaced can't be read as of then": ("tests/unit/read/test_as_of.py",),
     "erased is said while SQLite's log holds what was deleted": (_ERASING,),
-    "a reader goes on with the salt of before its segment was erased in": (_ERASE,),
+    "a reader keeps the old salt of a segment that was erased in": (_ERASE,),
     "files with old bytes are used again while some must be erased": (
         f"{_PREALLOCATION}::test_no_spare_is_used_while_old_bytes_must_go",
     ),
@@ -210,7 +210,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     # The clients of the simulation send again what is not answered, and that makes up for it.
     "store/group_commit.py: sync_written: sync_soon": ("tests/unit/store/test_group_commit.py",),
-    "the tree is told before the index knows all that may be there": (
+    "the tree goes on before the index knows all that may be there": (
         "tests/unit/server/test_projections.py::test_a_tree_that_begins_waits_for_an_index_that_fell_behind",
     ),
     "offline/rebuild.py: _rebuild_index: rename": (_NEW_INDEX,),

@@ -32,8 +32,8 @@ class Committer:
     """Commits batches of requests to the journal in their order.
 
     Attributes:
-        deleted_to: no deletion or redaction stands after this position. It is at most the last one's, or
-            where the journal ended at the start; for a moment it may be ahead of what is written.
+        deleted_to: position of the newest deletion or redaction, set before it is written; at the start,
+            the journal's end.
     """
 
     def __init__(self, journal: JournalWriter, sessions: Sessions) -> None:

@@ -168,7 +168,7 @@ BUGS = (
         "self.end = end",
     ),
     Bug(
-        "a reader goes on with the salt of before its segment was erased in",
+        "a reader keeps the old salt of a segment that was erased in",
         "journal/chain.py",
         "self.headers[number].salt if file.salt is None else file.salt",
         "self.headers[number].salt",

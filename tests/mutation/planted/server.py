@@ -4,13 +4,13 @@ from tests.mutation.planted.bug import Bug
 
 BUGS = (
     Bug(
-        "the index is told of what is not synced",
+        "the index gets a position that is not synced",
         "server/projections.py",
         "            self.index.send(mark)\n",
         "            self.index.send(self._journal.written)\n",
     ),
     Bug(
-        "the tree is told before the index knows all that may be there",
+        "the tree goes on before the index knows all that may be there",
         "server/projections.py",
         "if self.index.place.position >= self._tree_from:",
         "if True:",

@@ -1,33 +1,16 @@
 """Values that are sent in parts, over a real socket."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from perstack_storage import Client
-from tests.helpers.daemon import RunningDaemon, eventually, running_daemon
+from tests.helpers.daemon import eventually, running_daemon
 from tests.helpers.raw_client import (
     MIB,
     Raw,
     event,
     session,
 )
-
-
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
-    """A daemon that soon loses patience; each test uses jobs and sessions of its own."""
-    base = tmp_path_factory.mktemp("protocol") / "base"
-    with running_daemon(base, "--parts-seconds", "1", "--read-seconds", "1") as running:
-        yield running
-
-
-@pytest.fixture
-def raw(daemon: RunningDaemon) -> Iterator[Raw]:
-    with Raw(daemon.endpoint) as connected:
-        yield connected
 
 
 def _large(id: str, size: int) -> bytes:
