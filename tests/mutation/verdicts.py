@@ -95,6 +95,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a copied deletion is no deletion to reads that wait": (
         "tests/mirror/test_copy.py::test_a_read_that_waits_at_a_copy_shows_nothing_that_was_deleted",
     ),
+    "a deletion that comes during a read takes a part of its job": (
+        "tests/unit/read/test_record_filter.py"
+        "::test_a_deletion_that_comes_while_records_are_sent_tears_no_job_in_two",
+    ),
     "a leap of the clock makes everything old": ("tests/unit/journal/test_clock.py",),
     "a deletion takes what stands in the place of the tree for an empty one": (
         "tests/integration/test_erasing.py::test_a_tree_that_can_t_go_on_holds_erasing_back",

@@ -69,4 +69,10 @@ BUGS = (
         "        if self._checkpoints.has_log:\n            return False\n",
         "",
     ),
+    Bug(
+        "a deletion that comes during a read takes a part of its job",
+        "index/deletions.py",
+        "if position >= self._newest and job not in self._of_job:",
+        "if position >= self._newest:",
+    ),
 )
