@@ -123,8 +123,8 @@ soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for
 takeover: $(STAMP) ## two processes resume one job, 10,000 times, through kills
 	@$(BIN)/python -m tests.crash.takeover 10000
 
-planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught
-	@$(BIN)/python -m tests.mutation
+planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught; RESULTS=FILE goes on
+	@$(BIN)/python -m tests.mutation $(if $(RESULTS),--results $(RESULTS))
 
 cursor-kills: $(STAMP) ## kill daemon and named subscriber KILLS=1000 times; SEED=1
 	@$(BIN)/python -m tests.crash.cursor_kills $(or $(KILLS),1000) $(or $(SEED),1)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,14 +29,19 @@ _END_SECONDS = 10
 
 
 class Verdict(NamedTuple):
-    """The test that noticed a planted bug: `how` is one of CAUGHT, "argued" or "hangs"; "" if none did."""
+    """The test that noticed a planted bug.
+
+    `how` is one of CAUGHT, "argued", "hangs" or "broken" (a process of the harness ended as it never should);
+    "" if no test noticed.
+    """
 
     name: str
     how: str
     reason: str
+    seconds: float = 0
 
     def __str__(self) -> str:
-        return f"{self.how or 'NOT CAUGHT':<11} {self.name}: {self.reason}"
+        return f"{self.how or 'NOT CAUGHT':<11} {self.seconds:4.0f} s {self.name}: {self.reason}"
 
     @property
     def is_good(self) -> bool:
@@ -46,13 +52,32 @@ class Verdict(NamedTuple):
 CAUGHT = ("simulation", "test")
 
 
+class _BrokenError(Exception):
+    """A process ended with a status that says neither that a promise is broken nor that all are kept."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        said = (done.stderr.strip() or done.stdout.strip() or "nothing said").splitlines()[-1]
+        super().__init__(f"exit status {done.returncode}: {said[:160]}")
+
+
 def planted() -> list[Mutant]:
     """All daemons with a bug."""
     return [*sites(), *bugs()]
 
 
+def named_tests(mutant: Mutant) -> tuple[str, ...]:
+    """Arguments of pytest: the tests that must notice a bug. None: the simulation must."""
+    return TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file) or ()
+
+
 def try_out(mutant: Mutant, *, first: int = 1) -> Verdict:
     """See who notices a planted bug; the histories begin with a seed."""
+    began = time.monotonic()
+    verdict = _verdict(mutant, first)
+    return verdict._replace(seconds=round(time.monotonic() - began, 1))
+
+
+def _verdict(mutant: Mutant, first: int) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         package = Path(folder) / PACKAGE.name
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -64,11 +89,12 @@ def try_out(mutant: Mutant, *, first: int = 1) -> Verdict:
             return Verdict(
                 mutant.name, "hangs", f"no end after {over.timeout:.0f} s: {' '.join(over.cmd[1:])}"
             )
+        except _BrokenError as error:
+            return Verdict(mutant.name, "broken", str(error))
 
 
 def _try_out(mutant: Mutant, environment: dict[str, str], first: int) -> Verdict:
-    tests = TESTS.get(mutant.name) or TESTS_OF_FILE.get(mutant.file)
-    if tests is not None:
+    if tests := named_tests(mutant):
         return _by_tests(mutant, tests, environment)
     found = _by_simulation(environment, first, _THOROUGH, sample=0.3)
     found = found or _by_simulation(environment, first, HISTORIES, sample=0.08)
@@ -84,17 +110,18 @@ def _by_simulation(environment: dict[str, str], first: int, histories: int, *, s
     command += ["--first", str(first), "--seeds", str(histories)]
     command += ["--requests", "12", "--sample", str(sample), "--nested", "0.001", "--jobs", "1"]
     done = _run(command, environment)
-    broken = re.search(r"^(seed \d+, crash at .*)$", done.stdout, re.MULTILINE)
-    assert done.returncode in {0, 1}, done.stderr
-    assert bool(broken) == bool(done.returncode), done.stderr
-    return broken.group(1)[:160] if broken else ""
+    found = re.search(r"^(seed \d+, crash at .*)$", done.stdout, re.MULTILINE)
+    if done.returncode != (1 if found else 0):
+        raise _BrokenError(done)
+    return found.group(1)[:160] if found else ""
 
 
 def _by_tests(mutant: Mutant, tests: tuple[str, ...], environment: dict[str, str]) -> Verdict:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     done = _run(command, environment)
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    assert done.returncode in {0, 1}, f"{done.stdout}\n{done.stderr}"
+    if done.returncode != (1 if failed else 0):
+        raise _BrokenError(done)
     if failed is None:
         if mutant.name in ARGUED:
             return Verdict(mutant.name, "argued", ARGUED[mutant.name])

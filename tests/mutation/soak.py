@@ -16,7 +16,7 @@ def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figure
     mutants = planted()
     Random(seed).shuffle(mutants)
     figures: Figures = {"ofAll": len(mutants), "planted": 0, "caught": 0, "missed": 0}
-    figures |= {"simulation": 0, "test": 0, "argued": 0, "hangs": 0}
+    figures |= {"simulation": 0, "test": 0, "argued": 0, "hangs": 0, "broken": 0}
     missed = []
     with (folder / "planted.txt").open("w") as listed:
         for done, mutant in enumerate(mutants[:rounds], start=1):

@@ -4,14 +4,17 @@
 """
 
 import re
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from tests.crash.soak import CAMPAIGNS
-from tests.mutation import runner
+from tests.mutation import __main__, runner
 from tests.mutation.bugs import bugs
-from tests.mutation.runner import planted, try_out
+from tests.mutation.results import Results
+from tests.mutation.runner import Verdict, planted, try_out
 from tests.mutation.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS, Mutant, sites
 from tests.mutation.verdicts import ARGUED, TESTS
 
@@ -40,6 +43,38 @@ def test_a_hang_is_no_catch(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("an endless loop", next(iter(TESTS))):
         verdict = try_out(Mutant(name, "datadir/filesystem.py", endless))
         assert (verdict.how, verdict.is_good) == ("hangs", False)
+
+
+def test_an_odd_end_is_no_catch() -> None:
+    """A process of the harness that is killed, or can't begin, is reported as broken, and is not good."""
+    for text, said in (
+        ("import os\nos.kill(os.getpid(), 9)\n", "exit status -9: nothing said"),
+        ("import sys\nsys.exit('out of luck')\n", "exit status 1: out of luck"),
+    ):
+        verdict = try_out(Mutant("an odd end", "datadir/filesystem.py", text))
+        assert (verdict.how, verdict.is_good, verdict.reason) == ("broken", False, said)
+        assert verdict.seconds > 0
+
+
+def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug whose verdict is written down as good is not planted again; a cut line of the file counts not."""
+    tried: list[str] = []
+
+    def try_out(mutant: Mutant) -> Verdict:
+        tried.append(mutant.name)
+        how = "hangs" if mutant.name == "b" and len(tried) < 4 else "test"
+        return Verdict(mutant.name, how, "reason", 1.5)
+
+    monkeypatch.setattr(__main__, "planted", lambda: [Mutant(name, "", "") for name in "abc"])
+    monkeypatch.setattr(__main__, "try_out", try_out)
+    results = tmp_path / "results"
+    monkeypatch.setattr(sys, "argv", ["mutation", "--jobs", "1", "--results", str(results)])
+    assert __main__.main() == 1
+    with results.open("a") as file:
+        file.write('{"name": "c", "how": "ha')
+    assert __main__.main() == 0
+    assert tried == ["a", "b", "c", "b"]
+    assert Results(results).known["b"] == Verdict("b", "test", "reason", 1.5)
 
 
 def test_every_bug_can_still_be_planted() -> None:
