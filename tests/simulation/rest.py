@@ -1,0 +1,77 @@
+"""What must be so once a simulated daemon has come to rest."""
+
+from perstack_stored.datadir.layout import STORED_NAME
+from perstack_stored.journal.reader import JournalReader
+from tests.simulation.clients import Violation
+from tests.simulation.disk import File
+from tests.simulation.expected import Projection
+from tests.simulation.pauses import quiet
+from tests.simulation.processes import stored_in
+from tests.simulation.promises import check_records, removed_records
+from tests.simulation.steps import Steps
+
+
+class Rest(Steps):
+    """The checks of the end."""
+
+    leave_out: tuple[str, ...]  # types of events, as the settings of this life say
+    left_out: int  # files that were found to be missing by the settings
+    begun_at: int  # the last position that the life before has left
+
+    def check_end(self) -> None:
+        """All promises, once everything has come to rest."""
+        records = self.records()
+        check_records(records, self.ledger)
+        wanted = Projection()
+        wanted.extend(records)
+        tree = {path: bytes(file.data) for path, file in self._visible().items()}
+        absent = {path for path in wanted.files if path not in tree and self._is_left_out(wanted, path)}
+        self.left_out += len(absent)
+        if tree != {path: data for path, data in wanted.files.items() if path not in absent}:
+            differ = sorted(
+                p for p in tree.keys() | wanted.files.keys() if tree.get(p) != wanted.files.get(p)
+            )
+            raise Violation(f"the tree is not what the journal says: {differ[:3]}")
+        # By the setting alone: what came in this life has a file, or has none.
+        for path, (position, type) in wanted.events.items():
+            if (
+                position > self.begun_at
+                and path in wanted.files
+                and (path in tree) == (type in self.leave_out)
+            ):
+                raise Violation(f"{path} is left out against the setting, or is not: {self.leave_out}")
+        self._check_index(wanted)
+        self._await_clean_cursor()
+        self._await_erased()
+        if self.records() != records:
+            raise Violation("erasing has changed what lives")
+        self._check_index(wanted)
+        left = self.kernel.disk.find(STORED_NAME, "staging")
+        if left is not None and not isinstance(left, File) and left.names:
+            raise Violation(f"left in staging: {list(left.names)}")
+
+    def _await_clean_cursor(self) -> None:
+        """When nothing is left to do, the tree is synced, and says so."""
+        for _ in range(50):
+            if self._cursor()[:2] == (self.journal.mark.position, True):
+                return
+            self.run_tasks(20)
+        raise Violation(f"at rest the tree's cursor says {self._cursor()}, at {self.journal.mark.position}")
+
+    def _await_erased(self) -> None:
+        """When nothing is left to do, nothing is left of what was deleted."""
+        for _ in range(300):
+            if not self.index.pending:
+                break
+            self.server._projections.follow()
+            self.keeper.follow()
+            self._follow_erasing()
+            self.run_tasks(50)
+        else:
+            raise Violation(f"{self.index.pending} deletions are never erased")
+        with quiet(self.kernel):
+            reader = JournalReader(self.files, self.folders.journal)
+            left = removed_records(list(stored_in(reader.entries(reader.start(), self.journal.mark))))
+            reader.close()
+        if left:
+            raise Violation(f"position {left[0].position} is there, and counts as erased")
