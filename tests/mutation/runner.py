@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.mutation.bugs import bugs
+from tests.mutation.seeds import SEEDS
 from tests.mutation.sites import PACKAGE, Mutant, sites
 from tests.mutation.verdicts import ARGUED, TESTS, TESTS_OF_FILE
 
@@ -24,7 +26,12 @@ HISTORIES = 60
 """Short ones, from the first seed on: what is caught does not depend on the machine's speed."""
 _THOROUGH = 8
 """Histories crashed at more of their calls first: some bugs show between two calls of a history only."""
+_FEW = 4
+"""Histories for a bug that nobody can see: the argument is what counts."""
+_MANY_CALLS, _SOME_CALLS = 0.3, 0.08
+"""Shares of the calls at which a history is crashed."""
 _SECONDS_MAX = 900
+"""For one process. A busy machine is no hang: no process tries more than _THOROUGH / 2 histories, or 10."""
 _END_SECONDS = 10
 
 
@@ -50,6 +57,14 @@ class Verdict(NamedTuple):
 
 
 CAUGHT = ("simulation", "test")
+
+
+class Search(NamedTuple):
+    """Histories for one process: the first seed, how many, and the share of their calls to crash at."""
+
+    first: int
+    histories: int
+    sample: float
 
 
 class _BrokenError(Exception):
@@ -96,19 +111,30 @@ def _verdict(mutant: Mutant, first: int) -> Verdict:
 def _try_out(mutant: Mutant, environment: dict[str, str], first: int) -> Verdict:
     if tests := named_tests(mutant):
         return _by_tests(mutant, tests, environment)
-    found = _by_simulation(environment, first, _THOROUGH, sample=0.3)
-    found = found or _by_simulation(environment, first, HISTORIES, sample=0.08)
-    if found:
-        return Verdict(mutant.name, "simulation", found)
+    for search in searches(mutant, first):
+        if found := _by_simulation(environment, search):
+            return Verdict(mutant.name, "simulation", found)
     if mutant.name in ARGUED:
         return Verdict(mutant.name, "argued", ARGUED[mutant.name])
     return Verdict(mutant.name, "", f"{HISTORIES} histories went well")
 
 
-def _by_simulation(environment: dict[str, str], first: int, histories: int, *, sample: float) -> str:
+def searches(mutant: Mutant, first: int) -> Iterator[Search]:
+    """Where the simulation looks for a bug, in turn, until it breaks a promise."""
+    if mutant.name in ARGUED:
+        yield Search(first, _FEW, _SOME_CALLS)
+        return
+    if mutant.name in SEEDS:
+        yield Search(SEEDS[mutant.name], 1, _MANY_CALLS)
+    half = _THOROUGH // 2
+    yield from (Search(first + done, half, _MANY_CALLS) for done in range(0, _THOROUGH, half))
+    yield from (Search(first + done, 10, _SOME_CALLS) for done in range(0, HISTORIES, 10))
+
+
+def _by_simulation(environment: dict[str, str], search: Search) -> str:
     command = [sys.executable, "-m", "tests.simulation", "run", "--until-found"]
-    command += ["--first", str(first), "--seeds", str(histories)]
-    command += ["--requests", "12", "--sample", str(sample), "--nested", "0.001", "--jobs", "1"]
+    command += ["--first", str(search.first), "--seeds", str(search.histories)]
+    command += ["--requests", "12", "--sample", str(search.sample), "--nested", "0.001", "--jobs", "1"]
     done = _run(command, environment)
     found = re.search(r"^(seed \d+, crash at .*)$", done.stdout, re.MULTILINE)
     if done.returncode != (1 if found else 0):

@@ -14,7 +14,8 @@ from tests.crash.soak import CAMPAIGNS
 from tests.mutation import __main__, runner
 from tests.mutation.bugs import bugs
 from tests.mutation.results import Results
-from tests.mutation.runner import Verdict, planted, try_out
+from tests.mutation.runner import HISTORIES, Verdict, planted, searches, try_out
+from tests.mutation.seeds import SEEDS
 from tests.mutation.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS, Mutant, sites
 from tests.mutation.verdicts import ARGUED, TESTS
 
@@ -43,6 +44,18 @@ def test_a_hang_is_no_catch(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("an endless loop", next(iter(TESTS))):
         verdict = try_out(Mutant(name, "datadir/filesystem.py", endless))
         assert (verdict.how, verdict.is_good) == ("hangs", False)
+
+
+def test_a_search_begins_where_the_bug_was_caught_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not caught there is looked for in all histories, and what nobody can see in a few."""
+    monkeypatch.setitem(SEEDS, "moved", 35)
+    (hint, *rest), new = (list(searches(Mutant(name, "", ""), 1)) for name in ("moved", "new"))
+    assert (hint.first, hint.histories) == (35, 1)
+    assert rest == new
+    tried = [seed for one in new for seed in range(one.first, one.first + one.histories)]
+    assert Counter(tried) == Counter([*range(1, 9), *range(1, HISTORIES + 1)])
+    argued = searches(Mutant(next(iter(ARGUED)), "", ""), 1)
+    assert 0 < sum(one.histories for one in argued) < 10
 
 
 def test_an_odd_end_is_no_catch() -> None:
@@ -85,7 +98,7 @@ def test_every_bug_can_still_be_planted() -> None:
         assert mutant.source != (PACKAGE / mutant.file).read_text()
     names = [mutant.name for mutant in mutants]
     assert len(set(names)) == len(names)
-    assert set(TESTS) | set(ARGUED) <= set(names)
+    assert set(TESTS) | set(ARGUED) | set(SEEDS) <= set(names)
     assert not set(TESTS) & set(ARGUED)
     assert len(list(bugs())) > 30
     assert CAMPAIGNS["planted"].rounds >= len(mutants)
