@@ -2,7 +2,7 @@
 
 _DAMAGED = "tests/unit/journal/test_damaged_journal.py"
 _FENCES = "tests/unit/store/test_fences.py"
-_EXEC = ("tests/integration/exec/test_joining.py", "-k", "several or many or killed or joined")
+_EXEC = "tests/integration/exec/test_joining.py"
 _START = "tests/integration/test_start.py"
 _REBUILD = "tests/offline/test_rebuild.py"
 _DAMAGED_VALUE = "tests/unit/index/test_writer.py::test_a_damaged_value_is_reported_not_answered"
@@ -13,6 +13,7 @@ _PLACES = "tests/faults/test_places.py"
 _SUMS = "tests/unit/index/test_page_checksums.py"
 _BACKUP_DAMAGE = "tests/offline/test_backup_damage.py"
 _BACKUP_DEATHS = "tests/offline/test_backup_deaths.py"
+_GENERATIONS = "tests/offline/test_backup_generations.py"
 _RESTORE = "tests/offline/test_restore.py"
 _BACKUP = ("tests/offline/test_backup.py", _BACKUP_DAMAGE, _BACKUP_DEATHS, _RESTORE)
 _REPAIR_DEATHS = "tests/offline/test_repair_deaths.py"
@@ -143,9 +144,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a restore cuts an atomic batch in two": (
         f"{_RESTORE}::test_a_restore_does_not_cut_an_atomic_batch_in_two",
     ),
-    "datadir/lock.py: holder_of: flock": _EXEC,
-    "launcher/users.py: join: flock": _EXEC,
-    "launcher/users.py: last: flock": _EXEC,
+    "datadir/lock.py: holder_of: flock": (f"{_EXEC}::test_a_daemon_that_runs_is_joined_and_left_running",),
+    "launcher/users.py: join: flock": (f"{_EXEC}::test_the_last_of_several_stops_the_daemon",),
+    "launcher/users.py: last: flock": (f"{_EXEC}::test_the_last_of_several_stops_the_daemon",),
     "datadir/filesystem.py: are_apart: rename": (f"{_PLACES}::test_a_folder_bound_to_jobs_is_served",),
     "a tree on a file system of its own is not synced there": (
         "tests/unit/tree/test_file_writer.py::test_on_a_file_system_of_its_own_the_tree_is_staged_and_synced_there",
@@ -194,6 +195,18 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "offline/backup/manifest.py: read_manifest: checksum": (
         f"{_BACKUP_DAMAGE}::test_a_manifest_with_another_time_or_position_is_refused",
+    ),
+    "offline/backup/copy.py: _copy: sync": (
+        f"{_BACKUP_DEATHS}::test_the_copies_have_their_names_on_disk_before_they_count",
+    ),
+    "offline/backup/copy.py: _copy_segment: sync_data": (
+        f"{_BACKUP_DEATHS}::test_a_backup_killed_at_any_step_is_never_mistaken_for_a_good_one",
+    ),
+    "offline/backup/copy.py: _copy_segment: rename": (
+        "tests/offline/test_backup.py::test_what_can_not_be_backed_up_or_restored_is_named",
+    ),
+    "offline/backup/generations.py: backup_and_keep: sync": (
+        f"{_GENERATIONS}::test_an_old_backup_goes_only_when_the_new_one_is_on_disk",
     ),
     "offline/backup/restore.py: restore: rename": (_CUT_RESTORE,),
     "offline/backup/restore.py: restore: sync (2)": (_CUT_RESTORE,),
@@ -252,7 +265,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/journal/test_torn_tails.py::test_a_cut_record_after_a_clean_stop_stays_void",
     ),
     "datadir/filesystem.py: link: link": (
-        "tests/offline/test_backup_generations.py::test_the_newest_stay_and_share_what_did_not_change",
+        f"{_GENERATIONS}::test_the_newest_stay_and_share_what_did_not_change",
     ),
     "a replay brings back older versions": (
         "tests/unit/tree/test_writer.py::test_a_replay_never_brings_back_an_older_version",
@@ -279,7 +292,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "mirror/pieces.py": ("tests/unit/mirror/test_pieces.py",),
     "offline/backup/fetch.py": ("tests/unit/mirror/test_fetch.py",),
     "offline/backup/copy.py": (*_BACKUP, "tests/offline/test_backup_read_only.py"),
-    "offline/backup/generations.py": ("tests/offline/test_backup_generations.py",),
+    "offline/backup/generations.py": (_GENERATIONS,),
     "offline/backup/manifest.py": _BACKUP,
     "offline/backup/restore.py": _BACKUP,
     "offline/repair/swap.py": ("tests/simulation/test_simulated_repair.py", *_REPAIR),
