@@ -99,7 +99,6 @@ def test_every_bug_can_still_be_planted() -> None:
     names = [mutant.name for mutant in mutants]
     assert len(set(names)) == len(names)
     assert set(TESTS) | set(ARGUED) | set(SEEDS) <= set(names)
-    assert not set(TESTS) & set(ARGUED)
     assert len(list(bugs())) > 30
     assert CAMPAIGNS["planted"].rounds >= len(mutants)
 
