@@ -258,6 +258,7 @@ def test_a_base_of_its_own_is_refused(pair: Pair, tmp_path: Path) -> None:
     found = stored("serve", "--base-path", str(own.base), "--journal", pair.url)
     assert found.returncode == 78
     assert "another history" in found.stderr
+    assert "All servers are lost" in found.stderr
     shared = pair.daemons[1]
     pair.b.close()
     shared.stop()
@@ -266,6 +267,29 @@ def test_a_base_of_its_own_is_refused(pair: Pair, tmp_path: Path) -> None:
     assert "replicated log" in found.stderr
     shared.start()
     pair.b = Raw(shared.endpoint)
+
+
+def test_values_outlive_their_stream(pair: Pair, tmp_path: Path) -> None:
+    """As the page says it, where all servers are lost: from the tree of a base, and from its journal."""
+    position = pair.b.store("storeEvent", event("out", jobId="outlives"))
+    old = pair.daemons[1]
+    eventually(lambda: pair.b.ask("stats", {}).value["tree"]["position"] == position, "the tree has it")
+    pair.b.close()
+    old.stop()
+    base = str(old.base)
+    imported = stored("import", base, "--base-path", str(tmp_path / "new"))
+    assert imported.returncode == 0, imported.stderr
+    new = RunningDaemon(tmp_path / "new")
+    try:
+        with Raw(new.start().endpoint) as raw:
+            (found,) = raw.read("getEventsByRun", {"jobId": "outlives", "runId": "r1"})
+            assert found["type"] == "startRun"
+    finally:
+        new.make_sure_it_ended()
+    dumped = stored("dump", "--base-path", base, "--show-secrets", "--after", str(position - 1))
+    assert json.loads(dumped.stdout)["value"] == event("out", jobId="outlives")
+    old.start()
+    pair.b = Raw(old.endpoint)
 
 
 def test_two_daemons_with_retention_delete_a_job_once(cluster: Cluster, tmp_path: Path) -> None:

@@ -364,7 +364,10 @@ class JournalWriter:
         """Go on in a shared history, whose records all belong to one epoch."""
         place, position = self._sessions.log, self._position
         if self.store != history.store or place.stream not in {NO_STREAM, history.stream}:
-            raise ConfigError("this base belongs to another history than the stream: use another base")
+            raise ConfigError(
+                "this base belongs to another history than the stream: give its own stream, or an empty base."
+                ' If its stream is lost: see "All servers are lost" in daemon/docs/replication.md'
+            )
         if position and place.stream == NO_STREAM:
             raise ConfigError("this base has a history of its own: a replicated journal needs an empty base")
         self.epochs.share(history.stream)

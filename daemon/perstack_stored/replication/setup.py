@@ -16,7 +16,7 @@ from perstack_stored.journal.options import History
 from perstack_stored.journal.replicated_sessions import ReplicatedSessions
 from perstack_stored.process.interpreter import install_command
 
-from .stream import Description, Stream
+from .stream import ALL_SERVERS_LOST, Description, Stream
 
 _REQUIREMENT = "nats-py>=2.16,<3"
 _START_SECONDS = 60.0
@@ -68,7 +68,8 @@ class Replication(NamedTuple):
         if place.sequence > last:
             raise ConfigError(
                 f"this base has applied message {place.sequence}, and the stream ends at {last}: it is"
-                " another one, or was restored from an older state. Make a new one with `stream create`"
+                " another one, or was restored from an older state. Bring back servers that have more of it."
+                f" If there are none: {ALL_SERVERS_LOST}"
             )
         if last and place.sequence + 1 < first:
             raise ConfigError(

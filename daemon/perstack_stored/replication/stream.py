@@ -5,6 +5,9 @@ An engine orders messages, and keeps each on a majority of its machines, synced,
 
 from typing import NamedTuple, Protocol
 
+ALL_SERVERS_LOST = 'see "All servers are lost" in daemon/docs/replication.md'
+"""Where the way out is described, for errors."""
+
 
 class LoggedMessage(NamedTuple):
     """A message as it stands in the log.

@@ -1,5 +1,6 @@
 """What a daemon refuses to join, and what it waits for."""
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -38,6 +39,13 @@ def applied(sequence: int) -> LogPlace:
     return LogPlace(b"l" * 16, sequence)
 
 
+def names_a_section(error: str) -> None:
+    """It leads to a section that is there."""
+    named = re.search(r'"([^"]+)" in (\S+\.md)', error)
+    assert named
+    assert f"\n## {named[1]}\n" in (ROOT / named[2]).read_text()
+
+
 def test_a_server_that_lags_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was cut off answered for the stream with what it had."""
     monkeypatch.setattr(setup, "_PAUSE_SECONDS", 0.0)
@@ -47,8 +55,9 @@ def test_a_server_that_lags_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_stream_that_ends_before_what_is_applied_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "_BEHIND_SECONDS", 0.0)
-    with pytest.raises(ConfigError, match="the stream ends at 10"):
+    with pytest.raises(ConfigError, match="the stream ends at 10") as caught:
         replication().refuse_lost(applied(12), lambda: None)
+    names_a_section(str(caught.value))
 
 
 def test_a_stream_that_no_longer_has_what_comes_next_is_refused() -> None:
