@@ -89,10 +89,10 @@ def restore(
     as_json: bool,
     **more: Any,
 ) -> None:
-    """Make a base from the backup in the folder SOURCE, or bring back jobs of it.
+    """Make a base from a backup, or bring back jobs of it.
 
-    SOURCE may be a mirror, s3://BUCKET/PREFIX: it is fetched into a folder beside the base, tested piece by
-    piece, and removed at the end.
+    SOURCE is the backup's folder, or a mirror, s3://BUCKET/PREFIX. A mirror is fetched into a folder beside
+    the base, tested piece by piece, and removed from there at the end.
 
     The base must be an empty folder, or not there yet. All of the backup that is needed is tested on the way.
     Positions stay as they were; the history gets a new id (`store` in hello), so that subscribers of the old

@@ -83,14 +83,15 @@ def serve(sources: Sources, *, stop_with_stdin: bool) -> None:
 
 
 @main.command()
-@click.option("--name", default="client", show_default=True, help="Name for the line of the list of clients.")
-@click.option("--read-only", is_flag=True, help="With that access in the line.")
+@click.option("--name", default="client", show_default=True, help="Name of the client in the printed line.")
+@click.option("--read-only", is_flag=True, help="The printed line gives read access only.")
 @click.argument("file", type=click.Path())
 def keygen(file: str, name: str, *, read_only: bool) -> None:
-    """Make a CURVE key pair for the daemon or a client, in the new file FILE that only its owner can read.
+    """Make a CURVE key pair for the daemon or a client.
 
-    Printed is the public key, as a line for the list of clients (curve-clients). The daemon's own public key,
-    its last word, is what clients need as PERSTACK_STORED_SERVER_KEY. The secret key is never printed.
+    FILE must not exist; only its owner can read it. The public key is printed, as a line for the list of
+    clients (curve-clients). Its last word is the key itself: clients need the daemon's as
+    PERSTACK_STORED_SERVER_KEY. The secret key is never printed.
     """
     try:
         if not curve_keys.is_name(name):
@@ -108,7 +109,7 @@ def keygen(file: str, name: str, *, read_only: bool) -> None:
 @click.option("--sample", is_flag=True, help="Print a settings file that explains all settings instead.")
 @with_settings()
 def config(sources: Sources, *, as_json: bool, sample: bool) -> None:
-    """Print the settings that `serve` would use, and the source of each value.
+    """Print the settings of `serve`, and where each comes from.
 
     The output is a settings file itself. It has no secrets: settings only name the files that hold them.
     """

@@ -14,7 +14,9 @@ from .options import read_settings, with_settings
 @with_settings("base_path")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 def check(sources: Sources, *, as_json: bool) -> None:
-    """Compare journal, index and tree of a base that is not served, and change nothing.
+    """Verify journal, index and tree, and change nothing.
+
+    The base must not be served.
 
     The exit status is 0 if all is well, 1 if there are findings, 2 if the base can't be checked. Notes name
     what the next start corrects, and foreign files. It builds an index in a temporary folder (TMPDIR).
@@ -28,11 +30,12 @@ def check(sources: Sources, *, as_json: bool) -> None:
 @click.option("--tree", "tree_only", is_flag=True, help="Rebuild the tree only.")
 @click.option("--retry-blocked", is_flag=True, help="Write again the records that the tree passes over.")
 def rebuild(sources: Sources, *, index_only: bool, tree_only: bool, retry_blocked: bool) -> None:
-    """Build index and tree of a base that is not served again from its journal.
+    """Build index and tree again, from the journal.
 
-    In the tree it writes missing or differing files, and removes nothing. A record at which the process that
-    writes the tree died twice is passed over, and named. The exit status is 1 if the journal is damaged, a
-    file can't be written or a record was passed over, 2 if the base can't be rebuilt.
+    The base must not be served. In the tree it writes missing or differing files, and removes nothing. A
+    record at which the process that writes the tree died twice is passed over, and named. The exit status is
+    1 if the journal is damaged, a file can't be written or a record was passed over, 2 if the base can't be
+    rebuilt.
     """
     both = index_only == tree_only
     offline_cli.rebuild(
@@ -87,7 +90,9 @@ def dump(
     show_secrets: bool,
     deletions: bool,
 ) -> None:
-    """Print the records of a base that is not served, in order, as JSON lines.
+    """Print all records in order, as JSON lines.
+
+    The base must not be served.
 
     The exit status is 1 if the journal is damaged; the records before the damage are printed.
     """
@@ -108,10 +113,12 @@ def dump(
 @click.option("--dry-run", is_flag=True, required=True, help="Only print; a daemon deletes by itself.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each job.")
 def retention(sources: Sources, *, dry_run: bool, as_json: bool) -> None:
-    """Print which jobs a daemon with these settings deletes in its next sweep, the oldest first.
+    """Print which jobs retention would delete next.
 
-    Nothing is deleted, and the base may be served meanwhile. A daemon with such settings sweeps each hour,
-    at most 1,000 jobs; the first sweep comes an hour after its start, and the log says before what goes.
+    They are those that a daemon with these settings deletes in its next sweep, the oldest first. Nothing is
+    deleted, and the base may be served meanwhile. A daemon with such settings sweeps each hour, or as
+    retain-sweep-seconds says, at most 1,000 jobs. The first sweep comes that long after its start, and the
+    log says before what goes.
 
     The exit status is 2 if the base can't be read, or no setting asks for retention.
     """

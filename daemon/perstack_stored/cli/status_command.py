@@ -36,7 +36,7 @@ from .output import complain
 def status(
     sources: Sources, *, endpoint: str | None, backups: str | None, timeout_seconds: float, as_json: bool
 ) -> None:
-    """Show on one screen whether a base is served, and how its daemon is.
+    """Show whether a base is served, and its daemon healthy.
 
     It reads the base's lock, asks the daemon, and asks it once more a second later for the rates. It changes
     nothing, and starts no daemon. Healthy is what /readyz calls ready: the daemon answers, and the index can

@@ -19,7 +19,7 @@ _REPLICAS = 3  # with fewer, a majority does not survive the loss of one
 
 @click.group(cls=Commands)
 def stream() -> None:
-    """The replicated log that daemons on many machines share (setting journal)."""
+    """Create or check a replicated log (setting journal)."""
 
 
 @stream.command()
@@ -29,20 +29,25 @@ def stream() -> None:
     type=click.IntRange(1, 5),
     default=_REPLICAS,
     show_default=True,
-    help="Machines that each keep it.",
+    help="Servers that each keep a copy.",
 )
 @click.option(
     "--keep-days",
     type=click.IntRange(1, 3650),
     default=7,
     show_default=True,
-    help="Older messages go; a daemon that was away longer needs a backup of another one.",
+    help="Older messages are removed; a daemon that was away longer needs a backup of another one.",
 )
 @click.option(
-    "--keep-bytes", type=click.IntRange(0), default=0, help="Beyond it the oldest go, too. Default: no limit."
+    "--keep-bytes",
+    type=click.IntRange(0),
+    default=0,
+    help="Beyond it the oldest messages are removed, too. Default: no limit.",
 )
 def create(sources: Sources, replicas: int, keep_days: int, keep_bytes: int) -> None:
-    """Create the stream that --journal names, empty. Its settings count for all daemons, and never change.
+    """Create the stream that --journal names.
+
+    It is empty. Its settings count for all daemons, and never change.
 
     The servers must sync always (jetstream { sync_interval: always }): else they confirm what a power cut
     takes. They don't say whether they do; their monitoring does (/varz, sync_always).
@@ -66,7 +71,10 @@ def create(sources: Sources, replicas: int, keep_days: int, keep_bytes: int) -> 
 @with_settings("journal", "nats_credentials")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def check(sources: Sources, *, as_json: bool) -> None:
-    """Check that the stream that --journal names keeps what a journal needs. Nothing is changed."""
+    """Check that the stream suits a journal.
+
+    It is the one that --journal names. Nothing is changed.
+    """
     with exit_status():
         settings = read_settings(sources)
         admin = _admin()

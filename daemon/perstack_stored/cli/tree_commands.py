@@ -15,11 +15,12 @@ from .tree import EXEC_FAILED_STATUS
 @with_settings("base_path", "file_mode", "folder_mode")
 @click.option("--write", "job", metavar="JOB", required=True, help="The id of the job.")
 def tree(sources: Sources, *, job: str) -> None:
-    """Write a job back into the tree that has left it, because of tree-keep-days.
+    """Write an old job's files back into the tree.
 
-    All its files are there then, but for the events that tree-leave-out names. They stay for tree-keep-days
-    from now on, or, if that is off, for ever; with a new record the job stays anyway, and a job that never
-    left stays as long. If the base is served, its daemon does it: run it as the daemon's user.
+    The job has left the tree by tree-keep-days. All its files are there then, but for the events that
+    tree-leave-out names. They stay for tree-keep-days from now on, or, if that is off, for ever; with a new
+    record the job stays anyway, and a job that never left stays as long. If the base is served, its daemon
+    does it: run it as the daemon's user.
 
     The exit status is 0 if the files are there, 1 if the daemon did not write them within a minute, 2 if the
     base has no such job, or they can't be written.
@@ -33,12 +34,13 @@ def tree(sources: Sources, *, job: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 @click.argument("source", type=click.Path(file_okay=False))
 def import_(sources: Sources, source: str, *, force: bool, as_json: bool) -> None:
-    """Import another tree that Perstack wrote, from the folder SOURCE that holds its jobs/.
+    """Import another tree that Perstack wrote.
 
-    The base must not be served; it is made if there is none. SOURCE is not changed. Events are added, but for
-    those that the base holds byte for byte. A job or checkpoint that a client stored in the base, or that was
-    imported after the file was last written, is kept where it differs, and named; so is a run setting.
-    After an interruption, run it again. Index and tree of the base follow at the next start.
+    SOURCE is the folder that holds its jobs/. The base must not be served; it is made if there is none.
+    SOURCE is not changed. Events are added, but for those that the base holds byte for byte. A job or
+    checkpoint that a client stored in the base, or that was imported after the file was last written, is kept
+    where it differs, and named; so is a run setting. After an interruption, run it again. Index and tree of
+    the base follow at the next start.
 
     The exit status is 0 if the base now holds all there is, 1 if a file was left out or its value not taken,
     2 if nothing can be imported.
@@ -50,7 +52,9 @@ def import_(sources: Sources, source: str, *, force: bool, as_json: bool) -> Non
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each line.")
 @click.argument("tree", type=click.Path(file_okay=False))
 def audit(tree: str, *, as_json: bool) -> None:
-    """Audit any tree that Perstack wrote: TREE is the folder that holds its jobs/. Nothing is changed.
+    """Look for lost events in a tree that Perstack wrote.
+
+    TREE is the folder that holds its jobs/. Nothing is changed.
 
     Names torn, invalid and misplaced files, links, foreign files, and gaps that point to lost events.
     Gaps are signs, not proofs, and a loss without a gap is not seen; in a run that goes on, the last step is
@@ -72,7 +76,9 @@ def audit(tree: str, *, as_json: bool) -> None:
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(sources: Sources, command: tuple[str, ...], drain_seconds: float) -> None:
-    """Run COMMAND with a daemon on the base, and stop the daemon after it.
+    """Run COMMAND with a daemon beside it.
+
+    The daemon is started before COMMAND, and stopped after it.
 
     COMMAND finds the daemon by PERSTACK_STORED_BASE and PERSTACK_STORED_ENDPOINT. One that serves the base
     already is joined, and left running, unless another exec started it and ended before. Its log is

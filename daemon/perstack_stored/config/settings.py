@@ -106,9 +106,10 @@ class Settings:
     log_format: str = _choice(
         "auto", "format of the log; auto: readable on a terminal, JSON elsewhere", LOG_FORMATS
     )
-    log_level: str = _choice("info", "what is less than this is not logged", LOG_LEVELS, reloads=True)
+    log_level: str = _choice("info", "messages below this level are not logged", LOG_LEVELS, reloads=True)
     metrics_bind: str = _word(
-        "where /metrics, /healthz and /readyz are served by HTTP, if at all; loopback", "HOST:PORT"
+        "loopback address that serves /metrics, /healthz and /readyz by HTTP; without one, none does",
+        "HOST:PORT",
     )
     allow_users: tuple[str, ...] = _words(
         "users who may connect over ipc, by name or number; with no list, all that the socket's mode lets in",
@@ -117,7 +118,7 @@ class Settings:
     )
     allow_groups: tuple[str, ...] = _words("groups whose members may connect", "GROUP", reloads=True)
     read_only_users: tuple[str, ...] = _words(
-        "users who may only read, secrets masked; goes before the other lists", "USER", reloads=True
+        "users who may only read, secrets masked; wins over the other lists", "USER", reloads=True
     )
     read_only_groups: tuple[str, ...] = _words("groups whose members may only read", "GROUP", reloads=True)
     delete_groups: tuple[str, ...] = _words(
@@ -126,7 +127,7 @@ class Settings:
         reloads=True,
     )
     journal: str = _word(
-        "a replicated log that orders the records of daemons on many machines; else this machine alone does",
+        "a replicated log that orders the records of daemons on many machines; without one, this daemon does",
         "nats://HOST[:PORT],…/STREAM",
     )
     nats_credentials: str = _word("file with the credentials of the daemon's user at the servers", "FILE")
@@ -134,7 +135,7 @@ class Settings:
         "with a replicated log: a read sees all that any daemon has acknowledged", default=True
     )
     delete_guard_seconds: int = _setting(
-        86_400, "a deleted job or run takes no stores of sessions that began before, for so long", 0
+        86_400, "time in which a deleted job or run refuses stores of sessions that began before", 0
     )
     curve_key: str = _word(
         "file with the daemon's key pair, for tcp; `perstack-stored keygen` makes one", "FILE"
@@ -162,36 +163,36 @@ class Settings:
         16 * _MIB, "bytes that one sync of the journal covers", _KIB, reloads=True
     )
     drain_messages_max: int = _setting(512, "messages read from the socket at a time", reloads=True)
-    held_bytes_max: int = _setting(
-        128 * _MIB, "stores that wait while the tree lags too far", _MIB, reloads=True
-    )
-    parts_bytes_max: int = _setting(512 * _MIB, "values that are coming in parts", _MIB)
-    parts_seconds: int = _setting(30, "a value in parts is forgotten after such a silence")
-    reads_max: int = _setting(4096, "reads that wait", reloads=True)
+    held_bytes_max: int = _setting(128 * _MIB, "bytes of stores that wait to be written", _MIB, reloads=True)
+    parts_bytes_max: int = _setting(512 * _MIB, "bytes of values that have come in part", _MIB)
+    parts_seconds: int = _setting(30, "a value in parts is forgotten after this long without a new part")
+    reads_max: int = _setting(4096, "reads that wait or are under way", reloads=True)
     follows_max: int = _setting(4096, "reads that wait for new records")
-    read_seconds: int = _setting(30, "the rest of a large answer is kept so long")
-    open_reads_max: int = _setting(64, "large answers that are kept at a time")
+    read_seconds: int = _setting(30, "time for which the rest of a large answer is kept")
+    open_reads_max: int = _setting(64, "large answers that are kept at the same time")
     open_reads_bytes_max: int = _setting(256 * _MIB, "memory of large answers that are kept", _MIB)
     listings_bytes_max: int = _setting(
-        16 * _MIB, "event listings that are kept for the next read of the run", 0
+        16 * _MIB, "bytes of event listings that are kept for the next read of the run", 0
     )
     outbox_bytes_max: int = _setting(
-        32 * _MIB, "answers that wait for one client that does not read", _MIB, reloads=True
+        32 * _MIB, "bytes of answers that wait for a connection that does not read", _MIB, reloads=True
     )
     unread_answers_bytes_max: int = _setting(
-        _GIB, "answers that wait for all clients over ipc that do not read", _MIB, reloads=True
+        _GIB, "bytes of answers that wait for all clients over ipc that do not read", _MIB, reloads=True
     )
     connections_max: int = _setting(
         60_000, "clients that are connected over ipc; fewer where the limit of descriptors leaves no more", 1
     )
-    handshake_seconds: int = _setting(30, "a connection over ipc must have greeted within this", 1, 3600)
+    handshake_seconds: int = _setting(30, "time in which a new connection over ipc must greet", 1, 3600)
     half_frames_bytes_max: int = _setting(
-        256 * _MIB, "what has come over ipc of messages that are not complete; at least frame-bytes-max", _MIB
+        256 * _MIB, "bytes of unfinished messages over ipc; at least frame-bytes-max", _MIB
     )
     receive_queue_messages: int = _setting(16, "ZeroMQ's queue of messages from one client by tcp")
     send_queue_messages: int = _setting(16, "ZeroMQ's queue of messages to one client by tcp")
     sessions_max: int = _setting(20_000, "sessions that are remembered")
-    session_seconds: int = _setting(600, "a session is remembered at least so long")
+    session_seconds: int = _setting(
+        600, "time for which a session is remembered at least after its last store"
+    )
     segment_bytes: int = _setting(64 * _MIB, "size of a journal segment", _MIB, 4 * _GIB)
     first_segment_bytes: int = _setting(
         4 * _MIB, "size of the journal segment made at start", 64 * _KIB, _GIB
@@ -204,13 +205,13 @@ class Settings:
     )
     erase_within_seconds: int = _setting(
         3600,
-        "least time between segments that are begun early, to erase in the last",
+        "least time between segments that are begun early, to erase in the one before",
         1,
         86_400,
         reloads=True,
     )
     tree_lag_bytes_max: int = _setting(
-        512 * _MIB, "the tree may lag so far before stores are slowed", _MIB, reloads=True
+        512 * _MIB, "bytes of the journal that the tree may lag before stores wait for it", _MIB, reloads=True
     )
     mirror: str = _word(
         "where the journal is mirrored: a bucket, and a prefix of this base alone; needs the extra s3",
@@ -221,13 +222,15 @@ class Settings:
         "what is mirrored: the journal, for a restore; the tree, as Perstack's S3 storage reads it; or both",
         MIRROR_CHOICES,
     )
-    mirror_endpoint: str = _word("S3 server of the mirror that is not AWS, as https://s3.example:9000", "URL")
+    mirror_endpoint: str = _word(
+        "S3 server of the mirror, if not AWS, such as https://s3.example:9000", "URL"
+    )
     mirror_credentials: str = _word(
-        "file with the credentials of the mirror, as AWS has it; else those of the environment or machine",
+        "file with the credentials of the mirror, in AWS's format; else those of the environment or machine",
         "FILE",
     )
     follow_mirror: str = _word(
-        "serve a copy of this mirror, which can only be read; needs the extra s3", "s3://BUCKET/PREFIX"
+        "serve a read-only copy of this mirror; needs the extra s3", "s3://BUCKET/PREFIX"
     )
     follow_history: str = _word("of several histories in follow-mirror, the one to copy", "ID")
     retain_days: int = _setting(
@@ -240,10 +243,10 @@ class Settings:
         0, "the same for a job that has not ended; 0: never", 0, 36_500, reloads=True
     )
     retain_jobs: int = _setting(
-        0, "jobs that are kept; the oldest that have ended are deleted; 0: all", 0, reloads=True
+        0, "jobs to keep: beyond them the oldest that have ended are deleted; 0: all", 0, reloads=True
     )
     retain_bytes: int = _setting(
-        0, "bytes on disk of the jobs that are kept, tree and journal; 0: no limit", 0, reloads=True
+        0, "the same by their bytes on disk, in tree and journal; 0: no limit", 0, reloads=True
     )
     retain_sweep_seconds: int = _setting(
         3600,
@@ -253,7 +256,7 @@ class Settings:
         reloads=True,
     )
     tree_leave_out: tuple[str, ...] = _words(
-        "types of events that get no file in the tree from now on, as streamReasoning; reads give them all",
+        "types of events that get no file in the tree from now on, such as streamReasoning; reads show them",
         "TYPE",
         known=EVENT_TYPES,
     )
@@ -264,11 +267,15 @@ class Settings:
         36_500,
     )
     tree_nice: int = _setting(19, "niceness of the process that writes the tree", 0, 19)
-    stop_seconds: int = _setting(5, "a stop takes no longer than this", reloads=True)
-    worker_silence_seconds: int = _setting(
-        20, "an index or tree process without progress for so long is ended and started again", 2, 86_400
+    stop_seconds: int = _setting(
+        5, "time that a stop waits at most for each of index, tree and mirrors", reloads=True
     )
-    slow_sync_ms: int = _setting(100, "a sync of the journal that takes longer is logged", reloads=True)
+    worker_silence_seconds: int = _setting(
+        20, "an index or tree process without progress for this long is killed and restarted", 2, 86_400
+    )
+    slow_sync_ms: int = _setting(
+        100, "a sync of the journal that takes longer than this is logged", reloads=True
+    )
     file_mode: int = _mode(0o640, "mode of the tree's files, octal", 0o400)
     folder_mode: int = _mode(0o750, "mode of the tree's folders, octal", 0o500)
     socket_mode: int = _mode(0o660, "mode of the socket, octal", 0)

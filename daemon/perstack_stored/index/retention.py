@@ -30,9 +30,9 @@ class Policy(NamedTuple):
     """What is kept; 0 is no limit.
 
     Attributes:
-        days: since the last record of a job that does not run.
-        failed_days: the same for one that failed, in place of `days`.
-        running_days: since the last record of one that may still run.
+        days: for which a job that has ended is kept after its last record.
+        failed_days: the same for a job that failed, in place of `days`.
+        running_days: the same for a job that may still run.
         jobs: count of jobs.
         bytes: of all jobs on disk: their files that are in the tree, and their share of the journal.
     """
@@ -48,7 +48,7 @@ class Policy(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A job that goes: why, its last record, and its bytes on disk."""
+    """A job to delete: the reason, the position of its last record, and its bytes on disk."""
 
     job: str
     why: str
@@ -86,9 +86,9 @@ class Selection:
             database: the index, read only.
             policy: what is kept.
             position_at: the position up to which records are older than a time in ms.
-            journal_share: bytes of the journal's files for each byte of it.
+            journal_share: bytes on disk for each byte of the journal, which may be packed.
             out: what has no file in the tree.
-            rest: called now and then, so that other threads get their turn.
+            rest: called before each job is measured, so that other threads get their turn.
         """
         self._database = database
         self._policy = policy
@@ -98,7 +98,7 @@ class Selection:
         self._rest = rest
 
     def candidates(self, now_ms: int, limit: int = JOBS_MAX) -> list[Candidate]:
-        """The jobs that go now, the oldest first.
+        """The jobs to delete now, the oldest first.
 
         Raises:
             sqlite3.Error, IndexUnusableError, DamageError: index or journal can't be read.
@@ -128,7 +128,7 @@ class Selection:
         return found
 
     def unchanged(self, candidates: list[Candidate]) -> Iterator[Candidate]:
-        """Those of which nothing was stored since they were chosen."""
+        """The candidates that have no newer record than when they were chosen."""
         for one in candidates:
             (last,) = self._database.execute(_LAST_OF, {"job": one.job}).fetchone()
             if last == one.last_position:
@@ -154,16 +154,16 @@ class _Ages:
         }
 
     def why(self, state: str, last: int) -> str:
-        """Why a job goes, or nothing."""
+        """Returns "age" if a job is too old, or ""."""
         return "age" if last <= self._upto[state] else ""
 
 
 class JournalTimes:
     """Finds positions by the daemon's time, at the places that the index has of the journal.
 
-    The clock may have been wrong for a while. So a record is as old as the newest one up to it; times after
-    now are wrong, and say nothing. That is looked at for the beginning of each segment, and within a segment
-    for each place.
+    The clock may have been wrong for a while. So a record counts as no older than any record before it, and
+    times after now are ignored. The search goes by the first place of each segment, then by the places within
+    one segment, then by entries.
     """
 
     def __init__(self, database: sqlite3.Connection, reader: JournalReader) -> None:
@@ -177,8 +177,8 @@ class JournalTimes:
             NotAnEntryError, DamageError, OSError: the journal can't be read there.
         """
         until = read_cursor(self._database)
-        low: _Place | None = None  # its entry is old enough
-        high = until.position + 1  # that of this position is not
+        low: _Place | None = None  # the last place known to be old enough
+        high = until.position + 1  # records from here on are too new, or not there
         for place in self._database.execute(_BEGINNINGS).fetchall():
             if time_ms < self._time_at(place) <= now_ms:
                 high = place[0]

@@ -42,8 +42,8 @@ _COMMON = {
 _EPILOG = f"""\
 The daemon is found by --endpoint, else {ENDPOINT_VARIABLE}, else by the base: --base-path, else
 {BASE_VARIABLE}, {PERSTACK_BASE_VARIABLE}, else ./perstack. Options may stand before or after
-the command. An id may be cut to a beginning that no other has. Where JOB may be left out, the
-newest job is meant.
+the command. An id may be shortened to a prefix that no other id has. Where JOB is optional, the
+default is the newest job.
 
 exit status:
   0  done
@@ -60,11 +60,14 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument(
         "--endpoint",
         metavar="ENDPOINT",
-        help="of the daemon, such as ipc:///run/stored.sock; several with commas",
+        help="where the daemon serves, such as ipc:///run/stored.sock; several with commas",
     )
     group.add_argument("--base-path", metavar="DIR", help="the base of the daemon")
     group.add_argument(
-        "--timeout", type=seconds, metavar="S", help=f"wait so long (default: {TIMEOUT_DEFAULT_S:g})"
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help=f"seconds to wait for an answer (default: {TIMEOUT_DEFAULT_S:g})",
     )
     group.add_argument("--json", action="store_true", help="print JSON, one value a line")
     group.add_argument(
@@ -132,7 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_listings(commands)
     _add_views(commands)
     added = commands.add(
-        "put", storing.put, "store what comes in on standard input",
+        "put", storing.put, "store values from standard input",
         "One JSON object, or one in each line. The positions are printed when all is on disk.",
     )  # fmt: skip
     added.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
@@ -142,7 +145,7 @@ def make_parser() -> argparse.ArgumentParser:
     ))  # fmt: skip
     added = commands.add(
         "cursors", cursors.cursors, "list the named cursors of subscribers, which the daemon keeps",
-        "Lag is the count of positions that the subscriber has still before it.",
+        "Lag: how many positions the subscriber has not committed yet.",
     )  # fmt: skip
     added.add_argument("--delete", metavar="NAME", help="delete this cursor instead")
     _add_inspect(commands)
@@ -154,14 +157,14 @@ def make_parser() -> argparse.ArgumentParser:
     ))  # fmt: skip
     added.add_argument("--run", metavar="RUN", help="only this run; the job and its other runs stay")
     added.add_argument("--yes", action="store_true", help="don't ask")
-    added.add_argument("--why", metavar="TEXT", help="kept with the deletion")
+    added.add_argument("--why", metavar="TEXT", help="a reason, which is kept with the deletion")
     added.add_argument("--wait-erased", action="store_true", help="return when its bytes are erased too")
     added = _job(commands.add(
         "redact", deleting.redact, "mask the secrets of a run setting for good",
         "Keys, tokens, headers and env become ***; the run stays. Whole ids are needed.",
     ))  # fmt: skip
     added.add_argument("run_id", metavar="RUN", help="id of the run")
-    added.add_argument("--why", metavar="TEXT", help="kept with it")
+    added.add_argument("--why", metavar="TEXT", help="a reason, which is kept with the redaction")
     added.add_argument("--wait-erased", action="store_true", help="return when the secrets' bytes are erased")
     added = commands.add(
         "completion", None, "print a script that completes commands, options and ids",
@@ -183,7 +186,10 @@ def _job(added: argparse.ArgumentParser, *, optional: bool = False) -> argparse.
 def _paged(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
     added.add_argument("--limit", type=at_least(1), metavar="N", help="at most N; all by default")
     added.add_argument(
-        "--after", type=cursor, metavar="CURSOR", help="go on there; printed where --limit has cut"
+        "--after",
+        type=cursor,
+        metavar="CURSOR",
+        help="the next page: what the page before printed at its end",
     )
     return added
 
@@ -227,15 +233,15 @@ def _add_listings(commands: _Commands) -> None:
     added.add_argument("--max-step", type=at_least(0), metavar="N", help="only events up to this step")
     added.add_argument("--follow", action="store_true", help="go on with those stored from now on")
     added.add_argument(
-        "--idle", type=seconds, metavar="S", help="with --follow: end when nothing came for so long"
+        "--idle", type=seconds, metavar="S", help="with --follow: end after S seconds without an event"
     )
 
 
 def _add_views(commands: _Commands) -> None:
     added = _job(commands.add(
         "log", log.log, "print what happened in a job, line by line",
-        "The events of all its runs by time; the deltas of a stream are one line. Of --errors, --tools,"
-        " --delegations and --type each adds lines; --run, --step and --filter take lines away.",
+        "The events of all its runs by time; the deltas of a stream are one line. --errors, --tools,"
+        " --delegations and --type select lines, and add up; --run, --step and --filter narrow them.",
     ), optional=True)  # fmt: skip
     added.add_argument("--run", metavar="RUN", help="only this run")
     added.add_argument("--errors", action="store_true", help="errors, retries, tools that failed")
@@ -243,7 +249,7 @@ def _add_views(commands: _Commands) -> None:
     added.add_argument("--delegations", action="store_true", help="delegations and their returns")
     added.add_argument("--type", action="append", metavar="TYPE", help="this type; may be repeated")
     added.add_argument("--step", type=steps, metavar="STEP", help="these steps: 5, >5, <=5 or 1-10")
-    added.add_argument("--filter", metavar="TEXT", help="lines with this text, in whatever case")
+    added.add_argument("--filter", metavar="TEXT", help="lines with this text; case does not count")
     added.add_argument(
         "--context", type=at_least(0), default=0, metavar="N", help="N lines before and after each as well"
     )
@@ -266,24 +272,27 @@ def _add_views(commands: _Commands) -> None:
         "Status, step, usage and other fields, and the messages that were added, changed or removed.",
     )  # fmt: skip
     added.add_argument("old_checkpoint", metavar="CHECKPOINT", help="id of a checkpoint, or JOB/ID")
-    added.add_argument("new_checkpoint", metavar="CHECKPOINT", help="of the one that it is compared with")
-    added.add_argument("--job", metavar="JOB", help="of both (default: the newest that has them)")
+    added.add_argument("new_checkpoint", metavar="CHECKPOINT", help="id of the one to compare it with")
+    added.add_argument("--job", metavar="JOB", help="the job of both (default: the newest that has them)")
 
 
 def _add_inspect(commands: _Commands) -> None:
     added = commands.add(
-        "inspect", inspecting.inspect, "show all of it in the browser, live",
+        "inspect", inspecting.inspect, "show jobs and runs in the browser, live",
         "Serves a page and a read-only gateway (HTTP, JSON, server-sent events) on loopback, and prints the"
         " address with its token. Ends with Ctrl-C. It needs perstack-stored[inspect].",
     )  # fmt: skip
     added.add_argument("--open", action="store_true", help="open it in a browser")
     added.add_argument(
-        "--port", type=port, metavar="PORT", help="of loopback (default: 7180, or a free one); 0: free"
+        "--port",
+        type=port,
+        metavar="PORT",
+        help="port on loopback (default: 7180, or a free one); 0: a free one",
     )
     added.add_argument(
         "--token-file",
         metavar="FILE",
-        help="take the token from there; else a new one",
+        help="read the token from there; without it, a new one is made",
     )
     added.add_argument(
         "--allow-host", action="append", metavar="HOST",
@@ -294,24 +303,28 @@ def _add_inspect(commands: _Commands) -> None:
 def _add_export(commands: _Commands) -> None:
     added = commands.add(
         "export", exporting.run, "send runs as traces to a receiver of OpenTelemetry (OTLP)",
-        "Each run, step and tool call is a span, sent when it has ended: from the first record on, then as it"
-        f" goes on. Headers, as for authorization, are taken from {exporting.HEADERS_VARIABLE}.",
+        "Each run, step and tool call is a span, sent when it has ended. It begins with the first record,"
+        f" then waits for new ones. Headers, as for authorization: {exporting.HEADERS_VARIABLE}.",
     )  # fmt: skip
     added.add_argument(
         "--otlp",
         type=checked_url,
         required=True,
         metavar="URL",
-        help="of the receiver, with or without /v1/traces",
-    )
-    added.add_argument("--content", action="store_true", help="with prompts, texts, arguments, results")
-    added.add_argument(
-        "--state", metavar="FILE", help="keep how far it is, and go on there; without it, from the beginning"
+        help="address of the receiver, with or without /v1/traces",
     )
     added.add_argument(
-        "--new", action="store_true", help="where no state is kept: what is stored from now on"
+        "--content", action="store_true", help="send prompts, texts, arguments and results, too"
     )
-    added.add_argument("--once", action="store_true", help="end where the store ends now")
+    added.add_argument(
+        "--state",
+        metavar="FILE",
+        help="keep the progress there, and go on with it; without it, from the beginning",
+    )
+    added.add_argument(
+        "--new", action="store_true", help="with no progress to go on with: only what is stored from now on"
+    )
+    added.add_argument("--once", action="store_true", help="end at the last record that is stored now")
     added.add_argument(
         "--service", default="perstack", metavar="NAME", help="service.name (default: perstack)"
     )
@@ -334,7 +347,9 @@ def _add_follow(added: argparse.ArgumentParser) -> None:
         "--store", metavar="STORE", help="the history that POSITION belongs to; end if it is another one"
     )
     added.add_argument(
-        "--epoch", metavar="EPOCH", help="of the record at POSITION, as --json printed it; the same"
+        "--epoch",
+        metavar="EPOCH",
+        help="epoch of the record at POSITION, as --json printed it; end if the history has another",
     )
     added.add_argument(
         "--job", metavar="ID", help="only what belongs to this job; a whole id, as it may come later"
@@ -346,9 +361,11 @@ def _add_follow(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--name", metavar="NAME", help="begin where the cursor of this name stands, if there is one"
     )
-    added.add_argument("--commit", action="store_true", help="with --name: move it to what is printed last")
+    added.add_argument(
+        "--commit", action="store_true", help="with --name: move the cursor to the last record printed"
+    )
     added.add_argument("--limit", type=at_least(1), metavar="N", help="end after N records")
-    added.add_argument("--idle", type=seconds, metavar="S", help="end when nothing came for so long")
+    added.add_argument("--idle", type=seconds, metavar="S", help="end after S seconds without a record")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
