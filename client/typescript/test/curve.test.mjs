@@ -6,7 +6,14 @@ import { createServer } from "node:net"
 import { join } from "node:path"
 import { test } from "node:test"
 
-import { createStorage, DaemonUnavailable, Forbidden } from "perstack-storage-client"
+import {
+  closeSharedClient,
+  createStorage,
+  DaemonUnavailable,
+  defaultStoreEvent,
+  Forbidden,
+  getEventContents,
+} from "perstack-storage-client"
 import { Daemon, event, PYTHON, run, setting, temporaryFolder } from "./support.mjs"
 
 /** Makes a key pair: the line for the daemon's list, and the two keys. */
@@ -27,6 +34,47 @@ async function freePort() {
   const { port } = server.address()
   await new Promise((resolve) => server.close(resolve))
   return port
+}
+
+test("the environment names the keys", async (context) => {
+  const folder = temporaryFolder(context)
+  const [own, writer] = [await keygen(folder, "daemon"), await keygen(folder, "writer")]
+  const list = join(folder, "clients")
+  writeFileSync(list, writer.line)
+  const endpoint = `tcp://127.0.0.1:${await freePort()}`
+  const flags = ["--bind", endpoint, "--curve-key", own.file, "--curve-clients", list]
+  const daemon = new Daemon(join(folder, "perstack"), flags)
+  context.after(() => daemon.kill())
+  await daemon.start()
+  const names = ["SERVER_KEY", "KEY_FILE", "ENDPOINT"].map((name) => `PERSTACK_STORED_${name}`)
+  const before = names.map((name) => process.env[name])
+  context.after(() => names.forEach((name, i) => setVariable(name, before[i])))
+  const [serverKey, keyFile, endpointName] = names
+  const refused = (pattern) => assert.throws(() => createStorage({ endpoint }), pattern)
+  setVariable(serverKey, own.publicKey)
+  setVariable(keyFile, undefined)
+  refused({ name: "EndpointError", message: /go together/ })
+  createStorage({ endpoint: "ipc:///nowhere/x" }) // needs no keys
+  setVariable(keyFile, list)
+  refused({ name: "EndpointError", message: /no CURVE key pair/ })
+  setVariable(keyFile, join(folder, "none"))
+  refused({ name: "EndpointError", message: /can't read the key file/ })
+  setVariable(keyFile, writer.file)
+  setVariable(serverKey, "short")
+  refused({ name: "EndpointError", message: /SERVER_KEY must have 40 characters/ })
+  setVariable(serverKey, own.publicKey)
+  const storage = createStorage({ endpoint })
+  await storage.storeEvent(event("j", 1))
+  await storage.close()
+  setVariable(endpointName, endpoint)
+  await defaultStoreEvent(event("j", 2)) // of the shared client, in its thread
+  assert.equal((await getEventContents("j", "r")).length, 2)
+  await closeSharedClient()
+})
+
+function setVariable(name, value) {
+  if (value === undefined) delete process.env[name]
+  else process.env[name] = value
 }
 
 test("a listed key stores and reads, one for reading only reads, a stranger is not answered", async (context) => {

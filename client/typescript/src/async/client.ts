@@ -5,7 +5,7 @@ import { Alone, type DeleteOp } from "../core/conditions.js"
 import { InvalidArgument, messageOf } from "../core/errors.js"
 import { textOf } from "../core/jsonio.js"
 import type { CheckpointFields, JobFields, RunEventFields, RunSettingFields } from "../core/shapes.js"
-import type { CurveKeys } from "../wire/keys.js"
+import { type CurveKeys, resolveKeys } from "../wire/keys.js"
 import {
   MAX_OUTSTANDING_BYTES_DEFAULT,
   MAX_OUTSTANDING_DEFAULT,
@@ -29,7 +29,11 @@ export interface StorageOptions {
   endpoint?: string | readonly string[] | undefined
   /** The base; else PERSTACK_STORED_BASE, else ./perstack. */
   basePath?: string | undefined
-  /** For a daemon that is reached by tcp with CURVE. One that does not let the key in never answers. */
+  /**
+   * For a daemon that is reached by tcp with CURVE; else what PERSTACK_STORED_SERVER_KEY (the daemon's public key) and
+   * PERSTACK_STORED_KEY_FILE (a file of `perstack-stored keygen`) name. A daemon that does not let the key in never
+   * answers.
+   */
   keys?: CurveKeys | undefined
   /**
    * How long a read waits before it fails. Stores fail when none was answered for so long.
@@ -69,7 +73,7 @@ export class DaemonStorage extends Reads {
       endpoint,
       endpoints,
       base,
-      keys: endpoints.every((one) => one.startsWith("ipc://")) ? undefined : options.keys,
+      keys: resolveKeys(endpoints, options.keys),
       timeoutMs,
       maxOutstanding: positive(options.maxOutstanding ?? MAX_OUTSTANDING_DEFAULT, "maxOutstanding"),
       maxOutstandingBytes: positive(

@@ -7,6 +7,7 @@ import { textOf, valueOf } from "../core/jsonio.js"
 import type { ReadOp } from "../core/reads.js"
 import type { Hello } from "../core/shapes.js"
 import { WorkerThread } from "../thread.js"
+import { resolveKeys } from "../wire/keys.js"
 import {
   MAX_OUTSTANDING_BYTES_DEFAULT,
   MAX_OUTSTANDING_DEFAULT,
@@ -45,8 +46,10 @@ class DefaultClient {
   #gone: StorageError | undefined
 
   constructor() {
+    const found = resolveEndpoint()
     this.#target = {
-      ...resolveEndpoint(),
+      ...found,
+      keys: resolveKeys(found.endpoints),
       timeoutMs: TIMEOUT_DEFAULT_MS,
       maxOutstanding: MAX_OUTSTANDING_DEFAULT,
       maxOutstandingBytes: MAX_OUTSTANDING_BYTES_DEFAULT,
