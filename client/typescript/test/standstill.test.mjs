@@ -21,10 +21,10 @@ function standStill(milliseconds = STANDSTILL_MS) {
   while (performance.now() < until);
 }
 
-/** A daemon that answers at once, however busy the machine is; returns its endpoint. */
-async function quickDaemon(context) {
+/** A daemon that answers at once, however busy the machine is, or reads of a job slowly; returns its endpoint. */
+async function quickDaemon(context, readMs = 0) {
   const endpoint = `ipc://${join(temporaryFolder(context), "d.sock")}`
-  const child = spawn(process.execPath, [FAKE, endpoint], { stdio: ["ignore", "pipe", "inherit"] })
+  const child = spawn(process.execPath, [FAKE, endpoint, readMs], { stdio: ["ignore", "pipe", "inherit"] })
   context.after(() => child.kill("SIGKILL"))
   await new Promise((resolve) => child.stdout.once("data", resolve))
   return endpoint
@@ -121,4 +121,13 @@ test("a process that is stopped and goes on fails no call", async (context) => {
   child.stdin.write("enough\n")
   assert.equal(await ended, 0, said.stderr)
   assert.equal(said.stderr, "")
+})
+
+test("a burst of reads that takes longer than the timeout is answered", async (context) => {
+  const storage = createStorage({ endpoint: await quickDaemon(context, 10), timeoutMs: TIMEOUT_MS })
+  await storage.ping()
+  const began = performance.now()
+  await Promise.all(range(250).map((n) => storage.retrieveJob(`j${n}`)))
+  assert.ok(performance.now() - began > TIMEOUT_MS, "else it shows nothing")
+  await storage.close()
 })

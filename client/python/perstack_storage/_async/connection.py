@@ -212,7 +212,7 @@ class AsyncConnection(Transport):
             self._drop_wire()
             self._turn_soon()
             raise
-        if self._reads.finish():
+        if self._reads.finish(now):
             self._turn_soon()
         if limits_at is not None:
             self._end_overdue(limits_at)

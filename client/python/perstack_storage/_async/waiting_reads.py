@@ -25,6 +25,7 @@ class WaitingReads:
         self._timeout_s = timeout_s
         self._waiters: dict[Read, asyncio.Future[None]] = {}
         self._held: deque[Read] = deque()
+        self._answered_at = -math.inf  # when a read that does not wait for new records had its answer last
         self.due = math.inf
 
     def add(self, read: Read, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
@@ -57,15 +58,16 @@ class WaitingReads:
         settled, room = stores.settled, READS_IN_FLIGHT_MAX - sum(not read.wait_s for read in reads)
         while held and room > 0 and held[0].after <= settled:
             read = held.popleft()
-            if read.after:
-                read.deadline = max(read.deadline, stores.progress_at + self._timeout_s)
+            read.deadline = self._held_until(read)
             reads.append(read)
             room -= 1
 
-    def finish(self) -> bool:
+    def finish(self, now: float) -> bool:
         """Ends those that have their answer; returns whether others can begin now."""
         finished = [read for read in self._protocol.reads if read.done]
         for read in finished:
+            if not read.wait_s:
+                self._answered_at = now
             self._protocol.reads.remove(read)
             self.end(read, None)
         return bool(finished and self._held)
@@ -75,20 +77,19 @@ class WaitingReads:
         if now < self.due:
             return []
         found, self.due = [], math.inf
+        held = set(self._held)
         for read in self._waiters:
-            deadline = self._deadline_of(read)
+            deadline = self._held_until(read) if read in held else read.deadline
             if deadline > now:
                 self.due = min(self.due, deadline)
             else:
                 found.append(read)
         return found
 
-    def _deadline_of(self, read: Read) -> float:
-        """When a read fails. While it waits for stores, and the daemon takes them, its time does not run."""
-        stores = self._protocol.stores
-        if read.after <= stores.settled:
-            return read.deadline
-        return max(read.deadline, stores.progress_at + self._timeout_s)
+    def _held_until(self, read: Read) -> float:
+        """When a read that is not sent yet fails: its time does not run while others are answered."""
+        progress_at = max(self._answered_at, self._protocol.stores.progress_at if read.after else -math.inf)
+        return max(read.deadline, progress_at + self._timeout_s)
 
     def end(self, read: Read, error: StorageError | None) -> None:
         """Ends one, with its answer or an error."""

@@ -193,8 +193,7 @@ export class Connection {
         batch.settle((gone) => givenUp(gone, this.#target, this.#passedOver, unavailable))
       }
     }
-    for (const read of this.#reads.all()) {
-      if (this.#reads.deadlineOf(read, this.#outstanding.finished) > now) continue
+    for (const read of this.#reads.overdue(now)) {
       this.#reads.end(read, read.error === undefined ? unavailable() : refused(read.op, read.error))
     }
   }
@@ -261,7 +260,7 @@ export class Connection {
     }
     const { problem } = this.#protocol
     if (problem !== undefined) this.#passOver(problem, now)
-    for (const read of this.#protocol.reads) if (read.done) this.#reads.end(read, read.failure)
+    this.#reads.finish(now)
     this.#turnSoon()
   }
 
@@ -314,9 +313,7 @@ export class Connection {
 
   #setTimer(now: number): void {
     const { timeoutMs } = this.#target
-    let due = this.#protocol.givesUpAt(timeoutMs)
-    for (const read of this.#reads.all()) due = Math.min(due, this.#reads.deadlineOf(read, this.#outstanding.finished))
-    due = Math.min(due, this.#staleAt)
+    let due = Math.min(this.#protocol.givesUpAt(timeoutMs), this.#reads.due, this.#staleAt)
     if (this.#wire !== undefined && !this.#opening && due < Infinity) due = Math.min(due, this.#protocol.due())
     this.#timer.set(now, due)
   }

@@ -18,7 +18,9 @@ export class WaitingReads {
   readonly #protocol: ClientProtocol
   readonly #timeoutMs: number
   readonly #waiters = new Map<Read, Waiter>()
-  #held: Read[] = []
+  readonly #held = new Set<Read>()
+  #answeredAt = -Infinity // when a read that does not wait for new records had its answer last
+  #due = Infinity
 
   constructor(protocol: ClientProtocol, timeoutMs: number) {
     this.#protocol = protocol
@@ -28,13 +30,19 @@ export class WaitingReads {
   /** Takes a read; one that waits for new records may be sent at once, others have their turn. */
   add(read: Read, waiter: Waiter): void {
     this.#waiters.set(read, waiter)
+    this.#due = Math.min(this.#due, read.deadline)
     if (read.waitMs > 0) this.#protocol.reads.add(read)
-    else this.#held.push(read)
+    else this.#held.add(read)
+  }
+
+  /** No read fails before this time. */
+  get due(): number {
+    return this.#due
   }
 
   /** Whether one waits for its turn. */
   get held(): boolean {
-    return this.#held.length > 0
+    return this.#held.size > 0
   }
 
   /** All of them; one may be ended on the way. */
@@ -47,26 +55,51 @@ export class WaitingReads {
     const { reads } = this.#protocol
     let room = READS_IN_FLIGHT_MAX
     for (const read of reads) if (read.waitMs === 0) room -= 1
-    this.#held = this.#held.filter((read) => {
-      if (room <= 0 || read.after > finished) return true
+    for (const read of this.#held) {
+      if (room <= 0) return
+      if (read.after > finished) continue
       room -= 1
-      read.deadline = Math.max(read.deadline, this.#protocol.stores.progressAt + this.#timeoutMs)
+      read.deadline = this.#heldUntil(read)
+      this.#held.delete(read)
       reads.add(read)
-      return false
-    })
+    }
   }
 
-  /** When a read fails. While it waits for stores, and the daemon takes them, its time does not run. */
-  deadlineOf(read: Read, finished: number): number {
-    if (read.after <= finished) return read.deadline
-    return Math.max(read.deadline, this.#protocol.stores.progressAt + this.#timeoutMs)
+  /** Ends those that have their answer. */
+  finish(now: number): void {
+    for (const read of this.#protocol.reads) {
+      if (!read.done) continue
+      if (read.waitMs === 0) this.#answeredAt = now
+      this.end(read, read.failure)
+    }
+  }
+
+  /** Returns those whose time is over. */
+  overdue(now: number): Read[] {
+    if (now < this.#due) return []
+    const found: Read[] = []
+    this.#due = Infinity
+    for (const read of this.#waiters.keys()) {
+      const deadline = this.#held.has(read) ? this.#heldUntil(read) : read.deadline
+      if (deadline > now) this.#due = Math.min(this.#due, deadline)
+      else found.push(read)
+    }
+    return found
+  }
+
+  /** When a read that is not sent yet fails: its time does not run while others before it are answered. */
+  #heldUntil(read: Read): number {
+    const progressAt = Math.max(this.#answeredAt, read.after > 0 ? this.#protocol.stores.progressAt : -Infinity)
+    return Math.max(read.deadline, progressAt + this.#timeoutMs)
   }
 
   /** Ends one, with its answer or an error. */
   end(read: Read, error?: Error): void {
     const waiter = this.#waiters.get(read)
     this.#waiters.delete(read)
-    if (!this.#protocol.reads.delete(read)) this.#held = this.#held.filter((held) => held !== read)
+    this.#protocol.reads.delete(read)
+    this.#held.delete(read)
+    if (this.#waiters.size === 0) this.#due = Infinity
     if (error === undefined) waiter?.resolve(read)
     else waiter?.reject(blamed(error, waiter.caller))
   }
