@@ -157,10 +157,11 @@ def test_a_store_that_was_sent_and_never_answered_has_an_unknown_outcome(endpoin
 
 def test_a_store_that_was_refused_for_now_until_the_end_is_refused(endpoint: str) -> None:
     def script(header: dict[str, Any], body: bytes) -> list[bytes] | None:
-        error = failure("STORAGE_FULL", retryable=True, retryAfterMs=1000)
+        error = failure("STORAGE_FULL", retryable=True, retryAfterMs=2500)
         return refuse(error)(header) if header["op"] == "storeEvent" else None
 
-    with FakeDaemon(endpoint, script=script), Client(endpoint, timeout_s=2) as client:
+    # It is sent twice, and each answer has 1.5 s to come.
+    with FakeDaemon(endpoint, script=script), Client(endpoint, timeout_s=4) as client:
         with pytest.raises(Refused) as caught:
             client.store_event(anything({}))
         assert (caught.value.code, caught.value.retryable) == ("STORAGE_FULL", True)

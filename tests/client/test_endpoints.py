@@ -215,6 +215,7 @@ def test_reads_name_what_the_client_has_seen(daemons: Daemons) -> None:
         client.retrieve_job("j")
         client.ping()
     found = [(request["op"], request.get("atLeast")) for request in a.requests if "seq" not in request]
+    found = list(dict.fromkeys(found))  # a client that waits for long asks again
     assert found == [("hello", None), ("retrieveJob", None), ("retrieveJob", 200), ("ping", None)]
     b = daemons.start("b", replicated=False)
     with Client(b.endpoint) as client:
