@@ -132,8 +132,8 @@ cursor-kills: $(STAMP) ## kill daemon and named subscriber KILLS=1000 times; SEE
 year: $(STAMP) ## a year of 500 jobs a day at 1:100, with retention; disk, memory and starts are sampled
 	@$(BIN)/python -m tests.year $(if $(OUT),--out $(OUT))
 
-soak-replicated: $(STAMP) ## kills, pauses and cuts of three daemons and servers of a log; SHARE=1, SECONDS=3600
-	@$(BIN)/python -m tests.replication.campaign --seconds $(or $(SECONDS),3600) --share $(or $(SHARE),1)
+soak-replicated: $(STAMP) ## kills, pauses, cuts, flipped bits, clocks of three daemons and servers of a log, in an hour; SHARE=1
+	@$(BIN)/python -m tests.replication.campaign --share $(or $(SHARE),1) $(addprefix --seconds ,$(SECONDS))
 
 mirror-kills: $(STAMP) ## kill daemon, mirror and its connections KILLS=50 times; SEED=1
 	@$(BIN)/python -m tests.mirror.kills $(or $(KILLS),50) $(or $(SEED),1)

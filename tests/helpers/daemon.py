@@ -32,11 +32,13 @@ class RunningDaemon:
         environment: dict[str, str] | None = None,
         log: Path | None = None,
         prefix: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "perstack_stored"),
     ) -> None:
         self.base = base
         self.log = log or base.parent / f"{base.name}.log"
         self._arguments = arguments
         self._prefix = prefix  # a command that runs it
+        self._program = program  # arguments of the interpreter
         self._environment = {**_PATIENT, **os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -59,8 +61,7 @@ class RunningDaemon:
                 [
                     *self._prefix,
                     sys.executable,
-                    "-m",
-                    "perstack_stored",
+                    *self._program,
                     "serve",
                     "--base-path",
                     str(self.base),

@@ -127,12 +127,18 @@ class Raw:
         records: list[dict[str, Any]] = []
         after = 0
         while True:
-            answer = self.ask("readAll", {"after": after, "limit": 500})
-            assert answer.header["ok"], answer.header
-            records += json.loads(b"".join(self._pieces(answer)))
-            if answer.header["next"] == after:
+            page, next_after = self.page(after, 500)
+            records += page
+            if next_after == after:
                 return records
-            after = answer.header["next"]
+            after = next_after
+
+    def page(self, after: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Records after a position, and where the next page begins: at `after` where there is none."""
+        answer = self.ask("readAll", {"after": after, "limit": limit})
+        pieces = self._pieces(answer)
+        assert answer.header["ok"], answer.header
+        return json.loads(b"".join(pieces)), int(answer.header["next"])
 
 
 def session() -> str:

@@ -39,10 +39,15 @@ class Clock:
         new.rename(self.path)
 
 
+def shifted_program(clock: Clock, *, passes: bool = False) -> tuple[str, ...]:
+    """Arguments of the interpreter for a daemon that lives by this clock, see `shifted_daemon`."""
+    return "-c", _PROGRAM, str(clock.path), str(passes)
+
+
 @contextmanager
 def shifted_daemon(base: Path, clock: Clock, *settings: str, passes: bool = False) -> Iterator[RunningDaemon]:
     """A ready daemon that lives by this clock; with `passes`, the time that it is set forth passes."""
-    program = [sys.executable, "-c", _PROGRAM, str(clock.path), str(passes)]
+    program = [sys.executable, *shifted_program(clock, passes=passes)]
     daemon = RunningDaemon(base)
     with daemon.log.open("ab") as log:
         daemon.process = subprocess.Popen(

@@ -1,261 +1,62 @@
-"""Writers that move between daemons while servers and daemons die, and the judge of what they stored.
+"""Writers that move between daemons while servers and daemons die, and a verdict on what they stored.
 
-    python -m tests.replication.campaign --seconds 60 --seed 1
-    python -m tests.replication.campaign --seconds 3600 --share 1        # each fault as often as in TABLE
+    python -m tests.replication.campaign --seconds 60 --seed 1    # faults at random
+    python -m tests.replication.campaign --share 1                # each as often as in TABLE, in an hour
+    python -m tests.replication.campaign --judge FOLDER           # of a campaign that was cut off
 
-The judge looks at the answers that writers had, and at all records of each daemon: nothing that was
-acknowledged is lost, nothing stands there twice or out of order, and all daemons hold the same.
+^C or SIGTERM ends the faults early; what was stored is judged then.
 """
 
 import argparse
 import contextlib
 import random
-import secrets
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import zmq
-
 from perstack_stored.replication.nats_admin import NewStream, create, parse_address
 from tests.helpers.daemon import RunningDaemon
-from tests.helpers.raw_client import Raw, event
+from tests.helpers.shifted import Clock, shifted_program
 
+from .answers import Pace, Recorder, answers_in
 from .client_writer import ClientWriter
 from .cluster import Cluster, Place
+from .faults import DAEMON_FAULTS, Bringer, Faults, bringing
+from .flips import Flips
+from .judge import Verdict, compare, judge, of_base
 from .network import Network, is_possible, network
+from .raw_writer import Writer
 
 STREAM = "campaign"
-WINDOW = 16
 TABLE = {
     "leader_killed": 100,
     "all_killed": 50,
     "daemon_killed": 300,
     "leader_paused": 50,
     "cut_off": 50,
+    "bit_flipped": 20,
+    "clock_stepped": 50,
     "leader_stopped": 50,
 }
-"""How often each fault happens in a whole campaign, which takes about an hour."""
-LARGE = "x" * (9 << 20)
-"""Of a value that goes through the log in pieces."""
-_ANSWER_SECONDS = 10.0  # then another daemon is asked
-_RETRYABLE = frozenset({"BUSY", "STOPPING", "SEQUENCE_GAP", "DEADLINE"})
-
-
-class Writer(threading.Thread):
-    """Stores events in one session, several in flight, and moves to another daemon now and then."""
-
-    def __init__(self, name: str, daemons: list[RunningDaemon], seed: int) -> None:
-        super().__init__(name=name, daemon=True)
-        self._daemons = daemons
-        self._random = random.Random(seed)
-        self.session = secrets.token_hex(16)
-        self.acked: dict[int, int] = {}
-        self.refused: dict[int, str] = {}
-        self._unanswered: OrderedDict[int, dict[str, Any]] = OrderedDict()
-        self._next = 1
-        self.stopping = False
-        self.moves = 0
-        self.longest = 0.0  # time without an answer, in seconds
-        self._answered = time.monotonic()
-        self.fault: BaseException | None = None
-
-    def run(self) -> None:
-        """Store until stopped, and all is answered."""
-        try:
-            while not (self.stopping and not self._unanswered):
-                self._visit(self._random.choice(self._daemons))
-        except BaseException as error:  # noqa: BLE001 - the judge shows it
-            self.fault = error
-
-    def _visit(self, daemon: RunningDaemon) -> None:
-        """Store through one daemon for a while."""
-        self.moves += 1
-        until = time.monotonic() + self._random.uniform(0.5, 3.0)
-        with Raw(daemon.endpoint) as raw:
-            numbers: dict[int, int] = {}
-            for seq, value in self._unanswered.items():
-                numbers[self._send(raw, seq, value)] = seq
-            while time.monotonic() < until or self._unanswered:
-                if time.monotonic() < until and not self.stopping:
-                    self._fill(raw, numbers)
-                if not self._unanswered:
-                    if self.stopping:
-                        return
-                    continue
-                if not raw.socket.poll(500, zmq.POLLIN):
-                    if time.monotonic() > until + _ANSWER_SECONDS:
-                        return
-                    continue
-                self.longest = max(self.longest, time.monotonic() - self._answered)
-                self._answered = time.monotonic()
-                if not self._take(raw, numbers):
-                    time.sleep(0.05)
-                    return
-
-    def _fill(self, raw: Raw, numbers: dict[int, int]) -> None:
-        while len(self._unanswered) < WINDOW:
-            seq, self._next = self._next, self._next + 1
-            kind = "wrong" if self._random.random() < 0.02 else "startRun"
-            value = event(f"{self.name}-{seq}", jobId=self.name, runId="r", stepNumber=seq, type=kind)
-            if kind == "wrong":
-                value["stepNumber"] = "none"
-            elif self._random.random() < 0.002:
-                value["text"] = LARGE
-            self._unanswered[seq] = value
-            numbers[self._send(raw, seq, value)] = seq
-
-    def _send(self, raw: Raw, seq: int, value: dict[str, Any]) -> int:
-        settled = next(iter(self._unanswered)) - 1
-        return raw.send("storeEvent", value, session=self.session, seq=seq, settled=settled)
-
-    def _take(self, raw: Raw, numbers: dict[int, int]) -> bool:
-        answer = raw.receive()
-        seq = numbers.pop(answer.header["id"])
-        if answer.header["ok"]:
-            before = self.acked.setdefault(seq, answer.position)
-            assert before == answer.position, f"{self.name}: store {seq} has two positions"
-        elif answer.code in _RETRYABLE:
-            return False
-        else:
-            self.refused[seq] = answer.code
-        self._unanswered.pop(seq, None)
-        return True
-
-
-class Faults:
-    """What goes wrong, at random."""
-
-    def __init__(
-        self, cluster: Cluster, daemons: list[RunningDaemon], seed: int, network: Network | None
-    ) -> None:
-        self._network = network
-        self._cluster = cluster
-        self._daemons = daemons
-        self._random = random.Random(seed)
-        self.counts: dict[str, int] = {}
-
-    def plan(self, share: float) -> list[str]:
-        """Faults of TABLE, a share of each, in an order by chance."""
-        planned = [name for name, count in TABLE.items() for _ in range(round(count * share))]
-        if self._network is None:
-            planned = [name for name in planned if name != "cut_off"]
-        self._random.shuffle(planned)
-        return planned
-
-    def one(self, names: list[str]) -> None:
-        """Let one of these happen."""
-        name = self._random.choice(names)
-        self.counts[name] = self.counts.get(name, 0) + 1
-        act: Callable[[], None] = getattr(self, name)
-        act()
-
-    def daemon_killed(self) -> None:
-        """A daemon dies, and comes back."""
-        daemon = self._random.choice(self._daemons)
-        daemon.kill()
-        time.sleep(self._random.uniform(0, 0.5))
-        daemon.start()
-
-    def leader_killed(self) -> None:
-        """The stream's leader dies, and comes back."""
-        node = self._cluster.leader(STREAM)
-        node.kill()
-        time.sleep(self._random.uniform(0.2, 1.0))
-        node.start()
-        self._cluster.await_healthy()
-
-    def leader_stopped(self) -> None:
-        """The stream's leader is stopped in order, and comes back."""
-        node = self._cluster.leader(STREAM)
-        node.terminate()
-        node.start()
-        self._cluster.await_healthy()
-
-    def all_killed(self) -> None:
-        """All servers die at once."""
-        for node in self._cluster.nodes:
-            node.kill()
-        for node in self._cluster.nodes:
-            node.start()
-        self._cluster.await_healthy()
-
-    def cut_off(self, seconds: float = 10.0) -> None:
-        """The network loses a machine with its server, which leads half the time, and its daemon."""
-        assert self._network is not None
-        node = self._cluster.leader(STREAM)
-        if self._random.random() < 0.5:
-            node = self._random.choice([other for other in self._cluster.nodes if other is not node])
-        number = self._cluster.nodes.index(node)
-        self._network.cut(number)
-        time.sleep(seconds)
-        self._network.heal(number)
-        self._cluster.await_healthy()
-
-    def leader_paused(self, seconds: float = 15.0) -> None:
-        """The stream's leader stands still."""
-        node = self._cluster.leader(STREAM)
-        node.signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        node.signal(signal.SIGCONT)
-        self._cluster.await_healthy()
-
-    def daemon_paused(self) -> None:
-        """A daemon stands still."""
-        daemon = self._random.choice(self._daemons)
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGSTOP)
-        time.sleep(self._random.uniform(0.5, 2.0))
-        daemon.process.send_signal(signal.SIGCONT)
-
-
-def records_of(daemon: RunningDaemon, acked: int) -> list[dict[str, Any]]:
-    """All records of a daemon, up to `acked`, the newest that any daemon has acknowledged, at least."""
-    with Raw(daemon.endpoint) as raw:
-        assert raw.ask("getEvent", {"position": acked}, atLeast=acked).header["ok"]
-        return raw.read_all()
-
-
-def judge(writers: Sequence[Writer | ClientWriter], daemons: list[RunningDaemon]) -> dict[str, int]:
-    """Compare what was acknowledged with what is there; raises AssertionError."""
-    for writer in writers:
-        if writer.fault is not None:
-            raise AssertionError(f"{writer.name} failed") from writer.fault
-    acked = max(position for writer in writers for position in writer.acked.values())
-    all_of = [records_of(daemon, acked) for daemon in daemons]
-    for daemon, records in zip(daemons[1:], all_of[1:], strict=True):
-        assert records == all_of[0], f"{daemon.base} holds other records than {daemons[0].base}"
-    records = all_of[0]
-    assert [record["position"] for record in records] == list(range(1, len(records) + 1))
-    found: dict[str, list[tuple[int, int]]] = {}
-    for record in records:
-        name, _, seq = record["value"]["id"].rpartition("-")
-        found.setdefault(name, []).append((int(seq), record["position"]))
-    for writer in writers:
-        stored = found.get(writer.name, [])
-        seqs = [seq for seq, _ in stored]
-        assert seqs == sorted(set(seqs)), f"{writer.name}: stored twice or out of order"
-        positions = dict(stored)
-        for seq, position in writer.acked.items():
-            assert positions.get(seq) == position, (
-                f"{writer.name}: store {seq} acked at {position}, {positions.get(seq)}"
-            )
-        assert set(positions) == set(writer.acked), f"{writer.name}: stored, and refused"
-        assert set(writer.refused.values()) <= {"BAD_VALUE"}, writer.refused
-    return {"records": len(records), "moves": sum(writer.moves for writer in writers)}
+"""How often each fault happens in a whole campaign, which takes an hour."""
+WHOLE_SECONDS = 3600.0
+_JUDGED_SHARE = 0.12  # of the time, for what comes after the faults
+_PER_SECOND = 50.0  # records of a writer in a campaign of TABLE: a million in an hour
+_PROGRESS_SECONDS = 30.0
+_ANSWER_SECONDS = 180.0
+_LARGE_SECONDS = 240.0  # between two large values of a writer
 
 
 class Plan(NamedTuple):
     """What a campaign does.
 
     Attributes:
-        seconds: it ends then, or when the planned faults are over.
+        seconds: it ends then, or when the planned faults are over; judging included.
         seed: of all that is by chance.
         names: faults, one of which happens about each second.
         share: of TABLE, in place of `names`; 0 for those.
@@ -268,41 +69,106 @@ class Plan(NamedTuple):
     names: list[str]
     share: float = 0.0
     writers: int = 6
-    kind: type[Writer | ClientWriter] = Writer
+    kind: type[Recorder] = Writer
+
+    @property
+    def fault_seconds(self) -> float:
+        """Time for faults."""
+        return self.seconds * (1 - _JUDGED_SHARE) if self.share else self.seconds
+
+    def wanted(self, *, can_cut: bool) -> dict[str, int]:
+        """How often each fault shall happen."""
+        if not self.share:
+            return {}
+        found = {name: max(1, round(count * self.share)) for name, count in TABLE.items()}
+        return {name: count for name, count in found.items() if can_cut or name != "cut_off"}
 
 
-def run(folder: Path, plan: Plan, machines: Network | None = None) -> dict[str, Any]:
-    """Run a campaign, on machines of a network or on loopback. Returns its figures."""
+class Result(NamedTuple):
+    """What came out.
+
+    Attributes:
+        verdict: on what was stored.
+        wanted, done: how often each fault was to happen, and did.
+        figures: time without an answer in seconds, moves of writers between daemons, bits flipped.
+    """
+
+    verdict: Verdict
+    wanted: dict[str, int]
+    done: dict[str, int]
+    figures: dict[str, Any]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each fault happened as often as wanted."""
+        return all(self.done.get(name, 0) >= count for name, count in self.wanted.items())
+
+    def table(self) -> str:
+        """All of it, for people."""
+        names = [*self.wanted, *(name for name in self.done if name not in self.wanted)]
+        rows = [f"{name:16}{self.wanted.get(name, '-'):>8}{self.done.get(name, 0):>8}" for name in names]
+        return "\n".join(
+            [f"{'fault':16}{'wanted':>8}{'done':>8}", *rows, shown(self.verdict), f"{self.figures}"]
+        )
+
+
+def shown(verdict: Verdict) -> str:
+    """A verdict for people."""
+    counts = f"lost {verdict.lost}, doubled {verdict.doubled}, reordered {verdict.reordered}"
+    logs = f"logs differ at {verdict.unequal} positions" if verdict.unequal else "logs equal"
+    lines = [f"{verdict.records} records: {counts}, never acknowledged {verdict.unasked}, {logs}"]
+    return "\n".join(lines + verdict.examples)
+
+
+def run(
+    folder: Path, plan: Plan, machines: Network | None = None, end: threading.Event | None = None
+) -> Result:
+    """Run a campaign, on machines of a network or on loopback; `end` ends the faults early."""
     places = [Place()] * 3 if machines is None else machines.places
-    cluster, seed = Cluster(folder, places=places), plan.seed
+    cluster = Cluster(folder, places=places)
     daemons: list[RunningDaemon] = []
     try:
+        begun = time.monotonic()
         cluster.start()
         create(parse_address(cluster.url(STREAM)), NewStream(3, 604_800, 0, 20_000, 1024, 86_400))
+        clocks = [Clock(folder / f"clock{i}") for i in range(3)]
         for i in range(3):
             flags = ["--journal", cluster.url(STREAM, i), "--tree-leave-out", "startRun"]
             if plan.kind is ClientWriter:  # which names what it has seen
                 flags.append("--no-strict-reads")
-            daemon = RunningDaemon(folder / f"base{i}", *flags, prefix=places[i].prefix)
+            program = shifted_program(clocks[i])
+            daemon = RunningDaemon(folder / f"base{i}", *flags, prefix=places[i].prefix, program=program)
             daemons.append(daemon.start())
-        faults = Faults(cluster, daemons, seed, machines)
-        threads = [plan.kind(f"w{i}", daemons, seed * 1000 + i) for i in range(plan.writers)]
-        for thread in threads:
-            thread.start()
-        until = time.monotonic() + plan.seconds
-        planned = faults.plan(plan.share)
-        while time.monotonic() < until and (planned or not plan.share):
-            time.sleep(1.0)
-            faults.one([planned.pop()] if planned else plan.names)
-        for thread in threads:
-            thread.stopping = True
-        for thread in threads:
-            thread.join(120)
-            assert not thread.is_alive(), f"{thread.name} had no answer"
-        figures: dict[str, Any] = judge(threads, daemons)
-        figures["longest"] = round(max(thread.longest for thread in threads), 2)
-        figures["faults"] = faults.counts
-        return figures
+        faults = Faults(cluster, STREAM, daemons, clocks, plan.seed)
+        faults.network = machines
+        wanted = plan.wanted(can_cut=machines is not None)
+        if "bit_flipped" in wanted or "bit_flipped" in plan.names:
+            faults.flips = Flips(cluster, folder / "flips", STREAM, plan.seed)
+            faults.flips.fill()
+        pace = Pace(folder, *((_PER_SECOND, _LARGE_SECONDS) if plan.share else (2000.0, 8.0)))
+        writers = [plan.kind(f"w{i}", daemons, plan.seed * 1000 + i, pace) for i in range(plan.writers)]
+        for writer in writers:
+            writer.start()
+        bringers = _bringers(faults, plan, wanted, begun)
+        with bringing(bringers):
+            _watch(bringers, writers, faults, wanted, end or threading.Event())
+        for writer in writers:
+            writer.stopping = True
+        for writer in writers:
+            writer.join(_ANSWER_SECONDS)
+        for one in _all(bringers, writers):
+            if one.fault is not None:
+                raise AssertionError(f"{one.name} failed") from one.fault
+            assert not one.is_alive(), f"{one.name} had no answer"
+        _say("judging")
+        verdict = judge([writer.answers for writer in writers], daemons)
+        figures = {
+            "longest": round(max(writer.longest for writer in writers), 2),
+            "moves": sum(writer.moves for writer in writers),
+            "flipped": faults.flips.flipped if faults.flips else 0,
+            "seconds": round(time.monotonic() - begun),
+        }
+        return Result(verdict, wanted, dict(faults.counts), figures)
     finally:
         for daemon in daemons:
             with contextlib.suppress(AssertionError):
@@ -310,37 +176,100 @@ def run(folder: Path, plan: Plan, machines: Network | None = None) -> dict[str, 
         cluster.stop()
 
 
+def _bringers(faults: Faults, plan: Plan, wanted: dict[str, int], begun: float) -> list[Bringer]:
+    """Those of a share of TABLE: one for daemons, one for servers; else one for all."""
+    rng, until = random.Random(plan.seed), begun + plan.fault_seconds
+    if not plan.share:
+        return [Bringer(faults, _endless(rng, plan.names), 1.0, time.monotonic() + plan.seconds)]
+    found = []
+    for of_daemons in (True, False):
+        names = [
+            name
+            for name, count in wanted.items()
+            for _ in range(count)
+            if (name in DAEMON_FAULTS) is of_daemons
+        ]
+        rng.shuffle(names)
+        pause = (until - time.monotonic()) / (len(names) + 1)
+        found.append(Bringer(faults, iter(names), pause, until))
+    return found
+
+
+def _endless(rng: random.Random, names: list[str]) -> Iterator[str]:
+    while True:
+        yield rng.choice(names)
+
+
+def _watch(
+    bringers: list[Bringer],
+    writers: list[Recorder],
+    faults: Faults,
+    wanted: dict[str, int],
+    end: threading.Event,
+) -> None:
+    """Wait for the end of the faults, or for one of the campaign itself; say how far it is."""
+    begun = said = time.monotonic()
+    while any(bringer.is_alive() for bringer in bringers):
+        if end.wait(0.2) or any(one.fault is not None for one in _all(bringers, writers)):
+            return
+        if time.monotonic() - said > _PROGRESS_SECONDS:
+            said = time.monotonic()
+            done = ", ".join(f"{name} {faults.counts[name]}/{count}" for name, count in wanted.items())
+            acked = sum(len(writer.answers.acked) for writer in writers)
+            _say(f"{said - begun:.0f} s: {acked} acknowledged; {done or dict(faults.counts)}")
+
+
+def _all(bringers: list[Bringer], writers: list[Recorder]) -> list[Bringer | Recorder]:
+    return [*bringers, *writers]
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 FAULTS = ["daemon_killed", "leader_killed", "leader_stopped", "all_killed", "leader_paused", "daemon_paused"]
 
 
+def judge_folder(folder: Path) -> Verdict:
+    """Judge a campaign that was cut off, from its files; no daemon of it runs any more."""
+    logs = [of_base(folder / f"base{i}") for i in range(3)]
+    return compare(answers_in(folder), logs, is_whole=False)
+
+
 def main() -> int:
-    """Run a campaign from the command line."""
+    """Run a campaign, or judge one. Status 0: all is well; 1: something is wrong; 2: faults are missing."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, help="60; with --share that share of an hour, at least 60")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--faults", nargs="*", default=FAULTS)
-    parser.add_argument(
-        "--share", type=float, default=0.0, help="of the counts in TABLE, in place of --faults"
-    )
+    parser.add_argument("--share", type=float, default=0.0, help="of TABLE, in place of --faults")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--clients", action="store_true", help="writers are clients with several endpoints")
-    arguments = parser.parse_args()
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="campaign-", dir="/var/tmp"))
-    print(f"seed {arguments.seed} in {folder}", flush=True)  # noqa: T201 - a program
-    plan = Plan(
-        arguments.seconds,
-        arguments.seed,
-        arguments.faults,
-        arguments.share,
-        kind=ClientWriter if arguments.clients else Writer,
-    )
+    parser.add_argument("--judge", type=Path, metavar="FOLDER", help="judge a campaign that was cut off")
+    given = parser.parse_args()
+    if given.judge:
+        verdict = judge_folder(given.judge)
+        _say(shown(verdict))
+        return 0 if verdict.is_clean else 1
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="campaign-", dir="/var/tmp"))
+    _say(f"seed {given.seed} in {folder}")
+    seconds = given.seconds or max(60.0, given.share * WHOLE_SECONDS)
+    kind = ClientWriter if given.clients else Writer
+    plan = Plan(seconds, given.seed, given.faults, given.share, kind=kind)
+    end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: end.set())
     if is_possible():
         with network(3) as machines:
-            print(run(folder, plan, machines))  # noqa: T201 - a program
-        return 0
-    print("no network namespaces here: nothing is cut off")  # noqa: T201 - a program
-    print(run(folder, plan))  # noqa: T201 - a program
-    return 0
+            result = run(folder, plan, machines, end)
+    else:
+        _say("no network namespaces here: nothing is cut off")
+        result = run(folder, plan, None, end)
+    _say(result.table())
+    if not result.verdict.is_clean:
+        return 1
+    return 0 if result.is_complete else 2
 
 
 if __name__ == "__main__":

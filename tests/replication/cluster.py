@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.helpers.ports import free_ports
 
@@ -95,6 +95,18 @@ class Node:
             found: dict[str, object] = json.load(answer)
         return found
 
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """What it says of each stream, by name; nothing while it can't be asked."""
+        try:
+            found: dict[str, Any] = self.get("/jsz?streams=true&config=false")
+        except (OSError, ValueError):
+            return {}
+        return {
+            detail["name"]: detail
+            for account in found.get("account_details") or []
+            for detail in account.get("stream_detail") or []
+        }
+
     def is_healthy(self) -> bool:
         """Whether it is ready, with JetStream."""
         try:
@@ -147,14 +159,24 @@ class Cluster:
         until = time.monotonic() + READY_SECONDS
         while time.monotonic() < until:
             for node in self.nodes:
-                try:
-                    found = node.get("/jsz?streams=true&config=false")
-                except (OSError, ValueError):
-                    continue
-                for account in found.get("account_details", []):  # type: ignore[attr-defined]
-                    for detail in account.get("stream_detail", []):
-                        leader = (detail.get("cluster") or {}).get("leader")
-                        if detail["name"] == stream and leader:
-                            return next(one for one in self.nodes if one.name == leader)
+                leader = (node.streams().get(stream, {}).get("cluster") or {}).get("leader")
+                if leader:
+                    return next(one for one in self.nodes if one.name == leader)
             time.sleep(0.1)
         raise AssertionError("the stream has no leader")
+
+    def has_all(self, node: Node) -> bool:
+        """Whether a server holds all messages of all streams that another one holds."""
+        own = node.streams()
+        others = [one.streams() for one in self.nodes if one is not node]
+        return bool(own) and all(
+            name in own
+            and own[name]["state"]["last_seq"] >= other["state"]["last_seq"]
+            and own[name]["state"]["messages"] == _length(own[name]["state"])
+            for one in others
+            for name, other in one.items()
+        )
+
+
+def _length(state: dict[str, int]) -> int:
+    return state["last_seq"] - state["first_seq"] + 1

@@ -392,5 +392,6 @@ def sequences(address: NatsAddress) -> list[int]:
 def test_nothing_is_lost_while_daemons_and_leaders_die(tmp_path: Path) -> None:
     faults = ["daemon_killed", "leader_killed", "daemon_paused"]
     plan = campaign.Plan(12.0, int(time.time()), faults, writers=3)
-    figures = campaign.run(tmp_path, plan)
-    assert figures["records"] > 100, figures
+    result = campaign.run(tmp_path, plan)
+    assert result.verdict.is_clean, result.table()
+    assert result.verdict.records > 100, result.table()
