@@ -1,8 +1,10 @@
 """The tree in a bucket: the same files under Perstack's keys, and what is deleted leaves it."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import S3Server, s3_server
 from tests.mirror.bases import mirrored, restore
+from tests.mirror.perstack_reader import PerstackReader
 from tests.offline.bases import as_call, checkpoint, job, one_of_each, setting
 
 PATIENCE_SECONDS = 60.0
@@ -60,6 +63,38 @@ def test_what_s3_could_not_remove_is_not_put() -> None:
     assert not any(map(is_key, ("jobs/a\uffff/job.json", "jobs/\ufffe/job.json", "jobs/" + "é" * 512)))
 
 
+def assert_read_alike(there: PerstackReader, daemon: RunningDaemon) -> None:
+    """Perstack's own storage finds in the bucket what the daemon answers."""
+
+    def in_order(values: Iterable[Any]) -> list[str]:
+        return sorted(json.dumps(value, sort_keys=True) for value in values)
+
+    with Client(daemon.endpoint) as client:
+        jobs, settings = client.get_all_jobs(), client.get_all_runs()
+        assert in_order(there.jobs()) == in_order(jobs)
+        assert [one["updatedAt"] for one in there.settings()] == [one["updatedAt"] for one in settings]
+        assert in_order(there.settings()) == in_order(settings)
+        assert len(settings) > 1
+        for setting in settings:
+            job_id, run_id = setting["jobId"], setting["runId"]
+            assert there.setting(job_id, run_id) == setting
+            assert setting["providerConfig"]["apiKey"] == "sk-provider"
+        for job_id in [one["id"] for one in jobs]:
+            checkpoints = client.get_checkpoints_by_job_id(job_id)
+            assert in_order(there.checkpoints(job_id)) == in_order(checkpoints)
+        events = 0
+        for job_id, run_id in {(one["jobId"], one["runId"]) for one in settings}:
+            found = there.events(job_id, run_id)
+            facts = client.get_events_by_run(job_id, run_id)
+            assert in_order((step, type) for _, step, type, _ in found) == in_order(
+                (one["stepNumber"], one["type"]) for one in facts
+            )
+            contents = client.get_event_contents(job_id, run_id)
+            assert in_order(event for *_, event in found) == in_order(contents)
+            events += len(found)
+        assert events > 3
+
+
 def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
     """Through a restart and a kill; names of equal events; odd ids; deletions of a job and of a run."""
     daemon = mirrored(tmp_path / "base", "tree", server.url, "--mirror-what", "both")
@@ -83,6 +118,7 @@ def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
         await_tree(daemon)
         assert server.objects("tree/jobs") == as_objects(files_of(daemon.base), "tree")
         assert any(".0002-" in key for key in server.objects("tree/jobs"))
+        assert_read_alike(PerstackReader(server.objects("tree"), "tree"), daemon)
         assert daemon.stop() == 0
         daemon.start()
         with Client(daemon.endpoint) as client:
