@@ -121,7 +121,9 @@ def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
         assert_read_alike(PerstackReader(server.objects("tree"), "tree"), daemon)
         assert daemon.stop() == 0
         daemon.start()
+        await_tree(daemon)
         with Client(daemon.endpoint) as client:
+            assert client.stats()["treeMirror"]["pieces"] == 0  # it goes on where it was
             client.delete_job("gone")
             client.store_event(event("gone\uffff", 1))
             client.delete_job("gone\uffff")

@@ -145,7 +145,7 @@ def _by_simulation(environment: dict[str, str], search: Search) -> str:
 def _by_tests(mutant: Mutant, tests: tuple[str, ...], environment: dict[str, str]) -> Verdict:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     done = _run(command, environment)
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |\[|$)", done.stdout, re.MULTILINE)
     if done.returncode != (1 if failed else 0):
         raise _BrokenError(done)
     if failed is None:

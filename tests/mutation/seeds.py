@@ -4,4 +4,8 @@ That saves time, and nothing depends on it: where the history of a seed has chan
 first. Bugs that the first history shows are not listed.
 """
 
-SEEDS: dict[str, int] = {}
+SEEDS: dict[str, int] = {
+    "journal/segment_beginning.py: after: rename": 2,
+    "journal/segment_beginning.py: after: sync": 2,
+    "journal/writer.py: append: sync": 6,
+}

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from perstack_stored.journal.entry_format import EntryType, record_places
+from perstack_stored.mirror import pieces
 from perstack_stored.mirror.source import MirrorDamagedError, MirrorSource
 from tests.helpers.datadir import append
 from tests.unit.mirror.test_shipper import PREFIX, Objects, Ships, store
@@ -81,3 +82,22 @@ def test_pieces_that_are_changed_or_missing_are_named(ships: Ships) -> None:
             assert found == whole[: len(found)]
         else:
             assert found == whole, "it held only what recovery wrote again"
+
+
+def test_an_entry_that_was_damaged_before_it_was_shipped_is_named(ships: Ships) -> None:
+    """Its piece is sound, so that the entry's own checksum is all there is."""
+    whole = [(read.position, read.payload) for read in ships.folder.read(ships.journal.mark)]
+    named = 0
+    for key, sound in ships.bucket.objects.items():
+        piece = pieces.decode(sound)
+        data = bytearray(piece.data)
+        data[len(data) // 2] ^= 1
+        bucket = Objects()
+        bucket.objects = ships.bucket.objects | {key: pieces.encode(piece._replace(data=bytes(data)))}
+        found: list[tuple[int, bytes]] = []
+        try:
+            found.extend(payloads(MirrorSource(bucket, PREFIX, ships.journal.store, 0)))
+        except MirrorDamagedError:
+            named += 1
+        assert found == whole[: len(found)]
+    assert named > len(ships.bucket.objects) // 2

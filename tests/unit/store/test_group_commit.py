@@ -16,7 +16,7 @@ from perstack_stored.store.commit import Committer
 from perstack_stored.store.group_commit import GroupCommit, LoopContext
 from perstack_stored.store.large_values import LargeValueQueue
 from perstack_stored.store.requests import open_request
-from tests.helpers.datadir import JournalFolder, dumps, event
+from tests.helpers.datadir import JournalFolder, append, dumps, event
 
 PEER = (b"peer", False)
 MANY = group_commit._GATHERED_REQUESTS_MAX
@@ -110,8 +110,23 @@ def test_what_was_written_during_a_sync_is_answered_by_the_next_one(stores: Stor
     stores.end_sync()
     assert len(stores.answered) == MANY
     stores.group.sync_written()
+    assert stores.journal.syncing
     stores.end_sync()
     assert len(stores.answered) == 2 * MANY
+
+
+@pytest.mark.parametrize("kind", ["deleted", "copied"])
+def test_what_nobody_waits_for_is_synced_by_itself(stores: Stores, kind: str) -> None:
+    """Deletions of the daemon's own, and records of a copy: no store has to come for their sync."""
+    stored: list[int] = []
+    if kind == "deleted":
+        stores.group.store_deletion(dumps({"jobId": "j"}), ("j", 0), stored.append)
+        assert stored == [1]
+    else:
+        stores.group.store_copied([append(dumps(event()))], b"")
+    assert stores.journal.syncing
+    stores.end_sync()
+    assert stores.journal.mark.position == 1
 
 
 def test_at_a_stop_no_store_waits_for_others(stores: Stores) -> None:
