@@ -48,6 +48,18 @@ def test_positions_count_up_by_one_over_batches_and_restarts(folder: JournalFold
     assert [s.position for s in folder.read(journal.mark)] == [1, 2, 3, 4, 5]
 
 
+def test_a_segment_is_on_disk_before_the_next_one_begins(folder: JournalFolder) -> None:
+    """Also what was written and not synced yet: no later sync would reach it."""
+    disk = SimulatedDisk()
+    journal = folder.open(disk, first_segment_bytes=4096, segment_bytes=4096)
+    payloads: list[bytes] = []
+    while len(folder.segments()) == 1:
+        payloads.append(b"%d" % len(payloads) * 300)
+        journal.write([append(payloads[-1])])
+    disk.lose_data()
+    assert folder.payloads(folder.open().mark) == payloads[:-1]
+
+
 def test_a_clean_stop_goes_on_in_the_same_segment(folder: JournalFolder) -> None:
     """Many clean restarts need no new segment, and the mark is written again at its place."""
     journal = folder.open()

@@ -9,6 +9,7 @@ import pytest
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.observe.counters import LoopCounters
 from perstack_stored.protocol.frames import decode_header
 from perstack_stored.store import group_commit
@@ -118,9 +119,9 @@ def test_what_was_written_during_a_sync_is_answered_by_the_next_one(stores: Stor
 @pytest.mark.parametrize("kind", ["deleted", "copied"])
 def test_what_nobody_waits_for_is_synced_by_itself(stores: Stores, kind: str) -> None:
     """Deletions of the daemon's own, and records of a copy: no store has to come for their sync."""
-    stored: list[int] = []
+    stored: list[int | None] = []
     if kind == "deleted":
-        stores.group.store_deletion(dumps({"jobId": "j"}), ("j", 0), stored.append)
+        stores.group.store_deletion(dumps({"jobId": "j"}), Expectation(("j", ""), 0), stored.append)
         assert stored == [1]
     else:
         stores.group.store_copied([append(dumps(event()))], b"")
