@@ -254,7 +254,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         ),
         ("tests/unit/store/test_group_commit.py::test_what_nobody_waits_for_is_synced_by_itself",),
     ),
-    # It begins a segment while something is to be synced in hardly any history.
+    # There, hardly any history begins a segment while something waits for its sync.
     "journal/writer.py: _rotate: sync": (
         "tests/unit/journal/test_writer.py::test_a_segment_is_on_disk_before_the_next_one_begins",
     ),
