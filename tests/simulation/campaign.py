@@ -21,6 +21,10 @@ from tests.simulation.tasks import BrokenError
 from tests.simulation.workload import KINDS, Workload
 from tests.simulation.world import World
 
+READERS_EVERY = 3
+"""Of so many histories one has readers."""
+READS_OF_A_LIFE = 20
+READS_OF_A_RECOVERY = 2
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -44,7 +48,7 @@ class Counts:
     def __init__(self) -> None:
         self.seeds = self.points = self.nested = self.recoveries = self.looks = self.faults = 0
         self.calls = self.acknowledged = self.answers = self.packed = self.recycled = self.erased = 0
-        self.left_out = 0
+        self.left_out = self.reads = self.reads_behind = 0
 
     def add(self, other: "Counts") -> None:
         for name, number in vars(other).items():
@@ -56,7 +60,8 @@ class Counts:
             f" {self.nested} of those of their recoveries; {self.recoveries} recoveries,"
             f" {self.acknowledged} acknowledged stores, {self.looks} looks at files, {self.packed} packed"
             f" segments, {self.recycled} files used again, {self.erased} erased records,"
-            f" {self.left_out} files left out,"
+            f" {self.left_out} files left out, {self.reads} answers to readers and {self.reads_behind} reads"
+            f" while the index did not know of a deletion,"
             f" {self.faults} injected faults"
         )
 
@@ -232,10 +237,16 @@ class Campaign:
         self.counts.erased += world.erased
         self.counts.left_out += world.left_out
         self.counts.recycled += world.kernel.granted
+        if world.readers is not None:
+            self.counts.reads += world.readers.answers
+            self.counts.reads_behind += world.readers.lagging
 
     def _world(self, state: State, random: Random, workload: Workload | None) -> World:
         self._worlds += 1
-        return World(state, random, f"{self._folder}/{self._worlds}", workload)
+        reads = 0
+        if self.seed % READERS_EVERY == READERS_EVERY - 1:
+            reads = READS_OF_A_LIFE if workload else READS_OF_A_RECOVERY * (self._worlds % 2)
+        return World(state, random, f"{self._folder}/{self._worlds}", workload, reads)
 
 
 def _ways(seed: int) -> FileSystemFeatures:

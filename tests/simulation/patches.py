@@ -13,12 +13,15 @@ import structlog
 
 from perstack_stored.datadir import background_sync as syncer
 from perstack_stored.datadir import filesystem as files
+from perstack_stored.index import page_checksums
 from perstack_stored.journal import clock as journal_clock
 from perstack_stored.journal import erasing, segment_beginning, segment_file, sessions
 from perstack_stored.journal import preallocation as prepare
 from perstack_stored.journal import writer as journal
 from perstack_stored.projection import index_projection, tree_projection
 from perstack_stored.projection import worker as follower
+from perstack_stored.read import open_answers, subscriptions, turns, window, window_reader
+from perstack_stored.read import thread as read_thread
 from perstack_stored.server import dispatch, loop, projections, status
 from perstack_stored.store import commit, fences, group_commit
 from perstack_stored.tree import cursor as tree_cursor
@@ -27,7 +30,7 @@ from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey
 from tests.simulation.kernel import Kernel
 from tests.simulation.system_calls import SimulatedLibc, SimulatedOs
-from tests.simulation.tasks import FakeQueue, FakeThread
+from tests.simulation.tasks import FakeCondition, FakeQueue, FakeThread
 
 _SILENT = 50  # only what is critical
 
@@ -53,6 +56,7 @@ def simulated() -> Iterator[None]:
     system = SimulatedOs()
     clock = _Time()
     FakeThread.scheduler = lambda: Kernel.current.scheduler
+    FakeCondition.now = lambda: Kernel.current.clock.up
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_SILENT))
     with ExitStack() as stack:
@@ -64,7 +68,8 @@ def simulated() -> Iterator[None]:
         put(files, "_libc", SimulatedLibc(system))
         for module in (
             commit, dispatch, follower, group_commit, import_survey, first_start, journal, journal_clock,
-            loop, prepare, projections, remover, sessions, status, syncer,
+            loop, open_answers, prepare, projections, read_thread, remover, sessions, status, subscriptions,
+            syncer, window, window_reader,
         ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
@@ -72,6 +77,9 @@ def simulated() -> Iterator[None]:
         put(prepare, "threading", SimpleNamespace(Thread=FakeThread))
         put(fences, "threading", SimpleNamespace(Thread=FakeThread))
         put(fences, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
+        put(turns, "queue", SimpleNamespace(SimpleQueue=FakeQueue))
+        put(read_thread, "threading", SimpleNamespace(Thread=FakeThread))
+        put(subscriptions, "threading", SimpleNamespace(Thread=FakeThread, Condition=FakeCondition))
         put(segment_beginning, "secrets", SimpleNamespace(randbits=_randbits))
         put(erasing, "secrets", SimpleNamespace(randbits=_randbits))
         put(journal, "uuid", SimpleNamespace(uuid4=_uuid4))
@@ -79,6 +87,7 @@ def simulated() -> Iterator[None]:
         # What a killed task had open is gone with its machine.
         put(segment_file.OpenSegment, "__del__", lambda _segment: None)
         put(follower, "_LOOK_SECONDS", 0.0)
+        put(page_checksums, "_PATIENCE_MS", 0)  # while it waits, no reader of the machine goes on
         # Bounds so small that a short history reaches them.
         put(journal, "GROWTH_BYTES", 4096)
         put(fences, "AT_ONCE_BYTES", 2048)
@@ -90,6 +99,9 @@ def simulated() -> Iterator[None]:
         put(group_commit, "_FEW_REQUESTS", 1)
         put(group_commit, "_GATHERED_REQUESTS_MAX", 2)
         put(group_commit, "_INLINE_SECONDS_MAX", -1.0)
+        put(dispatch, "NEAR_THE_END_RECORDS", 40)
+        put(window_reader, "RECORDS_MAX", 12)
+        put(window_reader, "_SPANS_MAX", 2)
         put(index_projection, "INDEX_SLICE", (3, 1 << 12))
         put(tree_projection, "TREE_SLICE", (2, 1 << 12))
         put(tree_projection, "TREE_SLICE_HELPED", (5, 1 << 13))

@@ -146,7 +146,7 @@ def check_erased(records: list[Stored], ledger: Ledger) -> None:
         if by <= stored.position or by > len(records):
             raise Violation(f"position {stored.position} was erased by what stands at {by}")
         # A redaction that removed something may be erased itself later.
-        if not _removes(json.loads(as_seen(records[by - 1], ledger).payload), seen):
+        if not removes(json.loads(as_seen(records[by - 1], ledger).payload), seen):
             raise Violation(f"position {stored.position} was erased, and {by} does not delete it")
 
 
@@ -157,11 +157,12 @@ def removed_records(records: list[Stored]) -> list[Stored]:
         stored
         for stored in records
         if stored.kind != GAP
-        and any(position > stored.position and _removes(by, stored) for position, by in found)
+        and any(position > stored.position and removes(by, stored) for position, by in found)
     ]
 
 
-def _removes(deletion: dict[str, Any], stored: Stored) -> bool:
+def removes(deletion: dict[str, Any], stored: Stored) -> bool:
+    """Whether a deletion removes a record that stands before it."""
     value = json.loads(stored.payload)
     is_setting = stored.kind == SETTING or "setting" in value
     if (stored.kind == DELETION or "setting" in deletion) and not is_setting:

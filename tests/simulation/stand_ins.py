@@ -10,6 +10,7 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.observe.counters import RequestCounter
 from perstack_stored.protocol.messages import Envelope, Message, Reply, RoutingId
 from perstack_stored.read.requests import ReadRequest
+from tests.simulation.readers import READ_IDS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -36,7 +37,7 @@ class NoLongPolls:
 
 
 class NoReads:
-    """Reads: the simulated clients make none."""
+    """Reads of a history in which nobody reads."""
 
     index_is_readable = True
     pending = failed = 0
@@ -134,9 +135,12 @@ class SimulatedEndpoints:
         number = envelope[0]
         assert isinstance(number, int)
         header = json.loads(frame.split(b"\n")[0])
-        if header["id"] is not None and header["id"] >= CURSOR_IDS:
+        if header["id"] is not None and CURSOR_IDS <= header["id"] < READ_IDS:
             if header["ok"]:
                 world.ledger.cursor = max(world.ledger.cursor, header["id"] - CURSOR_IDS)
+            return
+        if world.readers is not None and (header["id"] or 0) >= READ_IDS:
+            world.readers.answer(frame)
             return
         world.clients[number].answer(frame, world.ledger)
 

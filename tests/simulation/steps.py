@@ -12,9 +12,12 @@ from tests.simulation.clients import Client, Violation
 from tests.simulation.looks import Looks
 from tests.simulation.pauses import ROUNDS_MAX
 from tests.simulation.processes import SimulatedFollower, SimulatedKeeper
+from tests.simulation.readers import Readers
 from tests.simulation.stand_ins import CURSOR_IDS, SimulatedEndpoints
 from tests.simulation.state import CrashedError
 from tests.simulation.workload import Workload
+
+READ_ODDS = 0.2
 
 
 class Steps(Looks):
@@ -29,6 +32,7 @@ class Steps(Looks):
     index: SimulatedFollower
     keeper: SimulatedKeeper
     endpoints: SimulatedEndpoints
+    readers: Readers | None
 
     def live(self, steps: int) -> None:
         """Take a number of random steps.
@@ -44,6 +48,7 @@ class Steps(Looks):
         random, server = self.random, self.server
         what = random.random()
         with self._may_fail():
+            self._read(asks=what < READ_ODDS)
             if what < 0.3:
                 if self.to_make > 0 and len(self.ledger.acknowledged) % 2:
                     self._set_cursor()
@@ -61,6 +66,15 @@ class Steps(Looks):
                 self.run_tasks(random.randint(1, 12))
             else:
                 self._surprise()
+
+    def _read(self, *, asks: bool) -> None:
+        """Send the reads that the index is ready for to their threads, and the answers to the readers."""
+        if self.readers is None:
+            return
+        if self.readers.to_ask > 0 and (asks or self.readers.is_due):
+            self.readers.ask()
+        self.server._release_reads()
+        self.server._send_read_answers()
 
     def _follow_erasing(self) -> None:
         """As `server.erasing.Erasing` does; the seed says when a segment may begin early."""
@@ -144,6 +158,7 @@ class Steps(Looks):
                 while server.commit_next():
                     pass
                 server.collect_sync()
+                self._read(asks=True)
                 server._projections.follow()
                 self.keeper.follow()
                 self._follow_erasing()
@@ -151,6 +166,7 @@ class Steps(Looks):
                 end = self.journal.mark
                 if (
                     not any(client.unanswered for client in self.clients)
+                    and not self.readers
                     and end == self.journal.written == self.index.place == self.tree.place
                 ):
                     return

@@ -3,6 +3,7 @@
 Each task is a real thread that runs until it makes a system call or has to wait, and then hands back.
 """
 
+import math
 import queue
 import threading
 from collections import deque
@@ -18,6 +19,10 @@ class BrokenError(BaseException):
     """A crash on the side broke a promise: no handler of the history that goes on may take it for its own."""
 
 
+def _never() -> bool:
+    return False
+
+
 class Task:
     """One thread of the machine. `waits` says that it has nothing to do until somebody has done something."""
 
@@ -28,6 +33,7 @@ class Task:
         self.done = False
         self.killed = False
         self.strict = False  # an error in it is not looked for by anybody else
+        self.is_idle: Callable[[], bool] = _never  # whether what it waits for has not come yet
         self.error: BaseException | None = None
         self._target = target
         self._go = threading.Semaphore(0)
@@ -94,6 +100,8 @@ class Scheduler:
     def run(self, task: Task, calls: int) -> None:
         """Let a task run for a while. Only the main task may do so."""
         assert self.current is None
+        if task.is_idle():
+            return
         self.current = task
         try:
             task.run(calls)
@@ -110,6 +118,15 @@ class Scheduler:
         """The running task makes a call, or has to wait."""
         if self.current is not None:
             self.current.pause(waits=waits)
+
+    def pause_until(self, has_come: Callable[[], bool]) -> None:
+        """The running task waits for something; until it has come, nobody runs the task."""
+        task = self.current
+        assert task is not None
+        task.is_idle = lambda: not has_come()
+        while task.is_idle():
+            task.pause(waits=True)
+        task.is_idle = _never
 
     def kill(self, task: Task) -> None:
         """End a task at the call that it stands at."""
@@ -173,5 +190,30 @@ class FakeQueue:
                     if not self._items:
                         scheduler.run(task, 4)
             else:
-                scheduler.pause(waits=True)
+                scheduler.pause_until(lambda: bool(self._items))
         return self._items.popleft()
+
+
+class FakeCondition:
+    """Stands in for `threading.Condition`: as one task runs at a time, there is nothing to lock."""
+
+    now: Callable[[], float]
+
+    def __init__(self) -> None:
+        self._is_notified = False
+
+    def __enter__(self) -> None:
+        """Nobody else runs."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nobody else has run, unless this one has waited."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Let others run until somebody notifies, or the time is over."""
+        until = math.inf if timeout is None else FakeCondition.now() + timeout
+        self._is_notified = False
+        FakeThread.scheduler().pause_until(lambda: self._is_notified or FakeCondition.now() >= until)
+
+    def notify(self) -> None:
+        """Let who waits go on."""
+        self._is_notified = True

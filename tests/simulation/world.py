@@ -27,6 +27,7 @@ from tests.simulation.kernel import Kernel
 from tests.simulation.looks import Seen
 from tests.simulation.pauses import ROUNDS_MAX, letting_others_run
 from tests.simulation.processes import SEGMENT_BYTES, SimulatedFollower, SimulatedKeeper
+from tests.simulation.readers import Readers
 from tests.simulation.rest import Rest
 from tests.simulation.stand_ins import NoReads, NoWakeup, OwnersOnly, SimulatedEndpoints
 from tests.simulation.state import CrashedError, State
@@ -36,7 +37,10 @@ from tests.simulation.workload import Workload
 class World(Rest):
     """One life of a daemon."""
 
-    def __init__(self, state: State, random: Random, folder: str, workload: Workload | None = None) -> None:
+    def __init__(
+        self, state: State, random: Random, folder: str, workload: Workload | None = None, reads: int = 0
+    ) -> None:
+        """`reads` is how many reads there will be."""
         self.random = random
         self.kernel = Kernel(state.disk, random)
         self.clients, self.ledger = state.clients, state.ledger
@@ -44,6 +48,8 @@ class World(Rest):
         self.workload = workload
         self.to_make = 0  # requests that the clients will still make up
         self.answers = 0
+        self.reads, self.seed_of_reads = reads, str(random.getstate()[1][:4])
+        self.readers: Readers | None = None
         self.packed = self.erased = 0
         # As the settings of this life say; the numbers of the history are not touched.
         chooser = Random(str(random.getstate()[1][:4]))
@@ -78,6 +84,8 @@ class World(Rest):
     def __exit__(self, *_: object) -> None:
         self.kernel.before = lambda _name, _tear: None
         self.kernel.scheduler.kill_all()
+        if self.readers is not None:
+            self.readers.reads.abandon()
         shutil.rmtree(self.base)
         if self._outer is not None:
             Kernel.current = self._outer
@@ -135,6 +143,8 @@ class World(Rest):
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
         self.keeper = SimulatedKeeper(self)
         self.endpoints = SimulatedEndpoints(self)
+        if self.reads:
+            self.readers = Readers(self, Random(self.seed_of_reads), self.reads)
         return assemble(
             ServerParts(
                 base=self.base,
@@ -142,7 +152,7 @@ class World(Rest):
                 sessions=self.sessions,
                 peers=OwnersOnly(AccessRules(), RateLimiter(0, 0)),
                 endpoints=self.endpoints,
-                reads=NoReads(),
+                reads=NoReads() if self.readers is None else self.readers.reads,
                 projections=(self.index, self.tree),
                 wakeup=NoWakeup(),
                 settings=settings,
@@ -154,7 +164,10 @@ class World(Rest):
         """A clean stop, as `Daemon._stop` does it."""
         server = self.server
         with self._may_fail():
-            server.finish()
+            with letting_others_run(self.kernel):
+                server.finish()
+            if self.readers is not None:
+                self.readers.reads.stop()
             if server._group_commit.has_unanswered:
                 raise Violation("a stop leaves stores that had arrived without an answer")
             self.keeper.stop()
