@@ -44,6 +44,12 @@ def shifted_program(clock: Clock, *, passes: bool = False) -> tuple[str, ...]:
     return "-c", _PROGRAM, str(clock.path), str(passes)
 
 
+def shifted_command(clock: Clock, *words: str) -> str:
+    """What a command of the daemon prints that lives by this clock."""
+    program = (sys.executable, *shifted_program(clock), *words)
+    return subprocess.run(program, capture_output=True, check=True, timeout=120, text=True).stdout
+
+
 @contextmanager
 def shifted_daemon(base: Path, clock: Clock, *settings: str, passes: bool = False) -> Iterator[RunningDaemon]:
     """A ready daemon that lives by this clock; with `passes`, the time that it is set forth passes."""

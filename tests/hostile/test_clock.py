@@ -7,7 +7,7 @@ from pathlib import Path
 from perstack_storage import Client
 from tests.helpers.daemon import eventually
 from tests.helpers.raw_client import Raw, event, job, session, setting
-from tests.helpers.shifted import Clock, shifted_daemon
+from tests.helpers.shifted import Clock, shifted_command, shifted_daemon
 
 HOUR_MS = 3_600_000
 RUN = {"jobId": "j1", "runId": "r1"}
@@ -95,10 +95,23 @@ def test_a_session_and_the_waits_of_reads_do_not_hang_on_the_clock(tmp_path: Pat
 
 
 def test_a_leap_of_the_clock_deletes_no_job(tmp_path: Path) -> None:
-    """Neither does one leave the tree. Time that passes does both."""
+    """Neither does one leave the tree. Time that passes does both, and the dry run counts as the daemon."""
     clock = Clock(tmp_path / "clock")
     keeps = ("--retain-days", "2", "--tree-keep-days", "1", "--retain-sweep-seconds", "1")
     in_tree = tmp_path / "base/jobs/j1/job.json"
+
+    def dry_run() -> list[str]:
+        said = shifted_command(
+            clock,
+            "retention",
+            "--dry-run",
+            "--json",
+            "--retain-days",
+            "1",
+            "--base-path",
+            str(tmp_path / "base"),
+        )
+        return [json.loads(line)["job"] for line in said.splitlines()]
 
     def is_swept(client: Client) -> None:
         sweeps = client.stats()["retention"]["sweeps"]
@@ -112,6 +125,8 @@ def test_a_leap_of_the_clock_deletes_no_job(tmp_path: Path) -> None:
         assert len(client.get_all_jobs()) == 1
         assert daemon.events("clock_doubted")
         assert in_tree.exists()
+        assert dry_run() == []
+    assert dry_run() == []  # a daemon that starts now doubts the clock as well
     with shifted_daemon(tmp_path / "base", clock, *keeps) as daemon, Client(daemon.endpoint) as client:
         is_swept(client)
         assert len(client.get_all_jobs()) == 1
@@ -123,6 +138,7 @@ def test_a_leap_of_the_clock_deletes_no_job(tmp_path: Path) -> None:
     ):
         clock.set(30 * HOUR_MS)
         eventually(lambda: not in_tree.exists(), "the job leaves the tree")
+        assert dry_run() == ["j1"]
         assert len(client.get_all_jobs()) == 1
         clock.set(60 * HOUR_MS)
         eventually(lambda: not client.get_all_jobs(), "the job is deleted")

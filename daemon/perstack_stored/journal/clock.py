@@ -27,6 +27,11 @@ class JournalClock:
         """The time that was given last."""
         return self._time_ms
 
+    @property
+    def latest_aged_ms(self) -> int:
+        """The time by which ages were counted last; before that, the one that was given last."""
+        return self._aged_ms or self._time_ms
+
     def now_ms(self) -> int:
         """The daemon's time in ms since 1970: the clock's, but it stands still while a small step back lasts.
 
@@ -69,6 +74,11 @@ class JournalClock:
         self._clock_at = now, up
 
 
+def aged_at_start(last_ms: int, now_ms: int) -> int:
+    """The time by which ages are counted from a start on: a leap since the last entry is doubted."""
+    return last_ms if last_ms and now_ms - last_ms > _LEAP_MS else now_ms
+
+
 def _up_ms() -> float:
     """Milliseconds that passed since the machine started, also while it slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) * 1000
@@ -83,6 +93,11 @@ class LogClock(JournalClock):
 
     def now_ms(self) -> int:
         """The log's time in ms since 1970."""
+        return self._time_ms
+
+    @property
+    def latest_aged_ms(self) -> int:
+        """The log's time."""
         return self._time_ms
 
     def aged_ms(self, now_ms: int) -> int:

@@ -98,7 +98,7 @@ class StatusReporter:
                 "erasedRecords": keeper.erased_records,
                 "fault": self._erase_fault() if self._index.pending else "",
             },
-            "retention": parts.retention.describe(),
+            "retention": {**parts.retention.describe(), "timeMs": parts.journal.clock.latest_aged_ms},
             "refused": self.refused(),
             "held": {"requests": len(self._group_commit), "bytes": self._group_commit.bytes},
             "partsBytes": self._multipart.bytes,

@@ -36,13 +36,14 @@ class DeletionStats(TypedDict):
 
 
 class RetentionStats(TypedDict):
-    """Retention; `fault`: why the last sweep failed, or ""."""
+    """Retention; `fault`: why the last sweep failed, or ""; `timeMs`: the time by which ages are counted."""
 
     sweeps: int
     deleted: int
     candidates: int
     candidateBytes: int
     fault: str
+    timeMs: int
 
 
 class HeldStats(TypedDict):

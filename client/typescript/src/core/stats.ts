@@ -63,8 +63,15 @@ export interface Stats {
     erasedRecords: number
     fault: string
   }
-  /** `fault`: why the last sweep failed, or "". */
-  retention: { sweeps: number; deleted: number; candidates: number; candidateBytes: number; fault: string }
+  /** `fault`: why the last sweep failed, or "". `timeMs`: the time by which ages are counted. */
+  retention: {
+    sweeps: number
+    deleted: number
+    candidates: number
+    candidateBytes: number
+    fault: string
+    timeMs: number
+  }
   /** By code. */
   refused: { [code: string]: number }
   held: { requests: number; bytes: number }
