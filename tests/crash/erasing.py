@@ -2,7 +2,7 @@
 
 The rounds are those of the soak, but every fourth kill waits until the keeper runs. In the end of each base
 nothing of what was deleted may be left, all else must be as it was sent, and `check` must find nothing. Each
-base that was judged gets a line; so a campaign that is cut off has told how far it came.
+base that was judged gets a line; so a campaign that is cut off has said how far it came.
 """
 
 import argparse

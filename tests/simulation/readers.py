@@ -90,7 +90,7 @@ class Readers:
             arguments["after"] = max(0, self._last_deletion() - self._random.randint(2, 15))
         known = world.ledger.acknowledged
         deleted = self._deleted = self._last_deletion()
-        # Who waits for new records is shown no deleted ones, but need not be shown the newest ones.
+        # A read that waits for new records shows no deleted ones, but not always the newest ones.
         least = deleted if "waitMs" in arguments else max(known, default=0)
         place = world.index.place
         self.lagging += place is None or place.position < deleted

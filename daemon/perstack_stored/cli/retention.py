@@ -75,5 +75,5 @@ def _last_time_ms(reader: JournalReader) -> int:
             for entry in walk(segment, SEGMENT_HEADER_BYTES, segment.file.size(), split_large=True):
                 time_ms = entry.header.time_ms
         except BadEntryError:
-            pass  # behind the last entry are zeros, or what a crash left
+            pass  # after the last entry are zeros, or what a crash left
     return time_ms
