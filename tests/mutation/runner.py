@@ -25,13 +25,15 @@ REPOSITORY = Path(__file__).parents[2]
 HISTORIES = 60
 """Short ones, from the first seed on: what is caught does not depend on the machine's speed."""
 _THOROUGH = 8
-"""Histories crashed at more of their calls first: some bugs show between two calls of a history only."""
+"""Histories crashed at more of their calls: some bugs show between two calls of a history only."""
+_BEFORE = 1
+"""How many of these come first, as most bugs show there."""
 _FEW = 4
 """Histories for a bug that nobody can see: the argument is what counts."""
-_MANY_CALLS, _SOME_CALLS = 0.3, 0.08
+_MANY_CALLS, _SOME_CALLS, _FEW_CALLS = 0.3, 0.08, 0.01
 """Shares of the calls at which a history is crashed."""
 _SECONDS_MAX = 900
-"""For one process. A busy machine is no hang: no process tries more than _THOROUGH / 2 histories, or 10."""
+"""For one process. A busy machine is no hang: no process needs more than two minutes of a quiet one."""
 _END_SECONDS = 10
 
 
@@ -126,8 +128,9 @@ def searches(mutant: Mutant, first: int) -> Iterator[Search]:
         return
     if mutant.name in SEEDS:
         yield Search(SEEDS[mutant.name], 1, _MANY_CALLS)
-    half = _THOROUGH // 2
-    yield from (Search(first + done, half, _MANY_CALLS) for done in range(0, _THOROUGH, half))
+    yield Search(first, _BEFORE, _MANY_CALLS)
+    yield from (Search(first + done, 20, _FEW_CALLS) for done in range(0, HISTORIES, 20))
+    yield from (Search(first + done, 1, _MANY_CALLS) for done in range(_BEFORE, _THOROUGH))
     yield from (Search(first + done, 10, _SOME_CALLS) for done in range(0, HISTORIES, 10))
 
 

@@ -8,4 +8,5 @@ SEEDS: dict[str, int] = {
     "journal/segment_beginning.py: after: rename": 2,
     "journal/segment_beginning.py: after: sync": 2,
     "journal/writer.py: append: sync": 6,
+    "store/group_commit.py: complete: sync": 6,
 }
