@@ -104,7 +104,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "a leap of the clock makes everything old": ("tests/unit/journal/test_clock.py",),
     "a deletion takes what stands in the place of the tree for an empty one": (
-        "tests/integration/test_erasing.py::test_a_tree_that_can_t_go_on_holds_erasing_back",
+        "tests/unit/tree/test_deletions.py::test_what_stands_in_the_place_of_the_tree_is_no_empty_tree",
     ),
     "retention deletes a job that went on": (
         "tests/unit/index/test_retention.py::test_a_job_that_goes_on_is_not_deleted",

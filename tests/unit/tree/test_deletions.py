@@ -52,6 +52,21 @@ def test_a_deleted_job_leaves_nothing(base: Base) -> None:
     assert base.files() == {path: data for path, data in before.items() if "job-2/" in path}
 
 
+def test_what_stands_in_the_place_of_the_tree_is_no_empty_tree(tmp_path: Path) -> None:
+    """The files of a deleted job may come back with their folder: they are not called removed."""
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    one = remover.Remover(FileSystem(), fd, lambda: None)
+    one.remove_job("job-1")  # there is no tree
+    (tmp_path / "jobs").write_bytes(b"not a folder")
+    with pytest.raises(NotADirectoryError):
+        one.remove_job("job-1")
+    (tmp_path / "jobs").unlink()
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "job-1").write_bytes(b"not ours")
+    one.remove_job("job-1")
+    os.close(fd)
+
+
 def test_files_that_somebody_removes_meanwhile_do_no_harm(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
