@@ -126,8 +126,18 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.states = [b"S"]
+        self.cpu = 0.0
         monkeypatch.setattr("perstack_stored.process.hang_detector.time.monotonic", lambda: self.now)
         monkeypatch.setattr(silence, "thread_states", lambda _pid: self.states)
+        monkeypatch.setattr(silence, "cpu_seconds", lambda _pid: self.cpu)
+
+    def run(self, share: float) -> Callable[[], None]:
+        """The worker uses a share of each half second."""
+
+        def meanwhile() -> None:
+            self.cpu += share / 2
+
+        return meanwhile
 
     def looks(
         self, silence: HangDetector, seconds: float, meanwhile: Callable[[], None] = lambda: None
@@ -181,6 +191,46 @@ def test_a_worker_that_waits_for_the_disk_is_shown_and_left_alone(clock: Clock, 
         assert clock.looks(watch, 1) == ""
         clock.states = [b"T", b"D"]
         assert clock.looks(watch, 45) == "killed"
+
+
+@pytest.mark.parametrize("share", [0, 0.02])
+def test_a_worker_that_gets_no_processor_is_shown_and_left_alone(clock: Clock, share: float) -> None:
+    """One of low priority on a busy machine. Killed, it would have to begin again, and get none either."""
+    status = WorkerStatus()
+    watch = HangDetector(1, status, 20)
+    status.beat()
+    clock.states = [b"S", b"R"]
+    assert "waits for a processor" in clock.looks(watch, 400, clock.run(share))
+    status.beat()
+    assert clock.looks(watch, 1) == ""
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(1, 21), (0.25, 60)])
+def test_a_worker_that_runs_without_progress_is_killed(clock: Clock, share: float, seconds: float) -> None:
+    """In an endless loop, also on a busy machine: later then."""
+    status = WorkerStatus()
+    watch = HangDetector(1, status, 20)
+    status.beat()
+    clock.states = [b"R"]
+    assert clock.looks(watch, 19, clock.run(share)) == ""
+    assert clock.looks(watch, seconds - 19, clock.run(share)) == "killed"
+
+
+def test_a_worker_that_is_stopped_waits_for_no_processor(clock: Clock) -> None:
+    """Some of its threads may be ready to run."""
+    status = WorkerStatus()
+    watch = HangDetector(1, status, 20)
+    status.beat()
+    clock.states = [b"T", b"R"]
+    assert clock.looks(watch, 22) == "killed"
+
+
+def test_the_kernel_says_how_long_a_process_ran() -> None:
+    before = silence.cpu_seconds(os.getpid())
+    while time.process_time() < before + 0.1:
+        pass
+    assert before + 0.05 < silence.cpu_seconds(os.getpid()) < before + 60
+    assert silence.cpu_seconds(2**22 + 1) == 0  # no process has this number
 
 
 def test_a_standstill_of_the_watching_process_does_not_count(clock: Clock) -> None:

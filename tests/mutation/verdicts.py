@@ -32,6 +32,7 @@ _MIRROR = "tests/mirror/test_mirror.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
 _REPLACER = "tests/unit/mirror/test_replacer.py"
 _OLD_JOBS = "tests/unit/tree/old_jobs"
+_SILENT = "tests/integration/test_silent_workers.py"
 _APPLY = "tests/unit/replication/test_apply.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
@@ -48,6 +49,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "who stored in the same message of the log is not seen": (_APPLY,),
     "pieces of a message that broke off are kept for the next one": (
         "tests/unit/replication/test_pieces.py",
+    ),
+    "a worker that gets no processor is taken for one that hangs": (
+        f"{_SILENT}::test_a_worker_that_gets_no_processor_is_shown_and_left_alone",
+    ),
+    "a worker in an endless loop is taken for one that gets no processor": (
+        f"{_SILENT}::test_a_worker_that_runs_without_progress_is_killed",
     ),
     "a hole in the log is skipped": ("tests/replication/test_replicated.py", "-k", "flipped"),
     "events that repeat others are not erased": (_ERASING,),

@@ -1,7 +1,8 @@
 """Detects a worker process that hangs: it runs, and shows no progress.
 
 A worker that waits for the disk is not killed, nor is one that syncs: the next one would begin the same
-wait again. The wait is reported instead. Only the time in which the watching process itself ran counts.
+wait again. Nor is one that is ready to run and gets no processor, as those of low priority on a busy
+machine. The wait is reported instead. Only the time in which the watching process itself ran counts.
 """
 
 import os
@@ -13,6 +14,8 @@ _LOOK_SECONDS = 1.0  # a longer pause between two looks is a standstill of the w
 _START_FACTOR = 3  # a start must load the interpreter first
 _STOPPED = (b"T", b"t")
 _DISK = b"D"
+_READY = b"R"
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class HangDetector:
@@ -25,7 +28,9 @@ class HangDetector:
         self._seen = status.progress
         self._began = self._looked = time.monotonic()
         self._sampled = 0.0
-        self._disk = 0.0
+        self._cpu: float | None = None  # at the last sample
+        self._waited = 0.0  # seconds without progress in which it could do nothing for it
+        self._waits_for = ""
         self._has_begun = False
 
     def seconds(self) -> float:
@@ -34,11 +39,11 @@ class HangDetector:
         if now - self._looked > _LOOK_SECONDS:
             pause = now - self._looked - _LOOK_SECONDS
             self._began += pause
-            self._disk += pause
         self._looked = now
         progress = self._status.progress
         if progress != self._seen:
-            self._seen, self._began, self._disk = progress, now, 0.0
+            self._seen, self._began = progress, now
+            self._cpu, self._waited = None, 0.0
             self._has_begun = True
         return now - self._began
 
@@ -50,20 +55,35 @@ class HangDetector:
             return "", False
         now = self._looked
         if now - self._sampled >= min(_LOOK_SECONDS, limit / 8):
-            self._sampled = now
-            if self._waits_for_disk():
-                self._disk = now
+            self._sample(now)
         if silent < limit:
             return "", False
-        if now - self._disk < limit:
-            return f"waits for the disk, for {limit:g} s and longer", False
+        if silent - self._waited < limit:
+            return f"waits for {self._waits_for}, for {limit:g} s and longer", False
         return f"no sign of life for {limit:g} s", True
 
-    def _waits_for_disk(self) -> bool:
-        states = thread_states(self._pid)
-        if any(state in _STOPPED for state in states):
-            return False
-        return _DISK in states or self._status.is_syncing
+    def _sample(self, now: float) -> None:
+        """Note what the worker waited for since the last sample."""
+        states, cpu = thread_states(self._pid), cpu_seconds(self._pid)
+        passed = min(now - self._sampled, 2 * _LOOK_SECONDS)  # beyond it, the watcher stood still
+        if not any(state in _STOPPED for state in states):
+            if _DISK in states or self._status.is_syncing:
+                self._waited, self._waits_for = self._waited + passed, "the disk"
+            elif _READY in states and self._cpu is not None:
+                self._waited += max(0.0, passed - (cpu - self._cpu))
+                self._waits_for = "a processor"
+        self._sampled, self._cpu = now, cpu
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used, in seconds; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b") ")[2].split()
+    except OSError:
+        return 0.0
+    user, system = fields[11:13]  # the 14th and 15th of the line
+    return (int(user) + int(system)) / _TICKS_PER_SECOND
 
 
 def thread_states(pid: int) -> list[bytes]:

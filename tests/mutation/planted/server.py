@@ -39,4 +39,16 @@ BUGS = (
         "self.after < indexed and self.request.position <= indexed",
         "self.after < indexed",
     ),
+    Bug(
+        "a worker that gets no processor is taken for one that hangs",
+        "process/hang_detector.py",
+        "self._waited += max(0.0, passed - (cpu - self._cpu))",
+        "self._waited += 0.0",
+    ),
+    Bug(
+        "a worker in an endless loop is taken for one that gets no processor",
+        "process/hang_detector.py",
+        "passed - (cpu - self._cpu)",
+        "passed",
+    ),
 )
