@@ -5,8 +5,10 @@
 
 import re
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -14,10 +16,11 @@ from tests.crash.soak import CAMPAIGNS
 from tests.mutation import __main__, runner
 from tests.mutation.bugs import bugs
 from tests.mutation.results import Results
-from tests.mutation.runner import HISTORIES, Verdict, planted, searches, try_out
+from tests.mutation.runner import HISTORIES, Verdict, named_tests, planted, searches, try_out
 from tests.mutation.seeds import SEEDS
 from tests.mutation.sites import CHECKSUMS, LOCKS, NAMES, PACKAGE, SYNCS, Mutant, sites
 from tests.mutation.verdicts import ARGUED, TESTS
+from tests.simulation.campaign import Plan, run
 
 # With a seed whose history finds it soon: the whole run takes them from the first on.
 SAMPLE = {
@@ -112,6 +115,27 @@ def test_no_file_is_left_out() -> None:
     found = Counter(mutant.file for mutant in sites() if not mutant.name.split(" (")[0].endswith("checksum"))
     assert found == Counter({file: count for file, count in expected.items() if count})
     assert found.total() > 60
+
+
+def test_a_call_outside_of_the_simulation_has_a_named_test() -> None:
+    """What the simulation does not run, it can't notice."""
+    ran: set[tuple[str, str]] = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            ran.add((frame.f_code.co_filename, frame.f_code.co_name))
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        for seed in range(1, 11):
+            run(seed, Plan(requests=12, sample=0, nested=0))
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    unnamed = [mutant.name.split(": ") for mutant in sites() if not named_tests(mutant)]
+    assert len(unnamed) > 30
+    assert not [name for name in unnamed if (str(PACKAGE / name[0]), name[1]) not in ran]
 
 
 def test_every_call_that_counts_is_among_the_planted_ones() -> None:
