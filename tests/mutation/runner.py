@@ -127,6 +127,7 @@ def searches(mutant: Mutant, first: int) -> Iterator[Search]:
         yield Search(first, _FEW, _SOME_CALLS)
         return
     if mutant.name in SEEDS:
+        yield Search(SEEDS[mutant.name], 1, _FEW_CALLS)
         yield Search(SEEDS[mutant.name], 1, _MANY_CALLS)
     yield Search(first, _BEFORE, _MANY_CALLS)
     yield from (Search(first + done, 20, _FEW_CALLS) for done in range(0, HISTORIES, 20))

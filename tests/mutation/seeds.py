@@ -9,4 +9,11 @@ SEEDS: dict[str, int] = {
     "journal/segment_beginning.py: after: sync": 2,
     "journal/writer.py: append: sync": 6,
     "store/group_commit.py: complete: sync": 6,
+    "tree/file_writer.py: _rename_aside: rename": 4,
+    "tree_import/first_start.py: import_tree: atomic_replace": 6,
+    "a sync counts for what came while it ran": 8,
+    "a gap is accepted": 6,
+    "a segment begins without the sessions": 8,
+    "the snapshot of sessions has numbers that are not in the journal": 5,
+    "recovery trusts the page cache": 2,
 }
