@@ -135,9 +135,9 @@ class Cluster:
             node.start()
         self.await_healthy()
 
-    def await_healthy(self) -> None:
+    def await_healthy(self, seconds: float = READY_SECONDS) -> None:
         """Wait until all servers are ready."""
-        until = time.monotonic() + READY_SECONDS
+        until = time.monotonic() + seconds
         while not all(node.is_healthy() for node in self.nodes):
             assert time.monotonic() < until, "the servers did not become ready"
             time.sleep(0.1)

@@ -41,11 +41,14 @@ class Faults:
         self._clocks = clocks
         self._random = random.Random(seed)
         self.counts: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
     def happen(self, name: str) -> None:
         """Let one of these happen; it counts when it is over."""
         act: Callable[[], None] = getattr(self, name)
+        begun = time.monotonic()
         act()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
         self.counts[name] += 1
 
     def daemon_killed(self) -> None:
@@ -132,11 +135,22 @@ def start(daemon: RunningDaemon) -> None:
 
 
 class Bringer(threading.Thread):
-    """Lets faults happen, spread over a time; late ones follow each other at once."""
+    """Lets faults happen, spread over a time; late ones follow each other closely."""
 
-    def __init__(self, faults: Faults, names: Iterator[str], pause: float, until: float) -> None:
-        """Args: what happens, its order, seconds from one beginning to the next, and the end."""
+    def __init__(
+        self, faults: Faults, names: Iterator[str], pause: float, until: float, calm: float = 0.1
+    ) -> None:
+        """Take what is to happen.
+
+        Args:
+            faults: what can happen.
+            names: what happens, in this order.
+            pause: seconds from one beginning to the next.
+            until: nothing begins after this time, of `time.monotonic`.
+            calm: seconds from an end to the next beginning, at least.
+        """
         super().__init__(daemon=True)
+        self._calm = calm
         self._faults = faults
         self._names = names
         self._pause = pause
@@ -150,7 +164,8 @@ class Bringer(threading.Thread):
         try:
             for name in self._names:
                 due += self._pause
-                if self.stopping.wait(max(0.0, min(due, self._until) - time.monotonic())):
+                at = min(max(due, time.monotonic() + self._calm), self._until)
+                if self.stopping.wait(max(0.0, at - time.monotonic())):
                     return
                 if time.monotonic() >= self._until:
                     return

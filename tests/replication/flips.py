@@ -23,6 +23,7 @@ _BYTES = 200_000  # of a record: two blocks of the server are full, and a third 
 _TRIES = 3  # flips, until a daemon names one
 _READS = 8  # daemons that read after a flip: who answers them is chance
 _PATIENCE_SECONDS = 90.0
+_MEND_SECONDS = 300.0  # for a server to fetch all streams
 
 
 class Flips:
@@ -106,8 +107,8 @@ class Flips:
         shutil.rmtree(node.folder)
         node.folder.mkdir()
         node.start()
-        self._cluster.await_healthy()
-        until = time.monotonic() + _PATIENCE_SECONDS
+        self._cluster.await_healthy(_MEND_SECONDS)
+        until = time.monotonic() + _MEND_SECONDS
         while not self._cluster.has_all(node):
             assert time.monotonic() < until, f"{node.name} does not come to what the others have"
             time.sleep(0.2)
