@@ -131,7 +131,11 @@ class Relay:
             if not self.is_up and not self._drops_answers:
                 client.close()
                 continue
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # the server is away
+                client.close()
+                continue
             with self._lock:
                 self._open |= {client, server}
             for ends in ((client, server, False), (server, client, True)):

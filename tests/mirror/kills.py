@@ -4,8 +4,9 @@
 
 In the middle a job is deleted and erased: in the end no object holds a word of it.
 
-The S3 server keeps its objects in memory, so it is cut off, not killed: connections break in the middle
-of a request, or requests arrive and their answers are lost.
+Connections to the S3 server break in the middle of a request, or requests arrive and their answers are
+lost. A server whose objects outlive it is killed as well (`seaweed.py`); that of the other tests keeps
+them in memory.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.long_events import event, store
 from tests.helpers.s3 import Relay, S3Server, s3_server
 from tests.mirror.bases import dump, is_mirrored, mirror_stats, mirrored, objects_with, restore, run
+from tests.mirror.seaweed import Seaweed, program, seaweed
 
 FAULTS = ("daemon", "mirror", "cut", "answers")
 PATIENCE_SECONDS = 120.0
@@ -81,13 +84,14 @@ class Campaign:
         self._relay = Relay(server.port)
         self._base = folder / "base"
         self._daemon = mirrored(self._base, "kills", self._relay.url, "--erase-within-seconds=1")
+        self._faults = (*FAULTS, "server") if isinstance(server, Seaweed) else FAULTS
         self._kills: Counter[str] = Counter()
         self._compared = 0
 
     def run(self, kills: int) -> Found:
         """Run a number of faults, each kind as often; then let the mirror catch up, and compare."""
         agent = Agent(f"ipc://{self._base}/.stored/stored.sock", "agent")
-        faults = [FAULTS[n % len(FAULTS)] for n in range(kills)]
+        faults = [self._faults[n % len(self._faults)] for n in range(kills)]
         self._random.shuffle(faults)
         try:
             self._daemon.start()
@@ -136,6 +140,10 @@ class Campaign:
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        elif isinstance(self._server, Seaweed) and fault == "server":
+            self._server.kill()
+            time.sleep(self._random.uniform(*_PAUSE_SECONDS))
+            self._server.start()
         else:
             self._relay.cut(drops_answers=fault == "answers")
             time.sleep(self._random.uniform(*_PAUSE_SECONDS))
@@ -167,8 +175,12 @@ class Campaign:
 def main() -> None:
     """Run the campaign; arguments: count of kills, seed."""
     kills, seed = (int(word) for word in [*sys.argv[1:], *("50", "1")[len(sys.argv) - 1 :]])
-    with tempfile.TemporaryDirectory(prefix="mirror-kills-") as folder, s3_server(Path(folder)) as server:
-        found = Campaign(Path(folder), server, seed).run(kills)
+    with tempfile.TemporaryDirectory(prefix="mirror-kills-") as name, ExitStack() as stack:
+        folder, weed = Path(name), program()
+        if weed is None:
+            sys.stdout.write("no SeaweedFS here (tests/mirror/seaweed.py): the S3 server is not killed\n")
+        server = stack.enter_context(s3_server(folder) if weed is None else seaweed(weed, folder))
+        found = Campaign(folder, server, seed).run(kills)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(found.kills.items()))
     sys.stdout.write(f"{counts}; {found.records} records; {found.compared} restores equal\n")
 
