@@ -119,6 +119,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             "a job that comes back has its new files only",
+            "an event without a file brings no old job back",
             "a job that comes back counts as whole before it is",
             "a job is said to be written back before its files are",
         ),

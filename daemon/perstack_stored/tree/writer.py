@@ -159,10 +159,11 @@ class TreeWriter:
         wanted = self._deleted.not_removed(writes)
         if len(wanted) < len(writes) and writes[0].position <= self.replay_until:
             self._deleted.remove_torn(writes, wanted, self.replay_until)
-        writes, back = self.old_jobs.sort_out(wanted)
-        if not writes:
+        wanted, back = self.old_jobs.sort_out(wanted)
+        writes = [write for write in wanted if not write.is_left_out or write.position <= self.replay_until]
+        if not writes and not back:
             return
-        self._writer.begin({write.folders[:2] for write in writes})
+        self._writer.begin({write.folders[:2] for write in writes} | {("jobs", job) for job in back})
         for job in back:
             self._write_older(job, self.old_jobs.left_out.jobs_until)
             self.old_jobs.is_whole(job)
@@ -320,7 +321,9 @@ class TreeWriter:
                     if self.names_records:
                         self._status.describe(kind_name(place.kind))
                     write = self._records.as_write(position, place.kind, payload, n)
-                    if not write.is_left_out or position <= self.replay_until:
+                    # By an event without a file an old job may come back.
+                    may_matter = position <= self.replay_until or self.old_jobs.left_out.jobs_until
+                    if may_matter or not write.is_left_out:
                         writes.append(write)
                 position += 1
         self._status.at(0)

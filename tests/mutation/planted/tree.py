@@ -126,8 +126,8 @@ BUGS = (
     Bug(
         "a torn file stays, because it is left out now",
         "tree/writer.py",
-        "if not write.is_left_out or position <= self.replay_until:",
-        "if not write.is_left_out:",
+        "if not write.is_left_out or write.position <= self.replay_until]",
+        "if not write.is_left_out]",
     ),
     Bug(
         "the record of what is left out goes by what was written, not by what is synced",
@@ -164,6 +164,12 @@ BUGS = (
         "tree/writer.py",
         "            self._write_older(job, self.old_jobs.left_out.jobs_until)\n",
         "",
+    ),
+    Bug(
+        "an event without a file brings no old job back",
+        "tree/writer.py",
+        " or self.old_jobs.left_out.jobs_until\n",
+        "\n",
     ),
     Bug(
         "a job that comes back counts as whole before it is",

@@ -134,6 +134,31 @@ def test_it_goes_together_with_types_that_are_left_out(base: Base, clock: Clock)
     assert findings(base) == []
 
 
+def test_a_job_comes_back_by_an_event_that_has_no_file(base: Base, clock: Clock) -> None:
+    """It has a new record, so it is not old; that the record is left out changes nothing."""
+    fill(base, clock, ("a", "completed"))
+    once(base, clock, "c")
+    names = base.files().keys()
+    clock.ms += 20 * DAY_MS
+    once(base, clock, "c")
+    assert base.files() == {}
+    late_event(base, "a")
+    once(base, clock, "c")
+    assert base.files().keys() == names
+    assert findings(base) == []
+
+
+def test_a_repeat_of_an_event_brings_no_job_back(base: Base, clock: Clock) -> None:
+    """It is no new record; checks agree."""
+    fill(base, clock, ("a", "completed"))
+    clock.ms += 20 * DAY_MS
+    once(base, clock)
+    base.store((Kind.EVENT, event(jobId="a", timestamp=2, type="c")))
+    once(base, clock)
+    assert base.files() == {}
+    assert findings(base) == []
+
+
 def test_a_job_that_can_t_be_removed_stops_no_other(
     base: Base, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
