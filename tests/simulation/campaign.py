@@ -16,13 +16,15 @@ from tests.simulation.disk import Disk, File, Folder
 from tests.simulation.expected import Projection, Stored
 from tests.simulation.kernel import Tear
 from tests.simulation.patches import random_of, simulated
-from tests.simulation.state import CrashedError, State
+from tests.simulation.state import Besides, CrashedError, State
 from tests.simulation.tasks import BrokenError
 from tests.simulation.workload import KINDS, Workload
 from tests.simulation.world import World
 
 READERS_EVERY = 3
 """Of so many histories one has readers."""
+OLD_JOBS_EVERY = 4
+"""Of so many histories one has jobs that end, and leave the tree."""
 READS_OF_A_LIFE = 20
 READS_OF_A_RECOVERY = 2
 _SHARED_MEMORY = Path("/dev/shm")
@@ -48,7 +50,7 @@ class Counts:
     def __init__(self) -> None:
         self.seeds = self.points = self.nested = self.recoveries = self.looks = self.faults = 0
         self.calls = self.acknowledged = self.answers = self.packed = self.recycled = self.erased = 0
-        self.left_out = self.reads = self.reads_behind = 0
+        self.left_out = self.reads = self.reads_behind = self.jobs_left = 0
 
     def add(self, other: "Counts") -> None:
         for name, number in vars(other).items():
@@ -60,7 +62,8 @@ class Counts:
             f" {self.nested} of those of their recoveries; {self.recoveries} recoveries,"
             f" {self.acknowledged} acknowledged stores, {self.looks} looks at files, {self.packed} packed"
             f" segments, {self.recycled} files used again, {self.erased} erased records,"
-            f" {self.left_out} files left out, {self.reads} answers to readers and {self.reads_behind} reads"
+            f" {self.left_out} files left out, {self.jobs_left} jobs that have left the tree,"
+            f" {self.reads} answers to readers and {self.reads_behind} reads"
             f" while the index did not know of a deletion,"
             f" {self.faults} injected faults"
         )
@@ -87,6 +90,7 @@ class Campaign:
         self.seed = seed
         self.plan = plan
         self.counts = Counts()
+        self._ages_jobs = seed % OLD_JOBS_EVERY == 1
         self._worlds = 0
         self._where = ""
         shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
@@ -115,7 +119,7 @@ class Campaign:
 
     def _run(self) -> None:
         random = random_of(self.seed, "history")
-        workload = Workload(random_of(self.seed, "workload"))
+        workload = Workload(random_of(self.seed, "workload"), ends_jobs=self._ages_jobs)
         state = self._begin(random)
         # An import leaves out, by name, what it can't read: then the tree is not what the journal says.
         faulty = random.random() < 0.4 and not state.ledger.imported
@@ -236,6 +240,7 @@ class Campaign:
         self.counts.packed += world.packed
         self.counts.erased += world.erased
         self.counts.left_out += world.left_out
+        self.counts.jobs_left += world.jobs_left
         self.counts.recycled += world.kernel.granted
         if world.readers is not None:
             self.counts.reads += world.readers.answers
@@ -246,7 +251,8 @@ class Campaign:
         reads = 0
         if self.seed % READERS_EVERY == READERS_EVERY - 1:
             reads = READS_OF_A_LIFE if workload else READS_OF_A_RECOVERY * (self._worlds % 2)
-        return World(state, random, f"{self._folder}/{self._worlds}", workload, reads)
+        besides = Besides(reads, self._ages_jobs)
+        return World(state, random, f"{self._folder}/{self._worlds}", workload, besides)
 
 
 def _ways(seed: int) -> FileSystemFeatures:

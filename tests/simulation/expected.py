@@ -23,12 +23,57 @@ class Stored(NamedTuple):
     payload: bytes
 
 
+class Ages:
+    """When jobs ended, and their last records."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, list[int]] = {}  # positions of the versions that say so
+        self._last_job: dict[str, tuple[int, bool]] = {}  # the newest version: its position, and what it says
+        self._events: dict[
+            str, dict[bytes, tuple[int, str]]
+        ] = {}  # by payload: position of the first, and run
+        self._last: dict[str, int] = {}
+
+    def take(self, value: dict[str, Any], stored: Stored) -> None:
+        """Take up a record."""
+        name = value["id"] if stored.kind == JOB else value["jobId"]
+        self._last[name] = stored.position
+        if stored.kind == JOB:
+            has_ended = value["status"] == "completed"
+            self._last_job[name] = stored.position, has_ended
+            if has_ended:
+                self._ended.setdefault(name, []).append(stored.position)
+        elif stored.kind == EVENT:
+            self._events.setdefault(name, {}).setdefault(stored.payload, (stored.position, value["runId"]))
+        elif stored.kind == DELETION and "setting" not in value:
+            known = self._events.pop(name, {})
+            if "runId" in value:
+                self._events[name] = {p: e for p, e in known.items() if e[1] != value["runId"]}
+            else:
+                self._last_job.pop(name, None)
+
+    def had_ended(self, job: str, until: int) -> bool:
+        """Whether a version of a job up to a position says that it has ended: it may have left the tree."""
+        return any(position <= until for position in self._ended.get(job, ()))
+
+    def may_be_out(self, job: str, until: int) -> bool:
+        """Whether a job has ended, and has no version and no event after a position."""
+        position, has_ended = self._last_job.get(job, (0, False))
+        events = (first for first, _ in self._events.get(job, {}).values())
+        return has_ended and max(position, *events, 0) <= until
+
+    def is_out(self, job: str, until: int) -> bool:
+        """Whether a job has ended, and nothing at all has come for it after a position."""
+        return self.may_be_out(job, until) and self._last[job] <= until
+
+
 class Projection:
     """Files by path, with each content that a file had on the way, in order.
 
     Attributes:
         dead: by path of a file that was deleted or redacted, the count of its contents before that.
         events: position and type of each event that has a file, by path.
+        ages: which jobs may have left the tree.
     """
 
     def __init__(self) -> None:
@@ -36,6 +81,7 @@ class Projection:
         self.dead: dict[str, int] = {}
         self.events: dict[str, tuple[int, str]] = {}
         self.values: list[bytes] = []  # what the index has: the payloads that count now
+        self.ages = Ages()
         self._settings: dict[str, tuple[bytes, float]] = {}
         self._names: dict[str, list[bytes]] = {}
         self._current: dict[str, bytes] = {}
@@ -44,6 +90,11 @@ class Projection:
     def files(self) -> dict[str, bytes]:
         """The files as they are at the end."""
         return {path: versions[-1] for path, versions in self.versions.items() if path in self._current}
+
+    @property
+    def jobs(self) -> set[str]:
+        """Jobs that have files at the end."""
+        return {path.split("/")[1] for path in self._current}
 
     @property
     def payloads(self) -> list[bytes]:
@@ -57,6 +108,7 @@ class Projection:
 
     def _take(self, stored: Stored) -> None:
         value = json.loads(stored.payload)
+        self.ages.take(value, stored)
         if stored.kind == JOB:
             text = json.dumps(value, indent=2).encode()
             self._put(f"jobs/{value['id']}/job.json", text, stored.payload)

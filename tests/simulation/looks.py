@@ -47,6 +47,7 @@ class Looks:
     projection: Projection  # what the tree may hold
     shown: int  # the last position that readers can see
     looks: int
+    ages_jobs: bool  # whether old jobs leave the tree
     _last_seen: dict[str, Seen]
 
     def show(self, records: Iterable[Stored]) -> None:
@@ -86,7 +87,7 @@ class Looks:
                     )
             self._last_seen[path] = seen
         for path in self._last_seen.keys() - visible.keys():
-            if path not in self.projection.dead:
+            if path not in self.projection.dead and not self._may_have_left(self.projection, path):
                 raise Violation(f"{path} vanished")
             del self._last_seen[path]
 
@@ -100,7 +101,10 @@ class Looks:
         full = Projection()
         full.extend(self.records())
         visible = self._visible()
+        left = {path for path in visible if self._may_have_left(full, path)}
         for path, file in visible.items():
+            if path in left:
+                continue  # what a crash left of it is removed later, or written again
             if bytes(file.data) not in full.versions.get(path, [])[least.dead.get(path, 0) :]:
                 raise Violation(f"{path} is torn, foreign, or deleted, when the daemon is ready")
         for path in least.files:
@@ -108,9 +112,11 @@ class Looks:
             if full.dead.get(path, 0) >= len(versions):
                 continue  # it is deleted later, and may be gone already
             if path not in visible:
-                if self._is_left_out(full, path):
+                if self._is_left_out(full, path) or self._may_have_left(full, path):
                     continue
                 raise Violation(f"{path} is missing when the daemon is ready")
+            if path in left:
+                continue
             content = bytes(visible[path].data)
             every = full.versions[path]
             if max(i for i, version in enumerate(every) if version == content) < len(versions) - 1:
@@ -118,13 +124,19 @@ class Looks:
 
     def _is_left_out(self, projection: Projection, path: str) -> bool:
         """Whether the tree's record says that an event's file need not be there."""
-        if path not in projection.events:
-            return False
+        return path in projection.events and self._left_out().has_event(*projection.events[path])
+
+    def _may_have_left(self, projection: Projection, path: str) -> bool:
+        """Whether a job may have left the tree at some time, and may not be back yet."""
+        return self.ages_jobs and projection.ages.had_ended(path.split("/")[1], self._left_out().jobs_until)
+
+    def _left_out(self) -> left_out.LeftOut:
+        """The tree's record of what is left out."""
         with quiet(self.kernel):
             state = left_out.load(self.files, self.folders.stored, self.store)
         if state.is_damaged:
             raise Violation("the record of what is left out is torn")
-        return state.left_out.has_event(*projection.events[path])
+        return state.left_out
 
     def _cursor(self) -> Cursor:
         with quiet(self.kernel):

@@ -25,7 +25,7 @@ from perstack_stored.read import thread as read_thread
 from perstack_stored.server import dispatch, loop, projections, status
 from perstack_stored.store import commit, fences, group_commit
 from perstack_stored.tree import cursor as tree_cursor
-from perstack_stored.tree import file_writer, remover
+from perstack_stored.tree import file_writer, remover, sweep
 from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey
 from tests.simulation.kernel import Kernel
@@ -69,7 +69,7 @@ def simulated() -> Iterator[None]:
         for module in (
             commit, dispatch, follower, group_commit, import_survey, first_start, journal, journal_clock,
             loop, open_answers, prepare, projections, read_thread, remover, sessions, status, subscriptions,
-            syncer, window, window_reader,
+            sweep, syncer, window, window_reader,
         ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
@@ -95,6 +95,9 @@ def simulated() -> Iterator[None]:
         put(tree_cursor, "UNSYNCED_RECORDS_MAX", 9)  # no slice is larger
         put(file_writer, "_FOLDERS_OPEN_MAX", 3)
         put(remover, "UNLINKED_AT_ONCE", 2)
+        put(sweep, "_UNLINKS_AT_ONCE", 3)
+        put(sweep, "_NAMES_AT_ONCE", 1)
+        put(sweep, "_LEAVING_MAX", 1)
         put(remover, "_LISTED_AT_ONCE", 3)
         put(group_commit, "_FEW_REQUESTS", 1)
         put(group_commit, "_GATHERED_REQUESTS_MAX", 2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.errors import DamageError, IndexUnusableError, TreeUnsyncedError
-from perstack_stored.index.connection import connect, remove
+from perstack_stored.index.connection import connect, read_cursor, remove
 from perstack_stored.journal.chain import Chain
 from perstack_stored.journal.entry_format import record_places
 from perstack_stored.journal.preallocation import SPARE_NAME
@@ -25,6 +25,7 @@ from perstack_stored.projection.worker import follow
 from perstack_stored.tree import left_out
 from perstack_stored.tree.helper import Slice
 from perstack_stored.tree.options import TreeOptions
+from perstack_stored.tree.sweep import Sweep, SweepOptions
 from perstack_stored.tree.writer import TreeWriter
 from tests.simulation.clients import Violation
 from tests.simulation.expected import Stored
@@ -312,6 +313,19 @@ class SimulatedFollower:
         if not report.fault:
             self.place = report.place
 
+    def _sweep(self, tree: TreeWriter, database: sqlite3.Connection, helper: SimulatedHelper) -> Sweep | None:
+        """Lets old jobs leave; the seed says what is old."""
+        world = self._world
+        if not world.ages_jobs:
+            return None
+
+        def position_at(_since_ms: int, _now_ms: int) -> int:
+            end = read_cursor(database).position
+            return world.random.choice([end, world.random.randint(0, end)])
+
+        options = SweepOptions(keep_days=world.keep_days, interval=1.0)
+        return Sweep(world.datadir, tree, options, position_at, lambda: self.aged_ms, helper.stop)
+
     def _main(self) -> None:
         """As `worker.main` does."""
         world = self._world
@@ -332,7 +346,8 @@ class SimulatedFollower:
                 tree = TreeWriter(world.datadir, database, reader, world.store, options)
                 tree.syncer = BackgroundSync(world.files.sync_all)
                 self._helper = SimulatedHelper(world)
-                follow(TreeProjection(tree, self._helper), reader, self)  # type: ignore[arg-type]
+                sweep = self._sweep(tree, database, self._helper)
+                follow(TreeProjection(tree, self._helper, sweep=sweep), reader, self)  # type: ignore[arg-type]
         except DamageError as error:
             raise Violation(f"a worker found damage: {error}") from error
         except (IndexUnusableError, sqlite3.DatabaseError):

@@ -16,6 +16,7 @@ class Rest(Steps):
 
     leave_out: tuple[str, ...]  # types of events, as the settings of this life say
     left_out: int  # files that were found to be missing by the settings
+    jobs_left: int  # jobs that have left the tree at the end
     begun_at: int  # the last position that the life before has left
 
     def check_end(self) -> None:
@@ -27,6 +28,8 @@ class Rest(Steps):
         tree = {path: bytes(file.data) for path, file in self._visible().items()}
         absent = {path for path in wanted.files if path not in tree and self._is_left_out(wanted, path)}
         self.left_out += len(absent)
+        old = self._old_files(wanted)
+        absent |= {path for path in old if path not in tree}
         if tree != {path: data for path, data in wanted.files.items() if path not in absent}:
             differ = sorted(
                 p for p in tree.keys() | wanted.files.keys() if tree.get(p) != wanted.files.get(p)
@@ -36,6 +39,7 @@ class Rest(Steps):
         for path, (position, type) in wanted.events.items():
             if (
                 position > self.begun_at
+                and path not in old
                 and path in wanted.files
                 and (path in tree) == (type in self.leave_out)
             ):
@@ -43,12 +47,34 @@ class Rest(Steps):
         self._check_index(wanted)
         self._await_clean_cursor()
         self._await_erased()
+        self._await_old_jobs_gone(wanted)
         if self.records() != records:
             raise Violation("erasing has changed what lives")
         self._check_index(wanted)
         left = self.kernel.disk.find(STORED_NAME, "staging")
         if left is not None and not isinstance(left, File) and left.names:
             raise Violation(f"left in staging: {list(left.names)}")
+
+    def _old_files(self, wanted: Projection) -> set[str]:
+        """Files of jobs that may have left the tree."""
+        if not self.ages_jobs:
+            return set()
+        until = self._left_out().jobs_until
+        return {path for path in wanted.files if wanted.ages.may_be_out(path.split("/")[1], until)}
+
+    def _await_old_jobs_gone(self, wanted: Projection) -> None:
+        """When nothing is left to do, the files of jobs that have left the tree are gone."""
+        if not self.ages_jobs:
+            return
+        for _ in range(100):
+            until = self._left_out().jobs_until
+            out = {job for job in wanted.jobs if wanted.ages.is_out(job, until)}
+            there = {path for path in self._visible() if path.split("/")[1] in out}
+            if not there:
+                self.jobs_left += len(out)
+                return
+            self.run_tasks(50)
+        raise Violation(f"these files of jobs that have left the tree stay: {sorted(there)[:3]}")
 
     def _await_clean_cursor(self) -> None:
         """When nothing is left to do, the tree is synced, and says so."""

@@ -1,6 +1,7 @@
 """What outlives a crash of the simulated machine."""
 
 from random import Random
+from typing import NamedTuple
 
 from tests.simulation.clients import Client, Ledger
 from tests.simulation.disk import Disk
@@ -8,6 +9,18 @@ from tests.simulation.disk import Disk
 
 class CrashedError(Exception):
     """The daemon ended: writing the journal failed, or the start did. The machine goes on."""
+
+
+class Besides(NamedTuple):
+    """What there is in a life besides stores.
+
+    Attributes:
+        reads: how many reads.
+        ages_jobs: old jobs leave the tree.
+    """
+
+    reads: int = 0
+    ages_jobs: bool = False
 
 
 class State:

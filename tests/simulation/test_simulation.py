@@ -44,6 +44,14 @@ def test_histories_pack_segments_and_leave_files_out() -> None:
     assert counts.left_out > 10
 
 
+def test_old_jobs_leave_the_tree_in_histories() -> None:
+    """Finished jobs leave, and come back by new records, also by those that have no file."""
+    counts = Counts()
+    for seed in (5, 13, 21):
+        counts.add(run(seed, Plan(sample=0.004, nested=0.0, fault_odds=0.0)))
+    assert counts.jobs_left > 5
+
+
 def test_what_is_found_can_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken promise names seed and place; that place alone breaks it again, in the same words."""
     monkeypatch.setattr(JournalWriter, "sync", _syncs_nothing)

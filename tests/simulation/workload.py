@@ -41,9 +41,11 @@ def dumps(value: object) -> bytes:
 class Workload:
     """Values without end. No two have the same bytes, unless an event is meant to be a repeat."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, ends_jobs: bool = False) -> None:
+        """With `ends_jobs`, every other version of a job says that it has ended."""
         self._random = random
         self._made = 0
+        self._ends_jobs = ends_jobs
         self._events: list[Value] = []
 
     def value(self) -> Value:
@@ -55,7 +57,10 @@ class Workload:
             return self._event()
         names = self._names()
         if kind < 0.75:
-            return Value("storeJob", dumps(job(id=names["jobId"], n=self._made, pad=self._pad())))
+            fields = {"id": names["jobId"], "n": self._made, "pad": self._pad()}
+            if self._ends_jobs and self._made % 2:
+                fields["status"] = "completed"
+            return Value("storeJob", dumps(job(**fields)))
         if kind < 0.9:
             fields = {"id": f"cp{random.randrange(2)}", "n": self._made, "pad": self._pad()}
             return Value("storeCheckpoint", dumps(checkpoint(**names, **fields)))

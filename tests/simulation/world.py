@@ -30,7 +30,7 @@ from tests.simulation.processes import SEGMENT_BYTES, SimulatedFollower, Simulat
 from tests.simulation.readers import Readers
 from tests.simulation.rest import Rest
 from tests.simulation.stand_ins import NoReads, NoWakeup, OwnersOnly, SimulatedEndpoints
-from tests.simulation.state import CrashedError, State
+from tests.simulation.state import Besides, CrashedError, State
 from tests.simulation.workload import Workload
 
 
@@ -38,9 +38,13 @@ class World(Rest):
     """One life of a daemon."""
 
     def __init__(
-        self, state: State, random: Random, folder: str, workload: Workload | None = None, reads: int = 0
+        self,
+        state: State,
+        random: Random,
+        folder: str,
+        workload: Workload | None = None,
+        besides: Besides = Besides(),  # noqa: B008 - it can't be changed
     ) -> None:
-        """`reads` is how many reads there will be."""
         self.random = random
         self.kernel = Kernel(state.disk, random)
         self.clients, self.ledger = state.clients, state.ledger
@@ -48,12 +52,15 @@ class World(Rest):
         self.workload = workload
         self.to_make = 0  # requests that the clients will still make up
         self.answers = 0
-        self.reads, self.seed_of_reads = reads, str(random.getstate()[1][:4])
+        self.reads, self.seed_of_reads = besides.reads, str(random.getstate()[1][:4])
         self.readers: Readers | None = None
         self.packed = self.erased = 0
         # As the settings of this life say; the numbers of the history are not touched.
         chooser = Random(str(random.getstate()[1][:4]))
         self.leave_out = chooser.choice([(), (), ("a",), ("b",), ("a", "b")])
+        self.ages_jobs = besides.ages_jobs
+        self.keep_days = chooser.choice([0, 1, 1])
+        self.jobs_left = 0
         self.left_out = 0  # files that were found to be missing by the settings
         self.begun_at = 0  # the last position that the life before has left
         self.store = b""
