@@ -11,7 +11,9 @@ import pytest
 
 from perstack_storage import AsyncClient, Client
 from perstack_storage._core.reads import Read
-from perstack_storage._inspect import limits
+from perstack_storage._inspect import limits, slim
+from perstack_storage._inspect.following import Filter
+from perstack_storage._inspect.live import Hub
 from perstack_storage._inspect.routes import ROUTES
 from perstack_storage._inspect.source import Source, Wanted
 from tests.docs.pages import ROOT
@@ -296,3 +298,33 @@ def test_a_large_checkpoint_is_not_read_for_a_list(
     (shown,) = inspector.get(f"/api/records?job=job-large&after={position - 1}")["items"]
     assert shown == json.loads(records[0])
     assert inspector.get(f"/api/records/{position}")["value"] == large
+
+
+def test_a_stream_reads_of_a_large_record_what_it_sends(daemon: RunningDaemon) -> None:
+    async def follow() -> tuple[bytes, int]:
+        async with AsyncClient(daemon.endpoint) as asynchronous:
+            source = _Counting(asynchronous)
+            hub = Hub(source, "job-live")
+            stream = hub.stream(None, Filter(merged=True))
+            while b"event: at" not in await anext(stream):
+                pass
+            await asynchronous.store_event(
+                {**event("e-live"), "jobId": "job-live", "messages": ["x" * (1 << 20)]}
+            )
+            sent = await anext(stream)
+            hub.close()
+            async for message in stream:
+                assert b"STOPPING" in message
+            return sent, source.bytes
+
+    sent, size = asyncio.run(follow())
+    assert b'"e-live"' in sent
+    assert len(sent) < size < 64 << 10
+
+
+def test_amid_deltas_the_daemon_looks_for_no_fields() -> None:
+    delta = {"op": "storeEvent", "value": event("d", type="streamReasoning")}
+    other = {"op": "storeEvent", "value": event("e", type="callTools")}
+    assert slim.omitted_after([delta, delta, delta, other]) == ()
+    assert slim.omitted_after([delta, delta, other]) == slim.TIMELINE_OMIT
+    assert slim.omitted_after([{"op": "storeCheckpoint", "value": {"type": "streamReasoning"}}])

@@ -223,6 +223,7 @@ def test_a_waterfall_does_without_the_deltas_of_a_long_job(page: Page, daemon: R
     at(page, "/jobs/job-long?tab=runs")
     events = page.locator("tbody td.num").nth(2)
     expect(page.locator(".live.on")).to_be_visible()
+    assert page.evaluate("document.getAnimations().length") == 0  # one is drawn 60 times a second
     expect(events).to_have_text(f"{len(calls) - 2:,}")
     store(daemon.endpoint, calls[-2:])
     expect(events).to_have_text(f"{len(calls):,}")

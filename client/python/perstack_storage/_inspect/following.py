@@ -10,7 +10,7 @@ from perstack_storage._core.answers import Page, records_of
 from perstack_storage._core.errors import PositionGone, StorageError
 from perstack_storage._core.jsonio import dumps, loads
 from perstack_storage._core.shapes import Record
-from perstack_storage._inspect import limits
+from perstack_storage._inspect import limits, slim
 from perstack_storage._inspect.errors import GatewayError, of_storage
 from perstack_storage._inspect.parameters import POSITION_MAX
 from perstack_storage._inspect.source import Source
@@ -49,6 +49,7 @@ class Following(ABC, Generic[K]):
         self._follower: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._trouble: GatewayError | None = None
+        self._omit: tuple[str, ...] = slim.TIMELINE_OMIT
         self.streams = 0
 
     def close(self) -> None:
@@ -170,12 +171,15 @@ class Following(ABC, Generic[K]):
             "after": position,
             "limit": limit,
             "jobId": job,
+            "omit": self._omit,
             "waitMs": limits.WAIT_MS,
             "store": store,
             "epoch": seen.at(position),
         }
         read = await self._source.read("readAll", arguments, limits.WAIT_MS / 1000, limits.RECORDS_BYTES_MAX)
         page = records_of(read, position, seen)
+        if page:
+            self._omit = slim.omitted_after(page)
         self._report(None)
         return page
 

@@ -31,6 +31,8 @@ KEPT_RECORDS_MAX, KEPT_BYTES_MAX = 20_000, 16 << 20
 """The newest records that are kept for all streams together."""
 JOBS_FOLLOWED_MAX = 8
 """Jobs that are followed by a read of their own; each keeps so small a part of the above."""
+FOLLOWED_RECORDS = 1000
+"""Records of such a job that are read every `MERGE_S` at most; where it stores more, its streams lag."""
 MERGE_S = 0.1
 """A stream of merged records, or of jobs, has a message this often at most."""
 CHANGES_RECORDS = 1000

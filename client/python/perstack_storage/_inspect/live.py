@@ -103,11 +103,14 @@ class Hub(Following[KeptRecords]):
         return KeptRecords(end, 1 if self._job is None else limits.JOBS_FOLLOWED_MAX)
 
     async def _take(self, kept: KeptRecords, store: str) -> None:
-        page = await self._read_on(kept.head, store, job=self._job)
+        limit = None if self._job is None else limits.FOLLOWED_RECORDS
+        page = await self._read_on(kept.head, store, limit=limit, job=self._job)
         if page.next == kept.head:
             return
         kept.add(list(map(item_of, page)), page.next)
         self._wake()
+        if self._job is not None:
+            await asyncio.sleep(limits.MERGE_S)
 
     async def _next(self, kept: KeptRecords, position: int, wanted: Filter) -> tuple[bytes, int]:
         most = _MERGED_RECORDS if wanted.merged else _WRITE_RECORDS

@@ -1,5 +1,6 @@
 """Records without what repeats the messages, and with long texts cut: what a timeline is made of. No I/O."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from perstack_storage._core.jsonio import dumps
@@ -41,6 +42,15 @@ def record(read: Any) -> bytes:
 def omitted(types: list[str] | None) -> tuple[str, ...]:
     """The fields that the daemon need not send for `record`, of events of some types, or of all records."""
     return () if types is not None and _DELTAS.issuperset(types) else TIMELINE_OMIT
+
+
+def omitted_after(page: Sequence[Any]) -> tuple[str, ...]:
+    """The fields that the daemon need not send of the records after these.
+
+    None amid deltas: they have no such fields, and to look for them costs the daemon more than it saves.
+    """
+    deltas = sum(read["op"] == "storeEvent" and read["value"]["type"] in _DELTAS for read in page)
+    return () if deltas * 4 >= len(page) * 3 else TIMELINE_OMIT
 
 
 def whole(read: Any) -> bytes:
