@@ -20,15 +20,18 @@ from tests.inspector.storing import store
 
 SIZE = ViewportSize(width=1180, height=720)
 NARROW = ViewportSize(width=400, height=780)
-CONTENT = "main :is(a.job, canvas, table, .step, .events)"
+CONTENT = "main :is(a.job, canvas, table, .step, .events, .list, .message, .tree)"
 SCREENS = {
     "jobs": "/",
     "job": "/jobs/job-delegated",
     "then": "/jobs/job-delegated?at=700",
     "run": "/jobs/job-completed/runs/run-1?step=2",
     "events": "/jobs/job-completed/runs/run-1?view=events",
-    "usage": "/jobs/job-delegated?tab=usage",
+    "conversation": "/jobs/job-completed/runs/run-1?view=conversation",
+    "record": "/records/973",
+    "usage": "/usage",
     "tools": "/tools",
+    "errors": "/errors",
 }
 
 

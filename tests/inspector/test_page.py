@@ -209,6 +209,10 @@ def test_usage_counts_each_run_once(page: Page, daemon: RunningDaemon) -> None:
     expect(page.locator("svg")).to_be_visible()
     at(page, "/usage")
     expect(page.locator("tbody tr").filter(has_text="release-manager")).to_contain_text(f"{total:,}")
+    expect(page.get_by_role("columnheader", name="jobs")).to_be_visible()
+    days = page.locator("svg .tick:not([text-anchor])").all_text_contents()
+    assert len(days) > 1
+    assert len(days) == len(set(days))
 
 
 def test_tools_and_errors_have_their_pages(page: Page) -> None:

@@ -76,8 +76,8 @@ export function UsagePage(): JSX.Element {
       {read.ready && (read.jobs.length === 0 ? <Empty>No job began in this time.</Empty> : (
         <>
           <Columns columns={columnsOf(read.jobs, period, names)} names={[...names, ...(rows.length > names.length ? ["others"] : [])]} title="Tokens over time, by expert" />
-          <UsageTable title="Expert" rows={rows.slice(0, 200).map(row => ({
-            name: <Link to={path([], { expert: row.name === "unknown" ? null : row.name })}><Name text={row.name} /></Link>, runs: row.jobs.length, usage: row.usage,
+          <UsageTable title="Expert" counted="jobs" rows={rows.slice(0, 200).map(row => ({
+            name: <Link to={path([], { expert: row.name === "unknown" ? null : row.name })}><Name text={row.name} /></Link>, number: row.jobs.length, usage: row.usage,
           }))} />
           <p class="dim">As the job, or its last checkpoint, says. A job's page has it by run and model.</p>
         </>

@@ -190,17 +190,18 @@ const FIELD_NAMES: { [name in (typeof USAGE_FIELDS)[number]]: string } = {
   inputTokens: "input", outputTokens: "output", reasoningTokens: "reasoning", cachedInputTokens: "cached", totalTokens: "total",
 }
 
-export function UsageTable({ title, rows }: { title: string; rows: { name: JSX.Element | string; runs?: number; usage: Usage }[] }): JSX.Element {
+/** A row counts so many runs, or whatever `counted` names. */
+export function UsageTable({ title, rows, counted = "runs" }: { title: string; rows: { name: JSX.Element | string; number?: number; usage: Usage }[]; counted?: string }): JSX.Element {
   const most = Math.max(1, ...rows.map(row => row.usage.totalTokens))
   return (
     <div class="scroll">
       <table>
-        <thead><tr><th>{title}</th>{rows[0]?.runs !== undefined && <th class="num">runs</th>}{USAGE_FIELDS.map(name => <th key={name} class="num">{FIELD_NAMES[name]}</th>)}<th class="share"><span class="hidden">share</span></th></tr></thead>
+        <thead><tr><th>{title}</th>{rows[0]?.number !== undefined && <th class="num">{counted}</th>}{USAGE_FIELDS.map(name => <th key={name} class="num">{FIELD_NAMES[name]}</th>)}<th class="share"><span class="hidden">share</span></th></tr></thead>
         <tbody>
           {rows.map((row, index) => (
             <tr key={index}>
               <td>{row.name}</td>
-              {row.runs !== undefined && <td class="num">{count(row.runs)}</td>}
+              {row.number !== undefined && <td class="num">{count(row.number)}</td>}
               {USAGE_FIELDS.map(name => <td key={name} class="num">{count(row.usage[name])}</td>)}
               <td class="share"><i style={{ width: `${(row.usage.totalTokens / most) * 100}%` }} /></td>
             </tr>
@@ -213,11 +214,11 @@ export function UsageTable({ title, rows }: { title: string; rows: { name: JSX.E
 
 function UsageView({ job }: { job: Job }): JSX.Element {
   const runs = job.lanes().map(lane => lane.run)
-  const grouped = (key: (run: Run) => string): { name: string; runs: number; usage: Usage }[] => {
+  const grouped = (key: (run: Run) => string): { name: string; number: number; usage: Usage }[] => {
     const groups = new Map<string, Run[]>()
     for (const run of runs) groups.set(key(run), [...(groups.get(key(run)) ?? []), run])
     return [...groups].map(([name, group]) => ({
-      name: line(name, 80), runs: group.length, usage: added(group.map(run => run.own ?? usageIn({}))),
+      name: line(name, 80), number: group.length, usage: added(group.map(run => run.own ?? usageIn({}))),
     }))
   }
   if (!runs.some(run => run.own)) return <Empty>No checkpoint tells of usage yet.</Empty>

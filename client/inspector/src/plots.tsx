@@ -10,6 +10,7 @@ export type Column = { label: string; title: string; parts: { name: string; valu
 const HEIGHT = 150
 const FOOT = 20
 const LEFT = 44
+const LABEL = 90 // pixels
 
 /** Columns of parts, one upon the other. */
 export function Columns({ columns, names, title }: { columns: Column[]; names: string[]; title: string }): JSX.Element {
@@ -19,7 +20,7 @@ export function Columns({ columns, names, title }: { columns: Column[]; names: s
   const room = Math.max(1, width - LEFT)
   const each = room / Math.max(1, columns.length)
   const tall = HEIGHT - FOOT
-  const every = Math.ceil(90 / each)
+  const labels = labelsOf(columns, each, room)
   return (
     <figure class="plot">
       <figcaption>{title}
@@ -43,7 +44,7 @@ export function Columns({ columns, names, title }: { columns: Column[]; names: s
                   top -= high
                   return <rect key={number} class={`part${names.indexOf(part.name)}`} x={LEFT + index * each + each * 0.12} width={Math.max(1, each * 0.76)} y={top} height={high} />
                 })}
-                {index % every === 0 && <text class="tick" x={LEFT + index * each + each * 0.12} y={HEIGHT - 4}>{column.label}</text>}
+                {labels.has(index) && <text class="tick" x={LEFT + index * each + each * 0.12} y={HEIGHT - 4}>{column.label}</text>}
               </g>
             )
           })}
@@ -51,6 +52,21 @@ export function Columns({ columns, names, title }: { columns: Column[]; names: s
       </div>
     </figure>
   )
+}
+
+/** The columns whose labels are shown: where there is room, and each label once. */
+function labelsOf(columns: Column[], each: number, room: number): Set<number> {
+  const shown = new Set<number>()
+  const every = Math.ceil(LABEL / each)
+  let next = 0
+  let last = ""
+  columns.forEach(({ label }, index) => {
+    if (index < next || label === last || room - index * each < LABEL / 2) return
+    shown.add(index)
+    next = index + every
+    last = label
+  })
+  return shown
 }
 
 /** Tokens of each step of a job, in order of time. */
