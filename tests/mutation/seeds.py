@@ -16,4 +16,7 @@ SEEDS: dict[str, int] = {
     "a segment begins without the sessions": 8,
     "the snapshot of sessions has numbers that are not in the journal": 5,
     "recovery trusts the page cache": 2,
+    "an entry says that it was synced itself": 42,
+    "the index gets a position that is not synced": 2,
+    "a short write counts as a whole one": 3,
 }
