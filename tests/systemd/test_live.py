@@ -25,7 +25,7 @@ EVENT = (
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)  # the first run makes a Debian
+@pytest.mark.timeout(1800)  # the first run makes a Debian
 def test_the_life_of_an_installation(tmp_path: Path) -> None:
     """Installed, started by a client, refused, hung, killed, restarted under load, reloaded, removed."""
     made = parts()
