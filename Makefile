@@ -1,3 +1,7 @@
+# A command that fails in the midst of a line or a pipe fails its target.
+SHELL := bash
+.SHELLFLAGS := -e -o pipefail -c
+
 VENV  := .venv
 STAMP := $(VENV)/.stamp
 BIN   := $(VENV)/bin
@@ -90,8 +94,8 @@ release: $(STAMP) ## check the versions, and build all of it into dist/ with che
 	@$(BIN)/python deploy/release.py sums dist
 
 test-release: $(STAMP) ## install what make release has built in bare systems, and use it; as root, on Debian
-	@tests/needs.sh release; cd dist && sha256sum --quiet --check SHA256SUMS; rm -f ../build/release-test/figures
-	@$(BIN)/pytest -q tests/packaging/try_*.py $(PYTEST); cat build/release-test/figures
+	@tests/needs.sh release; cd dist; sha256sum --quiet --check SHA256SUMS; rm -f ../build/release-test/figures
+	@$(BIN)/pytest -q tests/packaging/try_*.py $(PYTEST) || failed=$$?; cat build/release-test/figures; exit $${failed:-0}
 
 typescript: ## build the TypeScript client, where Node is
 	@if $(NODE); then $(MAKE) $(TS)/dist/index.js; else echo "== typescript: left out, $(NODE_WANTED)"; test -z "$(CI)"; fi

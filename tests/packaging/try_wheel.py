@@ -54,4 +54,4 @@ def test_the_client_alone_says_what_the_daemon_needs(tmp_path: Path) -> None:
     system.put(DIST / WHEEL, f"/root/{WHEEL}")
     system.run(f"python3 -m venv /opt/v && /opt/v/bin/pip install --quiet /root/{WHEEL}")
     assert "Client" in system.run("/opt/v/bin/python -c 'import perstack_storage as p; print(p.Client)'")
-    assert "perstack-stored[daemon]" in system.run("/opt/v/bin/perstack-stored serve", status=1)
+    assert "with its extra 'daemon'" in system.run("/opt/v/bin/perstack-stored serve", status=1)
