@@ -22,9 +22,9 @@ from tests.simulation.workload import KINDS, Workload
 from tests.simulation.world import World
 
 READERS_EVERY = 3
-"""Of so many histories one has readers."""
+"""One history in three has readers."""
 OLD_JOBS_EVERY = 4
-"""Of so many histories one has jobs that end, and leave the tree."""
+"""One history in four has jobs that end and leave the tree."""
 READS_OF_A_LIFE = 20
 READS_OF_A_RECOVERY = 2
 _SHARED_MEMORY = Path("/dev/shm")

@@ -44,12 +44,10 @@ def dry_run(settings: Settings, *, as_json: bool) -> None:
 def _time_of_daemon(datadir: DataDir, path: str) -> int:
     """The time in ms by which the base's daemon counts ages; 0 if none serves it, or it does not say."""
     holder = holder_of(datadir.folders.stored)
-    if holder is None or holder.role not in {"", "daemon"}:
+    if holder is None or not holder.is_daemon:
         return 0
     try:
-        endpoints = holder.endpoints or (resolve_endpoint(None, path),)
-        endpoint = min(endpoints, key=lambda endpoint: not endpoint.startswith("ipc:"))
-        with Client(endpoint, timeout_s=_ANSWER_SECONDS) as client:
+        with Client(holder.endpoint or resolve_endpoint(None, path), timeout_s=_ANSWER_SECONDS) as client:
             return int(client.stats()["retention"]["timeMs"])
     except (StorageError, EndpointError, KeyError) as error:
         complain(f"ages are counted as at a start: the daemon does not say its time: {error}")

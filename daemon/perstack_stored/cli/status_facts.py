@@ -69,16 +69,14 @@ def _look_at_lock(report: Report) -> str:
         return ""
     except OSError as error:
         return f"the lock of the base can't be looked at: {error.strerror}"
-    report.running = holder is not None and holder.role in {"", "daemon"}
+    report.running = holder is not None and holder.is_daemon
     if holder is None:
         report.reason = "not running: no process holds the base"
     else:
         report.process = _process(holder)
         if not report.running:
             report.reason = f"not running: `{holder.role}` with process id {holder.pid} holds the base"
-    report.endpoint = min(
-        holder.endpoints if holder else (), key=lambda endpoint: not endpoint.startswith("ipc:"), default=""
-    )
+    report.endpoint = holder.endpoint if holder else ""
     return ""
 
 

@@ -205,6 +205,16 @@ class Holder(NamedTuple):
         """The process as recorded by `exec`."""
         return Started(self.pid, self.process)
 
+    @property
+    def is_daemon(self) -> bool:
+        """Whether it is a daemon, not a command; one that just took the lock counts as one."""
+        return self.role in {"", "daemon"}
+
+    @property
+    def endpoint(self) -> str:
+        """Where the daemon is asked: over ipc if it serves there, which needs no key; "" if nowhere yet."""
+        return min(self.endpoints, key=lambda endpoint: not endpoint.startswith("ipc:"), default="")
+
 
 class Started(NamedTuple):
     """A daemon that an `exec` started. Its pid alone may belong to another process by now."""

@@ -114,19 +114,18 @@ class CompanionDaemon:
             raise ConfigError(f"the daemon did not start: {last_line}; see {path}")
 
     def _serves(self, holder: Holder) -> bool:
-        if holder.role not in {"", "daemon"}:
+        if not holder.is_daemon:
             raise BaseHeldError(f"the base is held by the {holder.role} with process id {holder.pid}")
-        if not holder.endpoints:
+        if not holder.endpoint:
             return False
-        endpoint = min(holder.endpoints, key=lambda endpoint: not endpoint.startswith("ipc:"))
         try:
-            with Client(endpoint, timeout_s=_ANSWER_SECONDS) as client:
+            with Client(holder.endpoint, timeout_s=_ANSWER_SECONDS) as client:
                 base = client.hello()["base"]
         except StorageError:
             return False
         if base != self._base:
-            raise ConfigError(f"{endpoint} serves another base: {base}")
-        self._endpoint = endpoint
+            raise ConfigError(f"{holder.endpoint} serves another base: {base}")
+        self._endpoint = holder.endpoint
         self._note(holder)
         return True
 
@@ -173,7 +172,7 @@ class CompanionDaemon:
         """Wait until the tree has caught up, so that programs after the command find it complete."""
         deadline = time.monotonic() + self._drain_seconds
         try:
-            with Client(holder.endpoints[0], timeout_s=_ANSWER_SECONDS) as client:
+            with Client(holder.endpoint, timeout_s=_ANSWER_SECONDS) as client:
                 while True:
                     stats = client.stats()
                     lag = stats["position"] - (stats["tree"]["position"] or 0)
