@@ -103,7 +103,8 @@ def test_a_run_without_checkpoint_is_in_the_tree_and_named_beside_the_usage(run:
     client.store_event(_event("bare", "r", "completeRun"))
     (value,) = run("tree", "bare", "--json").values
     assert (value["status"], value["usage"]) == ("completed", None)
-    assert "a run has no checkpoint" in run("usage", "bare").error
+    used = run("usage", "bare")
+    assert (used.lines, "a run has no checkpoint" in used.error) == (["bare"], True)
     assert "its program stored no job" in run("tree", "bare").out
 
 

@@ -85,6 +85,23 @@ def test_events(run: Run, client: Client) -> None:
     assert contents[0]["id"] in run("events", JOB, RUN, "--contents").lines[1]
 
 
+def test_events_of_the_only_run_and_of_the_newest_job(run: Run, client: Client) -> None:
+    """Without RUN it is the only run of the job; several are named, and nothing is chosen among them."""
+    expected = client.get_events_by_run(JOB, RUN)
+    assert run("events", JOB, "--json").values == expected
+    assert len(run("events", JOB, "--json", "--follow", "--idle", "0").values) == len(expected)
+    client.store_event(event("forked", 1))
+    newest = client.list_jobs(1)[0]["jobId"]
+    assert run("events", "--json").values == run("events", newest, "--json").values
+    client.store_event(event("forked", 1) | {"runId": "r2"})
+    for more in ((), ("--follow", "--idle", "0")):
+        found = run("events", "forked", *more)
+        assert (found.status, found.lines) == (1, [])
+        assert found.error.splitlines()[0].endswith("forked has 2 runs, name one of them:")
+        assert {line.strip() for line in found.error.splitlines()[1:3]} == {"r", "r2"}
+    assert "job not found: none" in run("events", "none", "--follow").error
+
+
 def test_what_was_there_at_a_position_or_time(run: Run, client: Client) -> None:
     """By each command that reads one job; a position that is not there is no answer."""
     positions = [client.store_checkpoint(checkpoint_of("then") | {"status": status}) for status in ("a", "b")]

@@ -224,11 +224,11 @@ def _add_listings(commands: _Commands) -> None:
     _as_of(_job(_paged(added)))
     added = _as_of(_job(commands.add("checkpoint", listing.checkpoint, "print a checkpoint")))
     added.add_argument("checkpoint_id", metavar="CHECKPOINT", help="id of the checkpoint")
-    added = _as_of(_job(_paged(commands.add(
+    added = _as_of(_paged(_job(commands.add(
         "events", listing.events, "list the events of a run",
         "By step, or with --contents by time; with --follow in the order stored, first those that are there.",
-    ))))  # fmt: skip
-    added.add_argument("run_id", metavar="RUN", help="id of the run")
+    ), optional=True)))  # fmt: skip
+    added.add_argument("run_id", metavar="RUN", nargs="?", help="id of the run; a job's only run by default")
     added.add_argument("--contents", action="store_true", help="whole events, not time, step and type only")
     added.add_argument("--max-step", type=at_least(0), metavar="N", help="only events up to this step")
     added.add_argument("--follow", action="store_true", help="go on with those stored from now on")

@@ -7,7 +7,7 @@ from typing import Any
 from perstack_storage import Client, ErrorCode, Record, Refused
 from perstack_storage._core.filters import FollowOptions
 from perstack_storage._core.masking import masked_record
-from perstack_storage._storectl import style, tables
+from perstack_storage._storectl import ids, runs, style, tables
 from perstack_storage._storectl.call import OK, Call
 from perstack_storage._storectl.days import Days
 from perstack_storage._storectl.output import Output
@@ -47,12 +47,12 @@ def is_within(event: Any, max_step: int | None) -> bool:
 
 
 def follow_events(call: Call) -> int:
-    """The events of a run, as they are stored. The ids are taken as they are: the run may come later."""
+    """The events of a run, as they are stored. Ids are taken as they are given: the run may come later."""
     given, out = call.given, call.out
+    job = given.job_id or ids.job_id(call.client, None)
+    run = given.run_id or runs.run_id(call.client, job, None)
     columns = CONTENT_COLUMNS if given.contents else EVENT_COLUMNS
-    records = call.client.follow(
-        job_id=given.job_id, run_id=given.run_id, ops=["storeEvent"], idle_s=given.idle
-    )
+    records = call.client.follow(job_id=job, run_id=run, ops=["storeEvent"], idle_s=given.idle)
     values: Iterator[Any] = (record["value"] for record in records)
     events = (event for event in values if is_within(event, given.max_step))
     for event in islice(events, given.limit):

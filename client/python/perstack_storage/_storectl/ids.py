@@ -26,7 +26,7 @@ def resolved(kind: str, given: str, known: Iterable[str]) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise Missing(f"{len(fitting)} {kind}s begin with {given}:", _hints(fitting))
+        raise Missing(f"{len(fitting)} {kind}s begin with {given}:", hints(fitting))
     raise Missing(f"{kind} not found: {given}{did_you_mean(given, names)}")
 
 
@@ -97,7 +97,8 @@ def checkpoint_ids(client: Client, job: str) -> Iterator[str]:
             return
 
 
-def _hints(names: list[str]) -> tuple[str, ...]:
+def hints(names: list[str]) -> tuple[str, ...]:
+    """A line for each of the first names, and one that counts the others."""
     shown = tuple(f"  {escaped(name)}" for name in names[:HINTS_MAX])
     more = len(names) - HINTS_MAX
     return (*shown, f"  and {more} more") if more > 0 else shown

@@ -159,7 +159,7 @@ def usage(call: Call) -> int:
     else:
         call.out.spans([Span(cell(job), "bold")])
         for (name, part), singular in zip(parts.items(), ("run", "expert", "model"), strict=True):
-            if name == "models" and [key for key, _ in part] == [_UNKNOWN]:
+            if not part or (name == "models" and [key for key, _ in part] == [_UNKNOWN]):
                 continue
             call.out.line("")
             columns = (Column(singular, lambda v: v[0]), *_USAGE_COLUMNS)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from perstack_storage import Client, EventFilters, Page, RunSummary
 from perstack_storage._storectl import ids
+from perstack_storage._storectl.call import Missing
 from perstack_storage._views.graph import Run
 
 _FIRST_PAGE, _PAGE, _WHOLE_PAGE = 16, 500, 128
@@ -36,13 +37,20 @@ def run_ids(client: Client, job: str) -> list[str]:
     return [run["runId"] for run in summaries(client, job)]
 
 
-def run_id(client: Client, job: str, given: str) -> str:
-    """The id of the run of a job that is meant.
+def run_id(client: Client, job: str, given: str | None) -> str:
+    """The id of the run of a job that is meant; of its only one where none is given.
 
     Raises:
         Missing: there is none, or several fit.
     """
-    return ids.resolved("run", given, run_ids(client, job))
+    known = run_ids(client, job)
+    if given is not None:
+        return ids.resolved("run", given, known)
+    if not known:
+        raise Missing(f"job not found: {job}")
+    if len(known) > 1:
+        raise Missing(f"{job} has {len(known)} runs, name one of them:", ids.hints(known))
+    return known[0]
 
 
 class Which(NamedTuple):
