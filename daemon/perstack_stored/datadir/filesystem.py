@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import islice
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,6 +29,33 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 STORED_MODE = 0o710
 """Mode of `.stored` itself: the group may pass through it to the socket, and list nothing."""
+
+
+class Listing:
+    """Names in a directory, some at a time, in no particular order.
+
+    Names that come or go meanwhile may be among them or not.
+    """
+
+    def __init__(self, dir_fd: int) -> None:
+        """Begin it; `close` ends it."""
+        # A descriptor of its own: what shares one shares the offset in the directory.
+        self._fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+        self._ending = ExitStack()
+        try:
+            self._entries = self._ending.enter_context(os.scandir(self._fd))
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def some(self, most: int) -> list[str]:
+        """The next names, at most this many; none at the end."""
+        return [entry.name for entry in islice(self._entries, most)]
+
+    def close(self) -> None:
+        """Close it."""
+        self._ending.close()
+        os.close(self._fd)
 
 
 class FileSystem:
@@ -58,6 +86,10 @@ class FileSystem:
             return os.listdir(own)
         finally:
             os.close(own)
+
+    def begin_listing(self, dir_fd: int) -> Listing:
+        """Begin to list a directory that may hold very many names."""
+        return Listing(dir_fd)
 
     def some_files(self, dir_fd: int, wanted: Callable[[str], bool], most: int) -> list[str]:
         """Names of some regular files in a directory: those that are wanted, at most this many."""

@@ -11,6 +11,7 @@ from functools import partial
 from perstack_stored.index.connection import read_cursor
 from perstack_stored.index.event_reader import events_of_run
 from perstack_stored.index.job_ends import job_end
+from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.index.value_lookup import ValueAddress, read_value
 from perstack_stored.journal.reader import JournalReader
 from perstack_stored.model import json_text
@@ -23,6 +24,7 @@ _WHOLE_MAX = 4096
 _ADDRESS = "position, segment, offset, length, crc"
 _OF_JOB = f"SELECT {_ADDRESS} FROM job WHERE id = ? AND segment > 0"  # noqa: S608 - constants
 _CHECKPOINTS = f"SELECT id, {_ADDRESS} FROM checkpoint WHERE job = ? AND segment > 0"  # noqa: S608
+_LAST_SPAN = "SELECT max(span) FROM job_span WHERE job = ?"
 _RUNS = (
     "SELECT run.id, run.name, setting.position FROM run"
     " LEFT JOIN setting ON setting.run = run.id AND setting.segment > 0 WHERE run.job = ?"
@@ -42,12 +44,14 @@ class OldJobs:
     def __init__(self, database: sqlite3.Connection, left_out: LeftOut) -> None:
         self._database = database
         self._whole: set[str] = set()
+        self._last_out: tuple[str, int, int] | None = None  # a job, its last span, the index's position then
         self.take(left_out)
 
     def take(self, left_out: LeftOut) -> None:
         """Go by another record: a job that was whole may leave now."""
         self.left_out = left_out
         self._stay = {one.job for one in left_out.written_back}
+        self._last_out = None
         self._whole.clear()
 
     def is_out(self, job: str) -> bool:
@@ -55,8 +59,25 @@ class OldJobs:
         until = self.left_out.jobs_until
         if not until or job in self._stay:
             return False
+        position, span = read_cursor(self._database).position, self._last_span(job)
+        if self._is_known(job, position, span):
+            return True
         end = job_end(self._database, job)
-        return end is not None and end.has_ended and end.last_position <= until
+        is_out = end is not None and end.has_ended and end.last_position <= until
+        if is_out:
+            self._last_out = job, span, position
+        return is_out
+
+    def _is_known(self, job: str, position: int, span: int) -> bool:
+        """Whether a job that was out last has no record since. A sweep asks often; the runs may be many."""
+        if self._last_out is None or self._last_out[:2] != (job, span):
+            return False
+        then = self._last_out[2]
+        return position == then or span < then // SPAN_POSITIONS
+
+    def _last_span(self, job: str) -> int:
+        (span,) = self._database.execute(_LAST_SPAN, (job,)).fetchone()
+        return -1 if span is None else int(span)
 
     def sort_out(self, writes: list[Write]) -> tuple[list[Write], list[str]]:
         """Return the writes of jobs that belong to the tree, and which of these jobs may have come back."""

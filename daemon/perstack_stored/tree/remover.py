@@ -8,9 +8,10 @@ import contextlib
 import errno
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterable
 
-from perstack_stored.datadir.filesystem import FileSystem
+from perstack_stored.datadir.filesystem import FileSystem, Listing
 from perstack_stored.datadir.layout import TOP
 
 from .expected_files import JOB_NAME
@@ -20,6 +21,8 @@ UNLINKED_AT_ONCE = 100
 """Files removed before the tree worker pauses: on ext4 a long row of unlinks makes later writes slow."""
 UNLINK_PAUSE_SECONDS = 0.01
 _LISTED_AT_ONCE = 4096
+_FOLDERS_AT_ONCE = 1000
+"""Folders of runs looked at in one step: they may hold no file."""
 Path = tuple[str, ...]
 _OF_RUN = re.compile(r"event-\d{1,16}-\d{1,16}-[^.]+(?:\.n\d{4,9})?\.json")
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -43,6 +46,23 @@ class _EnoughError(Exception):
     """As many files were removed as were asked for."""
 
 
+class _Runs:
+    """The folders of a job's runs that are still to be looked at."""
+
+    def __init__(self, job: str, listing: Listing) -> None:
+        self.job = job
+        self.next: deque[str] = deque()
+        self._listing = listing
+
+    def __bool__(self) -> bool:
+        if not self.next:
+            self.next.extend(self._listing.some(_LISTED_AT_ONCE))
+        return bool(self.next)
+
+    def close(self) -> None:
+        self._listing.close()
+
+
 class Remover:
     """Removes files below the base. A crash at any moment leaves the rest to be removed again.
 
@@ -57,13 +77,19 @@ class Remover:
         self._beat = beat
         self.removed = 0
         self._until: int | None = None  # count at which to stop
+        self._runs: _Runs | None = None  # of the job of which some files were removed
 
     def remove_some(self, job: str, most: int) -> bool:
         """Remove some files of a job, without a pause; returns whether none is left.
 
+        A job may have very many runs: the next call goes on at the run at which this one stopped. Files that
+        are written between two calls may stay.
+
         Raises:
             OSError: the file system refuses; the rest can be removed later.
         """
+        if self._runs is not None and self._runs.job != job:
+            self.stop()
         self._until = self.removed + most
         try:
             self.remove_job(job)
@@ -72,6 +98,12 @@ class Remover:
         finally:
             self._until = None
         return True
+
+    def stop(self) -> None:
+        """Let go of the job of which some files were removed."""
+        if self._runs is not None:
+            self._runs.close()
+            self._runs = None
 
     def remove_job(self, job: str, kept: Container[Path] = ()) -> None:
         """Remove all files of a job but those that are kept.
@@ -130,15 +162,39 @@ class Remover:
 
     def _empty_runs(self, with_job: int, only: str | None, folder: Path, kept: Container[Path]) -> None:
         """Remove the files of a run, or of all runs of a job, and the folders that are empty then."""
-        runs = self._open_in(with_job, "runs")
-        if runs is None:
+        fd = self._open_in(with_job, "runs")
+        if fd is None:
             return
         try:
-            for run in self._files.list_dir(runs) if only is None else (only,):
-                self._empty(runs, run, _of_run((*folder, run), kept))
+            if only is None:
+                self._empty_all_runs(fd, folder, kept)
+            else:
+                self._empty(fd, only, _of_run((*folder, only), kept))
         finally:
-            self._files.close(runs)
+            self._files.close(fd)
         self._files.remove_dir("runs", dir_fd=with_job)
+
+    def _empty_all_runs(self, fd: int, folder: Path, kept: Container[Path]) -> None:
+        """Go on where the last step has stopped, if this is a step."""
+        runs = None
+        if self._until is not None:
+            runs, self._runs = self._runs, None
+        if runs is None:
+            runs = _Runs(folder[1], self._files.begin_listing(fd))
+        looked_at = 0
+        try:
+            while runs:
+                if self._until is not None and looked_at == _FOLDERS_AT_ONCE:
+                    raise _EnoughError
+                self._empty(fd, runs.next[0], _of_run((*folder, runs.next[0]), kept))
+                runs.next.popleft()
+                looked_at += 1
+        except _EnoughError:
+            self._runs = runs
+            raise
+        finally:
+            if self._runs is not runs:
+                runs.close()
 
     def _empty(self, parent: int, name: str, is_ours: Callable[[str], bool]) -> None:
         """Remove our files of a folder, and the folder if it is empty then."""
@@ -152,7 +208,7 @@ class Remover:
         self._files.remove_dir(name, dir_fd=parent)
 
     def _unlink_all(self, fd: int, is_ours: Callable[[str], bool]) -> None:
-        while names := self._files.some_files(fd, is_ours, _LISTED_AT_ONCE):
+        while names := self._files.some_files(fd, is_ours, self._listed_at_once()):
             for name in names:
                 if self.removed == self._until:
                     raise _EnoughError
@@ -164,6 +220,12 @@ class Remover:
                     if self._until is not None:
                         continue  # the caller paces it
                     time.sleep(UNLINK_PAUSE_SECONDS)
+
+    def _listed_at_once(self) -> int:
+        """No more than this step removes; one, to see whether anything is left."""
+        if self._until is None:
+            return _LISTED_AT_ONCE
+        return min(_LISTED_AT_ONCE, max(1, self._until - self.removed))
 
     def _drop(self, path: tuple[str, ...]) -> None:
         parent = self._open(path[:-1])

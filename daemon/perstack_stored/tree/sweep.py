@@ -176,7 +176,9 @@ class Sweep:
         """Remove some files of the jobs that leave; one that has a new record stays."""
         while self._leaving and self._allowed >= 1:
             job = self._leaving[0]
-            if self._tree.old_jobs.is_out(job) and not self._remove_some(job):
+            if not self._tree.old_jobs.is_out(job):
+                self._tree.stop_removing()
+            elif not self._remove_some(job):
                 return
             self._leaving.popleft()
         if not self._leaving:

@@ -232,6 +232,10 @@ class TreeWriter:
         self._writer.let_go(("jobs", job))
         return self._remover.remove_some(job, most)
 
+    def stop_removing(self) -> None:
+        """Some files of a job were removed, and the rest stays."""
+        self._remover.stop()
+
     @property
     def removed(self) -> int:
         """Count of files that were removed."""
@@ -300,6 +304,7 @@ class TreeWriter:
         """Close the folders; no sync may be in progress."""
         if self.syncer is not None:
             self.syncer.stop()
+        self._remover.stop()
         self._writer.close()
 
     def _writes(self, entries: list[Entry], last: int) -> list[Write]:

@@ -186,6 +186,12 @@ BUGS = (
         "\n    def is_out",
     ),
     Bug(
+        "a job that left the tree is out for good",
+        "tree/old_jobs.py",
+        "        return position == then or span < then // SPAN_POSITIONS\n",
+        "        return True\n",
+    ),
+    Bug(
         "a job is said to be written back before its files are",
         "tree/writer.py",
         "        self._write_older(job, self.position)\n",
