@@ -139,8 +139,8 @@ year: $(STAMP) ## a year of 500 jobs a day at 1:100, with retention; disk, memor
 soak-replicated: $(STAMP) ## kills, pauses, cuts, flipped bits, clocks of three daemons and servers of a log, in an hour; SHARE=1
 	@$(BIN)/python -m tests.replication.campaign --share $(or $(SHARE),1) $(addprefix --seconds ,$(SECONDS))
 
-mirror-kills: $(STAMP) ## kill daemon, mirror, its connections, and SeaweedFS where it is, KILLS=50 times; SEED=1
-	@$(BIN)/python -m tests.mirror.kills $(or $(KILLS),50) $(or $(SEED),1)
+mirror-kills: $(STAMP) ## kill daemon, mirror, its connections, and SeaweedFS where it is, KILLS=50 times; SEED=1 MINUTES=15
+	@$(BIN)/python -m tests.mirror.kills $(or $(KILLS),50) $(or $(SEED),1) $(or $(MINUTES),15)
 
 erase-kills: $(STAMP) ## KILLS=1000 and CUTS=100 (as root) while records are deleted, packed and erased; MINUTES=50, SEED=1
 	@$(BIN)/python -m tests.crash.erasing --kills $(or $(KILLS),1000) --cuts $(or $(CUTS),100) --minutes $(or $(MINUTES),50) --seed $(or $(SEED),1)

@@ -17,6 +17,7 @@ from tests.helpers.s3 import BUCKET, ENVIRONMENT, S3Server
 from tests.offline.bases import SMALL_SEGMENTS
 
 PATIENCE_SECONDS = 250.0
+_COMMAND_SECONDS = 900.0
 
 
 def url_of(prefix: str) -> str:
@@ -66,6 +67,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=_COMMAND_SECONDS,
     )
 
 

@@ -1,14 +1,16 @@
 """Kills daemon, mirror and connections at random, and judges after each what the bucket gives back.
 
-    python -m tests.mirror.kills [KILLS] [SEED]
+    python -m tests.mirror.kills [KILLS] [SEED] [MINUTES]
 
-In the middle a job is deleted and erased: in the end no object holds a word of it.
+When the minutes are over, no fault follows: the verdict comes, and status 2 says that faults are missing. In
+the middle a job is deleted and erased: in the end no object holds a word of it.
 
 Connections to the S3 server break in the middle of a request, or requests arrive and their answers are
 lost. A server whose objects outlive it is killed as well (`seaweed.py`); that of the other tests keeps
 them in memory.
 """
 
+import argparse
 import contextlib
 import os
 import random
@@ -32,16 +34,33 @@ from tests.mirror.seaweed import Seaweed, program, seaweed
 
 FAULTS = ("daemon", "mirror", "cut", "answers")
 PATIENCE_SECONDS = 120.0
+MINUTES = 15.0
 _PAUSE_SECONDS = (0.0, 1.2)
+_STORE_SECONDS = 0.005  # between two stores: what is compared in the end stays small
+_COMPARED_SHARE = 0.25  # of the time: the longer the history, the longer a restore takes
+_PROGRESS_SECONDS = 30.0
 _GONE, _GONE_COUNT = "sentinel", 400
 
 
 class Found(NamedTuple):
-    """Result of a campaign: kills by kind, records, and restores that were compared."""
+    """Result of a campaign: kills by kind, records, restores that were compared, and the kills wanted."""
 
     kills: Counter[str]
     records: int
     compared: int
+    wanted: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether time was enough for all kills."""
+        return self.kills.total() == self.wanted
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(self.kills.items()))
+        return (
+            f"{self.kills.total()} of {self.wanted} faults: {counts};"
+            f" {self.records} records; {self.compared} restores equal"
+        )
 
 
 class Agent(threading.Thread):
@@ -61,7 +80,7 @@ class Agent(threading.Thread):
                 while not self._is_over:
                     self.acked = client.store_event(event(self._name, number))
                     number += 1
-                    time.sleep(0.0005)
+                    time.sleep(_STORE_SECONDS)
 
     def stop(self) -> None:
         """Stop, and wait for the end."""
@@ -87,9 +106,17 @@ class Campaign:
         self._faults = (*FAULTS, "server") if isinstance(server, Seaweed) else FAULTS
         self._kills: Counter[str] = Counter()
         self._compared = 0
+        self._compared_seconds = 0.0
+        self._is_deleted = False
 
-    def run(self, kills: int) -> Found:
-        """Run a number of faults, each kind as often; then let the mirror catch up, and compare."""
+    def run(self, kills: int, seconds: float = 60 * MINUTES) -> Found:
+        """Run a number of faults, each kind as often; then let the mirror catch up, and compare.
+
+        Args:
+            kills: how many faults.
+            seconds: none begins after these.
+        """
+        begun = said = time.monotonic()
         agent = Agent(f"ipc://{self._base}/.stored/stored.sock", "agent")
         faults = [self._faults[n % len(self._faults)] for n in range(kills)]
         self._random.shuffle(faults)
@@ -100,20 +127,29 @@ class Campaign:
             eventually(self._has_begun, "the bucket holds something", PATIENCE_SECONDS)
             for number, fault in enumerate(faults):
                 time.sleep(self._random.uniform(*_PAUSE_SECONDS))
+                elapsed = time.monotonic() - begun
+                if elapsed > seconds:
+                    break
                 self._break(fault)
-                if number == len(faults) // 3:
+                if not self._is_deleted and (number == len(faults) // 3 or elapsed > seconds / 3):
                     self._delete()
-                if number % 8 == 3:
+                if number % 8 == 3 and self._compared_seconds <= _COMPARED_SHARE * elapsed:
                     self._compare_behind(number)
+                if time.monotonic() - said > _PROGRESS_SECONDS:
+                    said = time.monotonic()
+                    _say(f"{said - begun:.0f} s: {number + 1} faults, {agent.acked} records")
             self._relay.mend()
             agent.stop()
+            if not self._is_deleted:
+                self._delete()
+            _say(f"{time.monotonic() - begun:.0f} s: no more faults; judging")
             eventually(lambda: is_mirrored(self._daemon), "the mirror catches up", PATIENCE_SECONDS)
             eventually(self._is_erased, "no object holds what was deleted", PATIENCE_SECONDS)
             assert self._daemon.stop() == 0
             records = dump(self._base)
             assert len(records) + _GONE_COUNT >= agent.acked
             assert self._restored("last") == records
-            return Found(self._kills, len(records), self._compared + 1)
+            return Found(self._kills, len(records), self._compared + 1, kills)
         finally:
             agent.stop()
             self._daemon.make_sure_it_ended()
@@ -125,6 +161,7 @@ class Campaign:
     def _delete(self) -> None:
         with Client(self._daemon.endpoint) as client:
             client.delete_job(_GONE)
+        self._is_deleted = True
 
     def _is_erased(self) -> bool:
         stats = mirror_stats(self._daemon)
@@ -151,6 +188,7 @@ class Campaign:
 
     def _compare_behind(self, number: int) -> None:
         """What the bucket holds at any moment is the beginning of what the base holds."""
+        begun = time.monotonic()
         restored = self._restored(f"at{number}")
         with tempfile.TemporaryDirectory(dir=self._folder) as copy:
             taken = run("backup", "--base-path", str(self._base), f"{copy}/backup")
@@ -163,6 +201,7 @@ class Campaign:
         )
         assert restored == records[: len(restored)]
         self._compared += 1
+        self._compared_seconds += time.monotonic() - begun
 
     def _restored(self, name: str) -> list[str]:
         base = self._folder / name
@@ -172,18 +211,27 @@ class Campaign:
         return records
 
 
-def main() -> None:
-    """Run the campaign; arguments: count of kills, seed."""
-    kills, seed = (int(word) for word in [*sys.argv[1:], *("50", "1")[len(sys.argv) - 1 :]])
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the campaign. Status 0: all is well; 2: faults are missing, time was up; else it raises."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kills", type=int, nargs="?", default=50)
+    parser.add_argument("seed", type=int, nargs="?", default=1)
+    parser.add_argument("minutes", type=float, nargs="?", default=MINUTES, help="no fault begins after these")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mirror-kills-") as name, ExitStack() as stack:
         folder, weed = Path(name), program()
         if weed is None:
-            sys.stdout.write("no SeaweedFS here (tests/mirror/seaweed.py): the S3 server is not killed\n")
+            _say("no SeaweedFS here (tests/mirror/seaweed.py): the S3 server is not killed")
         server = stack.enter_context(s3_server(folder) if weed is None else seaweed(weed, folder))
-        found = Campaign(folder, server, seed).run(kills)
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(found.kills.items()))
-    sys.stdout.write(f"{counts}; {found.records} records; {found.compared} restores equal\n")
+        found = Campaign(folder, server, given.seed).run(given.kills, 60 * given.minutes)
+    _say(str(found))
+    return 0 if found.is_complete else 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

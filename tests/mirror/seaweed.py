@@ -54,9 +54,10 @@ class Seaweed(S3Server):
         for i, name in enumerate(_SERVICES):
             flags += [f"-{name}.port={ports[2 * i]}", f"-{name}.port.grpc={ports[2 * i + 1]}"]
         off = ("-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0")
+        alone = ("-master.electionTimeout=1s",)  # the only one: by itself it waits 10 s for others at a start
         sizes = ("-master.volumeSizeLimitMB=64", "-volume.max=200")
         place = (f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={config}")
-        self._command = [weed, "server", "-s3", *place, *flags, *off, *sizes]
+        self._command = [weed, "server", "-s3", *place, *flags, *off, *alone, *sizes]
         self.port = ports[2 * _SERVICES.index("s3")]
         self.url = f"http://127.0.0.1:{self.port}"
         self._is_new = True
