@@ -44,13 +44,19 @@ class PerstackReader:
         """The setting of a run, by its key."""
         return _setting(self._objects[f"{job_id}/runs/{run_id}/run-setting.json"])
 
-    def events(self, job_id: str, run_id: str) -> list[tuple[float, int, str, dict[str, Any]]]:
+    def events(self, job_id: str, run_id: str) -> list[tuple[float, float, str, dict[str, Any]]]:
         """Time, step and type of each event of a run, from its key, and the event; by time."""
         found = []
         for name, data in self._below(f"{job_id}/runs/{run_id}/event-"):
             time, step, *type = name[:-_SUFFIX].split("-")
-            found.append((float(time), int(step), "-".join(type), json.loads(data)))
+            found.append((_number(time), _number(step), "-".join(type), json.loads(data)))
         return sorted(found, key=lambda event: event[0])
+
+
+def _number(text: str) -> float:
+    """A number as JavaScript has it: a double, which is shown without a fraction if it has none."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def _setting(data: bytes) -> dict[str, Any]:

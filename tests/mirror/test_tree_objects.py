@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,19 @@ from typing import Any
 import pytest
 
 from perstack_storage import Client
+from perstack_stored.config.mirror_url import parse_url
+from perstack_stored.mirror.bucket import Access, Bucket
 from perstack_stored.mirror.tree_shipper import event_key, is_key
 from tests.helpers.daemon import RunningDaemon, eventually, files_of
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
-from tests.helpers.s3 import S3Server, s3_server
-from tests.mirror.bases import mirrored, restore
+from tests.helpers.s3 import ENVIRONMENT, S3Server, s3_server
+from tests.mirror.bases import mirrored, restore, url_of
 from tests.mirror.perstack_reader import PerstackReader
 from tests.offline.bases import as_call, checkpoint, job, one_of_each, setting
 
 PATIENCE_SECONDS = 60.0
-_NUMBERED = re.compile(r"(event-\d+)(-.*)\.n(\d+)\.json")
+_EVENT = re.compile(r"(.*/)event-(\d+)-(.*?)(?:\.n(\d+))?\.json", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 def as_objects(files: dict[str, bytes], prefix: str) -> dict[str, bytes]:
     """The files of a tree by the keys that they have in a bucket."""
-    named = {_NUMBERED.sub(r"\1.\3\2.json", path): data for path, data in files.items()}
-    return {f"{prefix}/{path}": data for path, data in named.items()}
+    return {f"{prefix}/{as_key(path, data)}": data for path, data in files.items()}
+
+
+def as_key(path: str, data: bytes) -> str:
+    """The time of an event has its fraction there; zeros and a number follow where files share a name."""
+    found = _EVENT.fullmatch(path)
+    if found is None:
+        return path
+    folder, time, rest, number = found.groups()
+    exact = json.loads(data)["timestamp"]
+    time += f"{exact % 1:g}".removeprefix("0")
+    if number:
+        time += ("" if "." in time else ".") + f"{int(number):024d}"
+    return f"{folder}event-{time}-{rest}.json"
 
 
 def await_tree(daemon: RunningDaemon) -> None:
@@ -46,15 +61,26 @@ def await_tree(daemon: RunningDaemon) -> None:
         eventually(is_there, "the bucket has the tree", PATIENCE_SECONDS)
 
 
-def test_names_of_equal_events_keep_their_order() -> None:
-    """The first as ever; Perstack reads the others' time as a number after it, and their type as it is."""
-    keys = [event_key(1700000000001, 2, "stream-Text", n) for n in (1, 2, 3, 10, 123)]
-    assert keys[0] == "event-1700000000001-2-stream-Text.json"
-    assert keys[1] == "event-1700000000001.0002-2-stream-Text.json"
-    times = [float(key.split("-")[1]) for key in keys]
-    assert times == sorted(times)
-    assert sorted(keys) == keys
-    assert all(time < 1700000000002 for time in times)
+@pytest.mark.parametrize("time", [1, 4711, 1700000000001, 2**53 - 1])
+def test_names_of_equal_events_keep_their_order(time: int) -> None:
+    """The first as ever; Perstack reads the same time, step and type from the others."""
+    numbers = [1, 2, 3, 10, 123, 9_999, 10_000, 99_999_999]
+    keys = [event_key(time, 2, "stream-Text", n) for n in numbers]
+    assert keys[0] == f"event-{time}-2-stream-Text.json"
+    assert keys[1] == f"event-{time}.000000000000000000000002-2-stream-Text.json"
+    assert sorted(set(keys)) == keys
+    objects = {f"p/jobs/j/runs/r/{key}": b"{}" for key in keys}
+    found = PerstackReader(objects, "p").events("j", "r")
+    assert [facts for *facts, _ in found] == [[time, 2, "stream-Text"]] * len(keys)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_time_with_a_fraction_keeps_it(n: int) -> None:
+    """Perstack's reader finds the time that the daemon answers."""
+    key = event_key(1700000000001.5, 0, "a", n)
+    (found,) = PerstackReader({f"p/jobs/j/runs/r/{key}": b"{}"}, "p").events("j", "r")
+    assert found[:3] == (1700000000001.5, 0, "a")
+    assert event_key(2.5e-7, 0, "a", 1) == "event-0-0-a.json"  # its digits have a hyphen
 
 
 def test_what_s3_could_not_remove_is_not_put() -> None:
@@ -86,8 +112,8 @@ def assert_read_alike(there: PerstackReader, daemon: RunningDaemon) -> None:
         for job_id, run_id in {(one["jobId"], one["runId"]) for one in settings}:
             found = there.events(job_id, run_id)
             facts = client.get_events_by_run(job_id, run_id)
-            assert in_order((step, type) for _, step, type, _ in found) == in_order(
-                (one["stepNumber"], one["type"]) for one in facts
+            assert in_order((time, step, type) for time, step, type, _ in found) == in_order(
+                (one["timestamp"], one["stepNumber"], one["type"]) for one in facts
             )
             contents = client.get_event_contents(job_id, run_id)
             assert in_order(event for *_, event in found) == in_order(contents)
@@ -117,7 +143,7 @@ def test_the_tree_is_in_the_bucket(server: S3Server, tmp_path: Path) -> None:
         store(daemon.endpoint, "j2", 200)
         await_tree(daemon)
         assert server.objects("tree/jobs") == as_objects(files_of(daemon.base), "tree")
-        assert any(".0002-" in key for key in server.objects("tree/jobs"))
+        assert any(".000000000000000000000002-" in key for key in server.objects("tree/jobs"))
         assert_read_alike(PerstackReader(server.objects("tree"), "tree"), daemon)
         assert daemon.stop() == 0
         daemon.start()
@@ -145,6 +171,7 @@ def test_a_prefix_takes_the_tree_of_one_base(server: S3Server, tmp_path: Path) -
     """The second one changes nothing there, and its daemon stores on; the first goes on after a restart."""
     first = mirrored(tmp_path / "base", "one", server.url, "--mirror-what", "tree")
     second = mirrored(tmp_path / "other", "one", server.url, "--mirror-what", "tree")
+    copy = mirrored(tmp_path / "copy", "one", server.url, "--mirror-what", "tree")
     try:
         first.start()
         store(first.endpoint, "j1", 10)
@@ -163,11 +190,44 @@ def test_a_prefix_takes_the_tree_of_one_base(server: S3Server, tmp_path: Path) -
         assert len(second.events("mirror_stopped")) == 1
         assert server.objects("one") == objects
         assert first.stop() == 0
+        shutil.copytree(first.base, copy.base)
         first.start()
         store(first.endpoint, "j3", 1)
         await_tree(first)
+        objects = server.objects("one")
+        copy.start()
+        store(copy.endpoint, "j3", 9)
+        eventually(lambda: bool(copy.events("mirror_stopped")), "the copy stops", PATIENCE_SECONDS)
+        assert "another continuation of this history" in copy.events("mirror_stopped")[0]["reason"]
+        assert server.objects("one") == objects
+        store(first.endpoint, "j4", 1)
+        await_tree(first)
         assert server.objects("one/jobs") == as_objects(files_of(first.base), "one")
-        assert (first.stop(), second.stop()) == (0, 0)
+        assert (first.stop(), second.stop(), copy.stop()) == (0, 0, 0)
     finally:
-        first.make_sure_it_ended()
-        second.make_sure_it_ended()
+        for daemon in (first, second, copy):
+            daemon.make_sure_it_ended()
+
+
+def test_a_write_on_condition_is_refused_where_another_version_is(server: S3Server) -> None:
+    """As the fence of the tree needs it of a server."""
+    assert_writes_on_condition(server)
+
+
+def assert_writes_on_condition(server: S3Server) -> None:
+    """Created once, replaced by tag only; an older tag, and one of an object that is gone, are refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        bucket = Bucket(parse_url(url_of("condition")), Access(server.url))
+        first = bucket.replace("condition/o", b"1", None)
+        assert first is not None
+        assert bucket.replace("condition/o", b"2", None) is None
+        assert bucket.read_tagged("condition/o", 10) == (b"1", first)
+        second = bucket.replace("condition/o", b"2", first)
+        assert second not in {None, first}
+        assert bucket.replace("condition/o", b"3", first) is None
+        assert bucket.read_tagged("condition/o", 10) == (b"2", second)
+        bucket.remove(["condition/o"])
+        assert bucket.replace("condition/o", b"3", second) is None
+        assert bucket.read_tagged("condition/o", 10) is None

@@ -29,6 +29,7 @@ _ERASE = "tests/unit/keeper/test_erase.py"
 _ERASING = "tests/unit/journal/test_erasing.py"
 _LEFT_OUT = "tests/unit/tree/test_left_out.py"
 _MIRROR = "tests/mirror/test_mirror.py"
+_FENCE = "tests/unit/mirror/test_tree_fence.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
 _REPLACER = "tests/unit/mirror/test_replacer.py"
 _OLD_JOBS = "tests/unit/tree/old_jobs"
@@ -176,8 +177,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a piece is skipped where the bucket fails": (
         f"{_SHIPPER}::test_no_piece_is_skipped_where_the_bucket_fails",
     ),
-    "a prefix takes the trees of two bases": (
-        "tests/mirror/test_tree_objects.py::test_a_prefix_takes_the_tree_of_one_base",
+    "a prefix takes the trees of two bases": (f"{_FENCE}::test_what_others_hold_is_named",),
+    "a prefix takes the trees of a base and of its copy": (
+        f"{_FENCE}::test_of_a_base_and_its_copy_one_stops",
+    ),
+    "a mirror of the tree does not see that another one wrote": (
+        f"{_FENCE}::test_of_a_base_and_its_copy_one_stops",
     ),
     "a generation counts before it is whole": (_REPLACER,),
     "a damaged segment replaces the sound pieces in the bucket": (_REPLACER,),

@@ -8,16 +8,20 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import S3Store
 
 from perstack_stored.config.mirror_url import MirrorUrl
 from perstack_stored.errors import ConfigError, StoredError
 
 from .credentials import CredentialsFile
+from .tree_fence import Tagged
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
 
 _CONNECT_SECONDS = "5s"
 _REQUEST_SECONDS = "30s"
@@ -102,6 +106,11 @@ class Bucket:
         Raises:
             BucketError: it can't be read.
         """
+        found = self.read_tagged(key, bytes_max)
+        return None if found is None else found.data
+
+    def read_tagged(self, key: str, bytes_max: int) -> Tagged | None:
+        """As `read`, with the tag of this version of the object; "" where the server gives none."""
         with _naming(f"can't read {key}"):
             try:
                 found = obstore.get(self._store, key)
@@ -111,7 +120,23 @@ class Bucket:
                 return None
             if found.meta["size"] > bytes_max:
                 return None
-            return bytes(found.bytes())
+            return Tagged(bytes(found.bytes()), found.meta["e_tag"] or "")
+
+    def replace(self, key: str, data: bytes, tag: str | None) -> str | None:
+        """Write an object that has this tag, or is not there (None).
+
+        Returns the new tag; None if another version is there, or none, and nothing was written.
+
+        Raises:
+            BucketError: it is not known whether it was written.
+        """
+        mode: UpdateVersion | Literal["create"] = "create" if tag is None else {"e_tag": tag}
+        try:
+            with _naming(f"can't write {key}"):
+                put = obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+                return put["e_tag"] or obstore.head(self._store, key)["e_tag"] or ""
+        except (AlreadyExistsError, PreconditionError):
+            return None
 
     def put_all(self, objects: Mapping[str, bytes]) -> None:
         """Put objects by key, in any order, some at a time. Those that are there are replaced.
@@ -188,9 +213,7 @@ def _naming(what: str) -> Iterator[None]:
     """Turn an error of the library into a sentence. Its own text repeats whole requests and answers."""
     try:
         yield
-    except AlreadyExistsError:
-        raise
-    except BucketError:
+    except (AlreadyExistsError, PreconditionError, BucketError):
         raise
     except (BaseError, OSError, ValueError) as error:
         raise BucketError(f"{what}: {_reason(error)}") from None

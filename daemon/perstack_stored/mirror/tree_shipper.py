@@ -1,8 +1,8 @@
 """Ships the files of the tree as objects under the keys of Perstack's own S3 storage, which reads them.
 
 It follows the index, as the tree does. Objects are replaced; how far it is stands in a file of the base. If
-that is lost, all is shipped again, to the same keys. An object that is created and never replaced says whose
-tree it is: the objects of two bases under one prefix would overwrite and remove each other.
+that is lost, all is shipped again, to the same keys. A fence says whose tree it is: the objects of two bases
+under one prefix would overwrite and remove each other.
 """
 
 import contextlib
@@ -26,31 +26,23 @@ from perstack_stored.model import deletions, json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text
 
-from . import pieces
-from .shipper import MirrorConflictError, Shipped
+from .shipper import Shipped
+from .tree_fence import TaggedObjects, TreeFence
 
 CURSOR_NAME = "mirror-tree.json"
-OWNER_KEY = ".stored/tree"
-"""Behind the prefix: the object with the id of the history whose tree is there."""
-_OWNER_BYTES_MAX = 4096
 KEY_BYTES_MAX = 1024
 """S3 takes no longer key: such a value is passed over."""
 _NOT_IN_XML = frozenset("\ufffe\uffff")
 """Characters that ids may have, but no XML, as which S3 takes the keys of objects to be removed."""
+_FRACTION_DIGITS = 24  # a hundred million events share a time: less than 2**-53 of the smallest
 _SLICE_RECORDS = 1024
 _SLICE_BYTES = 8 << 20
 
 _log = structlog.get_logger()
 
 
-class ObjectStore(Protocol):
-    """Objects that are replaced, but for those that are created: `bucket.Bucket`. Errors are its own."""
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Create an object; returns False if there is one."""
-
-    def read(self, key: str, bytes_max: int) -> bytes | None:
-        """The bytes of an object; None if there is none, or it is larger."""
+class ObjectStore(TaggedObjects, Protocol):
+    """Objects that are replaced and removed: `bucket.Bucket`. Errors are its own."""
 
     def put_all(self, objects: dict[str, bytes]) -> None:
         """Put objects by key, in any order."""
@@ -82,10 +74,14 @@ class _Row(NamedTuple):
 def event_key(timestamp: float, step: float, type: str, n: int) -> str:
     """The name of an event's object. Of those that would share it, all but the first get a fraction.
 
-    Perstack's storage reads the time as a number, and the type as what follows the step.
+    Perstack's storage reads the time as a number, and the type as what follows the step. The fraction is too
+    small for its numbers: they round to the time itself. The names sort as the events were stored.
     """
-    fraction = "" if n == 1 else f".{n:04d}"
-    return f"event-{int(timestamp)}{fraction}-{int(step)}-{type}.json"
+    exact = str(timestamp)
+    time = exact if exact.replace(".", "").isdigit() and timestamp % 1 else str(int(timestamp))
+    if n > 1:
+        time += f"{'' if '.' in time else '.'}{n:0{_FRACTION_DIGITS}d}"
+    return f"event-{time}-{int(step)}-{type}.json"
 
 
 def is_key(key: str) -> bool:
@@ -117,6 +113,7 @@ class TreeShipper:
         self._url = url
         self._prefix = prefix
         self._store = reader.chain.headers[1].store
+        self._fence = TreeFence(bucket, reader.chain, prefix, url)
         self._place = reader.start()
 
     @property
@@ -128,10 +125,10 @@ class TreeShipper:
         """Find how far the tree was shipped. To be called once, before `ship`.
 
         Raises:
-            MirrorConflictError: the prefix holds the tree of another history.
+            MirrorConflictError: the prefix holds the tree of another history or continuation.
             StoredError: the bucket does not answer.
         """
-        self._claim()
+        self._fence.look(mark)
         position = min(self._load(), mark.position)
         self._place = self._reader.seek(position, mark)
         return self._place
@@ -140,6 +137,7 @@ class TreeShipper:
         """Ship the next slice of what is indexed; None if there is nothing to ship.
 
         Raises:
+            MirrorConflictError: another mirror writes there.
             StoredError: the bucket does not answer, or the index is being built.
             sqlite3.Error, OSError: the index or the journal can't be read.
         """
@@ -156,6 +154,7 @@ class TreeShipper:
         with contextlib.closing(connect(self._datadir.index_path, read_only=True)) as index:
             if read_cursor(index, self._store).position < until.position:
                 raise IndexBehindError("the index is being built")
+            self._fence.pass_(until.position, mark)
             self._remove_deleted(index, entries)
             stages = self._objects(index, entries)
         for objects in stages:
@@ -164,19 +163,6 @@ class TreeShipper:
         self._save(until.position)
         count = sum(map(len, stages))
         return Shipped(until, size, sum(len(data) for stage in stages for data in stage.values()), count)
-
-    def _claim(self) -> None:
-        """Make the prefix that of this history, or see that it is."""
-        key, own = self._prefix + OWNER_KEY, self._store.hex()
-        if self._bucket.create(key, f"{own}\n".encode()):
-            return
-        found = (self._bucket.read(key, _OWNER_BYTES_MAX) or b"").decode(errors="replace").strip()
-        if found != own:
-            whose = f"the history {found}" if pieces.is_store(found) else "somebody else"
-            raise MirrorConflictError(
-                f"{self._url} holds the tree of {whose}, this is {own}: give the mirror another prefix;"
-                f" or, if that base is gone, remove the object {key}"
-            )
 
     # --- objects -----------------------------------------------------------------------------------
 

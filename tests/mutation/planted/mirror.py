@@ -23,9 +23,21 @@ BUGS = (
     ),
     Bug(
         "a prefix takes the trees of two bases",
-        "mirror/tree_shipper.py",
-        "        self._claim()\n",
-        "",
+        "mirror/tree_fence.py",
+        "claim is None or claim.store != self._store",
+        "claim is None",
+    ),
+    Bug(
+        "a prefix takes the trees of a base and of its copy",
+        "mirror/tree_fence.py",
+        "self._epochs.at(claim.position, mark) not in {claim.epoch, _UNKNOWN}",
+        "False",
+    ),
+    Bug(
+        "a mirror of the tree does not see that another one wrote",
+        "mirror/tree_fence.py",
+        "            self.look(mark)\n            if",
+        "            self._tag = self._bucket.read_tagged(self._key, _BYTES_MAX).tag\n            if",
     ),
     Bug(
         "a generation counts before it is whole",
