@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import zmq
 
+from tests.crash.load import DELETING
 from tests.crash.observed import Observer, digest
 from tests.helpers.raw_client import checkpoint, event, job, session, setting
 
@@ -248,13 +249,16 @@ def watch(endpoint: str, log: Log, base: Path | None) -> None:
                     for record in page:
                         log.say("saw", position=record.position, digest=digest(record), asked=asked)
                     if base is not None:
-                        _look(base, log, rng)
+                        look(base, log, rng)
         except TimeoutError:
             continue
 
 
-def _look(base: Path, log: Log, rng: random.Random) -> None:
-    """Open some files of the tree: each must be whole at any moment, also while its daemon is killed."""
+def look(base: Path, log: Log, rng: random.Random) -> None:
+    """Open some files of the tree: each must be whole at any moment, also while its daemon is killed.
+
+    Only of a job that its client deletes may a file go.
+    """
     jobs = list((base / "jobs").glob("*"))
     if not jobs:
         return
@@ -264,7 +268,9 @@ def _look(base: Path, log: Log, rng: random.Random) -> None:
         try:
             content = path.read_bytes()
         except OSError as error:
-            log.say("torn", path=str(path), why=str(error))
+            may_go = isinstance(error, FileNotFoundError) and f"-{DELETING}-" in str(path.relative_to(base))
+            if not may_go:
+                log.say("torn", path=str(path), why=str(error))
             continue
         try:
             json.loads(content)

@@ -1,5 +1,7 @@
 """The judge is tried on histories and stores in which one thing is wrong: it names that and nothing else."""
 
+import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from tests.crash.case import Case, text
 from tests.crash.observed import Record, digest
+from tests.crash.recorder import Log, look
 from tests.helpers.raw_client import event, job
 
 
@@ -244,3 +247,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, plant: Callable[[Case], None], k
     case = Case(tmp_path)
     plant(case)
     assert case.verdict().kinds == kinds, str(case.verdict())
+
+
+@pytest.mark.parametrize(("job", "torn"), [("s1-4-deleting-j2", []), ("s1-3-large", ["torn"])])
+def test_only_a_deletion_may_take_a_file_from_a_watcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, torn: list[str]
+) -> None:
+    """It was listed, and is gone when it is opened."""
+    folder = tmp_path / "jobs" / job
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_bytes(b"{}")
+
+    def gone(path: Path) -> bytes:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    history = tmp_path / "history"
+    look(tmp_path, Log(history), random.Random(1))
+    assert [json.loads(line)["do"] for line in history.open()] == torn
