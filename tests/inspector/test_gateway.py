@@ -252,6 +252,11 @@ def test_the_page_about_it_has_the_bounds_of_the_code() -> None:
         f"| connections, streams | {limits.CONNECTIONS_MAX:,}, {limits.STREAMS_MAX:,} |",
         f"| requests at a time | {limits.REQUESTS_MAX}; more wait |",
         f"| an answer | {limits.ANSWER_BYTES_MAX >> 20} MiB, else `TOO_LARGE` |",
+        f"| runs read at a time for usage, for tools | {limits.RUN_READS_MAX}, {limits.TOOL_READS_MAX} |",
+        f"| remembered of them | the start of {limits.RUN_STARTS_KEPT_MAX:,} runs,"
+        f" {limits.TOOLS_KEPT_BYTES_MAX >> 20} MiB of calls |",
+        f"| counted of a run's tools | {limits.TOOL_EVENTS_MAX:,} events,"
+        f" {limits.TOOL_BYTES_MAX >> 20} MiB read at a time |",
         f"| records kept for all streams | {limits.KEPT_RECORDS_MAX:,}, {limits.KEPT_BYTES_MAX >> 20} MiB |",
         f"| read for lists of jobs | {limits.CHANGES_RECORDS / limits.MERGE_S:,.0f} records a second |",
     ):

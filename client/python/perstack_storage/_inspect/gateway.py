@@ -20,7 +20,9 @@ from perstack_storage._inspect.guard import Guard
 from perstack_storage._inspect.openapi import document
 from perstack_storage._inspect.page import NOT_BUILT, built_page
 from perstack_storage._inspect.parameters import checked
-from perstack_storage._inspect.routes import ROUTES, Asked, Route
+from perstack_storage._inspect.routes import ROUTES, Asked, Readers, Route
+from perstack_storage._inspect.run_tools import RunTools
+from perstack_storage._inspect.run_usage import RunUsage
 from perstack_storage._inspect.source import Source
 from perstack_storage._inspect.streams import Streams
 
@@ -34,6 +36,8 @@ class Gateway:
         self._client = client
         self._source = Source(client)
         self._streams = Streams(self._source)
+        usage, tools = RunUsage(self._source), RunTools(self._source)
+        self._readers = Readers(self._source, self._streams, usage, tools)
         self._room = asyncio.Semaphore(limits.REQUESTS_MAX)
         self._description = dumps(document())
         mounted = [Mounted(route.path, self._endpoint(route), methods=["GET"]) for route in ROUTES]
@@ -66,7 +70,7 @@ class Gateway:
     def _endpoint(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             given = [*request.path_params.items(), *request.query_params.multi_items()]
-            asked = Asked(self._source, self._streams, request, checked(route.parameters, given))
+            asked = Asked(self._source, self._readers, request, checked(route.parameters, given))
             if route.shape == "Stream":
                 return await route.answer(asked)
             async with self._room:

@@ -20,6 +20,20 @@ OPS_MAX = 16
 NAME_CHARS_MAX = 200
 QUERY_BYTES_MAX = 16 << 10
 """Bytes of a request's query string."""
+RUN_READS_MAX = 8
+"""Runs whose start is read at a time, for usage over time; more wait."""
+RUN_STARTS_KEPT_MAX = 20_000
+"""Runs whose start is remembered for it."""
+SETTING_BYTES_MAX = 1 << 20
+"""Of a larger run setting the model is not read."""
+TOOL_READS_MAX = 4
+"""Runs whose calls of tools are read at a time; more wait."""
+TOOL_EVENTS_MAX, TOOL_BYTES_MAX = 2_000, 16 << 20
+"""Such events of a run that are counted, and bytes of them that are read at a time."""
+TOOL_PAGE_MAX = 200
+"""Runs of a page of calls of tools."""
+TOOLS_KEPT_BYTES_MAX = 16 << 20
+"""Bytes of such calls that are remembered, as JSON."""
 TEXT_CHARS_MAX = 16 << 10
 """Characters that are left of each text of a record that is larger than `SLIM_BYTES_MAX`."""
 SLIM_BYTES_MAX = 64 << 10

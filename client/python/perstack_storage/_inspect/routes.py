@@ -13,6 +13,8 @@ from perstack_storage._inspect.errors import GatewayError
 from perstack_storage._inspect.export import export_job
 from perstack_storage._inspect.following import Filter
 from perstack_storage._inspect.parameters import POSITION_MAX, Parameter, checked
+from perstack_storage._inspect.run_tools import RunTools
+from perstack_storage._inspect.run_usage import RunUsage
 from perstack_storage._inspect.source import Source, Wanted
 from perstack_storage._inspect.streams import Streams
 from perstack_storage._inspect.usage import usage_of_job
@@ -24,11 +26,20 @@ _TIME_MAX = 1 << 53
 _STEP_MAX = 1 << 53
 
 
+class Readers(NamedTuple):
+    """What answers read from."""
+
+    source: Source
+    streams: Streams
+    run_usage: RunUsage
+    run_tools: RunTools
+
+
 class Asked(NamedTuple):
     """A request, and its parameters by name."""
 
     source: Source
-    streams: Streams
+    readers: Readers
     request: Request
     values: dict[str, Any]
 
@@ -160,6 +171,16 @@ async def _usage(asked: Asked) -> Response:
     return json_answer(asked.request, dumps(await usage_of_job(asked.source, asked.values["job"])))
 
 
+async def _run_usage(asked: Asked) -> Response:
+    return listing_answer(asked.request, await asked.readers.run_usage.page(_filters(asked.values)))
+
+
+async def _run_tools(asked: Asked) -> Response:
+    failed = asked.values.get("only") == "failed"
+    found = await asked.readers.run_tools.page(_filters(asked.values), failed=failed)
+    return listing_answer(asked.request, found)
+
+
 async def _record(asked: Asked) -> Response:
     return json_answer(asked.request, await asked.source.record(asked.values["position"]))
 
@@ -186,7 +207,7 @@ async def _stream(asked: Asked) -> Response:
     values = asked.values
     if "run" in values and "job" not in values:
         raise GatewayError("BAD_REQUEST", "run needs job", "job")
-    if asked.streams.count >= limits.STREAMS_MAX:
+    if asked.readers.streams.count >= limits.STREAMS_MAX:
         raise GatewayError("BUSY", f"there are {limits.STREAMS_MAX} streams already")
     after: int | None = values.get("after")
     last = asked.request.headers.get("last-event-id", "")
@@ -198,7 +219,7 @@ async def _stream(asked: Asked) -> Response:
     if form == "jobs" and ("job" in values or types is not None):
         raise GatewayError("BAD_REQUEST", "form=jobs takes neither job nor types", "form")
     wanted = Filter(values.get("job"), values.get("run"), types, form == "heads", form == "merged")
-    streams = asked.streams
+    streams = asked.readers.streams
     following = streams.of_changes() if form == "jobs" else streams.of_records(wanted.job)
     stream: AsyncIterator[bytes] = following.stream(after, wanted)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -247,6 +268,18 @@ ROUTES = (
         ),
     ),
     Route("/api/jobs/{job}/usage", "What a job used, by run, expert, model", "Usage", _usage, (_JOB,)),
+    Route(
+        "/api/usage", "What each run used itself, with its expert and model", "Page", _run_usage,
+        (_LIMIT, _CURSOR, *_FILTERS),
+    ),
+    Route(
+        "/api/tools", "The calls of tools of each run: how long, how large, which failed", "Page", _run_tools,
+        (
+            Parameter("limit", "integer", "number of runs at most", 1, limits.TOOL_PAGE_MAX),
+            Parameter("only", "choice", "failed: only calls that failed", choices=("all", "failed")),
+            _CURSOR, *_FILTERS,
+        ),
+    ),
     Route("/api/jobs/{job}/export", "A job as one HTML file", "Html", _export, (_JOB,)),
     Route("/api/records/{position}", "The record at a position", "Record", _record, (_POSITION,)),
     Route(
