@@ -20,10 +20,11 @@ from tests.inspector.storing import store
 
 SIZE = ViewportSize(width=1180, height=720)
 NARROW = ViewportSize(width=400, height=780)
-CONTENT = "main :is(a.job, canvas, table, .step, .events, .list, .message, .tree)"
+CONTENT = "main :is(a.job, .vertex, canvas, table, .step, .events, .list, .message, .tree)"
 SCREENS = {
     "jobs": "/",
     "job": "/jobs/job-delegated",
+    "graph": "/jobs/captured-b?tab=graph",
     "then": "/jobs/job-delegated?at=700",
     "run": "/jobs/job-completed/runs/run-1?step=2",
     "events": "/jobs/job-completed/runs/run-1?view=events",

@@ -185,9 +185,10 @@ def test_the_list_and_each_job_show_texts_only(page: Page, inspector: Inspector)
 def test_each_screen_shows_texts_only(page: Page, inspector: Inspector, number: int) -> None:
     origin = f"http://127.0.0.1:{inspector.port}"
     name = quote(PAYLOADS[number].replace("/", "_")[:200], safe="")
-    for path in ("", "?tab=runs", "?tab=usage", "?tab=tools", "?tab=errors", "?tab=checkpoints"):
+    for tab in ("timeline", "graph", "runs", "usage", "tools", "errors", "checkpoints"):
+        path = f"?tab={tab}"
         page.goto(f"{origin}/jobs/{name}{path}")
-        expect(page.locator("main :is(canvas, table, .list, .empty)").first).to_be_visible()
+        expect(page.locator("main :is(canvas, table, .list, .vertex, .empty)").first).to_be_visible()
         expect(page.locator(".empty")).to_have_count(0)
         harmless(page)
     for view in ("events", "conversation"):
@@ -195,7 +196,7 @@ def test_each_screen_shows_texts_only(page: Page, inspector: Inspector, number: 
         expect(page.locator("main :is(.events > li, .message)").first).to_be_visible()
         harmless(page)
     page.locator("a", has_text="Jobs").first.click()
-    for path in ("/usage", "/tools", "/errors"):
+    for path in ("/usage", "/usage?by=model", "/usage?by=run", "/usage?by=job", "/tools", "/errors"):
         page.goto(f"{origin}{path}")
         expect(page.locator("main :is(table, .list > li)").first).to_be_visible()
         harmless(page)

@@ -3,7 +3,7 @@
 import type { Record } from "./data"
 import { byteLength } from "./format"
 import type { Job } from "./model"
-import type { Item, Problem, Run, Step, ToolCall } from "./shapes"
+import { STEPS_TEXT, type Item, type Problem, type Run, type Step, type ToolCall } from "./shapes"
 import { errorText, isFailed, numberIn, objectIn, objectsIn, partsText, table, textIn, usageIn, type Value } from "./values"
 
 export const DELTAS = table<string>({
@@ -164,7 +164,7 @@ function takeEnd(job: Job, run: Run, step: Step, item: Item, type: string): void
     run.error = error || "stopped by an error"
     problem(job, run, step, "error", run.error, item)
   } else if (type === "stopRunByExceededMaxSteps") {
-    problem(job, run, step, "error", "as many steps as allowed", item)
+    problem(job, run, step, "steps", STEPS_TEXT, item)
   }
 }
 
@@ -173,9 +173,12 @@ function takeCall(job: Job, run: Run, step: Step, value: Value, at: number, posi
     id: textIn(value, "id") || textIn(value, "toolCallId"), run: run.id, step: step.number,
     name: textIn(value, "toolName") || "?", skill: textIn(value, "skillName"), args: value.args, at, position,
   }
+  const key = `${run.id}/${call.id}`
+  const known = job.callsById.get(key)
+  if (known && known.step === call.step && known.name === call.name) return // callTools and callDelegate both name it
   job.calls.push(call)
   step.calls.push(call)
-  job.callsById.set(`${run.id}/${call.id}`, call)
+  job.callsById.set(key, call)
   run.bars.push({ kind: "tool", from: at, to: null, label: call.name, position, step: step.number })
 }
 
@@ -199,11 +202,11 @@ function takeResult(job: Job, run: Run, step: Step, result: Value, at: number, p
   }
 }
 
-function problem(job: Job, run: Run, step: Step, kind: "retry" | "error", text: string, item: Item): void {
+function problem(job: Job, run: Run, step: Step, kind: "retry" | "error" | "steps", text: string, item: Item): void {
   const problem: Problem = { kind, text, at: item.at, position: item.position, run: run.id, step: step.number }
   job.problems.push(problem)
   step.problems.push(problem)
-  run.marks.push({ kind, at: item.at, position: item.position, label: text })
+  run.marks.push({ kind: kind === "retry" ? "retry" : "error", at: item.at, position: item.position, label: text })
 }
 
 /** Find the run that this one goes on for: one of the same expert that stopped before, with its tool calls. */

@@ -1,48 +1,28 @@
-// Over all jobs: usage over time, and everything that went wrong.
+// Usage over time, over all jobs: by expert, model and run, and by job.
 
 import type { JSX } from "preact"
-import { useEffect, useState } from "preact/hooks"
-import { api, json, path, type Page, type Summary } from "./data"
-import { count, line, span, when } from "./format"
-import { errorsOf } from "./jobs"
+import { path, type Summary } from "./data"
+import { count, span, when } from "./format"
 import { UsageTable } from "./job"
-import { Empty, Link, Name, Status, Tabs, Text, Trouble, useNow, When } from "./parts"
-import { Columns } from "./plots"
+import { PERIODS, useListing } from "./listing"
+import { Empty, Link, Name, Tabs, Trouble } from "./parts"
+import { Columns, type Column } from "./plots"
 import { change, usePlace } from "./router"
-import { added, errorText, objectIn, textIn, usageIn, type Value } from "./values"
+import { added, usageIn, type Usage, type Value } from "./values"
 
-const JOBS_MAX = 5000
-const PAGE = 1000
-const PERIODS: [string, string, number, number][] = [
-  ["1d", "last day", 86_400_000, 3_600_000], ["7d", "last 7 days", 7 * 86_400_000, 6 * 3_600_000],
-  ["30d", "last 30 days", 30 * 86_400_000, 86_400_000], ["all", "all", 0, 0],
-]
+export const JOBS_MAX = 5000
+const RUNS_MAX = 5000
+export const PAGE = 1000
+const PLOTTED = 5
+const ROWS = 200
 
-type Read = { jobs: Summary[]; complete: boolean; trouble: string; ready: boolean }
-
-/** Summaries of the newest jobs of a period, up to a bound. */
-export function useJobs(period: string): Read {
-  const [read, set] = useState<Read>({ jobs: [], complete: false, trouble: "", ready: false })
-  useEffect(() => {
-    const ending = new AbortController()
-    const load = async (): Promise<void> => {
-      const age = PERIODS.find(([name]) => name === period)?.[2]
-      const jobs: Summary[] = []
-      let after: string | null = null
-      do {
-        const page: Page<Summary> = await json(api(["jobs"], { limit: PAGE, after, since: age ? Date.now() - age : null }), ending.signal)
-        jobs.push(...page.items)
-        after = page.next
-      } while (after !== null && jobs.length < JOBS_MAX)
-      set({ jobs, complete: after === null, trouble: "", ready: true })
-    }
-    load().catch((error: unknown) => {
-      if (!ending.signal.aborted) set(now => ({ ...now, trouble: error instanceof Error ? error.message : String(error) }))
-    })
-    return () => ending.abort()
-  }, [period])
-  return read
+/** What a run used itself. */
+type RunUsage = {
+  jobId: string; runId: string; expertKey: string | null; model: string | null; startedAt: number; usage: Value | null
 }
+
+/** Tokens at a time, of somebody. */
+type Used = { key: string; at: number; usage: Usage }
 
 export function Period({ value }: { value: string }): JSX.Element {
   return (
@@ -56,48 +36,100 @@ export function Period({ value }: { value: string }): JSX.Element {
   )
 }
 
+const VIEWS = { expert: "Expert", model: "Model", run: "Run", job: "Job" } as const
+type View = keyof typeof VIEWS
+const TITLES: { [view in View]: string } = {
+  expert: "Tokens over time, by expert", model: "Tokens over time, by model", run: "Tokens over time, by run",
+  job: "Tokens over time, by the expert of the job",
+}
+
 export function UsagePage(): JSX.Element {
   const { query } = usePlace()
   const period = query.time ?? "all"
-  const read = useJobs(period)
-  const experts = new Map<string, Summary[]>()
-  for (const job of read.jobs) {
-    const key = job.expertKey ?? "unknown"
-    experts.set(key, [...(experts.get(key) ?? []), job])
+  const view: View = query.by !== undefined && Object.hasOwn(VIEWS, query.by) ? query.by as View : "expert"
+  const runs = useListing<RunUsage>(view === "job" ? null : "usage", period, PAGE, RUNS_MAX)
+  const jobs = useListing<Summary>(view === "job" ? "jobs" : null, period, PAGE, JOBS_MAX)
+  const read = view === "job" ? jobs : runs
+  const used = view === "job"
+    ? jobs.items.map(job => ({ key: job.expertKey ?? "unknown", at: job.startedAt, usage: usageIn(job.usage) }))
+    : runs.items.map(run => ({ key: keyOf(run, view), at: run.startedAt, usage: usageIn(run.usage) }))
+  const groups = new Map<string, Used[]>()
+  for (const one of used) {
+    const group = groups.get(one.key)
+    if (group) group.push(one)
+    else groups.set(one.key, [one])
   }
-  const rows = [...experts].map(([name, jobs]) => ({ name, jobs, usage: added(jobs.map(job => usageIn(job.usage))) }))
+  const rows = [...groups].map(([key, group]) => ({ key, number: group.length, usage: added(group.map(one => one.usage)) }))
     .sort((a, b) => b.usage.totalTokens - a.usage.totalTokens)
-  const names = rows.slice(0, 5).map(row => row.name)
+  const byKey = new Map(view === "run" ? runs.items.map(run => [keyOf(run, view), run]) : [])
+  const names = rows.slice(0, PLOTTED).map(row => row.key)
+  const label = (key: string): string => (view === "run" ? `${byKey.get(key)?.expertKey ?? "unknown"} ${byKey.get(key)?.runId ?? ""}` : key)
   return (
     <main>
-      <div class="head"><h1>Usage</h1><span class="dim">{read.ready && `${count(read.jobs.length)} jobs${read.complete ? "" : ", the newest"}`}</span></div>
+      <div class="head"><h1>Usage</h1>
+        <span class="dim" aria-live="polite">{counted(read.items.length, view === "job" ? "jobs" : "runs", read)}</span>
+      </div>
       <Period value={period} />
+      <Tabs current={view} tabs={(Object.keys(VIEWS) as View[]).map(name => (
+        { name, label: `By ${VIEWS[name].toLowerCase()}`, to: path(["usage"], { time: query.time, by: name === "expert" ? null : name }) }
+      ))} />
       <Trouble text={read.trouble} />
-      {read.ready && (read.jobs.length === 0 ? <Empty>No job began in this time.</Empty> : (
+      {used.length === 0 ? <Empty>{read.ready ? `No ${view === "job" ? "job" : "run"} began in this time.` : "Counting…"}</Empty> : (
         <>
-          <Columns columns={columnsOf(read.jobs, period, names)} names={[...names, ...(rows.length > names.length ? ["others"] : [])]} title="Tokens over time, by expert" />
-          <UsageTable title="Expert" counted="jobs" rows={rows.slice(0, 200).map(row => ({
-            name: <Link to={path([], { expert: row.name === "unknown" ? null : row.name })}><Name text={row.name} /></Link>, number: row.jobs.length, usage: row.usage,
-          }))} />
-          <p class="dim">As the job, or its last checkpoint, says. A job's page has it by run and model.</p>
+          <Columns columns={columnsOf(used, period, names)} names={[...names, ...(rows.length > names.length ? ["others"] : [])]} labels={new Map(names.map(key => [key, label(key)]))} title={TITLES[view]} />
+          <UsageTable title={view === "job" ? "Expert of the job" : VIEWS[view]} counted={view === "job" ? "jobs" : "runs"} rows={rows.slice(0, ROWS).map(row => {
+            const run = byKey.get(row.key)
+            return run ? { name: <RunName run={run} />, usage: row.usage } : { name: nameOf(view, row.key), number: row.number, usage: row.usage }
+          })} />
+          {rows.length > ROWS && <p class="dim">{count(rows.length - ROWS)} more are not listed; the plot counts them as others.</p>}
+          <p class="dim">{view === "job"
+            ? "As the job, or its last checkpoint, says, at the time when the job began."
+            : "What each run used itself, without that of its delegates, at the time when the run began."}
+          {view === "model" && " The model stands in the setting of a run; a run without one counts as unknown."}</p>
         </>
-      ))}
+      )}
     </main>
   )
 }
 
-function columnsOf(jobs: Summary[], period: string, names: string[]): { label: string; title: string; parts: { name: string; value: number }[] }[] {
-  const times = jobs.map(job => job.startedAt)
+/** How many were counted, and whether these are all. */
+export function counted(number: number, what: string, read: { complete: boolean; ready: boolean }): string {
+  if (!read.ready) return number ? `counting: ${count(number)} ${what}…` : ""
+  return `${count(number)} ${what}${read.complete ? "" : ", the newest; older ones are not counted"}`
+}
+
+function keyOf(run: RunUsage, view: "expert" | "model" | "run"): string {
+  if (view === "run") return JSON.stringify([run.jobId, run.runId])
+  return (view === "expert" ? run.expertKey : run.model) ?? "unknown"
+}
+
+function nameOf(view: View, key: string): JSX.Element {
+  if (view === "model") return <Name text={key} />
+  return <Link to={path([], { expert: key === "unknown" ? null : key })}><Name text={key} /></Link>
+}
+
+function RunName({ run }: { run: RunUsage }): JSX.Element {
+  return (
+    <>
+      <Link to={path(["jobs", run.jobId, "runs", run.runId])}><Name text={run.expertKey ?? "unknown"} /></Link>
+      <small class="dim"> <Name text={run.runId} code /> of <Name text={run.jobId} code />{run.model && <>, <Name text={run.model} /></>}</small>
+    </>
+  )
+}
+
+function columnsOf(used: Used[], period: string, names: string[]): Column[] {
+  const times = used.map(one => one.at)
   const newest = times.reduce((most, time) => Math.max(most, time), 0)
   const oldest = times.reduce((least, time) => Math.min(least, time), Infinity)
   const size = PERIODS.find(([name]) => name === period)?.[3] || Math.max(60_000, Math.ceil((newest - oldest) / 40))
   const first = Math.floor(oldest / size)
-  const number = Math.min(120, Math.floor(newest / size) - first + 1)
+  const number = Math.max(1, Math.min(120, Math.floor(newest / size) - first + 1))
   const columns = Array.from({ length: number }, () => new Map<string, number>())
-  for (const job of jobs) {
-    const column = columns[Math.min(number - 1, Math.floor(job.startedAt / size) - first)]
-    const name = names.includes(job.expertKey ?? "unknown") ? job.expertKey ?? "unknown" : "others"
-    column?.set(name, (column.get(name) ?? 0) + usageIn(job.usage).totalTokens)
+  const plotted = new Set(names)
+  for (const { key, at, usage } of used) {
+    const column = columns[Math.min(number - 1, Math.floor(at / size) - first)]
+    const name = plotted.has(key) ? key : "others"
+    column?.set(name, (column.get(name) ?? 0) + Math.max(0, usage.totalTokens))
   }
   return columns.map((column, index) => {
     const from = (first + index) * size
@@ -107,64 +139,4 @@ function columnsOf(jobs: Summary[], period: string, names: string[]): { label: s
     const sum = parts.reduce((total, part) => total + part.value, 0)
     return { label, parts, title: `${when(from)}, ${span(size)}: ${count(sum)} tokens` }
   })
-}
-
-type Found = { job: Summary; event: Value }
-const ERROR_JOBS = 100
-
-export function ErrorsPage(): JSX.Element {
-  const { query } = usePlace()
-  const period = query.time ?? "all"
-  const read = useJobs(period)
-  const now = useNow(10_000)
-  const failed = read.jobs.filter(job => errorsOf(job) > 0 || job.status?.startsWith("stoppedBy"))
-  const [events, setEvents] = useState<Found[]>([])
-  useEffect(() => {
-    const ending = new AbortController()
-    const load = async (): Promise<void> => {
-      const found: Found[] = []
-      for (const job of failed.slice(0, ERROR_JOBS)) {
-        const runs: Page<Summary> = await json(api(["jobs", job.jobId, "runs"], { limit: 200 }), ending.signal)
-        for (const run of runs.items.filter(one => errorsOf(one) > 0)) {
-          const page: Page<Value> = await json(api(["jobs", job.jobId, "runs", run.runId ?? "", "events"], { types: "stopRunByError,retry", limit: 20, order: "newest" }), ending.signal)
-          found.push(...page.items.map(event => ({ job, event })))
-        }
-        setEvents([...found])
-      }
-    }
-    setEvents([])
-    load().catch(() => { /* the list of jobs stands all the same */ })
-    return () => ending.abort()
-  }, [read.jobs])
-  const view = query.view ?? "events"
-  return (
-    <main>
-      <div class="head"><h1>Errors</h1><span class="dim">{read.ready && `${count(failed.length)} of ${count(read.jobs.length)} jobs${read.complete ? "" : ", the newest"}`}</span></div>
-      <Period value={period} />
-      <Trouble text={read.trouble} />
-      <Tabs current={view} tabs={[
-        { name: "events", label: "What happened", to: path(["errors"], { time: query.time }) },
-        { name: "jobs", label: `Jobs ${count(failed.length)}`, to: path(["errors"], { time: query.time, view: "jobs" }) },
-      ]} />
-      {read.ready && failed.length === 0 && <Empty>Nothing went wrong.</Empty>}
-      <ol class="list problems">
-        {view === "events" && events.map(({ job, event }) => (
-          <li key={`${job.jobId}/${textIn(event, "id")}`}>
-            <span class={`status ${event.type === "retry" ? "warn" : "bad"}`}><i aria-hidden="true">{event.type === "retry" ? "!" : "✕"}</i>{event.type === "retry" ? "retry" : "error"}</span>
-            <div class="grow">
-              <Text text={errorText(objectIn(event, "error")) || textIn(event, "reason") || errorText(objectIn(event, "checkpoint", "error")) || "no text"} folded={600} />
-              <small class="dim"><When ms={Number(event.timestamp)} />, <Link to={path(["jobs", job.jobId], { tab: "errors" })}><Name text={job.jobId} code /></Link>, step {count(event.stepNumber)} of <Name text={textIn(event, "expertKey")} /></small>
-            </div>
-          </li>
-        ))}
-        {view === "jobs" && failed.slice(0, 500).map(job => (
-          <li key={job.jobId}>
-            <Status status={job.status} lastAt={job.lastEventAt} now={now} />
-            <Link to={path(["jobs", job.jobId], { tab: "errors" })}><Name text={job.jobId} code /></Link>
-            <span class="grow clip dim">{line(job.expertKey ?? "", 80)}</span><span class="num">{count(errorsOf(job))}</span>
-          </li>
-        ))}
-      </ol>
-    </main>
-  )
 }

@@ -4,15 +4,16 @@ import type { JSX } from "preact"
 import { useMemo } from "preact/hooks"
 import { api, exported, path } from "./data"
 import { clock, count, line, short, span } from "./format"
+import { Graph } from "./graph"
 import { useAsOf, useJob, type Loaded } from "./load"
 import type { Job } from "./model"
-import { Ago, Empty, Link, Name, Status, Tabs, Text, Trouble, When, useNow } from "./parts"
+import { Ago, Empty, KindMark, Link, Name, Status, Tabs, Text, Trouble, When, useNow } from "./parts"
 import { change, usePlace } from "./router"
-import type { Problem, Run } from "./shapes"
+import type { Run } from "./shapes"
 import { added, numberIn, textIn, USAGE_FIELDS, usageIn, type Usage } from "./values"
 import { Waterfall } from "./waterfall"
 import { Steps } from "./plots"
-import { Tools } from "./tools"
+import { callsOfJob, Tools } from "./tools"
 
 export function JobPage({ id }: { id: string }): JSX.Element {
   const { query } = usePlace()
@@ -41,6 +42,7 @@ export function JobPage({ id }: { id: string }): JSX.Element {
       <TimeTravel loaded={loaded} position={position} />
       <Tabs current={tab} tabs={[
         { name: "timeline", label: "Timeline", to: position === null ? base : to("timeline") },
+        { name: "graph", label: "Graph", to: to("graph") },
         { name: "runs", label: `Runs ${count(job.runs.size)}`, to: to("runs") },
         { name: "usage", label: "Usage", to: to("usage") },
         { name: "tools", label: `Tools ${count(job.calls.length)}`, to: to("tools") },
@@ -54,9 +56,10 @@ export function JobPage({ id }: { id: string }): JSX.Element {
           <Answer job={job} />
         </>
       )}
+      {tab === "graph" && job.runs.size > 0 && <Graph job={job} version={position ?? loaded.version} now={then} />}
       {tab === "runs" && <Runs job={job} now={then} version={position ?? loaded.version} left={left} />}
       {tab === "usage" && <UsageView job={job} />}
-      {tab === "tools" && <Tools calls={job.calls.map(call => ({ job: id, call }))} />}
+      {tab === "tools" && <Tools calls={callsOfJob(id, job.calls)} />}
       {tab === "errors" && <Problems job={job} />}
       {tab === "checkpoints" && <Checkpoints job={job} />}
     </main>
@@ -235,15 +238,13 @@ function UsageView({ job }: { job: Job }): JSX.Element {
   )
 }
 
-const KINDS: { [kind in Problem["kind"]]: string } = { error: "error", retry: "retry", tool: "tool failed" }
-
 function Problems({ job }: { job: Job }): JSX.Element {
   if (!job.problems.length) return <Empty>Nothing went wrong.</Empty>
   return (
     <ol class="list problems">
       {job.problems.map(problem => (
         <li key={`${problem.position}/${problem.kind}/${problem.text}`}>
-          <span class={`status ${problem.kind === "error" ? "bad" : "warn"}`}><i aria-hidden="true">{problem.kind === "error" ? "✕" : "!"}</i>{KINDS[problem.kind]}</span>
+          <KindMark kind={problem.kind} />
           <div class="grow"><Text text={problem.text} folded={600} />
             <small class="dim">
               {clock(problem.at)}, <Link to={`${path(["jobs", job.id, "runs", problem.run])}?step=${problem.step}`}>step {problem.step} of <Name text={job.runs.get(problem.run)?.expert ?? problem.run} /></Link>, <Link to={path(["records", String(problem.position)])}>#{problem.position}</Link>

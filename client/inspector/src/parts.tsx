@@ -4,6 +4,7 @@ import type { ComponentChildren, JSX } from "preact"
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import { ago, bytes, byteLength, exactly, line, visible, when } from "./format"
 import { href } from "./router"
+import { KINDS, type Kind } from "./shapes"
 import { table } from "./values"
 
 /** Status as a word with a colour and a sign: never by colour alone. */
@@ -37,6 +38,12 @@ const SIGNS: { [mood in Mood]: string } = { good: "✓", run: "▶", warn: "!", 
 
 export function Status({ status, lastAt, now }: { status: string | null; lastAt: number | null; now: number }): JSX.Element {
   const [mood, word] = moodOf(status, lastAt, now)
+  return <span class={`status ${mood}`}><i aria-hidden="true">{SIGNS[mood]}</i>{word}</span>
+}
+
+/** The sign and name of a kind of problem. */
+export function KindMark({ kind }: { kind: Kind }): JSX.Element {
+  const [word, mood] = KINDS[kind]
   return <span class={`status ${mood}`}><i aria-hidden="true">{SIGNS[mood]}</i>{word}</span>
 }
 

@@ -12,19 +12,19 @@ const FOOT = 20
 const LEFT = 44
 const LABEL = 90 // pixels
 
-/** Columns of parts, one upon the other. */
-export function Columns({ columns, names, title }: { columns: Column[]; names: string[]; title: string }): JSX.Element {
+/** Columns of parts, one upon the other; `labels` has words for names that are none. */
+export function Columns({ columns, names, title, labels }: { columns: Column[]; names: string[]; title: string; labels?: ReadonlyMap<string, string> }): JSX.Element {
   const [element, width] = useWidth<HTMLDivElement>()
   const sums = columns.map(column => column.parts.reduce((sum, part) => sum + part.value, 0))
   const most = Math.max(1, ...sums)
   const room = Math.max(1, width - LEFT)
   const each = room / Math.max(1, columns.length)
   const tall = HEIGHT - FOOT
-  const labels = labelsOf(columns, each, room)
+  const shown = labelsOf(columns, each, room)
   return (
     <figure class="plot">
       <figcaption>{title}
-        <ul class="legend">{names.map((name, index) => <li key={name}><i class={`part${index}`} />{line(name, 40)}</li>)}</ul>
+        <ul class="legend">{names.map((name, index) => <li key={name}><i class={`part${index}`} />{line(labels?.get(name) ?? name, 40)}</li>)}</ul>
       </figcaption>
       <div ref={element}>
         <svg width={width} height={HEIGHT} role="img" aria-label={`${title}: ${columns.length} columns, at most ${count(most)}`}>
@@ -44,7 +44,7 @@ export function Columns({ columns, names, title }: { columns: Column[]; names: s
                   top -= high
                   return <rect key={number} class={`part${names.indexOf(part.name)}`} x={LEFT + index * each + each * 0.12} width={Math.max(1, each * 0.76)} y={top} height={high} />
                 })}
-                {labels.has(index) && <text class="tick" x={LEFT + index * each + each * 0.12} y={HEIGHT - 4}>{column.label}</text>}
+                {shown.has(index) && <text class="tick" x={LEFT + index * each + each * 0.12} y={HEIGHT - 4}>{column.label}</text>}
               </g>
             )
           })}

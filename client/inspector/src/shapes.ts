@@ -50,7 +50,16 @@ export type CheckpointRow = {
   id: string; run: string; step: number; status: string; position: number; stored: number; usage: Usage; context: number | null
 }
 
-export type Problem = { kind: string; text: string; at: number; position: number; run: string; step: number }
+/** What goes wrong: its name, and whether it is shown as an error or as a warning. */
+export const KINDS = {
+  error: ["error", "bad"], retry: ["retry", "warn"], tool: ["tool failed", "warn"], steps: ["max steps", "warn"],
+} as const
+export type Kind = keyof typeof KINDS
+
+/** What a run ends with at its maximum of steps. */
+export const STEPS_TEXT = "It took as many steps as it may, and did not complete."
+
+export type Problem = { kind: Kind; text: string; at: number; position: number; run: string; step: number }
 
 export type Step = {
   number: number

@@ -6,10 +6,12 @@ import { exported, path } from "./data"
 import { clock, count, line, short, span } from "./format"
 import type { Job } from "./model"
 import { Arguments, Link, Name, Text } from "./parts"
-import { joined, type Run, type Step, type ToolCall } from "./shapes"
+import { joined, type Kind, type Run, type Step, type ToolCall } from "./shapes"
 import { objectsIn, partsText } from "./values"
 
 const CARDS = 40
+
+const TITLES: { [kind in Kind]: string } = { error: "Error", retry: "Retry", tool: "Tool failed", steps: "Max steps" }
 
 export function Steps({ job, run, wanted, follows }: { job: Job; run: Run; wanted: number | null; follows: boolean }): JSX.Element {
   const steps = [...run.steps.values()].sort((a, b) => a.number - b.number)
@@ -83,7 +85,7 @@ function Card({ job, run, step, marked }: { job: Job; run: Run; step: Step; mark
       {step.calls.map(call => <Call key={call.id || call.position} call={call} runs={delegated.filter(one => one.delegatedCall === call.id)} job={job} />)}
       {step.problems.filter(problem => problem.kind !== "tool").map(problem => (
         <p key={problem.position} class={`problem ${problem.kind}`}>
-          <b>{problem.kind === "retry" ? "Retry" : "Error"}</b> <Text text={problem.text} folded={600} />
+          <b>{TITLES[problem.kind]}</b> <Text text={problem.text} folded={600} />
           <Link to={path(["records", String(problem.position)])}>#{problem.position}</Link>
         </p>
       ))}
