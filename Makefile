@@ -22,7 +22,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: year soak-replicated help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-guard install uninstall clean
+.PHONY: year soak-replicated help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-beyond bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -168,6 +168,9 @@ bench: $(STAMP) typescript ## against direct files, SQLite, Redis, PostgreSQL, N
 
 bench-quick: $(STAMP) typescript ## the same in about two minutes
 	@$(BIN)/python -m tests.bench.main --quick --only abe --minutes 1.5 --out bench-run $(BENCH)
+
+bench-beyond: $(STAMP) ## the replicated journal and the mirror, in figures; 15 minutes; BENCH='--quick', '--help'
+	@$(BIN)/python -m tests.bench.beyond $(BENCH)
 
 bench-guard: $(STAMP) ## fail if a ratio is worse than the committed one, beyond the noise; some minutes
 	@$(BIN)/python -m tests.bench.guard $(GUARD)

@@ -30,22 +30,13 @@ class Worked:
 
 def python_agents(driver: str, address: str, load: Load, first: int = 0) -> Worked:
     """The agents of agent.py."""
-    return gathered(
-        [
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "tests.bench.agent",
-                    driver,
-                    address,
-                    str(first),
-                    str(load.processes),
-                ),
-                *(str(load.in_flight), str(load.seconds), str(load.rate)),
-            ]
-        ]
-    )
+    return gathered([agents_of(driver, address, load, first)])
+
+
+def agents_of(driver: str, address: str, load: Load, first: int = 0) -> list[str]:
+    """The command that runs the agents of agent.py."""
+    numbers = (first, load.processes, load.in_flight, load.seconds, load.rate)
+    return [sys.executable, "-m", "tests.bench.agent", driver, address, *map(str, numbers)]
 
 
 def node_agents(script: str, address: str, load: Load, *more: str) -> Worked:
