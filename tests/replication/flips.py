@@ -82,6 +82,8 @@ class Flips:
             with self._daemon(number, f"read{read}") as daemon:
                 with Raw(daemon.endpoint) as raw:
                     eventually(_has_all(raw), "it has all records", _PATIENCE_SECONDS)
+                    texts = [record["value"]["text"] for record in raw.read_all()]
+                    assert texts == ["x" * _BYTES] * RECORDS, "a flipped bit came into a record"
                 if daemon.events("stream_hole"):
                     return True
         return False

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import nats.errors
+import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -25,6 +26,8 @@ _ANSWER_SECONDS = 2.0
 _BATCH_MESSAGES = 256
 _BATCH_BYTES = 4 << 20
 
+_log = structlog.get_logger()
+
 
 class Replicas:
     """What the servers hold of a stream. One question at a time, over one connection."""
@@ -36,6 +39,7 @@ class Replicas:
         self._question = 0
         self._answer: list[Msg] = []
         self._answered = asyncio.Event()
+        self._hole = 0  # the last one that was logged
 
     async def subscribe(self) -> None:
         """Receive answers; called once, before the first question."""
@@ -68,7 +72,16 @@ class Replicas:
         except (OSError, nats.errors.Error):
             return [], False
         await wait(self._answered, _ANSWER_SECONDS)
-        return _following(self._answer, sequence)
+        found, is_hole = _following(self._answer, sequence)
+        if is_hole:
+            self._note_hole(sequence + len(found))
+        return found, is_hole
+
+    def _note_hole(self, sequence: int) -> None:
+        """Log a message that a replica left out, once: the next answer may come from another replica."""
+        if sequence != self._hole:
+            self._hole = sequence
+            _log.warning("stream_hole", sequence=sequence, reason="a replica lacks or damaged it")
 
     async def _on_answer(self, message: Msg) -> None:
         if message.subject.rpartition(".")[2] != str(self._question):

@@ -310,8 +310,6 @@ class NatsStream:
                 self._deliver(found)
             elif is_hole or self._next <= self._last:
                 missed += 1
-                if is_hole and missed == 1:
-                    _log.warning("stream_hole", sequence=self._next, reason="a replica lacks or damaged it")
                 if missed > _REPLICA_ATTEMPTS:
                     message = await replicas.ask_leader(
                         self._next, is_last=missed > _REPLICA_ATTEMPTS + _LEADER_ATTEMPTS
