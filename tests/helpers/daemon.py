@@ -117,7 +117,8 @@ class RunningDaemon:
                 elif b"perstack_stored.keeper.worker" in arguments:
                     found["keeper"] = int(pid)
                 elif b"perstack_stored.mirror.worker" in arguments:
-                    found["mirror"] = int(pid)
+                    is_of_tree = any(b'"is_of_tree":true' in argument for argument in arguments)
+                    found["mirror-tree" if is_of_tree else "mirror"] = int(pid)
         return found
 
     def events(self, name: str) -> list[dict[str, Any]]:

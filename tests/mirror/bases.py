@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.offline.bases import SMALL_SEGMENTS
 
 PATIENCE_SECONDS = 250.0
 _COMMAND_SECONDS = 900.0
+_EVENT = re.compile(r"(.*/)event-(\d+)-(.*?)(?:\.n(\d+))?\.json", re.DOTALL)
 
 
 def url_of(prefix: str) -> str:
@@ -105,3 +107,21 @@ def objects_with(server: S3Server, prefix: str, word: bytes) -> list[str]:
                 if data.startswith(pieces.MAGIC) and word in pieces.decode(data).data:
                     found.append(item["path"])
     return found
+
+
+def as_objects(files: dict[str, bytes], prefix: str) -> dict[str, bytes]:
+    """The files of a tree by the keys that they have in a bucket."""
+    return {f"{prefix}/{as_key(path, data)}": data for path, data in files.items()}
+
+
+def as_key(path: str, data: bytes) -> str:
+    """The time of an event has its fraction there; zeros and a number follow where files share a name."""
+    found = _EVENT.fullmatch(path)
+    if found is None:
+        return path
+    folder, time, rest, number = found.groups()
+    exact = json.loads(data)["timestamp"]
+    time += f"{exact % 1:g}".removeprefix("0")
+    if number:
+        time += ("" if "." in time else ".") + f"{int(number):024d}"
+    return f"{folder}event-{time}-{rest}.json"

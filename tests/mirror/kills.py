@@ -1,9 +1,10 @@
-"""Kills daemon, mirror and connections at random, and judges after each what the bucket gives back.
+"""Kills daemon, mirrors and connections at random, and judges meanwhile what the bucket gives back.
 
     python -m tests.mirror.kills [KILLS] [SEED] [MINUTES]
 
 When the minutes are over, no fault follows: the verdict comes, and status 2 says that faults are missing. In
-the middle a job is deleted and erased: in the end no object holds a word of it.
+the middle a job is deleted and erased: in the end no object holds a word of it. Then the tree in the bucket
+is that of the base.
 
 Connections to the S3 server break in the middle of a request, or requests arrive and their answers are
 lost. A server whose objects outlive it is killed as well (`seaweed.py`); that of the other tests keeps
@@ -26,14 +27,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from perstack_storage import Client, StorageError
-from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.daemon import RunningDaemon, eventually, files_of
 from tests.helpers.long_events import event, store
 from tests.helpers.s3 import Relay, S3Server, s3_server
-from tests.mirror.bases import dump, is_mirrored, mirror_stats, mirrored, objects_with, restore, run
+from tests.mirror.bases import (
+    as_objects,
+    dump,
+    is_mirrored,
+    mirror_stats,
+    mirrored,
+    objects_with,
+    restore,
+    run,
+)
 from tests.mirror.seaweed import Seaweed, program, seaweed
 
 FAULTS = ("daemon", "mirror", "cut", "answers")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 MINUTES = 15.0
 _PAUSE_SECONDS = (0.0, 1.2)
 _STORE_SECONDS = 0.005  # between two stores: what is compared in the end stays small
@@ -89,20 +99,23 @@ class Agent(threading.Thread):
 
 
 def mirror_pid(daemon: RunningDaemon) -> int | None:
-    """Process id of the mirror, None if it does not run."""
+    """Process id of the mirror of the journal, None if it does not run."""
     return daemon.workers().get("mirror")
 
 
 class Campaign:
     """Rounds of load and a fault, on one base."""
 
-    def __init__(self, folder: Path, server: S3Server, seed: int) -> None:
+    def __init__(self, folder: Path, server: S3Server, seed: int, what: str = "journal") -> None:
+        """Prepare it; `what` is mirrored: the tree is compared in the end, if it is."""
         self._folder = folder
         self._server = server
         self._random = random.Random(seed)
         self._relay = Relay(server.port)
         self._base = folder / "base"
-        self._daemon = mirrored(self._base, "kills", self._relay.url, "--erase-within-seconds=1")
+        self._has_tree = what == "both"
+        flags = ("--erase-within-seconds=1", "--mirror-what", what)
+        self._daemon = mirrored(self._base, "kills", self._relay.url, *flags)
         self._faults = (*FAULTS, "server") if isinstance(server, Seaweed) else FAULTS
         self._kills: Counter[str] = Counter()
         self._compared = 0
@@ -145,6 +158,10 @@ class Campaign:
             _say(f"{time.monotonic() - begun:.0f} s: no more faults; judging")
             eventually(lambda: is_mirrored(self._daemon), "the mirror catches up", PATIENCE_SECONDS)
             eventually(self._is_erased, "no object holds what was deleted", PATIENCE_SECONDS)
+            if self._has_tree:
+                eventually(self._is_tree_there, "the mirror of the tree catches up", PATIENCE_SECONDS)
+                assert self._server.objects("kills/jobs") == as_objects(files_of(self._base), "kills")
+            assert not self._daemon.events("mirror_stopped")
             assert self._daemon.stop() == 0
             records = dump(self._base)
             assert len(records) + _GONE_COUNT >= agent.acked
@@ -157,6 +174,11 @@ class Campaign:
 
     def _has_begun(self) -> bool:
         return bool(mirror_stats(self._daemon)["position"])
+
+    def _is_tree_there(self) -> bool:
+        with Client(self._daemon.endpoint) as client:
+            stats = client.stats()
+        return all(stats[name]["position"] == stats["position"] for name in ("tree", "treeMirror"))
 
     def _delete(self) -> None:
         with Client(self._daemon.endpoint) as client:
@@ -173,8 +195,9 @@ class Campaign:
             self._daemon.kill()
             self._daemon.start()
         elif fault == "mirror":
-            pid = mirror_pid(self._daemon)
-            if pid is not None:
+            workers = self._daemon.workers()
+            pids = [workers[name] for name in ("mirror", "mirror-tree") if name in workers]
+            for pid in self._random.sample(pids, min(1, len(pids))):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         elif isinstance(self._server, Seaweed) and fault == "server":
@@ -228,7 +251,7 @@ def main() -> int:
         if weed is None:
             _say("no SeaweedFS here (tests/mirror/seaweed.py): the S3 server is not killed")
         server = stack.enter_context(s3_server(folder) if weed is None else seaweed(weed, folder))
-        found = Campaign(folder, server, given.seed).run(given.kills, 60 * given.minutes)
+        found = Campaign(folder, server, given.seed, "both").run(given.kills, 60 * given.minutes)
     _say(str(found))
     return 0 if found.is_complete else 2
 

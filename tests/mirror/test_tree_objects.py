@@ -1,7 +1,6 @@
 """The tree in a bucket: the same files under Perstack's keys, and what is deleted leaves it."""
 
 import json
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,36 +16,17 @@ from tests.helpers.daemon import RunningDaemon, eventually, files_of
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import ENVIRONMENT, S3Server, s3_server
-from tests.mirror.bases import mirrored, restore, url_of
+from tests.mirror.bases import as_objects, mirrored, restore, url_of
 from tests.mirror.perstack_reader import PerstackReader
 from tests.offline.bases import as_call, checkpoint, job, one_of_each, setting
 
 PATIENCE_SECONDS = 60.0
-_EVENT = re.compile(r"(.*/)event-(\d+)-(.*?)(?:\.n(\d+))?\.json", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with s3_server(tmp_path_factory.mktemp("s3")) as running:
         yield running
-
-
-def as_objects(files: dict[str, bytes], prefix: str) -> dict[str, bytes]:
-    """The files of a tree by the keys that they have in a bucket."""
-    return {f"{prefix}/{as_key(path, data)}": data for path, data in files.items()}
-
-
-def as_key(path: str, data: bytes) -> str:
-    """The time of an event has its fraction there; zeros and a number follow where files share a name."""
-    found = _EVENT.fullmatch(path)
-    if found is None:
-        return path
-    folder, time, rest, number = found.groups()
-    exact = json.loads(data)["timestamp"]
-    time += f"{exact % 1:g}".removeprefix("0")
-    if number:
-        time += ("" if "." in time else ".") + f"{int(number):024d}"
-    return f"{folder}event-{time}-{rest}.json"
 
 
 def await_tree(daemon: RunningDaemon) -> None:

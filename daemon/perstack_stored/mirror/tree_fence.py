@@ -20,7 +20,7 @@ from .shipper import MirrorConflictError
 
 OWNER_KEY = ".stored/tree"
 """Behind the prefix."""
-_BYTES_MAX = 4096
+_BYTES_MAX = 1 << 20
 _CLAIM = re.compile(r"([0-9a-f]{32})(?: ([0-9]{1,18}) ([!-~]{1,64}))?\n?")
 _UNKNOWN = "-"
 

@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="The replicated journal and the mirror, in figures.")
     add = parser.add_argument
     add("--quick", action="store_true", help="about two minutes: few short rounds, 20,000 records")
-    add("--minutes", type=float, help="no round begins after these (15; 2 with --quick)")
+    add("--minutes", type=float, help="no round begins after these (13; 2 with --quick)")
     add("--rounds", type=int, help="of each mode (5)")
     add("--seconds", type=float, help="of each round (4)")
     add("--faults", type=int, help="of each kind (5)")
@@ -65,7 +65,7 @@ def main() -> int:
     """Measure, print and write, also after an interrupt. Status 1: a part failed."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = arguments()
-    minutes = options.minutes or (2.0 if options.quick else 15.0)
+    minutes = options.minutes or (2.0 if options.quick else 13.0)
     figures, failed = Figures(), False
     names = [name for name in PARTS if name in options.only.split(",")]
     whole = sum(PARTS[name][1] for name in names)
