@@ -20,4 +20,6 @@ SEEDS: dict[str, int] = {
     "the index gets a position that is not synced": 2,
     "a short write counts as a whole one": 3,
     "answered before the sync": 120,
+    "retention deletes a job that has ended before it is old": 7,
+    "retention deletes a job that somebody stores to": 415,
 }

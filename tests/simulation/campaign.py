@@ -25,6 +25,8 @@ READERS_EVERY = 3
 """One history in three has readers."""
 OLD_JOBS_EVERY = 4
 """One history in four has jobs that end and leave the tree."""
+RETIRES_EVERY = 8
+"""One history in eight has retention and `tree --write` as well."""
 READS_OF_A_LIFE = 20
 READS_OF_A_RECOVERY = 2
 _SHARED_MEMORY = Path("/dev/shm")
@@ -51,6 +53,7 @@ class Counts:
         self.seeds = self.points = self.nested = self.recoveries = self.looks = self.faults = 0
         self.calls = self.acknowledged = self.answers = self.packed = self.recycled = self.erased = 0
         self.left_out = self.reads = self.reads_behind = self.jobs_left = 0
+        self.retired = self.written_back = 0
 
     def add(self, other: "Counts") -> None:
         for name, number in vars(other).items():
@@ -63,6 +66,7 @@ class Counts:
             f" {self.acknowledged} acknowledged stores, {self.looks} looks at files, {self.packed} packed"
             f" segments, {self.recycled} files used again, {self.erased} erased records,"
             f" {self.left_out} files left out, {self.jobs_left} jobs that have left the tree,"
+            f" {self.written_back} that were written back, {self.retired} sweeps of retention that delete,"
             f" {self.reads} answers to readers and {self.reads_behind} reads"
             f" while the index did not know of a deletion,"
             f" {self.faults} injected faults"
@@ -90,7 +94,8 @@ class Campaign:
         self.seed = seed
         self.plan = plan
         self.counts = Counts()
-        self._ages_jobs = seed % OLD_JOBS_EVERY == 1
+        self._retires = seed % RETIRES_EVERY == RETIRES_EVERY - 1
+        self._ages_jobs = seed % OLD_JOBS_EVERY == 1 or self._retires
         self._worlds = 0
         self._where = ""
         shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
@@ -119,7 +124,8 @@ class Campaign:
 
     def _run(self) -> None:
         random = random_of(self.seed, "history")
-        workload = Workload(random_of(self.seed, "workload"), ends_jobs=self._ages_jobs)
+        ends_jobs = 5 if self._retires else 2 if self._ages_jobs else 0
+        workload = Workload(random_of(self.seed, "workload"), ends_jobs=ends_jobs)
         state = self._begin(random)
         # An import leaves out, by name, what it can't read: then the tree is not what the journal says.
         faulty = random.random() < 0.4 and not state.ledger.imported
@@ -241,6 +247,8 @@ class Campaign:
         self.counts.erased += world.erased
         self.counts.left_out += world.left_out
         self.counts.jobs_left += world.jobs_left
+        self.counts.retired += world.retired
+        self.counts.written_back += world.written_back
         self.counts.recycled += world.kernel.granted
         if world.readers is not None:
             self.counts.reads += world.readers.answers
@@ -251,7 +259,7 @@ class Campaign:
         reads = 0
         if self.seed % READERS_EVERY == READERS_EVERY - 1:
             reads = READS_OF_A_LIFE if workload else READS_OF_A_RECOVERY * (self._worlds % 2)
-        besides = Besides(reads, self._ages_jobs)
+        besides = Besides(reads, self._ages_jobs, self._retires)
         return World(state, random, f"{self._folder}/{self._worlds}", workload, besides)
 
 

@@ -43,6 +43,22 @@ class Request(NamedTuple):
         return json.dumps(header).encode() + b"\n" + b"".join(value.payload for value in self.values)
 
 
+class Retired(NamedTuple):
+    """A deletion that retention has set about.
+
+    Attributes:
+        payload: its record.
+        looked_at: the position up to which the job was looked at.
+        aged_ms: a job with a later record is not old enough.
+        jobs: how many jobs are kept; 0: all.
+    """
+
+    payload: bytes
+    looked_at: int
+    aged_ms: int
+    jobs: int
+
+
 class Violation(AssertionError):  # noqa: N818 - it is what was found
     """A promise was broken."""
 
@@ -63,6 +79,7 @@ class Ledger:
         self.imported: set[bytes] = set()
         self.starts: set[int] = set()  # last positions that daemons found when they started
         self.cursors_sent: set[int] = set()  # positions to which a named cursor was set
+        self.retired: set[Retired] = set()
         self.cursor = 0  # the greatest one that was acknowledged
 
     def copy(self) -> "Ledger":
@@ -72,6 +89,7 @@ class Ledger:
         new.starts, new.atomic = set(self.starts), dict(self.atomic)
         new.expected, new.conflicts = dict(self.expected), set(self.conflicts)
         new.cursors_sent, new.cursor = set(self.cursors_sent), self.cursor
+        new.retired = set(self.retired)
         return new
 
     def acknowledge(self, session: bytes, seq: int, value: Value, position: int) -> None:
@@ -86,7 +104,9 @@ class Ledger:
     def may_be_deleted(self, job: str) -> bool:
         """Whether somebody has sent a deletion of a job, or of a run of it."""
         sent = (value for value in (*self.sent.values(), *self.loose) if value.op.startswith("delete"))
-        return any(job_of(value) == job for value in sent)
+        return any(job_of(value) == job for value in sent) or any(
+            json.loads(one.payload)["jobId"] == job for one in self.retired
+        )
 
     def show(self, stored: Stored) -> None:
         """A reader was shown a record."""

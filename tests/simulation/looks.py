@@ -101,7 +101,13 @@ class Looks:
         full = Projection()
         full.extend(self.records())
         visible = self._visible()
-        left = {path for path in visible if self._may_have_left(full, path)}
+        # Of a job that is written back, the tree's process writes a later version in its turn.
+        late = {
+            path
+            for path, versions in full.versions.items()
+            if len(versions) > len(least.versions.get(path, [])) and self._had_left(full, path)
+        }
+        left = late | {path for path in visible if self._may_have_left(full, path)}
         for path, file in visible.items():
             if path in left:
                 continue  # what a crash left of it is removed later, or written again
@@ -112,7 +118,7 @@ class Looks:
             if full.dead.get(path, 0) >= len(versions):
                 continue  # it is deleted later, and may be gone already
             if path not in visible:
-                if self._is_left_out(full, path) or self._may_have_left(full, path):
+                if self._is_left_out(full, path) or self._may_have_left(full, path) or path in late:
                     continue
                 raise Violation(f"{path} is missing when the daemon is ready")
             if path in left:
@@ -128,6 +134,11 @@ class Looks:
 
     def _may_have_left(self, projection: Projection, path: str) -> bool:
         """Whether a job may have left the tree at some time, and may not be back yet."""
+        if any(one.job == path.split("/")[1] for one in self._left_out().written_back):
+            return False  # they are there before the record says so
+        return self._had_left(projection, path)
+
+    def _had_left(self, projection: Projection, path: str) -> bool:
         return self.ages_jobs and projection.ages.had_ended(path.split("/")[1], self._left_out().jobs_until)
 
     def _left_out(self) -> left_out.LeftOut:

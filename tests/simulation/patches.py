@@ -22,10 +22,10 @@ from perstack_stored.projection import index_projection, tree_projection
 from perstack_stored.projection import worker as follower
 from perstack_stored.read import open_answers, subscriptions, turns, window, window_reader
 from perstack_stored.read import thread as read_thread
-from perstack_stored.server import dispatch, loop, projections, status
+from perstack_stored.server import dispatch, loop, projections, retention, status
 from perstack_stored.store import commit, fences, group_commit
 from perstack_stored.tree import cursor as tree_cursor
-from perstack_stored.tree import file_writer, remover, sweep
+from perstack_stored.tree import file_writer, remover, requests, sweep
 from perstack_stored.tree_import import first_start
 from perstack_stored.tree_import import survey as import_survey
 from tests.simulation.kernel import Kernel
@@ -44,6 +44,10 @@ class _Time:
 
 def _randbits(bits: int) -> int:
     return Kernel.current.random.getrandbits(bits)
+
+
+def _token_hex(size: int) -> str:
+    return Kernel.current.random.randbytes(size).hex()
 
 
 def _uuid4() -> uuid.UUID:
@@ -68,8 +72,8 @@ def simulated() -> Iterator[None]:
         put(files, "_libc", SimulatedLibc(system))
         for module in (
             commit, dispatch, follower, group_commit, import_survey, first_start, journal, journal_clock,
-            loop, open_answers, prepare, projections, read_thread, remover, sessions, status, subscriptions,
-            sweep, syncer, window, window_reader,
+            loop, open_answers, prepare, projections, read_thread, remover, retention, sessions, status,
+            subscriptions, sweep, syncer, window, window_reader,
         ):  # fmt: skip
             put(module, "time", clock)
         put(syncer, "threading", SimpleNamespace(Thread=FakeThread))
@@ -77,6 +81,9 @@ def simulated() -> Iterator[None]:
         put(prepare, "threading", SimpleNamespace(Thread=FakeThread))
         put(fences, "threading", SimpleNamespace(Thread=FakeThread))
         put(fences, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
+        put(retention, "threading", SimpleNamespace(Thread=FakeThread))
+        put(retention, "queue", SimpleNamespace(SimpleQueue=FakeQueue, Empty=queue.Empty))
+        put(requests, "secrets", SimpleNamespace(token_hex=_token_hex))
         put(turns, "queue", SimpleNamespace(SimpleQueue=FakeQueue))
         put(read_thread, "threading", SimpleNamespace(Thread=FakeThread))
         put(subscriptions, "threading", SimpleNamespace(Thread=FakeThread, Condition=FakeCondition))

@@ -5,7 +5,7 @@ from typing import Any
 
 from perstack_stored.journal.clock import CLOCK_STEP_MS
 from tests.simulation.clients import Ledger, Violation
-from tests.simulation.expected import DELETION, GAP, IMPORTED, JOB, SETTING, Stored
+from tests.simulation.expected import DELETION, EVENT, GAP, IMPORTED, JOB, SETTING, Stored
 from tests.simulation.workload import KINDS, Value, job_of, op_of
 
 
@@ -21,6 +21,7 @@ def check_records(records: list[Stored], ledger: Ledger) -> None:
     _check_expected(records, ledger)
     _check_kept(records, ledger)
     _check_deleted(records)
+    _check_retired(records, ledger)
 
 
 def _check_row(records: list[Stored], ledger: Ledger) -> None:
@@ -51,7 +52,7 @@ def _check_sent(records: list[Stored], ledger: Ledger) -> None:
             if stored.seq <= last_seq.get(stored.session, 0):
                 raise Violation(f"number {stored.seq} of a session is there twice, or too late: {position}")
             last_seq[stored.session] = stored.seq
-        elif value not in ledger.loose:
+        elif value not in ledger.loose and not _is_retired(stored):
             raise Violation(f"position {position} holds what was never sent")
 
 
@@ -114,6 +115,49 @@ def _check_deleted(records: list[Stored]) -> None:
             last = max(deleted.get((job, None), 0), deleted.get((job, found.get("runId")), 0))
             if last > begun[stored.session]:
                 raise Violation(f"position {stored.position} brings back what was deleted at {last}")
+
+
+def _is_retired(stored: Stored) -> bool:
+    """Whether retention has stored a record."""
+    return stored.kind == DELETION and "why" in json.loads(stored.payload)
+
+
+def _check_retired(records: list[Stored], ledger: Ledger) -> None:
+    """Retention deletes jobs that have ended, that were kept for long enough, and that nobody stores to."""
+    alive: dict[str, list[Stored]] = {}
+    most = [0]  # jobs up to each position: how many there were at the same time
+    for stored in records:
+        value = json.loads(stored.payload)
+        job = value["id"] if stored.kind == JOB else value["jobId"]
+        is_deletion = stored.kind == DELETION and "setting" not in value
+        if is_deletion and _is_retired(stored):
+            _check_one_retired(stored, alive.get(job, []), most, ledger)
+        if is_deletion and "runId" not in value:
+            alive.pop(job, None)
+        elif not is_deletion and not _is_repeat(stored, alive.get(job, [])):
+            alive.setdefault(job, []).append(stored)
+        most.append(max(most[-1], len(alive)))
+
+
+def _is_repeat(stored: Stored, of_job: list[Stored]) -> bool:
+    """Whether an event was stored before: such a repeat makes no job newer."""
+    return stored.kind == EVENT and any((one.kind, one.payload) == (EVENT, stored.payload) for one in of_job)
+
+
+def _check_one_retired(stored: Stored, of_job: list[Stored], most: list[int], ledger: Ledger) -> None:
+    value = json.loads(stored.payload)
+    versions = [json.loads(one.payload) for one in of_job if one.kind == JOB]
+    if not versions or versions[-1]["status"] != "completed":
+        raise Violation(f"position {stored.position} deletes a job that has not ended: {value}")
+    newest = max(of_job, key=lambda one: one.position)
+    for noted in ledger.retired:
+        if noted.payload != stored.payload or not newest.position <= noted.looked_at < stored.position:
+            continue
+        if value["why"] == "age" and newest.time_ms <= noted.aged_ms:
+            return
+        if value["why"] == "jobs" and 0 < noted.jobs < most[noted.looked_at]:
+            return
+    raise Violation(f"position {stored.position} deletes too soon: {value}, last record {newest.position}")
 
 
 def as_seen(stored: Stored, ledger: Ledger) -> Stored:

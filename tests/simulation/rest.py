@@ -8,6 +8,7 @@ from tests.simulation.expected import Projection
 from tests.simulation.pauses import quiet
 from tests.simulation.processes import stored_in
 from tests.simulation.promises import check_records, removed_records
+from tests.simulation.retiring import requests_left
 from tests.simulation.steps import Steps
 
 
@@ -17,6 +18,7 @@ class Rest(Steps):
     leave_out: tuple[str, ...]  # types of events, as the settings of this life say
     left_out: int  # files that were found to be missing by the settings
     jobs_left: int  # jobs that have left the tree at the end
+    written_back: int  # jobs that were asked for, and stay in the tree
     begun_at: int  # the last position that the life before has left
 
     def check_end(self) -> None:
@@ -48,6 +50,7 @@ class Rest(Steps):
         self._await_clean_cursor()
         self._await_erased()
         self._await_old_jobs_gone(wanted)
+        self._await_written_back(wanted)
         if self.records() != records:
             raise Violation("erasing has changed what lives")
         self._check_index(wanted)
@@ -59,22 +62,41 @@ class Rest(Steps):
         """Files of jobs that may have left the tree."""
         if not self.ages_jobs:
             return set()
-        until = self._left_out().jobs_until
-        return {path for path in wanted.files if wanted.ages.may_be_out(path.split("/")[1], until)}
+        record = self._left_out()
+        stay = {one.job for one in record.written_back}
+        old = {job for job in wanted.jobs - stay if wanted.ages.may_be_out(job, record.jobs_until)}
+        return {path for path in wanted.files if path.split("/")[1] in old}
 
     def _await_old_jobs_gone(self, wanted: Projection) -> None:
         """When nothing is left to do, the files of jobs that have left the tree are gone."""
         if not self.ages_jobs:
             return
         for _ in range(100):
-            until = self._left_out().jobs_until
-            out = {job for job in wanted.jobs if wanted.ages.is_out(job, until)}
+            record = self._left_out()
+            stay = {one.job for one in record.written_back}
+            out = {job for job in wanted.jobs - stay if wanted.ages.is_out(job, record.jobs_until)}
             there = {path for path in self._visible() if path.split("/")[1] in out}
             if not there:
                 self.jobs_left += len(out)
                 return
             self.run_tasks(50)
         raise Violation(f"these files of jobs that have left the tree stay: {sorted(there)[:3]}")
+
+    def _await_written_back(self, wanted: Projection) -> None:
+        """When nothing is left to do, no request waits, and what was written back is there, whole."""
+        for _ in range(100):
+            if not requests_left(self.kernel.disk):
+                break
+            self.run_tasks(50)
+        else:
+            raise Violation(f"requests for jobs wait for ever: {requests_left(self.kernel.disk)}")
+        tree = {path: bytes(file.data) for path, file in self._visible().items()}
+        for job in {one.job for one in self._left_out().written_back} & wanted.jobs:
+            self.written_back += 1
+            for path, content in wanted.files.items():
+                is_wrong = path.split("/")[1] == job and tree.get(path) != content
+                if is_wrong and not self._is_left_out(wanted, path):
+                    raise Violation(f"{job} was written back, but for {path}")
 
     def _await_clean_cursor(self) -> None:
         """When nothing is left to do, the tree is synced, and says so."""

@@ -17,10 +17,12 @@ class Besides(NamedTuple):
     Attributes:
         reads: how many reads.
         ages_jobs: old jobs leave the tree.
+        retires: retention deletes jobs that have ended, and somebody asks for jobs that have left the tree.
     """
 
     reads: int = 0
     ages_jobs: bool = False
+    retires: bool = False
 
 
 class State:

@@ -13,6 +13,7 @@ from tests.simulation.looks import Looks
 from tests.simulation.pauses import ROUNDS_MAX
 from tests.simulation.processes import SimulatedFollower, SimulatedKeeper
 from tests.simulation.readers import Readers
+from tests.simulation.retiring import Retiring
 from tests.simulation.stand_ins import CURSOR_IDS, SimulatedEndpoints
 from tests.simulation.state import CrashedError
 from tests.simulation.workload import Workload
@@ -33,6 +34,7 @@ class Steps(Looks):
     keeper: SimulatedKeeper
     endpoints: SimulatedEndpoints
     readers: Readers | None
+    retiring: Retiring | None
 
     def live(self, steps: int) -> None:
         """Take a number of random steps.
@@ -66,6 +68,8 @@ class Steps(Looks):
                 self.run_tasks(random.randint(1, 12))
             else:
                 self._surprise()
+            if self.retiring is not None:
+                self.retiring.step()
 
     def _read(self, *, asks: bool) -> None:
         """Send the reads that the index is ready for to their threads, and the answers to the readers."""
@@ -162,6 +166,8 @@ class Steps(Looks):
                 server._projections.follow()
                 self.keeper.follow()
                 self._follow_erasing()
+                if self.retiring is not None:
+                    self.retiring.retire()
                 self.run_tasks(50)
                 end = self.journal.mark
                 if (

@@ -271,5 +271,6 @@ def _stat(node: Node | int) -> os.stat_result:
     mode = node.mode if stat.S_IFMT(node.mode) else node.mode | stat.S_IFDIR
     seconds = _MTIME_NS // 1_000_000_000
     return os.stat_result(
-        (mode, node.number, 0, 1, 0, 0, size, seconds, seconds, seconds), {"st_mtime_ns": _MTIME_NS}
+        (mode, node.number, 0, 1, 0, 0, size, seconds, seconds, seconds),
+        {"st_mtime_ns": _MTIME_NS, "st_blocks": -(-size // 512)},
     )

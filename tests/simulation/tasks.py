@@ -193,6 +193,9 @@ class FakeQueue:
                 scheduler.pause_until(lambda: bool(self._items))
         return self._items.popleft()
 
+    def get_nowait(self) -> Any:
+        return self.get(block=False)
+
 
 class FakeCondition:
     """Stands in for `threading.Condition`: as one task runs at a time, there is nothing to lock."""

@@ -41,8 +41,8 @@ def dumps(value: object) -> bytes:
 class Workload:
     """Values without end. No two have the same bytes, unless an event is meant to be a repeat."""
 
-    def __init__(self, random: Random, *, ends_jobs: bool = False) -> None:
-        """With `ends_jobs`, every other version of a job says that it has ended."""
+    def __init__(self, random: Random, *, ends_jobs: int = 0) -> None:
+        """With `ends_jobs`, a version of a job says that it has ended, unless its number divides by that."""
         self._random = random
         self._made = 0
         self._ends_jobs = ends_jobs
@@ -58,7 +58,7 @@ class Workload:
         names = self._names()
         if kind < 0.75:
             fields = {"id": names["jobId"], "n": self._made, "pad": self._pad()}
-            if self._ends_jobs and self._made % 2:
+            if self._ends_jobs and self._made % self._ends_jobs:
                 fields["status"] = "completed"
             return Value("storeJob", dumps(job(**fields)))
         if kind < 0.9:

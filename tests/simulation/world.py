@@ -29,6 +29,7 @@ from tests.simulation.pauses import ROUNDS_MAX, letting_others_run
 from tests.simulation.processes import SEGMENT_BYTES, SimulatedFollower, SimulatedKeeper
 from tests.simulation.readers import Readers
 from tests.simulation.rest import Rest
+from tests.simulation.retiring import Retiring
 from tests.simulation.stand_ins import NoReads, NoWakeup, OwnersOnly, SimulatedEndpoints
 from tests.simulation.state import Besides, CrashedError, State
 from tests.simulation.workload import Workload
@@ -60,7 +61,8 @@ class World(Rest):
         self.leave_out = chooser.choice([(), (), ("a",), ("b",), ("a", "b")])
         self.ages_jobs = besides.ages_jobs
         self.keep_days = chooser.choice([0, 1, 1])
-        self.jobs_left = 0
+        self.retires, self.retiring = besides.retires, None
+        self.jobs_left = self.retired = self.asked = self.written_back = 0
         self.left_out = 0  # files that were found to be missing by the settings
         self.begun_at = 0  # the last position that the life before has left
         self.store = b""
@@ -149,6 +151,8 @@ class World(Rest):
     def _server(self, settings: Settings) -> Server:
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)
         self.keeper = SimulatedKeeper(self)
+        if self.retires:
+            self.retiring = Retiring(self, settings, Random(f"retiring {self.seed_of_reads}"))
         self.endpoints = SimulatedEndpoints(self)
         if self.reads:
             self.readers = Readers(self, Random(self.seed_of_reads), self.reads)

@@ -28,6 +28,18 @@ BUGS = (
         "frozenset({int(Kind.RUN_SETTING)})",
     ),
     Bug(
+        "retention deletes a job that has ended before it is old",
+        "index/retention.py",
+        'return "age" if last <= self._upto[state] else ""',
+        'return "age" if state != "running" else ""',
+    ),
+    Bug(
+        "retention deletes a job that somebody stores to",
+        "server/retention.py",
+        "if not group_commit.committer.is_quiet(one.job):",
+        "if False:",
+    ),
+    Bug(
         "retention deletes a job that went on",
         "index/retention.py",
         "if last == one.last_position:",
