@@ -22,6 +22,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
+IN_PARTS = $(addprefix --rounds ,$(ROUNDS)) $(addprefix --seed ,$(SEED)) $(addprefix --minutes ,$(MINUTES)) $(addprefix --results ,$(RESULTS))
 .PHONY: year soak-replicated help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-beyond bench-guard install uninstall clean
 
 help: ## list the targets
@@ -124,14 +125,14 @@ $(TS)/dist/index.js: $(TS)/node_modules/.checked
 soak: $(STAMP) ## every campaign at full length, at most an hour; SOAK=quick for a little of everything; FIGURES=soak.json
 	@$(BIN)/python -m tests.crash.soak $(if $(filter quick,$(SOAK)),--quick) $(if $(FIGURES),--figures $(FIGURES))
 
-takeover: $(STAMP) ## two processes resume one job, 10,000 times, through kills
-	@$(BIN)/python -m tests.crash.takeover 10000
+takeover: $(STAMP) ## two processes resume one job, ROUNDS=10000 times, through kills; RESULTS=FILE goes on; MINUTES=50
+	@$(BIN)/python -m tests.crash.takeover $(IN_PARTS)
 
 planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and see that it is caught; RESULTS=FILE goes on
 	@$(BIN)/python -m tests.mutation $(if $(RESULTS),--results $(RESULTS))
 
-cursor-kills: $(STAMP) ## kill daemon and named subscriber KILLS=1000 times; SEED=1
-	@$(BIN)/python -m tests.crash.cursor_kills $(or $(KILLS),1000) $(or $(SEED),1)
+cursor-kills: $(STAMP) ## kill daemon and named subscriber ROUNDS=1000 times; RESULTS=FILE goes on; MINUTES=50
+	@$(BIN)/python -m tests.crash.cursor_kills $(IN_PARTS)
 
 year: $(STAMP) ## a year of 500 jobs a day at 1:100, with retention; disk, memory and starts are sampled
 	@$(BIN)/python -m tests.year $(if $(OUT),--out $(OUT))

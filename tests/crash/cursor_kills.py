@@ -1,18 +1,18 @@
 """SIGKILL of daemon and subscriber while a named cursor is followed: no record may be left out.
 
-`python -m tests.crash.cursor_kills 1000` kills a thousand times.
+`python -m tests.crash.cursor_kills` kills a thousand times, in parts.
 """
 
-import os
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from perstack_storage import Client, StorageError
+from tests.crash.in_parts import plan_from, play
+from tests.crash.progress import Figures
 from tests.helpers.daemon import RunningDaemon, eventually
 
 NAME = "billing"
@@ -134,16 +134,17 @@ def _cursor(endpoint: str) -> int:
         return next((one["position"] for one in client.cursors() if one["name"] == NAME), 0)
 
 
-def main() -> None:
-    """Arguments: the number of kills, and a seed."""
-    kills, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else os.getpid()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            outcome = run(Path(folder), kills, random.Random(seed))
-            sys.stdout.write(f"seed {seed}: {outcome}\n")
-        except StorageError as error:
-            sys.exit(f"seed {seed}: {error}")
+def _part(kills: int, seed: int, folder: Path) -> Figures:
+    try:
+        return dict(run(folder, kills, random.Random(seed))._asdict())
+    except StorageError as error:
+        raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def main() -> int:
+    """All kills in parts; `--results` lets a run go on."""
+    return play(plan_from(sys.argv[1:], "cursor_kills", 1000, 50), _part)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

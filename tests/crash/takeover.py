@@ -6,11 +6,11 @@ In each round both resume the job and both store for it: exactly one goes on, an
 import random
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from perstack_storage import Client
+from tests.crash.in_parts import plan_from, play
 from tests.crash.progress import Figures, Progress
 from tests.crash.resume_agent import JOB, RUN
 from tests.helpers.daemon import RunningDaemon, running_daemon
@@ -120,11 +120,10 @@ def campaign(rounds: int, seed: int, folder: Path, progress: Progress) -> Figure
     return take_over(rounds, seed, folder, progress)
 
 
-def main() -> None:
-    """Play as many rounds as the argument says, and print the figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        sys.stdout.write(f"{take_over(int(sys.argv[1]), 1, Path(folder))}\n")
+def main() -> int:
+    """Play all rounds in parts; `--results` lets a run go on."""
+    return play(plan_from(sys.argv[1:], "takeover", 10_000, 500), take_over)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
