@@ -72,6 +72,7 @@ class Projection:
 
     Attributes:
         dead: by path of a file that was deleted or redacted, the count of its contents before that.
+        removed: path and number of each version of a checkpoint whose run was deleted; it may be an old one.
         events: position and type of each event that has a file, by path.
         ages: which jobs may have left the tree.
     """
@@ -79,6 +80,7 @@ class Projection:
     def __init__(self) -> None:
         self.versions: dict[str, list[bytes]] = {}
         self.dead: dict[str, int] = {}
+        self.removed: set[tuple[str, int]] = set()
         self.events: dict[str, tuple[int, str]] = {}
         self.values: list[bytes] = []  # what the index has: the payloads that count now
         self.ages = Ages()
@@ -133,6 +135,10 @@ class Projection:
             if run is None or path.startswith(of_run) or _is_checkpoint_of(path, payload, run):
                 del self._current[path]
                 self.dead[path] = len(self.versions[path])
+        for path in [path for path in self.versions if path.startswith(f"{of_job}checkpoints/")]:
+            for number, payload in enumerate(self.versions[path]):
+                if run is None or _is_checkpoint_of(path, payload, run):
+                    self.removed.add((path, number))
         folder = of_job if run is None else of_run
         for stem in [stem for stem in self._names if stem.startswith(folder)]:
             del self._names[stem]

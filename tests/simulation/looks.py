@@ -115,7 +115,7 @@ class Looks:
                 raise Violation(f"{path} is torn, foreign, or deleted, when the daemon is ready")
         for path in least.files:
             versions = least.versions[path]
-            if full.dead.get(path, 0) >= len(versions):
+            if full.dead.get(path, 0) >= len(versions) or (path, len(versions) - 1) in full.removed:
                 continue  # it is deleted later, and may be gone already
             if path not in visible:
                 if self._is_left_out(full, path) or self._may_have_left(full, path) or path in late:
