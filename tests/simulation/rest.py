@@ -27,7 +27,10 @@ class Rest(Steps):
         check_records(records, self.ledger)
         wanted = Projection()
         wanted.extend(records)
-        tree = {path: bytes(file.data) for path, file in self._visible().items()}
+        out = self._old_jobs(wanted)
+        # What a crash left of a job that has left the tree may be torn until it is removed.
+        visible = {path: file for path, file in self._visible().items() if path.split("/")[1] not in out}
+        tree = {path: bytes(file.data) for path, file in visible.items()}
         absent = {path for path in wanted.files if path not in tree and self._is_left_out(wanted, path)}
         self.left_out += len(absent)
         old = self._old_files(wanted)
@@ -67,14 +70,20 @@ class Rest(Steps):
         old = {job for job in wanted.jobs - stay if wanted.ages.may_be_out(job, record.jobs_until)}
         return {path for path in wanted.files if path.split("/")[1] in old}
 
+    def _old_jobs(self, wanted: Projection) -> set[str]:
+        """Jobs that have left the tree, beyond doubt."""
+        if not self.ages_jobs:
+            return set()
+        record = self._left_out()
+        stay = {one.job for one in record.written_back}
+        return {job for job in wanted.jobs - stay if wanted.ages.is_out(job, record.jobs_until)}
+
     def _await_old_jobs_gone(self, wanted: Projection) -> None:
         """When nothing is left to do, the files of jobs that have left the tree are gone."""
         if not self.ages_jobs:
             return
         for _ in range(100):
-            record = self._left_out()
-            stay = {one.job for one in record.written_back}
-            out = {job for job in wanted.jobs - stay if wanted.ages.is_out(job, record.jobs_until)}
+            out = self._old_jobs(wanted)
             there = {path for path in self._visible() if path.split("/")[1] in out}
             if not there:
                 self.jobs_left += len(out)
