@@ -23,7 +23,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/python/perstac
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 IN_PARTS = $(addprefix --rounds ,$(ROUNDS)) $(addprefix --seed ,$(SEED)) $(addprefix --minutes ,$(MINUTES)) $(addprefix --results ,$(RESULTS))
-.PHONY: year soak-replicated help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-beyond bench-guard install uninstall clean
+.PHONY: year year-figures soak-replicated help setup needs docs check check-python check-node format coverage wheel sdist npm deb image man release test test-release test-fast test-together test-alone typescript inspector test-typescript soak damage packed-flips cursor-kills mirror-kills planted takeover inspect-streams inspect-fuzz inspect-figures demo bench bench-quick bench-beyond bench-guard install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -133,6 +133,9 @@ planted: $(STAMP) ## plant each known kind of bug in a copy of the daemon, and s
 
 cursor-kills: $(STAMP) ## kill daemon and named subscriber ROUNDS=1000 times; RESULTS=FILE goes on; MINUTES=50
 	@$(BIN)/python -m tests.crash.cursor_kills $(IN_PARTS)
+
+year-figures: $(STAMP) ## p99 of stores while packing and deleting, bytes of jobs on disk; WHAT="pack delete disk"
+	@for what in $(or $(WHAT),pack delete disk); do $(BIN)/python -m tests.year.figures $$what || failed=1; done; test -z "$$failed"
 
 year: $(STAMP) ## a year of 500 jobs a day at 1:100, with retention; disk, memory and starts are sampled
 	@$(BIN)/python -m tests.year $(if $(OUT),--out $(OUT))
