@@ -89,11 +89,11 @@ export function ErrorsPage(): JSX.Element {
       <Period value={period} />
       <Trouble text={jobs.trouble || runs.trouble || tools.trouble} />
       <Tabs current={view === "jobs" ? "jobs" : kind ?? "events"} tabs={[
-        { name: "events", label: `All ${ready ? count(all.length) : ""}`, to: to({}) },
+        { name: "events", label: `All ${ready ? count(all.length) : "…"}`, to: to({}) },
         ...(Object.keys(KINDS) as Kind[]).map(name => ({
-          name, label: `${NAMES[name]} ${ready ? count(all.filter(one => one.kind === name).length) : ""}`, to: to({ kind: name }),
+          name, label: `${NAMES[name]} ${ready ? count(all.filter(one => one.kind === name).length) : "…"}`, to: to({ kind: name }),
         })),
-        { name: "jobs", label: `Jobs ${ready ? count(failed.length) : ""}`, to: to({ view: "jobs" }) },
+        { name: "jobs", label: `Jobs ${ready ? count(failed.length) : "…"}`, to: to({ view: "jobs" }) },
       ]} />
       {!ready && <Empty>Looking…</Empty>}
       {ready && (view === "jobs" ? failed.length : shown.length) === 0 && <Empty>{all.length ? "Nothing of this kind." : "Nothing went wrong."}</Empty>}

@@ -22,6 +22,7 @@ export function JobPage({ id }: { id: string }): JSX.Element {
   const now = useNow()
   const job = useAsOf(loaded, position)
   const tab = query.tab ?? "timeline"
+  const isHere = loaded.state !== "loading" || job.runs.size > 0
   const base = path(["jobs", id])
   const to = (name: string): string => path(["jobs", id], { tab: name === "timeline" ? null : name, at: query.at ?? null })
   const left = (run: string): number => (position === null ? loaded.left.count(run) : 0)
@@ -49,7 +50,7 @@ export function JobPage({ id }: { id: string }): JSX.Element {
         { name: "errors", label: <>Errors <b class={job.problems.length ? "bad" : ""}>{count(job.problems.length)}</b></>, to: to("errors") },
         { name: "checkpoints", label: `Checkpoints ${count(job.checkpoints.length)}`, to: to("checkpoints") },
       ]} />
-      {loaded.state === "loading" && job.runs.size === 0 && <Empty>Loading…</Empty>}
+      {!isHere && <Empty>Loading…</Empty>}
       {tab === "timeline" && job.runs.size > 0 && (
         <>
           <Waterfall job={job} version={position ?? loaded.version} now={then} />
@@ -57,13 +58,17 @@ export function JobPage({ id }: { id: string }): JSX.Element {
         </>
       )}
       {tab === "graph" && job.runs.size > 0 && <Graph job={job} version={position ?? loaded.version} now={then} />}
-      {tab === "runs" && <Runs job={job} now={then} version={position ?? loaded.version} left={left} />}
-      {tab === "usage" && <UsageView job={job} />}
-      {tab === "tools" && <Tools calls={callsOfJob(id, job.calls)} />}
-      {tab === "errors" && <Problems job={job} />}
-      {tab === "checkpoints" && <Checkpoints job={job} />}
+      {tab === "runs" && isHere && <Runs job={job} now={then} version={position ?? loaded.version} left={left} />}
+      {tab === "usage" && isHere && <UsageView job={job} />}
+      {tab === "tools" && isHere && <Tools calls={callsOfJob(id, job.calls)} grows={!isEnded(job.status)} />}
+      {tab === "errors" && isHere && <Problems job={job} />}
+      {tab === "checkpoints" && isHere && <Checkpoints job={job} />}
     </main>
   )
+}
+
+function isEnded(status: string): boolean {
+  return status !== "" && status !== "running" && status !== "proceeding" && status !== "init"
 }
 
 export function Crumbs({ id, more }: { id: string; more?: JSX.Element }): JSX.Element {
@@ -78,7 +83,7 @@ export function Crumbs({ id, more }: { id: string; more?: JSX.Element }): JSX.El
 function LiveSwitch({ loaded, position }: { loaded: ReturnType<typeof useJob>; position: number | null }): JSX.Element | null {
   if (loaded.state === "done") return <span class="pill">exported</span>
   if (position !== null) return <button type="button" class="button" onClick={() => change({ at: null })}>Back to now</button>
-  if (loaded.state === "loading") return <span class="pill">loading</span>
+  if (loaded.state === "loading") return <button type="button" class="button live" disabled><i aria-hidden="true" />Live</button>
   return (
     <button type="button" class={`button live ${loaded.paused ? "" : "on"}`} aria-pressed={!loaded.paused}
       onClick={() => loaded.pause(!loaded.paused)} title={loaded.paused ? "Show what has come meanwhile, and go on" : "Hold the screen still"}>
@@ -110,24 +115,25 @@ function TimeTravel({ loaded, position }: { loaded: Loaded; position: number | n
   const { log } = loaded
   const first = log[0]
   const last = log[log.length - 1]
-  if (!first || !last || first === last) return null
+  if (loaded.state !== "loading" && (!first || first === last)) return null
   const index = position === null ? log.length - 1 : Math.max(0, indexOf(log, position))
   const record = log[index] ?? last
   const move = (to: number): void => {
     const target = log[Math.max(0, Math.min(log.length - 1, to))]
     change({ at: !target || to >= log.length - 1 ? null : String(target.position) })
   }
+  // While it loads it takes its room, so that what is below it stays where it is.
   return (
-    <div class={`travel ${position === null ? "" : "past"}`}>
+    <div class={`travel ${position === null ? "" : "past"} ${record && first !== last ? "" : "later"}`}>
       <label>
         <span>{position === null ? "Now" : "As it was"}</span>
-        <input type="range" min={0} max={log.length - 1} value={index} aria-valuetext={`position ${record.position}`}
+        <input type="range" min={0} max={Math.max(0, log.length - 1)} value={index} aria-valuetext={`position ${record?.position ?? 0}`}
           onInput={event => move(Number(event.currentTarget.value))} />
       </label>
       <button type="button" title="One record back" aria-label="One record back" onClick={() => move(index - 1)}>‹</button>
       <button type="button" title="One record on" aria-label="One record on" disabled={position === null} onClick={() => move(index + 1)}>›</button>
-      <Link to={path(["records", String(record.position)])} class="code">#{record.position}</Link>
-      <span class="dim">{line(textIn(record.value, "type") || (NOUNS[record.op] ?? record.op), 40)}, {clock(numberIn(record.value, "timestamp") || record.time)}</span>
+      <Link to={path(["records", String(record?.position ?? 0)])} class="code">#{record?.position ?? 0}</Link>
+      <span class="dim">{record && `${line(textIn(record.value, "type") || (NOUNS[record.op] ?? record.op), 40)}, ${clock(numberIn(record.value, "timestamp") || record.time)}`}&nbsp;</span>
     </div>
   )
 }

@@ -72,7 +72,7 @@ function labelsOf(columns: Column[], each: number, room: number): Set<number> {
 /** Tokens of each step of a job, in order of time. */
 export function Steps({ job }: { job: Job }): JSX.Element | null {
   const steps = [...job.runs.values()].flatMap(run => [...run.steps.values()].filter(step => step.usage).map(step => ({ run, step })))
-  if (steps.length < 2) return null
+  if (!steps.length) return null
   steps.sort((a, b) => a.step.from - b.step.from)
   const shown = steps.slice(-400)
   const columns = shown.map(({ run, step }) => {

@@ -48,8 +48,8 @@ function quantile(sorted: number[], part: number): number | null {
   return sorted.length ? (sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * part) - 1)] ?? null) : null
 }
 
-/** A row for each tool, and the calls that took longest. */
-export function Tools({ calls }: { calls: Called[] }): JSX.Element {
+/** A row for each tool, and the calls that took longest; while it `grows` there is room for some more tools. */
+export function Tools({ calls, grows = false }: { calls: Called[]; grows?: boolean }): JSX.Element {
   const groups = new Map<string, Call[]>()
   for (const { call } of calls) {
     const group = groups.get(call.name)
@@ -60,7 +60,7 @@ export function Tools({ calls }: { calls: Called[] }): JSX.Element {
   if (!rows.length) return <Empty>No tool was called.</Empty>
   return (
     <>
-      <div class="scroll">
+      <div class={`scroll ${grows ? "grows" : ""}`}>
         <table>
           <thead><tr><th>Tool</th><th class="num">calls</th><th class="num">failed</th><th class="num">p50</th><th class="num">p95</th><th class="num">largest result</th><th class="num">results</th></tr></thead>
           <tbody>{rows.slice(0, 500).map(([name, group]) => <Row key={name} name={name} calls={group} />)}</tbody>
@@ -68,8 +68,8 @@ export function Tools({ calls }: { calls: Called[] }): JSX.Element {
       </div>
       <h2>Slowest calls</h2>
       <ol class="list">
-        {[...calls].sort((a, b) => (b.call.tookMs ?? 0) - (a.call.tookMs ?? 0)).slice(0, SLOWEST).map(({ job, run, call }) => (
-          <li key={`${job}/${run}/${call.id}`}>
+        {[...calls].sort((a, b) => (b.call.tookMs ?? 0) - (a.call.tookMs ?? 0)).slice(0, SLOWEST).map(({ job, run, call }, index) => (
+          <li key={index}>
             <Link to={`${path(["jobs", job, "runs", run])}?step=${call.step}`}><Name text={call.name} code /></Link>
             <span class="grow clip dim">{line(call.args, 160)}</span>
             <span class={call.failed ? "bad" : "dim"}>{call.tookMs === null ? "no result" : span(call.tookMs)}</span>
