@@ -11,6 +11,7 @@ JOBS  := $(shell echo $$((3 * $$(nproc))))
 
 TS    := client/typescript
 PAGE  := client/inspector
+FUZZ  := build/fuzz
 BUILT := client/python/perstack_storage/_inspect/page/index.html
 NODE  := command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 NODE_WANTED := it needs node 20 or newer, and npm
@@ -158,8 +159,13 @@ damage: $(STAMP) ## damage a base at PLACES=5000 places; SEED=1
 inspect-streams: $(STAMP) ## 500 clients of the inspector's streams come and go; CLIENTS=500 SECONDS=30
 	@$(BIN)/python -m tests.inspector.streams_load --clients $(or $(CLIENTS),500) --seconds $(or $(SECONDS),30)
 
-inspect-fuzz: $(STAMP) ## REQUESTS=10000 to the inspector's gateway, made from its OpenAPI document
-	@REQUESTS=$(or $(REQUESTS),10000) $(BIN)/pytest -q -p no:randomly tests/inspector/test_fuzz.py
+inspect-fuzz: $(STAMP) $(FUZZ)/.stamp ## REQUESTS=10000 to the inspector's gateway, made from its OpenAPI document by schemathesis; MINUTES=30
+	@$(BIN)/python -m tests.inspector.fuzz $(FUZZ)/bin/schemathesis --requests $(or $(REQUESTS),10000) --minutes $(or $(MINUTES),30)
+
+$(FUZZ)/.stamp: tests/inspector/fuzz-requirements.lock
+	@$(BIN)/python -m venv --clear $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install -qq --no-compile --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 inspect-figures: $(STAMP) inspector ## the inspector's page with 100,000 jobs, 50,000 events, and live; in Chromium
 	@$(BIN)/python -m tests.inspector.figures
