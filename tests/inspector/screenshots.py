@@ -8,11 +8,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from perstack_storage import Client
 from tests.helpers.daemon import running_daemon
 from tests.helpers.inspector import running_inspector
+from tests.helpers.raw_client import setting
 from tests.helpers.replay import calls_of
 from tests.inspector import runs
 from tests.inspector.browsing import at
@@ -20,6 +23,7 @@ from tests.inspector.storing import store
 
 SIZE = ViewportSize(width=1180, height=720)
 NARROW = ViewportSize(width=400, height=780)
+MODELS = ("claude-sonnet-4-5", "gpt-5", "gemini-2.5-pro")
 CONTENT = "main :is(a.job, .vertex, canvas, table, .step, .events, .list, .message, .tree)"
 SCREENS = {
     "jobs": "/",
@@ -30,7 +34,8 @@ SCREENS = {
     "events": "/jobs/job-completed/runs/run-1?view=events",
     "conversation": "/jobs/job-completed/runs/run-1?view=conversation",
     "record": "/records/973",
-    "usage": "/usage",
+    "usage": "/usage?time=1d",
+    "models": "/usage?time=1d&by=model",
     "tools": "/tools",
     "errors": "/errors",
 }
@@ -52,12 +57,21 @@ def main(folder: Path) -> None:
         for _, calls in runs.every(time.time_ns() // 1_000_000):
             store(daemon.endpoint, calls)
         store(daemon.endpoint, calls_of("b", "captured-b"))
+        with Client(daemon.endpoint) as client:
+            runs_of_all = client.list_runs()
+        store(daemon.endpoint, [_setting(run) for run in runs_of_all])
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         for theme in ("light", "dark"):
             _take(browser, inspector.address, folder, theme)
         browser.close()
+
+
+def _setting(run: Any) -> runs.Call:
+    """The setting of a run."""
+    model = MODELS[len(run["expertKey"]) % len(MODELS)]
+    return ("storeRunSetting", {**setting(run["runId"]), "jobId": run["jobId"], "model": model})
 
 
 def _take(browser: Browser, address: str, folder: Path, theme: str) -> None:
