@@ -5,16 +5,19 @@ Two counts of jobs tell what is there once, whatever is stored, and what each jo
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from perstack_storage import Client
+from tests.bench.load import event
 from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.shifted import Clock, shifted_daemon
 from tests.year.__main__ import DAY_MS, disk_of
 from tests.year.workload import say, store_jobs
 
 BOUND = 1 / 20
+_DAYS = 3
 _PLAIN = ("--no-pack", "--segment-bytes", str(4 << 20))
 _THIN = ("--pack", "--segment-bytes", str(4 << 20), "--tree-keep-days", "1")
 
@@ -55,19 +58,34 @@ def _text(size: Size) -> str:
 
 
 def _plain(base: Path, clock: Clock, count: int) -> Size:
-    with shifted_daemon(base, clock, *_PLAIN) as daemon, Client(daemon.endpoint, timeout_s=120) as client:
+    with (
+        shifted_daemon(base, clock, *_PLAIN, passes=True) as daemon,
+        Client(daemon.endpoint, timeout_s=120) as client,
+    ):
         store_jobs(client, count)
         return _measured(daemon, client)
 
 
 def _thin(base: Path, clock: Clock) -> Size:
-    """The same jobs two days later; all of the tree is written again, as old jobs leave it slowly."""
+    """The same jobs some days later; all of the tree is written again, as old jobs leave it slowly."""
+    with shifted_daemon(base, clock, *_PLAIN, passes=True) as daemon, Client(daemon.endpoint) as client:
+        for day in range(1, _DAYS + 1):
+            clock.set(day * DAY_MS)
+            until = time.time_ns() // 10**6 + day * DAY_MS
+            eventually(lambda until=until: client.stats()["retention"]["timeMs"] >= until, "a day")  # type: ignore[misc]
+            client.store_event({**event(0, day), "jobId": "today", "timestamp": until})
+        assert daemon.stop() == 0
     shutil.rmtree(base / "jobs")
     (base / ".stored" / "tree.cursor").unlink()
-    clock.set(2 * DAY_MS)
-    with shifted_daemon(base, clock, *_THIN) as daemon, Client(daemon.endpoint, timeout_s=120) as client:
+    with (
+        shifted_daemon(base, clock, *_THIN, passes=True) as daemon,
+        Client(daemon.endpoint, timeout_s=120) as client,
+    ):
         eventually(lambda: _is_packed(daemon, client), "all complete segments are packed", 3600)
-        return _measured(daemon, client)
+        size = _measured(daemon, client)
+    left = [path.name for path in (base / "jobs").iterdir()]
+    assert left == ["today"], f"these jobs have not left the tree: {left}"
+    return size
 
 
 def _is_packed(daemon: RunningDaemon, client: Client) -> bool:
