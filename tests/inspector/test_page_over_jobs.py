@@ -171,6 +171,33 @@ def test_errors_are_of_four_kinds(page: Page) -> None:
     expect(page.locator("#step-3 .call.failed")).to_be_visible()
 
 
+def test_errors_say_what_they_are_of(page: Page) -> None:
+    """Where there are more runs than it reads events of."""
+
+    def answer(route: Any) -> None:
+        kind = "runs" if "/api/runs?" in route.request.url else "jobs"
+        run = {"expertKey": "e", "startedAt": 1, "status": None, "lastEventAt": 1, "records": {}}
+        items = [
+            {**run, "jobId": f"{kind}-{n}", "runId": "r", "eventTypes": {"stopRunByError": 1}}
+            for n in range(250)
+        ]
+        route.fulfill(json={"position": 1, "next": None, "items": items})
+
+    asked: list[str] = []
+
+    def events(route: Any) -> None:
+        asked.append(route.request.url)
+        event = {"type": "stopRunByError", "id": f"{len(asked)}", "timestamp": 1, "stepNumber": 1}
+        route.fulfill(json={"position": 1, "next": None, "items": [event]})
+
+    page.route("**/api/runs?*", answer)
+    page.route("**/api/jobs/*/runs/*/events?*", events)
+    at(page, "/errors?kind=error")
+    expect(page.locator(".about")).to_contain_text("of the newest 200 of 250 runs with such")
+    expect(page.locator(".problems li")).to_have_count(200)
+    assert len(asked) == 200
+
+
 def test_a_job_names_its_end_at_the_maximum_of_steps(page: Page) -> None:
     at(page, "/jobs/job-exhausted?tab=errors")
     expect(page.locator(".problems li")).to_contain_text("max steps")

@@ -102,7 +102,7 @@ def test_a_screen_that_loads_does_not_jump(page: Page, width: int, paths: tuple[
 )  # fmt: skip
 def test_a_screen_does_not_jump_while_agents_store(page: Page, daemon: RunningDaemon, path: str) -> None:
     """From the first step of a job to its end, in eight bursts."""
-    job = "job-" + re.sub(r"\W+", "-", path)
+    job = "job" + re.sub(r"\W+", "-", path) + "-end"
     calls = runs.delegated(job, time.time_ns() // 1_000_000)
     page.set_viewport_size({"width": NARROW, "height": 800})
     store(daemon.endpoint, calls[:60])

@@ -95,6 +95,13 @@ export function ErrorsPage(): JSX.Element {
         })),
         { name: "jobs", label: `Jobs ${ready ? count(failed.length) : "…"}`, to: to({ view: "jobs" }) },
       ]} />
+      {ready && (shown.length > SHOWN || wrong.length > RUNS_READ || !tools.complete) && (
+        <p class="dim about">
+          {shown.length > SHOWN && `The newest ${count(SHOWN)} are listed. `}
+          {wrong.length > RUNS_READ && `Errors, retries and the maximum of steps are those of the newest ${count(RUNS_READ)} of ${count(wrong.length)} runs with such. `}
+          {!tools.complete && `Failed tools are those of the newest ${count(tools.items.length)} runs.`}
+        </p>
+      )}
       {!ready && <Empty>Looking…</Empty>}
       {ready && (view === "jobs" ? failed.length : shown.length) === 0 && <Empty>{all.length ? "Nothing of this kind." : "Nothing went wrong."}</Empty>}
       <ol class="list problems">
@@ -115,13 +122,6 @@ export function ErrorsPage(): JSX.Element {
           </li>
         ))}
       </ol>
-      {ready && (
-        <p class="dim">
-          {shown.length > SHOWN && `The newest ${count(SHOWN)} are listed. `}
-          {wrong.length > RUNS_READ && `Errors, retries and the maximum of steps: of the newest ${count(RUNS_READ)} of ${count(wrong.length)} runs with such. `}
-          {!tools.complete && `Failed tools: of the newest ${count(tools.items.length)} runs.`}
-        </p>
-      )}
     </main>
   )
 }
