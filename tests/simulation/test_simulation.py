@@ -84,6 +84,14 @@ def test_a_seed_gives_the_same_history_in_every_run() -> None:
     assert first == second
 
 
+def test_a_history_goes_on_undisturbed_by_the_crashes_that_are_tried() -> None:
+    """So a replay, which tries one of them, sees what was found among many."""
+    alone, crashed = (run(2, Plan(sample=sample, nested=0.0)) for sample in (0.0, 0.003))
+    assert crashed.points > 3
+    assert alone.packed > 0
+    assert alone.calls == crashed.calls
+
+
 def test_a_history_leaves_nothing_open() -> None:
     """`make soak` runs hundreds of histories, of thousands of killed indexes, in one process."""
     run(11, Plan(requests=4, sample=0.02))

@@ -15,6 +15,8 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.filesystem import FileSystem
 from perstack_stored.datadir.layout import INDEX_NAME, STORED_NAME, DataDir, Folders
 from perstack_stored.errors import ConfigError, JournalFailedError, StorageFullError
+from perstack_stored.journal import segment_file
+from perstack_stored.journal.segment_file import CACHE_BYTES_MAX, BlockCache
 from perstack_stored.server.assembly import assemble
 from perstack_stored.server.daemon import await_whole_tree
 from perstack_stored.server.loop import Server
@@ -87,6 +89,8 @@ class World(Rest):
     def __enter__(self) -> "World":
         self._outer = getattr(Kernel, "current", None)
         Kernel.current = self.kernel
+        # The blocks that this machine has unpacked: those of a crash tried beside it are none of its own.
+        self._outer_blocks, segment_file._cache = segment_file._cache, BlockCache(CACHE_BYTES_MAX)
         self.kernel.changed = self.look
         return self
 
@@ -96,6 +100,7 @@ class World(Rest):
         if self.readers is not None:
             self.readers.reads.abandon()
         shutil.rmtree(self.base)
+        segment_file._cache = self._outer_blocks
         if self._outer is not None:
             Kernel.current = self._outer
 
