@@ -44,6 +44,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a gap in a session of the log is accepted": (_APPLY,),
     "half a message of the log is kept at a restart": (_APPLY,),
     "a restart forgets which numbers of the log were refused": (_APPLY,),
+    "a retry in the message of its first store finds no position": (_APPLY,),
     "the head of a segment repeats guards that are not written": (_APPLY,),
     "a restart forgets who stored since its segment began": (_APPLY,),
     "the head of a segment repeats who stored in a message that is not written": (_APPLY,),

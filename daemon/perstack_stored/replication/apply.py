@@ -119,8 +119,16 @@ class LogCommitter(Committer):
         self._replicated.applied()
         for i, plan in plans:
             if i in own:
-                applied.replies.append((plan.request.envelope, self.answers.to(plan, firsts)))
+                answer = self.answers.to(self._as_written(plan), firsts)
+                applied.replies.append((plan.request.envelope, answer))
         return applied
+
+    def _as_written(self, plan: Plan) -> Plan:
+        """A plan whose session has the positions of this message: a new one was judged apart."""
+        key = plan.request.key
+        assert key is not None
+        written = self._sessions.find(key)
+        return plan if written is None else plan._replace(session=written)
 
     def _plan_all(
         self, message: Message, own: Own, appends: list[Append], cursors: CursorChanges

@@ -17,6 +17,12 @@ BUGS = (
         "log_place.encode(place)",
     ),
     Bug(
+        "a retry in the message of its first store finds no position",
+        "replication/apply.py",
+        "self.answers.to(self._as_written(plan), firsts)",
+        "self.answers.to(plan, firsts)",
+    ),
+    Bug(
         "pieces of a message that broke off are kept for the next one",
         "replication/pieces.py",
         "self.dropped.append(self._pieces[0].sender)\n            self._clear()",

@@ -19,6 +19,7 @@ from perstack_stored.replication import message as log_message
 from perstack_stored.replication.apply import LogCommitter
 from perstack_stored.replication.message import CURSOR, REFUSED, LoggedRequest, MessageType
 from perstack_stored.replication.stream import LoggedMessage
+from perstack_stored.store.requests import StoreRequest
 from tests.helpers.datadir import JournalFolder, Stored
 from tests.helpers.raw_client import event
 
@@ -197,6 +198,40 @@ def test_what_a_lost_message_stored_is_no_conflict_when_it_is_applied_again(tmp_
         replica.journal.sync()
         assert replica.journal.mark.position == 2 * sequence
     assert crashes
+    replica.journal.close()
+
+
+@pytest.mark.parametrize("known", [0, 1])  # stores of the session before this message
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("copies", [2, 3])
+def test_a_retry_in_the_message_of_its_first_store_gets_its_position(
+    tmp_path: Path, known: int, copies: int, *, atomic: bool
+) -> None:
+    """A client asks again while its store still waits: both are published together."""
+    replica = Replica(tmp_path / "one", 1 << 16, sessions_max=3)
+    key, other = b"a" * 16, b"b" * 16
+    for sequence in range(1, known + 1):
+        value = [(EVENT, dumps(event(f"e{sequence}")))]
+        body = log_message.encode(
+            MessageType.STORES, DAEMON, sequence, [LoggedRequest(key, sequence, 0, False, value)]
+        )
+        replica.apply(LoggedMessage(sequence, 1_000_000, body))
+    seq = known + 1
+    items = [(EVENT, dumps(event(f"new-{i}"))) for i in range(2 if atomic else 1)]
+    logged = LoggedRequest(key, seq, 0, atomic, items)
+    between = LoggedRequest(other, 1, 0, False, [(EVENT, dumps(event("between")))])
+    requests = [logged, between, *[logged] * (copies - 1)]
+    op = "store" if atomic else "storeEvent"
+    own = {
+        i: StoreRequest((i, False), i, key, seq, 0, [], atomic, 0, op, atomic=atomic)
+        for i, request in enumerate(requests)
+        if request is logged
+    }
+    body = log_message.encode(MessageType.STORES, DAEMON, seq, requests)
+    applied = replica.committer.apply(LoggedMessage(seq, 1_000_000, body), log_message.decode(body), own)
+    answers = [json.loads(reply) for _, reply in applied.replies]
+    assert [answer["position"] for answer in answers] == [known + 1] * copies, answers
+    assert replica.journal.written.position == known + len(items) + 1
     replica.journal.close()
 
 
