@@ -124,6 +124,7 @@ TESTS: dict[str, tuple[str, ...]] = {
             "an event without a file brings no old job back",
             "a job that comes back counts as whole before it is",
             "a job is said to be written back before its files are",
+            "what is left of an event without a file stays torn when its job is written back",
         ),
         (_OLD_JOBS,),
     ),

@@ -199,7 +199,8 @@ class TreeWriter:
         for write, type in files_of(self._index, self._reader, job, until, self._records.setting):
             if write.position in self.passed_over.records:
                 continue
-            if type and self.old_jobs.left_out.has_event(write.position, type):
+            is_left_out = bool(type) and self.old_jobs.left_out.has_event(write.position, type)
+            if is_left_out and not self._writer.exists(write):
                 continue
             self._status.beat()
             try:

@@ -192,6 +192,12 @@ BUGS = (
         "        return True\n",
     ),
     Bug(
+        "what is left of an event without a file stays torn when its job is written back",
+        "tree/writer.py",
+        "            if is_left_out and not self._writer.exists(write):\n",
+        "            if is_left_out:\n",
+    ),
+    Bug(
         "a job is said to be written back before its files are",
         "tree/writer.py",
         "        self._write_older(job, self.position)\n",

@@ -3,8 +3,19 @@
 import os
 
 from perstack_stored.tree.requests import FOLDER_NAME, Requests
+from perstack_stored.tree.sweep import write_back
 from tests.helpers.datadir import Base
-from tests.unit.tree.old_jobs.sweeping import DAY_MS, FILES, JOBS, Clock, fill, findings, jobs_in, once
+from tests.unit.tree.old_jobs.sweeping import (
+    DAY_MS,
+    FILES,
+    JOBS,
+    Clock,
+    Running,
+    fill,
+    findings,
+    jobs_in,
+    once,
+)
 
 
 def test_a_job_that_is_asked_for_comes_back_and_stays_for_the_time(base: Base, clock: Clock) -> None:
@@ -50,3 +61,23 @@ def test_requests_that_can_t_be_read_stop_nothing(base: Base, clock: Clock) -> N
     (base.path / ".stored" / FOLDER_NAME).write_text("no folder")
     once(base, clock)
     assert jobs_in(base) == {"a", "b", "c", "d"}
+
+
+def test_what_a_power_cut_left_of_an_event_without_a_file_does_not_come_back_torn(
+    base: Base, clock: Clock
+) -> None:
+    """It was written before the setting, and not synced: the job left the tree before it was removed."""
+    fill(base, clock, *JOBS)
+    once(base, clock, "a", days=0)
+    clock.ms += 20 * DAY_MS
+    once(base, clock, "a")
+    assert jobs_in(base) == {"b"}
+    left = base.path / "jobs/a/runs/run-1/event-1-0-a.json"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"{")
+    running = Running(base, None, "a")
+    running.grow()
+    write_back(running.tree, "a", clock.ms)
+    running.projection.close()
+    assert len(left.read_bytes()) > 300_000
+    assert findings(base) == []
