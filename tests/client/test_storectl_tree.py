@@ -99,6 +99,19 @@ def test_usage_by_model_comes_from_the_run_settings(run: Run, client: Client) ->
     ]
 
 
+def test_usage_of_a_job_reads_no_settings_of_other_jobs(
+    run: Run, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first setting of a run counts, and what a redaction makes of it."""
+    _store_run(client, "alone", "one")
+    client.store_run_setting(_setting("alone", "one", "first-model"))
+    client.store_run_setting(_setting("alone", "one", "later-model"))
+    monkeypatch.setattr(Client, "get_all_runs", None)
+    assert list(run("usage", "alone", "--json").values[0]["models"]) == ["first-model"]
+    client.redact_run_setting(_setting("alone", "one", "redacted-model"))
+    assert list(run("usage", "alone", "--json").values[0]["models"]) == ["redacted-model"]
+
+
 def test_a_run_without_checkpoint_is_in_the_tree_and_named_beside_the_usage(run: Run, client: Client) -> None:
     client.store_event(_event("bare", "r", "completeRun"))
     (value,) = run("tree", "bare", "--json").values

@@ -14,6 +14,7 @@ from perstack_storage._inspect.kept import Kept
 from perstack_storage._inspect.run_tools import Calls, RunTools
 from perstack_storage._inspect.run_usage import RunUsage
 from perstack_storage._inspect.source import Source
+from perstack_storage._inspect.usage import usage_of_job
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
 from tests.helpers.raw_client import event, setting
@@ -83,6 +84,20 @@ def test_models_are_those_of_the_settings(inspector: Inspector) -> None:
     assert models["job-delegated", "run-child-1"] is None
     assert models["job-failed", "run-1"] is None
     assert SECRET.encode() not in answer.body
+    for run in inspector.get("/api/jobs/job-delegated/usage")["runs"]:
+        assert run["model"] == models["job-delegated", run["runId"]]
+
+
+def test_usage_of_a_job_reads_no_settings_of_other_jobs(daemon: RunningDaemon) -> None:
+    async def read() -> list[str]:
+        async with AsyncClient(daemon.endpoint) as client:
+            source = Counting(client)
+            assert [row["model"] for row in (await usage_of_job(source, "job-completed"))["runs"]] == [
+                "m-first"
+            ]
+            return source.ops
+
+    assert "getAllRuns" not in asyncio.run(read())
 
 
 def test_calls_of_tools_come_with_their_results(inspector: Inspector, daemon: RunningDaemon) -> None:

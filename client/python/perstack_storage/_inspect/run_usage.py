@@ -11,6 +11,7 @@ from perstack_storage._inspect.kept import Kept
 from perstack_storage._inspect.slim import TIMELINE_OMIT
 from perstack_storage._inspect.source import Listing, Source
 from perstack_storage._views.graph import USAGE_FIELDS, Usage, usage_of
+from perstack_storage._views.settings import SETTING_OPS, setting_in
 from perstack_storage._views.wording import object_of, text_in
 
 _OMIT = [*TIMELINE_OMIT, "inputMessages"]
@@ -55,7 +56,7 @@ class RunUsage:
         if start is None:
             async with self._room:
                 usage = await self._begun_with(run) if has_begun else usage_of(None)
-                start = Start(usage, await self._model(run) if has_setting else None)
+                start = Start(usage, await model_of(self._source, run) if has_setting else None)
             self._starts.put(key, start)
         return start
 
@@ -67,25 +68,29 @@ class RunUsage:
             return usage_of(object_of(event, "initialCheckpoint").get("usage"))
         return usage_of(None)
 
-    async def _model(self, run: Any) -> str | None:
-        """The model of its setting, which is mostly its first record; None where it is not found there."""
-        position = run["firstPosition"]
-        record = await self._value("getEvent", {"position": position})
-        if object_of(record).get("op") != "storeRunSetting":
-            wanted = {
-                "after": position, "jobId": run["jobId"], "runId": run["runId"],
-                "ops": ["storeRunSetting"], "limit": 1,
-            }  # fmt: skip
-            record = next(iter(await self._value("readAll", wanted) or []), None)
-        return text_in(object_of(record, "value"), "model")[: limits.NAME_CHARS_MAX] or None
 
-    async def _value(self, op: str, arguments: dict[str, Any]) -> Any:
-        """A value of bounded size; None where it is larger, or not there."""
-        try:
-            return value_of(await self._source.read(op, arguments, 0.0, limits.SETTING_BYTES_MAX))
-        except AnswerTooLarge:
-            return None
-        except Refused as error:
-            if error.code != "NOT_FOUND":
-                raise
-            return None
+async def model_of(source: Source, run: Any) -> str | None:
+    """The model in the setting of a run, mostly its first record; None where it is not found soon."""
+    position = run["firstPosition"]
+    record = await _value(source, "getEvent", {"position": position})
+    if object_of(record).get("op") not in SETTING_OPS:
+        wanted = {
+            "after": position, "jobId": run["jobId"], "runId": run["runId"],
+            "ops": list(SETTING_OPS), "limit": 1,
+        }  # fmt: skip
+        record = next(iter(await _value(source, "readAll", wanted) or []), None)
+    if record is None:
+        return None
+    return text_in(object_of(setting_in(record)), "model")[: limits.NAME_CHARS_MAX] or None
+
+
+async def _value(source: Source, op: str, arguments: dict[str, Any]) -> Any:
+    """A value of bounded size; None where it is larger, or not there."""
+    try:
+        return value_of(await source.read(op, arguments, 0.0, limits.SETTING_BYTES_MAX))
+    except AnswerTooLarge:
+        return None
+    except Refused as error:
+        if error.code != "NOT_FOUND":
+            raise
+        return None

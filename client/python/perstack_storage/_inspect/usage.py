@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from perstack_storage._inspect.run_usage import model_of
 from perstack_storage._inspect.slim import TIMELINE_OMIT
 from perstack_storage._inspect.source import Source
 from perstack_storage._views.graph import Run, added, connect
 
 _OMIT = [*TIMELINE_OMIT, "inputMessages"]
-_CHECKPOINTS, _SETTINGS, _METAS = 500, 500, 10_000
+_CHECKPOINTS, _METAS = 500, 10_000
 
 
 async def usage_of_job(source: Source, job: str) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def _sums(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 async def _runs(source: Source, job: str) -> list[Run]:
-    found = {run["runId"]: Run(run["runId"]) for run in await source.runs(job)}
+    known = await source.runs(job)
+    found = {run["runId"]: Run(run["runId"]) for run in known}
     for run in found.values():
         arguments = {"jobId": job, "runId": run.id}
         for event in await source.page("getEventContents", {**arguments, "limit": 1, "omit": _OMIT}):
@@ -60,7 +62,7 @@ async def _runs(source: Source, job: str) -> list[Run]:
         "getCheckpointsByJobId", {"jobId": job, "omit": ["messages"]}, _CHECKPOINTS
     ):
         found.setdefault(checkpoint["runId"], Run(checkpoint["runId"])).take_checkpoint(checkpoint)
-    async for setting in source.pages("getAllRuns", {}, _SETTINGS):
-        if setting["jobId"] == job and setting["runId"] in found:
-            found[setting["runId"]].model = setting["model"]
+    for summary in known:
+        if summary["records"]["runSettings"]:
+            found[summary["runId"]].model = await model_of(source, summary) or ""
     return list(found.values())

@@ -10,6 +10,7 @@ from perstack_storage._core.escape import escaped
 from perstack_storage._core.masking import masked
 from perstack_storage._storectl import ids, runs
 from perstack_storage._storectl.call import OK, REFUSED, USAGE, Call, Missing, complain
+from perstack_storage._views.settings import SETTING_OPS, is_redaction, setting_in
 from perstack_storage._views.units import number, size_of
 
 _COUNTS = (
@@ -53,16 +54,13 @@ def delete(call: Call) -> int:
 def redact(call: Call) -> int:
     """Mask the secrets of a run's setting, for good."""
     client, given, out = call.client, call.given, call.out
-    records = client.follow(
-        job_id=given.job_id, run_id=given.run_id, ops=("storeRunSetting", "redactRunSetting"), idle_s=0
-    )
+    records = client.follow(job_id=given.job_id, run_id=given.run_id, ops=SETTING_OPS, idle_s=0)
     setting: Any = None
     has_secrets = False
     for record in records:
-        is_redaction = record["op"] == "redactRunSetting"
-        value: Any = record["value"]["setting"] if is_redaction else record["value"]
+        value = setting_in(record)
         has_secrets = has_secrets or masked(value) != value
-        if is_redaction or setting is None:  # the first one counts; later ones stand in the history
+        if is_redaction(record) or setting is None:
             setting = value
     if setting is None:
         raise Missing(f"no setting is stored of {_name(given.job_id, given.run_id)}")

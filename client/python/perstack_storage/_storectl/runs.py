@@ -7,6 +7,8 @@ from perstack_storage import Client, EventFilters, Page, RunSummary
 from perstack_storage._storectl import ids
 from perstack_storage._storectl.call import Missing
 from perstack_storage._views.graph import Run
+from perstack_storage._views.settings import SETTING_OPS, setting_in
+from perstack_storage._views.wording import text_in
 
 _FIRST_PAGE, _PAGE, _WHOLE_PAGE = 16, 500, 128
 """Events at a time: few at first, so that the first line comes at once. A whole one may hold all messages."""
@@ -20,7 +22,7 @@ _REPEATED = (
 )
 """Fields that repeat the messages: most of an event's bytes, and nothing that a line shows."""
 _CHECKPOINTS, _RUNS = 500, 1000
-_METAS, _SETTINGS = 10_000, 500
+_METAS = 10_000
 
 
 def summaries(client: Client, job: str) -> list[RunSummary]:
@@ -84,7 +86,8 @@ def events(client: Client, job: str, run: str, which: Which) -> Iterator[Any]:
 
 def graph(client: Client, job: str) -> list[Run]:
     """The runs of a job, with what is known of each. Of checkpoints and events the messages are let go."""
-    found = {run: Run(run) for run in run_ids(client, job)}
+    known = summaries(client, job)
+    found = {summary["runId"]: Run(summary["runId"]) for summary in known}
     for run in found.values():
         for event in client.get_event_contents(job, run.id, limit=1, omit=(*_REPEATED, "inputMessages")):
             run.take_event(event)
@@ -98,11 +101,18 @@ def graph(client: Client, job: str) -> list[Run]:
     for page in _pages(checkpoints, _CHECKPOINTS):
         for checkpoint in page:
             found.setdefault(checkpoint["runId"], Run(checkpoint["runId"])).take_checkpoint(checkpoint)
-    for page in _pages(client.get_all_runs, _SETTINGS):
-        for setting in page:
-            if setting["jobId"] == job and setting["runId"] in found:
-                found[setting["runId"]].model = setting["model"]
+    for summary in known:
+        if summary["records"]["runSettings"]:
+            found[summary["runId"]].model = _model(client, summary)
     return list(found.values())
+
+
+def _model(client: Client, summary: RunSummary) -> str:
+    """The model in the setting of a run: the first that is stored, or what a redaction made of it."""
+    job, run, after = summary["jobId"], summary["runId"], summary["firstPosition"] - 1
+    for record in client.follow(after, job_id=job, run_id=run, ops=SETTING_OPS, idle_s=0):
+        return text_in(setting_in(record), "model")
+    return ""
 
 
 def _pages(fetch: Callable[[int, Any], Page[Any]], limit: int) -> Iterator[Page[Any]]:
