@@ -46,7 +46,7 @@ TABLE = {
 }
 """How often each fault happens in a whole campaign, which takes an hour."""
 WHOLE_SECONDS = 3600.0
-_JUDGED_SHARE = 0.12  # of the time, for what comes after the faults
+_JUDGED_SHARE = 0.1  # of the time, for what comes after the faults
 _PER_SECOND = 50.0  # records of a writer in a campaign of TABLE: a million in an hour
 _PROGRESS_SECONDS = 30.0
 _ANSWER_SECONDS = 180.0
