@@ -23,6 +23,9 @@ from .message import is_damaged
 from .stream import LoggedMessage
 
 _ANSWER_SECONDS = 2.0
+_SILENCE_SECONDS = 0.25
+"""Without a message of an answer, until another replica is asked: the one that was asked may be dead. Slow
+ones get more, up to `_ANSWER_SECONDS`: twice what the last answer took, and twice as much after a silence."""
 _BATCH_MESSAGES = 256
 _BATCH_BYTES = 4 << 20
 
@@ -39,6 +42,8 @@ class Replicas:
         self._question = 0
         self._answer: list[Msg] = []
         self._answered = asyncio.Event()
+        self._is_complete = False
+        self._patience = _SILENCE_SECONDS
         self._hole = 0  # the last one that was logged
 
     async def subscribe(self) -> None:
@@ -47,6 +52,7 @@ class Replicas:
 
     def wake(self) -> None:
         """End a wait."""
+        self._is_complete = True
         self._answered.set()
 
     async def pause(self, seconds: float) -> None:
@@ -61,6 +67,7 @@ class Replicas:
         """
         self._question += 1
         self._answer = []
+        self._is_complete = False
         self._answered.clear()
         wanted = {"seq": sequence, "batch": _BATCH_MESSAGES, "max_bytes": _BATCH_BYTES}
         try:
@@ -71,11 +78,22 @@ class Replicas:
             )
         except (OSError, nats.errors.Error):
             return [], False
-        await wait(self._answered, _ANSWER_SECONDS)
+        await self._await_answer()
         found, is_hole = _following(self._answer, sequence)
         if is_hole:
             self._note_hole(sequence + len(found))
         return found, is_hole
+
+    async def _await_answer(self) -> None:
+        """Wait until the answer is complete, or no more of it comes."""
+        asked = time.monotonic()
+        while True:
+            before = len(self._answer)
+            await wait(self._answered, self._patience)
+            if self._is_complete or len(self._answer) == before:
+                break
+        took = time.monotonic() - asked if self._is_complete or self._answer else self._patience
+        self._patience = min(max(_SILENCE_SECONDS, 2 * took), _ANSWER_SECONDS)
 
     def _note_hole(self, sequence: int) -> None:
         """Log a message that a replica left out, once: the next answer may come from another replica."""
@@ -90,6 +108,7 @@ class Replicas:
         if "Nats-Sequence" in headers:
             self._answer.append(message)
         if "Nats-Sequence" not in headers or headers.get("Nats-Num-Pending") == "0":
+            self._is_complete = True
             self._answered.set()
 
     async def ask_leader(self, sequence: int, *, is_last: bool) -> LoggedMessage | None:

@@ -11,6 +11,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from perstack_stored.replication import nats_replicas
 from perstack_stored.replication.nats_replicas import Replicas
 
 TIME = "2026-11-30T18:00:00.123456789Z"
@@ -19,8 +20,9 @@ TIME = "2026-11-30T18:00:00.123456789Z"
 class Server:
     """Answers a question as a server whose stream holds some sequences does."""
 
-    def __init__(self, *answers: list[int]) -> None:
-        self._answers: Iterator[list[int]] = iter(answers)
+    def __init__(self, *answers: list[int] | None) -> None:
+        """`answers`: sequences; None for a server that does not answer."""
+        self._answers: Iterator[list[int] | None] = iter(answers)
 
     def new_inbox(self) -> str:
         return "inbox"
@@ -30,7 +32,10 @@ class Server:
 
     async def publish(self, _subject: str, question: bytes, *, reply: str) -> None:
         assert json.loads(question)["batch"] > 1
-        for sequence in next(self._answers):
+        sequences = next(self._answers)
+        if sequences is None:
+            return
+        for sequence in sequences:
             headers = {"Nats-Sequence": str(sequence), "Nats-Time-Stamp": TIME}
             await self._answer(reply, headers, b"of another program")
         await self._answer(reply, {"Status": "204"}, b"")
@@ -63,3 +68,27 @@ def test_each_hole_is_named_once(answers: list[list[int]], found: list[int], nam
     with structlog.testing.capture_logs() as logged:
         assert asyncio.run(ask()) == found
     assert [(line["event"], line["sequence"]) for line in logged] == [("stream_hole", n) for n in named]
+
+
+def test_a_silent_replica_is_given_up_soon_and_slow_ones_get_more_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited: list[float] = []
+
+    async def wait(event: asyncio.Event, seconds: float) -> None:
+        if not event.is_set():
+            waited.append(seconds)
+
+    monkeypatch.setattr(nats_replicas, "wait", wait)
+
+    async def ask() -> None:
+        silent: list[None] = [None] * 5
+        replicas = Replicas(cast(Client, Server(*silent, [5, 6], None)), "stream")
+        await replicas.subscribe()
+        for _ in silent:
+            assert await replicas.ask(5) == ([], False)
+        assert [message.sequence for message in (await replicas.ask(5))[0]] == [5, 6]
+        await replicas.ask(7)
+
+    asyncio.run(ask())
+    assert waited == [0.25, 0.5, 1.0, 2.0, 2.0, 0.25]
