@@ -10,11 +10,14 @@ from playwright.sync_api import (
     BrowserContext,
     ConsoleMessage,
     Dialog,
+    Page,
     Request,
     sync_playwright,
 )
 
 from perstack_storage._inspect.page import built_page
+from tests.helpers.daemon import RunningDaemon
+from tests.helpers.inspector import Inspector, running_inspector
 
 _CHROMIUM = shutil.which("chromium")
 _ARGUMENTS = [
@@ -64,6 +67,21 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     yield context
     context.close()
     assert not wrong
+
+
+@pytest.fixture(scope="module")
+def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
+    """An inspector of the module's daemon."""
+    with running_inspector(daemon, "--timeout", "2") as inspector:
+        yield inspector
+
+
+@pytest.fixture
+def page(context: BrowserContext, inspector: Inspector) -> Page:
+    """A window that has the token."""
+    page = context.new_page()
+    page.goto(inspector.address)
+    return page
 
 
 def _is_ours(url: str) -> bool:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from perstack_storage import Client
 from tests.helpers.daemon import RunningDaemon, running_daemon
-from tests.helpers.inspector import Inspector, running_inspector
+from tests.helpers.inspector import Inspector
 from tests.helpers.replay import calls_of
 from tests.inspector import runs
 from tests.inspector.browsing import at
@@ -26,19 +26,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
         for run in "abc":
             store(daemon.endpoint, calls_of(run, f"captured-{run}"))
         yield daemon
-
-
-@pytest.fixture(scope="module")
-def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
-    with running_inspector(daemon, "--timeout", "2") as inspector:
-        yield inspector
-
-
-@pytest.fixture
-def page(context: BrowserContext, inspector: Inspector) -> Page:
-    page = context.new_page()
-    page.goto(inspector.address)
-    return page
 
 
 def names(page: Page) -> list[str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.helpers.daemon import running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
@@ -31,13 +31,6 @@ def inspector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspector]:
         store(daemon.endpoint, calls)
         with running_inspector(daemon, "--timeout", "2") as inspector:
             yield inspector
-
-
-@pytest.fixture
-def page(context: BrowserContext, inspector: Inspector) -> Page:
-    page = context.new_page()
-    page.goto(inspector.address)
-    return page
 
 
 def graph_of(page: Page, job: str) -> None:

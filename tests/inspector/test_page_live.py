@@ -22,12 +22,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
         yield daemon
 
 
-@pytest.fixture(scope="module")
-def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
-    with running_inspector(daemon, "--timeout", "2") as inspector:
-        yield inspector
-
-
 @pytest.fixture
 def page(context: BrowserContext, inspector: Inspector) -> Iterator[Page]:
     page = context.new_page()

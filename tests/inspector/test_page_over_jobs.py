@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.helpers.daemon import RunningDaemon, running_daemon
-from tests.helpers.inspector import Inspector, running_inspector
+from tests.helpers.inspector import Inspector
 from tests.helpers.raw_client import setting
 from tests.inspector import runs
 from tests.inspector.browsing import at
@@ -50,19 +50,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
         old = [called(f"old-{n}", now - 20 * DAY - n * 1000, failed=n == 125) for n in range(OLD_JOBS)]
         store(daemon.endpoint, [call for calls in old for call in calls])
         yield daemon
-
-
-@pytest.fixture(scope="module")
-def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
-    with running_inspector(daemon, "--timeout", "2") as inspector:
-        yield inspector
-
-
-@pytest.fixture
-def page(context: BrowserContext, inspector: Inspector) -> Page:
-    page = context.new_page()
-    page.goto(inspector.address)
-    return page
 
 
 def rows(page: Page) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.helpers.daemon import RunningDaemon, running_daemon
-from tests.helpers.inspector import Inspector, running_inspector
+from tests.helpers.inspector import Inspector
 from tests.inspector import runs
 from tests.inspector.browsing import at
 from tests.inspector.storing import store
@@ -44,12 +44,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
         for _, calls in runs.every(time.time_ns() // 1_000_000):
             store(daemon.endpoint, calls)
         yield daemon
-
-
-@pytest.fixture(scope="module")
-def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
-    with running_inspector(daemon, "--timeout", "2") as inspector:
-        yield inspector
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ function chosen(roots: Tree[], unfolded: ReadonlyMap<string, number>): Set<Tree>
   return shown
 }
 
-/** Some of those in their order; of what failed at least so many that they are half of them. */
+/** The first ones, in their order. Up to half of the places go to failed ones, before the others. */
 function few(trees: Tree[], most: number): Tree[] {
   if (trees.length <= most) return trees
   const kept = new Set(trees.filter(tree => tree.run.status === "stoppedByError").slice(0, most >> 1))
