@@ -21,7 +21,9 @@ class _Late(ModuleType):
             raise AttributeError(name)
         if sys.modules.get(_NAME) is self:
             del sys.modules[_NAME]
-        return getattr(importlib.import_module(_NAME), name)
+        found = getattr(importlib.import_module(_NAME), name)
+        setattr(self, name, found)  # the next time it is found at once
+        return found
 
 
 def import_asyncio_late() -> None:

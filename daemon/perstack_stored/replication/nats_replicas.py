@@ -9,17 +9,17 @@ import asyncio
 import base64
 import calendar
 import time
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from perstack_stored.errors import StreamFailedError
 
 from .message import is_damaged
+from .nats_connection import Connection
 from .stream import LoggedMessage
 
 _ANSWER_SECONDS = 2.0
@@ -33,14 +33,20 @@ _log = structlog.get_logger()
 
 
 class Replicas:
-    """What the servers hold of a stream. One question at a time, over one connection."""
+    """What the servers hold of a stream. One question at a time, over one connection.
 
-    def __init__(self, client: Client, name: str) -> None:
+    Attributes:
+        is_at_end: the replica that answered last had no more than it sent.
+    """
+
+    def __init__(self, client: Connection, name: str) -> None:
         self._client = client
         self._name = name
         self._inbox = client.new_inbox()
         self._question = 0
-        self._answer: list[Msg] = []
+        self._subject = b""  # of its answer
+        self._answer: list[LoggedMessage] = []
+        self.is_at_end = False
         self._answered = asyncio.Event()
         self._is_complete = False
         self._patience = _SILENCE_SECONDS
@@ -48,7 +54,7 @@ class Replicas:
 
     async def subscribe(self) -> None:
         """Receive answers; called once, before the first question."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+        await self._client.listen(f"{self._inbox}.*", self._on_answer)
 
     def wake(self) -> None:
         """End a wait."""
@@ -66,15 +72,16 @@ class Replicas:
             those that follow each other, and whether it left one out.
         """
         self._question += 1
+        reply = f"{self._inbox}.{self._question}"
+        self._subject = reply.encode()
         self._answer = []
+        self.is_at_end = False
         self._is_complete = False
         self._answered.clear()
         wanted = {"seq": sequence, "batch": _BATCH_MESSAGES, "max_bytes": _BATCH_BYTES}
         try:
             await self._client.publish(
-                f"$JS.API.DIRECT.GET.{self._name}",
-                msgspec.json.encode(wanted),
-                reply=f"{self._inbox}.{self._question}",
+                f"$JS.API.DIRECT.GET.{self._name}", msgspec.json.encode(wanted), reply=reply
             )
         except (OSError, nats.errors.Error):
             return [], False
@@ -101,13 +108,15 @@ class Replicas:
             self._hole = sequence
             _log.warning("stream_hole", sequence=sequence, reason="a replica lacks or damaged it")
 
-    async def _on_answer(self, message: Msg) -> None:
-        if message.subject.rpartition(".")[2] != str(self._question):
+    def _on_answer(self, subject: bytes, headers: bytes, data: bytes) -> None:
+        if subject != self._subject:
             return  # of an earlier question
-        headers = message.headers or {}
-        if "Nats-Sequence" in headers:
-            self._answer.append(message)
-        if "Nats-Sequence" not in headers or headers.get("Nats-Num-Pending") == "0":
+        sequence = _header(headers, b"Nats-Sequence")
+        if sequence:
+            time_ms = _milliseconds(_header(headers, b"Nats-Time-Stamp").decode())
+            self._answer.append(LoggedMessage(int(sequence), time_ms, data))
+            self.is_at_end = _header(headers, b"Nats-Num-Pending") == b"0"
+        if not sequence or self.is_at_end:
             self._is_complete = True
             self._answered.set()
 
@@ -143,17 +152,22 @@ class Replicas:
         return None
 
 
-def _following(answer: list[Msg], expected: int) -> tuple[list[LoggedMessage], bool]:
+def _header(headers: bytes, name: bytes) -> bytes:
+    """A header of a message; empty if it has none. Those of the server follow those of who published it."""
+    start = headers.rfind(b"\r\n" + name + b":")
+    return headers[start + len(name) + 3 : headers.find(b"\r\n", start + 2)].strip() if start >= 0 else b""
+
+
+def _following(answer: list[LoggedMessage], expected: int) -> tuple[list[LoggedMessage], bool]:
     """The messages of an answer that follow each other, and whether one is left out."""
     found: list[LoggedMessage] = []
     for message in answer:
-        headers = message.headers or {}
-        sequence = int(headers.get("Nats-Sequence", 0))
+        sequence = message.sequence
         if sequence < expected:
             continue
-        if sequence > expected or is_damaged(message.data):
+        if sequence > expected or is_damaged(message.body):
             return found, True
-        found.append(LoggedMessage(sequence, _milliseconds(headers["Nats-Time-Stamp"]), message.data))
+        found.append(message)
         expected += 1
     return found, False
 
@@ -169,5 +183,9 @@ async def wait(event: asyncio.Event, seconds: float) -> None:
 def _milliseconds(text: str) -> int:
     """Milliseconds since 1970 of a time as the server writes it: RFC 3339, up to nanoseconds, in UTC."""
     whole, _, fraction = text.rstrip("Z").partition(".")
-    seconds = time.strptime(whole, "%Y-%m-%dT%H:%M:%S")
-    return calendar.timegm(seconds) * 1000 + int((fraction + "000")[:3])
+    return _seconds(whole) * 1000 + int((fraction + "000")[:3])
+
+
+@lru_cache(maxsize=2)  # messages in a row mostly share their second
+def _seconds(text: str) -> int:
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))

@@ -5,6 +5,7 @@ Messages are published to the stream's subject, each with a reply subject of our
 """
 
 import asyncio
+import contextlib
 import secrets
 import threading
 import time
@@ -14,13 +15,11 @@ from collections.abc import Callable
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from perstack_stored.errors import ConfigError, JournalFailedError, StoredError, StreamFailedError
 
 from .nats_admin import NatsAddress, connect_options
-from .nats_connection import connect, reason_of
+from .nats_connection import Connection, connect, reason_of
 from .nats_replicas import Replicas, wait
 from .pieces import pieces_of, split
 from .stream import LoggedMessage
@@ -67,7 +66,8 @@ class NatsStream:
         self._unacked: dict[int, float] = {}
         self._news = asyncio.Event()  # the log may have grown, or there is room
         self._to_send = asyncio.Event()
-        self._client: Client | None = None
+        self._client: Connection | None = None
+        self._untold = 0  # the highest sequence of an ack that other daemons may not know
         self._replicas: Replicas | None = None
         self._inbox = ""
         self._outage = Trouble()  # of the connection
@@ -167,7 +167,7 @@ class NatsStream:
                 self._forget_unacked()
                 await wait(self._news, _AGAIN_SECONDS)
 
-    async def _connect(self) -> Client | None:
+    async def _connect(self) -> Connection | None:
         """Connect, with the credentials as they are now; returns None if it does not succeed in seconds."""
         try:
             connecting = asyncio.ensure_future(
@@ -191,16 +191,16 @@ class NatsStream:
             self._outage.note("stream_unreachable", str(error))
         return None
 
-    async def _use(self, client: Client) -> None:
+    async def _use(self, client: Connection) -> None:
         """Publish and follow until the end, or until the connection is closed for good."""
         self._client = client
         if self._outage.end():
             _log.info("stream_connected")
         self._inbox = client.new_inbox()
-        await client.subscribe(f"{self._inbox}.a.*", cb=self._on_ack)
+        await client.listen(f"{self._inbox}.a.*", self._on_ack)
         self._replicas = replicas = Replicas(client, self._address.name)
         await replicas.subscribe()
-        await client.subscribe(self._address.tick, cb=self._on_tick)
+        await client.listen(self._address.tick, self._on_tick)
         sending = asyncio.ensure_future(self._send_all(client))
         following = asyncio.ensure_future(self._follow(client, replicas))
         done, _ = await asyncio.wait({sending, following}, return_when=asyncio.FIRST_COMPLETED)
@@ -225,18 +225,20 @@ class NatsStream:
         self._forget_unacked()
         self._wake_all()
 
-    async def _on_tick(self, message: Msg) -> None:
-        if len(message.data) == _SEQUENCE_BYTES:
-            self._heard(int.from_bytes(message.data, "little"))
+    def _on_tick(self, _subject: bytes, _headers: bytes, data: bytes) -> None:
+        if len(data) == _SEQUENCE_BYTES:
+            self._heard(int.from_bytes(data, "little"))
 
     def _heard(self, sequence: int) -> None:
-        self._last = max(self._last, sequence)
-        self._news.set()
+        if sequence > self._last:
+            self._last = sequence
+            self._news.set()
 
     # --- publishing --------------------------------------------------------------------------------
 
-    async def _send_all(self, client: Client) -> None:
+    async def _send_all(self, client: Connection) -> None:
         while not self._stopping and not client.is_closed:
+            await self._tell(client)
             while self._outgoing:
                 number, body = self._outgoing.popleft()
                 self._unacked[number] = time.monotonic() + _ACK_SECONDS + len(body) / _ACK_BYTES_PER_SECOND
@@ -250,7 +252,14 @@ class NatsStream:
             for number in [number for number, until in self._unacked.items() if until < now]:
                 self._settle(number, None)
 
-    async def _send(self, client: Client, number: int, body: bytes) -> None:
+    async def _tell(self, client: Connection) -> None:
+        """Tell the other daemons that the log has grown; without a connection they find out themselves."""
+        sequence, self._untold = self._untold, 0
+        if sequence and client.is_connected:
+            with contextlib.suppress(OSError, nats.errors.Error):
+                await client.publish(self._address.tick, sequence.to_bytes(_SEQUENCE_BYTES, "little"))
+
+    async def _send(self, client: Connection, number: int, body: bytes) -> None:
         """Publish a message, in pieces if it is too large for the servers: they take all of them or none."""
         subject, reply = self._address.subject, f"{self._inbox}.a.{number}"
         if len(body) <= client.max_payload - _HEADERS_BYTES:
@@ -272,29 +281,29 @@ class NatsStream:
     def _settle(self, number: int, sequence: int | None) -> None:
         if self._unacked.pop(number, None) is not None or sequence is not None:
             self._outcomes.append((number, sequence))
-            self._notify()
+            if sequence is None:
+                self._notify()  # a message that is in the log needs nothing more before it comes from there
 
-    async def _on_ack(self, message: Msg) -> None:
-        number = int(message.subject.rpartition(".")[2])
+    def _on_ack(self, subject: bytes, _headers: bytes, data: bytes) -> None:
+        number = int(subject.rpartition(b".")[2])
         sequence = None
         try:
-            answer = msgspec.json.decode(message.data) if message.data else {}
+            answer = msgspec.json.decode(data) if data else {}
         except msgspec.DecodeError:
             answer = {}
         if isinstance(answer.get("seq"), int) and "error" not in answer:
             sequence = answer["seq"]
             self._refusals.end()
             self._heard(sequence)
-            assert self._client is not None
-            if not self._client.is_closed and self._client.is_connected:
-                await self._client.publish(self._address.tick, sequence.to_bytes(_SEQUENCE_BYTES, "little"))
+            self._untold = max(self._untold, sequence)
+            self._to_send.set()
         elif answer.get("error"):
             self._refusals.note("stream_refused", str(answer["error"].get("description"))[:200])
         self._settle(number, sequence)
 
     # --- following ---------------------------------------------------------------------------------
 
-    async def _follow(self, client: Client, replicas: Replicas) -> None:
+    async def _follow(self, client: Connection, replicas: Replicas) -> None:
         missed = 0
         while not self._stopping and not client.is_closed:
             if self._ready_bytes >= _BUFFERED_BYTES_MAX:
@@ -308,6 +317,9 @@ class NatsStream:
             if found:
                 missed = 0
                 self._deliver(found)
+                if replicas.is_at_end and self._next > self._last and not self._stopping:
+                    self._news.clear()  # of what has come with this answer
+                    await wait(self._news, _POLL_SECONDS)
             elif is_hole or self._next <= self._last:
                 missed += 1
                 if missed > _REPLICA_ATTEMPTS:

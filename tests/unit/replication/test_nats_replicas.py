@@ -2,19 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 import structlog
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from perstack_stored.replication import nats_replicas
+from perstack_stored.replication.nats_connection import Connection, Receive
 from perstack_stored.replication.nats_replicas import Replicas
 
 TIME = "2026-11-30T18:00:00.123456789Z"
+TIME_MS = 1_796_061_600_123
 
 
 class Server:
@@ -23,12 +22,13 @@ class Server:
     def __init__(self, *answers: list[int] | None) -> None:
         """`answers`: sequences; None for a server that does not answer."""
         self._answers: Iterator[list[int] | None] = iter(answers)
+        self.pending: Iterator[int] = iter(())
 
     def new_inbox(self) -> str:
         return "inbox"
 
-    async def subscribe(self, _subject: str, *, cb: Callable[[Msg], Awaitable[None]]) -> None:
-        self._on_answer = cb
+    async def listen(self, _subject: str, receive: Receive) -> None:
+        self._receive = receive
 
     async def publish(self, _subject: str, question: bytes, *, reply: str) -> None:
         assert json.loads(question)["batch"] > 1
@@ -36,12 +36,11 @@ class Server:
         if sequences is None:
             return
         for sequence in sequences:
-            headers = {"Nats-Sequence": str(sequence), "Nats-Time-Stamp": TIME}
-            await self._answer(reply, headers, b"of another program")
-        await self._answer(reply, {"Status": "204"}, b"")
-
-    async def _answer(self, reply: str, headers: dict[str, str], data: bytes) -> None:
-        await self._on_answer(cast(Any, SimpleNamespace(subject=reply, headers=headers, data=data)))
+            # A publisher may add headers; those of the server follow them.
+            headers = f"NATS/1.0\r\nNats-Sequence: 1\r\nNats-Sequence: {sequence}\r\nNats-Time-Stamp: {TIME}"
+            headers += f"\r\nNats-Num-Pending: {next(self.pending, 1)}"
+            self._receive(reply.encode(), f"{headers}\r\n\r\n".encode(), b"of another program")
+        self._receive(reply.encode(), b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\n\r\n", b"")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ class Server:
 )
 def test_each_hole_is_named_once(answers: list[list[int]], found: list[int], named: list[int]) -> None:
     async def ask() -> list[int]:
-        replicas = Replicas(cast(Client, Server(*answers)), "stream")
+        replicas = Replicas(cast(Connection, Server(*answers)), "stream")
         await replicas.subscribe()
         sequences: list[int] = []
         for answer in answers:
@@ -83,7 +82,7 @@ def test_a_silent_replica_is_given_up_soon_and_slow_ones_get_more_time(
 
     async def ask() -> None:
         silent: list[None] = [None] * 5
-        replicas = Replicas(cast(Client, Server(*silent, [5, 6], None)), "stream")
+        replicas = Replicas(cast(Connection, Server(*silent, [5, 6], None)), "stream")
         await replicas.subscribe()
         for _ in silent:
             assert await replicas.ask(5) == ([], False)
@@ -92,3 +91,17 @@ def test_a_silent_replica_is_given_up_soon_and_slow_ones_get_more_time(
 
     asyncio.run(ask())
     assert waited == [0.25, 0.5, 1.0, 2.0, 2.0, 0.25]
+
+
+def test_an_answer_says_when_the_server_has_no_more() -> None:
+    async def ask() -> None:
+        server = Server([5, 6], [7])
+        replicas = Replicas(cast(Connection, server), "stream")
+        await replicas.subscribe()
+        for sequences, pending in (([5, 6], [3, 2]), ([7], [0])):
+            server.pending = iter(pending)
+            messages, _ = await replicas.ask(sequences[0])
+            assert [(one.sequence, one.time_ms) for one in messages] == [(n, TIME_MS) for n in sequences]
+            assert replicas.is_at_end == (pending[-1] == 0)
+
+    asyncio.run(ask())

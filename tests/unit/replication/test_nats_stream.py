@@ -1,0 +1,95 @@
+"""How the log's thread takes messages in: as they are parsed, and with one question for what has come."""
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from nats.protocol.parser import Parser
+
+from perstack_stored.replication.nats_admin import NatsAddress
+from perstack_stored.replication.nats_connection import Connection
+from perstack_stored.replication.nats_replicas import Replicas
+from perstack_stored.replication.nats_stream import NatsStream
+from perstack_stored.replication.stream import LoggedMessage
+
+HEADERS = b"NATS/1.0\r\nNats-Sequence: 7\r\n\r\n"
+
+
+def test_messages_are_received_as_they_are_parsed_and_a_fault_of_one_does_not_stop_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = Connection()
+    received: list[tuple[bytes, bytes, bytes]] = []
+    faults: list[Exception] = []
+
+    async def subscribe(_subject: str, **_more: object) -> Any:
+        return SimpleNamespace(_id=3)
+
+    async def note(fault: Exception) -> None:
+        faults.append(fault)
+
+    def receive(subject: bytes, headers: bytes, data: bytes) -> None:
+        received.append((subject, headers, data))
+        if data == b"bad":
+            raise ValueError
+
+    async def parse() -> None:
+        await connection.listen("a.*", receive)
+        first = b"HMSG a.1 3 %d %d\r\n%shello\r\n" % (len(HEADERS), len(HEADERS) + 5, HEADERS)
+        await Parser(connection).parse(
+            first + b"MSG a.2 3 3\r\nbad\r\nMSG a.3 4 1\r\nx\r\nMSG a.4 3 0\r\n\r\n"
+        )
+
+    monkeypatch.setattr(connection, "subscribe", subscribe)
+    monkeypatch.setattr(connection, "_error_cb", note)
+    asyncio.run(parse())
+    assert received == [(b"a.1", HEADERS, b"hello"), (b"a.2", b"", b"bad"), (b"a.4", b"", b"")]
+    assert [type(fault) for fault in faults] == [ValueError]
+
+
+class Following:
+    """A stream whose thread does not run, and replicas whose answers are given."""
+
+    is_closed, is_connected = False, True
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: list[tuple[list[int], bool]]) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", lambda _thread: None)
+            self.stream = NatsStream(NatsAddress(("nats://h:1",), "s"), 0, lambda: None)
+        self.asked: list[int] = []
+        self.is_at_end = False
+        self._answers = iter(answers)
+
+    async def ask(self, sequence: int) -> tuple[list[LoggedMessage], bool]:
+        self.asked.append(sequence)
+        found, self.is_at_end = next(self._answers)
+        return [LoggedMessage(one, 0, b"") for one in found], False
+
+    async def follow(self) -> None:
+        await self.stream._follow(cast(Connection, self), cast(Replicas, self))
+
+    def tell(self, sequence: int) -> None:
+        self.stream._on_tick(b"", b"", sequence.to_bytes(8, "little"))
+
+
+def test_a_server_without_more_is_asked_again_only_when_the_log_has_grown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("perstack_stored.replication.nats_stream._POLL_SECONDS", 3600.0)
+    answers = [([1, 2], False), ([3], True), ([4], True), ([5], True)]
+    following = Following(monkeypatch, answers)
+
+    async def check() -> None:
+        task = asyncio.ensure_future(following.follow())
+        for sequence, asked in ((3, [1, 3]), (4, [1, 3, 4]), (5, [1, 3, 4, 5])):
+            following.tell(sequence - 1)  # it is known already
+            following.tell(sequence)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert following.asked == asked
+        task.cancel()
+
+    asyncio.run(check())
+    assert [message.sequence for message in following.stream.take(1 << 20)] == [1, 2, 3, 4, 5]
