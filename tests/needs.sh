@@ -25,7 +25,7 @@ if ((EUID == 0)); then # these tests mount images, boot containers and change us
     need mount mount
     need prlimit util-linux
     need setpriv util-linux
-    need debootstrap debootstrap
+    need mmdebstrap mmdebstrap
     need systemd-nspawn systemd-container
     need systemd-analyze systemd
     need promtool prometheus
@@ -35,7 +35,6 @@ if [[ ${1:-} == release ]]; then
     need dpkg-buildpackage dpkg-dev
     need fakeroot fakeroot
     need lintian lintian
-    need mmdebstrap mmdebstrap
     need buildah buildah
     need skopeo skopeo
     need umoci umoci

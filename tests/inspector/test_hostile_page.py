@@ -15,6 +15,7 @@ from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
 from tests.helpers.raw_client import Raw, session
 from tests.helpers.replay import METHODS
+from tests.inspector.browsing import at, follow
 from tests.inspector.runs import usage
 
 EVIL = "http://evil.example"
@@ -167,7 +168,6 @@ def job_ids(inspector: Inspector) -> list[str]:
 
 
 def test_the_list_and_each_job_show_texts_only(page: Page, inspector: Inspector) -> None:
-    origin = f"http://127.0.0.1:{inspector.port}"
     expect(page.locator("a.job").first).to_be_visible()
     harmless(page)
     ids = job_ids(inspector)
@@ -176,28 +176,29 @@ def test_the_list_and_each_job_show_texts_only(page: Page, inspector: Inspector)
         if id == "large":
             continue
         name = quote(id, safe="")
-        page.goto(f"{origin}/jobs/{name}/runs/{name}")
+        follow(page, f"/jobs/{name}/runs/{name}")
         expect(page.locator(".step").first).to_be_visible()
         harmless(page)
 
 
 @pytest.mark.parametrize("number", [0, 18, 24, 29])
-def test_each_screen_shows_texts_only(page: Page, inspector: Inspector, number: int) -> None:
-    origin = f"http://127.0.0.1:{inspector.port}"
+def test_each_screen_shows_texts_only(page: Page, number: int) -> None:
     name = quote(PAYLOADS[number].replace("/", "_")[:200], safe="")
     for tab in ("timeline", "graph", "runs", "usage", "tools", "errors", "checkpoints"):
-        path = f"?tab={tab}"
-        page.goto(f"{origin}/jobs/{name}{path}")
+        follow(page, f"/jobs/{name}?tab={tab}")
         expect(page.locator("main :is(canvas, table, .list, .vertex, .empty)").first).to_be_visible()
         expect(page.locator(".empty")).to_have_count(0)
         harmless(page)
     for view in ("events", "conversation"):
-        page.goto(f"{origin}/jobs/{name}/runs/{name}?view={view}")
+        follow(page, f"/jobs/{name}/runs/{name}?view={view}")
         expect(page.locator("main :is(.events > li, .message)").first).to_be_visible()
         harmless(page)
+
+
+def test_each_screen_over_jobs_shows_texts_only(page: Page) -> None:
     page.locator("a", has_text="Jobs").first.click()
     for path in ("/usage", "/usage?by=model", "/usage?by=run", "/usage?by=job", "/tools", "/errors"):
-        page.goto(f"{origin}{path}")
+        at(page, path)
         expect(page.locator("main :is(table, .list > li)").first).to_be_visible()
         harmless(page)
 
@@ -215,23 +216,20 @@ def test_hidden_characters_are_seen(page: Page, inspector: Inspector) -> None:
     assert "👩‍👩‍👧‍👦 名前 اسم" in text
 
 
-def test_large_and_deep_values_are_shown_in_pieces(
-    page: Page, inspector: Inspector, daemon: RunningDaemon
-) -> None:
-    origin = f"http://127.0.0.1:{inspector.port}"
-    page.goto(f"{origin}/jobs/large")
+def test_large_and_deep_values_are_shown_in_pieces(page: Page, daemon: RunningDaemon) -> None:
+    follow(page, "/jobs/large")
     expect(page.locator("canvas")).to_be_visible()
-    page.goto(f"{origin}/jobs/large/runs/large?view=events")
+    follow(page, "/jobs/large/runs/large?view=events")
     expect(page.locator(".events > li")).to_have_count(6)
     with Client(daemon.endpoint) as client:
         positions = [one["position"] for one in client.read_all() if one["value"].get("jobId") == "large"]
     for position in positions:
         for view in ("tree", "raw"):
-            page.goto(f"{origin}/records/{position}?view={view}")
+            follow(page, f"/records/{position}?view={view}")
             shown = page.locator(".tree, .raw")
             expect(shown).to_be_visible()
             assert len(shown.inner_text()) < 60_000
-    page.goto(f"{origin}/records/{positions[4]}")
+    follow(page, f"/records/{positions[4]}")
     for _ in range(40):  # each level opens when it is asked to
         page.locator(".tree .node[aria-expanded=false] > button").first.click()
     expect(page.locator(".tree .node[aria-expanded=true]")).to_have_count(42)
