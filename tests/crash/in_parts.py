@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -55,8 +56,13 @@ def play(plan: Plan, part: Part) -> int:
         if key not in done:
             if time.monotonic() >= deadline:
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                done[key] = part(count, seed, Path(folder))
+            folder = Path(tempfile.mkdtemp(prefix=f"{plan.name}-"))
+            try:
+                done[key] = part(count, seed, folder)
+            except BaseException:
+                sys.stderr.write(f"{key}: failed; what it left is in {folder}\n")
+                raise
+            shutil.rmtree(folder)
             _say(key, done[key])
             if plan.results is not None:
                 with plan.results.open("a") as file:

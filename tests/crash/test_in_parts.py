@@ -1,5 +1,6 @@
 """A long campaign goes on where its last run ended."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,24 @@ def test_what_is_done_is_not_played_again(tmp_path: Path, capsys: pytest.Capture
     assert play(plan(results), third) == 0
     assert third.parts == [(5, 5)]
     assert capsys.readouterr().out.splitlines()[-1] == "some, 25 of 25 rounds: rounds 25, slowestMax 5"
+
+
+def test_a_part_that_fails_keeps_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its logs and files say what went wrong; those of the others go."""
+    folders: list[Path] = []
+
+    def part(count: int, seed: int, folder: Path) -> Figures:
+        folders.append(folder)
+        (folder / "log").write_text(str(seed))
+        assert seed != 4, "a promise is broken"
+        return {"rounds": count}
+
+    with pytest.raises(AssertionError):
+        play(plan(None), part)
+    assert str(folders[1]) in capsys.readouterr().err
+    assert (folders[1] / "log").read_text() == "4"
+    assert not folders[0].exists()
+    shutil.rmtree(folders[1])
 
 
 def test_the_time_bounds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
