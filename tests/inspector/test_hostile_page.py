@@ -15,7 +15,7 @@ from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Inspector, running_inspector
 from tests.helpers.raw_client import Raw, session
 from tests.helpers.replay import METHODS
-from tests.inspector.browsing import at, follow
+from tests.inspector.browsing import at, load
 from tests.inspector.runs import usage
 
 EVIL = "http://evil.example"
@@ -176,7 +176,7 @@ def test_the_list_and_each_job_show_texts_only(page: Page, inspector: Inspector)
         if id == "large":
             continue
         name = quote(id, safe="")
-        follow(page, f"/jobs/{name}/runs/{name}")
+        at(page, f"/jobs/{name}/runs/{name}")
         expect(page.locator(".step").first).to_be_visible()
         harmless(page)
 
@@ -185,12 +185,12 @@ def test_the_list_and_each_job_show_texts_only(page: Page, inspector: Inspector)
 def test_each_screen_shows_texts_only(page: Page, number: int) -> None:
     name = quote(PAYLOADS[number].replace("/", "_")[:200], safe="")
     for tab in ("timeline", "graph", "runs", "usage", "tools", "errors", "checkpoints"):
-        follow(page, f"/jobs/{name}?tab={tab}")
+        at(page, f"/jobs/{name}?tab={tab}")
         expect(page.locator("main :is(canvas, table, .list, .vertex, .empty)").first).to_be_visible()
         expect(page.locator(".empty")).to_have_count(0)
         harmless(page)
     for view in ("events", "conversation"):
-        follow(page, f"/jobs/{name}/runs/{name}?view={view}")
+        at(page, f"/jobs/{name}/runs/{name}?view={view}")
         expect(page.locator("main :is(.events > li, .message)").first).to_be_visible()
         harmless(page)
 
@@ -198,7 +198,7 @@ def test_each_screen_shows_texts_only(page: Page, number: int) -> None:
 def test_each_screen_over_jobs_shows_texts_only(page: Page) -> None:
     page.locator("a", has_text="Jobs").first.click()
     for path in ("/usage", "/usage?by=model", "/usage?by=run", "/usage?by=job", "/tools", "/errors"):
-        at(page, path)
+        load(page, path)
         expect(page.locator("main :is(table, .list > li)").first).to_be_visible()
         harmless(page)
 
@@ -217,19 +217,19 @@ def test_hidden_characters_are_seen(page: Page, inspector: Inspector) -> None:
 
 
 def test_large_and_deep_values_are_shown_in_pieces(page: Page, daemon: RunningDaemon) -> None:
-    follow(page, "/jobs/large")
+    at(page, "/jobs/large")
     expect(page.locator("canvas")).to_be_visible()
-    follow(page, "/jobs/large/runs/large?view=events")
+    at(page, "/jobs/large/runs/large?view=events")
     expect(page.locator(".events > li")).to_have_count(6)
     with Client(daemon.endpoint) as client:
         positions = [one["position"] for one in client.read_all() if one["value"].get("jobId") == "large"]
     for position in positions:
         for view in ("tree", "raw"):
-            follow(page, f"/records/{position}?view={view}")
+            at(page, f"/records/{position}?view={view}")
             shown = page.locator(".tree, .raw")
             expect(shown).to_be_visible()
             assert len(shown.inner_text()) < 60_000
-    follow(page, f"/records/{positions[4]}")
+    at(page, f"/records/{positions[4]}")
     for _ in range(40):  # each level opens when it is asked to
         page.locator(".tree .node[aria-expanded=false] > button").first.click()
     expect(page.locator(".tree .node[aria-expanded=true]")).to_have_count(42)

@@ -13,7 +13,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 from tests.helpers.daemon import RunningDaemon, running_daemon
 from tests.helpers.inspector import Inspector
 from tests.inspector import runs
-from tests.inspector.browsing import at
+from tests.inspector.browsing import at, load
 from tests.inspector.storing import store
 
 GOOD = 0.1
@@ -80,7 +80,7 @@ def test_a_screen_that_loads_does_not_jump(page: Page, width: int, paths: tuple[
     page.route("**/api/**", late)
     found = {}
     for path in paths:
-        at(page, path)
+        load(page, path)
         expect(page.locator(f"main :is({CONTENT})").first).to_be_visible()
         found[path] = shift(page)
     page.unroute_all(behavior="ignoreErrors")
