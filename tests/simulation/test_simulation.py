@@ -19,17 +19,17 @@ pytestmark = pytest.mark.timeout(900)  # it is all calculation: beside other loa
 @pytest.mark.long
 def test_a_history_survives_a_crash_at_every_call() -> None:
     """A short history is crashed before each of its system calls, and recovers each time."""
-    counts = run(51, Plan(requests=3, fault_odds=0.0))
+    counts = run(51, Plan(requests=3, nested=0.0, fault_odds=0.0))
     assert counts.points == counts.calls > 100
     assert counts.recoveries > 2 * counts.points
     assert counts.acknowledged > 3
     assert counts.looks > counts.points
 
 
-@pytest.mark.parametrize("seed", [3, 7, 28, 29])
+@pytest.mark.parametrize("seed", [3, 7, 20, 29])
 def test_histories_survive_crashes_and_faults_here_and_there(seed: int) -> None:
     """Longer histories, with failing calls and several lives, are crashed at some of their calls."""
-    counts = run(seed, Plan(sample=0.015))
+    counts = run(seed, Plan(sample=0.008))
     assert counts.points > 5
     assert counts.recoveries > 2 * counts.points
 
@@ -80,7 +80,7 @@ def _syncs_nothing_soon(journal: JournalWriter, notify: Callable[[], None]) -> N
 @pytest.mark.long
 def test_a_seed_gives_the_same_history_in_every_run() -> None:
     """Two runs of a seed make the same calls, crash at the same places and check as much."""
-    first, second = (vars(run(11, Plan(requests=8, sample=0.02))) for _ in range(2))
+    first, second = (vars(run(11, Plan(requests=8, sample=0.008))) for _ in range(2))
     assert first == second
 
 
@@ -94,9 +94,9 @@ def test_a_history_goes_on_undisturbed_by_the_crashes_that_are_tried() -> None:
 
 def test_a_history_leaves_nothing_open() -> None:
     """`make soak` runs hundreds of histories, of thousands of killed indexes, in one process."""
-    run(11, Plan(requests=4, sample=0.02))
+    run(11, Plan(requests=4, sample=0.005))
     before = open_files()
-    run(11, Plan(requests=8, sample=0.02))
+    run(11, Plan(requests=8, sample=0.01))
     assert {fd: file for fd, file in open_files().items() if fd not in before} == {}
 
 
