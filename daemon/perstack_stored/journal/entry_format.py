@@ -20,9 +20,9 @@ salt of the segment; with the position inside, an old entry in a reused block is
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple, Never
+from typing import NamedTuple, Never, overload
 
 from perstack_stored.errors import NewerFormatError
 from perstack_stored.model.checksum import crc32c
@@ -139,11 +139,46 @@ def padded(length: int) -> int:
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
+class RecordBlock(Sequence[Record]):
+    """Records without flags whose payloads follow each other: they are written without a look at each.
+
+    Attributes:
+        kinds: one byte for each record.
+        sizes: bytes of each payload.
+        payload: all payloads.
+    """
+
+    __slots__ = ("kinds", "payload", "sizes")
+
+    def __init__(self, kinds: bytes, sizes: Sequence[int], payload: memoryview) -> None:
+        self.kinds = kinds
+        self.sizes = sizes
+        self.payload = payload
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def __iter__(self) -> Iterator[Record]:
+        end = 0
+        for kind, size in zip(self.kinds, self.sizes, strict=True):
+            start, end = end, end + size
+            yield Record(kind, 0, self.payload[start:end])
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+        return list(self)[index]
+
+
 def entry_size(records: Sequence[Record]) -> int:
     """Bytes that an entry of these records takes in its segment."""
-    return padded(
-        ENTRY_HEADER_BYTES + RECORD_BYTES * len(records) + sum([len(payload) for _, _, payload in records])
-    )
+    if type(records) is RecordBlock:
+        size = len(records.payload)
+    else:
+        size = sum([len(payload) for _, _, payload in records])
+    return padded(ENTRY_HEADER_BYTES + RECORD_BYTES * len(records) + size)
 
 
 class EntryFields(NamedTuple):
@@ -196,13 +231,18 @@ def encode_entry(
         head = _HEAD.pack(ENTRY_MAGIC, crc32c(payload, crc32c(covered, salt))) + covered
         padding = -length % ALIGNMENT
         return [head, payload, _PADDING[padding]] if padding else [head, payload], length + padding
-    payloads = [payload for _, _, payload in records]
-    sizes = list(map(len, payloads))
+    payloads: Sequence[bytes | bytearray | memoryview]
+    kinds: Sequence[int]
+    if isinstance(records, RecordBlock):
+        payloads, sizes, kinds = [records.payload], records.sizes, records.kinds
+    else:
+        payloads = [payload for _, _, payload in records]
+        sizes, kinds = list(map(len, payloads)), [kind | flags << 8 for kind, flags, _ in records]
     if type is _OF_RECORDS:
         count = len(records)
         fields_of_records = [0] * (2 * count)
         fields_of_records[::2] = sizes
-        fields_of_records[1::2] = [kind | flags << 8 for kind, flags, _ in records]
+        fields_of_records[1::2] = kinds
         table = struct.pack(f"<{2 * count}I", *fields_of_records)
     else:
         count, table = 0, b""

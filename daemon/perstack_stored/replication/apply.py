@@ -6,7 +6,7 @@ Neither clocks nor settings of this daemon, nor what its clients asked, may be l
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,8 +14,10 @@ from perstack_storage.protocol import ErrorCode
 from perstack_stored.errors import Refusal, StorageFullError
 from perstack_stored.journal import log_place
 from perstack_stored.journal.clock import LogClock
+from perstack_stored.journal.entry_format import ATOMIC, RecordBlock
 from perstack_stored.journal.log_place import DIGEST_BYTES, LogPlace, Numbers
 from perstack_stored.journal.replicated_sessions import ReplicatedSessions
+from perstack_stored.journal.session import Session
 from perstack_stored.journal.writer import Append, JournalWriter
 from perstack_stored.model import deletions
 from perstack_stored.model.kinds import Kind
@@ -23,16 +25,17 @@ from perstack_stored.model.owners import Owner, owner_of
 from perstack_stored.protocol.messages import Envelope, Reply
 from perstack_stored.store.commit import Committer
 from perstack_stored.store.cursor_requests import CursorChanges, CursorRequest
-from perstack_stored.store.plan import Plan
+from perstack_stored.store.plan import Group, Plan
 from perstack_stored.store.requests import StoreRequest
 
 from .fences import LogFences
-from .message import CURSOR, REFUSED, LoggedRequest, Message
+from .message import CURSOR, REFUSED, LoggedItems, LoggedRequest, Message
 from .stream import LoggedMessage
 
 _DELETION = int(Kind.DELETION)
 _NO_OWNER: Owner = ("", "")
 _NOBODY: Envelope = (0, False)
+_new_tuple = tuple.__new__  # a named tuple in half of the time
 
 Own = Mapping[int, StoreRequest | CursorRequest]
 """Requests of this daemon's clients that wait for an answer, by their index in a message."""
@@ -59,6 +62,7 @@ class LogCommitter(Committer):
         self._clock = journal.clock
         self._replicated = sessions
         self._check_value = _is_checked
+        self._plans_many = True
         self.fences = self._log_fences = LogFences(journal, sessions.writers)
 
     def watch(self, jobs: Iterable[str]) -> int:
@@ -111,8 +115,10 @@ class LogCommitter(Committer):
         self._log_fences.written()
         for append, first in zip(appends, firsts, strict=True):
             self._replicated.stored_at(append.session, append.seq, first, len(append.records), now_ms)
-            for kind, _, _ in append.records:
-                self.stored[kind] += 1
+            if isinstance(append.records, RecordBlock):
+                self.stored.update(append.records.kinds)
+            else:
+                self.stored.update([kind for kind, _, _ in append.records])
         for session, through in refused:
             self._replicated.refused_upto(session, through, now_ms)
         self._sessions.log = place
@@ -141,7 +147,7 @@ class LogCommitter(Committer):
         for i, request in enumerate(message.requests):
             mine = own.get(i)
             try:
-                if request.items and request.items[0][0] == CURSOR:
+                if not _is_plain(request.items) and request.items and request.items[0][0] == CURSOR:
                     answer = cursors.plan(_cursor(request, mine))
                     if mine is not None:
                         replies.append((mine.envelope, answer))
@@ -184,9 +190,18 @@ class LogCommitter(Committer):
 
     def _is_plain(self, request: StoreRequest) -> bool:
         """Whether each item is stored without another look at it."""
-        return (
-            not request.refusals and not self.guards and not self._quiet and request.items[0][0] != _DELETION
-        )
+        return not request.refusals and not self.guards and not self._quiet and _is_plain(request.items)
+
+    def _plan_whole(
+        self, request: StoreRequest, appends: list[Append], session: Session | None, last_before: int
+    ) -> Plan:
+        """Plan a request of new records only: the daemon that published the values has checked them."""
+        items: Any = request.items
+        assert request.key is not None
+        flags = ATOMIC if request.atomic else 0
+        groups = [_new_tuple(Group, (len(appends), 0))]
+        appends.append(_new_tuple(Append, (request.key, request.seq, items.block, flags, 0)))
+        return _new_tuple(Plan, (request, session, last_before, 0, {}, groups))
 
     def _begun(self, request: StoreRequest, appends: Sequence[Append]) -> int:
         """As the journal tells it after a restart: by a record with the number 1."""
@@ -212,11 +227,17 @@ class LogCommitter(Committer):
         return owner
 
 
+def _is_plain(items: Sequence[tuple[int, object]]) -> bool:
+    return isinstance(items, LoggedItems) and items.is_plain
+
+
 def _request(logged: LoggedRequest, mine: StoreRequest | CursorRequest | None) -> StoreRequest:
     """A request as the committer takes it."""
     # The payloads are views of the message, which lives until the batch is written.
-    items: list[tuple[int, bytes | bytearray]] = list(logged.items)  # type: ignore[arg-type]
-    refused = {i: _REFUSED for i, (kind, _) in enumerate(items) if kind == REFUSED}
+    items: Any = logged.items
+    refused = {}
+    if not _is_plain(items):
+        refused = {i: _REFUSED for i, (kind, _) in enumerate(items) if kind == REFUSED}
     if isinstance(mine, StoreRequest):
         return mine._replace(
             key=logged.session,

@@ -11,12 +11,13 @@ refused before it came into the log has the kind 0 and no payload: it only takes
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from itertools import accumulate, pairwise
+from typing import NamedTuple, overload
 
 from perstack_stored.errors import NewerFormatError
-from perstack_stored.journal.entry_format import NO_SESSION
+from perstack_stored.journal.entry_format import NO_SESSION, RecordBlock
 from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.journal.log_place import DIGEST_BYTES, LogPlace
 from perstack_stored.model.checksum import crc32c
@@ -31,6 +32,7 @@ _HEAD = struct.Struct("<4sIHBB16sQI")
 _AFTER_CRC = struct.Struct("<HBB16sQI")
 _REQUEST = struct.Struct("<16sQQBBHI")  # session, seq, settled, flags, 0, 0, count of items
 _ITEM = struct.Struct("<IB3x")  # length, kind
+_KIND_AT = 4  # in an item
 _EXPECT = struct.Struct("<QHH")  # position, bytes of the job's name and of the run's, which follow
 _PLACE = struct.Struct("<QQ16s")  # sequence, position, digest
 _CRC_START = 8
@@ -67,6 +69,53 @@ class Head(NamedTuple):
     daemon: bytes
     number: int
     count: int  # type: ignore[assignment]  # shadows tuple.count, which is unused
+
+
+_TYPES = frozenset(map(int, MessageType))
+_APART = frozenset({REFUSED, CURSOR, int(Kind.DELETION)})  # kinds of items that are not just records
+
+
+class LoggedItems(Sequence[tuple[int, Payload]]):
+    """Items of a request as they stand in a message: kind and payload of each, made when it is asked for.
+
+    Attributes:
+        block: all of them, as records.
+        is_plain: each is a record; none only takes a number, sets a cursor, or deletes something.
+    """
+
+    __slots__ = ("_made", "block", "is_plain")
+
+    def __init__(self, block: RecordBlock) -> None:
+        self.block = block
+        self.is_plain = _APART.isdisjoint(block.kinds)
+        self._made: list[tuple[int, Payload]] | None = None
+
+    def _all(self) -> list[tuple[int, Payload]]:
+        if self._made is None:
+            kinds, sizes, payload = self.block.kinds, self.block.sizes, self.block.payload
+            places = pairwise(accumulate(sizes, initial=0))
+            self._made = [
+                (kind, payload[start:end]) for kind, (start, end) in zip(kinds, places, strict=True)
+            ]
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self.block.kinds)
+
+    def __iter__(self) -> Iterator[tuple[int, Payload]]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, Payload]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[int, Payload]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[int, Payload] | Sequence[tuple[int, Payload]]:
+        return self._all()[index]
 
 
 class LoggedRequest(NamedTuple):
@@ -154,7 +203,7 @@ def decode(data: bytes) -> Message:
     _, crc, rule, type, _, daemon, number, count = decode_head(data)
     if crc32c(memoryview(data)[_CRC_START:]) != crc:
         raise BadMessageError("its checksum does not match")
-    if rule not in _RULES_KNOWN or type not in set(MessageType):
+    if rule not in _RULES_KNOWN or type not in _TYPES:
         raise NewerFormatError(
             f"a message of the log has type {type} and rules of version {rule}, which are not known here: "
             "upgrade this daemon; nothing was changed"
@@ -197,16 +246,31 @@ def _request(view: memoryview, offset: int) -> tuple[LoggedRequest, int]:
     end = start + count * ITEM_BYTES
     if end > len(view):
         raise BadMessageError("it ends too early")
-    items: list[tuple[int, Payload]] = []
-    for length, kind in _ITEM.iter_unpack(view[start:end]):
+    kinds = view[start + _KIND_AT : end : ITEM_BYTES].tobytes()
+    # Most messages have many items: their table is read as a whole.
+    sizes = _sizes(view, start, count)
+    last = end + sum(sizes)
+    if last > len(view) or not _KINDS.issuperset(kinds):
+        _refuse_items(kinds, sizes, len(view) - end)
+    items = LoggedItems(RecordBlock(kinds, sizes, view[end:last]))
+    return LoggedRequest(session, seq, settled, bool(flags & _ATOMIC), items, expect), last
+
+
+def _sizes(view: memoryview, start: int, count: int) -> Sequence[int]:
+    """Bytes of each item of a table."""
+    if count == 1:
+        return _ITEM.unpack_from(view, start)[:1]
+    return struct.unpack_from(f"<{2 * count}I", view, start)[::2]
+
+
+def _refuse_items(kinds: bytes, sizes: Sequence[int], room: int) -> None:
+    """Raise what the first item deserves that can't be read."""
+    for kind, size in zip(kinds, sizes, strict=True):
         if kind not in _KINDS:
             raise NewerFormatError(f"a message of the log has an item of kind {kind}: upgrade this daemon")
-        payload = view[end : end + length]
-        if len(payload) != length:
+        room -= size
+        if room < 0:
             raise BadMessageError("it ends too early")
-        items.append((kind, payload))
-        end += length
-    return LoggedRequest(session, seq, settled, bool(flags & _ATOMIC), items, expect), end
 
 
 def _expectation(view: memoryview, offset: int) -> tuple[Expectation, int]:

@@ -24,6 +24,7 @@ PIECES_MAX = 1000
 
 _PIECE = struct.Struct("<IIQ")
 _DATA_START = HEAD_BYTES + _PIECE.size
+_TYPE_AT = 10  # of a message: most are no pieces, and need no checksum here
 
 Sender = tuple[bytes, int]
 """A daemon's process, and the number of its message."""
@@ -97,10 +98,10 @@ class Assembler:
 
 def _decode(body: bytes) -> _Piece | None:
     """A piece; None if it is something else, or not valid."""
-    if len(body) < _DATA_START or log_message.is_damaged(body):
+    if len(body) < _DATA_START or body[_TYPE_AT] != MessageType.PIECE or log_message.is_damaged(body):
         return None
     head = log_message.decode_head(body)
-    if head.type != MessageType.PIECE or not 0 < head.count <= PIECES_MAX:
+    if not 0 < head.count <= PIECES_MAX:
         return None
     index, _, size = _PIECE.unpack_from(body, HEAD_BYTES)
     data = memoryview(body)[_DATA_START:]

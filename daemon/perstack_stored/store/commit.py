@@ -46,6 +46,7 @@ class Committer:
         self.fences = Fences(journal)
         self.answers = Answers(journal, self.fences, self._check)
         self._check_value: Callable[[int, Payload], object] = value_check.check
+        self._plans_many = False  # whether `_plan_whole` takes any number of items
         self._cursor_owners = CursorOwners()
         self._planned = 0  # while the fences are active: the position of the last record planned
 
@@ -120,8 +121,9 @@ class Committer:
             begun = session.begun
         noting = self.fences.active
         is_plain = self._is_plain(request) and not noting
-        if is_plain and len(items) == 1 and not repeats and items[0][0] != _DELETION:  # as most are
-            return self._plan_one(request, appends, session, last_before)
+        is_whole = not repeats and (self._plans_many or (len(items) == 1 and items[0][0] != _DELETION))
+        if is_plain and is_whole:  # as most are
+            return self._plan_whole(request, appends, session, last_before)
         refusals: dict[int, Refusal] = {}
         groups: list[Group] = []
         records: list[Record] = []
@@ -153,7 +155,7 @@ class Committer:
             self._guard(items[0][1], self._position_after(appends), now_ms)
         return plan
 
-    def _plan_one(
+    def _plan_whole(
         self, request: StoreRequest, appends: list[Append], session: Session | None, last_before: int
     ) -> Plan:
         """Plan a request with one new item, of which only the value needs a check."""

@@ -6,9 +6,9 @@ BUGS = (
     Bug(
         "a gap in a session of the log is accepted",
         "replication/apply.py",
-        "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
+        "    items: Any = logged.items",
         "    logged = logged._replace(settled=max(logged.settled, logged.seq - 1))\n"
-        "    items: list[tuple[int, bytes | bytearray]] = list(logged.items)",
+        "    items: Any = logged.items",
     ),
     Bug(
         "a restart forgets which numbers of the log were refused",

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from perstack_stored.errors import NewerFormatError
 from perstack_stored.journal import entry_format
-from perstack_stored.journal.entry_format import EntryType, NotAnEntryError, Record, SegmentHeader
+from perstack_stored.journal.entry_format import (
+    EntryFields,
+    EntryType,
+    NotAnEntryError,
+    Record,
+    RecordBlock,
+    SegmentHeader,
+)
 
 _U64 = st.integers(0, 2**64 - 1)
 _RECORDS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 255), st.binary(max_size=60)), max_size=5)
@@ -85,6 +92,22 @@ def test_a_segment_header_comes_back_as_it_was_encoded(
     """Every field of a segment header survives encoding and decoding."""
     header = SegmentHeader(number, store, first, end, proven, salt)
     assert entry_format.decode_segment_header(entry_format.encode_segment_header(header)) == header
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.binary(max_size=30)), min_size=1, max_size=5))
+def test_a_block_is_encoded_as_its_records_are(items: list[tuple[int, bytes]]) -> None:
+    records = [Record(kind, 0, payload) for kind, payload in items]
+    payload = b"".join([payload for _, payload in items])
+    sizes = tuple(len(payload) for _, payload in items)
+    block = RecordBlock(bytes([kind for kind, _ in items]), sizes, memoryview(payload))
+    fields = EntryFields(7, 1_796_000_000_000, 64, 3, b"s" * 16, flags=entry_format.ATOMIC)
+    (wanted, size), (found, found_size) = (
+        entry_format.encode_entry(5, one, fields) for one in (records, block)
+    )
+    assert b"".join(found) == b"".join(wanted)
+    assert (found_size, entry_format.entry_size(block)) == (size, entry_format.entry_size(records))
+    assert list(block) == records
+    assert [block[0], *block[1:]] == records
 
 
 def test_the_bytes_of_an_entry_are_frozen() -> None:
