@@ -219,6 +219,10 @@ def replay_entry(entry: Entry, sessions: Sessions) -> None:
     if _replay_state(entry, sessions):
         return
     found = entry.header
+    if not sessions.writers.active and entry_format.are_values(entry.data, found):
+        if found.session != entry_format.NO_SESSION:
+            sessions.replay(found.session, found.seq, found.position, found.count, found.time_ms)
+        return
     places = entry_format.record_places(entry.data, found)  # refuses records of a newer format
     for number, place in enumerate(places):
         if place.kind == Kind.DELETION:

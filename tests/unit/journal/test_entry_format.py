@@ -17,6 +17,7 @@ from perstack_stored.journal.entry_format import (
     RecordBlock,
     SegmentHeader,
 )
+from perstack_stored.model.kinds import Kind
 
 _U64 = st.integers(0, 2**64 - 1)
 _RECORDS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 255), st.binary(max_size=60)), max_size=5)
@@ -108,6 +109,28 @@ def test_a_block_is_encoded_as_its_records_are(items: list[tuple[int, bytes]]) -
     assert (found_size, entry_format.entry_size(block)) == (size, entry_format.entry_size(records))
     assert list(block) == records
     assert [block[0], *block[1:]] == records
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 7), st.binary(max_size=9)), max_size=4),
+    st.integers(0, 99),
+    st.integers(0, 255),
+    st.sampled_from([*EntryType]),
+)
+def test_an_entry_of_values_only_is_known_without_a_look_at_each(
+    items: list[tuple[int, bytes]], at: int, byte: int, type: EntryType
+) -> None:
+    """What would be refused, and what has a gap or a deletion, is none, whatever the table holds."""
+    data = bytearray(entry([Record(kind, 0, payload) for kind, payload in items], type=type))
+    header = entry_format.decode_header(memoryview(data))
+    if at < entry_format.RECORD_BYTES * header.count:
+        data[entry_format.ENTRY_HEADER_BYTES + at] = byte
+    try:
+        kinds = {place.kind for place in entry_format.record_places(memoryview(data), header)}
+    except (NotAnEntryError, NewerFormatError):
+        kinds = {Kind.GAP}
+    expected = type == EntryType.RECORDS and not kinds & {Kind.GAP, Kind.DELETION}
+    assert entry_format.are_values(memoryview(data), header) == expected
 
 
 def test_the_bytes_of_an_entry_are_frozen() -> None:
