@@ -11,6 +11,9 @@ _DAMAGED_LARGE_VALUE = (
 )
 _PLACES = "tests/faults/test_places.py"
 _SUMS = "tests/unit/index/test_page_checksums.py"
+_SHIPPED_DAMAGED = (
+    "tests/unit/mirror/test_source.py::test_an_entry_that_was_damaged_before_it_was_shipped_is_named"
+)
 _BACKUP_DAMAGE = "tests/offline/test_backup_damage.py"
 _BACKUP_DEATHS = "tests/offline/test_backup_deaths.py"
 _GENERATIONS = "tests/offline/test_backup_generations.py"
@@ -250,9 +253,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "offline/repair/rewrite.py: _finish: sync_data": (
         f"{_REPAIR_DEATHS}::test_what_a_repair_wrote_outlives_a_power_cut",
     ),
-    "mirror/source.py: _taken: entry_matches": (
-        "tests/unit/mirror/test_source.py::test_an_entry_that_was_damaged_before_it_was_shipped_is_named",
-    ),
+    "mirror/source.py: _taken: entry_matches": (_SHIPPED_DAMAGED,),
     "mirror/tree_shipper.py: _save: atomic_replace": (
         "tests/mirror/test_tree_objects.py::test_the_tree_is_in_the_bucket",
     ),
@@ -293,6 +294,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     "proofs behind a bad place are ignored": (_DAMAGED,),
     "numbers of stores that found the disk full stay taken": ("tests/unit/store/test_commit_faults.py",),
     "journal/segment_walk.py: _tested_large: checksum": (_DAMAGED_LARGE_VALUE,),
+    "journal/segment_walk.py: _tested: checksum": (
+        "tests/unit/journal/test_segment_walk.py::test_entries_before_a_bad_one_are_returned",
+    ),
+    "journal/entry_format.py: entry_matches: checksum": (_SHIPPED_DAMAGED,),
     "a failed sync of the journal is tried again": (
         "tests/unit/journal/test_writer.py::test_a_failed_write_or_sync_ends_the_journal",
     ),

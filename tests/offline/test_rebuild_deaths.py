@@ -3,14 +3,15 @@
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from perstack_stored.config.settings import Settings
 from perstack_stored.datadir.layout import INDEX_NAME
 from perstack_stored.errors import ConfigError, StartFailedError
+from perstack_stored.index.event_batch import EventGroup
 from perstack_stored.index.event_writer import EventWriter
 from perstack_stored.index.writer import IndexWriter
 from perstack_stored.offline.locked import locked_datadir
@@ -96,10 +97,11 @@ def test_an_index_that_can_t_take_up_a_record_stays_as_it_was(
 
     add = EventWriter.add
 
-    def killed_in_batch(self: EventWriter, segment: int, events: Any, places: Any) -> None:
-        if POSITION in [position for position, *_ in places]:
+    def killed_in_batch(self: EventWriter, segment: int, groups: Iterable[EventGroup]) -> None:
+        groups = list(groups)
+        if any(POSITION in group.events.positions for group in groups):
             os.kill(os.getpid(), signal.SIGKILL)
-        add(self, segment, events, places)
+        add(self, segment, groups)
 
     monkeypatch.setattr(IndexWriter, "_index_record", killed)
     monkeypatch.setattr(EventWriter, "add", killed_in_batch)

@@ -19,6 +19,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from perstack_stored.model.checksum import crc32c
 
@@ -39,6 +40,40 @@ Events with the same timestamp, step and type differ in n: 1, 2, 3, …
 
 A plain tuple: thousands are made at a time.
 """
+
+
+class EventColumns(NamedTuple):
+    """The members of events, a list for each, in the order of a row."""
+
+    positions: list[int]
+    timestamps: list[int]
+    steps: list[int]
+    offsets: list[int]
+    lengths: list[int]
+    crcs: list[int]
+    types: list[str]
+    ns: list[int]
+
+    @classmethod
+    def of(cls, rows: Sequence[EventRow]) -> "EventColumns":
+        """The columns of one event or more."""
+        return cls._make(map(list, zip(*rows, strict=True)))
+
+    def part(self, start: int, stop: int) -> "EventColumns":
+        """The events from index `start` to before `stop`."""
+        return EventColumns._make([column[start:stop] for column in self])
+
+    def append(self, more: "EventColumns") -> None:
+        """Append events to the lists of these."""
+        positions, timestamps, steps, offsets, lengths, crcs, types, ns = more
+        self.positions.extend(positions)
+        self.timestamps.extend(timestamps)
+        self.steps.extend(steps)
+        self.offsets.extend(offsets)
+        self.lengths.extend(lengths)
+        self.crcs.extend(crcs)
+        self.types.extend(types)
+        self.ns.extend(ns)
 
 
 class BadBlockError(Exception):
@@ -78,45 +113,53 @@ class EventBlock:
         positions, timestamps, steps = self.columns[:3]
         return self.step + steps[-1], self.timestamp + timestamps[-1], self.position + positions[-1]
 
-    def extend(self, rows: Sequence[EventRow]) -> int:
-        """Append events from the front of `rows`, which follow the last one; return the count that fit."""
-        rows = rows[: EVENTS_MAX - len(self)]
-        while rows and not self._spans(rows[-1]):
-            rows = rows[: len(rows) // 2]
-        if not rows:
+    def extend(self, events: EventColumns, start: int = 0) -> int:
+        """Append events from index `start` on, which follow the last one; return the count that fit."""
+        stop = min(len(events.positions), start + EVENTS_MAX - len(self))
+        while stop > start and not self._spans(events, stop - 1):
+            stop = start + (stop - start) // 2
+        if stop <= start:
             return 0
-        positions, timestamps, steps, *others, _, ns = zip(*rows, strict=True)
+        if stop - start < len(events.positions):
+            events = events.part(start, stop)
+        positions, timestamps, steps, offsets, lengths, crcs, types, ns = events
         first_position, first_timestamp, first_step = self.position, self.timestamp, self.step
         columns = self.columns
         columns[0].extend([value - first_position for value in positions])
         columns[1].extend([value - first_timestamp for value in timestamps])
         columns[2].extend([value - first_step for value in steps])
-        for column, values in zip(columns[3:], others, strict=True):
-            column.extend(values)
-        self.type_numbers += self._number(rows)
+        columns[3].extend(offsets)
+        columns[4].extend(lengths)
+        columns[5].extend(crcs)
+        self.type_numbers += self._number(types)
         self.ns += bytes(ns)
-        return len(rows)
+        return stop - start
 
-    def _number(self, rows: Sequence[EventRow]) -> bytes:
+    def _number(self, types: Sequence[str]) -> bytes:
         """The numbers of the types of events."""
-        known = {name: number for number, name in enumerate(self.types)}
-        for row in rows:
-            if row[6] not in known:
-                known[row[6]] = len(known)
-                self.types.append(row[6])
-        return bytes([known[row[6]] for row in rows])
+        known = self.types
+        if len(known) == 1 and types.count(known[0]) == len(types):  # as of streamed text
+            return bytes(len(types))
+        numbers = {name: number for number, name in enumerate(known)}
+        for name in types:
+            if name not in numbers:
+                numbers[name] = len(numbers)
+                known.append(name)
+        return bytes([numbers[name] for name in types])
 
-    def _spans(self, row: EventRow) -> bool:
-        """Whether the differences to the first event fit into 32 bits."""
-        return row[0] - self.position < _U32 and row[1] - self.timestamp < _U32 and row[2] - self.step < _U32
+    def _spans(self, events: EventColumns, number: int) -> bool:
+        """Whether the differences of an event to the first one fit into 32 bits."""
+        return (
+            events.positions[number] - self.position < _U32
+            and events.timestamps[number] - self.timestamp < _U32
+            and events.steps[number] - self.step < _U32
+        )
 
     def encode(self) -> bytes:
         """The block as bytes."""
         types = "\n".join(self.types).encode()
         head = _HEAD.pack(0, len(self), len(types), self.position, self.timestamp, self.step, self.segment)
-        rest = b"".join(
-            [head[_CRC_BYTES:], types, *map(_little_endian, self.columns), self.type_numbers, self.ns]
-        )
+        rest = b"".join([head[_CRC_BYTES:], types, *_little_endian(self.columns), self.type_numbers, self.ns])
         return crc32c(rest).to_bytes(_CRC_BYTES, "little") + rest
 
     def rows(self, start: int = 0, stop: int | None = None) -> list[EventRow]:
@@ -193,8 +236,9 @@ def decode(data: bytes) -> EventBlock:
     return block
 
 
-def _little_endian(column: "array[int]") -> "array[int]":
+def _little_endian(columns: "list[array[int]]") -> "list[array[int]]":
     if sys.byteorder == "big":
-        column = column[:]
-        column.byteswap()
-    return column
+        columns = [column[:] for column in columns]
+        for column in columns:
+            column.byteswap()
+    return columns

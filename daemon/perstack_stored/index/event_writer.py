@@ -7,22 +7,25 @@ others with the name, it is no repeat. All other events go into rows.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import le, lt
 
-from perstack_stored.index.event_blocks import EventBlock, EventRow
+from perstack_stored.index.event_batch import EventGroup
+from perstack_stored.index.event_blocks import EventBlock, EventColumns, EventRow
 from perstack_stored.index.last_blocks import LastBlocks
 from perstack_stored.index.repeats import Repeats, Where
 from perstack_stored.index.run_state import RunState
 from perstack_stored.index.schema import LOST_POSITION, LOST_SEGMENT
 from perstack_stored.index.summaries import RunSummary, SummaryWriter
 from perstack_stored.index.value_lookup import ValueAddress
-from perstack_stored.model.checksum import crc32c
 from perstack_stored.model.gaps import Gap
-from perstack_stored.model.values import Event, EventKey
+from perstack_stored.model.values import Event
 
 _RUNS_CACHED_MAX = 4096
 _NAMES_MAX = 65_536  # that are remembered, of all runs together; some 20 MB
 _INSERT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+EventName = tuple[float, float, str]
+"""Timestamp, step and type, as they were sent."""
 _LAST_RUNS = (
     "SELECT max(id) FROM run"
     " UNION ALL SELECT * FROM (SELECT last_run FROM deletion ORDER BY position DESC LIMIT 1)"
@@ -63,30 +66,38 @@ class EventWriter:
     def summary(self, job: str, name: str) -> RunSummary:
         """The summary of a run, with all events so far."""
         run = self._run(job, name)
-        self._count_rows(run)
+        self._count_waiting(run)
         return run.summary
 
-    def add(
-        self, segment: int, events: Sequence[EventKey | Event], places: Sequence[tuple[int, int, memoryview]]
-    ) -> None:
-        """Add events with their places: position, offset in the segment, and bytes."""
+    def add(self, segment: int, groups: Iterable[EventGroup]) -> None:
+        """Add events of a segment. Only the order among those of one run counts."""
         if segment != self._segment:
             self.flush()
             self._segment = segment
-        known, waiting = self._runs, self._waiting
-        for event, (position, offset, payload) in zip(events, places, strict=True):
-            run = known.get((event.jobId, event.runId))
+        for group in groups:
+            run = self._runs.get((group.job, group.run))
             if run is None or run.timestamp is None:
-                run = self._begin(event.jobId, event.runId)
-            timestamp, step = event.timestamp, event.stepNumber
-            size, crc = len(payload), crc32c(payload)
+                run = self._begin(group.job, group.run)
+            events = group.events
+            if _are_newest(run, events.timestamps, events.steps):
+                self._wait(run, events)
+                run.timestamp, run.step = events.timestamps[-1], events.steps[-1]
+                (run.first,), run.names = zip(*events.part(-1, len(events.ns)), strict=True), None
+            else:
+                self._add_each(run, group)
+
+    def _add_each(self, run: RunState, group: EventGroup) -> None:
+        """Add events of a run of which some share a millisecond, come late, or have a fraction."""
+        rows: list[EventRow] = []  # for blocks
+        for row, payload in zip(zip(*group.events, strict=True), group.payloads, strict=True):
+            position, timestamp, step, offset, size, crc, kind, _ = row
             newest = run.timestamp
             assert newest is not None
             if timestamp >= newest and type(timestamp) is int and type(step) is int:
-                row = (position, timestamp, step, offset, size, crc, event.type, 1)
                 if step < run.step:
                     n = 0
                     if timestamp > newest:
+                        rows = self._wait_rows(run, rows)
                         self._add_late(run, row)
                         continue
                 elif timestamp > newest:
@@ -97,21 +108,33 @@ class EventWriter:
                     self._named += 1
                 if n:
                     run.step = step
-                    if not run.rows:
-                        waiting[run.id] = run
                     if n > 1:
-                        row = (*row[:7], n)
                         self._twins.append((position, n))
-                    run.rows.append(row)
+                    rows.append(row if n == 1 else (*row[:7], n))
                     continue
-            self._add_row(run, event, (position, segment, offset, size, crc), payload)
+            rows = self._wait_rows(run, rows)
+            where = (position, self._segment, offset, size, crc)
+            self._add_row(run, (timestamp, step, kind), where, payload)
+        self._wait_rows(run, rows)
+
+    def _wait_rows(self, run: RunState, rows: list[EventRow]) -> list[EventRow]:
+        """Let rows wait; returns an empty list."""
+        if rows:
+            self._wait(run, EventColumns.of(rows))
+        return []
+
+    def _wait(self, run: RunState, events: EventColumns) -> None:
+        if run.waiting is None:
+            self._waiting[run.id] = run
+        run.wait(events)
 
     def add_row(self, event: Event, where: Where, payload: memoryview) -> None:
         """Add an event as a row: its value is large, or stands too far from the beginning of its segment."""
         run = self._runs.get((event.jobId, event.runId))
         if run is None or run.timestamp is None:
             run = self._begin(event.jobId, event.runId)
-        self._add_row(run, event, where, payload)
+        name = (event.timestamp, event.stepNumber, event.type)
+        self._add_row(run, name, where, payload, event.expertKey)
 
     def add_gap(self, gap: Gap) -> None:
         """A lost event keeps its name, so that later ones keep theirs."""
@@ -211,31 +234,36 @@ class EventWriter:
     # --- blocks ------------------------------------------------------------------------------------
 
     def _flush_run(self, run: RunState) -> None:
-        if run.rows:
+        if run.waiting is not None:
             del self._waiting[run.id]
             self._write_blocks(run)
 
     def _write_blocks(self, run: RunState) -> None:
-        self._count_rows(run)
-        rows, run.rows, run.counted = run.rows, [], 0
+        self._count_waiting(run)
+        events, run.waiting, run.counted = run.waiting, None, 0
+        assert events is not None, "the run waits"
+        written, total = 0, len(events.positions)
         id, block = self._blocks.of(run.id) or (0, None)
-        while rows:
+        while written < total:
             count = 0
             if block is not None and block.segment == self._segment:
-                count = block.extend(rows)
+                count = block.extend(events, written)
             if count:
                 assert block is not None
-                rows = rows[count:]
+                written += count
                 self._blocks.write(id, run.id, block)
             else:
-                block = EventBlock(self._segment, *rows[0][:3])
+                position, timestamp, step = [column[written] for column in events[:3]]
+                block = EventBlock(self._segment, position, timestamp, step)
                 id = self._blocks.begin(run.id, block)
 
-    def _count_rows(self, run: RunState) -> None:
-        if run.counted < len(run.rows):
-            rows = run.rows[run.counted :] if run.counted else run.rows
-            self.summaries.add_events(run.summary, rows, self._segment)
-            run.counted = len(run.rows)
+    def _count_waiting(self, run: RunState) -> None:
+        """Count the events that wait in the summary of the run."""
+        events = run.waiting
+        if events is not None and run.counted < len(events.positions):
+            more = events.part(run.counted, len(events.positions)) if run.counted else events
+            self.summaries.add_events(run.summary, more, self._segment)
+            run.counted = len(events.positions)
 
     # --- rows --------------------------------------------------------------------------------------
 
@@ -248,20 +276,23 @@ class EventWriter:
             (run.id, timestamp, step, type, n, None, position, self._segment, offset, size, crc)
         )
         self._reordered[run.id] = position
-        self._count_rows(run)
-        self.summaries.add_events(run.summary, [row], self._segment)
+        self._count_waiting(run)
+        self.summaries.add_events(run.summary, EventColumns.of([row]), self._segment)
 
     def _insert_late(self) -> None:
         if self._late:
             self._database.executemany(_INSERT_EVENT, self._late)
             self._late.clear()
 
-    def _add_row(self, run: RunState, event: EventKey | Event, where: Where, payload: memoryview) -> None:
-        timestamp, step = int(event.timestamp), int(event.stepNumber)
-        at = None if event.timestamp == timestamp else repr(event.timestamp)
-        key = (run.id, timestamp, step, event.type)
+    def _add_row(
+        self, run: RunState, name: EventName, where: Where, payload: memoryview, expert: str | None = None
+    ) -> None:
+        """Add a row; `expert` is the expert key, if the caller knows it."""
+        timestamp, step = int(name[0]), int(name[1])
+        at = None if name[0] == timestamp else repr(name[0])
+        key = (run.id, timestamp, step, name[2])
         self._insert_late()
-        if run.rows and timestamp >= run.rows[0][1]:
+        if run.waiting is not None and timestamp >= run.waiting.timestamps[0]:
             self._flush_run(run)
         count, places = self._repeats.in_blocks(run, key, where[3:])
         n: int = 1
@@ -272,22 +303,35 @@ class EventWriter:
             if held is None:
                 self._database.execute(_INSERT_EVENT, (*key, n, at, *where))
         if n:
-            run.note_row(timestamp, (step, event.type))
+            run.note_row(timestamp, (step, name[2]))
             self._named += 1
-            self._note_event(run, event, where)
+            self._note_event(run, key, where, expert)
         else:
             self.summaries.note_repeat(run.summary, where[0])
         if n != 1:
             self._twins.append((where[0], n))
 
-    def _note_event(self, run: RunState, event: EventKey | Event, where: Where) -> None:
+    def _note_event(
+        self, run: RunState, key: tuple[int, int, int, str], where: Where, expert: str | None
+    ) -> None:
         """Count an event; one of an earlier step invalidates the cached listings of its run."""
-        step, (position, segment, offset, length, crc) = int(event.stepNumber), where
-        self._count_rows(run)
-        row = (position, int(event.timestamp), step, offset, length, crc, event.type, 1)
-        expert = event.expertKey if isinstance(event, Event) else None
-        self.summaries.add_events(run.summary, [row], segment, expert)
+        (_, timestamp, step, type), (position, segment, offset, length, crc) = key, where
+        self._count_waiting(run)
+        row = (position, timestamp, step, offset, length, crc, type, 1)
+        self.summaries.add_events(run.summary, EventColumns.of([row]), segment, expert)
         if step >= run.step:
             run.step = step
         else:
             self._reordered[run.id] = position
+
+
+def _are_newest(run: RunState, timestamps: Sequence[float], steps: Sequence[float]) -> bool:
+    """Whether all go into blocks: each newer than those before it, and none of an earlier step."""
+    assert run.timestamp is not None
+    return (
+        timestamps[0] > run.timestamp
+        and steps[0] >= run.step
+        and all(map(lt, timestamps, timestamps[1:]))
+        and all(map(le, steps, steps[1:]))
+        and {*map(type, timestamps), *map(type, steps)} == {int}
+    )

@@ -1,6 +1,6 @@
 """What the writer of events remembers of a run: its newest event, and the names of that millisecond."""
 
-from perstack_stored.index.event_blocks import N_MAX, EventRow
+from perstack_stored.index.event_blocks import N_MAX, EventColumns, EventRow
 from perstack_stored.index.summaries import RunSummary
 
 # Of one timestamp in blocks: a search for a name looks into all blocks with its timestamp.
@@ -22,11 +22,11 @@ class RunState:
         names: lengths and checksums of the events in blocks with this timestamp, by step and type; None if
             there is one event, or not known. A frozen set: rows have the name as well, and get all others.
         same_time: count of events in blocks with this timestamp.
-        rows: events that wait to be written into a block.
+        waiting: events that wait to be written into a block; None without any.
         counted: count of those that the summary has.
     """
 
-    __slots__ = ("counted", "first", "id", "names", "rows", "same_time", "step", "summary", "timestamp")
+    __slots__ = ("counted", "first", "id", "names", "same_time", "step", "summary", "timestamp", "waiting")
 
     def __init__(self, id: int, summary: RunSummary) -> None:
         self.id = id
@@ -37,7 +37,14 @@ class RunState:
         self.first: EventRow | None = None
         self.names: dict[Name, set[Look] | frozenset[Look]] | None = None
         self.same_time = 0
-        self.rows: list[EventRow] = []
+        self.waiting: EventColumns | None = None
+
+    def wait(self, events: EventColumns) -> None:
+        """Let events wait; their lists are this run's from now on."""
+        if self.waiting is None:
+            self.waiting = events
+        else:
+            self.waiting.append(events)
 
     def known_names(self) -> dict[Name, set[Look] | frozenset[Look]] | None:
         """The names of the events with the newest timestamp; None if they are not known."""

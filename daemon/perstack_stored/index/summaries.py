@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from perstack_stored.errors import IndexUnusableError
-from perstack_stored.index.event_blocks import EventRow
+from perstack_stored.index.event_blocks import EventColumns
 from perstack_stored.index.schema import SPAN_POSITIONS
 from perstack_stored.index.value_lookup import ValueAddress
 from perstack_stored.model import values
@@ -196,34 +196,37 @@ class SummaryWriter:
         return RunSummary(id, self._job(job), self._database.execute(_READ_RUN, (id,)).fetchone())
 
     def add_events(
-        self, run: RunSummary, rows: Sequence[EventRow], segment: int, expert: str | None = None
+        self, run: RunSummary, events: EventColumns, segment: int, expert: str | None = None
     ) -> None:
         """Count events of a run, in order: neither positions nor timestamps decrease.
 
         Args:
             run: summary of the run.
-            rows: the events.
+            events: the events.
             segment: number of the journal segment with their values.
             expert: expert key of the first one, if the caller knows it.
         """
-        first, last = rows[0], rows[-1]
-        self._note_spans(run.job, [row[0] for row in rows])
-        if not run.dated or run.begun is None or first[1] < run.begun:
-            self._note_time(run, first[1], dated=True)
+        positions, timestamps, _, offsets, lengths, crcs, types, _ = events
+        self._note_spans(run.job, positions)
+        if not run.dated or run.begun is None or timestamps[0] < run.begun:
+            self._note_time(run, timestamps[0], dated=True)
         if run.first_position is None:
-            address = ValueAddress(segment, *first[3:6])
-            self._begin(run, first[0], self._expert_at(address) if expert is None else _cut(expert))
-        run.last_position = last[0]
-        run.last_at = last[1] if run.last_at is None else max(run.last_at, last[1])
-        run.events += len(rows)
-        types = run.types
-        for row in rows:
-            try:
-                types[row[6]] += 1
-            except KeyError:
-                self._note_type(run, row[6])
+            address = ValueAddress(segment, offsets[0], lengths[0], crcs[0])
+            self._begin(run, positions[0], self._expert_at(address) if expert is None else _cut(expert))
+        run.last_position = positions[-1]
+        run.last_at = timestamps[-1] if run.last_at is None else max(run.last_at, timestamps[-1])
+        run.events += len(types)
+        counts = run.types
+        if types[0] in counts and types.count(types[0]) == len(types):  # as of streamed text
+            counts[types[0]] += len(types)
+        else:
+            for type in types:
+                try:
+                    counts[type] += 1
+                except KeyError:
+                    self._note_type(run, type)
         if run.may_end:
-            run.ended = next((row[6] for row in reversed(rows) if _is_end(row[6])), run.ended)
+            run.ended = next((type for type in reversed(types) if _is_end(type)), run.ended)
         if not run.changed:
             run.changed = True
             self._changed.append(run)

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from perstack_stored.datadir.filesystem import FILE_MODE
@@ -26,6 +27,7 @@ from perstack_stored.model.updated_at import span as updated_at_span
 from perstack_stored.process.worker_status import WorkerStatus
 
 from .deletions import RUN_OF_CHECKPOINT, DeletionWriter, Pending
+from .event_batch import OFFSET_MAX, EventBatch
 from .event_writer import EventWriter
 from .older_versions import keep_checkpoint, keep_job
 from .page_checksums import CheckpointedChecksums
@@ -35,7 +37,6 @@ _PLACE_EVERY_BYTES = 256 << 10
 _GAP = int(Kind.GAP)
 _EVENT = int(Kind.EVENT)
 _DELETION = int(Kind.DELETION)
-_OFFSET_MAX = (1 << 32) - 1  # of a value in an event block
 _SETTING_ROW = "setting VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _TOUCH = "UPDATE setting SET updated_at = max(updated_at, ?), rewritten = 1 WHERE run = ?"
 
@@ -60,8 +61,7 @@ class IndexWriter:
         self._reader = reader
         self._store = store
         self._gaps: list[GapRange] = []
-        self._batch: list[tuple[int, int, memoryview]] = []  # events: position, offset, value
-        self._batch_segment = 0
+        self._batch = EventBatch()
         self._status = status
         self.names_records = False
         for file in _files_of(path):
@@ -126,10 +126,8 @@ class IndexWriter:
         database.execute("BEGIN")
         self._place = self._reader.place_after(entries[-1])
         try:
-            for entry in entries:
-                self._note_place(entry)
-                self._index_entry(entry)
-            self._add_events()
+            self._note_places(entries)
+            self._index_entries(entries)
             self._events.flush()
             self._insert_gaps()
             database.execute(
@@ -196,37 +194,48 @@ class IndexWriter:
             self._status.at(position)
             self._status.describe(kind_name(kind))
 
-    def _note_place(self, entry: Entry) -> None:
-        segment, offset = self._last_place
-        if (
-            entry.segment != segment
-            or entry.offset - offset >= _PLACE_EVERY_BYTES
-            or entry.header.position == 1
-        ):
-            self._last_place = (entry.segment, entry.offset)
+    def _note_places(self, entries: list[Entry]) -> None:
+        """Note the places of the first entry of the journal, and of one in each 256 KiB."""
+        number = 0 if entries[0].header.position == 1 else self._next_place(entries, 0)
+        while number < len(entries):
+            segment, offset, header, *_ = entries[number]
+            self._last_place = (segment, offset)
             self._database.execute(
-                "INSERT OR REPLACE INTO place VALUES (?, ?, ?)",
-                (entry.header.position, entry.segment, entry.offset),
+                "INSERT OR REPLACE INTO place VALUES (?, ?, ?)", (header.position, segment, offset)
             )
+            number = self._next_place(entries, number)
+
+    def _next_place(self, entries: list[Entry], start: int) -> int:
+        segment, offset = self._last_place
+        return bisect_left(entries, (segment, offset + _PLACE_EVERY_BYTES), start)
 
     def _note_large(self, position: int, value: values.Value) -> None:
         self._database.execute(
             "INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (position, *values.owner_of(value))
         )
 
+    def _index_entries(self, entries: list[Entry]) -> None:
+        batch, number = self._batch, 0
+        while number < len(entries):
+            if entries[number].segment != batch.segment:
+                self._add_events()
+                batch.segment = entries[number].segment
+            before = number
+            if not self.names_records:
+                number = batch.add_entries(entries, number)
+            if number == before:
+                self._index_entry(entries[number])
+                number += 1
+        self._add_events()
+
     def _index_entry(self, entry: Entry) -> None:
         header, data = entry.header, entry.data
-        position = header.position
-        if entry.segment != self._batch_segment:
-            self._add_events()
-            self._batch_segment = entry.segment
-        in_batch = (
-            not (is_large(header) or self.names_records) and entry.offset + header.length <= _OFFSET_MAX
-        )
+        position, batch = header.position, self._batch
+        in_batch = not (is_large(header) or self.names_records) and entry.offset + header.length <= OFFSET_MAX
         for kind, flags, start, length in entry_format.record_places(data, header):
             payload = data[start : start + length]
             if in_batch and kind == _EVENT:
-                self._batch.append((position, entry.offset + start, payload))
+                batch.add(position, entry.offset + start, payload)
             else:
                 self._add_events()
                 if self.names_records:
@@ -238,11 +247,9 @@ class IndexWriter:
             position += 1
 
     def _add_events(self) -> None:
-        """Index the events that were collected. One call decodes all."""
+        """Index the events that were collected."""
         if self._batch:
-            batch, self._batch = self._batch, []
-            keys = values.event_keys([payload for _, _, payload in batch])
-            self._events.add(self._batch_segment, keys, batch)
+            self._events.add(self._batch.segment, self._batch.take())
 
     def _index_record(
         self, kind: int, flags: int, payload: memoryview, time_ms: int, where: tuple[int, int, int, int, int]

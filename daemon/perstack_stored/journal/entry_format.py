@@ -22,6 +22,7 @@ salt of the segment; with the position inside, an old entry in a reused block is
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from itertools import accumulate
 from typing import NamedTuple, Never, overload
 
 from perstack_stored.errors import NewerFormatError
@@ -50,7 +51,9 @@ SEGMENT_HEADER_BYTES = _SEGMENT.size + _CRC.size
 RECORD_BYTES = _RECORD.size
 assert (ENTRY_HEADER_BYTES, SEGMENT_HEADER_BYTES, RECORD_BYTES) == (64, 64, 8)
 
-_CRC_START = 8  # magic and checksum are not covered
+CRC_START = 8  # magic and checksum are not covered
+unpack_header = _ENTRY.unpack_from
+"""Magic number and fields of an `EntryHeader`, untested, of the entry at an offset of some bytes."""
 
 
 # A named tuple in a third of the time: these are made for each entry that is read.
@@ -280,13 +283,13 @@ def entry_matches(data: bytes | memoryview, header: EntryHeader, salt: int, offs
     length = header.length
     if type(data) is bytes:
         data = memoryview(data)
-    view = data[offset + _CRC_START : offset + length]
-    return len(view) == length - _CRC_START and crc32c(view, salt) == header.crc
+    view = data[offset + CRC_START : offset + length]
+    return len(view) == length - CRC_START and crc32c(view, salt) == header.crc
 
 
 def crc_of_head(head: bytes, salt: int) -> int:
     """Checksum of an entry as far as `head`, its first bytes."""
-    return crc32c(memoryview(head)[_CRC_START:], salt)
+    return crc32c(memoryview(head)[CRC_START:], salt)
 
 
 class RecordPlace(NamedTuple):
@@ -333,6 +336,22 @@ def are_values(data: bytes | memoryview, header: EntryHeader) -> bool:
         return False
     length = end + sum(table.cast("I")[::2])
     return header.type == _RECORDS and length == header.length and not header.flags & ~ATOMIC
+
+
+def places_of_kind(
+    data: bytes | memoryview, header: EntryHeader, kind: int
+) -> tuple[Sequence[int], Sequence[int]] | None:
+    """Return starts and lengths of the records of an entry whose checksum was tested.
+
+    None if one of them has another kind, or flags, or is refused: `record_places` says more.
+    """
+    count = header.count
+    if header.type != _RECORDS or header.flags & ~ATOMIC or not count:
+        return None
+    table = struct.unpack_from(f"<{2 * count}I", data, ENTRY_HEADER_BYTES)
+    lengths, rest = table[::2], table[1::2]  # kind, flags, compression and a reserved byte as one number
+    *starts, end = accumulate(lengths, initial=ENTRY_HEADER_BYTES + count * RECORD_BYTES)
+    return (starts, lengths) if rest.count(kind) == count and end == header.length else None
 
 
 def encode_segment_header(header: SegmentHeader, version: int = FORMAT_VERSION) -> bytes:

@@ -11,9 +11,8 @@ from . import entry_format
 from .chain import Chain
 from .entry_format import NotAnEntryError
 from .segment_names import segment_name
-from .segment_walk import LARGE_BYTES, BadEntryError, Entry, walk
+from .segment_walk import BadEntryError, Entry, walk, walk_some
 
-_PROGRESS_ENTRIES = 64
 _RECORDS = int(entry_format.EntryType.RECORDS)
 
 
@@ -66,6 +65,30 @@ class JournalReader:
         Raises:
             DamageError: an entry on the way is not valid.
         """
+        for some in self._some(place, until, split_large=split_large):
+            yield from some
+
+    def slice(self, place: LogPosition, until: LogPosition, records_max: int, bytes_max: int) -> list[Entry]:
+        """Read the first entries with records between two places, until they hold this many records or bytes.
+
+        Raises:
+            DamageError: an entry on the way is not valid.
+        """
+        taken: list[Entry] = []
+        records = size = 0
+        for some in self._some(place, until):
+            for entry in some:
+                header = entry.header
+                taken.append(entry)
+                records += header.count
+                size += header.length
+                if records >= records_max or size >= bytes_max:
+                    return taken
+        return taken
+
+    def _some(
+        self, place: LogPosition, until: LogPosition, *, split_large: bool = False
+    ) -> Iterator[list[Entry]]:
         position, number, offset = place
         while number <= until.segment:
             if number not in self.chain.headers or (
@@ -75,14 +98,12 @@ class JournalReader:
             end = until.offset if number == until.segment else self.chain.end_of(number)
             assert end is not None
             try:
-                walked = walk(self.chain.file(number), offset, end, split_large=split_large)
-                for count, entry in enumerate(walked):
-                    _, length, records, type, _, first, *_ = entry.header
-                    if not count % _PROGRESS_ENTRIES or length > LARGE_BYTES:
-                        self._on_progress()
-                    if type == _RECORDS:
-                        position = first + records - 1
-                        yield entry
+                for some in walk_some(self.chain.file(number), offset, end, split_large=split_large):
+                    self._on_progress()
+                    found = [entry for entry in some if entry.header.type == _RECORDS]
+                    if found:
+                        position = self.place_after(found[-1]).position
+                        yield found
             except BadEntryError as error:
                 raise DamageError(segment_name(number), error.offset, position + 1, error.reason) from None
             number, offset = number + 1, entry_format.SEGMENT_HEADER_BYTES

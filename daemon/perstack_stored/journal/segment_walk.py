@@ -6,13 +6,19 @@ from typing import NamedTuple
 from perstack_stored.model.checksum import crc32c
 
 from . import entry_format
-from .entry_format import EntryHeader, NotAnEntryError
+from .entry_format import EntryHeader, NotAnEntryError, unpack_header
 from .segment_file import OpenSegment
 
 READ_BYTES = 1 << 17  # more leaves the processor's cache before it is used
 LARGE_BYTES = 1 << 20  # of an entry whose value is read in pieces
 _PROBE_BYTES = 4096
+_ENTRIES_AT_ONCE = 32  # tested before the caller asks for the next ones
 _HEADER_BYTES = entry_format.ENTRY_HEADER_BYTES
+# Names of the module are found faster.
+_MAGIC = entry_format.ENTRY_MAGIC
+_RECORD_BYTES = entry_format.RECORD_BYTES
+_CRC_START = entry_format.CRC_START
+_ALIGNMENT = entry_format.ALIGNMENT
 _new_tuple = tuple.__new__  # a named tuple in half of the time
 
 
@@ -67,35 +73,72 @@ def walk(
     Raises:
         BadEntryError: the first place before `end` holds no valid entry.
     """
-    file, salt, number = segment
+    for some in walk_some(segment, start, end, read_bytes=read_bytes, split_large=split_large):
+        yield from some
+
+
+def walk_some(
+    segment: SegmentFile, start: int, end: int, *, read_bytes: int = READ_BYTES, split_large: bool = False
+) -> Iterator[list[Entry]]:
+    """Read entries as `walk` does, some at a time: a step of an iterator costs as much as a checksum.
+
+    Raises:
+        BadEntryError: the first place before `end` holds no valid entry; those before it were returned.
+    """
+    file, _, number = segment
     data = b""
-    view = memoryview(data)
     base = offset = start
     read_to = start  # where `data` ends
     while offset < end:
         try:
             if offset + _HEADER_BYTES > read_to:
                 data = file.read(min(read_bytes, end - offset), offset)
-                base, read_to, view = offset, offset + len(data), memoryview(data)
+                base, read_to = offset, offset + len(data)
             header = entry_format.decode_header(data, offset - base)
             length = header.length
             if offset + length > end:
                 raise NotAnEntryError("it runs past the end")
             if split_large and is_large(header):
-                yield _tested_large(segment, Entry(number, offset, header, memoryview(b"")))
+                yield [_tested_large(segment, Entry(number, offset, header, memoryview(b"")))]
                 offset += entry_format.padded(length)
                 continue
             if offset + length > read_to:
                 data = file.read(max(min(read_bytes, end - offset), length), offset)
-                base, read_to, view = offset, offset + len(data), memoryview(data)
-            begin = offset - base
-            entry = view[begin : begin + length]
-            if not entry_format.entry_matches(entry, header, salt):
+                base, read_to = offset, offset + len(data)
+            found = _tested(segment, data, base, offset)
+            if not found:
                 raise NotAnEntryError("its checksum does not match")
         except NotAnEntryError as error:
             raise BadEntryError(offset, str(error)) from None
-        yield _new_tuple(Entry, (number, offset, header, entry, None))
-        offset += length + -length % entry_format.ALIGNMENT
+        yield found
+        offset = found[-1].offset + entry_format.padded(found[-1].header.length)
+
+
+def _tested(segment: SegmentFile, data: bytes, base: int, offset: int) -> list[Entry]:
+    """The entries from an offset on, at most some, up to the first that is not whole and valid in `data`.
+
+    `base` is the offset of `data`. Large ones are the caller's, but for the first.
+    """
+    salt, number = segment.salt, segment.number
+    view, size = memoryview(data), len(data)
+    found: list[Entry] = []
+    start = offset - base
+    while start + _HEADER_BYTES <= size and len(found) < _ENTRIES_AT_ONCE:
+        fields = unpack_header(data, start)
+        length = fields[2]
+        stop = start + length
+        if (
+            fields[0] != _MAGIC
+            or stop > size
+            or length < _HEADER_BYTES + fields[3] * _RECORD_BYTES
+            or (found and length > LARGE_BYTES)
+            or crc32c(view[start + _CRC_START : stop], salt) != fields[1]
+        ):
+            break
+        header = _new_tuple(EntryHeader, fields[1:])
+        found.append(_new_tuple(Entry, (number, base + start, header, view[start:stop], None)))
+        start = stop + -length % _ALIGNMENT
+    return found
 
 
 def _tested_large(segment: SegmentFile, entry: Entry) -> Entry:

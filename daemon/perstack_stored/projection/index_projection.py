@@ -96,7 +96,9 @@ class IndexProjection:
                 self._reserve.keep()
             # Maybe a retry, because only a step after the transaction failed.
             position = self._index.place.position
-            self._index.apply([entry for entry in entries if entry.header.position > position])
+            if entries and entries[0].header.position <= position:
+                entries = [entry for entry in entries if entry.header.position > position]
+            self._index.apply(entries)
 
     def idle(self, _seconds: float, /) -> None:
         """Nothing to sync: each transaction is complete."""

@@ -11,9 +11,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import NoReturn
 
 import msgspec
@@ -34,7 +33,6 @@ from perstack_stored.index.connection import connect_worker, is_damage
 from perstack_stored.index.disk_reserve import DiskReserve
 from perstack_stored.index.retention import JournalTimes
 from perstack_stored.journal.reader import JournalReader, LogPosition
-from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.observe import log
 from perstack_stored.process import interpreter
 from perstack_stored.process.parent_death import die_with
@@ -130,7 +128,7 @@ def follow(
         projection.name_records(wanted=is_careful)
         size = projection.slice(until.position - place.position)
         status.read(place.position + 1)
-        entries = _slice(reader.entries(place, until), *((1, 1) if is_careful else size))
+        entries = reader.slice(place, until, *((1, 1) if is_careful else size))
         status.has_read()
         place = reader.place_after(entries[-1]) if entries else until
         _insist(projection, link, place, partial(projection.apply, entries), status)
@@ -185,18 +183,6 @@ def _send_report(
     )
     link.report(report)
     return report
-
-
-def _slice(entries: Iterator[Entry], records_max: int, bytes_max: int) -> list[Entry]:
-    taken: list[Entry] = []
-    records = size = 0
-    for entry in islice(entries, records_max):
-        taken.append(entry)
-        records += entry.header.count
-        size += entry.header.length
-        if records >= records_max or size >= bytes_max:
-            break
-    return taken
 
 
 def _run(kind: str, config: WorkerConfig, sock: socket.socket, line: WorkerChannel) -> None:

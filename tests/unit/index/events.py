@@ -53,6 +53,30 @@ def streamed_events(count: int, seed: int) -> list[dict[str, Any]]:
     return events
 
 
+def steady_events(count: int, seed: int) -> list[dict[str, Any]]:
+    """Events that mostly have a millisecond of their own, and now and then share one, come late or again."""
+    random = Random(seed)
+    events: list[dict[str, Any]] = []
+    for i in range(count):
+        at, step = 1_700_000_000_000 + i, i // 20
+        match random.randrange(40):
+            case 0:
+                at -= random.randrange(5)
+            case 1:
+                step = max(0, step - 1)
+            case 2 if events:
+                events.append(random.choice(events[-5:]))
+                continue
+            case 3:
+                events.append(event(id=f"e{i}", timestamp=at + 0.5, stepNumber=step, type="streamText"))
+                continue
+            case 4:
+                events.append(event(id=f"e{i}", timestamp=float(at), stepNumber=step, type="streamText"))
+                continue
+        events.append(event(id=f"e{i}", timestamp=at, stepNumber=step, type="streamText"))
+    return events
+
+
 def twins(base: Base) -> dict[int, int]:
     """Positions of events without their plain file name."""
     return dict(base.database.execute("SELECT position, n FROM twin").fetchall())

@@ -4,7 +4,14 @@ from random import Random
 
 import pytest
 
-from perstack_stored.index.event_blocks import EVENTS_MAX, BadBlockError, EventBlock, EventRow, decode
+from perstack_stored.index.event_blocks import (
+    EVENTS_MAX,
+    BadBlockError,
+    EventBlock,
+    EventColumns,
+    EventRow,
+    decode,
+)
 
 U32 = 1 << 32
 
@@ -28,7 +35,7 @@ def rows_of(count: int, seed: int = 0, **changes: int) -> list[EventRow]:
 
 def block_of(rows: list[EventRow]) -> tuple[EventBlock, int]:
     block = EventBlock(3, *rows[0][:3])
-    return block, block.extend(rows)
+    return block, block.extend(EventColumns.of(rows))
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -39,7 +46,9 @@ def test_events_come_out_as_they_went_in(seed: int) -> None:
     block = EventBlock(3, *rows[0][:3])
     start = 0
     while start < len(rows):
-        start += block.extend(rows[start : start + random.randint(1, 60)])
+        first = random.randint(0, start)
+        some = EventColumns.of(rows[first : start + random.randint(1, 60)])
+        start += block.extend(some, start - first)
         block = decode(block.encode())
     assert (block.rows(), block.segment, len(block)) == (rows, 3, EVENTS_MAX)
     assert block.last == (rows[-1][2], rows[-1][1], rows[-1][0])
@@ -77,11 +86,11 @@ def test_a_block_has_a_bound_and_each_event_may_have_its_own_type() -> None:
     many = rows_of(EVENTS_MAX + 1)
     assert block_of(many)[1] == EVENTS_MAX
     block, _ = block_of(many)
-    assert block.extend(many[-1:]) == 0
+    assert block.extend(EventColumns.of(many[-1:])) == 0
     named = EventBlock(1, *many[0][:3])
     taken = 0
     for n, row in enumerate(many[:EVENTS_MAX]):
-        taken += named.extend([(*row[:6], f"type{n}", 1)])
+        taken += named.extend(EventColumns.of([(*row[:6], f"type{n}", 1)]))
     assert taken == EVENTS_MAX
     assert [row[6] for row in decode(named.encode()).rows()] == [f"type{n}" for n in range(EVENTS_MAX)]
 

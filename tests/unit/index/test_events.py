@@ -16,7 +16,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.read import queries
 from perstack_stored.read.source import Source
 from tests.helpers.datadir import Base, dumps, event, set_query_limit
-from tests.unit.index.events import MakeEvents, many_events, streamed_events, twins
+from tests.unit.index.events import MakeEvents, many_events, steady_events, streamed_events, twins
 
 RUN = {"jobId": "job-1", "runId": "run-1"}
 
@@ -129,7 +129,7 @@ def test_events_that_share_one_name_cost_no_more_the_more_there_are(base: Base) 
     assert costs[-1] < 2 * costs[4], costs
 
 
-@pytest.mark.parametrize("make", [many_events, streamed_events])
+@pytest.mark.parametrize("make", [many_events, streamed_events, steady_events])
 @pytest.mark.parametrize("cached", [1, 2, 4096])
 @pytest.mark.parametrize("slice_", [1, 3, 10_000])
 def test_events_are_numbered_alike_in_slices_of_any_size(

@@ -70,7 +70,8 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Base:
         monkeypatch.setattr(module, name, PIECE)
     for editing in (masking, omission):
         monkeypatch.setattr(editing, "_PIECE_BYTES", PIECE)
-    monkeypatch.setitem(segments.walk.__kwdefaults__ or {}, "read_bytes", PIECE)
+    for walk in (segments.walk, segments.walk_some):
+        monkeypatch.setitem(walk.__kwdefaults__ or {}, "read_bytes", PIECE)
     base = Base(tmp_path / "base")
     for kind, value in VALUES:
         base.store((kind, value))
