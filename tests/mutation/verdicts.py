@@ -276,6 +276,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     # The clients of the simulation send again what is not answered, and that makes up for it.
     "store/group_commit.py: sync_written: sync_soon": ("tests/unit/store/test_group_commit.py",),
+    "replication/group_commit.py: _sync_late: sync_soon": ("tests/unit/replication/test_group_commit.py",),
     "the tree goes on before the index knows all that may be there": (
         "tests/unit/server/test_projections.py::test_a_tree_that_begins_waits_for_an_index_that_fell_behind",
     ),

@@ -18,7 +18,6 @@ from perstack_stored.config.settings import Settings
 from perstack_stored.errors import Refusal, StorageFullError, StreamFailedError
 from perstack_stored.journal.last_writers import Expectation
 from perstack_stored.journal.log_place import LogPlace
-from perstack_stored.journal.reader import LogPosition
 from perstack_stored.model.portions import ByteShares
 from perstack_stored.protocol.messages import Reply
 from perstack_stored.store.cursor_requests import CursorRequest
@@ -43,6 +42,8 @@ _BEACON_SECONDS = 60.0
 _DIGESTS_KEPT = 4096
 _FULL_PAUSE_SECONDS = 1.0
 _HELD_READS_MAX = 4096
+_LATE_SYNC_SECONDS = 0.01  # until what nobody here waits for is synced; the index is fed no more often
+_LATE_BYTES_MAX = 1 << 20
 
 _log = structlog.get_logger()
 
@@ -85,7 +86,8 @@ class ReplicatedGroupCommit(GroupCommit):
         self._full_until = 0.0
         self._held: list[HeldRead] = []
         self._held_shares = ByteShares()
-        self._released: deque[tuple[LogPosition, list[HeldRead]]] = deque()
+        self._released: deque[tuple[int, list[HeldRead]]] = deque()  # each with what must be synced for it
+        self._sync_by: float | None = None  # of what is written, and nobody here waits for
         self._digests: OrderedDict[int, LogPlace] = OrderedDict()
         self._beacon_at = time.monotonic() + _BEACON_SECONDS
         self._bound_batches(settings)
@@ -163,6 +165,7 @@ class ReplicatedGroupCommit(GroupCommit):
         now = time.monotonic()
         self._pipeline.on_tick(now)
         applied = self._apply_next(now)
+        self._sync_late(now)
         self._release()
         return self._publish_next(now) or applied
 
@@ -170,6 +173,26 @@ class ReplicatedGroupCommit(GroupCommit):
         """Send the answers of what is synced, and start the reads that waited for it."""
         super().answer_synced()
         self._release()
+
+    @property
+    def syncs_late(self) -> bool:
+        """Whether something is written whose sync is due within milliseconds."""
+        return self._sync_by is not None
+
+    def sync_written(self) -> None:
+        """Start a sync of what is written, unless one runs, or nobody here waits for it yet."""
+        if self.has_unanswered:
+            super().sync_written()
+        else:
+            self._sync_late(time.monotonic())
+
+    def _sync_late(self, now: float) -> None:
+        """Start the sync of what other daemons have stored, when it is due."""
+        if self._sync_by is None or self._journal.syncing:
+            return
+        if now >= self._sync_by or self._journal.unsynced_bytes > _LATE_BYTES_MAX:
+            self._sync_by = None
+            self._journal.sync_soon(self._wake)
 
     def complete(self) -> None:
         """Wait a moment for what is in flight; sync and answer what is written."""
@@ -278,7 +301,12 @@ class ReplicatedGroupCommit(GroupCommit):
             replies += found
             arrivals += came
             count += 1
-        self._answer_when_synced(replies, arrivals, len(replies))
+        self._release()
+        if replies or arrivals or self._released:
+            self._sync_by = None
+            self._answer_when_synced(replies, arrivals, len(replies))
+        elif count and self._sync_by is None:
+            self._sync_by = now + _LATE_SYNC_SECONDS
         return count > 0
 
     def _take_from_log(self, now: float) -> bool:
@@ -313,7 +341,7 @@ class ReplicatedGroupCommit(GroupCommit):
             mine = own[index]
             replies.append((mine.envelope, self.committer.answers.refuse(mine.id, refusal, mine.op)))
         if flying.reads:
-            self._released.append((self._journal.written, flying.reads))
+            self._released.append((self._journal.written.position, flying.reads))
             flying.reads = []
         arrivals, flying.arrivals = flying.arrivals, []
         return self._deletions.settle(replies), arrivals
@@ -341,8 +369,8 @@ class ReplicatedGroupCommit(GroupCommit):
     # --- reads that wait ---------------------------------------------------------------------------
 
     def _release(self) -> None:
-        mark = self._journal.mark
-        while self._released and self._released[0][0] <= mark:
+        synced = self._journal.mark.position
+        while self._released and self._released[0][0] <= synced:
             _, reads = self._released.popleft()
             for read in reads:
                 self._held_shares.add(read.client, -1)

@@ -168,7 +168,12 @@ class Server:
     def _wait(self) -> None:
         """Sleep until something happens."""
         projections = self._projections
-        hurry = self._endpoints.retry() or self._waiting or projections.index.sent != self._journal.mark
+        hurry = (
+            self._endpoints.retry()
+            or self._waiting
+            or projections.index.sent != self._journal.mark
+            or self._group_commit.syncs_late
+        )
         woken = self._endpoints.wait(_HOUSEKEEPING_SECONDS if hurry else _IDLE_SECONDS)
         if woken is None:
             self._housekept = 0.0

@@ -138,6 +138,11 @@ class GroupCommit:
         """Whether written batches wait for a sync before they are answered."""
         return bool(self._pending)
 
+    @property
+    def syncs_late(self) -> bool:
+        """Whether something is written whose sync is due within milliseconds, though nobody waits for it."""
+        return False
+
     def apply_settings(self, settings: Settings) -> None:
         """Apply changed bounds."""
         self._settings = settings
