@@ -173,8 +173,11 @@ def encode(
         if expect is not None:
             job, run = (name.encode() for name in expect.owner)
             pieces.append(_EXPECT.pack(expect.position, len(job), len(run)) + job + run)
-        pieces.append(b"".join([_ITEM.pack(len(payload), kind) for kind, payload in items]))
-        pieces += [payload for _, payload in items]
+        table = [0] * (2 * len(items))
+        table[1::2], payloads = zip(*items, strict=True)
+        table[::2] = map(len, payloads)
+        pieces.append(struct.pack(f"<{len(table)}I", *table))
+        pieces += payloads
     if place is not None:
         pieces.append(_PLACE.pack(place.sequence, place.position, place.digest))
     return sealed(type, daemon, number, len(requests), pieces)

@@ -174,9 +174,10 @@ def _following(answer: list[LoggedMessage], expected: int) -> tuple[list[LoggedM
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for an event, at most so long, and clear it."""
-    timer = asyncio.get_running_loop().call_later(seconds, event.set)
-    await event.wait()
-    timer.cancel()
+    if not event.is_set():
+        timer = asyncio.get_running_loop().call_later(seconds, event.set)
+        await event.wait()
+        timer.cancel()
     event.clear()
 
 

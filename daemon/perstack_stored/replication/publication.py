@@ -46,15 +46,10 @@ def enter(request: StoreRequest, given: OwnSession | None) -> Entered:
         request: the store.
         given: numbers for a store without a session.
     """
-    refusals = dict(request.refusals or {})
-    items: list[tuple[int, Payload]] = []
-    for i, (kind, payload) in enumerate(request.items):
-        if request.refusals is None:
-            try:
-                _check(request.op, kind, payload)
-            except Refusal as refusal:
-                refusals[i] = refusal.alone()
-        items.append((REFUSED, b"") if i in refusals else (kind, payload))
+    items: list[tuple[int, Payload]] = list(request.items)
+    refusals = _refusals(request) if request.refusals is None else dict(request.refusals)
+    for i in refusals:
+        items[i] = (REFUSED, b"")
     key, seq, settled = request.key, request.seq, request.settled
     if given is not None:
         key, seq, settled = given
@@ -70,8 +65,16 @@ def enter_cursor(request: CursorRequest) -> Entered:
     return Entered(logged, request)
 
 
-def _check(op: str, kind: int, payload: bytes | bytearray) -> None:
-    if kind == _DELETION:
-        deletions.check_operation(op, deletions.check(payload))
-    else:
-        value_check.check(kind, payload)
+def _refusals(request: StoreRequest) -> dict[int, Refusal]:
+    """Check all values of a store; returns what is wrong with those that are refused."""
+    found: dict[int, Refusal] = {}
+    check = value_check.check
+    for i, (kind, payload) in enumerate(request.items):
+        try:
+            if kind == _DELETION:
+                deletions.check_operation(request.op, deletions.check(payload))
+            else:
+                check(kind, payload)
+        except Refusal as refusal:
+            found[i] = refusal.alone()
+    return found
