@@ -16,6 +16,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from tests.helpers import forks
 from tests.helpers.daemon import open_files
 from tests.helpers.order import long_ones_first
 
@@ -46,6 +47,8 @@ subprocess.Popen.__exit__ = _end_and_leave_process  # type: ignore[method-assign
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: begins before all others, or it would end after them")
+    # The lines that a fork runs are not counted.
+    forks.ARE_USED = "COVERAGE_PROCESS_CONFIG" not in os.environ
 
 
 @pytest.hookimpl(trylast=True)  # after the order is random
@@ -59,6 +62,12 @@ def pytest_collection_finish() -> None:
     """What is there now stays: a collection of garbage, as below after each test, need not look at it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each daemon as a user does, for tests of the start itself."""
+    monkeypatch.setattr(forks, "ARE_USED", False)
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import forks
+
+_INTERPRETER = ("-m", "perstack_stored")
 DATA = Path(__file__).parents[1] / "data"
 START_SECONDS = 120.0
+_READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG")  # by linker and interpreter: too late for a fork
 # Most conditions cost CPU time of a daemon: a longer wait asks less often.
 # Beside load, index and tree need longer than the usual 5 s to come to the end of the journal at a stop.
 _PATIENT = {"PERSTACK_STORED_STOP_SECONDS": "30"}
@@ -23,7 +27,11 @@ _POLL_SECONDS, _POLL_FACTOR, _POLL_SECONDS_MAX = 0.01, 1.2, 0.05
 
 
 class RunningDaemon:
-    """A daemon process of its own on a base; its log goes to `log`."""
+    """A daemon process of its own on a base; its log goes to `log`.
+
+    A fork of a process that has imported it, unless it runs by `prefix`, a command, or by `program`, the
+    arguments of an interpreter, or `environment` has what counts only at the start of a process.
+    """
 
     def __init__(
         self,
@@ -32,15 +40,18 @@ class RunningDaemon:
         environment: dict[str, str] | None = None,
         log: Path | None = None,
         prefix: tuple[str, ...] = (),
-        program: tuple[str, ...] = ("-m", "perstack_stored"),
+        program: tuple[str, ...] = (),
     ) -> None:
         self.base = base
         self.log = log or base.parent / f"{base.name}.log"
         self._arguments = arguments
-        self._prefix = prefix  # a command that runs it
-        self._program = program  # arguments of the interpreter
+        self._prefix = prefix
+        self._program = program
+        self._is_forked = not (prefix or program) and not any(
+            name.startswith(_READ_AT_START) for name in environment or ()
+        )
         self._environment = {**_PATIENT, **os.environ, **(environment or {})}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | forks.Fork | None = None
 
     @property
     def endpoint(self) -> str:
@@ -56,21 +67,15 @@ class RunningDaemon:
     def start(self, *, wait: bool = True) -> "RunningDaemon":
         """Start it; with `wait`, until it says that it is ready."""
         before = self.log.stat().st_size if self.log.exists() else 0
+        serve = ["serve", "--base-path", str(self.base), *self._arguments]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *self._prefix,
-                    sys.executable,
-                    *self._program,
-                    "serve",
-                    "--base-path",
-                    str(self.base),
-                    *self._arguments,
-                ],
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=self._environment,
-            )
+            if not self._is_forked or not forks.ARE_USED:
+                command = [*self._prefix, sys.executable, *(self._program or _INTERPRETER), *serve]
+                self.process = subprocess.Popen(
+                    command, stderr=log, stdin=subprocess.DEVNULL, env=self._environment
+                )
+            else:
+                self.process = forks.start(serve, self._environment, 1, log.fileno())
         if wait:
             eventually(lambda: self._is_ready(before), "the daemon is ready", START_SECONDS)
         return self

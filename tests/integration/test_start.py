@@ -12,6 +12,8 @@ from tests.helpers.daemon import eventually, files_of, running_daemon
 from tests.helpers.raw_client import Raw, event, setting
 from tests.integration.filled import refusal
 
+pytestmark = pytest.mark.usefixtures("interpreters")
+
 
 def test_an_empty_base_is_served_as_the_log_says(tmp_path: Path) -> None:
     """It says where; modes are as the design has them. How long a start takes is for the benchmark."""

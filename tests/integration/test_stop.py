@@ -54,6 +54,7 @@ def _reads_wait(daemon: RunningDaemon) -> bool:
         return int(raw.ask("stats").value["reads"]["pending"]) > 1000
 
 
+@pytest.mark.usefixtures("interpreters")
 def test_a_signal_while_the_daemon_starts_ends_it(tmp_path: Path) -> None:
     """At any moment of the start; the next one is ready."""
     base = tmp_path / "base"

@@ -1,0 +1,104 @@
+"""A daemon or a command in a fork is like one that a user starts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import commands, forks
+from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.image import image, needs_images
+
+_STARTER = """
+import os, sys
+from tests.helpers import forks
+process = forks.start(["serve", "--base-path", sys.argv[1]], dict(os.environ), 1, 2)
+print(process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_command_has_the_folder_and_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its output and its status are those of the command."""
+    monkeypatch.chdir(tmp_path)
+    assert commands.run("keygen", "key").returncode == 0
+    assert (tmp_path / "key").is_file()
+    told = commands.run("config", "--json", environment={"PERSTACK_STORED_BASE": "elsewhere"})
+    assert json.loads(told.stdout)["base-path"]["value"] == str(tmp_path / "elsewhere")
+    wrong = commands.run("serve", "--no-such-flag")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "no-such-flag" in wrong.stderr
+
+
+def test_it_can_be_waited_for_and_killed(tmp_path: Path) -> None:
+    """As `subprocess.Popen` shows it; a signal that comes too late reaches nobody."""
+    daemon = RunningDaemon(tmp_path / "base").start()
+    process = daemon.process
+    assert isinstance(process, forks.Fork)
+    assert process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.01)
+    process.kill()
+    assert process.wait() == process.poll() == -signal.SIGKILL
+    process.terminate()
+    daemon.start()
+    assert daemon.stop() == 0
+
+
+def test_a_daemon_sees_what_was_mounted_before_it_started(tmp_path: Path) -> None:
+    """Also where the process that forks was there before."""
+    needs_images()
+    assert commands.run("--version").returncode == 0
+    with image(tmp_path, 16 << 20) as disk:
+        daemon = RunningDaemon(disk.path / "base").start()
+        try:
+            assert (disk.path / "base" / ".stored" / "stored.sock").is_socket()
+        finally:
+            assert daemon.stop() == 0
+
+
+def test_threads_that_wait_for_the_same_end_all_see_it(tmp_path: Path) -> None:
+    daemon = RunningDaemon(tmp_path / "base").start()
+    process = daemon.process
+    assert isinstance(process, forks.Fork)
+    with ThreadPoolExecutor(8) as threads:
+        waits = [threads.submit(process.wait, 60) for _ in range(8)]
+        os.kill(process.pid, signal.SIGKILL)
+        assert {wait.result() for wait in waits} == {-signal.SIGKILL}
+
+
+def test_an_answer_that_nobody_took_does_not_confuse_the_next_one() -> None:
+    """A test whose time is over may end between a request and its answer."""
+    left = forks.start(["--version"], dict(os.environ), 1, 2)
+    left._server._line.send(json.dumps([0, left.pid]).encode())
+    assert commands.run("serve", "--no-such-flag").returncode == 2
+
+
+def test_what_counts_at_the_start_of_a_process_starts_one(tmp_path: Path) -> None:
+    """Variables of the linker and of the interpreter come too late for a fork."""
+    daemon = RunningDaemon(tmp_path / "base", environment={"LD_BIND_NOW": "1"}).start()
+    assert not isinstance(daemon.process, forks.Fork)
+    assert daemon.stop() == 0
+
+
+def test_all_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """However that ended."""
+    starter = subprocess.run(
+        [sys.executable, "-c", _STARTER, str(tmp_path / "base")], stdout=subprocess.PIPE, check=False
+    )
+    assert starter.returncode == -signal.SIGKILL
+    eventually(lambda: _is_dead(int(starter.stdout)), "the daemon is dead")
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
