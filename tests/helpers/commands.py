@@ -10,7 +10,10 @@ _SECONDS = 120.0
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `perstack-stored` in this process's folder and environment, to which `environment` adds."""
+    """Run `perstack-stored` in this process's folder and environment, to which `environment` adds.
+
+    Bytes that are no UTF-8 come as `surrogateescape` has them.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = forks.start(
             list(arguments), {**os.environ, **(environment or {})}, out.fileno(), err.fileno()
@@ -22,5 +25,5 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> "subproce
         said = []
         for file in (out, err):
             file.seek(0)
-            said.append(file.read().decode())
+            said.append(file.read().decode(errors="surrogateescape"))
     return subprocess.CompletedProcess(["perstack-stored", *arguments], status, *said)

@@ -1,15 +1,12 @@
 """Keys for tests of tcp."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.helpers import commands
 
 
 def keygen(path: Path, *arguments: str) -> str:
     """The line that is printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "keygen", *arguments, str(path)],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert done.stderr == ""
+    done = commands.run("keygen", *arguments, str(path))
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

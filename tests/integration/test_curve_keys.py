@@ -2,8 +2,6 @@
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import zmq
 
 from perstack_stored.access import curve_keys
 from perstack_stored.errors import ConfigError
+from tests.helpers import commands
 from tests.integration.curve import keygen
 
 
@@ -29,11 +28,7 @@ def test_keygen_makes_a_file_for_its_owner_alone_and_shows_no_secret(tmp_path: P
     assert pair.public.decode() == public
     assert pair.secret.decode() not in line
     assert pair.secret.decode() not in repr(pair)
-    again = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "keygen", str(path)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert again.returncode == 2
+    assert commands.run("keygen", str(path)).returncode == 2
     assert curve_keys.load(str(path)) == pair
 
 

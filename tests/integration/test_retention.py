@@ -1,13 +1,12 @@
 """Retention of a real daemon: it says first what goes, then deletes it, and spares what goes on."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from perstack_storage import Client
 from tests.client.behaviour.values import event
+from tests.helpers import commands
 from tests.helpers.daemon import eventually, running_daemon
 from tests.offline.bases import USAGE
 
@@ -29,10 +28,8 @@ def store(client: Client, name: str) -> None:
 
 def dry_run(base: Path, *settings: str) -> list[Any]:
     """What the command says."""
-    command = [sys.executable, "-m", "perstack_stored", "retention", "--dry-run", "--json"]
-    done = subprocess.run(
-        [*command, "--base-path", str(base), *settings], capture_output=True, check=True, timeout=120
-    )
+    done = commands.run("retention", "--dry-run", "--json", "--base-path", str(base), *settings)
+    assert done.returncode == 0
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

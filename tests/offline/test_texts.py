@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import commands
 from tests.hostile.texts import HOSTILE, acted_on
 from tests.offline.bases import event, make_base
 
@@ -17,10 +18,9 @@ NAMES = [os.fsencode(text.replace("\ud83d", "").replace("/", "")) for text in HO
 
 def printed(*arguments: str) -> str:
     """All that a command prints, on both streams; a byte that is no UTF-8 is half a character."""
-    command = [sys.executable, "-m", "perstack_stored", *arguments]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
-    assert b"Traceback" not in done.stderr
-    return (done.stdout + done.stderr).decode(errors="surrogateescape")
+    done = commands.run(*arguments)
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture

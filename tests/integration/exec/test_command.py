@@ -1,9 +1,9 @@
 """The command stores without other set-up, and runs as it would alone."""
 
 import subprocess
-import sys
 from pathlib import Path
 
+from tests.helpers import commands
 from tests.helpers.daemon import files_of, running_daemon
 from tests.integration.exec.commands import PROGRAM, is_served, python, run
 
@@ -16,10 +16,7 @@ def test_a_program_that_stores_needs_no_other_set_up(base: Path) -> None:
     assert len(files_of(base)) == 301
     assert not is_served(base)
     assert not (base / ".stored/stored.sock").exists()
-    checked = subprocess.run(
-        [sys.executable, "-m", "perstack_stored", "check", "--base-path", str(base)], check=False
-    )
-    assert checked.returncode == 0
+    assert commands.run("check", "--base-path", str(base)).returncode == 0
 
 
 def test_the_command_runs_as_it_would_alone_but_for_two_variables(base: Path) -> None:
