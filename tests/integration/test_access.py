@@ -28,12 +28,19 @@ OTHER = pwd.getpwnam("nobody")
 SECRET = "sk-PLANTED-access"
 
 
-@pytest.fixture
-def place() -> Iterator[Path]:
+@contextmanager
+def new_place() -> Iterator[Path]:
     """A folder that other users may enter; pytest takes its own ones back from them at each start."""
     with tempfile.TemporaryDirectory(prefix="stored-access-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Such a folder for one test."""
+    with new_place() as path:
+        yield path
 
 
 @contextmanager
@@ -44,6 +51,24 @@ def serving(place: Path, *arguments: str) -> Iterator[RunningDaemon]:
         place / "base", "--bind", f"ipc://{socket_path}", "--socket-mode", "0666", *arguments
     ) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="module")
+def reads_only() -> Iterator[RunningDaemon]:
+    """A daemon in which this user may only read; it serves at `sock` beside its base."""
+    with new_place() as path, serving(path, "--read-only-users", str(os.geteuid())) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def refuses() -> Iterator[RunningDaemon]:
+    """A daemon that lets another user in, and not this one; it serves at `sock` beside its base."""
+    with new_place() as path, serving(path, "--allow-users", str(os.geteuid() + 1)) as daemon:
+        yield daemon
+
+
+def sock_of(daemon: RunningDaemon) -> str:
+    return f"{daemon.base.parent}/sock"
 
 
 ASK = """
@@ -227,9 +252,8 @@ def test_a_read_only_client_sees_settings_with_secrets_masked(place: Path) -> No
         assert SECRET.encode() in records.body
 
 
-@needs_root
-def test_the_client_distinguishes_refusals_by_class(place: Path) -> None:
-    with serving(place, "--read-only-users", "root"), Client(f"ipc://{place}/sock") as client:
+def test_the_client_distinguishes_refusals_by_class(reads_only: RunningDaemon) -> None:
+    with Client(f"ipc://{sock_of(reads_only)}") as client:
         with pytest.raises(Forbidden, match="only read") as caught:
             client.store_event(event())
         assert caught.value.code == "FORBIDDEN"
@@ -238,9 +262,9 @@ def test_the_client_distinguishes_refusals_by_class(place: Path) -> None:
 
 
 @pytest.mark.parametrize("op", VALUES)
-def test_every_store_of_a_read_only_client_is_refused(place: Path, op: str) -> None:
+def test_every_store_of_a_read_only_client_is_refused(reads_only: RunningDaemon, op: str) -> None:
     """Alone, in a batch, in parts and in a session; nothing is stored."""
-    with serving(place, "--read-only-users", str(os.geteuid())), Raw(f"ipc://{place}/sock") as raw:
+    with Raw(f"ipc://{sock_of(reads_only)}") as raw:
         body = json.dumps(VALUES[op]()).encode()
         assert raw.ask(op, body).code == "FORBIDDEN"
         assert raw.ask(op, body, session=session(), seq=1).code == "FORBIDDEN"
@@ -287,34 +311,31 @@ FORGED = {
 
 
 @pytest.mark.parametrize("claims", [FORGED, {**FORGED, "Identity": b"chosen"}, {**FORGED, "Identity": b"\0"}])
-def test_what_a_client_says_of_itself_counts_for_nothing(place: Path, claims: dict[str, bytes]) -> None:
+def test_what_a_client_says_of_itself_counts_for_nothing(
+    refuses: RunningDaemon, claims: dict[str, bytes]
+) -> None:
     """Not an address, not a user, not a routing id: only what the kernel says."""
-    with serving(place, "--allow-users", str(os.geteuid() + 1)) as daemon:
-        forged = {**claims, "Peer-Address": f"localhost:{os.geteuid() + 1}:0:1".encode()}
-        answer = zmtp(f"{place}/sock", forged, STORE)
-        assert b"FORBIDDEN" in answer
-        assert b'"ok":true' not in answer
-        assert daemon.events("forbidden")
+    forged = {**claims, "Peer-Address": f"localhost:{os.geteuid() + 1}:0:1".encode()}
+    answer = zmtp(sock_of(refuses), forged, STORE)
+    assert b"FORBIDDEN" in answer
+    assert b'"ok":true' not in answer
+    assert refuses.events("forbidden")
 
 
 @pytest.mark.parametrize("identity", [b"chosen", b"\0", b"\0abc", b"\0abcde", b"x" * 255])
-def test_a_claimed_routing_id_gives_and_takes_no_rights(place: Path, identity: bytes) -> None:
+def test_a_claimed_routing_id_gives_and_takes_no_rights(reads_only: RunningDaemon, identity: bytes) -> None:
     """It is not looked at: the kernel says which user connects."""
-    with (
-        serving(place, "--read-only-users", str(os.geteuid())),
-        Raw(f"ipc://{place}/sock", routing_id=identity) as raw,  # type: ignore[arg-type]
-    ):
+    with Raw(f"ipc://{sock_of(reads_only)}", routing_id=identity) as raw:  # type: ignore[arg-type]
         assert raw.ask("getAllJobs").value == []
         assert raw.ask("storeEvent", event()).code == "FORBIDDEN"
 
 
-def test_a_routing_id_whose_owner_is_gone_gives_its_rights_to_nobody(place: Path) -> None:
+def test_a_routing_id_whose_owner_is_gone_gives_its_rights_to_nobody(reads_only: RunningDaemon) -> None:
     """Rights belong to a connection."""
-    with serving(place, "--read-only-users", str(os.geteuid())):
-        for n in range(3):
-            with Raw(f"ipc://{place}/sock") as raw:
-                assert raw.ask("storeEvent", event(f"e{n}")).code == "FORBIDDEN"
-                assert raw.ask("getAllJobs").value == []
+    for n in range(3):
+        with Raw(f"ipc://{sock_of(reads_only)}") as raw:
+            assert raw.ask("storeEvent", event(f"e{n}")).code == "FORBIDDEN"
+            assert raw.ask("getAllJobs").value == []
 
 
 def test_without_lists_every_client_writes(place: Path) -> None:
