@@ -1,14 +1,15 @@
 // The TypeScript client behind JSON lines, for the behaviour suite: node bridge.mjs <its index.js>
 //
 // The first line of standard input is the options. Each later one is a call, {"id", "call", "args"}, made at once and
-// in the order of the lines; its outcome is a line {"id", "value"} or {"id", "error"}. At the end of input it closes.
+// in the order of the lines; its outcome is a line {"id", "value"} or {"id", "error"}. After the call "close" comes the
+// next line of options. At the end of input it closes.
 
 import { pathToFileURL } from "node:url"
 
 const { createStorage } = await import(pathToFileURL(process.argv[2]).href)
 let storage
 
-const resumed = {}
+let resumed = {}
 const calls = {
   // All of them un-awaited, and the object changes behind each call.
   async storeChanging(value, count) {
@@ -27,6 +28,12 @@ const calls = {
   },
   async resumedStore(key, op, value) {
     return [await resumed[key].store(op, value), resumed[key].position]
+  },
+  async close() {
+    const closed = storage
+    storage = undefined
+    resumed = {}
+    await closed.close()
   },
   async follow(options) {
     const records = []
@@ -63,4 +70,4 @@ for await (const chunk of process.stdin) {
   }
   pieces.push(chunk.subarray(start))
 }
-await storage.close()
+await storage?.close()
