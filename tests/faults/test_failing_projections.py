@@ -25,6 +25,7 @@ from tests.crash.rounds import SETTINGS, await_progress
 from tests.helpers import signals
 from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.image import image, needs_images
+from tests.helpers.once import made_once
 from tests.helpers.raw_client import Raw, event
 
 _MIB = 1 << 20
@@ -45,16 +46,19 @@ class Used(NamedTuple):
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Used:
     """Everything in the index's file, nothing in SQLite's log any more."""
-    folder = tmp_path_factory.mktemp("used")
-    daemon = RunningDaemon(folder / "base", *SETTINGS).start()
-    try:
-        with load(daemon.endpoint, folder / "history", 11, ("awaiting", "batching")) as clients:
-            eventually(lambda: clients.recorded() > 200_000, "it is filled")
-            clients.join()
-        assert daemon.stop() == 0
-    finally:
-        daemon.make_sure_it_ended()
-    return Used(folder / "base", clients.histories)
+
+    def make(folder: Path) -> None:
+        daemon = RunningDaemon(folder / "base", *SETTINGS).start()
+        try:
+            with load(daemon.endpoint, folder / "history", 11, ("awaiting", "batching")) as clients:
+                eventually(lambda: clients.recorded() > 200_000, "it is filled")
+                clients.join()
+            assert daemon.stop() == 0
+        finally:
+            daemon.make_sure_it_ended()
+
+    folder = made_once(tmp_path_factory, "used", make)
+    return Used(folder / "base", sorted((folder / "history").glob("*.jsonl")))
 
 
 class Served:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.crash.observed import Observer
 from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.once import made_once
 from tests.helpers.raw_client import Raw, event, job, setting
 
 _NOBODY = 65534
@@ -36,15 +37,17 @@ def unprivileged(base: Path) -> Iterator[RunningDaemon]:
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base with something in index and tree."""
-    base = tmp_path_factory.mktemp("used") / "base"
-    with unprivileged(base) as daemon:
-        with Raw(daemon.endpoint) as raw:
-            raw.store("storeJob", job())
-            raw.store("storeRunSetting", setting())
-            for n in range(20):
-                raw.store("storeEvent", event(f"e{n}", timestamp=n))
-        assert daemon.stop() == 0
-    return base
+
+    def make(folder: Path) -> None:
+        with unprivileged(folder / "base") as daemon:
+            with Raw(daemon.endpoint) as raw:
+                raw.store("storeJob", job())
+                raw.store("storeRunSetting", setting())
+                for n in range(20):
+                    raw.store("storeEvent", event(f"e{n}", timestamp=n))
+            assert daemon.stop() == 0
+
+    return made_once(tmp_path_factory, "used-unprivileged", make) / "base"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.datadir import event
+from tests.helpers.once import made_once
 from tests.import_tree.imported import OURS, put_stored
 from tests.offline.bases import copy_base
 
@@ -21,9 +22,9 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("ours") / "base"
-    put_stored(base, *OURS, ("storeEvent", event()))
-    return base
+    stored = (*OURS, ("storeEvent", event()))
+    made = made_once(tmp_path_factory, "ours", lambda folder: put_stored(folder / "base", *stored))
+    return made / "base"
 
 
 @pytest.fixture

@@ -4,22 +4,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.once import made_once
 from tests.offline.bases import copy_base, make_base, make_base_of_segments, one_of_each
 from tests.offline.inprocess import Items, Started
 
 
 @pytest.fixture(scope="session")
 def _stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("one") / "base"
-    make_base(base, one_of_each())
-    return base
+    made = made_once(tmp_path_factory, "one", lambda folder: make_base(folder / "base", one_of_each()))
+    return copy_base(made / "base", tmp_path_factory.mktemp("one") / "base")
 
 
 @pytest.fixture(scope="session")
 def _stored_in_segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("four") / "base"
-    make_base_of_segments(base)
-    return base
+    made = made_once(tmp_path_factory, "four", lambda folder: make_base_of_segments(folder / "base"))
+    return copy_base(made / "base", tmp_path_factory.mktemp("four") / "base")
 
 
 @pytest.fixture
@@ -41,8 +40,6 @@ def expected(_stored_in_segments: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four segments, each kind of record; never changed."""
-    base = tmp_path_factory.mktemp("original") / "base"
-    make_base_of_segments(base)
-    return base
+def original(_stored_in_segments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four segments, 20 records of each kind, several jobs; never changed."""
+    return copy_base(_stored_in_segments, tmp_path_factory.mktemp("original") / "base")

@@ -22,14 +22,6 @@ from tests.offline.bases import SMALL_SEGMENTS, copy_base, event, make_base_of_s
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four segments, 20 records; never changed."""
-    base = tmp_path_factory.mktemp("original") / "base"
-    make_base_of_segments(base)
-    return base
-
-
-@pytest.fixture(scope="module")
 def grown(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with one record more. It fits into the last segment, whether or not the next one is ready."""
     base = copy_base(original, tmp_path_factory.mktemp("grown") / "base")

@@ -9,6 +9,7 @@ import pytest
 from perstack_storage import Client
 from tests.helpers import commands
 from tests.helpers.daemon import running_daemon
+from tests.helpers.once import made_once
 from tests.offline.bases import (
     SMALL_SEGMENTS,
     Call,
@@ -40,10 +41,9 @@ AGAIN = [job("j1", status="again"), event("again")]
 @pytest.fixture(scope="module")
 def deleted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty records, the deletion of a run and of a job, and that job again; never changed."""
-    base = tmp_path_factory.mktemp("deleted") / "base"
     calls = [*one_of_each(), delete("jöb 🚀", "rün"), delete("j1"), *AGAIN]
-    make_base(base, calls)
-    return base
+    made = made_once(tmp_path_factory, "deleted", lambda folder: make_base(folder / "base", calls))
+    return copy_base(made / "base", tmp_path_factory.mktemp("deleted") / "base")
 
 
 @pytest.fixture

@@ -26,21 +26,12 @@ from tests.offline.bases import (
     event,
     job,
     make_base,
-    make_base_of_segments,
     run,
     setting,
     store,
 )
 
 OTHER = "jöb 🚀"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four segments, each kind of record, several jobs; never changed."""
-    base = tmp_path_factory.mktemp("original") / "base"
-    make_base_of_segments(base)
-    return base
 
 
 @pytest.fixture(scope="module")
