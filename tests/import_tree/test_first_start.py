@@ -304,7 +304,7 @@ def test_a_link_for_jobs_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
     assert line["error"] == "ConfigError"
 
 
-MANY = 7_000
+MANY = 6_000
 
 
 def put_many(base: Path) -> list[tuple[str, str]]:
@@ -342,7 +342,7 @@ def kill_after(daemon: RunningDaemon, entries: int) -> None:
     deadline = time.monotonic() + 60
     while entries_written(daemon.base) < entries:
         assert time.monotonic() < deadline, "the import does not come so far"
-        time.sleep(0.001)
+        time.sleep(0.005)
     daemon.kill()
 
 

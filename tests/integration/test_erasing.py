@@ -20,6 +20,7 @@ pytestmark = pytest.mark.timeout(1500)
 
 PATIENCE_SECONDS = 600  # the process that erases runs where a processor is idle
 SENTINEL = "sentinel-of-the-deleted-job"
+COUNT = 300  # several segments in all
 KEY = "sk-redacted-sentinel"
 WORDS = (SENTINEL, KEY)
 TEXT = "these are the words of a long conversation, " * 40
@@ -97,8 +98,8 @@ def test_no_byte_of_what_was_deleted_is_left(tmp_path: Path, flags: tuple[str, .
     """Of a job among others, and of a key in a setting; nor in the next backup, and what it restores."""
     base, copies, restored = tmp_path / "base", tmp_path / "copies", tmp_path / "restored"
     with running_daemon(base, *SMALL_SEGMENTS, "--erase-within-seconds=1", *flags) as daemon:
-        store(daemon.endpoint, [job("kept"), *events_of("kept", "kept", 700)])
-        calls = [job("gone"), *events_of("gone", SENTINEL, 700), *events_of("kept", "more", 700)]
+        store(daemon.endpoint, [job("kept"), *events_of("kept", "kept", COUNT)])
+        calls = [job("gone"), *events_of("gone", SENTINEL, COUNT), *events_of("kept", "more", COUNT)]
         store(daemon.endpoint, [*calls, as_call("storeRunSetting", with_key(KEY))])
         before = read(daemon.endpoint, "getEventContents", jobId="kept", runId="run-kept")
         assert run("backup", base, str(copies), "--endpoint", daemon.endpoint).returncode == 0
@@ -118,7 +119,7 @@ def test_no_byte_of_what_was_deleted_is_left(tmp_path: Path, flags: tuple[str, .
     checked = Checked(base)
     assert not checked.findings
     assert "journal_gap" not in checked.note_names
-    assert checked.summary["erased records"] >= 700
+    assert checked.summary["erased records"] >= COUNT
     assert run("rebuild", base).returncode == 0
     assert not Checked(base).findings
     assert commands.run("restore", str(copies), "--base-path", str(restored)).returncode == 0
@@ -132,8 +133,8 @@ def test_what_holds_erasing_back_is_said(tmp_path: Path) -> None:
     """A damaged segment can't be written again: `stats`, `status`, the log, and who waits say so."""
     base = tmp_path / "base"
     with running_daemon(base, *SMALL_SEGMENTS, "--no-pack") as daemon:
-        store(daemon.endpoint, events_of("gone", SENTINEL, 700))
-        await_tree(daemon, 700)  # else it meets the damage, and does not go on
+        store(daemon.endpoint, events_of("gone", SENTINEL, COUNT))
+        await_tree(daemon, COUNT)  # else it meets the damage, and does not go on
         damaged = min((base / ".stored/journal").glob("*.segment"))
         with damaged.open("r+b") as file:
             file.seek(5000)

@@ -13,7 +13,7 @@ from tests.offline.damage_base import Made, make
 from tests.offline.damage_places import HOWS, Place
 from tests.offline.damage_trial import run
 
-PLACES = 60
+PLACES = 36
 
 
 @pytest.fixture(autouse=True)
