@@ -75,7 +75,7 @@ def test_fire_and_flush_rides_out_kills(daemon: RunningDaemon, open_client: Open
 def test_a_large_event_rides_out_a_kill(daemon: RunningDaemon, open_client: OpenClient, job_id: str) -> None:
     client = open_client(daemon)
     client.store_event(event(job_id, 0))
-    large = client.store_event_nowait(event(job_id, 1, text="x" * 41_943_040))
+    large = client.store_event_nowait(event(job_id, 1, text="x" * (20 << 20)))
     client.store_event_nowait(event(job_id, 2))
     daemon.kill()
     daemon.start()

@@ -99,16 +99,16 @@ def test_a_restart_of_the_daemon_takes_nothing_over(daemon: RunningDaemon, open_
     """What the client held before is remembered from the end of the history; so is who took it over."""
     one, two = open_client(daemon), open_client(daemon)
     mine = one.resume("job")
-    for turn in range(4):
+    for turn in range(2):
         mine.store_event(event("job", turn))
         daemon.kill()
         daemon.start()
-    two.resume("job").store_event(event("job", 4))
+    two.resume("job").store_event(event("job", 2))
     daemon.kill()
     daemon.start()
     with pytest.raises(JobTakenOver):
-        mine.store_event(event("job", 5))
-    assert numbers_of(one, "job") == list(range(5))
+        mine.store_event(event("job", 3))
+    assert numbers_of(one, "job") == list(range(3))
 
 
 def test_it_is_a_block_that_waits_for_its_stores(other_client: Client, job_id: str) -> None:
