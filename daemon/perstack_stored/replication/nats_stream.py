@@ -34,7 +34,9 @@ _CONNECT_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0  # between two attempts to connect
 _SEQUENCE_BYTES = 8
 _BUFFERED_BYTES_MAX = 32 << 20
-_REPLICA_ATTEMPTS = 12
+_FIRST_PAUSE_SECONDS = 0.001  # mostly, a replica that lacks a message gets it within this
+_PAUSE_SECONDS_MAX = 0.02  # each pause is twice as long as the one before, up to this
+_REPLICA_ATTEMPTS = 16
 _LEADER_ATTEMPTS = 20
 _PENDING_BYTES_MAX = 32 << 20
 
@@ -331,7 +333,8 @@ class NatsStream:
                         missed = 0
                         self._deliver([message])
                         continue
-                await replicas.pause(0.02 if missed < _REPLICA_ATTEMPTS else _POLL_SECONDS)
+                pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(missed - 1, 9), _PAUSE_SECONDS_MAX)
+                await replicas.pause(pause if missed < _REPLICA_ATTEMPTS else _POLL_SECONDS)
             else:
                 missed = 0
                 await wait(self._news, _POLL_SECONDS)

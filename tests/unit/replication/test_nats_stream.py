@@ -59,6 +59,8 @@ class Following:
             patched.setattr(threading.Thread, "start", lambda _thread: None)
             self.stream = NatsStream(NatsAddress(("nats://h:1",), "s"), 0, lambda: None)
         self.asked: list[int] = []
+        self.paused: list[float] = []
+        self.leader_asked = 0
         self.is_at_end = False
         self._answers = iter(answers)
 
@@ -66,6 +68,15 @@ class Following:
         self.asked.append(sequence)
         found, self.is_at_end = next(self._answers)
         return [LoggedMessage(one, 0, b"") for one in found], False
+
+    async def pause(self, seconds: float) -> None:
+        self.paused.append(seconds)
+
+    async def ask_leader(self, sequence: int, *, is_last: bool) -> LoggedMessage | None:
+        assert not is_last
+        self.leader_asked = sequence
+        self.stream._stopping = True
+        return None
 
     async def follow(self) -> None:
         await self.stream._follow(cast(Connection, self), cast(Replicas, self))
@@ -93,3 +104,19 @@ def test_a_server_without_more_is_asked_again_only_when_the_log_has_grown(
 
     asyncio.run(check())
     assert [message.sequence for message in following.stream.take(1 << 20)] == [1, 2, 3, 4, 5]
+
+
+def test_a_server_that_lags_is_asked_again_soon_then_seldom_then_the_leader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most lag by a millisecond; one that lacks a message has a quarter of a second to get it."""
+    following = Following(monkeypatch, [([], True)] * 99)
+    following.tell(1)
+    asyncio.run(following.follow())
+    assert following.leader_asked == 1
+    *soon, _last, _after_leader = following.paused
+    assert soon[0] <= 0.001
+    assert soon == sorted(soon)
+    assert soon[-1] == 0.02
+    assert sum(soon) > 0.22
+    assert len(following.asked) < 25
