@@ -1,6 +1,7 @@
 """Summaries of jobs and runs: what they say, and that batches don't matter."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ from perstack_stored.model.kinds import Kind
 from perstack_stored.read import summary_queries
 from perstack_stored.read.source import Source
 from tests.helpers.datadir import USAGE, Base, checkpoint, dumps, event, job, setting
+from tests.unit.index.events import MakeEvents, many_events, steady_events, streamed_events
 
 Stored = tuple[Kind, dict[str, Any]]
 TABLES = ("run", "run_count", "known_job")
@@ -128,6 +130,23 @@ def test_a_run_is_known_by_any_record(base: Base) -> None:
     assert (found["runs"], found["records"]) == (
         3, {"jobs": 0, "runSettings": 1, "checkpoints": 1, "events": 1},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [many_events, streamed_events, steady_events])
+@pytest.mark.parametrize("most", [1, 7, 300])
+def test_each_event_is_counted_once(base: Base, make: MakeEvents, most: int) -> None:
+    """Whether it goes into a block with others, shares a millisecond, or comes late or again."""
+    events = make(600, 5)
+    random = Random(most)
+    left = events[:]
+    while left:
+        count = random.randint(1, most)
+        base.store(*((Kind.EVENT, one) for one in left[:count]))
+        left = left[count:]
+    (run,) = base.ask("listRuns")[0]
+    kept = {dumps(one): one["type"] for one in events}
+    assert run["records"]["events"] == len(kept) < len(events)
+    assert run["eventTypes"] == Counter(kept.values())
 
 
 def test_repeats_and_lost_events_are_not_counted(base: Base) -> None:
