@@ -94,22 +94,43 @@ class DeletedFiles:
         self._passed_over.forget_of(position, job, run)
         self._status.at(0)
 
-    def remove_torn(self, writes: list[Write], wanted: list[Write], replay_until: int) -> None:
+    def put_right(self, writes: list[Write], wanted: list[Write], replay_until: int) -> list[Write]:
         """Remove files of a replay whose records were deleted later: a crash may have torn them.
 
         Their deletion may come after the daemon is ready. A file that is stored again after it stays.
-        `wanted` are the writes that no deletion has removed.
+        A checkpoint of a deleted run stays too where another run has stored it since: it is written again,
+        if it is there, and replaced in its turn.
+
+        Args:
+            writes: of the replay.
+            wanted: those that no deletion has removed.
+            replay_until: position up to which files may be torn.
+
+        Returns:
+            What is wanted now.
         """
         stays = {(*write.folders, write.name) for write in wanted} | self.begun_again.keys()
         lives = {write.position for write in wanted}
         runs = set()
+        replaced = []
         for write in writes:
             if write.position > replay_until or write.position in lives:
                 continue
             if write.kind == "event":  # the index does not know any more which number its name had
                 runs.add((write.folders[1], write.run))
+            elif self._is_replaced(write):
+                replaced.append(write._replace(is_left_out=True))
             elif (*write.folders, write.name) not in stays:
                 self._remover.remove_file(write.folders, write.name)
         for job, run in runs:
             self._remover.remove_run(job, run, (), stays)
             self._let_go(("jobs", job))
+        return sorted(wanted + replaced, key=lambda write: write.position) if replaced else wanted
+
+    def _is_replaced(self, write: Write) -> bool:
+        """Whether a checkpoint was stored again, and is there."""
+        if write.kind != "checkpoint":
+            return False
+        select = "SELECT 1 FROM checkpoint WHERE job = ? AND id = ? AND position > ?"
+        key = (write.folders[1], write.name.removesuffix(".json"), write.position)
+        return self._index.execute(select, key).fetchone() is not None

@@ -158,7 +158,7 @@ class TreeWriter:
         # Not before the writes are divided: the index goes on meanwhile, and both must divide alike.
         wanted = self._deleted.not_removed(writes)
         if len(wanted) < len(writes) and writes[0].position <= self.replay_until:
-            self._deleted.remove_torn(writes, wanted, self.replay_until)
+            wanted = self._deleted.put_right(writes, wanted, self.replay_until)
         wanted, back = self.old_jobs.sort_out(wanted)
         writes = [write for write in wanted if not write.is_left_out or write.position <= self.replay_until]
         if not writes and not back:

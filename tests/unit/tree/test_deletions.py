@@ -13,6 +13,7 @@ from perstack_stored.datadir.layout import DataDir
 from perstack_stored.model.kinds import Kind
 from perstack_stored.offline.check.check import check
 from perstack_stored.offline.findings import Finding, Report
+from perstack_stored.tree import cursor as tree_cursor
 from perstack_stored.tree import remover
 from perstack_stored.tree.write import divided
 from tests.helpers.datadir import Base, Died, SimulatedDisk, checkpoint, dumps, event, job, setting
@@ -314,4 +315,39 @@ def test_a_replay_removes_what_a_crash_tore_of_a_run_that_was_deleted_later(base
     assert not [path for path in torn if path.exists()]
     assert len(list((base.path / "jobs/job-1/runs/run-2").iterdir())) == 4
     assert list((base.path / "jobs/job-2").rglob("event-*.json"))
+    tree.close()
+
+
+@pytest.mark.parametrize("is_torn", [False, True])
+def test_a_replay_keeps_a_checkpoint_that_another_run_has_stored_since(
+    base: Base, monkeypatch: pytest.MonkeyPatch, is_torn: bool
+) -> None:
+    """It is whole and does not vanish, though the run that stored it first was deleted later."""
+    monkeypatch.setattr(tree_cursor, "UNSYNCED_RECORDS_MAX", 1)
+    base.store((Kind.JOB, job()))
+    tree = base.open_tree()
+    base.grow(tree)
+    tree.sync(clean=False)
+    base.store((Kind.CHECKPOINT, checkpoint(id="c", runId="run-1")))
+    base.grow(tree)  # and a crash before the next sync
+    tree.close()
+    path = base.path / "jobs/job-1/checkpoints/c.json"
+    whole = path.read_bytes()
+    if is_torn:
+        path.write_bytes(whole[:9])
+    base.store((Kind.CHECKPOINT, checkpoint(id="c", runId="run-2")))
+    base.store((Kind.CHECKPOINT, checkpoint(id="never-written", runId="run-1")))
+    base.store((Kind.CHECKPOINT, checkpoint(id="never-written", runId="run-2")))
+    delete(base, run="run-1")
+    tree = base.open_tree()
+    assert tree.replay_until == 2
+    place = base.reader.seek(tree.position, base.index.place)
+    entries = list(base.reader.entries(place, base.index.place))
+    tree.apply(entries[:1])
+    assert path.read_bytes() == whole
+    tree.apply(entries[1:3])
+    assert path.read_bytes() != whole
+    assert not path.with_name("never-written.json").exists()
+    tree.apply(entries[3:])
+    assert json.loads(path.read_bytes())["runId"] == "run-2"
     tree.close()
