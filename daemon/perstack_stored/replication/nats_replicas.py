@@ -120,6 +120,17 @@ class Replicas:
             self._is_complete = True
             self._answered.set()
 
+    async def end_before(self, sequence: int) -> bool:
+        """Whether the stream's leader says that no message was given this sequence yet."""
+        try:
+            answer = await self._client.request(
+                f"$JS.API.STREAM.INFO.{self._name}", b"", timeout=_ANSWER_SECONDS
+            )
+        except (OSError, nats.errors.Error):
+            return False
+        state: dict[str, int] = msgspec.json.decode(answer.data).get("state", {})
+        return state.get("last_seq", sequence) < sequence
+
     async def ask_leader(self, sequence: int, *, is_last: bool) -> LoggedMessage | None:
         """Ask the stream's leader for one message.
 

@@ -58,6 +58,7 @@ class NatsStream:
         self._notify = notify
         self._next = after + 1
         self._last = after
+        self._acknowledged = after  # the greatest sequence that the stream gave a message of ours
         self._ready: deque[LoggedMessage] = deque()
         self._ready_bytes = 0
         self._outcomes: deque[tuple[int, int | None]] = deque()
@@ -296,6 +297,7 @@ class NatsStream:
         if isinstance(answer.get("seq"), int) and "error" not in answer:
             sequence = answer["seq"]
             self._refusals.end()
+            self._acknowledged = max(self._acknowledged, sequence)
             self._heard(sequence)
             self._untold = max(self._untold, sequence)
             self._to_send.set()
@@ -325,9 +327,13 @@ class NatsStream:
             elif is_hole or self._next <= self._last:
                 missed += 1
                 if missed > _REPLICA_ATTEMPTS:
-                    message = await replicas.ask_leader(
-                        self._next, is_last=missed > _REPLICA_ATTEMPTS + _LEADER_ATTEMPTS
-                    )
+                    is_last = missed > _REPLICA_ATTEMPTS + _LEADER_ATTEMPTS
+                    if is_last and self._next > self._acknowledged and await replicas.end_before(self._next):
+                        # Only somebody's tick named it: that is no proof that it was stored.
+                        _log.warning("stream_tick_ignored", sequence=self._last, stream_last=self._next - 1)
+                        self._last, missed = self._next - 1, 0
+                        continue
+                    message = await replicas.ask_leader(self._next, is_last=is_last)
                     if message is not None:
                         _log.error("stream_hole", sequence=message.sequence, reason="only the leader has it")
                         missed = 0

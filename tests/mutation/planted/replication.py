@@ -34,4 +34,16 @@ BUGS = (
         "            return found, True\n",
         "            expected = sequence\n",
     ),
+    Bug(
+        "a message that the log has acknowledged and lost goes unnoticed",
+        "replication/nats_stream.py",
+        "self._next > self._acknowledged and",
+        "",
+    ),
+    Bug(
+        "a tick is a proof that a message was stored",
+        "replication/nats_stream.py",
+        "await replicas.end_before(self._next):",
+        "False:",
+    ),
 )

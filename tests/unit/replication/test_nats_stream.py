@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from nats.protocol.parser import Parser
 
+from perstack_stored.errors import StreamFailedError
 from perstack_stored.replication.nats_admin import NatsAddress
 from perstack_stored.replication.nats_connection import Connection
 from perstack_stored.replication.nats_replicas import Replicas
@@ -61,6 +62,7 @@ class Following:
         self.asked: list[int] = []
         self.paused: list[float] = []
         self.leader_asked = 0
+        self.stream_last: int | None = None  # what the leader says; None: the first question ends it
         self.is_at_end = False
         self._answers = iter(answers)
 
@@ -73,10 +75,16 @@ class Following:
         self.paused.append(seconds)
 
     async def ask_leader(self, sequence: int, *, is_last: bool) -> LoggedMessage | None:
-        assert not is_last
         self.leader_asked = sequence
-        self.stream._stopping = True
+        if self.stream_last is None:
+            self.stream._stopping = True
+        elif is_last:
+            raise StreamFailedError("no replica has it")
         return None
+
+    async def end_before(self, sequence: int) -> bool:
+        assert self.stream_last is not None
+        return self.stream_last < sequence
 
     async def follow(self) -> None:
         await self.stream._follow(cast(Connection, self), cast(Replicas, self))
@@ -120,3 +128,33 @@ def test_a_server_that_lags_is_asked_again_soon_then_seldom_then_the_leader(
     assert soon[-1] == 0.02
     assert sum(soon) > 0.22
     assert len(following.asked) < 25
+
+
+@pytest.mark.parametrize("lost", ["acknowledged to us", "given to somebody", ""])
+def test_a_tick_that_names_what_was_never_stored_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """What the stream has given out, and nobody has, is lost: that stops the daemon."""
+    following = Following(monkeypatch, [([], True)] * 99)
+    following.stream_last = 1 if lost == "given to somebody" else 0
+    if lost == "acknowledged to us":
+        following.stream._on_ack(b"inbox.a.1", b"", b'{"seq":1}')
+    following.tell(1 << 60)
+
+    async def check() -> None:
+        task = asyncio.ensure_future(following.follow())
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert task.done() == bool(lost)
+        task.cancel()
+        if lost:
+            task.result()
+
+    if lost:
+        with pytest.raises(StreamFailedError):
+            asyncio.run(check())
+    else:
+        asyncio.run(check())
+        asked = len(following.asked)
+        assert 30 < asked < 99
+        assert following.stream._last == 0
