@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,27 +13,36 @@ from tests.bench.contenders.base import output
 
 
 @contextmanager
-def place(folder: str | None, image: str | None) -> Iterator[tuple[Path, str]]:
-    """A fresh folder for all rounds, and its description; emptied at the end.
+def place(folder: str | None, image: str | None) -> Iterator[tuple[Path, str, Callable[[], None]]]:
+    """A fresh folder, its description, and a call that makes it fresh again; emptied at the end.
 
     With an image, a file whose blocks were written beforehand, a new ext4 is made on it and mounted.
-    Otherwise the folder lies in the one given, or beside this file. Nothing is deleted between rounds: ext4
-    makes files ten times slower for minutes after many were deleted.
+    Otherwise the folder lies in the one given, or beside this file, and the call does nothing: ext4 makes
+    files ten times slower for minutes after many were deleted.
     """
     with tempfile.TemporaryDirectory(prefix="bench-", dir=folder or Path(__file__).parent) as made:
         root = Path(made)
         root.chmod(0o755)  # PostgreSQL's server is another user
         if image is None:
-            yield root, f"{output('stat', '-f', '-c', '%T', made)}, a fresh folder"
+            yield root, f"{output('stat', '-f', '-c', '%T', made)}, a fresh folder", lambda: None
             return
         # Without direct I/O, a sync of one file writes out whatever the image's file has in the page cache.
         command = ["losetup", "--find", "--show", "--direct-io=on", image]
         device = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-        try:
+
+        def make() -> None:
             subprocess.run(["mkfs.ext4", "-q", "-F", "-i", "4096", "-E", "nodiscard", device], check=True)
             subprocess.run(["mount", "-o", "noinit_itable", device, made], check=True)
+
+        def make_again() -> None:
+            subprocess.run(["umount", made], check=True)
+            make()
+
+        try:
+            make()
             try:
-                yield root, "a fresh ext4 on a loop device with direct I/O, its blocks written beforehand"
+                kind = "a fresh ext4 on a loop device with direct I/O, its blocks written beforehand"
+                yield root, kind, make_again
             finally:
                 subprocess.run(["umount", "--lazy", made], check=True)
         finally:

@@ -69,7 +69,7 @@ def main() -> int:
     figures, failed = Figures(), False
     names = [name for name in PARTS if name in options.only.split(",")]
     whole = sum(PARTS[name][1] for name in names)
-    with machine.place(options.folder, None) as (root, kind):
+    with machine.place(options.folder, None) as (root, kind, _):
         figures.head = machine.described(root, kind)
         figures.head["NATS"] = output(str(Path(sys.executable).parent / "nats-server"), "--version")
         try:
