@@ -2,17 +2,21 @@
 
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from perstack_storage import Client
 from tests.crash.judge import judge
 from tests.crash.load import load
 from tests.crash.observed import Observer
 from tests.crash.rounds import SETTINGS
 from tests.helpers.daemon import RunningDaemon, eventually
+from tests.helpers.datadir import event
 from tests.helpers.image import Image, image, needs_images
 
 MIB = 1 << 20
@@ -98,3 +102,21 @@ def test_a_disk_without_an_inode_left_stops_the_tree_for_a_while(tmp_path: Path)
             for path in (disk.path / "filler").glob("*"):
                 path.unlink()
             eventually(lambda: observer.stats()["tree"]["fault"] == "", "the tree goes on")
+
+
+def test_a_log_that_can_not_be_written_ends_nothing(tmp_path: Path) -> None:
+    """The daemon and its workers say nothing then, and go on; a stop is a clean one."""
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "perstack_stored", "serve", "--base-path", str(tmp_path / "base")],
+            stdin=subprocess.DEVNULL, stderr=full,
+        )  # fmt: skip
+    try:
+        with Client(f"ipc://{tmp_path}/base/.stored/stored.sock", timeout_s=60) as client:
+            assert client.store_event(event()) == 1
+            assert len(list(client.read_all())) == 1
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()

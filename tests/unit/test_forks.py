@@ -56,7 +56,7 @@ def test_a_daemon_sees_what_was_mounted_before_it_started(tmp_path: Path) -> Non
     """Also where the process that forks was there before."""
     needs_images()
     assert commands.run("--version").returncode == 0
-    with image(tmp_path, 16 << 20) as disk:
+    with image(tmp_path, 256 << 20) as disk:
         daemon = RunningDaemon(disk.path / "base").start()
         try:
             assert (disk.path / "base" / ".stored" / "stored.sock").is_socket()

@@ -5,11 +5,12 @@ import sys
 import threading
 import time
 from io import StringIO
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
 from perstack_storage.protocol import escaped, escaped_lines
+from perstack_stored.observe.log_output import LogOutput
 
 # Lines of each kind of warning or error allowed at once, and seconds for one more: a client that causes one
 # can cause any number of them, and the log is on a disk.
@@ -117,14 +118,16 @@ def _traceback(out: TextIO, exc_info: Any) -> None:
 
 
 def configure(*, json: bool, level: str) -> None:
-    """Log to standard error."""
+    """Log to standard error. A line that can't be written is left out, and the next one counts it."""
     set_level(level)
+    output = LogOutput(sys.stderr)
     shared: list[structlog.typing.Processor] = [
         _filter,
         ThrottledLog(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        output.count_lost,
     ]
     renderer: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, shorten, structlog.processors.JSONRenderer()]
@@ -138,6 +141,6 @@ def configure(*, json: bool, level: str) -> None:
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", output)),
         cache_logger_on_first_use=True,
     )

@@ -51,4 +51,10 @@ BUGS = (
         "passed - (cpu - self._cpu)",
         "passed",
     ),
+    Bug(
+        "a log that can't be written ends the daemon",
+        "observe/log_output.py",
+        "        except OSError:\n            self._lost += 1\n",
+        "        except EOFError:\n            self._lost += 1\n",
+    ),
 )
