@@ -50,9 +50,14 @@ def note(text: str) -> None:
 
 
 def measure_works(
-    root: Path, results: Results, options: argparse.Namespace, chosen: list[str], wanted: str
+    root: Path,
+    renew: Callable[[], None],
+    results: Results,
+    options: argparse.Namespace,
+    chosen: list[str],
+    wanted: str,
 ) -> None:
-    """Rounds in turn; another contender begins each round. With an image, each has a fresh file system."""
+    """Rounds in turn; another contender begins each round. `renew` makes the root fresh for each."""
     for work, (part, load, names) in works(options).items():
         if part != wanted or (options.works and work not in re.split(_COMMA, options.works)):
             continue
@@ -67,7 +72,7 @@ def measure_works(
             if time.monotonic() > options.deadline:
                 results.left_out.append(f"{work}: round {n + 1} and later ones, time was up")
                 break
-            options.renew()
+            renew()
             for name in [name for name in taking[:: 1 if n % 2 == 0 else -1] if name not in failed]:
                 folder = root / f"{work.replace(' ', '').replace('/', '-')}-{n}-{name}"
                 folder.mkdir()
@@ -142,7 +147,7 @@ def main() -> None:
             note(f"left out: {name}: {missing}")
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    with machine.place(options.folder, options.image) as (root, kind, options.renew):
+    with machine.place(options.folder, options.image) as (root, kind, renew):
         results.head = {
             **machine.described(root, kind),
             "rounds": f"{options.rounds} of {options.seconds} s; {options.small_rounds} where few take part; "
@@ -156,7 +161,7 @@ def main() -> None:
             for part in options.only:
                 note(f"part {part}")
                 if part not in others:
-                    measure_works(root, results, options, chosen, part)
+                    measure_works(root, renew, results, options, chosen, part)
                 elif time.monotonic() > options.deadline:
                     results.left_out.append(f"part {part}: time was up")
                 else:

@@ -73,7 +73,11 @@ def test_a_contender_that_fails_leaves_the_others_their_figures(
     options = argparse.Namespace(
         seconds=0.1, quick=True, works="32 x 1", rounds=3, small_rounds=3, sustained=1, deadline=math.inf
     )
-    main.measure_works(tmp_path, results, options, ["redis", "perstack"], "a")
+    renewed: list[int] = []
+    main.measure_works(
+        tmp_path, lambda: renewed.append(sound.rounds), results, options, ["redis", "perstack"], "a"
+    )
+    assert renewed == [0, 1, 2]
     assert results.left_out == ["32 x 1: redis failed in round 2: RuntimeError('out of room')"]
     assert (broken.rounds, sound.rounds) == (2, 3)
     (target,) = judged(results)
