@@ -38,6 +38,7 @@ _REPLACER = "tests/unit/mirror/test_replacer.py"
 _OLD_JOBS = "tests/unit/tree/old_jobs"
 _SILENT = "tests/integration/test_silent_workers.py"
 _APPLY = "tests/unit/replication/test_apply.py"
+_NATS_STREAM = "tests/unit/replication/test_nats_stream.py"
 _NEW_INDEX = f"{_REBUILD}::test_the_new_index_is_on_disk_before_it_takes_the_place_of_the_old_one"
 
 # Offline tools, locks and sockets are no part of the simulation, and nothing is damaged there.
@@ -61,6 +62,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     "a worker in an endless loop is taken for one that gets no processor": (
         f"{_SILENT}::test_a_worker_that_runs_without_progress_is_killed",
     ),
+    "a log that can't be written ends the daemon": ("tests/unit/observe/test_log_output.py",),
+    "a checkpoint that another run has stored since vanishes in a replay": (
+        "tests/unit/tree/test_deletions.py",
+    ),
+    "a message that the log has acknowledged and lost goes unnoticed": (_NATS_STREAM,),
+    "a tick is a proof that a message was stored": (_NATS_STREAM,),
     "a hole in the log is skipped": ("tests/replication/test_replicated.py", "-k", "flipped"),
     "events that repeat others are not erased": (_ERASING,),
     "versions that were replaced stay in the index after a deletion": (_ERASING,),
