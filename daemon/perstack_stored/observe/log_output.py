@@ -13,6 +13,7 @@ class LogOutput:
         self._stream = stream
         self._text = ""
         self._lost = 0
+        self._is_torn = False  # the last line stopped in its midst
 
     def write(self, text: str) -> None:
         """Take text of a line."""
@@ -44,6 +45,10 @@ class LogOutput:
             self._stream.flush()
             return
         # Not by the stream: what it could not write it keeps, and the interpreter fails at its end.
-        data = text.encode(errors="backslashreplace")
-        while data:
-            data = data[os.write(descriptor, data) :]
+        data = (b"\n" if self._is_torn else b"") + text.encode(errors="backslashreplace")
+        size = len(data)
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        finally:
+            self._is_torn = bool(data) and (self._is_torn or len(data) < size)

@@ -1,5 +1,6 @@
 """Lines that can't be written harm nothing, and are counted."""
 
+import errno
 import io
 import json
 import os
@@ -47,6 +48,30 @@ def test_lines_that_a_full_disk_does_not_take_are_counted(
     assert [(line["event"], line.get("lines_lost")) for line in lines] == [
         ("first", None), ("next", 2), ("last", None),
     ]  # fmt: skip
+
+
+def test_a_line_that_was_cut_does_not_spoil_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A disk that fills up takes the beginning of a line."""
+    path = tmp_path / "log"
+    write, left = os.write, [5]
+
+    def fill_up(descriptor: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "full")
+        count = write(descriptor, data[: left[0]])
+        left[0] -= count
+        return count
+
+    with path.open("w") as stream:
+        logger = _configure(monkeypatch, stream)
+        with monkeypatch.context() as patched:
+            patched.setattr("perstack_stored.observe.log_output.os.write", fill_up)
+            logger.info("cut")
+            logger.info("lost")
+        logger.info("next")
+    cut, line = path.read_text().splitlines()
+    assert len(cut) == 5
+    assert json.loads(line)["lines_lost"] == 2
 
 
 def test_a_reader_that_has_gone_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
