@@ -334,7 +334,7 @@ def are_values(data: bytes | memoryview, header: EntryHeader) -> bool:
     kinds, compressions = bytes(table[4::RECORD_BYTES]), bytes(table[6::RECORD_BYTES])
     if kinds.strip(_VALUES) or any(compressions):
         return False
-    length = end + sum(table.cast("I")[::2])
+    length = end + sum(struct.unpack(f"<{2 * header.count}I", table)[::2])
     return header.type == _RECORDS and length == header.length and not header.flags & ~ATOMIC
 
 
