@@ -18,9 +18,10 @@ from tests.bench.targets import judged
 
 CORE = ("perstack", "direct", "direct-timed", "direct-sync")
 LIMITS = ("limit-sync", "limit-echo")
+SETTINGS = ("perstack-no-files",)
 CLIENTS = ("perstack-asyncio", "perstack-node")
 STORES = ("sqlite", "redis", "valkey", "postgres", "nats")
-ALL = (*CORE, *CLIENTS, *STORES, *LIMITS)
+ALL = (*CORE, *SETTINGS, *CLIENTS, *STORES, *LIMITS)
 PARTS = "abedfgco"
 _COMMA = ",(?!000)"  # not that of "2,000/s"
 
@@ -36,7 +37,11 @@ def works(options: argparse.Namespace) -> dict[str, tuple[str, Load, tuple[str, 
         "128 x 1": ("a", Load(128, 1, s), CORE),
         "1 x 64": ("b", Load(1, 64, s), CORE),
         "32 x 64": ("b", Load(32, 64, s), CORE),
-        "32 x 1 at 2,000/s": ("o", Load(32, 1, 2 * s, 62.5), ("perstack", "direct-timed", *STORES)),
+        "32 x 1 at 2,000/s": (
+            "o",
+            Load(32, 1, 2 * s, 62.5),
+            ("perstack", "perstack-no-files", "direct-timed", *STORES),
+        ),
         "sustained": ("d", Load(8, 64, options.sustained), ("perstack", "direct", "files", "files-2")),
     }
     if options.quick:

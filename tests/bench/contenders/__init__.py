@@ -3,7 +3,7 @@
 from tests.bench.contenders.base import Contender
 from tests.bench.contenders.direct import Direct, DirectTimed, Files
 from tests.bench.contenders.limits import Limit
-from tests.bench.contenders.perstack import Perstack
+from tests.bench.contenders.perstack import Perstack, PerstackNoFiles
 from tests.bench.contenders.servers import Nats, Postgres, Redis, Valkey
 from tests.bench.contenders.sqlite import Sqlite
 
@@ -13,6 +13,7 @@ CONTENDERS: dict[str, Contender] = {
         Perstack("perstack", "perstack"),
         Perstack("perstack-asyncio", "perstack-asyncio"),
         Perstack("perstack-node", None),
+        PerstackNoFiles(),
         Direct("direct", "plain"),
         Direct("direct-sync", "sync"),
         DirectTimed("direct-timed", "plain"),

@@ -1,11 +1,12 @@
 """The daemon, through each of its clients."""
 
+import itertools
 import time
 from pathlib import Path
 
 from perstack_storage import Client, __version__
 from tests.bench.contenders.base import Server, count_files
-from tests.bench.load import Load
+from tests.bench.load import Load, event
 from tests.bench.run_agents import ROOT, Worked, node_agents, python_agents
 from tests.helpers.daemon import RunningDaemon, eventually
 
@@ -15,9 +16,10 @@ TREE_SECONDS = 900.0
 class Perstack(Server):
     """A daemon with its defaults; without a driver the agents use the TypeScript client."""
 
-    def __init__(self, name: str, driver: str | None) -> None:
+    def __init__(self, name: str, driver: str | None, *options: str) -> None:
         self.name = name
         self._driver = driver
+        self._options = options
         self._daemon: RunningDaemon | None = None
 
     def missing(self) -> str | None:
@@ -32,7 +34,7 @@ class Perstack(Server):
         return f"perstack-stored {__version__}"
 
     def start(self, folder: Path) -> str:
-        self._daemon = RunningDaemon(folder / "base", "--log-level", "warning")
+        self._daemon = RunningDaemon(folder / "base", "--log-level", "warning", *self._options)
         self._daemon.start(wait=False)
         with Client(self._daemon.endpoint, timeout_s=60) as client:
             # Wait until it is ready, also after the first answer: the time of its start is not measured.
@@ -59,3 +61,19 @@ class Perstack(Server):
     def stop(self) -> None:
         if self._daemon is not None:
             self._daemon.stop()
+
+
+class PerstackNoFiles(Perstack):
+    """A daemon that leaves the events of the load out of the tree: journal and index, as other stores."""
+
+    def __init__(self) -> None:
+        super().__init__("perstack-no-files", "perstack", "--tree-leave-out", event(0, 0)["type"])
+
+    def sync_mode(self) -> str:
+        return "fdatasync of the journal before each answer; `tree-leave-out` names the type of the events"
+
+    def audit(self, folder: Path, address: str) -> int:
+        with Client(address, timeout_s=60) as client:
+            eventually(lambda: client.stats()["index"]["lagRecords"] == 0, "all is indexed", TREE_SECONDS)
+            runs = (client.get_events_by_run(f"job{agent}", "run1") for agent in itertools.count())
+            return sum(map(len, itertools.takewhile(len, runs)))
