@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -180,10 +181,30 @@ def test_an_index_that_is_tampered_with_is_rebuilt(
         assert re.search(says, reason)
 
 
+def _has_pages_of_its_own(index: Path) -> bool:
+    """Whether SQLite's log has frames that were not checkpointed (https://sqlite.org/walformat.html)."""
+    shared = _beside(index, "-shm").read_bytes()
+    frames, checkpointed = (int.from_bytes(shared[at : at + 4], sys.byteorder) for at in (16, 96))
+    return frames > checkpointed
+
+
 def test_an_overwritten_log_of_the_index_is_no_more_than_another_rebuild(tmp_path: Path, used: Used) -> None:
     """The writer, the tree or a read meets it first; in each case the index is rebuilt."""
     with served(tmp_path, used) as found:
-        _overwrite(_beside(found.index, "-wal"))
+        writer = found.daemon.workers()["index"]
+
+        def overwritten() -> bool:
+            signals.stop(writer)
+            try:
+                # Else the next transaction begins the log anew, and nobody meets the damage.
+                is_used = _has_pages_of_its_own(found.index)
+                if is_used:
+                    _overwrite(_beside(found.index, "-wal"))
+            finally:
+                os.kill(writer, signal.SIGCONT)
+            return is_used
+
+        eventually(overwritten, "the log has pages that the index lacks")
         found.await_rebuilt()
 
 

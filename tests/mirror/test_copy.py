@@ -96,7 +96,7 @@ def test_a_read_that_waits_at_a_copy_shows_nothing_that_was_deleted(server: S3Se
         copy.start()
         await_copy(original, copy)
         with Raw(copy.endpoint) as raw:
-            assert len(raw.read("readAll", waits)) == 2
+            eventually(lambda: len(raw.read("readAll", waits)) == 2, "it answers", PATIENCE_SECONDS)
             index = copy.workers()["index"]
             signals.stop(index)
             with Client(original.endpoint) as client:
@@ -105,6 +105,7 @@ def test_a_read_that_waits_at_a_copy_shows_nothing_that_was_deleted(server: S3Se
             meanwhile = raw.ask("readAll", waits)
             os.kill(index, signal.SIGCONT)
             assert (meanwhile.value, meanwhile.header["next"]) == ([], 0)
+            eventually(lambda: raw.read("readAll", waits), "the index has the deletion", PATIENCE_SECONDS)
             assert [record["op"] for record in raw.read("readAll", waits)] == ["deleteJob"]
     finally:
         original.make_sure_it_ended()
