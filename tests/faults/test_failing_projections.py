@@ -196,7 +196,7 @@ def test_an_overwritten_log_of_the_index_is_no_more_than_another_rebuild(tmp_pat
         def overwritten() -> bool:
             signals.stop(writer)
             try:
-                # Else the next transaction begins the log anew, and nobody meets the damage.
+                # Else the next transaction overwrites the log, and nobody meets the damage.
                 is_used = _has_pages_of_its_own(found.index)
                 if is_used:
                     _overwrite(_beside(found.index, "-wal"))
