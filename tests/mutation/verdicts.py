@@ -36,6 +36,7 @@ _FENCE = "tests/unit/mirror/test_tree_fence.py"
 _SHIPPER = "tests/unit/mirror/test_shipper.py"
 _REPLACER = "tests/unit/mirror/test_replacer.py"
 _OLD_JOBS = "tests/unit/tree/old_jobs"
+_RECORD_WRITES = "tests/unit/tree/test_record_writes.py"
 _SILENT = "tests/integration/test_silent_workers.py"
 _APPLY = "tests/unit/replication/test_apply.py"
 _NATS_STREAM = "tests/unit/replication/test_nats_stream.py"
@@ -344,6 +345,7 @@ TESTS_OF_FILE: dict[str, tuple[str, ...]] = {
     "access/curve_keys.py": ("tests/integration/test_curve_keys.py",),
     "tree/left_out.py": (_LEFT_OUT, _OLD_JOBS),
     "tree/old_jobs.py": (_OLD_JOBS,),
+    "tree/record_writes.py": (_RECORD_WRITES, _OLD_JOBS),
     "tree/sweep.py": (_OLD_JOBS,),
     "tree/requests.py": (_OLD_JOBS,),
     "index/event_blocks.py": ("tests/unit/index/test_event_blocks.py",),

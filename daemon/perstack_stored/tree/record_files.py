@@ -13,6 +13,7 @@ from perstack_stored.model import deletions, json_text, values
 from perstack_stored.model.kinds import Kind
 from perstack_stored.model.run_settings import setting_text
 
+from .left_out import LeftOut
 from .old_jobs import OldJobs
 from .write import SETTING_NAME, Write, event_name
 
@@ -38,13 +39,18 @@ class RecordFiles:
         self._reader = reader
         self._old_jobs = old_jobs
 
+    @property
+    def left_out(self) -> LeftOut:
+        """What is left out now."""
+        return self._old_jobs.left_out
+
     def as_write(self, position: int, kind: int, payload: memoryview, n: int) -> Write:
         """The file of a record; `n` numbers events that share a name."""
         if kind == Kind.DELETION:  # a redaction: the index has its setting
             kind, payload = Kind.RUN_SETTING, memoryview(deletions.decode(payload).value)
         value = values.decode(kind, payload)
         if isinstance(value, values.Event):
-            is_left_out = self._old_jobs.left_out.has_event(position, value.type)
+            is_left_out = self.left_out.has_event(position, value.type)
             name = event_name(value.timestamp, value.stepNumber, value.type, n)
             of_run = ("jobs", value.jobId, "runs", value.runId)
             return Write(position, of_run, name, payload.tobytes, False, value.runId, is_left_out)

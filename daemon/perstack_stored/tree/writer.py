@@ -13,8 +13,6 @@ from perstack_stored.datadir.background_sync import BackgroundSync
 from perstack_stored.datadir.layout import DataDir
 from perstack_stored.errors import DamageError, Refusal
 from perstack_stored.index.job_ends import job_end
-from perstack_stored.index.writer import kind_name
-from perstack_stored.journal import entry_format
 from perstack_stored.journal.reader import JournalReader, LogPosition
 from perstack_stored.journal.segment_walk import Entry
 from perstack_stored.process.worker_status import WorkerStatus
@@ -29,7 +27,8 @@ from .left_out import LeftOut, load, save
 from .old_jobs import OldJobs, files_of
 from .options import TreeOptions
 from .passed_over import PassedOver
-from .record_files import RecordDeletedError, RecordFiles, has_file
+from .record_files import RecordDeletedError, RecordFiles
+from .record_writes import RecordWrites, Wanted
 from .remover import Remover
 
 
@@ -87,6 +86,7 @@ class TreeWriter:
         )
         self.old_jobs = OldJobs(index, left_out)
         self._records = RecordFiles(index, reader, self.old_jobs)
+        self._record_writes = RecordWrites(index, self._records, self.passed_over, self._status)
         if options.assists:
             self.replay_until = 0
 
@@ -123,9 +123,12 @@ class TreeWriter:
         self._collect_sync(wait=until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX)
         if self.clean or self._lost or until.position > self.synced + tree_cursor.UNSYNCED_RECORDS_MAX:
             self.sync(clean=False)
+        wanted = self._wanted(entries, until.position)
+        pieces = self._record_writes.pieces(entries, wanted)
         # First: what the slice stores under the same ids before a deletion is not written at all.
-        self._deleted.remove(entries, self.position, is_named=self.names_records)
-        writes = self._writes(entries, until.position)
+        others = [piece for piece in pieces if isinstance(piece, Entry)]
+        self._deleted.remove(others, self.position, is_named=self.names_records)
+        writes = self._record_writes.of(pieces, wanted)
         if helper is None or entries[0].header.position <= self.replay_until:
             self._write_all(writes)
         else:
@@ -308,32 +311,13 @@ class TreeWriter:
         self._remover.stop()
         self._writer.close()
 
+    def _wanted(self, entries: list[Entry], last: int) -> Wanted:
+        first = max(entries[0].header.position, self.position + 1)
+        return Wanted(range(first, last + 1), self.replay_until, self.names_records)
+
     def _writes(self, entries: list[Entry], last: int) -> list[Write]:
-        first = entries[0].header.position
-        duplicates = dict(
-            self._index.execute(
-                "SELECT position, n FROM twin WHERE position BETWEEN ? AND ?", (first, last)
-            ).fetchall()
-        )
-        writes = []
-        for entry in entries:
-            position = entry.header.position
-            for place in entry_format.record_places(entry.data, entry.header):
-                payload = entry.data[place.start : place.start + place.length]
-                n = duplicates.get(position, 1)
-                is_wanted = n and position > self.position and has_file(place.kind, payload)
-                if is_wanted and position not in self.passed_over.records:
-                    self._status.at(position)
-                    if self.names_records:
-                        self._status.describe(kind_name(place.kind))
-                    write = self._records.as_write(position, place.kind, payload, n)
-                    # By an event without a file an old job may come back.
-                    may_matter = position <= self.replay_until or self.old_jobs.left_out.jobs_until
-                    if may_matter or not write.is_left_out:
-                        writes.append(write)
-                position += 1
-        self._status.at(0)
-        return writes
+        wanted = self._wanted(entries, last)
+        return self._record_writes.of(self._record_writes.pieces(entries, wanted), wanted)
 
     def retry_blocked(self, position: int, mark: LogPosition) -> None:
         """Write a record that was passed over, unless a later one replaces it.

@@ -173,9 +173,45 @@ BUGS = (
     ),
     Bug(
         "an event without a file brings no old job back",
-        "tree/writer.py",
-        " or self.old_jobs.left_out.jobs_until\n",
+        "tree/record_writes.py",
+        " or bool(self._records.left_out.jobs_until)\n",
         "\n",
+    ),
+    Bug(
+        "of events as columns, each is the first of its name",
+        "tree/record_writes.py",
+        "            n = numbers.get(position, 1) if numbers else 1\n",
+        "            n = 1\n",
+    ),
+    Bug(
+        "of events as columns, those before the tree's position are written again",
+        "tree/record_writes.py",
+        "positions, payloads = events.positions[start:stop], events.payloads[start:stop]",
+        "positions, payloads = events.positions[:stop], events.payloads[:stop]",
+    ),
+    Bug(
+        "of events as columns, a type that was left out once always is",
+        "tree/record_writes.py",
+        "is_left_out = type in types and left_out.has_event(position, type)",
+        "is_left_out = type in types",
+    ),
+    Bug(
+        "of events as columns, one that is left out is no part of a replay",
+        "tree/record_writes.py",
+        "if is_left_out and not (keeps_left_out and self._may_matter(position, wanted)):",
+        "if is_left_out:",
+    ),
+    Bug(
+        "events are taken as columns beside a record that is passed over",
+        "tree/record_writes.py",
+        "if wanted.is_named or any(map(wanted.positions.__contains__, self._passed_over.records)):",
+        "if wanted.is_named:",
+    ),
+    Bug(
+        "nothing shows which events are taken as columns",
+        "tree/record_writes.py",
+        "        self._status.at(positions[0])\n",
+        "",
     ),
     Bug(
         "a job that comes back counts as whole before it is",
