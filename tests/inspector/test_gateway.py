@@ -47,7 +47,7 @@ def inspector(daemon: RunningDaemon) -> Iterator[Inspector]:
 
 @pytest.fixture
 def client(daemon: RunningDaemon) -> Iterator[Client]:
-    with Client(daemon.endpoint) as client:
+    with Client(daemon.endpoint, timeout_s=120) as client:  # a value of 70 MB, beside load
         yield client
 
 
