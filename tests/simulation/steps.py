@@ -27,6 +27,7 @@ class Steps(Looks):
     random: Random
     clients: list[Client]
     workload: Workload | None
+    ready: bool
     to_make: int  # requests that the clients will still make up
     server: Server
     sessions: Sessions
@@ -62,6 +63,7 @@ class Steps(Looks):
                 self.keeper.follow()
             elif what < 0.75:
                 server._projections.follow()
+                self._look_whether_ready()
                 self.keeper.follow()
                 self._follow_erasing()
             elif what < 0.98:
@@ -70,6 +72,13 @@ class Steps(Looks):
                 self._surprise()
             if self.retiring is not None:
                 self.retiring.step()
+
+    def _look_whether_ready(self) -> None:
+        """When it is ready, the tree is whole."""
+        if not self.ready and self.server.counters.tree_is_whole:
+            self.ready = True
+            if not self.tree.fault:
+                self._check_ready_tree()
 
     def _read(self, *, asks: bool) -> None:
         """Send the reads that the index is ready for to their threads, and the answers to the readers."""
@@ -164,6 +173,7 @@ class Steps(Looks):
                 server.collect_sync()
                 self._read(asks=True)
                 server._projections.follow()
+                self._look_whether_ready()
                 self.keeper.follow()
                 self._follow_erasing()
                 if self.retiring is not None:

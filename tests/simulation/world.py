@@ -63,6 +63,7 @@ class World(Rest):
         self.leave_out = chooser.choice([(), (), ("a",), ("b",), ("a", "b")])
         self.ages_jobs = besides.ages_jobs
         self.keep_days = chooser.choice([0, 1, 1])
+        self.awaits_tree = chooser.random() < 0.6
         self.retires, self.retiring = besides.retires, None
         self.jobs_left = self.retired = self.asked = self.written_back = 0
         self.left_out = 0  # files that were found to be missing by the settings
@@ -112,7 +113,7 @@ class World(Rest):
     # --- start and stop ----------------------------------------------------------------------------
 
     def boot(self) -> None:
-        """Start the daemon, as `Daemon.run` does, until it is ready.
+        """Start the daemon, as `Daemon.run` does: mostly until it is ready, else until it serves.
 
         Raises:
             CrashedError: an injected fault made the start fail.
@@ -138,8 +139,10 @@ class World(Rest):
             self.begun_at = self.journal.mark.position
             self.server = self._server(settings)
             self.index.start()
-            with letting_others_run(kernel):
-                await_whole_tree(self.server, self.datadir, self.journal)
+            await_whole_tree(self.server, self.datadir, self.journal)
+            if self.awaits_tree:
+                with letting_others_run(kernel):
+                    self._await_tree()
         except (OSError, ConfigError, StorageFullError, JournalFailedError) as error:
             if not kernel.faults:
                 raise
@@ -147,11 +150,14 @@ class World(Rest):
         self._check_cursor()
         if self.cursor_was_there and self._cursor().lost:
             raise Violation("the tree's cursor is torn")
-        self.ready = not self.tree.fault
-        if self.ready:
-            self._check_ready_tree()
+        self._look_whether_ready()
         for client in self.clients:
             client.must_retry = bool(client.unanswered)
+
+    def _await_tree(self) -> None:
+        while not self.server.counters.tree_is_whole:
+            self.server._projections.follow()
+            self.kernel.clock.sleep(0.005)
 
     def _server(self, settings: Settings) -> Server:
         self.index, self.tree = SimulatedFollower("index", self), SimulatedFollower("tree", self)

@@ -326,7 +326,7 @@ def _stop_and_uninstall(container: Container) -> None:
 # --- what the steps ask ----------------------------------------------------------------------------
 
 
-def _command(words: str, socket: str = SOCKET, timeout: str = "30") -> str:
+def _command(words: str, socket: str = SOCKET, timeout: str = "120") -> str:
     return f"PERSTACK_STORED_ENDPOINT=ipc://{socket} perstack-storectl --timeout {timeout} {words}"
 
 

@@ -13,6 +13,7 @@ from perstack_stored.access import curve_keys
 from perstack_stored.config import sources
 from perstack_stored.config.sources import Sources
 from perstack_stored.errors import ConfigError, StartFailedError, start_error
+from perstack_stored.observe.counters import LoopCounters
 from perstack_stored.observe.health import Health
 from perstack_stored.observe.http import MetricsServer
 from perstack_stored.transport import binding
@@ -104,7 +105,7 @@ def test_a_port_for_metrics_that_can_t_be_had_now_is_tried_again(monkeypatch: py
         raise os_error("ENFILE")
 
     monkeypatch.setattr(socket.socket, "bind", fails)
-    health = Health(lambda: 0.0, lambda: "")
+    health = Health(LoopCounters(), lambda: "")
     collector: Any = type("Nothing", (), {"collect": lambda _self: []})()
     with pytest.raises(StartFailedError, match="metrics-bind"):
         MetricsServer("127.0.0.1:0", collector, health)

@@ -124,7 +124,9 @@ def _ask(report: Report, timeout_seconds: float) -> None:
             asked = time.monotonic()
             report.stats = now = msgspec.convert(client.stats(), Stats)
             # The judgement of /readyz; an answer shows that the loop turned while it was awaited.
-            report.reason = why_unready(time.monotonic() - asked, now.index.fault)
+            report.reason = why_unready(
+                time.monotonic() - asked, now.index.fault, tree_is_whole=now.tree.whole
+            )
             report.rates = _rates(before, now, asked - at)
     except DaemonUnavailable as error:
         report.reason = _silent(report, error)

@@ -73,6 +73,7 @@ class Projection(msgspec.Struct, rename="camel"):
     lag_seconds: float | None = None
     rebuilds: int = 0
     blocked: int = 0
+    whole: bool = True
 
 
 class Replication(msgspec.Struct, rename="camel"):

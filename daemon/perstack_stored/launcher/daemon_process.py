@@ -121,10 +121,14 @@ class CompanionDaemon:
         try:
             with Client(holder.endpoint, timeout_s=_ANSWER_SECONDS) as client:
                 base = client.hello()["base"]
+                # The command may read the tree; a daemon of an earlier version serves no sooner.
+                is_whole = client.stats()["tree"].get("whole", True)
         except StorageError:
             return False
         if base != self._base:
             raise ConfigError(f"{holder.endpoint} serves another base: {base}")
+        if not is_whole:
+            return False
         self._endpoint = holder.endpoint
         self._note(holder)
         return True

@@ -104,6 +104,7 @@ class LoopCounters:
     commit_records: Histogram = field(default_factory=lambda: Histogram(COUNT_BOUNDS))
     course: PositionHistory = field(default_factory=PositionHistory)
     seen: float = 0.0  # last turn of the loop, on time.monotonic
+    tree_is_whole: bool = True  # no file is torn or missing that an unclean stop left so
 
 
 class ProjectionStatus(Protocol):

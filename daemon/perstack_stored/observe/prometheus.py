@@ -173,6 +173,11 @@ class Metrics(Collector):
             "Paths of the tree that another file or folder occupies.",
             stats["tree"]["blocked"],
         )
+        yield _gauge(
+            "tree_whole",
+            "0 while files that an unclean stop left torn or missing are written again.",
+            float(stats["tree"]["whole"]),
+        )
 
     def _processes(self) -> Iterator[Metric]:
         pids = {"server": os.getpid()}

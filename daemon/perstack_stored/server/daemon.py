@@ -96,7 +96,7 @@ def _naming(sentence: str) -> Iterator[None]:
 
 
 def await_whole_tree(server: Server, datadir: DataDir, journal: JournalWriter) -> None:
-    """Make the server wait until the tree has no torn or missing file after an unclean stop."""
+    """Let the server be ready only when no file of the tree is torn or missing after an unclean stop."""
     cursor = left_out.load(datadir.files, datadir.folders.stored, journal.store).cursor
     if journal.mark.position and not cursor.clean:
         server.await_tree(min(journal.mark.position, cursor.written_max))
@@ -133,6 +133,7 @@ class Daemon:
         self._rules = rules_of(settings)
         self._ways = FileSystemFeatures()
         self._replication: Replication | None = None
+        self._is_ready = False
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -233,7 +234,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
-        health = Health(lambda: server.counters.seen, lambda: projections[0].fault)
+        health = Health(server.counters, lambda: projections[0].fault)
         try:
             with _naming("can't start"):
                 if settings.metrics_bind:
@@ -241,18 +242,9 @@ class Daemon:
                 projections[0].start()
                 await_whole_tree(server, datadir, journal)
                 self._open(endpoints, tcp)
-            _log.info(
-                "ready",
-                endpoints=list(self._endpoints),
-                base=self._base,
-                position=journal.mark.position,
-                version=__version__,
-                seconds=round(time.monotonic() - started, 3),
-            )
             health.serving = True
             copying.start()
-            self._notifier.ready()
-            server.run()
+            server.run(lambda: self._tell_ready(journal.mark.position, started))
             health.serving = False
             _log.info("stopping")
             self._notifier.stopping(4 * self._settings.stop_seconds + _STOP_MARGIN_SECONDS)
@@ -272,6 +264,18 @@ class Daemon:
                 projection.stop()
             if tcp is not None:
                 tcp.stop()
+
+    def _tell_ready(self, position: int, started: float) -> None:
+        _log.info(
+            "ready",
+            endpoints=list(self._endpoints),
+            base=self._base,
+            position=position,
+            version=__version__,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        self._is_ready = True
+        self._notifier.ready()
 
     def _serves_tcp(self) -> bool:
         return any(endpoint.startswith("tcp://") for endpoint in self._endpoints)
@@ -298,6 +302,8 @@ class Daemon:
 
     def _reread_settings(self) -> Settings:
         """Read the settings again and return those in force: the old ones if the new ones are invalid."""
+        if not self._is_ready:
+            return self._apply_reloaded()
         self._notifier.reloading()
         try:
             return self._apply_reloaded()

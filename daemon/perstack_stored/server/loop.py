@@ -6,6 +6,7 @@ from there through `GroupCommit`. `ProjectionCoordinator` looks after the worker
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -65,6 +66,7 @@ class Server:
         self._projections = projections
         self._status = status
         self._erasing = Erasing(parts, group_commit, projections)
+        self._on_ready: Callable[[], None] | None = None
         self._reloading = False
         self._stopping = False
         self._evicted_sessions = 0  # last logged
@@ -83,17 +85,22 @@ class Server:
         self._wakeup.wake()
 
     def await_tree(self, position: int) -> None:
-        """Delay serving until the tree reached a position; after a crash, earlier files may be torn."""
-        self._projections.await_tree(position, until=lambda: self._stopping)
+        """Be ready when the tree has reached a position; after a crash, earlier files may be torn."""
+        self._projections.await_tree(position)
 
-    def run(self) -> None:
+    def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until stopped.
+
+        Args:
+            on_ready: called once, when the tree is whole. Clients are served before that too.
 
         Raises:
             JournalFailedError: the journal can't be written; no store in flight was acknowledged.
             GateFailedError: the ZAP handler failed, so connections can't be authenticated.
         """
         self._endpoints.watch(self._wakeup.fd)
+        self._on_ready = on_ready
+        self._look_whether_ready()
         while not self._stopping:
             self.drain()
             while self.commit_next():
@@ -201,12 +208,18 @@ class Server:
         if self._reloading:
             self._reload()
         self._projections.follow(hurry=bool(self._waiting))
+        self._look_whether_ready()
         self.counters.seen = now
         self.counters.course.note(now, self._journal.mark.position, self._projections.slowest())
         self._release_reads()
         if now >= self._next_tick:
             self._next_tick = now + 1.0
             self._tick(now)
+
+    def _look_whether_ready(self) -> None:
+        if self._on_ready is not None and self.counters.tree_is_whole:
+            tell, self._on_ready = self._on_ready, None
+            tell()
 
     def _tick(self, now: float) -> None:
         self._endpoints.on_tick(now)

@@ -5,7 +5,7 @@ process; this module knows what one worker means for the other, for reads and fo
 """
 
 import time
-from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
@@ -14,7 +14,6 @@ from perstack_stored.projection.worker import INDEX_STATUS
 from .parts import ServerParts
 from .status import StatusReporter
 
-_CATCH_UP_POLL_SECONDS = 0.005
 _SAY_SO_SECONDS = 2.0
 _SEND_SECONDS = 0.04
 _SEND_RECORDS = 1024
@@ -22,6 +21,13 @@ _TREE_STUCK_SECONDS = 10.0
 _INDEX_STUCK_SECONDS = 10.0
 
 _log = structlog.get_logger()
+
+
+class Awaited(NamedTuple):
+    """Position that the tree must reach, and since when; on time.monotonic."""
+
+    position: int
+    since: float
 
 
 class ProjectionCoordinator:
@@ -43,6 +49,9 @@ class ProjectionCoordinator:
         self._tree_from = 0
         self._sent_at = 0.0
         self._channels: list[tuple[int, int | None]] = []
+        self._counters = parts.counters
+        self._awaited: Awaited | None = None
+        self._said_so = 0.0
         self.polled: set[int] = set()
 
     # --- progress ----------------------------------------------------------------------------------
@@ -62,25 +71,27 @@ class ProjectionCoordinator:
             return False
         return self._journal.bytes_between(tree.place) > bytes_max
 
-    def await_tree(self, position: int, *, until: Callable[[], bool]) -> None:
-        """Wait until the tree has reached a position, or can't, or until `until` returns true."""
-        began = last_logged = time.monotonic()
-        before = None
-        while not until():
-            self.follow()
-            place = self.tree.place
-            if place != before:
-                before = place
-                self._notifier.working(f"tree catching up to position {position}: {place and place.position}")
-            if (place is not None and place.position >= position) or self.tree.fault:
-                return
-            if self.index.fault and time.monotonic() - began > _INDEX_STUCK_SECONDS:
-                _log.warning("tree_not_awaited", reason=f"the index: {self.index.fault}")
-                return
-            if time.monotonic() - last_logged > _SAY_SO_SECONDS:
-                last_logged = time.monotonic()
-                _log.info("tree_catching_up", to=position, stats=self._status.projection(self.tree))
-            time.sleep(_CATCH_UP_POLL_SECONDS)
+    def await_tree(self, position: int) -> None:
+        """The tree is not whole until it has reached a position, or can't; earlier files may be torn."""
+        self._awaited = Awaited(position, time.monotonic())
+        self._counters.tree_is_whole = False
+
+    def _watch_tree(self) -> None:
+        """Look whether the tree is whole now."""
+        tree, now, awaited = self.tree, time.monotonic(), self._awaited
+        if awaited is None:
+            return
+        place = tree.place
+        self._notifier.working(f"tree catching up to position {awaited.position}: {place and place.position}")
+        stuck = self.index.fault and now - awaited.since > _INDEX_STUCK_SECONDS
+        if stuck:
+            _log.warning("tree_not_awaited", reason=f"the index: {self.index.fault}")
+        if stuck or tree.fault or (place is not None and place.position >= awaited.position):
+            self._awaited = None
+            self._counters.tree_is_whole = True
+        elif now - self._said_so > _SAY_SO_SECONDS and now - awaited.since > _SAY_SO_SECONDS:
+            self._said_so = now
+            _log.info("tree_catching_up", to=awaited.position, stats=self._status.projection(tree))
 
     # --- feed and restart --------------------------------------------------------------------------
 
@@ -106,6 +117,7 @@ class ProjectionCoordinator:
                 self.tree.send_aged(clock.aged_ms(clock.now_ms()))  # first: it is known before any record
                 self.tree.send(self.index.place)
         self._send_index(hurry=hurry)
+        self._watch_tree()
         # Compared with the start too: the channel of a new process may reuse the old descriptor.
         channels = [(projection.starts, projection.fileno()) for projection in self.both]
         if channels != self._channels:

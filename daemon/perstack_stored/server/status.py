@@ -115,7 +115,11 @@ class StatusReporter:
             "cursors": self._cursors(mark.position),
             "replication": self._group_commit.describe(),
             "index": {**self.projection(self._index), "rebuilds": self._index.rebuilds},
-            "tree": {**self.projection(self._tree), "blocked": self._tree.blocked},
+            "tree": {
+                **self.projection(self._tree),
+                "blocked": self._tree.blocked,
+                "whole": loop.tree_is_whole,
+            },
             "mirror": self._mirror_state(parts.mirror),
             "treeMirror": self._mirror_state(parts.tree_mirror),
             "copy": parts.copying.describe(),

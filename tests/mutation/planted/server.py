@@ -22,6 +22,12 @@ BUGS = (
         "        pass",
     ),
     Bug(
+        "a tree that has not come to where a crash left it counts as whole",
+        "server/projections.py",
+        "place.position >= awaited.position):",
+        "place.position >= 0):",
+    ),
+    Bug(
         "a mirror ships what is not synced",
         "server/loop.py",
         "self._mirror.follow(self._journal.mark)",

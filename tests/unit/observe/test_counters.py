@@ -2,7 +2,13 @@
 
 import time
 
-from perstack_stored.observe.counters import ArrivalTimes, Histogram, PositionHistory, RequestCounter
+from perstack_stored.observe.counters import (
+    ArrivalTimes,
+    Histogram,
+    LoopCounters,
+    PositionHistory,
+    RequestCounter,
+)
 from perstack_stored.observe.health import STUCK_SECONDS, Health
 
 
@@ -64,14 +70,16 @@ def test_a_lag_of_days_is_still_reported_within_a_bound() -> None:
 
 def test_health_distinguishes_a_hanging_loop_from_a_starting_one() -> None:
     """Before it serves it is not ready, but must not be restarted either."""
-    seen = [time.monotonic()]
+    loop = LoopCounters(seen=time.monotonic())
     fault = [""]
-    health = Health(lambda: seen[0], lambda: fault[0])
+    health = Health(loop, lambda: fault[0])
     assert (health.stuck(), health.unready()) == ("", "not serving")
     health.serving = True
     assert (health.stuck(), health.unready()) == ("", "")
     fault[0] = "the journal is damaged"
     assert (health.stuck(), health.unready()) == ("", "index: the journal is damaged")
-    seen[0] -= STUCK_SECONDS + 1
+    fault[0], loop.tree_is_whole = "", False
+    assert (health.stuck(), health.unready()) == ("", "the tree is written again after an unclean stop")
+    loop.seen -= STUCK_SECONDS + 1
     assert "not seen for" in health.stuck()
     assert "not seen for" in health.unready()

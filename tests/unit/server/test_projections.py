@@ -10,6 +10,8 @@ from perstack_stored.access.rules import AccessRules
 from perstack_stored.config.settings import Settings
 from perstack_stored.journal.clock import JournalClock
 from perstack_stored.journal.reader import LogPosition
+from perstack_stored.observe.counters import LoopCounters
+from perstack_stored.observe.systemd import Notifier
 from perstack_stored.server.projections import ProjectionCoordinator
 from perstack_stored.transport.endpoints import Endpoints
 
@@ -22,7 +24,7 @@ def worker(place: int, *, due: bool = False) -> Any:
     return SimpleNamespace(
         kind="", place=LogPosition(place, 1, place), got=got, sent=None, starts=0, fileno=lambda: None,
         receive=lambda: False, due=lambda: due, start=lambda: None,
-        send=lambda mark: got.append(mark.position), aged=aged, send_aged=aged.append,
+        send=lambda mark: got.append(mark.position), aged=aged, send_aged=aged.append, fault="",
     )  # fmt: skip
 
 
@@ -43,7 +45,8 @@ def coordinator_of(index: Any, tree: Any, endpoints: Any) -> ProjectionCoordinat
         journal=SimpleNamespace(mark=LogPosition(9, 1, 9), clock=JournalClock(LAST_RECORD_MS)),
         reads=SimpleNamespace(long_polls=NobodyFollows(), index_is_readable=True, faults=faults),
         endpoints=endpoints,
-        notifier=None,
+        notifier=Notifier(),
+        counters=LoopCounters(),
     )
     nobody: Any = None
     return ProjectionCoordinator(parts, nobody)
@@ -101,3 +104,16 @@ def test_reports_of_a_new_process_arrive_with_any_descriptor() -> None:
         for end in line:
             end.close()
     endpoints.close()
+
+
+def test_the_tree_is_whole_when_it_reached_the_position_or_can_t() -> None:
+    """Nothing waits for a tree that can't be written."""
+    for reached, fault, whole in ((8, "", False), (9, "", True), (3, "the disk is full", True)):
+        index, tree = worker(9), worker(reached)
+        tree.fault = fault
+        coordinator = coordinator_of(index, tree, SimpleNamespace(watch=lambda _fd: None))
+        seen = [coordinator._counters.tree_is_whole]
+        coordinator.await_tree(9)
+        seen.append(coordinator._counters.tree_is_whole)
+        coordinator.follow()
+        assert [*seen, coordinator._counters.tree_is_whole] == [True, False, whole]

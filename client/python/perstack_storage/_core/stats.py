@@ -109,9 +109,13 @@ class IndexStats(ProjectionStats):
 
 
 class TreeStats(ProjectionStats):
-    """The tree; `blocked`: files that can't be written."""
+    """The tree; `blocked`: files that can't be written.
+
+    `whole`: False while files that an unclean stop left torn or missing are written again.
+    """
 
     blocked: int
+    whole: bool
 
 
 class ReplicationStats(TypedDict):

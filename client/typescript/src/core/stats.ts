@@ -88,7 +88,7 @@ export interface Stats {
     halfBytes: number
   }
   index: ProjectionStats & { rebuilds: number }
-  tree: ProjectionStats & { blocked: number }
+  tree: ProjectionStats & { blocked: number, whole: boolean }
   /** Of a journal that daemons share. */
   replication: {
     enabled: boolean
