@@ -104,7 +104,13 @@ def parts_of(root: Path, results: Results, options: argparse.Namespace) -> dict[
         "c": partial(scale.replay, root, results, rounds=few),
         "g": partial(scale.first_start, root, results, rounds=options.rounds),
         "f": partial(
-            scale.scale, root, results, sizes=options.sizes, rounds=options.rounds, seconds=options.seconds
+            scale.scale,
+            root,
+            results,
+            sizes=options.sizes,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            files=not options.no_files,
         ),
     }
 
@@ -120,6 +126,7 @@ def arguments() -> argparse.Namespace:
     add("--sustained", type=float, default=60.0, help="seconds of (d)")
     add("--sustained-rounds", type=int, default=5)
     add("--sizes", default=None, help="events of (f), such as 10000,1000000,5000000")
+    add("--no-files", action="store_true", help="the events of (f) get no files in the tree")
     add("--only", default=PARTS, help="parts in their order: letters of README.md's list")
     add("--minutes", type=float, default=240.0, help="no new round is begun after this time")
     add("--contenders", help="names, with commas")

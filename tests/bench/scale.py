@@ -8,12 +8,17 @@ import time
 from pathlib import Path
 
 from perstack_storage import Client
-from tests.bench.load import Load, percentile
+from tests.bench.load import Load, event, percentile
 from tests.bench.results import Results
 from tests.bench.run_agents import HERE, ROOT, gathered, python_agents
 from tests.helpers.daemon import RunningDaemon, eventually
 
 TREE_SECONDS = 900.0
+BURSTS = {"start after kill -9 s": 2_000, "start right behind 20,000 s": 20_000}
+"""Starts after `kill -9`, and how many events were stored right before; each gets a file."""
+
+
+NO_FILES = ["--log-level", "warning", "--tree-leave-out", event(0, 0)["type"]]
 
 
 def ready_client(daemon: RunningDaemon) -> Client:
@@ -67,32 +72,39 @@ def starts(daemon: RunningDaemon, results: Results, part: str, rounds: int) -> N
     """Seconds to the first answer after a clean stop and after kill -9, under load."""
     for n in range(rounds):
         daemon.stop()
-        results.sample(part, "start after a clean stop s", first_ack_s(daemon, 2 * n))
-        with Client(daemon.endpoint) as client, client.pipeline() as pipeline:
-            for i in range(2_000):
-                pipeline.store_event(
-                    {
-                        "type": "x",
-                        "id": f"k{n}-{i}",
-                        "expertKey": "e",
-                        "timestamp": i,
-                        "jobId": "start",
-                        "runId": f"r{n}",
-                        "stepNumber": 0,
-                    }
-                )
-        daemon.kill()
-        results.sample(part, "start after kill -9 s", first_ack_s(daemon, 2 * n + 1))
+        results.sample(part, "start after a clean stop s", first_ack_s(daemon, 10 * n))
+        for number, (name, count) in enumerate(BURSTS.items(), 1):
+            with Client(daemon.endpoint) as client, client.pipeline() as pipeline:
+                for i in range(count):
+                    pipeline.store_event(
+                        {
+                            "type": "x",
+                            "id": f"k{n}-{number}-{i}",
+                            "expertKey": "e",
+                            "timestamp": i,
+                            "jobId": "start",
+                            "runId": f"r{n}-{number}",
+                            "stepNumber": 0,
+                        }
+                    )
+            daemon.kill()
+            results.sample(part, name, first_ack_s(daemon, 10 * n + number))
 
 
-def scale(root: Path, results: Results, *, sizes: list[int], rounds: int, seconds: float) -> None:
-    """(f): a base of each size, then paired rounds of the same load on each, and their starts."""
+def scale(
+    root: Path, results: Results, *, sizes: list[int], rounds: int, seconds: float, files: bool
+) -> None:
+    """(f): a base of each size, then paired rounds of the same load on each, and their starts.
+
+    Without `files`, the events of the load get none; a tree of 10,000,000 files needs 40 GB.
+    """
     part = "scale"
     folder = root / "scale"
     folder.mkdir()
     daemons = {}
     for size in sizes:
-        daemon = RunningDaemon(folder / str(size), "--log-level", "warning").start(wait=False)
+        settings = ["--log-level", "warning"] if files else NO_FILES
+        daemon = RunningDaemon(folder / str(size), *settings).start(wait=False)
         with ready_client(daemon) as client:
             before = time.monotonic()
             fill(daemon, client, size)

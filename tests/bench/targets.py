@@ -57,7 +57,12 @@ SAMPLES = (
     ("reads", "store p99 beside reads", "store p99 alone", 3.0),
     ("scale", "1,000,000 PSS MiB", None, 120.0),
     ("start 1,000,000", "start after a clean stop s", None, 1.0),
-    ("start 1,000,000", "start after kill -9 s", None, 3.0),
+    ("start 1,000,000", "start after kill -9 s", None, 0.5),
+    ("start 5,000,000", "start after kill -9 s", None, 0.5),
+    ("start 5,000,000", "start right behind 20,000 s", None, 0.5),
+    ("scale", "10,000,000 PSS MiB", None, 120.0),
+    ("scale", "10,000,000 p99 ms", "1,000,000 p99 ms", 1.1),
+    ("start 10,000,000", "start after kill -9 s", None, 1.0),
 )
 
 
