@@ -4,6 +4,7 @@ Whole jobs are divided, so that within a job files appear in the order of the jo
 same slice and divide it alike; the next slice begins when both are done. The first process owns the cursor.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -169,12 +170,12 @@ def serve(line: socket.socket, write_slice: Callable[[Slice], int | None]) -> No
         line: the socket to the first process.
         write_slice: writes a part; returns the count of files that are blocked, None if it failed.
     """
-    while True:
-        packet = line.recv(_SLICE.size)
-        if not packet:
-            os._exit(0)
-        blocked = write_slice(Slice.unpack(packet))
-        line.send(_DONE.pack(blocked is not None, blocked or 0))
+    # Where the first process was killed before it read an answer, the socket is reset, not closed.
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        while packet := line.recv(_SLICE.size):
+            blocked = write_slice(Slice.unpack(packet))
+            line.send(_DONE.pack(blocked is not None, blocked or 0))
+    os._exit(0)
 
 
 def slice_of(entries: list[Entry], until: LogPosition, position: int) -> Slice:
