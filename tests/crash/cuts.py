@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 
 from tests.crash.judge import Verdict
-from tests.crash.rounds import SETTINGS, Rounds, campaign_of, ready_again
+from tests.crash.rounds import SETTINGS, Rounds, campaign_of, served_again
 from tests.helpers.daemon import RunningDaemon, eventually
 from tests.helpers.image import image
 
@@ -35,7 +35,7 @@ def power_cuts(folder: Path, rounds: Rounds) -> Verdict:
             disk.unmount()
             disk.check()
             disk.mount()
-            return ready_again(daemon)
+            return served_again(daemon)
 
         verdict = rounds.run(daemon, folder, cut)
         disk.is_evidence = bool(verdict.kinds)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.crash.judge import Verdict
-from tests.crash.rounds import SETTINGS, Rounds, campaign_of, ready_again
+from tests.crash.rounds import SETTINGS, Rounds, campaign_of, served_again
 from tests.helpers.daemon import RunningDaemon
 
 FOLLOWER_EVERY = 5
@@ -32,7 +32,7 @@ def kill_rounds(folder: Path, rounds: Rounds, *, awaits_keeper: bool = False) ->
             _kill_worker(daemon, rounds.rng.choice(("index", "tree", "keeper")))
             return 0
         daemon.kill()
-        return ready_again(daemon)
+        return served_again(daemon)
 
     return rounds.run(daemon, folder, kill, look=daemon.base)
 
