@@ -16,9 +16,8 @@ from tests.helpers.daemon import RunningDaemon, eventually
 TREE_SECONDS = 900.0
 BURSTS = {"start after kill -9 s": 2_000, "start right behind 20,000 s": 20_000}
 """Starts after `kill -9`, and how many events were stored right before; each gets a file."""
-
-
-NO_FILES = ["--log-level", "warning", "--tree-leave-out", event(0, 0)["type"]]
+NO_FILES = ("--tree-leave-out", event(0, 0)["type"])
+"""Settings by which the events of the load get no files."""
 
 
 def ready_client(daemon: RunningDaemon) -> Client:
@@ -103,8 +102,8 @@ def scale(
     folder.mkdir()
     daemons = {}
     for size in sizes:
-        settings = ["--log-level", "warning"] if files else NO_FILES
-        daemon = RunningDaemon(folder / str(size), *settings).start(wait=False)
+        settings = () if files else NO_FILES
+        daemon = RunningDaemon(folder / str(size), "--log-level", "warning", *settings).start(wait=False)
         with ready_client(daemon) as client:
             before = time.monotonic()
             fill(daemon, client, size)

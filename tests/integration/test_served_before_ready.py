@@ -1,8 +1,10 @@
 """After a crash clients are served at once; the daemon is ready when the tree is whole."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -32,9 +34,9 @@ def store(endpoint: str, first: int, count: int) -> None:
 
 
 @contextmanager
-def crashed(base: Path, *settings: str) -> Iterator[RunningDaemon]:
+def crashed(base: Path, *settings: str, environment: dict[str, str] | None = None) -> Iterator[RunningDaemon]:
     """A daemon that was killed while its tree lacked some files."""
-    daemon = RunningDaemon(base, *settings).start()
+    daemon = RunningDaemon(base, *settings, environment=environment).start()
     try:
         store(daemon.endpoint, 0, 10)
         eventually(lambda: len(names(base)) == 10, "the tree has begun")
@@ -83,20 +85,35 @@ def test_stores_and_reads_are_answered_before_the_tree_is_whole(tmp_path: Path) 
 
 
 def test_a_reload_does_not_say_that_it_is_ready(tmp_path: Path) -> None:
-    """Nor does a stop wait for it."""
-    with crashed(tmp_path / "base") as daemon:
-        daemon.start(wait=False)
-        worker = stopped_tree(daemon)
-        assert daemon.process is not None
-        with Client(daemon.endpoint, timeout_s=60) as client:
-            client.ping()
-            daemon.process.send_signal(signal.SIGHUP)
-            eventually(lambda: bool(daemon.events("reloaded")), "the settings are read again")
-            assert client.stats()["tree"]["whole"] is False
-        daemon.process.send_signal(signal.SIGTERM)
-        os.kill(worker, signal.SIGCONT)
-        assert daemon.stop() == 0
-        assert len(daemon.events("ready")) <= 2
+    """The service manager hears of it when the tree is whole, and not before."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+
+        def heard() -> str:
+            words = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    words.append(manager.recv(4096, socket.MSG_DONTWAIT).decode())
+            return "\n".join(words)
+
+        with crashed(tmp_path / "base", environment={"NOTIFY_SOCKET": address}) as daemon:
+            assert "READY=1" in heard()
+            daemon.start(wait=False)
+            worker = stopped_tree(daemon)
+            assert daemon.process is not None
+            with Client(daemon.endpoint, timeout_s=60) as client:
+                client.ping()
+                daemon.process.send_signal(signal.SIGHUP)
+                eventually(lambda: bool(daemon.events("reloaded")), "the settings are read again")
+                client.ping()
+                assert client.stats()["tree"]["whole"] is False
+            before = heard()
+            assert "READY=1" not in before
+            assert "RELOADING=1" not in before
+            os.kill(worker, signal.SIGCONT)
+            eventually(lambda: "READY=1" in heard(), "it is ready")
+            assert daemon.stop() == 0
 
 
 def test_a_command_of_exec_begins_when_the_tree_is_whole(tmp_path: Path) -> None:
