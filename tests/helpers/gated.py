@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tests.helpers.daemon import RunningDaemon, eventually
 
+GATHERED = 8  # while a sync runs, fewer stores than these are not written yet
+
 _PROGRAM = """
 import runpy, sys, threading, time
 from pathlib import Path

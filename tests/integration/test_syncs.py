@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from tests.helpers.daemon import RunningDaemon, eventually
-from tests.helpers.gated import start_gated
+from tests.helpers.gated import GATHERED, start_gated
 from tests.helpers.raw_client import Raw, event
 
 _BURST = 32  # more than are synced by the loop itself
-_GATHERED = 8  # fewer wait for the sync that runs
 
 
 def _nothing_held(raw: Raw, answered: set[int]) -> bool:
@@ -15,7 +14,7 @@ def _nothing_held(raw: Raw, answered: set[int]) -> bool:
     asked = raw.send("stats")
     while (answer := raw.receive(60)).header["id"] != asked:
         answered.add(answer.header["id"])
-    return bool(answer.value["held"]["requests"] < _GATHERED)
+    return bool(answer.value["held"]["requests"] < GATHERED)
 
 
 def test_stores_after_a_sync_that_is_under_way_are_answered_without_another_one_coming(

@@ -72,7 +72,7 @@ def complete_after(
         helper = helper_of(daemon)
         if helper is not None:
             disturb(daemon, helper)
-        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole", 90)
+        eventually(lambda: raw.ask("stats").value["tree"]["lagRecords"] == 0, "the tree is whole")
         helpers(daemon)
         for k in range(JOBS):
             newest = json.loads((base / f"jobs/j{k}/job.json").read_bytes())

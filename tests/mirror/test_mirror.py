@@ -1,5 +1,6 @@
 """A daemon mirrors its journal to S3, and a base comes back from there."""
 
+import itertools
 import json
 import os
 import shutil
@@ -16,11 +17,12 @@ import pytest
 from perstack_storage import Client
 from perstack_stored.mirror import pieces
 from tests.helpers.daemon import RunningDaemon, eventually
-from tests.helpers.gated import start_gated
+from tests.helpers.gated import GATHERED, start_gated
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import ENVIRONMENT, Relay, S3Server, s3_server
 from tests.mirror.bases import (
+    PATIENCE_SECONDS,
     await_copy,
     copying,
     dump,
@@ -34,8 +36,6 @@ from tests.mirror.bases import (
 )
 from tests.mirror.kills import Campaign, mirror_pid
 from tests.offline.bases import Checked, read
-
-PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -112,20 +112,22 @@ def test_what_is_not_synced_is_not_in_the_bucket(server: S3Server, tmp_path: Pat
     gate.touch()
     try:
         start_gated(daemon, gate, *flags, environment=ENVIRONMENT)
-        with Raw(daemon.endpoint) as raw:
-            for n in range(64):
-                raw.send("storeEvent", json.dumps(event("j1", n)).encode())
-            with Client(daemon.endpoint) as client:
-                eventually(gate.with_suffix(".met").exists, "a sync has begun", PATIENCE_SECONDS)
-                eventually(lambda: is_written(client), "all is written", PATIENCE_SECONDS)
-                eventually(
-                    lambda: client.stats()["mirror"]["position"] is not None, "it ships", PATIENCE_SECONDS
-                )
-                until = client.stats()["uptimeSeconds"] + 3
-                eventually(lambda: client.stats()["uptimeSeconds"] > until, "time passes", PATIENCE_SECONDS)
-                synced = client.stats()["position"]
-                assert synced < 64
-                assert (client.stats()["mirror"]["position"] or 0) <= synced
+        sent = itertools.count()
+        with Raw(daemon.endpoint) as raw, Client(daemon.endpoint) as client:
+
+            def burst() -> bool:
+                for n in itertools.islice(sent, 64):
+                    raw.send("storeEvent", json.dumps(event("j1", n)).encode())
+                eventually(lambda: is_written(client), "nearly all is written", PATIENCE_SECONDS)
+                return gate.with_suffix(".met").exists()
+
+            eventually(burst, "a sync beside the loop has begun", PATIENCE_SECONDS)
+            eventually(lambda: client.stats()["mirror"]["position"] is not None, "it ships", PATIENCE_SECONDS)
+            until = client.stats()["uptimeSeconds"] + 3
+            eventually(lambda: client.stats()["uptimeSeconds"] > until, "time passes", PATIENCE_SECONDS)
+            synced = client.stats()["position"]
+            assert synced < next(sent)
+            assert (client.stats()["mirror"]["position"] or 0) <= synced
         shipped = [pieces.decode(data).data for data in server.objects("gated").values()]
         assert b"".join(shipped).count(b'"id":"j1-') <= synced
         gate.unlink()
@@ -136,7 +138,8 @@ def test_what_is_not_synced_is_not_in_the_bucket(server: S3Server, tmp_path: Pat
 
 
 def is_written(client: Client) -> bool:
-    return bool(client.stats()["held"]["requests"] == 0)
+    """Whether all is, but the few stores that wait for the sync that runs."""
+    return bool(client.stats()["held"]["requests"] < GATHERED)
 
 
 def test_nothing_is_shipped_while_idle_and_over_restarts(

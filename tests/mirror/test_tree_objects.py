@@ -16,11 +16,9 @@ from tests.helpers.daemon import RunningDaemon, eventually, files_of
 from tests.helpers.long_events import event, store
 from tests.helpers.raw_client import Raw
 from tests.helpers.s3 import ENVIRONMENT, S3Server, s3_server
-from tests.mirror.bases import as_objects, mirrored, restore, url_of
+from tests.mirror.bases import PATIENCE_SECONDS, as_objects, mirrored, restore, url_of
 from tests.mirror.perstack_reader import PerstackReader
 from tests.offline.bases import as_call, checkpoint, job, one_of_each, setting
-
-PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

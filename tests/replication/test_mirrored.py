@@ -12,7 +12,6 @@ from tests.mirror.bases import await_copy, copying, is_mirrored, mirrored, resto
 from .cluster import Cluster
 
 STREAM = "mirrored"
-_PATIENCE_SECONDS = 120.0
 
 
 def test_a_shared_journal_comes_back_from_a_mirror(tmp_path: Path) -> None:
@@ -33,9 +32,9 @@ def test_a_shared_journal_comes_back_from_a_mirror(tmp_path: Path) -> None:
                 for i in range(50):
                     raw.store("storeEvent", event(f"e{i}", text="x" * 2000))
                 raw.store("deleteJob", {"jobId": "none"}, session=session(), seq=1)
-                eventually(lambda: is_mirrored(first), "the bucket has all", _PATIENCE_SECONDS)
+                eventually(lambda: is_mirrored(first), "the bucket has all")
                 second.start()
-                eventually(lambda: bool(second.events("mirror_stopped")), "one stops", _PATIENCE_SECONDS)
+                eventually(lambda: bool(second.events("mirror_stopped")), "one stops")
                 assert restore("shared", s3.url, restored.base)["position"] == 52
                 copy.start()
                 raw.store("storeEvent", event("later"))
