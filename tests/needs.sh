@@ -13,7 +13,7 @@ need npm npm
 need zsh zsh # completion of the client's command
 need fish fish
 need mandoc mandoc # the man pages
-need chromium chromium # the page of the inspector
+need chromium-headless-shell chromium-headless-shell # the page of the inspector
 [[ -e /usr/include/zmq.h ]] || missing+=(libzmq3-dev) # the client in C
 [[ -e /usr/include/stdio.h ]] || missing+=(libc6-dev)
 # `make install` is tried with the system's own Python.

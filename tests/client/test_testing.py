@@ -135,7 +135,7 @@ def test_no_process_outlives_a_killed_pytest(pytester: pytest.Pytester, to_all: 
         eventually(lambda: len(children_of(daemons)) >= 6, "index and tree of each run")
         pids = {*daemons, *children_of(daemons)}
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGKILL)
-    eventually(lambda: not any(map(lives, pids)), "all of them end", 40)
+    eventually(lambda: not any(map(lives, pids)), "all of them end")
 
 
 def test_a_daemon_stops_when_its_standard_input_ends(tmp_path: Path) -> None:

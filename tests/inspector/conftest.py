@@ -1,7 +1,6 @@
 """A real Chromium on a real inspector."""
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -18,8 +17,8 @@ from playwright.sync_api import (
 from perstack_storage._inspect.page import built_page
 from tests.helpers.daemon import RunningDaemon
 from tests.helpers.inspector import Inspector, running_inspector
+from tests.inspector.browsing import CHROMIUM
 
-_CHROMIUM = shutil.which("chromium")
 _ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -29,12 +28,14 @@ _ARGUMENTS = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium; left out where it, or the built page, is missing, but not in CI."""
-    missing = "chromium" if _CHROMIUM is None else "" if built_page() else "the page (make inspector)"
+    missing = (
+        "chromium-headless-shell" if CHROMIUM is None else "" if built_page() else "the page (make inspector)"
+    )
     if missing and not os.environ.get("CI"):
         pytest.skip(f"missing here: {missing}")
     assert not missing, missing
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         yield browser
         browser.close()
 

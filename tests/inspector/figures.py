@@ -7,7 +7,6 @@ Wall-clock figures mean something on an idle machine only.
 
 import argparse
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -19,7 +18,7 @@ from playwright.sync_api import CDPSession, Page, expect, sync_playwright
 from perstack_storage import Client
 from tests.helpers.daemon import eventually, running_daemon
 from tests.helpers.inspector import running_inspector
-from tests.inspector.browsing import at
+from tests.inspector.browsing import CHROMIUM, at
 from tests.inspector.live_figures import delays, rates
 from tests.inspector.runs import usage
 
@@ -54,9 +53,7 @@ def main() -> None:
         _store_jobs(client, given.jobs)
         _store_long_job(client, given.events)
         eventually(lambda: _is_indexed(client), "the index has all", 300)
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_context().new_page()
         page.goto(inspector.address)
         _measure_jobs(page, given.jobs)

@@ -3,7 +3,6 @@
 python -m tests.inspector.screenshots FOLDER
 """
 
-import shutil
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from tests.helpers.inspector import running_inspector
 from tests.helpers.raw_client import setting
 from tests.helpers.replay import calls_of
 from tests.inspector import runs
-from tests.inspector.browsing import at
+from tests.inspector.browsing import CHROMIUM, at
 from tests.inspector.storing import store
 
 SIZE = ViewportSize(width=1180, height=720)
@@ -60,9 +59,7 @@ def main(folder: Path) -> None:
         with Client(daemon.endpoint) as client:
             runs_of_all = client.list_runs()
         store(daemon.endpoint, [_setting(run) for run in runs_of_all])
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         for theme in ("light", "dark"):
             _take(browser, inspector.address, folder, theme)
         browser.close()

@@ -101,4 +101,4 @@ def test_large_answers_go_with_their_connection(tmp_path: Path, op: str) -> None
         with contextlib.closing(Raw(daemon.endpoint)) as first:
             assert "more" in first.ask(op, arguments).header
             assert raw.ask(op, arguments).code == "BUSY"
-        eventually(lambda: bool(raw.ask(op, arguments).header["ok"]), "there is room", 4.0)
+        eventually(lambda: bool(raw.ask(op, arguments).header["ok"]), "there is room")
