@@ -22,14 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from perstack_stored.process.late_asyncio import import_asyncio_late
+from tests.helpers import worker_forks
 
 ARE_USED = False
 """For daemons: the tests set it. Campaigns and benchmarks start each as a user does."""
 
 _ROOT = Path(__file__).parents[2]
 _SECONDS = 120.0
+_ARGUMENT_BYTES = 8192  # room for a worker's arguments
 _REQUEST_BYTES_MAX = 1 << 20
-_PACKAGES = ("perstack_stored.cli", "perstack_stored.offline", "perstack_stored.server")
+_PACKAGES = ("cli", "keeper", "offline", "projection", "server", "store")
 
 
 class Fork:
@@ -91,7 +93,7 @@ class _Server:
         self._last_request = 0
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-m", __name__, str(theirs.fileno()), "-" * _ARGUMENT_BYTES],
                 stdin=subprocess.DEVNULL,
                 cwd=_ROOT,
                 pass_fds=[theirs.fileno()],
@@ -159,12 +161,14 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["perstack-stored", *arguments]
+    if arguments[:1] == ["serve"]:
+        worker_forks.keep_spare()
     runpy.run_module("perstack_stored", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
     import_asyncio_late()
-    for name in _PACKAGES:
+    for name in [f"perstack_stored.{package}" for package in _PACKAGES]:
         for module in pkgutil.iter_modules(importlib.import_module(name).__path__, f"{name}."):
             importlib.import_module(module.name)
     gc.freeze()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,3 +103,53 @@ def _is_dead(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def test_workers_are_children_of_the_daemon_and_end_with_it(tmp_path: Path) -> None:
+    """They are named as a user's are, and one that dies is started again."""
+    daemon = RunningDaemon(tmp_path / "base").start()
+    try:
+        eventually(lambda: {"index", "tree"} <= set(daemon.workers()), "both run")
+        before = daemon.workers()["index"]
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: daemon.workers().get("index", before) != before, "there is another index")
+        children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+        assert len(children) > len(daemon.workers()), "the spare process is one of them"
+        daemon.kill()
+        eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "all have ended")
+    finally:
+        daemon.make_sure_it_ended()
+
+
+def test_a_worker_of_a_fork_has_what_any_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, signals, mask of new files, limits."""
+    forked, other = (RunningDaemon(tmp_path / name / "base") for name in ("forked", "other"))
+    try:
+        forked.base.parent.mkdir()
+        other.base.parent.mkdir()
+        forked.start()
+        monkeypatch.setattr(forks, "ARE_USED", False)
+        other.start()
+        for kind in ("index", "tree"):
+            eventually(lambda at=kind: _facts(forked, at) == _facts(other, at) != [], f"{kind}: the same")  # type: ignore[misc]
+    finally:
+        forked.make_sure_it_ended()
+        other.make_sure_it_ended()
+
+
+def _facts(daemon: RunningDaemon, kind: str) -> list[str]:
+    """Of a worker, once it has the journal open."""
+    pid = daemon.workers().get(kind)
+    if pid is None:
+        return []
+    try:
+        files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    except FileNotFoundError:  # closed meanwhile
+        return []
+    if not any(file.endswith(".segment") for file in files):
+        return []
+    names = sorted(re.sub(r"[0-9]+\]", "]", file.replace(str(daemon.base.parent), "")) for file in files)
+    kept = re.findall(
+        r"^(?:Umask|SigBlk|SigIgn|SigCgt):.*", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
+    return [*names, *kept, Path(f"/proc/{pid}/limits").read_text()]
