@@ -3,9 +3,9 @@
 import concurrent.futures
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable
-from types import CodeType
 from typing import TYPE_CHECKING
 
 from perstack_storage._core.batch import Batch, Outcome, Sink, Store
@@ -27,7 +27,6 @@ LATE_MAX = 10_000
 BURST_S = 0.0002
 """A store of a pipeline that comes so soon after the last thing the connection did is one of many."""
 _NO_MAX = float("inf")
-_ENTRIES: set[CodeType] = set()
 
 
 class Connection(CoreHolder):
@@ -42,7 +41,7 @@ class Connection(CoreHolder):
         target: Target,
         nowait: NowaitSettings,
     ) -> None:
-        super().__init__(context, target, nowait, _ENTRIES)
+        super().__init__(context, target, nowait)
         self._timeout_s = target.timeout_s
         self._late_numbers = itertools.count()
         self._pump = Pump(self)
@@ -216,7 +215,7 @@ class Connection(CoreHolder):
             Whether a call of this thread is still in the socket: a signal handler interrupted it.
         """
         self.announce_close()
-        nested = self._turn.take(self._interrupt)
+        nested = self._turn.take(sys._getframe(), self._interrupt)
         try:
             if nested or self._core.torn:
                 self._renew(interrupted=nested)
@@ -247,7 +246,7 @@ class Connection(CoreHolder):
         Returns:
             The descriptor, -1 for none, and its events to wait for; None if nothing is outstanding.
         """
-        self._turn.take()
+        self._turn.take(sys._getframe())
         try:
             awaited = self._tend()
         finally:
@@ -284,18 +283,3 @@ class Connection(CoreHolder):
             raise TooMuchOutstanding(f"{LATE_MAX} stores of signal handlers wait for the call below them")
         self._late[next(self._late_numbers)] = store
         self._pump.wake()
-
-
-_ENTRIES.update(
-    method.__code__
-    for method in (
-        Connection.store,
-        Connection.call,
-        Connection.submit,
-        Connection.submit_nowait,
-        Connection.flush,
-        Connection.catch_up,
-        Connection.close,
-        Connection.tend,
-    )
-)

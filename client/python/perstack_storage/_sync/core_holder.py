@@ -1,9 +1,9 @@
 """The core of a connection, held by one call at a time, whatever interrupts it."""
 
 import os
+import sys
 import threading
-from collections.abc import Callable, Set
-from types import CodeType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from perstack_storage._core.errors import ClosedError
@@ -36,13 +36,12 @@ class CoreHolder:
         context: "Callable[[], zmq.SyncContext]",
         target: Target,
         nowait: NowaitSettings,
-        entries: Set[CodeType],
     ) -> None:
-        """Makes the first core; `entries` are the methods that hold it, see `Turn`."""
+        """Makes the first core."""
         self._nowait = nowait
         self._thread = threading.get_ident()
         self._pid = os.getpid()
-        self._turn = Turn(self, entries)
+        self._turn = Turn()
         self._holder = self._turn.holder
         self._delivery = Delivery(nowait.failures.report)
         self._collected = self._delivery.collected
@@ -77,7 +76,7 @@ class CoreHolder:
                 self._leave(core, nested)
 
     def _enter(self, *, may_wait: bool = True) -> bool:
-        """Takes the turn, and sees that the core is whole.
+        """Takes the turn for the calling method, and sees that the core is whole.
 
         Returns:
             Whether a call of this thread is under way below this one. With `may_wait` this one goes on with a
@@ -86,7 +85,7 @@ class CoreHolder:
         thread = threading.get_ident()
         if thread != self._thread or os.getpid() != self._pid:
             raise ClosedError("a pipeline can be used only in the thread and process that opened it")
-        token: list[object] = [thread]
+        token: list[object] = [thread, sys._getframe(1)]
         nested = self._holder.setdefault("turn", token) is not token and self._turn.contend(token)
         if nested and not may_wait:
             return True

@@ -2,15 +2,13 @@
 
 import concurrent.futures
 import itertools
+import sys
 from collections.abc import Callable
-from types import CodeType
 
 from perstack_storage._core.errors import StorageError
 from perstack_storage._core.outcomes import GivenUp
 from perstack_storage._core.outstanding import NowaitSettings, Outcomes, Outstanding
 from perstack_storage._sync.turn import Turn
-
-_ENTRIES: set[CodeType] = set()
 
 
 class Delivery:
@@ -27,7 +25,7 @@ class Delivery:
         self._report = report
         self.collected: dict[int, Outcomes] = {}
         self._numbers = itertools.count()
-        self._turn = Turn(self, _ENTRIES)
+        self._turn = Turn()
 
     def add(self, outcomes: Outcomes) -> None:
         """Takes outcomes, in the order in which they must be handed out."""
@@ -52,7 +50,7 @@ class Delivery:
         """
         turn = self._turn
         while self.collected:
-            if not turn.try_take():
+            if not turn.try_take(sys._getframe()):
                 if not (by_all_means and turn.is_mine()):
                     return
                 self._hand_out_all()
@@ -91,6 +89,3 @@ class ThreadOutstanding(Outstanding):
 
     def _deliver(self, outcomes: Outcomes) -> None:
         self._delivery.add(outcomes)
-
-
-_ENTRIES.add(Delivery.hand_out.__code__)

@@ -6,32 +6,31 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from types import FrameType, FunctionType
+from types import FrameType
 from typing import Any
 
 from perstack_storage._sync.turn import Turn
 
-_METHODS = frozenset(
-    method.__code__ for method in vars(concurrent.futures.Future).values() if isinstance(method, FunctionType)
-)
 _FINISHED = "FINISHED"  # as the standard library writes it
 _LISTS = frozenset({"_done_callbacks", "_sleepers", "_waiters"})
 _Outcome = tuple[int | None, BaseException | None]
 _SLICE_S = 0.1
 _MODULE = concurrent.futures.Future.result.__code__.co_filename
+_LOCKS = (__file__, str(threading.__file__))
 
 
-class _LockTurn(Turn):
-    """The turn to look at, or to change, a future. Its methods hold it, and `wait` of many futures."""
+def _holder() -> FrameType:
+    """Returns the frame of the method that holds a future's lock until it ends.
 
-    def _is_gone(self, thread: object) -> bool:
-        frame: FrameType | None = sys._current_frames().get(thread)  # type: ignore[call-overload]
-        while frame is not None:
-            code = frame.f_code
-            if code.co_filename == _MODULE and code not in _METHODS:
-                return False  # of several futures at once, which look alike
-            frame = frame.f_back
-        return super()._is_gone(thread)
+    That is the one that entered the condition, or the one of the standard library that it does it for:
+    `wait` and `as_completed` have several futures locked at once by a method of their own.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename in _LOCKS:
+        frame = frame.f_back
+    while frame.f_back is not None and frame.f_back.f_code.co_filename == _MODULE:
+        frame = frame.f_back
+    return frame
 
 
 class _Lock:
@@ -39,12 +38,12 @@ class _Lock:
 
     __slots__ = ("_on_top", "_turn")
 
-    def __init__(self, future: "StoreFuture") -> None:
-        self._turn = _LockTurn(future, _METHODS)
+    def __init__(self) -> None:
+        self._turn = Turn()
         self._on_top: list[None] = []  # of calls of signal handlers, which found it held below them
 
     def acquire(self) -> bool:
-        if self._turn.take():
+        if self._turn.take(_holder()):
             self._on_top.append(None)
         return True
 
@@ -68,7 +67,7 @@ class _Lock:
         return depth
 
     def _acquire_restore(self, depth: int) -> None:
-        self._turn.take()
+        self._turn.take(_holder())
         self._on_top.extend([None] * depth)
 
     def _is_owned(self) -> bool:
@@ -93,7 +92,7 @@ class StoreFuture(concurrent.futures.Future[int]):
         if name == "_condition":
             # The lock of the standard library stays held when an exception out of a signal handler comes
             # right after it was taken; whatever delivers the outcome would wait for it for ever.
-            made = threading.Condition(_Lock(self))  # type: ignore[arg-type]
+            made = threading.Condition(_Lock())  # type: ignore[arg-type]
             first = self.__dict__.setdefault("_first", made)
             if type(first) is tuple:
                 self._finish(first)

@@ -2,27 +2,31 @@
 
 A lock that is taken when an exception comes out of a signal handler, just before the statement that would
 release it, is held for ever. A handler that waits for a lock of the code below it waits for ever. A turn
-names its holder in the same step that takes it: any thread can see whether the holder is at work or gone,
-and a handler can see that it stands on top of the holder.
+names its holder in the same step that takes it: any thread can see whether the holder is at work or has
+ended, and a handler can see that it stands on top of the holder.
 """
 
 import contextlib
+import inspect
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Set
-from types import CodeType, FrameType
+from collections.abc import Callable
+from types import FrameType
 from typing import cast
 
 from perstack_storage._wire.readiness import is_cooperative
 
 Token = list[object]
-"""Number of the thread that holds or wants the turn; then the heir's token, where that thread left it."""
+"""Of a call: its thread's number, the frame that gives the turn back, and the heir's token if it did not."""
 
 _TURN = "turn"
+_HEIR = 2  # index in a token
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _WAIT_S = 0.002
-_GONE_AFTER_S = 0.05
-"""A thread that holds a turn for so long is looked at; that costs more than a turn is mostly held."""
+_LONG_S = 0.05
+"""Hardly any call holds a turn for so long: then it is worth a closer look."""
 
 
 class Turn:
@@ -33,36 +37,27 @@ class Turn:
             calls that come by for each store do that themselves, in one step each.
     """
 
-    def __init__(self, of: object, entries: Set[CodeType]) -> None:
-        """Prepares a turn.
-
-        Args:
-            of: what it is for.
-            entries: the methods of `of` that hold it; a thread that is in none of them does not. The set may
-                be filled later, when the class is there.
-        """
+    def __init__(self) -> None:
         self.holder: dict[str, Token] = {}
+        self._pid = os.getpid()
         self.wanted = False
-        self._held: Token | None = None  # by another thread, when somebody looked
-        self._held_at = 0.0
-        self._of = id(of)
-        self._entries = entries
         # Only a hint: a thread that waits looks every now and then. No SimpleQueue: its `get` with a timeout
         # may wait without end where another thread was quicker.
         self._freed = threading.Lock()
         self._freed.acquire()
 
-    def take(self, meanwhile: Callable[[], None] | None = None) -> bool:
+    def take(self, frame: FrameType, meanwhile: Callable[[], None] | None = None) -> bool:
         """Waits until this call has the turn.
 
         Args:
+            frame: of the method that gives it back. When that has ended, the turn is free in any case.
             meanwhile: called again and again while another one has it.
 
         Returns:
             Whether it has it on top of a call of the same thread, which has been interrupted by a signal
             handler. Then it must not be given back.
         """
-        token: Token = [threading.get_ident()]
+        token: Token = [threading.get_ident(), frame]
         return self.holder.setdefault(_TURN, token) is not token and self.contend(token, meanwhile)
 
     def contend(self, token: Token, meanwhile: Callable[[], None] | None = None) -> bool:
@@ -72,10 +67,10 @@ class Turn:
             last = self._last(token)
             if last is token:
                 return False
-            mine = last[0] == token[0]
-            if mine and self.stands_on_it():
+            ended = _has_ended(last)
+            if not ended and last[0] == token[0]:
                 return True
-            if mine or (time.monotonic() - begun > _GONE_AFTER_S and self._is_gone(last[0])):
+            if ended or (time.monotonic() - begun > _LONG_S and self._was_left(last)):
                 last.append(token)  # of all that do this, the first one is the heir
                 continue
             self.wanted = True
@@ -83,36 +78,33 @@ class Turn:
                 meanwhile()
             self._freed.acquire(timeout=_WAIT_S)
 
-    def try_take(self) -> bool:
+    def try_take(self, frame: FrameType) -> bool:
         """Takes it where it is free, or was left behind; returns whether this call has it now."""
-        token: Token = [threading.get_ident()]
+        token: Token = [threading.get_ident(), frame]
         while True:
             last = self._last(token)
             if last is token:
                 return True
-            mine = last[0] == token[0]
-            if self.stands_on_it() if mine else not self._was_left(last):
+            if not _has_ended(last):
                 return False
             last.append(token)
 
     def is_mine(self) -> bool:
         """Whether the calling thread has it."""
         holder = self.holder.get(_TURN)
-        return holder is not None and self._end(holder)[0] == threading.get_ident()
+        return holder is not None and _end(holder)[0] == threading.get_ident()
 
     def _last(self, token: Token) -> Token:
-        return self._end(self.holder.setdefault(_TURN, token))
-
-    def _end(self, token: Token) -> Token:
-        while len(token) > 1:
-            token = cast("Token", token[1])
-        return token
+        return _end(self.holder.setdefault(_TURN, token))
 
     def _was_left(self, token: Token) -> bool:
-        if self._held is not token:
-            self._held, self._held_at = token, time.monotonic()
+        """Whether it was left by another thread, in the cases that take more to find out."""
+        frame = cast("FrameType", token[1])
+        if is_cooperative() or not (_is_generator(frame) or os.getpid() != self._pid):
             return False
-        return time.monotonic() - self._held_at > _GONE_AFTER_S and self._is_gone(token[0])
+        innermost = sys._current_frames().get(cast("int", token[0]))
+        # A fork leaves the other threads in its parent.
+        return innermost is None or (_is_generator(frame) and not _runs(frame, innermost))
 
     def give_back(self) -> None:
         """Lets the next one have it; nothing happens if nobody has it."""
@@ -126,20 +118,35 @@ class Turn:
         with contextlib.suppress(RuntimeError):  # nobody has seen yet that it was freed before
             self._freed.release()
 
-    def stands_on_it(self) -> bool:
-        """Whether the calling method, an entry, was called from within another one in this thread."""
-        return self._entries_in(sys._getframe()) > 1
 
-    def _is_gone(self, thread: object) -> bool:
-        if is_cooperative():
-            return False  # the numbers are not those of threads
-        frame = sys._current_frames().get(thread)  # type: ignore[call-overload]
-        return frame is None or not self._entries_in(frame)
+def _end(token: Token) -> Token:
+    while len(token) > _HEIR:
+        token = cast("Token", token[_HEIR])
+    return token
 
-    def _entries_in(self, frame: FrameType | None) -> int:
-        entries, count = self._entries, 0
-        while frame is not None:
-            if frame.f_code in entries and id(frame.f_locals.get("self")) == self._of:
-                count += 1
-            frame = frame.f_back
-        return count
+
+def _has_ended(token: Token) -> bool:
+    """Whether the frame of a token is known to run no more: it returned, or an exception left it.
+
+    Other attributes of a frame that runs in another thread aren't safe to read: up to CPython 3.12
+    `f_locals` copies from it, and a destructor may let that thread go on in the middle of the copy.
+    `clear` looks whether it runs, and only if not, its variables go.
+    """
+    frame = cast("FrameType", token[1])
+    if _is_generator(frame):  # `clear` would close one that is suspended
+        return token[0] == threading.get_ident() and not _runs(frame, sys._getframe())
+    try:
+        frame.clear()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _is_generator(frame: FrameType) -> bool:
+    return bool(frame.f_code.co_flags & _GENERATOR)
+
+
+def _runs(frame: FrameType, innermost: FrameType | None) -> bool:
+    while innermost is not None and innermost is not frame:
+        innermost = innermost.f_back
+    return innermost is not None
