@@ -39,3 +39,9 @@ def client(endpoint: str) -> Iterator[Client]:
 def _quick_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed after 0.1 s instead of 1 s."""
     monkeypatch.setattr("perstack_storage._core.patience.PATIENCE_MIN_S", 0.1)
+
+
+@pytest.fixture
+def _long_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that is slow beside load is not asked twice."""
+    monkeypatch.setattr("perstack_storage._core.patience.PATIENCE_MIN_S", 30.0)

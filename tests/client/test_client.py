@@ -12,6 +12,8 @@ from perstack_storage import (
 from tests.client.fake_daemon import FakeDaemon
 from tests.helpers.values import anything
 
+pytestmark = pytest.mark.usefixtures("_long_patience")  # requests are counted
+
 
 def test_stores_return_their_positions_in_the_order_of_the_calls(client: Client, endpoint: str) -> None:
     with FakeDaemon(endpoint) as daemon:
