@@ -1,6 +1,5 @@
 """Turns: one call at a time has it, and none that ended without giving it back keeps it."""
 
-import gc
 import os
 import sys
 import threading
@@ -183,35 +182,24 @@ def test_a_call_of_another_thread_ends_with_a_fork() -> None:
     assert waited == (child, 0)
 
 
-def test_the_holder_is_looked_at_safely_while_destructors_run() -> None:
-    """Threads that hold the turn for moments, others that wait, and a collection at any allocation."""
-    turn, ended = Turn(), time.monotonic() + 1.0
-    taken = list[int]()
+def test_one_at_a_time_has_it_of_many_that_want_it() -> None:
+    """Each gets it as often as it asks."""
+    turn, has_it, overlaps, taken = Turn(), list[int](), list[int](), list[int]()
 
-    class Litter:
-        """Lets another thread go on in the middle of whatever collects it."""
-
-        def __init__(self) -> None:
-            self.myself = self
-
-        def __del__(self) -> None:
+    def work(me: int) -> None:
+        for _ in range(200):
+            assert not turn.take(sys._getframe())
+            has_it.append(me)
             time.sleep(0)
-
-    def work() -> None:
-        while time.monotonic() < ended:
-            turn.take(sys._getframe())
-            Litter()
-            taken.append(len(taken))
+            overlaps.extend(has_it[1:])
+            has_it.pop()
+            taken.append(me)
             turn.give_back()
 
-    threshold = gc.get_threshold()
-    gc.set_threshold(3)
-    try:
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(SECONDS)
-    finally:
-        gc.set_threshold(*threshold)
-    assert taken == list(range(len(taken)))
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert not overlaps
+    assert sorted(taken) == sorted([0, 1, 2, 3] * 200)

@@ -135,7 +135,10 @@ def start(arguments: list[str], environment: dict[str, str], out: int, err: int)
 
 def _serve(line: socket.socket) -> None:
     while True:
-        request, fds, _, _ = socket.recv_fds(line, _REQUEST_BYTES_MAX, 2)
+        try:
+            request, fds, _, _ = socket.recv_fds(line, _REQUEST_BYTES_MAX, 2)
+        except ConnectionError:  # the process that asked ended before it read an answer
+            request, fds = b"", []
         if not request:
             os.killpg(0, signal.SIGKILL)
         number, *what = json.loads(request)

@@ -4,6 +4,7 @@ Workers that start an interpreter each take two fifths of the CPU time of a test
 forks off before the daemon has threads, sockets or files; its own forks are children of the daemon.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import importlib
@@ -68,7 +69,10 @@ def keep_spare() -> None:
     ours.close()
     signal.pthread_sigmask(signal.SIG_BLOCK, interpreter.GROUP_SIGNALS)  # a worker begins so
     while True:
-        request, fds, _, _ = socket.recv_fds(theirs, _REQUEST_BYTES_MAX, _DESCRIPTORS_MAX)
+        try:
+            request, fds, _, _ = socket.recv_fds(theirs, _REQUEST_BYTES_MAX, _DESCRIPTORS_MAX)
+        except ConnectionError:  # the daemon was killed before it read an answer
+            os._exit(0)
         if not request:
             os._exit(0)
         pid = _fork_sibling(_SYS_CLONE)
@@ -76,7 +80,8 @@ def keep_spare() -> None:
             _become(fds, *json.loads(request))
         for fd in fds:
             os.close(fd)
-        theirs.send(str(pid).encode())
+        with contextlib.suppress(ConnectionError):
+            theirs.send(str(pid).encode())
 
 
 def _fork_sibling(number: int) -> int:

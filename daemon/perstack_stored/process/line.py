@@ -4,6 +4,7 @@ Only the newest state counts, so a full socket loses nothing that matters. The c
 `projection/channel.py` sends and receives packets of its own in the same way.
 """
 
+import contextlib
 import os
 import select
 import socket
@@ -39,21 +40,23 @@ def send_packet(sock: socket.socket, packet: bytes) -> bool:
     return True
 
 
+def receive_packet(sock: socket.socket) -> bytes:
+    """Return the next packet; empty if the other end is gone."""
+    for _ in range(2):
+        with contextlib.suppress(ConnectionError):
+            return sock.recv(PACKET_BYTES_MAX)
+        # It ended with packets unread: the kernel reports that once, and its last packets after it.
+    return b""
+
+
 def receive_packets(sock: socket.socket) -> tuple[list[bytes], bool]:
     """Return the packets that came to a socket that does not block, and whether the other end is gone."""
     packets: list[bytes] = []
-    is_reset = False
     while True:
         try:
-            packet = sock.recv(PACKET_BYTES_MAX)
+            packet = receive_packet(sock)
         except BlockingIOError:
             return packets, False
-        except ConnectionError:
-            if is_reset:
-                return packets, True
-            # It ended with states unread: the kernel reports that first, its last reports after it.
-            is_reset = True
-            continue
         if not packet:
             return packets, True
         packets.append(packet)
@@ -102,7 +105,7 @@ class ChildEnd(Generic[State, Report]):
         """Wait for a state, at most this long; returns whether one came. Ends with the server."""
         came = False
         while self._poll.poll(0 if came else seconds * 1000):
-            packet = self._socket.recv(PACKET_BYTES_MAX)
+            packet = receive_packet(self._socket)
             if not packet:
                 os._exit(0)  # the server is gone
             self.state = self._unpack(packet)

@@ -12,7 +12,7 @@ import struct
 from typing import NamedTuple
 
 from perstack_stored.journal.reader import LogPosition
-from perstack_stored.process.line import PACKET_BYTES_MAX, receive_packets, send_packet
+from perstack_stored.process.line import receive_packet, receive_packets, send_packet
 
 _MARK = struct.Struct("<QQQ")
 _FACT = struct.Struct("<BQ")
@@ -113,7 +113,7 @@ class WorkerChannel:
     def wait(self, seconds: float) -> None:
         """Receive the newest log position; wait for one at most this long (0: don't wait)."""
         while not self.finishing and self._poll.poll(seconds * 1000):
-            packet = self._socket.recv(PACKET_BYTES_MAX)
+            packet = receive_packet(self._socket)
             if not packet:
                 self.finishing = True
                 return

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from perstack_stored.process.line import ChildEnd, ChildReport, ServerEnd
+from perstack_stored.process.line import ChildEnd, ChildReport, ServerEnd, receive_packet
 from perstack_stored.process.socket_pair import pair
 
 Ends = tuple[ServerEnd[int, ChildReport], ChildEnd[int, ChildReport]]
@@ -48,3 +48,15 @@ def test_the_last_report_of_a_child_that_ended_is_heard() -> None:
     reports, is_gone = server.receive()
     assert ([len(report.fault) for report in reports], is_gone) == ([400], True)
     server.close()
+
+
+def test_a_server_that_was_killed_before_it_read_a_report_has_gone() -> None:
+    """The child gets its last states, and no error."""
+    ours, theirs = pair()
+    server: ServerEnd[int, ChildReport] = ServerEnd(ours, lambda state: b"%d" % state, ChildReport)
+    child: ChildEnd[int, ChildReport] = ChildEnd(theirs, unpack, 0)
+    child.report(ChildReport(fault="why"))
+    server.send(7)
+    server.close()
+    assert [receive_packet(theirs) for _ in range(3)] == [b"7", b"", b""]
+    theirs.close()

@@ -82,6 +82,18 @@ def test_the_reason_of_an_end_arrives_though_something_was_left_unread() -> None
     server.close()
 
 
+def test_a_worker_whose_server_was_killed_finishes_what_it_was_sent() -> None:
+    """A report that was left unread is no fault of the worker."""
+    ours, theirs = pair()
+    server, worker = SupervisorChannel(ours), WorkerChannel(theirs)
+    worker.report(Report(LogPosition(0, 0, 0), 0, idle=False, fault=""))
+    server.send(LogPosition(9, 1, 64))
+    server.close()
+    worker.wait(10)
+    assert (worker.mark, worker.finishing) == (LogPosition(9, 1, 64), True)
+    theirs.close()
+
+
 def test_each_fact_for_a_worker_arrives_as_what_it_is() -> None:
     """Also where all came before it looked."""
     ours, theirs = pair()
