@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from perstack_storage._sync import turn as turn_module
 from perstack_storage._sync.turn import Turn
 
 SECONDS = 120.0
@@ -115,6 +116,26 @@ def test_a_turn_that_was_left_is_taken_over_while_its_thread_goes_on(kind: type[
         taker.join(SECONDS)
     assert take_within(held.turn, SECONDS)
     held.end()
+
+
+def test_of_two_that_find_a_turn_left_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one takes it over right after the first has looked."""
+    left, others = Left(Turn()), list[Held]()
+    looked = threading.Event()
+    real = turn_module._has_ended
+
+    def has_ended(token: turn_module.Token) -> bool:
+        ended = real(token)
+        if ended and not looked.is_set():
+            looked.set()
+            others.append(Held(left.turn))
+        return ended
+
+    monkeypatch.setattr(turn_module, "_has_ended", has_ended)
+    assert not take_within(left.turn, 0.5)
+    for held in (*others, left):
+        held.end()
+    assert take_within(left.turn, SECONDS)
 
 
 def test_a_generator_that_is_suspended_goes_on_after_another_thread_looked_at_it() -> None:
