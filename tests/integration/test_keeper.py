@@ -153,7 +153,7 @@ def test_what_can_not_be_packed_is_reported(daemon: RunningDaemon) -> None:
 def cut_newest(daemon: RunningDaemon, name: str) -> Path:
     """Cut the newest complete segment short when index and tree have read it; returns its path."""
     store_segments(daemon, name)
-    eventually(lambda: has_followed(daemon), "index and tree have read it", PATIENCE_SECONDS)
+    eventually(lambda: has_caught_up(daemon), "index and tree have caught up", PATIENCE_SECONDS)
     newest = complete(daemon.base)[-1]
     os.truncate(newest, 1000)
     return newest
@@ -165,9 +165,9 @@ def is_packed_after_all(daemon: RunningDaemon, segment: Path) -> bool:
     return not fault(daemon)
 
 
-def has_followed(daemon: RunningDaemon) -> bool:
+def has_caught_up(daemon: RunningDaemon) -> bool:
     now = stats(daemon)
-    return [now[follower]["lagRecords"] for follower in ("index", "tree")] == [0, 0]
+    return [now[projection]["lagRecords"] for projection in ("index", "tree")] == [0, 0]
 
 
 def fault(daemon: RunningDaemon) -> str:

@@ -128,9 +128,8 @@ def _end(token: Token) -> Token:
 def _has_ended(token: Token) -> bool:
     """Whether the frame of a token is known to run no more: it returned, or an exception left it.
 
-    Other attributes of a frame that runs in another thread aren't safe to read: up to CPython 3.12
-    `f_locals` copies from it, and a destructor may let that thread go on in the middle of the copy.
-    `clear` looks whether it runs, and only if not, its variables go.
+    `clear` raises RuntimeError if it runs, and drops its variables if not. To read `f_locals` of a frame that
+    another thread runs isn't safe up to CPython 3.12: a destructor may let that thread go on in the middle.
     """
     frame = cast("FrameType", token[1])
     if _is_generator(frame):  # `clear` would close one that is suspended
